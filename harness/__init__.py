@@ -1,6 +1,8 @@
 """A pytest-driven robustness harness for image classifiers: a model quality gate with a verdict.
 
 In Python it is one function, `from harness import gate`; see `harness.report.api.gate`.
+
+PYTEST_DONT_REWRITE: the package has no assertions, and a run's process imports it before pytest starts.
 """
 
 from typing import TYPE_CHECKING, Any

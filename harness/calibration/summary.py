@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,8 @@ _SEEING_THE_SAME = {
     "corruption": "consensus-damaged",
 }
 """Shipped check of the consensus with the same images as the checks of a family."""
+_REASONS = 3
+"""Reasons that the count of informational checks has."""
 _DRAWS = 50_000
 """Draws of the bootstrap for panels that do not exist: an estimate is enough."""
 
@@ -59,7 +63,7 @@ def calibration_lines(
         lines.append(f"{family:<12} {len(items):>6} {len(judged):>6} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
     if informational and not reasons:
-        lines.append(f"informational: {len(informational)} of {len(calibrated)} checks; -v says why, one by one")
+        lines.append(_counted(informational, len(calibrated)))
     lines += [f"informational: {item.check.id}: {item.informational}" for item in informational if reasons]
     lines += _hand_lines({item.check.id: item for item in calibrated}, by_hand, ended)
     alarms = false_alarms(panel, list(calibrated))
@@ -67,6 +71,14 @@ def calibration_lines(
         lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.models)} networks")
     lines += [f"  {alarm}" for alarm in alarms]
     return lines
+
+
+def _counted(informational: Sequence[Calibrated], checks: int) -> str:
+    """Say how many of so many checks are informational, by the beginnings of their reasons."""
+    reasons = Counter(re.split(r"\d", item.informational)[0].strip() for item in informational)
+    said = "; ".join(f"{count} since {reason} …" for reason, count in reasons.most_common(_REASONS))
+    more = "; …" if len(reasons) > _REASONS else ""
+    return f"informational: {len(informational)} of {checks} checks, {said}{more} (-v prints all reasons)"
 
 
 def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], ended: Mapping[str, float]) -> list[str]:
@@ -77,11 +89,13 @@ def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], e
         for name, hand in ended.items()
     ]
     held = {name: hand for name, hand in sorted(by_hand.items()) if name in panel}
-    if held:
-        lines.append(f"thresholds set by hand win over the panel's: {', '.join(held)}")
-    for name, hand in held.items():
-        item = panel[name]
-        if not item.informational and (item.threshold - hand) * item.check.sign > 0:
+    if alone := [name for name in held if panel[name].informational]:
+        lines.append(f"thresholds set by hand stay, as the panel has none: {', '.join(alone)}")
+    if winning := [name for name in held if name not in alone]:
+        lines.append(f"thresholds set by hand win over the panel's: {', '.join(winning)}")
+    for name in winning:
+        item, hand = panel[name], held[name]
+        if (item.threshold - hand) * item.check.sign > 0:
             lines.append(
                 f"warning: {name}: the threshold by hand, {hand:g}, is more lenient than the panel's, "
                 f"{item.threshold:g}; take `hand` out of the check unless it is meant"

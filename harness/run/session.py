@@ -127,6 +127,8 @@ class StressSession:
     @property
     def provenance(self) -> str:
         """Say whose reference models the thresholds come from, and whether the candidate's recipe is theirs."""
+        if not self.checks.recipe and not any(check.panel for check in self.checks.checks):
+            return "by hand; there is no reference panel yet"
         about = str(self.checks.recipe.get("about", "of unknown origin"))
         theirs = self.checks.recipe.get("training")
         record = self.roles["candidate"].record

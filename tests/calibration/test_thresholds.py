@@ -576,7 +576,9 @@ def test_the_summary_has_a_line_per_family_and_counts_the_informational(four_che
     held = {"by_hand": {"r0": 0.99, "another": 0.1}, "ended": {}}
     lines = calibration_lines(four_checks, three_checks, **held)
     assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_checks[0].k:.2f}"]
-    assert "informational: 1 of 4 checks; -v says why, one by one" in lines
+    (counted,) = [line for line in lines if line.startswith("informational: ")]
+    assert counted.startswith("informational: 1 of 4 checks, 1 since reference models differ so much that ")
+    assert counted.endswith(" … (-v prints all reasons)")
     assert "thresholds set by hand win over the panel's: r0" in lines
     assert "leave-one-out false alarms: 0 of 20 networks" in lines
     assert not [line for line in lines if line.startswith("warning")]
@@ -590,6 +592,7 @@ def test_a_lenient_threshold_by_hand_is_warned_of(four_checks, three_checks):
     more = f"is more lenient than the panel's, {threshold}; take `hand` out of the check unless it is meant"
     assert f"warning: r0: the threshold by hand, 0.5, {more}" in lines
     assert sum(line.startswith("warning") for line in lines) == 1, "the panel has none for r3"
+    assert "thresholds set by hand stay, as the panel has none: r3" in lines
     replaced = f"{three_checks[1].threshold:g}"
     assert f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4, that was until calibrated" in lines
 

@@ -1,5 +1,7 @@
 """In projects without a check the plugin is silent, and takes nothing that is theirs."""
 
+import sys
+
 import pytest
 from zoo import GatedZoo
 
@@ -10,6 +12,15 @@ def test_plugin_is_silent_elsewhere(pytester):
     assert result.ret == 0
     assert "model quality gate" not in result.stdout.str()
     assert not (pytester.path / "reports").exists()
+
+
+def test_a_process_that_has_imported_the_harness_warns_of_nothing(pytester):
+    """Such as that of `stress-harness gate`, in a project that makes errors of warnings."""
+    pytester.makepyfile("def test_nothing():\n    pass\n")
+    code = "import harness.base.parent, pytest, sys; sys.exit(pytest.main(['-p', 'no:cacheprovider', '-W', 'error']))"
+    done = pytester.run(sys.executable, "-c", code)
+    assert done.ret == 0, done.stderr.str()
+    assert "warning" not in done.stdout.str()
 
 
 def test_tests_of_others_may_use_the_word_gate(pytester):
