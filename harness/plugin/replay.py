@@ -16,7 +16,7 @@ from harness.run.evidence import Evidence
 from harness.run.hypothesis_poses import expect_answers_to_draws
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from harness.run.session import StressSession
 
@@ -109,7 +109,7 @@ class _Maker:
         return value
 
 
-def _end(source: Generator[Any]) -> None:
+def _end(source: Iterator[object]) -> None:
     """Run the rest of a fixture, after its `yield`; what it raises changes no verdict."""
     with suppress(Exception):
         next(source, None)
