@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from zoo import CLASSES, ROWS, GatedZoo, images_of
+from zoo import CLASSES, ROWS, GatedZoo, images_of, network
 
 from harness.data import load_images
 
@@ -63,8 +63,10 @@ def test_serial_and_parallel_runs_measure_the_same_bits(zoo):
     assert values() == values("-n2") == values("--stress-no-cache")
 
 
-def test_photographs_are_served_from_their_bytes(pytester):
-    zoo = GatedZoo(pytester, tests=("clean", "skew"))
+@pytest.fixture
+def photographs(pytester):
+    """The zoo with its images in PNG files that EXIF turns upright."""
+    zoo = GatedZoo(pytester, tests=("clean", "skew", "equivalence"))
     images = images_of()
     for position in range(len(images)):
         folder = zoo.root / "photos" / CLASSES[int(images.labels[position])]
@@ -75,6 +77,11 @@ def test_photographs_are_served_from_their_bytes(pytester):
         Image.fromarray(turned).save(folder / f"{position:04}.png", exif=exif)
     zoo.data = f"folder:{zoo.root / 'photos'}"
     zoo.images = load_images(zoo.data)
+    return zoo
+
+
+def test_photographs_are_served_from_their_bytes(photographs):
+    zoo = photographs
     zoo.bind(CLEAN + "".join(map(ROW.format, ("exif", "jpeg-75", "decode-opencv"))))
     zoo.run("--stress-data", zoo.data)
     found = {check["id"]: check for check in zoo.report()["checks"]}
@@ -83,6 +90,49 @@ def test_photographs_are_served_from_their_bytes(pytester):
     assert found["skew-jpeg-75"]["status"] in {"pass", "fail"}
     assert found["skew-decode-opencv"]["status"] == "not_applicable"
     assert "decoders differ on JPEG" in found["skew-decode-opencv"]["detail"]
+
+
+SERVER = """
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+means = np.load("means.npy")
+
+def answer(files):
+    pictures = [{opened} for file in files]
+    pixels = np.stack([np.asarray(each.convert("L"), np.float32) for each in pictures]) / 255
+    features = pixels.reshape(len(files), 8, 2, 8, 2).max(axis=(2, 4)).reshape(len(files), -1)
+    return 20 * features @ means.T - 10 * np.square(means).sum(axis=1)
+
+answer.pixels = "encoded"
+"""
+EQUAL = """
+[[check]]
+id = "equivalence-clean"
+family = "equivalence"
+metric = "predictions_changed"
+tolerance = 0.02
+reason = "a server is the model"
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("opened", "status"),
+    [("ImageOps.exif_transpose(Image.open(io.BytesIO(file)))", "pass"), ("Image.open(io.BytesIO(file))", "fail")],
+    ids=["upright", "as stored"],
+)
+def test_a_served_system_is_held_to_its_model_with_its_decoder(photographs, opened, status):
+    zoo = photographs
+    np.save(zoo.root / "means.npy", (network().fc1.weight / 20).detach().numpy())
+    (zoo.root / "serve.py").write_text(SERVER.format(opened=opened))
+    zoo.bind(EQUAL)
+    options = ("--candidate=python:serve:answer", "--original=models/augmented.safetensors", "--incumbent=none")
+    zoo.run("--stress-data", zoo.data, *options, "-k", "few_predictions_change")
+    found = {check["id"]: check for check in zoo.report()["checks"]}
+    assert found["equivalence-clean"]["status"] == status, found
 
 
 def test_an_unknown_skew_ends_the_run_with_4(zoo):
