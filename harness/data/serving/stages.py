@@ -117,7 +117,8 @@ class Crop:
     fill: int = 0
 
     def __str__(self) -> str:
-        kept = "uncropped" if self.size is None else f"center crop {written(self.size)}"
+        whole = "whole picture" if self.right or self.down else "uncropped"
+        kept = whole if self.size is None else f"center crop {written(self.size)}"
         moves = {"right": self.right, "down": self.down}
         opposite = {"right": "left", "down": "up"}
         off = [f"{abs(by)} px {way if by > 0 else opposite[way]}" for way, by in moves.items() if by]
