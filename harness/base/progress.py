@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,14 @@ else:
 
 
 class Progress(_Bar):
-    """A bar of `tqdm`, on standard error, with the same arguments; without a terminal it writes whole lines."""
+    """A bar of `tqdm`, on standard error, with the same arguments; without a terminal it writes whole lines.
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    After `silence` seconds it writes one though no tenth is done.
+    """
+
+    def __init__(self, *args: Any, silence: float = math.inf, **settings: Any) -> None:
         self._tenths = 0
+        self._silence, self._said = silence, time.monotonic()
         super().__init__(*args, **{"file": sys.stderr, **settings})
 
     @property
@@ -30,8 +35,9 @@ class Progress(_Bar):
         if self._on_terminal:
             return super().display(msg, pos)  # It tells `close` that it drew, whatever its types say.
         tenths = int(10 * self.n // self.total) if self.total else 0
-        if tenths > self._tenths and time.time() >= self.start_t + (self.delay or 0):
-            self._tenths = tenths
+        late = time.monotonic() - self._said >= self._silence
+        if (tenths > self._tenths or late) and time.time() >= self.start_t + (self.delay or 0):
+            self._tenths, self._said = tenths, time.monotonic()
             self.fp.write(f"{self}\n")
         return None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -24,10 +26,16 @@ from harness.cli.options import (
     refuse_own,
     setting_options,
 )
+from harness.run.budget import seconds_in
 from harness.run.model_settings import MODEL_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from harness.run.comparison_plan import ComparisonPlan
+
+DEFAULT = "60s"
+"""Time that a comparison of two may take where nobody says otherwise."""
 
 
 @click.command(
@@ -55,18 +63,43 @@ if TYPE_CHECKING:
     metavar="CSV",
     help="Also write every new, fixed and shared failure, by kind, with what both models predict (default: none).",
 )
+@click.option(
+    "--budget",
+    metavar="TIME",
+    help="The longest time that a comparison of two may take, such as 90s or 5m. The plan names samples and parts "
+    "that are left out (default: 60s).",
+)
+@click.option("--full", is_flag=True, help="Compare two checkpoints in full, however long that takes.")
 @json_option
 def compare_command(
-    checkpoints: tuple[Path | str, ...], checks_path: Path, output: Path, failures: Path | None, *, as_json: bool
+    checkpoints: tuple[Path | str, ...],
+    checks_path: Path,
+    output: Path,
+    failures: Path | None,
+    budget: str | None,
+    *,
+    full: bool,
+    as_json: bool,
 ) -> int:
     """Compare checkpoints."""
+    if budget and full:
+        raise InputError("--budget and --full contradict each other; name one of them")
     if len(checkpoints) > 2:  # noqa: PLR2004  Two are compared by their predictions.
+        if budget or full:
+            named = "--budget" if budget else "--full"
+            raise InputError(f"{named}: is for two checkpoints; the gate ranks more (-- --stress-budget TIME)")
         if failures:
             raise InputError("--failures: tells two checkpoints apart, image by image; name two")
         return _compare_many(checkpoints, checks_path, output, as_json=as_json)
     if passed_on():
         raise InputError("what follows -- is for the gate, which ranks three checkpoints or more; two are not gated")
-    return _compare_two(checkpoints, checks_path, output, failures, as_json=as_json)
+    seconds = None if full else seconds_in(budget or DEFAULT)
+    return _compare_two(checkpoints, checks_path, output, failures, seconds, as_json=as_json)
+
+
+def _print_plan(plan: ComparisonPlan, *, file: TextIO) -> None:
+    for line in plan.lines:
+        print(line, file=file, flush=True)
 
 
 def _reproduce(paths: Sequence[Path | str], *more: str) -> str:
@@ -79,7 +112,13 @@ def _reproduce(paths: Sequence[Path | str], *more: str) -> str:
 
 
 def _compare_two(
-    checkpoints: tuple[Path | str, ...], checks_path: Path, output: Path, failures: Path | None, *, as_json: bool
+    checkpoints: tuple[Path | str, ...],
+    checks_path: Path,
+    output: Path,
+    failures: Path | None,
+    budget: float | None,
+    *,
+    as_json: bool,
 ) -> int:
     """Compare two checkpoints by their predictions."""
     from harness.base.outputs import PAGE, Output, table_kind
@@ -92,7 +131,7 @@ def _compare_two(
     candidate, *others = checkpoints
     project = project_with(checks_path, as_json=as_json)
     other = next(iter(others), project.incumbent)
-    request = ComparisonRequest(candidate, other, project.model)
+    request = ComparisonRequest(candidate, other, project.model, budget)
     inputs = inputs_of_command(request.paths, request.model)
     page = Output(output, PAGE, inputs, within=REPORTS)
     changes = table_kind("a table of changes", "kind,change,image")
@@ -100,8 +139,9 @@ def _compare_two(
     page.expect_own()
     if table:
         table.expect_own()
-    done = compare(request)
-    facts = {**done.facts, "reproduce": _reproduce(request.paths)}
+    done = compare(request, on_planned=partial(_print_plan, file=sys.stderr if as_json else sys.stdout))
+    time = [] if budget == seconds_in(DEFAULT) else ["--full"] if budget is None else ["--budget", f"{budget:g}s"]
+    facts = {**done.facts, "reproduce": _reproduce(request.paths, *time)}
     changed = done.changed.as_json()
     page.write(comparison_page(done.overview, changed, facts, done.thumbnails).encode())
     if table:

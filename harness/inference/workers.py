@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_watching: list[Callable[[int], None]] = []
+"""Who is called with the number of inputs of each batch that is done."""
+
 _PATIENCE = 1.0
 """Seconds that a batch may take to end when its results are no longer wanted."""
 
@@ -66,8 +69,10 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
         ended = [_started(take) for _ in range(min(workers, len(batches)))]
         try:
             for _ in batches:
-                if finished.get() in errors:
+                if (number := finished.get()) in errors:
                     break
+                for watch in _watching:
+                    watch(len(batches[number]))
         finally:
             abandoned.set()
             for end in ended:
@@ -75,6 +80,16 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
     if errors:
         raise errors[min(errors)]
     return [results[number] for number in range(len(batches))]
+
+
+@contextmanager
+def watched(watch: Callable[[int], None]) -> Iterator[None]:
+    """Have `watch` called with the number of inputs of each batch that models have run through, in the block."""
+    _watching.append(watch)
+    try:
+        yield
+    finally:
+        _watching.remove(watch)
 
 
 class _Worker:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.measures import Unit
 from harness.measures.statistics import related
 from harness.report.failures import kinds_rows
+from harness.report.tables import left_out
 from harness.report.text import aligned
 from harness.run.overview import Clean, Looking, Moved, RobustAccuracy
 
@@ -51,7 +52,8 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
         f"of {overview.n} images as they are, {second.name} had {len(changed.lost)} right that {first.name} fails on, "
         f"and {len(changed.gained)} the other way round (McNemar p {related(changed.p_value)})"
     )
-    return [*lines, "", *aligned(_as_text(kinds_rows(overview)))]
+    missing = left_out(overview)
+    return [*lines, *([missing] if missing else []), "", *aligned(_as_text(kinds_rows(overview)))]
 
 
 def _as_text(table: tuple[Sequence[str], Sequence[Sequence[object]]]) -> list[list[str]]:

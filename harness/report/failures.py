@@ -54,9 +54,11 @@ def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
         titles += ["new", "fixed", "shared"]
         for row, change in zip(rows, changes.by_kind, strict=True):
             row += [change.new, change.fixed, change.shared]
+    if any(kind.moved is None for kinds in counts for kind in kinds):
+        return titles, rows
     titles += [f"{role_title(model.name)}, moved" for model in models]
     for row, kinds in zip(rows, counts, strict=True):
-        row += [Unit.SHARE.format(kind.moved) for kind in kinds]
+        row += [Unit.SHARE.format(kind.moved or 0.0) for kind in kinds]
     return titles, rows
 
 
@@ -85,8 +87,10 @@ def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[o
         if overview.changes:
             change, place = overview.changes.by_kind[at], 1 + len(overview.models)
             cells[place] = marked(cells[place], mark_of_counts(change.new, change.fixed))
-        shares = [overview.sample * kind.moved for kind in (mine, theirs)]
-        cells[moved] = marked(cells[moved], mark_of_counts(*shares))
+        if mine.moved is not None and theirs.moved is not None:
+            cells[moved] = marked(
+                cells[moved], mark_of_counts(overview.sample * mine.moved, overview.sample * theirs.moved)
+            )
         shown.append(cells)
     return shown
 
@@ -96,10 +100,9 @@ def _how_to_read(overview: Overview) -> str:
     if overview.changes:
         changes = f" New, fixed and shared are in comparison with the {role_title(overview.changes.against)}."
     legend = f" {LEGEND}" if overview.reference else ""
-    return (
-        f"Images, of {overview.n:,} as they are.{changes} Moved: the share of answers at the corners ±10°, ±2 px, of "
-        f"{overview.sample:,} images.{legend}"
-    )
+    moved = f" Moved: the share of answers at the corners ±10°, ±2 px, of {overview.sample:,} images."
+    shares = all(kind.moved is not None for kind in overview.models[0][Failing].failures)
+    return f"Images, of {overview.n:,} as they are.{changes}{moved if shares else ''}{legend}"
 
 
 def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tuple[str, Markup]]:

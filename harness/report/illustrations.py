@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.report.page import Section, render
-from harness.report.tables import classes
-from harness.run.overview import Clean, Looking, Moved, Surviving, Training, Turned
+from harness.report.tables import classes, left_out
+from harness.run.overview import TELLING, Clean, Looking, Shifted, Surviving, Training, Turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.run.overview import ModelOverview, Overview, Rate
-
-_FEW = 100
-"""Of fewer images than this, curves and maps are mostly noise."""
 
 
 class Illustration(NamedTuple):
@@ -68,8 +65,8 @@ def figure_html(illustration: Illustration) -> Markup:
 
 def figures(overview: Overview) -> Section:
     """Return all figures that the overview has numbers for."""
-    too_few, drawn = "", []
-    if overview.sample < _FEW:
+    too_few, drawn = left_out(overview), []
+    if overview.sample < TELLING:
         too_few = f"No curves or maps: {overview.sample} images are too few for them."
     else:
         drawn = [figure_html(each) for each in illustrations(overview)]
@@ -84,20 +81,23 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
 
     models = overview.models
     first = models[0]
-    yield Illustration(
-        f"Accuracy when turned{_of(overview.sample, overview)}",
-        f"Higher and flatter is better. Bars are 95% intervals, of {overview.sample:,} images each.",
-        "Accuracy against rotation. " + _spoken(models, _at_turns(overview)),
-        lambda: curves.rotation_curves(overview),
-    )
-    yield Illustration(
-        f"Accuracy when moved{_of(first[Moved].shift[0][0].n, overview)}",
-        "Each cell is the accuracy, in percent, after a shift right (columns) and down (rows); the middle is at rest.",
-        "Accuracy for shifts of up to 4 pixels. "
-        + _spoken(models, lambda model: f"{_percent(_worst(model[Moved].shift))} at the worst"),
-        lambda: matrices.shift_maps(overview),
-        is_map=True,
-    )
+    if first[Turned].rotation:
+        yield Illustration(
+            f"Accuracy when turned{_of(overview.sample, overview)}",
+            f"Higher and flatter is better. Bars are 95% intervals, of {overview.sample:,} images each.",
+            "Accuracy against rotation. " + _spoken(models, _at_turns(overview)),
+            lambda: curves.rotation_curves(overview),
+        )
+    if shifts := first[Shifted].shift:
+        yield Illustration(
+            f"Accuracy when moved{_of(shifts[0][0].n, overview)}",
+            "Each cell is the accuracy, in percent, after a shift right (columns) and down (rows); the middle is at "
+            "rest.",
+            "Accuracy for shifts of up to 4 pixels. "
+            + _spoken(models, lambda model: f"{_percent(_worst(model[Shifted].shift))} at the worst"),
+            lambda: matrices.shift_maps(overview),
+            is_map=True,
+        )
     if curves_of := [curve for model in models for curve in model[Surviving].survival]:
         # They are of images that are right at rest, of which there are fewer than of all anyway.
         sampled = max(curve.n for curve in curves_of) < int(overview.n * first[Clean].accuracy.low)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.report.figures import BAD, GOOD, WIDTH, classes_shown, figure, short_names, styled
-from harness.run.overview import Clean, Moved
+from harness.run.overview import Clean, Shifted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def shift_maps(overview: Overview) -> Figure:
     columns: Sequence[Axes] = picture.subplots(1, count, sharey=True, squeeze=False)[0]
     labels = [f"{shift:+g}" if shift else "0" for shift in overview.shifts]
     for axes, model in zip(columns, overview.models, strict=True):
-        values = np.array([[100 * rate.value for rate in row] for row in model[Moved].shift])
+        values = np.array([[100 * rate.value for rate in row] for row in model[Shifted].shift])
         seaborn.heatmap(
             values,
             ax=axes,

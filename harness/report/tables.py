@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.measures.failures import OWN_CONFIDENT
-from harness.measures.statistics import Z95, related
+from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render, table
-from harness.report.wording import looks_less
-from harness.run.overview import Clean, Failing, Looking, Moved, RobustAccuracy
+from harness.report.wording import looks_less, plainly_more
+from harness.run.overview import TELLING, Clean, Failing, Looking, Moved, RobustAccuracy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +64,15 @@ def models(overview: Overview, robust: Rate | None = None) -> Markup:
         shares = [_attention(found) for found in looks]
         rows.append({"title": "Attention on the object", "about": about, "cells": _first_marked(shares, mark)})
     titles = [" = ".join(map(role_title, model.roles)) for model in known]
-    return render("models", titles=titles, rows=rows, legend=LEGEND if reference else "")
+    legend = " ".join(filter(None, (LEGEND if reference else "", left_out(overview))))
+    return render("models", titles=titles, rows=rows, legend=legend)
+
+
+def left_out(overview: Overview) -> str:
+    """Return what an overview lacks, since it would have been of too few images; empty where it has all."""
+    if not overview.left_out:
+        return ""
+    return f"Left out, since of fewer than {TELLING} images they tell too little: {', '.join(overview.left_out)}."
 
 
 def _first_marked(cells: Sequence[tuple[str, str] | None], mark: str) -> list[tuple[Any, str] | None]:
@@ -84,8 +91,9 @@ def _compared(overview: Overview, robust: Rate | None) -> list[tuple[str, str, l
     known = overview.models
     rows: list[tuple[str, str, list[Rate | None]]] = [
         ("Right on images as they are", "", [model[Clean].accuracy for model in known]),
-        ("Right when turned and moved", "mean of the corners ±10°, ±2 px", [model[Moved].corners for model in known]),
     ]
+    if any(corners := [model[Moved].corners for model in known]):
+        rows.append(("Right when turned and moved", "mean of the corners ±10°, ±2 px", corners))
     found = [model[RobustAccuracy].robust_accuracy or (None if at else robust) for at, model in enumerate(known)]
     if any(found):
         rows.append(("Robust accuracy", "all 225 poses within ±10°, ±2 px", found))
@@ -173,14 +181,10 @@ def mark_of_rates(mine: Rate, theirs: Rate) -> str:
 
 
 def mark_of_counts(mine: float, theirs: float) -> str:
-    """Return the mark of a count of which fewer is better.
-
-    Plainly worse is what differs by more than 1.96 standard deviations of the difference of two Poisson counts, whose
-    variance is estimated by their sum.
-    """
+    """Return the mark of a count of which fewer is better."""
     if mine <= theirs:
         return ""
-    return PLAINLY if mine - theirs > Z95 * math.sqrt(mine + theirs) else PERHAPS
+    return PLAINLY if plainly_more(mine, theirs) else PERHAPS
 
 
 def mark_of_looks(mine: OnObject | None, theirs: OnObject | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from harness.checks.families import FAMILIES
 from harness.checks.roles import role_title
 from harness.measures import Unit
+from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render
 from harness.run.overview import Clean, Looking, Moved
@@ -117,16 +119,26 @@ def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str,
     rise, name = mine - theirs, role_title(reference.name)
     np.fill_diagonal(rise, 0)
     found = []
+    counts, before = (np.array(model[Clean].confusion) for model in (overview.models[0], reference))
     for at in np.argsort(-rise, axis=None)[:3]:
         true, taken = divmod(int(at), len(overview.classes))
-        if rise[true, taken] >= _HINT_POINTS:
+        n = int(counts[true].sum())
+        if rise[true, taken] >= _HINT_POINTS and plainly_more(int(counts[true, taken]), int(before[true, taken])):
             found.append(
                 (
                     f"{overview.classes[true]} is taken for {overview.classes[taken]}",
-                    f"{mine[true, taken]:.0f}% of the time; {name} {theirs[true, taken]:.0f}%",
+                    f"{mine[true, taken]:.0f}% of the time; {name} {theirs[true, taken]:.0f}% (of {n:,} images)",
                 )
             )
     return found
+
+
+def plainly_more(mine: float, theirs: float) -> bool:
+    """Return whether a count is larger by more than 1.96 standard deviations of the difference of two Poisson counts.
+
+    Their sum estimates its variance.
+    """
+    return mine - theirs > Z95 * math.sqrt(mine + theirs)
 
 
 def _blind_sides(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
@@ -142,15 +154,17 @@ def _blind_sides(model: ModelOverview, reference: ModelOverview) -> list[tuple[s
 
 
 def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
-    mine, theirs = model[Moved].corners.value, reference[Moved].corners.value
+    there, beside = model[Moved].corners, reference[Moved].corners
+    if there is None or beside is None:
+        return []
+    mine, theirs = there.value, beside.value
     lost = 100 * (theirs - mine)
     if lost < _HINT_POINTS or lost < 200 * (reference[Clean].accuracy.value - model[Clean].accuracy.value):
         return []
     return [
         (
             "It breaks when images are turned and moved a little",
-            f"{mine:.0%} of {model[Moved].corners.n:,} images are right there; "
-            f"{role_title(reference.name)} {theirs:.0%}",
+            f"{mine:.0%} of {there.n:,} images are right there; {role_title(reference.name)} {theirs:.0%}",
         )
     ]
 

@@ -11,27 +11,38 @@ from harness.base.progress import Progress
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data import sample_up_to
 from harness.data.options import DataOptions
+from harness.inference.workers import watched
 from harness.measures.failures import FailureChanges, failure_changes, kinds_for
 from harness.measures.flips import Flips, flips
+from harness.run.comparison_plan import ComparisonPlan, plan_comparison
 from harness.run.examples import spoken_of, thumbnails_of
 from harness.run.model_settings import ModelSettings
-from harness.run.overview import Overview, measure_overview
-from harness.run.session import PROBE_SAMPLES
+from harness.run.overview import Overview, RobustAccuracy, Surviving, measure_overview
+from harness.run.overview.measure import CONFIDENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from harness.data import LabelledImages
     from harness.inference import Predictions, RoleModel
 
+_SILENCE = 8.0
+"""Seconds after which a line of progress says that something happens."""
+
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """A comparison of a candidate with another checkpoint; None for the last accepted one."""
+    """A comparison of a candidate with another checkpoint; None for the last accepted one.
+
+    It takes at most the `budget`, in seconds of the clock, by samples and without some parts; None measures all.
+    """
 
     candidate: Path | str
     other: Path | str | None = None
     model: ModelSettings = field(default_factory=ModelSettings)
+    budget: float | None = None
 
     @property
     def paths(self) -> tuple[Path | str, Path | str]:
@@ -81,11 +92,17 @@ class Comparison:
         return [failure_changes(mine, theirs, kind) for kind in kinds_for(mine)]
 
 
-def compare(request: ComparisonRequest) -> Comparison:
-    """Compare two checkpoints; raises `InputError` for one that is refused, and where both hold the same network."""
+def compare(request: ComparisonRequest, *, on_planned: Callable[[ComparisonPlan], None] = lambda _: None) -> Comparison:
+    """Compare two checkpoints; raises `InputError` for one that is refused, and where both hold the same network.
+
+    `on_planned` is called with what is going to be measured, before it is.
+    """
     images = request.model.images()
     models = _models(request.paths, request.model, images)
-    overview = _overview({model.role: model for model in models}, images)
+    named = {model.role: model for model in models}
+    plan = plan_comparison(named, images, budget=request.budget)
+    on_planned(plan)
+    overview, images = _overview(named, plan), plan.images
     mine, theirs = (model.predict(images) for model in models)
     return Comparison(images, models, (mine, theirs), overview, flips(mine, theirs))
 
@@ -103,18 +120,21 @@ def _models(
     return replace(first, role=names[0]), replace(second, role=names[1])
 
 
-def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
-    probe = sample_up_to(images, PROBE_SAMPLES)
-    with Progress(total=None, unit="step", desc="comparing", delay=2) as bar:
+def _overview(models: dict[str, RoleModel], plan: ComparisonPlan) -> Overview:
+    """Measure what is planned; a line of progress follows the last within ten seconds, as long as batches do."""
+    probe = dict.fromkeys(models, sample_up_to(plan.images, plan.searches))
+    with Progress(total=plan.poses, unit="image", desc="comparing", delay=2, silence=_SILENCE) as bar:
 
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+        def advance(inputs: int) -> None:
+            bar.update(min(inputs, plan.poses - bar.n))  # Unclear answers are asked for twice.
 
-        return measure_overview(
-            models,
-            images,
-            survival=dict.fromkeys(models, probe),
-            robust=dict.fromkeys(models, probe),
-            on_measured=advance,
-        )
+        with watched(advance):
+            return measure_overview(
+                models,
+                plan.images,
+                survival={} if Surviving in plan.without else probe,
+                robust={} if RobustAccuracy in plan.without else probe,
+                curves=plan.curves,
+                confidences=0 if CONFIDENCE in plan.without else None,
+                without=[part for part in plan.without if isinstance(part, type)],
+            )

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import Check, Verdict
-    from harness.inference import Classifier
+    from harness.data import LabelledImages
+    from harness.inference import Classifier, RoleModel
     from harness.run.noticed import Judge
     from harness.run.session import StressSession
 
@@ -151,7 +152,7 @@ def time_in_brief(session: StressSession) -> str:
     if session.cache is not None and key is not None and session.cache.has(key):
         return "answers of an earlier run are in the cache"
     cores = candidate.classifier.workers
-    seconds = rows_passes(session) * _seconds(session, _TRIED, exact=True) / cores
+    seconds = rows_passes(session) * _seconds(candidate, images, _TRIED, exact=True) / cores
     memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
     return f"about {duration(seconds)} on {in_cores(cores)}{memory} (--stress-plan: more)"
 
@@ -161,37 +162,43 @@ def measured_costs(session: StressSession) -> Costs:
 
     Raises `InputError` where the model fails, or takes longer than two minutes for its first batches.
     """
-    candidate = session.roles["candidate"].path
-    if not session.roles["candidate"].provides.live:
-        raise InputError(f"candidate {candidate}: recorded answers cost nothing to ask; plan and budget mean nothing")
+    candidate = session.roles["candidate"]
+    if not candidate.provides.live:
+        raise InputError(f"candidate {candidate.path}: recorded answers cost nothing, so plan and budget mean nothing")
+    return costs_of(candidate, session.images, maps=bool(session.checks.family("attention")))
+
+
+def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool = True) -> Costs:
+    """Measure what an image costs a model, as `measured_costs` does; `maps` says whether maps are measured, too."""
     try:
         with planning_limit(MEASURING, "measuring a batch"), foreign_code():
-            return _measured(session)
+            return _measured(model, images, maps=maps)
     except TimeoutError:
         raise InputError(
-            f"candidate {candidate}: its first batches took longer than {MEASURING:g} s, so that what a run costs is "
-            "not known; a faster device, or smaller images, may help"
+            f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so that what a run costs "
+            "is not known; a faster device, or smaller images, may help"
         ) from None
     except Exception as error:
-        raise InputError(f"candidate {candidate}: its first batch failed, so there is no plan: {error}") from error
+        raise InputError(f"{model.role} {model.path}: its first batch failed, so there is no plan: {error}") from error
 
 
-def _measured(session: StressSession) -> Costs:
-    classifier = session.roles["candidate"].classifier
+def _measured(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
+    classifier = model.classifier
     start = time.monotonic()
-    _seconds(session, 1, exact=True)  # The first call loads what others need, too.
+    _seconds(model, images, 1, exact=True)  # The first call loads what others need, too.
     tried = max(1, min(_TRIED, int(_PATIENCE / max(time.monotonic() - start, 1e-9))))
-    each = _seconds(session, tried, exact=True)
+    each = _seconds(model, images, tried, exact=True)
     backend = classifier.backend_for(classifier.model)
     screened = next(filter(backend.screens_for, _SCREENED), None)
     if screened is not None and each * screened < _PATIENCE:
-        each = min(each, _seconds(session, screened, exact=False))
-    return Costs(each, _map_seconds(session, each, tried), _peak_bytes(), classifier.workers)
+        each = min(each, _seconds(model, images, screened, exact=False))
+    map_seconds = _map_seconds(model, images, tried) if maps else MAP_PASSES * each
+    return Costs(each, map_seconds, _peak_bytes(), classifier.workers)
 
 
-def _seconds(session: StressSession, count: int, *, exact: bool) -> float:
+def _seconds(model: RoleModel, images: LabelledImages, count: int, *, exact: bool) -> float:
     """Return what each of so many images takes, in a pose, in float32 (`exact`) or as `predict` runs them."""
-    classifier, images = session.roles["candidate"].classifier, session.images
+    classifier = model.classifier
     positions = np.arange(count) % len(images)
     backend = classifier.backend_for(classifier.model)
     inputs = classifier.inputs(images, _SEEN).only(positions)
@@ -202,18 +209,15 @@ def _seconds(session: StressSession, count: int, *, exact: bool) -> float:
     return (_clock(classifier) - start) / count
 
 
-def _map_seconds(session: StressSession, each: float, tried: int) -> float:
-    candidate = session.roles["candidate"]
-    if not session.checks.family("attention"):
-        return MAP_PASSES * each
-    some = session.images.take(torch.arange(min(tried, len(session.images))))
-    fresh = replace(candidate, classifier=candidate.classifier.like(candidate.classifier.plain))
-    start = _clock(candidate.classifier)
+def _map_seconds(model: RoleModel, images: LabelledImages, tried: int) -> float:
+    some = images.take(torch.arange(min(tried, len(images))))
+    fresh = replace(model, classifier=model.classifier.like(model.classifier.plain))
+    start = _clock(model.classifier)
     try:
         fresh.attend(some)
     except NotApplicableError:
         return 0.0
-    return (_clock(candidate.classifier) - start) / len(some)
+    return (_clock(model.classifier) - start) / len(some)
 
 
 def _clock(classifier: Classifier) -> float:

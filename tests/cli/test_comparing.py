@@ -112,6 +112,33 @@ def test_a_network_of_ones_own_is_built_by_its_callable(zoo, capsys, monkeypatch
     assert "attention" not in capsys.readouterr().out, "there is no convolution to look at"
 
 
+def test_the_plan_comes_first_and_a_small_budget_leaves_parts_out(zoo, capsys):
+    assert compare(zoo, "--budget", "0.01s", "--output", "out/small.html") == 0
+    lines = capsys.readouterr().out.splitlines()
+    plan = next(at for at, line in enumerate(lines) if line.startswith("plan: "))
+    table = next(at for at, line in enumerate(lines) if "difference" in line)
+    assert plan < table
+    assert lines[plan + 1].startswith("left out, since 0.01 s do not suffice: ")
+    page = (zoo.root / "out/small.html").read_text()
+    assert "Left out, since of fewer than 200 images they tell too little" in page
+    assert "--budget 0.01s" in html.unescape(page)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--budget", "20"), "--budget 20"),
+        (("--budget", "9s", "--full"), "contradict"),
+        (("c.safetensors", "--full"), "--full: is for two checkpoints"),
+        (("c.safetensors", "--budget", "9s"), "--budget: is for two checkpoints"),
+    ],
+    ids=["no-time", "both", "full-of-three", "budget-of-three"],
+)
+def test_a_time_that_makes_no_sense_is_refused(zoo, capsys, options, said):
+    assert compare(zoo, *options) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_what_cannot_be_compared_is_refused(zoo, capsys):
     save_checkpoint(zoo.root / "copy.safetensors", network(), Record("fashion-cnn", ARGUMENTS, CLASSES))
 

@@ -387,6 +387,12 @@ def test_a_hint_names_the_confusion_that_rose():
     assert first < page.index("<b>shirt is taken for top</b>: 85% of the time")
 
 
+def test_a_few_images_of_a_class_make_no_hint():
+    few = model(confusion=((5, 3, 0), (0, 100, 0), (0, 0, 100)))
+    before = model("baseline", confusion=((7, 1, 0), (0, 100, 0), (0, 0, 100)))
+    assert hints(compared(few, before)) == []
+
+
 @pytest.mark.parametrize(
     ("facts", "hint"),
     [

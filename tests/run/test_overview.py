@@ -17,26 +17,34 @@ from harness.inference import Classifier, Predictions, RoleModel
 from harness.inference.search import breaking
 from harness.measures import calibration_error
 from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.flips import flips
 from harness.measures.panel.predictions import PanelPredictions
 from harness.networks.checkpoints import Record
 from harness.perturb import IDENTITY, Pose
 from harness.perturb.backgrounds import SIDES, Covered
 from harness.perturb.grids import PATHS
+from harness.report.comparison import comparison_lines
+from harness.report.html import comparison_page
 from harness.run.overview import (
     PARTS,
     Clean,
     Failing,
+    Looking,
     ModelOverview,
     Moved,
     Overview,
     ReliabilityBin,
     RobustAccuracy,
+    Shifted,
     Surviving,
     Training,
     Turned,
     measure_overview,
     reliability,
 )
+
+FLIPS = {"net": 0.0, "interval": (0.0, 0.0), "mcnemar_p": 1.0, "new_failures": [], "fixed_failures": []}
+FLIPS |= {"by_class": {}, "by_pair": {}}
 
 
 def role(name="candidate", *, sha256="same", record=None, path="model.safetensors", **facts) -> RoleModel:
@@ -84,18 +92,17 @@ def test_curves_and_maps_are_accuracies_of_the_sample_in_these_poses(images, mea
     models, _, some = measured
     from harness.data import stratified_sample
 
-    assert some.sample == 100
-    sample = stratified_sample(images, 100)
-    fewer = stratified_sample(sample, 50)
+    assert some.sample == 200
+    sample = fewer = stratified_sample(images, 200)
     at = some.degrees.index(10.0)
     assert some.models[1][Turned].rotation[at].value == models["baseline"].predict(sample, Pose(10.0)).correct.mean()
     row, column = some.shifts.index(2.0), some.shifts.index(-4.0)
     right = models["baseline"].predict(fewer, Pose(dx=-4.0, dy=2.0)).correct.mean()
-    assert some.models[1][Moved].shift[row][column].value == right
+    assert some.models[1][Shifted].shift[row][column].value == right
     corners = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
     mean = np.mean([models["baseline"].predict(sample, pose).correct.mean() for pose in corners])
     assert some.models[1][Moved].corners.value == pytest.approx(mean)
-    assert some.models[1][Moved].corners.n == 100
+    assert some.models[1][Moved].corners.n == 200
 
 
 def test_failures_are_counted_by_kind_at_rest_and_moved(images, measured):
@@ -115,7 +122,7 @@ def test_what_persists_is_wrong_at_most_of_the_corners_and_rest(images, measured
     from harness.data import stratified_sample
 
     models, _, some = measured
-    sample = stratified_sample(images, 100)
+    sample = stratified_sample(images, 200)
     corners = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
     wrong = sum(~models["candidate"].predict(sample, pose).correct for pose in (IDENTITY, *corners))
     expected = {int(sample.positions[at]): int(wrong[at]) for at in np.flatnonzero(wrong > 4.5)}
@@ -126,7 +133,7 @@ def test_what_persists_is_wrong_at_most_of_the_corners_and_rest(images, measured
     assert all(row.confidence == pytest.approx(sure[numbers.index(row.index)], abs=1e-5) for row in found.rows)
     assert expected
     assert {row.index: row.wrong_at for row in found.rows} == expected
-    assert (found.n, found.poses) == (100, 9)
+    assert (found.n, found.poses) == (200, 9)
 
 
 def test_changes_are_counted_against_the_reference_and_the_new_ones_named(images, measured):
@@ -146,6 +153,23 @@ def test_changes_are_counted_against_the_reference_and_the_new_ones_named(images
     assert set(gone) <= set(np.flatnonzero(mine.correct & ~theirs.correct).tolist())
     assert len(gone) == min(changes.by_kind[0].fixed, 27)
     assert all(each.candidate.predicted == each.candidate.true for each in changes.fixed_failures)
+
+
+@pytest.mark.parametrize("left", [Moved, Turned, Shifted, Looking])
+def test_a_part_that_is_left_out_is_named_and_asked_of_no_model(images, left):
+    model = role()
+    some = measure_overview({"candidate": model}, images, survival={}, robust={}, without=[left], confidences=0)
+    (found,) = some.models
+    assert found[left] == left()
+    assert found[Clean].calibration_error is None
+    assert found[Clean].accuracy.n == 400
+    assert (found[Failing].failures[0].moved is None) is (left is Moved)
+    titles = [part.title for part in PARTS if part.record is left]
+    assert some.left_out == (*titles, "expected calibration error")
+    assert Overview.from_wire(some.as_wire()) == some
+    page = comparison_page(replace(some, models=some.models * 2), FLIPS, {}, {})
+    assert f"Left out, since of fewer than 200 images they tell too little: {titles[0]}, expected" in page
+    assert comparison_lines(replace(some, models=some.models * 2), flips(model.predict(images), model.predict(images)))
 
 
 def test_a_model_alone_is_held_against_none(images):

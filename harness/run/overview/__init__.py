@@ -7,14 +7,15 @@ from harness.run.overview.clean import CONFIDENT, Clean, Labels, ReliabilityBin,
 from harness.run.overview.failing import Changes, Failing, KindChange, KindCount
 from harness.run.overview.looking import Looking, OnObject
 from harness.run.overview.measure import measure_overview, overview_of
-from harness.run.overview.part import Part, Rate, Subject
-from harness.run.overview.posed import Moved, RobustAccuracy, Survival, Surviving, Turned
+from harness.run.overview.part import TELLING, Part, Rate, Subject
+from harness.run.overview.posed import Moved, RobustAccuracy, Shifted, Survival, Surviving, Turned
 from harness.run.overview.results import PARTS, ModelOverview, Overview
 from harness.run.overview.training import Training
 
 __all__ = [
     "CONFIDENT",
     "PARTS",
+    "TELLING",
     "Changes",
     "Clean",
     "Failing",
@@ -30,6 +31,7 @@ __all__ = [
     "Rate",
     "ReliabilityBin",
     "RobustAccuracy",
+    "Shifted",
     "Subject",
     "Survival",
     "Surviving",

@@ -33,7 +33,7 @@ class Clean:
 
     `per_class` follows the classes' order, None for a class without images. `confusion` counts images, a row for each
     true class and a column for each predicted one. `calibration_error` is the expected one, over the bins of
-    `reliability`, which may be of fewer images. Where labels alone are known, nothing is there of confidence.
+    `reliability`, of all images or fewer, or left out. Where labels alone are known, nothing is there of confidence.
     """
 
     accuracy: Rate
@@ -46,7 +46,7 @@ class Clean:
 
 def _clean(subject: Subject) -> Clean:
     images = subject.images
-    predictions, sure = subject.model.predict(images), subject.model.predict(subject.sure)
+    predictions, sure = subject.model.predict(images), subject.sure and subject.model.predict(subject.sure)
     confusions, known = confusion_matrix(predictions), predictions.has_confidence
     present = confusions.sum(axis=1) > 0
     return Clean(
@@ -57,8 +57,8 @@ def _clean(subject: Subject) -> Clean:
         ),
         confusion=tuple(tuple(map(int, row)) for row in confusions),
         confident_errors=int(confident_errors(predictions, above=CONFIDENT).value) if known else None,
-        calibration_error=float(calibration_error(sure).value) if known else None,
-        reliability=reliability(sure) if known else (),
+        calibration_error=float(calibration_error(sure).value) if known and sure else None,
+        reliability=reliability(sure) if known and sure else (),
     )
 
 

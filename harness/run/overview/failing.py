@@ -11,6 +11,7 @@ from harness.measures.failures import Comparison, changed_positions, compared_at
 from harness.measures.persistence import PersistentFailures, persistent_failures
 from harness.perturb import augmentation_range_corners
 from harness.run.overview.part import Part, Subject
+from harness.run.overview.posed import Moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +28,12 @@ CHANGED_SHOWN = 27
 class KindCount:
     """Failures of one kind: how many there are of all images at rest, and their share, in [0, 1], of a sample moved.
 
-    Moved means all eight corners of the augmentation range.
+    Moved means all eight corners of the augmentation range; None where these were left out.
     """
 
     kind: str
     count: int
-    moved: float
+    moved: float | None
 
 
 @record
@@ -46,6 +47,8 @@ class Failing:
 def _failing(subject: Subject) -> Failing:
     model, sample = subject.model, subject.sample
     rest = model.predict(subject.images)
+    if Moved in subject.without:
+        return Failing(tuple(KindCount(kind.name, int(kind.among(rest).sum()), None) for kind in subject.kinds))
     moved = [model.predict(sample, corner) for corner in augmentation_range_corners()]
     views = [model.predict(sample), *moved]
     predicted = np.stack([each.predicted for each in views], axis=1)

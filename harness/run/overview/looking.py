@@ -62,4 +62,4 @@ def _looking(subject: Subject) -> Looking:
     return Looking(tuple(mean_of(known & (labels == label)) for label in range(len(sample.classes))), mean_of(known))
 
 
-LOOKING = Part(Looking, _looking)
+LOOKING = Part(Looking, _looking, "attention on the object", 3)

@@ -11,13 +11,14 @@ from harness.data import sample_up_to
 from harness.measures.failures import kinds_for
 from harness.measures.panel.label_errors import label_errors, owners
 from harness.run.overview.failing import changes_between
-from harness.run.overview.part import Subject
-from harness.run.overview.posed import DEGREES, SHIFTS
+from harness.run.overview.looking import LOOKING
+from harness.run.overview.part import TELLING, Subject
+from harness.run.overview.posed import DEGREES, MOVED, SHIFTED, SHIFTS, TURNED
 from harness.run.overview.results import PARTS, ModelOverview, Overview
 from harness.run.sampling import extent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     import numpy as np
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 SAMPLES = 1_000
 """Images of curves: enough for an interval of ±2 points, few enough to take seconds."""
-_LEAST = 100
+CONFIDENCE = "expected calibration error"
+CURVES = (MOVED, TURNED, LOOKING, SHIFTED)
+"""Parts of the sample of curves, the most telling first; what does not fit into a run is left out from the end."""
 _LEFT_OUT = frozenset({"original"})
 """Roles with checks of their own, which a comparison with the candidate adds nothing to."""
 
@@ -40,24 +43,60 @@ def overview_of(
 
     What a search finds is only measured where the run has `searched` anyway: survival of the candidate, which is then
     at hand, and of the others, with how many images are right at every pose, on half as many images. Where families are
-    measured on samples, these are the images, whose answers are at hand.
+    measured on samples, these are the images, whose answers are at hand. Parts of
+    too few images are left out.
     """
-    extent = extent_of(session)
-    probe = session.of_family("search").probe_images
-    fewer = sample_up_to(probe, min(-(-len(probe) // 2), extent.searches))
+    extent, images = extent_of(session), session.of_family("clean").images
+    probe, least = session.of_family("search").probe_images, least_of(images)
     models = {role: model for role, model in session.roles.items() if role not in _LEFT_OUT}
-    others = dict.fromkeys(set(models) - {"candidate"}, fewer)
+    others: dict[str, LabelledImages] = {}
+    if searched and extent.searches >= least:
+        fewer = sample_up_to(probe, min(max(-(-len(probe) // 2), least), extent.searches))
+        others = dict.fromkeys(set(models) - {"candidate"}, fewer)
+    every = {part.record: part.passes for part in CURVES}
+    affordable = extent.curves * sum(every.values())
     return measure_overview(
         models,
-        session.of_family("clean").images,
-        survival={"candidate": probe, **others} if searched else {},
-        robust=others if searched else {},
-        curves=extent.curves,
-        confidences=extent.confidences,
+        images,
+        survival={"candidate": probe, **others} if searched and len(probe) >= least else {},
+        robust=others,
+        curves=max(extent.curves, least),
+        confidences=extent.confidences if extent.confidences >= least else 0,
+        without=left_out({record: passes * least for record, passes in every.items()}, affordable),
         panel_predictions=session.panel_predictions,
         labels=session.labels,
         on_measured=on_measured,
     )
+
+
+def least_of(images: LabelledImages) -> int:
+    """Return the number of images that a figure needs: as many as tell anything, or all."""
+    return min(TELLING, len(images))
+
+
+def curve_sizes(images: LabelledImages) -> list[int]:
+    """Return the sizes that the sample of curves may have, ascending: few, since runs then find it in the cache."""
+    least = least_of(images)
+    most = min(SAMPLES, max(len(images) // 4, least))
+    return sorted({least, min(SAMPLES // 2, most), most})
+
+
+def samples_of(images: LabelledImages, curves: int | None = None) -> tuple[LabelledImages, LabelledImages]:
+    """Return the samples of an overview: of curves, at most so many images, and of maps, about half of them."""
+    least, sizes = least_of(images), curve_sizes(images)
+    sample = sample_up_to(images, max((size for size in sizes if size <= (curves or SAMPLES)), default=least))
+    return sample, sample_up_to(sample, max(-(-len(sample) // 2), least))
+
+
+def left_out(costs: Mapping[type, float], affordable: float) -> frozenset[type]:
+    """Return what does not fit when the parts of these costs are taken one after the other, as long as one fits."""
+    without = set()
+    for record, cost in costs.items():
+        if cost <= affordable:
+            affordable -= cost
+        else:
+            without.add(record)
+    return frozenset(without)
 
 
 def measure_overview(
@@ -68,6 +107,7 @@ def measure_overview(
     robust: Mapping[str, LabelledImages],
     curves: int | None = None,
     confidences: int | None = None,
+    without: Collection[type] = (),
     panel_predictions: PanelPredictions | None = None,
     labels: np.ndarray | None = None,
     on_measured: Callable[[int, int], None] | None = None,
@@ -75,7 +115,8 @@ def measure_overview(
     """Measure models, by role, on the same images; those with equal weights once, under the first of their roles.
 
     Curves and maps are of a stratified sample of at most a thousand images, and of at most `curves`, confidence is of
-    at most `confidences` images. `survival` and `robust` name the
+    at most `confidences` images. The parts whose records are in `without` are left out, and confidence at 0 images.
+    `survival` and `robust` name the
     images on which survival curves and robust accuracy are measured for a role: both end at an image's first failure,
     and cost most for the best models. `labels` are those of the whole split, where the
     images are a sample, for what is known of it. `on_measured` is called with (steps done, all).
@@ -84,9 +125,8 @@ def measure_overview(
     for role, model in models.items():
         twin = next((name for name in roles if models[name].model_sha256 == model.model_sha256), role)
         roles.setdefault(twin, []).append(role)
-    sample = sample_up_to(images, min(curves or SAMPLES, SAMPLES, max(len(images) // 4, min(len(images), _LEAST))))
-    sure = sample_up_to(images, confidences or len(images))
-    fewer = sample_up_to(sample, -(-len(sample) // 2))
+    sample, fewer = samples_of(images, curves)
+    sure = None if confidences == 0 else sample_up_to(images, confidences or len(images))
     first, found, owned, missing = next(iter(models.values())), None, None, ""
     if panel_predictions is not None:
         with suppress(NotApplicableError):  # Nobody asked reference models about images as they are.
@@ -102,16 +142,21 @@ def measure_overview(
     for names in roles.values():
         role = names[0]
         searched = survival.get(role), robust.get(role)
-        subject = Subject(models[role], images, sample, fewer, sure, kinds, *searched, panel_predictions, found)
+        subject = Subject(
+            *(models[role], images, sample, fewer, sure, kinds, *searched, panel_predictions, found),
+            without=frozenset(without),
+        )
         parts = []
         for part in PARTS:
-            parts.append(part.measure(subject))
+            parts.append(part.record() if part.record in without else part.measure(subject))
             if on_measured:
                 on_measured(len(PARTS) * len(overviews) + len(parts), len(PARTS) * len(roles))
         overviews.append(ModelOverview(role, tuple(names), str(models[role].path), tuple(parts)))
     sizes = len(images), len(sample)
     facts = (images.name, *sizes, images.classes, tuple(overviews), DEGREES, SHIFTS)
-    overview = Overview(*facts, label_errors=found, label_errors_missing=missing)
+    titles = [part.title for part in PARTS if part.record in without]
+    titles += [CONFIDENCE] if sure is None else []
+    overview = Overview(*facts, label_errors=found, label_errors_missing=missing, left_out=tuple(titles))
     if (reference := overview.reference) is None:
         return overview
     other = models[reference.roles[0]]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TELLING = 200
+"""Images of a figure, at least, or all: of fewer, a share of 90% is known to within 4 points or worse."""
+
 
 @record
 class Rate:
@@ -32,23 +35,25 @@ class Rate:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One model, and the images that an overview measures it on: all, a `sample` of them, and half of that, `fewer`.
+    """One model, and the images that an overview measures it on: all, a `sample` of them, and about half, `fewer`.
 
-    On `sure` its confidence is looked at, which takes a pass in full precision. `kinds` are the kinds of failure to
-    count, `label_errors` those among the labels, by what reference models know. `survival` and `robust` are the images
-    of two searches, None where the search is not asked for.
+    On `sure` its confidence is looked at, which takes a pass in full precision; None where it is left out. `without`
+    are the records of other parts that are left out. `kinds` are the kinds of failure to count, `label_errors` those
+    among the labels, by what reference models know. `survival` and `robust` are the images of two searches, None where
+    the search is not asked for.
     """
 
     model: RoleModel
     images: LabelledImages
     sample: LabelledImages
     fewer: LabelledImages
-    sure: LabelledImages
+    sure: LabelledImages | None
     kinds: tuple[FailureKind, ...]
     survival: LabelledImages | None = None
     robust: LabelledImages | None = None
     panel_predictions: PanelPredictions | None = None
     label_errors: LabelErrors | None = None
+    without: frozenset[type] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,14 @@ class Part(Generic[T]):
 
     The record is made by `harness.base.records.record`; its fields are keys of the model in `stress.json`, so that no
     two parts may have one of the same name. Where there is nothing to measure, `measure` returns a record that says so.
+    A part that may be left out has a record without values and a `title`, the name of what is then missing. For each
+    image of its sample it takes about so many `passes` of a model.
     """
 
     record: type[T]
     measure: Callable[[Subject], T]
+    title: str = ""
+    passes: int = 0
 
 
 AnyPart = Part[Any]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 import numpy as np
 
 from harness.base.records import record
@@ -9,6 +11,7 @@ from harness.measures import accuracy, robust_accuracy
 from harness.measures.statistics import mean_interval
 from harness.perturb import Pose, augmentation_range_corners, augmentation_range_poses
 from harness.perturb.backgrounds import SIDES, Covered
+from harness.perturb.grids import PATHS
 from harness.run.overview.part import Part, Rate, Subject, rate_of
 
 DEGREES = (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
@@ -19,20 +22,25 @@ SHIFTS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 class Turned:
     """Accuracy at each of `Overview.degrees`."""
 
-    rotation: tuple[Rate, ...]
+    rotation: tuple[Rate, ...] = ()
 
 
 @record
 class Moved:
-    """Accuracy at shifts and at the augmentation range's corners.
+    """Mean accuracy at the augmentation range's corners; None where it was left out.
 
-    `shift` has a row for each dy and a column for each dx of `Overview.shifts`. `corners` is the mean accuracy.
     `covered` is the share of answers that change when a side of the image is blacked out.
     """
 
-    shift: tuple[tuple[Rate, ...], ...]
-    corners: Rate
-    covered: dict[str, float]
+    corners: Rate | None = None
+    covered: dict[str, float] = field(default_factory=dict)
+
+
+@record
+class Shifted:
+    """Accuracy at shifts: a row for each dy and a column for each dx of `Overview.shifts`."""
+
+    shift: tuple[tuple[Rate, ...], ...] = ()
 
 
 def _turned(subject: Subject) -> Turned:
@@ -40,18 +48,22 @@ def _turned(subject: Subject) -> Turned:
 
 
 def _moved(subject: Subject) -> Moved:
-    model, sample, fewer = subject.model, subject.sample, subject.fewer
+    model, sample = subject.model, subject.sample
     right = np.stack([model.predict(sample, corner).correct for corner in augmentation_range_corners()]).mean(axis=0)
     # Answers about one image go together, so that there are only as many as images.
     low, high = mean_interval(right, (0.0, 1.0))
     before = model.predict(sample).predicted
     changed = {side: model.predict(sample, Covered(side)).predicted != before for side in SIDES}
     return Moved(
-        shift=tuple(
-            tuple(rate_of(accuracy(model.predict(fewer, Pose(dx=dx, dy=dy)))) for dx in SHIFTS) for dy in SHIFTS
-        ),
         corners=Rate(float(right.mean()), low, high, len(right)),
         covered={side: float(answers.mean()) for side, answers in changed.items()},
+    )
+
+
+def _shifted(subject: Subject) -> Shifted:
+    model, fewer = subject.model, subject.fewer
+    return Shifted(
+        tuple(tuple(rate_of(accuracy(model.predict(fewer, Pose(dx=dx, dy=dy)))) for dx in SHIFTS) for dy in SHIFTS)
     )
 
 
@@ -92,7 +104,6 @@ def _robust_accuracy(subject: Subject) -> RobustAccuracy:
 
 def _surviving(subject: Subject) -> Surviving:
     from harness.inference.search import breaking
-    from harness.perturb.grids import PATHS
 
     if subject.survival is None:
         return Surviving()
@@ -110,7 +121,11 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-TURNED = Part(Turned, _turned)
-MOVED = Part(Moved, _moved)
-ROBUST_ACCURACY = Part(RobustAccuracy, _robust_accuracy)
-SURVIVING = Part(Surviving, _surviving)
+_CORNERS, _GRID = len(augmentation_range_corners()), len(augmentation_range_poses())
+_STEPS = sum(1 + len(PATHS[name].poses) for name in ("rotation", "shift"))
+
+MOVED = Part(Moved, _moved, "accuracy when turned and moved", _CORNERS + len(SIDES) + 1)
+TURNED = Part(Turned, _turned, "accuracy when turned", len(DEGREES))
+SHIFTED = Part(Shifted, _shifted, "accuracy when moved", len(SHIFTS) ** 2)
+ROBUST_ACCURACY = Part(RobustAccuracy, _robust_accuracy, "robust accuracy", _GRID)
+SURVIVING = Part(Surviving, _surviving, "how much an image survives", _STEPS)

@@ -83,6 +83,8 @@ class Overview:
     """Images whose labels reference models agree against; None where nobody knows."""
     label_errors_missing: str = ""
     """Why reference models, which there are, do not tell."""
+    left_out: tuple[str, ...] = ()
+    """Parts that would have been of too few images, by their titles."""
 
     @property
     def reference(self) -> ModelOverview | None:

@@ -1,0 +1,197 @@
+"""The plan of a comparison: what fits into a time, and on how many images, before any model has run through them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from harness.data import sample_up_to
+from harness.inference.planning import Ledger, PlannedClassifier
+from harness.run.budget import Costs, duration, in_cores
+from harness.run.overview import (
+    PARTS,
+    Clean,
+    Failing,
+    Looking,
+    Moved,
+    RobustAccuracy,
+    Shifted,
+    Subject,
+    Surviving,
+    Turned,
+)
+from harness.run.overview.measure import CONFIDENCE, curve_sizes, least_of, samples_of
+from harness.run.plan import costs_of
+from harness.run.session import PROBE_SAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.data import LabelledImages
+    from harness.inference import RoleModel
+
+_CLEAN = 0.5
+"""Share of the time that clean images may take; of more, a sample is compared."""
+_SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+"""Samples of clean images: few sizes, since another comparison then finds their predictions in the cache."""
+_ORDER: tuple[object, ...] = (Moved, CONFIDENCE, Looking, Turned, RobustAccuracy, Surviving, Shifted)
+"""Parts that may be left out, the most telling first; `CONFIDENCE` stands for the confidences of clean images."""
+_SEARCHES = (RobustAccuracy, Surviving)
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonPlan:
+    """Plan of a comparison: its `images`, how many of them for `curves` and `searches`, and parts it is `without`.
+
+    It takes `seconds` of the clock on so many `cores`, all of it `whole` seconds. `poses` are the inputs that models
+    are run on. Without a `budget`, in seconds, all is measured. Searches end early: their counts are the largest.
+    """
+
+    images: LabelledImages
+    out_of: int
+    curves: int
+    searches: int
+    without: frozenset[object] = frozenset()
+    seconds: float = 0.0
+    whole: float = 0.0
+    poses: int = 0
+    cores: int = 1
+    budget: float | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the plan as lines of text."""
+        n = len(self.images)
+        some = f"{n:,} of {self.out_of:,} images" if n < self.out_of else f"{n:,} images"
+        parts = [f"clean on {some}"]
+        if not {Moved, Turned, Shifted, Looking} <= self.without:
+            parts.append(f"turned and moved on {self.curves:,}")
+        if not set(_SEARCHES) <= self.without:
+            parts.append(f"searches on {self.searches:,}")
+        took = f"at most {duration(self.seconds)}" if self.seconds >= 1 else "about a second"
+        lines = [f"plan: {took} on {in_cores(self.cores)}: {', '.join(parts)}"]
+        titles = [part.title for part in PARTS if part.record in self.without]
+        titles += [CONFIDENCE] if CONFIDENCE in self.without else []
+        if titles and self.budget is not None:
+            lines.append(
+                f"left out, since {duration(self.budget)} do not suffice: {', '.join(titles)} (--full: at most "
+                f"{duration(self.whole)}; --budget TIME)"
+            )
+        return lines
+
+
+@dataclass
+class _Counted:
+    """Costs of each part, of all models: seconds of the clock, and inputs to run models on."""
+
+    seconds: dict[object, float] = field(default_factory=dict)
+    poses: dict[object, int] = field(default_factory=dict)
+
+    def add(self, part: object, ledger: Ledger, name: str, costs: Costs) -> None:
+        asked = ledger.asked[name]
+        self.seconds[part] = self.seconds.get(part, 0.0) + costs.seconds(asked)
+        self.poses[part] = self.poses.get(part, 0) + asked.poses + asked.maps
+
+    def total(self, parts: Sequence[object]) -> tuple[float, int]:
+        return sum(self.seconds.get(part, 0.0) for part in parts), sum(self.poses.get(part, 0) for part in parts)
+
+
+def plan_comparison(models: Mapping[str, RoleModel], images: LabelledImages, *, budget: float | None) -> ComparisonPlan:
+    """Return what fits into the budget, in seconds of the clock; measures a few batches of each model.
+
+    Cached predictions cost nothing. Clean images are always measured, a sample of them where all take too long.
+    """
+    costs = _costs(models, images)
+    cores = max(each.cores for each in costs.values())
+    some = images if budget is None else _affordable(models, images, costs, budget * _CLEAN)
+    sizes, probes = curve_sizes(some), sorted({least_of(some), min(PROBE_SAMPLES, len(some))})
+    counts = {size: _counted(models, some, costs, curves=size) for size in sizes}
+    searches = {size: _counted(models, some, costs, searched=size) for size in probes}
+
+    def total(curves: int, searched: int, parts: Sequence[object]) -> tuple[float, int]:
+        own = counts[curves].total([part for part in (Clean, *parts) if part not in _SEARCHES])
+        found = searches[searched].total([part for part in parts if part in _SEARCHES])
+        return own[0] + found[0], own[1] + found[1]
+
+    whole, _ = total(sizes[-1], probes[-1], _ORDER)
+    curves, searched, parts = sizes[-1], probes[-1], list(_ORDER)
+    if budget is not None and whole > budget:
+        curves, searched, parts = sizes[0], probes[0], []
+        for part in _ORDER:
+            if total(curves, searched, [*parts, part])[0] <= budget:
+                parts.append(part)
+        curves = max(size for size in sizes if size == curves or total(size, searched, parts)[0] <= budget)
+        searched = max(size for size in probes if size == searched or total(curves, size, parts)[0] <= budget)
+    seconds, poses = total(curves, searched, parts)
+    without = frozenset(part for part in _ORDER if part not in parts)
+    return ComparisonPlan(some, len(images), curves, searched, without, seconds, whole, poses, cores, budget)
+
+
+def _costs(models: Mapping[str, RoleModel], images: LabelledImages) -> dict[str, Costs]:
+    """Return what each model costs; recorded predictions cost nothing, and models of one kind are measured once."""
+    kinds: dict[str, Costs] = {}
+    costs = {}
+    for name, model in models.items():
+        if not model.provides.live:
+            costs[name] = Costs(0.0, 0.0, 0)
+            continue
+        kind = f"{model.classifier.device} {model.classifier.model}"
+        if kind not in kinds:
+            kinds[kind] = costs_of(model, images)
+        costs[name] = kinds[kind]
+    return costs
+
+
+def _affordable(
+    models: Mapping[str, RoleModel], images: LabelledImages, costs: Mapping[str, Costs], seconds: float
+) -> LabelledImages:
+    """Return the images, or the largest sample of them whose clean predictions fit into so many seconds."""
+    for size in (len(images), *(size for size in reversed(_SIZES) if size < len(images))):
+        some = images if size == len(images) else sample_up_to(images, size)
+        if _clean(models, some, costs) <= seconds:
+            break
+    return some
+
+
+def _clean(models: Mapping[str, RoleModel], images: LabelledImages, costs: Mapping[str, Costs]) -> float:
+    seconds = 0.0
+    for name, model in models.items():
+        ledger = Ledger()
+        PlannedClassifier(model.classifier, ledger).predict(images)
+        seconds += costs[name].seconds(ledger.now)
+    return seconds
+
+
+def _counted(
+    models: Mapping[str, RoleModel],
+    images: LabelledImages,
+    costs: Mapping[str, Costs],
+    *,
+    curves: int | None = None,
+    searched: int | None = None,
+) -> _Counted:
+    """Count what the parts of an overview ask for: curves of so many images, or searches."""
+    counted = _Counted()
+    sample, fewer = samples_of(images, curves)
+    probe = None if searched is None else sample_up_to(images, searched)
+    for name, model in models.items():
+        ledger = Ledger()
+        planned = replace(model, classifier=PlannedClassifier(model.classifier, ledger))
+        subject = Subject(planned, images, sample, fewer, None, (), probe, probe)
+        parts = [part for part in PARTS if (part.record in _SEARCHES) == (searched is not None)]
+        for part in sorted(parts, key=lambda part: part.record is not Clean):
+            name_of = part.record.__name__
+            with ledger.under(name_of), suppress(Exception):  # It may fail for made-up predictions.
+                part.measure(subject)
+            counted.add(_counts_for(part.record), ledger, name_of, costs[name])
+        if searched is None:
+            with ledger.under(CONFIDENCE), suppress(Exception):
+                _ = planned.predict(images).probabilities
+            counted.add(CONFIDENCE, ledger, CONFIDENCE, costs[name])
+    return counted
+
+
+def _counts_for(record: type) -> object:
+    """Return which part's cost that of this one belongs to: failures are looked at in the poses of `Moved`."""
+    return record if record in _ORDER else Moved if record is Failing else Clean

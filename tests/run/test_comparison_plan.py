@@ -1,0 +1,108 @@
+"""A comparison fits into a time: it is planned first, samples or leaves out the rest, and never stands still."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from zoo import images_of, network, role_model
+
+from harness.base.progress import Progress
+from harness.inference.workers import in_batches, watched
+from harness.run import comparison_plan
+from harness.run.budget import Costs
+from harness.run.comparison_plan import plan_comparison
+from harness.run.overview import Moved, RobustAccuracy, Shifted, Surviving, Turned
+from harness.run.overview.measure import CONFIDENCE, measure_overview
+
+
+@pytest.fixture
+def images():
+    return images_of(1_200)
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Two models that need a hundredth of a second for an image."""
+    monkeypatch.setattr(comparison_plan, "costs_of", lambda *_: Costs(0.01, 0.03, 0))
+    return {"new": role_model(), "old": replace(role_model("old", network(jitter=0.5)), model_sha256="o" * 64)}
+
+
+def test_all_is_measured_where_all_fits(models, images):
+    plan = plan_comparison(models, images, budget=1e6)
+    assert (plan.images, plan.curves, plan.searches, plan.without) == (images, 300, 500, frozenset())
+    assert plan.seconds == plan.whole
+    assert len(plan.lines) == 1
+
+
+def test_what_does_not_fit_is_left_out_the_most_telling_last(models, images):
+    whole = plan_comparison(models, images, budget=None)
+    assert whole.without == frozenset()
+    for budget, kept in ((30.0, set()), (90.0, {Moved}), (150.0, {Moved, Turned})):
+        plan = plan_comparison(models, images, budget=budget)
+        assert plan.seconds <= budget
+        assert kept <= {Moved, Turned, Shifted} - plan.without, budget
+        assert {RobustAccuracy, Surviving} <= plan.without
+        assert plan.curves >= 200
+        plan_line, left = plan.lines
+        assert plan_line.startswith("plan: at most ")
+        assert "1,200 images" in plan_line
+        assert f"--full: at most {round(whole.seconds / 60)} min" in left
+
+
+def test_the_plan_counts_what_is_then_asked(models, images):
+    """Every input is counted once, whoever asks first; searches end early, and are counted to their end."""
+    plan = plan_comparison(models, images, budget=150.0)
+    done = []
+    with watched(done.append):
+        measure_overview(
+            models,
+            plan.images,
+            survival={},
+            robust={},
+            curves=plan.curves,
+            confidences=0 if CONFIDENCE in plan.without else None,
+            without=[part for part in plan.without if isinstance(part, type)],
+        )
+    assert plan.poses == pytest.approx(sum(done), rel=0.15)
+
+
+def test_of_too_many_clean_images_a_sample_is_compared(models, images, monkeypatch):
+    monkeypatch.setattr(comparison_plan, "_SIZES", (1_000,))
+    plan = plan_comparison(models, images, budget=41.0)
+    assert len(plan.images) == 1_000
+    assert "clean on 1,000 of 1,200 images" in plan.lines[0]
+
+
+def test_cached_predictions_cost_nothing(images, tmp_path, monkeypatch):
+    from harness.base import PredictionCache
+
+    monkeypatch.setattr(comparison_plan, "costs_of", lambda *_: Costs(0.01, 0.03, 0))
+    models = {"new": role_model(cache=PredictionCache(tmp_path))}
+    before = plan_comparison(models, images, budget=None)
+    measure_overview(models, images, survival={}, robust={})
+    after = plan_comparison(models, images, budget=None)
+    searches = {RobustAccuracy, Surviving}
+    assert before.seconds - after.seconds > 0.9 * 0.01 * (1_200 + 300 * 40)
+    assert searches.isdisjoint(after.without)
+
+
+def test_a_batch_that_is_done_is_told_to_who_watches():
+    told = []
+    with watched(told.append):
+        in_batches(torch.tensor, torch.arange(10).numpy(), size=4, workers=2)
+    assert sorted(told) == [2, 4, 4]
+    in_batches(torch.tensor, torch.arange(10).numpy(), size=4, workers=2)
+    assert len(told) == 3
+
+
+def test_progress_in_a_log_breaks_a_silence(capsys, monkeypatch):
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr("harness.base.progress.time.monotonic", lambda: next(clock))
+    with Progress(total=1_000, desc="comparing", silence=8.0) as bar:
+        for _ in range(12):
+            bar.update(1)
+            bar.refresh()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) >= 3, lines
+    assert all(re.match(r"comparing: ", line) for line in lines)
