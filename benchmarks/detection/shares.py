@@ -25,7 +25,7 @@ from harness.measures.panel.threshold import least_of, on_scales, widened
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.calibration.panel import Row
+    from harness.measures.panel.threshold import PanelCheck
 
 DRAWS = 100_000
 
@@ -86,7 +86,7 @@ def compare_all() -> list[Compared]:
     return [_compared(name, found, rows, ks) for name, ks in _divisions(values, rows, found).items()]
 
 
-def _divisions(values: np.ndarray, rows: Sequence[Row], found: Standing) -> dict[str, dict[str, float]]:
+def _divisions(values: np.ndarray, rows: Sequence[PanelCheck], found: Standing) -> dict[str, dict[str, float]]:
     """Return the multiplier of each family by each division."""
     names = list(dict.fromkeys(row.family for row in rows))
     signed = on_scales(values, rows) * [row.sign for row in rows]
@@ -97,7 +97,9 @@ def _divisions(values: np.ndarray, rows: Sequence[Row], found: Standing) -> dict
         total = sum(shares.values())
         assert total <= ALARMS * (1 + 1e-9), f"shares of {total}"
         return {
-            name: multiplier(correlation(signed[:, among[name]]), share=shares[name], retrains=len(values), draws=DRAWS)
+            name: multiplier(
+                correlation(signed[:, among[name]]), share=shares[name], reference_models=len(values), draws=DRAWS
+            )
             for name in names
         }
 
@@ -106,7 +108,7 @@ def _divisions(values: np.ndarray, rows: Sequence[Row], found: Standing) -> dict
 
     equal = shared(dict.fromkeys(names, ALARMS / len(names)))
     caught = {name: _caught(found.mutants[::2, among[name]], equal[name]) for name in names}
-    everything = multiplier(correlation(signed), share=ALARMS, retrains=len(values), draws=DRAWS)
+    everything = multiplier(correlation(signed), share=ALARMS, reference_models=len(values), draws=DRAWS)
     return {
         "half for clean, twelfths of the other half": shared({name: share_of(name, names) for name in names}),
         "equal parts": equal,
@@ -125,7 +127,7 @@ def _caught(standing: np.ndarray, k: float) -> int:
     return int((standing > k).any(axis=1).sum())
 
 
-def _compared(name: str, found: Standing, rows: Sequence[Row], multipliers: Mapping[str, float]) -> Compared:
+def _compared(name: str, found: Standing, rows: Sequence[PanelCheck], multipliers: Mapping[str, float]) -> Compared:
     k = np.array([multipliers[row.family] for row in rows])
     choosing, confirming = found.mutants[::2] / k, found.mutants[1::2] / k
     healthy, members = found.healthy / k, found.members / k
@@ -154,7 +156,7 @@ def table(compared: Sequence[Compared]) -> list[str]:
     ]
 
 
-def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[PanelCheck]) -> np.ndarray:
     """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
 
     On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).

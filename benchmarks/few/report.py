@@ -160,7 +160,7 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
         refused = f" ({of.refused} refused)" if of.refused else ""
         outside, detected = (f"{x:.2%}" if np.isfinite(x) else "–" for x in (of.outside, of.detected))
         lines.append(
-            f"| {of.reference_models} | {of.splits}{refused} | {of.alarms:.2%} ({low:.2%} to {high:.2%}) | {outside} "
+            f"| {of.retrains} | {of.splits}{refused} | {of.alarms:.2%} ({low:.2%} to {high:.2%}) | {outside} "
             f"| {of.rows:.0f} ({of.fewest:.0f}) | {of.width:.2f} | {detected} | `{of.worst}` |"
         )
     return "\n".join(lines)

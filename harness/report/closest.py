@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.checks.roles import ROLES
 from harness.measures.panel.threshold import on_scale, widened
 from harness.measures.statistics import related
@@ -88,5 +90,5 @@ def _deviations(verdict: Verdict) -> float | None:
     mean, std = (panel.root_mean, panel.root_std) if root else (panel.mean, panel.std)
     if mean is None or not std or ROLES[verdict.check.role].precondition:
         return None
-    away = (float(on_scale(verdict.value, verdict.scale)) - mean) / std
+    away = (float(on_scale(np.asarray(verdict.value), verdict.scale)) - mean) / std
     return away if verdict.check.direction == "at_most" else -away if math.isfinite(away) else None

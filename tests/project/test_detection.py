@@ -16,6 +16,7 @@ from benchmarks.detection.mutants import MUTANTS, mutant_of
 from benchmarks.detection.paths import BASELINE, CHECKS, sha256_of
 from benchmarks.detection.report import tables
 from benchmarks.detection.results import MEASURED, Result, read_result, write_result
+from benchmarks.detection.shares import compare_all
 from benchmarks.detection.train import train_all, with_parents
 from harness.checks import read_checks
 from harness.data import load_fashion_mnist, one_in
@@ -159,6 +160,13 @@ def test_help_is_printed(capsys, command):
     printed = " ".join(capsys.readouterr().out.split())
     assert "%%" not in printed
     assert ("divide the 1% of" in printed) == (command != ["train"])
+
+
+def test_divisions_of_the_false_alarms_are_compared_on_kept_results(monkeypatch):
+    monkeypatch.setattr("benchmarks.detection.shares.DRAWS", 200)
+    compared = compare_all()
+    assert len(compared) == 8
+    assert all(each.choosing > 0 < each.confirming for each in compared)
 
 
 def test_every_kept_result_is_read():

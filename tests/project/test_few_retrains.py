@@ -8,7 +8,7 @@ import pytest
 from benchmarks.few.answers import Answers, read_answers, with_answers
 from benchmarks.few.consensus import Asked, asked
 from benchmarks.few.distances import distances_of, read_distances
-from benchmarks.few.report import draws
+from benchmarks.few.report import digits, draws, table
 from benchmarks.few.splits import Networks, panel_of, split
 from harness.base.errors import InputError
 from harness.calibration.panel import Chance, Panel
@@ -151,3 +151,8 @@ def test_a_consensus_of_all_twenty_is_that_of_the_shipped_panel():
     shipped = networks.panel.values(networks.rows).mean(axis=0)
     assert [item.mean for item in thresholds] == pytest.approx(shipped.tolist(), abs=0.5)
     assert others.shape == (0, len(networks.rows))
+
+
+def test_the_table_of_kept_networks_has_a_line_for_each_number():
+    lines = table(digits(), (3, 5), 2).splitlines()
+    assert [line.split(" | ")[:2] for line in lines[-2:]] == [["| 3", "2"], ["| 5", "2"]]
