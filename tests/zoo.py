@@ -249,6 +249,21 @@ def in_this_process(pytester, runs: list[list[str]]):
     return run
 
 
+def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
+    """Have runs of the gate in this process, shown or read; `runs` keeps their commands."""
+    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, runs))
+    shown_by_run(monkeypatch)
+
+
+def shown_by_run(monkeypatch) -> None:
+    """Have runs that are shown started by `subprocess.run`, too, which tests replace."""
+
+    def shown(command, environment):
+        return subprocess.run(command, env=environment, check=False).returncode
+
+    monkeypatch.setattr("harness.run.execute._shown", shown)
+
+
 def apart(arguments: list[str]) -> list[str]:
     """Return a command line with paths apart from their options, to which the gate joins them by an equals sign."""
     paths = ("--candidate=", "--baseline=", "--incumbent=", "--original=", "--checks=", "--stress-reports=")

@@ -215,15 +215,9 @@ def _run(
     on_line: Callable[[str], None] | None,
 ) -> tuple[int, tuple[str, ...]]:
     """Run a command; return its exit status, 2 where Ctrl-C ended it, and the lines that it printed."""
-    how: dict[str, Any] = {"env": environment}
     if shown:
-        with (
-            _interrupts_left_to_children(),
-            termination_raised(),
-            subprocess.Popen(command, **how) as child,  # noqa: S603  Our own command.
-        ):
-            status = _waited_for(child)
-        return (_INTERRUPTED if status == -signal.SIGINT else status), ()
+        return _shown(command, environment), ()
+    how: dict[str, Any] = {"env": environment}
     if on_line is None:
         run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **how)  # noqa: S603
         return run.returncode, tuple((run.stdout + run.stderr).strip().splitlines())
@@ -234,6 +228,17 @@ def _run(
             lines.append(line.rstrip("\n"))
             on_line(lines[-1])
     return child.returncode, tuple(lines)
+
+
+def _shown(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command in this terminal and return its exit status, 2 where Ctrl-C ended it."""
+    with (
+        _interrupts_left_to_children(),
+        termination_raised(),
+        subprocess.Popen(command, env=environment) as child,  # noqa: S603  Our own command.
+    ):
+        status = _waited_for(child)
+    return _INTERRUPTED if status == -signal.SIGINT else status
 
 
 def _waited_for(child: subprocess.Popen[bytes]) -> int:

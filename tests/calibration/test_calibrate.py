@@ -14,7 +14,7 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from panels import calibrate
-from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, in_this_process, network
+from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, network, run_here
 
 from harness.base.errors import InputError
 from harness.calibration import measure
@@ -54,7 +54,7 @@ def zoo(pytester, monkeypatch, cache):
         for seed in range(1, 9)
     ]
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, zoo.runs))
+    run_here(monkeypatch, pytester, zoo.runs)
     with hypothesis_as_it_starts():
         yield zoo
 

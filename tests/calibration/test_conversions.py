@@ -9,7 +9,7 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import ARGUMENTS, CLASSES, ROWS, Zoo, hypothesis_as_it_starts, in_this_process
+from zoo import ARGUMENTS, CLASSES, ROWS, Zoo, hypothesis_as_it_starts, run_here
 
 from harness.base.files import hash_of_file
 from harness.calibration.panel import Panel, ReferenceModel, read_panel
@@ -81,7 +81,8 @@ def zoo(pytester, monkeypatch, cache):
     (row,) = [check for check in read_checks(zoo.checks).checks if check.id == "clean"]
     rows = (PanelCheck("clean", "clean", "accuracy", Unit.SHARE, "at_least", 400, row.definition),)
     Panel(zoo.images.sha256, PROTOCOL, {}, rows, tuple(models)).write(zoo.root / "models/panel.json")
-    gate = in_this_process(pytester, [])
+    run_here(monkeypatch, pytester, [])
+    gate = subprocess.run
 
     def run(command, **how):
         if command[0] in {"convert", "copy-one", "break", "nothing"}:

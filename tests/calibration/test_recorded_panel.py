@@ -1,11 +1,10 @@
 """Three recorded reference models are a panel: the same values and thresholds as of the models themselves."""
 
 import re
-import subprocess
 
 import pytest
 from recorded_answers import answer
-from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts, in_this_process
+from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts, run_here
 
 from harness.calibration.panel import read_panel
 from harness.checks import read_checks
@@ -18,7 +17,7 @@ def zoo(pytester, monkeypatch, tmp_path):
     zoo = Zoo(pytester.path)
     zoo.bind(re.sub("hand = .*", "", ROWS))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, []))
+    run_here(monkeypatch, pytester, [])
     return zoo
 
 

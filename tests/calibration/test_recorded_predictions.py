@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 
 import cv2  # noqa: F401  As in test_calibrate.
@@ -13,7 +12,7 @@ import pytest
 import scipy.stats  # noqa: F401
 import torch._dynamo  # noqa: F401
 from panels import view_of
-from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, hypothesis_as_it_starts, in_this_process, network
+from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, hypothesis_as_it_starts, network, run_here
 
 from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
@@ -280,7 +279,7 @@ def zoo(pytester, monkeypatch, cache):
     zoo.runs, zoo.panel = [], zoo.root / "models/panel.json"
     zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.06).name for seed in range(1, 9)]
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, zoo.runs))
+    run_here(monkeypatch, pytester, zoo.runs)
     with hypothesis_as_it_starts():
         yield zoo
 

@@ -23,8 +23,9 @@ from zoo import (
     Zoo,
     apart,
     hypothesis_as_it_starts,
-    in_this_process,
     network,
+    run_here,
+    shown_by_run,
 )
 
 from harness.cli import main
@@ -40,7 +41,7 @@ def zoo(pytester, monkeypatch):
     zoo.bind(ROWS + REGRESSION)
     zoo.runs = []
     zoo.incumbent = zoo.root / "models/incumbent.safetensors"
-    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, zoo.runs))
+    run_here(monkeypatch, pytester, zoo.runs)
     with hypothesis_as_it_starts():
         yield zoo
 
@@ -136,6 +137,7 @@ def judged(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(subprocess, "run", run)
+    shown_by_run(monkeypatch)
     return place
 
 

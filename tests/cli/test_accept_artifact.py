@@ -10,7 +10,7 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import CLEAN, REGRESSION, Zoo, hypothesis_as_it_starts, in_this_process, network
+from zoo import CLEAN, REGRESSION, Zoo, hypothesis_as_it_starts, network, run_here
 
 from harness.checks.declaration import pending_of
 from harness.cli import main
@@ -34,7 +34,9 @@ def zoo(pytester, monkeypatch):
     zoo.bind(CLEAN + REGRESSION + EQUIVALENCE)
     zoo.runs = []
     zoo.incumbent, zoo.declaration = zoo.root / "models/incumbent.onnx", zoo.root / "models/incumbent.toml"
-    started, here = subprocess.run, in_this_process(pytester, zoo.runs)
+    started = subprocess.run
+    run_here(monkeypatch, pytester, zoo.runs)
+    here = subprocess.run
 
     def run(command, **how):  # An ONNX file is tried in a process of its own, as ever.
         return here(command, **how) if "stress_tests" in command else started(command, **how)

@@ -2,10 +2,9 @@
 
 import csv
 import json
-import subprocess
 
 import pytest
-from zoo import GatedZoo, in_this_process
+from zoo import GatedZoo, run_here
 
 from harness.base import user_folder
 from harness.checks import read_checks
@@ -75,7 +74,7 @@ def zoo(pytester, monkeypatch, tmp_path):
     place = GatedZoo(pytester)
     place.bind(ROWS)
     pytester.makepyfile(own=OWN)
-    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, []))
+    run_here(monkeypatch, pytester, [])
     return place
 
 

@@ -6,13 +6,12 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 from contextlib import redirect_stdout
 from io import StringIO
 
 import pytest
 import torch
-from zoo import ARGUMENTS, CLASSES, Zoo, hypothesis_as_it_starts, in_this_process, network
+from zoo import ARGUMENTS, CLASSES, Zoo, hypothesis_as_it_starts, network, run_here
 
 from harness import cli
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -188,7 +187,7 @@ def gated(pytester, monkeypatch):
     zoo.save("shaken.safetensors", jitter=4.0, seed=1)
     zoo.save("blind.safetensors", blind=True)
     zoo.runs = []
-    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, zoo.runs))
+    run_here(monkeypatch, pytester, zoo.runs)
     with hypothesis_as_it_starts():
         yield zoo
 

@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from zoo import TRAINING
+from zoo import TRAINING, shown_by_run
 
 from harness.cli import main
 
@@ -70,6 +70,7 @@ def test_a_command_that_would_lose_a_file_ends_with_2(files, zoo, capsys, monkey
     shutil.copy(zoo.root / "weights.pth", zoo.root / "weights.safetensors")
     (zoo.root / "hard.safetensors").hardlink_to(zoo.root / "seed-0.safetensors")
     monkeypatch.setattr("subprocess.run", None)  # No run begins.
+    shown_by_run(monkeypatch)
     before = files()
     assert main(command) == 2
     assert capsys.readouterr().err.startswith("error: ")

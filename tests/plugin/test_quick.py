@@ -1,12 +1,11 @@
 """The quick profile: checks of its own, made for a sample, give a whole verdict on fewer images by fewer tests."""
 
-import subprocess
 from dataclasses import replace
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-from zoo import ROWS, STRESS_TESTS, TRAINING, GatedZoo, checks_text, hypothesis_as_it_starts, in_this_process
+from zoo import ROWS, STRESS_TESTS, TRAINING, GatedZoo, checks_text, hypothesis_as_it_starts, run_here
 
 from harness.calibration.panel import read_panel
 from harness.checks import ChecksError, read_checks
@@ -186,7 +185,8 @@ def test_a_sample_that_is_no_whole_number_is_refused(zoo, sample):
 
 
 def test_calibration_measures_the_sample_into_the_panel_of_the_file(zoo, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", in_this_process(zoo.pytester, runs := []))
+    runs = []
+    run_here(monkeypatch, zoo.pytester, runs)
     rows = "\n".join(line for line in QUICK.splitlines() if not line.startswith("hand"))
     zoo.bind_quick('\n[recipe]\npanel = "models/of-its-own.json"\n' + rows)
     seeds = [

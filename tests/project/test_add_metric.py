@@ -1,12 +1,10 @@
 """A metric is added as its page says: one file, and rows."""
 
-import subprocess
-
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from test_docs import blocks_of
-from zoo import ROWS, TRAINING, GatedZoo, in_this_process
+from zoo import ROWS, TRAINING, GatedZoo, run_here
 
 from harness.calibration.panel import read_panel
 from harness.checks import read_checks
@@ -43,7 +41,7 @@ def test_it_is_measured_and_told_in_its_words(zoo):
 
 
 def test_calibration_sets_ceilings(zoo, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", in_this_process(zoo.pytester, []))
+    run_here(monkeypatch, zoo.pytester, [])
     seeds = [
         zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.02, training={**TRAINING, "seed": seed}).name
         for seed in range(1, 9)

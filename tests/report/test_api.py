@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from zoo import Zoo, in_this_process
+from zoo import Zoo, run_here
 
 import harness
 from harness.base.errors import InputError
@@ -38,7 +38,7 @@ def zoo(pytester, monkeypatch):
     place.save("new.safetensors")
     monkeypatch.chdir(place.root)
     monkeypatch.setenv("XDG_CACHE_HOME", str(place.root / "cache"))
-    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, []))
+    run_here(monkeypatch, pytester, [])
     return place
 
 

@@ -2,13 +2,12 @@
 
 import hashlib
 import shutil
-import subprocess
 from pathlib import Path
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-from zoo import CLEAN, REGRESSION, GatedZoo, in_this_process
+from zoo import CLEAN, REGRESSION, GatedZoo, run_here
 
 from harness.checks.declaration import declaration_of, declaration_of_none, pending_of, read_declaration
 from harness.cli import main
@@ -189,7 +188,7 @@ def accepting(zoo, monkeypatch, pytester):
     monkeypatch.chdir(zoo.root)
     (zoo.root / "reports").mkdir()
     zoo.runs = []
-    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, zoo.runs))
+    run_here(monkeypatch, pytester, zoo.runs)
     zoo.save("first.safetensors", seed=3, jitter=0.01)
     zoo.save("second.safetensors", seed=4, jitter=0.01)
     return zoo

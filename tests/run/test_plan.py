@@ -237,7 +237,7 @@ def test_a_run_that_does_not_fit_is_sampled_and_partial(pytester):
     assert "rotation (25%)" in " ".join(report["omissions"])
     result.stdout.fnmatch_lines(
         [
-            "stress: 4 rows on 400 images: 1,200 image-poses, without searches and maps; about * on * GB of memory*",
+            "stress: 4 checks on 400 images of zoo: 1,200 image-poses, *about * on * GB of memory*",
             "stress: samples are chosen that fit into 0.001 s, if need be",
         ]
     )

@@ -65,6 +65,7 @@ def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
         "sha256": IMAGES.sha256,
         "n": 400,
         "classes": ["ant", "bee", "cat", "dog"],
+        "pipeline": "pixels of the data, gray, size unchanged, uncropped, /255, no normalization",
     }
     assert outcome.models["candidate"]["path"] == "c.safetensors"
     assert set(outcome.versions) == {"python", "torch", "hypothesis", "harness"}
