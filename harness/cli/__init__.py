@@ -18,6 +18,7 @@ COMMANDS = {
     "Gate": {
         "gate": ("gate", "Run the stress tests on a candidate, in a process of their own."),
         "equal": ("equal", "Say whether an export predicts as the model that it was made from."),
+        "skew": ("skew", "Name the stage of a serving pipeline that explains what production answered."),
         "accept": ("accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
         "golden": ("golden", "Keep images that must never be wrong again."),
         "history": ("history", "Print and draw the last runs of the gate."),

@@ -41,6 +41,9 @@ class _Share(click.ParamType["float"]):
             self.fail(f"{text!r} is no share; write 1% or 0.01", param, ctx)
 
 
+SHARE = _Share()
+
+
 @click.command(
     "equal",
     cls=Command,
@@ -54,7 +57,7 @@ class _Share(click.ParamType["float"]):
 @click.option("--original", type=MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
 @click.option(
     "--tolerance",
-    type=_Share(),
+    type=SHARE,
     default="1%",
     metavar="SHARE",
     help="The share of predictions that may change, and of correct ones that may be lost, net (default: 1%).",

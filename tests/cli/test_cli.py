@@ -30,7 +30,7 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "equal", "accept", "golden", "history"),
+    *("gate", "equal", "skew", "accept", "golden", "history"),
     *("init", "calibrate"),
     *("evaluate", "compare", "break", "list"),
     *("train", "export-inputs", "convert", "cache", "fetch-data"),

@@ -92,6 +92,38 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
     return RecordedAnswers(identity, answers.scores, names, answers.values[rows], answers.export)
 
 
+def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of clean images that a file answers, (M,) int64 in ascending order, and the classes, (M,).
+
+    Raises `InputError` for answers to images of an export, to no image of the data, or to one image twice.
+    """
+    named = f"{path}: "
+    try:
+        answers = read_answers(path, images.classes, outputs=outputs)
+    except InputError as error:
+        raise InputError(named + error.message, setting=error.setting) from error
+    classes = answers.values if answers.values.ndim == 1 else answers.values.argmax(axis=1)
+    numbers = answers.images
+    if numbers is None:
+        if len(answers) != len(images):
+            raise InputError(
+                f"{named}has {len(answers):,} answers without numbers of images, the data have {len(images):,} images; "
+                "add the numbers, or answer all images in their order"
+            )
+        return np.arange(len(images)), classes
+    if numbers.dtype.kind == "S":
+        raise InputError(f"{named}answers images of an export; expected numbers of images in the data, from 0")
+    if repeated := len(numbers) - len(np.unique(numbers)):
+        raise InputError(f"{named}repeats {repeated:,} of its {len(numbers):,} images; expected one answer for each")
+    row_of = {int(number): row for row, number in enumerate(images.positions)}
+    if others := [number for number in numbers.tolist() if number not in row_of]:
+        found = some_of(list(map(str, sorted(others))))
+        raise InputError(f"{named}has {len(others):,} images that the data do not have: {found}")
+    positions = np.array([row_of[number] for number in numbers.tolist()], dtype=np.int64)
+    order = np.argsort(positions)
+    return positions[order], classes[order]
+
+
 def _of_export(answers: Answers) -> np.ndarray:
     """Return the names of the rows, which must be exactly those of the export."""
     export, names = answers.export, answers.images

@@ -1,0 +1,60 @@
+"""The command `skew`: the stage of the serving pipeline that explains what production answered."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.base.errors import printable
+from harness.cli.equal import SHARE
+from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, json_option, project_with, setting_options
+from harness.run.model_settings import MODEL_SETTINGS
+from harness.run.status import NOT_JUDGED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command(
+    "skew",
+    cls=Command,
+    example="skew models/augmented.safetensors --served predictions.csv",
+    help="Say whether a served model answers known images as the reference pipeline does. If not, name the stage of "
+    "its serving pipeline that explains the answers best: decoding, JPEG, color, resizing, cropping, scaling or "
+    "normalization. The exit status is 0 if it is served as judged and 1 if it is different. It is 4 if these images "
+    "cannot tell, and for refused input.",
+)
+@click.argument("candidate", type=MODEL)
+@click.option(
+    "--served",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="The answers of production: .csv, .parquet or .npz with image, its number in the data from 0, and label, or a "
+    "column for each class.",
+)
+@click.option(
+    "--tolerance",
+    type=SHARE,
+    default="1%",
+    metavar="SHARE",
+    help="The share of answers that may change (default: 1%).",
+)
+@setting_options(*MODEL_SETTINGS)
+@json_option
+def skew_command(candidate: Path | str, served: Path, tolerance: float, *, as_json: bool) -> int:
+    """Explain served answers."""
+    from harness.base.errors import InputError
+    from harness.report.skew import diagnosis_json, diagnosis_lines
+    from harness.run.skew import SkewRequest, skew
+
+    if not 0 < tolerance < 1:
+        raise InputError("expected a share above 0% and below 100%", setting=f"tolerance {tolerance:g}")
+    found = skew(SkewRequest(candidate, served, tolerance, project_with(as_json=as_json).model))
+    if as_json:
+        print(json.dumps(diagnosis_json(found)))
+    else:
+        print("\n".join(map(printable, diagnosis_lines(found))))
+    return {"as judged": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}[found.outcome]

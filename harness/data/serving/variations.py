@@ -1,0 +1,110 @@
+"""Other values of a stage's parameters: a grid around a reference pipeline, and the neighbors of a pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.data.serving.resizing import FILTERS, Resize
+from harness.data.serving.stages import Jpeg, Normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.data.serving.pipeline import ServingPipeline
+    from harness.data.serving.resizing import Filter
+
+_QUALITIES = (90, 65, 50, 35, 20)
+_GAMMAS = (0.6, 0.75, 0.9, 1.1, 1.3, 1.7)
+_MOVES = ((-1, 0), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2), (-1, -1), (1, -1), (-1, 1), (2, 2), (-2, -2))
+_BITS = (7, 5, 4, 3)
+_FACTORS = (0.8, 0.92, 1.08, 1.25)
+_DETOURS = (0.5, 0.75, 2.0)
+_FILTERED = (("opencv", "bilinear"), ("opencv", "area"), ("opencv", "nearest"), ("pillow", "bicubic"))
+_SIZES = (0.87, 0.93, 1.07, 1.15)
+_UNSCALED, _HALF = 1.0, 127.5
+_STEPS = (0.8, 0.95, 0.99, 1.01, 1.05, 1.25)
+_PIXELS = (-4, -1, 1, 4)
+
+
+def variations(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[ServingPipeline]:
+    """Yield pipelines with other parameters of one stage than the catalog has.
+
+    `size` is the (height, width) of the images.
+    """
+    for quality in _QUALITIES:
+        yield replace(reference, jpeg=Jpeg(quality))
+    for gamma in _GAMMAS:
+        yield replace(reference, color=replace(reference.color, gamma=gamma))
+    for right, down in _MOVES:
+        yield replace(reference, crop=replace(reference.crop, right=right, down=down))
+    for bits in _BITS:
+        yield replace(reference, scale=replace(reference.scale, bits=bits))
+    for divisor in (_UNSCALED, _HALF, *(255 * factor for factor in _FACTORS)):
+        yield replace(reference, scale=replace(reference.scale, divisor=divisor))
+    yield from _normalised(reference)
+    if reference.transform is None:
+        yield from _resized(reference, size)
+
+
+def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator[ServingPipeline]:
+    """Yield pipelines one step away in the parameters of the stages in which a pipeline differs from the reference."""
+    differing = pipeline.differing(reference)
+    if "jpeg" in differing and pipeline.jpeg is not None:
+        for step in (-12, -4, -1, 1, 4, 12):
+            if 1 <= pipeline.jpeg.quality + step <= 100:  # noqa: PLR2004  The range of libjpeg.
+                yield replace(pipeline, jpeg=replace(pipeline.jpeg, quality=pipeline.jpeg.quality + step))
+    if "color" in differing and pipeline.color.gamma != 1:
+        for step in _STEPS:
+            yield replace(pipeline, color=replace(pipeline.color, gamma=pipeline.color.gamma * step))
+    if "crop" in differing:
+        for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            crop = pipeline.crop
+            yield replace(pipeline, crop=replace(crop, right=crop.right + right, down=crop.down + down))
+    if "scale" in differing and pipeline.scale.divisor != reference.scale.divisor:
+        for step in (0.9, 0.98, 0.996, 1.004, 1.02, 1.1):
+            yield replace(pipeline, scale=replace(pipeline.scale, divisor=pipeline.scale.divisor * step))
+    if "normalise" in differing:
+        yield from _normalised(pipeline)
+    if "resize" in differing and pipeline.resize and pipeline.transform is None:
+        yield from _resized_nearby(pipeline)
+
+
+def _normalised(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
+    now = pipeline.normalise
+    for step in (-0.1, -0.02, -0.005, 0.005, 0.02, 0.1):
+        yield replace(pipeline, normalise=Normalise(tuple(mean + step for mean in now.mean), now.std))
+    for step in _STEPS:
+        yield replace(pipeline, normalise=Normalise(now.mean, tuple(std * step for std in now.std)))
+
+
+def _resized(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[ServingPipeline]:
+    """Yield other sizes, where the crop makes the images alike; where nothing is resized, detours and back."""
+    if not reference.resize:
+        for factor in _DETOURS:
+            there = Resize((round(size[0] * factor), round(size[1] * factor)))
+            for library, filtered in _FILTERED:
+                yield replace(reference, resize=tuple(_by(each, library, filtered) for each in (there, Resize(size))))
+        return
+    last = reference.resize[-1]
+    if isinstance(last.size, int) and reference.crop.size is not None:
+        for factor in _SIZES:
+            yield replace(reference, resize=(*reference.resize[:-1], replace(last, size=round(last.size * factor))))
+
+
+def _resized_nearby(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
+    first, *rest = pipeline.resize
+    for step in _PIXELS:
+        if rest or isinstance(first.size, int):
+            moved = first.size + step if isinstance(first.size, int) else (first.size[0] + step, first.size[1] + step)
+            yield replace(pipeline, resize=(replace(first, size=moved), *rest))
+    for library, filters in FILTERS.items():
+        for filtered in filters:
+            yield replace(pipeline, resize=tuple(_by(each, library, filtered) for each in (first, *rest)))
+
+
+def _by(resize: Resize, library: str, filtered: str) -> Resize:
+    """Return a resizing by another library and filter, antialiased where that is its way."""
+    kind: Filter = filtered  # type: ignore[assignment]
+    smooth = filtered == "area" or (library == "pillow" and filtered != "nearest")
+    return replace(resize, library=library, filter=kind, antialias=smooth)  # type: ignore[arg-type]

@@ -1,0 +1,95 @@
+"""Answers of a served model explained by those of a pipeline: counts, and exact tests that allow for many pipelines.
+
+The likelihood of the served answers under a pipeline grows with the number of images that it answers alike, whatever
+the rate of noise. So the likeliest pipeline of a catalog agrees most often. A sign test compares two pipelines on the
+images where one of them alone agrees. If the other is the true one, the first wins at most half of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.measures.statistics import proportion_interval
+
+ALPHA = 0.01
+"""Probability of a wrong statement about a served model."""
+NOISE = 1e-3
+"""Share of answers that another machine or runtime changes at most; 2 of 10,000 were measured."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Counts of N images: served answers that are `changed` from the reference, and what a pipeline makes of them.
+
+    The pipeline gives the served answer to those `explained`. It changes those `introduced`, which are served as the
+    reference answers them.
+    """
+
+    n: int
+    changed: int
+    explained: int
+    introduced: int
+
+    @property
+    def net(self) -> float:
+        """Return the share of changed answers explained, less the share introduced; at most 1."""
+        return (self.explained - self.introduced) / max(self.changed, 1)
+
+    @property
+    def agreement(self) -> float:
+        """Return the share of all images with the served answer, in [0, 1]."""
+        return 1 - self.disagreements / self.n
+
+    @property
+    def disagreements(self) -> int:
+        """Return the number of images with another answer than the served one."""
+        return self.changed - self.explained + self.introduced
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return Wilson's 95% interval of the share of changed answers that are explained."""
+        return proportion_interval(self.explained, self.changed) if self.changed else (0.0, 1.0)
+
+
+def explanation(served: np.ndarray, reference: np.ndarray, answers: np.ndarray) -> Explanation:
+    """Return how a pipeline's answers explain the served ones, all (N,) classes."""
+    changed, alike = served != reference, answers == served
+    return Explanation(len(served), int(changed.sum()), int((changed & alike).sum()), int((~changed & ~alike).sum()))
+
+
+def better_p(served: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Return the p of the exact one-sided sign test that the first answers explain the served ones better; 1 for none.
+
+    It counts the images where exactly one of the two gives the served answer.
+    """
+    from scipy.stats import binom
+
+    wins = int(((first == served) & (second != served)).sum())
+    losses = int(((first != served) & (second == served)).sum())
+    return float(binom.sf(wins - 1, wins + losses, 0.5)) if wins + losses else 1.0
+
+
+def noise_p(count: int, n: int) -> float:
+    """Return the probability that noise alone changes as many answers of n, at the rate `NOISE`."""
+    from scipy.stats import binom
+
+    return float(binom.sf(count - 1, n, NOISE))
+
+
+def upper_share(count: int, n: int) -> float:
+    """Return the exact upper bound of 99% confidence of a share, count of n (Clopper & Pearson 1934)."""
+    from scipy.stats import beta
+
+    return 1.0 if count >= n else float(beta.ppf(1 - ALPHA, count + 1, n - count))
+
+
+def images_for(tolerance: float) -> int:
+    """Return how many images without a changed answer it takes to bound the share of changes by a tolerance."""
+    return int(np.ceil(np.log(ALPHA) / np.log1p(-tolerance)))
+
+
+def least_changes(comparisons: int) -> int:
+    """Return how many changed answers it takes to name a pipeline among so many comparisons."""
+    return int(np.ceil(np.log2(comparisons / ALPHA)))

@@ -1,0 +1,131 @@
+"""The diagnosis of a served model: lines for people, and a record for tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.measures.explanation import ALPHA, least_changes
+from harness.measures.statistics import related
+
+if TYPE_CHECKING:
+    from harness.run.skew import Diagnosis, Served
+
+_VERDICTS = {"as judged": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
+_PAIR = 2
+
+
+def diagnosis_lines(found: Diagnosis) -> list[str]:
+    """Return the outcome in a sentence, the reference pipeline, and what explains the served answers."""
+    lines = [sentence(found), f"reference: {found.serving.reference}"]
+    if found.serving.note:
+        lines.append(f"note: {found.serving.note}")
+    best = found.best
+    if found.outcome != "different" or best is None:
+        return lines
+    if found.named:
+        lines += [f"{_title(found)}: {_words(found, best)}", f"  {_share(best)}; p {related(found.p)}"]
+    else:
+        lines += ["cause: none of them", *_not_proven(found, best)]
+    lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in _others(found)]
+    if found.runner_up is not None:
+        said = f"{_words(found, found.runner_up)}; {_net(found.runner_up)}, p of the difference {related(found.p_next)}"
+        lines.append(f"runner-up: {said}")
+    lines.append(f"each p allows for {found.comparisons:,} comparisons of pipelines, pairs of stages included")
+    return lines
+
+
+def sentence(found: Diagnosis) -> str:
+    """Return the outcome in one sentence."""
+    counts = found.reference
+    share = f"{counts.changed:,} of {counts.n:,} answers ({counts.changed / counts.n:.1%})"
+    start = f"{_VERDICTS[found.outcome]}: {share} are not those of the reference pipeline"
+    if found.outcome == "different":
+        return f"{start}, and {abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net."
+    bound = f"at most {found.upper:.2%} are at 99% confidence, the tolerance is {found.tolerance:.1%}"
+    if found.outcome == "as judged":
+        return f"{start}; {bound}."
+    return f"{start}; {bound}. Too few images: give at least {found.needed:,}."
+
+
+def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
+    """Return the diagnosis as a record."""
+    return {
+        "outcome": found.outcome,
+        "named": found.named,
+        "images": found.reference.n,
+        "changed": found.reference.changed,
+        "correct_lost": found.lost,
+        "upper": found.upper,
+        "tolerance": found.tolerance,
+        "reference": str(found.serving.reference),
+        "causes": [list(causes) for causes in found.causes] if found.named else [],
+        "best": None if found.best is None else _record(found, found.best),
+        "alike": [_record(found, each) for each in found.alike],
+        "runner_up": None if found.runner_up is None else _record(found, found.runner_up),
+        "p": found.p,
+        "p_next": found.p_next,
+        "comparisons": found.comparisons,
+    }
+
+
+def _record(found: Diagnosis, served: Served) -> dict[str, Any]:
+    counts = served.explains
+    return {
+        "skew": served.skew,
+        "stages": list(served.causes),
+        "words": _words(found, served),
+        "pipeline": str(served.pipeline),
+        "explained": counts.explained,
+        "introduced": counts.introduced,
+        "agreement": counts.agreement,
+        "explained_share": counts.explained / max(counts.changed, 1),
+        "interval": list(counts.interval),
+    }
+
+
+def _title(found: Diagnosis) -> str:
+    if len(found.causes) > 1:
+        return "cause, one of several"
+    return "cause, a pair of stages" if len(found.causes[0]) == _PAIR else "cause"
+
+
+def _words(found: Diagnosis, served: Served) -> str:
+    """Return the stages in which a pipeline differs as text, with the name of its skew if it has one."""
+    words = served.pipeline.words
+    stages = served.pipeline.differing(found.serving.reference)
+    text = " and ".join(f"{stage}: {words[stage] or 'not saved anew'}" for stage in stages)
+    return f"{text} (skew {served.skew})" if served.skew else text
+
+
+def _share(served: Served) -> str:
+    counts = served.explains
+    low, high = counts.interval
+    share = (
+        f"explains {counts.explained:,} of {counts.changed:,} changed answers ({counts.explained / counts.changed:.1%}"
+    )
+    return f"{share}, 95% CI {low:.1%} to {high:.1%}) and changes {counts.introduced:,} others"
+
+
+def _net(served: Served) -> str:
+    return f"explains {max(served.explains.net, 0):.1%}, net"
+
+
+def _others(found: Diagnosis) -> tuple[Served, ...]:
+    """Return the best pipeline of each cause that is not told apart from the best one's."""
+    assert found.best is not None
+    first: dict[tuple[str, ...], Served] = {}
+    for each in found.alike if found.named else ():
+        if each.causes != found.best.causes:
+            first.setdefault(each.causes, each)
+    return tuple(first.values())
+
+
+def _not_proven(found: Diagnosis, best: Served) -> list[str]:
+    """Say why no cause is named: too few changed answers, or no pipeline that explains enough of them."""
+    needed = least_changes(max(found.comparisons, 1))
+    if found.reference.changed < needed:
+        return [f"  it takes {needed} changed answers to name a cause; give more images"]
+    return [
+        f"  the best, {_words(found, best)}, {_net(best)}; p {related(found.p)}, expected below {ALPHA}",
+        "  look for another model file, other classes, or a pipeline of your own",
+    ]

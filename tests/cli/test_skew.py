@@ -1,0 +1,175 @@
+"""The command `skew`: the cause of served answers by name, none for noise and for another model, and refused files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from zoo import CLASSES, Zoo, images_of, network, role_model
+
+from harness.cli import main
+from harness.data.serving import SKEWS
+from harness.inference.serving import model_serving, served_predictions
+from harness.run.skew import AFFINE, diagnosis
+
+MODEL = "models/augmented.safetensors"
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Zoo(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return role_model()
+
+
+@pytest.fixture(scope="module")
+def serving(model):
+    return model_serving(model, images_of(400))
+
+
+@pytest.fixture
+def skew(zoo, capsys):
+    """Run the command on classes, of all images or of those numbered; returns its exit status and what it printed."""
+
+    def run(classes, *more, numbers=None, tolerance="2%"):
+        rows = zip(range(len(classes)) if numbers is None else numbers, classes, strict=True)
+        lines = ["image,label", *(f"{number},{CLASSES[label]}" for number, label in rows)]
+        (zoo.root / "served.csv").write_text("\n".join(lines) + "\n")
+        line = ["skew", MODEL, "--served", "served.csv", "--data", zoo.data, "--tolerance", tolerance, *more]
+        status = main(line)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def served_by(model, serving, pipeline):
+    return served_predictions(model, serving, pipeline).predicted
+
+
+def test_a_model_that_is_served_as_judged_gives_0(skew, model, serving):
+    status, out, _ = skew(model.predict(serving.images).predicted)
+    assert status == 0
+    assert out.splitlines()[1] == (
+        "Served as judged: 0 of 400 answers (0.0%) are not those of the reference pipeline; at most 1.14% are at 99% "
+        "confidence, the tolerance is 2.0%."
+    )
+
+
+def test_too_few_images_give_4_and_the_number_needed(skew, model, serving):
+    status, out, _ = skew(model.predict(serving.images).predicted, tolerance="1%")
+    assert status == 4
+    assert out.splitlines()[1].endswith("Too few images: give at least 459.")
+
+
+@pytest.mark.parametrize("name", ["gamma-linear", "crop-right-1"])
+def test_a_skew_of_the_catalog_is_named(skew, model, serving, name):
+    status, out, _ = skew(served_by(model, serving, serving.skewed(name)), "--json")
+    found = json.loads(out)
+    assert status == 1
+    assert found["outcome"] == "different"
+    assert found["named"]
+    assert found["causes"] == [[SKEWS[name].stage]]
+    assert found["best"]["skew"] == name
+    assert found["best"]["explained_share"] == 1
+    assert found["p_next"] < 0.01
+    assert found["runner_up"]["stages"] != found["best"]["stages"]
+
+
+def test_the_cause_stands_in_one_line(skew, model, serving):
+    status, out, _ = skew(served_by(model, serving, serving.skewed("gamma-linear")))
+    assert status == 1
+    (cause,) = [line for line in out.splitlines() if line.startswith("cause")]
+    assert cause == "cause: color: gray, gamma 2.2 (skew gamma-linear)"
+    assert "explains 1" in out
+    assert "runner-up: " in out
+
+
+def test_some_images_in_any_order_are_enough(skew, model, serving):
+    classes = served_by(model, serving, serving.skewed("crop-right-1"))
+    numbers = np.random.default_rng(1).permutation(400)[:300]
+    status, out, _ = skew(classes[numbers], "--json", numbers=numbers)
+    found = json.loads(out)
+    assert (status, found["images"], found["causes"]) == (1, 300, [["crop"]])
+
+
+@pytest.mark.parametrize(
+    ("stage", "change"),
+    [
+        ("color", lambda reference: replace(reference, color=replace(reference.color, gamma=2.6))),
+        ("crop", lambda reference: replace(reference, crop=replace(reference.crop, right=3))),
+        (AFFINE, lambda reference: replace(reference, scale=replace(reference.scale, divisor=140.0))),
+    ],
+)
+def test_a_parameter_that_the_catalog_lacks_is_found(model, serving, stage, change):
+    found = diagnosis(model, serving.images, served_by(model, serving, change(serving.reference)))
+    assert found.outcome == "different"
+    assert found.named
+    assert found.causes == ((stage,),)
+
+
+def test_a_pair_of_stages_is_named(model, serving):
+    gamma = serving.skewed("gamma-linear")
+    both = replace(gamma, crop=serving.skewed("crop-right-1").crop)
+    found = diagnosis(model, serving.images, served_by(model, serving, both))
+    assert found.named
+    assert [set(causes) for causes in found.causes] == [{"color", "crop"}]
+    assert found.best.explains.net == 1
+
+
+def test_scaling_and_normalization_by_numbers_are_one_cause(model, serving):
+    found = diagnosis(model, serving.images, served_by(model, serving, serving.skewed("normalise-half")))
+    assert found.causes == ((AFFINE,),)
+    assert {each.skew for each in (found.best, *found.alike)} >= {"minus-one-to-one", "normalise-half"}
+
+
+def test_another_model_is_no_stage(skew, serving):
+    other = role_model(model=network(jitter=1.0, seed=5)).predict(serving.images).predicted
+    status, out, _ = skew(other)
+    assert status == 1
+    assert "cause: none of them" in out
+
+
+def test_few_changed_answers_are_a_difference_without_a_cause(skew, model, serving):
+    classes = model.predict(serving.images).predicted.copy()
+    classes[:10] = (classes[:10] + 1) % 4
+    status, out, _ = skew(classes)
+    assert status == 1
+    assert "changed answers to name a cause; give more images" in out
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_an_identical_pipeline_is_never_blamed(model, serving, seed):
+    # At most one answer of 400 changes by noise, which is ten times what was measured.
+    rng = np.random.default_rng(seed)
+    classes = model.predict(serving.images).predicted.copy()
+    at = rng.integers(400)
+    classes[at] = rng.integers(4)
+    found = diagnosis(model, serving.images, classes, tolerance=0.02)
+    assert (found.outcome, found.named, found.best) == ("as judged", False, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image,label\n0,ant\n0,bee\n", "repeats 1 of its 2 images"),
+        ("image,label\n400,ant\n", "1 images that the data do not have: 400"),
+        ("image,label\n0,cow\n", "1 labels are no class"),
+        ("label\nant\n", "expected image"),
+        (f"image,label\n{'a' * 64},ant\n", "answers images of an export"),
+        ("", "is empty"),
+    ],
+)
+def test_a_file_that_cannot_be_used_gives_4(zoo, capsys, text, said):
+    (zoo.root / "served.csv").write_text(text)
+    assert main(["skew", MODEL, "--served", "served.csv", "--data", zoo.data]) == 4
+    assert said in capsys.readouterr().err
+
+
+def test_a_missing_file_gives_4(zoo, capsys):
+    assert main(["skew", MODEL, "--served", "nowhere.csv", "--data", zoo.data]) == 4
+    assert "nowhere.csv" in capsys.readouterr().err
