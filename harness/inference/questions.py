@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from harness.base.errors import NotApplicableError
 from harness.data.rows import parts_of
 from harness.inference.backend import Perturbed
 from harness.inference.classifier import Classifier, remembered_as
@@ -21,6 +22,8 @@ from harness.perturb import IDENTITY, Perturbation
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
     from pathlib import Path
+
+    from torch import nn
 
     from harness.data.images import LabelledImages
     from harness.perturb import Pose
@@ -142,6 +145,11 @@ class AskedClassifier(Classifier):
     def __init__(self, questions: Questions) -> None:
         self._questions = questions
         self.provides = Provides("probabilities", live=False)
+
+    @property
+    def plain(self) -> nn.Module:
+        """Raise `NotApplicableError`: there is no network."""
+        raise NotApplicableError("a model elsewhere has no network here")
 
     def predict(
         self,

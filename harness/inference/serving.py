@@ -86,7 +86,7 @@ def _expect_network(model: RoleModel) -> None:
         raise NotApplicableError("the checks file rounds images to 8 bits, which hold no other normalization")
     try:
         predictor = isinstance(classifier.plain, PredictorNetwork)
-    except NotApplicableError:  # As above.
-        return
+    except NotApplicableError:  # As above, or of a model elsewhere, which is a predictor.
+        predictor = not model.provides.live
     if predictor:
         raise NotApplicableError("a predictor takes pixels in [0, 1], so another normalization cannot be sent to it")

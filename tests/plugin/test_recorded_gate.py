@@ -112,6 +112,31 @@ def test_every_check_that_applies_has_the_checkpoints_value(zoo, export):
     assert recorded["robust"][0] is not None
 
 
+SKEWED = "".join(
+    f"""
+[[check]]
+id = "skew-{name}"
+family = "skew"
+metric = "served_predictions_changed"
+skew = "{name}"
+"""
+    for name in ("jpeg-75", "resize-torch-bilinear-plain", "divide-256", "crop-corner-1", "normalise-half")
+)
+
+
+@pytest.mark.zoo(SINGLE + SKEWED, tests=(*MORE, "skew"))
+def test_images_served_by_other_pipelines_are_exported_too(zoo, export):
+    spec = answer(export(), zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz")
+    assert zoo.run("--candidate", spec).ret == 0
+    recorded = {name: value for name, value in values(zoo).items() if name.startswith("skew")}
+    assert zoo.run("--candidate", "models/augmented.safetensors").ret == 0
+    asked = {name: value for name, value in values(zoo).items() if name.startswith("skew")}
+    assert recorded.pop("skew-normalise-half") == (None, "not_applicable")
+    assert asked.pop("skew-normalise-half")[0] is not None
+    assert recorded == asked
+    assert recorded["skew-jpeg-75"][0] is not None
+
+
 @pytest.mark.zoo(SINGLE, tests=MORE)
 def test_rounded_pixels_cost_no_more_than_the_rounding(zoo, export):
     spec = answer_png(export(format="png"), zoo.root / "models/augmented.safetensors", zoo.root / "answers.csv")
