@@ -23,6 +23,7 @@ LOADING = {
     "compare": ("compare", GOOD, OTHER),
     "compare-three": ("compare", GOOD, OTHER, THIRD),
     "equal": ("equal", GOOD, "--original", OTHER),
+    "skew": ("skew", GOOD, "--served", "served.csv"),
     "init": ("init", "--families", "flip", "--budget", "none"),
     "golden-add": ("golden", "add", "0", "--reason", "seen"),
     "golden-declare": ("golden", "list", "--declare"),
