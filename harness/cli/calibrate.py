@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     metavar="COMMAND",
     help="Set the thresholds of the family equivalence by conversions: apply this command, such as 'python export.py "
     "{input} {output}', to each model of the panel. It writes {output}, an ONNX file, or what a suffix such as "
-    "{output}.xml says.",
+    "{output}.xml says (default: none).",
 )
 @click.option(
     "--power",

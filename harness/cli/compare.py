@@ -26,7 +26,6 @@ from harness.cli.options import (
     refuse_own,
     setting_options,
 )
-from harness.run.budget import seconds_in
 from harness.run.model_settings import MODEL_SETTINGS
 
 if TYPE_CHECKING:
@@ -93,6 +92,8 @@ def compare_command(
         return _compare_many(checkpoints, checks_path, output, as_json=as_json)
     if passed_on():
         raise InputError("what follows -- is for the gate, which ranks three checkpoints or more; two are not gated")
+    from harness.run.budget import seconds_in
+
     seconds = None if full else seconds_in(budget or DEFAULT)
     return _compare_two(checkpoints, checks_path, output, failures, seconds, as_json=as_json)
 
@@ -125,6 +126,7 @@ def _compare_two(
     from harness.report.comparison import comparison_lines
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
+    from harness.run.budget import seconds_in
     from harness.run.comparison import ComparisonRequest, compare
     from harness.run.inputs import inputs_of_command
 
