@@ -52,3 +52,13 @@ def test_answers_to_a_sample_make_no_threshold(zoo, pytester, capsys):
     spec = answer(folder, zoo.root / "models/augmented.safetensors", "answers.npz")
     assert main(["calibrate", "--checkpoints", spec, "--", "--stress-data", "npz:zoo.npz"]) == 2
     assert "the answers are of an export with --budget, and thresholds need all images" in capsys.readouterr().err
+
+
+def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester):
+    files = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1).name for seed in range(1, 4)]
+    calibrated(zoo, files)
+    plan = ("--stress-data", "npz:zoo.npz", "stress_tests", "--stress-plan", "--candidate", files[1])
+    with hypothesis_as_it_starts():
+        result = pytester.runpytest_inprocess(*plan)
+    # Images, out of how many, tests, then no passes, no poses, no maps, and all of them cached.
+    result.stdout.re_match_lines([r"rotation +400 +400 +1 +0 +0 +0 +400 +0 s"])
