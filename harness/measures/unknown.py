@@ -97,7 +97,7 @@ def _surety(logits: np.ndarray) -> np.ndarray:
     ordered = np.sort(logits.astype(np.float64), axis=1)
     if ordered.shape[1] == 1:
         return np.zeros(len(ordered))
-    return ordered[:, -1] - _energy(ordered[:, :-1])
+    return np.asarray(ordered[:, -1] - _energy(ordered[:, :-1]))
 
 
 def _shares_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -170,7 +170,7 @@ class _Search:
         shares = [which.sum() / max(len(part), 1) for which, part in zip((changed, ~changed), parts, strict=True)]
         self.weights = np.where(changed[self.some], *shares)
         self.part = model_serving(model, serving.images.take(torch.from_numpy(self.some)))
-        self.size = tuple(serving.images.pixels.shape[2:])
+        self.size = serving.pictured.size
         self.names = {pipeline.identity: name for name, pipeline in serving.catalog.items()}
         self.scores: dict[str, tuple[float, ServingPipeline]] = {}
         self.comparisons = 0
@@ -178,15 +178,15 @@ class _Search:
     def diagnosis(self, tolerance: float, lost: int) -> Diagnosis:
         reference = explanation(self.served, self.reference, self.reference)
         catalog = [*self.serving.catalog.values()]
-        others = list(variations(self.serving.reference, self.size))
-        with Progress(total=len(catalog) + len(others), desc="pipelines", unit="pipeline", delay=2) as bar:
+        varied = list(variations(self.serving.reference, self.size))
+        with Progress(total=len(catalog) + len(varied), desc="pipelines", unit="pipeline", delay=2) as bar:
             self.scored(catalog, bar)
             if not self.is_explained:
-                self.scored(others, bar)
+                self.scored(varied, bar)
             for start in self.starts():
                 if not self.is_explained:
                     self.refined(start, bar)
-        tried = max(len(self.scores), len(catalog) + len(others))
+        tried = max(len(self.scores), len(catalog) + len(varied))
         self.comparisons = tried * (tried + 1) // 2
         best, others = self.finalists()
         if best.explains.net < 1 and noise_p(best.explains.disagreements, best.explains.n) < ALPHA / 2:
@@ -268,7 +268,7 @@ class _Search:
         while not self.is_explained and len(self.scores) - before < _TRIALS:
             around = list(neighbors(pipeline, self.serving.reference))
             if bar is not None:
-                bar.total += len(around)
+                bar.total = (bar.total or 0) + len(around)
             if self.scored(around, bar) <= score:
                 return
             score, pipeline = max(

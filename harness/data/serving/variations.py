@@ -51,9 +51,9 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
     """Yield pipelines one step away in the parameters of the stages in which a pipeline differs from the reference."""
     differing = pipeline.differing(reference)
     if "jpeg" in differing and pipeline.jpeg is not None:
-        for step in (-12, -4, -1, 1, 4, 12):
-            if 1 <= pipeline.jpeg.quality + step <= 100:  # noqa: PLR2004  The range of libjpeg.
-                yield replace(pipeline, jpeg=replace(pipeline.jpeg, quality=pipeline.jpeg.quality + step))
+        for more in (-12, -4, -1, 1, 4, 12):
+            if 1 <= pipeline.jpeg.quality + more <= 100:  # noqa: PLR2004  The range of libjpeg.
+                yield replace(pipeline, jpeg=replace(pipeline.jpeg, quality=pipeline.jpeg.quality + more))
     if "color" in differing and pipeline.color.gamma != 1:
         for step in _STEPS:
             yield replace(pipeline, color=replace(pipeline.color, gamma=pipeline.color.gamma * step))
