@@ -212,7 +212,7 @@ def test_what_calibration_writes_for_fewer_models_follows(tmp_path, reference_mo
     checks = shipped("checks")
     panel = read_panel(ROOT / "models/panel.json", checks)
     panel = replace(panel, models=panel.models[:reference_models])
-    calibrated = thresholds_of(panel, checks.budgets, by_hand=by_hand(checks))
+    calibrated = thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
     path = tmp_path / "checks.toml"
     path.write_text(with_thresholds(checks.path.read_text(), calibrated, recipe=checks.recipe, date="2026-01-01"))
     (tmp_path / "models").mkdir()
