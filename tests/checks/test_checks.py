@@ -164,7 +164,7 @@ MALFORMED_ROWS = {
     "hand = { threshold = true }": "hand: threshold is True, expected a number",
     'hand = { threshold = "0.9" }': "hand: threshold is '0.9', expected a number",
     "hand = { threshold = nan }": "hand: threshold is nan, expected a finite number",
-    "hand = { threshold = 0.9, why = 3 }": "hand: unknown key 'why'; known are date, definition, k, .*reason, .*std",
+    "hand = { threshold = 0.9, why = 3 }": "hand: unknown key 'why'; known are conversions, .*.*reason, .*std",
     "hand = { threshold = 0.9, reason = 3 }": "hand: reason is 3, expected text",
     "panel = { threshold = 0.9, reference_models = 2.5 }": "panel: reference_models is 2.5, expected a whole number",
     'panel = { threshold = 0.9, k = "3" }': "panel: k is '3', expected a number",

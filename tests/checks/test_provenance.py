@@ -25,7 +25,7 @@ from harness.measures.panel.threshold import PanelCheck
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ("checks", "checks-quick")
-NUMBERS = [item.name for item in fields(Threshold) if item.name not in {"reason", "definition", "date"}]
+NUMBERS = [item.name for item in fields(Threshold) if item.name not in {"reason", "definition", "date", "conversions"}]
 CLEAN = '\n[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\n'
 
 
