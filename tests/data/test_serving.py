@@ -218,7 +218,7 @@ def network(pixels, normalise):
         (Scale(), Normalise((0.5,), (0.25,)), lambda x: (x / 255 - 0.5) / 0.25),
         (Scale(bits=6), Normalise(), lambda x: x // 4 * 4 / 255),
     ],
-    ids=str,
+    ids=["as it is", "minus one to one", "divided by 256", "half", "6 bits"],
 )
 def test_a_network_computes_the_numbers_that_were_served(scale, normalise, numbers):
     pipeline = ServingPipeline(color=Color(3), scale=scale, normalise=normalise)
