@@ -151,7 +151,7 @@ def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
     checks = read_checks(zoo.checks)
     assert checks.data.samples == dict.fromkeys(("clean", "class", "confidence", "rotation"), 100)
     assert {check.panel.n for check in checks.checks if check.family != "class"} == {100}
-    assert re.search(r"^rotation +100 +400 .* 15.0$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^rotation +100 +400 .* \d+\.\d$", capsys.readouterr().out, re.MULTILINE)
     zoo.checks.write_text(before)
     for arguments in (("--budget", "20m", "--family", "clean"), ("--budget", "20"), ("--", "--stress-budget", "20m")):
         assert main(["calibrate", *arguments]) == 2

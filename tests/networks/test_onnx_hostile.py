@@ -2,14 +2,14 @@
 
 import os
 import resource
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.networks.checkpoints import CheckpointRefused
-from harness.networks.checkpoints import onnx_network as onnx_networks
+from harness.networks.checkpoints import CheckpointRefused, onnx_network
 from harness.networks.checkpoints.onnx_network import load_onnx
 
 IMAGES = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 1, 28, 28])
@@ -95,7 +95,7 @@ def busy_seconds():
 
 @pytest.mark.parametrize("made", [functions_that_double, a_loop_without_end, a_constant_of_six_gigabytes])
 def test_a_small_file_that_asks_for_too_much_is_refused(tmp_path, monkeypatch, made):
-    monkeypatch.setattr(onnx_networks, "_SECONDS", 4)
+    monkeypatch.setattr(onnx_network, "_TRIAL", replace(onnx_network._TRIAL, seconds=4))
     path = made(tmp_path / "small.onnx")
     assert path.stat().st_size < 100_000
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, busy_seconds()
