@@ -1,6 +1,7 @@
 """Warnings are errors in these tests; a user's model, in the gate, may warn. Long tests run when asked for."""
 
 import importlib
+import os
 import pkgutil
 import signal
 import sys
@@ -25,6 +26,8 @@ for name in (*LIBRARIES, *(name for name in MODULES if not name.endswith("__main
     importlib.import_module(name)
 
 PIL.Image.init()
+for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history alone.
+    os.environ.pop(name, None)
 
 
 class ModulesSnapshot:
@@ -61,6 +64,17 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.filterwarnings("error"), append=False)
+
+
+@pytest.fixture(autouse=True)
+def modules_of_one_test(tmp_path_factory):
+    """Drop modules that a test imported from its folders: another test may have others of the same names."""
+    before = set(sys.modules)
+    yield
+    for name in sys.modules.keys() - before:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and Path(file).is_relative_to(tmp_path_factory.getbasetemp()):
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -129,7 +129,9 @@ class TestAServerThatDoesRight:
             with pytest.raises(InputError, match=r"http-output x: .*the model has no output of this name"):
                 opened(served.url, output="x")
 
-    def test_requests_run_side_by_side_as_many_as_allowed(self, server):
+    def test_requests_run_side_by_side_as_many_as_allowed(self, server, monkeypatch):
+        monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)  # Workers share what is allowed.
+
         def wait_for_others(number, handler):
             until = time.monotonic() + 5
             while server.most_at_once < 3 and time.monotonic() < until:

@@ -88,7 +88,7 @@ def test_the_plugin_itself_cannot_be_switched_off(zoo):
     (zoo.root / "tests/test_plain.py").write_text("def test_plain():\n    pass\n")
     assert zoo.pytester.runpytest_inprocess(*off, "tests").ret == 0
     points = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
-    assert points["pytest11"]["harness.guard"] == "harness.plugin.guard"
+    assert points["pytest11"]["harness.plugin.guard"] == "harness.plugin.guard"
 
 
 @pytest.mark.processes

@@ -115,8 +115,8 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(zoo):
     assert {**zoo.report("others"), "run": ""} == {**zoo.report(), "run": ""}
     models = zoo.report()["overview"]["models"]
     assert [model["name"] for model in models] == ["candidate", "baseline"]
-    assert [bool(model["survival"]) for model in models] == [True, True]
-    assert [bool(model["robust_accuracy"]) for model in models] == [False, True]
+    assert [bool(model["survival"]) for model in models] == [True, False], "a search of few images is left out"
+    assert [bool(model["robust_accuracy"]) for model in models] == [False, False]
     pages = [(zoo.root / folder / "stress.html").read_text() for folder in ("reports", "others")]
     assert 'id="report-comparison"' in pages[0]
     assert pages[0].count('<figure class="figure') >= 8
