@@ -50,8 +50,9 @@ def shop(tmp_path):
 
 def run(shop, *arguments, command=("-m", "pytest", "stress_tests")):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    data = () if "--stress-data" in arguments else ("--stress-data", shop.data)
     return subprocess.run(
-        [sys.executable, *command, *OPTIONS, "--stress-data", shop.data, *arguments],
+        [sys.executable, *command, *OPTIONS, *data, *arguments],
         cwd=shop.root,
         env=environment,
         capture_output=True,
@@ -133,11 +134,16 @@ def test_a_process_that_is_gone_at_once_came_to_no_verdict(shop):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--maxfail", "abc"), ("-p", "no:harness.plugin")], ids=["early-option", "no-plugin"]
+    ("arguments", "said"),
+    [
+        (("--maxfail", "abc"), "ended with exit status 4 and without a verdict"),
+        (("-p", "no:harness.plugin"), "harness.plugin is switched off"),
+    ],
+    ids=["early-option", "no-plugin"],
 )
-def test_what_ends_before_the_plugin_is_there_is_told_of_by_the_command(shop, arguments):
+def test_what_ends_before_the_plugin_is_there_is_told_of_by_the_command(shop, arguments, said):
     ended = run(shop, *arguments, command=("-m", "harness", "gate", "stress_tests"))
-    expect_error(shop, ended, said="ended with exit status 4 and without a verdict")
+    expect_error(shop, ended, said=said)
 
 
 @pytest.mark.parametrize("folder", ["file", "read-only", "dangling", "elsewhere"])
