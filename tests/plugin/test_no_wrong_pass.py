@@ -292,11 +292,12 @@ def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(shop, u
 
 
 def judged(shop, effect="pass", when_built="pass"):
-    """Run the gate on a model that changes its process; return how it ended, and its report without its folder."""
+    """Run the gate on a model that changes its process; return how it ended, and its report without folder and run."""
     (shop.root / "changing.py").write_text(CHANGING.format(effect=effect, when_built=when_built))
     candidate = as_state_dict(shop.root / "models/augmented.safetensors")
     ended = run(shop, "--candidate", str(candidate), "--stress-model", "changing:build")
-    return ended, json.loads((shop.root / "reports/stress.json").read_text().replace(str(shop.root), ""))
+    report = json.loads((shop.root / "reports/stress.json").read_text().replace(str(shop.root), ""))
+    return ended, {**report, "run": ""}
 
 
 @pytest.fixture(scope="module")
