@@ -27,6 +27,14 @@ def test_slow(candidate):
 """
 
 
+@pytest.fixture(autouse=True)
+def children_take_hangups():
+    """Let children be ended by SIGHUP: `nohup` has them ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def started(folder, *arguments, command=("-m", "harness", "gate")):
     return subprocess.Popen(
         [sys.executable, *command, "stress_tests", "--stress-data", "npz:zoo.npz", "-p", "no:html", *arguments],
