@@ -1,0 +1,67 @@
+"""The page of the benchmark: goals beside what is reached, and a row for each planted fault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.pages import write_between
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+LEAST_CHANGED, LEAST_FAULTS, RIGHT, LEAST_IDENTICAL = 30, 40, 0.9, 50
+"""Changed predictions of a fault that counts, faults, share of right names, and identical pipelines."""
+
+
+def is_right(row: Mapping[str, Any]) -> bool:
+    """Return whether the fault's own cause is named, alone."""
+    return bool(row["named"]) and row["causes"] == [row["cause"]]
+
+
+def goals(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, str, bool]]:
+    """Return each goal, what is reached, and whether that is enough."""
+    counted = [row for row in results["faults"] if row["changed"] >= LEAST_CHANGED]
+    unlisted = [row for row in counted if not row["listed"]]
+    right = sum(map(is_right, counted))
+    wrong = [row for row in counted if row["named"] and not is_right(row) and row["cause"] not in row["causes"]]
+    identical = results["identical"]
+    blamed = [row for row in identical if row["outcome"] == "different"]
+    return [
+        (
+            f"at least {LEAST_FAULTS} faults that change {LEAST_CHANGED} predictions",
+            f"{len(counted)}",
+            len(counted) >= LEAST_FAULTS,
+        ),
+        ("half of them are not in the catalog", f"{len(unlisted)}", 2 * len(unlisted) >= len(counted)),
+        (
+            f"the right cause is named for {RIGHT:.0%}",
+            f"{right} of {len(counted)} ({right / max(len(counted), 1):.1%})",
+            right >= RIGHT * len(counted),
+        ),
+        ("no wrong cause is named", f"{len(wrong)}", not wrong),
+        (
+            f"none of at least {LEAST_IDENTICAL} identical pipelines is called different",
+            f"{len(blamed)} of {len(identical)}",
+            not blamed and len(identical) >= LEAST_IDENTICAL,
+        ),
+    ]
+
+
+def write_page(page: Path, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Write goals and faults into the page."""
+    lines = ["| wanted | reached | enough |", "| --- | --- | --- |"]
+    lines += [f"| {wanted} | {reached} | {'yes' if good else '**no**'} |" for wanted, reached, good in goals(results)]
+    lines += [
+        "",
+        "| fault | in the catalog | changed | named | explained | right |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in results["faults"]:
+        if row["changed"] < LEAST_CHANGED:
+            continue
+        named = " or ".join(" and ".join(causes) for causes in row["causes"]) if row["named"] else "none of them"
+        listed, right = ("yes" if yes else "no" for yes in (row["listed"], is_right(row)))
+        lines.append(f"| {row['fault']} | {listed} | {row['changed']} | {named} | {row['explained']:.1%} | {right} |")
+    write_between(page, BEGIN, END, "\n".join(lines))
