@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _MADE = frozenset({"history", "reports", "mlflow"})
 """Settings that name what a run makes."""
+_WORDS = frozenset(
+    {"backend", "profile", "device", "layer", "classes", "interpolation", "antialias", "budget", "ray-address"}
+)
+"""Settings whose values name no file, even where one has that name."""
 _IN_PARTS = frozenset({".onnx", ".xml"})
 """Suffixes of networks that keep their weights in files of similar names."""
 _MAX_BYTES = 256 << 20
@@ -28,7 +32,7 @@ _CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "set
 
 def inputs_of_run(request: RunRequest, *, more: Iterable[str | Path] = ()) -> Inputs:
     """Return what a run of the gate reads, and the files that `more` specifications name."""
-    named = [value for name, value in request.values.items() if name not in _MADE]
+    named = [value for name, value in request.values.items() if name not in _MADE | _WORDS]
     specs = [value for value in (*named, *request.checkpoints.values(), *more) if isinstance(value, str | Path)]
     return Inputs((*_named(specs), *_of_project(request.checks_path)))
 

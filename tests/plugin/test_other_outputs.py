@@ -79,3 +79,10 @@ def test_mlflow_is_kept_from_the_inputs_and_from_other_files(zoo, monkeypatch, p
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*--stress-mlflow robustness: *name another place by MLFLOW_TRACKING_URI"])
     assert zoo.report()["verdict"] == "error"
+
+
+def test_a_folder_called_as_a_profile_is_no_input(zoo):
+    """The value of an option that names no file may be the name of one."""
+    for _ in range(2):
+        assert zoo.run("--stress-profile", "default", "--stress-reports", "default").ret == 0
+    assert len((zoo.root / "default/history.jsonl").read_text().splitlines()) == 2
