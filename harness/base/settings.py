@@ -17,7 +17,8 @@ class Setting:
     """One setting: its `name`, such as `model-arg`, and what a surface needs to offer it.
 
     `help` names other settings by their names alone, so that one text serves every surface. `group` is what the setting
-    is about. `multiple` may be given several times, and its value is a list; a `flag` has no value.
+    is about. `multiple` may be given several times, and its value is a list; a `flag` has no value. A setting that
+    `reads` may name a file or a folder that is read.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Setting:
     metavar: str = ""
     multiple: bool = False
     flag: bool = False
+    reads: bool = False
 
     @property
     def argument(self) -> str:

@@ -12,6 +12,7 @@ DATA_SETTINGS = (
         "data",
         default="fashion-mnist",
         metavar="SPEC",
+        reads=True,
     ),
     Setting(
         "size",
@@ -61,6 +62,7 @@ DATA_SETTINGS = (
         "becomes the network's normalisation, unless normalisation says another (default: none).",
         "data",
         metavar="SPEC",
+        reads=True,
     ),
 )
 """The settings that `DataOptions` are made of."""

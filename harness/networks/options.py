@@ -103,6 +103,7 @@ NETWORK_SETTINGS = (
         "architecture id).",
         "network",
         metavar="SPEC",
+        reads=True,
     ),
     Setting(
         "model-arg",

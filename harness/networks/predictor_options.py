@@ -74,6 +74,7 @@ PREDICTOR_SETTINGS = (
         "its own, else the data's).",
         "network",
         metavar="LIST",
+        reads=True,
     ),
     *HTTP_SETTINGS,
 )

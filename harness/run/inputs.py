@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.base.files import read_regular
 from harness.base.outputs import Inputs
 from harness.base.user_code import is_name
+from harness.run.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
     from harness.run.model_settings import ModelSettings
     from harness.run.request import RunRequest
 
-_MADE = frozenset({"history", "reports", "mlflow"})
-"""Settings that name what a run makes."""
-_WORDS = frozenset(
-    {"backend", "profile", "device", "layer", "classes", "interpolation", "antialias", "budget", "ray-address"}
-)
-"""Settings whose values name no file, even where one has that name."""
 _IN_PARTS = frozenset({".onnx", ".xml"})
 """Suffixes of networks that keep their weights in files of similar names."""
 _MAX_BYTES = 256 << 20
@@ -32,7 +27,7 @@ _CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "set
 
 def inputs_of_run(request: RunRequest, *, more: Iterable[str | Path] = ()) -> Inputs:
     """Return what a run of the gate reads, and the files that `more` specifications name."""
-    named = [value for name, value in request.values.items() if name not in _MADE | _WORDS]
+    named = [value for name, value in request.values.items() if SETTINGS[name].reads]
     specs = [value for value in (*named, *request.checkpoints.values(), *more) if isinstance(value, str | Path)]
     return Inputs((*_named(specs), *_of_project(request.checks_path)))
 

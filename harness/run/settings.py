@@ -18,6 +18,7 @@ CHECKS_SETTING = Setting(
     "stress_tests/checks-quick.toml if it is there).",
     "models",
     metavar="PATH",
+    reads=True,
 )
 
 
@@ -42,6 +43,7 @@ def setting_of(role: str) -> Setting:
         f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words}).",
         "models",
         metavar="PATH|none" if about.optional else "PATH",
+        reads=True,
     )
 
 
@@ -52,6 +54,7 @@ UNKNOWN_SETTING = Setting(
     "(default: none).",
     "data",
     metavar="SPEC",
+    reads=True,
 )
 SCOPE_SETTINGS = (
     Setting(
