@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.base.errors import InputError
 from harness.checks.starter_check import StarterCheck, in_toml, slugs
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ def equivalence_checks(images: LabelledImages) -> list[StarterCheck]:
             for column, slug in slugs(list(images.groups), kind="column").items()
         ),
     ]
+
+
+def expect_tolerance(tolerance: float) -> None:
+    """Raise `InputError` for a tolerance that is no share in (0, 1)."""
+    if not 0 < tolerance < 1:
+        raise InputError(f"expected a share above 0% and below 100%, found {tolerance:.4%}", setting="tolerance")
 
 
 def _check(name: str, metric: str, tolerance: float, reason: str, *more: str) -> StarterCheck:

@@ -46,12 +46,9 @@ if TYPE_CHECKING:
 @json_option
 def skew_command(candidate: Path | str, served: Path, tolerance: float, *, as_json: bool) -> int:
     """Explain served answers."""
-    from harness.base.errors import InputError
     from harness.report.skew import diagnosis_json, diagnosis_lines
     from harness.run.skew import SkewRequest, skew
 
-    if not 0 < tolerance < 1:
-        raise InputError("expected a share above 0% and below 100%", setting=f"tolerance {tolerance:g}")
     found = skew(SkewRequest(candidate, served, tolerance, project_with(as_json=as_json).model))
     if as_json:
         print(json.dumps(diagnosis_json(found)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.measures.equivalence import CONFIDENCE, proportion_limits
 from harness.measures.statistics import proportion_interval
 
 ALPHA = 0.01
@@ -36,6 +37,11 @@ class Explanation:
     def net(self) -> float:
         """Return the share of changed answers explained, less the share introduced; at most 1."""
         return (self.explained - self.introduced) / max(self.changed, 1)
+
+    @property
+    def upper(self) -> float:
+        """Return the exact upper bound, of 99% confidence, of the share of changed answers."""
+        return proportion_limits(self.changed, self.n, CONFIDENCE)[1]
 
     @property
     def agreement(self) -> float:
@@ -76,18 +82,6 @@ def noise_p(count: int, n: int) -> float:
     from scipy.stats import binom
 
     return float(binom.sf(count - 1, n, NOISE))
-
-
-def upper_share(count: int, n: int) -> float:
-    """Return the exact upper bound of 99% confidence of a share, count of n (Clopper & Pearson 1934)."""
-    from scipy.stats import beta
-
-    return 1.0 if count >= n else float(beta.ppf(1 - ALPHA, count + 1, n - count))
-
-
-def images_for(tolerance: float) -> int:
-    """Return how many images without a changed answer it takes to bound the share of changes by a tolerance."""
-    return int(np.ceil(np.log(ALPHA) / np.log1p(-tolerance)))
 
 
 def least_changes(comparisons: int) -> int:

@@ -41,7 +41,7 @@ def sentence(found: Diagnosis) -> str:
     start = f"{_VERDICTS[found.outcome]}: {share} are not those of the reference pipeline"
     if found.outcome == "different":
         return f"{start}, and {abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net."
-    bound = f"at most {found.upper:.2%} are at 99% confidence, the tolerance is {found.tolerance:.1%}"
+    bound = f"at most {counts.upper:.2%} are at 99% confidence, the tolerance is {found.tolerance:.1%}"
     if found.outcome == "as judged":
         return f"{start}; {bound}."
     return f"{start}; {bound}. Too few images: give at least {found.needed:,}."
@@ -55,7 +55,7 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
         "images": found.reference.n,
         "changed": found.reference.changed,
         "correct_lost": found.lost,
-        "upper": found.upper,
+        "upper": found.reference.upper,
         "tolerance": found.tolerance,
         "reference": str(found.serving.reference),
         "causes": [list(causes) for causes in found.causes] if found.named else [],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, some_of
 from harness.base.records import record
-from harness.checks.equivalence import OF_A_PART, TOLERANCE
+from harness.checks.equivalence import OF_A_PART, TOLERANCE, expect_tolerance
 from harness.measures.accuracy import ACCURACY, accuracy
 from harness.measures.changed_predictions import (
     CORRECT_PREDICTIONS_LOST,
@@ -138,10 +138,7 @@ def equal(request: EqualityRequest) -> Equality:
 
     Raises `InputError` for a model that is refused, and for a tolerance that is no share.
     """
-    if not 0 < request.tolerance < 1:
-        raise InputError(
-            f"expected a share above 0% and below 100%, found {request.tolerance:.4%}", setting="tolerance"
-        )
+    expect_tolerance(request.tolerance)
     images = request.model.images()
     original = replace(request.model.open(request.original, images), role="original")
     artifact = request.model.open(request.artifact, images, others=[original], ordered=False)

@@ -10,21 +10,20 @@ import torch
 
 from harness.base.errors import InputError
 from harness.base.progress import Progress
-from harness.checks.equivalence import TOLERANCE
+from harness.checks.equivalence import TOLERANCE, expect_tolerance
 from harness.data.serving.variations import neighbors, variations
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.recorded import answers_to_some
 from harness.inference.serving import model_serving, served_predictions
+from harness.measures.equivalence import least_images
 from harness.measures.explanation import (
     ALPHA,
     NOISE,
     Explanation,
     better_p,
     explanation,
-    images_for,
     least_changes,
     noise_p,
-    upper_share,
 )
 from harness.run.model_settings import ModelSettings
 
@@ -105,18 +104,14 @@ class Diagnosis:
         return self.best is not None and self.p < ALPHA and self.best.explains.net >= _LEAST
 
     @property
-    def upper(self) -> float:
-        """Return the upper bound of the share of changed answers."""
-        return upper_share(self.reference.changed, self.reference.n)
-
-    @property
     def needed(self) -> int:
         """Return how many images without a change it takes to say that the model is served as judged."""
-        return images_for(self.tolerance)
+        return least_images(self.tolerance)
 
 
 def skew(request: SkewRequest) -> Diagnosis:
-    """Return the diagnosis of served answers; raises `InputError` for a file or a model that cannot be used."""
+    """Diagnose served answers; raises `InputError` for a file, model or tolerance that cannot be used."""
+    expect_tolerance(request.tolerance)
     whole = request.model.all_images()
     positions, served = answers_to_some(request.served, whole, outputs=request.model.network.outputs)
     if request.model.samples is not None and request.model.samples < len(positions):
@@ -137,14 +132,13 @@ def diagnosis(
     labels = images.labels.numpy()
     lost = int((reference == labels).sum() - (served == labels).sum())
     different = noise_p(found.changed, found.n) < ALPHA / 2
+    alike: Outcome = "as judged" if found.upper <= tolerance else "inconclusive"
     if not different and found.changed < least_changes(1):
-        enough = upper_share(found.changed, found.n) <= tolerance
-        return Diagnosis("as judged" if enough else "inconclusive", serving, found, tolerance, lost)
+        return Diagnosis(alike, serving, found, tolerance, lost)
     done = _Search(model, serving, served, reference).diagnosis(tolerance, lost)
     if different or done.named:
         return done
-    enough = upper_share(found.changed, found.n) <= tolerance
-    return replace(done, outcome="as judged" if enough else "inconclusive", best=None, alike=(), runner_up=None)
+    return replace(done, outcome=alike, best=None, alike=(), runner_up=None)
 
 
 def causes_of(pipeline: ServingPipeline, reference: ServingPipeline) -> tuple[str, ...]:

@@ -6,15 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from harness.measures.explanation import (
-    ALPHA,
-    better_p,
-    explanation,
-    images_for,
-    least_changes,
-    noise_p,
-    upper_share,
-)
+from harness.measures.equivalence import least_images
+from harness.measures.explanation import ALPHA, Explanation, better_p, explanation, least_changes, noise_p
 
 ANSWERS = st.lists(st.integers(0, 2), min_size=1, max_size=40).map(np.array)
 
@@ -73,17 +66,21 @@ def test_the_true_pipeline_is_seldom_beaten_by_any_of_many():
     assert beaten <= 200 * ALPHA
 
 
+def upper(count, n) -> float:
+    return Explanation(n, count, explained=0, introduced=0).upper
+
+
 @given(st.integers(0, 200), st.integers(1, 200))
 def test_the_upper_bound_lies_above_the_share(count, n):
     count = min(count, n)
-    assert count / n <= upper_share(count, n) <= 1
+    assert count / n <= upper(count, n) <= 1
 
 
 @given(st.floats(0.001, 0.5))
 def test_so_many_images_bound_the_share_and_one_less_does_not(tolerance):
-    needed = images_for(tolerance)
-    assert upper_share(0, needed) <= tolerance + 1e-9
-    assert needed == 1 or upper_share(0, needed - 1) > tolerance - 1e-9
+    needed = least_images(tolerance)
+    assert upper(0, needed) <= tolerance + 1e-9
+    assert needed == 1 or upper(0, needed - 1) > tolerance - 1e-9
 
 
 @given(st.integers(1, 10**6))
