@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a process to end."""
+GRACE_SECONDS = 10
+"""The longest time that a process may take to end after such a signal; then it is killed."""
 _handled: set[int] = set()
 """Those that this process handles at the moment."""
 

@@ -74,7 +74,7 @@ def _opened(source: Path | bytes, where: str) -> Image:
         file = source
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # There is a limit of our own.
-        # Named, lest a file be sniffed for other formats, some of which start programs.
+        # Named: Pillow would try other formats, too, and some start programs.
         opened = Image.open(file, formats=FORMATS)
     refused = ""
     if opened.width * opened.height > MAX_PIXELS:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.base.termination import ended_by, on_termination
+from harness.base.termination import GRACE_SECONDS, ended_by, on_termination
 from harness.plugin.exit_status import refuse
 from harness.run.execute import answer
 from harness.run.status import NOT_JUDGED
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from harness.plugin.run import GateRun
-
-_SECONDS = 10
-"""The longest time that reports may take before the system kills the process."""
 
 
 def end_with_reports(run: GateRun, at_end: ExitStack) -> None:
@@ -50,7 +47,7 @@ def _end(run: GateRun, number: signal.Signals) -> None:
         os._exit(run.settled_status)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(_SECONDS)
+        signal.alarm(GRACE_SECONDS)
     reason = ended_by(number)
     with suppress(Exception):
         refuse(run, reason)

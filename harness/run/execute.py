@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
-from harness.base.termination import TerminatedError, termination_raised
+from harness.base.termination import GRACE_SECONDS, TerminatedError, termination_raised
 from harness.run.budget import Plan
 from harness.run.export.request import ExportOrder
 from harness.run.request import command_line, new_run_id, value_in
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 REQUEST_FILE = "STRESS_REQUEST_FILE"
 _INTERRUPTED = 2
-_GRACE_SECONDS = 10.0
-"""The time that a run has to end after SIGTERM."""
 _TAIL = 15
 """Lines of a run's output that are shown where it came to no end."""
 _CHILD = """\
@@ -248,7 +246,7 @@ def _waited_for(child: subprocess.Popen[bytes]) -> int:
             return child.wait()
         except TerminatedError as ended:
             child.send_signal(ended.signal)
-            return child.wait(timeout=_GRACE_SECONDS)
+            return child.wait(timeout=GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
         return child.wait()

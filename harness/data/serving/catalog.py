@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from harness.base.errors import NotApplicableError
-from harness.data.serving.resizing import FILTERS, Resize
+from harness.data.serving.resizing import FILTERS, Resize, antialiasing
 from harness.data.serving.stages import COLOR, NORMALISATIONS, Decode, Jpeg, Orient
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _resize(library: str, filtered: Filter, *, antialias: bool) -> Skew:
         detour = round(height * _DETOUR), round(width * _DETOUR)
         return replace(reference, resize=(resized(detour), resized((height, width))))
 
-    choice = library == "torch" and filtered in {"bilinear", "bicubic"}
+    choice = len(antialiasing(library, filtered)) > 1
     plain = "" if not choice else "-antialiased" if antialias else "-plain"
     return Skew(f"resize-{library}-{filtered}{plain}", "resize", change)
 
@@ -211,14 +211,9 @@ def _expect_resize(reference: ServingPipeline) -> Resize:
 def _of_filters() -> Iterator[Skew]:
     for library, filters in FILTERS.items():
         for filtered in filters:
-            if filtered == "hamming":
-                continue
-            if library == "torch" and filtered in {"bilinear", "bicubic"}:
-                yield _resize(library, filtered, antialias=True)  # type: ignore[arg-type]
-                yield _resize(library, filtered, antialias=False)  # type: ignore[arg-type]
-            else:
-                smooth = filtered == "area" or (library == "pillow" and filtered != "nearest")
-                yield _resize(library, filtered, antialias=smooth)  # type: ignore[arg-type]
+            if filtered != "hamming":
+                for antialias in reversed(antialiasing(library, filtered)):
+                    yield _resize(library, filtered, antialias=antialias)  # type: ignore[arg-type]
 
 
 SKEWS: Mapping[str, Skew] = {

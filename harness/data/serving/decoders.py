@@ -12,6 +12,8 @@ from harness.data.image_files import FORMATS, channels_of, format_and_orientatio
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from PIL.Image import Image
+
 Library = Literal["pillow", "opencv", "torchvision"]
 DECODES: Mapping[str, tuple[str, ...]] = {
     "pillow": FORMATS,
@@ -69,11 +71,15 @@ def decoded_by(library: str, content: bytes, *, reduced: int, upright: bool, whe
 
 
 def _by_pillow(content: bytes, *, reduced: int, upright: bool, where: str) -> np.ndarray:
-    picture = read_picture(content, where=where, upright=upright, reduced=reduced)
+    return levels_of(read_picture(content, where=where, upright=upright, reduced=reduced))
+
+
+def levels_of(picture: Image) -> np.ndarray:
+    """Return the levels of a PIL picture, (H, W, C) uint8, RGB or gray."""
     if picture.mode not in {"L", "RGB"}:
         picture = picture.convert("L" if channels_of(picture) == 1 else "RGB")
-    pixels = np.array(picture)
-    return pixels if pixels.ndim == 3 else pixels[..., None]  # noqa: PLR2004  Color.
+    levels = np.array(picture)
+    return levels if levels.ndim == 3 else levels[..., None]  # noqa: PLR2004  Color.
 
 
 def _by_opencv(content: bytes, reduced: int) -> np.ndarray:

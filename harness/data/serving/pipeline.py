@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.image_files import channels_of
+from harness.data.serving.decoders import levels_of
 from harness.data.serving.stages import Color, Crop, Decode, Jpeg, Normalise, Orient, Scale
 from harness.data.transforms import picture_of
 
@@ -119,7 +119,4 @@ class ServingPipeline:
         if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[-1] in {1, 3}:
             return picture
         opened, _ = picture_of(picture, where=where)
-        if opened.mode not in {"L", "RGB"}:
-            opened = opened.convert("L" if channels_of(opened) == 1 else "RGB")
-        pixels = np.array(opened)
-        return pixels if pixels.ndim == 3 else pixels[..., None]  # noqa: PLR2004  Color.
+        return levels_of(opened)

@@ -37,6 +37,13 @@ _CHOICE = {"bilinear", "bicubic"}
 _NAMES = {"pillow": "Pillow", "opencv": "OpenCV", "torch": "torch"}
 
 
+def antialiasing(library: str, filtered: str) -> tuple[bool, ...]:
+    """Return whether a library's filter antialiases: both where that is a choice, by default the first."""
+    if library == "torch" and filtered in _CHOICE:
+        return False, True
+    return (filtered == "area" or (library == "pillow" and filtered != "nearest"),)
+
+
 @dataclass(frozen=True)
 class Resize:
     """A size that pictures are resized to, and the library and filter that do it.
@@ -56,14 +63,9 @@ class Resize:
             raise InputError(
                 f"{self.library} has no filter {self.filter!r}; expected one of {', '.join(FILTERS[self.library])}"
             )
-        fixed = not (self.library == "torch" and self.filter in _CHOICE)
-        if fixed and self.antialias != self._antialiases:
-            does = "always" if self._antialiases else "never"
+        if self.antialias not in antialiasing(self.library, self.filter):
+            does = "never" if self.antialias else "always"
             raise InputError(f"{self.library}'s {self.filter} is {does} antialiased")
-
-    @property
-    def _antialiases(self) -> bool:
-        return self.filter == "area" or (self.library == "pillow" and self.filter != "nearest")
 
     def __str__(self) -> str:
         to = written(self.size) if isinstance(self.size, tuple) else f"{self.side} side {self.size}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.data.serving.resizing import FILTERS, Resize
+from harness.data.serving.resizing import FILTERS, Resize, antialiasing
 from harness.data.serving.stages import Jpeg, Normalise
 
 if TYPE_CHECKING:
@@ -106,5 +106,5 @@ def _resized_nearby(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
 def _by(resize: Resize, library: str, filtered: str) -> Resize:
     """Return a resizing by another library and filter, antialiased where that is its way."""
     kind: Filter = filtered  # type: ignore[assignment]
-    smooth = filtered == "area" or (library == "pillow" and filtered != "nearest")
+    smooth, *_ = antialiasing(library, filtered)
     return replace(resize, library=library, filter=kind, antialias=smooth)  # type: ignore[arg-type]
