@@ -80,6 +80,15 @@ significance = 0.001
 hand = { threshold = -0.01 }
 """
 """The check that a candidate is no worse than the incumbent."""
+EQUIVALENCE = """
+[[check]]
+id = "equivalence-clean"
+family = "equivalence"
+metric = "predictions_changed"
+tolerance = 0.05
+reason = "a test"
+"""
+"""The check that an artifact predicts as its original."""
 
 
 def images_of(count: int = 400, *, seed: int = 2) -> LabelledImages:
@@ -157,6 +166,11 @@ class Zoo:
         record = Record("fashion-cnn", ARGUMENTS, CLASSES)
         save_checkpoint(self.root / name, model, record if training is None else replace(record, training=training))
         return self.root / name
+
+
+def without_id(report: dict) -> dict:
+    """Return a report without the id of its run, which is another each time."""
+    return {**report, "run": ""}
 
 
 class GatedZoo(Zoo):

@@ -9,7 +9,7 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import ARGUMENTS, CLASSES, ROWS, Zoo, hypothesis_as_it_starts, run_here
+from zoo import ARGUMENTS, CLASSES, EQUIVALENCE, ROWS, Zoo, hypothesis_as_it_starts, run_here
 
 from harness.base.files import hash_of_file
 from harness.calibration.panel import Panel, ReferenceModel, read_panel
@@ -21,14 +21,7 @@ from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoin
 from harness.perturb import PROTOCOL
 
 CLEAN = ROWS[: ROWS.index("[[check]]", 20)]
-EQUIVALENCE = """
-[[check]]
-id = "equivalence-clean"
-family = "equivalence"
-metric = "predictions_changed"
-tolerance = 0.05
-reason = "a test"
-
+MORE = """
 [[check]]
 id = "equivalence-confidence"
 family = "equivalence"
@@ -73,7 +66,7 @@ def cache(tmp_path_factory):
 def zoo(pytester, monkeypatch, cache):
     """The zoo with a panel of eight models, as if measured on clean images."""
     zoo = Zoo(pytester.path, tests=("clean", "equivalence"))
-    zoo.bind(CLEAN + EQUIVALENCE)
+    zoo.bind(CLEAN + EQUIVALENCE + MORE)
     models = []
     for seed in range(1, 9):
         name = zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.02).name

@@ -10,7 +10,7 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import CLEAN, REGRESSION, Zoo, hypothesis_as_it_starts, network, run_here
+from zoo import CLEAN, EQUIVALENCE, REGRESSION, Zoo, hypothesis_as_it_starts, network, run_here
 
 from harness.checks.declaration import pending_of
 from harness.cli import main
@@ -19,13 +19,6 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 ORIGINAL = "models/augmented.safetensors"
-EQUIVALENCE = """
-[[check]]
-id = "equivalence-clean"
-family = "equivalence"
-metric = "predictions_changed"
-tolerance = 0.05
-"""
 
 
 @pytest.fixture
@@ -124,7 +117,11 @@ def test_a_checkpoint_replaces_it_after_a_comparison_with_it(zoo):
         (CLEAN + EQUIVALENCE, 1, "not accepted, the verdict is fail"),
         (CLEAN + EQUIVALENCE.replace("0.05", "0.0001"), 2, "could not judge it (exit status 4)"),
         (CLEAN, 1, "no check shows that it is equal to models/augmented.safetensors"),
-        (CLEAN + EQUIVALENCE.replace("tolerance = 0.05\n", ""), 1, "no check shows that it is equal"),
+        (
+            CLEAN + EQUIVALENCE.replace('tolerance = 0.05\nreason = "a test"\n', ""),
+            1,
+            "no check shows that it is equal",
+        ),
     ],
     ids=["different", "cannot-tell", "unchecked", "informational"],
 )

@@ -7,20 +7,12 @@ import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import ARGUMENTS, CLASSES, checks_text, images_of, network
+from zoo import ARGUMENTS, CLASSES, EQUIVALENCE, checks_text, images_of, network
 
 from harness.checks.equivalence import equivalence_checks
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint
 
-CLEAN = """
-[[check]]
-id = "equivalence-clean"
-family = "equivalence"
-metric = "predictions_changed"
-tolerance = 0.05
-reason = "a test"
-"""
 LOST = """
 [[check]]
 id = "equivalence-lost"
@@ -64,7 +56,7 @@ class Labels:
 """
 ORIGINAL = "--original=models/augmented.safetensors"
 
-pytestmark = pytest.mark.zoo(CLEAN, tests=("equivalence",))
+pytestmark = pytest.mark.zoo(EQUIVALENCE, tests=("equivalence",))
 
 
 def artifact(zoo, name="artifact.safetensors", *, jitter=0.0, order=None):
@@ -82,7 +74,7 @@ def row(zoo, name="equivalence-clean"):
     return next(check for check in zoo.report()["checks"] if check["id"] == name)
 
 
-@pytest.mark.zoo(CLEAN + LOST + POSED + WORST, tests=("equivalence",))
+@pytest.mark.zoo(EQUIVALENCE + LOST + POSED + WORST, tests=("equivalence",))
 def test_an_artifact_that_changes_nothing_is_equal(zoo):
     result = zoo.run(artifact(zoo, jitter=1e-6), ORIGINAL)
     assert (result.ret, zoo.report()["verdict"]) == (0, "pass")
@@ -100,7 +92,7 @@ def test_an_artifact_that_changes_many_predictions_is_different(zoo):
 
 
 def test_what_the_images_cannot_tell_is_inconclusive_and_exits_4(zoo):
-    zoo.bind(CLEAN.replace("0.05", "0.001"))
+    zoo.bind(EQUIVALENCE.replace("0.05", "0.001"))
     result = zoo.run(artifact(zoo, jitter=1e-6), ORIGINAL)
     report = zoo.report()
     assert (result.ret, report["verdict"], row(zoo)["status"]) == (4, "error", "inconclusive")
@@ -111,16 +103,18 @@ def test_what_the_images_cannot_tell_is_inconclusive_and_exits_4(zoo):
 
 
 def test_a_difference_outranks_what_cannot_be_told(zoo):
-    zoo.bind(CLEAN + LOST.replace("0.05", "0.3"))
+    zoo.bind(EQUIVALENCE + LOST.replace("0.05", "0.3"))
     assert zoo.run(artifact(zoo, jitter=1.0), ORIGINAL).ret == 1
-    zoo.bind(CLEAN + WORST.replace("0.2", "0.01"))
+    zoo.bind(EQUIVALENCE + WORST.replace("0.2", "0.01"))
     assert zoo.run(artifact(zoo, jitter=1.0), ORIGINAL).ret == 1
 
 
-@pytest.mark.zoo(CLEAN + POSED, tests=("equivalence", "clean"))
+@pytest.mark.zoo(EQUIVALENCE + POSED, tests=("equivalence", "clean"))
 def test_without_an_original_the_family_does_not_apply(zoo):
     zoo.bind(
-        CLEAN + POSED + '\n[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\nhand = {threshold = 0.85}'
+        EQUIVALENCE
+        + POSED
+        + '\n[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\nhand = {threshold = 0.85}'
     )
     assert zoo.run().ret == 0
     assert {zoo.statuses[name] for name in ("equivalence-clean", "equivalence-posed")} == {"not_applicable"}
@@ -170,9 +164,9 @@ def test_an_original_that_changes_its_mind_makes_the_run_unsound(zoo):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (CLEAN.replace("0.05", "0"), "tolerance is 0"),
-        (CLEAN.replace("0.05", "1.5"), "tolerance is 1.5"),
-        (CLEAN + "hand = { threshold = 0.1 }\n", "has a tolerance and a threshold by hand; remove one"),
+        (EQUIVALENCE.replace("0.05", "0"), "tolerance is 0"),
+        (EQUIVALENCE.replace("0.05", "1.5"), "tolerance is 1.5"),
+        (EQUIVALENCE + "hand = { threshold = 0.1 }\n", "has a tolerance and a threshold by hand; remove one"),
     ],
 )
 def test_a_tolerance_that_proves_nothing_is_refused(zoo, row, said):
@@ -190,7 +184,7 @@ def test_a_tolerance_on_another_metric_is_an_error(zoo):
 
 
 @pytest.mark.zoo(
-    CLEAN.replace("tolerance = 0.05", 'by = "camera"\ntolerance = 0.3').replace(
+    EQUIVALENCE.replace("tolerance = 0.05", 'by = "camera"\ntolerance = 0.3').replace(
         "predictions_changed", "worst_group_predictions_changed"
     ),
     tests=("equivalence",),
@@ -229,7 +223,7 @@ def test_the_report_says_what_differs_and_where(zoo):
 CLEAN_ACCURACY = '\n[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\nhand = { threshold = 0.99 }\n'
 
 
-@pytest.mark.zoo(CLEAN + CLEAN_ACCURACY, tests=("equivalence", "clean"))
+@pytest.mark.zoo(EQUIVALENCE + CLEAN_ACCURACY, tests=("equivalence", "clean"))
 def test_an_original_that_fails_its_own_checks_is_said_first(zoo):
     zoo.run(artifact(zoo, jitter=1e-6), ORIGINAL)
     assert zoo.report()["headline"].endswith("The original itself fails clean: equal to it is not fit to ship.")
@@ -242,7 +236,7 @@ def test_workers_hand_on_what_differs(zoo):
 
 
 def test_a_worst_class_of_few_images_is_informational(zoo):
-    zoo.bind(CLEAN + WORST.replace("0.2", "0.01"))
+    zoo.bind(EQUIVALENCE + WORST.replace("0.2", "0.01"))
     assert zoo.run(artifact(zoo, jitter=1e-6), ORIGINAL).ret == 0
     assert row(zoo, "equivalence-class")["status"] == "informational"
     assert "459 images of a group prove 1.0%, all have fewer" in row(zoo, "equivalence-class")["detail"]
@@ -254,7 +248,7 @@ def test_predictors_of_labels_are_held_to_each_other(zoo):
     means = np.stack([pixels[images.labels.numpy() == label].mean(axis=0) for label in range(4)])
     np.savez(zoo.root / "means.npz", means=means)
     (zoo.root / "served.py").write_text(SERVED)
-    zoo.bind(CLEAN + CONFIDENCE)
+    zoo.bind(EQUIVALENCE + CONFIDENCE)
     assert zoo.run("--candidate=python:served:Labels", "--original=python:served:Labels").ret == 0
     assert zoo.statuses["equivalence-confidence"] == "not_applicable"
 
@@ -270,7 +264,7 @@ def test_without_rows_and_original_the_family_is_no_check_of_the_run(zoo):
 
 def test_a_first_check_of_the_consensus_set_waits_for_a_panel(zoo):
     rows = {row.id: row for row in equivalence_checks(images_of())}
-    zoo.bind(f"\n{rows['equivalence-consensus'].as_toml()}\n{CLEAN}")
+    zoo.bind(f"\n{rows['equivalence-consensus'].as_toml()}\n{EQUIVALENCE}")
     assert zoo.run(artifact(zoo, jitter=1e-6), ORIGINAL).ret == 0
     assert row(zoo, "equivalence-consensus")["status"] == "not_applicable"
     assert zoo.report()["verdict"] == "pass"
