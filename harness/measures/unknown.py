@@ -97,7 +97,8 @@ def _surety(logits: np.ndarray) -> np.ndarray:
     ordered = np.sort(logits.astype(np.float64), axis=1)
     if ordered.shape[1] == 1:
         return np.zeros(len(ordered))
-    return np.asarray(ordered[:, -1] - _energy(ordered[:, :-1]))
+    # Relative to the largest, so that classes in another order, or all logits higher, change no bit.
+    return -_energy(ordered[:, :-1] - ordered[:, -1:])
 
 
 def _shares_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
