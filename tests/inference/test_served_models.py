@@ -137,12 +137,12 @@ class TestAServerThatDoesRight:
             while server.most_at_once < 3 and time.monotonic() < until:
                 time.sleep(0.01)
 
+        model = opened(server.url, concurrency=3)
         server.fault = wait_for_others
-        opened(server.url, concurrency=3).predict(IMAGES)
+        model.predict(IMAGES, MOVED)
         assert server.most_at_once == 3
+        server.fault, server.most_at_once = (lambda *_: time.sleep(0.01)), 0
         opened(server.url, concurrency=1).predict(IMAGES, MOVED)
-        server.most_at_once = 0
-        opened(server.url, concurrency=1).predict(IMAGES, Pose(6, 0, 0))
         assert server.most_at_once == 1
 
     def test_no_more_requests_a_second_than_allowed(self, server):
