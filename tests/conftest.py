@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import _pytest.faulthandler
 import _pytest.pytester
 import PIL.Image
 import pytest
@@ -14,8 +15,7 @@ import torch
 
 import harness
 
-# `pytester` drops every module that a run inside this process imports. A compiled module must not load twice, and a
-# module of the harness takes its time at each import. All of them are imported here, once.
+# Imported before any test: some warn at their first import, and warnings are errors in tests.
 LIBRARIES = (
     *("cv2", "filelock", "hypothesis", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
     *("PIL.ImageDraw", "PIL.ImageFont", "scipy.stats", "seaborn", "torch._dynamo"),
@@ -31,9 +31,10 @@ for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history
 
 
 class ModulesSnapshot:
-    """Modules to restore after a run inside this process. None is missing meanwhile, unlike in pytest's own snapshot.
+    """Modules to restore after a run inside this process, which drops those of the run's own files and no library.
 
-    A thread that imports a missing module loads it a second time, and later patches reach one of the two only.
+    A compiled module that is loaded a second time may end the process. And a thread that imports a missing module loads
+    a second one, so that later patches reach one of the two only.
     """
 
     def __init__(self, preserve):
@@ -42,12 +43,23 @@ class ModulesSnapshot:
 
     def restore(self):
         for name in sys.modules.keys() - self._saved.keys():
-            if not self._preserve(name):
+            if not self._preserve(name) and not _installed(sys.modules.get(name)):
                 sys.modules.pop(name, None)
         sys.modules.update(self._saved)
 
 
+def _installed(module):
+    """Return whether a module is built into Python, or its file is the interpreter's or an installed package's."""
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        return False
+    places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
+    return all(place.startswith((sys.prefix, sys.base_prefix, str(Path(harness.__file__).parent))) for place in places)
+
+
 _pytest.pytester.SysModulesSnapshot = ModulesSnapshot
+# A run inside this process would leave the fault handler with a file that is captured: a crash would say nothing.
+_pytest.faulthandler.pytest_configure = _pytest.faulthandler.pytest_unconfigure = lambda config: None
 
 HERE = Path(__file__).parent
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
