@@ -33,8 +33,8 @@ for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history
 class ModulesSnapshot:
     """Modules to restore after a run inside this process, which drops those of the run's own files and no library.
 
-    A compiled module that is loaded a second time may end the process. And a thread that imports a missing module loads
-    a second one, so that later patches reach one of the two only.
+    A compiled module that is loaded a second time may end the process. A thread that imports a missing module loads a
+    second one; later patches reach only one of the two.
     """
 
     def __init__(self, preserve):

@@ -97,7 +97,7 @@ def _surety(logits: np.ndarray) -> np.ndarray:
     ordered = np.sort(logits.astype(np.float64), axis=1)
     if ordered.shape[1] == 1:
         return np.zeros(len(ordered))
-    # Relative to the largest, so that classes in another order, or all logits higher, change no bit.
+    # Relative to the largest: neither the order of the classes nor a shift of all logits changes a bit.
     return -_energy(ordered[:, :-1] - ordered[:, -1:])
 
 
