@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from harness.data.serving import ServingPipeline
     from harness.data.serving.served import Serving
 
-_QUALITIES = (67, 55, 42, 28)
-_GAMMAS = (0.5, 0.65, 1.45, 1.85)
-_MOVES = ((3, 0), (0, -3), (2, 1), (-1, 2), (-3, 1), (1, 2))
-_DIVISORS = (190.0, 340.0)
+_QUALITIES = (67, 55, 42, 28, 17, 72)
+_GAMMAS = (0.5, 0.65, 1.45, 1.85, 0.38, 2.6)
+_MOVES = ((3, 0), (0, -3), (2, 1), (-1, 2), (-3, 1), (1, 2), (-2, -1), (0, 3))
+_DIVISORS = (190.0, 340.0, 150.0)
 _NORMALISATIONS = ((0.4, 0.4), (0.286, 0.25), (0.2, 0.353), (0.35, 0.353))
 _DETOURS = (
     (24, "opencv", "bilinear", False),
@@ -26,6 +26,8 @@ _DETOURS = (
     (30, "opencv", "bilinear", False),
     (20, "torch", "bicubic", False),
     (24, "pillow", "hamming", True),
+    (22, "pillow", "bilinear", True),
+    (26, "opencv", "nearest", False),
 )
 
 
