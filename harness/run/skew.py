@@ -40,7 +40,10 @@ Outcome = Literal["as judged", "different", "inconclusive"]
 AFFINE = "scale or normalise"
 """The cause of numbers that are multiplied and shifted, which both stages do."""
 _LOOKED_AT = 750
-"""Changed and unchanged images each on which pipelines are searched for; those that explain most see all."""
+"""Changed and unchanged images each on which pipelines are searched for; those that explain most see all.
+
+Fewer images than both are all looked at, so a later search finds the predictions in the cache.
+"""
 _FINALISTS, _STARTS, _TRIALS, _FIRST = 10, 3, 48, 3
 """Pipelines that see all images; starts of each cause, trials from each start, and causes that pairs begin with."""
 _LEAST = 0.5
@@ -158,7 +161,8 @@ class _Search:
         self.model, self.serving, self.served, self.reference = model, serving, served, reference
         draw = np.random.default_rng(0)
         changed = served != reference
-        parts = [draw.permutation(np.flatnonzero(which))[:_LOOKED_AT] for which in (changed, ~changed)]
+        most = _LOOKED_AT if len(served) > 2 * _LOOKED_AT else len(served)
+        parts = [draw.permutation(np.flatnonzero(which))[:most] for which in (changed, ~changed)]
         self.some = np.sort(np.concatenate(parts))
         # Each image that is looked at stands for so many changed or unchanged ones.
         shares = [which.sum() / max(len(part), 1) for which, part in zip((changed, ~changed), parts, strict=True)]
