@@ -9,7 +9,7 @@ from harness.data.serving import Jpeg, Normalise, Resize
 from harness.run.skew import causes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness.data.serving import ServingPipeline
     from harness.data.serving.served import Serving
@@ -29,6 +29,26 @@ _DETOURS = (
     (22, "pillow", "bilinear", True),
     (26, "opencv", "nearest", False),
 )
+_LISTED = (
+    "decode-draft-2",
+    "jpeg-85",
+    "jpeg-75",
+    "bgr",
+    "gray",
+    "gamma-twice",
+    "video-range",
+    "resize-pillow-nearest",
+    "resize-opencv-bilinear",
+    "resize-opencv-area",
+    "resize-torch-bicubic-plain",
+    "squash",
+    "letterbox",
+    "crop-right-1",
+    "crop-corner-1",
+    "normalise-none",
+    "normalise-imagenet",
+)
+"""The skews that are planted in the serving of photographs."""
 
 
 @dataclass(frozen=True)
@@ -67,3 +87,47 @@ def _unlisted(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[tup
             for each in ((side, side), size)
         )
         yield f"by {side} px, {library} {filtered}", replace(reference, resize=(there, back))
+
+
+def photograph_faults(serving: Serving) -> Iterator[Fault]:
+    """Yield the faults planted in the serving of photographs; half have values that no list of the search has."""
+    reference = serving.reference
+    for name in _LISTED:
+        if name in serving.catalog:
+            pipeline = serving.catalog[name]
+            yield Fault(name, causes_of(pipeline, reference), listed=True, pipeline=pipeline)
+    for name, changes in _OF_PHOTOGRAPHS.items():
+        pipeline = changes(reference)
+        yield Fault(name, causes_of(pipeline, reference), listed=False, pipeline=pipeline)
+
+
+def _moved(reference: ServingPipeline, right: int, down: int) -> ServingPipeline:
+    return replace(reference, crop=replace(reference.crop, right=right, down=down))
+
+
+def _resized(reference: ServingPipeline, **settings: object) -> ServingPipeline:
+    (resize,) = reference.resize
+    return replace(reference, resize=(replace(resize, **settings),))  # type: ignore[arg-type]
+
+
+_OF_PHOTOGRAPHS: dict[str, Callable[[ServingPipeline], ServingPipeline]] = {
+    "JPEG 55": lambda reference: replace(reference, jpeg=Jpeg(55)),
+    "JPEG 28": lambda reference: replace(reference, jpeg=Jpeg(28)),
+    "JPEG 42 4:4:4": lambda reference: replace(reference, jpeg=Jpeg(42, "4:4:4")),
+    "gamma 0.5": lambda reference: replace(reference, color=replace(reference.color, gamma=0.5)),
+    "gamma 1.45": lambda reference: replace(reference, color=replace(reference.color, gamma=1.45)),
+    "gamma 1.85": lambda reference: replace(reference, color=replace(reference.color, gamma=1.85)),
+    "crop moved by 3, 0": lambda reference: _moved(reference, 3, 0),
+    "crop moved by 0, -5": lambda reference: _moved(reference, 0, -5),
+    "crop moved by -3, 4": lambda reference: _moved(reference, -3, 4),
+    "crop moved by 7, 7": lambda reference: _moved(reference, 7, 7),
+    "/190": lambda reference: replace(reference, scale=replace(reference.scale, divisor=190.0)),
+    "/340": lambda reference: replace(reference, scale=replace(reference.scale, divisor=340.0)),
+    "mean 0.45, std 0.25": lambda reference: replace(reference, normalise=Normalise((0.45,), (0.25,))),
+    "mean 0.3, std 0.5": lambda reference: replace(reference, normalise=Normalise((0.3,), (0.5,))),
+    "shorter side 160": lambda reference: _resized(reference, size=160),
+    "shorter side 176": lambda reference: _resized(reference, size=176),
+    "shorter side 137": lambda reference: _resized(reference, size=137),
+    "squashed to 144 px": lambda reference: _resized(reference, size=(144, 144)),
+}
+"""Pipelines of photographs with another value of one stage, by the names of the faults."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+BEGIN_PHOTOGRAPHS, END_PHOTOGRAPHS = "<!-- photographs -->", "<!-- end of photographs -->"
 LEAST_CHANGED, LEAST_FAULTS, RIGHT, LEAST_IDENTICAL = 30, 40, 0.9, 50
 """Changed predictions of a fault that counts, faults, share of right names, and identical pipelines."""
 
@@ -51,17 +52,46 @@ def goals(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str,
 
 def write_page(page: Path, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Write goals and faults into the page."""
-    lines = ["| wanted | reached | enough |", "| --- | --- | --- |"]
-    lines += [f"| {wanted} | {reached} | {'yes' if good else '**no**'} |" for wanted, reached, good in goals(results)]
-    lines += [
+    write_between(page, BEGIN, END, "\n".join([*_goals(goals(results)), "", *_faults(results["faults"])]))
+
+
+def write_photographs(
+    page: Path, results: Mapping[str, Sequence[Mapping[str, Any]]], *, images: int, paper: Mapping[str, float]
+) -> None:
+    """Write the faults of so many photographs into the page, and each stage beside the `paper`'s loss of accuracy."""
+    counted = [row for row in results["faults"] if row["changed"] >= LEAST_CHANGED]
+    right = sum(map(is_right, counted))
+    lines = [
+        f"{right} of {len(counted)} faults are named ({right / max(len(counted), 1):.1%}), from {images} photographs.",
         "",
+        *_faults(results["faults"]),
+        "",
+        "| stage | skews | predictions changed, mean | probability moved, mean | accuracy lost in the paper |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for stage in dict.fromkeys(row["stage"] for row in results["stages"]):
+        rows = [row for row in results["stages"] if row["stage"] == stage]
+        changed = sum(row["changed"] / row["n"] for row in rows) / len(rows)
+        moved = sum(row["moved"] for row in rows) / len(rows)
+        lost = f"{paper[stage]:.2f} points" if stage in paper else "–"
+        lines.append(f"| {stage} | {len(rows)} | {changed:.1%} | {moved:.4f} | {lost} |")
+    write_between(page, BEGIN_PHOTOGRAPHS, END_PHOTOGRAPHS, "\n".join(lines))
+
+
+def _goals(rows: Sequence[tuple[str, str, bool]]) -> list[str]:
+    lines = ["| wanted | reached | enough |", "| --- | --- | --- |"]
+    return lines + [f"| {wanted} | {reached} | {'yes' if good else '**no**'} |" for wanted, reached, good in rows]
+
+
+def _faults(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
         "| fault | in the catalog | changed | named | explained | right |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for row in results["faults"]:
+    for row in rows:
         if row["changed"] < LEAST_CHANGED:
             continue
         named = " or ".join(" and ".join(causes) for causes in row["causes"]) if row["named"] else "none of them"
         listed, right = ("yes" if yes else "no" for yes in (row["listed"], is_right(row)))
         lines.append(f"| {row['fault']} | {listed} | {row['changed']} | {named} | {row['explained']:.1%} | {right} |")
-    write_between(page, BEGIN, END, "\n".join(lines))
+    return lines
