@@ -1,5 +1,6 @@
 """A server of models on this machine that speaks the Open Inference Protocol, and does wrong on request."""
 
+import base64
 import json
 import threading
 import time
@@ -21,6 +22,16 @@ def by_tiles(images):
 def as_probabilities(scores):
     found = np.exp(scores - scores.max(axis=1, keepdims=True))
     return (found / found.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _files(content):
+    """Return the files of a tensor of bytes, each with its length before it."""
+    files = []
+    while content:
+        end = 4 + int.from_bytes(content[:4], "little")
+        files.append(content[4:end])
+        content = content[end:]
+    return files
 
 
 class Inference:
@@ -66,11 +77,15 @@ class Inference:
 
     def answer(self, number, request, content):
         tensor = request["inputs"][0]
-        dtype = DTYPES[tensor["datatype"]]
-        values = np.frombuffer(content, dtype) if content else np.array(tensor["data"], dtype)
-        images = values.reshape(tensor["shape"])
+        if tensor["datatype"] == "BYTES":
+            images = _files(content) if content else [base64.b64decode(text) for text in tensor["data"]]
+            assert tensor["shape"] == [len(images), *(1 for _ in self.metadata["inputs"][0]["shape"][1:])]
+        else:
+            dtype = DTYPES[tensor["datatype"]]
+            values = np.frombuffer(content, dtype) if content else np.array(tensor["data"], dtype)
+            images = values.reshape(tensor["shape"])
         with self.lock:
-            self.images += [each.tobytes() for each in images]
+            self.images += [each if isinstance(each, bytes) else each.tobytes() for each in images]
             self.batches.append(len(images))
         scores = self.values(number, self.model(images))
         kind = "FP32" if scores.dtype.kind == "f" else "INT64"

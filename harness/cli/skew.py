@@ -9,7 +9,7 @@ import click
 
 from harness.base.errors import printable
 from harness.cli.equal import SHARE
-from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, json_option, project_with, setting_options
+from harness.cli.options import MODEL, NEGATIVE, OK, Command, json_option, project_with, setting_options
 from harness.run.model_settings import MODEL_SETTINGS
 from harness.run.status import NOT_JUDGED
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 @click.argument("candidate", type=MODEL)
 @click.option(
     "--served",
-    type=FILE,
+    type=MODEL,
     required=True,
-    metavar="FILE",
+    metavar="FILE|MODEL",
     help="The answers of production: .csv, .parquet or .npz with image, its number in the data from 0, and label, or a "
-    "column for each class.",
+    "column for each class. Or the served model itself, such as https://HOST/v2/models/NAME, which is asked.",
 )
 @click.option(
     "--tolerance",
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 @setting_options(*MODEL_SETTINGS)
 @json_option
-def skew_command(candidate: Path | str, served: Path, tolerance: float, *, as_json: bool) -> int:
+def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
     """Explain served answers."""
     from harness.report.skew import diagnosis_json, diagnosis_lines
     from harness.run.skew import SkewRequest, skew

@@ -52,10 +52,13 @@ _LEAST = 0.5
 
 @dataclass(frozen=True)
 class SkewRequest:
-    """A question about served answers: the candidate, their file, and the share that may change, in (0, 1)."""
+    """A question about served answers: the candidate, and the share of answers that may change, in (0, 1).
+
+    `served` is the file of the answers, or the SPEC of a served model, which is asked about the images.
+    """
 
     candidate: Path | str
-    served: Path
+    served: Path | str
     tolerance: float = TOLERANCE
     model: ModelSettings = field(default_factory=ModelSettings)
 
@@ -115,6 +118,10 @@ class Diagnosis:
 def skew(request: SkewRequest) -> Diagnosis:
     """Diagnose served answers; raises `InputError` for a file, model or tolerance that cannot be used."""
     expect_tolerance(request.tolerance)
+    if isinstance(request.served, str):
+        images = request.model.images()
+        served = request.model.open(request.served, images).predict(images).predicted
+        return diagnosis(request.model.open(request.candidate, images), images, served, tolerance=request.tolerance)
     whole = request.model.all_images()
     positions, served = answers_to_some(request.served, whole, outputs=request.model.network.outputs)
     if request.model.samples is not None and request.model.samples < len(positions):

@@ -1,5 +1,6 @@
 """Served models as candidates: what a server that does right is asked, and what one that does wrong ends with."""
 
+import hashlib
 import socket
 import threading
 import time
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from inference_servers import as_probabilities, by_tiles, dropped, inference_server, refused, stalled
+from PIL import Image
 
 from harness.base.cache import PredictionCache
 from harness.base.errors import InputError
-from harness.data import LabelledImages
+from harness.data import LabelledImages, load_images
 from harness.inference import open_model
 from harness.inference.backend import BackendLostError
 from harness.inference.predictors import exchange
@@ -52,6 +54,23 @@ def opened(url, cache=None, *, images=IMAGES, batch=32, timeout=60.0, outputs=No
     predictor = PredictorOptions(batch=batch, timeout=timeout, http=HttpOptions(**http))
     network = NetworkOptions(outputs=outputs, predictor=predictor)
     return open_model(url, images, role="candidate", network=network, cache=cache)
+
+
+def by_files(files):
+    """Return scores of ten classes, (N, 10), by the bytes of files."""
+    return np.array([np.frombuffer(hashlib.sha256(file).digest()[:10], np.uint8) for file in files], np.float32)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Return images of JPEG files, and the files."""
+    root, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for number in range(20):
+        folder = root / CLASSES[number % 10]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12, 12), dtype=np.uint8)).save(folder / f"{number}.jpg")
+    images = load_images(f"folder:{root}", size=(8, 8))
+    return images, [path.read_bytes() for path in sorted(root.rglob("*.jpg"))]
 
 
 def expected(images=IMAGES):
@@ -96,6 +115,29 @@ class TestAServerThatDoesRight:
         first = lambda images: by_tiles(images.transpose(0, 3, 1, 2))  # noqa: E731
         with inference_server(first, shape=(-1, 28, 28, 3)) as served:
             np.testing.assert_allclose(opened(served.url, images=colored).predict(colored).logits, expected(colored))
+
+    @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
+    @pytest.mark.parametrize("shape", [(-1,), (-1, 1), (8, -1)], ids=str)
+    def test_one_that_decodes_gets_the_files(self, photographs, cache, binary, shape):
+        images, files = photographs
+        with inference_server(by_files, shape=shape, datatype="BYTES", binary=binary) as served:
+            served.metadata["inputs"][0]["shape"] = list(shape)
+            model = opened(served.url, cache, images=images, batch=8)
+            np.testing.assert_array_equal(model.predict(images).logits, by_files(files))
+            assert set(files) <= set(served.images)
+            assert not model.classifier.plain.identity.lasting, "other files may have the same pixels"
+            model.predict(images, MOVED)
+            assert served.images[-1].startswith(b"\x89PNG"), "no file has the pixels of a moved image"
+            asked = len(served.images)
+            opened(served.url, cache, images=images, batch=8).predict(images)
+            assert not set(files) & set(served.images[asked + 4 * OPENING :]), "answers to files are kept"
+
+    def test_one_that_takes_several_files_an_image_is_refused(self):
+        with (
+            inference_server(by_files, shape=(-1, 2), datatype="BYTES") as served,
+            pytest.raises(InputError, match=r"takes more than a file an image, expected \[-1\] or \[-1, 1\]"),
+        ):
+            opened(served.url)
 
     def test_probabilities_are_declared(self):
         with inference_server(lambda images: as_probabilities(by_tiles(images) / 100)) as served:

@@ -1,4 +1,4 @@
-"""The file behind each image, for predictors that take the bytes of pictures and decode them by themselves."""
+"""The file behind each image, for predictors that take the bytes of pictures and decode them, and tensors of files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from harness.data.image_files import as_png
 from harness.data.rows import in_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.data import LabelledImages
+
+_LENGTH = 4
+"""Bytes of the length before each file, where a tensor of files travels as bytes."""
 
 
 class EncodedPictures:
     """The bytes of pictures by the pixels that the reference pipeline makes of them.
 
     An image of the data has the bytes of its file. Any other image, such as a rotated one, is a PNG file of its pixels,
-    and so is each image of data without files.
+    and so is each image of data without files. Without images, all are PNG files.
     """
 
-    def __init__(self, images: LabelledImages) -> None:
+    def __init__(self, images: LabelledImages | None) -> None:
         self._images = images
 
     def of(self, pixels: np.ndarray) -> list[bytes]:
@@ -31,16 +36,16 @@ class EncodedPictures:
         return [self._file(image) for image in levels]
 
     def _file(self, levels: np.ndarray) -> bytes:
-        origin, number = self._images.origin, self._numbers.get(_name(levels))
-        if origin is None or number is None:
+        number = self._numbers.get(_name(levels))
+        if number is None or self._images is None or self._images.origin is None:
             return as_png(levels)
-        picture = origin.picture(number)
+        picture = self._images.origin.picture(number)
         return picture if isinstance(picture, bytes) else as_png(levels)
 
     @cached_property
     def _numbers(self) -> dict[bytes, int]:
         """Return the position in the full split of each image, by a hash of its pixels; the first of equal ones."""
-        if self._images.origin is None or not self._images.origin.encoded:
+        if self._images is None or self._images.origin is None or not self._images.origin.encoded:
             return {}
         found: dict[bytes, int] = {}
         positions = self._images.positions.tolist()
@@ -52,3 +57,22 @@ class EncodedPictures:
 
 def _name(levels: np.ndarray) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(levels).data).digest()
+
+
+def tensor_of_files(files: Sequence[bytes]) -> np.ndarray:
+    """Return encoded pictures as a tensor, (N, 1) objects; strings of NumPy would lose zeros at their ends."""
+    values = np.empty((len(files), 1), dtype=object)
+    values[:, 0] = files
+    return values
+
+
+def content_of(values: np.ndarray) -> bytes:
+    """Return a tensor as bytes; each file has its length before it, 4 bytes, little-endian."""
+    if values.dtype != object:
+        return values.tobytes()
+    return b"".join(len(file).to_bytes(_LENGTH, "little") + file for file in values.ravel().tolist())
+
+
+def key_of(image: np.ndarray) -> bytes:
+    """Return a hash of one image as a tensor has it, or of its file."""
+    return hashlib.sha256(image.item() if image.dtype == object else image).digest()

@@ -7,7 +7,7 @@ import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from harness.base.answers import AnswerStore
 from harness.base.errors import InputError
 from harness.inference.backend import BackendLostError
 from harness.inference.predictors.audit import Audit, differing
+from harness.inference.predictors.encoded import key_of
 from harness.inference.predictors.exchange import ServerLostError
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
 from harness.inference.predictors.scores import declared_scores
@@ -48,7 +49,7 @@ class HttpPredictor:
     def __init__(self, served: ServedModel, *, outputs: str | None, calls: int) -> None:
         self._served = served
         self._lock, self._lost = threading.Lock(), ""
-        probes = served.input.encoded(_probes(served.shape))
+        probes = served.encoded(_probes(served.shape))
         first = served.infer(self._repeated(probes[:1]))
         self._like, self._named = first.values[:1], first.version
         versions = served.metadata.versions
@@ -66,7 +67,10 @@ class HttpPredictor:
 
     @property
     def identity(self) -> Identity:
-        """Return the URL, the version, the metadata, and the tensors used; not lasting without a version."""
+        """Return the URL, the version, the metadata, and the tensors used.
+
+        It is not lasting without a version, nor for a model that takes files: several may have the same pixels.
+        """
         served = self._served
         facts = {
             "url": served.address.url,
@@ -75,7 +79,7 @@ class HttpPredictor:
             "input": f"{served.input.name} {served.input.datatype} {served.input.layout}",
             "output": served.output.name if served.output else "the only one",
         }
-        return Identity("http", facts, lasting=self.version is not None)
+        return Identity("http", facts, lasting=self.version is not None and not served.decodes)
 
     @property
     def provides(self) -> Provides:
@@ -87,7 +91,7 @@ class HttpPredictor:
 
         Raises `InputError` where the server answers fixed images otherwise than when answers were kept first.
         """
-        if not self.identity.lasting:
+        if self.version is None:
             return
         store = AnswerStore.beside(cache)
         store.prune()
@@ -110,8 +114,8 @@ class HttpPredictor:
         Raises `PredictorError` for an answer out of order. Raises `BackendLostError`, which ends the run, where the
         server is gone, or cannot be trusted any more.
         """
-        values = self._served.input.encoded(pixels)
-        keys = [hashlib.sha256(each).digest() for each in values]
+        values = self._served.encoded(pixels)
+        keys = [key_of(each) for each in values]
         with self._ending_the_run():
             found = self._kept(keys)
             missing = {key: at for at, key in enumerate(keys) if key not in found}
@@ -169,11 +173,12 @@ class HttpPredictor:
         return values[np.arange(size) % len(values)]
 
     def _filled(self, values: np.ndarray, size: int = 1) -> np.ndarray:
-        """Return images with black ones after them, so that they are `size`, or as many as the model takes."""
+        """Return images with black ones after them, or a file again, so they are `size`, or as many as it takes."""
         size = self._served.input.batch or size
         if len(values) >= size:
             return values
-        return np.concatenate([values, np.zeros((max(0, size - len(values)), *values.shape[1:]), values.dtype)])
+        more = values[:1].repeat(size - len(values), axis=0)
+        return np.concatenate([values, more if self._served.decodes else np.zeros_like(more)])
 
     def _expect_metadata(self) -> None:
         now, before = self._served.read_metadata(), self._served.metadata
@@ -232,9 +237,7 @@ def open_http(spec: str, options: NetworkOptions, images: LabelledImages | None)
     address = address_of(spec)
     asked = options.predictor
     http = asked.http.shared_by(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-    shape = None if images is None else cast("tuple[int, int, int]", tuple(images.pixels.shape[1:]))
-    classes = None if images is None else len(images.classes)
-    served = ServedModel(address, http, shape=shape, classes=classes, timeout_s=asked.timeout)
+    served = ServedModel(address, http, images=images, timeout_s=asked.timeout)
     return HttpPredictor(served, outputs=options.outputs, calls=http.concurrency)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError, some_of
+from harness.inference.predictors.encoded import content_of
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 """The header with the length of the JSON that stands before tensors given as bytes."""
 ANY = -1
 """A dimension of any size."""
+BYTES, FILES = "BYTES", "files"
+"""The datatype of a tensor of files, and its layout."""
 _INPUTS = {"FP32": "<f4", "FP64": "<f8", "UINT8": "u1"}
 _SCORES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 _BITS = (8, 16, 32, 64)
@@ -60,8 +64,10 @@ class InputTensor:
     name: str
     datatype: str
     layout: str
-    """NCHW, NHWC, NHW for images of one channel, or N for their values in a row."""
+    """NCHW, NHWC, NHW for images of one channel, or N for their values in a row; FILES for encoded pictures."""
     batch: int | None = None
+    row: tuple[int, ...] = ()
+    """The dimensions after the first of a tensor of files: none, or 1."""
 
     def encoded(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels, (N, C, H, W) float32 in [0, 1], as this tensor; UINT8 has them rounded, 0 to 255."""
@@ -149,11 +155,16 @@ def input_of(metadata: Metadata, shape: tuple[int, int, int] | None) -> tuple[In
             "describe it in the server's configuration of the model"
         )
     (tensor,) = metadata.inputs
-    if tensor.datatype not in _INPUTS:
-        raise InputError(f"the model's input {tensor} has another datatype than {', '.join(_INPUTS)}")
+    if tensor.datatype not in {*_INPUTS, BYTES}:
+        raise InputError(f"the model's input {tensor} has another datatype than {', '.join((*_INPUTS, BYTES))}")
     batch, *rest = tensor.shape or (0,)
     if batch == 0 or batch < ANY:
         raise InputError(f"the model's input {tensor} has no dimension of images, expected -1 or a number first")
+    size = None if batch == ANY else batch
+    if tensor.datatype == BYTES:
+        if rest not in ([], [1], [ANY]):
+            raise InputError(f"the model's input {tensor} takes more than a file an image, expected [-1] or [-1, 1]")
+        return InputTensor(tensor.name, BYTES, FILES, size, (1,) * len(rest)), shape or (3, _UNKNOWN, _UNKNOWN)
     if shape is None:
         shape = _shape_in(rest)
     layouts = [layout for layout, expected in _layouts(shape).items() if _fits(rest, expected)]
@@ -165,7 +176,7 @@ def input_of(metadata: Metadata, shape: tuple[int, int, int] | None) -> tuple[In
             f"the model's input {tensor} does not say whether channels come first ({' or '.join(layouts)}); give their "
             "number in the server's configuration of the model"
         )
-    return InputTensor(tensor.name, tensor.datatype, layouts[0], None if batch == ANY else batch), shape
+    return InputTensor(tensor.name, tensor.datatype, layouts[0], size), shape
 
 
 def _layouts(shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
@@ -225,10 +236,20 @@ def request_of(
 ) -> tuple[bytes, dict[str, str]]:
     """Return the body and the headers of a request for images in the tensor that the model takes.
 
-    With `binary` the tensor follows the JSON as bytes, and the answer is asked for in this form, too.
+    With `binary` the tensor follows the JSON as bytes, and the answer is asked for in this form, too. Files have their
+    length before them then, and are base64 text in JSON otherwise.
     """
     tensor: dict[str, Any] = {"name": taken.name, "shape": list(values.shape), "datatype": taken.datatype}
-    tensor |= {"parameters": {"binary_data_size": values.nbytes}} if binary else {"data": values.ravel().tolist()}
+    content = content_of(values) if binary else b""
+    if binary:
+        tensor |= {"parameters": {"binary_data_size": len(content)}}
+    elif taken.layout == FILES:
+        texts = [base64.b64encode(file).decode("ascii") for file in values.ravel().tolist()]
+        tensor |= {"parameters": {"content_type": "base64"}, "data": texts}
+    else:
+        tensor |= {"data": values.ravel().tolist()}
+    if taken.layout == FILES:
+        tensor |= {"shape": [len(values), *taken.row]}
     message: dict[str, Any] = {"id": number, "inputs": [tensor]}
     if output is not None:
         message["outputs"] = [{"name": output.name} | ({"parameters": {"binary_data": True}} if binary else {})]
@@ -237,7 +258,7 @@ def request_of(
     text = json.dumps(message, separators=(",", ":")).encode()
     if not binary:
         return text, {"Content-Type": "application/json"}
-    return b"".join((text, values.data)), {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
+    return text + content, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
 
 
 def read_answer(

@@ -6,14 +6,16 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
 from harness.base.errors import InputError
 from harness.inference.predictors.credentials import TOKEN, credentials_for
+from harness.inference.predictors.encoded import EncodedPictures, tensor_of_files
 from harness.inference.predictors.exchange import Exchange
 from harness.inference.predictors.open_inference import (
     BINARY,
+    FILES,
     HEADER_LENGTH,
     input_of,
     output_of,
@@ -27,6 +29,7 @@ from harness.inference.predictors.protocol import PredictorError
 if TYPE_CHECKING:
     import numpy as np
 
+    from harness.data import LabelledImages
     from harness.inference.predictors.open_inference import Answer, Metadata
     from harness.networks.http_options import HttpOptions
 
@@ -85,7 +88,8 @@ def address_of(url: str) -> Address:
 class ServedModel:
     """A model behind an address; threads may share it.
 
-    Its metadata are read first, and held against the images that it will be asked about, (C, H, W), before any is sent.
+    Its metadata are read first, and held against the images that it will be asked about before any is sent. A model
+    that takes files gets those of the images, see `EncodedPictures`.
     """
 
     def __init__(
@@ -93,10 +97,11 @@ class ServedModel:
         address: Address,
         options: HttpOptions,
         *,
-        shape: tuple[int, int, int] | None,
-        classes: int | None,
+        images: LabelledImages | None,
         timeout_s: float,
     ) -> None:
+        shape = None if images is None else cast("tuple[int, int, int]", tuple(images.pixels.shape[1:]))
+        classes = None if images is None else len(images.classes)
         credentials = credentials_for(address.host)
         if credentials.header and not (address.local or address.root.startswith("https:")):
             raise InputError(f"would get the credentials of {credentials.source} unencrypted; use https://")
@@ -108,7 +113,17 @@ class ServedModel:
             self.input, self.shape = input_of(self.metadata, shape)
             self.output = output_of(self.metadata, options.output, classes=classes)
         self.binary = self._speaks_binary()
+        self._files = EncodedPictures(images)
         self._classes = classes or _MANY
+
+    @property
+    def decodes(self) -> bool:
+        """Return whether the model takes files, and decodes them by itself."""
+        return self.input.layout == FILES
+
+    def encoded(self, pixels: np.ndarray) -> np.ndarray:
+        """Return images, (N, C, H, W) float32 in [0, 1], as the input tensor has them; files are (N, 1) objects."""
+        return tensor_of_files(self._files.of(pixels)) if self.decodes else self.input.encoded(pixels)
 
     def read_metadata(self) -> Metadata:
         """Ask for the metadata anew; raises `PredictorError` where the server has none."""
