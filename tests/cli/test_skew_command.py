@@ -3,8 +3,12 @@
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+import torch
+from inference_servers import inference_server
+from PIL import Image
 from zoo import CLASSES, Zoo, images_of, network, role_model
 
 from harness.cli import main
@@ -168,6 +172,39 @@ def test_a_file_that_cannot_be_used_gives_4(zoo, capsys, text, said):
     (zoo.root / "served.csv").write_text(text)
     assert main(["skew", MODEL, "--served", "served.csv", "--data", zoo.data]) == 4
     assert said in capsys.readouterr().err
+
+
+@pytest.fixture
+def photographs(zoo):
+    """Write JPEG files of twice the size of the images, in a folder for each class."""
+    rng = np.random.default_rng(0)
+    images = images_of(200)
+    for number, (pixels, label) in enumerate(zip(images.pixels[:, 0].numpy(), images.labels.tolist(), strict=True)):
+        folder = zoo.root / "photographs" / CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        large = pixels.repeat(2, axis=0).repeat(2, axis=1) + rng.normal(0, 60, (32, 32))
+        Image.fromarray(large.clip(0, 255).astype(np.uint8)).save(folder / f"{number:03}.jpg", quality=95)
+    return "folder:photographs"
+
+
+def answers_of_files(files):
+    """Return the scores of a server that decodes by itself, and resizes without a filter."""
+    pictures = [cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_GRAYSCALE) for file in files]
+    small = np.stack([cv2.resize(picture, (16, 16), interpolation=cv2.INTER_NEAREST) for picture in pictures])
+    with torch.inference_mode():
+        return network()(torch.from_numpy(small[:, None].astype(np.float32) / 255)).numpy()
+
+
+def test_a_served_system_is_judged_with_its_decoder(zoo, photographs, capsys):
+    with inference_server(answers_of_files, shape=(-1,), datatype="BYTES", classes=4) as served:
+        settings = ("--data", photographs, "--size", "16")
+        assert main(["equal", served.url, "--original", MODEL, *settings]) == 1
+        assert "Different: the artifact changes 62 of 200 predictions" in capsys.readouterr().out
+        assert main(["skew", MODEL, "--served", served.url, *settings, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["causes"] == [["resize"]]
+    assert found["best"]["skew"] == "resize-opencv-nearest"
+    assert found["best"]["explained_share"] == 1
 
 
 def test_a_missing_file_gives_4(zoo, capsys):
