@@ -23,7 +23,7 @@ Results = dict[str, list[dict[str, Any]]]
 
 
 def read_results(path: Path) -> Results:
-    """Return the results in a file; no rows where there is none."""
+    """Return the results in a file; a missing file has no rows."""
     empty: Results = {"faults": [], "identical": [], "stages": []}
     return empty | (json.loads(path.read_text()) if path.exists() else {})
 
