@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 project = "Stress-test harness"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "from_the_code"]
 myst_heading_anchors = 3
-default_role = "literal"  # What single backticks in docstrings mean, as in Markdown.
+default_role = "literal"  # Single backticks in docstrings mean code, as in Markdown.
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SHOWN = (0, 23)
-"""An ankle boot and a sandal of Fashion-MNIST's test images: fine lines, and grey on black."""
+"""An ankle boot and a sandal of Fashion-MNIST's test images: fine lines, and gray on black."""
 
 
 @styled
 def corruption_sheet(images: Tensor) -> Figure:
-    """Show images, (M, C, H, W) in [0, 1], as they are and at severities 1 to 5: a row for each corruption, M in turn.
+    """Draw each corruption on one image, clean and at severities 1 to 5, in a row.
 
-    The rows stand in two halves, side by side.
+    The images, (M, C, H, W) in [0, 1], take turns. The rows stand in two halves, side by side.
     """
     names, levels = list(CORRUPTIONS), (0, *SEVERITIES)
     half = -(-len(names) // 2)
@@ -38,7 +38,7 @@ def corruption_sheet(images: Tensor) -> Figure:
             shown = Corruption(name, severity)(image)[0].permute(1, 2, 0).numpy()
             axes.imshow(shown if shown.shape[2] > 1 else shown[..., 0], cmap="gray", vmin=0, vmax=1)
             if row == 0:
-                axes.set_title(str(severity or "as it is"), fontsize=9)
+                axes.set_title(str(severity or "clean"), fontsize=9)
         grid[row, start].text(
             -0.1, 0.5, name.replace("-", " "), ha="right", va="center", fontsize=9, transform=grid[row, start].transAxes
         )

@@ -89,12 +89,12 @@ class Output(SphinxDirective):
     option_spec: ClassVar = {"from": directives.unchanged, "until": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
-        """Return the output as it is."""
+        """Return the output, unchanged between the two lines."""
         command, *arguments = shlex.split(self.arguments[0])
         if command not in _STARTS:
             raise self.error(f"{self.arguments[0]!r}: expected a command that begins with {' or '.join(_STARTS)}")
         environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run(  # noqa: S603  What a page of ours says.
+        done = subprocess.run(  # noqa: S603  The command stands in our own pages.
             [sys.executable, *_STARTS[command], *arguments],
             cwd=CHECKS.parents[1],
             env=environment,

@@ -1,6 +1,6 @@
-"""The pictures on the pages of behaviours, of the shipped models: `python docs/pictures.py` writes docs/pictures/.
+"""Pictures of the shipped models for the pages of docs: `python docs/pictures.py` writes docs/pictures/.
 
-Each is drawn by the function that draws the report's. With the same models, data and libraries the same files come out.
+The functions of the report draw them. The same models, data and libraries give the same files.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ MODELS = REPOSITORY / "models"
 LARGEST = 40_000
 """Bytes of a picture."""
 CORNER = Pose(10, 2, 2)
-"""Turned and moved as far as was promised."""
+"""A corner of the augmentation range."""
 SEARCHED = 500
 """Images on which poses are searched for."""
 SKEWS_SHOWN = ("jpeg-75", "gamma-twice", "video-range", "normalise-half")
 SHOWN = 4
-"""Images of a class taken for another that are shown side by side."""
+"""Number of images predicted as another class that stand side by side."""
 
 
 def main() -> None:
@@ -189,7 +189,7 @@ def flips(session: StressSession) -> np.ndarray:
 def consensus(session: StressSession) -> np.ndarray:
     """Show what of all that every reference model gets right the augmented model loses most plainly.
 
-    Of all images: of a sample it may lose none.
+    It searches all images, since a sample may have none.
     """
     panel_predictions = session.panel_predictions
     assert panel_predictions is not None
@@ -240,7 +240,7 @@ def _telling(session: StressSession, measurement: Measurement, seen: object) -> 
 
 
 def pose(session: StressSession) -> np.ndarray:
-    """Show one image at rest and in corners of what was promised."""
+    """Show one image, clean and at corners of the augmentation range."""
     image = _first_right(session)
     poses = (IDENTITY, *augmentation_range_corners()[::2])
     return strip([_answered(session.roles["candidate"], image, each, _short(each)) for each in poses])
@@ -251,7 +251,7 @@ def background(session: StressSession) -> np.ndarray:
     images = stratified_sample(session.images, 100)
     position = int(np.flatnonzero(session.roles["candidate"].predict(images).correct)[0])
     masks = object_masks(images)
-    shown = [("as it is", images), ("noise 0.1", with_background(images, masks, "noise", strength=0.1).changed)]
+    shown = [("clean", images), ("noise 0.1", with_background(images, masks, "noise", strength=0.1).changed)]
     shown += [
         (f"{kind} 0.3", with_background(images, masks, kind, strength=0.3).changed) for kind in ("texture", "clutter")
     ]
@@ -306,7 +306,7 @@ def _answered(
 
 
 def _short(each: Pose) -> str:
-    return "at rest" if each == IDENTITY else f"{each.degrees:+g}°, {each.dx:+g}, {each.dy:+g} px"
+    return "clean" if each == IDENTITY else f"{each.degrees:+g}°, {each.dx:+g}, {each.dy:+g} px"
 
 
 PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
