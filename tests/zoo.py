@@ -5,6 +5,7 @@ Here is one factory each for labelled images, networks, and models in their role
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -166,6 +167,12 @@ class Zoo:
         record = Record("fashion-cnn", ARGUMENTS, CLASSES)
         save_checkpoint(self.root / name, model, record if training is None else replace(record, training=training))
         return self.root / name
+
+
+def details_in(page: str) -> dict[str, str]:
+    """Return what a page shows of each check, by its id: its explanation and its pictures."""
+    found = re.findall(r'<tr class="more" hidden>(.*?)</td></tr>', page, re.DOTALL)
+    return {re.search(r'id="pictures-([^"]*)"', each)[1]: each for each in found}
 
 
 def without_id(report: dict) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.progress import tell
 from harness.plugin.run import PROPERTY
+from harness.report.refusal import TITLE
 from harness.run.equality import Differences
 from harness.run.outcome import SelfCheck
 from harness.run.overview import Overview
@@ -28,6 +30,7 @@ class Collector:
         self.ended = 0
         self.reported = run.reported
         self.book = PictureBook(run.command)
+        self.page: Any = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""
@@ -38,7 +41,7 @@ class Collector:
             verdict = Verdict.from_wire(wire)
             self.reported.take(verdict, test=report.nodeid)
             for shown in made:
-                self.book.illustrate(report, verdict, shown)
+                self.book.take(verdict, shown)
                 if verdict.status == "fail" and shown["pictures"]:
                     self.reported.examples[verdict.check.id] = shown["pictures"][0]
                 if verdict.metric == CONSENSUS_SET_ERRORS.name and shown["pictures"]:
@@ -88,10 +91,23 @@ class Collector:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:
-        """Name the report after what it is, and fold its tests, of which the scorecard names the worst."""
-        report.title = "Model quality gate"
+        """Name the report after what it is, and fold its tests; the summary adds verdict and candidate."""
+        self.page = report
+        report.title = TITLE
         if self.session.config.getini("render_collapsed") == "passed":  # Which is pytest-html's default.
             report.set_data("renderCollapsed", ["passed", "skipped", "failed", "error", "xfailed", "xpassed", "rerun"])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: pytest.TestReport | pytest.CollectReport, cells: list[str]) -> None:
+        """Leave a test with a verdict out of the list of tests, since the table of checks has it.
+
+        A test stays there if it is an error, runs again, or has something of its own to show.
+        """
+        wires: list[Any] = [value for name, value in getattr(report, "user_properties", ()) if name == PROPERTY]
+        verdicts = [Verdict.from_wire(wire) for wire in wires]
+        more = report.outcome == "rerun" or report.sections or getattr(report, "extras", ())
+        if verdicts and not more and all(verdict.status != "error" for verdict in verdicts):
+            cells.clear()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: pytest.TestReport | pytest.CollectReport, data: list[str]) -> None:
@@ -105,9 +121,10 @@ class Collector:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
-        """Put the scorecard on top of the report, and the pictures into its entries, now that all have arrived."""
-        from harness.report.html import scorecard
+        """Put the scorecard on top of the report, with the pictures of its checks, now that all have arrived."""
+        from harness.report.html import page_title, scorecard
 
-        if self.run.outcome is not None:
-            prefix.append(scorecard(self.run.outcome))
-        self.book.fill()
+        outcome = self.run.outcome
+        if outcome is not None:
+            prefix.append(scorecard(replace(outcome, details=self.book.entries_shown())))
+            self.page.title = page_title(outcome)

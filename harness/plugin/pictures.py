@@ -12,8 +12,6 @@ from harness.run.outcome import urgency
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pytest
-
     from harness.checks import Verdict
     from harness.run.evidence import Evidence
     from harness.run.session import StressSession
@@ -75,14 +73,13 @@ def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
 class _Entry:
     """A test's entry in the page: its pictures, the most telling first, its gallery, and those of them that it shows.
 
-    Of one that is `unmade` they were not made. `html` is what pytest-html makes the page of.
+    Of one that is `unmade` they were not made.
     """
 
     verdict: Verdict
     turn: int
     pictures: list[str]
     gallery: str
-    html: dict[str, Any]
     unmade: bool
     shown: list[str] = field(default_factory=list)
 
@@ -98,26 +95,22 @@ class PictureBook:
         self.command = command
         self.entries: list[_Entry] = []
 
-    def illustrate(self, report: pytest.TestReport, verdict: Verdict, made: Mapping[str, Any]) -> None:
-        """Attach the test's explanation to its entry in the page, and keep its pictures until `fill`."""
-        from pytest_html import extras
+    def take(self, verdict: Verdict, made: Mapping[str, Any]) -> None:
+        """Keep a test's verdict and its pictures until `entries_shown`."""
+        self.entries.append(_Entry(verdict, **made))
 
-        from harness.report.html import details
-
-        html = extras.html(details(verdict, []))
-        report.extras = [*getattr(report, "extras", []), html]  # type: ignore[attr-defined]
-        self.entries.append(_Entry(verdict, html=html, **made))
-
-    def fill(self) -> None:
-        """Put the pictures that the page has room for into its entries, which pytest-html has not written yet."""
+    def entries_shown(self) -> dict[str, str]:
+        """Return, by the id of the check, its explanation with the pictures that the page has room for, as HTML."""
         from harness.report.html import details
 
         ranked = sorted(self.entries, key=lambda entry: (urgency(entry.verdict), entry.turn))
         spent = _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES)
         rest = min(MAX_BYTES - spent, int(_OF_PASSED * MAX_BYTES))
         _share_out([entry for entry in ranked if entry.verdict.passed], rest)
-        for entry in self.entries:
-            entry.html["content"] = details(entry.verdict, [*entry.shown, *self._left_out(entry)])
+        return {
+            entry.verdict.check.id: details(entry.verdict, [*entry.shown, *self._left_out(entry)])
+            for entry in self.entries
+        }
 
     def _left_out(self, entry: _Entry) -> list[str]:
         """Return a line that says what an entry does not show and how to see it, if there is anything.

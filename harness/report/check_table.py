@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.page import Section, render
@@ -46,6 +48,7 @@ def checks(outcome: Outcome) -> Section:
             "family": families[verdict.check.family],
             "classes": " ".join(classes[name] for name in _of_classes(verdict)),
             "command": rerun_command(command, verdict.check.id),
+            "more": Markup(outcome.details.get(verdict.check.id, "")),  # noqa: S704  Made by our templates.
         }
         for order, verdict in enumerate(verdicts)
     ]

@@ -48,7 +48,7 @@ def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
     """Return titles and rows of the failures by kind, one value a cell: counts at rest, changes, shares moved."""
     models, changes = overview.models, overview.changes
     counts = list(zip(*(model[Failing].failures for model in models), strict=True))
-    titles = ["kind", *(role_title(model.name) for model in models)]
+    titles = ["kind", *(model.name for model in models)]
     rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
     if changes:
         titles += ["new", "fixed", "shared"]
@@ -56,7 +56,7 @@ def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
             row += [change.new, change.fixed, change.shared]
     if any(kind.moved is None for kinds in counts for kind in kinds):
         return titles, rows
-    titles += [f"{role_title(model.name)}, moved" for model in models]
+    titles += [f"{model.name}, moved" for model in models]
     for row, kinds in zip(rows, counts, strict=True):
         row += [Unit.SHARE.format(kind.moved or 0.0) for kind in kinds]
     return titles, rows

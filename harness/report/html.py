@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import printable
 from harness.report.failures import failures
 from harness.report.illustrations import figures
 from harness.report.informational import informational_note
 from harness.report.page import Section, render
+from harness.report.refusal import TITLE
 from harness.report.scorecard import hints_list, said_first, verdict_banner
 from harness.report.sections import SECTIONS
 from harness.report.tables import changes, models
@@ -27,6 +29,13 @@ def scorecard(outcome: Outcome) -> str:
     sections = [section for show in SECTIONS if (section := show(outcome)) is not None]
     lead = informational_note(outcome) + said_first(outcome)
     return str(render("report", banner=verdict_banner(outcome), lead=lead, sections=sections))
+
+
+def page_title(outcome: Outcome) -> str:
+    """Return the title of a report: verdict, file of the candidate, and what the page is."""
+    candidate = outcome.models.get("candidate")
+    name = candidate["path"].rstrip("/").rpartition("/")[2] if candidate else ""
+    return " · ".join(filter(None, (outcome.verdict.upper(), printable(name), TITLE)))
 
 
 def details(verdict: Verdict, pictures: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from harness.measures import Unit
 from harness.report.exports import csv_text
 from harness.report.gallery import thumbnails
-from harness.report.page import Section, render, table
+from harness.report.page import Section, folded, render, table
 from harness.run.overview import Labels
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def label_error_section(outcome: Outcome) -> Section | None:
         "label_errors",
         lead=lead,
         verdicts=_both_verdicts(outcome),
-        pictures=thumbnails(f"The first {len(shown)}: label, and what reference models say", shown),
+        pictures=folded(f"Pictures of the first {len(shown)}: label, and reference models", thumbnails("", shown)),
         listed=listed,
         rows=table([str(title) for title in titles], rows[:_LISTED]),
     )

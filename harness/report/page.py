@@ -50,6 +50,11 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: b
     return render("table", titles=titles, rows=rows, numbers=numbers)
 
 
+def folded(summary: str, body: Markup, *, opened: bool = False) -> Markup:
+    """Return markup under a summary that unfolds it."""
+    return render("folded", summary=summary, body=body, opened=opened)
+
+
 class _Unbroken(Extension):
     """Leaves out of a template the line breaks and the indentation after them, which are there for its reader."""
 

@@ -23,7 +23,8 @@ PROTOCOL = 1
 """As in `harness.perturb`, which needs packages."""
 ROLES = ("candidate", "baseline", "incumbent", "original")
 """Roles that have an entry in every `stress.json`."""
-_TITLE = "Model quality gate"
+TITLE = "Model quality gate"
+"""The title of a report, behind its verdict and candidate."""
 _STYLE = Path(__file__).parent / "templates/report.css"
 _SHOWN = 10
 """Reasons that the summary shows."""
@@ -97,7 +98,7 @@ def _summary(refusal: Refusal) -> str:
     judged = [f"- {plain(role)}: {code(path)}" for role, path in refusal.models.items()]
     judged += [f"- data: {plain(refusal.data)}"] if refusal.data else []
     judged.append(mark_of_summary(refusal.run, "error"))
-    blocks = [[f"## ❌ {_TITLE}: {INCONCLUSIVE}"], reasons, ["What was judged:", "", *judged]]
+    blocks = [[f"## ❌ {TITLE}: {INCONCLUSIVE}"], reasons, ["What was judged:", "", *judged]]
     return "\n\n".join("\n".join(block) for block in [*blocks, [f"Reproduce: {code(refusal.line)}"]]) + "\n"
 
 
@@ -122,9 +123,9 @@ def bare_page(
     )
     paragraphs = "".join(f"<p>{_text(line)}</p>" for line in said)
     return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{_TITLE}</title>'
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<style>{style}</style></head><body><header><h1>{_TITLE}</h1></header><main class="stress">'
+        f'<style>{style}</style></head><body><header><h1>{TITLE}</h1></header><main class="stress">'
         f'<div class="headline {verdict}" {mark_of_page(run, verdict)}>'
         f"<strong>{_text(sentence)}</strong>"
         f'<span>{_text(headline)}</span></div>{paragraphs}<section class="section">'

@@ -15,7 +15,7 @@ from harness.report.history import history
 from harness.report.illustrations import figures
 from harness.report.informational import corruption_map
 from harness.report.label_errors import label_error_section
-from harness.report.page import Section, render, table
+from harness.report.page import Section, folded, render, table
 from harness.report.scorecard import consensus_errors, coverage, robust_accuracy_of, what_got_worse
 from harness.report.serving import serving
 from harness.report.slices import slices
@@ -59,12 +59,14 @@ def self_checks(outcome: Outcome) -> Section | None:
         return None
     rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
     titles = ("self-check", "result", "what was found")
-    return Section("self-checks", "Could this run have failed?", table(titles, rows))
+    failed = sum(check.status == "fail" for check in outcome.self_checks)
+    said = f"{failed} of {len(rows)} self-checks fail" if failed else f"{len(rows)} self-checks, and none fails"
+    return Section("self-checks", "Self-checks", folded(said, table(titles, rows), opened=bool(failed)))
 
 
 def tests(_outcome: Outcome) -> Section:
-    """Return the heading of the list of tests, which pytest-html adds."""
-    return Section("tests", "Every test, with its pictures")
+    """Return the heading of the list of other tests, which pytest-html adds; the page drops an empty one."""
+    return Section("tests", "Tests without a check")
 
 
 SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (

@@ -30,10 +30,10 @@ _MOST_CHANGED = 10
 SIGNS = {
     "pass": "✓ passes",
     "fail": "✗ fails",
-    "error": "✗ not judged",
-    "inconclusive": "? cannot tell",
-    "informational": "reported",
-    "not_applicable": "n/a",
+    "error": "✗ error",
+    "inconclusive": "? inconclusive",
+    "informational": "informational",
+    "not_applicable": "not applicable",
 }
 
 

@@ -52,7 +52,8 @@ class Outcome:
     `overview` holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for
     checks that failed, by id, and `consensus_pictures` all those of checks on what reference models know. `thumbnails`
     are images (H, W, C) uint8 by their number, those that the overview names, or by the id of their check, golden ones.
-    `history` has earlier runs, and this one last.
+    `details` has, by the id of a check, its explanation with its pictures, as HTML. `history` has earlier runs, and
+    this one last.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -78,6 +79,7 @@ class Outcome:
     examples: Mapping[str, str] = field(default_factory=dict)
     consensus_pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     thumbnails: Mapping[int | str, np.ndarray] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
     history: History | None = None
     differences: Differences | None = None
     """Differences from the original; None without one."""

@@ -1,7 +1,6 @@
 """Pictures on their way from the process that ran a test into the page."""
 
 import html
-import json
 import re
 import warnings
 
@@ -10,7 +9,7 @@ import hypothesis  # noqa: F401  since it drops what a run inside this process i
 import pytest
 import scipy.stats  # noqa: F401
 from PIL import ImageFont  # noqa: F401
-from zoo import ROWS, Zoo
+from zoo import ROWS, Zoo, details_in
 
 from harness.plugin import pictures
 from harness.run import evidence
@@ -40,13 +39,7 @@ def entries(zoo: Zoo, pytester, *arguments: str) -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, *candidate, *arguments)
-    page = (zoo.root / "reports/stress.html").read_text(encoding="utf-8")
-    tests = json.loads(html.unescape(re.search(r'data-jsonblob="([^"]*)"', page)[1]))["tests"]
-    return {
-        re.search(r"\[(.*)\]", name)[1]: "".join(extra["content"] for extra in runs[0]["extras"])
-        for name, runs in tests.items()
-        if "[" in name
-    }
+    return details_in((zoo.root / "reports/stress.html").read_text(encoding="utf-8"))
 
 
 def test_a_failed_pair_shows_three_pictures_and_its_gallery(zoo, pytester):

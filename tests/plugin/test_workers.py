@@ -11,7 +11,7 @@ import signal
 
 import pytest
 from test_registry import DUSK, OWN, USED
-from zoo import ROWS, STRESS_TESTS, without_id
+from zoo import ROWS, STRESS_TESTS, details_in, without_id
 
 WORKERS = ("-n", "2")
 WITHOUT_PAGE = (*WORKERS, "-p", "no:html")
@@ -91,12 +91,6 @@ def junit_says_the_same(*paths):
     assert '<property name="threshold" value="0.85" />' in told[1]
 
 
-def pictures(page: str) -> dict[str, list[str]]:
-    """Return what the page shows of each test, by its name."""
-    tests = json.loads(html.unescape(re.search(r'data-jsonblob="([^"]*)"', page)[1]))["tests"]
-    return {name: [extra["content"] for run in runs for extra in run["extras"]] for name, runs in tests.items()}
-
-
 def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(zoo):
     shutil.copy(STRESS_TESTS / "test_breaking_pose.py", zoo.tests)
     zoo.bind(ROWS + SEARCH)
@@ -120,8 +114,12 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(zoo):
     pages = [(zoo.root / folder / "stress.html").read_text() for folder in ("reports", "others")]
     assert 'id="report-comparison"' in pages[0]
     assert pages[0].count('<figure class="figure') >= 8
-    assert pictures(pages[0]) == pictures(pages[1])
-    assert "".join(map(str, pictures(pages[0]).values())).count('<figure class="picture"') >= 3
+    shown = [details_in(page) for page in pages]
+    assert shown[0] == shown[1]
+    assert "".join(shown[0].values()).count('<figure class="picture"') >= 3
+    for page in pages:
+        tests = json.loads(html.unescape(re.search(r'data-jsonblob="([^"]*)"', page)[1]))["tests"]
+        assert [name.rpartition("::")[2] for name in tests] == ["test_own"], "checks have a table of their own"
 
 
 def test_a_run_that_covers_less_is_partial(zoo):

@@ -50,7 +50,10 @@ def damaged(tmp_path_factory) -> Path:
             tensor.copy_(tensor[order].clone())
     save_checkpoint(folder / "swapped.safetensors", shipped.model, shipped.record)
     tests = [str(STRESS_TESTS / f"test_{name}.py") for name in ("clean", "confusion_pairs", "rotation", "regression")]
-    return check(folder, "--candidate", str(folder / "swapped.safetensors"), "--stress-samples", "500", *tests)
+    own = folder / "test_own.py"
+    own.write_text("def test_that_holds():\n    pass\n\n\ndef test_that_fails():\n    assert 1 == 2\n", "utf-8")
+    options = ("--candidate", str(folder / "swapped.safetensors"), "--stress-samples", "500")
+    return check(folder, *options, *tests, str(own))
 
 
 @pytest.fixture(scope="session")
@@ -120,8 +123,11 @@ def open_page(chromium):
 
 
 def unfolded(page):
-    """Unfold the list of tests, which is folded where it is long."""
-    page.locator("[data-name=tests] > details").evaluate("fold => { fold.open = true; }")
+    """Unfold all that the page has, the pictures of each check among it."""
+    page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
+    page.evaluate("for (const row of document.querySelectorAll('.checks .more')) row.hidden = false")
+    if page.locator("[data-name=tests]").is_visible():
+        page.locator("#show_all_details").click()
     return page
 
 
@@ -142,13 +148,20 @@ def test_what_got_worse_stands_on_the_first_screen_with_an_example(damaged, open
     assert "got worse" in page.locator(".headline").inner_text()
 
 
-def test_results_can_be_filtered(damaged, open_page):
+def test_checks_stand_in_one_table_and_other_tests_in_a_list(damaged, passing, open_page):
     page = unfolded(open_page(damaged))
-    rows = page.locator("#results-table tbody.passed")
-    assert rows.count() > 0
+    names = page.locator("#results-table .col-testId").all_inner_texts()
+    assert sorted(name.rpartition("::")[2] for name in names) == ["test_that_fails", "test_that_holds"]
     page.locator("input[data-test-result=passed]").uncheck()
-    assert rows.count() == 0
-    assert page.locator("#results-table tbody.failed").count() > 0
+    assert page.locator("#results-table tbody").count() == 1
+    page = open_page(passing)
+    assert not page.locator("[data-name=tests]").is_visible()
+    assert not page.locator('nav a[href="#report-tests"]').is_visible()
+
+
+def test_the_title_says_verdict_and_candidate(damaged, passing, open_page):
+    assert open_page(damaged).title() == "PARTIAL · swapped.safetensors · Model quality gate"
+    assert open_page(passing).title() == "PASS · augmented.safetensors · Model quality gate"
 
 
 def test_pictures_are_enlarged_by_mouse_and_keyboard_and_close_again(damaged, open_page):
@@ -190,21 +203,52 @@ def test_mistakes_have_faces_sorted_by_confidence(damaged, open_page):
     assert all("→" in each.inner_text() for each in captions)
 
 
-def test_pictures_are_enlarged_after_the_list_of_tests_was_drawn_anew(damaged, open_page):
-    page = unfolded(open_page(damaged))
-    page.locator("#hide_all_details").click()
-    page.locator("#show_all_details").click()
-    page.locator("#results-table .failed .stress img").first.click()
+def test_the_name_of_a_check_opens_and_closes_its_pictures(damaged, open_page):
+    page = open_page(damaged)
+    name = page.locator(".checks th a", has_text="clean-shirt").first
+    pictures = page.locator("#pictures-clean-shirt")
+    assert not pictures.is_visible()
+    for key, state in (("Enter", "visible"), ("Enter", "hidden"), ("Enter", "visible")):
+        name.focus()
+        page.keyboard.press(key)
+        pictures.wait_for(state=state)
+    assert pictures.locator("p").first.inner_text().startswith("clean-shirt: accuracy")
+    pictures.locator("img").first.click()
     assert page.locator("#zoom").is_visible()
 
 
-def test_a_link_leads_to_details_that_are_folded_or_filtered_out(damaged, open_page):
-    page = unfolded(open_page(damaged))
-    page.locator("#hide_all_details").click()
-    page.locator("input[data-test-result=failed]").uncheck()
-    page.locator('a[href="#pictures-clean-shirt"]').first.click()
+def test_a_link_leads_to_pictures_that_a_filter_hides(damaged, open_page):
+    page = open_page(damaged)
+    page.locator(".tools [value=fail]").uncheck()
+    page.goto(f"{damaged.as_uri()}#pictures-clean-shirt")
     page.locator("#pictures-clean-shirt").wait_for(state="visible")
-    assert page.locator("#pictures-clean-shirt p").first.inner_text().startswith("clean-shirt: accuracy")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_head_of_the_table_hides_no_check_that_a_link_names(damaged, open_page, width):
+    page = open_page(damaged, width=width)
+    for name in ("clean-bag", "clean-shirt", "pictures-clean-coat"):
+        page.goto(f"{damaged.as_uri()}?{name}#{name}")
+        page.wait_for_timeout(100)
+        row = page.locator(f"[id={name.removeprefix('pictures-')}]").bounding_box()
+        head = page.locator(".checks thead").bounding_box()
+        assert row["y"] >= head["y"] + head["height"] - 1
+        assert row["y"] < 800
+
+
+def test_no_table_is_cut_at_1280_pixels(damaged, open_page):
+    page = open_page(damaged)
+    wider = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent.slice(0, 40))"
+    assert page.locator(".scroll").evaluate_all(wider) == []
+
+
+def test_a_phone_shows_what_leads_and_the_rest_folded(damaged, open_page):
+    page = open_page(damaged, width=390, height=844)
+    assert page.evaluate("document.documentElement.scrollHeight") < 8 * 844
+    figures = page.locator(".section[data-name=figures] > details")
+    assert figures.get_attribute("open") is None
+    page.locator('nav a[href="#report-figures"]').click()
+    figures.locator(".figure img").first.wait_for(state="visible")
 
 
 def test_a_link_from_outside_leads_to_one_failure(damaged, open_page):
@@ -230,7 +274,7 @@ def test_a_link_into_a_fold_opens_it(damaged, open_page):
 
 def listed(page) -> list[str]:
     """The checks that the table shows, in its order."""
-    return [row.get_attribute("id") for row in page.locator(".checks tbody tr:visible").all()]
+    return [row.get_attribute("id") for row in page.locator(".checks tbody tr[id]:visible").all()]
 
 
 def test_checks_can_be_searched_and_filtered(damaged, open_page):
@@ -261,7 +305,7 @@ def test_checks_are_sorted_by_their_titles_with_keys_alone(damaged, open_page):
         title.focus()
         page.keyboard.press("Enter")
         assert title.locator("xpath=..").get_attribute("aria-sort") == direction
-        found = page.locator(".checks tbody tr").evaluate_all(values)
+        found = page.locator(".checks tbody tr[id]").evaluate_all(values)
         assert found == sorted(found, reverse=order < 0)
         assert len(found) > 20
     page.get_by_role("button", name="status", exact=True).click()
@@ -271,7 +315,7 @@ def test_checks_are_sorted_by_their_titles_with_keys_alone(damaged, open_page):
 
 def test_titles_stay_while_checks_are_scrolled(damaged, open_page):
     page = open_page(damaged)
-    page.locator(".checks tbody tr").last.scroll_into_view_if_needed()
+    page.locator(".checks tbody tr[id]").last.scroll_into_view_if_needed()
     title, table = (page.locator(part).bounding_box() for part in (".checks thead th >> nth=0", ".tall"))
     assert abs(title["y"] - table["y"]) < 3
 
@@ -308,20 +352,17 @@ def test_a_test_is_unfolded_by_keys_and_keeps_the_focus(damaged, open_page):
     page = unfolded(open_page(damaged))
     button = page.locator("#results-table .col-result button").first
     button.focus()
-    for state in ("true", "false"):
+    for state in ("false", "true"):
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.ariaExpanded") == state
-    button.click()
-    assert page.locator("#results-table .extra .stress").first.is_visible()
     page.get_by_role("button", name="Duration", exact=True).focus()
     page.keyboard.press("Enter")
     assert page.locator("#results-table th[data-column-type=duration]").get_attribute("class") != "sortable"
 
 
-def test_the_list_of_tests_repeats_no_message_and_has_room_for_its_names(damaged, open_page):
+def test_the_list_of_tests_has_room_for_its_names(damaged, open_page):
     page = unfolded(open_page(damaged))
-    page.locator("#show_all_details").click()
-    assert page.locator("#results-table .log:visible").count() == 0
+    assert page.locator("#results-table .log:visible").count() == 1
     name, result, table = (
         page.locator(f"#results-table{part}").first.bounding_box()["width"]
         for part in (" .col-testId", " .col-result", "")
@@ -333,9 +374,7 @@ def test_the_list_of_tests_repeats_no_message_and_has_room_for_its_names(damaged
 @pytest.mark.parametrize("outcome", ["passing", "damaged"])
 def test_axe_finds_nothing_that_keeps_anybody_out(request, open_page, outcome, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install '.[browser]'")
-    page = open_page(request.getfixturevalue(outcome), color_scheme=scheme)
-    unfolded(page).locator("#show_all_details").click()
-    page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
+    page = unfolded(open_page(request.getfixturevalue(outcome), color_scheme=scheme))
     found = axe.Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in {"serious", "critical"}]
     assert [(each["id"], [node["target"] for node in each["nodes"][:3]]) for each in serious] == []
@@ -390,7 +429,8 @@ def test_paper_has_the_verdict_and_all_that_fails(damaged, open_page):
     assert all(row.is_visible() for row in failing.all())
     assert page.locator(".headline").is_visible()
     assert not page.locator("#results-table").is_visible()
-    assert not page.locator("[data-name=figures]").is_visible()
+    assert page.locator("[data-name=figures] .figure img").first.is_visible()
+    assert page.locator(".checks .more").first.is_hidden()
 
 
 def test_paper_says_what_words_mean_and_has_no_table_where_no_gate_fails(passing, open_page):
@@ -421,6 +461,5 @@ def test_every_picture_is_described(damaged, open_page):
 
 def test_names_from_files_run_no_script(hostile, open_page):
     page = unfolded(open_page(hostile))
-    page.locator("#show_all_details").click()
     assert page.evaluate("window.pwned") is None
     assert "<script>window.pwned" in page.locator("body").inner_text()

@@ -67,9 +67,9 @@ def test_numbers_are_those_of_the_headline():
     assert cells["turned"][1:8] == ["✗ fails", "81.2%", "≥ 85.1%", "3.9 points", "86.8% ± 0.6", "1.2 points", "10,000"]
     assert cells["hair"][2:5] == ["81.20%", "≥ 81.21%", "1 image of 10,000"]
     assert cells["pair"][1:8] == ["✓ passes", "17 images", "≤ 30 images", "", "", "", "10,000"]
-    assert cells["reported"][1:4] == ["reported", "50.0%", ""]
+    assert cells["reported"][1:4] == ["informational", "50.0%", ""]
     assert cells["reported"][8] == "top confusion Shirt→Coat 14% of 1,000; they differ"
-    assert cells["flip"][1:4] == ["n/a", "", ""]
+    assert cells["flip"][1:4] == ["not applicable", "", ""]
     assert "Single classes: Boot" in cells["boot"][0]
 
 
@@ -80,7 +80,12 @@ def test_it_can_be_filtered_by_what_there_is():
     assert options[-4:] == [("", "all"), ("0", "Coat"), ("1", "Shirt"), ("2", "Boot")]
     assert 'data-class="1 0"' in body, "a pair is of both its classes"
     statuses = [re.sub("<[^>]*>", "", label) for label in re.findall("<label>(<input type=.checkbox.*?)</label>", body)]
-    assert [each.strip() for each in statuses] == ["✗ fails (2)", "✓ passes (3)", "reported (1)", "n/a (1)"]
+    assert [each.strip() for each in statuses] == [
+        "✗ fails (2)",
+        "✓ passes (3)",
+        "informational (1)",
+        "not applicable (1)",
+    ]
     assert "<label>class" not in shown(VERDICTS[0])
 
 

@@ -56,7 +56,7 @@ def test_a_section_more_stands_where_the_list_has_it(monkeypatch):
 
 def test_a_section_with_nothing_to_say_is_not_there(monkeypatch):
     monkeypatch.setattr(html, "SECTIONS", (lambda _: None, sections.tests))
-    assert headings(html.scorecard(EMPTY)) == [("tests", "Every test, with its pictures")]
+    assert headings(html.scorecard(EMPTY)) == [("tests", "Tests without a check")]
 
 
 def test_a_section_of_the_models_needs_their_comparison():

@@ -17,14 +17,17 @@
   };
   const enlarge = (picture) => {
     const near = picture.closest('.gallery, [id^="pictures-"], .section');
-    const all = near ? [...near.querySelectorAll('img')] : [picture];
-    beside.pictures = all.filter((each) => each.getClientRects().length);
+    const those = near ? all('img', near) : [picture];
+    beside.pictures = those.filter((each) => each.getClientRects().length);
     turnTo(beside.pictures.indexOf(picture));
     zoom.showModal();
   };
 
   // The table of checks: its filters hide rows by a class, which paper does not know.
   const table = document.querySelector('table.checks');
+  const checks = () => all('tbody > tr[id]', table);
+  // Pictures of a check stand in a row of their own below it.
+  const more = (row) => (row.nextElementSibling?.matches('.more') ? row.nextElementSibling : null);
   const tools = document.querySelector('.tools');
   const tell = (text) => {
     tools.querySelector('output').textContent = text;
@@ -33,7 +36,7 @@
     const asked = (name) => tools.querySelector(`[name=${name}]`)?.value ?? '';
     const words = asked('text').toLowerCase().split(/\s+/);
     const statuses = new Set(all('[name=status]:checked', tools).map((box) => box.value));
-    const rows = all('tbody tr', table);
+    const rows = checks();
     for (const row of rows) {
       const { family, status } = row.dataset;
       const text = row.textContent.toLowerCase();
@@ -43,8 +46,9 @@
         ['', ...row.dataset.class.split(' ')].includes(asked('class')) &&
         words.every((word) => text.includes(word));
       row.classList.toggle('off', !fits);
+      more(row)?.classList.toggle('off', !fits);
     }
-    const left = all('tbody tr:not(.off)', table).length;
+    const left = rows.filter((row) => !row.matches('.off')).length;
     tell(left === rows.length ? `${left} checks` : `${left} of ${rows.length} checks`);
   };
   const unfilter = () => {
@@ -67,9 +71,9 @@
       const less = typeof one === 'number' ? one - other : one.localeCompare(other, 'en', { numeric: true });
       return up ? less : -less;
     };
-    const rows = all('tbody tr', table).map((row) => [key(row), row]);
+    const rows = checks().map((row) => [key(row), [row, more(row)].filter(Boolean)]);
     rows.sort(([one], [other]) => compare(one, other));
-    table.tBodies[0].append(...rows.map(([, row]) => row));
+    table.tBodies[0].append(...rows.flatMap(([, both]) => both));
   };
   const save = () => {
     const quoted = (text) => `"${text.replace(/^[=+\-@]/, "'$&").replaceAll('"', '""')}"`; // A formula stays text.
@@ -79,7 +83,7 @@
         .flatMap((cell) => (cell.dataset.sign === undefined ? [read(cell)] : [quoted(cell.dataset.sign), read(cell)]))
         .join(',');
     const titles = cells(table.tHead.rows[0], (cell) => quoted(cell.firstChild.textContent));
-    const rows = all('tbody tr:not(.off)', table).map((row) =>
+    const rows = all('tbody > tr[id]:not(.off)', table).map((row) =>
       cells(row, (cell) => cell.dataset.value ?? quoted((cell.querySelector('a') ?? cell).textContent)),
     );
     const link = document.createElement('a');
@@ -108,15 +112,12 @@
   tools?.addEventListener('input', filter);
 
   const reveal = (hash) => {
-    const find = () => named(hash);
-    if (hash.startsWith('#pictures-')) {
-      if (!find()) for (const box of all('input.filter:not(:checked)')) box.click();
-      const row = find()?.closest('tbody');
-      if (row?.querySelector('.extras-row.hidden')) row.querySelector('.col-result').click();
-    }
-    if (find()?.matches('.off')) unfilter();
-    for (let fold = find()?.closest('details'); fold; fold = fold.parentElement.closest('details')) fold.open = true;
-    find()?.scrollIntoView();
+    const found = named(hash);
+    if (found?.closest('.off')) unfilter();
+    const pictures = found?.closest('tr.more');
+    if (pictures) pictures.hidden = false;
+    for (let fold = found?.closest('details'); fold; fold = fold.parentElement.closest('details')) fold.open = true;
+    (pictures?.previousElementSibling ?? found)?.scrollIntoView();
   };
 
   document.addEventListener('click', (event) => {
@@ -127,7 +128,11 @@
     if (at('.copy')) return copy(at('.copy'));
     if (at('.csv')) return save();
     const link = at('a[href^="#"]');
-    if (link) setTimeout(() => reveal(link.getAttribute('href')));
+    const shown = at('.checks tbody th') && link?.hash.startsWith('#pictures-') && more(at('tr'));
+    if (shown && !shown.hidden) {
+      event.preventDefault();
+      shown.hidden = true;
+    } else if (link) setTimeout(() => reveal(link.getAttribute('href')));
   });
   document.addEventListener('keydown', (event) => {
     if (zoom.open && ['ArrowLeft', 'ArrowRight'].includes(event.key)) {
@@ -166,6 +171,7 @@
   };
   // What can be scrolled must be reached by keys, too.
   const measure = () => {
+    table?.style.setProperty('--head', `${table.tHead.offsetHeight}px`);
     for (const [at, part] of all('.stress .scroll').entries()) {
       if (part.scrollWidth > part.clientWidth || part.scrollHeight > part.clientHeight) {
         part.tabIndex = 0;
@@ -177,6 +183,7 @@
   document.addEventListener('click', press, true);
   document.addEventListener('toggle', measure, true);
   addEventListener('resize', measure);
+  const leading = ['known', 'worse', 'example', 'margins', 'comparison'];
   addEventListener('DOMContentLoaded', () => {
     const list = document.querySelector('[data-name="tests"]');
     if (document.getElementById('results-table')) {
@@ -186,6 +193,9 @@
       fold.open = tests <= 40;
       fold.append(document.createElement('summary'), ...all('.run-count, p.filter, .controls, #results-table'));
       fold.firstChild.textContent = `${tests} tests`;
+      if (document.querySelector('#not-found-message') && !document.querySelector('input.filter:not(:checked)')) {
+        for (const each of [list, document.querySelector('nav a[href="#report-tests"]')]) each.hidden = true;
+      }
       const header = document.createElement('header');
       header.append(...all('body > h1, body > p'));
       document.body.prepend(header);
@@ -194,6 +204,16 @@
       }
       for (const box of all('input.filter')) box.ariaLabel = box.nextElementSibling.textContent.replace(',', '');
       new MutationObserver(dress).observe(fold, { childList: true });
+    }
+    // A phone shows what leads, and the rest folded.
+    if (matchMedia('(max-width: 40rem)').matches) {
+      for (const section of all('.section').filter((each) => !leading.includes(each.dataset.name))) {
+        const fold = document.createElement('details');
+        fold.className = 'printed';
+        fold.append(document.createElement('summary'), ...section.childNodes);
+        fold.firstChild.append(fold.querySelector('h2'));
+        section.append(fold);
+      }
     }
     dress();
     measure();
