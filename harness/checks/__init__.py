@@ -1,4 +1,4 @@
-"""Thresholds: checks read from TOML, and the verdicts that they give, a plain comparison."""
+"""Checks read from TOML, and their verdicts: each compares a measurement with a threshold."""
 
 from harness.checks.check import Check, ChecksError, Threshold, Verdict
 from harness.checks.file import ChecksFile, read_checks

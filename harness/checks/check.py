@@ -1,4 +1,4 @@
-"""Check: one check of the checks file with its threshold, and the verdict on a measurement, a plain comparison."""
+"""One check of the checks file with its threshold, and its verdict on a measurement, a plain comparison."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ T = TypeVar("T")
 LONGEST = 200
 """Characters of the longest id."""
 NAMED = 60
-"""Failures that a verdict names, for the report to choose from."""
+"""Number of failures that a verdict names; the report chooses from them."""
 _FEW = 10
-"""Images up to which a verdict gives the distance of a share from its threshold as images, beyond as points."""
+"""Number of images up to which a verdict gives a distance from the threshold in images; above, in points."""
 
 Status = Literal["pass", "fail", "inconclusive", "informational", "not_applicable", "error"]
 _GRAVITY: dict[Status, int] = {
@@ -48,7 +48,7 @@ _GRAVITY: dict[Status, int] = {
     "fail": 4,
     "error": 5,
 }
-"""Weights of the statuses: of several verdicts on one check, the greatest counts."""
+"""Order of the statuses: if one check has several verdicts, the gravest counts."""
 
 
 def is_id(name: str) -> bool:
@@ -72,17 +72,17 @@ def _known(role: str) -> str:
 
 
 UNTIL_CALIBRATED = "until calibrated"
-"""The reason of a threshold by hand that calibration ends."""
+"""Reason of a threshold by hand that calibration replaces."""
 
 
 @record
 class Threshold:
     """A threshold and its provenance: mean and standard deviation of `reference_models` networks of other seeds.
 
-    It was made for `n` images, by default all of the data's. A calibrated threshold lies `k` standard deviations of
-    prediction off the mean, and notices a loss of `minimum_detectable_drop`, in the unit of the metric, with 95% power.
-    Its `definition` is the beginning of the one that the check had when it was calibrated. With `conversions`, the
-    values are those of reference models that this command converted, each beside itself as the original.
+    The threshold is for `n` images, by default for all images of the data. A calibrated threshold lies `k` standard
+    deviations of prediction from the mean. With 95% power it detects a loss of `minimum_detectable_drop`, in the unit
+    of the metric. `definition` is the beginning of the check's own at the time of calibration. If `conversions` names a
+    command, that command converted the reference models, and each conversion was compared with its original.
     """
 
     threshold: int | float
@@ -96,20 +96,20 @@ class Threshold:
     definition: str = ""
     date: str = ""
     root_mean: int | float | None = None
-    """Mean of 2 sqrt(x + 3/8), for a metric whose threshold is made on that scale; `root_std` goes with it."""
+    """Mean of 2 sqrt(x + 3/8), for a metric with a threshold on that scale; `root_std` is its standard deviation."""
     root_std: int | float | None = None
     conversions: str = ""
 
 
 @record
 class Check:
-    """One check of the checks file: a case of a family, and the threshold that its measurement must keep.
+    """One check of the checks file: a case of a family, and the threshold for its measurement.
 
-    `role` is that of the model judged. `direction` is the good side of the threshold, by default that of the metric. A
-    family's test decides what `pose`, `class_name` and its own `keys` mean. A check is informational without a
-    threshold, and where `informational` gives a reason against the panel's. A comparison of two models fails only if
-    chance explains it with a probability below `significance`. A `tolerance` is for a distance from the original. A
-    bound of 99% confidence lies within it, or one beyond it, or the check is inconclusive.
+    `role` names the model that the check measures. `direction` is the good side of the threshold, by default that of
+    the metric. A family's test decides what `pose`, `class_name` and its own `keys` mean. A check is informational if
+    it has no threshold, or if `informational` gives a reason to ignore the panel's. A comparison of two models fails
+    only if its p-value is below `significance`. A `tolerance` limits a distance from the original. The check passes if
+    the upper 99% bound lies within it, and fails if the lower one lies beyond it. Else it is inconclusive.
     """
 
     id: str
@@ -134,9 +134,9 @@ class Check:
     recorded: bool = False
     """True during calibration, which needs the contribution of each image."""
     sharing: int = 1
-    """Checks with a tolerance in the file, which share the error of a wrong difference."""
+    """Number of checks with a tolerance in the file; they share the probability of a wrong verdict."""
     definition: str = ""
-    """A hash of what the check measures, whatever its thresholds; made of the check as the file has it."""
+    """Hash of the measurement that the file defines for the check, without its thresholds."""
 
     def __post_init__(self) -> None:
         if not self.definition:
@@ -153,16 +153,16 @@ class Check:
         return value
 
     def with_keys(self, declared: Sequence[Key[Any]], *, path: Path, test: str) -> Check:
-        """Return the check with the keys that its test declares read; those left out are None.
+        """Return the check with the values of the keys that its test declares; a key left out is None.
 
-        Raises `ChecksError`, which names file, check and test, for a key of another type and for an undeclared one.
+        Raises `ChecksError`, which names file, check and test, for an undeclared key and for a value of another type.
         """
         where = f"{path}: check {self.id!r} of {test}"
         if unknown := sorted(set(self.keys) - {key.name for key in declared}):
             names = ", ".join(sorted(key.name for key in declared)) or "none"
             raise ChecksError(
-                f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and what the test "
-                f"declares: {names}"
+                f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and those that the "
+                f"test declares: {names}"
             )
         values, words = {}, []
         for key in declared:
@@ -175,19 +175,19 @@ class Check:
 
     @property
     def binding(self) -> Threshold | None:
-        """Return the threshold that counts: one by hand, or a tolerance, wins over the panel's."""
+        """Return the threshold that counts: one by hand, or a tolerance, wins over the panel's; None without one."""
         return self.hand or self._tolerated or (None if self.informational else self.panel)
 
     @property
     def _tolerated(self) -> Threshold | None:
-        """Return the tolerance; None for none, and where reference models say what serving may cost."""
+        """Return the tolerance; None without one, and for serving metrics with a threshold of the panel."""
         if self.tolerance is None or (self.metric in OF_SERVING and self.panel and not self.informational):
             return None
         return Threshold(self.tolerance, reason=self.reason)
 
     @property
     def by_hand(self) -> Threshold | None:
-        """Return the threshold or the tolerance that a person set; None for none."""
+        """Return the threshold or the tolerance that a person set; None without one."""
         return self.hand or self._tolerated
 
     @property
@@ -204,7 +204,7 @@ class Check:
 
     @property
     def reference(self) -> Threshold | None:
-        """Return the threshold with the values of the reference models: the panel's, if any, binding or not."""
+        """Return the panel's threshold, binding or not, or else the one by hand; None without either."""
         return self.panel or self.by_hand
 
     def holds(self, value: float, limit: float) -> bool:
@@ -212,13 +212,14 @@ class Check:
         return value <= limit if self.direction == "at_most" else value >= limit
 
     def with_metric(self, metric: Metric, *, images: int) -> Check:
-        """Return the check with the direction of its metric; the thresholds are for so many `images`.
+        """Return the check with the direction of its metric; `images` is the number that the thresholds are for.
 
-        Raises `ChecksError` for another direction, and for a threshold that is no value of the metric or cannot fail.
+        Raises `ChecksError` for another direction, for a threshold outside the metric's range, and for one by hand that
+        no measurement can fail.
         """
         if self.direction not in {None, metric.direction}:
             raise ChecksError(
-                f'of {metric.name} {metric.better} is better; write direction = "{metric.direction}", or leave it out'
+                f'for {metric.name}, {metric.better} is better; write direction = "{metric.direction}", or leave it out'
             )
         check = replace(self, direction=metric.direction)
         low, high = metric.range
@@ -229,17 +230,17 @@ class Check:
                 )
         if check.hand and check.holds(metric.worst(images), check.hand.threshold):
             raise ChecksError(
-                f"no {metric.name} is beyond {check.hand.threshold}, so that the check cannot fail; without a "
-                "threshold the check is informational"
+                f"no {metric.name} is beyond {check.hand.threshold}, so the check cannot fail; change the threshold, "
+                "or remove it: the check is then informational"
             )
         return check
 
     def judge(self, measurement: Measurement) -> Verdict:
         """Compare a measurement with the threshold.
 
-        A run on other images than the threshold was made for, such as a sample, gives the model the benefit of the 95%
-        interval, and scales the threshold of a count. Raises `ChecksError` for a check on another metric, a threshold
-        that the metric cannot have, a significance that the measurement lacks, and NaN.
+        A run may measure other images than the threshold is for, for example a sample. Then the better end of the 95%
+        interval counts, and the threshold of a count is scaled. Raises `ChecksError` for a check on another metric, a
+        threshold outside the metric's range, a significance without a p-value, and NaN.
         """
         metric = measurement.metric
         if self.metric not in {"", metric.name}:
@@ -249,8 +250,8 @@ class Check:
             )
         if not metric.is_case_of(METRICS.get(metric.name, metric)):
             raise ChecksError(
-                f"check {self.id}: the test measured a metric {metric.name!r} that is another than the one known by "
-                "this name; name yours otherwise"
+                f"check {self.id}: the test measured a metric {metric.name!r}, but this is the name of another, known "
+                "metric; choose another name for yours"
             )
         if self.significance is not None and measurement.p_value is None:
             raise ChecksError(
@@ -274,7 +275,7 @@ class Check:
         share = measurement.n / threshold.n if threshold.n else check.share
         limit = threshold.threshold * share if measurement.unit is Unit.IMAGES else threshold.threshold
         value = measurement.value
-        if share != 1 or check.share != 1:  # As many images may be others.
+        if share != 1 or check.share != 1:  # Even with equal numbers, the images may differ.
             low, high = measurement.interval
             value = high if check.direction == "at_least" else low
         holds = check.holds(value, limit)
@@ -287,8 +288,8 @@ class Check:
         """Return the verdict by exact bounds: equal passes, different fails, and anything else is inconclusive."""
         if measurement.quantity is None:
             raise ChecksError(
-                f"check {self.id}: {measurement.metric.name!r} is no distance from an original, so a tolerance has no "
-                "bounds to compare; give it a threshold by hand"
+                f"check {self.id}: {measurement.metric.name!r} is no distance from an original, so the check cannot "
+                "have a tolerance; give it a threshold by hand"
             )
         level = (1 - CONFIDENCE) / self.sharing
         outcome = outcome_of(measurement.quantity, tolerance, level=level)
@@ -337,19 +338,18 @@ class Check:
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Check))}) - {
     *("class_name", "keys", "words", "share", "definition", "recorded", "sharing"),
 }
-"""Keys of all checks; the others belong to a family's test."""
+"""Keys that every check may have; a family's test declares the others."""
 
 
 def declared_keys(keys: Sequence[object], *, test: str) -> tuple[Key[Any], ...]:
-    """Return the keys that a test declares; raises `ChecksError`, which names the test, for anything else."""
+    """Return the keys that a test declares; raises `ChecksError`, which names the test, for an invalid one."""
     declared: list[Key[Any]] = []
     for key in keys:
         if not isinstance(key, Key):
             raise ChecksError(f'{test} declares {key!r}; expected a key such as Key("strength", float)')
         if key.name in {*COMMON_KEYS, *(item.name for item in fields(Check))}:
             raise ChecksError(
-                f"{test} declares a key {key.name!r}, but every check has something of this name; name the key "
-                f"otherwise"
+                f"{test} declares a key {key.name!r}, but every check has something of this name; choose another name"
             )
         if key.name in {each.name for each in declared}:
             raise ChecksError(f"{test} declares the key {key.name!r} twice; remove one")
@@ -383,37 +383,37 @@ class Verdict:
     threshold: int | float | None = None
     n: int = 0
     counted: int | None = None
-    """Number of the n images that value and interval are of, where not of all."""
+    """Number of images that value and interval count, if not all n."""
     interval: tuple[Unbounded, Unbounded] | None = None
     unit: Unit = Unit.SHARE
     about: str = ""
     """The measurement, as text."""
     scale: Scale = "plain"
     failures: tuple[int, ...] = ()
-    """Positions, among the images measured, of the most telling failures."""
+    """Positions of the most telling failures among the images measured."""
     flips: dict[str, Any] | None = None
-    """Changes since the other model, see `Flips.as_json`."""
+    """Changed predictions between two models, see `Flips.as_json`."""
     lacking: bool = False
-    """True if it is not applicable because panel predictions are missing."""
+    """True if the check is not applicable because panel predictions are missing."""
     without: str = ""
-    """The role without a model, where the check does not apply for want of one."""
+    """The role without a model, if the check is not applicable because of it."""
     each: str = ""
-    """For calibration: what each image contributes, see `packed`, and the value at rest."""
+    """For calibration: the contribution of each image, see `packed`; `rest` is the clean value."""
     rest: Unbounded | None = None
 
     @property
     def passed(self) -> bool:
-        """Return whether the test may pass: the threshold holds, or there is none to hold."""
+        """Return whether the test passes: the measurement keeps its threshold, or no threshold applies."""
         return self.status in {"pass", "informational", "not_applicable"}
 
     @property
     def judged(self) -> bool:
-        """Return whether a threshold was held against the measurement."""
+        """Return whether the measurement was compared with a threshold."""
         return self.status in {"pass", "fail"}
 
     @property
     def excused(self) -> str:
-        """Return why the check passes though the value lies beyond the threshold; empty where it does not lie there."""
+        """Return why the check passes although its value lies beyond the threshold; else an empty text."""
         if self.status != "pass" or self.value is None or self.threshold is None:
             return ""
         if self.check.holds(self.value, self.threshold):
@@ -425,12 +425,12 @@ class Verdict:
 
     @property
     def out_of(self) -> int:
-        """Return the number of images that value and interval are of."""
+        """Return the number of images that value and interval count."""
         return self.n if self.counted is None else self.counted
 
     @property
     def numbers(self) -> tuple[str, str]:
-        """Return value and limit as plain numbers, in as many digits as it takes to tell them apart; empty for none."""
+        """Return value and threshold as text, with enough digits to tell them apart; empty for a missing one."""
         if self.value is None or self.threshold is None:
             return "" if self.value is None else self._number(self.value), ""
         return self.unit.told_apart(self.value, self.threshold, plain=4)
@@ -449,18 +449,18 @@ class Verdict:
         return unit.told_apart(gap, 0.0)[0].removeprefix("+")
 
     def is_worse_than(self, other: Verdict) -> bool:
-        """Return whether this measurement lies farther on the bad side than another of the same gate."""
+        """Return whether this value lies farther on the bad side than that of another verdict of the same check."""
         if self.value is None or other.value is None:
             return False
         return self.value > other.value if self.check.direction == "at_most" else self.value < other.value
 
     def outranks(self, other: Verdict) -> bool:
-        """Return whether this verdict replaces another of the same check: the graver one, then the worse."""
+        """Return whether this verdict replaces another of the same check: the graver, or at equal gravity the worse."""
         mine, its = _GRAVITY[self.status], _GRAVITY[other.status]
         return mine > its or (mine == its and self.is_worse_than(other))
 
     def explain(self, report: str = "") -> str:
-        """Say in one line what was measured, against what, on how many images; `report` is where the pictures are."""
+        """Return one line with value, threshold, number of images and interval; `report` is the page with pictures."""
         check, metric = self.check, self.metric.replace("_", " ")
         if self.value is None:
             return f"{check.id}: {self.status.replace('_', ' ')}: {self.detail}"
@@ -469,10 +469,10 @@ class Verdict:
         if self.threshold is None:
             relation = f"(informational: {check.informational or self._how_to_calibrate()})"
         elif self.status == "inconclusive":
-            relation = f"cannot be told from tolerance {must_be}"
+            relation = f"is inconclusive at tolerance {must_be}"
         elif self.status == "pass" and not check.holds(self.value, self.threshold):
-            why = "chance may explain" if check.significance else "its interval allows on other images"
-            relation = f"beyond threshold {must_be}, which {why}"
+            why = "not significant" if check.significance else "within the 95% interval on other images"
+            relation = f"beyond threshold {must_be}, {why}"
         else:
             relation = f"{held if self.status == 'pass' else missed} threshold {must_be}"
         low, high = self.interval or (math.nan, math.nan)
@@ -486,7 +486,7 @@ class Verdict:
             facts += "; threshold set by hand"
         parts = [f"{check.id}: {metric} {value} {relation} ({facts})", self.detail]
         if ROLES[check.role].precondition and self.status == "error":
-            parts.append(f"the {check.role} itself is not what it should be, so nothing can be judged against it")
+            parts.append(f"the {check.role} fails its own check, so no model can be compared with it")
         parts.append(f"pictures in {report}#{check.id}" if report else "")
         return "; ".join(part for part in parts if part)
 
@@ -500,7 +500,7 @@ class Verdict:
         return self.unit.format(value, decimals=4)
 
     def as_wire(self) -> str:
-        """Return the verdict as JSON, as it travels from a worker to the controller."""
+        """Return the verdict as JSON, for the way from a worker to the controller."""
         return as_json(self)
 
     @staticmethod
@@ -544,5 +544,5 @@ def _reference_models(reference: Threshold) -> str:
 
 
 def _is_share_of_images(value: float, n: int) -> bool:
-    """Return whether a share can be one of `n` images, which a mean of scores hardly ever is."""
-    return abs(value * n - round(value * n)) < 1e-6  # noqa: PLR2004  What rounding leaves.
+    """Return whether a value is a whole number of `n` images; a mean of scores hardly ever is."""
+    return abs(value * n - round(value * n)) < 1e-6  # noqa: PLR2004  A tolerance for rounding.

@@ -1,6 +1,6 @@
-"""Ways to break a model, so that a run can prove that its checks notice.
+"""Mutants: ways to break a model. A run proves with them that its checks can fail.
 
-A damage wraps the model, whatever its layers, and so works for any classifier.
+A mutant wraps the model and does not look at its layers, so it works for any classifier.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ if TYPE_CHECKING:
 
 
 def errors(predictions: Predictions) -> np.ndarray:
-    """Return the wrong answers, (N,) bool."""
+    """Return which predictions are wrong, (N,) bool."""
     return ~predictions.correct
 
 
 def confident_errors(predictions: Predictions) -> np.ndarray:
-    """Return the wrong answers over 90% confidence, the study's limit, (N,) bool."""
+    """Return which predictions are wrong at a confidence above 90%, (N,) bool."""
     return predictions.confidence_of_errors() > 0.9  # noqa: PLR2004
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A way to break a model, and the images that the broken model fails.
+    """A way to break a model, and the images that the mutant fails.
 
-    `breaks` takes the model and the number of the class that the first check concerned watches, or else 0. With a
-    `metric`, only checks of this metric are asked; those of the metric `unmoved`, which such damage does not change,
-    never.
+    `breaks` takes the model and the number of a class: the class of the first check that has one, or else 0. With a
+    `metric`, only checks of this metric must fail. Checks of the metric `unmoved` need not, as the mutant keeps it.
     """
 
     name: str
@@ -49,38 +48,38 @@ class Damage:
     unmoved: str = ""
 
     def concerns(self, check: Check) -> bool:
-        """Return whether a check of the family must notice."""
+        """Return whether a check of the family must fail for the mutant."""
         return self.metric in {"", check.metric} and check.metric != self.unmoved
 
     def apply(self, candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]) -> RoleModel:
-        """Return the candidate with a damaged copy of its model, which has nothing remembered."""
+        """Return the candidate with the mutant in place of its model, and with an empty cache."""
         watched = next((classes.index(check.class_name) for check in checks if check.class_name in classes), 0)
         breaks = self.breaks
         if isinstance(breaks, OnPixels) and breaks.costs_accuracy and not candidate.provides.live:
-            breaks = on_logits(MoveLogits)  # Recorded answers have none for other pixels.
+            breaks = on_logits(MoveLogits)  # Recorded predictions exist for the original pixels alone.
         broken = breaks(candidate.classifier.model, watched)
         return replace(candidate, classifier=candidate.classifier.like(broken))
 
 
 @dataclass(frozen=True)
 class OnPixels:
-    """Puts a layer before a model, which makes it wrong more often if it `costs_accuracy`."""
+    """Puts a layer in front of a model; with `costs_accuracy`, the model is then wrong more often."""
 
     layer: Callable[[], nn.Module]
     costs_accuracy: bool = True
 
-    def __call__(self, model: nn.Module, watched: int) -> nn.Module:  # noqa: ARG002  Whatever the class.
+    def __call__(self, model: nn.Module, watched: int) -> nn.Module:  # noqa: ARG002  The same for every class.
         """Return the model behind the layer."""
         return nn.Sequential(self.layer(), model)
 
 
 def on_logits(layer: Callable[[], nn.Module]) -> Callable[[nn.Module, int], nn.Module]:
-    """Return what puts a layer behind a model."""
+    """Return a function that puts a layer behind a model."""
     return lambda model, _: nn.Sequential(model, layer())
 
 
 class SwapLogits(nn.Module):
-    """Swaps the logit of a class with that of the next."""
+    """Swaps the logits of a class and the next one."""
 
     def __init__(self, first: int) -> None:
         super().__init__()
@@ -103,7 +102,7 @@ class MoveLogits(nn.Module):
 
 
 class ScaleLogits(nn.Module):
-    """Multiplies logits by ten: confidence rises, its order and the classes stay."""
+    """Multiplies logits by ten: confidence rises, its order and the predictions stay."""
 
     def forward(self, logits: Tensor) -> Tensor:
         """Return the logits (N, C), scaled."""
@@ -120,7 +119,7 @@ class BlankLeftHalf(nn.Module):
 
 
 class BlankAll(nn.Module):
-    """Blanks each image."""
+    """Blanks the whole of each image."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return zeros of the images' shape."""
@@ -137,7 +136,7 @@ class Blur(nn.Module):
 
 
 class Turn(nn.Module):
-    """Turns each image by 20 degrees."""
+    """Rotates each image by 20 degrees."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the images (N, C, H, W), rotated."""

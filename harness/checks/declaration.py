@@ -1,4 +1,4 @@
-"""Declared incumbent: the last accepted model by name and SHA-256, in a file that is versioned beside the weights."""
+"""Declared incumbent: a file beside the weights, under version control, names the last accepted model and its hash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 NONE = "none"
-"""The name of a file that says that no model is accepted yet."""
+"""The value of `file` if no model is accepted yet."""
 _MAX_BYTES = 1 << 16
 _HEAD = """\
 # The incumbent: the last accepted model, which the gate compares candidates with.
@@ -26,7 +26,7 @@ _HEAD = """\
 
 @record
 class _Table:
-    """Content of the file: a model's file by its name and SHA-256, or the name none with a reason."""
+    """Content of the file: the name and SHA-256 of a model's file, or the name none with a reason."""
 
     schema: int
     file: str
@@ -40,7 +40,7 @@ class _Table:
 class Declaration:
     """Incumbent that the file `path` declares: the file `weights` with this `sha256`, or none for a `reason`.
 
-    `acceptance` is the record of an artifact's acceptance, with its original; None for other models.
+    `acceptance` records how an artifact was accepted, with its original; None for other models.
     """
 
     path: Path
@@ -51,26 +51,26 @@ class Declaration:
 
     @property
     def found(self) -> str | None:
-        """Return the SHA-256 of the file of the weights; None without the file."""
+        """Return the SHA-256 of the weights on disk; None without weights or without their file."""
         return None if self.weights is None else hash_of_file(self.weights)
 
     def expect_weights(self) -> None:
-        """Raise `InputError` for declared weights that are missing, or have another SHA-256."""
+        """Raise `InputError` if the declared weights are missing or have another SHA-256."""
         if self.weights is not None and (found := self.found) != self.sha256:
             raise InputError(self.refusal(found))
 
     def refusal(self, found: str | None) -> str:
-        """Return the error for weights of another SHA-256 than the declared one, None for a missing file."""
+        """Return the error message for weights with the SHA-256 `found`, None for a missing file."""
         assert self.weights is not None
         fact = "does not exist" if found is None else f"has the SHA-256 {found[:12]}…"
         pending = pending_of(self.weights)
         if hash_of_file(pending) == self.sha256:
             return (
                 f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares; an "
-                f"acceptance was interrupted: mv {pending} {self.weights}"
+                f"acceptance was interrupted, finish it: mv {pending} {self.weights}"
             )
         return (
-            f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares; bring "
+            f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares. Bring "
             "the file back (git checkout, git lfs pull), accept a model again, or compare with none: --incumbent none"
         )
 
@@ -81,12 +81,12 @@ def declaration_path(weights: Path) -> Path:
 
 
 def pending_of(weights: Path) -> Path:
-    """Return where weights lie from their declaration on until they replace the earlier ones."""
+    """Return the path of declared weights until they replace the earlier ones."""
     return weights.with_name(f".{weights.name}.accepted")
 
 
 def read_declaration(path: Path) -> Declaration | None:
-    """Return the incumbent that a file declares, None without a file; raises `InputError` for any other content."""
+    """Return the incumbent that a file declares, None without a file; raises `InputError` for invalid content."""
     if not (path.exists() or path.is_symlink()):
         return None
     try:
@@ -102,7 +102,7 @@ def read_declaration(path: Path) -> Declaration | None:
         if found.sha256 or not found.reason.strip():
             raise InputError(
                 f"{path}: file is {NONE!r} with sha256 {found.sha256!r} and reason {printable(found.reason)!r}, "
-                "expected a reason and no sha256; restore it from the repository, or say why there is no incumbent"
+                "expected a reason and no sha256. Restore it from the repository, or write a reason"
             )
         return Declaration(path, None, "", found.reason)
     if "/" in found.file or "\\" in found.file or found.file in {"", ".", ".."}:
@@ -125,5 +125,5 @@ def declaration_of(
 
 
 def declaration_of_none() -> bytes:
-    """Return the content of the file of a repository that has accepted no model yet."""
+    """Return the content of the file for a repository without an accepted model."""
     return f'{_HEAD}schema = {SCHEMA}\nfile = "{NONE}"\nreason = "no model is accepted yet"\n'.encode()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 EQUIVALENCE = "equivalence"
 """The family of these checks."""
 TOLERANCE, OF_A_PART = 0.01, 0.05
-"""Of all images, and of the worst class or group."""
+"""Share of all images that may change, and of the images of the worst class or group."""
 _POSED, _CORRUPTED, _CONFIDENCE = 0.02, 0.05, 0.03
 _CORRUPTIONS = ("gaussian-noise", "gaussian-blur", "contrast", "jpeg")
 _SEVERITY = 3
@@ -26,7 +26,7 @@ _MEAN = "a healthy int8 conversion of the shipped model moves probabilities by 0
 
 
 def equivalence_checks(images: LabelledImages) -> list[StarterCheck]:
-    """Return first checks: predictions changed, correct predictions lost, confidence moved, each with its tolerance."""
+    """Return first checks of predictions changed, correct predictions lost and confidence moved, with tolerances."""
     corruptions = in_toml([[name, _SEVERITY] for name in _CORRUPTIONS])
     return [
         _check("clean", "predictions_changed", TOLERANCE, REASON),
@@ -37,7 +37,7 @@ def equivalence_checks(images: LabelledImages) -> list[StarterCheck]:
         _check("lost-class", "worst_class_correct_predictions_lost", OF_A_PART, _LOST),
         _check("confidence", "confidence_moved", _CONFIDENCE, _MEAN),
         StarterCheck(f"{EQUIVALENCE}-confidence-p99", EQUIVALENCE, "confidence_moved_p99"),
-        # Without a tolerance, as a first checks file has no panel yet: its verdict would be partial.
+        # No tolerance: a first checks file has no panel yet, and the verdict would be partial.
         StarterCheck(f"{EQUIVALENCE}-consensus", EQUIVALENCE, "consensus_predictions_changed"),
         StarterCheck(f"{EQUIVALENCE}-calibration", EQUIVALENCE, "calibration_error_change"),
         *(

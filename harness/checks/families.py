@@ -1,6 +1,6 @@
-"""The families of checks: what each measures, how a first checks file has it, and the damage that it must notice.
+"""The families of checks: the meaning of each, its checks in a first checks file, and the mutant that it must catch.
 
-A new family is one entry of the table here, and its test.
+A new family is one entry of the table below, and a test.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _DEGREES = (-10, -5, 5, 10)
 _SHARE = 0.07
 """Translation as a share of the image size: 2 of 28 pixels."""
 _SEVERITY = 3
-"""Of corruptions, the middle of five."""
+"""Severity of corruptions, the middle of five."""
 
 
 @dataclass(frozen=True)
 class StarterData:
-    """The images and wishes that the checks of a first checks file depend on."""
+    """The images and options that the checks of a first checks file depend on."""
 
     images: LabelledImages
     pairs: tuple[tuple[str, str], ...]
@@ -57,12 +57,12 @@ class StarterData:
 
     @property
     def slugs(self) -> dict[str, str]:
-        """Return how ids name each class; of classes whose names come to one spelling, with a number."""
+        """Return the name of each class in ids; classes with the same spelling there get a number."""
         return slugs(self.images.classes)
 
     @property
     def shift(self) -> tuple[int, int]:
-        """Return how far images are moved, right and down, in pixels."""
+        """Return the translation to the right and down, in pixels."""
         height, width = self.images.pixels.shape[2:]
         return max(1, round(_SHARE * width)), max(1, round(_SHARE * height))
 
@@ -71,9 +71,9 @@ class StarterData:
 class Family:
     """Checks of one behavior.
 
-    `measures` and `failure` are a sentence each: what is measured, and what a failure means. `page` is the page of
-    docs/ that says more, and `metrics` are those of its tests. `starter_checks` makes the checks of a first checks
-    file; a family without is not offered. `damage` breaks a candidate so that a check of the family must fail.
+    `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
+    and `metrics` are those that its tests measure. `starter_checks` makes the checks of a first checks file; `init`
+    does not offer a family without. `damage` makes a mutant of the candidate that a check of the family must fail.
     """
 
     name: str
@@ -228,10 +228,9 @@ def _pose(key: str = "pose", *, degrees: int = 0, dx: int = 0, dy: int = 0) -> s
 _SHIPPED = (
     Family(
         "clean",
-        title="Images as they are",
-        measures="The share of right answers on untouched test images.",
-        failure="All classes fall a little: the training was cut short, or preprocessing differs from that of the "
-        "training.",
+        title="Clean images",
+        measures="Accuracy on clean test images.",
+        failure="All classes fall a little: the training was cut short, or its preprocessing was different.",
         page="behaviours/clean",
         metrics=("accuracy",),
         starter_checks=_clean,
@@ -240,8 +239,7 @@ _SHIPPED = (
     Family(
         "class",
         title="Single classes",
-        measures="The share of right answers on untouched images of a single class, since the mean hides one that "
-        "is given up.",
+        measures="Accuracy on the clean images of a single class, since the mean hides one class that fails.",
         failure="Look at the labels of the class and at its share of the training data.",
         page="behaviours/clean",
         metrics=("accuracy",),
@@ -250,19 +248,20 @@ _SHIPPED = (
     ),
     Family(
         "consensus",
-        title="What every reference model knows",
-        measures="How many images, none of them hard, the model loses of what every reference model gets right.",
-        failure="Losses in all classes mean damaged weights, another precision or preprocessing; in one, its labels.",
+        title="Consensus set",
+        measures="Number of images that every reference model predicts correctly and the candidate does not.",
+        failure="Errors in all classes mean damaged weights, another precision or other preprocessing. Errors in one "
+        "class point to its labels.",
         page="behaviours/consensus",
         metrics=("consensus_set_errors", "worst_class_consensus_set_errors"),
         starter_checks=_consensus,
     ),
     Family(
         "rotation",
-        title="Turned images",
-        measures="Accuracy on images turned by one angle about their centre.",
-        failure="Both ways fail alike: rotation is missing from the augmentation. One way fails: it turns one way "
-        "only.",
+        title="Rotated images",
+        measures="Accuracy on images rotated by one angle about their center.",
+        failure="Both directions fail alike: rotation is missing from the augmentation. One direction fails: the "
+        "augmentation rotates in the other only.",
         page="behaviours/rotation",
         metrics=("accuracy",),
         starter_checks=_rotation,
@@ -270,39 +269,38 @@ _SHIPPED = (
     ),
     Family(
         "shift",
-        title="Moved images",
-        measures="Accuracy on images moved by whole pixels; what comes in is black.",
-        failure="All directions fail: shifts are missing from the augmentation. One fails: something is cropped on "
-        "one side.",
+        title="Translated images",
+        measures="Accuracy on images translated by whole pixels; new pixels are black.",
+        failure="All directions fail: translation is missing from the augmentation. One direction fails: the pipeline "
+        "crops one side.",
         page="behaviours/shift",
         metrics=("accuracy",),
         starter_checks=_shift,
     ),
     Family(
         "flip",
-        title="Mirrored images",
-        measures="Accuracy on images mirrored left to right, and the share of images with the same answer after "
-        "mirroring.",
-        failure="Mirroring is missing from the augmentation, or the training data all point one way.",
+        title="Flipped images",
+        measures="Accuracy on images flipped left to right, and the share of images with the same prediction after it.",
+        failure="Flips are missing from the augmentation, or all objects of the training data point the same way.",
         page="behaviours/flip",
         metrics=("accuracy", "invariance"),
         starter_checks=_flip,
     ),
     Family(
         "pose",
-        title="Images turned and moved at once",
-        measures="Accuracy at the corners of the augmentation range, where images are turned and moved at once.",
-        failure="Only the corners fail: the augmentation draws a turn or a shift, not both.",
+        title="Images rotated and translated at once",
+        measures="Accuracy at the corners of the augmentation range: rotation and translation at once.",
+        failure="Only the corners fail: the augmentation draws a rotation or a translation, not both.",
         page="behaviours/pose",
         metrics=("accuracy",),
         starter_checks=_corners,
     ),
     Family(
         "confidence",
-        title="Wrong at high confidence",
-        measures="Whether confidence means something: wrong answers over 90% confidence, and its distance from "
-        "accuracy.",
-        failure="Accuracy as before: trained longer, without weight decay or label smoothing, or with scaled logits.",
+        title="Confidence and calibration",
+        measures="Errors above 90% confidence, and the distance of confidence from accuracy.",
+        failure="Accuracy is unchanged: the training was longer, had no weight decay or label smoothing, or the logits "
+        "are scaled.",
         page="behaviours/calibration",
         metrics=(
             "confident_errors",
@@ -317,20 +315,20 @@ _SHIPPED = (
     ),
     Family(
         "pairs",
-        title="Telling similar classes apart",
-        measures="How many images of two classes that look alike are taken for each other.",
-        failure="One way rises and the other falls: the boundary moved. Both rise: the detail that tells them apart "
-        "is lost.",
+        title="Confusable pairs",
+        measures="Number of images of two similar classes that are predicted as the other class of the pair.",
+        failure="One direction rises and the other falls: the boundary moved. Both rise: the model no longer sees the "
+        "detail that distinguishes them.",
         page="behaviours/confusion-pairs",
         metrics=("pair_failures",),
         starter_checks=_pairs,
     ),
     Family(
         "gain",
-        title="Better than the baseline under pose",
+        title="Gain over the baseline under pose",
         measures="Accuracy of the candidate less that of the baseline, on the same images in the same pose.",
-        failure="Rotation or shift fails, too: the candidate is worse. Neither does: the baseline is better than it "
-        "was.",
+        failure="Rotation or translation fails too: the candidate is worse. Neither fails: the baseline is better than "
+        "before.",
         page="behaviours/gain-over-baseline",
         metrics=("accuracy_gain",),
         starter_checks=_gain,
@@ -338,37 +336,35 @@ _SHIPPED = (
     Family(
         "baseline",
         title="The baseline itself",
-        measures="Whether the baseline is what it should be; if not, nothing can be judged against it.",
-        failure="Look whether the file is the one that you mean.",
+        measures="Accuracy of the baseline; if it is not as expected, no model can be compared with it.",
+        failure="Check that the baseline's file is the one that you mean.",
         page="behaviours/gain-over-baseline",
         metrics=("accuracy",),
     ),
     Family(
         "regression",
-        title="No worse than the currently shipped model",
-        measures="The net loss against the currently shipped model (incumbent), image by image, and whether chance "
-        "explains it.",
-        failure="Look at what is new, not at the sum: a class that got worse is often another that got better.",
+        title="No worse than the incumbent",
+        measures="Net loss of correct predictions against the incumbent on the same images, and its significance.",
+        failure="Look at the new errors, not at the sum: one class often gets worse while another gets better.",
         page="behaviours/regression",
         metrics=("accuracy_change",),
         starter_checks=_regression,
     ),
     Family(
         "flips",
-        title="Keeping what the currently shipped model gets right",
-        measures="Images that the currently shipped model (incumbent) gets right and the candidate gets wrong.",
-        failure="Flips among what every reference model gets right are damage; many over all, with the same accuracy, "
-        "another recipe.",
+        title="Negative flips against the incumbent",
+        measures="Images that the incumbent predicts correctly and the candidate does not.",
+        failure="Flips in the consensus set mean a broken model. Many flips at the same accuracy mean another recipe.",
         page="behaviours/flips",
         metrics=("negative_flips",),
         starter_checks=_flips,
     ),
     Family(
         "search",
-        title="The worst turn and shift for each image",
-        measures="Whether an image is right at every turn and shift of a grid, and how far it can go until it is "
-        "wrong.",
-        failure="Only the search fails: the augmentation has gaps, few angles or none between them.",
+        title="Worst-case transformation of each image",
+        measures="Share of images that are correct at every pose of a grid, and how far an image can move until its "
+        "prediction is wrong.",
+        failure="Only the search fails: the augmentation has gaps, for example a few fixed angles.",
         page="behaviours/worst-pose",
         metrics=(
             "robust_accuracy",
@@ -383,11 +379,10 @@ _SHIPPED = (
     ),
     Family(
         "attention",
-        title="Looking at the object, and deciding by it",
-        measures="Whether the model looks at the object (Grad-CAM), and whether its answer stays without the "
-        "background.",
-        failure="A map on one edge of all images points at padding or a watermark; an answer that goes with the "
-        "background, at what should vary in training.",
+        title="Attention on the object",
+        measures="Grad-CAM mass on the object, and predictions that stay the same on another background.",
+        failure="A map on the same edge of all images points to padding or a watermark. If predictions change with the "
+        "background, vary the background in training.",
         page="behaviours/attention",
         metrics=(
             "attention_ratio",
@@ -402,10 +397,9 @@ _SHIPPED = (
     ),
     Family(
         "corruption",
-        title="Damaged images",
-        measures="Accuracy on images damaged by noise, blur, light, compression, warps and missing parts, severity "
-        "1 to 5.",
-        failure="One kind fails: augmentation no longer does what looks like it. Noise and blur: it relies on fine "
+        title="Common corruptions",
+        measures="Accuracy under noise, blur, light, compression, warps and missing parts, at severity 1 to 5.",
+        failure="One kind fails: the augmentation no longer covers it. Noise and blur fail: the model relies on fine "
         "texture.",
         page="behaviours/corruption",
         metrics=("accuracy", "confidence_rise", "mean_corruption_error"),
@@ -415,8 +409,8 @@ _SHIPPED = (
     Family(
         SKEW,
         title="Served through another pipeline",
-        measures="Predictions that change, and correct ones that are lost, when one stage of serving is another: "
-        "decoder, color, resizing, crop, scale or normalization.",
+        measures="Predictions that change, and correct ones that are lost, if serving replaces one stage: decoder, "
+        "color, resizing, crop, scale or normalization.",
         failure="Serve by the reference pipeline, or train with the variation that costs the most.",
         page="behaviours/skew",
         metrics=(SERVED_CORRECT_PREDICTIONS_LOST.name, SERVED_PREDICTIONS_CHANGED.name),
@@ -424,10 +418,10 @@ _SHIPPED = (
     ),
     Family(
         GOLDEN,
-        title="Images that must never be wrong again",
-        measures="Images of an incident or a complaint, each of which must be right.",
-        failure="Reference models get it right: look at what else was lost among such images. They do not: the "
-        "training data lack it.",
+        title="Golden images",
+        measures="Images of an incident or a complaint; the prediction of each must be correct.",
+        failure="If reference models are correct, look for more errors among similar images. If not, the training data "
+        "lack such images.",
         page="behaviours/golden",
         metrics=("golden_right",),
         damage=Damage("answers-moved", on_logits(MoveLogits)),
@@ -435,9 +429,8 @@ _SHIPPED = (
     Family(
         SLICE,
         title="Groups of images, such as cameras and sites",
-        measures="Accuracy on the images of one camera, site or batch, the worst of these, and the gap between best "
-        "and worst.",
-        failure="One group falls: look at what is special about its images, and at its share of the training data.",
+        measures="Accuracy on the images of each group, of the worst group, and the gap between best and worst.",
+        failure="One group falls: look at its images and at its share of the training data.",
         page="slices",
         metrics=("group_accuracy", "worst_group_accuracy", "group_gap"),
         starter_checks=lambda data: slice_checks(data.images),
@@ -445,10 +438,9 @@ _SHIPPED = (
     Family(
         EQUIVALENCE,
         title="Equal to the original",
-        measures="The distance of an export, a quantized or a compiled copy from the model that it was made from "
-        "(original).",
-        failure="Look at the changes from class to class: calibration images that differ from the data, another "
-        "preprocessing, or too few bits.",
+        measures="Distance of an export, a quantized or a compiled copy from its original.",
+        failure="Look at the changed predictions by class. Common causes are calibration images unlike the data, other "
+        "preprocessing and too few bits.",
         page="equivalence",
         metrics=tuple(sorted(OF_ORIGINAL)),
         starter_checks=lambda data: equivalence_checks(data.images),
@@ -456,27 +448,26 @@ _SHIPPED = (
     Family(
         UNKNOWN,
         title="Images of no class",
-        measures="Whether images of no class look less familiar than test images: by softmax, energy and largest "
-        "logit.",
-        failure="The model is as sure of images of no class as of its own: look at its confidence and the training "
-        "data.",
+        measures="Separation of images of no class from test images, by softmax, energy and largest logit.",
+        failure="The model is as confident on images of no class as on test images: look at its calibration and the "
+        "training data.",
         page="behaviours/unknown",
         metrics=("unknown_auroc", "unknown_fpr95"),
         starter_checks=lambda _: unknown_checks(),
     ),
 )
 FAMILIES = {family.name: family for family in _SHIPPED}
-"""The families that ship, by name, in the order of a first checks file. A user's own have no entry."""
+"""The families that ship, by name, in the order of a first checks file. A user's own family has no entry."""
 
 
 def family_title(name: str) -> str:
-    """Return what a family is about; one that does not ship goes by its own name."""
+    """Return the title of a family; for a family that does not ship, its name."""
     family = FAMILIES.get(name)
     return family.title if family else name.replace("-", " ").replace("_", " ").capitalize()
 
 
 def damages(checks: ChecksFile) -> dict[str, Damage]:
-    """Return by family the damage that its checks must notice; that of golden images only where there are some."""
+    """Return by family the mutant that its checks must catch; that of golden images only if the file has some."""
     return {
         family.name: family.damage
         for family in FAMILIES.values()

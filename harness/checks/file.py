@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 MAX_BYTES = 16 << 20
-"""Larger files are refused: this is enough for 50,000 rows."""
+"""Size from which on a file is refused; it is enough for 50,000 rows."""
 _MAX_PARTS = 100
 
 
 @record
 class DataFingerprint:
-    """The images that a checks file was made for; `classes` names their classes anew, for data that only number them.
+    """The images that a checks file is made for; `classes` names the classes of data that only number them.
 
-    With a `sample`, the thresholds are for a stratified sample of so many of the `n` images, the quick profile's.
-    `samples` says so of single families, in any profile, more of them than the sample or fewer.
+    With a `sample`, the thresholds are for a stratified sample of that many of the `n` images, as in the quick profile.
+    `samples` gives the sample size of single families in any profile; it may be larger or smaller than `sample`.
     """
 
     name: str
@@ -46,15 +46,15 @@ class DataFingerprint:
     pixels: Literal["uint8"] | None = None
     """`uint8` for models that see every image rounded to 8 bits, as PNG stores it; None for float32."""
     groups_sha256: str | None = None
-    """Of the groups of images that rows of family `slice` are about, see `harness.data.groups`."""
+    """SHA-256 of the groups of images that rows of family `slice` measure, see `harness.data.groups`."""
 
     def size_of(self, family: str) -> int:
-        """Return how many images the thresholds of a family were made for."""
+        """Return the number of images that the thresholds of a family are for."""
         return self.samples.get(family, self.measured)
 
     @property
     def measured(self) -> int:
-        """Return how many images the thresholds were made for."""
+        """Return the number of images that the thresholds are for, unless `samples` names the family."""
         return self.n if self.sample is None else self.sample
 
 
@@ -74,10 +74,10 @@ class _Head:
 
 @dataclass(frozen=True)
 class ChecksFile:
-    """A checks file as read.
+    """A checks file in memory.
 
-    `recipe` says whose reference models the thresholds come from; `budgets` gives, by metric or family, the largest
-    drop that a check with a threshold may miss. The checks of the `golden` set, which lies beside the file, come last.
+    `recipe` describes the reference models behind the thresholds. `budgets` gives, by metric or family, the largest
+    drop that a check with a threshold may miss. The checks of the `golden` set, a folder beside the file, come last.
     """
 
     path: Path
@@ -94,22 +94,22 @@ class ChecksFile:
 
     @cached_property
     def tolerances(self) -> int:
-        """Return the number of checks with a tolerance, at least 1; they share the error of a wrong difference."""
+        """Return the number of checks with a tolerance, at least 1; they share the probability of a wrong verdict."""
         return max(sum(check.tolerance is not None for check in self.checks), 1)
 
     @property
     def written(self) -> tuple[Check, ...]:
-        """Return the rows that stand in the file; those of the golden set are made of its list."""
+        """Return the rows of the file itself, without those that the golden set's list makes."""
         return tuple(check for check in self.checks if check.family != GOLDEN)
 
     @property
     def panel_predictions(self) -> Path | None:
-        """Return the file of panel predictions, which the recipe names as seen from this file; None for none."""
+        """Return the file of panel predictions; the recipe names it relative to this file. None without one."""
         named = self.recipe.get("panel_predictions")
         return None if named is None else self.path.parent / str(named)
 
     def expect_panel_predictions(self, path: Path, sha256: str) -> None:
-        """Raise `InputError` where a file with this hash is not what the panel knew when the thresholds were made."""
+        """Raise `InputError` if the thresholds were made with panel predictions of another hash."""
         made_with = self.recipe.get("panel_predictions_sha256")
         if made_with != sha256 and (made_with or self.panel_predictions):
             raise InputError(
@@ -118,31 +118,30 @@ class ChecksFile:
             )
 
     def expect_rows_as_calibrated(self) -> None:
-        """Raise `ChecksError` for the first check that is not as it was calibrated."""
+        """Raise `ChecksError` for the first check that has changed since its calibration."""
         for check in self.checks:
             self.expect_as_calibrated(check)
 
     def expect_as_calibrated(self, check: Check) -> None:
-        """Raise `ChecksError` for a check that has changed, such as in its pose, since its threshold was calibrated.
+        """Raise `ChecksError` for a check that has changed, for example in its pose, since its calibration.
 
-        Also for a panel threshold that does not follow from its own numbers: a person edited it.
+        Also for a panel threshold that does not follow from its own mean, std and k: a person edited it.
         """
         if check.panel is None:
             return
         if not check.definition.startswith(check.panel.definition):
             raise ChecksError(
-                f"{self.path}: check {check.id!r} has changed since its threshold was calibrated; take the change "
-                f"back, calibrate its family again (--family {check.family}), or remove `panel` from the row"
+                f"{self.path}: check {check.id!r} has changed since its threshold was calibrated; undo the change, "
+                f"calibrate its family again (--family {check.family}), or remove `panel` from the row"
             )
         if check.metric in METRICS and (found := departure_of(check, METRICS[check.metric], self.budgets)):
             raise ChecksError(f"{self.path}: {found.of(check, by=OWN)}")
 
 
 def read_checks(path: Path) -> ChecksFile:
-    """Read and check a checks file; raises `ChecksError` naming file and row for whatever is wrong with it.
+    """Read and validate a checks file; raises `ChecksError`, which names file and row, for an invalid one.
 
-    Keys that only the rows of some tests have are checked when the tests that declare them are collected, see
-    `Check.with_keys`.
+    Keys that a single test declares are validated when pytest collects that test, see `Check.with_keys`.
     """
     content, table = _table(path)
     rows, table["check"] = table.get("check", []), []
@@ -177,7 +176,7 @@ def read_checks(path: Path) -> ChecksFile:
 
 
 def _table(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """Return a file's content and its TOML; raises `ChecksError` for one that cannot be read, and for version 0.1's."""
+    """Return a file's content and its table; raises `ChecksError` for an unreadable one and for one of version 0.1."""
     try:
         content = read_regular(path, max_bytes=MAX_BYTES)
         table = tomllib.loads(_plain_keys(content.decode("utf-8")))
@@ -185,7 +184,7 @@ def _table(path: Path) -> tuple[bytes, dict[str, Any]]:
         if (old := path.with_name(path.name.replace("checks", "gates"))) != path and old.exists():
             raise ChecksError(refusal_of_schema(old, 1, expected=SCHEMA)) from None
         raise ChecksError(f"{path}: cannot be read ({error.strerror}); name a checks file with --checks") from None
-    except (ValueError, RecursionError) as error:  # Also text that is not UTF-8, and numbers of thousands of digits.
+    except (ValueError, RecursionError) as error:  # Also for text other than UTF-8 and numbers of thousands of digits.
         raise ChecksError(f"{path}: not valid TOML: {error}") from None
     if table.get("schema") == 1 and table["schema"] is not True:
         raise ChecksError(refusal_of_schema(path, 1, expected=SCHEMA))
@@ -193,7 +192,7 @@ def _table(path: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def _plain_keys(text: str) -> str:
-    """Return the text; raises `ValueError` for a key of hundreds of parts, which takes minutes to parse."""
+    """Return the text; raises `ValueError` for a key of over 100 parts, which can take minutes to parse."""
     for number, line in enumerate(text.splitlines(), start=1):
         if line.partition("=")[0].count(".") > _MAX_PARTS:
             raise ValueError(f"line {number}: a dotted key of more than {_MAX_PARTS} parts")
@@ -224,7 +223,7 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
             f"{where}: rows of family {GOLDEN!r} are made of the golden set; `stress-harness golden add` adds one"
         )
     if check.significance == 0:
-        raise ChecksError(f"{where}: significance is 0, and no probability is below, so that the check cannot fail")
+        raise ChecksError(f"{where}: significance is 0, so the check cannot fail; expected a probability above 0")
     if check.tolerance is not None and check.hand is not None:
         raise ChecksError(f"{where}: has a tolerance and a threshold by hand; remove one")
     if check.by_conversions:

@@ -1,7 +1,7 @@
-"""The golden set: images that must never be wrong again, each a check of its own; read and written.
+"""The golden set: images that the model must never predict wrongly again, each a check of its own; read and written.
 
-It lies beside the checks file, in the folder `golden`: a list of the images, and a picture for each. The checks file
-holds the SHA-256 of the list, and the list that of each picture, so that a set that was declared cannot be left out.
+The folder `golden` beside the checks file holds a list of the images and a picture of each. The checks file holds the
+SHA-256 of the list, and the list that of each picture. A missing or changed set therefore never goes unnoticed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ GOLDEN = "golden"
 LIST = "images.toml"
 SCHEMA = 2
 MAX_BYTES = 16 << 20
-"""Of the list; a larger one is refused."""
+"""Size of the largest list."""
 MAX_PICTURE_BYTES = 64 << 20
-_MENDED = "`stress-harness golden list --declare` declares the list as it is, once you have looked at it"
+_MENDED = "look at the list, then declare it with `stress-harness golden list --declare`"
 TEST = "test_golden.py"
 _HEAD = """\
 # Images that must never be wrong again, a check each. `stress-harness golden add | list | remove` writes this list,
@@ -42,9 +42,9 @@ _HEAD = """\
 """
 _DECLARED = re.compile(r"(?m)^\n?(?:<{7}.*\n)?\[golden\]\n((?:[^\[\n][^\n]*(?:\n|\Z)|\n)*)")
 _ENTRY = re.compile(r"(?m)^(?:[ \t]*\w+[ \t]*=|<{7}|={7}|>{7}).*(?:\n|\Z)")
-"""An entry, or what version control writes around those of two branches."""
+"""An entry, or a conflict marker of version control."""
 _REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
-"""The text between the last entry of a table and the next table: comments on that."""
+"""The text between the last entry of a table and the next table: comments on the latter."""
 
 
 @record
@@ -57,11 +57,11 @@ class GoldenDeclaration:
 
 @record
 class GoldenImage:
-    """An image that must be taken for its class, and why.
+    """An image that must be predicted as its class, with the reason.
 
-    `sha256` is that of its picture's file. What is `made` of pixels has them as the network takes them; a picture is
-    turned into pixels by the run's own pipeline. `reference` is how many reference models of the panel got it right
-    when it was added, and of how many; empty where nobody knows.
+    `sha256` is that of its picture's file. A file `made` of pixels holds the network's input; the run's own pipeline
+    turns any other picture into pixels. `reference` counts the reference models that predicted it correctly when it was
+    added, and all of them; empty if unknown.
     """
 
     id: Annotated[str, Field(pattern=r"^golden-[0-9a-f]{8,64}$")]
@@ -76,7 +76,7 @@ class GoldenImage:
 
     @property
     def agreed(self) -> str:
-        """Say how many reference models get it right; empty where nobody knows."""
+        """Return a phrase with the number of reference models that predict it correctly; empty if unknown."""
         return f"{self.reference[0]} of {self.reference[1]} reference models get it right" if self.reference else ""
 
 
@@ -92,21 +92,21 @@ def folder_of(checks: Path) -> Path:
 
 
 def read_golden(checks: Path, declared: GoldenDeclaration | None) -> tuple[GoldenImage, ...]:
-    """Return the golden set of a checks file, which declares it.
+    """Return the golden set that a checks file declares, empty without a declaration.
 
-    Raises `ChecksError` for a set that is declared and not there, or another than was declared, and for one that is
-    there and not declared: an image would else go unjudged and nobody would know.
+    Raises `ChecksError` for a declared set that is missing or has changed. Also for a set without a declaration, as no
+    check would measure its images.
     """
     path = folder_of(checks) / LIST
     if declared is None:
         if path.exists():
             raise ChecksError(f"{checks}: {path} is beside it, but it declares no golden set; {_MENDED}")
         return ()
-    content = _content(path, f"{declared.n} images must be right by {checks}, which declares them in [golden]")
+    content = _content(path, f"[golden] in {checks} declares {declared.n} images")
     if hashlib.sha256(content).hexdigest() != declared.sha256:
         raise ChecksError(
-            f"{path}: is not the list that {checks} declares (SHA-256 {declared.sha256[:12]}…); restore both from "
-            f"version control, or, if it was meant to change, {_MENDED}"
+            f"{path}: is not the list that {checks} declares (SHA-256 {declared.sha256[:12]}…). Restore both from "
+            f"version control; after a change on purpose, {_MENDED}"
         )
     return images_in(content, path)
 
@@ -116,13 +116,13 @@ def _content(path: Path, else_said: str) -> bytes:
         return read_regular(path, max_bytes=MAX_BYTES)
     except OSError as error:
         raise ChecksError(
-            f"{path}: cannot be read ({error.strerror}); {else_said}; restore the folder from version control, or take "
-            "[golden] out of the checks file if no image is to be golden any more"
+            f"{path}: cannot be read ({error.strerror}), but {else_said}; restore the folder from version control, or "
+            "remove [golden] to give up the set"
         ) from None
 
 
 def images_in(content: bytes, path: Path) -> tuple[GoldenImage, ...]:
-    """Return the images that a list names; raises `ChecksError` for what is no such list."""
+    """Return the images that a list names; raises `ChecksError` for an invalid list."""
     try:
         table = tomllib.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -143,12 +143,12 @@ def images_in(content: bytes, path: Path) -> tuple[GoldenImage, ...]:
     for field in ("id", "file", "sha256"):
         values = [getattr(image, field) for image in images]
         if twice := next((value for value in values if values.count(value) > 1), None):
-            raise ChecksError(f"{path}: {field} {twice} stands there twice; remove one")
+            raise ChecksError(f"{path}: {field} {twice} occurs twice; remove one")
     return tuple(images)
 
 
 def picture_of(image: GoldenImage, checks: Path) -> bytes:
-    """Return the content of an image's file; raises `ChecksError` for one that is not what the list says it is."""
+    """Return the content of an image's file; raises `ChecksError` if its hash is not the one in the list."""
     path = folder_of(checks) / image.file
     mended = f"restore it from version control, or give the image up with `stress-harness golden remove {image.id}`"
     try:
@@ -164,7 +164,7 @@ def picture_of(image: GoldenImage, checks: Path) -> bytes:
 
 
 def rows_of(images: tuple[GoldenImage, ...]) -> tuple[Check, ...]:
-    """Return a row for each image: its answer must be right."""
+    """Return a row for each image: its prediction must be correct."""
     return tuple(
         Check(
             id=image.id,
@@ -206,11 +206,11 @@ def list_text(images: Sequence[GoldenImage]) -> str:
 
 
 def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> str:
-    """Return the text of a checks file that declares a list of this content, of so many images; none of no images.
+    """Return the text of a checks file, with the declaration of a list of `count` images; without one for 0.
 
-    Raises `ChecksError` for a file that cannot be written so.
+    Raises `ChecksError` for a file that is no TOML, and where the declaration does not fit into it.
     """
-    without = _DECLARED.sub(lambda found: _ENTRY.sub("", found[1]), text)  # Comments are a person's, and stay.
+    without = _DECLARED.sub(lambda found: _ENTRY.sub("", found[1]), text)  # A person wrote the comments: they stay.
     tables = re.split(r"(?m)^(?=\[)", without)
     ours = [number for number, table in enumerate(tables) if re.match(r"\[data[\].]", table)]
     said = {"sha256": hashlib.sha256(content).hexdigest(), "n": count}
@@ -222,7 +222,7 @@ def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> st
         table = tomlkit.dumps({"golden": said})
         tables[ours[-1]] = f"{last[:start]}\n{table}{last[start:] or chr(10)}"
         made = "".join(tables)
-    before = _table(text) or _table(without)  # Two declarations, of branches that were merged, are no TOML.
+    before = _table(text) or _table(without)  # Two declarations of merged branches are no valid TOML.
     if before is None:
         raise ChecksError(f"{path}: not valid TOML; correct it, or finish the merge, then `golden list --declare`")
     before.pop("golden", None)
@@ -236,13 +236,13 @@ def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> st
 def _table(text: str) -> dict[str, Any] | None:
     try:
         return tomllib.loads(text)
-    except ValueError:  # Such as of two [golden], one of them written in a way of its own.
+    except ValueError:  # For example for two [golden] tables, if `_DECLARED` does not match one of them.
         return None
 
 
 @contextmanager
 def alone_with(checks: Path) -> Iterator[None]:
-    """Keep others that change a golden set, or a checks file that declares it, waiting until the block ends."""
+    """Lock the golden set and the checks files that declare it until the block ends."""
     with ExitStack() as stack:
         for path in (folder_of(checks), *declaring_files(checks)):
             stack.enter_context(locked(path))
@@ -250,9 +250,9 @@ def alone_with(checks: Path) -> Iterator[None]:
 
 
 def declaring_files(checks: Path) -> list[Path]:
-    """Return the checks files that declare a golden set: the one given, its quick one, and those that do already.
+    """Return the checks files that declare a golden set: the one given, its quick one, and all that do already.
 
-    Each of them once, and of a link the file that it leads to, so that the link stays one.
+    Each occurs once. A link is resolved to its target, and so stays a link when the file is written.
     """
     quick = {f"{path.stem}-quick.toml" for path in (checks, checks.resolve())}
     found = {checks.resolve(): checks}
@@ -260,7 +260,7 @@ def declaring_files(checks: Path) -> list[Path]:
         try:
             table = tomllib.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
-            if path.name in quick:  # Perhaps in the middle of a merge: who writes it says so.
+            if path.name in quick:  # Perhaps in the middle of a merge: `with_declaration` then raises the error.
                 found.setdefault(path.resolve(), path)
             continue
         if "data" in table and (path.name in quick or "golden" in table):
@@ -271,11 +271,11 @@ def declaring_files(checks: Path) -> list[Path]:
 def write_golden(
     checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, bytes], *, removed: Sequence[GoldenImage] = ()
 ) -> list[Path]:
-    """Write the list, new pictures by their names, declarations and, where it is missing, the test; say which files.
+    """Write the list, new pictures by name, declarations and a missing test; return the files except pictures.
 
-    Declarations come last: who reads in between finds a set that is not the one declared, which is an error. Pictures
-    of images that were `removed` are deleted, and no other file. Raises `ChecksError` for a list that cannot be read
-    back, with nothing written.
+    Declarations come last: a reader in between finds a set that is not the declared one, which is an error. Of other
+    files, only the pictures of `removed` images are deleted. Raises `ChecksError`, and writes nothing, for a list that
+    cannot be read back.
     """
     folder = folder_of(checks)
     content = _content_of(golden, folder / LIST)
@@ -295,12 +295,12 @@ def write_golden(
 
 
 def _content_of(golden: Sequence[GoldenImage], path: Path) -> bytes:
-    """Return the content of the list, which `read_golden` takes."""
+    """Return the content of the list; raises `ChecksError` for one that `read_golden` would refuse."""
     try:
         content = list_text(golden).encode()
     except UnicodeEncodeError as error:  # Names on disk may hold bytes that are no text.
-        raise ChecksError(f"{path}: cannot be written, {error.object!r} is not all text; name it otherwise") from None
+        raise ChecksError(f"{path}: cannot be written, {error.object!r} is not all text; rename the file") from None
     if len(content) > MAX_BYTES:
-        raise ChecksError(f"{path}: of {len(content)} bytes, more than the limit of {MAX_BYTES}; shorten the reasons")
+        raise ChecksError(f"{path}: has {len(content)} bytes, the limit is {MAX_BYTES}; shorten the reasons")
     images_in(content, path)
     return content

@@ -1,4 +1,4 @@
-"""Keys of a check that its stress test declares besides those of all checks: name, type and words."""
+"""Keys of a check that its own stress test declares: name, type and words."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def one_of(names: Iterable[str]) -> Any:
-    """Return the type of a key that holds one of these names, such as those of a table."""
+    """Return the type of a key that holds one of these names."""
     return Literal[tuple(names)]
 
 
 @dataclass(frozen=True)
 class Key(Generic[T]):
-    """Key of a family's checks: its name in the checks file, its type, and its value in words.
+    """Key of a family's checks: its name in the checks file, its type, and the words for its value.
 
     `kind` is a type: `str`, `float`, `tuple[str, str]`, `Literal["wrong"]`, a frozen dataclass such as `Pose`, or one
-    with limits as in pydantic, `Annotated[float, Field(ge=0, le=1)]`. `words` are for the report: text with a place for
+    with limits as in pydantic, `Annotated[float, Field(ge=0, le=1)]`. `words` are for the report: a format string for
     the value, such as "fog of density {:.0%}", or a function of it. A stress test declares the key in `@check("fog",
     DENSITY)` and reads its value as `stress_check[DENSITY]`.
     """
@@ -36,5 +36,5 @@ class Key(Generic[T]):
     words: str | Callable[[Any], str] = "{}"
 
     def said(self, value: Any) -> str:
-        """Return a value in words."""
+        """Return the words for a value."""
         return self.words.format(value) if isinstance(self.words, str) else self.words(value)

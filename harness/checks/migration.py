@@ -12,7 +12,7 @@ _RENAMED = {
     '"right_at_every_pose"': '"robust_accuracy"',
     '"promised"': '"augmentation-range"',
 }
-"""Values of the keys `metric` and `grid`, by what schema 1 called them."""
+"""Values of the keys `metric` and `grid`, by their names in schema 1."""
 _HAND = {"bound": "threshold", "retrains": "reference_models", "detects": "minimum_detectable_drop"}
 _BUDGETS = {old.strip('"'): new.strip('"') for old, new in _RENAMED.items()}
 
@@ -20,8 +20,8 @@ _BUDGETS = {old.strip('"'): new.strip('"') for old, new in _RENAMED.items()}
 def from_schema_1(text: str) -> str:
     """Return the text of a checks file of schema 2 for one of schema 1, or of a golden list.
 
-    Thresholds by hand, samples, budgets and comments stay. Thresholds of a panel and the recipe go: version 0.1 kept
-    its panel in another format, so `stress-harness calibrate` computes them again.
+    Thresholds by hand, samples, budgets and comments stay. Panel thresholds and the recipe are removed: version 0.1
+    stored its panel in another format, so `stress-harness calibrate` computes them again.
     """
     tables = [table for table in re.split(r"(?m)^(?=\[)", text) if not re.match(r"\[recipe[\].]", table)]
     lines = "".join(tables).splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Panel thresholds held to their own numbers: a threshold that a person edited is not the reference panel's."""
+"""Consistency of panel thresholds: each must follow from its row's mean, std and k, or a person edited it."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 OWN = "its own mean, std, k and number of reference models"
 _NUMBERS = {"mean": None, "std": 0, "k": 0, "reference_models": 1, "minimum_detectable_drop": 0, "n": 1}
-"""Numbers that every panel threshold has, with the least that each may be."""
+"""Numbers that every panel threshold has, with the smallest valid value of each."""
 _HALF = 0.5001
-"""Largest rounding error in units of the last decimal, with the error of binary numbers."""
+"""Largest rounding error in units of the last decimal, with a margin for binary numbers."""
 
 
 @dataclass(frozen=True)
 class Departure:
-    """A value of a panel threshold that does not follow: its key, the value found, and the value that follows."""
+    """An inconsistent value of a panel threshold: its key, the value found, and the value that was expected."""
 
     key: str
     found: object
     expected: str
 
     def of(self, check: Check, *, by: str) -> str:
-        """Return the error for a check: the value found, the one that follows `by` other numbers, and what to do."""
+        """Return the error for a check: the value found, the value expected `by` other numbers, and the remedy."""
         hand = ""
         if self.key == "threshold":
             hand = f', or declare it by hand: hand = {{ threshold = {self.found}, reason = "..." }}'
@@ -54,7 +54,7 @@ class Departure:
 def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float] | None) -> Departure | None:
     """Return the first value of a check's panel threshold that does not follow from the other numbers of its row.
 
-    None where all follow, to the precision of the file. Without `budgets`, `informational` is not held to anything.
+    None if all follow, to the precision of the file. Without `budgets`, `informational` may have any value.
     """
     panel = check.panel
     if panel is None:
@@ -74,9 +74,9 @@ def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float] | No
 def first_departure(
     check: Check, possible: Sequence[Calibrated], keys: Iterable[str], *, judged: bool = True
 ) -> Departure | None:
-    """Return the first of these keys with a value outside those of the `possible` thresholds of a check.
+    """Return the first of these keys with a value outside the range of the `possible` thresholds of a check.
 
-    With `judged`, a check must also be `informational` where all of these give a reason, and not where none does.
+    With `judged`, `informational` must also agree: given if all possible thresholds give a reason, absent if none does.
     """
     written = [item.written for item in possible]
     for key in keys:
@@ -91,7 +91,7 @@ def first_departure(
 
 
 def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[str, float]) -> list[Calibrated]:
-    """Return the thresholds of the numbers that these may have been before they were rounded, at each extreme."""
+    """Return the thresholds for the extremes of all numbers that the file may have rounded to the row's."""
     numbers = {key: getattr(panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
     unit = _unit_of(check, metric)
     about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], scale=metric.scale)
@@ -101,7 +101,7 @@ def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[s
     if metric.scale == "root":
         centres = list(product(means, _rounded(numbers["root_mean"], ROOT_DECIMALS)))
         spreads = _rounded(numbers["root_std"], ROOT_DECIMALS)
-    # The file does not say whether few models had a prior, which decides whether their thresholds count.
+    # The file does not store whether few models had a prior, so both are possible.
     priors = (False, True) if models < FEW else (False,)
     return [
         Calibrated(about, mean, numbers["std"], centre, spread, k, models, budget_of(about, mean, budgets), prior=prior)
@@ -110,12 +110,12 @@ def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[s
 
 
 def _unit_of(check: Check, metric: Metric) -> Unit:
-    """Return the unit of a check's values: the metric's, or that of the path along which images break."""
+    """Return the unit of a check's values: that of its path for a breaking severity, else the metric's."""
     path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
     return metric.unit if path is None else Unit(path.unit)
 
 
 def _rounded(value: float, digits: int) -> tuple[float, float]:
-    """Return the least and the greatest number that is written like this, with so many decimals."""
+    """Return the least and the greatest number that rounds to `value` at this number of decimals."""
     half = _HALF * 10**-digits
     return value - half, value + half

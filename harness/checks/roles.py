@@ -1,4 +1,4 @@
-"""The roles that checkpoints have in a run, and which checkpoint has each by default."""
+"""The roles of checkpoints in a run, and the default checkpoint of each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 class Role:
     """The role of a checkpoint in a run; `about` begins the help of the option with the role's name.
 
-    By default it is the model that `models/OWN.toml` declares. Without that file it is `models/OWN.safetensors` if that
-    exists. Else it is the `shipped` model, if the data are the shipped ones and the folder exists. `known_as` is its
-    name for a reader who has not seen the options. A role that is not `optional` always has a checkpoint. Checks about
-    a `precondition` must hold for anything to be judged. A role `of_another` has nothing to say of a candidate that is
-    the same network.
+    The default is the model that `models/OWN.toml` declares, or else `models/OWN.safetensors`. If neither exists, it is
+    the `shipped` model, for the shipped data and an existing folder. `known_as` names the role for a reader who has not
+    seen the options. A role that is not `optional` always has a checkpoint. If a check of a `precondition` fails, the
+    run is inconclusive. Checks against a role `of_another` are not applicable to a candidate that is the same network.
     """
 
     about: str
@@ -31,7 +30,7 @@ class Role:
     of_another: bool = False
 
     def default(self, models: Path, *, shipped_data: bool) -> Path | None:
-        """Return the checkpoint that it is by default, of those in the folder `models`; None for none.
+        """Return the default checkpoint in the folder `models`; None without one.
 
         Raises `InputError` for a declaration that cannot be read.
         """
@@ -48,7 +47,7 @@ class Role:
 
     @property
     def default_in_words(self) -> str:
-        """Say which checkpoint it is by default."""
+        """Return a phrase that describes the default checkpoint."""
         shipped = f"models/{self.shipped}.safetensors" if self.shipped else "none"
         if self.shipped and self.optional:
             shipped += " for the shipped data, none for others"
@@ -61,10 +60,12 @@ INCUMBENT = "incumbent"
 """The role of the last accepted model."""
 ROLES: dict[str, Role] = {
     "candidate": Role("The checkpoint under test", shipped="augmented", optional=False),
-    "baseline": Role("The plain model that the candidate is compared with", shipped="baseline", precondition=True),
+    "baseline": Role(
+        "The model of a simpler recipe that the candidate is compared with", shipped="baseline", precondition=True
+    ),
     INCUMBENT: Role(
-        "The currently shipped model, which is the last accepted checkpoint",
-        known_as="currently shipped model",
+        "The last accepted checkpoint",
+        known_as="last accepted model",
         shipped="augmented",
         own="incumbent",
         of_another=True,
@@ -75,6 +76,6 @@ ROLES: dict[str, Role] = {
 
 
 def role_title(role: str) -> str:
-    """Return a role as reports name it: what it is to a reader, with the name that its option has in brackets."""
+    """Return the name of a role in reports: the known one, with that of the option in parentheses."""
     words = ROLES[role].known_as if role in ROLES else ""
     return f"{words} ({role})" if words else role

@@ -1,4 +1,4 @@
-"""The stress tests that ship with the package, and the families and metrics whose checks each of them takes."""
+"""The stress tests that ship with the package, and the families and metrics that each of them tests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _PACKAGE = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class ShippedTest:
-    """A file of stress tests: its name, its text, and what `@check(family, metric=...)` says of its tests.
+    """A file of stress tests: its name, its text, and the arguments of each `@check(family, metric=...)` in it.
 
-    `takes` has pairs of family and metric; a metric of "" stands for all.
+    `takes` holds pairs of family and metric; an empty metric stands for all.
     """
 
     name: str
@@ -28,18 +28,18 @@ class ShippedTest:
 
 
 def shipped_tests() -> tuple[ShippedTest, ...]:
-    """Return the stress tests that ship, by name; raises `InputError` where the package has come without them."""
-    # A wheel holds them as data of the package; in a checkout they are beside it.
+    """Return the stress tests that ship, by name; raises `InputError` if the package lacks them."""
+    # A wheel holds them inside the package, a checkout beside it.
     places = (_PACKAGE / "stress_tests", _PACKAGE.parent / "stress_tests")
     files = next((found for place in places if (found := sorted(place.glob("test_*.py")))), [])
     if not files:
-        raise InputError(f"{_PACKAGE}: this copy of the package has come without its stress tests; install it anew")
+        raise InputError(f"{_PACKAGE}: this copy of the package lacks its stress tests; install it again")
     texts = {file.name: file.read_text("utf-8") for file in files}
     return tuple(ShippedTest(name, text, _taken(text)) for name, text in texts.items())
 
 
 def _taken(text: str) -> frozenset[tuple[str, str]]:
-    """Return family and metric of each `@check(...)` in code."""
+    """Return family and metric of each `@check(...)` in the source of a test file."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":

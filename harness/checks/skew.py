@@ -1,4 +1,4 @@
-"""Checks of what another serving pipeline costs: first ones, for the skews that apply to the data."""
+"""First checks of serving skew: predictions lost to another serving pipeline, for the skews that apply to the data."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ SKEW = "skew"
 TOLERANCE = 0.03
 REASON = "a first tolerance of three points; reference models replace it"
 _LEAST = 500
-"""Images that can prove the tolerance; of fewer, a first check is informational."""
+"""Number of images that can prove the tolerance; with fewer, a first check is informational."""
 _MILD = (
     *("decode-opencv", "decode-torchvision", "decode-draft-2", "jpeg-95", "jpeg-85", "chroma-420"),
     *("resize-pillow-bicubic", "resize-opencv-bilinear", "resize-opencv-area"),
     *("resize-torch-bilinear-antialiased", "resize-torch-bilinear-plain", "squash", "crop-corner-1"),
     *("bits-6", "divide-256", "float16"),
 )
-"""Skews that a served model is expected to survive: they have a tolerance."""
+"""Skews that a served model should survive: they have a tolerance."""
 _GROSS = (
     *("exif", "jpeg-75", "bgr", "gray", "gamma-twice", "video-range", "resize-pillow-nearest", "letterbox"),
     *("minus-one-to-one", "normalise-imagenet"),
 )
-"""Skews that show what a mistake costs: informational until calibrated."""
+"""Skews that show the cost of a mistake: informational until calibrated."""
 
 
 def skew_checks(images: LabelledImages) -> list[StarterCheck]:
-    """Return first checks of the skews that apply to these images: correct predictions lost, and changed ones."""
+    """Return first checks for each skew that applies to these images: correct predictions lost, and changed ones."""
     applies = serving_of(images).catalog
     checks = []
     for name in filter(applies.__contains__, (*_MILD, *_GROSS)):

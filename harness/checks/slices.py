@@ -1,4 +1,4 @@
-"""Checks about groups of images, such as one camera's: first ones, and whether the data have the groups."""
+"""Checks of groups of images, such as one camera's: first checks, and a test that the data have the groups."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 SLICE = "slice"
 """The family of these checks."""
 LEAST, MOST = 50, 100
-"""Images of a group that is compared with others, and groups of a column that have a check each."""
+"""Least images of a group that is compared with others, and most groups of a column that get a check each."""
 _WHERE = "`groups` in an npz file, groups.csv in a folder of images or beside it, or further columns of a csv file"
 
 
 def expect_groups_of(checks: ChecksFile, images: LabelledImages) -> None:
     """Raise `ChecksError` unless the images have the groups that the checks were made for.
 
-    `images` are all of the data's. A file without checks about groups is for any.
+    `images` are all images of the data. A file without checks of groups accepts any.
     """
     sliced = checks.family(SLICE)
     if not sliced:
         return
     if not images.groups:
         raise ChecksError(
-            f"{checks.path}: has {len(sliced)} checks of family {SLICE!r}, and the data have no groups: {_WHERE}, "
-            f"a value for each image; bring them back, or take the checks out"
+            f"{checks.path}: has {len(sliced)} checks of family {SLICE!r}, and the data have no groups. Add a value "
+            f"for each image ({_WHERE}), or remove the checks"
         )
     found, expected = groups_sha256(images.groups), checks.data.groups_sha256
     if found != expected:
@@ -54,19 +54,19 @@ def expect_groups_of(checks: ChecksFile, images: LabelledImages) -> None:
 
 
 def slice_checks(images: LabelledImages) -> list[StarterCheck]:
-    """Return first checks about the groups of these images: of each column the worst group, the gap, and each group.
+    """Return first checks of the groups of these images: for each column the worst group, the gap, and each group.
 
     Raises `InputError` for images without groups.
     """
     groups = {name: sorted(set(values.tolist())) for name, values in images.groups.items()}
     if not groups:
-        raise InputError(f"--families {SLICE}: the data have no groups: {_WHERE}, a value for each image")
+        raise InputError(f"--families {SLICE}: the data have no groups; add a value for each image ({_WHERE})")
     checks = []
     for column, slug in slugs(list(groups), kind="column").items():
         by, least = f"by = {in_toml(column)}", f"least = {LEAST}"
         checks.append(StarterCheck(f"worst-{slug}", SLICE, "worst_group_accuracy", (by, least)))
         checks.append(StarterCheck(f"gap-{slug}", SLICE, "group_gap", (by, least)))
-        if len(groups[column]) <= MOST:  # Of hundreds of batches, the worst says enough.
+        if len(groups[column]) <= MOST:  # Among hundreds of groups, the worst one is enough.
             checks += [
                 StarterCheck(f"slice-{slug}-{name}", SLICE, "group_accuracy", (by, f"group = {in_toml(group)}"))
                 for group, name in slugs(groups[column], kind="group").items()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
 DEFAULT = ("clean", "class", "rotation", "shift", "confidence", "regression", "pairs")
-"""The families of a first checks file, where none are named."""
+"""The families of a first checks file by default."""
 
 
 def starter_checks(
@@ -28,10 +28,10 @@ def starter_checks(
     pairs: Sequence[tuple[str, str]] = (),
     min_accuracy: float | None = None,
 ) -> tuple[StarterCheck, ...]:
-    """Return the checks of these families for these images, those of `pairs` for the pairs of classes given.
+    """Return the checks of these families for these images; those of family `pairs` are for the given class pairs.
 
-    `min_accuracy` is a threshold by hand on the accuracy of images as they are, a share. Raises `InputError` for a
-    threshold that is no share or has no check.
+    `min_accuracy` is a threshold by hand on clean accuracy, a share. Raises `InputError` for a threshold that is no
+    share, or that has no check.
     """
     about = StarterData(images, tuple(pairs), min_accuracy)
     if min_accuracy is not None and not ("clean" in families and 0 < min_accuracy <= 1):
@@ -48,7 +48,7 @@ def offered() -> dict[str, Callable[[StarterData], list[StarterCheck]]]:
 
 
 def families_of(names: str | None) -> tuple[str, ...]:
-    """Return the families in text such as `clean,rotation`, None for those by default.
+    """Return the families in text such as `clean,rotation`; None stands for the default ones.
 
     Raises `InputError` for a family that is not offered.
     """
@@ -63,11 +63,10 @@ def starter(images: LabelledImages, checks: Sequence[StarterCheck]) -> str:
     """Return the text of a checks file for these images, with these checks."""
     of_groups = any(check.family == SLICE for check in checks)
     lines = [
-        "# Thresholds are set by `stress-harness calibrate`, from reference models of yours that are healthy. Until "
-        "then a check",
+        "# `stress-harness calibrate` writes the thresholds, from reference models of your recipe. Until then, a check",
         '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. It runs in the stress '
         "test",
-        "# that is marked with its family. What the keys mean is in docs/reference/checks.md of the harness.",
+        "# that is marked with its family. The page docs/reference/checks.md of the harness explains the keys.",
         f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
         *(f"{key} = {in_toml(value)}" for key, value in _data(images, of_groups=of_groups).items()),
         *(f"\n{check.as_toml()}" for check in checks),

@@ -1,4 +1,4 @@
-"""A check of a first checks file, as TOML has it, and how its id names a class or a group."""
+"""A check of a first checks file in TOML, and the names of classes and groups in ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
 _LONGEST = 80
-"""Characters that name a class or a group, of which an id may name two."""
+"""Most characters for the name of a class or group; an id may hold two such names."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class StarterCheck:
 
 
 def slugs(names: Sequence[str], *, kind: str = "class") -> dict[str, str]:
-    """Return how ids name each of these: briefly, no two alike; names that come to one spelling have a number.
+    """Return a short, unique name for ids by each full name; names with the same spelling get a number.
 
-    One of which nothing is left is called by its `kind` and number.
+    A name without a usable character becomes its `kind` and number, for example `class-3`.
     """
     spelt = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST].rstrip("-") for name in names]
     found = [slug or f"{kind}-{at}" for at, slug in enumerate(spelt)]
@@ -47,12 +47,12 @@ def slugs(names: Sequence[str], *, kind: str = "class") -> dict[str, str]:
 
 
 def untaken(name: str, taken: Container[str], *, start: int) -> str:
-    """Return the name with the first number from `start` on with which it is not taken."""
+    """Return the name with the first number from `start` on that makes it new."""
     return next(each for number in count(start) if (each := f"{name}-{number}") not in taken)
 
 
 def with_ids_apart(checks: Iterable[StarterCheck]) -> tuple[StarterCheck, ...]:
-    """Return the checks; one whose id another has before it, as of a class called after another check, has a number."""
+    """Return the checks with unique ids: a repeated id gets a number."""
     taken: set[str] = set()
     apart = []
     for check in checks:
@@ -63,7 +63,7 @@ def with_ids_apart(checks: Iterable[StarterCheck]) -> tuple[StarterCheck, ...]:
 
 
 def in_toml(value: object) -> str:
-    """Return text, a number or a list of these as TOML has it."""
-    # JSON's strings, numbers and lists of these are TOML's, too, but for how what cannot be printed is escaped.
+    """Return text, a number or a list of these in TOML."""
+    # TOML writes strings, numbers and lists as JSON does, but escapes unprintable characters differently.
     text = json.dumps(value, ensure_ascii=False)
     return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)

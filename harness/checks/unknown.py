@@ -1,4 +1,4 @@
-"""Checks about images of no class: first ones, and the images from elsewhere that a threshold was made for."""
+"""Checks of images of no class: first checks, and a test that images from elsewhere are those of a threshold."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
 UNKNOWN = "unknown"
-"""The family of these checks, and the key that says which images they are about."""
+"""The family of these checks, and the key that names their images."""
 ELSEWHERE = "elsewhere"
 """The images that the setting `unknown` names."""
 
 
 def unknown_checks() -> list[StarterCheck]:
-    """Return first checks: by each score the AUROC of each kind of images, and FPR95 by energy."""
+    """Return first checks for each kind of images: AUROC by every score, and FPR95 by energy."""
     return [
         StarterCheck(
             f"{UNKNOWN}-{kind}-{'fpr95-' if metric is UNKNOWN_FPR95 else ''}{score}",
@@ -36,16 +36,16 @@ def unknown_checks() -> list[StarterCheck]:
 
 
 def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *, recording: bool) -> None:
-    """Raise `InputError` for images from elsewhere that no check is about, or that are others than a check names.
+    """Raise `InputError` for images from elsewhere that no check measures, or that a check's SHA-256 does not match.
 
-    A check with a threshold from a panel must name its images by their SHA-256, and so must all while one is recorded.
+    A check with a panel threshold must name its images by their SHA-256. While a panel is recorded, every check must.
     """
     about = [check for check in checks.family(UNKNOWN) if check.keys.get(UNKNOWN) == ELSEWHERE]
     if elsewhere is None:
         return
     if not about:
         raise InputError(
-            f'names images, and no check of {checks.path} is about them; add one of family "{UNKNOWN}" with '
+            f'names images, but no check of {checks.path} measures them; add one of family "{UNKNOWN}" with '
             f'{UNKNOWN} = "{ELSEWHERE}"',
             setting=UNKNOWN,
         )
@@ -53,11 +53,11 @@ def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *,
         named = check.keys.get("sha256")
         if named is None and (recording or check.binding is check.panel is not None):
             raise ChecksError(
-                f"{checks.path}: check {check.id!r}: its threshold is for certain images, and it names none; write "
-                f'sha256 = "{elsewhere.sha256}" into it for those of {elsewhere.name}, and calibrate'
+                f"{checks.path}: check {check.id!r}: its threshold is for certain images, but it names none; add "
+                f'sha256 = "{elsewhere.sha256}" for the images {elsewhere.name}, and calibrate'
             )
         if named not in {None, elsewhere.sha256}:
             raise ChecksError(
                 f"{checks.path}: check {check.id!r}: sha256 is {str(named)[:12]}…, the images {elsewhere.name} have "
-                f"{elsewhere.sha256[:12]}…; name the images that it was made for, or calibrate it for these"
+                f"{elsewhere.sha256[:12]}…; name the images of its calibration, or calibrate it for these"
             )

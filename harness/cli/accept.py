@@ -64,7 +64,7 @@ def accept_command(
     done = accept(request, judge=judged)
     if done.accepted:
         by_force = " by force" if done.forced else ""
-        print(f"{checkpoint}: accepted{by_force}, {request.written} is the currently shipped model (incumbent) now")
+        print(f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now")
         return OK
     if done.unproved and done.verdict == "pass":
         said = f"no check shows that it is equal to {original}; `stress-harness init --families equivalence` adds them"

@@ -140,7 +140,7 @@ def regressions(outcome: Outcome) -> Section | None:
         f"All {len(clean['new_failures'])} new and {len(clean['fixed_failures'])} fixed failures are in stress.json."
     )
     body = changes(check.id, clean, where=where, compared=table(titles, rows, numbers=True))
-    return Section("incumbent", "Against the currently shipped model (incumbent)", body)
+    return Section("incumbent", "Against the last accepted model (incumbent)", body)
 
 
 def changes(name: str, flips: Mapping[str, Any], *, where: str, compared: Markup | str = "") -> Markup:

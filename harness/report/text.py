@@ -104,7 +104,7 @@ def notes(outcome: Outcome) -> list[str]:
         if verdict.flips and verdict.check.pose == IDENTITY:
             lost, gained = len(verdict.flips["new_failures"]), len(verdict.flips["fixed_failures"])
             said.append(
-                f"against the currently shipped model (incumbent): {lost} new failures, {gained} fixed, "
+                f"against the last accepted model (incumbent): {lost} new failures, {gained} fixed, "
                 f"net {verdict.flips['net']:+.4f} (McNemar p {related(verdict.flips['mcnemar_p'])})"
             )
     return said

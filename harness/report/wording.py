@@ -225,7 +225,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "candidate": ("candidate", "The checkpoint under test."),
     "baseline": ("baseline", "The model, trained without augmentation, that the candidate is compared with."),
     "incumbent": (
-        "currently shipped model (incumbent)",
+        "last accepted model (incumbent)",
         "The last accepted checkpoint, which the next must not lose to.",
     ),
     "confidence": ("confidence", "The probability that a model gives its answer."),

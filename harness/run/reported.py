@@ -219,7 +219,7 @@ def _dropped(session: StressSession) -> list[str]:
     if not gone or acceptance.get("profile") != ("quick" if session.checks.data.sample is not None else "default"):
         return []
     return [
-        f"{len(gone)} checks that the currently shipped model (incumbent) was accepted by are not in "
+        f"{len(gone)} checks that the last accepted model (incumbent) was accepted by are not in "
         f"{session.checks.path}: {some_of(gone)}"
     ]
 

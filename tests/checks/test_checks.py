@@ -254,11 +254,11 @@ def test_a_threshold_lies_in_the_range_of_its_metric(tmp_path, metric, threshold
 @pytest.mark.parametrize(
     ("metric", "keys", "message"),
     [
-        ("accuracy", "hand = { threshold = 0 }", "no accuracy is beyond 0, so that the check cannot fail"),
+        ("accuracy", "hand = { threshold = 0 }", "no accuracy is beyond 0, so the check cannot fail"),
         ("accuracy_change", "hand = { threshold = -1.0 }", "no accuracy_change is beyond -1.0"),
         ("dead_maps", 'direction = "at_most"\nhand = { threshold = 1 }', "no dead_maps is beyond 1"),
         ("pair_failures", 'direction = "at_most"\nhand = { threshold = 100 }', "no pair_failures is beyond 100"),
-        ("accuracy_change", "significance = 0", "significance is 0, and no probability is below"),
+        ("accuracy_change", "significance = 0", "significance is 0, so the check cannot fail"),
     ],
     ids=[
         "threshold-of-0",
@@ -278,9 +278,9 @@ def test_a_gate_that_could_not_fail_is_refused(tmp_path, metric, keys, message):
 # Which way is better.
 
 CONTRADICTIONS = [
-    ("brier_score", "at_least", 'of brier_score less is better; write direction = "at_most", or leave it out'),
-    ("pair_failures", "at_least", 'of pair_failures less is better; write direction = "at_most", or leave it out'),
-    ("accuracy", "at_most", 'of accuracy more is better; write direction = "at_least", or leave it out'),
+    ("brier_score", "at_least", 'for brier_score, less is better; write direction = "at_most", or leave it out'),
+    ("pair_failures", "at_least", 'for pair_failures, less is better; write direction = "at_most", or leave it out'),
+    ("accuracy", "at_most", 'for accuracy, more is better; write direction = "at_least", or leave it out'),
 ]
 
 
@@ -315,7 +315,7 @@ def test_a_metric_of_ones_own_of_which_less_is_better_has_a_ceiling(direction, v
 
 def test_a_wrong_direction_of_an_own_metric_is_refused_when_judged():
     check = Check("blur", "blur", "blur_cost", "at_least", hand=Threshold(1.5))
-    with pytest.raises(ChecksError, match=r"check blur: of blur_cost less is better; write direction = \"at_most\""):
+    with pytest.raises(ChecksError, match=r"check blur: for blur_cost, less is better; write direction = \"at_most\""):
         check.judge(Measurement(BLUR, 1.2, 100, (1.0, 2.0)))
 
 
@@ -571,7 +571,7 @@ def test_a_baseline_that_fails_is_an_error():
     verdict = check.judge(share(0.812))
     assert (verdict.status, verdict.passed) == ("error", False)
     assert {replace(check, role=role).judge(share(0.812)).status for role in ("candidate", "incumbent")} == {"fail"}
-    assert "nothing can be judged against it" in verdict.explain()
+    assert "so no model can be compared with it" in verdict.explain()
     assert check.judge(share(0.95)).status == "pass"
 
 
@@ -696,7 +696,7 @@ def test_without_a_report_no_pictures_are_promised():
 def test_a_pass_by_the_interval_of_a_sample_says_so():
     check = replace(ROTATION, panel=Threshold(0.815), share=0.2)
     explanation = check.judge(share(0.812, n=2_000)).explain()
-    assert "accuracy 0.8120 beyond threshold 0.8150, which its interval allows on other images (n=2000, " in explanation
+    assert "accuracy 0.8120 beyond threshold 0.8150, within the 95% interval on other images (n=2000, " in explanation
     assert "accuracy 0.8160 >= threshold 0.8150 (n=2000, " in check.judge(share(0.816, n=2_000)).explain()
 
 

@@ -71,10 +71,10 @@ def test_a_key_that_is_not_declared_is_refused_with_all_that_are_known():
         given.with_keys([Key("strength", float)], path=FILE, test="t")
     assert str(refusal.value) == (
         "shop/checks.toml: check 'dim-030' of t: unknown key 'strenght'; known are class, direction, family, hand, id, "
-        "informational, metric, panel, pose, reason, role, significance, tolerance, and what the test declares: "
+        "informational, metric, panel, pose, reason, role, significance, tolerance, and those that the test declares: "
         "strength"
     )
-    with pytest.raises(ChecksError, match=r"and what the test declares: none$"):
+    with pytest.raises(ChecksError, match=r"and those that the test declares: none$"):
         replace(ROW, keys={"strenght": 0.3}).with_keys([], path=FILE, test="t")
 
 

@@ -67,7 +67,7 @@ def sha256(path) -> str:
 def test_one_that_is_equal_is_copied_and_both_hashes_are_kept(zoo, capsys):
     file = export(zoo)
     assert accept(zoo, "new.onnx") == 0
-    assert "new.onnx: accepted, models/incumbent.onnx is the currently shipped model" in capsys.readouterr().out
+    assert "new.onnx: accepted, models/incumbent.onnx is the last accepted model" in capsys.readouterr().out
     assert zoo.incumbent.read_bytes() == file.read_bytes()
     declared = tomllib.loads(zoo.declaration.read_text())
     assert (declared["file"], declared["sha256"]) == ("incumbent.onnx", sha256(file))
@@ -96,7 +96,7 @@ def test_checks_that_it_was_accepted_by_and_are_gone_are_named(zoo, pytester):
     assert accept(zoo, "new.onnx") == 0
     zoo.bind(CLEAN + REGRESSION)
     result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, "-p", "no:html")
-    result.stdout.fnmatch_lines(["1 checks that the currently shipped model (incumbent) was accepted by are not in *"])
+    result.stdout.fnmatch_lines(["1 checks that the last accepted model (incumbent) was accepted by are not in *"])
     result.stdout.fnmatch_lines(["*checks.toml: equivalence-clean"])
 
 

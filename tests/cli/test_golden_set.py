@@ -346,7 +346,7 @@ def swap_pictures(zoo):
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lose_list, "2 images must be right by"),
+        (lose_list, "declares 2 images"),
         (lose_folder, "restore the folder from version control"),
         (cut_list, "is not the list that"),
         (lose_declaration, "is beside it, but it declares no golden set"),

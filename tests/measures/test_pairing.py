@@ -48,9 +48,9 @@ def test_in_a_run_it_is_the_incumbent():
 
 def test_without_an_incumbent_or_against_itself_it_does_not_apply():
     predictions = PANEL[0].predict(IMAGES)
-    with pytest.raises(NotApplicableError, match="no currently shipped model"):
+    with pytest.raises(NotApplicableError, match="no last accepted model"):
         session_of(PANEL[0]).paired_incumbent.right(predictions)
-    with pytest.raises(NotApplicableError, match="the candidate is the currently shipped model"):
+    with pytest.raises(NotApplicableError, match="the candidate is the last accepted model"):
         session_of(PANEL[0], replace(PANEL[0], role="incumbent")).paired_incumbent.right(predictions)
     with pytest.raises(NotApplicableError, match="no panel predictions"):
         session_of(PANEL[0]).paired_incumbent.consensus(predictions, "consensus")

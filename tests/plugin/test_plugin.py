@@ -111,7 +111,7 @@ def test_truncated_checkpoint_is_refused_with_4(zoo):
         pytest.param(ROWS + "[budget]\nclean = 0\n", "*checks.toml: budget: clean is 0, expected*", id="budget"),
         pytest.param(
             ROWS.replace('"at_most"', '"at_least"'),
-            "*check 4 ('confident-errors'): of confident_errors less is better; write direction = \"at_most\"*",
+            "*check 4 ('confident-errors'): for confident_errors, less is better; write direction = \"at_most\"*",
             id="direction",
         ),
     ],
@@ -277,7 +277,7 @@ def test_failing_baseline_is_not_the_candidates_fault(zoo):
     result = zoo.run("--baseline", "plain.safetensors")
     assert result.ret == 4
     assert zoo.report()["verdict"] == "error"
-    result.stdout.fnmatch_lines(["*the baseline itself is not what it should be*"])
+    result.stdout.fnmatch_lines(["*the baseline fails its own check*"])
 
 
 # Runs that cover less.
@@ -468,7 +468,7 @@ def test_a_rows_own_key_reaches_its_test_and_its_words_the_report(zoo):
     [
         ('strength = "much"', "strength is 'much', expected a number"),
         ("strength = 1.5", "strength is 1.5, expected a number of at most 1"),
-        ("strenght = 0.3", "unknown key 'strenght'; known are *, and what the test declares: strength"),
+        ("strenght = 0.3", "unknown key 'strenght'; known are *, and those that the test declares: strength"),
     ],
     ids=["type", "range", "undeclared"],
 )
@@ -516,7 +516,7 @@ def test_doubt_stays_low(candidate, images, evidence, stress_check):
         (
             'direction = "at_least"\nhand = { threshold = 0.1 }',
             4,
-            '*check doubt: of doubt less is better; write direction = "at_most", or leave it out*',
+            '*check doubt: for doubt, less is better; write direction = "at_most", or leave it out*',
         ),
         ("hand = { threshold = 1.5 }", 4, "*check doubt: threshold 1.5 is outside the range of doubt, 0.0 to 1.0*"),
     ],

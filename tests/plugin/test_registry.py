@@ -122,7 +122,7 @@ def test_a_level_for_each_severity_is_asked_for():
 def test_a_metric_of_a_known_name_that_is_another_is_not_judged(zoo):
     check = read_checks(zoo.checks).checks[0]
     mine = Metric("accuracy", Unit.SHARE, better="more", words="mine")
-    with pytest.raises(InputError, match="that is another than the one known by this name"):
+    with pytest.raises(InputError, match="but this is the name of another, known metric"):
         check.judge(Measurement(mine, 0.9, 10, (0.8, 1.0)))
 
 

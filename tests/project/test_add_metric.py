@@ -60,5 +60,5 @@ def test_a_direction_that_contradicts_it_ends_with_4(zoo):
     result = zoo.run()
     assert result.ret == 4
     result.stdout.fnmatch_lines(
-        ['*check close-calls-ccw-010: of close_calls less is better; write direction = "at_mo*']
+        ['*check close-calls-ccw-010: for close_calls, less is better; write direction = "at_mo*']
     )

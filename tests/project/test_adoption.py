@@ -101,7 +101,7 @@ def test_a_repository_adopts_the_gate(shop, python, tmp_path, monkeypatch):
     assert "stress: 4 checks on 400 images of test" in said
 
     said = harness("accept", "runs/good.pth")
-    assert "accepted, models/incumbent.safetensors is the currently shipped model" in said
+    assert "accepted, models/incumbent.safetensors is the last accepted model" in said
     said = harness("compare", "runs/bad.pth")
     assert said.splitlines()[0] == DATA
     assert "incumbent" in said

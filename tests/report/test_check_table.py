@@ -76,7 +76,7 @@ def test_numbers_are_those_of_the_headline():
 def test_it_can_be_filtered_by_what_there_is():
     body = shown(*VERDICTS, data={**EMPTY.data, "classes": ["Coat", "Bag", "Shirt", "Boot"]})
     options = re.findall(r'<option value="(\d*)">(.*?)</option>', body)
-    assert [name for _, name in options[1:4]] == ["Turned images", "Single classes", "Telling similar classes apart"]
+    assert [name for _, name in options[1:4]] == ["Rotated images", "Single classes", "Confusable pairs"]
     assert options[-4:] == [("", "all"), ("0", "Coat"), ("1", "Shirt"), ("2", "Boot")]
     assert 'data-class="1 0"' in body, "a pair is of both its classes"
     statuses = [re.sub("<[^>]*>", "", label) for label in re.findall("<label>(<input type=.checkbox.*?)</label>", body)]

@@ -108,7 +108,7 @@ def test_the_page_ranks_draws_and_lists_every_row():
     page = ranking_page(ALL, {"checks": "g.toml"})
     assert "<title>4 candidates by the gate</title>" in page
     assert page.count("data:image/svg+xml") == 1
-    assert re.search(r"<td>Images as they are</td><td>clean</td><td>broken</td><td>2.0</td>", page)
+    assert re.search(r"<td>Clean images</td><td>clean</td><td>broken</td><td>2.0</td>", page)
     assert "✗ 79.0%" in page
     assert EVIL not in page
 

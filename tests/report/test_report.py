@@ -266,7 +266,7 @@ def test_what_got_worse_stands_by_behavior_with_its_worst_case():
     other = replace(FAIL, check=replace(FAIL.check, id="rotate-ccw-020", pose=Pose(20.0)), value=0.7)
     page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, other)))
     top = page[page.index('id="report-worse"') : page.index('id="report-covered"')]
-    assert "Turned images" in top
+    assert "Rotated images" in top
     assert "2 of 2 checks fail" in top
     assert '<a href="#rotate-ccw-020">turned by 20° counter-clockwise</a>' in top
     for cell in (">70.0%<", ">at least 85.1%<", ">86.8% ± 0.6<"):

@@ -63,7 +63,7 @@ def test_a_declared_incumbent_that_is_gone_is_a_4(declared, workers):
     declared.incumbent.unlink()
     said = refusal(declared, worse(declared, *workers))
     assert "models/incumbent.safetensors: does not exist, expected " in said
-    assert "incumbent.toml declares; bring the file back" in said
+    assert "incumbent.toml declares. Bring the file back" in said
 
 
 def test_another_file_than_the_declared_one_is_a_4(declared):
@@ -118,7 +118,7 @@ def test_no_incumbent_that_nobody_waived_makes_the_verdict_partial(zoo):
     (omission,) = report["omissions"]
     assert omission.startswith("no incumbent is declared or waived, so 1 checks with a threshold were not judged: ")
     details = {check["id"]: check["detail"] for check in report["checks"]}
-    assert details["regression-clean"] == "there is no currently shipped model (none is declared)"
+    assert details["regression-clean"] == "there is no last accepted model (none is declared)"
 
 
 def test_a_check_without_a_threshold_needs_no_incumbent(zoo):
@@ -258,7 +258,7 @@ def test_an_acceptance_that_is_killed_leaves_no_wrong_verdict(accepting, monkeyp
     result = worse(accepting)
     assert result.ret == (4 if step == "replace" else 1)
     if step == "replace":
-        result.stderr.fnmatch_lines(["*an acceptance was interrupted: mv *.incumbent.safetensors.accepted *"])
+        result.stderr.fnmatch_lines(["*acceptance was interrupted, finish it: mv *.incumbent.safetensors.accepted *"])
     assert accept("second.safetensors") == 0
     assert consistent(accepting)
     assert worse(accepting).ret == 1

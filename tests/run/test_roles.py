@@ -81,7 +81,7 @@ def test_a_precondition_that_does_not_hold_leaves_nothing_judged(teacher, pytest
     result, report = gate_run(teacher, pytester, "--teacher", "blind.safetensors")
     (row,) = [row for row in report["checks"] if row["role"] == "teacher"]
     assert (row["status"], report["verdict"], result.ret) == ("error", "error", 4)
-    assert "the teacher itself is not what it should be" in row["explanation"]
+    assert "the teacher fails its own check" in row["explanation"]
 
 
 def test_the_help_names_the_option_with_its_default(teacher, pytester):
