@@ -1,16 +1,11 @@
 """Tables of pages, made from the code and the checks file when the pages are built.
 
-`{gate-rows} rotation` is a table of a family's rows, `{corruptions}` one of all corruptions, and
-`{output} stress-harness break --help` what a command prints.
+`{gate-rows} rotation` is a table of a family's rows, and `{corruptions}` one of all corruptions.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -78,47 +73,8 @@ def _table(rows: list[tuple[str, ...]]) -> nodes.table:
     return nodes.table("", nodes.tgroup("", *columns, head, body, cols=len(columns)))
 
 
-_STARTS = {"python": (), "stress-harness": ("-m", "harness")}
-
-
-class Output(SphinxDirective):
-    """Output of a command: all, or from a line that begins like `:from:` to one that begins like `:until:`."""
-
-    required_arguments = 1
-    final_argument_whitespace = True
-    option_spec: ClassVar = {"from": directives.unchanged, "until": directives.unchanged}
-
-    def run(self) -> list[nodes.Node]:
-        """Return the output, unchanged between the two lines."""
-        command, *arguments = shlex.split(self.arguments[0])
-        if command not in _STARTS:
-            raise self.error(f"{self.arguments[0]!r}: expected a command that begins with {' or '.join(_STARTS)}")
-        environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run(  # noqa: S603  The command stands in our own pages.
-            [sys.executable, *_STARTS[command], *arguments],
-            cwd=CHECKS.parents[1],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise self.error(f"{self.arguments[0]}: exit status {done.returncode}: {done.stderr}")
-        lines = done.stdout.splitlines()
-        start = _at(lines, self.options.get("from", ""))
-        end = _at(lines[start:], self.options["until"]) + start if "until" in self.options else len(lines)
-        text = "\n".join(lines[start:end]).strip("\n")
-        return [nodes.literal_block(text, text, language="text")]
-
-
-def _at(lines: list[str], beginning: str) -> int:
-    """Return the number of the first line that begins so."""
-    return next(number for number, line in enumerate(lines) if line.startswith(beginning))
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the directives."""
     app.add_directive("gate-rows", CheckRows)
     app.add_directive("corruptions", Corruptions)
-    app.add_directive("output", Output)
     return {"parallel_read_safe": True}

@@ -42,9 +42,9 @@ DEFAULT = "60s"
     cls=Command,
     passes_on=True,
     example="compare runs/new.safetensors models/augmented.safetensors",
-    help="Compare a checkpoint with another, by default the incumbent: accuracy, clean and posed, confusions, "
-    "calibration, attention, as a page of its own and a table here. Three or more are ranked by the gate, which is run "
-    "on each: by verdict, by failing checks, then by the smallest margin, with where each wins.",
+    help="Compare a checkpoint with another, by default the incumbent, in accuracy, clean and posed, confusions, "
+    "calibration and attention. Prints a table and writes a page. The gate runs on each of three or more, and ranks "
+    "them by verdict, by failing checks, then by the smallest margin. The page says where each wins.",
 )
 @click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A [B [C...]]")
 @setting_options(*MODEL_SETTINGS)

@@ -17,8 +17,8 @@ from harness.run.model_settings import MODEL_SETTINGS
     "evaluate",
     cls=Command,
     example="evaluate runs/new.safetensors --failures",
-    help="Print a checkpoint's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px); "
-    "precision and recall by class; its failures by kind, as tables; and suspected label errors.",
+    help="Print a checkpoint's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px). Also "
+    "print precision and recall by class, failures by kind, as tables, and suspected label errors.",
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @setting_options(*MODEL_SETTINGS)

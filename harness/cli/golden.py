@@ -37,8 +37,8 @@ def golden_command() -> None:
     cls=Command,
     passes_on=True,
     example="golden add 4071 complaints/coat.png --class Coat --reason 'complaint of 12 May'",
-    help="Add images; each is a check from then on. IMAGE is the number of a test image, as reports name it; a picture "
-    "or a folder of pictures, in folders named like their classes unless --class is given.",
+    help="Add images; each is a check from then on. IMAGE is the number of a test image, as reports name it, a picture "
+    "or a folder of pictures. Folders have the names of their classes unless --class is given.",
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--reason", required=True, metavar="TEXT", help="Why they must be correct; it is shown with them.")

@@ -16,8 +16,8 @@ from harness.cli.options import FILE, OK, REPORTS, Command, json_option
     "history",
     cls=Command,
     example="history reports/history.jsonl",
-    help="Print the last runs of the gate, and since when checks have failed, and draw them on a page of their own: "
-    "clean accuracy, worst pose, failing checks and how far each behavior is from its threshold.",
+    help="Print the last runs of the gate, and from which run on checks have failed. A page of their own draws clean "
+    "accuracy, worst pose, failing checks and how far each behavior is from its threshold.",
 )
 @click.argument("file", type=FILE, default=Path("reports/history.jsonl"))
 @click.option("--last", type=int, default=50, metavar="N", help="How many candidates to show (default: 50).")

@@ -33,10 +33,10 @@ _BELOW = 0.05
     "init",
     cls=Command,
     example="init --data folder:photos/test --size 224 --checkpoint runs/a.pth --model torchvision.models:resnet18",
-    help="Make a gate in your own repository FOLDER (default: this one): stress_tests/ with the tests of the families "
-    "wanted and a checks file for your data, the options in your pytest configuration, and a workflow if asked for. "
-    "Paths in options are as seen from the repository. Existing files stay; families named are added to a checks file "
-    "that lacks them.",
+    help="Make a gate in your own repository FOLDER (default: this one). It writes stress_tests/ with the tests of the "
+    "families wanted and a checks file. It also writes the options into your pytest configuration, and a workflow if "
+    "asked for. Paths in options are as seen from the repository. Existing files stay; families named are added to a "
+    "checks file that lacks them.",
 )
 @click.argument("folder", type=FILE, default=Path())
 @click.option(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,14 @@ def test_every_library_says_why_it_is_there():
     cells = re.findall(r"^\| (.*?) \|", PAGES["dependencies.md"], re.MULTILINE)[2:]
     justified = {name for cell in cells for name in re.sub(r" \(.*\)", "", cell).split(", ")}
     assert justified == {re.split(r"[>=]", one)[0] for one in wanted}
+
+
+def test_the_page_of_options_says_what_the_code_says(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    options_page = import_module("options_page")
+    written = PAGES["reference/options.md"]
+    assert written == options_page.page(), "write it anew: python docs/options_page.py"
+    assert "`--stress-samples N`" in written
 
 
 RECORDS = [page for page in PAGES if page.startswith("decisions/")]
