@@ -23,6 +23,8 @@ from harness.networks import NetworkOptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.data import LabelledImages
+
 SHIPPED = Path("models/augmented.safetensors")
 CALIBRATION = 1_000
 """Training images that conversions are calibrated with; others than those of any training."""
@@ -92,6 +94,7 @@ class Source:
     """A network of the benchmark: its file, what builds it, and its training.
 
     `begin` trains it from nothing on images and labels; None for one that ships. It goes on for `steps` at this rate.
+    With `frozen` statistics its batch norms stay as pretrained, as the last layer was fitted to them.
     """
 
     name: str
@@ -100,6 +103,7 @@ class Source:
     begin: Callable[[nn.Module, Tensor, Tensor], None] | None = None
     rate: float = 1e-4
     steps: int = 200
+    frozen: bool = False
 
     @property
     def options(self) -> NetworkOptions:
@@ -123,12 +127,21 @@ class Source:
         network = load(original, self.options).model.eval()
         kept = folder / f"{self.name}-later.pth"
         if not kept.exists():
-            later, averaged = trained_on(network, pixels[CALIBRATION:], labels[CALIBRATION:], self.steps, self.rate)
+            later, averaged = self._trained_on(network, pixels[CALIBRATION:], labels[CALIBRATION:])
             torch.save({"later": later.state_dict(), "averaged": averaged.state_dict()}, kept)
         states = torch.load(kept, weights_only=True)
         later, averaged = (with_state(network, states[name]) for name in ("later", "averaged"))
         test = unit_range(load_fashion_mnist("test").pixels)
         return Material(network, later, averaged, pixels[:CALIBRATION], labels[:CALIBRATION], test)
+
+    def _trained_on(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[nn.Module, nn.Module]:
+        """Return the network after more steps of training, and one with the mean of the weights on the way."""
+        later, averaged = copy.deepcopy(network), copy.deepcopy(network)
+        _steps(
+            later, pixels, labels, steps=self.steps, rate=self.rate, frozen=self.frozen,
+            on_step=lambda: _average(averaged, later),
+        )  # fmt: skip
+        return later.eval(), averaged.eval()
 
 
 def of_panel(path: Path) -> Material:
@@ -139,20 +152,18 @@ def of_panel(path: Path) -> Material:
     return Material(network, network, network, pixels[:CALIBRATION], test.labels[:CALIBRATION], pixels)
 
 
+def of_training(path: Path, train: LabelledImages) -> Material:
+    """Return a network of the shipped recipe with these images for calibration."""
+    network = load(path, None).model.eval()
+    pixels = unit_range(train.pixels)
+    return Material(network, network, network, pixels, train.labels, pixels)
+
+
 def with_state(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
     """Return a copy of the network with other weights."""
     made = copy.deepcopy(network)
     made.load_state_dict(state)
     return made.eval()
-
-
-def trained_on(
-    network: nn.Module, pixels: Tensor, labels: Tensor, steps: int, rate: float
-) -> tuple[nn.Module, nn.Module]:
-    """Return the network after more steps of training, and one with the mean of the weights on the way."""
-    later, averaged = copy.deepcopy(network), copy.deepcopy(network)
-    _steps(later, pixels, labels, steps=steps, rate=rate, on_step=lambda: _average(averaged, later))
-    return later.eval(), averaged.eval()
 
 
 def _average(averaged: nn.Module, later: nn.Module, kept: float = 0.98) -> None:
@@ -163,12 +174,15 @@ def _average(averaged: nn.Module, later: nn.Module, kept: float = 0.98) -> None:
 
 
 def _steps(
-    network: nn.Module, pixels: Tensor, labels: Tensor, *, steps: int, rate: float, on_step: Callable[[], None]
-) -> None:
+    network: nn.Module, pixels: Tensor, labels: Tensor, *, steps: int, rate: float, on_step: Callable[[], None],
+    frozen: bool = False,
+) -> None:  # fmt: skip
     generator = torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=rate / 20)
     network.train()
+    for layer in (each for each in network.modules() if frozen and isinstance(each, nn.BatchNorm2d)):
+        layer.eval()
     for _ in range(steps):
         at = torch.randint(len(pixels), (_BATCH,), generator=generator)
         optimizer.zero_grad()
@@ -225,6 +239,14 @@ def _weights_of_imagenet() -> str:
 SOURCES = (
     Source("shipped", "the shipped CNN, 28 px"),
     Source("resnet18", "ResNet-18, 32 px", resnet18, _from_nothing),
-    Source("efficientnet-lite0", "EfficientNet-Lite0 of ImageNet, 96 px", efficientnet_lite0, _last_layer, 2e-5, 100),
+    Source(
+        "efficientnet-lite0",
+        "EfficientNet-Lite0 of ImageNet, 96 px",
+        efficientnet_lite0,
+        _last_layer,
+        2e-5,
+        100,
+        frozen=True,
+    ),
 )
 """The networks; the shipped one first."""

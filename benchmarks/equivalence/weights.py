@@ -29,7 +29,7 @@ def changed(change: Callable[[Tensor], Tensor], *, least_dimensions: int = 2) ->
         with torch.no_grad():
             for tensor in (each for each in network.parameters() if each.ndim >= least_dimensions):
                 tensor.copy_(change(tensor))
-        return saved(network, path)
+        return saved(network, of, path)
 
     return made
 
@@ -68,7 +68,7 @@ def pruned(share: float) -> Maker:
         prune.global_unstructured(layers, pruning_method=prune.L1Unstructured, amount=share)
         for layer, name in layers:
             prune.remove(layer, name)
-        return saved(network, path)
+        return saved(network, of, path)
 
     return made
 
@@ -85,7 +85,7 @@ def reestimated(images: int) -> Maker:
         with torch.no_grad():
             for batch in of.images[:images].split(BATCH):
                 network(batch)
-        return saved(network.eval(), path)
+        return saved(network.eval(), of, path)
 
     return made
 
@@ -118,22 +118,24 @@ def dropout_left_on(share: float = 0.25) -> Maker:
 
 def later(of: Material, path: Path) -> str:
     """Take the weights of another epoch."""
-    return saved(of.later, path)
+    return saved(of.later, of, path)
 
 
 def averaged(of: Material, path: Path) -> str:
     """Take the mean of the weights over the steps since, in place of the weights."""
-    return saved(of.averaged, path)
+    return saved(of.averaged, of, path)
 
 
 def later_with_statistics_of_before(of: Material, path: Path) -> str:
-    """Take the weights of another epoch with the batch-norm statistics of this one."""
+    """Take the weights of another epoch with the batch-norm statistics of this one; not if that epoch kept them."""
     kept = {name: tensor for name, tensor in of.network.state_dict().items() if name.endswith(_STATISTICS)}
-    return saved(with_state(of.network, {**of.later.state_dict(), **kept}), path)
+    if all(torch.equal(of.later.state_dict()[name], tensor) for name, tensor in kept.items()):
+        raise LookupError("the statistics of another epoch are the same")
+    return saved(with_state(of.network, {**of.later.state_dict(), **kept}), of, path)
 
 
 def one_layer_of_later(of: Material, path: Path) -> str:
     """Take one layer's weights of another epoch: the convolution in the middle."""
     layers = [name for name, each in of.network.named_modules() if isinstance(each, nn.Conv2d)]
     name = f"{layers[len(layers) // 2]}.weight"
-    return saved(with_state(of.network, {**of.network.state_dict(), name: of.later.state_dict()[name]}), path)
+    return saved(with_state(of.network, {**of.network.state_dict(), name: of.later.state_dict()[name]}), of, path)

@@ -2,8 +2,8 @@
 
 Exports rename layers and merge them, so values are compared: a layer is equal if the artifact computes its output
 somewhere, but for float noise. An export merges layers, such as a batch norm with its convolution. A merged layer has
-no tensor of its own. An equal layer depends on it, or the next one is far nearer to the artifact. This is a diagnosis;
-it decides nothing.
+no tensor of its own. An equal layer depends on it, or the one that takes its output is far nearer to the artifact.
+Where branches run in parallel, the next layer need not depend on it. This is a diagnosis; it decides nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 NOISE = 1e-4
 """Distance up to which float32 explains a difference. Lossless exports of the shipped model stay below 1e-6."""
+_EXACT = NOISE / 5
+"""Distance of a later layer up to which one that it depends on is merged. EfficientNet-Lite0 stays below 1e-5."""
 LOGITS = "logits"
 _IMAGES = 4
 _BEYOND = 5
@@ -115,54 +117,70 @@ def layer_differences(
     found: dict[int, list[np.ndarray]] = defaultdict(list)
     for tensor in _tensors_of(artifact, pixels):
         found[tensor.size].append(tensor)
-    distances = [_distance(output, found[output.size]) for _, output in layers[:-1]]
+    distances = [_distance(call.output, found[call.output.size]) for call in layers[:-1]]
     with torch.no_grad():
         answers = logits_of(artifact.classifier.plain(pixels))[0].cpu().float().numpy()
-    distances.append(_distance(_centered(layers[-1][1]), [_centered(answers)]))
+    distances.append(_distance(_centered(layers[-1].output), [_centered(answers)]))
     return LayerDifferences(_judged(model, pixels, layers, distances))
 
 
-def _judged(
-    model: nn.Module, pixels: Tensor, layers: Sequence[tuple[str, np.ndarray]], distances: Sequence[float]
-) -> tuple[Layer, ...]:
+def _judged(model: nn.Module, pixels: Tensor, layers: Sequence[_Call], distances: Sequence[float]) -> tuple[Layer, ...]:
     """Return the layers; those before the first different one that have no tensor of their own are merged."""
-    equal = [number for number, distance in enumerate(distances) if distance <= NOISE]
     judged: list[Layer] = []
     begun = False
-    for number, ((name, _), distance) in enumerate(zip(layers, distances, strict=True)):
-        later = [at for at in equal if at > number]
-        merged = (
-            not begun and distance > NOISE and min(distances[number + 1 :][:1], default=distance) < distance / _NEARER
-        )
-        if not begun and distance > NOISE and later:
-            shaken = _outputs(model, pixels, shaking=number)
-            merged = merged or any(not np.array_equal(shaken[at][1], layers[at][1]) for at in later)
-        begun = begun or not (merged or distance <= NOISE)
-        judged.append(Layer(name, distance, merged))
+    for number, (call, distance) in enumerate(zip(layers, distances, strict=True)):
+        if call.unchanged:
+            continue
+        merged = False
+        if not begun and distance > NOISE:
+            followers = [later for later, each in zip(distances, layers, strict=True) if each.takes == number]
+            merged = min(followers, default=distance) < distance / _NEARER
+            # A difference that later layers dilute is no merger.
+            enough = min(_EXACT, distance / _NEARER**2)
+            equal = [at for at in range(number + 1, len(layers)) if distances[at] <= enough]
+            if equal and not merged:
+                shaken = _outputs(model, pixels, shaking=number)
+                merged = any(not np.array_equal(shaken[at].output, layers[at].output) for at in equal)
+            begun = not merged
+        judged.append(Layer(call.name, distance, merged))
     return tuple(judged)
 
 
-def _outputs(model: nn.Module, pixels: Tensor, *, shaking: int | None = None) -> list[tuple[str, np.ndarray]]:
-    """Return the output of each call of a layer, by name in the order of execution, and last the logits.
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A call of a layer: its output (N, ...), and the number of the call that its input is the output of.
 
-    Calls without a tensor, and those that give back an output unchanged, are left out. The output of the call with the
-    number `shaking` is replaced by noise of its spread.
+    It is `unchanged` if its output is that of the call before, as of a `Sequential` behind its last layer.
     """
-    calls: list[tuple[str, np.ndarray]] = []
+
+    name: str
+    output: np.ndarray
+    takes: int | None = None
+    unchanged: bool = False
+
+
+def _outputs(model: nn.Module, pixels: Tensor, *, shaking: int | None = None) -> list[_Call]:
+    """Return each call of a layer in the order of execution, and last the logits.
+
+    Calls without a tensor are left out. The output of the call with the number `shaking` is replaced by noise of its
+    spread.
+    """
+    calls: list[_Call] = []
+    given: list[Tensor] = []
 
     def recorder(name: str) -> Callable[..., Tensor | None]:
-        def record(_layer: nn.Module, _inputs: object, output: object) -> Tensor | None:
+        def record(_layer: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor | None:
             if not isinstance(output, Tensor) or not output.is_floating_point() or len(output) != len(pixels):
                 return None
             values = output.detach().cpu().float().numpy().copy()
-            if shaking is None and calls and _is_same(calls[-1][1], values):
-                return None
             kept = None
             if len(calls) == shaking:
                 generator = torch.Generator().manual_seed(0)
                 noise = torch.randn(output.shape, generator=generator).to(output)
                 kept = output.mean() + noise * (output.std() + 1)
-            calls.append((name, values))
+            takes = next((number for number, each in enumerate(given) if inputs and each is inputs[0]), None)
+            calls.append(_Call(name, values, takes, bool(calls) and _is_same(calls[-1].output, values)))
+            given.append(output if kept is None else kept)
             return kept
 
         return record
@@ -170,8 +188,7 @@ def _outputs(model: nn.Module, pixels: Tensor, *, shaking: int | None = None) ->
     names = [name for name, _ in model.named_modules() if name]
     with torch.no_grad(), evaluating(model, {name: recorder(name) for name in names}):
         logits = logits_of(model(pixels))[0]
-    values = logits.detach().cpu().float().numpy()
-    return [*calls, (LOGITS, values)]
+    return [*calls, _Call(LOGITS, logits.detach().cpu().float().numpy())]
 
 
 def _is_same(earlier: np.ndarray, values: np.ndarray) -> bool:
@@ -192,7 +209,7 @@ def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
             "OpenVINO's files",
             setting="layers",
         )
-    return [output for _, output in _outputs(model, pixels)]
+    return [call.output for call in _outputs(model, pixels)]
 
 
 def _inputs_of(model: nn.Module, network: nn.Module, pixels: Tensor) -> np.ndarray:

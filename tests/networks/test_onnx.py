@@ -25,10 +25,19 @@ def model_of(*, shape=("n", 1, 4, 4), kind=onnx.TensorProto.FLOAT, softmax=False
         onnx.helper.make_node(operator, ["flat", "weights"], ["scores"]),
         onnx.helper.make_node("Softmax" if softmax else "Identity", ["scores"], ["answers"]),
     ]
-    output = onnx.helper.make_tensor_value_info("answers", onnx.TensorProto.FLOAT, (shape[0], 3))
-    weights = onnx.numpy_helper.from_array(WEIGHTS, "weights")
+    half = kind == onnx.TensorProto.FLOAT16
+    output = onnx.helper.make_tensor_value_info("answers", kind if half else onnx.TensorProto.FLOAT, (shape[0], 3))
+    weights = onnx.numpy_helper.from_array(WEIGHTS.astype(np.float16) if half else WEIGHTS, "weights")
     graph = onnx.helper.make_graph(nodes, "linear", named, [output], [weights])
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+
+
+def cast_from(kind):
+    """Return the network with an input of another type, which it casts to float32."""
+    model = model_of(kind=kind)
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["images"], ["cast"], to=onnx.TensorProto.FLOAT))
+    model.graph.node[1].input[0] = "cast"
+    return model
 
 
 @pytest.fixture
@@ -48,6 +57,15 @@ def test_it_predicts_like_the_network_that_was_exported(save, batch):
     predictions = Classifier(checkpoint.model, workers=2, screen=False).predict(IMAGES)
     np.testing.assert_allclose(predictions.logits, EXPECTED, atol=1e-5)
     assert (checkpoint.architecture, checkpoint.record) == ("onnx", None)
+
+
+@pytest.mark.parametrize("batch", ["n", 7], ids=["any-batch", "batch-7"])
+def test_float16_throughout_gets_its_pixels_in_float16(save, batch):
+    model = load_model(save(model_of(shape=(batch, 1, 4, 4), kind=onnx.TensorProto.FLOAT16))).model
+    expect_fit(model, IMAGES, outputs=None)
+    predictions = Classifier(model, screen=False).predict(IMAGES)
+    assert predictions.logits.dtype == np.float32
+    np.testing.assert_allclose(predictions.logits, EXPECTED, rtol=0.01, atol=0.02)
 
 
 def test_it_is_told_from_others_by_its_content(save):
@@ -110,8 +128,9 @@ def test_weights_in_another_file_are_refused_unread(save, where):
         (model_of(operator="NoSuchOperator"), "FORMAT", "ONNX Runtime cannot run it"),
         (model_of(inputs=2), "ARCHITECTURE", "it has 2 inputs and 1 outputs"),
         (model_of(shape=("n", 16)), "ARCHITECTURE", r"its input is tensor\(float\) of shape \['n', 16\]"),
+        (cast_from(onnx.TensorProto.UINT8), "ARCHITECTURE", r"its input is tensor\(uint8\)"),
     ],
-    ids=["text", "empty", "operator", "inputs", "rank"],
+    ids=["text", "empty", "operator", "inputs", "rank", "uint8"],
 )
 def test_what_is_out_of_order_is_refused(save, content, code, message):
     with pytest.raises(CheckpointRefused, match=message) as refusal:

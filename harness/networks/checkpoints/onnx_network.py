@@ -18,8 +18,12 @@ from harness.networks.checkpoints.trial import Trial, expect_moderate
 if TYPE_CHECKING:
     from pathlib import Path
 
-_EXPORT = "Export the network with its weights inside, float32, one input of images and one output per class."
+_EXPORT = (
+    "Export the network with its weights inside, one input of images in float32 or float16, and one output per class."
+)
 _TRIAL = Trial("onnxruntime", megabytes=1_500, seconds=25, doing="making a session of", advice=_EXPORT)
+_KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+"""Types of an input of images, as ONNX Runtime names them."""
 _IMAGES = 4
 """Dimensions of a batch of images: (N, C, H, W)."""
 
@@ -41,12 +45,16 @@ class _Runner:
         return self
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        if self.batch is None:
-            return np.asarray(self.session.run(None, {self.input: pixels})[0])
-        # Exported for a fixed number of images: so many at a time, the last filled up.
-        padded = np.concatenate([pixels, np.zeros((-len(pixels) % self.batch, *pixels.shape[1:]), pixels.dtype)])
-        parts = [padded[start : start + self.batch] for start in range(0, len(padded), self.batch)]
-        return np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts])[: len(pixels)]
+        size = self.batch or max(len(pixels), 1)
+        found = [self.session.run(None, {self.input: part})[0] for part in self.parts(pixels, size)]
+        answers = np.concatenate(found)[: len(pixels)]
+        return answers.astype(np.float32) if answers.dtype == np.float16 else answers
+
+    def parts(self, pixels: np.ndarray, size: int) -> list[np.ndarray]:
+        """Return pixels in the type that the network takes, so many images at a time, the last part filled up."""
+        typed = pixels.astype(_KINDS[self.session.get_inputs()[0].type], copy=False)
+        padded = np.concatenate([typed, np.zeros((-len(typed) % size, *typed.shape[1:]), typed.dtype)])
+        return [padded[start : start + size] for start in range(0, len(padded), size)]
 
 
 def tensors_of(network: OnnxNetwork, pixels: np.ndarray) -> list[np.ndarray]:
@@ -58,9 +66,7 @@ def tensors_of(network: OnnxNetwork, pixels: np.ndarray) -> list[np.ndarray]:
     steps = [name for node in description.graph.node for name in node.output if name and name not in known]
     description.graph.output.extend(onnx.ValueInfoProto(name=name) for name in steps)
     session, size = _session(description.SerializeToString()), network.runner.batch or len(pixels)
-    padded = np.concatenate([pixels, np.zeros((-len(pixels) % size, *pixels.shape[1:]), pixels.dtype)])
-    parts = [padded[start : start + size] for start in range(0, len(padded), size)]
-    found = [session.run(None, {network.runner.input: part}) for part in parts]
+    found = [session.run(None, {network.runner.input: part}) for part in network.runner.parts(pixels, size)]
     whole = [np.concatenate(each) for each in zip(*found, strict=True) if np.ndim(each[0])]
     return [each[: len(pixels)] for each in whole if each.dtype.kind == "f" and len(each) >= len(pixels)]
 
@@ -105,8 +111,8 @@ def load_onnx(path: Path) -> Checkpoint:
     """Load a network from an ONNX file; nothing but the file is read, and files of its weights beside it.
 
     The `sha256` of the checkpoint is over all of them. Raises `CheckpointRefused` for a file that is out of order,
-    keeps its weights elsewhere, or has not one input of float32 images and one output, and `InputError` when the
-    packages of the `onnx` extra are not installed.
+    keeps its weights elsewhere, or has not one input of images in float32 or float16 and one output. Raises
+    `InputError` when the packages of the `onnx` extra are not installed.
     """
     try:
         import onnx
@@ -131,7 +137,7 @@ def load_onnx(path: Path) -> Checkpoint:
         fact = f"it has {len(inputs)} inputs and {len(outputs)} outputs"
         raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
     (images,) = inputs
-    if images.type != "tensor(float)" or len(images.shape) != _IMAGES:
+    if images.type not in _KINDS or len(images.shape) != _IMAGES:
         fact = f"its input is {images.type} of shape {shown(images.shape)}"
         raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
     batch = images.shape[0] if isinstance(images.shape[0], int) else None
