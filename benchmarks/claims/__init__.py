@@ -1,1 +1,1 @@
-"""The claims of the study that the harness grew from, each with a measure, held against many seeds of both models."""
+"""The claims of the study that the harness grew from, each with a measure, tested on many seeds of both models."""

@@ -19,9 +19,9 @@ LEVEL = 0.95
 class Claim:
     """A claim and its measure, `value` by its name in `benchmarks.claims.measure`.
 
-    Claimed is that augmentation raises (`sign` 1) or lowers (-1) the mean of the value; with a `reference`, that the
-    baselines' mean lies above or below it; with `reported`, that augmentation changes the mean by just so much.
-    `images` names what it is measured on, see `Pictures.counts`.
+    The claim is that augmentation raises (`sign` 1) or lowers (-1) the mean of the value. With a `reference`, it says
+    that the baselines' mean lies above or below the reference. With `reported`, augmentation changes the mean by that much.
+    `images` names the images of the measure, see `Pictures.counts`.
     """
 
     says: str
@@ -36,9 +36,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Decision:
-    """What came out: means and standard deviations over seeds, the estimate held against the claim, and the verdict.
+    """Verdict on a claim, with means and standard deviations over seeds, and the estimate that decides.
 
-    The estimate is the difference of the means, augmented less baseline; or that of the baselines' mean to the
+    The estimate is the difference of the means, augmented minus baseline, or that of the baselines' mean to the
     reference.
     """
 
@@ -55,7 +55,7 @@ PAIRS_BY_CHANCE = 5 / 45
 CLAIMS = (
     Claim(
         "The baseline is overconfident",
-        "mean confidence less accuracy; above 0 in the baselines",
+        "mean confidence minus accuracy; above 0 in the baselines",
         "overconfidence",
         unit="points",
         reference=0.0,
@@ -82,7 +82,7 @@ CLAIMS = (
     ),
     Claim(
         "Where the baseline errs, it looks at the background",
-        "Grad-CAM's lift on the object over wrong answers; below 1, which is by chance",
+        "Grad-CAM's lift on the object over wrong predictions; below 1, the uniform baseline",
         "lift of errors",
         images="sample",
         unit="factor",
@@ -90,23 +90,23 @@ CLAIMS = (
         reference=1.0,
     ),
     Claim(
-        "The baseline goes by texture more than by shape",
-        "accuracy on shuffled 7×7 patches less that on silhouettes; above 0 in the baselines",
+        "The baseline uses texture more than shape",
+        "accuracy on shuffled 7×7 patches minus that on silhouettes; above 0 in the baselines",
         "texture over shape",
         images="sample",
         unit="points",
         reference=0.0,
     ),
-    Claim("Augmentation generalises better: images as they are", "accuracy", "accuracy"),
+    Claim("Augmentation generalizes better: clean images", "accuracy", "accuracy"),
     Claim(
-        "Augmentation generalises better: under pose",
+        "Augmentation generalizes better: under pose",
         "mean accuracy at the eight corners of ±10° and ±2 px",
         "accuracy at corners",
         images="sample",
     ),
     Claim(
-        "Augmentation generalises better: at the worst pose",
-        "right at all 225 poses within ±10° and ±2 px",
+        "Augmentation generalizes better: at the worst pose",
+        "correct at all 225 poses within ±10° and ±2 px",
         "right at every pose",
         images="few",
     ),
@@ -118,21 +118,21 @@ CLAIMS = (
         unit="factor",
     ),
     Claim(
-        "Augmentation makes the object decide, not what is behind it",
-        "same answer before a faint image of another class",
+        "Augmentation makes the object decide, not the background",
+        "same prediction before a faint image of another class",
         "kept in clutter",
         images="sample",
     ),
     Claim(
         "Augmentation overfits less",
-        "accuracy on training less that on validation images",
+        "accuracy on training minus that on validation images",
         "gap",
         images="training",
         unit="points",
         sign=-1,
     ),
     Claim(
-        "Augmentation makes features more discriminative: images as they are",
+        "Augmentation makes features more discriminative: clean images",
         "silhouette score of the classes in the penultimate layer",
         "separation",
         images="sample",
@@ -167,12 +167,12 @@ CLAIMS = (
 
 
 def decide(claim: Claim, baseline: Sequence[float], augmented: Sequence[float]) -> Decision:
-    """Hold a claim against the values of the networks of both kinds.
+    """Decide a claim by the values of the networks of both kinds.
 
     The interval is at 95%: Welch's of the difference of two means (Welch 1947), or Student's of the mean's difference
     to a reference. A direction is confirmed when the interval lies on its side of zero, refuted when it lies on the
     other. A reported change is refuted when the interval excludes it, and confirmed when it contains it and excludes
-    zero. Otherwise nothing is decided; nor with fewer than two networks of a kind.
+    zero. Otherwise, and with fewer than two networks of a kind, nothing is decided.
     """
     one, two = np.asarray(baseline, dtype=float), np.asarray(augmented, dtype=float)
     facts = _facts(one), _facts(two)

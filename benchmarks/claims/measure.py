@@ -51,7 +51,7 @@ def recipe_of(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Return the recipe that all networks share, less seed and augmentation.
 
     Raises `InputError` for a file without a record of its training, for another recipe, and for a seed that comes twice
-    in a kind: a difference between the kinds would then not be the augmentation's, or not that of independent seeds.
+    in a kind. The kinds must differ in the augmentation alone, and their seeds must be independent.
     """
     recipe: dict[str, Any] = {}
     seen: dict[tuple[str, int], Checkpoint] = {}

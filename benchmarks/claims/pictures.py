@@ -1,4 +1,4 @@
-"""The images that the claims are measured on: as they are, as silhouettes, as shuffled patches, before clutter."""
+"""Images that the claims are measured on: clean, as silhouettes, as shuffled patches, before clutter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
 PATCH = 7
-"""Side of a shuffled patch in pixels: a quarter of a garment's picture, so that 16 patches make one."""
+"""Side of a shuffled patch in pixels: a quarter of the side of a picture, which has 16 patches."""
 CLUTTER = 0.3
 """Share of an image of another class in the background."""
 SAMPLE, FEW = 2_000, 500
@@ -25,13 +25,13 @@ SAMPLE, FEW = 2_000, 500
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """What every network is measured on; `training` and `validation` are None where there are no training images."""
+    """Images for every network; `training` and `validation` are None where there are no training images."""
 
     test: LabelledImages
     sample: LabelledImages
     few: LabelledImages
     masks: np.ndarray
-    """Where the object is in each image of the sample, (N, H, W) bool."""
+    """Mask of the object in each image of the sample, (N, H, W) bool."""
     cluttered: LabelledImages
     """The sample before a faint image of another class."""
     silhouettes: LabelledImages
@@ -49,7 +49,7 @@ class Pictures:
 
 
 def pictures(test: LabelledImages, training: LabelledImages | None, *, validation_size: int, split: int) -> Pictures:
-    """Prepare the images; `split` is the seed by which the networks' validation images were cut from the training's."""
+    """Prepare the images; the seed `split` divided training and validation images of the networks."""
     sample = sample_up_to(test, SAMPLE)
     masks = object_masks(sample)
     parts = (None, None) if training is None else split_validation(training, size=validation_size, seed=split)

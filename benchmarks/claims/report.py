@@ -1,4 +1,4 @@
-"""Decide the claims from kept results, and write the tables of its README and of the documentation."""
+"""Decide the claims from stored results, and write the tables of the README and of the documentation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
 @dataclass(frozen=True)
 class Results:
-    """All that was measured: on which networks and images, and with what."""
+    """Measurements of all networks, with their images, recipe and versions."""
 
     images: Mapping[str, int]
     recipe: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Results:
         return sorted(one.seed for one in self.networks if one.kind == kind)
 
     def decide(self, claim: Claim) -> Decision:
-        """Hold a claim against the networks."""
+        """Decide a claim by the networks."""
         return decide(claim, self.values(BASELINE, claim.value), self.values(AUGMENTED, claim.value))
 
     def write(self, path: Path = RESULTS) -> None:
@@ -64,18 +64,18 @@ def read_results(path: Path = RESULTS) -> Results:
 
 
 def write_tables(results: Results, *, readme: Path = README, page: Path = PAGE) -> None:
-    """Replace what stands between the markers of the benchmark's README, and of the documentation's page."""
+    """Replace the tables between the markers of the benchmark's README and of the documentation's page."""
     for path, body in ((readme, full_table(results)), (page, short_table(results))):
         write_between(path, BEGIN, END, body)
 
 
 def full_table(results: Results) -> str:
-    """Return the benchmark's table in Markdown, with the networks it is of."""
+    """Return the benchmark's table in Markdown, with the names of its networks."""
     lines = [
         f"{_networks(results, BASELINE)} and {_networks(results, AUGMENTED)}, measured with torch "
         f"{results.versions.get('torch', 'unknown')}.",
         "",
-        "| claim | measure | images | baseline | augmented | held against the claim | 95% interval | verdict |",
+        "| claim | measure | images | baseline | augmented | estimate | 95% interval | verdict |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for claim in CLAIMS:
@@ -93,7 +93,7 @@ def full_table(results: Results) -> str:
 def short_table(results: Results) -> str:
     """Return the documentation's table in Markdown."""
     lines = [
-        f"Of {_networks(results, BASELINE)} and {_networks(results, AUGMENTED)}:",
+        f"Measured on {_networks(results, BASELINE)} and {_networks(results, AUGMENTED)}:",
         "",
         "| claim | baseline | augmented | verdict |",
         "| --- | --- | --- | --- |",
@@ -128,7 +128,7 @@ def _count(results: Results) -> str:
         f"{verdicts.count(name)} {name}" for name in ("confirmed", "refuted", "not decided", "not measured")
         if name in verdicts
     ]  # fmt: skip
-    return f"Of {len(CLAIMS)} claims: {', '.join(parts)}."
+    return f"The verdicts on {len(CLAIMS)} claims are {', '.join(parts)}."
 
 
 def _facts(facts: tuple[float, float, int], claim: Claim) -> str:

@@ -289,7 +289,7 @@ def test_tables_say_what_was_found():
     low, high = (f"{100 * end:+.2f} points" for end in decision.interval)
     (row,) = (line for line in full.splitlines() if "| accuracy |" in line)
     assert f"| 10,000 | 91.20% ± 2.00 | 96.20% ± 2.00 | +5.00 points | {low} to {high} | confirmed |" in row
-    assert "| Augmentation generalises better: images as they are | 91.20% | 96.20% | confirmed |" in short
+    assert "| Augmentation generalizes better: clean images | 91.20% | 96.20% | confirmed |" in short
     assert len(short.splitlines()) == len(CLAIMS) + 4
 
 
