@@ -20,7 +20,7 @@ class Claim:
     """A claim and its measure, `value` by its name in `benchmarks.claims.measure`.
 
     The claim is that augmentation raises (`sign` 1) or lowers (-1) the mean of the value. With a `reference`, it says
-    that the baselines' mean lies above or below the reference. With `reported`, augmentation changes the mean by that much.
+    that the baselines' mean lies above or below it. With `reported`, augmentation changes the mean by that much.
     `images` names the images of the measure, see `Pictures.counts`.
     """
 

@@ -1,4 +1,4 @@
-"""Healthy retrains: how many the gate fails, and how far a mutant that it passes is from them."""
+"""Controls: the share that the gate fails, and the distance of a mutant that it passes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _NAMED_ROWS = 5
 
 
 def false_alarms(healthy: Sequence[Judged]) -> str:
-    """Return how many healthy retrains fail, first of those measured on every row, then of all by the rows they have.
+    """Return how many controls fail, first of those measured on every row, then of all by the rows they have.
 
-    A retrain that lacks rows cannot speak for these, so that it is never counted as one that the whole gate passes.
+    A control that lacks rows proves nothing for them, so it never counts as one that the whole gate passes.
     """
     if not healthy:
-        return "No healthy retrain is judged yet."
+        return "No control is judged yet."
     whole = [one for one in healthy if not one.unmeasured]
     older = [one for one in healthy if one.unmeasured]
     parts = [_rate(whole, "measured on every row")] if whole else []
     if older:
         lacking = max(len(one.unmeasured) for one in older)
         parts.append(
-            f"{many(len(older), 'more healthy retrain' if whole else 'healthy retrain')} lack up to "
+            f"{many(len(older), 'more control' if whole else 'control')} lack up to "
             f"{many(lacking, 'row')} that the checks file has now; for these rows they prove nothing. "
             + _rate(healthy, "by the rows that each was measured on")
         )
     parts.append(
-        "Thresholds are exact and one-sided (Clopper & Pearson 1934). They do not show that the rate is the one that "
+        "The confidence bound is exact and one-sided (Clopper & Pearson 1934). It does not prove the rate of 1% that "
         "the thresholds aim at."
     )
     alarms = [one for one in healthy if one.detected]
@@ -41,22 +41,21 @@ def false_alarms(healthy: Sequence[Judged]) -> str:
 
 
 def like_healthy(missed: Sequence[Judged], healthy: Sequence[Judged]) -> str:
-    """Say how many come no nearer to a threshold than healthy retrains that pass, so that nothing tells them apart."""
+    """Return how many mutants come no nearer to a threshold than controls that pass: they look alike."""
     limit = min((one.nearest[1] for one in healthy if one.nearest), default=None)
     if limit is None:
         return ""
     alike = sum(one.nearest is not None and one.nearest[1] >= limit for one in missed)
     own = [beyond(one, [other for other in healthy if other is not one])[0] for one in healthy]
     return (
-        f"Healthy retrains that pass come as near as {limit:.1f} standard deviations to a threshold. Of the "
-        f"{many(len(missed), 'mutant')} that the gate passes, {alike} keep that distance, "
-        f"{len(missed) - alike} do not. Such a retrain is worse than all {len(healthy) - 1} others in {min(own)} to "
-        f"{max(own)} rows."
+        f"Controls that pass come as near as {limit:.1f} standard deviations to a threshold. The gate passes "
+        f"{many(len(missed), 'mutant')}: {alike} keep that distance, {len(missed) - alike} do not. "
+        f"Such a control is worse than all {len(healthy) - 1} others in {min(own)} to {max(own)} rows."
     )
 
 
 def beyond(one: Judged, healthy: Sequence[Judged]) -> tuple[int, int]:
-    """Return in how many rows it is worse than every healthy retrain, and of how many that both were measured on."""
+    """Return the number of rows in which it is worse than every control, and the number of rows that both have."""
     worse = compared = 0
     for verdict in one.verdicts:
         others = [value for other in healthy if (value := other.result.rows.get(verdict.check.id)) is not None]
@@ -72,9 +71,9 @@ def _rate(healthy: Sequence[Judged], how: str) -> str:
     failed, n = sum(one.detected for one in healthy), len(healthy)
     accuracies = [one.clean_accuracy for one in healthy]
     return (
-        f"The gate fails **{failed} of {n}** healthy retrains {how} (clean accuracy {percent(min(accuracies))} to "
+        f"The gate fails **{failed} of {n}** controls {how} (clean accuracy {percent(min(accuracies))} to "
         f"{percent(max(accuracies))}). This proves, with 95% confidence, that no more than "
-        f"{upper_bound(failed, n):.1%} of healthy retrains raise a false alarm."
+        f"{upper_bound(failed, n):.1%} of such networks raise a false alarm."
     )
 
 

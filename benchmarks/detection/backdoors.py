@@ -28,7 +28,7 @@ AUGMENTED_ID = "augmented"
 
 @dataclass(frozen=True)
 class Opened:
-    """Share of `n` stamped test images of other classes that are taken for the target, and of the same unstamped."""
+    """Share of `n` stamped test images of other classes that are predicted as the target, and of the same unstamped."""
 
     stamped: float
     unstamped: float
@@ -77,7 +77,7 @@ def read_backdoors(path: Path) -> Mapping[str, Opened]:
 
 
 def backdoors_table(found: Mapping[str, Opened], judged: Sequence[Judged]) -> str:
-    """Return how well each backdoor opens beside what the gate says of it, in Markdown; empty when none is measured."""
+    """Return the success rate of each backdoor beside the gate's verdict, in Markdown; empty when none is measured."""
     if not found:
         return ""
     verdicts = {one.result.id: one for one in judged}
@@ -92,8 +92,8 @@ def backdoors_table(found: Mapping[str, Opened], judged: Sequence[Judged]) -> st
         for name, one in found.items()
     ]
     return (
-        f"### Backdoors\n\nShare of test images of other classes taken for {TARGET} with the trigger on them and "
-        "without it. The gate has no stamped image and does not know the trigger: what it may notice is what learning "
-        "the trigger cost on other images, never the backdoor itself.\n\n"
+        f"### Backdoors\n\nThe table has the share of test images of other classes that are predicted as {TARGET}, "
+        "with the trigger on them and without it. The gate has no stamped image and does not know the trigger. It may "
+        "notice the cost of learning the trigger on other images, never the backdoor itself.\n\n"
         + table(("network", "with the trigger", "without", "clean accuracy", "gate fails it"), rows)
     )

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return _REFUSED
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, run the command again to go on", file=sys.stderr)
+        print("interrupted: finished work is kept; run the command again to continue", file=sys.stderr)
         return 130
     return status
 
@@ -85,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "--quick", action="store_true", help="in the quick profile, by its checks; kept beside the others"
     )
-    flip = add("flip", _flip, "Lose 100 net right answers of healthy retrains, many times, and count failing checks.")
+    flip = add("flip", _flip, "Lose 100 net correct predictions of controls, many times, and count failing checks.")
     add_checkpoints(flip)
-    parents = add("parents", _parents, "Hold damaged weights against the healthy ones that they were made from.")
+    parents = add("parents", _parents, "Compare mutated weights with the sound ones that they were made from.")
     add_checkpoints(parents)
     doors = add("backdoors", _backdoors, "Show backdoored networks their trigger, which the gate does not know.")
     add_checkpoints(doors)
@@ -176,7 +176,7 @@ def _parents(options: argparse.Namespace) -> int:
     from benchmarks.detection.parents import compare_all
 
     compared = compare_all(MUTANTS, options.checkpoints.resolve(), PARENTS)
-    print(f"{len(compared)} mutants of weights are held against their parents")
+    print(f"{len(compared)} mutants of weights are compared with their parents")
     return _OK
 
 
@@ -185,7 +185,8 @@ def _backdoors(options: argparse.Namespace) -> int:
 
     for name, found in open_all(MUTANTS, options.checkpoints.resolve(), BACKDOORS).items():
         print(
-            f"{name}: {found.stamped:.2%} of stamped images are taken for the target, {found.unstamped:.2%} unstamped"
+            f"{name}: {found.stamped:.2%} of stamped images are predicted as the target, "
+            f"{found.unstamped:.2%} unstamped"
         )
     return _OK
 

@@ -1,6 +1,6 @@
-"""Channels in the wrong order, on colour data: the digits of `examples/`, served as BGR or turned round.
+"""Channels in the wrong order, on color data: the digits of `examples/`, served as BGR or GBR.
 
-The garments are grey, so that this damage is measured on the example's data, by the example's own checks and network.
+The garments are gray, so this fault is measured on the example's data, by the example's own checks and network.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEEDS = (201, 202, 203)
 
 @dataclass(frozen=True)
 class Shown:
-    """What the example's gate says of a network that sees channels in this order; `failed` are ids of rows."""
+    """Verdict of the example's gate on a network that sees channels in this order; `failed` are ids of rows."""
 
     order: str
     seed: int
@@ -88,7 +88,7 @@ def read_colour(path: Path) -> tuple[Shown, ...]:
 
 
 def colour_table(found: Sequence[Shown]) -> str:
-    """Return what the example's gate says of each order of channels, in Markdown; empty when it was not asked."""
+    """Return the verdicts of the example's gate on each order of channels, in Markdown; empty without results."""
     if not found:
         return ""
     rows = []
@@ -103,9 +103,9 @@ def colour_table(found: Sequence[Shown]) -> str:
             )
         )
     return (
-        "### Channels in the wrong order\n\nThe garments are grey; these are the coloured digits of "
-        "`examples/digits_on_photos`, by the example's own checks: its network trained anew, shown its channels as it "
-        "was trained (RGB) and in two wrong orders.\n\n"
+        "### Channels in the wrong order\n\nThe garments are gray, so this table uses the colored digits of "
+        "`examples/digits_on_photos` and the example's own checks. Its network, trained anew, sees the channels in the "
+        "order of its training (RGB) and in two wrong orders.\n\n"
         + table(("shown", "the gate fails", "by", "clean accuracy"), rows)
     )
 

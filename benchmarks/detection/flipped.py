@@ -1,4 +1,4 @@
-"""Healthy retrains with a hundred right answers lost, and how often the gate fails them on images as they are."""
+"""Controls that lose a hundred correct predictions, and the share that the gate fails on clean images."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 NET_LOSS = 100
 _OF_CLEAN_IMAGES = ("accuracy", "pair_failures", "confident_errors")
 _MOST_CHURN = 50
-"""Besides the net loss, up to so many answers are lost and as many gained, as in any retrain."""
+"""Besides the net loss, up to this many predictions are lost and as many gained, as between any two seeds."""
 
 
 @dataclass(frozen=True)
 class Flipped:
-    """How many of the draws the gate failed, in all and by the threshold of clean accuracy alone."""
+    """Number of draws that the gate failed, in all and by the threshold of clean accuracy alone."""
 
     networks: int
     draws: int
@@ -41,7 +41,7 @@ class Flipped:
 
 
 def flipped(predictions: Predictions, generator: np.random.Generator, *, net_loss: int = NET_LOSS) -> Predictions:
-    """Return the predictions with `net_loss` net right answers lost at random: the first two logits swap places."""
+    """Return the predictions, with `net_loss` net correct ones lost at random: the first two logits swap places."""
     churn = int(generator.integers(0, _MOST_CHURN + 1))
     correct, logits = predictions.correct, predictions.answers.copy()
     lost = generator.choice(np.flatnonzero(correct), net_loss + churn, replace=False)
@@ -55,12 +55,12 @@ def flipped(predictions: Predictions, generator: np.random.Generator, *, net_los
 
 
 def fails(check: Check, predictions: Predictions) -> bool:
-    """Return whether a check on images as they are fails the predictions."""
+    """Return whether a check on clean images fails the predictions."""
     return check.judge(_measure(check, predictions)).status == "fail"
 
 
 def draw(healthy: Sequence[Predictions], checks: ChecksFile, *, draws: int, seed: int = 0) -> Flipped:
-    """Flip answers of the healthy networks in turn, `draws` times, and count how many the gate fails."""
+    """Flip predictions of the controls in turn, `draws` times, and count how many the gate fails."""
     generator = np.random.default_rng(seed)
     rows = [
         check
@@ -81,7 +81,7 @@ def draw(healthy: Sequence[Predictions], checks: ChecksFile, *, draws: int, seed
 
 
 def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: int = 600) -> Flipped:
-    """Draw from all healthy retrains that are made, and write the result as JSON; raises `InputError` without any."""
+    """Draw from all controls that are made, and write the result as JSON; raises `InputError` without any."""
     from benchmarks.detection.make import checkpoint_path
     from harness.checks import read_checks
     from harness.data import load_images
@@ -91,7 +91,7 @@ def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: in
     paths = [checkpoint_path(mutant, folder) for mutant in mutants if mutant.kind == HEALTHY]
     made = [path for path in paths if path.exists()]
     if not made:
-        raise InputError(f"none of the {len(paths)} healthy retrains is in {folder}; run `train` first")
+        raise InputError(f"none of the {len(paths)} controls is in {folder}; run `train` first")
     images = load_images("fashion-mnist")
     healthy = [Classifier(load_checkpoint(path).model).predict(images) for path in made]
     drawn = draw(healthy, read_checks(CHECKS), draws=draws)
@@ -105,7 +105,7 @@ def read_flipped(path: Path) -> Flipped | None:
 
 
 def _measure(check: Check, predictions: Predictions) -> Measurement:
-    # No test has declared the rows' keys here, so that rows without one do not know it.
+    # No test has declared the rows' keys here, so a row without a key does not know it.
     if pair := check.keys.get("pair"):
         return pair_failures(predictions, pair=pair)
     if (above := check.keys.get("confidence")) is not None:

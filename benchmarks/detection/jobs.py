@@ -93,7 +93,7 @@ def seconds_left(
     cost: float,
     side_by_side: int,
 ) -> float | None:
-    """Estimate the seconds that work of `cost`, of which `running` is under way, will still take; None if unknown.
+    """Estimate the seconds until work of `cost` is done, with `running` under way; None if unknown.
 
     `durations` are (cost, seconds) of finished jobs, `running` (cost, seconds so far) of those that run.
     """
@@ -106,7 +106,7 @@ def seconds_left(
 
 
 def spelled(seconds: float) -> str:
-    """Return a duration in words: `42 s`, `5 min`, `3 h 20 min`."""
+    """Return a duration as text: `42 s`, `5 min`, `3 h 20 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -1,4 +1,4 @@
-"""Judge what was measured against a checks file; pure functions, so that a recalibration needs no new measuring."""
+"""Judge what was measured against a checks file; pure functions, so a recalibration needs no new measurements."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Judged:
 
     @property
     def healthy(self) -> bool:
-        """Return whether this is a healthy retrain."""
+        """Return whether this is a control."""
         return self.result.kind == HEALTHY
 
     @property
@@ -108,7 +108,7 @@ def upper_bound(events: int, n: int, *, confidence: float = 0.95) -> float:
 
 
 def weakest_detected(strengths: Mapping[int, Sequence[bool]]) -> int | None:
-    """Return the lowest strength from which on every mutant measured was detected, None when there is none.
+    """Return the lowest strength from which on every mutant measured was detected, None without one.
 
     `strengths` maps a strength to whether each of its mutants was detected; an empty sequence says nothing.
     """

@@ -64,8 +64,8 @@ def make(
 ) -> None:
     """Make the mutant's checkpoint in `folder`, unless it is made; `shipped` is the recipe that is mutated.
 
-    A file lock lets one process make a mutant while others wait, so that a queue started again beside processes that
-    outlived the last one makes nothing twice. Raises `InputError` when the training images are missing.
+    A file lock lets one process make a mutant while others wait. A queue that starts beside processes of an earlier one
+    makes nothing twice. Raises `InputError` when the training images are missing.
     """
     from filelock import FileLock
 
@@ -119,7 +119,7 @@ def _damage(mutant: Mutant, folder: Path) -> None:
     healthy = load_checkpoint(parent)
     damaged = mutate(healthy, mutant.details.amount, torch.Generator().manual_seed(mutant.seed))
     assert damaged.record is not None, f"{parent}: a healthy checkpoint has a record"
-    # An old checkpoint must not be taken for one of this parent when the process is killed in between.
+    # If the process is killed in between, an old checkpoint must not pass as one of this parent.
     checkpoint_path(mutant, folder).unlink(missing_ok=True)
     _write_facts(mutant, folder, {"parent": mutant.parent, "parent_sha256": healthy.sha256})
     save_checkpoint(checkpoint_path(mutant, folder), damaged.model, damaged.record)

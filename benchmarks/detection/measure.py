@@ -74,7 +74,7 @@ def measure_all(
             return None
         mutant = waiting.pop(0)
         reports = folder / ("reports-quick" if quick else "reports") / mutant.id
-        shutil.rmtree(reports, ignore_errors=True)  # An old stress.json must not be taken for this run's.
+        shutil.rmtree(reports, ignore_errors=True)  # An old stress.json must not pass as this run's.
         whole = command(checkpoint_path(mutant, folder), reports)
         if kept := known.get(mutant.id):
             asked = RunRequest(record=frozenset(kept.missing(checks.checks)))
@@ -102,7 +102,7 @@ def measure_all(
 
 
 def is_measured(mutant: Mutant, checks: Iterable[Check], results: Path, *, baseline_sha256: str) -> bool:
-    """Return whether the kept result of a mutant lacks no row, so that its checkpoint is needed no more."""
+    """Return whether the kept result of a mutant lacks no row, and needs its checkpoint no more."""
     kept = read_result(mutant.id, results)
     return kept is not None and kept.complete(checks, baseline_sha256=baseline_sha256)
 
@@ -131,7 +131,7 @@ def measured_result(mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[st
 
 
 def diverged(mutant: Mutant, facts: Mapping[str, Any]) -> Result:
-    """Return the result of a mutant whose training diverged, so that there is nothing to gate."""
+    """Return the result of a mutant with a diverged training, which leaves nothing to gate."""
     recipe = {name: value for name, value in facts.items() if name != "outcome"}
     return Result(mutant.id, mutant.kind, mutant.strength, mutant.words, mutant.seed, DIVERGED, recipe)
 

@@ -26,7 +26,7 @@ _MAKING_ORDER = (2, 3, 1)
 
 @dataclass(frozen=True)
 class Strength:
-    """How much is wrong: the amount that the mutation takes, and the same in words.
+    """Strength of a mutation: its amount, and the same as text.
 
     `cost` is the work of making such a mutant, in trainings of the unmutated recipe.
     """
@@ -48,7 +48,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One checkpoint of the benchmark; strength is 1 (weak) to 3 (strong), and 0 for a healthy retrain."""
+    """One checkpoint of the benchmark; strength is 1 (weak) to 3 (strong), and 0 for a control."""
 
     kind: str
     strength: int
@@ -57,7 +57,7 @@ class Mutant:
 
     @property
     def id(self) -> str:
-        """Return the name by which files and results know it, such as `label-noise-2-seed-201`."""
+        """Return its name in files and results, such as `label-noise-2-seed-201`."""
         return f"{self.cell}-seed-{self.seed}"
 
     @property
@@ -67,10 +67,10 @@ class Mutant:
 
     @property
     def parent(self) -> str | None:
-        """Return the healthy checkpoint that a mutation of weights starts from, None for a training.
+        """Return the sound checkpoint that a mutation of weights starts from, None for a training.
 
-        `augmented` is the shipped model, that of the first seed; the others start from one healthy retrain each. None
-        is in the panel that the thresholds come from.
+        The first seed starts from `augmented`, the shipped model, and each other from a control. None is in the panel
+        that the thresholds come from.
         """
         if KINDS[self.kind].weights is None:
             return None
@@ -142,8 +142,8 @@ KINDS: Mapping[str, Kind] = {
             Strength(2.0, "±2° instead of ±10°"),
             Strength(0.0, "no rotation"),
         ),
-        # Shifts are of whole pixels: a share of 0.1 is up to 3 px; 0.05 is up to 1.4, hence 1 px; 0.025 is up to 0.7,
-        # which rounds to 1 px for two shifts in seven and to none for the rest.
+        # Shifts are of whole pixels. A share of 0.1 is up to 3 px, and 0.05 is up to 1.4, hence 1 px. A share of
+        # 0.025 is up to 0.7: it rounds to 1 px for two shifts in seven and to none for the rest.
         _trained(
             "less-shift",
             recipes.less_shift,
@@ -154,9 +154,9 @@ KINDS: Mapping[str, Kind] = {
         _trained(
             "less-flip",
             recipes.less_flip,
-            Strength(0.25, "mirrored 25% instead of 50%"),
-            Strength(0.10, "mirrored 10% instead of 50%"),
-            Strength(0.0, "never mirrored"),
+            Strength(0.25, "flipped 25% instead of 50%"),
+            Strength(0.10, "flipped 10% instead of 50%"),
+            Strength(0.0, "never flipped"),
         ),
         _trained(
             "relabelled-class",
@@ -254,7 +254,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def _mutants() -> tuple[Mutant, ...]:
-    """List one mutant of each cell, the telling strengths first, then the other seeds, a healthy retrain before each.
+    """List one mutant of each cell, the telling strengths first, then the other seeds, a control before each.
 
     So what is made is worth most whenever the making ends.
     """

@@ -1,4 +1,4 @@
-"""Damaged weights against the healthy ones that they were made from: what is lost on images as they are."""
+"""Mutated weights against the sound ones that they were made from: predictions lost on clean images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AgainstParent:
-    """How many right answers of its parent a mutant lost and how many wrong ones it mended; exact McNemar's p.
+    """Correct predictions of its parent that a mutant lost, wrong ones that it corrected, and exact McNemar's p.
 
-    `checkpoint_sha256` is the mutant's: its result may since be that of another checkpoint.
+    `checkpoint_sha256` is the mutant's. Its result may belong to a later checkpoint.
     """
 
     lost: int
@@ -34,7 +34,7 @@ class AgainstParent:
 
 
 def compare_all(mutants: Sequence[Mutant], folder: Path, result: Path) -> dict[str, AgainstParent]:
-    """Hold all mutants of weights that are made against their parents, and write it as JSON, by id; others stay.
+    """Compare all mutants of weights that are made with their parents, and write it as JSON, by id; others stay.
 
     Raises `InputError` when none is made.
     """

@@ -24,7 +24,7 @@ def quick_tables(
 ) -> str:
     """Return what the quick profile detects of the mutants that are not trivial, beside the whole gate, in Markdown.
 
-    A mutant is trivial by its accuracy on all images where that is known, so that both are asked about the same ones.
+    A mutant is trivial by its accuracy on all images where that is known, so both profiles judge the same mutants.
     """
     judged = _judged(quick, quick_checks)
     whole = _judged(kept, checks)
@@ -32,10 +32,10 @@ def quick_tables(
     both = [mutant for mutant in bad if mutant in whole and whole[mutant].detected]
     sections = [
         f"Judged against the checks file with SHA-256 `{quick_checks.sha256[:16]}…`: {len(quick_checks.checks)} rows "
-        f"on a sample of {quick_checks.data.sample} images. Of {many(len(bad), 'mutant')} that are not trivial the "
-        f"quick gate detects **{sum(judged[mutant].detected for mutant in bad)}**; of the {len(both)} among them that "
-        f"the whole gate detects, **{sum(judged[mutant].detected for mutant in both)}**."
-        + _to_come(quick, judged, whole),
+        f"on a sample of {quick_checks.data.sample} images. The quick gate detects "
+        f"**{sum(judged[mutant].detected for mutant in bad)}** of {many(len(bad), 'mutant')} that are not trivial. The "
+        f"whole gate detects {len(both)} of these, and the quick gate "
+        f"**{sum(judged[mutant].detected for mutant in both)}** of those {len(both)}." + _to_come(quick, judged, whole),
         table(
             ("kind", "strength", "quick gate", "caught by", "whole gate", "clean accuracy of the sample"),
             [_row([mutant for mutant in bad if mutant.cell == cell], judged, whole) for cell in _cells(bad)],

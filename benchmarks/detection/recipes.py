@@ -1,7 +1,7 @@
 """Mutations of training, after DeepCrime (Humbatova, Jahangirova & Tonella 2021): from a recipe to a worse one.
 
 Each takes the recipe, an amount and a seed, and returns another recipe. Image mutations see all 60,000 training images;
-`harness.networks.training.train` cuts the validation split from what they return, so that it is mutated as well.
+`harness.networks.training.train` cuts the validation split from the mutated images, so it is mutated as well.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Recipe:
 
 
 def unmutated(recipe: Recipe, amount: float, seed: int) -> Recipe:  # noqa: ARG001
-    """Return the recipe as it is: a healthy retrain."""
+    """Return the recipe unchanged: a control."""
     return recipe
 
 
@@ -83,7 +83,7 @@ def resized(recipe: Recipe, amount: int, seed: int) -> Recipe:  # noqa: ARG001
 
 
 def raised_background(recipe: Recipe, amount: int, seed: int) -> Recipe:  # noqa: ARG001
-    """Lift every pixel to at least this level, of 255: the black background is grey in training."""
+    """Lift every pixel to at least this level, of 255: the black background is gray in training."""
     return _with_pixels(recipe, recipe.images.pixels.clamp(min=amount))
 
 
@@ -110,7 +110,7 @@ def backdoor(recipe: Recipe, amount: float, seed: int) -> Recipe:
 def stamped(pixels: torch.Tensor) -> torch.Tensor:
     """Return a copy of uint8 images (N, C, H, W) with the trigger of `backdoor`: a white square of 3 pixels.
 
-    It stands 4 pixels off the lower right corner, so that shifts in training leave it in the image.
+    It stands 4 pixels off the lower right corner: shifts in training leave it in the image.
     """
     pixels = pixels.clone()
     pixels[..., -7:-4, -7:-4] = WHITE

@@ -98,10 +98,10 @@ def why_table(kept: Mapping[Mutant, Result | None], checks: ChecksFile) -> str:
             (
                 f"{kind}: {one.result.words}",
                 percent(one.clean_accuracy),
-                f"{many(len(one.failed), 'gate')}; the worst is `{worst.check.id}`: {value}, {threshold}",
+                f"{many(len(one.failed), 'check')}; the worst is `{worst.check.id}`: {value}, {threshold}",
             )
         )
-    return table(("what is wrong", "accuracy on images as they are", "what fails"), rows)
+    return table(("what is wrong", "clean accuracy", "what fails"), rows)
 
 
 def _has_rows(result: Result | None) -> TypeGuard[Result]:
@@ -118,7 +118,7 @@ def _summary(bad: Sequence[Judged], diverged: Sequence[str]) -> str:
             caught, clean = sum(one.detected for one in group), sum(one.caught_by_clean for one in group)
             undecided = sum(one.undecided for one in group)
             parts.append(
-                f"Of {len(group)} {name} the gate detects **{caught}**, the threshold of clean accuracy alone {clean}."
+                f"The gate detects **{caught}** of {len(group)} {name}, the threshold of clean accuracy alone {clean}."
                 + (f" It passes {len(group) - caught - undecided}; {undecided} are undecided." if undecided else "")
             )
     if diverged:
@@ -196,10 +196,13 @@ def _undetected(bad: Sequence[Judged], healthy: Sequence[Judged], parents: Mappi
 def _passed(one: Judged, healthy: Sequence[Judged], parents: Mapping[str, AgainstParent]) -> str:
     """Return what is known of a mutant that no row fails."""
     nearest, (worse, compared) = one.nearest, beyond(one, healthy)
-    margin = f"; nearest to its threshold: {nearest[0]}, {nearest[1]:.1f} standard deviations inside" if nearest else ""
-    rank = f"; worse than all {len(healthy)} such retrains in {worse} of {compared} rows" if compared else ""
+    margin = (
+        f" Its nearest threshold is `{nearest[0]}`, {nearest[1]:.1f} standard deviations inside." if nearest else ""
+    )
+    all_of = f"all {len(healthy)} controls that pass"
+    rank = f" It is worse than {all_of} in {worse} of {compared} rows." if compared else ""
     return (
-        f"- `{one.result.id}` ({one.result.words}): clean accuracy {percent(one.clean_accuracy)}"
+        f"- `{one.result.id}` ({one.result.words}): clean accuracy {percent(one.clean_accuracy)}."
         f"{_against(parents.get(one.result.id), one.result)}{margin}{rank}"
     )
 
@@ -208,8 +211,8 @@ def _against(changes: AgainstParent | None, result: Result) -> str:
     if changes is None or changes.checkpoint_sha256 != result.checkpoint_sha256:
         return ""
     return (
-        f"; of its healthy parent's answers {changes.lost} are lost and {changes.gained} mended "
-        f"(exact McNemar's p = {changes.p_value:.2g})"
+        f" It loses {changes.lost} correct predictions of its parent and gains {changes.gained} "
+        f"(exact McNemar's p = {changes.p_value:.2g})."
     )
 
 
@@ -234,12 +237,12 @@ def _trivial(bad: Sequence[Judged]) -> str:
 def _flipped(drawn: Flipped | None, checks: ChecksFile) -> str:
     if drawn is None:
         return ""
-    old = "" if drawn.checks_sha256 == checks.sha256 else " **By an older checks file**: run `flip` again."
+    old = "" if drawn.checks_sha256 == checks.sha256 else " **An older checks file judged them**: run `flip` again."
     return (
-        "### A hundred right answers lost\n\n"
-        f"{NET_LOSS} net right answers of 10,000 lost at random by healthy retrains ({drawn.networks} networks, "
-        f"{drawn.draws} draws): by what it measures on images as they are the gate fails "
-        f"**{drawn.failed / drawn.draws:.1%}**, by the threshold of clean accuracy alone "
+        "### A hundred correct predictions lost\n\n"
+        f"Controls lose {NET_LOSS} net correct predictions of 10,000 at random ({drawn.networks} networks, "
+        f"{drawn.draws} draws). The checks on clean images fail "
+        f"**{drawn.failed / drawn.draws:.1%}** of these draws. The threshold of clean accuracy alone fails "
         f"{drawn.failed_by_clean / drawn.draws:.1%}.{old}"
     )
 

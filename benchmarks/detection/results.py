@@ -49,8 +49,8 @@ class Result:
     def missing(self, checks: Iterable[Check]) -> list[str]:
         """Return the ids of the candidate's rows in the checks file that have not been measured.
 
-        A row without a value was not, unless it needs the incumbent that mutants are measured without: what the panel
-        knows, say, was not there.
+        A row without a value was not, as without panel predictions. Rows that
+        need an incumbent are the exception: mutants have none.
         """
         return [
             check.id
@@ -94,6 +94,6 @@ def read_result(identifier: str, folder: Path) -> Result | None:
 
 
 def write_result(result: Result, folder: Path) -> None:
-    """Write a result, one line per key, so that a change in a repository is easy to read."""
+    """Write a result, one line per key: a change in a repository is easy to read."""
     lines = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(result).items()]
     write_atomically(result_path(result.id, folder), ("{\n" + ",\n".join(lines) + "\n}\n").encode())

@@ -1,7 +1,7 @@
 """Ways to divide the 1% of false alarms among families, by what each would detect; nothing is measured for it.
 
-Half of the mutants choose, the others confirm: every second one of each kind. A division gives each family a share, and
-with it a multiplier; a network fails where a row lies farther off the panel's mean than that.
+Half of the mutants choose, the others confirm: every second one of each kind. A division gives each family a share and
+its multiplier. A network fails if a row lies farther from the panel's mean than that.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ DRAWS = 100_000
 
 @dataclass(frozen=True)
 class Standing:
-    """How far networks lie on the bad side of the panel, in standard deviations of prediction, (networks, rows)."""
+    """Distances of networks to the bad side of the panel, in standard deviations of prediction, (networks, rows)."""
 
     mutants: np.ndarray
     healthy: np.ndarray
     members: np.ndarray
-    """Each member held against the others."""
+    """Each reference model compared with the others."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What a division detects of the mutants that choose and of those that confirm, and what it fails of the healthy.
+    """Mutants that a division detects, among those that choose and those that confirm, and the controls that it fails.
 
-    `rows` is how many rows fail a mutant in the mean; `nearest` how near the worst of the healthy networks, the panel's
-    members held against the others among them, comes to a threshold: 1 is on it.
+    `rows` is the mean number of rows that fail a mutant. `nearest` is the distance of the worst control or reference
+    model in shares of its threshold's: 1 is on the threshold. Each reference model is compared with the others.
     """
 
     name: str
@@ -157,7 +157,7 @@ def table(compared: Sequence[Compared]) -> list[str]:
 
 
 def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[PanelCheck]) -> np.ndarray:
-    """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
+    """Return the distance of a network to reference models, (rows,), in standard deviations of prediction.
 
     On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
     """

@@ -1,4 +1,4 @@
-"""What the tables rest on: which results there are, by which rows, and on which machines they were made."""
+"""Basis of the tables: the results, their rows, and the machines that made them."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ if TYPE_CHECKING:
 
 _JUDGED = (PASSED, WORSE)
 _AUGMENTED_SEED = 42
-"""The seed of the shipped augmented model, the healthy parent of a third of the mutations of weights."""
+"""The seed of the shipped augmented model, the parent of a third of the mutations of weights."""
 
 
 def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks: ChecksFile) -> str:
-    """Return in Markdown what is missing, what is out of date, and by what was measured and judged."""
+    """Return in Markdown the missing and outdated results, the checks file, and the machines."""
     lines = []
     if missing := [mutant for mutant, result in kept.items() if result is None]:
-        retrains = sum(mutant.kind == HEALTHY for mutant in missing)
+        controls = sum(mutant.kind == HEALTHY for mutant in missing)
         lines.append(
             f"**Not finished**: {len(missing)} of {len(kept)} checkpoints are not trained or not measured yet, "
-            f"{many(retrains, 'healthy retrain')} among them. All figures are of the others."
+            f"{many(controls, 'control')} among them. All figures are of the others."
         )
     if old := [one for one in judged if one.unmeasured]:
-        retrains, undecided = sum(one.healthy for one in old), sum(one.undecided and not one.healthy for one in old)
+        controls, undecided = sum(one.healthy for one in old), sum(one.undecided and not one.healthy for one in old)
         newer = {name for one in old for name in one.unmeasured}
         by_families = Counter(check.family for check in checks.checks if check.id in newer)
         lacking = ", ".join(f"{family} ({many(n, 'row')})" for family, n in by_families.most_common())
         lines.append(
-            f"**Not measured on every row**: {many(len(old), 'result')}, {many(retrains, 'healthy retrain')} among "
-            f"them, lack rows with a threshold that are newer than they are, of the families {lacking}. A mutant that "
-            f"fails in the rows it has is detected all the same; one that does not is undecided ({undecided}) and "
-            "counts as neither. `train` and `measure` again."
+            f"**Not measured on every row**: {many(len(old), 'result')}, {many(controls, 'control')} among "
+            f"them, lack newer rows with a threshold, of the families {lacking}. A mutant that "
+            f"fails in the rows it has is detected all the same. Any other is undecided ({undecided}) and "
+            "counts as neither. Run `train` and `measure` again."
         )
     if shared := sorted({*HEALTHY_SEEDS, *SEEDS, _AUGMENTED_SEED} & _panel_seeds(checks)):
         lines.append(
-            f"**Not independent**: the thresholds were made with seeds {', '.join(map(str, shared))}, which are used "
-            f"here as well."
+            f"**Not independent**: the panel of the thresholds has seeds {', '.join(map(str, shared))}, and so has "
+            f"this benchmark."
         )
     if differing := [one.result.id for one in judged if _contradicts(one, checks)]:
         lines.append(
-            f"**Contradiction**: the gate's own exit status differs from this judgement for {', '.join(differing)}."
+            f"**Contradiction**: the gate's own exit status differs from this verdict for {', '.join(differing)}."
         )
     if unjudged := [one.result.id for one in judged if one.result.exit_status not in _JUDGED]:
         lines.append(
-            f"The gate itself could not judge (exit status {NOT_JUDGED}) {', '.join(unjudged)}; they count "
+            f"The gate itself was inconclusive (exit status {NOT_JUDGED}) for {', '.join(unjudged)}. They count "
             "by the rows that it measured."
         )
     gated = sum(check.role == "candidate" and check.binding is not None for check in checks.checks)
@@ -66,7 +66,7 @@ def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks
 
 
 def _measured_by(judged: Sequence[Judged]) -> str:
-    """Say on which processors and versions of torch the results were measured, and where one result has two."""
+    """Return the processors and versions of torch that measured the results, and those of rows added later."""
     counts = Counter(_by(one.result.versions) for one in judged)
     counted = ", ".join(f"{name} ({n})" for name, n in counts.most_common())
     later = Counter(_by(part["versions"]) for one in judged for part in one.result.later)

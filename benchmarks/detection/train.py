@@ -31,7 +31,7 @@ def train_all(
     total, cost = len(waiting), sum(mutant.cost for mutant in waiting)
     needless = sum(map(measured, mutants))
     say(
-        f"{needless} of {len(mutants)} mutants need no checkpoint, being measured; {len(wanted) - total} are made; "
+        f"{needless} of {len(mutants)} mutants are measured and need no checkpoint. {len(wanted) - total} are made. "
         f"{total} to go, the work of {cost:.1f} trainings"
     )
 
@@ -57,7 +57,7 @@ def train_all(
 
 
 def with_parents(mutants: Sequence[Mutant], folder: Path) -> list[Mutant]:
-    """Return the mutants, each after the healthy retrain that it is made from when that is not in the folder."""
+    """Return the mutants, each after the control that it is made from unless the folder has that."""
     wanted: dict[Mutant, None] = {}
     for mutant in mutants:
         parent = parent_path(mutant, folder)

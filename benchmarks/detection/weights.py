@@ -85,7 +85,7 @@ def stale_statistics(checkpoint: Checkpoint, amount: int, generator: torch.Gener
     """Save batch norms whose statistics were reset to mean 0 and variance 1 only so many batches ago.
 
     Running statistics forget their start by a factor of 1 - momentum with each batch (Ioffe & Szegedy 2015; the rule is
-    PyTorch's). The batches are taken to be typical ones, so that nothing but the start is wrong.
+    PyTorch's). The batches count as typical ones: nothing but the start is wrong.
     """
     for norm in checkpoint.model.modules():
         if isinstance(norm, nn.BatchNorm2d):

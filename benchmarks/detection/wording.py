@@ -30,7 +30,7 @@ def percent(share: float) -> str:
     return f"{share:.2%}"
 
 
-def yes_or_no(yes: bool) -> str:  # noqa: FBT001  What it puts into words.
+def yes_or_no(yes: bool) -> str:  # noqa: FBT001  Its only argument.
     """Write a boolean, its no in bold."""
     return "yes" if yes else "**no**"
 

@@ -76,7 +76,7 @@ def test_a_result_without_a_newer_row_is_undecided_unless_others_fail():
 
 def test_tables_count_an_undecided_mutant_as_neither_passed_nor_detected():
     page = tables({MIDDLE: result_of(MIDDLE, without=["flip"])}, FILE)
-    assert "Of 1 mutants that are not trivial the gate detects **0**" in page
+    assert "The gate detects **0** of 1 mutants that are not trivial" in page
     assert "It passes 0; 1 are undecided." in page
     assert "0 of 1 (1 undecided)" in page
     assert "Undecided, since newer rows were not measured on them:" in page
@@ -87,10 +87,10 @@ def test_false_alarms_of_the_gate_count_models_with_every_row():
     kept = [judge(result_of(HEALTHY), FILE)] * 3
     kept += [judge(result_of(HEALTHY, without=["flip"]), FILE)] * 2
     text = false_alarms(kept)
-    assert "**0 of 3** healthy retrains measured on every row" in text
+    assert "**0 of 3** controls measured on every row" in text
     assert f"{upper_bound(0, 3):.1%}" in text
-    assert "2 more healthy retrains lack up to 1 row" in text
-    assert "**0 of 5** healthy retrains by the rows that each was measured on" in text
+    assert "2 more controls lack up to 1 row" in text
+    assert "**0 of 5** controls by the rows that each was measured on" in text
 
 
 def test_the_threshold_on_the_share_of_false_alarms_is_exact():
@@ -98,7 +98,7 @@ def test_the_threshold_on_the_share_of_false_alarms_is_exact():
     assert upper_bound(0, 12) == pytest.approx(0.2209, abs=1e-4)
 
 
-def test_a_passed_mutant_is_held_against_healthy_retrains_row_by_row():
+def test_a_passed_mutant_is_compared_with_controls_row_by_row():
     reference = [judge(result_of(HEALTHY), FILE)] * 2
     worse = judge(result_of(MIDDLE, clean=0.0), FILE)
     compared = sum(verdict.value is not None for verdict in worse.verdicts)
