@@ -187,14 +187,17 @@ class GatedZoo(Zoo):
         super().__init__(pytester.path, **facts)
         self.pytester = pytester
 
-    def run(self, *arguments, page: bool = False, record: str | None = None, **how):
-        """Run the gate, without the `page`, whose figures take longest; what `how` says goes to `pytester`.
+    def run(self, *arguments, page: bool = False, overview: bool = False, record: str | None = None, **how):
+        """Run the gate, without the `page` and the `overview`, which take longest; `how` has options of `pytester`.
 
         To `record` families, joined by commas, or all, it is asked as calibration asks.
         """
-        pages = () if page or "-n" in arguments else ("-p", "no:html")
+        page = page or "-n" in arguments
+        pages = () if page else ("-p", "no:html")
+        planned = "--stress-plan" in arguments
+        overviews = () if page or overview or planned else ("--stress-no-overview",)
         data = () if "--stress-data" in arguments else ("--stress-data", "npz:zoo.npz")
-        arguments = (*pages, *data, "stress_tests", *arguments)
+        arguments = (*pages, *overviews, *data, "stress_tests", *arguments)
         with hypothesis_as_it_starts(), asked_to_record(record):
             return self.pytester.runpytest_inprocess(*arguments, **how)
 

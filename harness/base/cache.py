@@ -143,7 +143,7 @@ class PredictionCache(Entries):
 
     def _store(self, key: str, content: bytes) -> None:
         try:
-            write_atomically(self._path(key), _digest(key, content) + content)
+            write_atomically(self._path(key), _digest(key, content) + content, durable=False)
         except OSError:
             return  # Predicting again costs time, nothing else.
 

@@ -45,15 +45,20 @@ def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
         return file.read(status.st_size)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that neither a reader nor a crash ever sees a part of it."""
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write `content` to `path`: no reader ever sees a part of it, and neither does anyone after a crash.
+
+    Without `durable` nobody waits for the disk, and the file may be cut when the whole machine stops. Its reader must
+    detect that.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
         try:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
         finally:
