@@ -1,5 +1,8 @@
 """Networks in OpenVINO's format: they agree with ONNX Runtime, and refusals say what is wrong."""
 
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from harness.networks import NetworkOptions
 from harness.networks.declared import load_model
 from harness.perturb import Pose
 
+TESTS = Path(__file__).parents[1]
 ov = pytest.importorskip("openvino")
 opset = pytest.importorskip("openvino.opset13")
 
@@ -53,6 +57,41 @@ def test_it_predicts_like_the_network_that_was_converted(opened, shape, kind):
     assert model.as_json()["outputs"] == "logits"
     with pytest.raises(NotApplicableError, match="a model of the kind openvino gives predictions only"):
         model.attend(IMAGES)
+
+
+TWO = """
+import gc, signal, sys
+from harness.inference import open_model
+from harness.inference.predictors.kinds import model_spec
+from harness.networks import NetworkOptions
+from linear import IMAGES
+
+models = [
+    open_model(model_spec("openvino:model.xml"), IMAGES, role=role, network=NetworkOptions())
+    for role in ("candidate", "baseline")
+]
+models[0].predict(IMAGES)
+for _ in range(2):
+    del models[0]
+    gc.collect()
+signal.signal(signal.SIGINT, lambda *_: sys.exit("interrupted"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_after_two_networks_are_gone_is_handled(tmp_path):
+    """OpenVINO leaves the thread that compiles with a signal stack that it frees."""
+    ov.save_model(linear(), tmp_path / "model.xml", compress_to_fp16=False)
+    where = os.pathsep.join([str(TESTS), *sys.path])
+    ended = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", TWO],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": where},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (1, "interrupted\n")
 
 
 def test_probabilities_are_declared_and_labels_are_seen(opened):

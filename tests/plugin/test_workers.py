@@ -51,7 +51,7 @@ def added(zoo):
 def test_a_healthy_model_passes_as_it_does_serially(zoo):
     added(zoo)
     options = ("--baseline", "none")
-    serial = zoo.run(*options, "--junit-xml", "serial.xml")
+    serial = zoo.run(*options, "--junit-xml", "serial.xml", overview=True)
     parallel = zoo.run(*options, "--junit-xml", "parallel.xml", "--stress-reports", "others", *WORKERS, *HISTORY)
     assert (serial.ret, parallel.ret) == (0, 0)
     assert (zoo.root / "others/h.jsonl").read_text().count("\n") == 1, "the controller alone leaves a line"

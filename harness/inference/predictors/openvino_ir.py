@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,7 @@ class OpenVinoPredictor:
         self._batch, self._bytes = sizes[0], kind == "u8"
         self._last = self._channels_last(sizes[1:], str(model.get_parameters()[0].get_layout()))
         single = {"INFERENCE_NUM_THREADS": self._calls, "NUM_STREAMS": self._calls, "INFERENCE_PRECISION_HINT": "f32"}
-        self._compiled = core.compile_model(model, "CPU", single)
+        self._compiled = _compiled(core, model, single)
         self._of_thread = threading.local()
 
     def _channels_last(self, sizes: list[int | None], layout: str) -> bool:
@@ -138,7 +139,7 @@ class OpenVinoPredictor:
         model = core.read_model(description, weights)
         steps = [output for step in model.get_ordered_ops() for output in step.outputs()]
         model.add_outputs([each for each in steps if each.get_node().get_type_name() not in {"Constant", "Result"}])
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = _compiled(core, model, {"INFERENCE_PRECISION_HINT": "f32"})
         found = [list(compiled([batch]).to_tuple()) for batch in self._batches(pixels)]
         whole = [np.concatenate(parts) for parts in zip(*found, strict=True) if parts[0].ndim]
         return [each[: len(pixels)] for each in whole if each.dtype.kind == "f" and len(each) >= len(pixels)]
@@ -173,3 +174,14 @@ class OpenVinoPredictor:
 
     def close(self) -> None:
         """Do nothing: the network goes with its object."""
+
+
+def _compiled(core: Any, model: Any, options: dict[str, Any]) -> Any:
+    """Return a network compiled for the CPU, in a thread that ends.
+
+    OpenVINO gives the thread that loads its CPU plugin an alternate signal stack, and frees that with the plugin. A
+    thread that lives on keeps the freed stack when a second `Core` was loaded meanwhile; the next signal kills the
+    process (OpenVINO 2026.4).
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(core.compile_model, model, "CPU", options).result()
