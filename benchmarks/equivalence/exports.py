@@ -92,7 +92,7 @@ class _Batches:
 
 
 def int8_dynamic(of: Material, path: Path) -> str:
-    """Quantize weights to int8, and activations as they come."""
+    """Quantize weights to int8 beforehand, and activations on the fly."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().setLevel(logging.ERROR)

@@ -1,1 +1,1 @@
-"""Thresholds from few retrains, held against healthy networks that had no part in them."""
+"""Thresholds from few reference models, tested on networks of the same recipe that had no part in them."""

@@ -27,14 +27,15 @@ def main() -> int:
     parser.set_defaults(run=_tables)
     commands = parser.add_subparsers(metavar="measure")
     measure = commands.add_parser(
-        "measure", help="measure the networks anew; started again it goes on", description="What is kept is replaced."
+        "measure", help="measure the networks anew; resumable", description="Replace the stored measurements."
     )
     measure.set_defaults(run=_measure)
     measure.add_argument(
         "what",
         choices=("fashion", "digits", "answers"),
-        help="the shipped panel, about 2 CPU minutes a network unless a calibration has; the example of digits, whose "
-        "networks are trained first, 10 CPU minutes in all; or what consensus asks, of the panel and of mutants",
+        help="Fashion: the shipped panel, about 2 CPU minutes a network unless a calibration has measured it. Digits: "
+        "networks of the example, trained first, 10 CPU minutes in all. Answers: predictions of the panel and of "
+        "mutants for consensus.",
     )
     measure.add_argument(
         "--checkpoints",

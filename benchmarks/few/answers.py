@@ -1,4 +1,4 @@
-"""What networks get wrong in the views that consensus asks about, image by image, as kept in the repository."""
+"""Errors of networks in the views that consensus asks about, image by image, as stored in the repository."""
 
 from __future__ import annotations
 

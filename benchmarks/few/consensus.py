@@ -1,4 +1,4 @@
-"""What a consensus of few is worth: thresholds from K of the panel's networks, held against all others and mutants."""
+"""Consensus of few: thresholds from K of the panel's networks, tested on all others and on mutants."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _BOOTSTRAP = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Networks that were asked what consensus asks: healthy ones and mutants, (networks, answers) bool, wrong or not.
+    """Errors of the panel's networks and of mutants in the views of consensus, (networks, answers) bool.
 
-    `counted` are the positions of the answers that each row counts, and `labels` their classes in a row that counts
-    those of the class that loses most. To the rows with `chance` an image may add several times.
+    `counted` are the positions of the answers that each row counts. `labels` are their classes in a row that counts
+    the errors of the worst class. To the rows with `chance` an image may add several times.
     """
 
     panel: Panel
@@ -50,7 +50,7 @@ class Asked:
     mutants: np.ndarray
 
     def lost(self, wrong: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Return how much of what is `known` networks lose in each row, (networks, rows); both (networks, answers)."""
+        """Return the errors on the consensus set `known` in each row, (networks, rows); both (networks, answers)."""
         columns = []
         for row, counted in zip(self.rows, self.counted, strict=True):
             lost, labels = wrong[:, counted] & known[:, counted], self.labels.get(row.id)
@@ -61,9 +61,9 @@ class Asked:
         return np.stack(columns, axis=1)
 
     def split(self, chosen: np.ndarray) -> tuple[list[Calibrated], np.ndarray, np.ndarray, np.ndarray]:
-        """Return the thresholds of these healthy networks, and what the others and mutants lose; and what is known.
+        """Return the thresholds of the chosen networks, the errors of the others and of mutants, and the consensus set.
 
-        Each of the chosen is held against what the others among them know, as a calibration does.
+        Each of the chosen is compared with the consensus set of the others among them, as in a calibration.
         """
         of_few, others = self.healthy[chosen], np.delete(self.healthy, chosen, axis=0)
         wrong = of_few.sum(axis=0)
@@ -96,7 +96,7 @@ def asked() -> Asked:
         places = [answers.of_view(repr(each)) for each in under]
         counted.append(np.concatenate([np.arange(place.start, place.stop) for place in places]))
         if len(under) > 1:
-            chance[row.id] = Chance(0.0)  # Of whatever size: it tells nothing of such counts.
+            chance[row.id] = Chance(0.0)  # Any number will do: chance says nothing of such counts.
         if row.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
             labels[row.id] = np.tile(of_test, len(under))
     healthy = [Path(member.path).stem for member in panel.models]
@@ -110,27 +110,28 @@ def asked() -> Asked:
 
 
 def consensus_table(networks: Asked, splits: int, on_split: Callable[[], None], *, sizes: Sequence[int] = SIZES) -> str:
-    """Return what thresholds from K networks do: who exceeds one, and how large they are."""
+    """Return the table of thresholds from K networks: their size, and the networks that exceed one."""
     rest = [row.id for row in networks.rows].index(AT_REST)
     lines = [
-        f"{len(networks.mutants) or 'No'} mutants were asked. Images, losses and threshold are of `{AT_REST}`, means "
-        "over splits.",
+        f"{len(networks.mutants) or 'No'} mutants took part. Consensus set, errors and threshold are those of "
+        f"`{AT_REST}`, means over splits.",
         "",
-        f"| K | splits | images that all K get right | a healthy network loses | threshold | of {len(networks.rows)} "
-        "rows gate | false alarms | mutants caught |",
+        f"| K | splits | consensus set of K | errors of another network | threshold | checks with a threshold, of "
+        f"{len(networks.rows)} | false alarms | mutants caught |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
         known: list[int] = []
         losses: list[float] = []
         alarms: list[bool] = []
-        thresholds, checks, caught = [], [], []
+        thresholds: list[float] = []
+        checks, caught = [], []
         for chosen in draws(len(networks.healthy), size, splits):
-            thresholds, others, mutants, agreed = networks.split(chosen)
-            limits = np.array([np.inf if item.informational else item.threshold for item in thresholds])
+            made, others, mutants, agreed = networks.split(chosen)
+            limits = np.array([np.inf if item.informational else item.threshold for item in made])
             known.append(int(agreed[networks.counted[rest]].sum()))
             losses += list(map(float, others[:, rest]))
-            thresholds.append(thresholds[rest].threshold)
+            thresholds.append(made[rest].threshold)
             checks.append(np.isfinite(limits).sum())
             alarms += list(map(bool, np.any(others > limits, axis=1)))
             caught.append(int(np.any(mutants > limits, axis=1).sum()))

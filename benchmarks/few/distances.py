@@ -1,4 +1,4 @@
-"""What two networks differ by, row by row, as kept in the repository: all that thresholds from any few of them need."""
+"""Differences of two networks, row by row, as stored in the repository: all that thresholds from few of them need."""
 
 from __future__ import annotations
 

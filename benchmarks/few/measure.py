@@ -1,4 +1,4 @@
-"""Measure the networks anew, by their own stress tests, into what this benchmark keeps; started again it goes on."""
+"""Measure the networks anew, by their own stress tests, into the stored files of this benchmark; resumable."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
     from typing import Any
 
 PANEL, TESTS = Path("models/panel"), Path("stress_tests")
-"""Relative to the root, so that what `calibrate` has measured there is not measured again."""
-PAIRED = {"as they are": "clean", "mirrored": "flip", "turned by 15°": "rotate-ccw-015"}
+"""Relative to the root, as for `calibrate`: its measurements there are reused."""
+PAIRED = {"clean": "clean", "flipped": "flip", "rotated by 15°": "rotate-ccw-015"}
 AMONG_NETWORKS = frozenset({"consensus", "flips"})
-"""Families whose values hang on which other networks there are, so that those of all tell nothing of few."""
+"""Families with values that depend on the other networks: the values of all say nothing of few."""
 SEEDS, EPOCHS = range(1, 25), 10
-"""Of the digits' networks; the example itself trains 25 epochs, so that these are farther apart."""
+"""Epochs of the digits' networks. The example itself trains 25 epochs, so these networks are farther apart."""
 
 
 def measure_fashion() -> None:
-    """Measure the shipped panel: what its networks differ by in each row, and what one loses of another's answers.
+    """Measure the shipped panel: differences of its networks in each row, and predictions that one loses of another's.
 
-    On all images that a row measures. What a calibration of the panel kept in the user's cache is taken from there.
+    It uses all images of a row, and reuses measurements that a calibration left in the user's cache.
     """
     with contextlib.chdir(ROOT):
         paths, checks = sorted(PANEL.glob("*.safetensors")), read_checks(TESTS / "checks.toml")
         with _bar(2 * len(paths)) as advance:
-            assert checks.panel_predictions, "the shipped checks file names what the panel knows"
+            assert checks.panel_predictions, "the shipped checks file names panel predictions"
             recording, *_ = with_predictions(
                 paths, Recording(TESTS, checks), checks.panel_predictions, on_model=advance
             )
@@ -64,7 +64,7 @@ def measure_fashion() -> None:
 
 
 def measure_digits(folder: Path = CHECKPOINTS) -> None:
-    """Train the networks of the example of digits that are not in `folder`, and measure what they differ by."""
+    """Train the networks of the example of digits that are not in `folder`, and measure their differences."""
     example = (folder / "digits").resolve()
     shutil.copytree(EXAMPLE, example, dirs_exist_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(example)])  # Of the processes that measure.
@@ -89,9 +89,9 @@ def measure_digits(folder: Path = CHECKPOINTS) -> None:
 
 
 def measure_answers(mutants: Path = OF_DETECTION) -> None:
-    """Ask the shipped panel, and what mutants of `benchmarks.detection` are in a folder, what consensus asks.
+    """Predict the views of consensus with the shipped panel and the mutants of `benchmarks.detection` in a folder.
 
-    What is known of others stays.
+    Stored answers of other networks stay.
     """
     mutants = mutants.resolve()
     names = [mutant.id for mutant in MUTANTS if mutant.kind != HEALTHY]

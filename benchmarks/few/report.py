@@ -98,10 +98,10 @@ class Line:
 def line(
     networks: Networks, retrains: int, splits: int, reference: Split, *, on_split: Callable[[], None] | None = None
 ) -> Line:
-    """Calibrate by each of `splits` sets of K networks, and hold all others against it; by each set if fewer exist.
+    """Calibrate by each of `splits` sets of K networks, or all sets if fewer exist, and test all others.
 
-    Widths are of the checks judged in the reference, against its own, the median of a split; detection is of the
-    mutants that the reference catches. The interval is a bootstrap over the networks held out.
+    Widths are those of the checks with a threshold in the reference, relative to its own, the median of a split.
+    Detection counts the mutants that the reference catches. The interval is a bootstrap over the networks held out.
     """
     found, refused = [], 0
     for chosen in draws(len(networks.distances.networks), retrains, splits):
@@ -142,16 +142,16 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
     twenty = np.arange(min(20, len(networks.distances.networks)))
     reference = split(networks, twenty, chance=False)
     lines = [
-        f"Held against thresholds from {len(twenty)} by each row's own spread: {reference.checks.sum()} of "
-        f"{len(networks.panel.checks)} rows gate"
+        f"Compared with thresholds from {len(twenty)} by each row's own spread: {reference.checks.sum()} of "
+        f"{len(networks.panel.checks)} rows have one"
         + (
             f", and catch {reference.caught.sum()} of {len(reference.caught)} mutants."
             if len(reference.caught)
             else "."
         ),
         "",
-        "| K | splits | false alarms | of networks outside | checks judged (in 95% of splits) | width | detected "
-        "| alarms most often by |",
+        "| K | splits | false alarms | of networks outside | rows with a threshold (in 95% of splits) | width "
+        "| detected | alarms most often by |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
@@ -167,7 +167,7 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
 
 
 def pairs_table() -> str:
-    """Return how often a paired test against one healthy network fails another, by margin and level."""
+    """Return how often a paired test against one reference model fails another, by margin and level."""
     pairs = json.loads(PAIRS.read_bytes())
     heads = [f"{level:.1%}, over {100 * margin:g} points" for level in LEVELS for margin in MARGINS]
     lines = [f"| images | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]

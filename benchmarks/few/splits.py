@@ -35,7 +35,7 @@ class Networks:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What thresholds from a few networks do: the checks with a threshold, how wide they are, and who fails.
+    """Thresholds from a few networks: the checks that have one, their widths, and the networks that fail.
 
     `alarms` is (reference models held out,), by their names in `held`; `caught` is (mutants,).
     """

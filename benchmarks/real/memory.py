@@ -89,7 +89,7 @@ hand = { threshold = 100 }
 
 @dataclass(frozen=True)
 class Used:
-    """What a process took: seconds of wall clock and of all cores, and its largest resident memory in bytes."""
+    """Costs of a process: seconds of wall clock and of all cores, and its largest resident memory in bytes."""
 
     wall: float
     cpu: float

@@ -1,7 +1,7 @@
 """Speed at 224 px: predictions in a pose, and Grad-CAM, against plain loops of the same network in the same run.
 
-Run `python -m benchmarks.real.speed` on an idle machine. Pictures are drawn and weights are random but for the last
-layer, which is fitted to the pictures, so that nothing has to be downloaded and answers lead as a trained network's do.
+Run `python -m benchmarks.real.speed` on an idle machine. Pictures are drawn, and nothing is downloaded. Weights are
+random except in the last layer. It is fitted to the pictures, so margins are as wide as a trained network's.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ POSES = (Pose(7, 1, 2), Pose(-5, 2, 0), Pose(10, -1, 1), Pose(-8, 0, 2), Pose(3,
 """One for each repetition, since a model asked again remembers."""
 BATCH = 32
 FITTED = (IDENTITY, Pose(4, 2, -1), Pose(-7, -2, 1), Pose(9, 0, 2))
-"""What the last layer is fitted on; none is measured."""
+"""Poses for the fit of the last layer; none is measured."""
 RIDGE = 0.1
-"""How much the weights of the last layer, for features of unit variance, are held small."""
+"""Penalty on the weights of the last layer, for features of unit variance."""
 SHARES = {"ViT-B/16": 3}
 """Networks that are measured on fewer pictures, one in so many, since they take so much longer."""
 
@@ -80,7 +80,7 @@ class Measured:
 
 
 def pictures(count: int) -> LabelledImages:
-    """Return as many colour pictures of 224 px: smooth, as photographs are, of a colour for each of ten classes."""
+    """Return this many color pictures of 224 px: smooth like photographs, with a color for each of ten classes."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 10
     coarse = torch.rand(10, 3, 7, 7, generator=generator)
@@ -95,8 +95,8 @@ def pictures(count: int) -> LabelledImages:
 def made(name: str, images: LabelledImages) -> nn.Module:
     """Return the network, ten classes, its weights drawn from a fixed seed, its last layer fitted to images in poses.
 
-    Pixels are normalised first, as for any network: without it they differ little from each other, next to how far they
-    all are from zero, and so little that bfloat16 tells few classes apart.
+    Pixels are normalized first, as for any network. Raw pixels are far from zero and differ little from each other, so
+    bfloat16 would tell few classes apart.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(memory(options.memory_of)))
         return 0
     images, results, peaks = pictures(options.images), _others(options.models), dict[int, tuple[float, float]]()
-    # The load is this benchmark's own after a while, so that it is taken before.
+    # Read the load first: later it is this benchmark's own.
     machine = f"{os.cpu_count()} cores, at a load of {os.getloadavg()[0]:.1f} when it began"
     for name in options.models:
         with cores(1):

@@ -13,9 +13,9 @@ PARTS = 4
 class Constants:
     """Times measured on one machine.
 
-    Milliseconds to decode a picture and to predict it on one core; bytes of an image; megabytes a second that a worker
-    reads from a file; milliseconds that a call takes without any work, and that each of its ranges adds; microseconds
-    to join an image's logits; images of a batch.
+    Milliseconds: decoding and predicting a picture on one core, a call without any work, and each of its ranges.
+    Microseconds: joining an image's logits. The others are bytes of an image, megabytes a second that a worker reads
+    from a file, and images of a batch.
     """
 
     decode_ms: float
@@ -63,10 +63,10 @@ def ranges(batches: int, workers: int, *, most: int) -> int:
 def predicted(
     constants: Constants, *, images: int, perturbations: int, nodes: int, cores: int, decoded: bool = False
 ) -> Predicted:
-    """Return what a check of so many images and perturbations takes on nodes of so many cores each.
+    """Return the time of a check of these images and perturbations on nodes with `cores` cores each.
 
-    Pictures are decoded once, by all nodes, into a file on storage that they share, which the driver writes, unless
-    they are `decoded`; each node reads its own part once, and has it in its page cache from then on.
+    Unless they are `decoded`, all nodes decode the pictures once into a file on shared storage. The driver writes it.
+    Each node reads its own part once, and has it in its page cache from then on.
     """
     c, workers = constants, nodes * cores
     most = max(1, min(64, (32 << 20) // (c.batch * c.image_bytes)))

@@ -1,4 +1,4 @@
-"""What others would write: Foolbox's spatial attack, plain evaluation loops, and the notebook's training loop."""
+"""Peers of the harness: Foolbox's spatial attack, plain evaluation loops, and the notebook's training loop."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def foolbox_survivors(model: nn.Module, images: LabelledImages) -> np.ndarray:
     """Return which images Foolbox's grid search over 775 poses does not break, (N,) bool.
 
-    Foolbox gives translations in units of W/2 of a grid that spans W - 1 pixels, so that its 3 px are 2.89 px at
-    28 x 28; they are scaled to be 3 px here.
+    Foolbox gives translations in units of W/2 of a grid that spans W - 1 pixels: its 3 px are 2.89 px at 28 x 28. They
+    are scaled to 3 px here.
     """
     import foolbox
 

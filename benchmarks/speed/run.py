@@ -85,7 +85,7 @@ def sweep(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
 
 
 def evaluation(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
-    """Measure one pass over images as they are, against loops that people write."""
+    """Measure one pass over clean images, compared with plain loops."""
     few = stratified_sample(images, 1_000)
     with cores(1):
         ours = timed(lambda: Classifier(model, workers=1).predict(images), repeats=3)

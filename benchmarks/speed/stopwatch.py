@@ -1,4 +1,4 @@
-"""CPU seconds of a call, on as many cores as it is given."""
+"""CPU seconds of a call, on the cores that it has."""
 
 from __future__ import annotations
 

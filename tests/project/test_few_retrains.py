@@ -1,12 +1,13 @@
 """The benchmark of few reference models: what it keeps of networks, and how it draws them."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks.few.answers import Answers, read_answers, with_answers
-from benchmarks.few.consensus import Asked, asked
+from benchmarks.few.consensus import Asked, asked, consensus_table
 from benchmarks.few.distances import distances_of, read_distances
 from benchmarks.few.report import digits, draws, table
 from benchmarks.few.splits import Networks, panel_of, split
@@ -157,3 +158,14 @@ def test_the_table_of_kept_networks_has_a_line_for_each_number(monkeypatch):
     monkeypatch.setattr("benchmarks.few.report.split", lambda networks, chosen, **_: split(networks, chosen))
     lines = table(digits(), (3, 5), 2).splitlines()
     assert [line.split(" | ")[:2] for line in lines[-2:]] == [["| 3", "2"], ["| 5", "2"]]
+
+
+def test_the_table_of_consensus_has_the_mean_threshold():
+    def split_of(chosen):
+        threshold = SimpleNamespace(informational=False, threshold=39.0)
+        return [threshold], np.array([[2.0]]), np.empty((0, 1)), np.ones(4, dtype=bool)
+
+    row = SimpleNamespace(id="consensus-clean")
+    networks = SimpleNamespace(rows=[row], mutants=(), healthy=range(4), counted=[np.arange(4)], split=split_of)
+    page = consensus_table(networks, 4, lambda: None, sizes=[3])
+    assert "| 3 | 4 | 4 | 2.0 ± 0.0 | 39 | 1.0 | 0.00% | – |" in page
