@@ -1,4 +1,4 @@
-"""Labelled images as one tensor: Fashion-MNIST, a folder or an npz file."""
+"""Labeled images as one tensor: Fashion-MNIST, or images of your own from files, archives, tables or a data set."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is: settings are needed where NumPy must not be loaded."""
+    """Import a name at its first use: the settings of this package are needed without NumPy."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from harness.data import fashion_mnist, images, sources

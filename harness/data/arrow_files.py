@@ -1,7 +1,6 @@
-"""Images in Parquet files, and in what Hugging Face's `datasets` saves to disk: a column of pictures and one of labels.
+"""Images in Parquet files and in data sets on disk of Hugging Face's `datasets`: columns of pictures and labels.
 
-Both are read as Arrow tables, without `datasets`, so that pictures are decoded as all others are and no code of a data
-set runs.
+Both are read as Arrow tables, without `datasets`. The harness decodes the pictures, and no code of a data set runs.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from harness.data.pipeline import Pipeline
 
 MAX_FILE = 256 << 20
-"""Bytes of a picture in a file of its own; a larger one is refused."""
+"""Largest picture in a file of its own, in bytes."""
 _EXPECTED = (
     "expected Parquet files, or a folder that datasets.save_to_disk wrote, with a column of pictures, "
     f"{' or '.join(PICTURE_KEYS)}, and one of labels, {' or '.join(LABEL_KEYS)}"
@@ -38,9 +37,9 @@ _EXPECTED = (
 def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
     """Load a Parquet file, a folder of them, or a folder that `datasets.Dataset.save_to_disk` wrote.
 
-    Parquet files may be at a URL, that of a file, of a folder, or with a `*` in it. Pictures are bytes of a file each,
-    or its path relative to the data, which must then be local; classes are named by the features that `datasets`
-    writes down. Needs pyarrow. Raises `InputError` for anything else.
+    Parquet files may be at the URL of a file or folder, or at one with a `*`. Each picture is the content of a picture
+    file, or its path relative to the data, which must then be local. The features that `datasets` stores name the
+    classes. Needs pyarrow. Raises `InputError` for anything else.
     """
     try:
         import pyarrow  # noqa: F401
@@ -58,7 +57,7 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
         columns = chunks[0].table.columns if chunks else []
     except InputError:
         raise
-    except Exception as error:  # A damaged file makes what reads it fail in any way.
+    except Exception as error:  # pyarrow may raise any exception for a damaged file.
         raise InputError(f"{place}: cannot be read ({error}); {_EXPECTED}") from None
     picture, label = (next((n for n in names if n in columns), None) for names in (PICTURE_KEYS, LABEL_KEYS))
     if picture is None or label is None:
@@ -113,7 +112,7 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
             notes=notes_on_versions(place, made_of),
             threads=False,
             whole=place,
-            # Of pictures in files of their own nobody says here which these are.
+            # Rows with paths keep their pictures in other files, which are not listed here.
             content=content,
             file=(lambda position: found(position)[0].table.file) if isinstance(value_of(0), bytes) else None,
             ends=() if chunks[0].group is None else ends.tolist(),
@@ -123,7 +122,7 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
 
 
 def _name_of(url: str) -> str:
-    """Return the last part of a URL that says more than which of several files."""
+    """Return the last part of a URL's path without a `*`."""
     parts = [part for part in url.partition("?")[0].partition("://")[2].split("/") if part and "*" not in part]
     return Path(parts[-1]).stem if parts else "parquet"
 
@@ -139,18 +138,18 @@ def _files(path: Path) -> list[Path]:
         try:
             state = json.loads((path / "state.json").read_text("utf-8"))
             files = [path / entry["filename"] for entry in state["_data_files"]]
-        except Exception as error:  # Whatever else the file holds.
+        except Exception as error:  # The file may hold anything.
             raise InputError(f"{path / 'state.json'}: cannot be read ({error!r}); {_EXPECTED}") from None
         return files
     files = sorted(path.glob("*.parquet")) if path.is_dir() else []
     if not files:
-        raise InputError(f"{path}: there is no Parquet file; {_EXPECTED}")
+        raise InputError(f"{path}: has no Parquet file; {_EXPECTED}")
     return files
 
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """The rows of one file, which is opened when they are first asked for, and again in another process."""
+    """The rows of one file, which is opened at the first use, and again in another process."""
 
     file: File
 
@@ -159,7 +158,7 @@ class _Table:
 
     @cached_property
     def chunks(self) -> list[_Chunk]:
-        """Return the parts that it is read in: the row groups of a Parquet file, or all rows."""
+        """Return the units of reading: the row groups of a Parquet file, or all rows as one."""
         if self._mapped:
             return [_Chunk(self, None, int(self._opened.num_rows))]
         groups = self._opened.metadata
@@ -178,7 +177,7 @@ class _Table:
         return table.column(name)
 
     def labels(self, name: str) -> list[Any]:
-        """Return the column of this name, as plain values."""
+        """Return the values of a column as Python objects."""
 
         def find() -> dict[str, Any]:
             return {"labels": [value for chunk in self.chunks for value in self.column(chunk.group, name).to_pylist()]}
@@ -205,20 +204,20 @@ class _Table:
 
     @cached_property
     def held(self) -> dict[tuple[int | None, str], Any]:
-        """Return the column of pictures that was read last."""
+        """Return the column of pictures in memory, at most one, by row group and name."""
         return {}
 
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Rows of a table that are read at once: so many, of a row group, or of all there are."""
+    """Rows of a table that are read at once: the `count` rows of a row group, or of the whole table."""
 
     table: _Table
     group: int | None
     count: int
 
     def picture(self, column: str, row: int) -> Any:
-        # Rows come in order: a row group is forgotten once its last picture has been read.
+        # Rows come in order, so a row group leaves memory after its last picture.
         held, key = self.table.held, (self.group, column)
         if key not in held:
             held.clear()
@@ -230,7 +229,7 @@ class _Chunk:
 
 
 def _features(path: Path, chunks: list[_Chunk]) -> dict[str, Any]:
-    """Return the features that `datasets` wrote down, by column."""
+    """Return the features that `datasets` stored, by column."""
     written = (chunks[0].table.schema.metadata or {}).get(b"huggingface") if chunks else None
     info = json.loads(written)["info"] if written else {}
     if (beside := path / "dataset_info.json").is_file():

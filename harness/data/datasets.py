@@ -1,4 +1,4 @@
-"""Images of a map-style data set that the user names: torchvision's, of Hugging Face, or one's own."""
+"""Images of a map-style data set that the user names: of torchvision, of Hugging Face, or of their own."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ _PICTURE_KEYS = (*PICTURE_KEYS, "pixel_values")
 def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> LabelledImages:
     """Load the data set that `package.module:name` names, an object or a callable that returns one.
 
-    Items are (picture, label), or dicts with an image and a label: a PIL image, an array (H, W, C) uint8, or a tensor
-    (C, H, W), uint8 or in [0, 1]. Classes are named by the data set's `classes`, or by its `features` as those of
-    Hugging Face have them. A data set that says by a text `fingerprint` what it is made of is decoded once; others in
-    each run. Raises `InputError` for whatever its code raises, and for items of another kind;
-    `otherwise` ends the message where there is no such module.
+    Items are (picture, label), or dicts with an image and a label. A picture is a PIL image, an array (H, W, C) uint8,
+    or a tensor (C, H, W), uint8 or in [0, 1]. The data set's `classes` name the classes, or its `features` as in
+    Hugging Face's. A data set with a text `fingerprint` of its content is decoded once, any other in each run. Raises
+    `InputError` for any exception of its code, and for other items; `otherwise` ends the message for a missing module.
     """
     dataset = _dataset(spec, otherwise)
     count = _called(spec, "its length", lambda: len(dataset))
     if not count:
-        raise InputError(f"there is nothing in it; {_EXPECTED}", setting=f"data {spec}")
+        raise InputError(f"is empty; {_EXPECTED}", setting=f"data {spec}")
     labels: dict[int, Any] = {}
 
     def where(position: int) -> str:
@@ -52,7 +51,7 @@ def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> Labelle
     names = _called(spec, "the names of its classes", lambda: _names(dataset))
     fingerprint = getattr(dataset, "fingerprint", None) or getattr(dataset, "_fingerprint", None)
     known = isinstance(fingerprint, str)
-    unknown = f"{spec} is decoded anew in each run; a text as its attribute `fingerprint`, of what it is made of, helps"
+    unknown = f"{spec} is decoded again in each run; to avoid this, give it a text `fingerprint` of its content"
     return decoded(
         Pictures(
             read=read,
@@ -90,7 +89,7 @@ def _called(spec: str, what: str, call: Any) -> Any:
     try:
         with foreign_code():
             return call()
-    except Exception as error:  # The user's code, which may fail in any way.
+    except Exception as error:  # The user's code may raise any exception.
         raise InputError(f"cannot give {what} ({error!r})", setting=f"data {spec}") from error
 
 
@@ -101,7 +100,7 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
         if None not in keys:
             return item[keys[0]], _label(item[keys[1]])
         raise InputError(f"{where}: has {', '.join(map(str, item))}; {_EXPECTED}")
-    if isinstance(item, tuple | list) and len(item) >= 2:  # noqa: PLR2004  What comes behind is not asked for.
+    if isinstance(item, tuple | list) and len(item) >= 2:  # noqa: PLR2004  Further elements are ignored.
         return item[0], _label(item[1])
     raise InputError(f"{where}: is a {type(item).__name__}; {_EXPECTED}")
 
@@ -111,7 +110,7 @@ def _label(value: Any) -> Any:
 
 
 def _names(dataset: Any) -> list[str] | None:
-    """Return the names of the classes that a data set knows; None where it knows none."""
+    """Return the names of the classes that a data set declares; None without any."""
     classes = getattr(dataset, "classes", None)
     if isinstance(classes, list | tuple) and classes:
         return [str(name) for name in classes]

@@ -1,4 +1,4 @@
-"""Pixels made of pictures, one by one: all like the first, the same each time, and what was noticed of them."""
+"""Decoder of pictures to pixels: all of one shape, the same each time, with notices about what was lost."""
 
 from __future__ import annotations
 
@@ -31,23 +31,22 @@ if TYPE_CHECKING:
     from harness.data.pipeline import DecodedPicture, Pipeline
 
 TRIED = 8
-"""Pictures that code of the user's is asked for twice."""
+"""Number of pictures that the user's code must make twice, with equal pixels."""
 _BLOCK = 128
-"""Pictures that are decoded ahead of those that are written, in order, by threads of this process, or that another
-process is asked for at a time."""
+"""Number of pictures that threads of this process decode ahead, and most pictures of one call to another process."""
 _SENT, _MOST = 16 << 20, 128 << 20
-"""Bytes of pixels that another process is asked for at a time, and of a part that is best read as a whole, at most."""
+"""Most bytes of pixels of one call to another process, and of a part that is read as a whole."""
 _LIBRARIES = ("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision")
 """Libraries that most transforms use; another release may round differently."""
 _STRETCHED = 1.05
-"""By how much sides may be stretched against each other before it is said."""
+"""Change of the aspect ratio above which a notice says so."""
 
 Write = Callable[[np.ndarray], object]
 
 
 @dataclass(frozen=True)
 class Noticed:
-    """Notices about pictures: the number with transparency, stretched or rounded, and the worst."""
+    """Notices about pictures: numbers of transparent, stretched and rounded ones, and the `worst` stretch."""
 
     transparent: int = 0
     stretched: int = 0
@@ -63,7 +62,7 @@ class Noticed:
         )
 
     def notes(self, count: int, pipeline: Pipeline) -> Iterator[str]:
-        """Return notes on it, of so many images."""
+        """Return the notes for a data set of `count` images."""
         if self.transparent:
             yield f"{self.transparent} of {count} images have transparency, which is dropped"
         if self.stretched:
@@ -78,7 +77,7 @@ class Noticed:
 
 @dataclass(frozen=True)
 class DecodedSpan:
-    """The pixels of a span, (M, C, H, W) uint8, and what was noticed of them."""
+    """The pixels of a span, (M, C, H, W) uint8, and the notices about them."""
 
     pixels: np.ndarray
     noticed: Noticed
@@ -92,7 +91,7 @@ class Decoder:
     pipeline: Pipeline
     shape: tuple[int, ...]
     spread: Spread | None = None
-    """The decoder of pictures elsewhere; None if it is not worth it."""
+    """Makes the calls in other processes, for example on a cluster; None to decode here."""
 
     @property
     def pixel_shape(self) -> tuple[int, int, int, int]:
@@ -102,42 +101,42 @@ class Decoder:
 
     @property
     def pixel_bytes(self) -> int:
-        """Return how many bytes these are."""
+        """Return the size of all pixels in bytes."""
         return int(np.prod(self.pixel_shape, dtype=object))
 
     @property
     def masks(self) -> np.ndarray | None:
-        """Return the masks as the pipeline makes them, (N, H, W) bool, if there are any."""
+        """Return the masks after the pipeline, (N, H, W) bool; None without masks."""
         masks = self.pictures.masks
         return None if masks is None else self.pipeline.masks(masks)
 
     @property
     def needed(self) -> int:
-        """Return how many bytes pixels and masks are."""
+        """Return the size of pixels and masks in bytes."""
         masks = self.pictures.masks
         return self.pixel_bytes + (0 if masks is None else len(masks) * self.shape[0] * self.shape[1])
 
     def made(self, position: int) -> DecodedPicture:
-        """Return one picture as the pipeline makes it, which must be like the first."""
+        """Return one picture after the pipeline; raises `InputError` for another shape than that of the first."""
         where = self.pictures.where(position)
         seen = self.pipeline.apply(self.pictures.read(position), where=where)
         found, expected = seen.pixels.shape, self.shape
         if found[:2] != expected[:2]:
             raise InputError(
                 f"{where}: is {found[0]}x{found[1]} pixels (height x width), {self.pictures.where(0)} is "
-                f"{expected[0]}x{expected[1]}; expected images of one size, say which with size, or with "
-                "resize and crop, which keep their shape"
+                f"{expected[0]}x{expected[1]}; expected images of one size. Set size, or resize and crop to keep "
+                "their proportions"
             )
         if found[2] != expected[2]:
             kinds = {1: "grey", 3: "colour"}
             raise InputError(
                 f"{where}: is {kinds[found[2]]}, {self.pictures.where(0)} is {kinds[expected[2]]}; expected images of "
-                "one kind, say which with channels, 1 or 3"
+                "one kind, set channels to 1 or 3"
             )
         return seen
 
     def expect_same_again(self) -> None:
-        """Raise `InputError` when code of the user's makes something else of a picture the second time."""
+        """Raise `InputError` if the user's code gives other pixels for a picture the second time."""
         with _generators_as_found():
             for position in range(min(TRIED, len(self.pictures))):
                 first, second = self.made(position).pixels, self.made(position).pixels
@@ -145,13 +144,13 @@ class Decoder:
                     transform = self.pipeline.transform
                     what = f"transform {transform.spec}" if transform else f"data {self.pictures.whole}"
                     raise InputError(
-                        f"gives other pixels for {self.pictures.where(position)} the second time; leave out what is "
-                        "drawn at random, as in the pipeline that is used to evaluate",
+                        f"gives other pixels for {self.pictures.where(position)} the second time; remove random "
+                        "steps, as in a pipeline for evaluation",
                         setting=what,
                     )
 
     def run(self, write: Write) -> tuple[str, ...]:
-        """Decode all pictures, hand them on in order, (C, H, W) uint8 each, and return the notes on them."""
+        """Decode all pictures, pass each to `write` in order, (C, H, W) uint8, and return the notes on them."""
         from harness.base.progress import Progress
 
         count, noticed = len(self.pictures), Noticed()
@@ -167,10 +166,10 @@ class Decoder:
         return (*self.pictures.notes, *noticed.notes(count, self.pipeline))
 
     def part(self, span: Span) -> DecodedSpan:
-        """Return the pixels of a span; raises `InputError` where its files are other ones than of who sent it."""
+        """Return the pixels of a span; raises `InputError` if files or libraries differ from those of the sender."""
         for file, stamp in span.files:
             if stamp_of(file) != stamp:
-                raise InputError(f"{file}: is another file there, or none")
+                raise InputError(f"{file}: is missing there, or has other content")
         if span.made_with not in {None, self._made_with}:
             raise InputError(f"pixels are made with {self._made_with} there, with {span.made_with} here")
         height, width, channels = self.shape
@@ -184,11 +183,11 @@ class Decoder:
         return DecodedSpan(pixels, noticed)
 
     def _parts(self) -> Generator[DecodedSpan, None, None]:
-        """Give all parts in order, from wherever they are made."""
+        """Yield all parts in order, decoded here or by `spread`."""
         if self.spread is None:
             return self._here(spans(len(self.pictures), most=max(1, _BLOCK // (2 * _cores()))))
         if self.pictures.file is None:
-            line = f"{self.pictures.whole}: pictures are decoded by this process, others cannot read single ones"
+            line = f"{self.pictures.whole}: this process decodes the pictures, as others cannot read single ones"
             print(printable(line), file=sys.stderr)
             return replace(self, spread=None)._parts()
         bare = replace(
@@ -207,7 +206,7 @@ class Decoder:
         return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
 
     def _here(self, spans: Iterable[Span]) -> Generator[DecodedSpan, None, None]:
-        """Give the parts of spans, made by this process; code of the user's runs in this thread, as anywhere else."""
+        """Yield the parts of spans, decoded by this process; the user's code runs in this thread only."""
         if self.pictures.threads and self.pipeline.transform is None:
             return side_by_side(self._own_part, spans, threads=_cores())
         return (self._own_part(span) for span in spans)
@@ -225,7 +224,7 @@ class Decoder:
 
     @property
     def _made_with(self) -> str:
-        """Return what decides the pixels that are made of pictures here, such as versions of libraries."""
+        """Return a text of all that determines the pixels on this machine, such as versions of libraries."""
         floats = self.pipeline.transform is not None or not self.pipeline.antialias
         if not floats:
             return self.pipeline.identity
@@ -243,7 +242,7 @@ class Decoder:
         notes: tuple[str, ...],
         sha256: str | None = None,
     ) -> LabelledImages:
-        """Return labelled images of decoded pixels, whose content has this SHA-256 if that is known."""
+        """Return labeled images of decoded pixels; `sha256` is the hash of their content, None if unknown."""
         import torch
 
         labels, classes = torch.from_numpy(labelled[0]), labelled[1]
@@ -264,7 +263,7 @@ class Decoder:
 
     @property
     def origin(self) -> Origin:
-        """Return the pictures that the images are made of, and the pipelines that may make them."""
+        """Return the pictures behind the images, and the pipelines that may have made them."""
         encoded = self.pictures.content is not None
         return Origin(
             self.pictures.content or self.pictures.read,
@@ -277,7 +276,7 @@ class Decoder:
 
 @contextmanager
 def _generators_as_found() -> Iterator[None]:
-    """Leave the global generators of random numbers as they are found, whatever the user's code draws."""
+    """Restore the global random generators at the end, whatever the user's code draws."""
     import random
 
     import torch

@@ -1,8 +1,7 @@
-"""Pictures decoded once: into memory when they are few, else into a file of the user's cache that is read from then on.
+"""Pictures decoded once: into memory if they are few, else into a file of the user's cache, which later runs read.
 
-An entry of the cache is known by all that decides the pixels (files, sizes, times, pipeline, versions), and is
-held against its hash whenever it is opened; one that is damaged, or that code of the user's would make otherwise now,
-is made again.
+The key of a cache entry covers all that determines the pixels: files, sizes, times, pipeline and versions. Each opening
+verifies the entry's hash. A damaged entry is made again, and so is one that the user's code would now make differently.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ if TYPE_CHECKING:
     from harness.data.pictures import Pictures
 
 SMALL = 16 << 20
-"""Bytes, on disk and decoded, up to which pictures are decoded in each process anew: it takes less than a second."""
+"""Bytes, on disk and decoded, up to which each process decodes the pictures again, in less than a second."""
 IN_MEMORY = 1 << 30
-"""Bytes up to which pictures are kept in memory where the cache cannot be written."""
+"""Bytes up to which pictures stay in memory if the cache cannot be written."""
 _FORMAT = 1
-"""Of the entries; another one than theirs is made anew."""
+"""Version of the entries' format; a new version makes all entries again."""
 _RUN = "STRESS_HARNESS_RUN"
-"""The variable of the environment by which a run's processes know each other's entries of data that nobody can name."""
+"""Environment variable with the run's name: its processes share entries of data without a fingerprint."""
 
 
 def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledImages:
-    """Return the pictures as labelled images, each made by the pipeline.
+    """Return the pictures as labeled images, each made by the pipeline.
 
-    Raises `InputError`, which names the picture, for one that cannot be read, that is not like the first, or that code
-    of the user's makes otherwise the second time; and where neither memory nor disk has room for them.
+    Raises `InputError`, which names the picture, for an unreadable one and for one of another shape than the first.
+    Also if the user's code gives other pixels at a second call, and if neither memory nor disk has enough room.
     """
     pipeline = pipeline or Pipeline()
     decoder = Decoder(pictures, pipeline, pipeline.apply(pictures.read(0), where=pictures.where(0)).pixels.shape)
@@ -61,9 +60,9 @@ def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledIma
         if decoder.needed <= IN_MEMORY and not full:
             return _in_memory(decoder)
         raise InputError(
-            f"{ArrayStore.of_user().folder}: {len(pictures)} images take {decoder.needed / 1e9:.1f} GB there, decoded "
-            f"({error.strerror or error}); make room, with `stress-harness cache --clear` for one, or move the "
-            "user's cache with XDG_CACHE_HOME"
+            f"{ArrayStore.of_user().folder}: {len(pictures)} decoded images need {decoder.needed / 1e9:.1f} GB there "
+            f"({error.strerror or error}); free some space, for example with `stress-harness cache --clear`, or move "
+            "the user's cache with XDG_CACHE_HOME"
         ) from None
 
 
@@ -112,13 +111,13 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
             facts["sha256"] = digest.hexdigest()
         kept = store.load(key)
         if kept is None:
-            raise OSError(errno.EIO, "what was written cannot be read back", str(store.folder))
+            raise OSError(errno.EIO, "the new cache entry cannot be read back", str(store.folder))
         with closing(kept):
             return _given(decoder, kept)
 
 
 def _key_of(decoder: Decoder) -> str:
-    """Return a hash of all that decides the entry; of data that nobody can name, by the run."""
+    """Return a hash of all that determines the entry; for data without a fingerprint it covers the run's name."""
     pictures = decoder.pictures
     made_of = pictures.made_of or f"run {_this_run()[0]}"
     facts = (_FORMAT, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
@@ -126,7 +125,7 @@ def _key_of(decoder: Decoder) -> str:
 
 
 def _given(decoder: Decoder, kept: ArrayEntry) -> LabelledImages:
-    """Return the images of an entry: those of a few in memory, of more as they stand in the file."""
+    """Return the images of an entry: in memory if they are few, else as rows of its file."""
     import torch
 
     pixels = rows_of_file(kept.file, decoder.pixel_shape, torch.uint8)
@@ -141,7 +140,7 @@ def _given(decoder: Decoder, kept: ArrayEntry) -> LabelledImages:
 
 
 def _opened(decoder: Decoder, kept: ArrayEntry) -> LabelledImages | None:
-    """Return the images of an entry; None of one that is damaged."""
+    """Return the images of an entry; None if it is damaged."""
     if kept.bytes != decoder.needed:
         return None
     images = _given(decoder, kept)
@@ -150,9 +149,9 @@ def _opened(decoder: Decoder, kept: ArrayEntry) -> LabelledImages | None:
 
 
 def _still_made_so(decoder: Decoder, images: LabelledImages) -> bool:
-    """Return whether code of the user's would still make the same of some pictures, spread over all.
+    """Return whether the user's code still makes the same pixels of some pictures, spread over all.
 
-    Its own file decides the key of an entry; what it imports does not.
+    The key of an entry covers the code's own file, but not the modules that it imports.
     """
     if not (decoder.pictures.foreign or decoder.pipeline.transform):
         return True
@@ -167,8 +166,8 @@ _own_run: str | None = None
 
 
 def _this_run() -> tuple[str, bool]:
-    """Return a name of this run, and whether this process gave it, or has it from the process that started it."""
-    global _own_run  # noqa: PLW0603  A fact about the process.
+    """Return the name of this run, and whether this process chose it or inherited it from its parent."""
+    global _own_run  # noqa: PLW0603  One name for the whole process.
     if _RUN not in os.environ:
         os.environ[_RUN] = _own_run = os.urandom(16).hex()
     return os.environ[_RUN], os.environ[_RUN] == _own_run

@@ -1,4 +1,4 @@
-"""Images from elsewhere, which are of none of the classes of the data, made as the images of the data are."""
+"""Images from elsewhere, which belong to no class of the data, made by the data's own pipeline."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 OF_NO_CLASS = -1
 """The label of these images."""
 MOST = 1_000
-"""Images that are looked at, a fixed sample of more."""
+"""Largest number of images; a fixed sample replaces more."""
 _SHIPPED = "fashion-mnist"
 
 
 def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> LabelledImages:
-    """Load images of no class, of the shape of the data's images, at most 1,000; labels in them are ignored.
+    """Load images of no class, of the shape of the data's images, at most 1,000; their labels are ignored.
 
-    A folder may have any subfolders. A pipeline that changes nothing stretches pictures to the size of the images.
-    Raises `InputError`, about the setting unknown, for what cannot be loaded and for images of another shape.
+    A folder may have any subfolders. Without a size, crop or transform, pictures are stretched to the size of the data.
+    Raises `InputError` about the setting `unknown` for unreadable images and for another shape.
     """
     channels, height, width = images.pixels.shape[1:]
     if pipeline.transform is None:

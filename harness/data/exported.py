@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FLOAT32, UINT8 = "float32", "uint8"
 FORMATS = {"npz": FLOAT32, "png": UINT8}
-"""The types of the pixels of an export, by its format."""
+"""The type of an export's pixels by its format."""
 NAME = np.dtype("S64")
 """The type of an image's name: 64 hexadecimal digits."""
 _LONGEST = 1_000_000
@@ -26,10 +26,10 @@ _LISTS = ("asked", "families")
 class Export:
     """The scope of an export: data, checks, profile, and the images.
 
-    `data` is the hash of the data set. `asked` has the beginning of each check's definition. `sizes` is a hash of the
-    numbers of images that families have, and of the rounding of pixels. `images` is the number of exported images,
-    `names` the hash of their sorted names. `measured` is the size of a sample of all data, 0 for none. `families` are
-    those that were exported, empty for all. `samples` are the images that a budget left to a family.
+    `data` is the hash of the data set. `asked` has the beginning of each check's definition. `sizes` is a hash of each
+    family's number of images and of the rounding of pixels. `images` is the number of exported images, and `names` is
+    the hash of their sorted names. `measured` is the size of a sample of all data, 0 without one. `families` are the
+    exported ones, empty for all. `samples` gives the number of images that a budget leaves to a family.
     """
 
     protocol: int
@@ -80,7 +80,7 @@ def hash_of_names(names: np.ndarray) -> str:
 def as_stored(pixels: np.ndarray, stored: str) -> np.ndarray:
     """Return pixels (N, C, H, W) in [0, 1] as an export stores them.
 
-    As (N, C, H, W) float32, or as (N, H, W, C) uint8, rounded to the nearest of 256 levels, halves to even.
+    The result is (N, C, H, W) float32, or (N, H, W, C) uint8, rounded to the nearest of 256 levels, halves to even.
     """
     if stored == FLOAT32:
         return np.ascontiguousarray(pixels, dtype="<f4")
@@ -89,5 +89,5 @@ def as_stored(pixels: np.ndarray, stored: str) -> np.ndarray:
 
 
 def names_of(images: np.ndarray) -> np.ndarray:
-    """Return the names of images as an export stores them, the SHA-256 of each one's bytes, (N,) of type `NAME`."""
+    """Return the names of stored images, (N,) of type `NAME`: the SHA-256 of each image's bytes."""
     return np.array([hashlib.sha256(image.data).hexdigest() for image in images], dtype=NAME)

@@ -1,8 +1,8 @@
-"""Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): where its files are looked for, and how they are verified.
+"""Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): places of its files, verification and download.
 
-The 10,000 test images ship with this package. The 60,000 training images are looked for in a fixed order of places.
-Files are gzipped IDX (http://yann.lecun.com/exdb/mnist/), checked byte by byte, and verified by the SHA-256 of their
-decompressed bytes, since gzip headers differ between distributors.
+The 10,000 test images ship with this package. The 60,000 training images are searched in a fixed order of places. Files
+are gzipped IDX (http://yann.lecun.com/exdb/mnist/). The SHA-256 of their decompressed bytes verifies them, since gzip
+headers differ between distributors.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def cache_dir() -> Path:
 
 
 def places(data_dir: Path | None = None) -> list[tuple[str, Path]]:
-    """Return where the training images are looked for, in order, each place with what names it."""
+    """Return the places of the training images in the order of the search, each with its description."""
     named: list[tuple[str, Path | None]] = [
         ("--data-dir", data_dir),
         ("$FASHION_MNIST_DIR", Path(value) if (value := os.environ.get("FASHION_MNIST_DIR")) else None),
@@ -86,8 +86,8 @@ def places(data_dir: Path | None = None) -> list[tuple[str, Path]]:
 def load_fashion_mnist(split: Split, *, data_dir: Path | None = None) -> LabelledImages:
     """Load and verify one split: 10,000 images for "test" (embedded), 60,000 for "train".
 
-    Raises `InputError` when no place has the files, listing the places, or when the files found are not intact. A
-    damaged copy is an error, not a reason to look further, lest it go unnoticed.
+    Raises `InputError`, which lists the places, if none has the files, and for files that are not intact. Damaged files
+    end the search with an error, so they never go unnoticed.
     """
     directory = EMBEDDED if split == "test" and data_dir is None else _find(split, data_dir)
     images_file, labels_file = _FILES[split]
@@ -112,8 +112,8 @@ def _find(split: Split, data_dir: Path | None) -> Path:
         "dataset-fashion-mnist`, or name their folder with `--data-dir`."
     )
     raise InputError(
-        f"Fashion-MNIST's {split} images ({', '.join(file.name for file in _FILES[split])}) are in none of the places "
-        "looked in:",
+        f"Fashion-MNIST's {split} images ({', '.join(file.name for file in _FILES[split])}) are in none of these "
+        "places:",
         below=[*listing, remedy],
     )
 
@@ -149,8 +149,8 @@ def _decompressed(path: Path) -> bytes:
 def _parsed(content: bytes, *, dimensions: int, path: Path) -> np.ndarray:
     """Return the array of unsigned bytes that an IDX file holds.
 
-    Raises `InputError` when the magic number is not that of `dimensions`-dimensional unsigned bytes, or when the
-    header announces another number of bytes than follow.
+    Raises `InputError` for another magic number than that of `dimensions`-dimensional unsigned bytes. Also if the
+    number of bytes is not the one in the header.
     """
     magic = struct.pack(">BBBB", 0, 0, 0x08, dimensions)
     header = 4 + 4 * dimensions
@@ -170,15 +170,15 @@ def _parsed(content: bytes, *, dimensions: int, path: Path) -> np.ndarray:
 def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_URL) -> Path:
     """Download the four files into `destination` (default: the user's cache) and return it.
 
-    Each file is verified before it appears under its name, atomically; intact files are kept. Raises `InputError`
-    when the download fails or its content is not Fashion-MNIST.
+    Each file is verified before an atomic rename; intact files are kept. Raises `InputError` if the download fails or
+    its content is not Fashion-MNIST.
     """
     destination = destination or cache_dir()
     try:
         destination.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{destination}: cannot be made a folder ({error.strerror}); name another with --data-dir"
+            f"{destination}: the folder cannot be created ({error.strerror}); name another with --data-dir"
         ) from None
     for file in (*_FILES["train"], *_FILES["test"]):
         target = destination / file.name
@@ -200,7 +200,7 @@ def _download(url: str, target: Path, file: _File) -> None:
         path = Path(partial.name)
         try:
             with (
-                urllib.request.urlopen(url, timeout=60) as response,  # noqa: S310  The caller's own address.
+                urllib.request.urlopen(url, timeout=60) as response,  # noqa: S310  The caller gives the address.
                 Progress(
                     total=int(response.headers.get("Content-Length") or 0) or None,
                     desc=target.name,
@@ -217,7 +217,7 @@ def _download(url: str, target: Path, file: _File) -> None:
             path.replace(target)
         except (http.client.HTTPException, OSError, ValueError) as error:
             if isinstance(error, urllib.error.HTTPError):
-                error.close()  # It is the open response too.
+                error.close()  # This error is also the open response.
             raise InputError(f"{url}: download failed ({error}). {remedy}") from None
         except InputError as error:
             raise InputError(f"{url}: the download is not Fashion-MNIST ({error}). {remedy}") from None

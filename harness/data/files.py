@@ -1,4 +1,4 @@
-"""Images in files of their own: in a folder for each class, or listed in a csv file with a path and a label each."""
+"""Images in single files: in one folder per class, or listed in a CSV file with paths and labels."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _EXPECTED_ROWS = "expected a first row that names the columns path and label, an
 
 
 def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
-    """Load a folder that holds one folder per class, named like it, with its images.
+    """Load a folder that holds one folder per class, named after it, with its images.
 
-    Classes and files are taken in the order of their names, so that the labels are those of torchvision's
-    `ImageFolder`. Hidden files, and what is no picture by its name, are left out, and counted in a note. A `groups.csv`
-    says which groups images are of, see `groups_beside`. Raises `InputError` for what cannot be read, and for pictures
-    that the pipeline does not make alike.
+    Classes and files are sorted by name, so the labels equal those of torchvision's `ImageFolder`. Hidden files and
+    files without the suffix of a picture are ignored and counted in a note. A `groups.csv` gives the groups of images,
+    see `groups_beside`. Raises `InputError` for unreadable files, and for pictures of several shapes after the
+    pipeline.
     """
     folders = _folders(path)
     if not folders:
@@ -65,9 +65,9 @@ def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
 
 
 def load_unlabelled(path: Path, pipeline: Pipeline) -> LabelledImages:
-    """Load all pictures in a folder and below it, in the order of their paths, as images of one class.
+    """Load all pictures in a folder and its subfolders, in the order of their paths, as images of one class.
 
-    Hidden files and folders are left out. Raises `InputError` for a folder without pictures.
+    Hidden files and folders are ignored. Raises `InputError` for a folder without pictures.
     """
     found = sorted(path.rglob("*")) if path.is_dir() else []
     files = [
@@ -95,7 +95,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _is_nobodys(path: Path) -> bool:
-    """Return whether no person put this there: hidden, or left by macOS's archives."""
+    """Return whether a path is hidden, or a remnant of macOS's archives."""
     return path.name.startswith(".") or path.name == "__MACOSX"
 
 
@@ -104,7 +104,7 @@ def _is_picture(file: Path) -> bool:
 
 
 def _left_out(path: Path, folders: list[Path], read: int) -> Iterable[str]:
-    """Say how many files there are besides those that are read, by kind."""
+    """Yield a note with the number of ignored files by kind; nothing without any."""
     kinds: Counter[str] = Counter()
     for child in path.iterdir():
         if not child.is_dir() and child.name != GROUPS:
@@ -124,10 +124,10 @@ def _left_out(path: Path, folders: list[Path], read: int) -> Iterable[str]:
 
 
 def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
-    """Load the images that a csv file lists in its columns `path`, relative to the file, and `label`.
+    """Load the images that a CSV file lists in its columns `path`, relative to the file, and `label`.
 
-    Labels are names of classes, which are then in the order of the alphabet, or integers from 0. Further columns that
-    have a value in each row are groups of images. Raises `InputError` for anything else.
+    Labels are names of classes, which are then sorted, or integers from 0. A further column with a value in each row
+    gives groups of images. Raises `InputError` for anything else.
     """
     try:
         text = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")
@@ -141,14 +141,14 @@ def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
             raise InputError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
     files = [path.parent / row["path"] for row in rows]
     given = [row["label"].strip() for row in rows]
-    numbers = all(label.isdecimal() and len(label) <= 9 for label in given)  # noqa: PLR2004  Digits of 32 bits.
+    numbers = all(label.isdecimal() and len(label) <= 9 for label in given)  # noqa: PLR2004  Fits into 32 bits.
     labels, classes = classes_of([int(label) for label in given] if numbers else given, None, where=str(path))
     try:
         versions = files_as_they_are([path, *files])
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
     images = _decoded(path, files, labels, classes, name=path.stem, versions=versions, pipeline=pipeline)
-    # A column with a value for each image says of which group it is.
+    # A column with a value for each image gives its groups.
     columns = {
         name: [(row[name] or "").strip() for row in rows] for name in rows[0] if name and name not in {"path", "label"}
     }
@@ -166,7 +166,7 @@ def _decoded(
     pipeline: Pipeline,
     notes: tuple[str, ...] = (),
 ) -> LabelledImages:
-    """Return the pictures in these files, decoded; `versions` is what `files_as_they_are` says of them."""
+    """Return the pictures in these files, decoded; `versions` comes from `files_as_they_are`."""
     made_of, stored = versions
     pictures = Pictures(
         read=lambda position: read_picture(files[position]),

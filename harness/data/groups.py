@@ -1,4 +1,4 @@
-"""The groups that images belong to beside their classes, such as camera, site and batch: read, checked, and hashed."""
+"""Groups of images besides their classes, such as camera, site and batch: read, validated and hashed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     Groups = Mapping[str, np.ndarray]
 
 NAME = "groups.csv"
-"""The file of groups that lies in a folder of images, or beside it."""
+"""Name of the file of groups, in a folder of images or beside it."""
 MAX_BYTES = 256 << 20
 _EXPECTED = (
-    "expected a first row that names the column path and one or more others, such as camera and site, and a row for "
-    "each image, its path relative to the file"
+    "expected a first row with the column path and others such as camera, and a row for each image, its path relative "
+    "to the file"
 )
 
 
 def groups_sha256(groups: Groups) -> str:
-    """Return a SHA-256 over the groups of all images, whatever the order of the columns."""
+    """Return a SHA-256 over the groups of all images; the order of the columns does not matter."""
     content = {name: values.tolist() for name, values in groups.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -44,12 +44,12 @@ def groups_in_words(groups: Groups) -> str:
 
 
 def groups_of_array(array: np.ndarray, count: int, *, where: str) -> dict[str, np.ndarray]:
-    """Return the groups of `count` images in an array: (N,) text or integers, or with a field for each column.
+    """Return the groups of `count` images in an array: (N,) text or integers, or structured with a field per column.
 
-    The column of an array without fields is called `group`. Raises `InputError` for another length or type.
+    An array without fields is the column `group`. Raises `InputError` for another length or type.
     """
-    expected = f"expected text or integers, ({count},), one for each image, or an array with such fields"
-    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array  # noqa: PLR2004  (N, 1), as of MedMNIST.
+    expected = f"expected text or integers, ({count},), one for each image, or a structured array of these"
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array  # noqa: PLR2004  (N, 1), as in MedMNIST.
     if array.shape != (count,):
         raise InputError(f"{where}: groups are of shape {array.shape}; {expected}")
     columns = {name: array[name] for name in array.dtype.names} if array.dtype.names else {"group": array}
@@ -71,9 +71,9 @@ def groups_of_array(array: np.ndarray, count: int, *, where: str) -> dict[str, n
 
 
 def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Return the groups of a folder's images: those of a `groups.csv` in it, or else beside it; none without a file.
+    """Return the groups of a folder's images, from a `groups.csv` in it or else beside it; empty without a file.
 
-    Raises `InputError` as `read_groups` does. A file beside may have rows of images in other folders.
+    Raises `InputError` as `read_groups` does. A file beside the folder may have rows for images in other folders.
     """
     if (inside := folder / NAME).exists():
         return read_groups(inside, files)
@@ -84,9 +84,9 @@ def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
 def read_groups(path: Path, files: Sequence[Path], *, of: Path | None = None) -> dict[str, np.ndarray]:
     """Return the groups that a CSV file gives these images, in their order, by column.
 
-    Rows whose path is not below the folder `of`, if it is given, are about other images. Raises `InputError`, which
-    names the rows or images, for a file that cannot be read, rows of another length, paths that name no image or one
-    twice, images without a row, and rows without a value.
+    With a folder `of`, rows with a path outside it are for other data. Raises `InputError`, which names the rows or
+    images, for an unreadable file and for rows of another length or without a value. Also for paths that name no image
+    or one twice, and for images without a row.
     """
     titles, rows = _table(path)
     columns = [title for title in titles if title != "path"]
@@ -101,18 +101,18 @@ def read_groups(path: Path, files: Sequence[Path], *, of: Path | None = None) ->
                 unknown.append(f"row {number} {row[at]!r}")
             continue
         if place in found:
-            raise InputError(f"{path}: row {number}: {row[at]!r} has a row already; give each image one")
+            raise InputError(f"{path}: row {number}: {row[at]!r} has a row already; keep one row for each image")
         if lacking := [title for title, value in zip(titles, row, strict=True) if not value]:
             raise InputError(f"{path}: row {number} ({row[at]!r}) has no {lacking[0]}; name a group, such as unknown")
         found[place] = [value for title, value in zip(titles, row, strict=True) if title != "path"]
     if unknown:
         raise InputError(
             f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; paths are relative to "
-            f"{path.parent}, and end as the files do"
+            f"{path.parent} and include the suffix"
         )
     if missing := [str(file) for file in files if _place(file) not in found]:
         raise InputError(
-            f"{path}: {len(missing)} of {len(files)} images have no row: {some_of(missing)}; give each image one"
+            f"{path}: {len(missing)} of {len(files)} images have no row: {some_of(missing)}; add a row for each"
         )
     values = [found[_place(file)] for file in files]
     return {name: np.array([row[at] for row in values]) for at, name in enumerate(columns)}
@@ -126,7 +126,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
     titles = rows[0] if rows else []
-    if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path, and one more.
+    if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path and one more.
         raise InputError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
     if twice := [title for title, count in Counter(titles).items() if count > 1]:
         raise InputError(f"{path}: has two columns {twice[0]!r}; {_EXPECTED}")
@@ -138,5 +138,5 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _place(path: Path) -> str:
-    """Return a path by which a file is known, however it was written; a link is a picture of its own."""
+    """Return an absolute path that identifies a file; links are not resolved, so each is a picture of its own."""
     return os.path.abspath(path)  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""Single pictures: read from files or bytes in the documented formats alone, upright, of 8 bits; written as PNG."""
+"""Single pictures: read from files or bytes in the documented formats only, upright, with 8 bits; written as PNG."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Endings of file names in these formats."""
 MAX_PIXELS = 89_478_485
-"""Of one picture; where Pillow begins to warn of decompression bombs."""
+"""Most pixels of one picture; above, Pillow warns of decompression bombs."""
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "F")
 _opening = threading.Lock()
-"""Warnings are silenced for a whole process, so that pictures are opened one at a time; decoding is side by side."""
+"""Lock for opening a picture, which silences warnings of the whole process; decoding runs in parallel."""
 
 
 def read_picture(source: Path | bytes, *, where: str = "", upright: bool = True, reduced: int = 1) -> Image:
-    """Read a picture from a file, or from the bytes of one, decoded and turned as its EXIF orientation says.
+    """Read a picture from a file or from its bytes, decode it and apply its EXIF orientation.
 
-    Not `upright`, it stays as stored. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size (`reduced`).
-    `where` names bytes in messages. Raises `InputError` for what is no image, is too large, or holds more than 8 bits
-    per channel.
+    With `upright=False`, the stored orientation remains. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size
+    (`reduced`). `where` names bytes in messages. Raises `InputError` for a file that is no image, is too large, or
+    holds more than 8 bits per channel.
     """
     where = where or f"{source!s}"
     try:
@@ -45,7 +45,7 @@ def read_picture(source: Path | bytes, *, where: str = "", upright: bool = True,
             return _upright(opened) if upright else opened
     except InputError:
         raise
-    except Exception as error:  # A damaged file makes the decoder fail in any way.
+    except Exception as error:  # The decoder may raise any exception for a damaged file.
         raise InputError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
 
 
@@ -73,12 +73,12 @@ def _opened(source: Path | bytes, where: str) -> Image:
         require_regular(source)
         file = source
     with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # There is a limit of our own.
-        # Named: Pillow would try other formats, too, and some start programs.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here.
+        # Without `formats`, Pillow tries all formats, and some of them start programs.
         opened = Image.open(file, formats=FORMATS)
     refused = ""
     if opened.width * opened.height > MAX_PIXELS:
-        refused = f"{opened.width}x{opened.height} are more than the limit of {MAX_PIXELS} pixels; scale it down"
+        refused = f"has {opened.width}x{opened.height} pixels, the limit is {MAX_PIXELS} pixels; scale it down"
     elif deep := _more_than_8_bits(opened):
         refused = f"has more than 8 bits per channel ({deep}); save it with 8"
     if refused:
@@ -88,17 +88,17 @@ def _opened(source: Path | bytes, where: str) -> Image:
 
 
 def channels_of(picture: Image) -> int:
-    """Return how many channels a picture is read with unless something else is asked for: 1 if it is grey, else 3."""
+    """Return the default number of channels of a picture: 1 for gray, else 3."""
     return 1 if picture.mode in _GREY else 3
 
 
 def has_transparency(picture: Image) -> bool:
-    """Return whether a picture has transparency, which is dropped."""
+    """Return whether a picture has transparency, which decoding drops."""
     return picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info
 
 
 def resize_masks(masks: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """Return masks (N, H, W) bool at the `size` (height, width), each pixel that of the nearest."""
+    """Return masks (N, H, W) bool, resized to `size` (height, width) by nearest neighbors."""
     if size is None or size == masks.shape[1:]:
         return masks
     rows, columns = ((np.arange(new) + 0.5) * old // new for new, old in zip(size, masks.shape[1:], strict=True))
@@ -106,9 +106,9 @@ def resize_masks(masks: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
 
 
 def _more_than_8_bits(opened: Image) -> str:
-    """Return the mode of a picture that holds more than 8 bits per channel, empty for others.
+    """Return a description of more than 8 bits per channel; empty for other pictures.
 
-    Pillow reads colour of 16 bits per channel as if it had 8; only its decoder's arguments tell.
+    Pillow reads color with 16 bits per channel as if it had 8; only its decoder's arguments show the difference.
     """
     if opened.mode.startswith(_DEEP):
         return opened.mode
@@ -119,7 +119,7 @@ def _more_than_8_bits(opened: Image) -> str:
 def _orientation(picture: Image) -> int:
     try:
         found = int(picture.getexif().get(0x0112, 1))
-    except Exception:  # What the file says of itself beside the pixels is damaged.
+    except Exception:  # The metadata is damaged.
         return 1
     return found if found in range(1, 9) else 1
 
@@ -129,13 +129,13 @@ def _upright(picture: Image) -> Image:
 
     try:
         turned = ImageOps.exif_transpose(picture, in_place=False) if picture.getexif().get(0x0112, 1) != 1 else None
-    except Exception:  # What the file says of itself beside the pixels is damaged.
+    except Exception:  # The metadata is damaged.
         turned = None
     return turned or picture
 
 
 def as_png(pixels: np.ndarray, *, compress_level: int = -1) -> bytes:
-    """Return pixels (C, H, W) uint8, grey or colour, as the content of a PNG file, which holds them exactly.
+    """Return the content of a PNG file with exactly these pixels, (C, H, W) uint8, gray or color.
 
     `compress_level` is zlib's, from 0 to 9; -1 is its default.
     """

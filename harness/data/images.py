@@ -1,4 +1,4 @@
-"""A data set as one tensor, and its parts: the validation split and stratified samples."""
+"""Labeled images as one tensor, the validation split and stratified samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """The content that the hash of labeled images covers; `known` is the hash, if it was computed before."""
+    """The content that the hash of labeled images covers; `known` is the hash if it was computed before."""
 
     pixels: Tensor
     labels: Tensor
@@ -31,7 +31,7 @@ class Content:
     known: str | None = None
 
     def is_of(self, images: LabelledImages) -> bool:
-        """Return whether this is the content of these images, by their tensors."""
+        """Return whether these images hold the same tensors as this content."""
         return self.pixels is images.pixels and self.labels is images.labels and self.masks is images.masks
 
     @cached_property
@@ -52,17 +52,16 @@ class Content:
 class LabelledImages:
     """Images with their true classes.
 
-    `pixels` is (N, C, H, W) uint8, 0 to 255, as in the files; `labels` is (N,) int64, an index into `classes`;
-    `indices` is (N,) int64, each image's position in the full split, by which reports name it. `masks` is (N, H, W)
-    bool, where in each image the object is, for data that know; for others see `harness.data.masks`.
+    `pixels` is (N, C, H, W) uint8, 0 to 255. `labels` is (N,) int64, an index into `classes`. `indices` is (N,) int64,
+    each image's position in the full split; reports name images by it. `masks` is (N, H, W) bool, true on the object,
+    for data that have masks; `harness.data.masks` makes them for others.
 
-    Pixels and masks of many images are `Rows`, which stay on disk: `pixels[positions]` reads some, anything else that a
-    tensor can do needs memory for all of them.
+    Pixels and masks of many images are `Rows`, which stay on disk. `pixels[positions]` reads some of them; any other
+    operation of a tensor needs memory for all.
 
-    `notes` are lines about how the images were read, for whoever runs a model on them. `pipeline` says in words what
-    was done to the pictures, and `normalisation`, (mean, std) of each channel, what their pipeline does to the pixels
-    afterwards, which is left to the network. `groups` says by column, such as camera, which group each image is of, as
-    (N,) text.
+    `notes` are lines about how the images were read. `pipeline` describes the steps from pictures to pixels.
+    `normalisation`, (mean, std) of each channel, is the last step of their pipeline, which the network takes over.
+    `groups` gives the group of each image by column, such as camera, as (N,) text.
     """
 
     pixels: Tensor
@@ -77,9 +76,9 @@ class LabelledImages:
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     origin: Origin | None = field(default=None, repr=False)
-    """The pictures that the images were made of; None where their own pixels are the first that is known."""
+    """The pictures behind the images; None if only the pixels are known."""
     content: Content = field(default=None, repr=False)  # type: ignore[assignment]
-    """The content that `sha256` covers; `replace` passes it on, so other class names cost no other hash."""
+    """The content that `sha256` covers; `replace` keeps it, so a change of class names needs no new hash."""
 
     def __post_init__(self) -> None:
         if self.content is None or not self.content.is_of(self):
@@ -101,7 +100,7 @@ class LabelledImages:
         return torch.arange(len(self)) if self.indices is None else self.indices
 
     def take(self, positions: Tensor) -> LabelledImages:
-        """Return the images at these positions, (M,) int64; of many, the pixels stay where they are."""
+        """Return the images at these positions, (M,) int64; the pixels of many images stay on disk."""
         return replace(
             self,
             pixels=take_rows(self.pixels, positions),
@@ -136,12 +135,12 @@ def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[L
 def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> LabelledImages:
     """Return `size` images in their original order, with each class's share kept to within one image.
 
-    The same object as before while somebody has it, so that whoever remembers what was found out about a sample holds
-    its pixels once. Raises `InputError` unless 1 <= size <= number of images.
+    While a sample is in use, another call returns the same object, so caches hold its pixels once. Raises `InputError`
+    unless 1 <= size <= number of images.
     """
     if not 1 <= size <= len(images):
         raise InputError(
-            f"a sample of {size} images was asked of {len(images)}; use a size between 1 and {len(images)}"
+            f"a sample of {size} images does not fit {len(images)} images; use a size between 1 and {len(images)}"
         )
     samples = _samples.setdefault(images, WeakValueDictionary())
     if (known := samples.get((size, seed))) is not None:
@@ -149,7 +148,7 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     rng = np.random.default_rng(seed)
     labels = images.labels.numpy()
     present, counts = np.unique(labels, return_counts=True)
-    # Largest remainders (Hamilton's method) keep every class within one image; equal remainders are drawn by lot.
+    # Largest remainders (Hamilton's method) keep every class within one image; the seed breaks ties.
     exact = counts * size / len(labels)
     quota = np.floor(exact).astype(int)
     lots = rng.permutation(len(present))
@@ -166,7 +165,7 @@ _samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[tuple[int, int],
 
 
 def sample_up_to(images: LabelledImages, size: int) -> LabelledImages:
-    """Return a stratified sample of `size` images, or the images themselves where there are no more than that."""
+    """Return a stratified sample of `size` images, or all images if they are no more."""
     return images if len(images) <= size else stratified_sample(images, size)
 
 
@@ -178,7 +177,7 @@ def one_in(step: int, images: LabelledImages) -> LabelledImages:
 def labelled_like(
     images: LabelledImages, pixels: Sequence[np.ndarray], labels: Sequence[int], *, name: str
 ) -> LabelledImages:
-    """Return pixels, each (C, H, W) uint8, as labelled images of the same classes, made as the images at hand are."""
+    """Return pixels, each (C, H, W) uint8, as labeled images with the classes and pipeline of `images`."""
     import torch
 
     return LabelledImages(

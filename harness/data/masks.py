@@ -1,7 +1,7 @@
-"""Object masks: where in an image the object is, from the image itself where its background is plain.
+"""Object masks: the pixels of each image that show the object, found by difference from a plain background.
 
-Data may bring masks of their own. Else what differs from the background is taken, gaps are closed and holes filled, so
-that a dark print on a shirt belongs to the shirt; so does what a bag's handle encloses.
+Data may bring their own masks. Else a mask has the pixels that differ from the background, with gaps closed and holes
+filled. A dark print on a shirt therefore belongs to the shirt, and so does the area inside a bag's handle.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
 DIFFERS = 16
-"""Grey levels, of 255, by which some channel of a pixel must differ from the background's to be the object's."""
+"""Least difference from the background in some channel of an object's pixel, in levels of 255."""
 MIN_PLAIN = 2 / 3
-"""Share of all border pixels that must show the background for it to be called plain."""
+"""Least share of border pixels with the background's color for a plain background."""
 MIN_PIXELS = 4
-"""Smaller spots, after closing, are noise."""
+"""Size of the smallest spot after closing; smaller ones are noise."""
 
 
 @lru_cache(maxsize=8)
 def object_masks(images: LabelledImages) -> np.ndarray:
-    """Return where the object is in each image, (N, H, W) bool; read-only, since remembered.
+    """Return the object mask of each image, (N, H, W) bool; read-only, since the result is cached.
 
-    The data's own masks, if there are any. Else pixels that differ from the background, closed (3 x 3), small spots
-    removed, holes filled. Raises `NotApplicableError` for images that have neither masks nor a plain background.
+    The data's own masks count if they have any. Else these are the pixels that differ from the background, closed
+    (3 x 3), with small spots removed and holes filled. Raises `NotApplicableError` for images without masks and without
+    a plain background.
     """
     if images.masks is not None:
         masks = images.masks.numpy().astype(bool, copy=False).view()
@@ -44,37 +45,37 @@ def object_masks(images: LabelledImages) -> np.ndarray:
 
 
 def background(images: LabelledImages) -> np.ndarray:
-    """Return the colour of the plain background, (C,) uint8: the median of the pixels at the border of all images.
+    """Return the color of the plain background, (C,) uint8: the median of the border pixels of all images.
 
-    Raises `NotApplicableError` when fewer than two thirds of these pixels have this colour, or one close to it.
+    Raises `NotApplicableError` if fewer than two thirds of these pixels have about this color.
     """
     border = np.concatenate([_border(part.permute(0, 2, 3, 1).numpy()) for _, part in in_parts(images.pixels)])
     colour = np.asarray(np.median(border, axis=0).round().astype(np.uint8))
     plain = float((_distance(border, colour) <= DIFFERS).mean())
     if plain < MIN_PLAIN:
         raise NotApplicableError(
-            f"object masks: the background of {images.name} is not plain: {plain:.0%} of the pixels at the border are "
-            f"of one colour, at least {MIN_PLAIN:.0%} must be; give the data masks of their own, `masks` in an npz file"
+            f"object masks: the background of {images.name} is not plain: {plain:.0%} of the border pixels have one "
+            f"color, expected at least {MIN_PLAIN:.0%}. Add masks to the data: `masks` in an npz file"
         )
     return colour
 
 
 def _border(pixels: np.ndarray) -> np.ndarray:
-    """Return the pixels at the border of images (N, H, W, C), (M, C)."""
+    """Return the border pixels, (M, C), of images (N, H, W, C)."""
     sides = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
     return np.concatenate([side.reshape(-1, pixels.shape[-1]) for side in sides])
 
 
 def _distance(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Return by how many grey levels pixels (..., C) differ from the colour (C,), in the channel that differs most."""
+    """Return the largest difference over the channels of pixels (..., C) from a color (C,), in levels."""
     return np.asarray(np.abs(pixels.astype(np.int16) - colour.astype(np.int16)).max(axis=-1))
 
 
 def _whole(differs: np.ndarray) -> np.ndarray:
-    """Return the object of one image, (H, W) bool, from the pixels (H, W) uint8 that differ from the background."""
+    """Return the object mask of one image, (H, W) bool, from its pixels that differ, (H, W) uint8."""
     import cv2
 
-    # A margin, so that the border closes nothing and what lies around the object is connected.
+    # With a margin, the image border closes no gap, and the background around the object is connected.
     framed = np.pad(differs, 2)
     closed = cv2.morphologyEx(framed, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -82,5 +83,5 @@ def _whole(differs: np.ndarray) -> np.ndarray:
     cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
     count, parts, statistics, _ = cv2.connectedComponentsWithStats(filled, connectivity=8)
     large = statistics[:count, cv2.CC_STAT_AREA] >= MIN_PIXELS
-    large[0] = False  # The background.
+    large[0] = False  # Part 0 is the background.
     return np.asarray(large[parts][2:-2, 2:-2])

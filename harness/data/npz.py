@@ -1,4 +1,4 @@
-"""Images in an npz file of NumPy arrays; MedMNIST's files as they are."""
+"""Images in an npz file of NumPy arrays, including MedMNIST's files."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> LabelledImages:
     """Load an npz file with `images`, (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels`, (N,) integers from 0.
 
-    Optional are `masks`, (N, H, W) bool or uint8, zero where the object is not, `groups`, see `groups_of_array`, and
-    `classes`, their names; without these they are numbers. Where a file has several splits, as MedMNIST's have (Yang et
-    al. 2023), the names begin with the split's, `test_images`, and labels may be (N, 1). Images are made by the
-    pipeline, masks follow them. Raises `InputError` for anything else.
+    `masks` are optional, (N, H, W) bool or uint8, zero outside the object. So are `groups`, see `groups_of_array`, and
+    `classes`, names in place of the classes' numbers. In a file with several splits, as in MedMNIST (Yang et al. 2023),
+    names begin with the split: `test_images`. Labels may be (N, 1). The pipeline makes the images, and the masks
+    follow. Raises `InputError` for anything else.
     """
     with opened(path) as (archive, members):
         begin = "" if "images" in members else f"{split}_"
@@ -91,9 +91,9 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]]:
-    """Yield an archive and its arrays, by name, which are no larger than the file says and has room for.
+    """Yield an archive and its arrays by name; raises `InputError` if their announced size is out of proportion.
 
-    Whatever fails meanwhile is an `InputError`: a damaged archive makes what decodes it fail in any way.
+    Any exception inside the block becomes an `InputError`, since decoding a damaged archive may raise any.
     """
     expected = "expected an npz file of plain arrays, as np.savez writes"
     try:
@@ -116,10 +116,9 @@ def opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.Z
 
 
 class _Stream:
-    """The rows of an array in an npz file, read in order, and held in memory one at a time.
+    """The rows of an array in an npz file, read in order and held in memory one at a time.
 
-    One that is asked for before the last is read from the beginning again. The checksum of all is held when the last
-    one has been read.
+    A step back reads the array from its beginning again. The archive's checksum is verified with the last row.
     """
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -138,7 +137,7 @@ class _Stream:
                 content = next(self._rows)
                 self._next += 1
         except StopIteration:
-            raise InputError(f"{self._path}: was cut while it was read; run again") from None
+            raise InputError(f"{self._path}: was truncated during the run; run again") from None
         return np.frombuffer(content, dtype=np.uint8).reshape(self.shape[1:])
 
     def _all(self) -> Iterator[bytes]:
@@ -150,7 +149,7 @@ class _Stream:
 
 
 def _stream(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Stream | None:
-    """Return images that are too many to copy, row by row; None for others, and for an array in Fortran's order."""
+    """Return a stream of images that are too many to copy; None for fewer, and for an array in Fortran order."""
     shape, dtype, transposed = _announced(archive, member)
     with_channels = (*shape, 1) if len(shape) == 3 else shape  # noqa: PLR2004  (N, H, W)
     if math.prod(shape) * dtype.itemsize <= COPIED or transposed:
@@ -159,14 +158,14 @@ def _stream(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _S
 
 
 def array_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """Return a member of the archive; raises `ValueError` for one that announces more than follows."""
+    """Return a member of the archive; raises `ValueError` if its header does not fit its size."""
     _announced(archive, member)
     with archive.open(member) as file:
         return np.asarray(npy.read_array(file, allow_pickle=False))
 
 
 def _announced(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Return shape and type of a member, and whether it is in Fortran's order, as `array_in` would raise it."""
+    """Return shape and type of a member, and whether it is in Fortran order; raises `ValueError` as `array_in` does."""
     with archive.open(member) as file:
         shape, dtype, transposed = _header(file)
         if dtype.hasobject:
@@ -178,7 +177,7 @@ def _announced(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Return shape and type of the array that follows, and whether it is in Fortran's order."""
+    """Return shape and type of the array that follows, and whether it is in Fortran order."""
     read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
     shape, transposed, dtype = read(file)
     return shape, dtype, transposed
@@ -188,7 +187,7 @@ def _pixels(pixels: np.ndarray | _Stream, path: Path) -> np.ndarray | _Stream:
     expected = "expected uint8 from 0 to 255, (N, height, width) or (N, height, width, channels) with 1 or 3 channels"
     found = f"{path}: images are {pixels.dtype} of shape {pixels.shape}"
     if np.issubdtype(pixels.dtype, np.floating):
-        raise InputError(f"{found}, {expected}; of floats in [0, 1] save (images * 255).round().astype('uint8')")
+        raise InputError(f"{found}, {expected}; for floats in [0, 1] save (images * 255).round().astype('uint8')")
     if isinstance(pixels, np.ndarray) and pixels.ndim == 3:  # noqa: PLR2004  Without channels.
         pixels = pixels[..., None]
     if pixels.dtype != np.uint8 or pixels.ndim != 4:  # noqa: PLR2004  (N, H, W, C)
@@ -197,7 +196,7 @@ def _pixels(pixels: np.ndarray | _Stream, path: Path) -> np.ndarray | _Stream:
         first = pixels.shape[1] in {1, 3}
         raise InputError(f"{found}, {expected}" + ("; move them with np.moveaxis(images, 1, -1)" if first else ""))
     if 0 in pixels.shape:
-        raise InputError(f"{found}, there is nothing in them; {expected}")
+        raise InputError(f"{found}, so they are empty; {expected}")
     return pixels
 
 

@@ -1,4 +1,4 @@
-"""Test images as settings name them, and how pixels are made of them."""
+"""Test images and their pipeline as the settings name them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which labelled images, and how pixels are made of them; None for as they are, see `Pipeline`."""
+    """The specification of labeled images, and the pipeline that makes their pixels."""
 
     spec: str = "fashion-mnist"
     pipeline: Pipeline = field(default_factory=Pipeline)
     transform: str | None = None
-    """The specification of a transform in place of the pipeline's own steps; resolved when the images are loaded."""
+    """The specification of a transform that replaces the pipeline's own steps; imported when the images are loaded."""
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> DataOptions:
-        """Return the options by the values of settings; those that are missing have their defaults.
+        """Return the options for the values of settings; a missing one has its default.
 
-        Raises `InputError` for a size that is none, and for what contradicts itself.
+        Raises `InputError` for an invalid size and for contradictory settings.
         """
         given = with_defaults(values, DATA_SETTINGS)
         resize = _parsed("resize", given["resize"])
@@ -43,7 +43,7 @@ class DataOptions:
                 "expected the length of the shorter side, such as 256; size stretches to a height and a width",
                 setting=f"resize {given['resize']}",
             )
-        # Contradictions are told before anything is loaded or imported.
+        # Contradictions raise an error before anything is loaded or imported.
         pipeline = Pipeline(
             size=_parsed("size", given["size"]),
             channels=given["channels"],
@@ -58,13 +58,13 @@ class DataOptions:
     def load(self, words: Callable[[str], Transform] | None = None, *, spread: Spread | None = None) -> LabelledImages:
         """Load the images; see `load_images`.
 
-        `words` gives the transform of a word, `timm` or `torchvision`, which depends on the network. Many pictures are
-        decoded by `spread`, such as a cluster, or by this process.
+        `words` returns the network's transform for the word `timm` or `torchvision`. `spread`, for example a cluster,
+        decodes many pictures; without it, this process does.
         """
         return load_images(self.spec, pipeline=replace(self.whole_pipeline(words), spread=spread))
 
     def whole_pipeline(self, words: Callable[[str], Transform] | None = None) -> Pipeline:
-        """Return the pipeline with its transform, which is named and imported now; see `load`."""
+        """Return the pipeline with its transform, which is imported now; see `load`."""
         return replace(self.pipeline, transform=self._transform(words))
 
     def _transform(self, words: Callable[[str], Transform] | None) -> Transform | None:
@@ -73,7 +73,7 @@ class DataOptions:
         if self.transform not in WORDS:
             return named_transform(self.transform)
         if words is None:
-            raise InputError("is the network's, and no network is named here", setting=f"transform {self.transform}")
+            raise InputError("depends on the network, but none is named", setting=f"transform {self.transform}")
         return words(self.transform)
 
 

@@ -1,4 +1,4 @@
-"""Where images come from: their pictures before any pipeline, and the pipelines that may have made their pixels."""
+"""Origin of images: their pictures before any pipeline, and the pipelines that may have made their pixels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """The pictures of a data set, by their positions in the full split, read when they are asked for.
+    """The pictures of a data set by their positions in the full split, read on demand.
 
-    `read` returns the bytes of a file where `encoded`, else a picture as the data have it. `pipelines` may have made
-    the images, the most detailed first. Where `threads` is false, pictures are read one at a time.
+    `read` returns the bytes of a file if `encoded`, else a decoded picture of the data. `pipelines` may have made the
+    images, the most detailed first. Without `threads`, pictures are read one at a time.
     """
 
     read: Callable[[int], Any]

@@ -1,4 +1,4 @@
-"""Decoder divided and done side by side: spans of pictures, and calls made by threads or by whatever else can."""
+"""Parallel decoding: spans of pictures, and calls by threads or by other processes."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Spread(Protocol):
         here: Callable[[Iterable[T]], Generator[R, None, None]],
         what: str,
     ) -> Generator[R, None, None]:
-        """Give what `call` returns for each thing, in their order; a few are done ahead of what was taken.
+        """Yield the result of `call` for each thing, in their order; a few calls run ahead of the consumer.
 
-        `call` and things can be sent to another process. What fails there is done `here`, and so raises what it raises
-        in this process. `what` names all of it in messages.
+        `call` and the things must be picklable. A call that fails elsewhere is repeated `here`, so its error is that of
+        this process. `what` names the work in messages.
         """
 
 
 def side_by_side(call: Callable[[T], R], things: Iterable[T], *, threads: int) -> Generator[R, None, None]:
-    """Give what a call returns for each thing, in their order, made by threads, at most two for each ahead."""
+    """Yield the result of a call for each thing, in their order, by threads; at most two calls per thread run ahead."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -52,9 +52,9 @@ def side_by_side(call: Callable[[T], R], things: Iterable[T], *, threads: int) -
 
 @dataclass(frozen=True)
 class Span:
-    """The pictures from `start` to before `stop`, and the files that they are in as the process that sends it has them.
+    """The pictures from `start` to before `stop`, and their files with stamps as the sender has them.
 
-    `made_with` are the versions of what makes pixels of them there.
+    `made_with` names the libraries and machine of the sender, which determine the pixels.
     """
 
     start: int
@@ -67,9 +67,9 @@ class Span:
 
 
 def spans(count: int, *, most: int, ends: Sequence[int] = (), whole: int = 0) -> Iterator[Span]:
-    """Cut so many pictures into spans of at most `most`.
+    """Divide `count` pictures into spans of at most `most`.
 
-    Parts that end at `ends` stay whole, if they have at most `whole` pictures; small ones go together.
+    Parts that end at `ends` stay whole if they have at most `whole` pictures; small parts share a span.
     """
     whole = max(most, whole) if ends else most
     start = last = 0

@@ -1,4 +1,4 @@
-"""Labelled pictures that are still to be decoded: what a source of data knows how to read, and may ask memory for."""
+"""Labeled pictures before decoding: how to read them, their labels and their fingerprint."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ PICTURE_KEYS = ("image", "img", "picture")
 LABEL_KEYS = ("label", "labels", "fine_label", "target")
 """Names of the columns of pictures and of labels; the first present one counts."""
 MAX_CLASSES = 100_000
-"""Labels run below this: ImageNet-21k has 21,841 classes."""
+"""Largest number of classes; ImageNet-21k has 21,841."""
 FREE = 256 << 20
-"""Bytes that anything may ask for."""
+"""Bytes of memory that any file may need."""
 MAX_EXPANSION = 100
-"""Largest expansion of a file beyond that, in times its size; photographs as JPEG expand about 20 times."""
+"""Largest ratio of memory to file size above that; JPEG photographs expand about 20 times."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """Pictures of a data set in a fixed order, read one by one, with their true classes.
 
-    `read` returns the picture at a position: a PIL image, an array (H, W) or (H, W, C) uint8, or a tensor (C, H, W),
-    uint8 or in [0, 1]; it may be called from several threads at once if `threads` says so, else in order. `labels` is
-    (N,) int64, None where they come with the pictures. `made_of` names all that decides pictures and labels, such as
-    files with their sizes and times; None where nobody knows. `stored` is how many bytes they take on disk, None where
-    that is not known. `where` names a picture in messages. `masks` is (N, H, W) bool. `foreign` says that code of the
-    user's reads them.
+    `read` returns the picture at a position: a PIL image, an array, or a tensor. Arrays are (H, W) or (H, W, C) uint8,
+    tensors (C, H, W), uint8 or in [0, 1]. Several threads may call it if `threads`, else one caller in order. `labels`
+    is (N,) int64, None if they come with the pictures. `made_of` is a fingerprint of pictures and labels, for example
+    of files with their sizes and times; None if unknown. `stored` is their size on disk in bytes, None if unknown.
+    `where` names a picture in messages. `masks` is (N, H, W) bool. `foreign` is true if the user's code reads the
+    pictures.
     """
 
     read: Callable[[int], Any]
@@ -56,16 +56,16 @@ class Pictures:
     whole: str = ""
     """Names the data as a whole in messages."""
     count: int = 0
-    """The number of pictures, if labels are unknown before the pictures have been read."""
+    """The number of pictures, if labels are unknown until the pictures have been read."""
     found: Callable[[], tuple[np.ndarray, tuple[str, ...]]] | None = None
-    """Returns the labels and the names of the classes, after all pictures have been read in order."""
+    """Returns the labels and the names of the classes after all pictures have been read in order."""
     file: Callable[[int], File] | None = None
-    """Returns the file that a picture is in, where any process that has the file can read it, in any order; `read` and
-    `where` can then be sent to one."""
+    """Returns the file of a picture; None if other processes cannot read single pictures. Else `read` and `where` are
+    picklable."""
     content: Callable[[int], bytes] | None = None
-    """Returns the bytes of the file that a picture is; None where the data have no files."""
+    """Returns the encoded bytes of a picture; None for data without encoded pictures."""
     ends: Sequence[int] = ()
-    """The positions at which parts end that are best read as a whole, in order, where there are such parts."""
+    """Positions, in order, at which parts end that are best read as a whole; empty without such parts."""
 
     def __len__(self) -> int:
         return self.count if self.labels is None else len(self.labels)
@@ -80,10 +80,10 @@ class Pictures:
 
 
 def files_as_they_are(files: Iterable[File]) -> tuple[str | None, int]:
-    """Return a fingerprint of files, by their paths, sizes and times, and how many bytes they take, each file once.
+    """Return a fingerprint of files by paths, sizes and times, and their total size in bytes, each file once.
 
-    The time of the last change of anything about a file counts too, since programs may set the one of its content back.
-    Files at a URL go by what their server calls the version; there is no fingerprint, None, where one does not say.
+    Both the modification time and the change time count, since programs can reset the former. Files at a URL count with
+    their server's version; the fingerprint is None if a server has no versions.
     """
     digest, known = hashlib.sha256(), True
     sizes: dict[tuple[Any, int], int] = {}
@@ -100,14 +100,14 @@ def files_as_they_are(files: Iterable[File]) -> tuple[str | None, int]:
 
 
 def notes_on_versions(place: str, made_of: str | None) -> tuple[str, ...]:
-    """Return what is to be said of files, of this place and fingerprint, whose server does not tell versions apart."""
+    """Return a note for data without a fingerprint, since their server has no versions of files."""
     if made_of is not None:
         return ()
-    return (f"{printable(place)} is decoded anew in each run, since its server does not tell versions of a file apart",)
+    return (f"{printable(place)} is decoded again in each run, since its server gives no version of a file",)
 
 
 def stamp_of(file: File) -> Any:
-    """Return what tells a file from another of its name, on this machine or another; None where there is no file."""
+    """Return a stamp that two files of one name share only if they are equal; None without a file."""
     try:
         if isinstance(file, RemoteFile):
             return remote_file(file.url)
@@ -119,12 +119,12 @@ def stamp_of(file: File) -> Any:
 def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as (N,) int64 and the names of the classes.
 
-    Integers from 0 count the `names`, or stand for themselves without any. Texts are positions in `names`, or without
-    any in the order of the alphabet. Raises `InputError` for other labels.
+    Integers from 0 are positions in `names`; without names, the numbers name the classes. Texts must be among `names`;
+    without names, the sorted texts are the classes. Raises `InputError` for other labels.
     """
     expected = "expected integers from 0, or names of classes"
     if not len(labels):
-        raise InputError(f"{where}: there is nothing in it; {expected} and a picture each")
+        raise InputError(f"{where}: is empty; {expected} and a picture each")
     if all(isinstance(label, str) for label in labels):
         known = sorted(set(labels)) if names is None else [str(name) for name in names]
         numbers = {name: number for number, name in enumerate(known)}
@@ -140,16 +140,16 @@ def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str
         raise InputError(f"{where}: labels run from {lowest} to {highest}; {expected}, below {MAX_CLASSES}")
     classes = tuple(map(str, range(highest + 1) if names is None else names))
     if highest >= len(classes):
-        raise InputError(f"{where}: labels run to {highest}, there are {len(classes)} names of classes")
+        raise InputError(f"{where}: labels run to {highest}, but there are {len(classes)} names; name each class")
     if len(set(classes)) != len(classes):
-        raise InputError(f"{where}: a class is named twice among {', '.join(classes)}")
+        raise InputError(f"{where}: a name occurs twice among the classes {', '.join(classes)}; rename one")
     return np.array(values, dtype=np.int64), classes
 
 
 def expect_proportion(path: Path | str, *, needed: int, stored: int) -> None:
-    """Raise `InputError` when what is stored in so many bytes would need far more of them in memory."""
+    """Raise `InputError` if `stored` bytes would need over 100 times as much memory, `needed`."""
     if needed > max(FREE, MAX_EXPANSION * stored):
         raise InputError(
             f"{path}: {stored} bytes claim to hold {needed}, more than {MAX_EXPANSION} times as many; save the images "
-            "anew, in the size that the model takes"
+            "again, in the model's input size"
         )

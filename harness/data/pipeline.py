@@ -1,4 +1,4 @@
-"""From a picture to the pixels of one image: resized, cropped, grey or colour, or by a transform of the user's."""
+"""Pipeline from a picture to the pixels of one image: resize, crop and channels, or the user's transform."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 _WITHOUT_ANTIALIAS = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
 _MODES = {1: "L", 3: "RGB"}
 _ROUNDED = 1e-2
-"""Of a grey level: what lies farther from a whole one was rounded; arithmetic in float32 errs by less."""
+"""Distance from a whole level of 255 above which a value counts as rounded; float32 arithmetic errs by less."""
 
 
 @dataclass(frozen=True)
 class DecodedPicture:
     """One decoded picture: its pixels, (H, W, C) uint8, and notices about it.
 
-    `stretched` is by how much its sides were stretched against each other, at least 1; `rounded` whether some value
-    was no whole grey level.
+    `stretched` is the ratio of the new aspect ratio to the old, or its inverse, at least 1. `rounded` is true if some
+    value was not a whole level of 255.
     """
 
     pixels: np.ndarray
@@ -42,11 +42,11 @@ class DecodedPicture:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Settings for every picture; None leaves a property unchanged.
+    """Steps for every picture; None leaves a property unchanged.
 
-    `size` is (height, width), to which both sides are stretched; `resize` the length of the shorter side, the other in
-    proportion; `crop` the (height, width) of the middle that is kept, black where a picture is smaller. `transform`
-    stands in place of all others. Raises `InputError` for what contradicts itself.
+    `size` is the (height, width) that pictures are stretched to. `resize` is the new length of the shorter side; the
+    other follows in proportion. `crop` is the (height, width) of the center that remains, with black around a smaller
+    picture. `transform` replaces all other steps. Raises `InputError` for contradictory steps.
     """
 
     size: tuple[int, int] | None = None
@@ -57,10 +57,10 @@ class Pipeline:
     antialias: bool = True
     transform: Transform | None = None
     spread: Spread | None = field(default=None, compare=False, repr=False)
-    """By what many pictures are decoded, if not by this process; it decides no pixel."""
+    """Decodes many pictures in other processes; without effect on the pixels. None to decode here."""
 
     def expect_alone(self, transform: str | None) -> None:
-        """Raise `InputError` where something is given beside the transform of this specification."""
+        """Raise `InputError` if another step is given together with a transform, named by its specification."""
         given = {
             "size": self.size,
             "resize": self.resize,
@@ -72,8 +72,8 @@ class Pipeline:
         named = [name for name, value in given.items() if value is not None]
         if transform is not None and named:
             raise InputError(
-                f"the transform makes the pixels, from RGB "
-                f"pictures as they are in the files; leave {named[0]} out, or let it be a step of the transform",
+                f"the transform makes the pixels of the unchanged RGB picture; remove {named[0]}, or make it a step of "
+                "the transform",
                 setting=f"transform {transform} and {named[0]}",
             )
 
@@ -81,12 +81,12 @@ class Pipeline:
         if self.size is not None and (self.resize or self.crop):
             other = "resize" if self.resize else "crop"
             raise InputError(
-                "the one stretches images to a size, the other keeps their shape; give one of the two",
+                "size stretches images, the other keeps their proportions; give one of the two",
                 setting=f"size and {other}",
             )
         if (self.interpolation is not None or not self.antialias) and self.size is None and self.resize is None:
             setting = "interpolation" if self.interpolation else "antialias"
-            raise InputError("says how images are resized; say to what with resize or size", setting=setting)
+            raise InputError("has an effect only with resize or size; set one of these too", setting=setting)
         if self.interpolation not in {None, *INTERPOLATIONS}:
             raise InputError(
                 f"expected one of {', '.join(INTERPOLATIONS)}", setting=f"interpolation {self.interpolation}"
@@ -99,12 +99,12 @@ class Pipeline:
 
     @property
     def changes_nothing(self) -> bool:
-        """Return whether pictures stay as they are."""
+        """Return whether the pipeline has no step."""
         return self == Pipeline()
 
     @property
     def in_words(self) -> str:
-        """Return what is done, in order; empty for nothing."""
+        """Return a description of the steps in order; empty without any."""
         if self.transform is not None:
             return f"{self.transform.spec} ({self.transform.about})"
         how = self._interpolation + ("" if self.antialias else ", not antialiased")
@@ -118,7 +118,7 @@ class Pipeline:
 
     @property
     def identity(self) -> str:
-        """Return what tells the pipeline from others, the code that it runs included as far as it can be known."""
+        """Return a text that differs between pipelines, with the versions and known source of their code."""
         import PIL
 
         own = f"{self.in_words} pillow {PIL.__version__}"
@@ -129,9 +129,9 @@ class Pipeline:
         return own if self.transform is None else f"{own} {self.transform.identity}"
 
     def apply(self, picture: Any, *, where: str) -> DecodedPicture:
-        """Return what becomes of a picture, a PIL image, array or tensor as `Pictures.read` gives it.
+        """Return the decoded picture for a PIL image, array or tensor of `Pictures.read`.
 
-        Raises `InputError`, which names `where`, for what is no picture, and what a transform must not give.
+        Raises `InputError`, which names `where`, for another object and for an invalid result of a transform.
         """
         if self.transform is not None:
             opened, _ = picture_of(picture, where=where)
@@ -148,18 +148,18 @@ class Pipeline:
         made = self._made(opened.convert(_MODES[self.channels or channels_of(opened)]))
         pixels = np.asarray(made)
         return DecodedPicture(
-            pixels if pixels.ndim == 3 else pixels[..., None],  # noqa: PLR2004  Colour.
+            pixels if pixels.ndim == 3 else pixels[..., None],  # noqa: PLR2004  Color.
             has_transparency(opened),
             stretched,
             off_grid > _ROUNDED,
         )
 
     def masks(self, masks: np.ndarray) -> np.ndarray:
-        """Return masks (N, H, W) bool as they follow the images, each pixel that of the nearest."""
+        """Return masks (N, H, W) bool after the same steps as the images, by nearest neighbors."""
         if self.transform is not None:
             raise InputError(
-                "the data have masks of where the object is, which cannot "
-                "follow it; use resize and crop, or leave the masks out of the data",
+                "the data have object masks, and a transform cannot be applied to these; use resize and crop, or "
+                "remove the masks from the data",
                 setting=f"transform {self.transform.spec}",
             )
         masks = resize_masks(masks, self.size or self._in_proportion(*masks.shape[1:]))
@@ -171,7 +171,7 @@ class Pipeline:
 
     @property
     def _interpolation(self) -> str:
-        # Bilinear with antialiasing, which is what torchvision's Resize does, too.
+        # Bilinear with antialiasing equals torchvision's Resize.
         return self.interpolation or "bilinear"
 
     def _made(self, picture: Image) -> Image:
@@ -182,7 +182,7 @@ class Pipeline:
         return picture if self.crop is None else _middle(picture, self.crop)
 
     def _in_proportion(self, height: int, width: int) -> tuple[int, int] | None:
-        """Return the (height, width) whose shorter side is `resize`, the longer rounded down, as torchvision does."""
+        """Return the (height, width) with the shorter side `resize`, the longer rounded down as in torchvision."""
         if self.resize is None:
             return None
         shorter = min(height, width)
@@ -208,7 +208,7 @@ class Pipeline:
 
 
 def _middle(picture: Image, crop: tuple[int, int]) -> Image:
-    """Return the middle of a picture, with black around where it is smaller; the same pixels as torchvision's."""
+    """Return the center of a picture, with black around a smaller one; the same pixels as torchvision's."""
     from PIL import Image
 
     height, width = crop
@@ -222,10 +222,10 @@ def _middle(picture: Image, crop: tuple[int, int]) -> Image:
 
 
 def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, where: str) -> np.ndarray:
-    """Return what the pipeline makes of the bytes of a picture, (C, H, W) uint8, of the shape of the images at hand.
+    """Return the pixels of an encoded picture after the pipeline, (C, H, W) uint8, in the shape of `images`.
 
-    Grey and colour are made what the images are, unless the pipeline says. Raises `InputError`, which names `where`,
-    for what is no picture in a documented format, and for one of another size.
+    Unless the pipeline sets the channels, they are those of the images. Raises `InputError`, which names `where`, for
+    bytes in no documented format and for pixels of another size.
     """
     channels, height, width = images.pixels.shape[1:]
     if pipeline.transform is None and pipeline.channels is None:
@@ -234,7 +234,7 @@ def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, w
     if pixels.shape != (channels, height, width):
         made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
         raise InputError(
-            f"{where}: is {made}, the images at hand are {height}x{width} (channels: {channels}); give a picture of "
-            "that size, or name the pipeline that makes one of it (size, resize, transform)"
+            f"{where}: is {made}, the images of the data are {height}x{width} (channels: {channels}). Give a picture "
+            "of that size, or set the pipeline (size, resize, transform)"
         )
     return np.ascontiguousarray(pixels)

@@ -1,4 +1,4 @@
-"""Files of data at a URL, which fsspec opens: object storage, servers, whatever it knows; read in parts."""
+"""Files at a URL, read in parts by fsspec: object storage, web servers and its other file systems."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _BLOCK = 4 << 20
-"""Bytes that are asked for at a time."""
+"""Bytes of one request."""
 _HELD = 16
-"""Blocks that are kept, of those asked for last."""
+"""Number of recent blocks in memory."""
 _VERSIONS = {
     *("etag", "generation", "versionid", "version_id", "blob_id", "lfs", "xet_hash", "checksum", "crc32c", "md5hash"),
     *("content-md5", "content_md5", "digest", "mtime", "ino", "created", "last-modified", "lastmodified"),
@@ -31,9 +31,9 @@ _VERSIONS = {
 }
 """Names that file systems use for the version of a file's content."""
 _fetching: dict[str, threading.Lock] = defaultdict(threading.Lock)
-"""By URL: threads that need the same block wait for the first of them."""
+"""Locks by URL: of several threads that need a block, one fetches it and the others wait."""
 _FORMAT = 1
-"""Of what is kept; another one than theirs is found anew."""
+"""Version of the cached facts' format; a new version finds all facts again."""
 
 
 def is_url(text: str) -> bool:
@@ -43,9 +43,9 @@ def is_url(text: str) -> bool:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at a URL as it was found: its size in bytes, and what tells it from another version, "" if nothing does.
+    """A file at a URL: its size in bytes and its version at the first look, "" for a server without versions.
 
-    It can be sent to another process, which reads it there.
+    It is picklable, so another process can read it.
     """
 
     url: str
@@ -61,7 +61,7 @@ class RemoteFile:
         return self.url.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return so many bytes from `offset` on, fewer at the end; raises `OSError` where they cannot be had."""
+        """Return `size` bytes from `offset` on, fewer at the end; raises `OSError` if they cannot be read."""
         parts, end = [], min(offset + size, self.size)
         while offset < end:
             with _fetching[self.url]:
@@ -72,31 +72,31 @@ class RemoteFile:
         return b"".join(parts)
 
     def fetch(self, offset: int, size: int) -> bytes:
-        """Return so many bytes from `offset` on, asked of the server as they are; raises `OSError` as `read` does."""
+        """Return `size` bytes from `offset` on by one request, without blocks; raises `OSError` as `read` does."""
         end = min(offset + size, self.size)
         if end <= offset:
             return b""
         system, path = _system_of(self.url)
         try:
             content: bytes = system.cat_file(path, start=offset, end=end)
-        except Exception as error:  # Each file system has errors of its own.
+        except Exception as error:  # Each file system raises its own exceptions.
             raise OSError(error_text(error)) from error
         if len(content) == self.size != end - offset:
-            raise OSError("its server gives files whole, not in parts; download it")
+            raise OSError("its server sends only whole files, not parts; download it")
         if len(content) != end - offset:
             raise OSError(
-                f"of the {end - offset} bytes from {offset} on came {len(content)}; it has changed, run again"
+                f"{len(content)} of the {end - offset} bytes from {offset} on arrived; it has changed, run again"
             )
         return content
 
     def opened(self, *, blocks: bool) -> BinaryIO:
-        """Return it as an open file, in which one can seek, read in `blocks`, or as it is asked for."""
+        """Return an open, seekable file; with `blocks` it reads cached blocks, else each read is a request."""
         raw = _Opened(self.read if blocks else self.fetch, self.size)
         return cast("BinaryIO", io.BufferedReader(raw, buffer_size=1 << 16) if blocks else raw)
 
 
 class _Opened(io.RawIOBase):
-    """A remote file, by what reads it and its size, and a position in it."""
+    """An open remote file: the function that reads it, its size and the current position."""
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
         self._read, self._size, self._at = read, size, 0
@@ -123,26 +123,26 @@ class _Opened(io.RawIOBase):
 
 
 def remote_file(url: str) -> RemoteFile:
-    """Return the file at a URL as it is now; raises `InputError` where there is none, or none that can be read."""
+    """Return the present file at a URL; raises `InputError` if it is missing or unreadable."""
     system, path = _system_of(url)
     try:
         system.invalidate_cache()
         info = system.info(path)
-    except Exception as error:  # Each file system has errors of its own.
+    except Exception as error:  # Each file system raises its own exceptions.
         raise InputError(f"{url}: cannot be read ({error_text(error)})") from None
     if info.get("type") == "directory":
         raise InputError(f"{url}: is a folder, expected a file")
     if info.get("size") is None:
-        raise InputError(f"{url}: its server does not say how large it is, so that no part can be read; download it")
+        raise InputError(f"{url}: its server does not give the size, so no part can be read; download it")
     version = sorted((name, str(value)) for name, value in info.items() if name.casefold() in _VERSIONS and value)
     return RemoteFile(url, int(info["size"]), repr(version) if version else "")
 
 
 def remote_files(url: str, *, suffix: str) -> list[RemoteFile]:
-    """Return what a URL names, in the order of the names: a file, those that a `*` stands for, or a folder's.
+    """Return the files of a URL, sorted by name: one file, the matches of a `*`, or those of a folder.
 
-    Of a folder these are the files whose names end in `suffix`. Raises `InputError` as `remote_file` does, and where
-    there is nothing of this name.
+    In a folder, files count if their names end in `suffix`. Raises `InputError` as `remote_file` does, and if no file
+    matches.
     """
     if url.partition("?")[0].endswith(suffix) and "*" not in url:
         return [remote_file(url)]
@@ -154,12 +154,12 @@ def remote_files(url: str, *, suffix: str) -> list[RemoteFile]:
     except Exception as error:  # As above.
         raise InputError(f"{url}: cannot be read ({error_text(error)})") from None
     if not found:
-        raise InputError(f"{url}: there is no file there whose name ends in {suffix}")
+        raise InputError(f"{url}: has no file with a name that ends in {suffix}; correct the URL")
     return [remote_file(name) for name in found]
 
 
 def error_text(error: BaseException) -> str:
-    """Return what an error of a file system says, or what its server answered, which may be behind it."""
+    """Return the text of a file system's error, or the answer of its server if that is the cause."""
     if (status := getattr(error.__cause__ or error, "status", None)) is not None:
         return f"its server answers {status} {getattr(error.__cause__ or error, 'message', '')}".rstrip()
     if isinstance(error, FileNotFoundError):
@@ -171,7 +171,7 @@ def error_text(error: BaseException) -> str:
 def _system_of(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it."""
     if "::" in url:
-        raise InputError(f"{url}: is a chain of file systems; name the file itself, which is decoded once anyway")
+        raise InputError(f"{url}: is a chain of file systems; name the file itself, its pictures are cached anyway")
     try:
         import fsspec
     except ImportError:
@@ -190,13 +190,13 @@ def _system_of(url: str) -> tuple[Any, str]:
             f"{url}: cannot be opened ({error}); expected a URL of a file system that fsspec knows, such as s3, gs, "
             "abfs, hf, https or file"
         ) from None
-    except Exception as error:  # As above, such as for want of credentials.
+    except Exception as error:  # As above, for example without credentials.
         raise InputError(f"{url}: cannot be opened ({error_text(error)})") from None
     return system, path
 
 
 def _install(protocol: str) -> str:
-    """Return the command that installs what a file system needs."""
+    """Return the command that installs the package of a file system."""
     from fsspec.registry import known_implementations
 
     package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
@@ -212,14 +212,14 @@ def _block(file: RemoteFile, number: int) -> bytes:
 
 
 def kept_facts() -> ArrayStore:
-    """Return where such facts are kept."""
+    """Return the store of facts about remote files."""
     return ArrayStore.of_user("remote")
 
 
 def found_once(file: RemoteFile, what: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what `find` does, plain data by name, or what it returned of this version of the file earlier.
+    """Return the result of `find`, plain data by name, from the cache if this version of the file was seen before.
 
-    `what` tells one thing that is to be found from others.
+    `what` names the facts that `find` returns, as part of the key.
     """
     if not file.version:
         return find()

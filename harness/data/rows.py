@@ -1,4 +1,4 @@
-"""Rows of an array that is too large to copy or to hold in memory: read when they are asked for."""
+"""Rows of an array that is too large for memory, read on demand."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COPIED = 64 << 20
-"""Bytes up to which rows are copied when they are taken; beyond, they stay where they are."""
+"""Bytes up to which a selection of rows is copied; a larger one stays on disk."""
 _PART = 8 << 20
-"""Bytes of a part that is worked on at a time."""
+"""Bytes of a part in `in_parts`."""
 
 
 class Rows:
-    """Some rows of an (N, ...) array of bytes, in some order, none of which is held in memory.
+    """Some rows of an (N, ...) array of bytes, in some order and outside memory.
 
-    It stands in for a tensor: `rows[positions]` (integers, slices, arrays, tensors), `len`, `shape` and iteration read
-    what they are asked for. Whatever else a tensor can do is done on a copy of all rows.
+    It replaces a tensor: `rows[positions]` (integers, slices, arrays, tensors) and iteration read single rows. Any
+    other operation of a tensor works on a copy of all rows.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Rows:
         *,
         positions: np.ndarray | None = None,
     ) -> None:
-        """Give rows of an array of this shape; `read` returns those at the positions given, (M,) int64."""
+        """Rows of an array of this shape; `read` returns those at given positions, (M,) int64."""
         import torch
 
         self._read, self._whole = read, tuple(shape)
@@ -53,7 +53,7 @@ class Rows:
 
     @staticmethod
     def of(tensor: Tensor) -> Rows:
-        """Return the rows of a tensor in memory, or of rows as they are."""
+        """Return a tensor in memory as rows; rows are returned unchanged."""
         if isinstance(tensor, Rows):
             return tensor
         import torch
@@ -62,12 +62,12 @@ class Rows:
 
     @property
     def source(self) -> tuple[Callable[[np.ndarray], Tensor], np.ndarray]:
-        """Return what reads rows, and at which of its positions these stand, (N,) int64."""
+        """Return the function that reads rows, and the positions of these rows for it, (N,) int64."""
         return self._read, self._positions
 
     @property
     def shape(self) -> torch.Size:
-        """Return (N, ...), as of a tensor."""
+        """Return the shape (N, ...)."""
         import torch
 
         return torch.Size((len(self._positions), *self._whole[1:]))
@@ -84,7 +84,7 @@ class Rows:
         return (self[position] for position in range(len(self)))
 
     def __getitem__(self, index: Any) -> Tensor:
-        """Return what a tensor would at this index, read into memory."""
+        """Return the same as a tensor for this index, read into memory."""
         first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
         chosen = self._positions[np.asarray(first) if not isinstance(first, int | slice) else first]
         alone = np.ndim(chosen) == 0
@@ -119,9 +119,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class FileRows:
-    """Reads rows of bytes from a file that stays open, or is opened anew by its name in another process.
+    """Reads rows of bytes from a file that stays open; another process opens it again by its name.
 
-    `path` is None for a file without a name, and `stamp`, its size and inode, tells it from another of this name.
+    `path` is None for a file without a name. `stamp`, its size and inode, distinguishes it from another of this name.
     """
 
     descriptor: int
@@ -133,7 +133,7 @@ class FileRows:
 
     @staticmethod
     def of(file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, *, offset: int) -> FileRows:
-        """Return the rows of an array of this shape that stands in a file from `offset` on."""
+        """Return the rows of an array of this shape, stored in a file from `offset` on."""
         name, found = file.name, os.fstat(file.fileno())
         path = os.path.realpath(name) if isinstance(name, str) else None
         stamp = found.st_size, found.st_ino
@@ -151,20 +151,20 @@ class FileRows:
         size = math.prod(self.shape[1:])
         rows = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
         content = rows.reshape(-1).data
-        # Rows that follow each other are read at once.
+        # Consecutive rows are read at once.
         ends = [*(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
             into, at = content[start * size : end * size], self.offset + int(positions[start]) * size
             while into:
                 if not (count := os.preadv(self.descriptor, [into], at)):
-                    raise InputError(f"{self.path}: was cut while it was in use; run again")
+                    raise InputError(f"{self.path}: was truncated during the run; run again")
                 into, at = into[count:], at + count
         found = torch.from_numpy(rows)
         return found.view(self.dtype) if self.dtype != torch.uint8 else found
 
 
 def _reopened(path: str, stamp: tuple[int, int], *layout: Any) -> FileRows:
-    """Return the rows of a file of this name; raises `FileNotFoundError` where there is none, or another one."""
+    """Return the rows of a file of this name; raises `FileNotFoundError` for a missing or another file."""
     with Path(path).open("rb") as file:
         rows = FileRows.of(file, *layout[:2], offset=layout[2])
     if rows.stamp != stamp:
@@ -173,40 +173,37 @@ def _reopened(path: str, stamp: tuple[int, int], *layout: Any) -> FileRows:
 
 
 def rows_of_file(file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, *, offset: int = 0) -> Tensor:
-    """Return an array of bytes that stands in a file from `offset` on, as `Rows` in the place of a tensor.
+    """Return an array of bytes, stored in a file from `offset` on, as `Rows` in place of a tensor.
 
-    Rows are read from the file, not mapped: pages of a map that were touched would count as this process's memory, and
-    a file that is cut meanwhile would end it. The file may be closed, and deleted, while the rows are in use.
+    Rows are read, not memory-mapped. The touched pages of a map would count as memory of this process, and a truncated
+    file would kill it. The file may be closed and deleted while the rows are in use.
     """
     return cast("Tensor", Rows(FileRows.of(file, shape, dtype, offset=offset), shape, dtype))
 
 
 def take_rows(tensor: Tensor, positions: Tensor) -> Tensor:
-    """Return the rows of a tensor at these positions, (M,) int64: copied, or what stands in for them if they are many.
-
-    Many are more than `COPIED` bytes.
-    """
+    """Return the rows of a tensor at these positions, (M,) int64: a copy, or `Rows` above `COPIED` bytes."""
     if len(positions) * math.prod(tensor.shape[1:]) * tensor.dtype.itemsize <= COPIED:
         return tensor[positions]
     return cast("Tensor", Rows.of(tensor).rows(positions))
 
 
 def in_parts(tensor: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Go through a tensor in parts of consecutive rows, each with the slice that it is; of at most 8 MB."""
+    """Yield consecutive parts of a tensor with their slices, each of at most 8 MB."""
     for part in parts_of(len(tensor), math.prod(tensor.shape[1:]) * tensor.dtype.itemsize, part_bytes=_PART):
         yield part, tensor[part]
 
 
 def parts_of(count: int, row_bytes: int, *, part_bytes: int = COPIED) -> Iterator[slice]:
-    """Cut so many rows, each of which needs this much memory to work on, into parts that need at most `part_bytes`."""
+    """Divide `count` rows of `row_bytes` each into parts of at most `part_bytes`."""
     size = max(1, part_bytes // max(1, row_bytes))
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def gathered(parts: Iterable[np.ndarray], shape: Sequence[int]) -> Tensor:
-    """Return parts, each some rows of uint8, as one tensor of this shape: in memory, or if it is large on disk.
+    """Return parts, each some rows of uint8, as one tensor of this shape: in memory, or on disk if it is large.
 
-    On disk it is a file without a name, which goes when the rows do.
+    On disk it is a file without a name, which disappears with the rows.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Where labelled test images come from: a table of sources, each named by what its specification begins with."""
+"""Sources of labeled test images: a table by the first word of a specification."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from harness.data.pipeline import Pipeline
 
 Load = Callable[[str, "Pipeline"], "LabelledImages"]
-"""Loads what a specification names behind its colon, each image made by the pipeline.
+"""Loads the images that a specification names after its colon; the pipeline makes each image.
 
-Raises `InputError` for what cannot be loaded.
+Raises `InputError` for images that cannot be loaded.
 """
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source of labelled test images: how they are loaded, what stands behind the colon, if anything, and for what.
+    """A source of labeled test images: the function that loads them, and words for the help of `data`.
 
-    `takes` and `about` are words of the help of `data`.
+    `takes` names the part after the colon, empty without one; `about` describes it.
     """
 
     load: Load
@@ -38,8 +38,8 @@ def _shipped(_: str, pipeline: Pipeline) -> LabelledImages:
 
     if not pipeline.changes_nothing:
         raise InputError(
-            "size and channels are for images of other data, as is all that makes pixels of pictures; Fashion-MNIST's "
-            "are 28x28 pixels and grey"
+            "size, channels and the other options of a pipeline are for other data; Fashion-MNIST's images are always "
+            "28x28 pixels and gray"
         )
     return load_fashion_mnist("test")
 
@@ -74,7 +74,7 @@ def _webdataset(shards: str, pipeline: Pipeline) -> LabelledImages:
     return load_webdataset(shards, pipeline)
 
 
-# Loaders import their module when they are called: the help of commands lists the sources, and needs no NumPy.
+# Loaders import their module at the call: the help of commands lists the sources without NumPy.
 SOURCES: dict[str, Source] = {
     "fashion-mnist": Source(_shipped),
     "folder": Source(_folder, takes="PATH", about="one folder per class, and perhaps groups.csv"),
@@ -88,7 +88,7 @@ SOURCES: dict[str, Source] = {
     "parquet": Source(_arrow, takes="PATH", about="columns image and label; or a URL"),
     "webdataset": Source(_webdataset, takes="SHARDS", about="tar files, such as test-{000..009}.tar, or their URLs"),
 }
-"""The sources of test images, by what a specification begins with."""
+"""The sources of test images by the first word of a specification."""
 
 
 _AT_URLS = ("hf", "parquet", "webdataset")
@@ -101,11 +101,11 @@ def load_images(
     channels: int | None = None,
     pipeline: Pipeline | None = None,
 ) -> LabelledImages:
-    """Load the labelled test images that a specification names: a source, and what it takes.
+    """Load the labeled test images that a specification names, such as `folder:photographs`.
 
-    Images are made by the `pipeline`; without one, they are resized to `size` (height, width) and made grey (1 channel)
-    or colour (3), None for as they are. In names of classes, what is no UTF-8 is escaped. Raises `InputError` for a
-    specification of another form, and for what its source cannot load.
+    The `pipeline` makes the images. Without one, they are resized to `size` (height, width) and converted to gray (1
+    channel) or color (3); None leaves them unchanged. Bytes other than UTF-8 in class names are escaped. Raises
+    `InputError` for a specification of another form, and for images that its source cannot load.
     """
     from harness.data.datasets import load_named
     from harness.data.pipeline import Pipeline
@@ -124,12 +124,12 @@ def load_images(
 
 
 def _named(images: LabelledImages) -> LabelledImages:
-    """Return the images with names that reports and checkpoints can hold, such as of a folder that is no UTF-8."""
+    """Return the images with writable names: bytes other than UTF-8, as in some folders' names, are escaped."""
     return replace(images, name=writable(images.name), classes=tuple(map(writable, images.classes)))
 
 
 def specs_in_words(*, explained: bool = False) -> str:
-    """Return the forms of a specification as a list in words, each with what it is about if asked for."""
+    """Return the forms of a specification as text, with a description of each if `explained`."""
     forms = [name + (f":{source.takes}" if source.takes else "") for name, source in SOURCES.items()]
     if explained:
         abouts = [source.about and f" ({source.about})" for source in SOURCES.values()]

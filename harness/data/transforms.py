@@ -1,7 +1,7 @@
-"""Transforms of the user's: named, called on RGB pictures, and what they return turned into pixels of 8 bits.
+"""The user's transforms: imported by name, called with RGB pictures, with results converted to 8-bit pixels.
 
-Normalisation is no part of the pixels, since perturbations act on pixels in [0, 1]: a last `Normalize` of torchvision's
-is split off, and becomes the network's first step.
+Perturbations act on pixels in [0, 1], before normalization. A last `Normalize` of torchvision is therefore split off
+and becomes the network's first step.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     Normalisation = tuple[Sequence[float], Sequence[float]]
 
 WORDS = ("timm", "torchvision")
-"""Transforms that belong to the network: that of timm's data config, that of torchvision's default weights."""
+"""Words for the network's own transform, from timm's data config or torchvision's default weights."""
 _ROUNDED = 1e-2
 _EXPECTED = "expected a picture of 1 or 3 channels: a PIL image, uint8, or floats in [0, 1]"
 
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """A callable that makes a tensor or array in [0, 1], or of bytes, of an RGB picture, in the same way every time.
+    """A deterministic callable from an RGB picture to a tensor or array, uint8 or in [0, 1].
 
-    `about` says what it is, `identity` all that is known of what it does; `normalisation`, (mean, std) of each
-    channel, is what was split off.
+    `about` describes it, and `identity` is a text with all known facts about its code. `normalisation`, (mean, std) of
+    each channel, is the step that was split off.
     """
 
     spec: str
@@ -44,20 +44,20 @@ class Transform:
     normalisation: Normalisation | None = None
 
     def pixels(self, picture: Image, *, where: str) -> tuple[np.ndarray, bool]:
-        """Return what it makes of an RGB picture, (H, W, C) uint8, and whether values had to be rounded to that."""
+        """Return the pixels of an RGB picture, (H, W, C) uint8, and whether values had to be rounded."""
         try:
             with foreign_code():
                 made = self.call(picture)
-        except Exception as error:  # The user's code, which may fail in any way.
+        except Exception as error:  # The user's code may raise any exception.
             raise InputError(f"failed on {where} ({error!r})", setting=f"transform {self.spec}") from error
         pixels, off_grid = pixels_of(made, where=f"transform {self.spec}: of {where}")
         return pixels, off_grid > _ROUNDED
 
 
 def named_transform(spec: str) -> Transform:
-    """Return the transform that `module:callable` names: the object itself is called with RGB pictures.
+    """Return the transform that `module:callable` names; the harness calls this object with RGB pictures.
 
-    The working directory is importable. Raises `InputError` for what cannot be imported or called.
+    The working directory is importable. Raises `InputError` for an object that cannot be imported or called.
     """
     named = imported(spec, setting="transform")
     if not callable(named):
@@ -73,7 +73,7 @@ def named_transform(spec: str) -> Transform:
 
 
 def transform_of(spec: str, named: Any, *, identity: str = "") -> Transform:
-    """Return what was named as a transform, its last normalisation split off."""
+    """Return an object as a transform, with its last normalization split off."""
     call, normalisation = _split(named)
     about = " ".join(repr(call).split()) if not hasattr(call, "__name__") else str(call.__name__)
     if _is_of(call, "albumentations"):
@@ -87,7 +87,7 @@ def transform_of(spec: str, named: Any, *, identity: str = "") -> Transform:
 
 
 def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
-    """Return a picture, array or tensor as (H, W, C) uint8, and by how much of a grey level values were rounded.
+    """Return a picture, array or tensor as (H, W, C) uint8, and the largest rounding error in levels of 255.
 
     Tensors are (C, H, W) or (H, W), arrays (H, W), (H, W, C) or (C, H, W), in uint8, or floats in [0, 1]. Raises
     `InputError` for anything else.
@@ -118,8 +118,8 @@ def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
     lowest, highest = float(array.min()), float(array.max())
     if not (lowest >= 0 and highest <= 1):
         raise InputError(
-            f"{found} from {lowest:.3g} to {highest:.3g}, expected [0, 1]: leave Normalize out, and give it as "
-            "the normalisation, since perturbations act on pixels in [0, 1]; clamp what resizing overshoots"
+            f"{found} from {lowest:.3g} to {highest:.3g}, expected [0, 1], where perturbations act. Remove Normalize "
+            "and set the option `normalisation` instead, or clamp the overshoot of resizing"
         )
     levels = array * 255
     rounded = levels.round()
@@ -127,7 +127,7 @@ def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
 
 
 def picture_of(value: Any, *, where: str) -> tuple[Image, float]:
-    """Return what `pixels_of` takes as a PIL image, as it is if it is one, and by how much values were rounded."""
+    """Return a PIL image, array or tensor as a PIL image, and the largest rounding error, see `pixels_of`."""
     if hasattr(value, "convert"):
         return value, 0.0
     from PIL import Image
@@ -147,9 +147,9 @@ def _is_of(named: Any, *packages: str) -> bool:
 
 
 def _split(named: Any) -> tuple[Any, Normalisation | None]:
-    """Return torchvision's or timm's transform without a last `Normalize`, and its mean and std; others as they are."""
+    """Return a transform of torchvision or timm without its last `Normalize`, with mean and std; others unchanged."""
     if type(named).__name__ == "ImageClassification" and _is_of(named, "torchvision"):
-        # The transform of its pretrained weights, which normalises in the same call.
+        # The transform of pretrained weights normalizes in the same call.
         plain = copy.copy(named)
         plain.mean, plain.std = [0.0] * len(named.mean), [1.0] * len(named.std)
         return plain, (tuple(named.mean), tuple(named.std))

@@ -1,7 +1,7 @@
-"""Images in tar files as WebDataset lays them out: a picture and its label under one name, in shards here or at URLs.
+"""Images in WebDataset's tar files: a picture and its label under one name, in local shards or at URLs.
 
-Nothing is unpickled, and no command is run: what is read are pictures, `.cls` as text and `.json`. Where they are in a
-shard at a URL is kept in the user's cache, since it takes the whole shard to find them.
+The harness reads pictures, `.cls` files as text and `.json` files. It unpickles nothing and runs no command. The
+positions of pictures in a shard at a URL stay in the user's cache, since finding them takes the whole shard.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _LABEL_KEYS = ("label", "cls", "class", "target")
 _MAX_LABEL = 1 << 20
 _MAX_SHARDS = 100_000
 _CONNECTIONS = 8
-"""Shards at URLs that are looked through at a time."""
+"""Number of shards at URLs that are searched at a time."""
 _EXPECTED = "expected uncompressed tar files with a picture and a label, .cls or .json with a label, under each name"
 
 
 @dataclass(frozen=True)
 class _Member:
-    """A picture within a shard: its name, and where its bytes are."""
+    """A picture within a shard: its name, offset and size in bytes."""
 
     shard: File
     name: str
@@ -54,7 +54,7 @@ class _Member:
         return f"{self.shard}: {self.name}"
 
     def content(self) -> bytes:
-        """Return its bytes; raises `InputError` where they cannot be read."""
+        """Return its bytes; raises `InputError` if they cannot be read."""
         try:
             if isinstance(self.shard, RemoteFile):
                 return self.shard.read(self.offset, self.size)
@@ -66,7 +66,7 @@ class _Member:
 
 @dataclass(frozen=True)
 class _Samples:
-    """The pictures of shards with their labels, in order, and how many files of which kind are neither."""
+    """The pictures of shards with their labels, in order, and the numbers of other files by kind."""
 
     members: list[_Member] = field(default_factory=list)
     labels: list[Any] = field(default_factory=list)
@@ -74,7 +74,7 @@ class _Samples:
 
     @staticmethod
     def of(shards: Iterable[_Samples]) -> _Samples:
-        """Return those of several shards as one."""
+        """Return the samples of several shards as one."""
         whole = _Samples()
         for each in shards:
             whole.members.extend(each.members)
@@ -86,11 +86,11 @@ class _Samples:
 def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
     """Load the shards that a pattern names, `shards/test-{000..009}.tar`, in its order: local files, or URLs.
 
-    Labels are integers from 0 in `.cls` files, or what a `.json` file has under `label`. Raises `InputError` for
+    Labels are integers from 0 or names, in `.cls` files or under `label` in `.json` files. Raises `InputError` for
     anything else.
     """
     if pattern.startswith("pipe:"):
-        raise InputError(f"webdataset:{pattern}: names no file, and no command is run; name tar files, or their URLs")
+        raise InputError(f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs")
     names, remote = _expanded(pattern), is_url(pattern)
     shards: list[File] = [*(side_by_side(remote_file, names, threads=_CONNECTIONS) if remote else map(Path, names))]
     found = _Samples.of(side_by_side(_samples_once, shards, threads=_CONNECTIONS if remote else 1))
@@ -98,7 +98,7 @@ def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
     labels, classes = classes_of(found.labels, None, where=pattern)
     made_of, stored = files_as_they_are(shards)
     ignored = ", ".join(f"{count} .{kind}" for kind, count in sorted(found.left_out.items()))
-    notes = [f"{len(members)} pictures are read; left out are {ignored}"] if ignored else []
+    notes = [f"{len(members)} pictures are read; ignored files: {ignored}"] if ignored else []
 
     def read(position: int) -> Any:
         return read_picture(members[position].content(), where=str(members[position]))
@@ -126,7 +126,7 @@ def _name_of(pattern: str) -> str:
 
 
 def _expanded(pattern: str) -> list[str]:
-    """Return the names that a pattern stands for: `{a,b}` each of them, `{000..009}` each number, padded alike."""
+    """Return the names that a pattern stands for: `{a,b}` for each word, `{000..009}` for each zero-padded number."""
     parts: list[list[str]] = []
     count = 1
     for part in re.split(r"(\{[^{}]*\})", pattern):
@@ -134,7 +134,7 @@ def _expanded(pattern: str) -> list[str]:
         if found:
             first, last = int(found[1]), int(found[2])
             if not 0 <= last - first < _MAX_SHARDS:
-                raise InputError(f"webdataset:{pattern}: {part} is no range of shards; expected such as {{000..009}}")
+                raise InputError(f"webdataset:{pattern}: {part} is no range of shards, expected such as {{000..009}}")
             parts.append([str(number).zfill(len(found[1])) for number in range(first, last + 1)])
         else:
             parts.append(part[1:-1].split(",") if part.startswith("{") else [part])
@@ -145,7 +145,7 @@ def _expanded(pattern: str) -> list[str]:
 
 
 def _samples_once(shard: File) -> _Samples:
-    """Return the samples of a shard; of one at a URL, where it takes all of it, once for each version."""
+    """Return the samples of a shard; a shard at a URL is searched once for each version."""
     if not isinstance(shard, RemoteFile):
         return _samples(shard)
 
@@ -182,14 +182,14 @@ def _samples(shard: File) -> _Samples:
                 found.left_out.update(kind for kind in kinds if kind not in {*pictures, "cls", "json"})
                 picture = kinds[pictures[0]]
                 if picture.offset_data + picture.size > size:
-                    raise InputError(f"{shard}: {picture.name} was cut; copy the shard anew")
+                    raise InputError(f"{shard}: {picture.name} is truncated; copy the shard again")
                 found.members.append(_Member(shard, picture.name, picture.offset_data, picture.size))
                 found.labels.append(_label(archive, kinds, f"{shard}: {key}"))
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({error.strerror or error}); {_EXPECTED}") from None
-    except Exception as error:  # A damaged archive makes what reads it fail in any way.
+    except Exception as error:  # tarfile may raise any exception for a damaged archive.
         raise InputError(f"{shard}: cannot be read ({error!r}); {_EXPECTED}") from None
     return found
 

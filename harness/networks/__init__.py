@@ -1,4 +1,4 @@
-"""Networks: the shipped one, a user's own with what it lacks declared; their checkpoints, their training."""
+"""Networks, shipped or the user's own with declared normalization and outputs; their checkpoints and training."""
 
 from harness.networks.options import NetworkOptions
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 class FashionCNN(nn.Module):
     """The study's convolutional network; takes pixels in [0, 1] and returns logits.
 
-    Each block is a 3x3 convolution (padding 1), batch norm, ReLU and 2x2 max pooling; fully connected layers with
-    ReLU and dropout follow. With the defaults it has 422,474 parameters, named `conv1.weight`, `bn1.weight`, ...,
-    `fc3.bias` as in the notebook. Normalisation is the first step and no part of the state dict.
+    Each block is a 3x3 convolution (padding 1), batch norm, ReLU and 2x2 max pooling. Fully connected layers with ReLU
+    and dropout follow. With the defaults it has 422,474 parameters, named `conv1.weight`, `bn1.weight`, ...,
+    `fc3.bias` as in the notebook. Normalization is the first step and not in the state dict.
 
-    `conv_channels` and `fc_sizes` set the number and width of blocks and hidden layers; `mean` and `std` are the
-    pixel statistics of the training images, one number for all channels or one per channel. Raises `ValueError` when
-    the pooling leaves no pixel of an `image_size` (height, width) input.
+    `conv_channels` and `fc_sizes` set the number and width of blocks and hidden layers. `mean` and `std` are the pixel
+    statistics of the training images, one number or one per channel. Raises `ValueError` if the pooling leaves no pixel
+    of an `image_size` (height, width) input.
     """
 
     mean: Tensor
@@ -44,8 +44,8 @@ class FashionCNN(nn.Module):
         height, width = (size // 2 ** len(conv_channels) for size in image_size)
         if height < 1 or width < 1:
             raise ValueError(
-                f"FashionCNN: {len(conv_channels)} conv blocks halve an image of {tuple(image_size)} pixels to "
-                f"nothing; use fewer blocks or images of at least {2 ** len(conv_channels)} pixels"
+                f"FashionCNN: {len(conv_channels)} conv blocks leave no pixel of an image of {tuple(image_size)} "
+                f"pixels; use fewer blocks or images of at least {2 ** len(conv_channels)} pixels"
             )
         self.in_channels, self.image_size, self.classes = in_channels, tuple(image_size), classes
         self.blocks, self.hidden = len(conv_channels), len(fc_sizes)
@@ -64,7 +64,7 @@ class FashionCNN(nn.Module):
         x = (pixels - self.mean) / self.std
         for number in range(1, self.blocks + 1):
             x = self.get_submodule(f"conv{number}")(x)
-            # Pooling before ReLU gives the same values as after it, and a quarter of the work.
+            # Pooling before ReLU gives the same values as after it, with a quarter of the work.
             x = functional.relu(functional.max_pool2d(self.get_submodule(f"bn{number}")(x), 2))
         x = x.flatten(1)
         for number in range(1, self.hidden + 1):
@@ -78,8 +78,8 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {"fashion-cnn": FashionC
 
 
 def build(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Build the network that an architecture id and its arguments describe, freshly initialised.
+    """Build the network of an architecture id and its arguments, with random weights.
 
-    Raises `KeyError` when the id is not in the table and `TypeError` or `ValueError` when it rejects the arguments.
+    Raises `KeyError` for an unknown id, and `TypeError` or `ValueError` for arguments that it rejects.
     """
     return ARCHITECTURES[architecture](**arguments)

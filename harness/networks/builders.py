@@ -1,4 +1,4 @@
-"""Networks that a user names: the callable that builds one, its arguments, and what its pixels must be."""
+"""Builders of the user's networks: the callable, its arguments, its normalization and its transform."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OUTPUTS = ("logits", "probabilities")
 """Kinds of outputs of a network."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of each channel that models pretrained on ImageNet were trained with."""
+"""Mean and standard deviation of each channel for models pretrained on ImageNet."""
 
 _TOML = {"true": True, "false": False}
 
@@ -76,12 +76,12 @@ class Builder:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Return the names of the arguments that the callable takes, none where it does not say."""
+        """Return the names of the callable's arguments, none for a callable without a signature."""
         return tuple(self._signature)
 
     @property
     def takes_any(self) -> bool:
-        """Return whether the callable takes arguments of any name, as those of torchvision and timm pass them on."""
+        """Return whether the callable takes arguments of any name, as those of torchvision and timm do."""
         return not self._signature or any(each.kind is each.VAR_KEYWORD for each in self._signature.values())
 
     @property
@@ -92,7 +92,7 @@ class Builder:
             return {}
 
     def __call__(self) -> nn.Module:
-        """Return a new network; raises `InputError` when it cannot be built."""
+        """Return a new network; raises `InputError` if it cannot be built."""
         import torch
         from torch import nn
 
@@ -103,7 +103,7 @@ class Builder:
                 no_script(self.spec),
                 torch.random.fork_rng(devices=[]),
                 foreign_network(),
-            ):  # Its first weights are drawn, and then replaced.
+            ):  # The random first weights are replaced later.
                 model: nn.Module = self.function(**self.keywords)
         except Exception as error:
             raise InputError(f"building the network failed ({error!r})", setting=f"model {self.spec}") from error
@@ -115,10 +115,10 @@ class Builder:
 
 
 def import_builder(spec: str, arguments: Sequence[str]) -> Builder:
-    """Return what builds the user's network from `package.module:callable` and `key=value` arguments.
+    """Return the builder of the user's network for `package.module:callable` and `key=value` arguments.
 
-    The working directory is importable; the callable may be an attribute of another, as `module:Class.method`. Raises
-    `InputError` when it cannot be imported or an argument is malformed.
+    The working directory is importable; the callable may be an attribute, as in `module:Class.method`. Raises
+    `InputError` for a callable that cannot be imported and for a malformed argument.
     """
     module_name, colon, attribute = spec.partition(":")
     if not (module_name and colon and attribute):
@@ -132,17 +132,17 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Builder:
 
 
 def transform_of_network(word: str, spec: str | None, builder: Callable[[], nn.Module] | None) -> Transform:
-    """Return the transform that a word stands for: `timm`, or `torchvision`.
+    """Return the network's own transform for the word `timm` or `torchvision`.
 
-    For `timm` that of the data config of the network that the builder gives, for `torchvision` that of the default
-    weights of the builder that `spec` names, `torchvision.models:resnet50`. Nothing is downloaded. Raises `InputError`
-    where the network has none.
+    `timm` takes it from the data config of the built network. `torchvision` takes it from the default weights of the
+    callable that `spec` names, such as `torchvision.models:resnet50`, and downloads nothing. Raises `InputError` for a
+    network without a transform.
     """
     from harness.data.transforms import transform_of
 
     setting = f"transform {word}"
     if spec is None or builder is None:
-        raise InputError("is that of the network that model builds; name one", setting=setting)
+        raise InputError("belongs to the network of the option model, which is not set; set it", setting=setting)
     try:
         with foreign_code():
             made = _of_timm(builder()) if word == "timm" else _of_torchvision(spec)
@@ -152,7 +152,7 @@ def transform_of_network(word: str, spec: str | None, builder: Callable[[], nn.M
         raise InputError(
             f"needs {word}, which is not installed ({error}); pip install {word}", setting=setting
         ) from None
-    except Exception as error:  # Either library's own, which may fail in any way.
+    except Exception as error:  # Both libraries may raise any exception.
         raise InputError(f"{spec} has none ({error}); name one with module:callable", setting=setting) from error
     return transform_of(word, made, identity=spec)
 
@@ -162,8 +162,8 @@ def _of_timm(network: nn.Module) -> Any:
 
     if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
         raise InputError(
-            "the network of model has no data config of timm's; build it by "
-            "timm:create_model, or name a transform with module:callable",
+            "the network of model has no data config of timm's; build it with timm:create_model, or name a transform "
+            "with module:callable",
             setting="transform timm",
         )
     return create_transform(**resolve_data_config({}, model=network), is_training=False)

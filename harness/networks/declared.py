@@ -1,4 +1,4 @@
-"""Networks that a user brings: loaded, with what they lack declared, and held against the data."""
+"""Users' networks with declared normalization and outputs: loaded, and compared with the data."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
 USERS = ("user", "onnx")
-"""Architectures that are not this package's own; what they lack is declared."""
+"""Architectures of users' networks, which need a declaration."""
 _USUAL_SIZES = (28, 32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 299, 384, 512)
-"""Widths and heights tried on a model that rejects the data, to say which it takes."""
+"""Widths and heights that are tried on a model that rejects the data, for the error message."""
 _SUMS_TO_ONE = 1e-3
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 
 class DeclaredNetwork(nn.Module):
-    """A user's network between the steps that it lacks: normalisation before it, a logarithm behind its probabilities.
+    """A user's network with its declared steps: normalization of its input, and a logarithm of probabilities.
 
-    `mean` and `std` are (C,) or a single number, of pixels in [0, 1]; without them pixels go in as they are. The
-    softmax of a logarithm of probabilities is these probabilities, so that confidences are the network's own.
+    `mean` and `std` are (C,) or a single number, of pixels in [0, 1]; without them pixels pass unchanged. The softmax
+    of the logarithm of probabilities gives these probabilities, so confidences are the network's own.
     """
 
     mean: Tensor | None
@@ -55,22 +55,22 @@ class DeclaredNetwork(nn.Module):
 
     @property
     def declared(self) -> dict[str, str]:
-        """Return in words what was declared of the network."""
+        """Return the declaration of outputs and normalization as text."""
         steps = "none"
         if self.mean is not None and self.std is not None:
             steps = f"mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
         return {"outputs": "probabilities" if self.probabilities else "logits", "normalisation": steps}
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Return the pixels as the network takes them."""
+        """Return the network's input for pixels in [0, 1]."""
         return pixels if self.mean is None or self.std is None else (pixels - self.mean) / self.std
 
 
 def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
-    """Load a checkpoint; one that is not of a shipped architecture goes into the network that the options describe.
+    """Load a checkpoint; if it is not of a shipped architecture, the options describe its network.
 
-    An `.onnx` file brings its own network. Raises `CheckpointRefused` for a file out of order, and `InputError` for
-    options that cannot be followed.
+    An `.onnx` file contains its network. Raises `CheckpointRefused` for an irregular file, and `InputError` for
+    options that do not apply.
     """
     options = options or NetworkOptions()
     normalisation = None if options.normalisation is None else parse_normalisation(options.normalisation)
@@ -89,11 +89,11 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
 
 
 def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None) -> str:
-    """Raise `InputError`, which names both numbers, when a model does not fit the data: channels, size or classes.
+    """Raise `InputError`, with both numbers, if a model does not fit the data in channels, size or classes.
 
-    Also when a user's network gives something else than was declared by `outputs`, "logits", "probabilities" or None
-    for neither. A model that fails otherwise is left to fail where it is used. Returns in words where its logits are in
-    what it returns, "" for a model that returns them alone.
+    Also if a user's network returns other outputs than declared: "logits", "probabilities", or None without a
+    declaration. Other failures of the model occur later, at its use. Returns a description of the place of its logits
+    in its output, "" for a model that returns only logits.
     """
     model = evaluation_copy(model)
     some = images.pixels[:8].float() / 255
@@ -102,8 +102,8 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     given = "" if not isinstance(model, DeclaredNetwork) or model.mean is None else model.mean.flatten()
     if len(given) not in {0, 1, channels}:
         raise InputError(
-            f"has {len(given)} means, the data have {channels} channels; give one for each, or load the data with "
-            "channels",
+            f"has {len(given)} means, the data have {channels} channels; give one for each, or set channels for the "
+            "data",
             setting="normalisation",
         )
     wanted = _channels_taken(network)
@@ -117,19 +117,18 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
         answers = _answers(model, some)
     except InputError:
         raise
-    except Exception as error:  # A model may reject images in any way.
+    except Exception as error:  # A model may raise any exception for images that it rejects.
         if size := _size_taken(model, network, some):
             raise InputError(
                 f"the model takes images of {size[0]}x{size[1]} pixels (height x width), the data have "
-                f"{height}x{width}; load them with size {size[0]}x{size[1]}, or build the model for "
-                f"{height}x{width} ({error})"
+                f"{height}x{width}. Set size {size[0]}x{size[1]}, or build the model for {height}x{width} ({error})"
             ) from error
         return ""
-    if not isinstance(answers, Tensor) or answers.ndim != 2:  # noqa: PLR2004  (N, classes); the engine says more.
+    if not isinstance(answers, Tensor) or answers.ndim != 2:  # noqa: PLR2004  (N, classes); the engine raises the error.
         return ""
     if answers.shape[1] != len(images.classes):
         raise InputError(
-            f"the model tells {answers.shape[1]} classes apart, the data have {len(images.classes)} classes "
+            f"the model has {answers.shape[1]} classes, the data have {len(images.classes)} classes "
             f"({some_of(images.classes)}); build it for these, such as with model-arg num_classes="
             f"{len(images.classes)}, or name the data that it was trained for"
         )
@@ -145,15 +144,14 @@ def _expect_declared(answers: Tensor, declared: str | None) -> None:
     alike = bool((answers >= 0).all()) and bool(((sums - 1).abs() < _SUMS_TO_ONE).all())
     if declared == "probabilities" and not alike:
         raise InputError(
-            f"the model's outputs lie from {answers.min():.3g} to "
-            f"{answers.max():.3g} and sum to {sums.min():.3g} to {sums.max():.3g} for an image, expected 0 to 1 and a "
-            "sum of 1; say model-outputs logits",
+            f"the model's outputs are {answers.min():.3g} to {answers.max():.3g} with sums of {sums.min():.3g} to "
+            f"{sums.max():.3g} per image, expected 0 to 1 and a sum of 1. Set model-outputs logits",
             setting="model-outputs probabilities",
         )
     if declared is None and alike and answers.shape[1] > 1:
         raise InputError(
-            "the model's outputs are probabilities by the look of them, 0 to 1 with a sum of 1 for each image, and "
-            "were not declared; say model-outputs probabilities, or logits if they are logits all the same"
+            "the model's outputs look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. "
+            "Set model-outputs probabilities, or model-outputs logits if they are logits"
         )
 
 
@@ -163,20 +161,20 @@ def _answers(model: nn.Module, pixels: Tensor) -> Any:
 
 
 def _channels_taken(network: nn.Module) -> int | None:
-    """Return how many channels a network takes, by its own word or its first convolution's; None if neither says."""
+    """Return the channels of a network's input, from its attribute or its first convolution; None if unknown."""
     first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
     channels = getattr(network, "in_channels", None) or getattr(first, "in_channels", None)
     return channels if isinstance(channels, int) else None
 
 
 def _size_taken(model: nn.Module, network: nn.Module, pixels: Tensor) -> tuple[int, int] | None:
-    """Return a (height, width) that the model takes, of those that models are usually built for; None for none."""
+    """Return the (height, width) of the model's attribute, or a usual one, that the model accepts; None without any."""
     sizes = [getattr(network, "image_size", None), *((size, size) for size in _USUAL_SIZES)]
     for size in sizes:
         if isinstance(size, tuple) and size != tuple(pixels.shape[2:]):
             try:
                 _answers(model, pixels.new_zeros(1, pixels.shape[1], *size))
-            except Exception:  # noqa: S112  Not this size, then.
+            except Exception:  # noqa: S112  The model rejects this size.
                 continue
             return size
     return None

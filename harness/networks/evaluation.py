@@ -1,4 +1,4 @@
-"""Networks that are evaluated: in evaluation mode, and their logits taken out of whatever they answer with."""
+"""Evaluation of networks: evaluation mode, and the logits within their outputs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MATRIX = 2
 
 @contextmanager
 def evaluating(model: nn.Module, hooks: Mapping[str, Callable[..., Any]] | None = None) -> Iterator[None]:
-    """Keep a model in evaluation mode as long as the context lasts, in which it is run; see `foreign_network`.
+    """Keep a model in evaluation mode while the context lasts; see `foreign_network`.
 
-    So long it has a forward hook on each layer that `hooks` names.
+    During that time it has a forward hook on each layer that `hooks` names.
     """
     handles = [model.get_submodule(name).register_forward_hook(hook) for name, hook in (hooks or {}).items()]
     training = [module for module in model.modules() if module.training]
@@ -48,12 +48,12 @@ def evaluation_copy(model: nn.Module) -> nn.Module:
 
 
 def logits_of(outputs: Any) -> tuple[Any, str]:
-    """Return the logits in what a network gave, and in words where they were; "" for a tensor, which is itself.
+    """Return the logits of a network's output, and a description of their place; "" for a plain tensor.
 
-    Taken out are the `logits` of an object, the `logits` or `out` of a dict, and the first of a tuple, (N, classes).
-    Raises `InputError` when there is none, or another that might as well be them.
+    An object has them as `logits`, a dict under `logits` or `out`. In a tuple they are the first tensor, (N, classes).
+    Raises `InputError` for an output without logits and for an ambiguous one.
     """
-    if isinstance(outputs, Tensor | Proxy):  # A proxy has every attribute: what it stands for is not known yet.
+    if isinstance(outputs, Tensor | Proxy):  # A proxy has every attribute, and its value is not known yet.
         return outputs, ""
     if isinstance(outputs, dict):
         named = [name for name in _NAMES if isinstance(outputs.get(name), Tensor | Proxy)]
@@ -75,6 +75,6 @@ def logits_of(outputs: Any) -> tuple[Any, str]:
         found = f"a {type(outputs).__name__}"
     raise InputError(
         f"the model returned {found}; expected logits (N, classes), an object with .logits, a dict with 'logits' or "
-        "'out', or a tuple whose first, and no other like it, is (N, classes): name as model a callable "
-        "that wraps the network and returns the logits alone"
+        "'out', or a tuple with logits first. Set model to a callable that wraps the network and returns the logits "
+        "alone"
     )

@@ -1,4 +1,4 @@
-"""The settings that say how servers of models are asked."""
+"""The settings of requests to servers of models."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """The way servers are asked: `concurrency` requests side by side, `rate` a second at most (None for any).
+    """Options of requests: `concurrency` at a time, at most `rate` a second (None for any).
 
-    `output` names the model's output to judge, where it has several.
+    `output` names the model's output to measure, if it has several.
     """
 
     concurrency: int = 4
@@ -26,7 +26,7 @@ class HttpOptions:
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> HttpOptions:
-        """Return the options by the values of settings; raises `InputError` for a value that means nothing."""
+        """Return the options for the values of settings; raises `InputError` for an invalid value."""
         given = with_defaults(values, HTTP_SETTINGS)
         concurrency, rate = given["http-concurrency"], given["http-rate"]
         if concurrency < 1:
@@ -36,7 +36,7 @@ class HttpOptions:
         return HttpOptions(concurrency, rate, given["http-output"])
 
     def shared_by(self, processes: int) -> HttpOptions:
-        """Return the share of one of so many processes that ask the same server."""
+        """Return the options of one of several `processes` that share the server's limits."""
         rate = self.rate and self.rate / processes
         return replace(self, concurrency=max(1, self.concurrency // processes), rate=rate)
 
@@ -44,7 +44,7 @@ class HttpOptions:
 HTTP_SETTINGS = (
     Setting(
         "http-concurrency",
-        "How many requests a server gets side by side (default: 4).",
+        "Send this many requests to a server at a time (default: 4).",
         "network",
         default=4,
         type=int,
@@ -52,16 +52,16 @@ HTTP_SETTINGS = (
     ),
     Setting(
         "http-rate",
-        "How many requests a second a server gets at most, such as 10 (default: any).",
+        "Send at most this many requests a second, such as 10 (default: any).",
         "network",
         type=float,
         metavar="N",
     ),
     Setting(
         "http-output",
-        "The output of a served model to judge (default: the only one, or the only one with a score per class).",
+        "The output of a served model to measure (default: the only one, or the only one with a score per class).",
         "network",
         metavar="NAME",
     ),
 )
-"""The settings that `HttpOptions` are made of."""
+"""The settings of `HttpOptions`."""

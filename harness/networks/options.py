@@ -1,4 +1,4 @@
-"""The settings that say how a user's own network is built, and where its file keeps the weights."""
+"""The settings of users' networks: how to build one, and the weights within its file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NetworkOptions:
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> NetworkOptions:
-        """Return the options by the values of settings; those that are missing have their defaults."""
+        """Return the options for the values of settings; a missing one has its default."""
         given = with_defaults(values, NETWORK_SETTINGS)
         return NetworkOptions(
             given["model"],
@@ -52,27 +52,27 @@ class NetworkOptions:
         return None if self.spec is None else import_builder(self.spec, self.arguments)
 
     def choice(self) -> Choice:
-        """Return what is said of where a file keeps the weights."""
+        """Return the user's choice of the weights within a file."""
         from harness.networks.checkpoints import Choice
 
         return Choice(self.checkpoint_key, self.strip_prefix)
 
     def transform(self, word: str) -> Transform:
-        """Return the transform that `timm` or `torchvision` stands for, of the network of `model`."""
+        """Return the transform of the network of `model` for the word `timm` or `torchvision`."""
         from harness.networks.builders import transform_of_network
 
         return transform_of_network(word, self.spec, self.builder())
 
     def after(self, images: LabelledImages) -> NetworkOptions:
-        """Return the options with what the images' pipeline left to the network, unless something else is said."""
+        """Return the options with the normalization of the images' pipeline, unless the user set another."""
         if self.normalisation is not None or images.normalisation is None:
             return self
         mean, std = (list(map(float, values)) for values in images.normalisation)
         return replace(self, normalisation=f"{mean},{std}")
 
     def source(self) -> Path | None:
-        """Return the file with the code of the user's callable; None without `model`, or a file."""
-        self.builder()  # Which imports it.
+        """Return the file with the code of the user's callable; None without `model` and without a file."""
+        self.builder()  # This call imports the module.
         module = sys.modules.get(str(self.spec).partition(":")[0])
         file = getattr(module, "__file__", None)
         return None if self.spec is None or file is None else Path(file)
@@ -81,33 +81,33 @@ class NetworkOptions:
 CHOICE_SETTINGS = (
     Setting(
         "checkpoint-key",
-        "The member of a training file that holds the weights, such as state_dict_ema, or ema.model for one within "
-        "another (default: the one that fits the network; several are an error).",
+        "The member of a training file with the weights, such as state_dict_ema, or ema.model for a nested one "
+        "(default: the only one that fits the network).",
         "network",
         metavar="KEY",
     ),
     Setting(
         "strip-prefix",
-        "What stands before the network's own names in those of the file, such as student.backbone (default: what "
-        "trainings are known to put there, if the names then fit, such as module., _orig_mod. or model.).",
+        "A prefix to remove from the file's names, such as student.backbone (default: module., _orig_mod., model. or "
+        "another known one, if the names then fit).",
         "network",
         metavar="PREFIX",
     ),
 )
-"""The settings that say which of a file's tensors are the network's, where that is not plain."""
+"""The settings that select the network's tensors within a file."""
 NETWORK_SETTINGS = (
     Setting(
         "model",
-        "A callable package.module:callable that builds the network of the checkpoints named, such as "
-        "torchvision.models:resnet18; only for models that are not the shipped architecture (default: the checkpoint's "
-        "architecture id).",
+        "A callable package.module:callable that builds the checkpoints' network, such as "
+        "torchvision.models:resnet18. Only for models of another than the shipped architecture (default: the "
+        "checkpoint's architecture id).",
         "network",
         metavar="SPEC",
         reads=True,
     ),
     Setting(
         "model-arg",
-        "A keyword argument of model's callable, such as num_classes=10; may be given several times (default: none).",
+        "A keyword argument of model's callable, such as num_classes=10; repeat it for several (default: none).",
         "network",
         default=(),
         metavar="KEY=VALUE",
@@ -115,20 +115,20 @@ NETWORK_SETTINGS = (
     ),
     Setting(
         "model-outputs",
-        "What the network of model, or of an ONNX file, returns (default: logits, and an error if they look like "
-        "probabilities).",
+        "The kind of output of the network of model, or of an ONNX file (default: logits, and an error if they look "
+        "like probabilities).",
         "network",
         choices=tuple(OUTPUTS),
     ),
     Setting(
         "normalisation",
-        "What the network of model, or of an ONNX file, expects to be done to pixels in [0, 1] before they reach it: "
-        "imagenet, or mean and standard deviation, numbers or lists of one per channel, such as "
-        "[0.49,0.48,0.45],[0.25,0.24,0.26] (default: nothing).",
+        "The normalization of pixels in [0, 1] for the network of model or of an ONNX file: imagenet, or mean and "
+        "standard deviation. Each is a number or a list with one per channel, such as "
+        "[0.49,0.48,0.45],[0.25,0.24,0.26] (default: none).",
         "network",
         metavar="MEAN,STD",
     ),
     *CHOICE_SETTINGS,
     *PREDICTOR_SETTINGS,
 )
-"""The settings that `NetworkOptions` are made of."""
+"""The settings of `NetworkOptions`."""

@@ -1,4 +1,4 @@
-"""The settings that say how predictors are asked."""
+"""The settings of calls to predictors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LONGEST = 255
-"""Characters of a file's path, at most; longer text is a list of names."""
+"""Most characters of a file's path; longer text is a list of names."""
 
 
 @dataclass(frozen=True)
 class PredictorOptions:
-    """The way predictors are asked: `batch` images at a time, each batch within `timeout` seconds.
+    """Options of calls to predictors: `batch` images at a time, each batch within `timeout` seconds.
 
-    `classes` are the names of their classes in their own order, empty where they are in that of the data.
+    `classes` are the names of their classes in their own order, empty for the order of the data.
     """
 
     batch: int = 32
@@ -32,7 +32,7 @@ class PredictorOptions:
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> PredictorOptions:
-        """Return the options by the values of settings; raises `InputError` for a value that means nothing."""
+        """Return the options for the values of settings; raises `InputError` for an invalid value."""
         given = with_defaults(values, PREDICTOR_SETTINGS)
         if given["predictor-batch"] < 1:
             raise InputError("expected a number from 1", setting=f"predictor-batch {given['predictor-batch']}")
@@ -43,7 +43,7 @@ class PredictorOptions:
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    """Return names joined by commas, or the lines of a file."""
+    """Return the names in a text with commas, or the lines of the file that it names."""
     if text is None:
         return ()
     if len(text) < _LONGEST and Path(text).is_file():
@@ -54,7 +54,7 @@ def _names(text: str | None) -> tuple[str, ...]:
 PREDICTOR_SETTINGS = (
     Setting(
         "predictor-batch",
-        "How many images a predictor is asked about at a time, such as a callable or a server (default: 32).",
+        "Send this many images to a predictor, such as a callable or a server, at a time (default: 32).",
         "network",
         default=32,
         type=int,
@@ -62,7 +62,7 @@ PREDICTOR_SETTINGS = (
     ),
     Setting(
         "predictor-timeout",
-        "How long a predictor may take to load, or for one batch, before the run is inconclusive (default: 120).",
+        "Most seconds for loading a predictor and for each batch; beyond, the run is inconclusive (default: 120).",
         "network",
         default=120.0,
         type=float,
@@ -78,4 +78,4 @@ PREDICTOR_SETTINGS = (
     ),
     *HTTP_SETTINGS,
 )
-"""The settings that `PredictorOptions` are made of."""
+"""The settings of `PredictorOptions`."""

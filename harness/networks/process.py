@@ -1,7 +1,7 @@
-"""Settings of the whole process: what code of others changes is put back, and what ours needs is set.
+"""Settings of the whole process: restored after the user's code has run, and set for fast inference.
 
-Torch's own decide the last bits of what is computed, of other models too; the rest decides what a run reports, where
-to, and whether it ends. What is changed in other ways, such as our own modules, cannot be put back.
+PyTorch's settings affect the last bits of all models' results. The others affect what a run reports, where it writes,
+and whether it ends. Other changes, such as patched modules of the harness, cannot be restored.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGALRM", "SIGINT", "SIGTERM", "
 _one_at_a_time = threading.Lock()
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LAYERS = 1 << 26
-"""Bytes of a buffer that is reused: above what a layer puts out for a batch, see `harness.inference.devices`. What is
-larger are images, which would leave holes between the buffers."""
+"""Most bytes of a reused buffer, above a layer's output for a batch, see `harness.inference.devices`. Larger blocks
+are images, which would leave holes between the buffers."""
 _LAYERS_OF_OLD = 1 << 25
-"""The largest threshold of a mapping that glibc took before 2.35."""
+"""The largest such threshold before glibc 2.35."""
 _KEPT = 1 << 28
-"""Bytes that are kept free at most at the end of the arena."""
+"""Most free bytes at the end of the arena."""
 
 
 def _set_environment(variables: dict[str, str]) -> None:
@@ -57,7 +57,7 @@ def _set_locale(name: str) -> None:
 def _folder() -> str:
     try:
         return str(Path.cwd())
-    except OSError:  # Somebody deleted it.
+    except OSError:  # The folder was deleted.
         return ""
 
 
@@ -68,7 +68,7 @@ def _set_folder(folder: str) -> None:
 
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
-    # A default device that is set, be it the usual one, costs time in each call.
+    # Setting any default device, even the usual one, makes each call slower.
     (torch.get_default_device, lambda device: torch.set_default_device(None if device == _CPU else device)),
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.get_num_threads, torch.set_num_threads),
@@ -101,7 +101,7 @@ class Settings:
         self._values = [read() for read, _ in _SETTINGS]
 
     def restore(self) -> None:
-        """Put back what is another now; a copy of the process that made this ends."""
+        """Restore every changed setting; if this process is a fork of the original one, end it."""
         end_copy(self._process)
         with _one_at_a_time:
             for (read, write), value in zip(_SETTINGS, self._values, strict=True):
@@ -111,13 +111,13 @@ class Settings:
 
 @contextmanager
 def foreign_network() -> Iterator[None]:
-    """Run code of a user's network: what it changes is put back, and what it raises is an `Exception`."""
+    """Run code of a user's network: settings are restored, and `SystemExit` and the like become an `Exception`."""
     with settings_kept(), foreign_code():
         yield
 
 
 class _Open:
-    """A stream that stays open, whoever closes it."""
+    """A stream that ignores `close`."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -131,7 +131,7 @@ class _Open:
 
 @contextmanager
 def streams_open() -> Iterator[None]:
-    """Keep the output streams from being closed: pytest's own would be, or those that it captures by."""
+    """Protect the output streams from being closed, since pytest captures with them."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (stream and _Open(stream) for stream in before)
     try:
@@ -142,9 +142,9 @@ def streams_open() -> Iterator[None]:
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
-    """Put back, after code of others has run, all settings, and what only the main thread can change.
+    """Restore all settings after the user's code has run, and in the main thread also signal handlers and warnings.
 
-    That is how signals are handled, a time limit's among them, and which warnings are shown.
+    Time limits depend on these handlers.
     """
     before = Settings()
     if threading.current_thread() is not threading.main_thread():
@@ -167,12 +167,12 @@ def settings_kept() -> Iterator[None]:
 
 @cache
 def keep_freed_buffers() -> None:
-    """Tell glibc's malloc to reuse the buffers of layers, for all threads alike; elsewhere do nothing.
+    """Make glibc's malloc reuse the buffers of layers, in one arena for all threads; without glibc do nothing.
 
-    Layer outputs of a few megabytes are allocated and freed thousands of times a second. By default each one is a new
-    memory mapping whose pages fault in again, which takes about half the time of inference on a CPU (mallopt(3)).
-    Another thread than the main one has an arena of heaps of 64 MiB, each unmapped once it is empty whatever the
-    thresholds say, which cost 7 ms of system time an image at 224 px; so all threads share the one of the main thread.
+    Layer outputs of a few megabytes are allocated and freed thousands of times a second. By default each is a new
+    memory mapping with page faults, which takes about half the time of inference on a CPU (mallopt(3)). Threads other
+    than the main one have arenas of 64 MiB heaps, and malloc unmaps an empty heap at any threshold. This cost 7 ms of
+    system time an image at 224 px, so all threads share the main thread's arena.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""The settings that say what networks run on."""
+"""The settings of the backend that runs networks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PROCESS, RAY = "process", "ray"
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Which cluster, and what of it: `address` as Ray has it, None for `RAY_ADDRESS` or a cluster of this machine's.
+    """The cluster and its use: `address` in Ray's form, None for `RAY_ADDRESS` or else a new cluster on this machine.
 
-    `workers` are as many as the cluster has room for without a number; each has `gpus` GPUs, or none and one core.
-    `logs` lets Ray speak.
+    `workers` is None for as many as fit into the cluster; each has `gpus` GPUs, or no GPU and one core. `logs` shows
+    Ray's output.
     """
 
     address: str | None = None
@@ -37,19 +37,19 @@ class BackendOptions:
 
     @property
     def on_ray(self) -> bool:
-        """Return whether networks run on a cluster of Ray's."""
+        """Return whether networks run on a Ray cluster."""
         return self.name == RAY
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> BackendOptions:
-        """Return the options by the values of settings; those that are missing have their defaults.
+        """Return the options for the values of settings; a missing one has its default.
 
-        Raises `InputError` for those of a cluster where there is none.
+        Raises `InputError` for an option of a cluster without the backend ray, and for an invalid number.
         """
         given = with_defaults(values, BACKEND_SETTINGS)
         ray = RayOptions(given["ray-address"], given["ray-workers"], given["ray-gpus"], given["ray-logs"])
         if given["backend"] != RAY and ray != RayOptions():
-            raise InputError("are settings of the backend ray; give that, too, or leave them out", setting="ray-…")
+            raise InputError("are settings of the backend ray; set that too, or remove them", setting="ray-…")
         if ray.workers is not None and ray.workers < 1:
             raise InputError("expected a number from 1", setting=f"ray-workers {ray.workers}")
         if ray.gpus < 0:
@@ -60,34 +60,34 @@ class BackendOptions:
 BACKEND_SETTINGS = (
     Setting(
         "backend",
-        "What models run on: this process, or a cluster of Ray's, whose workers take ranges of the images; the results "
-        "have the same bits (default: process).",
+        "Run models in this process, or on a Ray cluster with workers for ranges of the images; the results have the "
+        "same bits (default: process).",
         "backend",
         default=PROCESS,
         choices=(PROCESS, RAY),
     ),
     Setting(
         "ray-address",
-        "The cluster to join, such as 10.0.0.1:6379, or auto for one that runs on this machine (default: RAY_ADDRESS, "
-        "or else one that is started for the run).",
+        "The cluster to join, such as 10.0.0.1:6379, or auto for a running one on this machine (default: RAY_ADDRESS, "
+        "else a new cluster for the run).",
         "backend",
         metavar="ADDRESS",
     ),
     Setting(
         "ray-workers",
-        "How many workers to use at most, each with one core, and the GPUs given (default: as many as fit).",
+        "Use at most this many workers, each with one core and its GPUs (default: as many as fit).",
         "backend",
         type=int,
         metavar="N",
     ),
     Setting(
         "ray-gpus",
-        "How many GPUs a worker has, such as 1, or 0.5 for two workers on each; with 0 all run on CPUs (default: 0).",
+        "Give each worker this many GPUs, such as 1, or 0.5 for two workers on each; 0 uses CPUs only (default: 0).",
         "backend",
         default=0.0,
         type=float,
         metavar="N",
     ),
-    Setting("ray-logs", "Show what Ray and its workers print (default: not).", "backend", default=False, flag=True),
+    Setting("ray-logs", "Show the output of Ray and its workers (default: off).", "backend", default=False, flag=True),
 )
-"""The settings that `BackendOptions` are made of."""
+"""The settings of `BackendOptions`."""

@@ -221,12 +221,12 @@ def test_a_training_that_cannot_be_is_refused(tmp_path, monkeypatch, capsys, arg
 
 def test_missing_training_data_end_with_2_and_the_places_looked_in(tmp_path, monkeypatch, capsys):
     def none_found(split, data_dir=None):
-        said = f"Fashion-MNIST's {split} images are in none of the places looked in:"
+        said = f"Fashion-MNIST's {split} images are in none of these places:"
         raise InputError(said, below=[f"  --data-dir: {data_dir}"])
 
     monkeypatch.setattr("harness.data.load_fashion_mnist", none_found)
     assert main(["train", str(tmp_path / "m.safetensors"), "--data-dir", str(tmp_path)]) == 2
-    assert f"Fashion-MNIST's train images are in none of the places looked in:\n  --data-dir: {tmp_path}" in (
+    assert f"Fashion-MNIST's train images are in none of these places:\n  --data-dir: {tmp_path}" in (
         capsys.readouterr().err
     )
 

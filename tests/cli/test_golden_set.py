@@ -247,7 +247,7 @@ def test_a_pipeline_makes_pixels_and_leaves_a_test_image_alone(zoo):
         (["bee.png"], "name it with --class"),
         (["bee.txt", "--class", "bee"], "expected a number of a test image, or a picture in"),
         (["bad.png", "--class", "bee"], "bad.png: cannot be read as an image"),
-        (["wide.png", "--class", "bee"], "wide.png: is of 16x20 pixels, the images at hand are 16x16"),
+        (["wide.png", "--class", "bee"], "wide.png: is of 16x20 pixels, the images of the data are 16x16"),
         (["empty"], "no pictures in it"),
         (["0", "0"], "image 0 of zoo: is golden already, image 0 of zoo, ant"),
     ],

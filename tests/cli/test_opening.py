@@ -44,7 +44,7 @@ def test_a_model_that_does_not_fit_the_data_is_refused_with_both_numbers(zoo, co
     save_checkpoint(zoo.root / "misfit.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))
     assert command("misfit.safetensors") == 2
     said = capsys.readouterr().err
-    assert "misfit.safetensors: the model tells 3 classes apart, the data have 4 classes" in said
+    assert "misfit.safetensors: the model has 3 classes, the data have 4 classes" in said
 
 
 def test_it_runs_on_the_device_asked_for(command, capsys):

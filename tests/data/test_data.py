@@ -534,7 +534,7 @@ def test_stratified_sample_of_all_images_is_the_images(twenty):
 
 @pytest.mark.parametrize("size", [-3, 0, 21])
 def test_stratified_sample_that_does_not_fit_names_both_sizes(twenty, size):
-    with pytest.raises(InputError, match=rf"sample of {size} images was asked of 20; .* 1 and 20"):
+    with pytest.raises(InputError, match=rf"sample of {size} images does not fit 20 images; .* 1 and 20"):
         stratified_sample(twenty, size)
 
 

@@ -68,11 +68,11 @@ def test_without_a_file_there_are_no_groups_and_the_hash_has_none(photos):
 
 
 BAD = {
-    "empty": ([], (), "has no rows; expected a first row that names the column path"),
+    "empty": ([], (), "has no rows; expected a first row with the column path"),
     "no-path": (ROWS, ("file", "camera", "site"), "has 'file', 'camera', 'site'; expected"),
-    "no-group": ([(row[0],) for row in ROWS], ("path",), "has 'path'; expected a first row that names the column path"),
+    "no-group": ([(row[0],) for row in ROWS], ("path",), "has 'path'; expected a first row with the column path"),
     "two-alike": (ROWS, ("path", "site", "site"), "has two columns 'site'"),
-    "missing": (ROWS[:2], TITLES, r"2 of 4 images have no row: .*dog/1.png, .*dog/a b.png; give each image one"),
+    "missing": (ROWS[:2], TITLES, r"2 of 4 images have no row: .*dog/1.png, .*dog/a b.png; add a row for each"),
     "unknown": ([*ROWS, ("cat/3.png", "a", "b")], TITLES, r"1 rows name no image of the data: row 6 'cat/3.png'; "),
     "outside": ([*ROWS, ("../x.png", "a", "b")], TITLES, r"1 rows name no image of the data: row 6 '../x.png'"),
     "twice": ([*ROWS, ROWS[0]], TITLES, "row 6: 'cat/1.png' has a row already"),

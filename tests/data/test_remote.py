@@ -170,7 +170,7 @@ def test_without_a_version_pictures_are_decoded_in_each_run(server, made, monkey
     server.files, server.versions = {"test-0.tar": shard(0)}, False
     spec = f"webdataset:{server.url('test-0.tar')}"
     images = load_images(spec)
-    assert "test-0.tar is decoded anew in each run, since its server does not tell versions" in images.notes[0]
+    assert "test-0.tar is decoded again in each run, since its server gives no version" in images.notes[0]
     remote._block.cache_clear()
     monkeypatch.delenv("STRESS_HARNESS_RUN")
     server.files = {"test-0.tar": shard(0, values=(50, 60, 0, 0))}
@@ -191,7 +191,7 @@ def test_what_opens_a_url_is_said_to_nobody(server, monkeypatch):
     images = load_images(spec)
     assert images.pixels[:, 0, 0, 0].tolist() == [10, 20]
     assert images.name == "test-0"
-    assert "test-0.tar?… is decoded anew" in images.notes[0]
+    assert "test-0.tar?… is decoded again" in images.notes[0]
     server.status = 403
     monkeypatch.delenv("STRESS_HARNESS_RUN")
     with pytest.raises(InputError, match=r"test-0\.tar\?…: cannot be read \(its server answers 403") as told:
@@ -202,7 +202,9 @@ def test_what_opens_a_url_is_said_to_nobody(server, monkeypatch):
 def test_a_server_without_ranges_is_refused_early(server, monkeypatch):
     monkeypatch.setattr(remote, "_BLOCK", 1_024)
     server.files, server.ranges = {"test-0.tar": shard(0)}, False
-    with pytest.raises(InputError, match=r"test-0\.tar: cannot be read \(its server gives files whole.*download it"):
+    with pytest.raises(
+        InputError, match=r"test-0\.tar: cannot be read \(its server sends only whole files.*download it"
+    ):
         load_images(f"webdataset:{server.url('test-0.tar')}")
 
 
@@ -211,12 +213,12 @@ def test_a_server_without_ranges_is_refused_early(server, monkeypatch):
     [
         ("webdataset:memory://none.tar", r"memory://none\.tar: cannot be read \(no such file\)"),
         ("hf:memory://none.parquet", r"memory://none\.parquet: cannot be read \(no such file\)"),
-        ("hf:memory://none", r"memory://none: there is no file there whose name ends in \.parquet"),
-        ("hf:memory://none/*.parquet", r"there is no file there"),
+        ("hf:memory://none", r"memory://none: has no file with a name that ends in \.parquet"),
+        ("hf:memory://none/*.parquet", r"has no file with a name"),
         ("webdataset:memory://folder", r"memory://folder: is a folder, expected a file"),
         ("webdataset:nowhere://x.tar", r"cannot be opened \(Protocol not known: nowhere.*such as s3, gs"),
         ("webdataset:simplecache::memory://x.tar", "is a chain of file systems; name the file itself"),
-        ("webdataset:pipe:curl x", "no command is run; name tar files, or their URLs"),
+        ("webdataset:pipe:curl x", "is a command, and none is run; name tar files, or their URLs"),
         ("folder:s3://bucket/x", "is at a URL, expected a path; hf, parquet, webdataset may be at one"),
         ("npz:https://host/x.npz", "is at a URL, expected a path"),
     ],

@@ -150,9 +150,9 @@ def emptied(folder):
         (of_16_bits, r"x\.png: has more than 8 bits per channel \(I;16\); save it with 8"),
         (
             of_another_size,
-            r"c\.png: is 7x5 pixels \(height x width\), .*a\.png is 6x5; .* say which with size",
+            r"c\.png: is 7x5 pixels \(height x width\), .*a\.png is 6x5; .* Set size",
         ),
-        (of_another_kind, r"c\.png: is grey, .*a\.png is colour; .* channels, 1 or 3"),
+        (of_another_kind, r"c\.png: is grey, .*a\.png is colour; .* channels to 1 or 3"),
         (with_an_empty_class, r"cat: no images in it; expected one folder per class .*, or remove the folder"),
         (with_splits, r"test: no images in it; .* if its folders are the classes, name folder:.*test"),
         (emptied, "photos: no folders in it; expected one folder per class"),
@@ -171,7 +171,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 
 
 def test_fashion_mnist_is_not_converted():
-    with pytest.raises(InputError, match="size and channels are for images of other data"):
+    with pytest.raises(InputError, match="size, channels and the other options of a pipeline are for other data"):
         load_images("fashion-mnist", channels=3)
 
 
@@ -266,7 +266,7 @@ def test_npz_without_masks_and_plain_background_has_no_object_to_look_at(npz):
         ({"images": GREY[0], "labels": LABELS}, r"images are uint8 of shape \(6, 5\), expected"),
         ({"images": np.moveaxis(COLOUR, -1, 1), "labels": LABELS}, r"move them with np\.moveaxis\(images, 1, -1\)"),
         ({"images": np.concatenate([COLOUR] * 2, -1), "labels": LABELS}, r"\(4, 6, 5, 6\), .* with 1 or 3 channels"),
-        ({"images": GREY[:0], "labels": LABELS[:0]}, r"there is nothing in them"),
+        ({"images": GREY[:0], "labels": LABELS[:0]}, r"so they are empty"),
         ({"images": GREY, "labels": LABELS[:3]}, r"labels are int64 of shape \(3,\), expected 4 integers"),
         ({"images": GREY, "labels": np.eye(4, 14, dtype=int)}, r"several for an image; expected 4 integers"),
         ({"images": GREY, "labels": LABELS / 1.0}, r"labels are float64 of shape \(4,\), expected 4 integers"),
@@ -399,7 +399,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
 
     (tmp_path / "a").mkdir()
     Image.new("1", (13_000, 13_000)).save(tmp_path / "a/0.png")
-    with pytest.raises(InputError, match=r"0\.png: 13000x13000 are more than the limit of \d+ pixels; scale it down"):
+    with pytest.raises(InputError, match=r"0\.png: has 13000x13000 pixels, the limit is \d+ pixels; scale it down"):
         load_images(f"folder:{tmp_path}", size=(8, 8))
 
 

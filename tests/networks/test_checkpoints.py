@@ -580,7 +580,7 @@ def test_compressed_members_are_refused(refuse, pth):
 def test_two_members_of_one_name_are_refused(refuse, pth):
     error = refuse(rezipped(pth, twice="/data.pkl"))
     assert error.code == "ZIP_LAYOUT"
-    assert "two members of one name" in str(error)
+    assert "two members with the name" in str(error)
 
 
 def test_flipped_bit_in_the_weights_of_a_torch_file_is_refused(refuse, model, pth):

@@ -180,13 +180,13 @@ def test_a_network_that_fits_is_not_complained_about():
         pytest.param(
             declared(Small(classes=7)),
             images_of(size=(8, 8)),
-            r"tells 7 classes apart, the data have 4 classes \(class-0, .*num_classes=4",
+            r"has 7 classes, the data have 4 classes \(class-0, .*num_classes=4",
             id="classes",
         ),
         pytest.param(
             declared(Small(size=32)),
             images_of(size=(28, 28)),
-            r"takes images of 32x32 pixels .* the data have 28x28; load them with size 32x32",
+            r"takes images of 32x32 pixels .* the data have 28x28. Set size 32x32",
             id="size",
         ),
         pytest.param(
@@ -212,14 +212,14 @@ def test_the_shipped_network_says_what_size_it_takes():
 
 
 def test_probabilities_must_be_declared():
-    with pytest.raises(InputError, match=r"probabilities by the look of them.* say model-outputs probabilities"):
+    with pytest.raises(InputError, match=r"look like probabilities.* Set model-outputs probabilities"):
         expect_fit(declared(Small(softmax=True)), images_of(size=(8, 8)), outputs=None)
     expect_fit(declared(Small(softmax=True), probabilities=True), images_of(size=(8, 8)), outputs="probabilities")
     expect_fit(declared(Small(softmax=True)), images_of(size=(8, 8)), outputs="logits")
 
 
 def test_logits_declared_as_probabilities_are_noticed():
-    with pytest.raises(InputError, match=r"outputs lie from -\d.* expected 0 to 1 and a sum of 1"):
+    with pytest.raises(InputError, match=r"outputs are -\d.* expected 0 to 1 and a sum of 1"):
         expect_fit(declared(Small(), probabilities=True), images_of(size=(8, 8)), outputs="probabilities")
 
 

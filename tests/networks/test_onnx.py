@@ -89,7 +89,7 @@ def test_declarations_hold_for_it_too(save):
     ("shape", "message"),
     [
         (("n", 4, 2, 2), "takes images of 4 channels, the data have 1; build the model for 1"),
-        (("n", 1, 8, 2), r"takes images of 8x2 pixels .* the data have 4x4; load them with size 8x2"),
+        (("n", 1, 8, 2), r"takes images of 8x2 pixels .* the data have 4x4. Set size 8x2"),
     ],
     ids=["channels", "size"],
 )
@@ -116,7 +116,7 @@ def with_external_data(*, where="initializer"):
 
 @pytest.mark.parametrize("where", ["initializer", "constant", "branch"])
 def test_weights_in_another_file_are_refused_unread(save, where):
-    with pytest.raises(CheckpointRefused, match=r"REFUSED\[ARCHITECTURE\] .*tensor 'weights' lies in another file"):
+    with pytest.raises(CheckpointRefused, match=r"REFUSED\[ARCHITECTURE\] .*tensor 'weights' is in another file"):
         load_model(save(with_external_data(where=where)))
 
 

@@ -131,7 +131,7 @@ def test_what_is_no_file_beside_it_is_refused_unopened(tmp_path, kind):
     else:
         data.symlink_to("elsewhere" if kind == "link" else "nowhere")
     with pytest.raises(
-        CheckpointRefused, match=r"its weights lie in 'model\.onnx\.data' beside it, which is"
+        CheckpointRefused, match=r"its weights are in 'model\.onnx\.data' beside it, which is"
     ) as caught:
         load_model(path)
     assert caught.value.code == "NOT_REGULAR"
@@ -145,7 +145,7 @@ def test_a_thousand_tensors_of_one_place_are_refused(tmp_path):
         again.CopyFrom(model.graph.initializer[0])
         again.name = f"weights-{number}"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(CheckpointRefused, match="claim more bytes than there are") as caught:
+    with pytest.raises(CheckpointRefused, match="claim more bytes than their files have") as caught:
         load_model(path)
     assert caught.value.code == "RESOURCE"
 

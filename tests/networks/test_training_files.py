@@ -112,14 +112,14 @@ def test_a_checkpoint_of_lightning(load, lightning):
     given = lightning(lr=0.1, root=pathlib.Path("/data"), loss=nn.functional.cross_entropy, sizes=(1, 2), name=None)
     model, note = load(of_lightning(saved, given))
     assert equal_bits(model, saved)
-    assert note == "its weights are those under 'state_dict'; 'model.' is taken from the names"
+    assert note == "its weights are those under 'state_dict'; the prefix 'model.' is removed from the names"
 
 
 def test_what_a_lightning_module_holds_besides_is_left_out_by_name(load):
     saved = net()
     model, note = load(of_lightning(saved, {}, **{"criterion.weight": torch.ones(3), "metric.total": torch.zeros(1)}))
     assert equal_bits(model, saved)
-    assert note.endswith("; 2 others left out (criterion.weight, metric.total)")
+    assert note.endswith("; 2 others are ignored (criterion.weight, metric.total)")
 
 
 @pytest.mark.parametrize("key", ["model", "model_state_dict", "net", "state_dict", "weights"])
@@ -146,7 +146,7 @@ def test_a_prefix_that_a_wrapper_puts_before_the_names(load, wrapped, prefix):
     saved = net()
     model, note = load(wrapped(saved).state_dict())
     assert equal_bits(model, saved)
-    assert note == f"{prefix!r} is taken from the names"
+    assert note == f"{prefix!r} is removed from the names"
 
 
 def test_an_averaged_model(load):
@@ -155,7 +155,7 @@ def test_an_averaged_model(load):
     averaged.update_parameters(net(2))
     model, note = load(averaged.state_dict())
     assert equal_bits(model, averaged.module)
-    assert note == "'module.' is taken from the names; 1 others left out (n_averaged)"
+    assert note == "the prefix 'module.' is removed from the names; 1 others are ignored (n_averaged)"
 
 
 def of_timm(model, average):
@@ -176,7 +176,7 @@ def of_timm(model, average):
 def test_weights_and_their_average_are_not_guessed_between(load):
     error = refused(load, of_timm(net(), net(1)))
     assert "2 of its state dicts fit the network: state_dict, state_dict_ema" in str(error)
-    assert "Say which one to judge: checkpoint-key state_dict or state_dict_ema." in str(error)
+    assert "Select one with checkpoint-key state_dict or state_dict_ema." in str(error)
 
 
 @pytest.mark.parametrize(("key", "seed"), [("state_dict", 0), ("state_dict_ema", 1)])
@@ -203,11 +203,11 @@ def test_teacher_and_student_are_not_guessed_between(load):
     content = {**prefixed("student.", net()), **prefixed("teacher.", net(1))}
     error = refused(load, content)
     assert "student (names" not in str(error)
-    assert "Say which one to judge: strip-prefix student or teacher." in str(error)
+    assert "Select one with strip-prefix student or teacher." in str(error)
     for prefix in ("teacher", "teacher."):
         model, note = load(content, prefix=prefix)
         assert equal_bits(model, net(1))
-        assert note.startswith("'teacher.' is taken from the names; 11 others left out")
+        assert note.startswith("the prefix 'teacher.' is removed from the names; 11 others are ignored")
 
 
 def test_a_model_and_another_within_it_are_not_guessed_between(load):
@@ -217,8 +217,8 @@ def test_a_model_and_another_within_it_are_not_guessed_between(load):
 
 def test_a_prefix_that_nothing_is_known_to_put_there_is_asked_about(load):
     error = refused(load, prefixed("detector.trunk.", net()))
-    assert "fits the network, but for the names, which begin with 'detector.trunk.'" in str(error)
-    assert "Say strip-prefix detector.trunk, if that is it." in str(error)
+    assert "fits the network, except that its names begin with 'detector.trunk.'" in str(error)
+    assert "If that is correct, set strip-prefix detector.trunk." in str(error)
     assert equal_bits(load(prefixed("detector.trunk.", net()), prefix="detector.trunk")[0], net())
 
 
@@ -245,14 +245,14 @@ def test_safetensors_of_others_lose_their_prefix_too(tmp_path, load):
 
     model, note = load(save(prefixed("model.", net()), metadata={"format": "pt"}))
     assert equal_bits(model, net())
-    assert note == "'model.' is taken from the names"
+    assert note == "the prefix 'model.' is removed from the names"
 
 
 def test_counts_that_training_alone_uses_may_be_missing(load):
     state = {name: value for name, value in net().state_dict().items() if "num_batches" not in name}
     model, note = load(state)
     assert torch.equal(model.bn.running_mean, net().bn.running_mean)
-    assert note == "without num_batches_tracked, which training alone uses"
+    assert note == "num_batches_tracked is missing, but only training needs it"
 
 
 # What stands beside the weights.
@@ -334,7 +334,7 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
             {},
             [
                 "2 of 11 do not fit (fc.weight has shape (7, 4), the network's (3, 4), fc.bias has shape (7,), the",
-                "of a network for 7 classes, model builds one for 3: add model-arg num_classes=7.",
+                "network has 7 classes, model builds one with 3: add model-arg num_classes=7.",
             ],
             id="classes",
         ),
@@ -356,14 +356,14 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
             [
                 "its tensors under 'net' are not those of the network: 4 of 15 of the file are unknown to it "
                 "(blocks.1.weight (4, 4, 1, 1), blocks.1.bias (4,), blocks.2.weight (4, 4, 1, 1) and 1 more)",
-                "the same kinds of layers, but not as many",
+                "the same kinds of layers in another number",
             ],
             id="deeper",
         ),
         pytest.param(
             lambda: net().state_dict(),
             {"arguments": ("depth=2",)},
-            ["2 of 13 are missing (blocks.1.weight (4, 4, 1, 1), blocks.1.bias (4,))", "but not as many"],
+            ["2 of 13 are missing (blocks.1.weight (4, 4, 1, 1), blocks.1.bias (4,))", "in another number or width"],
             id="shallower",
         ),
         pytest.param(
@@ -375,13 +375,13 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
         pytest.param(
             lambda: {name.replace("fc.", "head.1."): value for name, value in net().state_dict().items()},
             {},
-            ["Most of it agrees, and fc, head.1 do not: build the network as it was trained"],
+            ["Most names agree, but fc, head.1 do not: build the same layers there"],
             id="head",
         ),
         pytest.param(
             lambda: net().state_dict(),
             {"spec": f"{__name__}:Wrapped"},
-            ["The network of model has them under 'inner': name a callable that builds the inner network"],
+            ["The network of model has these names under 'inner': name a callable that builds the inner network"],
             id="network-within",
         ),
         pytest.param(
@@ -432,7 +432,7 @@ def test_a_record_that_its_tensors_do_not_fit_is_not_blamed_on_options(tmp_path)
 
 def test_files_from_before_pytorch_1_6_are_told_so(tmp_path):
     torch.save(net().state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointRefused, match=r"of its format before PyTorch 1\.6.* weights_only=True"):
+    with pytest.raises(CheckpointRefused, match=r"in the format of torch.save before PyTorch 1\.6.* weights_only=True"):
         load_checkpoint(tmp_path / "x.pth", builder=Net)
 
 
@@ -466,12 +466,12 @@ def test_reports_say_what_was_taken(pytester):
     torch.save({"epoch": 1, "state_dict": prefixed("model.", network())}, zoo.root / "last.ckpt")
     pytester.syspathinsert()
     result = zoo.run("--candidate", "last.ckpt", "--stress-model", "own:build", page=True)
-    said = "its weights are those under 'state_dict'; 'model.' is taken from the names"
+    said = "its weights are those under 'state_dict'; the prefix 'model.' is removed from the names"
     assert result.ret == 0
     result.stdout.fnmatch_lines([f"*candidate last.ckpt: {said}*"])
     assert zoo.report()["candidate"]["loaded"] == said
     assert said in (zoo.root / "reports/stress.md").read_text()
-    assert "is taken from the names" in (zoo.root / "reports/stress.html").read_text()
+    assert "is removed from the names" in (zoo.root / "reports/stress.html").read_text()
     assert json.dumps(zoo.report())
 
 

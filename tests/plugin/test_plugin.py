@@ -75,7 +75,7 @@ def test_worse_model_fails_by_name(zoo):
         pytest.param(["--stress-data", "npz:none.npz"], "*none.npz: cannot be read*", id="no-data"),
         pytest.param(["--stress-data", "cifar"], "*unknown data; expected fashion-mnist*", id="unknown-data"),
         pytest.param(["--stress-samples", "0"], "*sample of 0 images*", id="no-samples"),
-        pytest.param(["--stress-samples", "401"], "*sample of 401 images was asked of 400*", id="too-many-samples"),
+        pytest.param(["--stress-samples", "401"], "*sample of 401 images does not fit 400*", id="too-many-samples"),
         pytest.param(["--stress-device", "abacus"], "*'abacus' cannot be used*", id="unknown-device"),
         pytest.param(["--stress-profile", "slow"], "*invalid choice: 'slow'*", id="unknown-profile"),
         pytest.param(["--stress-model", "nowhere:model", "--candidate", "m.pth"], "*nowhere:model*", id="no-builder"),

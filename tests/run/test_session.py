@@ -186,7 +186,7 @@ class Unusable(nn.Module):
     [
         ("raises", "the model failed on .*: out of order"),
         ("nan", "the model returned NaN or infinity"),
-        ("shape", r"the model tells 3 classes apart, the data have 10 classes"),
+        ("shape", r"the model has 3 classes, the data have 10 classes"),
         ("tuple", "the model returned a tuple of .*; expected logits"),
     ],
     ids=["raises", "nan", "shape", "tuple"],

@@ -1,7 +1,7 @@
-"""Safe loading and saving of checkpoints; the only place that touches files with weights.
+"""Safe loading and saving of checkpoints; only this package opens files with weights.
 
-Native files are safetensors with a JSON record in the header; files of `torch.save`, state dicts and whole trainings,
-are read without an unpickler. Nothing in a file is ever executed: whatever looks wrong is refused, without a fallback.
+Native files are safetensors with a JSON record in the header. Files of `torch.save`, with a state dict or a whole
+training, are read without an unpickler. No file is ever executed: an irregular one is refused, without a fallback.
 """
 
 from harness.networks.checkpoints.choosing import Choice

@@ -1,4 +1,4 @@
-"""The zip files that `torch.save` writes: members that are stored as they are, apart from each other, and intact."""
+"""Zip files of `torch.save`: uncompressed members that do not overlap and have correct checksums."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_MEMBERS = 20_000
-"""Archives of more members are refused: each takes memory before anything is known of it."""
+"""Most members of an archive; each takes memory before it is verified."""
 
 _ENTRY, _LOCAL = b"PK\x01\x02", struct.Struct("<4s5H3L2H")
 _UTF8, _SIZES_FOLLOW = 0x800, 0x8
@@ -26,8 +26,8 @@ _NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
 def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
     """Return the members of the archive in its one folder, by their names there; raises `CheckpointRefused`.
 
-    Nothing is decompressed or copied: members are views of `content`, so that an archive takes no more memory than the
-    file. Python's `zipfile` reads the directory, and everything in it is checked against the members themselves.
+    Nothing is decompressed or copied. Members are views of `content`, so an archive takes no more memory than the file.
+    Python's `zipfile` reads the directory, and every entry must agree with its member.
     """
     if (count := content.count(_ENTRY)) > MAX_MEMBERS:
         fact = f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}"
@@ -41,13 +41,13 @@ def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
     except _LayoutError as error:
         raise CheckpointRefused("ZIP_LAYOUT", path, shown(error), SAVE_WEIGHTS_ALONE) from None
     except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error) as error:
-        # RuntimeError: a kind of archive that it does not know; ValueError: names and offsets that make no sense.
+        # RuntimeError: an unknown kind of archive; ValueError: impossible names and offsets.
         fact = f"not an intact zip file ({shown(error)})"
         raise CheckpointRefused("ZIP_LAYOUT", path, fact, SAVE_WEIGHTS_ALONE) from None
 
 
 class _LayoutError(Exception):
-    """A zip file that is not laid out as `torch.save` does."""
+    """A zip file with another layout than that of `torch.save`."""
 
 
 def _checked(content: bytes, members: list[zipfile.ZipInfo], end: int) -> dict[str, memoryview]:
@@ -57,20 +57,20 @@ def _checked(content: bytes, members: list[zipfile.ZipInfo], end: int) -> dict[s
     for member, limit in zip(members, following, strict=True):
         name = member.orig_filename
         if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
-            raise _LayoutError(f"it has a member named {name!r}, which is no place in its one folder")
+            raise _LayoutError(f"it has a member named {name!r}, which is no path in its one folder")
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
             raise _LayoutError("it has compressed members")
         within, _, inner = name.partition("/")
         if within != folder:
             raise _LayoutError(f"it has two folders, {folder} and {within}")
         if inner in found:
-            raise _LayoutError(f"it has two members of one name, {name}")
+            raise _LayoutError(f"it has two members with the name {name}")
         found[inner] = _content(content, member, limit)
     return found
 
 
 def _content(content: bytes, member: zipfile.ZipInfo, limit: int) -> memoryview:
-    """Return what a member holds, which must lie before `threshold`, where the next one begins."""
+    """Return the content of a member, which must end before `limit`, where the next one begins."""
     signature, _, flags, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack_from(
         content, member.header_offset
     )

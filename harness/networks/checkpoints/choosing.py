@@ -1,4 +1,4 @@
-"""Which of a file's tensors a network is filled with: recognised by their names, told by options, never guessed."""
+"""Choice of a file's tensors for a network, by their names or by options, never by a guess."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WRAPPERS = {
     *("model", "_model", "base_model", "net", "network", "backbone"),
     *("ema", "ema_model", "model_ema", "averaged_model"),
 }
-"""Names that trainings give to the network within a wrapper; a prefix of these is removed unasked."""
+"""Names that training libraries give to a wrapped network; a prefix of these is removed without an option."""
 
 _OFFERED = 5
 
@@ -33,7 +33,7 @@ _OFFERED = 5
 class Choice:
     """The user's choice of the weights within a file; None without a choice.
 
-    `key` is the path of a state dict, keys joined by dots, and `prefix` what stands before the network's own names.
+    `key` is the path of a state dict, keys joined by dots. `prefix` precedes the network's own names in the file.
     """
 
     key: str | None = None
@@ -41,17 +41,17 @@ class Choice:
 
     @property
     def before(self) -> str | None:
-        """Return the prefix as it stands before names: its dot is the user's to leave out."""
+        """Return the prefix with its last dot, which the user may omit."""
         return f"{self.prefix}." if self.prefix and not self.prefix.endswith(".") else self.prefix
 
 
 def choose(
     dicts: Sequence[StateDict], network: nn.Module, choice: Choice, path: Path, *, builder: Callable[..., object] | None
 ) -> tuple[dict[str, StoredTensor], str]:
-    """Return the tensors that fit the network, by its own names, and in words what was chosen of the file, if anything.
+    """Return the tensors that fit the network, by its own names, and a description of the choice, empty without one.
 
-    Of all state dicts and prefixes exactly one must fit. Raises `CheckpointRefused` when none does, with what differs
-    and the likely cause, and when several do, with the options that tell them apart.
+    Exactly one pair of state dict and prefix must fit. If none does, the `CheckpointRefused` states the differences and
+    the likely cause. If several do, it states the options that select one.
     """
     needed = Needed.by(network)
     if needed.tensors and not any(each.tensors for each in dicts):
@@ -71,34 +71,34 @@ def choose(
     if strange := next((f"{name} to be {of}" for name, of in fit.held.others.items() if of and not fit.prefix), None):
         raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(strange)}", SAVE_WEIGHTS_ALONE)
     if choice.prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
-        fact = f"{_place(fit)} fits the network, but for the names, which begin with {shown(fit.prefix)!r}"
-        raise CheckpointRefused("ARCHITECTURE", path, fact, f"Say strip-prefix {fit.prefix[:-1]}, if that is it.")
+        fact = f"{_place(fit)} fits the network, except that its names begin with {shown(fit.prefix)!r}"
+        raise CheckpointRefused("ARCHITECTURE", path, fact, f"If that is correct, set strip-prefix {fit.prefix[:-1]}.")
     return fit.tensors, _in_words(fit)
 
 
 def _named(dicts: Sequence[StateDict], choice: Choice, path: Path) -> Sequence[StateDict]:
-    """Return the state dict that was named; all without a name, and the only one of a file that is nothing else."""
+    """Return the state dict of the chosen key; all without a key, or if the whole file is one state dict."""
     if choice.key is None or [each.places for each in dicts] == [("",)]:
         return dicts
     if named := [each for each in dicts if choice.key in each.places]:
         return named
     inner = paths_of(dicts)
     fact = f"it has no tensors under {shown(choice.key)!r}; state dicts in it are {inner or 'none'}"
-    raise CheckpointRefused("SCHEMA", path, fact, "Name one of these with checkpoint-key, or leave it out.")
+    raise CheckpointRefused("SCHEMA", path, fact, "Name one of these with checkpoint-key, or remove the option.")
 
 
 def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: Path) -> list[TensorFit]:
-    """Return the fits of a file whose names lack the prefix, since they are the network's own; else raise."""
+    """Return the fits of a file that already has the network's own names, without the prefix; else raise."""
     plain = [fit for held in among for fit in fits_of(held, needed, prefix="") if fit.covers]
     if not plain:
         named = some_of([shown(name) for held in among for name in held.tensors], shown=3)
         fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
-        raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip-prefix, or leave it out.")
+        raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip-prefix, or remove the option.")
     return plain
 
 
 def _nearest(fits: Sequence[TensorFit], among: Sequence[StateDict], needed: Needed, choice: Choice) -> TensorFit:
-    """Return the fit in which most names agree; that of the largest state dict if none does."""
+    """Return the fit with the most equal names; that of the largest state dict if no name is equal."""
     largest = max(among, key=lambda held: len(held.tensors))
     known = [*fits, TensorFit(needed, largest, choice.before or "", {})]
     return max(known, key=lambda fit: (len(fit.matched), -len(fit.prefix)))
@@ -113,7 +113,7 @@ def _undecided(covering: Sequence[TensorFit], path: Path) -> CheckpointRefused:
         ways.append(f"checkpoint-key {_either(list(filter(None, places)))}")
     if len(places) < len(covering):
         ways.append(f"strip-prefix {_either([prefix[:-1] or repr('') for prefix in prefixes])}")
-    return CheckpointRefused("ARCHITECTURE", path, fact, f"Say which one to judge: {', and '.join(ways)}.")
+    return CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {', and '.join(ways)}.")
 
 
 def _either(words: Sequence[str]) -> str:
@@ -126,14 +126,14 @@ def _place(fit: TensorFit) -> str:
 
 
 def _in_words(fit: TensorFit) -> str:
-    """Say what was chosen of the file; nothing of a state dict that was taken as it is."""
+    """Return a description of the choice; empty if the whole file fits unchanged."""
     said = []
     if fit.held.place:
         said.append(f"its weights are those under {shown(fit.held.place)!r}")
     if fit.prefix:
-        said.append(f"{shown(fit.prefix)!r} is taken from the names")
+        said.append(f"the prefix {shown(fit.prefix)!r} is removed from the names")
     if left_out := [*fit.left_out, *(fit.held.others if not fit.held.place else ())]:
-        said.append(f"{len(left_out)} others left out ({some_of([shown(name) for name in left_out], shown=3)})")
+        said.append(f"{len(left_out)} others are ignored ({some_of([shown(name) for name in left_out], shown=3)})")
     if fit.uncounted:
-        said.append("without num_batches_tracked, which training alone uses")
+        said.append("num_batches_tracked is missing, but only training needs it")
     return "; ".join(said)

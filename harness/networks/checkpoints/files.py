@@ -1,4 +1,4 @@
-"""Files of checkpoints: the bytes of a regular file of a sensible size, read once, or the refusal of what is none."""
+"""Files of checkpoints: the bytes of a regular file up to a size limit, read once, or its refusal."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Code = Literal[
 ]
 
 SAVE_WEIGHTS_ALONE = "Save the weights alone: torch.save(model.state_dict(), path)."
-COPY_AGAIN = "Copy the file again, or save it anew."
+COPY_AGAIN = "Copy the file again, or save it again."
 MAX_BYTES = 2 << 30
-"""Larger files are refused before they are read; a ViT-B/16 with its average and Adam's states has 1.4 GB."""
-_BOTH = "Copy both files into one folder, or export it anew with its weights inside (external_data=False)."
+"""Largest file; a ViT-B/16 with its average and Adam's states has 1.4 GB."""
+_BOTH = "Copy both files into one folder, or export it again with its weights inside (external_data=False)."
 _NEXT_STEP = "Name a checkpoint file (.safetensors, .pt or .pth)."
 
 
-class CheckpointRefused(InputError):  # noqa: N818  The word that its message begins with.
-    """A checkpoint that will not be loaded; `code` says why in one word."""
+class CheckpointRefused(InputError):  # noqa: N818  The message begins with this word.
+    """The refusal of a checkpoint; `code` is its reason in one word."""
 
     def __init__(self, code: Code, path: Path, fact: str, next_step: str) -> None:
         super().__init__(f"REFUSED[{code}] {path}: {fact}. Nothing was executed. {next_step}")
@@ -41,14 +41,14 @@ class CheckpointRefused(InputError):  # noqa: N818  The word that its message be
 
 
 def shown(text: object, *, length: int = 120) -> str:
-    """Return what a file says, fit for a message: one line, printable, cut when long."""
+    """Return text from a file for a message: one line, printable, shortened to `length` characters."""
     line = str(text)
     line = line if len(line) <= length else f"{line[:length]}..."
     return line if line.isprintable() else ascii(line)[1:-1]
 
 
 def require_file(path: Path) -> None:
-    """Raise `CheckpointRefused` unless there is a regular file at `path`; for a look before long work."""
+    """Raise `CheckpointRefused` unless `path` is a regular file; for an early check before long work."""
     try:
         files.require_regular(path)
     except OSError as error:
@@ -67,7 +67,7 @@ def read_regular(path: Path) -> bytes:
 def read_beside(path: Path, name: str) -> bytes:
     """Return the content of a regular file of this name in the folder of `path`, of at most `MAX_BYTES`.
 
-    A link is none: it may lead anywhere. Raises `CheckpointRefused`, which is about `path`.
+    A link is refused, since it may lead anywhere. Raises `CheckpointRefused` about `path`.
     """
     other = path.parent / name
     try:
@@ -76,9 +76,9 @@ def read_beside(path: Path, name: str) -> bytes:
         files.require_regular(other)
         return files.read_regular(other, max_bytes=MAX_BYTES, follow=False)
     except OSError as error:
-        fact = f"its weights lie in {shown(name)!r} beside it, which is {error.strerror or error}"
+        fact = f"its weights are in {shown(name)!r} beside it, which is {error.strerror or error}"
         if isinstance(error, FileNotFoundError):
-            fact = f"its weights lie in {shown(name)!r} beside it, and there is no such file"
+            fact = f"its weights are in {shown(name)!r} beside it, and there is no such file"
         code: Code = "TOO_LARGE" if error.errno == errno.EFBIG else "NOT_REGULAR"
         raise CheckpointRefused(code, path, fact, _BOTH) from None
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _INTEGERS = {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
 _OF_TRAINING = "num_batches_tracked"
-"""The last part of the name of what a batch norm counts when it is trained; files of old have none."""
+"""The last part of the name of a batch norm's counter in training; old files lack it."""
 _LISTED = 3
 _MOST = 0.6
-"""The share of names that agree when it is the same network but for something."""
+"""Least share of equal names for a file of almost the same network."""
 _CLASSES = ("num_classes", "classes", "n_classes", "num_labels", "nb_classes")
 _CHANNELS = ("in_channels", "in_chans", "channels", "num_channels", "input_channels")
 OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
@@ -36,25 +36,25 @@ OF_ANOTHER = "For a network that is not the shipped architecture name the callab
 
 @dataclass(frozen=True)
 class Needed:
-    """The tensors that a network is filled with: of each its shape, and whether its numbers have fractions."""
+    """The tensors that a network needs: the shape of each, and whether it is of floating point."""
 
     tensors: Mapping[str, tuple[tuple[int, ...], bool]]
 
     @staticmethod
     def by(network: nn.Module) -> Needed:
-        """Return what a network needs."""
+        """Return the tensors that a network needs."""
         own = network.state_dict()
         return Needed({name: (tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in own.items()})
 
     @cached_property
     def required(self) -> tuple[str, ...]:
-        """Return the names of those without which it does not compute what it was trained for."""
+        """Return the names of the tensors that inference needs."""
         return tuple(name for name in self.tensors if name.rpartition(".")[2] != _OF_TRAINING)
 
     def matches(self, tensors: Mapping[str, StoredTensor]) -> dict[str, dict[str, StoredTensor]]:
-        """Return the tensors of a file by what stands before the network's names in theirs, and by the latter.
+        """Return the tensors of a file by prefix, and by the network's own name behind the prefix.
 
-        Either nothing or whole parts of a name, its dot included.
+        A prefix is empty, or whole parts of a name with the last dot.
         """
         found: dict[str, dict[str, StoredTensor]] = {}
         parts = 1 + max((name.count(".") for name in self.tensors), default=0)
@@ -80,38 +80,38 @@ class TensorFit:
 
     @cached_property
     def tensors(self) -> dict[str, StoredTensor]:
-        """Return those whose name begins with the prefix, without it."""
+        """Return the file's tensors with the prefix, by their names without it."""
         length, named = len(self.prefix), self.held.tensors.items()
         return {name[length:]: tensor for name, tensor in named if name.startswith(self.prefix)}
 
     @cached_property
     def missing(self) -> list[str]:
-        """Return what the network needs and the file lacks."""
+        """Return the names of required tensors that the file lacks."""
         return [name for name in self.needed.required if name not in self.matched]
 
     @cached_property
     def misshapen(self) -> list[str]:
-        """Return what has another shape, or another kind of numbers, than the network needs."""
+        """Return the names of tensors with another shape or kind of numbers than the network needs."""
         return [name for name, tensor in self.matched.items() if not self._fits(name, tensor)]
 
     @cached_property
     def unknown(self) -> list[str]:
-        """Return what the network has no place for."""
+        """Return the names of tensors that the network does not have."""
         return [name for name in self.tensors if name not in self.needed.tensors]
 
     @property
     def left_out(self) -> list[str]:
-        """Return the names of the file's other tensors, which stand beside the network's; with a prefix alone."""
+        """Return the names of the file's tensors without the prefix."""
         return [name for name in self.held.tensors if not name.startswith(self.prefix)]
 
     @property
     def uncounted(self) -> bool:
-        """Return whether what batch norms count in training is missing, which evaluation does not use."""
+        """Return whether the counters of batch norms are missing, which inference does not use."""
         return len(self.matched) < len(self.needed.tensors)
 
     @property
     def covers(self) -> bool:
-        """Return whether all that the network needs is there, whatever else is."""
+        """Return whether the file has all required tensors in their shapes; it may have more."""
         return not (self.missing or self.misshapen)
 
     def _fits(self, name: str, tensor: StoredTensor) -> bool:
@@ -120,7 +120,7 @@ class TensorFit:
 
 
 def fits_of(held: StateDict, needed: Needed, *, prefix: str | None) -> list[TensorFit]:
-    """Return how a state dict fits a network: with this prefix, or for None with each under which a name fits."""
+    """Return the fits of a state dict to a network: for one prefix, or if None for each prefix with a known name."""
     found = needed.matches(held.tensors) if needed.tensors else {"": {}}
     if prefix is not None:
         found = {prefix: found.get(prefix, {})}
@@ -130,9 +130,9 @@ def fits_of(held: StateDict, needed: Needed, *, prefix: str | None) -> list[Tens
 def misfit(
     fit: TensorFit, path: Path, *, builder: Callable[..., object] | None, next_step: str = ""
 ) -> CheckpointRefused:
-    """Return the refusal of tensors that do not fit a network, which says what differs and, unless given, what to do.
+    """Return the refusal of tensors that do not fit a network, with the differences and advice, or else `next_step`.
 
-    `builder` is what built the network, None for the notebook's.
+    `builder` built the network; None stands for the notebook's network.
     """
     of = {name: value for name, value in fit.held.others.items() if value and name in fit.missing}
     if of:
@@ -142,7 +142,7 @@ def misfit(
             "PICKLE_GLOBAL", path, fact, "Save the weights alone: torch.save(model.state_dict(), path)."
         )
     where = f" under {shown(fit.held.place)!r}" if fit.held.place else ""
-    without = f", {shown(fit.prefix)!r} taken from their names," if fit.prefix else ""
+    without = f", with {shown(fit.prefix)!r} removed from their names," if fit.prefix else ""
     fact = f"its tensors{where}{without} are not those of the network: {'; '.join(_differences(fit))}"
     return CheckpointRefused("ARCHITECTURE", path, fact, next_step or _advice(fit, builder))
 
@@ -199,12 +199,12 @@ def _first_sizes(fit: TensorFit, name: str) -> tuple[int, int] | None:
 
 def _of_classes(theirs: int, ours: int, builder: Callable[..., object]) -> str:
     name = _parameter(builder, _CLASSES, otherwise="num_classes")
-    how = f"add model-arg {name}={theirs}" if name else f"have the callable build it for {theirs}"
-    return f"The file is of a network for {theirs} classes, model builds one for {ours}: {how}."
+    how = f"add model-arg {name}={theirs}" if name else f"change the callable to build it for {theirs}"
+    return f"The file's network has {theirs} classes, model builds one with {ours}: {how}."
 
 
 def _is_of_channels(fit: TensorFit, name: str) -> bool:
-    """Return whether it is a convolution's weight for another number of channels."""
+    """Return whether a tensor is a convolution's weight for another number of channels."""
     stored, own = fit.tensors[name].shape, fit.needed.tensors[name][0]
     return len(stored) == len(own) == 4 and stored[1] != own[1] and (stored[0], stored[2:]) == (own[0], own[2:])  # noqa: PLR2004
 
@@ -216,45 +216,45 @@ def _of_channels(fit: TensorFit, name: str, builder: Callable[..., object]) -> s
         _CHANNELS,
         otherwise="in_chans" if isinstance(builder, Builder) and builder.spec.startswith("timm") else "",
     )
-    how = f"add model-arg {known}={theirs}" if known else f"have the callable build it for {theirs}"
+    how = f"add model-arg {known}={theirs}" if known else f"change the callable to build it for {theirs}"
     return f"The file's {name} takes {theirs} channels, the network's {ours}: {how}."
 
 
 def _parameter(builder: Callable[..., object], names: tuple[str, ...], *, otherwise: str) -> str:
-    """Return the first of these that the user's callable takes; `otherwise` if it takes any, or what is not known."""
+    """Return the first of these names that the user's callable takes; `otherwise` if it takes any name, else empty."""
     if not isinstance(builder, Builder):
         return ""
     return next((name for name in names if name in builder.parameters), otherwise if builder.takes_any else "")
 
 
 def _of_names(fit: TensorFit) -> str:
-    """Say what names that differ look like."""
+    """Return advice from the pattern of differing names."""
     needed, held = list(fit.needed.tensors), fit.tensors
     first = needed[0].partition(".")[0] + "." if needed else ""
     if all(name.startswith(first) for name in needed) and any(name.removeprefix(first) in held for name in needed):
         return (
-            f"The network of model has them under {first[:-1]!r}: name a callable that builds the inner "
-            "network, or save the outer one's state dict."
+            f"The network of model has these names under {first[:-1]!r}: name a callable that builds the inner "
+            "network, or save the outer network's state dict."
         )
     agreeing = sum(name in held for name in needed)
     differing = [*fit.missing, *fit.unknown, *fit.misshapen]
     if not agreeing:
-        return "It is of another network: name as model the callable that built it for its training."
+        return "The file is of another network: set model to the callable that built it for its training."
     numbered = {_numberless(name) for name in (needed if fit.unknown else held)}
     if differing and all(_numberless(name) in numbered for name in (fit.unknown or fit.missing)):
         return (
-            "It has the same kinds of layers, but not as many, or as wide: name with model, and "
-            "model-arg, the depth or variant that was trained."
+            "It has the same kinds of layers in another number or width: set model and model-arg to the depth or "
+            "variant of the training."
         )
     if agreeing >= _MOST * len(needed):
         parts = some_of(
             list(dict.fromkeys(_name(name.rpartition(".")[0] or name) for name in differing)), shown=_LISTED
         )
         return (
-            f"Most of it agrees, and {parts} do not: build the network as it was trained, by model-arg or a "
-            "callable of your own that puts the same layers there."
+            f"Most names agree, but {parts} do not: build the same layers there, with model-arg or a callable of "
+            "your own."
         )
-    return "Few names agree: name as model the callable that built the network for its training."
+    return "Few names agree: set model to the callable that built the network for its training."
 
 
 def _numberless(name: str) -> str:

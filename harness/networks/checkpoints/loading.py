@@ -1,4 +1,4 @@
-"""Load a checkpoint of either format, known by its first bytes, into a model."""
+"""Checkpoints of either format, recognized by their first bytes, loaded into a model."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ if TYPE_CHECKING:
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")
 """First bytes of files by `torch.save` before PyTorch 1.6: a pickle of a long number."""
 MAX_ARGUMENTS = 4_096
-"""Longer arguments of an architecture, as JSON, are refused: a list in them may stand for a layer per number."""
-_NOT_ITS_OWN = "The record in it is of another network than its tensors: save it anew where it was trained."
+"""Most characters of an architecture's arguments as JSON, since a list in them may define a layer per number."""
+_NOT_ITS_OWN = "The record in it is of another network than its tensors: save it again where it was trained."
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded model with where it came from; `sha256` is that of the file, `model_sha256` that of what computes.
+    """A loaded model with its origin; `sha256` is that of the file, `model_sha256` that of the network.
 
-    `path` is the text of its SPEC for a predictor. `note` says in words which of the file's tensors the model was
-    filled with, if there was a choice, or else "".
+    `path` is the text of its SPEC for a predictor. `note` describes the choice of the file's tensors, "" without one.
     """
 
     path: Path | str
@@ -52,7 +51,7 @@ class Checkpoint:
 
     @property
     def model_sha256(self) -> str:
-        """Return the SHA-256 over weights and buffers: equal for the same network in another file or format."""
+        """Return the SHA-256 over weights and buffers: equal for one network in all files and formats."""
         return hash_tensors({**self.model.state_dict(), **dict(self.model.named_buffers())})
 
 
@@ -61,9 +60,9 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Load a checkpoint, native or of `torch.save`, into an evaluation-mode model with float32 weights.
 
-    The network is that of the file's architecture id. A file that names no shipped architecture goes into the network
-    that the user's `builder` returns, or without one into the notebook's: the state dict among its members, and the
-    prefix of its names, are recognised, or what `choice` says. Raises `CheckpointRefused` for anything out of order.
+    The file's architecture id selects the network. Without a shipped id, the user's `builder` makes the network; its
+    default is the notebook's. The state dict and the prefix of its names are then recognized, or set by `choice`.
+    Raises `CheckpointRefused` for an irregular file.
     """
     note = ""
     try:
@@ -80,7 +79,7 @@ def load_checkpoint(
         fill(model, tensors, path)
     except MemoryError:
         next_step = "Free some memory, or check where the file comes from."
-        raise CheckpointRefused("RESOURCE", path, "it needs more memory than there is", next_step) from None
+        raise CheckpointRefused("RESOURCE", path, "it needs more memory than this machine has", next_step) from None
     return Checkpoint(path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record, note)
 
 
@@ -93,18 +92,18 @@ def _read(content: bytes, path: Path) -> tuple[tuple[StateDict, ...], Record | N
     fact = f"neither a safetensors file nor a zip file of torch.save; it starts with {content[:8].hex() or 'nothing'}"
     next_step = "Save the weights with safetensors or with torch.save(model.state_dict(), path)."
     if content.startswith(_LEGACY):
-        fact = "neither a safetensors file nor a zip file of torch.save, but of its format before PyTorch 1.6"
+        fact = "in the format of torch.save before PyTorch 1.6, expected safetensors or its newer zip format"
         next_step = (
-            "Save it anew: torch.save(model.state_dict(), path), or, without the model, "
+            "Save it again: torch.save(model.state_dict(), path), or, without the model, "
             "torch.save(torch.load(path, weights_only=True), another_path)."
         )
     raise CheckpointRefused("FORMAT", path, fact, next_step)
 
 
 def build_network(record: Record, tensors: Mapping[str, StoredTensor], path: Path) -> nn.Module:
-    """Return the network that a record describes; raises `CheckpointRefused` for one that its tensors do not fit.
+    """Return the network that a record describes; raises `CheckpointRefused` if the tensors do not fit it.
 
-    The network is allocated once the tensors are known to fit it, so that it is no larger than they are.
+    The network is allocated after the tensors are known to fit, so it takes no more memory than they do.
     """
     name, arguments = record.architecture, record.arguments
     if name not in ARCHITECTURES:
@@ -114,7 +113,7 @@ def build_network(record: Record, tensors: Mapping[str, StoredTensor], path: Pat
         fact = f"the arguments of its architecture have {length} characters, more than the limit of {MAX_ARGUMENTS}"
         raise CheckpointRefused("RESOURCE", path, fact, _NOT_ITS_OWN)
     try:
-        with torch.device("meta"):  # Arguments may claim any size: nothing is allocated before the shapes agree.
+        with torch.device("meta"):  # Arguments may claim any size, so nothing is allocated before the shapes agree.
             _expect_fit(build(name, arguments), tensors, path)
         model = build(name, arguments)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as error:
@@ -122,7 +121,7 @@ def build_network(record: Record, tensors: Mapping[str, StoredTensor], path: Pat
         raise CheckpointRefused("ARCHITECTURE", path, fact, _NOT_ITS_OWN) from None
     for buffer_name, buffer in model.named_buffers():
         if not buffer.isfinite().all() or (buffer_name == "std" and not buffer.all()):
-            fact = f"{buffer_name} of its normalisation is {shown(buffer.flatten().tolist())}"
+            fact = f"{buffer_name} of its normalization is {shown(buffer.flatten().tolist())}"
             raise CheckpointRefused("NONFINITE", path, fact, _NOT_ITS_OWN)
     return model
 
@@ -134,9 +133,9 @@ def _expect_fit(model: nn.Module, tensors: Mapping[str, StoredTensor], path: Pat
 
 
 def fill(model: nn.Module, tensors: Mapping[str, StoredTensor], path: Path) -> None:
-    """Give the model the tensors, which fit it and must be finite in its precision; raises `CheckpointRefused`.
+    """Copy fitting tensors into the model; raises `CheckpointRefused` for NaN or infinity in its precision.
 
-    What they lack stays as it was built.
+    A tensor that the file lacks keeps its initial value.
     """
     weights = {}
     for name, own in model.state_dict().items():

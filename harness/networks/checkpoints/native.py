@@ -1,4 +1,4 @@
-"""The native format: safetensors with a record in the header, checked against the file, and a hash over the tensors."""
+"""The native format: safetensors with a record in the header and a hash over the tensors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECORD_KEY = "harness"
 """The key of the record in a safetensors file's metadata."""
 _SCHEMA = 1
 MAX_HEADER_BYTES = 4 << 20
-"""Larger headers are refused: this is enough for tens of thousands of tensors, and JSON grows when it is parsed."""
+"""Largest header; it is enough for tens of thousands of tensors, and parsed JSON takes more memory."""
 _LENGTH_BYTES = 8
 _MAX_DIMENSIONS = 16
 _DTYPES = {
@@ -58,7 +58,7 @@ class Record:
     arguments: Mapping[str, Any]
     classes: tuple[str, ...]
     training: dict[str, Any] | None = None
-    """The full training config, None when unknown (a converted file)."""
+    """The full training config, None if unknown, as for a converted file."""
     data_sha256: str | None = None
     """SHA-256 of the training data, see `LabelledImages.sha256`."""
     validation: dict[str, Any] | None = None
@@ -67,30 +67,30 @@ class Record:
     """One entry per epoch."""
     versions: dict[str, Any] = field(default_factory=dict)
     acceptance: dict[str, Any] | None = None
-    """When and with what verdict it became the incumbent, and whether by force."""
+    """Date and verdict of its acceptance as the incumbent, and whether it was forced."""
 
 
 class RecordDamagedError(Exception):
-    """A record that does not have the hash it names: it was changed after it was written."""
+    """A record without the hash that it names: it was changed after it was written."""
 
 
 def record_text(about: Record, tensors_sha256: str) -> str:
-    """Return the JSON of a record, with the hash over the tensors that it belongs to, and one over itself."""
+    """Return the JSON of a record, with a hash over its tensors and one over itself."""
     entries = {"schema": _SCHEMA, **as_plain(about), "tensors_sha256": tensors_sha256}
     return json.dumps({**entries, "record_sha256": _hash(entries)})
 
 
 def parse_record(text: str) -> tuple[Record, str]:
-    """Return the record and the hash over the tensors that its JSON holds.
+    """Return the record of a JSON text and the hash over the tensors in it.
 
-    Raises `RecordDamagedError` when the hash over the record is not the one it names, if it names one, since that is
-    what the normalisation stands in; and `ValueError`, `TypeError`, `KeyError`, `AttributeError`, `RecursionError` or
-    `InputError` for anything malformed.
+    Raises `RecordDamagedError` if the record names another hash over itself than it has. The hash protects the
+    normalization, among others. Raises `ValueError`, `TypeError`, `KeyError`, `AttributeError`, `RecursionError` or
+    `InputError` for a malformed text.
     """
     entries = json.loads(text, object_pairs_hook=without_duplicates)
     record_sha256 = entries.pop("record_sha256", None)
     if record_sha256 is not None and record_sha256 != (found := _hash(entries)):
-        raise RecordDamagedError(f"SHA-256 of its record is {found}, the record says {record_sha256}")
+        raise RecordDamagedError(f"SHA-256 of its record is {found}, expected {record_sha256}")
     schema, tensors_sha256 = entries.pop("schema"), entries.pop("tensors_sha256")
     if schema != _SCHEMA:
         raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
@@ -104,7 +104,7 @@ def _hash(entries: dict[str, Any]) -> str:
 
 
 def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs of a JSON object as a dict; raises `ValueError` when two have one key."""
+    """Return the pairs of a JSON object as a dict; raises `ValueError` for a duplicate key."""
     mapping: dict[str, Any] = {}
     for key, value in pairs:
         if key in mapping:
@@ -114,10 +114,10 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Record | None]:
-    """Return the tensors of a safetensors file and its record, None when it has none; raises `CheckpointRefused`.
+    """Return the tensors of a safetensors file and its record, None without one; raises `CheckpointRefused`.
 
-    Besides the format's own rules, no key may stand twice, and the tensors of a file with a record must have the hash
-    that the record names.
+    Besides the format's own rules, no key may occur twice. The tensors of a file with a record must have the hash in
+    it.
     """
     header, data = _parts(content, path)
     try:
@@ -139,13 +139,13 @@ def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Re
         fact = f"the record in its header is malformed ({shown(str(error) or repr(error))})"
         raise CheckpointRefused("SCHEMA", path, fact, "Train or convert it with this version.") from None
     if (found := hash_stored(tensors)) != expected:
-        fact = f"SHA-256 of the tensors is {found}, the record says {shown(expected)}"
+        fact = f"SHA-256 of the tensors is {found}, expected {shown(expected)}"
         raise CheckpointRefused("HASH_MISMATCH", path, fact, COPY_AGAIN)
     return tensors, record
 
 
 def _parts(content: bytes, path: Path) -> tuple[bytes, memoryview]:
-    """Return header and data."""
+    """Return header and data of a file."""
     (size,) = struct.unpack("<Q", content[:_LENGTH_BYTES])
     if size > len(content) - _LENGTH_BYTES:
         fact = f"not an intact safetensors file (its header claims {size} bytes of a file of {len(content)})"
@@ -158,12 +158,12 @@ def _parts(content: bytes, path: Path) -> tuple[bytes, memoryview]:
 
 
 def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, StoredTensor]:
-    """Return the described tensors, which must follow each other through all of the data."""
+    """Return the described tensors, which must cover all of the data without gap or overlap."""
     tensors, extents = {}, []
     for name, entry in entries.items():
         dtype, shape, (begin, end) = _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
         if len(shape) > _MAX_DIMENSIONS or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
-            raise ValueError(f"tensor {name} has no possible shape")
+            raise ValueError(f"tensor {name} has an impossible shape")
         if not (type(begin) is type(end) is int and 0 <= begin <= end <= len(data)):
             raise ValueError(f"tensor {name} lies at {begin}-{end} of {len(data)} bytes")
         if math.prod(shape) * dtype.itemsize != end - begin:
@@ -183,7 +183,7 @@ def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, StoredTe
 def save_checkpoint(path: Path, model: nn.Module, record: Record) -> None:
     """Write model and record to `path` in the native format; the file appears complete or not at all.
 
-    Raises `InputError` where another kind of file is there.
+    Raises `InputError` if `path` is a file of another kind.
     """
     from safetensors.torch import save
 

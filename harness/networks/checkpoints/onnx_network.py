@@ -1,4 +1,4 @@
-"""Networks in ONNX files: predictions alone, by ONNX Runtime on one thread per batch."""
+"""Networks in ONNX files, for predictions only, by ONNX Runtime on one thread per batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _IMAGES = 4
 
 @dataclass(frozen=True, eq=False)
 class _Runner:
-    """A session of ONNX Runtime: without a state of its own, so that copies of a network share it."""
+    """A session of ONNX Runtime; it has no state, so copies of a network share it."""
 
     session: Any
     input: str
@@ -38,7 +38,7 @@ class _Runner:
     content: bytes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Have the session made anew in another process, of a network that has been looked at in this one."""
+        """Pickle the network's bytes, so another process makes a new session; this one has validated them."""
         return _runner, (self.content, self.input, self.batch)
 
     def __deepcopy__(self, memo: object) -> _Runner:
@@ -51,7 +51,7 @@ class _Runner:
         return answers.astype(np.float32) if answers.dtype == np.float16 else answers
 
     def parts(self, pixels: np.ndarray, size: int) -> list[np.ndarray]:
-        """Return pixels in the type that the network takes, so many images at a time, the last part filled up."""
+        """Return pixels in the network's type, in parts of `size` images, the last one padded."""
         typed = pixels.astype(_KINDS[self.session.get_inputs()[0].type], copy=False)
         padded = np.concatenate([typed, np.zeros((-len(typed) % size, *typed.shape[1:]), typed.dtype)])
         return [padded[start : start + size] for start in range(0, len(padded), size)]
@@ -85,9 +85,9 @@ def _runner(content: bytes, name: str, batch: int | None) -> _Runner:
 
 
 class OnnxNetwork(nn.Module):
-    """A network that ONNX Runtime computes; it has no layers to look at, and no gradients.
+    """A network that ONNX Runtime computes, without layers and gradients in PyTorch.
 
-    `in_channels` and `image_size` (height, width) are those that the file fixes, None where it leaves them open.
+    `in_channels` and `image_size` (height, width) are fixed by the file, or None for any.
     """
 
     def __init__(self, runner: _Runner, digest: bytes, shape: tuple[object, ...]) -> None:
@@ -96,11 +96,11 @@ class OnnxNetwork(nn.Module):
         channels, *size = (value if isinstance(value, int) else None for value in shape[1:])
         self.in_channels = channels
         self.image_size = None if None in size else tuple(size)
-        # What tells this network from others, since it has no weights of its own.
+        # The digest identifies this network, since it has no weights in PyTorch.
         self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map pixels (N, C, H, W), float32, to what the file's output gives."""
+        """Map pixels (N, C, H, W), float32, to the file's output."""
         if not isinstance(pixels, Tensor):
             raise TypeError("a network in an ONNX file cannot be traced")
         outputs = self.runner(pixels.detach().cpu().contiguous().numpy())
@@ -108,15 +108,15 @@ class OnnxNetwork(nn.Module):
 
 
 def load_onnx(path: Path) -> Checkpoint:
-    """Load a network from an ONNX file; nothing but the file is read, and files of its weights beside it.
+    """Load a network from an ONNX file and from the files of its weights beside it, and from no other file.
 
-    The `sha256` of the checkpoint is over all of them. Raises `CheckpointRefused` for a file that is out of order,
-    keeps its weights elsewhere, or has not one input of images in float32 or float16 and one output. Raises
+    The `sha256` of the checkpoint covers all of them. Raises `CheckpointRefused` for an irregular file, for weights
+    elsewhere, and unless it has one input of images in float32 or float16 and one output. Raises
     `InputError` when the packages of the `onnx` extra are not installed.
     """
     try:
         import onnx
-        import onnxruntime  # noqa: F401  Found missing here, and not where it is used.
+        import onnxruntime  # noqa: F401  A missing package is an error here, not at its use.
         from google.protobuf.message import DecodeError
     except ImportError as error:
         raise InputError(f"{path}: ONNX files need {error.name}; pip install 'stress-harness[onnx]'") from None
@@ -129,7 +129,7 @@ def load_onnx(path: Path) -> Checkpoint:
     expect_moderate(_TRIAL, content, path, (3, 32, 32))
     try:
         session = _session(content)
-    except Exception as error:  # Its errors have no base class of their own.
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class.
         fact = f"ONNX Runtime cannot run it ({shown(str(error))})"
         raise CheckpointRefused("FORMAT", path, fact, _EXPORT) from None
     inputs, outputs = session.get_inputs(), session.get_outputs()

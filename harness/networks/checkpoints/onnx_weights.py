@@ -1,7 +1,7 @@
-"""Weights of an ONNX file that lie in files beside it, as exporters write them today: read, checked and put inside.
+"""External weights of an ONNX file, as current exporters write them: read, verified and put inside.
 
-ONNX Runtime would follow the paths that a file names, wherever they lead. So it is never given one: what it runs has
-its weights within, and files are opened here, of plain names in the folder of the network alone.
+ONNX Runtime would follow any path in a file. Here it gets a network with its weights inside. This module opens the
+files itself, only by plain names in the network's own folder.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILES = 1_000
-"""Weights in more files are refused."""
+"""Most files of weights."""
 MAX_TOTAL = 2_000_000_000
-"""Bytes of a network and its weights; protocol buffers end at 2 GiB."""
+"""Most bytes of a network and its weights; protocol buffers end at 2 GiB."""
 
 _EXPORT = "Export it with its weights inside: torch.onnx.export(..., dynamo=True, external_data=False)."
 _PLAIN_NAME = re.compile(r"[^/\\:\0]{1,255}")
@@ -34,10 +34,10 @@ _BYTES = {
 
 
 def take_in(description: Any, content: bytes, path: Path) -> tuple[bytes, str, str]:
-    """Return an ONNX file with all its weights inside, a SHA-256 over all that was read, and where weights were, if so.
+    """Return an ONNX file with all weights inside, a SHA-256 over all files read, and a note on external weights.
 
-    `description` is its parsed content, which is changed. Raises `CheckpointRefused` for weights that are no part of a
-    regular file of a plain name in the same folder, or more than such files hold.
+    `description` is the parsed content, which this function changes. Raises `CheckpointRefused` unless the weights are
+    in regular files with plain names in the same folder. Also for weights larger than their files.
     """
     import onnx
 
@@ -48,7 +48,7 @@ def take_in(description: Any, content: bytes, path: Path) -> tuple[bytes, str, s
     parts = [_part(tensor, path) for tensor in outside]
     files = _read({location for location, _, _ in parts}, len(content), path)
     if sum(length for _, _, length in parts) > sum(map(len, files.values())):
-        raise _refusal("RESOURCE", path, "its tensors claim more bytes than there are in the files that they lie in")
+        raise _refusal("RESOURCE", path, "its tensors claim more bytes than their files have")
     for tensor, (location, offset, length) in zip(outside, parts, strict=True):
         if offset + length > len(files[location]):
             end, size = offset + length, len(files[location])
@@ -58,14 +58,14 @@ def take_in(description: Any, content: bytes, path: Path) -> tuple[bytes, str, s
         tensor.data_location = onnx.TensorProto.DEFAULT
         tensor.ClearField("external_data")
     for location in sorted(files):
-        # The name and the size, too, so that bytes that move from one file to the next are not the same.
+        # With name and size, the hash also changes if bytes move from one file to the next.
         digest.update(f"\n{location} {len(files[location])}\n".encode(errors="replace") + files[location])
     where = ", ".join(map(shown, sorted(files)[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")  # noqa: PLR2004
     return description.SerializeToString(), digest.hexdigest(), f"its weights are read from {where}, beside it"
 
 
 def tensors_of(*graphs: Any) -> Iterator[Any]:
-    """Yield every tensor that graphs and functions hold, those of the graphs in their nodes' attributes included."""
+    """Yield every tensor of graphs and functions, including those of graphs in the attributes of nodes."""
     for graph in graphs:
         yield from getattr(graph, "initializer", ())
         for sparse in getattr(graph, "sparse_initializer", ()):
@@ -84,14 +84,14 @@ def _lies_outside(tensor: Any) -> bool:
 
 
 def _part(tensor: Any, path: Path) -> tuple[str, int, int]:
-    """Return in which file a tensor lies, from which byte on, and its length, which is that of its numbers."""
+    """Return the file of a tensor, its offset and its length in bytes, which must be that of its numbers."""
     import onnx
 
-    name = f"tensor {shown(tensor.name)!r} lies in another file"
+    name = f"tensor {shown(tensor.name)!r} is in another file"
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if not _PLAIN_NAME.fullmatch(location) or location in {".", ".."} or len(entries) != len(tensor.external_data):
-        raise _refusal("ARCHITECTURE", path, f"{name}, {shown(location)!r}, which is no plain name of one beside it")
+        raise _refusal("ARCHITECTURE", path, f"{name}, {shown(location)!r}, expected the plain name of one beside it")
     kinds = onnx.TensorProto.DataType
     kind = kinds.Name(tensor.data_type) if tensor.data_type in kinds.values() else str(tensor.data_type)
     size = math.prod(tensor.dims) * _BYTES.get(kind, 0) if all(dimension >= 0 for dimension in tensor.dims) else -1
@@ -105,7 +105,7 @@ def _part(tensor: Any, path: Path) -> tuple[str, int, int]:
 def _read(locations: Iterable[str], already: int, path: Path) -> dict[str, bytes]:
     names = sorted(locations)
     if len(names) > MAX_FILES:
-        raise _refusal("RESOURCE", path, f"its weights lie in {len(names)} files, more than the limit of {MAX_FILES}")
+        raise _refusal("RESOURCE", path, f"its weights are in {len(names)} files, more than the limit of {MAX_FILES}")
     files: dict[str, bytes] = {}
     for name in names:
         files[name] = read_beside(path, name)

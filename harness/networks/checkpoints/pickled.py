@@ -1,13 +1,13 @@
-"""Files of `torch.save`, read without an unpickler: a pickle here is data, and no name in it is ever looked up.
+"""Files of `torch.save`, read without an unpickler: a pickle is data here, and no name in it is ever imported.
 
-A pickle is a program for a stack machine. Python's unpickler runs it by importing and calling what it names, and even
-restricted ones can be made to hang or to use up all memory. This machine knows the instructions that dicts of tensors,
-numbers and text take; tensors come out of it as descriptions, to be read when they are known to fit. The rule:
+A pickle is a program for a stack machine. Python's unpickler imports and calls the names in it. Even a restricted
+unpickler may hang or exhaust the memory. This machine knows only the instructions for dicts of tensors, numbers and
+text. It returns descriptions of tensors, which are read later if they fit. The rules are:
 
-- What a pickle calls is a tensor, an ordered dict, or one of `DATA_TYPES`; the last leaves an `Opaque` in its
-  place. A call of anything else is refused, wherever it stands.
-- What a pickle names and does not call, such as a loss function among hyper-parameters, is a `Name`.
-- Neither is a weight: they may stand beside the state dict that is loaded, not in it, which `state_dicts` sees to.
+- A pickle may call the constructors of a tensor, of an ordered dict, or of a type in `DATA_TYPES`. A call of the latter
+  returns an `Opaque`. Any other call is refused.
+- A name that a pickle does not call, such as a loss function among hyperparameters, becomes a `Name`.
+- `Opaque` and `Name` are no weights: they may occur beside the loaded state dict, but not in it; see `state_dicts`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_PICKLE_BYTES = 4 << 20
-"""Longer pickles are refused: this is enough for tens of thousands of tensors, an optimizer's included."""
+"""Most bytes of a pickle; it is enough for tens of thousands of tensors, with those of an optimizer."""
 MAX_INSTRUCTIONS = 1_200_000
-"""Pickles of more instructions are refused, each of which may leave an object."""
+"""Most instructions of a pickle, since each may leave an object in memory."""
 
 _MAX_DIMENSIONS = 16
 _MAX_KEY = 1 << 60
-"""Whole numbers beyond it may have one hash, and dicts of them take for ever."""
+"""Integers beyond it may share one hash, and a dict of them would take forever."""
 _DICT, _TENSOR, _PARAMETER = (
     *("collections.OrderedDict", "torch._utils._rebuild_tensor_v2"),
     "torch._utils._rebuild_parameter",
@@ -67,7 +67,7 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """Where the numbers of tensors lie."""
+    """The bytes that tensors share, and their type."""
 
     dtype: torch.dtype
     content: memoryview
@@ -80,9 +80,10 @@ class _Refusal(Exception):  # noqa: N818
 
 
 def read_pickle(members: Mapping[str, memoryview], path: Path) -> object:
-    """Return what `torch.save` was given, from the members of its zip file; raises `CheckpointRefused`.
+    """Return the object that `torch.save` wrote, from the members of its zip file; raises `CheckpointRefused`.
 
-    Dicts, lists, tuples, numbers and text are themselves, tensors `StoredTensor`, and all else is `Opaque` or a `Name`.
+    Dicts, lists, tuples, numbers and text keep their types. Tensors are `StoredTensor`, and all else is `Opaque` or a
+    `Name`.
     """
     try:
         _check_members(members)
@@ -104,7 +105,7 @@ def _check_members(members: Mapping[str, memoryview]) -> None:
 
 
 class _Machine:
-    """Runs a pickle for its data; whatever else it wants is refused."""
+    """Runs a pickle for its data, and refuses any other instruction."""
 
     def __init__(self, members: Mapping[str, memoryview]) -> None:
         self.members = members
@@ -115,7 +116,7 @@ class _Machine:
     def run(self, content: bytes) -> object:
         end = -1
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of odd escapes in old kinds of text, which are refused anyway.
+            warnings.simplefilter("ignore")  # Old kinds of text with odd escapes warn, and are refused anyway.
             for number, (opcode, argument, position) in enumerate(pickletools.genops(content)):
                 if number == MAX_INSTRUCTIONS:
                     fact = f"its pickle has more than {MAX_INSTRUCTIONS} instructions"
@@ -123,12 +124,12 @@ class _Machine:
                 self._step(opcode.name, argument)
                 end = position or 0
         if end + 1 != len(content):
-            raise ValueError("there is more behind its end")
+            raise ValueError("bytes follow its end")
         (value,) = self.stack
         return value
 
     def _step(self, opcode: str, argument: Any) -> None:
-        """Put a new value on the stack; or else `_use` those there."""
+        """Push a new value on the stack, or else `_use` those on it."""
         stack = self.stack
         if opcode in _LITERALS:
             stack.append(argument)
@@ -158,7 +159,7 @@ class _Machine:
             self._use(opcode, argument)
 
     def _use(self, opcode: str, argument: Any) -> None:
-        """Gather, keep or fill what is on the stack."""
+        """Collect, store or fill values of the stack."""
         stack = self.stack
         if opcode == "MARK":
             self.marks.append(len(stack))
@@ -179,16 +180,16 @@ class _Machine:
             if not isinstance(stack[-1], Opaque):
                 _set_items(_of_type(dict, stack[-1]), values)
         elif opcode == "BUILD":
-            # A state dict carries the versions of its layers as an attribute; the tensors do not need it.
+            # A state dict has the versions of its layers as an attribute, which the tensors do not need.
             self._popped(1)
             if not isinstance(stack[-1], Opaque):
                 _of_type(dict, stack[-1])
         else:
             wanted = ".".join(argument.split(" ")) if opcode == "INST" else opcode
-            raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}, which is more than tensors and data")
+            raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}, expected only tensors and data")
 
     def _popped(self, count: int) -> list[Any]:
-        # What lies below a mark is out of reach until the mark is gone.
+        # Values below a mark are not accessible until the mark is removed.
         if len(self.stack) - count < (self.marks[-1] if self.marks else 0):
             raise IndexError("its stack runs empty")
         values = self.stack[-count:]
@@ -220,14 +221,14 @@ def _set_items(target: dict[Any, Any], values: list[Any]) -> None:
     for given, value in zip(values[::2], values[1::2], strict=True):
         key = _key(given)
         if key in target:
-            raise ValueError(f"key {shown(key)} stands twice")
+            raise ValueError(f"key {shown(key)} occurs twice")
         target[key] = value
 
 
 def _key(given: Any) -> object:
-    """Return what stands for a key: text and whole numbers for themselves, all else an object of its own.
+    """Return a hashable key: text and integers unchanged, an object of its own for anything else.
 
-    Other keys are not hashed: the hash of a tuple that holds another twice, and so on, takes for ever.
+    Other keys are not hashed, since the hash of a tuple that holds another one twice, and so on, would take forever.
     """
     if isinstance(given, str) or (isinstance(given, int) and abs(given) < _MAX_KEY):
         return given
@@ -237,7 +238,7 @@ def _key(given: Any) -> object:
 
 
 def _named(name: str) -> Name:
-    if name.startswith(_REBUILDS) and name not in {_TENSOR, _PARAMETER}:  # Tensors of a kind that is not read.
+    if name.startswith(_REBUILDS) and name not in {_TENSOR, _PARAMETER}:  # Other kinds of tensors are not supported.
         raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}")
     return Name(name)
 

@@ -1,4 +1,4 @@
-"""The state dicts in what `torch.save` was given: the whole of it, or members of a training file, by their paths."""
+"""State dicts of a `torch.save` file: the whole file, or members of a training file by their paths."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_DEPTH = 6
-"""Dicts within more dicts than this hold nobody's weights."""
+"""Depth up to which dicts are searched; weights do not lie deeper."""
 _MAX_DICTS = 20_000
-"""Of so many dicts that hold tensors the rest is not looked at: there are as many as an optimizer has states."""
+"""Number of dicts up to which the search continues; an optimizer alone may have thousands."""
 _MAX_PLACES = 10
-"""Of one dict under more keys than these the others do not name it."""
+"""Most paths that are kept of one dict."""
 _LONGEST_NAME = 200
-"""Longer names are nobody's: each is held against those of a network in many ways."""
+"""Most characters of a name; longer ones are ignored, since each is compared with a network's in many ways."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class StateDict:
     """A dict of a file that holds tensors under names.
 
     `places` are the paths to it, keys joined by dots, the shortest first, and "" for the whole file. `others` are the
-    names of what is no tensor, with the name of its type if it is not read, else "".
+    names of its other values, with the name of the type for an unread value, else "".
     """
 
     places: tuple[str, ...]
@@ -43,10 +43,10 @@ class StateDict:
 
 
 def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
-    """Return every dict that holds tensors by name, outermost first; raises `CheckpointRefused` when there is none.
+    """Return every dict that holds tensors by name, outermost first; raises `CheckpointRefused` without any.
 
-    A file that is an empty dict may be that of a network without weights. Lists are not looked into: they hold what
-    optimizers remember.
+    An empty dict may be the file of a network without weights. Lists are not searched, as they hold states of
+    optimizers.
     """
     if not isinstance(loaded, dict):
         raise no_state_dict(loaded, path)
@@ -64,7 +64,7 @@ def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
                 continue
             place = ".".join(filter(None, (places[id(outer)][0], str(key))))
             if id(value) in places:
-                if len(places[id(value)]) < _MAX_PLACES:  # Under two names it is still one.
+                if len(places[id(value)]) < _MAX_PLACES:  # One dict may have two paths.
                     places[id(value)].append(place)
                 continue
             places[id(value)] = [place]
@@ -77,7 +77,7 @@ def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
 
 
 def paths_of(dicts: Sequence[StateDict]) -> str:
-    """Return the paths of the state dicts in a file, some of them, as they are given to `checkpoint-key`."""
+    """Return some paths of the state dicts in a file, in the form of the option `checkpoint-key`."""
     return some_of([shown(each.place) for each in dicts if each.place])
 
 
@@ -89,14 +89,14 @@ def _state_dict(given: dict[object, object], places: tuple[str, ...]) -> StateDi
 
 
 def _type_of(value: object) -> str:
-    """Return the name of the type of what is not read."""
+    """Return the name of an unread value's type; empty for others."""
     if isinstance(value, Opaque):
         return value.of
     return value.full if isinstance(value, Name) else ""
 
 
 def no_state_dict(loaded: object, path: Path) -> CheckpointRefused:
-    """Return the refusal of a file that holds no tensors under names."""
+    """Return the refusal of a file without tensors under names."""
     inner = loaded.values() if isinstance(loaded, dict) else [loaded]
     if wanted := next(filter(None, map(_type_of, inner)), None):
         return CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(wanted)}", SAVE_WEIGHTS_ALONE)

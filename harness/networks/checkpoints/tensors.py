@@ -1,4 +1,4 @@
-"""Content of a file, described before it is read: tensors, and other values, which are known by name only."""
+"""Descriptions of a file's content before it is read: tensors, and other values by name only."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """A tensor that lies in `content`: `offset` and `stride` count its elements.
+    """A tensor within the bytes `content`; `offset` and `stride` count elements.
 
-    Whoever makes one has checked that every element lies inside, and that there are no more elements than `content`
-    holds, so that reading it takes no more memory than the file does.
+    Every element must lie inside `content`, and there must be no more elements than it holds; the caller verifies both.
+    Reading a tensor therefore takes no more memory than the file.
     """
 
     dtype: torch.dtype
@@ -34,7 +34,7 @@ class StoredTensor:
         if 0 in self.shape:
             return torch.empty(self.shape, dtype=self.dtype)
         size = self.dtype.itemsize
-        # Bytes of no type, since the content need not be aligned; NumPy checks the thresholds once more.
+        # Untyped bytes, since the content may not be aligned; NumPy verifies the limits once more.
         elements = np.ndarray(
             self.shape,
             np.dtype(f"V{size}"),
@@ -46,7 +46,7 @@ class StoredTensor:
 
 
 def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the strides of a tensor of this shape whose elements lie side by side."""
+    """Return the strides of a contiguous tensor of this shape."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
@@ -56,7 +56,7 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def hash_stored(tensors: Mapping[str, StoredTensor]) -> str:
-    """Return the SHA-256 that `hash_tensors` gives, reading one tensor at a time."""
+    """Return the same SHA-256 as `hash_tensors`, with one tensor in memory at a time."""
     return _hash((name, tensors[name].read()) for name in sorted(tensors))
 
 
@@ -71,14 +71,14 @@ def _hash(named: Iterable[tuple[str, Tensor]]) -> str:
 
 @dataclass(frozen=True)
 class Name:
-    """The name of something that a pickle wants; never what it stands for."""
+    """The name of an object that a pickle refers to; the object itself is never imported."""
 
     full: str
 
 
 @dataclass(frozen=True, eq=False)
 class Opaque:
-    """A value of a type that is not read; `of` is the type's name, all that is kept of it."""
+    """A value of an unread type; only the type's name, `of`, is kept."""
 
     of: str
 
@@ -125,6 +125,5 @@ _OF_MODULES = {
     "mmengine.logging.history_buffer": "HistoryBuffer",
 }
 DATA_TYPES = frozenset(f"{module}.{name}" for module, names in _OF_MODULES.items() for name in names.split())
-"""Constructors of plain data that a pickle may call, such as an optimizer's state. No instance is made here: a call
-leaves an `Opaque`. Any other call is refused, though it would not be made either: a file that calls a shell is no
-checkpoint."""
+"""Constructors of plain data that a pickle may call, for example in an optimizer's state. None is called here: a call
+leaves an `Opaque`. Other calls would not run either, but are refused: a file that calls a shell is no checkpoint."""

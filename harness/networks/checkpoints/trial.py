@@ -1,4 +1,4 @@
-"""The trial of a network that native code runs: in a process of its own, before any other runs it."""
+"""Trial run of a network in native code, in a process of its own, before any other process runs it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PATIENCE = 10
-"""Time limit of a trial, in times its processor seconds, since other processes share the machine."""
+"""Factor from processor seconds to the time limit of a trial, since other processes share the machine."""
 
 
 @dataclass(frozen=True)
 class Trial:
     """The limits of a trial by an `engine`, a package of `trial_script.ENGINES`.
 
-    It has so many `seconds` of one core, and `megabytes` besides four times the network's size. `doing` says in
-    messages what the engine does, and `advice` what helps.
+    A trial gets `seconds` of one core, and `megabytes` plus four times the network's size. In messages, `doing` names
+    the engine's work and `advice` the remedy.
     """
 
     engine: str
@@ -36,8 +36,8 @@ class Trial:
 def expect_moderate(trial: Trial, content: bytes, path: Path, shape: Sequence[int], *, weights: bytes = b"") -> None:
     """Raise `CheckpointRefused` for a network that takes too long, or too much memory, for one blank image.
 
-    `content` describes it, `weights` are those beside it, and `shape` is (C, H, W). A small file may unfold to any
-    size, or loop for ever, in native code that nothing here could stop.
+    `content` describes it, `weights` are external ones, and `shape` is (C, H, W). A small file may expand to any size
+    or loop forever, and this process could not stop native code.
     """
     megabytes, patience = trial.megabytes + 4 * ((len(content) + len(weights)) >> 20), _PATIENCE * trial.seconds
     numbers = (megabytes, trial.seconds, len(content), *shape)

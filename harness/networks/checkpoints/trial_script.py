@@ -1,8 +1,8 @@
-"""Run a network in a file once, in a process of its own, where it can neither hang nor take all memory.
+"""Run a network once, in a process of its own with limits of time and memory.
 
-Run as a script, `python trial_script.py ENGINE MEGABYTES SECONDS LENGTH CHANNELS HEIGHT WIDTH`, with the network on
-standard input; of its bytes, LENGTH describe it, and the others are weights. It imports nothing of this package. Ends
-with 0 when the network was run, whatever came of it: only a trial shows what native code makes of a file.
+The command is `python trial_script.py ENGINE MEGABYTES SECONDS LENGTH CHANNELS HEIGHT WIDTH`. Standard input has the
+network: LENGTH bytes describe it, and the rest are weights. The script imports nothing of this package. It ends with 0
+if the network ran, even with an error, since only exhaustion counts here.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 def _limit(megabytes: int, seconds: int) -> None:
     try:
         import resource
-    except ImportError:  # Not on Windows, where the time is limited from outside alone.
+    except ImportError:  # Windows has no such limits; the caller still limits the time.
         return
     resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, megabytes << 20))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _onnx(onnxruntime: Any, content: bytes, length: int, shape: list[int]) -> None:  # noqa: ARG001  It is one file.
+def _onnx(onnxruntime: Any, content: bytes, length: int, shape: list[int]) -> None:  # noqa: ARG001  An ONNX network is one file.
     import numpy as np
 
     settings = onnxruntime.SessionOptions()
@@ -53,10 +53,10 @@ ENGINES = {"onnxruntime": _onnx, "openvino": _openvino}
 
 
 def main(arguments: list[str]) -> int:
-    """Run the network on standard input on one blank image."""
+    """Run the network from standard input on one blank image."""
     engine, *numbers = arguments
     megabytes, seconds, length, *shape = map(int, numbers)
-    import numpy  # noqa: F401  Before memory is limited, as is the engine.
+    import numpy  # noqa: F401  Imported, like the engine, before the limit of memory.
 
     package = import_module(engine)
     content = sys.stdin.buffer.read()

@@ -1,4 +1,4 @@
-"""Train a model from a config: the images as one tensor, augmented in batches, resumable to the same bits."""
+"""Training of a model from a config: augmented in batches, resumable to the same bits."""
 
 from harness.networks.training.config import PRESETS, TrainingConfig, augmented
 from harness.networks.training.loop import train

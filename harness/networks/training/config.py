@@ -1,4 +1,4 @@
-"""Configuration of a training; with the images it decides the weights."""
+"""Configuration of a training; together with the images it determines the weights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @record
 class TrainingConfig:
-    """All that decides the weights, given the training images.
+    """All settings that determine the weights, given the training images.
 
-    Augmentation turns each image by up to `rotation_degrees` either way (whole degrees, so that some stay sharp),
-    shifts it by up to `shift_fraction` of its height and width (whole pixels), and mirrors it with
-    `flip_probability`; zeros turn it off. The optimizer is Adam with decoupled weight decay (Loshchilov & Hutter 2019)
+    Augmentation rotates each image by up to `rotation_degrees` either way, in whole degrees, so some images stay sharp.
+    It translates it by up to `shift_fraction` of height and width, in whole pixels, and flips it with
+    `flip_probability`. Zeros turn it off. The optimizer is Adam with decoupled weight decay (Loshchilov & Hutter 2019)
     or SGD with Nesterov momentum. The learning rate is constant, or rises to `learning_rate` and falls to zero in one
-    cycle (Smith & Topin 2019). Precision "auto" is bfloat16 where the processor computes in it. `arguments` are those
-    of the architecture.
+    cycle (Smith & Topin 2019). Precision "auto" is bfloat16 if the processor supports it. `arguments` are those of the
+    architecture.
     """
 
     seed: int = 42
@@ -54,23 +54,23 @@ class TrainingConfig:
         return any((self.rotation_degrees, self.shift_fraction, self.flip_probability))
 
     def resolved(self, device: str = "cpu") -> TrainingConfig:
-        """Return the config with precision "auto" replaced by what this machine makes of it on a device."""
+        """Return the config with precision "auto" replaced by this machine's precision on a device."""
         if self.precision != "auto":
             return self
         if device != "cpu":
             native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
             return replace(self, precision="bfloat16" if native else "float32")
-        # oneDNN's own test: true where the processor has bfloat16 dot products, or at least AVX-512 to emulate them.
+        # oneDNN's own test: true if the processor has bfloat16 dot products, or at least AVX-512 to emulate them.
         native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         return replace(self, precision="bfloat16" if native else "float32")
 
     def sha256(self) -> str:
-        """Return a hash of the config, by which a resumed or cached training knows its own."""
+        """Return a hash of the config, which identifies a resumed or cached training."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def augmented(config: TrainingConfig) -> TrainingConfig:
-    """Return the config with the study's geometric augmentation, the one difference between the shipped models."""
+    """Return the config with the study's geometric augmentation, the only difference between the shipped models."""
     return replace(config, rotation_degrees=10.0, shift_fraction=0.1, flip_probability=0.5)
 
 

@@ -1,4 +1,4 @@
-"""Train a model: the images as one tensor, augmented in batches, resumable after any epoch."""
+"""The training loop: augmentation in batches, and a saved state after each epoch."""
 
 from __future__ import annotations
 
@@ -42,17 +42,19 @@ def train(
 ) -> tuple[Epoch, ...]:
     """Train on `images` less the validation split, and write the best epoch's model to `destination`.
 
-    The best epoch is the last with the highest validation accuracy. After every epoch the state is kept beside the
-    destination (`.NAME.resume`), so that a killed run continues from there, on the CPU to the same bits; a state of
-    another config, of other data or of another device is discarded. Runs on one thread and on `device`, on which order
-    and augmentation are the CPU's, and leaves the global random state as found. `on_step` is called with (steps done,
-    all steps), `on_epoch` with each result. Returns the history.
+    The best epoch is the last with the highest validation accuracy. After every epoch the state is saved beside the
+    destination (`.NAME.resume`). A killed run continues from it, on the CPU to the same bits. A state of another
+    config, of other data or of another device is discarded. The training runs on one thread and on `device`; order and
+    augmentation are the same on every device. The global random state is restored. `on_step` is called with (steps
+    done, all steps), `on_epoch` with each result. Returns the history.
     """
     keep_freed_buffers()
     config = config.resolved(device)
     training, validation = split_validation(images, size=config.validation_size, seed=config.split_seed)
     if len(training) < config.batch_size:
-        raise InputError(f"{len(training)} training images are fewer than one batch of {config.batch_size}")
+        raise InputError(
+            f"{len(training)} training images are fewer than one batch of {config.batch_size}; lower the batch size"
+        )
     elsewhere = "" if device == "cpu" else f" {device}"
     named = f"{config.sha256()} {images.sha256} {torch.__version__}{elsewhere}"
     identity = hashlib.sha256(named.encode()).hexdigest()
@@ -92,7 +94,7 @@ def _run_epoch(
 ) -> Epoch:
     number, clock = len(state.history), time.process_time if pixels.device.type == "cpu" else time.perf_counter
     start = clock()
-    # Each epoch has its own seed, so that no generator's state needs to survive a kill; dropout draws globally.
+    # Each epoch has its own seed, so no generator's state must survive a kill. Dropout draws from the global one.
     seed = config.seed * 100_003 + number
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -146,7 +148,7 @@ def _validate(model: nn.Module, validation: LabelledImages, device: torch.device
 
 @contextmanager
 def _random_state_kept(device: torch.device) -> Iterator[None]:
-    """Leave the global generators, the CPU's and the device's, as they were found."""
+    """Restore the global random generators of the CPU and of the device at the end."""
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type="cuda" if device.type == "cpu" else device.type):
         yield

@@ -1,4 +1,4 @@
-"""The shipped models: how each was made, and how one that is missing is made again."""
+"""The shipped models: the config of each, and the training of a missing one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SHIPPED: Mapping[str, TrainingConfig] = {
     "baseline": PRESETS["default"],
     "augmented": augmented(PRESETS["default"]),
 }
-"""The config of each shipped model; they differ in the augmentation alone."""
+"""The config of each shipped model; they differ only in the augmentation."""
 
 
 def train_or_load(name: str) -> Path:
-    """Return a checkpoint of the shipped model `name` from the user's cache, trained now if it is not there.
+    """Return a checkpoint of the shipped model `name` from the user's cache, trained now if it is missing.
 
-    The file's name holds the config's hash, so that another config never loads an old model. A file lock lets one
-    process train while others wait. Says on standard error what it does. Raises `InputError` without training images.
+    The file's name contains the config's hash, so another config never loads an old model. A file lock lets one process
+    train while others wait. Progress goes to standard error. Raises `InputError` without training images.
     """
     from filelock import FileLock
 

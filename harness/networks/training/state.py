@@ -1,4 +1,4 @@
-"""Where a training stands between two epochs: started, kept on disk, taken up again to the same bits."""
+"""State of a training between two epochs: initialized, saved to disk, and resumed to the same bits."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Epoch:
     validation_loss: float
     validation_accuracy: float
     seconds: float | None = field(default=None, compare=False)
-    """Seconds: of a core on the CPU, of the clock on another device. Trainings to the same bits differ in it,
-    so that it stands in the history beside a checkpoint and not in its record."""
+    """Seconds of a core on the CPU, or of the clock on another device. Trainings to the same bits differ in it, so it
+    is in the history beside a checkpoint, and not in its record."""
 
     def measured(self) -> dict[str, Any]:
-        """Return all that the same training gives again."""
+        """Return the reproducible measurements."""
         return {name: getattr(self, name) for name in CURVES}
 
 
@@ -55,14 +55,14 @@ def state_output(checkpoint: Path) -> Output:
 
 
 def write_history(checkpoint: Path, history: tuple[Epoch, ...]) -> Path:
-    """Write a training's epochs beside the checkpoint, as JSON, and return where."""
+    """Write a training's epochs beside the checkpoint, as JSON, and return the path."""
     output = epochs_output(checkpoint)
     output.write((json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n").encode())
     return output.path
 
 
 def seconds_of_training(checkpoint: Path) -> float | None:
-    """Return how long the training took by the history beside the checkpoint; None where that does not tell."""
+    """Return the seconds of the training from the history beside the checkpoint; None if unknown."""
     try:
         epochs = json.loads(checkpoint.with_suffix(".history.json").read_bytes())
         return sum(float(epoch["seconds"]) for epoch in epochs) or None
@@ -77,7 +77,7 @@ def best_epoch(history: tuple[Epoch, ...] | list[Epoch]) -> Epoch:
 
 @dataclass(eq=False)
 class State:
-    """Everything that the next epoch starts from."""
+    """Everything that the next epoch needs."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -89,7 +89,7 @@ class State:
 def start(config: TrainingConfig, *, steps: int, device: str = "cpu") -> State:
     """Return the state before the first step of a training with `steps` steps an epoch; seeds the global generator.
 
-    Weights are drawn on the CPU, so that they are the same on every device.
+    Weights are drawn on the CPU, so they are the same on every device.
     """
     torch.manual_seed(config.seed)
     try:
@@ -122,7 +122,7 @@ def start(config: TrainingConfig, *, steps: int, device: str = "cpu") -> State:
 
 
 def keep(state: State, output: Output, identity: str) -> None:
-    """Write the state, with its hash and the identity of the training, atomically."""
+    """Write the state atomically, with its hash and the identity of the training."""
     buffer = io.BytesIO()
     torch.save(
         {
@@ -140,18 +140,18 @@ def keep(state: State, output: Output, identity: str) -> None:
 
 
 def resume(state: State, path: Path, identity: str) -> None:
-    """Bring the state to the one kept at `path`, if there is one of this identity and whole; else leave it."""
+    """Load the state saved at `path` if it is intact and of this identity; else change nothing."""
     if not path.exists():
         return
     try:
         content = path.read_bytes()
-        # torch.load does not notice flipped bits in the weights.
+        # torch.load does not detect flipped bits in the weights.
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             return
         kept = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
         if kept["identity"] != identity:
             return
-    except Exception:  # A damaged state is worth no more than none; training starts over.
+    except Exception:  # A damaged state counts as missing: training starts again.
         return
     state.model.load_state_dict(kept["model"])
     state.optimizer.load_state_dict(kept["optimizer"])
