@@ -6,7 +6,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 TESTS = Path("stress_tests")
-"""Where they are in a checkout, from which an editable install reads them, so that there is one of each."""
+"""Their place in a checkout: an editable install reads them there, and no copy exists."""
 
 
 class WithStressTests(build_py):

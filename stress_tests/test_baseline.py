@@ -1,4 +1,4 @@
-"""The baseline must be what it is taken for, or comparing with it means nothing."""
+"""The baseline must be as good as expected, or comparing with it means nothing."""
 
 from harness.measures import accuracy
 from harness.plugin import check

@@ -1,4 +1,4 @@
-"""An object must be turned or moved far before it is taken for another."""
+"""An object must be rotated or shifted far before it is predicted as another."""
 
 from harness.checks import Key, Share, one_of
 from harness.inference.search import breaking

@@ -1,4 +1,4 @@
-"""A model's confidence must mean something: as right as it is sure, and least sure where it is wrong."""
+"""A model's confidence must mean something: accuracy must match it, and it must be lowest on errors."""
 
 from harness.measures import (
     brier_score,

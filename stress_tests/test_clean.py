@@ -1,4 +1,4 @@
-"""On images as they are, the model must be right often enough: over all, and on every class."""
+"""On clean images, the model must be accurate enough: over all, and on every class."""
 
 from harness.measures import accuracy
 from harness.plugin import check

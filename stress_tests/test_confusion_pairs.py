@@ -1,4 +1,4 @@
-"""Classes that look alike must not be taken for each other more often than a reference model does."""
+"""A model must not confuse classes that look alike more often than a reference model does."""
 
 from harness.checks import Key
 from harness.measures import pair_failures

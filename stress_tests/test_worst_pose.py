@@ -1,4 +1,4 @@
-"""An image must be right at every small pose, not at most of them: an adversary needs only one."""
+"""A prediction must be correct at every small pose, not at most of them: an adversary needs only one."""
 
 from dataclasses import replace
 

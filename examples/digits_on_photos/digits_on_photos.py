@@ -1,4 +1,4 @@
-"""Handwritten digits in colour on pieces of photographs: made of what scikit-learn ships, with a small network.
+"""Handwritten digits in color on pieces of photographs, from data that scikit-learn ships, with a small network.
 
 `python digits_on_photos.py data` writes digits.npz; `python digits_on_photos.py train runs/seed-1.pth --seed 1` trains.
 """
@@ -41,7 +41,7 @@ def pictures(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         middle = (photo.shape[1] - SIZE) // 2
         row, column = rng.integers(photo.shape[0] - SIZE), rng.integers(middle) + (0 if split == "train" else middle)
         behind = photo[row : row + SIZE, column : column + SIZE].astype(float)
-        # A colour far from that of the background, as a sign on a wall has.
+        # A color far from that of the background, as on a sign.
         colour = np.where(behind.mean((0, 1)) > 127, rng.integers(0, 60, 3), rng.integers(195, 256, 3))
         images.append((behind * (1 - opacity) + colour * opacity).round().astype(np.uint8))
         masks.append(opacity[..., 0] > 0.5)
@@ -49,7 +49,7 @@ def pictures(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class Reader(nn.Module):
-    """A small network for these images: pixels (N, 3, 28, 28), normalised, to probabilities (N, 10) or logits."""
+    """A small network for these images: pixels (N, 3, 28, 28), normalized, to probabilities (N, 10) or logits."""
 
     def __init__(self, *, width: int = 24, probabilities: bool = False) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 CLASSES = ("astronaut", "cat", "coffee", "flower", "motorcycle", "rocket", "temple")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""What pixels are normalised by, as networks trained on ImageNet expect them."""
+"""Mean and standard deviation of ImageNet: the networks expect pixels normalized by them."""
 NETWORKS = {
     "resnet18": ("torchvision.models", "resnet18", {}),
     "vit": ("timm", "create_model", {"model_name": "vit_tiny_patch16_224"}),
@@ -40,7 +40,8 @@ def photographs() -> dict[str, np.ndarray]:
 def crops(split: str, *, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `count` crops, (N, size, size, 3) uint8, and labels (N,) int64, of "train" or "test".
 
-    Those for training are of the left halves of the pictures, mirrored at random, and those for the test of the right.
+    Those for training come from the left halves of the pictures, flipped at random. Those for the test come from the
+    right halves.
     """
     rng = np.random.default_rng(0 if split == "train" else 1)
     pictures = list(photographs().values())
@@ -112,7 +113,7 @@ def fit_head(network: nn.Module, inputs: Tensor, labels: Tensor, *, seed: int) -
 
     optimizer.step(loss)
     with torch.no_grad():
-        # The standardisation goes into the head, so that the network alone is what is saved.
+        # The head includes the standardization, so the file needs the network alone.
         target = head_of(network)
         target.weight.copy_(head.weight / std)
         target.bias.copy_(head.bias - (head.weight * mean / std).sum(1))
@@ -144,7 +145,7 @@ def main() -> None:
     for seed, name in enumerate([*(f"seed-{number}" for number in range(1, 9)), "new"], start=1):
         fit_head(network, inputs, truth, seed=seed)
         torch.save(network.state_dict(), options.folder / f"{name}.pth")
-    # What a mistake in the training data leaves: two classes under each other's names in half of the crops.
+    # A model of wrong training data: two classes have each other's names in half of the crops.
     wrong = truth.clone()
     first, second = CLASSES.index("coffee"), CLASSES.index("flower")
     wrong[(truth == first) & (torch.arange(len(truth)) % 2 == 0)] = second
