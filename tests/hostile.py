@@ -36,7 +36,7 @@ from weights import (
 from harness.networks.checkpoints import CheckpointRefused, load_checkpoint
 
 SECONDS, BYTES = 10, 10**9
-"""What refusing a file may take."""
+"""Limits of time and memory for refusing a file."""
 
 ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 HUGE = 10**12
@@ -568,7 +568,7 @@ def megabytes(field):
 
 
 def loaded(path, events):
-    """What loading this file came to: the code and message of the refusal, time, memory, forbidden events."""
+    """Result of loading this file: the code and message of the refusal, time, memory, forbidden events."""
 
     def give_up(*_):
         raise TimeoutError

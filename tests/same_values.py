@@ -1,9 +1,9 @@
-"""Compares what the gate says of the shipped models with what it said before: `python tests/same_values.py`.
+"""Compares the gate's results on the shipped models with stored ones: `python tests/same_values.py`.
 
-Three runs: the shipped model, the baseline as the candidate, and the quick profile. Every measured value, threshold,
-status and verdict must be the one in `same_values.json`, bit by bit on one kind of processor; with `--images N` shares
-and counts may differ by N images. `--record` writes the file anew. `RENAMED` maps the names
-that a refactoring changes, so values stay comparable.
+There are three runs: the shipped model, the baseline as the candidate, and the quick profile. Every measured value,
+threshold, status and verdict must equal that in `same_values.json`, bit by bit on one kind of processor. With
+`--images N`, shares and counts may differ by N images. `--record` writes the file anew. `RENAMED` maps the names that a
+refactoring changes, so values stay comparable.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A server of files on this machine, which knows ranges and versions unless it is told not to."""
+"""A server of files on this machine. It knows ranges and versions unless a test switches them off."""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Served:
-    """What a server has, by name, how it answers, and what it was asked."""
+    """State of a server: its files by name, how it answers, and the requests so far."""
 
     def __init__(self, address):
         self.address = address

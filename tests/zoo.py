@@ -1,6 +1,6 @@
 """A little repository with data on which place and turn matter, and networks that read them well, but not perfectly.
 
-Here is one factory each for labelled images, networks, and models in their role; outcomes of runs are in `outcomes`.
+Here is one factory each for labeled images, networks, and models in their role; outcomes of runs are in `outcomes`.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ direction = "at_most"
 confidence = 0.9
 hand = { threshold = 10 }
 """
-"""Thresholds that the networks of `network` keep on 400 images: clean 0.92, bee 0.92, turned by 10° 0.68, 1 image."""
+"""Thresholds that the networks of `network` keep on 400 images: clean 0.92, bee 0.92, rotated by 10° 0.68, 1 image."""
 CLEAN = """
 [[check]]
 id = "clean"
@@ -109,7 +109,7 @@ def _means() -> torch.Tensor:
 
 
 def network(*, jitter: float = 0.0, seed: int = 0) -> FashionCNN:
-    """Return a network that holds images against each class's mean, its weights shaken by `jitter`."""
+    """Return a network that compares images with each class's mean, its weights shaken by `jitter`."""
     means, model = _means(), FashionCNN(**ARGUMENTS)
     shaken = jitter * torch.randn(4, 64, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():

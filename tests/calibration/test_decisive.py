@@ -1,4 +1,4 @@
-"""What was measured is measured anew when a file changes that decides it, and not when another does."""
+"""Checks are measured anew when a file that decides them changes, and not when another does."""
 
 import shutil
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_of_an_installed_package_its_own_files_decide_alone(tmp_path):
     assert names_of(installed, "nets/__init__.py") == {"nets/__init__.py", "nets/deep.py"}
 
 
-# What this package measures with.
+# The package's own code.
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_what_a_stress_test_measures_decides():
     assert {HOUSE / "inference/attention.py", HOUSE / "measures/localisation.py"} <= set(found)
 
 
-# What is the user's own.
+# The user's own code.
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_read_as_code_is_named(tmp_path, content):
         names_of(tmp_path, "test_own.py")
 
 
-# What is kept of a measurement depends on them.
+# Stored measurements depend on them.
 
 
 @pytest.fixture

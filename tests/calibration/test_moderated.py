@@ -1,4 +1,4 @@
-"""Few reference models: how checks borrow strength, what they may not, and how seldom a healthy network fails."""
+"""Few reference models: how checks borrow strength, where they may not, and how seldom a sound network fails."""
 
 import re
 from dataclasses import replace
@@ -21,7 +21,7 @@ from harness.perturb import PROTOCOL
 
 ROWS, N = 8, 10_000
 STD = 0.0017
-"""Of reference models: what chance alone makes of it, inflated as it is found to be."""
+"""Spread of reference models: chance alone, times the inflation found."""
 CHANCE = STD**2 / INFLATION
 
 
@@ -82,7 +82,7 @@ def with_variance(variance, count=5):
 
 @pytest.mark.parametrize(("chance_of_it", "keeps"), [(0.002, True), (0.0005, False)])
 def test_a_spread_of_one_panel_in_1000_contradicts_the_prior_of_a_row(chance_of_it, keeps):
-    """Under a shift that says nothing of the family's inflation, so that the prior is known beforehand."""
+    """Under a shift that says nothing of the family's inflation: the prior is known beforehand."""
     shift = (0.074 * 0.1) ** 2
     by_chance = (prior := 1.6 * CHANCE + shift) and 1.6 * CHANCE / prior
     worth = 1 / (by_chance**2 / 16 + (1 - by_chance) ** 2 / 3)

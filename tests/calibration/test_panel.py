@@ -125,7 +125,7 @@ def test_a_panel_of_another_sample_than_the_checks_is_refused(tmp_path, sample, 
 
 @pytest.mark.parametrize("protocol", [0, 2])
 def test_a_panel_of_another_protocol_is_refused(tmp_path, path, protocol):
-    """Poses of another protocol have other pixels, so that the numbers mean something else."""
+    """Poses of another protocol have other pixels, so the numbers mean something else."""
     edited(lambda content: content.update(protocol=protocol))(path)
     (tmp_path / "checks.toml").write_text(CHECKS.format(sha256="abc"))
     with pytest.raises(InputError, match=r"panel\.json: .*protocol"):

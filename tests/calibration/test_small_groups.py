@@ -48,7 +48,7 @@ def panel_of(answers):
 
 
 def simulated(n, *, reference_models, apart=0.3, mean=0.9, panels=PANELS):
-    """Return the thresholds of many panels, and how often each catches a loss and fails a healthy network."""
+    """Return the thresholds of many panels, and how often each catches a loss and fails a sound network."""
     rng = np.random.default_rng(n + reference_models)
     caught, alarms, said = [], [], []
     for _ in range(panels):
@@ -59,7 +59,7 @@ def simulated(n, *, reference_models, apart=0.3, mean=0.9, panels=PANELS):
                 said.append(item.informational)
                 continue
             answers = reference(rng, chances[group : group + 1], CANDIDATES, apart=apart)[:, 0]
-            # Ten points of all images are lost, of which chance decides, image by image.
+            # Ten points of all images are lost. Chance chooses them, image by image.
             lost = rng.random(answers.shape) < LOSS / answers.mean()
             caught.append(((answers & ~lost).mean(axis=1) < item.threshold).mean())
             alarms.append((answers.mean(axis=1) < item.threshold).mean())
@@ -84,8 +84,7 @@ def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_informational(n, facts):
         assert "images are too few, as reference models differ: the minimum detectable drop is 0." in why
         assert why.endswith(", over the budget of 0.100")
     assert len(caught) == 0 or caught.mean() >= 0.95
-    # A healthy network's chance to fail any check of the family, its part of the 1%: a twelfth of 0.5%, found to
-    # 0.0003.
+    # A sound network's chance to fail any check of the family, its part of the 1%: a twelfth of 0.5%, found to 0.0003.
     assert alarms.sum() / PANELS <= 0.0008
     print(f"gated {len(caught)} of {PANELS * GROUPS}, caught {caught.mean() if len(caught) else 0:.3f}")
 

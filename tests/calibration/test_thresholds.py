@@ -395,7 +395,7 @@ def test_an_outlier_is_refused_and_named_with_its_row(value):
 
 @pytest.mark.parametrize(("share", "refused"), [(0.002, False), (0.0005, True)])
 def test_a_deviation_that_one_panel_in_1000_shows_is_an_outlier(share, refused):
-    """Of ten networks and one check: a tenth of the share is for each, on two sides."""
+    """With ten networks and one check, each has a tenth of the share, on two sides."""
     away = stats.t.isf(share / 10 / 2, 8) * math.sqrt(10 / 9)
     rest = spread_evenly(0.9, 0.003, 9)
     assert bool(outliers(panel_of([*rest, 0.9 - away * 0.003]))) == refused
@@ -508,7 +508,7 @@ def test_a_threshold_that_nothing_can_miss_is_no_gate(values, facts, threshold):
 
 
 def test_the_loss_of_a_class_is_no_gate_where_no_class_can_lose_so_many():
-    """Of ten images of a class, reference models lose three; of a thousand no more."""
+    """Reference models lose three of ten images of a class, and no more of a thousand."""
     lost = [3.0, 2.0, 4.0, 3.0] * 5
 
     def said(largest: int) -> str:
@@ -534,7 +534,7 @@ def test_a_healthy_panel_raises_no_false_alarm():
 
 @pytest.fixture(scope="module")
 def one_doubtful():
-    """Networks of which the fifth is 4.2 standard deviations of prediction worse than the others, on clean images."""
+    """Networks; the fifth is 4.2 standard deviations of prediction worse than the others, on clean images."""
     values = np.column_stack([spread_evenly(0.9, 0.003), spread_evenly(0.8, 0.003)])
     rest = np.delete(values[:, 0], 4)
     values[4, 0] = rest.mean() - 4.2 * rest.std(ddof=1) * math.sqrt(20 / 19)
@@ -569,7 +569,7 @@ def test_a_threshold_stays_within_what_its_metric_can_be():
     assert item.informational == "its threshold of 2.000 cannot fail"
 
 
-# What the terminal says.
+# The tables on the terminal.
 
 
 def test_the_summary_has_a_line_per_family_and_counts_the_informational(four_checks, three_checks):
@@ -636,7 +636,7 @@ def test_power_compares_accuracy_with_the_consensus_row():
     assert [line for line in lines if "beside it" in line] == [beside], "no consensus check sees what is turned"
 
 
-# What ships.
+# The shipped files.
 
 
 @pytest.mark.parametrize("profile", ["", "-quick"])

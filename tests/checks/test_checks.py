@@ -300,7 +300,7 @@ def test_a_direction_is_that_of_the_shipped_metric(tmp_path, metric, direction, 
 
 
 BLUR = Metric("blur_cost", Unit.FACTOR, better="less")
-"""A metric of a user's own, of which less is better."""
+"""A user's own metric; less is better."""
 
 
 @pytest.mark.parametrize(("value", "status"), [(1.5, "pass"), (1.6, "fail")])
@@ -593,7 +593,7 @@ def test_a_verdict_names_the_first_failures():
     assert Check("clean", "clean", "accuracy").judge(measured).failures == tuple(range(200, 140, -1))
 
 
-# What a verdict says.
+# The text of a verdict.
 
 PANEL = Threshold(0.851, mean=0.868, std=0.006, reference_models=20)
 ROTATION = Check("rotate-ccw-015", "rotation", "accuracy", pose=Pose(15), panel=PANEL)
@@ -763,7 +763,7 @@ def test_a_gate_without_measurement_says_why(status, text):
     assert (verdict.value, verdict.threshold, verdict.interval, verdict.n) == (None, None, None, 0)
 
 
-# Travelling.
+# Between processes.
 
 VERDICTS = {
     "fail": ROTATION.judge(share(0.812, detail="top confusion Shirt→Coat 14% of 1,000")),
@@ -840,7 +840,7 @@ def test_the_entry_in_stress_json_holds_what_was_measured():
     }
 
 
-# What a row measures.
+# The measurement of a row.
 
 
 def test_the_definition_of_a_row_depends_on_all_but_its_thresholds():

@@ -127,7 +127,7 @@ def test_a_record_without_multipliers_still_holds_mean_and_spread(tmp_path):
     assert "mean of the panel threshold" in refused(with_row(checks, replace(clean, panel=panel)), tmp_path)
 
 
-# What a person may edit.
+# Edits by hand.
 
 
 def test_what_is_a_persons_to_edit_is_not_refused():

@@ -1,4 +1,4 @@
-"""What commands keep between runs lies apart from the user's."""
+"""A cache of the tests' own, apart from the user's."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`stress-harness accept`: the gate decides, and what it accepted is what later candidates are held against."""
+"""`stress-harness accept`: the gate decides, and later candidates are compared with the accepted one."""
 
 import hashlib
 import json
@@ -104,7 +104,7 @@ def test_a_candidate_is_held_against_the_file_that_it_would_replace(zoo, capsys)
     assert (zoo.root / "prod.safetensors").read_bytes() == before
 
 
-# What it makes of a verdict; the gate's own run is made up.
+# Verdicts and their consequences; the gate's own run is made up.
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_the_run_is_the_checks_own_on_the_candidate_with_the_options_given(judge
     ids=" ".join,
 )
 def test_what_it_says_to_the_gate_itself_nobody_else_says(judged, capsys, option):
-    """With the report in another folder that of an earlier run would be taken for this one's."""
+    """With the report in another folder, that of an earlier run would pass as this one's."""
     judged.save("new.safetensors")
     assert accept(judged, "new.safetensors", options=option) == 2
     assert f"{option[0].partition('=')[0]} after --" in capsys.readouterr().err
@@ -229,7 +229,7 @@ def test_options_may_stand_before_and_after_the_checkpoint(judged, arguments):
 )
 def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(judged, capsys, says, status):
     judged.save("new.safetensors")
-    # A report of an earlier run is not taken for this one's.
+    # A report of an earlier run does not pass as this one's.
     (judged.root / "reports").mkdir()
     (judged.root / "reports/stress.json").write_text(json.dumps({"verdict": "pass", "profile": "default"}))
     judged.says = says
@@ -307,7 +307,7 @@ def test_two_that_are_accepted_at_once_come_one_after_the_other(judged, monkeypa
     assert accepted.record.acceptance["candidate_sha256"] == load_checkpoint(candidate).sha256
 
 
-# What it makes of the gate's own runs.
+# Runs of the gate itself.
 
 
 def test_a_file_that_is_no_checkpoint_cannot_be_judged(zoo, capsys):
@@ -317,7 +317,7 @@ def test_a_file_that_is_no_checkpoint_cannot_be_judged(zoo, capsys):
     assert not zoo.incumbent.exists()
 
 
-# What comes after.
+# Later runs.
 
 
 def test_the_accepted_checkpoint_is_not_held_against_itself(zoo, pytester):

@@ -333,7 +333,7 @@ def test_evaluate_prints_the_scores_of_each_class(tmp_path, capsys, monkeypatch)
 
 @pytest.fixture
 def failures(tmp_path, capsys, monkeypatch):
-    """What `evaluate --failures` writes and prints of an untrained network, and its own predictions."""
+    """Output of `evaluate --failures` for an untrained network, and its own predictions."""
     images = some_images()
     monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
     monkeypatch.chdir(tmp_path)

@@ -38,7 +38,7 @@ def compare(zoo, *arguments):
 
 @pytest.fixture(scope="module")
 def compared(place):
-    """What `compare --failures` prints and writes of the two."""
+    """Output of `compare --failures` for the two."""
     printed = StringIO()
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed):
         patched.chdir(place.root)

@@ -56,7 +56,7 @@ class GoldenZoo(GatedZoo):
 
     @property
     def moved(self) -> dict[str, str]:
-        """What the last run found out by a copy whose answers are moved by one class."""
+        """Finding of the last run, by a mutant with its answers moved by one class."""
         (check,) = (check for check in self.report()["self_checks"] if check["name"] == "answers-moved")
         return check
 
@@ -125,7 +125,7 @@ def test_one_wrong_golden_image_fails_with_its_picture(zoo, workers):
 
 
 def test_a_wrong_image_that_moved_answers_mend_is_worse_not_unsound(zoo):
-    """Taken for the class before its own, which the self-check's damaged copy makes its own."""
+    """Predicted as the class before its own, which the self-check's mutant makes its own."""
     predicted = Classifier(network(), workers=1).predict(zoo.images).predicted
     mended = np.flatnonzero((predicted + 1) % 4 == zoo.images.labels.numpy())
     assert zoo.golden("add", mended[0]) == 0
@@ -272,7 +272,7 @@ def test_a_reason_is_needed(zoo, capsys):
     assert "Missing option '--reason'" in capsys.readouterr().err
 
 
-# What reference models say.
+# Predictions of reference models.
 
 
 def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
@@ -465,7 +465,7 @@ def test_a_link_to_the_checks_file_stays_one_and_both_declare_the_set(zoo):
     assert link.is_symlink()
 
 
-# What lies in the folder.
+# Files of the folder.
 
 
 def test_only_pictures_of_images_that_are_removed_are_deleted(zoo, capsys):

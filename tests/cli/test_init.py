@@ -47,7 +47,7 @@ def files_in(folder) -> dict[str, bytes]:
     }
 
 
-# What is written.
+# Files that it writes.
 
 LOADING = ("-p", "harness.plugin")
 
@@ -132,7 +132,7 @@ def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys):
         assert result.ret == status, result.stdout.str()
 
 
-# What is there already.
+# Existing files.
 
 
 def test_a_second_time_writes_nothing(shop, capsys):
@@ -314,7 +314,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(shop, capsys, argu
     assert files_in(shop) == {}
 
 
-# What changed since.
+# Changes since then.
 
 
 @pytest.fixture

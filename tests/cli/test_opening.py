@@ -1,4 +1,4 @@
-"""Every command that runs a model opens it in one way: held against the data, on the device asked for."""
+"""Every command that runs a model opens it in one way: compared with the data, on the device asked for."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_the_precision_of_answers_is_measured_on_the_data(command, monkeypatch):
 
 
 def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
-    """ONNX Runtime computes in float32 whatever autocast says, so that screening would be half the work again."""
+    """ONNX Runtime computes in float32 whatever autocast says: screening would add half the work again."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from harness.networks.checkpoints.onnx_network import OnnxNetwork

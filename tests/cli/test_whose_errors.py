@@ -24,7 +24,7 @@ REFERENCE_MODELS = 20
 
 @pytest.fixture
 def shop(tmp_path, monkeypatch):
-    """Images of which three have another label, a checkpoint as weights, and what a panel knows of them."""
+    """Images, three of them with another label, a checkpoint as weights, and a panel's predictions."""
     monkeypatch.chdir(tmp_path)
     images = images_of(200)
     labels = images.labels.numpy().copy()
@@ -34,7 +34,7 @@ def shop(tmp_path, monkeypatch):
     Path("net.py").write_text("from zoo import network\n")
     whole = load_images("npz:shop.npz")
     answers = Classifier(network(), workers=1).predict(whole)
-    # Sharper than the network, so that a wrong label is a clear one.
+    # Sharper than the network: a wrong label is a clear one.
     sharp = np.eye(4, dtype=np.float32)[answers.predicted] * 0.96 + 0.01
     right = np.tile(answers.correct, (REFERENCE_MODELS, 1))
     contested = int(np.flatnonzero(~answers.correct & ~np.isin(np.arange(200), FLIPPED))[0])

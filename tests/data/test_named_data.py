@@ -264,7 +264,7 @@ def test_pictures_are_turned_as_their_exif_says(here):
     (here / "photos" / "a").mkdir(parents=True)
     picture = Image.fromarray(np.repeat(np.array([[0], [255]], np.uint8), 8, axis=1).repeat(4, axis=0))
     exif = Image.Exif()
-    exif[0x0112] = 6  # To be turned by 90° clockwise.
+    exif[0x0112] = 6  # EXIF asks for 90° clockwise.
     picture.save(here / "photos" / "a" / "0.jpg", exif=exif)
     pixels = load_images("folder:photos").pixels[0, 0]
     assert (pixels[:, 4:] < 50).all()

@@ -1,4 +1,4 @@
-"""What is done to pictures: the same pixels as torchvision's, and whatever transform the user names."""
+"""The pipeline of pictures: the same pixels as torchvision's, and any transform that the user names."""
 
 import sys
 

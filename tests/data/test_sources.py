@@ -1,4 +1,4 @@
-"""Images of one's own: a folder or an npz file, of any size, grey or colour; what is wrong with them is said."""
+"""Images of one's own: a folder or an npz file, of any size, gray or color; errors name the fault."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ from harness.run.request import RunRequest
 
 
 def picture(size=(6, 5), mode="RGB", value=100) -> Image.Image:
-    """Return a picture of one colour; the size is (height, width)."""
+    """Return a picture of one color; the size is (height, width)."""
     array = np.full((*size, 3), value, dtype=np.uint8)
     return Image.fromarray(array).convert(mode)
 

@@ -90,7 +90,7 @@ def test_backends_do_not_find_each_others_predictions_in_the_cache(made, tmp_pat
 
 
 def test_the_size_of_batches_is_the_backends_business():
-    """What the process's own backend says of itself names its batches, so that other sizes are cached apart."""
+    """The name of the process's own backend includes its batches: other sizes are cached apart."""
     from harness.inference import devices
     from harness.inference.engine import Engine
 

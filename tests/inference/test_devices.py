@@ -113,7 +113,7 @@ def test_cuda_screens_where_it_has_bfloat16(monkeypatch, supported):
     assert not screening.has_bfloat16(MPS)
 
 
-# What is worth screening.
+# When screening is worth its cost.
 
 
 def test_multiplications_are_counted():
@@ -171,11 +171,11 @@ def test_a_large_network_that_is_farther_off_runs_in_float32(monkeypatch, far):
     monkeypatch.setattr(screening, "multiplications_per_image", lambda model, image: 10**9)
 
     class Off(nn.Module):
-        """In bfloat16 off by a thousandth, and by 5 for images of a mean; all logits alike, so that no lead tells."""
+        """In bfloat16 off by a thousandth, and by 5 for images of a mean; all logits alike, so no margin shows it."""
 
         def __init__(self, mean):
             super().__init__()
-            self.networks, self.mean = [network()], mean  # Within a list its weights stay as they are.
+            self.networks, self.mean = [network()], mean  # Within a list its weights stay unchanged.
 
         def forward(self, pixels):
             logits = self.networks[0](pixels)
@@ -237,7 +237,7 @@ def test_clear_answers_are_done_again_only_when_their_logits_are_wanted(monkeypa
 
 
 def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
-    """Of this machine's processor it is told that it is one."""
+    """This machine's processor counts as one."""
     monkeypatch.setattr(devices, "is_accelerator", lambda _: True)
     images, fed = images_of(300), []
 

@@ -115,7 +115,7 @@ def test_a_resnet_equals_captum(resnet, pictures, layer, monkeypatch):
 
 
 def test_shared_relus_are_looked_at_in_their_last_call(resnet, pictures):
-    """Of the two ReLUs of `layer3.1`, one layer called twice, captum takes the last too."""
+    """The layer `layer3.1.relu` is called twice, and captum takes its last call, too."""
     _, maps = grad_cam(resnet, unit(pictures), layer="layer3.1.relu")
     _, block = grad_cam(resnet, unit(pictures), layer="layer3.1")
     assert torch.equal(maps, block)
@@ -142,7 +142,7 @@ class Tiny(nn.Module):
 
 
 def test_a_map_by_hand():
-    """Mean gradients are 3/4 and 1/4, so that the map is (2 * 3/4 - 1/4) times the image."""
+    """Mean gradients are 3/4 and 1/4, so the map is (2 * 3/4 - 1/4) times the image."""
     pixels = torch.tensor([[[[1.0, 0.5], [0.0, 0.25]]]])
     logits, maps = grad_cam(Tiny(), pixels, layer="conv")
     assert logits.tolist() == [[6 - 0.25, 0.0]]
@@ -178,7 +178,7 @@ def test_upsampling_is_bilinear_to_the_size_of_the_images(shipped, images):
     large = found.upsampled()
     assert large.shape == (80, 28, 28)
     assert large.dtype == np.float32
-    # A cell of 7 x 7 lies over 4 x 4 pixels; in between two neighbours mix, and beyond the border the last one goes on.
+    # A cell of 7 x 7 lies over 4 x 4 pixels. In between two neighbors mix, and beyond the border the last one goes on.
     assert np.allclose(large[:, 0, 0], found.maps[:, 0, 0])
     assert np.allclose(large[:, 2, 0], 0.875 * found.maps[:, 0, 0] + 0.125 * found.maps[:, 1, 0])
 

@@ -219,7 +219,7 @@ def test_norm_without_running_statistics_is_left_unfolded():
 
 
 class Standardise(nn.Module):
-    """Scales every image to a spread of one, which an image of a single colour does not have."""
+    """Scales every image to a spread of one, which an image of a single color does not have."""
 
     def forward(self, pixels):
         return (pixels / pixels.std((1, 2, 3), keepdim=True)).flatten(1)[:, :3]
@@ -499,7 +499,7 @@ class Returns(nn.Module):
 
 
 def spoil(value):
-    """Logits whose first image is `value`, recognised by its first pixel."""
+    """Logits whose first image is `value`, recognized by its first pixel."""
     return lambda pixels: torch.where(pixels[:, 0, 0, :1] > 0.9, value, pixels[:, 0, 0, :3])
 
 

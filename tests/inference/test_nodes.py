@@ -59,7 +59,7 @@ def made(monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Photographs of several sizes in two folders, the last of which is transparent."""
+    """Photographs of several sizes in two folders; the last one is transparent."""
     rng = np.random.default_rng(0)
     for number in range(COUNT):
         file = tmp_path / "photos" / ("ant", "bee")[number * 2 // COUNT] / f"{number:02}.png"
@@ -102,7 +102,7 @@ def as_parquet(photos):
 
 
 def both(spec, nodes, cache, made, **options):
-    """Return the images as one process decodes them, and as the nodes do, of which this process decodes none."""
+    """Return the images as one process decodes them, and as the nodes do; this process then decodes none."""
     mine = load_images(spec, pipeline=Pipeline(**options))
     keys = [path.name for path in cache.glob("*.arrays")]
     for path in cache.glob("*.arrays"):

@@ -85,7 +85,7 @@ class Slowly:
 
 
 class Unable(Worker):
-    """Ends as soon as it is started."""
+    """Ends at once after its start."""
 
     def __init__(self, path, folder, *, gpus):
         os._exit(1)

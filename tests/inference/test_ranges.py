@@ -1,4 +1,4 @@
-"""Which worker does what on a cluster, what is said of them, and what the options of one refuse."""
+"""Workers of a cluster: their ranges, their messages, and the options that are refused."""
 
 import argparse
 import sys

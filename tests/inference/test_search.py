@@ -41,7 +41,7 @@ def random_model(seed: int, *, size: int = 8) -> nn.Module:
 
 
 def agreeing(images: LabelledImages, model: nn.Module) -> LabelledImages:
-    """Return the images labelled as the model sees them, so that it is right on all as they are."""
+    """Return the images with the model's predictions as labels: all clean ones are correct."""
     labels = torch.from_numpy(Classifier(model).predict(images).predicted)
     return LabelledImages(images.pixels, labels, images.classes, "agreed", "test")
 
@@ -96,7 +96,7 @@ def test_broken_images_are_not_evaluated_again():
 
 
 def test_the_order_of_what_is_asked_changes_no_bit():
-    """What bfloat16 leaves to float32 is decided on the same images, whichever process asks for what first."""
+    """Bfloat16 leaves the same images to float32, whichever process asks first."""
     some = load_images("fashion-mnist").take(torch.arange(400))
     from harness.networks.checkpoints import load_checkpoint
 
@@ -193,7 +193,7 @@ class ErrsWhenTurned(nn.Module):
 
 
 def bars(count: int = 40) -> LabelledImages:
-    """Return thin horizontal bars through the centre of 29 x 29 pixels, dim and bright."""
+    """Return thin horizontal bars through the center of 29 x 29 pixels, dim and bright."""
     pixels = torch.zeros(count, 1, 29, 29, dtype=torch.uint8)
     labels = torch.arange(count) % 2
     pixels[:, :, 13:16, 3:26] = torch.where(labels == 1, 250, 120).to(torch.uint8).view(-1, 1, 1, 1)

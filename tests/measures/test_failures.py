@@ -63,7 +63,7 @@ def predictions(labels, predicted, confidence=None, *, pose=IDENTITY, exact=None
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2]
 PREDICTED = [0, 1, 1, 1, 0, 2, 0, 2]
 CONFIDENCE = [0.9, 0.6, 0.95, 0.7, 0.8, 0.92, 0.5, 0.4]
-"""Wrong: 1 and 2, cats taken for dogs, 4, a dog taken for a cat, 5, a dog taken for a fox, 6, a fox taken for a cat."""
+"""Errors: cats 1 and 2 predicted as dogs, dog 4 as a cat, dog 5 as a fox, fox 6 as a cat."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What changed between two models: by hand, against scipy's exact test, and for any pair of predictions."""
+"""Changes between two models: by hand, against scipy's exact test, and for any pair of predictions."""
 
 import json
 import math
@@ -40,8 +40,10 @@ def answers(labels, predicted, confidence=None, **facts) -> Predictions:
 LABELS = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
 BEFORE = [0, 0, 0, 1, 1, 0, 1, 2, 2, 0]
 AFTER = [1, 1, 0, 1, 1, 1, 2, 2, 2, 2]
-"""Lost: 0 and 1, cats now taken for dogs, and 6, a dog now taken for a fox. Gained: 5, a dog, and 9, a fox, both taken
-for cats before. Image 3 is wrong in the same way twice."""
+"""Lost: cats 0 and 1, now predicted as dogs, and dog 6, now predicted as a fox.
+
+Gained: dog 5 and fox 9, both predicted as cats before. Image 3 is wrong in the same way twice.
+"""
 
 
 @pytest.fixture

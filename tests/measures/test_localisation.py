@@ -183,8 +183,8 @@ def test_rank_correlation_equals_scipys():
 class Looker(nn.Module):
     """Tells squares whose left half is bright from those whose right half is; `how` decides where it looks for it.
 
-    "object": at each pixel; "beside": at what lies 8 pixels to the right of it; "nowhere": its answers are all the
-    same; "everywhere": each place counts as much whatever is there; "corners": at two corners alone.
+    The network looks at each pixel ("object") or at the one 8 pixels to its right ("beside"). At "nowhere" it has
+    equal answers for all images. At "everywhere" it counts each place alike, and at "corners" two corners alone.
     """
 
     def __init__(self, how: str = "object") -> None:

@@ -52,7 +52,7 @@ CONFIDENCE = [0.9, 0.5, 0.6, 0.95, 0.7, 0.8, 0.9, 0.99, 0.7, 0.4]
 
 @pytest.fixture
 def by_hand() -> Predictions:
-    """Ten images, four of them wrong: 2 and 3 are cats taken for dogs, 5 a dog and 8 a fox taken for cats."""
+    """Ten images, four of them wrong: cats 2 and 3 are predicted as dogs, dog 5 and fox 8 as cats."""
     return predictions(LABELS, PREDICTED, CONFIDENCE)
 
 
@@ -214,7 +214,7 @@ def test_a_class_without_images_is_refused(measure):
         measure(predictions([0, 0, 0, 0], [0, 1, 2, 0]))
 
 
-# What a metric is.
+# Metrics.
 
 
 DECLARED = Metric("torn", Unit.DEGREES, better="less", words="torn between two")

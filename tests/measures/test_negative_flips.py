@@ -54,7 +54,7 @@ def test_a_model_that_keeps_all_that_was_right_loses_nothing():
 def test_a_maximum_from_a_ring_of_models_keeps_its_rate_of_false_alarms():
     """Pairs of one panel share members; those of a ring do so as little as can be, and the rule holds for them.
 
-    A network's errors as a candidate and as an incumbent hang together: a good one loses little, and has much to lose.
+    A network's errors as a candidate and as an incumbent are correlated: a good one loses little, and has much to lose.
     """
     rng, members, trials = np.random.default_rng(0), 20, 4_000
     for share in (0.05, 0.01):

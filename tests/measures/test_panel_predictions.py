@@ -1,4 +1,4 @@
-"""What every reference model knows, and what of it a model loses: by hand, and as a file that is read or refused."""
+"""The consensus set and a model's errors on it: by hand, and as a file that is read or refused."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ MEMBERS = ("a", "b", "c")
 #                   0  1  2  3  4  5  6  7
 AT_REST = np.array([0, 0, 1, 0, 3, 0, 0, 2])
 MIRRORED = np.array([0, 1, 1, 0, 3, 0, NOT_ASKED, NOT_ASKED])
-"""How many of three reference models are wrong about each image."""
+"""Number of three reference models that are wrong about each image."""
 
 
 def view(wrong, sureness=0.9) -> PanelView:
@@ -50,11 +50,11 @@ def answers(predicted, confidence=0.8, *, of=IMAGES, under=IDENTITY) -> Predicti
     return Predictions(np.log(shares).astype(np.float32), of, under)
 
 
-# What is lost.
+# Consensus-set errors.
 
 
 def test_lost_is_what_everyone_gets_right_and_the_model_does_not(panel_predictions):
-    """Of 0, 1, 3, 5 and 6 it loses 1 and 6; 2, 4 and 7 some healthy network gets wrong, too."""
+    """The consensus set is 0, 1, 3, 5 and 6, and it loses 1 and 6. Some reference model gets 2, 4 and 7 wrong, too."""
     measured = consensus_set_errors(find_consensus_set_errors([answers([0, 1, 1, 1, 0, 1, 0, 0])], panel_predictions))
     assert (measured.value, measured.n) == (2, 8)
     assert sorted(measured.failures.tolist()) == [1, 6]
@@ -68,7 +68,7 @@ def test_a_model_that_is_right_where_all_are_loses_nothing(panel_predictions):
 
 
 def test_several_perturbations_add_up_and_each_image_is_shown_once(panel_predictions):
-    """Image 0 is lost twice: at rest, where healthy ones are surest, and in the mirror; 3 in the mirror alone."""
+    """Image 0 is lost twice: clean, where reference models are surest, and flipped. Image 3 is lost flipped alone."""
     sample = IMAGES.take(torch.tensor([0, 3, 5]))
     mirrored = answers([2, 0, 1], 0.9, of=sample, under=HorizontalFlip())
     lost = find_consensus_set_errors([answers([1, 0, 0, 1, 1, 1, 2, 2]), mirrored], panel_predictions)

@@ -157,7 +157,7 @@ def test_the_documented_relation_is_measured_without_a_threshold(pytester, monke
 
 @pytest.mark.parametrize(("blind", "status", "exit_status"), [(True, "pass", 0), (False, "fail", 1)])
 def test_the_documented_relation_is_held_to_a_threshold(pytester, monkeypatch, blind, status, exit_status):
-    # What sees nothing never grows surer: a relation says nothing of a model's being right.
+    # A blind model never grows surer: a relation says nothing of accuracy.
     result, check = judged(pytester, monkeypatch, f"\n{declared()[1]}hand = {{ threshold = 0.95 }}\n", blind=blind)
     assert check["status"] == status
     assert result.ret == exit_status

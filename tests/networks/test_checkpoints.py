@@ -111,7 +111,7 @@ def refuse(tmp_path):
     return write_and_refuse
 
 
-# What loads.
+# Files that load.
 
 
 def test_native_round_trip_keeps_every_bit_and_the_record(model, tmp_path):
@@ -229,7 +229,7 @@ def test_hash_of_tensors_depends_on_neither_order_nor_layout():
     assert hash_tensors(tensors) == hash_tensors(same)
 
 
-# What is no regular file of a sensible size.
+# Paths that are no regular file of a sensible size.
 
 
 def test_missing_file_is_refused(tmp_path):

@@ -88,7 +88,7 @@ def path(tmp_path_factory):
 
 
 def computes_the_same(model):
-    """Whether the normalisation, too, is as it was."""
+    """True if the normalization, too, is unchanged."""
     return hash_tensors({**model.state_dict(), **dict(model.named_buffers())}) == EXPECTED
 
 

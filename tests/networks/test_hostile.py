@@ -22,7 +22,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def verdicts(corpus):
-    """What the guarded process says of each file, by name."""
+    """Results of the guarded process for each file, by name."""
     folder, paths = corpus
     pth = torch_file(small().state_dict())
     good = [folder / f"good-{number}" for number in range(3)]

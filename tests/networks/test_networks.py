@@ -1,4 +1,4 @@
-"""A user's own network: built by a callable, what it lacks declared, held against the data before it is measured."""
+"""A user's own network: built by a callable, with declarations, and compared with the data before it is measured."""
 
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ def test_building_leaves_the_global_generator_as_it_was(save):
 
 
 def test_a_declared_network_is_folded_and_kept_in_the_cache(save):
-    """Tracing goes through it, so that its answers can be kept from run to run."""
+    """Tracing goes through it, so its answers can be cached from run to run."""
     path = save(Small())
     model = load_model(path, NetworkOptions(f"{__name__}:Small", normalisation="0.5,0.25")).model
     assert Classifier(model).fingerprint is not None
@@ -122,7 +122,7 @@ def test_a_probability_of_zero_gives_finite_logits():
     assert certain(torch.tensor([[0.0, 1.0]])).isfinite().all()
 
 
-# What it says of normalisation.
+# Its record of normalization.
 
 
 @pytest.mark.parametrize(

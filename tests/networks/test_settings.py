@@ -1,4 +1,4 @@
-"""What a network changes of the whole process is put back: other models' bits, and the run's end, are as without it."""
+"""A network's changes of the whole process are undone: other models' bits, and the run's end, are as without it."""
 
 import locale
 import os
@@ -60,7 +60,7 @@ class Changing(torch.nn.Module):
 
 
 OF_ITS_OWN = {"threads", "precision", "mkldnn"}
-"""What a network may well want for its own pass, and which then decides its own last bits."""
+"""Settings that a network may want for its own pass, and that decide its own last bits."""
 
 
 def state():

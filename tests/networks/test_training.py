@@ -83,7 +83,7 @@ def straight(tmp_path_factory) -> tuple[bytes, tuple[Epoch, ...]]:
     return destination.read_bytes(), history
 
 
-# What training gives.
+# The trained network.
 
 
 def test_a_separable_task_is_learned(straight):
@@ -329,7 +329,7 @@ def test_a_file_of_another_kind_in_the_place_of_the_state_stays(tmp_path):
     assert other.read_bytes() == b"not a state"
 
 
-# What training leaves behind.
+# Files of a training.
 
 
 def test_the_file_appears_at_the_end_and_nothing_beside_it(tmp_path):

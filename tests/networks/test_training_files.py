@@ -85,7 +85,7 @@ def lightning(monkeypatch):
 
 
 def of_lightning(model, hyper_parameters, **more):
-    """What `Trainer.save_checkpoint` saves of a LightningModule that holds its network as `model`."""
+    """File of `Trainer.save_checkpoint` for a LightningModule that holds its network as `model`."""
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.rand(2, 1, 8, 8)).sum().backward()
     optimizer.step()
@@ -104,7 +104,7 @@ def of_lightning(model, hyper_parameters, **more):
     }
 
 
-# What is recognised, and said.
+# Recognized files, and the line about them.
 
 
 def test_a_checkpoint_of_lightning(load, lightning):
@@ -159,7 +159,7 @@ def test_an_averaged_model(load):
 
 
 def of_timm(model, average):
-    """What timm's `CheckpointSaver` saves."""
+    """File of timm's `CheckpointSaver`."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return {
         "epoch": 1,
@@ -255,7 +255,7 @@ def test_counts_that_training_alone_uses_may_be_missing(load):
     assert note == "num_batches_tracked is missing, but only training needs it"
 
 
-# What stands beside the weights.
+# Entries beside the weights.
 
 BESIDE = {
     "namespace": argparse.Namespace(lr=0.1, nested={"a": [1, (2, None)]}),
@@ -323,7 +323,7 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
     assert "torch.save(model.state_dict(), path)" in str(error)
 
 
-# What does not fit: which, and why.
+# Tensors that do not fit, and why.
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def uniform(value, *shape):
     return torch.full(shape, round(255 * value) / 255)
 
 
-# What all of them keep.
+# Properties of all corruptions.
 
 
 @everywhere
@@ -121,7 +121,7 @@ def test_unknown_names_and_severities_are_refused():
         Corruption("fog", 6)
 
 
-# What each of them does.
+# Each corruption by itself.
 
 
 def levels(name):
@@ -156,7 +156,7 @@ def test_impulse_noise_is_black_and_white_by_halves(severity, level):
 
 
 def distinct(count, *, channels=1, size=28):
-    """Return grey images that are not the same, by their first pixel."""
+    """Return gray images that differ, by their first pixel."""
     images = uniform(0.5, count, channels, size, size)
     images[:, :, 0, 0] = (torch.arange(count)[:, None] + 1) / 255
     return images

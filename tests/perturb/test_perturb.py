@@ -126,7 +126,7 @@ def test_turn_comes_before_the_shift():
     assert torch.equal(Pose(90, dx=1)(image), picture([0, 0, 1], [0, 0, 0], [0, 0, 0]))
 
 
-# What independent implementations say.
+# Independent implementations.
 
 POSES = [
     Pose(7),
@@ -148,7 +148,7 @@ over_sizes = pytest.mark.parametrize("shape", SIZES.values(), ids=SIZES)
 @over_poses
 def test_pose_agrees_with_torchvision(pose, shape):
     images = random_images(*shape)
-    # Its angle is clockwise in `affine`, and it too turns about the centre before it shifts.
+    # Its angle is clockwise in `affine`, and it too rotates about the center before it shifts.
     expected = torchvision_functional.affine(
         images,
         angle=-pose.degrees,
@@ -232,7 +232,7 @@ def test_horizontal_flip_mirrors_left_to_right():
     assert torch.equal(HorizontalFlip()(PICTURE), picture([4, 3, 2, 1], [8, 7, 6, 5]))
 
 
-# What results and caches know perturbations by.
+# Names of perturbations in results and caches.
 
 
 def test_promised_poses_are_the_225_of_the_envelope():
@@ -254,7 +254,7 @@ def test_repr_names_every_number():
 @pytest.mark.parametrize("shape", [(7, 1, 28, 28), (3, 3, 80, 70), (2, 3, 9, 90)], ids=str)
 @pytest.mark.parametrize("pose", [Pose(7.3, 1, -2), Pose(dx=0.5), Pose(-30, 3, 3), Pose(dy=2)], ids=repr)
 def test_images_of_any_size_move_to_the_same_bits_as_alone(shape, pose):
-    """Three ways to mix the same four neighbours: all images at once, each channel alone, each image in its pose."""
+    """Three ways to mix the same four neighbors: all images at once, each channel alone, each image in its pose."""
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     each = pose_each(images, *(torch.full((len(images),), value) for value in (pose.degrees, pose.dx, pose.dy)))
     exact = pose_each(

@@ -55,7 +55,7 @@ class Check:
         return {path.name: path.read_bytes() for path in (self.folder / cache).glob("**/*.f32")}
 
     def expect_same_predictions(self, cache, other) -> None:
-        """What is asked first decides of which errors alone exact logits are kept; whatever both runs keep is equal."""
+        """The first question decides the errors that keep exact logits; everything that both runs keep is equal."""
         one, two = self.kept(cache), self.kept(other)
         both = one.keys() & two.keys()
         assert len(both) > 0.95 * max(len(one), len(two)) > 40

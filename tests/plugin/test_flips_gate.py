@@ -1,4 +1,4 @@
-"""The gate on right answers that are lost: it can hold, it can fail, and it says where it does not apply."""
+"""Checks of correct predictions that are lost: they can pass, they can fail, and they say where they do not apply."""
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np

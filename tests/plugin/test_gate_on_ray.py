@@ -53,7 +53,7 @@ def zoo(tmp_path):
     place.started = []
     yield place
     for process in place.started:
-        if process.poll() is None:  # Of a test that failed; its workers would be taken for another's.
+        if process.poll() is None:  # From a test that failed; its workers would pass as another's.
             process.kill()
 
 

@@ -1,6 +1,6 @@
 """The gate as its users run it, in one process: exit statuses, files and messages.
 
-What a run comes to, given what its tests reported, is in run/test_reported.py; runs with workers in test_workers.py.
+Outcomes of runs, given the reports of their tests, are in run/test_reported.py; runs with workers in test_workers.py.
 """
 
 import json
@@ -90,7 +90,7 @@ def test_bad_input_ends_with_4(zoo, arguments, message):
     report = zoo.report()
     assert (report["verdict"], report["checks"]) == ("error", [])
     (reason,) = report["errors"]
-    found_by_pytest = arguments[0] == "--stress-profile"  # Which prints it in words of its own.
+    found_by_pytest = arguments[0] == "--stress-profile"  # It prints text of its own.
     assert fnmatch(reason if found_by_pytest else f"ERROR: {reason}", message)
 
 

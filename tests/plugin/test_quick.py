@@ -14,7 +14,7 @@ from harness.cli import main
 SAMPLE = 100
 CLEAN, CLASS, ROTATION, CONFIDENCE = ("\n[[check]]" + row for row in ROWS.split("\n[[check]]")[1:])
 QUICK = CLEAN + CLASS + CONFIDENCE.replace("threshold = 10", "threshold = 3")
-"""What the quick gate of these tests measures; the full one has a rotation, too."""
+"""Check of the quick gate of these tests; the full one has a rotation, too."""
 
 
 class QuickZoo(GatedZoo):
@@ -82,7 +82,7 @@ def test_a_worse_model_fails(zoo):
 
 
 def test_thresholds_made_for_the_sample_have_no_leniency(zoo):
-    """Of the sample 90% are right, and the interval reaches to 94.5%."""
+    """90% of the sample are correct, and the interval reaches to 94.5%."""
     zoo.bind_quick(QUICK.replace("threshold = 0.85", "threshold = 0.94"))
     assert zoo.run("--stress-profile", "quick").ret == 1
     (clean, *_) = zoo.report()["checks"]

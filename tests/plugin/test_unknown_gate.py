@@ -42,7 +42,7 @@ def zoo(pytester):
 
 
 def pictures(folder, count=12, *, size=(40, 20), nested=True):
-    """Write pictures of another size, in colour, some of them in a subfolder."""
+    """Write pictures of another size, in color, some of them in a subfolder."""
     (folder / "more").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for at in range(count):

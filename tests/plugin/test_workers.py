@@ -1,6 +1,6 @@
 """Runs that must cross processes: one for each way in which a run with workers ends.
 
-Three interpreters each take their time, so that what such a run shows of anything is looked at in the same run.
+Three interpreters each take their time, so one run serves for all that such a run shows.
 """
 
 import html

@@ -22,7 +22,7 @@ def workflow():
 @pytest.fixture
 def runner(tmp_path, workflow):
     zoo = Zoo(tmp_path)
-    # What is not the example's business stands in the repository's configuration.
+    # Other settings than the example's stand in the repository's configuration.
     (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-data {zoo.data}\n")
     quick = checks_text(zoo.images, QUICK).replace("n = 400\n", "n = 400\nsample = 100\n")
     (tmp_path / "stress_tests/checks-quick.toml").write_text(quick)

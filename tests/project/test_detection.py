@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 ROWS = [
     check
     for check in read_checks(ROOT / "stress_tests/checks.toml").checks
-    # What compares with an incumbent is not kept: mutants are measured without one.
+    # Comparisons with an incumbent are not stored: mutants are measured without one.
     if check.role == "candidate" and check.binding and check.significance is None
 ]
 

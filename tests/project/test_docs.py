@@ -45,7 +45,7 @@ LARGEST_PICTURE = 40_000
 LARGEST_SHEET = 60_000
 """Bytes of a picture, and of that of all corruptions, which grows with each."""
 SMALLER = (
-    # The commands as they stand, on fewer images.
+    # The commands of the page, on fewer images.
     (r"(stress-harness (?:evaluate|compare) [^\n#]*)", r"\1 --samples 200 "),
 )
 TINY_NETWORK = (
@@ -90,7 +90,7 @@ def stands_in(page: str) -> str:
 WITH_COMMANDS = [page for page in PAGES if stands_in(page)]
 
 
-# What is there.
+# Names and links.
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -222,7 +222,7 @@ def test_the_fields_of_stress_json_are_those_described():
     assert described == {*EMPTY.as_json(), *check, "flips"}
 
 
-# What it says to type.
+# Commands of the pages.
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ def place(folder: Path, package: Path, shorter, *, options: str = "") -> Place:
     for name, command in (
         ("python", f'exec "{sys.executable}" "$@"'),
         ("pytest", f'exec "{sys.executable}" -m pytest "$@"'),
-        # Runs measure few images, so that their verdict is partial.
+        # Runs measure few images, so their verdict is partial.
         ("stress-harness", f'[ "$1" != gate ] || set -- "$@" --allow-partial; exec "{sys.executable}" -m harness "$@"'),
         ("pip", f'echo "$@" >> "{stubs}/pip.log"'),
     ):
@@ -309,7 +309,7 @@ def small_panel(folder: Path) -> list[str]:
 
 
 def copied_checkout(folder: Path) -> Place:
-    """Return a checkout: the gate measures few images, the panel is small, and one more reference model is at hand."""
+    """Return a checkout: the gate measures few images, the panel is small, and one more reference model is ready."""
     for name in ("harness", "stress_tests", "models", "tests", "docs"):
         skipped = shutil.ignore_patterns("__pycache__", *(("panel", "panel.json") if name == "models" else ()))
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
@@ -366,7 +366,7 @@ def shop(tmp_path) -> Place:
 
 
 def save_small(path: Path, seed: int) -> None:
-    """Save weights for `Small` that undo the normalisation, and then see what the zoo's network sees."""
+    """Save weights for `Small` that undo the normalization, and then see the pixels of the zoo's network."""
     mean, std = map(torch.tensor, IMAGENET)
     head = network(jitter=0.02, seed=seed).fc1
     weights = {"conv.weight": (std / 3).view(1, 3, 1, 1), "conv.bias": mean.mean().view(1)}

@@ -52,7 +52,7 @@ def test_no_room_knows_one_after_it(room):
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
-    """Return modules that import each other in a circle, the first that is found; none where there is none."""
+    """Return the first modules found that import each other in a circle, or nothing."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

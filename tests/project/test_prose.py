@@ -23,9 +23,9 @@ READ = ("*.py", "*.md", "*.ipynb", "*.html", "*.toml", "*.yml")
 MESSAGE = 6
 """Words from which on a string of the code is a message."""
 NO_MESSAGE = re.compile(r"\n|\\[bdsw]|\.\*|\(\?|</|\{%|;(?! [\w`'\"])|[={}]")
-"""What a pattern, code, markup or a style sheet has and a message has not."""
+"""Signs of a pattern, code, markup or a style sheet, which a message does not have."""
 SILENCED = re.compile(r"(noqa(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)?|type: ignore(\[[\w,-]+\])?)\s*")
-"""What a comment says to tools."""
+"""Comments for tools."""
 BULLET = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+")
 HEADING = re.compile(r"^#+ (?:What|Whether|Why|Which|How (?!to\b)).*", re.MULTILINE)
 """A heading that is no noun phrase and no "How to …"."""

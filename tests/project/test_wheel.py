@@ -28,11 +28,11 @@ def run(*command, cwd, ok=(0,)) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Build it from a copy, so that neither is anything left here nor does anything left here get into it."""
+    """Build it from a copy: nothing is left here, and nothing left here gets into it."""
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
-    # What is no part of it, as in the checkout.
+    # Files outside the wheel, as in the checkout.
     for name in ("harness", "tests", "stress_tests", "examples"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "runs"))
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", ".", cwd=source)
@@ -110,7 +110,7 @@ def project(tmp_path, python) -> Path:
 def test_it_checks_a_model_of_an_unrelated_project(project, python, candidate, status, verdict):
     run(python, "-m", "pytest", "--candidate", candidate, cwd=project, ok=(status,))
     report = json.loads((project / "reports/stress.json").read_text())
-    architecture = "" if verdict == "error" else "user"  # What is refused is not looked into.
+    architecture = "" if verdict == "error" else "user"  # A refused file is not opened.
     assert (report["verdict"], report["candidate"]["architecture"]) == (verdict, architecture)
     assert (project / "reports/stress.html").exists()
 

@@ -21,7 +21,7 @@ from harness.run.request import RunRequest
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
 ELSEWHERE = {"plan", "record", "answers", "panel_predictions", "root", "roles", "run_id", "export"}
-"""What a request has, and is no argument of the gate."""
+"""Fields of a request that are no arguments of the gate."""
 
 
 def example(name: str) -> str:
@@ -122,7 +122,7 @@ def test_an_argument_that_is_neither_setting_nor_role_is_refused():
 
 
 def test_a_run_that_crashes_is_a_verdict_with_reports(tmp_path, monkeypatch):
-    """Nothing of an earlier run is taken for this one's."""
+    """Nothing of an earlier run passes as this one's."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/stress.json").write_text('{"verdict": "pass"}')

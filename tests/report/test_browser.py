@@ -416,7 +416,7 @@ def test_it_is_as_dark_as_the_reader_wants(damaged, open_page, scheme, dark):
 
 
 def on_paper(page):
-    """Show the page as it is printed."""
+    """Show the printed form of the page."""
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     return page

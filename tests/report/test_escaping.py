@@ -48,14 +48,14 @@ class Live(HTMLParser):
 
 
 def live(markup):
-    """What would run, in the page and in the pieces of markup that its script puts into it."""
+    """Elements that would run, in the page and in the pieces of markup that its script puts into it."""
     parser = Live()
     parser.feed(markup)
     return parser.found + [found for blob in parser.blobs for text in texts(json.loads(blob)) for found in live(text)]
 
 
 def shown(markup):
-    """What a reader sees."""
+    """Text that a reader sees."""
     parser = Live()
     parser.feed(markup)
     return parser.text
@@ -118,7 +118,7 @@ def test_fails(name):
 
 
 def test_names_of_tests_and_their_files_are_text_wherever_they_are_shown(zoo, pytester, monkeypatch):
-    """A name that is a line, a colour, a workflow command, an element, a link, or that never ends."""
+    """A name that is a line, a color, a workflow command, an element, a link, or that never ends."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     for name in ("test_hostile_names.py", "test_\n::error title=file::x<img src=x onerror=alert(2)>.py"):
         (zoo.tests / name).write_text(HOSTILE)

@@ -1,4 +1,4 @@
-"""Pictures: what stands where, exactly; what is said when there is nothing to show; words for who cannot see it."""
+"""Pictures: exact positions, the text when there is nothing to show, and alternative text."""
 
 import base64
 import html
@@ -23,7 +23,7 @@ LOOKED = np.random.default_rng(9).random((28, 28), dtype=np.float32)
 
 
 def view(*shares: float, attention=LOOKED, classes=CLASSES) -> ModelView:
-    """What a model that is this sure of each class says."""
+    """Answer of a model with this confidence in each class."""
     taken = int(np.argmax(shares))
     return ModelView(Answer(7, "Shirt", classes[taken], shares[taken], tuple(shares)), attention)
 
@@ -42,7 +42,7 @@ def case(*, channels: int = 1, size=(28, 28), seed: int = 0, **facts) -> Example
 
 
 def moved(**facts) -> Example:
-    """A case of an image that was turned, with the answer to it as it is."""
+    """A case of a rotated image, with the answer to the clean one."""
     seen = np.random.default_rng(1).integers(0, 256, (28, 28, 1)).astype(np.uint8)
     return case(**{"seen": seen, "pose": "turned by 5° clockwise", "at_rest": view(0.93, 0.05, 0.02).answer, **facts})
 
@@ -187,7 +187,7 @@ def test_without_another_model_its_column_is_left_out():
 
 
 def bar(image: np.ndarray, left: int, row: int) -> list[list[int]]:
-    """Return the colours along the middle of a bar, each once, in their order."""
+    """Return the colors along the middle of a bar, each once, in their order."""
     line = image[BARS + row * ROW + TEXT_HEIGHT + 1, left : left + SIZE].tolist()
     return [colour for at, colour in enumerate(line) if at == 0 or colour != line[at - 1]]
 

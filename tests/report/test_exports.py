@@ -17,7 +17,7 @@ from harness.report.exports import changes_csv, failures_csv, failures_markdown
 
 
 def answers(shares, labels) -> Predictions:
-    """What a model says that is this sure of each class, c0, c1, …"""
+    """Answer of a model with this confidence in each class, c0, c1, …"""
     shares = np.asarray(shares, dtype=np.float32)
     classes = tuple(f"c{number}" for number in range(shares.shape[1]))
     pixels = torch.arange(len(shares), dtype=torch.uint8)[:, None, None, None]
@@ -26,7 +26,7 @@ def answers(shares, labels) -> Predictions:
 
 
 def of_many(count: int, *, taken: int = 7) -> Predictions:
-    """Two images, of classes 3 and 5, that are both taken for another, then for 1, 2 and the true one."""
+    """Two images, of classes 3 and 5, both predicted as another, then as 1, 2 and the true one."""
     shares = np.zeros((2, count))
     shares[:, [taken, 1, 2]] = 0.5, 0.25, 0.125
     shares[[0, 1], [3, 5]] = 0.0625

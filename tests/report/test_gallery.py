@@ -122,7 +122,7 @@ def made(*sizes: int, gallery: int = 0):
 
 @pytest.fixture
 def pages(monkeypatch):
-    """What the entries of a page of 1,000 bytes of pictures show, in the order in which their tests ended."""
+    """Entries of a page of 1,000 bytes of pictures, in the order in which their tests ended."""
     monkeypatch.setattr(pictures, "MAX_BYTES", 1_000)
 
     def fill(*tests) -> list[str]:
@@ -135,7 +135,7 @@ def pages(monkeypatch):
 
 
 def counted(page: str) -> tuple[int, int, int, int]:
-    """How often each rank of picture, and the gallery, stands on a page: each is its own letter, repeated."""
+    """Counts of each rank of picture, and of the gallery, on a page: each is its own letter, repeated."""
     return tuple(len(re.findall(f"{letter}{{90,}}", page)) for letter in "012g")  # type: ignore[return-value]
 
 

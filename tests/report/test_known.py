@@ -1,4 +1,4 @@
-"""What the panel knows on the page: what leads it, suspected label errors, whose errors are whose, golden images."""
+"""Panel predictions on the page: its head, suspected label errors, shared and unique errors, golden images."""
 
 from dataclasses import replace
 

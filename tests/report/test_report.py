@@ -168,7 +168,7 @@ def test_of_many_failures_a_summary_has_the_worst_of_each_behaviour():
 
 
 def test_of_many_failures_the_markdown_fits_on_a_screen_and_drops_none():
-    """As many failures as the shipped plain model has, in families of all sizes."""
+    """As many failures as the shipped baseline has, in families of all sizes."""
     outcome = of_families({f"family-{at:02}": 2 * at + 1 for at in range(10)} | {"single": 3})
     text = markdown(outcome)
     assert len(outcome.failed) == 103

@@ -1,4 +1,4 @@
-"""What a history looks like: in the report, on a page of its own, and in MLflow."""
+"""Pictures of a history: in the report, on a page of its own, and in MLflow."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ EVIL = "<script>alert('x')</script>"
 
 
 def run(number: int, *, failing: int = 0):
-    """Return the line of a candidate, of 100 checks of which some fail."""
+    """Return the line of a candidate with 100 checks; some fail."""
     verdicts = tuple(
         verdict("fail" if at < failing else "pass", f"gate-{at:03}", family=FAMILIES[at % len(FAMILIES)], value=value)
         for at in range(100)
@@ -104,7 +104,7 @@ def test_each_profile_and_data_has_a_part_of_its_own():
 
 
 class FakeMLflow:
-    """Stands in for MLflow, and keeps what it is told."""
+    """Stands in for MLflow, and keeps all that it logs."""
 
     def __init__(self) -> None:
         self.said: dict[str, object] = {"artifacts": []}

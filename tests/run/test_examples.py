@@ -56,7 +56,7 @@ def role(name: str, model: nn.Module) -> RoleModel:
 
 
 def session_of(levels, labels, *, candidate=None, baseline=None) -> StressSession:
-    """A run on plain images of these levels of grey, 8 x 8; their numbers in the full split start at 100."""
+    """A run on plain images of these levels of gray, 8 x 8; their numbers in the full split start at 100."""
     pixels = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
     numbers = torch.arange(len(levels)) + 100
     images = LabelledImages(pixels, torch.tensor(labels), CLASSES, "toy", "test", numbers)
@@ -68,7 +68,7 @@ def session_of(levels, labels, *, candidate=None, baseline=None) -> StressSessio
 
 @pytest.fixture
 def session() -> StressSession:
-    """Six images, of which 102, dark, is bright and 105, bright, is dark; the baseline says the opposite of all."""
+    """Six images: 102, dark, is predicted as bright, and 105, bright, as dark. The baseline says the opposite."""
     return session_of([20, 21, 240, 241, 242, 22], [0, 0, 0, 1, 1, 1], baseline=Mean(-5.0))
 
 
@@ -179,7 +179,7 @@ def test_without_another_model_its_view_is_left_out(session):
 
 
 def test_cases_of_the_consensus_show_the_mean_of_the_panel(session):
-    """They get all right but 105; the candidate loses 102, in the mirror as at rest, where they are surer."""
+    """They predict all but 105 correctly. The candidate loses 102, flipped and clean, where they are surer."""
     wrong = np.zeros(106, dtype=np.int16)
     wrong[105] = 1
     views = {}
@@ -277,7 +277,7 @@ def test_a_search_shows_the_images_that_flip_first_in_their_pose():
 
 
 def test_a_search_shows_images_that_are_right_as_they_are_if_there_are_any():
-    # 110 labelled dark is wrong at rest and turns right; 200 labelled bright is right at rest and turns wrong.
+    # 110 with the label dark is wrong when clean, then correct; 200 with the label bright is correct, then wrong.
     session = session_of([110, 200], [0, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
     cases = evidence_of(judged(robust_accuracy(found)), found).examples(session)

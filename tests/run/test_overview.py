@@ -309,7 +309,7 @@ def test_what_no_part_of_the_overview_has_is_refused():
 
 
 def knowing(images, *, reference_models: int) -> PanelPredictions:
-    """What reference models know that all take the first image for another class, and get the others right."""
+    """Predictions of reference models that are all wrong on the first image and correct on the others."""
     labels = images.labels.numpy()
     mean = np.eye(len(images.classes), dtype=np.float32)[np.where(np.arange(len(labels)) == 0, 1 - labels, labels)]
     view = view_of(np.where(np.arange(len(labels)) == 0, reference_models, 0), 0.96 * mean + 0.01, labels)

@@ -220,7 +220,7 @@ def test_a_plan_without_tests_is_no_plan(pytester):
     assert GatedZoo(pytester).run("--stress-plan", "-k", "nothing").ret == 4
 
 
-# A run that is to fit into a time.
+# A run with a budget of time.
 
 
 def sampled(zoo):

@@ -1,4 +1,4 @@
-"""What a run found out about itself is found again when all is equal that decides it, and not otherwise."""
+"""Results of self-checks are reused when all that decides them is equal, and not otherwise."""
 
 from dataclasses import replace
 from pathlib import Path

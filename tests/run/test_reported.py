@@ -1,4 +1,4 @@
-"""What tests report becomes an outcome: errors, failures, and what a run left out, without running anything."""
+"""Reports of tests become an outcome: errors, failures, and parts that a run left out, without running anything."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def finished(reported, session, profile="default", **facts):
     return outcome_of(reported, session, profile=profile, command=COMMAND, **facts)
 
 
-# What a whole run comes to.
+# Outcomes of a whole run.
 
 
 def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
@@ -157,7 +157,7 @@ def test_checks_that_came_up_are_something_to_report():
     assert Reported(has_checks=True)
 
 
-# What a run left out.
+# Parts that a run left out.
 
 
 @pytest.mark.parametrize(

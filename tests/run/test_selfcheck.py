@@ -71,7 +71,7 @@ def session_of(tmp_path, images):
 
 
 def judge(session, check):
-    """What the stress tests do, written down once more."""
+    """The stress tests, written down once more."""
     predictions = session.roles["candidate"].predict(session.images, check.pose)
     if check.family == "confidence":
         return session.scaled(check).judge(confident_errors(predictions, above=check.keys["confidence"]))
@@ -95,7 +95,7 @@ def detail(session, name, judge=judge) -> str:
     return self_checks(session, judge)[name].detail
 
 
-# What a sound run looks like.
+# A sound run.
 
 
 def test_a_sound_run_holds_every_check(session_of):
@@ -268,7 +268,7 @@ def test_a_lax_threshold_is_found_though_damage_does_not_hurt_this_model(session
 
 
 def test_a_model_that_damage_improves_is_not_hurt(session_of):
-    """It takes bees for cats and cats for bees, so that swapping them is a cure."""
+    """It predicts bees as cats and cats as bees, so swapping them is a cure."""
     swapped = network()
     with torch.no_grad():
         for values in (swapped.fc1.weight, swapped.fc1.bias):
@@ -322,7 +322,7 @@ def test_a_model_whose_last_bits_waver_is_found_by_the_identity(session_of):
 
 @dataclass(frozen=True)
 class NoiseOfABatch:
-    """Draws one noise for all of a batch, so that an image's own depends on those before it."""
+    """Draws one noise for all of a batch: an image's own depends on those before it."""
 
     def __call__(self, images):
         return images + torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
@@ -341,7 +341,7 @@ class Stale(PredictionCache):
 
 @pytest.fixture
 def stale_in(session_of, tmp_path):
-    """A run whose cache had stale answers for these poses, and sound ones for the images as they are."""
+    """A run with a cache of stale answers for these poses, and sound ones for clean images."""
 
     def build(*poses) -> StressSession:
         cache = Stale(tmp_path / "predictions")

@@ -168,7 +168,7 @@ def test_a_bad_option_is_refused_by_name(options, changes, message):
 
 
 class Unusable(nn.Module):
-    """Accepts the weights of a linear layer, and fails in the way it is told to."""
+    """Accepts the weights of a linear layer, and fails in the chosen way."""
 
     def __init__(self, failure: str) -> None:
         super().__init__()
