@@ -1,6 +1,7 @@
 """Networks in ONNX files: predictions, and nothing else; refused when they are out of order."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -51,8 +52,9 @@ def save(tmp_path):
 
 
 @pytest.mark.parametrize("batch", ["n", 1, 7], ids=["any-batch", "batch-1", "batch-7"])
-def test_it_predicts_like_the_network_that_was_exported(save, batch):
-    checkpoint = load_model(save(model_of(shape=(batch, 1, 4, 4))))
+@pytest.mark.parametrize("image", [(1, 4, 4), (4, 4, 1)], ids=["channels-first", "channels-last"])
+def test_it_predicts_like_the_network_that_was_exported(save, batch, image):
+    checkpoint = load_model(save(model_of(shape=(batch, *image))))
     expect_fit(checkpoint.model, IMAGES, outputs=None)
     predictions = Classifier(checkpoint.model, workers=2, screen=False).predict(IMAGES)
     np.testing.assert_allclose(predictions.logits, EXPECTED, atol=1e-5)
@@ -66,6 +68,19 @@ def test_float16_throughout_gets_its_pixels_in_float16(save, batch):
     predictions = Classifier(model, screen=False).predict(IMAGES)
     assert predictions.logits.dtype == np.float32
     np.testing.assert_allclose(predictions.logits, EXPECTED, rtol=0.01, atol=0.02)
+
+
+@pytest.mark.parametrize("image", [(5, 7, 3), ("height", "width", 3), (3, 5, 7), (3, "height", "width")])
+def test_its_input_says_where_channels_stand(save, image):
+    """As in a file from Keras, whose images are (N, H, W, C)."""
+    last = image[-1] == 3
+    given = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ("n", *image))
+    answers = onnx.helper.make_tensor_value_info("answers", onnx.TensorProto.FLOAT, ("n", 3))
+    mean = onnx.helper.make_node("ReduceMean", ["images"], ["answers"], axes=[1, 2] if last else [2, 3], keepdims=0)
+    graph = onnx.helper.make_graph([mean], "means", [given], [answers])
+    path = save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9))
+    network, pixels = pickle.loads(pickle.dumps(load_model(path).model)), torch.rand(2, 3, 5, 7)
+    torch.testing.assert_close(network(pixels), pixels.mean((2, 3)))
 
 
 def test_it_is_told_from_others_by_its_content(save):

@@ -16,6 +16,7 @@ from harness.networks.checkpoints.onnx_weights import take_in
 from harness.networks.checkpoints.trial import Trial, expect_moderate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _EXPORT = (
@@ -25,21 +26,27 @@ _TRIAL = Trial("onnxruntime", megabytes=1_500, seconds=25, doing="making a sessi
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 """Types of an input of images, as ONNX Runtime names them."""
 _IMAGES = 4
-"""Dimensions of a batch of images: (N, C, H, W)."""
+"""Dimensions of a batch of images: (N, C, H, W), or (N, H, W, C)."""
+_CHANNELS = (1, 3)
+"""Numbers of channels. A file that fixes one of them as its last size alone has the channels last."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Runner:
-    """A session of ONNX Runtime; it has no state, so copies of a network share it."""
+    """A session of ONNX Runtime; it has no state, so copies of a network share it.
+
+    `last` is true for an input of images (N, H, W, C), as in exports of Keras.
+    """
 
     session: Any
     input: str
     batch: int | None
+    last: bool
     content: bytes
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the network's bytes, so another process makes a new session; this one has validated them."""
-        return _runner, (self.content, self.input, self.batch)
+        return _runner, (self.content, self.input, self.batch, self.last)
 
     def __deepcopy__(self, memo: object) -> _Runner:
         return self
@@ -51,8 +58,9 @@ class _Runner:
         return answers.astype(np.float32) if answers.dtype == np.float16 else answers
 
     def parts(self, pixels: np.ndarray, size: int) -> list[np.ndarray]:
-        """Return pixels in the network's type, in parts of `size` images, the last one padded."""
-        typed = pixels.astype(_KINDS[self.session.get_inputs()[0].type], copy=False)
+        """Return pixels (N, C, H, W) as the network takes them, in parts of `size` images, the last one padded."""
+        placed = pixels.transpose(0, 2, 3, 1) if self.last else pixels
+        typed = np.ascontiguousarray(placed).astype(_KINDS[self.session.get_inputs()[0].type], copy=False)
         padded = np.concatenate([typed, np.zeros((-len(typed) % size, *typed.shape[1:]), typed.dtype)])
         return [padded[start : start + size] for start in range(0, len(padded), size)]
 
@@ -80,8 +88,8 @@ def _session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
 
 
-def _runner(content: bytes, name: str, batch: int | None) -> _Runner:
-    return _Runner(_session(content), name, batch, content)
+def _runner(content: bytes, name: str, batch: int | None, last: bool) -> _Runner:  # noqa: FBT001  As pickled.
+    return _Runner(_session(content), name, batch, last, content)
 
 
 class OnnxNetwork(nn.Module):
@@ -90,10 +98,10 @@ class OnnxNetwork(nn.Module):
     `in_channels` and `image_size` (height, width) are fixed by the file, or None for any.
     """
 
-    def __init__(self, runner: _Runner, digest: bytes, shape: tuple[object, ...]) -> None:
+    def __init__(self, runner: _Runner, digest: bytes, sizes: Sequence[int | None]) -> None:
         super().__init__()
         self.runner = runner
-        channels, *size = (value if isinstance(value, int) else None for value in shape[1:])
+        *size, channels = sizes if runner.last else (*sizes[1:], sizes[0])
         self.in_channels = channels
         self.image_size = None if None in size else tuple(size)
         # The digest identifies this network, since it has no weights in PyTorch.
@@ -140,6 +148,7 @@ def load_onnx(path: Path) -> Checkpoint:
     if images.type not in _KINDS or len(images.shape) != _IMAGES:
         fact = f"its input is {images.type} of shape {shown(images.shape)}"
         raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
-    batch = images.shape[0] if isinstance(images.shape[0], int) else None
-    network = OnnxNetwork(_Runner(session, images.name, batch, content), bytes.fromhex(sha256), tuple(images.shape))
+    batch, *sizes = (size if isinstance(size, int) else None for size in images.shape)
+    last = sizes[2] in _CHANNELS and sizes[0] not in _CHANNELS
+    network = OnnxNetwork(_Runner(session, images.name, batch, last, content), bytes.fromhex(sha256), sizes)
     return Checkpoint(path, sha256, network.eval(), "onnx", None, note)

@@ -30,6 +30,8 @@ def _onnx(onnxruntime: Any, content: bytes, length: int, shape: list[int]) -> No
     settings.log_severity_level = 4
     session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     (images,) = session.get_inputs()
+    if images.shape[-1] in {1, 3} and images.shape[1] not in {1, 3}:  # Channels stand last.
+        shape = [*shape[1:], shape[0]]
     sizes = [size if isinstance(size, int) else known for size, known in zip(images.shape, [1, *shape], strict=True)]
     session.run(None, {images.name: np.zeros(sizes, dtype=np.float32)})
 
