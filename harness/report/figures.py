@@ -46,6 +46,9 @@ _NAME = 32
 """Characters of a class's name in a figure."""
 _FEW = 10
 """Of fewer answers than this the share that is right says nothing."""
+_BAND = 2.0
+"""Standard deviations of the reference models to either side of their mean that a band shows."""
+_REFERENCE: dict[str, Any] = {"color": "#E3C565", "alpha": 0.55, "linewidth": 0, "label": "reference models"}
 _LOOKS = (("#7B3294", "o", "-"), ("#595959", "s", "--"), ("#00806B", "^", ":"))
 """Purple, grey and green, which colour-blind people tell apart, and all are told apart in print."""
 GOOD, BAD = "#0072B2", "#D55E00"
@@ -98,11 +101,18 @@ def _errors(rates: Sequence[Rate]) -> list[list[float]]:
 
 
 @styled
-def rotation_curves(overview: Overview) -> Figure:
-    """Plot accuracy against rotation for each model, with 95% intervals; the augmentation range of ±10° is shaded."""
+def rotation_curves(overview: Overview, known: Mapping[float, tuple[float, float]] | None = None) -> Figure:
+    """Plot accuracy against rotation for each model, with 95% intervals; the augmentation range of ±10° is shaded.
+
+    `known` has mean and standard deviation of the reference models by degrees, drawn as a band.
+    """
     picture = figure()
     axes = picture.subplots()
     axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="augmentation range: ±10°")
+    if known:
+        degrees = sorted(known)
+        low, high = ([100 * (known[at][0] + side * known[at][1]) for at in degrees] for side in (-_BAND, _BAND))
+        axes.fill_between(degrees, low, high, **_REFERENCE)
     for model, look in _looks(overview):
         values = [100 * rate.value for rate in model[Turned].rotation]
         axes.errorbar(overview.degrees, values, yerr=_errors(model[Turned].rotation), capsize=2, **look)
@@ -143,15 +153,22 @@ def _surviving(
 
 
 @styled
-def class_accuracies(overview: Overview) -> Figure:
+def class_accuracies(overview: Overview, known: Mapping[str, tuple[float, float]] | None = None) -> Figure:
     """Plot each class's accuracy on images as they are, for each model, with 95% intervals.
 
-    Dots, since bars would begin at 0, where two points are not seen.
+    Dots, since bars would begin at 0, where two points are not seen. `known` has mean and standard deviation of the
+    reference models by class, drawn as bands.
     """
     count, shown = len(overview.models), classes_shown(overview.models[0])
     picture = figure(height=0.8 + len(shown) * (0.16 + 0.1 * count))
     axes = picture.subplots()
     lowest = 1.0
+    for at, name in enumerate(overview.classes[position] for position in shown):
+        if known and name in known:
+            mean, std = known[name]
+            band = {**_REFERENCE, "label": None if axes.patches else _REFERENCE["label"]}
+            axes.barh(at, 200 * _BAND * std, left=100 * (mean - _BAND * std), height=0.8, **band)
+            lowest = min(lowest, mean - _BAND * std)
     for number, (model, look) in enumerate(_looks(overview)):
         rates_shown = [model[Clean].per_class[at] for at in shown]
         known = [(at, rate) for at, rate in enumerate(rates_shown) if rate is not None]

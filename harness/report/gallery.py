@@ -39,7 +39,7 @@ class Face(NamedTuple):
 
 def sheet(title: str, faces: Sequence[Face]) -> Markup:
     """Return the images as a list under a title, in as many columns as the page has room for; empty without images."""
-    tiles = [{**face._asdict(), "source": "" if face.pixels is None else _data_uri(face.pixels)} for face in faces]
+    tiles = [{**face._asdict(), "source": "" if face.pixels is None else data_uri(face.pixels)} for face in faces]
     return render("gallery", title=title, tiles=tiles) if tiles else Markup()
 
 
@@ -98,7 +98,7 @@ def _of_tile(tile: Tile) -> Face:
     return mistake(tile.pixels, answer.index, (answer.true, answer.predicted), answer.confidence, about=news, also=also)
 
 
-def _data_uri(pixels: np.ndarray) -> str:
+def data_uri(pixels: np.ndarray) -> str:
     """Return an image (H, W, C) uint8 in a `data:` address: small ones exactly, large ones made smaller."""
     rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[..., :3]
     quality = 101  # Without loss.

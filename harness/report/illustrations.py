@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.report.page import Section, render
+from harness.report.reference_values import NO_VALUES, ReferenceValues
 from harness.report.tables import classes, left_out
 from harness.run.overview import TELLING, Clean, Looking, Shifted, Surviving, Training, Turned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from markupsafe import Markup
     from matplotlib.figure import Figure
@@ -63,18 +64,18 @@ def figure_html(illustration: Illustration) -> Markup:
     )
 
 
-def figures(overview: Overview) -> Section:
-    """Return all figures that the overview has numbers for."""
+def figures(overview: Overview, known: ReferenceValues = NO_VALUES) -> Section:
+    """Return all figures that the overview has numbers for, before the values that are `known` of reference models."""
     too_few, drawn = left_out(overview), []
     if overview.sample < TELLING:
         too_few = f"No curves or maps: {overview.sample} images are too few for them."
     else:
-        drawn = [figure_html(each) for each in illustrations(overview)]
+        drawn = [figure_html(each) for each in illustrations(overview, known)]
     body = render("figures", too_few=too_few, figures=drawn, classes=classes(overview))
     return Section("figures", "Figures", body)
 
 
-def illustrations(overview: Overview) -> Iterator[Illustration]:
+def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Iterator[Illustration]:
     """Yield the figures that the overview has numbers for."""
     from harness.report import figures as curves
     from harness.report import matrices
@@ -82,11 +83,12 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
     models = overview.models
     first = models[0]
     if first[Turned].rotation:
+        images = max(overview.sample, min(rate.n for rate in first[Turned].rotation))
         yield Illustration(
-            f"Accuracy when turned{_of(overview.sample, overview)}",
-            f"Higher and flatter is better. Bars are 95% intervals, of {overview.sample:,} images each.",
+            f"Accuracy when turned{_of(images, overview)}",
+            f"Higher and flatter is better. Bars are 95% intervals: {_images_of(models)}.{_band(known.by_degrees)}",
             "Accuracy against rotation. " + _spoken(models, _at_turns(overview)),
-            lambda: curves.rotation_curves(overview),
+            lambda: curves.rotation_curves(overview, known.by_degrees),
         )
     if shifts := first[Shifted].shift:
         yield Illustration(
@@ -109,9 +111,9 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
         )
     yield Illustration(
         f"Accuracy of each class{_worst_of(overview)}",
-        "Further right is better; the bars are 95% intervals. The scale does not begin at 0.",
+        "Further right is better; the bars are 95% intervals. The scale does not begin at 0." + _band(known.by_class),
         "Accuracy of each class. " + _spoken(models, lambda model: _worst_class(model, overview)),
-        lambda: curves.class_accuracies(overview),
+        lambda: curves.class_accuracies(overview, known.by_class),
     )
     yield from _matrices(overview)
     calibrated = tuple(model for model in models if model[Clean].calibration_error is not None)
@@ -165,6 +167,18 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
             lambda: matrices.confusion_difference(first, reference, names),
             is_map=True,
         )
+
+
+def _images_of(models: tuple[ModelOverview, ...]) -> str:
+    """Say of how many images each model's curve is."""
+    sizes = [min(rate.n for rate in model[Turned].rotation) for model in models]
+    if len({*sizes}) == 1:
+        return f"{sizes[0]:,} images each"
+    return ", ".join(f"{model.name} {size:,} images" for model, size in zip(models, sizes, strict=True))
+
+
+def _band(values: Mapping[Any, tuple[float, float]]) -> str:
+    return " The band is the mean of the reference models ± 2 standard deviations." if values else ""
 
 
 def _of(n: int, overview: Overview) -> str:

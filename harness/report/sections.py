@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.report.check_table import checks
+from harness.report.confusions import confusions
+from harness.report.corruption_map import corruption_map
 from harness.report.equality import differences
 from harness.report.failures import failures
 from harness.report.golden import golden
 from harness.report.history import history
 from harness.report.illustrations import figures
-from harness.report.informational import corruption_map
 from harness.report.label_errors import label_error_section
+from harness.report.margins import margins
 from harness.report.page import Section, folded, render, table
+from harness.report.reference_values import as_checked, reference_values
 from harness.report.scorecard import consensus_errors, coverage, robust_accuracy_of, what_got_worse
 from harness.report.serving import serving
 from harness.report.slices import slices
@@ -53,6 +56,13 @@ def mistakes(outcome: Outcome) -> Section | None:
     return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
 
 
+def curves_and_maps(outcome: Outcome) -> Section | None:
+    """Return the figures of the models, with what the checks state of the candidate and of the reference models."""
+    if outcome.overview is None:
+        return None
+    return figures(as_checked(outcome.overview, outcome.verdicts), reference_values(outcome.verdicts))
+
+
 def self_checks(outcome: Outcome) -> Section | None:
     """Return what the run found when it checked itself."""
     if not outcome.self_checks:
@@ -72,6 +82,7 @@ def tests(_outcome: Outcome) -> Section:
 SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     consensus_errors,
     what_got_worse,
+    margins,
     differences,
     golden,
     serving,
@@ -79,10 +90,11 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     comparison,
     corruption_map,
     mistakes,
+    confusions,
     label_error_section,
     history,
     coverage,
-    of_models(figures),
+    curves_and_maps,
     self_checks,
     regressions,
     checks,

@@ -293,12 +293,13 @@ PICTURED = 48
 
 
 def spoken_of(overview: Overview) -> list[int]:
-    """Return the numbers of the images that a report shows: changed, wrong in most poses, and of suspect labels."""
+    """Return the numbers of the images that a report shows: mistakes, changed ones, persistent ones, suspect labels."""
     numbers: list[int] = []
     if changes := overview.changes:
         numbers += [each.candidate.index for each in (*changes.new_failures, *changes.fixed_failures)]
     if persistent := overview.models[0][Failing].persistent:
         numbers += [row.index for row in persistent.by_confidence()[:PICTURED]]
+    numbers += [each.index for each in overview.mistakes]
     if label_errors := overview.label_errors:
         numbers += [row.index for row in label_errors.rows[:PICTURED]]
     return numbers

@@ -491,10 +491,10 @@ def test_damage_is_a_map_by_kind_and_severity_that_says_what_is_judged():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, *DAMAGED)))
     part = page[page.index('id="report-damage"') : page.index('id="report-covered"')]
     rows = [[re.sub("<[^>]+>", "", cell) for cell in row] for row in cells(part)]
-    assert rows[0] == ["damage, by severity", "1", "2", "3", "4", "5"]
-    assert rows[1] == ["contrast", "90.0", "–", "–", "(25.0)", "(19.9)"], "the weakest kind first"
-    assert rows[2] == ["fog", "✗ 70.0", "(53.6)", "–", "–", "–"]
-    assert "2 of 5 are judged" in part
+    assert rows[0] == ["corruption, by severity", "1", "2", "3", "4", "5"]
+    assert rows[1] == ["fog", "✗ 70.0", "(53.6)", "–", "–", "–"], "what fails comes first"
+    assert rows[2] == ["contrast", "90.0", "–", "–", "(25.0)", "(19.9)"]
+    assert "2 of 5 have a threshold" in part
     assert "of 1,000" in part
     Page(page)
     assert 'id="report-damage"' not in scorecard(replace(OUTCOME, verdicts=(PASS, *DAMAGED[:2])))

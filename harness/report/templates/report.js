@@ -28,7 +28,7 @@
   const checks = () => all('tbody > tr[id]', table);
   // Pictures of a check stand in a row of their own below it.
   const more = (row) => (row.nextElementSibling?.matches('.more') ? row.nextElementSibling : null);
-  const tools = document.querySelector('.tools');
+  const tools = document.querySelector('.tools[role=search]');
   const tell = (text) => {
     tools.querySelector('output').textContent = text;
   };
@@ -141,6 +141,30 @@
     }
     if (event.key === 'Enter' && event.target.matches?.('.stress img')) enlarge(event.target);
   });
+
+  // Of the mistakes, those of the chosen confusion and of enough confidence; all when none is chosen.
+  const mistakes = document.querySelector('.mistakes');
+  const choose = (key) => {
+    mistakes.dataset.key = key;
+    for (const each of all('.confusions button', mistakes)) each.ariaPressed = String(each.dataset.key === key);
+    const sure = Number(mistakes.querySelector('[name=sure]')?.value ?? 0);
+    const tiles = all('.gallery li', mistakes);
+    for (const tile of tiles) tile.hidden = !['', tile.dataset.key].includes(key) || Number(tile.dataset.sure) < sure;
+    const shown = tiles.filter((tile) => !tile.hidden).length;
+    const chosen = mistakes.querySelector('.confusions [aria-pressed=true]');
+    const fewer = sure ? `, confidence at least ${sure}%` : '';
+    mistakes.querySelector('output').textContent =
+      `${shown}${chosen ? ` of ${chosen.textContent}` : ''} images${fewer}`;
+  };
+  mistakes?.addEventListener('input', () => choose(mistakes.dataset.key));
+  mistakes?.addEventListener('click', (event) => {
+    const button = event.target.closest('.confusions button, .every');
+    if (button) choose(button.dataset.key ?? '');
+  });
+  if (mistakes) {
+    const most = (one, other) => (Number(one.textContent) >= Number(other.textContent) ? one : other);
+    choose(all('.confusions button', mistakes).reduce(most).dataset.key);
+  }
 
   // What pytest-html leaves to the mouse gets buttons; it listens on cells, and draws them anew.
   const press = (event) => {

@@ -7,6 +7,7 @@ from harness.run.overview.clean import CONFIDENT, Clean, Labels, ReliabilityBin,
 from harness.run.overview.failing import Changes, Failing, KindChange, KindCount
 from harness.run.overview.looking import Looking, OnObject
 from harness.run.overview.measure import measure_overview, overview_of
+from harness.run.overview.mistakes import Mistake, Reference
 from harness.run.overview.part import TELLING, Part, Rate, Subject
 from harness.run.overview.posed import Moved, RobustAccuracy, Shifted, Survival, Surviving, Turned
 from harness.run.overview.results import PARTS, ModelOverview, Overview
@@ -23,12 +24,14 @@ __all__ = [
     "KindCount",
     "Labels",
     "Looking",
+    "Mistake",
     "ModelOverview",
     "Moved",
     "OnObject",
     "Overview",
     "Part",
     "Rate",
+    "Reference",
     "ReliabilityBin",
     "RobustAccuracy",
     "Shifted",

@@ -12,6 +12,7 @@ from harness.measures.failures import kinds_for
 from harness.measures.panel.label_errors import label_errors, owners
 from harness.run.overview.failing import changes_between
 from harness.run.overview.looking import LOOKING
+from harness.run.overview.mistakes import mistakes_of
 from harness.run.overview.part import TELLING, Subject
 from harness.run.overview.posed import DEGREES, MOVED, SHIFTED, SHIFTS, TURNED
 from harness.run.overview.results import PARTS, ModelOverview, Overview
@@ -156,7 +157,13 @@ def measure_overview(
     facts = (images.name, *sizes, images.classes, tuple(overviews), DEGREES, SHIFTS)
     titles = [part.title for part in PARTS if part.record in without]
     titles += [CONFIDENCE] if sure is None else []
-    overview = Overview(*facts, label_errors=found, label_errors_missing=missing, left_out=tuple(titles))
+    overview = Overview(
+        *facts,
+        mistakes=mistakes_of(first.predict(images), panel_predictions),
+        label_errors=found,
+        label_errors_missing=missing,
+        left_out=tuple(titles),
+    )
     if (reference := overview.reference) is None:
         return overview
     other = models[reference.roles[0]]

@@ -13,6 +13,7 @@ from harness.base import records
 from harness.base.records import read_record, record
 from harness.measures.panel.label_errors import LabelErrors
 from harness.run.overview.failing import Changes
+from harness.run.overview.mistakes import Mistake
 from harness.run.overview.part import AnyPart, Part
 
 T = TypeVar("T")
@@ -79,6 +80,8 @@ class Overview:
     degrees: tuple[float, ...]
     shifts: tuple[float, ...]
     changes: Changes | None = None
+    mistakes: tuple[Mistake, ...] = ()
+    """Mistakes of the first model on clean images, a few of each confusion."""
     label_errors: LabelErrors | None = None
     """Images whose labels reference models agree against; None where nobody knows."""
     label_errors_missing: str = ""

@@ -1,0 +1,108 @@
+"""The smallest margin of each family, in standard deviations of the reference models, as a figure of the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.checks.families import family_title
+from harness.checks.roles import INCUMBENT, ROLES
+from harness.report.page import Section, render
+from harness.report.wording import explained
+from harness.run.history import FARTHEST
+from harness.run.outcome import margin, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.checks import Verdict
+    from harness.run.outcome import Outcome
+
+_LEFT, _RIGHT = -10.0, 10.0
+"""Ends of the scale, in standard deviations; a margin beyond an end stands there, with its number."""
+_FEWEST = 2
+"""Families of a figure, at least."""
+
+
+class _Row(NamedTuple):
+    """The smallest margin of a family: `margin` that of the candidate, `incumbent` that of the incumbent, if known.
+
+    `low` and `high` are where the reference models lie, mean ± 2 standard deviations.
+    """
+
+    verdict: Verdict
+    margin: float
+    low: float
+    high: float
+    incumbent: float | None
+
+
+def margins(outcome: Outcome) -> Section | None:
+    """Return the smallest margin of each family whose reference models are known; None with fewer than two families."""
+    rows = _rows(outcome)
+    if len(rows) < _FEWEST:
+        return None
+    shown = [
+        {
+            "family": family_title(row.verdict.check.family),
+            "about": explained(row.verdict.check.family),
+            "id": row.verdict.check.id,
+            "fails": not row.verdict.passed,
+            "margin": _written(row.margin),
+            "at": _place(row.margin),
+            "beyond": not _LEFT <= row.margin <= _RIGHT,
+            "band": (_place(row.low), _place(row.high) - _place(row.low)),
+            "incumbent": None if row.incumbent is None else _written(row.incumbent),
+            "incumbent_at": None if row.incumbent is None else _place(row.incumbent),
+        }
+        for row in rows
+    ]
+    compared = any(row.incumbent is not None for row in rows)
+    body = render("margins", rows=shown, zero=_place(0.0), compared=compared)
+    return Section("margins", "Smallest margin of each behavior", body)
+
+
+def _rows(outcome: Outcome) -> list[_Row]:
+    """Return a row for each family, the smallest margin first."""
+    smallest: dict[str, _Row] = {}
+    theirs = _margins_of_incumbent(outcome)
+    for verdict in outcome.verdicts:
+        known, away = verdict.check.reference, margin(verdict)
+        if away is None or known is None or known.mean is None or not known.std or verdict.threshold is None:
+            continue
+        if ROLES[verdict.check.role].precondition:
+            continue
+        family = verdict.check.family
+        if family in smallest and smallest[family].margin <= away:
+            continue
+        sign = -1 if verdict.check.direction == "at_most" else 1
+        centre = sign * (known.mean * _share(verdict) - verdict.threshold) / spread(verdict.threshold, known.std)
+        smallest[family] = _Row(verdict, away, centre - 2, centre + 2, theirs.get(family))
+    return sorted(smallest.values(), key=lambda row: row.margin)
+
+
+def _share(verdict: Verdict) -> float:
+    """Return by what a count of the reference models is scaled, as its threshold is; 1 for other values."""
+    binding = verdict.check.binding
+    if verdict.unit.value != "images" or binding is None or not binding.threshold or verdict.threshold is None:
+        return 1.0
+    return verdict.threshold / binding.threshold
+
+
+def _margins_of_incumbent(outcome: Outcome) -> Mapping[str, float]:
+    """Return the margins of the incumbent from its latest run with the same checks on the same data; empty without."""
+    incumbent, candidate = outcome.models.get(INCUMBENT), outcome.models.get("candidate")
+    if not (outcome.history and incumbent and candidate) or incumbent["sha256"] == candidate["sha256"]:
+        return {}
+    asked = incumbent["sha256"], outcome.checks_sha256, str(outcome.data["sha256"]), outcome.profile
+    same = [line for line in outcome.history.lines if (line.candidate, line.checks, line.data, line.profile) == asked]
+    return same[-1].margins if same else {}
+
+
+def _written(value: float) -> str:
+    """Return a margin as the page has it; those at the limit of a margin are that or more."""
+    return f"{value:+.1f}" if abs(value) < FARTHEST else f"{'<' if value < 0 else '>'} {value:+.0f}"
+
+
+def _place(value: float) -> float:
+    """Return where a margin stands on the scale, in percent of its width."""
+    return round(100 * (min(max(value, _LEFT), _RIGHT) - _LEFT) / (_RIGHT - _LEFT), 1)

@@ -1,0 +1,99 @@
+"""From a confusion to its images: which mistakes a page has, and which confusion each belongs to."""
+
+import html
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from outcomes import EMPTY
+from overviews import overview
+from zoo import images_of, network
+
+from harness.inference import Classifier
+from harness.measures.panel.predictions import PanelPredictions, PanelView
+from harness.report.confusions import confusions
+from harness.run.overview import Mistake, Reference
+from harness.run.overview import mistakes as module
+from harness.run.overview.mistakes import mistakes_of
+
+KNOWN = Reference(20, 3, "top", 0.81)
+MISTAKES = (
+    Mistake(17, "top", "shirt", 0.96, KNOWN),
+    Mistake(4, "shoe", "shirt", 0.5),
+    Mistake(9, "top", "shirt", 0.4),
+)
+
+
+def shown(**facts) -> str:
+    some = overview(mistakes=MISTAKES, **facts)
+    thumbnails = {17: np.zeros((28, 28, 1), np.uint8)}
+    return html.unescape(str(confusions(replace(EMPTY, overview=some, thumbnails=thumbnails)).body))
+
+
+def test_each_image_carries_its_confusion_confidence_and_reference_models():
+    body = shown()
+    tiles = re.findall(r'<li data-key="([^"]*)" data-sure="([^"]*)">', body)
+    assert tiles == [("0-1", "96"), ("2-1", "50"), ("0-1", "40")]
+    words = "image 17: top predicted as shirt 96%; reference models: top 81%, 3 of 20 wrong"
+    assert f'<img alt="{words}"' in body
+    assert "40 of 300 clean images" not in body
+    assert "Pictures show 3 of them." in body
+
+
+def test_cells_lead_to_their_images_and_others_are_numbers():
+    body = shown()
+    assert re.findall(r'data-key="([^"]*)" aria-pressed="false" aria-label="([^"]*)"', body) == [
+        ("0-1", "top predicted as shirt: 10 images"),
+        ("2-1", "shoe predicted as shirt: 10 images"),
+    ]
+
+
+def test_many_classes_have_a_list_instead_of_a_table(monkeypatch):
+    monkeypatch.setattr("harness.report.confusions._CLASSES", 2)
+    body = shown()
+    assert "<table" not in body
+    assert "top → shirt" in body
+
+
+def test_a_model_without_mistakes_or_comparison_has_no_confusions():
+    assert confusions(EMPTY) is None
+    assert confusions(replace(EMPTY, overview=overview())) is None
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    return Classifier(network(jitter=4.0), workers=1).predict(images_of(400))
+
+
+def test_mistakes_are_the_most_confident_of_each_confusion(predictions, monkeypatch):
+    monkeypatch.setattr(module, "OF_CONFUSION", 2)
+    found = mistakes_of(predictions, None)
+    by_confusion: dict[tuple[str, str], list[Mistake]] = {}
+    for each in found:
+        by_confusion.setdefault((each.true, each.predicted), []).append(each)
+    assert len(by_confusion) > 1
+    confidence = predictions.confidence_of_errors()
+    for (true, predicted), some in by_confusion.items():
+        labels, others = (predictions.classes.index(name) for name in (true, predicted))
+        of_it = (predictions.labels == labels) & (predictions.predicted == others)
+        assert len(some) == min(2, of_it.sum())
+        assert some[0].confidence == pytest.approx(confidence[of_it].max())
+    monkeypatch.setattr(module, "SHOWN", len(by_confusion))
+    assert {(each.true, each.predicted) for each in mistakes_of(predictions, None)} == set(by_confusion)
+
+
+def test_reference_models_stand_beside_a_mistake(predictions):
+    n = len(predictions.labels)
+    view = PanelView(
+        wrong=np.full(n, 2, np.int16),
+        of_label=np.full(n, 0.7, np.float32),
+        likeliest=np.tile(np.arange(3, dtype=np.int32), (n, 1)),
+        shares=np.tile(np.array([0.7, 0.2, 0.1], np.float32), (n, 1)),
+    )
+    panel = PanelPredictions(
+        predictions.images.sha256, predictions.classes, ("a", "b", "c"), {repr(predictions.perturbation): view}
+    )
+    (first, *_) = mistakes_of(predictions, panel)
+    assert first.reference == Reference(3, 2, predictions.classes[0], pytest.approx(0.7))
+    assert mistakes_of(predictions, replace(panel, excluded="a"))[0].reference is None

@@ -1,0 +1,118 @@
+"""Margins by family, values of reference models behind figures, and the map of corruptions."""
+
+import html
+import re
+from dataclasses import replace
+
+import pytest
+from outcomes import EMPTY
+from overviews import model, overview, rate
+
+from harness.checks import Check, Threshold
+from harness.measures import Measurement
+from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
+from harness.perturb import Pose
+from harness.report import figures
+from harness.report.corruption_map import corruption_map
+from harness.report.margins import margins
+from harness.report.reference_values import as_checked, reference_values
+from harness.run.history import History
+from harness.run.outcome import line_of
+from harness.run.overview import Shifted, Turned
+
+PANEL = Threshold(0.85, mean=0.89, std=0.01, reference_models=20, k=3.9, n=10_000)
+
+
+def accuracy(family: str, value: float, name: str = "", **facts):
+    check = Check(name or family, family, "accuracy", **{"panel": PANEL, **facts})
+    return check.judge(Measurement(ACCURACY, value, 10_000, (value - 0.01, value + 0.01)))
+
+
+def pair(value: int):
+    check = Check("pair", "pairs", "pair_failures", panel=Threshold(40, mean=30, std=5, reference_models=20, n=10_000))
+    return check.judge(Measurement(PAIR_FAILURES, value, 10_000, (value - 9.0, value + 9.0)))
+
+
+VERDICTS = (
+    accuracy("clean", 0.87),
+    accuracy("rotation", 0.88, "slight"),
+    accuracy("rotation", 0.83, "worst"),
+    accuracy("flip", 0.2),
+    accuracy("shift", 0.9, panel=None, hand=Threshold(0.5)),
+    accuracy("search", 0.9, informational="they differ"),
+    pair(38),
+)
+
+
+def rows(section) -> dict[str, list[str]]:
+    found = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", section.body)[1:]]
+    return {html.unescape(re.sub("<[^>]*>", "", cells[-1])): cells for cells in found}
+
+
+def test_each_family_has_its_smallest_margin_what_fails_first():
+    found = rows(margins(replace(EMPTY, verdicts=VERDICTS)))
+    assert list(found) == ["flip", "worst", "pair", "clean"]
+    assert [re.sub("<[^>]*>", "", cells[1]) for cells in found.values()] == ["-65.0", "-2.0", "+0.4", "+2.0"]
+    assert "left: 0.0%" in found["flip"][2], "beyond the scale it stands at the end"
+    assert "left: 60.0%; width: 20.0%" in found["clean"][2], "reference models lie 2 to 6 inside the threshold"
+    assert "left: 50.0%; width: 20.0%" in found["pair"][2], "fewer failures are on the good side"
+    assert ["fails" in cells[2].split("mine")[1] for cells in found.values()] == [True, True, False, False]
+
+
+def test_the_incumbent_has_its_margins_from_its_own_run():
+    models = {**EMPTY.models, "incumbent": {"path": "i", "sha256": "a" * 64}}
+    outcome = replace(EMPTY, verdicts=VERDICTS, models=models)
+    before = replace(line_of(outcome), candidate="a" * 64, margins={"clean": 3.25, "flip": 1.0})
+    found = rows(margins(replace(outcome, history=History((before, line_of(outcome)), ()))))
+    assert found["clean"][2] == "+3.2"
+    assert found["worst"][2] == "–"
+    other = replace(before, checks="f" * 64)
+    assert "incumbent" not in margins(replace(outcome, history=History((other,), ()))).body
+
+
+def test_one_family_makes_no_figure_of_margins():
+    assert margins(replace(EMPTY, verdicts=VERDICTS[1:3])) is None
+
+
+def test_the_map_shows_differences_from_reference_models_failing_first():
+    def at(name: str, severity: int, value: float, **facts):
+        keys = {"corruption": name, "severity": severity}
+        return accuracy("corruption", value, f"{name}-{severity}", keys=keys, **facts)
+
+    verdicts = (at("fog", 1, 0.88), at("fog", 2, 0.86, informational="they differ"), at("blur", 1, 0.80))
+    body = corruption_map(replace(EMPTY, verdicts=verdicts)).body
+    assert re.findall(r'<th scope="row">(.*?)</th>', body) == ["blur", "fog"]
+    assert re.findall(r'title="([^"]*)"[^>]*>([^<]*)</a>', body) == [
+        ("accuracy 80.0%", "✗ -9.0"),
+        ("accuracy 88.0%", "-1.0"),
+        ("accuracy 86.0%", "(-3.0)"),
+    ]
+    alone = corruption_map(replace(EMPTY, verdicts=(*verdicts, at("jpeg", 1, 0.5, panel=None)))).body
+    assert ">50.0<" in alone.replace("(", "").replace(")", ""), "accuracy itself where reference models are not known"
+
+
+def test_reference_bands_lie_behind_curves_and_class_dots():
+    verdicts = (
+        *(accuracy("rotation", 0.8, f"turn{at}", pose=Pose(at)) for at in (-10.0, 10.0)),
+        accuracy("class", 0.8, "of-shirt", class_name="shirt"),
+        accuracy("shift", 0.8, pose=Pose(dx=2.0)),
+    )
+    known = reference_values(verdicts)
+    assert known.by_degrees == {-10.0: (0.89, 0.01), 10.0: (0.89, 0.01)}
+    assert known.by_class == {"shirt": (0.89, 0.01)}
+    some = overview(model(), model("baseline"), classes=("shirt", "shoe", "bag"))
+    band = figures.rotation_curves(some, known.by_degrees).axes[0].collections[0].get_paths()[0].vertices
+    assert [band[:, 1].min(), band[:, 1].max()] == pytest.approx([87, 91])
+    (patch,) = figures.class_accuracies(some, known.by_class).axes[0].patches
+    assert [patch.get_x(), patch.get_width()] == pytest.approx([87, 4])
+
+
+def test_a_pose_has_the_value_of_its_check_on_all_pictures():
+    verdicts = (accuracy("rotation", 0.77, pose=Pose(10.0)), accuracy("shift", 0.66, pose=Pose(dx=2.0)))
+    some = overview(model(shift=((rate(0.5),) * 3,) * 3), model("baseline"))
+    checked = as_checked(some, verdicts)
+    first, other = checked.models
+    assert [each.value for each in first[Turned].rotation] == pytest.approx([0.8, 0.9, 0.77])
+    assert first[Turned].rotation[2].n == 10_000
+    assert [each.value for row in first[Shifted].shift for each in row].count(0.66) == 1
+    assert other == some.models[1], "of the others no check says anything"
