@@ -105,7 +105,7 @@ def test_a_data_set_with_a_fingerprint_is_decoded_once(here):
         ("broken", "array", r"cannot give the data set \(RuntimeError\('it raised SystemExit"),
         ("made", "1 / 0", r"cannot give item 0 \(ZeroDivisionError"),
         ("made", "picture, -1", r"labels run from -1 to -1"),
-        ("made", "picture, 7", r"labels run to 7, there are 2 names"),
+        ("made", "picture, 7", r"labels run to 7, but there are 2 names"),
         ("made", "picture, [0, 1]", r"labels cannot be read"),
         ("made", "picture, 'cow'", r"label 'cow' is none of the classes ant, bee"),
         ("made", "picture / 100.0 - 1, 0", r"item 0: is float64 .* from -1 to .*Remove Normalize"),
