@@ -1,8 +1,8 @@
-"""Grad-CAM: where in an image a model looks, at any layer with feature maps, in one pass with its answers.
+"""Grad-CAM at any layer with feature maps, in one pass with the predictions.
 
-Selvaraju et al. (2017), "Grad-CAM", section 3: the channels of a layer's feature maps, each weighted by the mean
-gradient of the predicted class's logit (equation 1), are summed, and what speaks against the class is cut off
-(equation 2). A map is never scaled, so that the maps of two images can be compared and a dead one is seen.
+Selvaraju et al. (2017), "Grad-CAM", section 3: each channel of a layer's feature maps is weighted by the mean gradient
+of the predicted class's logit (equation 1). The map is the sum of the weighted channels, with negative values set to
+zero (equation 2). Maps are never scaled, so maps of two images are comparable and a dead map is visible.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from harness.perturb import Perturbation
 
 BATCH = 64
-"""Images per pass; fewer are padded, as for predictions, since the shape of a batch may change the last bits. Of images
-that are large, it is the number that predictions take."""
+"""Images per pass; fewer are padded, as for predictions, since the shape of a batch may change the last bits. For large
+images it is the batch size of predictions."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attention:
     """Predictions of a model for N images under one perturbation, with their Grad-CAM maps.
 
-    `predictions` are float32's, of the same pass. `maps` is (N, h, w) float32, at least 0: Grad-CAM of the predicted
-    class at the resolution of the layer, which is named as in the model's `named_modules()`, with `+relu` where its
-    ReLU has no name.
+    `predictions` are in float32, from the same pass. `maps` is (N, h, w) float32, at least 0: Grad-CAM of the predicted
+    class at the resolution of the layer. `layer` is a name of the model's `named_modules()`, with `+relu` if its ReLU
+    has no name.
     """
 
     predictions: Predictions
@@ -54,9 +54,9 @@ class Attention:
     layer: str
 
     def upsampled(self, part: slice = slice(None)) -> np.ndarray:
-        """Return the maps, or some of them, at the images' size, (N, H, W) float32.
+        """Return some or all maps at the images' size, (N, H, W) float32, by bilinear interpolation.
 
-        By bilinear interpolation (corners not aligned).
+        Corners are not aligned.
         """
         size = self.size
         maps = torch.from_numpy(self.maps[part])[:, None]
@@ -70,7 +70,7 @@ class Attention:
 
     @property
     def dead(self) -> np.ndarray:
-        """Return whether each map is zero everywhere: nothing at the layer speaks for the class, (N,) bool."""
+        """Return whether each map is zero everywhere, (N,) bool: no feature at the layer supports the class."""
         return np.asarray(~self.maps.any(axis=(1, 2)))
 
 
@@ -83,10 +83,10 @@ def attend(
 ) -> Attention:
     """Predict every image under the perturbation and compute Grad-CAM of the predicted class at a layer.
 
-    The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Remembered
-    and cached as predictions are; computed in this process, unless the backend is one that takes other work, too.
-    Raises `InputError` for a layer that there is not, `NotApplicableError` when the model has none that could be looked
-    at, and `ModelError` as `Classifier.predict` does.
+    The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Results are
+    cached like predictions. They are computed in this process, unless the backend also runs tasks. Raises `InputError`
+    for an unknown layer, `NotApplicableError` for a model without a suitable layer, and `ModelError` as
+    `Classifier.predict` does.
     """
     layer, (height, width) = chosen_layer(classifier, images, layer)
     count, classes = len(images), len(images.classes)
@@ -111,7 +111,7 @@ def attend(
     remembered = classifier.remembered(key, attention)
     if remembered.predictions.images is images:
         return remembered
-    # Equal pixels may go by other names.
+    # Another data set object may hold equal pixels.
     return Attention(Predictions(remembered.predictions.answers, images, perturbation), remembered.maps, layer)
 
 
@@ -120,8 +120,8 @@ def grad_cam(
 ) -> tuple[Tensor, Tensor]:
     """Return a model's logits (N, classes) for one batch of pixels, and Grad-CAM of each predicted class (N, h, w).
 
-    Of a layer that gives tokens, or channels last, `size` is the (h, w) of the grid of patches, as `spatial_layers`
-    says it. The model is run in evaluation mode and left as it was found: mode, hooks, parameters, gradients.
+    For a layer with tokens, or with channels last, `size` is the (h, w) of its grid of patches, see `spatial_layers`.
+    The model runs in evaluation mode. Its mode, hooks, parameters and gradients are then as before.
     """
     with _tapped(model, layer, size) as tap:
         return tap.grad_cam(model, pixels)
@@ -151,9 +151,9 @@ class _Looking:
 
 
 class _Tap(threading.local):
-    """A forward hook that cuts the graph at a layer: what comes after it is differentiated, what comes before is not.
+    """A forward hook that cuts the graph at a layer: only the layers after it are differentiated.
 
-    Each thread has its own activation, since batches run side by side through one model.
+    Each thread has its own activation, since batches run in parallel through one model.
     """
 
     activation: Tensor | None = None
@@ -166,11 +166,11 @@ class _Tap(threading.local):
             raise ModelError(f"the layer returned {type(output).__name__}, expected a tensor of feature maps")
         if self.rectifies:
             self.activation = output.detach().relu().requires_grad_()
-            # The ReLU is still to come, and stops the gradient at zero; the least number above it passes, as it would
-            # behind the ReLU, and is too small to change a logit.
+            # The ReLU follows and would stop the gradient at zero. The smallest positive number lets it pass, as behind
+            # the ReLU, and is too small to change a logit.
             return self.activation + torch.finfo(output.dtype).tiny
         self.activation = output.detach().requires_grad_()
-        # The next layer may work in place, which a leaf of the graph does not allow.
+        # The next layer may work in place, and a leaf of the graph does not allow that.
         return self.activation.clone()
 
     def grad_cam(self, model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,7 +194,7 @@ class _Tap(threading.local):
 
 @contextmanager
 def _tapped(model: nn.Module, layer: str, size: tuple[int, int] | None) -> Iterator[_Tap]:
-    """Keep a tap hooked to the layer, and the model in evaluation mode, as long as the context lasts."""
+    """Attach a tap to the layer and keep the model in evaluation mode while the context lasts."""
     tap = _Tap(rectifies=layer.endswith(RELU), size=size)
     with evaluating(model, {layer.removesuffix(RELU): tap}):
         yield tap

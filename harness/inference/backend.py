@@ -1,4 +1,4 @@
-"""The protocol of a backend: run one model over many inputs, images each under a perturbation."""
+"""The protocol of a backend, which runs one model over many inputs: images under perturbations."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 
 
 class BackendLostError(Interruption):
-    """The backend is lost or cannot work; the message names the loss. The run is then inconclusive."""
+    """The backend is lost or cannot work; the message says why. The run is then inconclusive."""
 
 
 class Backend(Protocol):
-    """Runs one model over many inputs, in batches of whatever size suits it.
+    """Runs one model over many inputs, in batches of its own size.
 
-    The `count` inputs of a call are numbered from 0, and are made by a callable as they are needed, several batches at
-    a time. Results have the same bits however often, in whatever order and beside whatever else they are asked for.
+    The `count` inputs of a call are numbered from 0. A callable makes them on demand, for several batches at a time.
+    The bits of a result do not depend on the number, order or combination of calls.
     """
 
     @property
     def decides(self) -> Hashable:
-        """Return what decides the bits of results besides the model and its inputs; the cache goes by its `repr`."""
+        """Return all that determines the bits besides the model and its inputs; its `repr` is part of cache keys."""
 
     def measure_precision_on(self, count: int, inputs: Inputs, *, name: str) -> None:
-        """Have it measured on these inputs, which `name` tells from others, how far answers may be from float32's."""
+        """Register the inputs for measuring the error of low precision against float32; `name` identifies them."""
 
     def screens_for(self, count: int) -> bool:
-        """Return whether `logits` of so many inputs may differ from `exact_logits`."""
+        """Return whether `logits` may differ from `exact_logits` for `count` inputs."""
 
     def logits(self, count: int, inputs: Inputs, *, classes: int, what: str) -> np.ndarray:
-        """Return the logits of `count` inputs, (count, classes) float32, of which the largest is float32's.
+        """Return the logits of `count` inputs, (count, classes) float32, with the largest at the same class as float32.
 
-        Raises `ModelError`, which names `what`, when the model fails.
+        Raises `ModelError`, which names `what`, if the model fails.
         """
 
     def exact_logits(self, count: int, inputs: Inputs, *, classes: int, what: str) -> np.ndarray:
@@ -56,34 +56,33 @@ class Backend(Protocol):
 
 
 class BatchTask(Protocol):
-    """A task on inputs with a model, other than logits; it can be sent to another process."""
+    """A picklable task on inputs with a model, other than logits."""
 
     def __call__(self, model: nn.Module, inputs: Perturbed, workers: int) -> np.ndarray:
-        """Return a row for each input, in their order; at most `workers` batches side by side."""
+        """Return a row for each input, in their order; at most `workers` batches run in parallel."""
 
 
 @runtime_checkable
 class Spreading(Protocol):
-    """A backend that can also have other work done where its models are."""
+    """A backend that also runs other tasks at the place of its models."""
 
     def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return what `task` makes of the inputs with the model, done in batches of this size."""
+        """Return the task's result for the inputs with the model, in batches of this size."""
 
 
 class MakeBackend(Protocol):
-    """Maker of a backend, from a model in evaluation mode on the device."""
+    """Maker of a backend from a model in evaluation mode on the device."""
 
     def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:
-        """Return a backend for the model; at most `workers` batches side by side, none inexact unless `screen`."""
+        """Return a backend for the model with at most `workers` parallel batches; exact unless `screen`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Perturbed:
     """M inputs of a model: image `at[i]` of `pixels`, under perturbation `which[i]`.
 
-    `pixels` is (N, C, H, W) uint8, `at` (M,) int64, `which` (M,) int64, None for the first perturbation throughout. As
-    it says what the inputs are made of, and not only how, they can be made in another process. Inputs may be `rounded`
-    to 8 bits.
+    `pixels` is (N, C, H, W) uint8, `at` (M,) int64, `which` (M,) int64, or None if all inputs are under the first
+    perturbation. Another process can make the inputs from this description. Inputs may be `rounded` to 8 bits.
     """
 
     pixels: Tensor
@@ -110,7 +109,7 @@ class Perturbed:
         pixels = unit_range(moved(self.pixels[torch.from_numpy(self.at[numbers])], self.device))
         if self.which is None:
             return self.perturbations[0](pixels)
-        # One pose at a time: picking pixels for many images alike is cheaper than for each its own.
+        # One pose at a time, since one pose for many images is cheaper than a pose for each.
         which = self.which[numbers]
         ends = [*(np.flatnonzero(np.diff(which)) + 1), len(which)]
         starts = [0, *ends[:-1]]

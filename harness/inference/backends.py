@@ -1,4 +1,4 @@
-"""The table of backends, and where the models of a run are placed: in this process, or on a cluster."""
+"""The table of backends, and the place of a run's models: this process or a cluster."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ BACKENDS: dict[str, MakeBackend] = {
 
 
 def backend_named(name: str | MakeBackend) -> MakeBackend:
-    """Return what makes a backend; raises `InputError`, which lists the names, for one that there is not."""
+    """Return the maker of a backend; raises `InputError`, which lists the names, for an unknown one."""
     if not isinstance(name, str):
         return name
     if name not in BACKENDS:
-        raise InputError(f"backend {name!r}: there is none of this name; expected {' or '.join(BACKENDS)}")
+        raise InputError(f"backend {name!r} is unknown; expected {' or '.join(BACKENDS)}")
     return BACKENDS[name]
 
 
 def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
-    """Return the cluster that models are to run on, started, or None, and the device that this process has them on.
+    """Return the started cluster for the models, None without one, and the device of this process.
 
-    Raises `InputError` for a device that there is not, for one beside a cluster, and for a cluster that cannot be used.
+    Raises `InputError` for an unavailable device, for a device together with a cluster, and for a cluster that fails.
     """
     if not options.on_ray:
         return None, pick_device(device)
     if device not in {"auto", "cpu"}:
-        raise InputError(f"device {device!r}: a cluster's workers have GPUs by ray-gpus; leave it out")
+        raise InputError(f"device {device!r}: a cluster's workers get GPUs from ray-gpus; remove the device")
     from harness.inference.cluster import cluster_of
 
     cluster = cluster_of(options.ray)
@@ -59,7 +59,7 @@ def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
 
 
 def spread_of(options: BackendOptions) -> Spread | None:
-    """Return what decodes many pictures: the nodes of the cluster that models run on; None for this process."""
+    """Return the decoder of many pictures on the nodes of the models' cluster; None without a cluster."""
     if not options.on_ray:
         return None
     from harness.inference.cluster.nodes import OnNodes

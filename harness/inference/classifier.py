@@ -1,4 +1,4 @@
-"""A model ready to predict: folded, run by a backend, its answers remembered in memory and cached on disk."""
+"""Classifier: a model that a backend runs, with predictions cached in memory and on disk."""
 
 from __future__ import annotations
 
@@ -41,18 +41,17 @@ T = TypeVar("T")
 
 
 class Classifier:
-    """A model ready to predict; asked again for the same images and perturbation, it remembers the answer.
+    """A model that predicts; it keeps predictions in memory and reuses them for equal images and perturbations.
 
-    With a `cache` it also finds what earlier runs predicted, provided that all that decides a prediction can be named:
-    the model's computation can be traced, and the perturbation is one of this package, under the protocol.
-    Batch norms are folded into the convolutions before them, which changes logits by less than 1e-5. The model given
-    is left as it is. `backend` is what runs it, or its name in `harness.inference.backends.BACKENDS`: `workers` batches
-    at a time, with the same bits for any number; `screen` lets it find clear answers in less than float32 first.
-    `provides` says what the answers are.
+    With a `cache`, it also reuses predictions of earlier runs. For this, the model's computation must be traceable, and
+    the perturbation must be one of this package. Batch norms are folded into the convolutions before them, which
+    changes logits by less than 1e-5. The given model does not change. `backend` runs it, or is the name of a backend in
+    `harness.inference.backends.BACKENDS`. `workers` batches run in parallel, with the same bits for any number. With
+    `screen`, clear predictions may be found in lower precision than float32. `provides` is the kind of the answers.
     """
 
     rounded = False
-    """Rounds images to 8 bits before the model sees them; set before anything is asked."""
+    """Rounds images to 8 bits before the model sees them; set before the first prediction."""
 
     def __init__(
         self,
@@ -70,7 +69,7 @@ class Classifier:
         self.device = torch.device(device)
         self.workers = side_by_side(self.device, workers or available_cores())
         self.questions = 0
-        """Number of times that anything was asked of it: a test that leaves it as it was has asked nothing."""
+        """Number of uses; a test that does not change it has not used the model."""
         self._plain = _laid_out(evaluation_copy(model), self.device)
         self._model = _laid_out(pooled_by_maxima(folded(self._plain)), self.device)
         self._screen, self._made_by = screen, backend
@@ -81,18 +80,18 @@ class Classifier:
 
     @property
     def plain(self) -> nn.Module:
-        """Return the model as it was given, layers under their own names; to take it counts as a question."""
+        """Return the given model, with layers under their own names; access counts as a use."""
         self.questions += 1
         return self._plain
 
     @property
     def model(self) -> nn.Module:
-        """Return the model as it runs, batch norms folded; to take it counts as a question."""
+        """Return the model with folded batch norms, which the backend runs; access counts as a use."""
         self.questions += 1
         return self._model
 
     def like(self, model: nn.Module) -> Classifier:
-        """Return another model ready to predict, run as this one is, with nothing remembered and without cache."""
+        """Return a classifier of another model with the same settings, without cached predictions and cache."""
         other = Classifier(
             model,
             device=self.device,
@@ -107,7 +106,7 @@ class Classifier:
         return other
 
     def backend_for(self, model: nn.Module, *, workers: int | None = None, screen: bool | None = None) -> Backend:
-        """Return a backend of the kind that this model is run by, for a model as it is: neither traced nor folded."""
+        """Return a backend of this classifier's kind for another model, which is neither traced nor folded."""
         return backend_named(self._made_by)(
             model,
             device=self.device,
@@ -116,17 +115,17 @@ class Classifier:
         )
 
     def measure_precision_on(self, images: LabelledImages) -> None:
-        """Have it measured on these images which answers are clear before float32; see `Backend`."""
+        """Register the images for measuring the error of low precision; see `Backend`."""
         self._measured_on = images
         self._backend.measure_precision_on(len(images), self.inputs(images), name=images.sha256)
 
     def predict(
         self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
     ) -> Predictions:
-        """Predict every image under the perturbation; not to `keep` it in memory is for what is asked for once.
+        """Predict every image under the perturbation; `keep=False` saves memory for predictions that are used once.
 
-        Raises `ModelError` when the model raises, returns a non-finite value, or returns anything but one logit per
-        class and image.
+        Raises `ModelError` if the model raises, returns a non-finite value, or does not return one logit per class and
+        image.
         """
         self.questions += 1
         if not keep or (transform := remembered_as(perturbation)) is None:
@@ -135,7 +134,7 @@ class Classifier:
         remembered = self.remembered(key, lambda: self._predictions(images, perturbation))
         if remembered.images is images:
             return remembered
-        # Equal pixels may go by other names.
+        # Another data set object may hold equal pixels.
         return Predictions(
             remembered.answers, images, perturbation, exact=remembered.exactly, known=self.provides.known
         )
@@ -145,7 +144,7 @@ class Classifier:
     ) -> np.ndarray:
         """Predict image `positions[i]` in pose `poses[which[i]]` for each of M pairs; returns classes, (M,) int64.
 
-        Runs fastest when equal poses stand together. Raises `ModelError` as `predict` does.
+        Groups of equal poses run fastest. Raises `ModelError` as `predict` does.
         """
         self.questions += 1
         inputs = Perturbed(images.pixels, positions, self.device, tuple(poses), which, rounded=self.rounded)
@@ -154,7 +153,7 @@ class Classifier:
         return np.asarray(logits.argmax(axis=1))
 
     def in_one_batch(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
-        """Return the logits of these images, (M, classes), of the model as given: one batch, in this order, not padded.
+        """Return the logits of these images, (M, classes), by the given model in one unpadded batch in this order.
 
         Raises `ModelError` as `predict` does.
         """
@@ -172,21 +171,21 @@ class Classifier:
 
     @property
     def answered(self) -> tuple[Predictions, ...]:
-        """Return what has been predicted so far, or taken from the cache, in the order in which it was asked for."""
+        """Return all predictions so far, computed or from the cache, in the order of the requests."""
         return tuple(answer for answer in self._remembered.values() if isinstance(answer, Predictions))
 
     @property
     def decides(self) -> Hashable:
-        """Return what decides the bits of predictions besides the model and its inputs; see `Backend`."""
+        """Return all that determines the bits of predictions besides the model and its inputs; see `Backend`."""
         return self._backend.decides
 
     @cached_property
     def fingerprint(self) -> str | None:
         """Return a hash of the model's whole computation, None for a model that cannot be traced.
 
-        A predictor has the hash of its identity, and None where that does not decide its answers. Of others it is of
-        the traced code, the layers and every tensor: equal for the same network in another file, different when the
-        code of a network changes though its weights do not.
+        A predictor has the hash of its identity, or None if the identity does not determine its answers. For a network,
+        the hash covers the traced code, the layers and every tensor. It is equal for the same network in another file,
+        and differs if only the code changes.
         """
         if isinstance(self._model, PredictorNetwork):
             return self._model.fingerprint
@@ -210,11 +209,10 @@ class Classifier:
         *,
         perturbation: Perturbation = IDENTITY,
     ) -> np.ndarray:
-        """Return what `compute` gives for these images, of this shape, from the cache if it is there.
+        """Return the result of `compute` for these images, of this shape, from the cache if possible.
 
-        The `repr` of `what` must name all that decides the values besides the model, the images, the perturbation and
-        the code that computes. Values are kept as float32, and not at all under a perturbation from outside of this
-        package.
+        The `repr` of `what` must name all that determines the values besides the model, the images, the perturbation
+        and this package's code. Values are stored as float32, but not for a perturbation from outside of this package.
         """
         self.questions += 1
         key = self.cache_key(what, images, perturbation)
@@ -227,7 +225,7 @@ class Classifier:
         return values
 
     def cached_text(self, what: object, images: LabelledImages, compute: Callable[[], str]) -> str:
-        """Return what `compute` says of these images as they are, from the cache if it is there; see `cached`."""
+        """Return the text of `compute` for clean images, from the cache if possible; see `cached`."""
         key = self.cache_key(what, images, IDENTITY)
         if self._cache is None or key is None:
             return compute()
@@ -237,7 +235,7 @@ class Classifier:
         return text
 
     def cache_key(self, what: object, images: LabelledImages, perturbation: Perturbation) -> str | None:
-        """Return the key under which `cached` keeps this, None for what it does not keep."""
+        """Return the cache key of a result, None for one that `cached` does not store."""
         if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
             return None
         decisive = (
@@ -260,7 +258,7 @@ class Classifier:
             return self._backend.logits(count, inputs, classes=classes, what=what)
 
         def exact(positions: np.ndarray) -> np.ndarray:
-            """Compute all, or those that are wrong: others are not asked for, and not told apart in the cache."""
+            """Compute all, or the wrong ones; the cache key knows no other selection."""
 
             def compute() -> np.ndarray:
                 return self._backend.exact_logits(len(positions), inputs.only(positions), classes=classes, what=what)
@@ -275,22 +273,22 @@ class Classifier:
         return Predictions(found, images, perturbation, exact=exact if screened else None, known=self.provides.known)
 
     def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
-        """Return the images at these positions as the model takes them, (M, C, H, W) float32 on its device."""
+        """Return the model's input for images at these positions, (M, C, H, W) float32 on its device."""
         return self.inputs(images)(positions)
 
     def inputs(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Perturbed:
-        """Return the images under the perturbation, as the model takes them."""
+        """Return the model's inputs for the images under the perturbation."""
         return Perturbed(images.pixels, np.arange(len(images)), self.device, (perturbation,), rounded=self.rounded)
 
     def over_batches(self, task: BatchTask, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return what `task` makes of batches of inputs with the model as it was given, in their order."""
+        """Return the task's result for batches of inputs with the given model, in their order."""
         self.questions += 1
         if isinstance(self._backend, Spreading):
             return self._backend.over_batches(task, self._plain, inputs, size=size)
         return task(self._plain, inputs, self.workers)
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
-        """Return what `compute` gave when this was first asked for; `what` must name all that decides it."""
+        """Return the result of the first call of `compute` for `what`, which must name all that determines it."""
         self.questions += 1
         if what not in self._remembered:
             self._remembered[what] = compute()
@@ -299,10 +297,10 @@ class Classifier:
 
 
 def remembered_as(perturbation: Perturbation) -> object:
-    """Return what tells the perturbation from others; None where nothing does, so that its results are not remembered.
+    """Return a key of the perturbation; None for an unhashable one, with results that are not kept.
 
-    Of a user's own it is the object itself, equal to others as its class says, besides its `repr`: classes in two files
-    may have one `repr`, and that of a large array leaves most of it out.
+    The key of a user's perturbation is the object itself with its `repr`. The `repr` alone is not enough: classes in
+    two files may share one, and that of a large array is shortened.
     """
     if _is_ours(perturbation):
         return repr(perturbation)
@@ -314,13 +312,13 @@ def remembered_as(perturbation: Perturbation) -> object:
 
 
 def _is_ours(perturbation: Perturbation) -> bool:
-    """Return whether the code of a perturbation is this package's, and not a user's, which may change."""
+    """Return whether a perturbation is this package's code, and not a user's, which may change."""
     ours = type(perturbation).__module__.startswith("harness.")
     return ours and not (isinstance(perturbation, Corruption) and perturbation.of_user)
 
 
 def _settings(layer: nn.Module) -> str:
-    """Return how a layer was set up; its `extra_repr` alone leaves some out, such as how an upsampling aligns."""
+    """Return the settings of a layer as text; its `extra_repr` omits some, such as the alignment of an upsampling."""
     named = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name != "training"}
     plain = {name: value for name, value in named.items() if isinstance(value, bool | int | float | str | tuple | None)}
     return f"{layer.extra_repr()} {sorted(plain.items())!r}"

@@ -1,4 +1,4 @@
-"""Devices: choosing one, moving pixels there, and the number of images per batch."""
+"""Devices: the choice of one, the transfer of pixels to it, and its batch sizes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FLOAT32_BATCH, BFLOAT16_BATCH = 32, 125
-"""Images per forward pass on a CPU in each precision, at most: what its caches like best at 28 x 28 pixels. Smaller
-batches are padded; float32 mostly confirms a few answers, so that large batches would be mostly padding."""
+"""Most images per forward pass on a CPU in each precision; these suit its caches best at 28 x 28 pixels. Smaller
+batches are padded. float32 mostly confirms a few predictions, so larger batches would be mostly padding."""
 ACCELERATOR_BATCHES = 128, 512
-"""The same on an accelerator, which wants more work at once."""
+"""The same on an accelerator, which needs more work at once."""
 ROOM, ACCELERATOR_ROOM = 1 << 25, 1 << 30
-"""Bytes that a layer's output may have for a batch, as `_VALUES_PER_PIXEL` estimates it. Of images of 224 px, a CPU
-takes 8 and 16: it is no faster with more, and these need a quarter of the memory and less padding."""
+"""Most bytes of a layer's output for a batch, estimated by `_VALUES_PER_PIXEL`. With images of 224 px, a CPU takes 8
+and 16 at a time. More would not be faster, and would need four times the memory and more padding."""
 _VALUES_PER_PIXEL = 16
-"""Values that the largest layer output has for each pixel of an image: 64 channels at half the resolution in residual
-networks, 3,072 for each of 16 x 16 pixels in vision transformers come close."""
+"""Values of the largest layer output for each pixel of an image. Residual networks (64 channels at half the resolution)
+and vision transformers (3,072 for each of 16 x 16 pixels) are close to it."""
 
 
 def usable_cores() -> list[int]:
@@ -34,14 +34,14 @@ def usable_cores() -> list[int]:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(usable_cores())
 
 
 def pick_device(wanted: str = "auto") -> str:
-    """Return the device to run on: the one asked for, or for "auto" CUDA, MPS or the CPU, the first there is.
+    """Return the wanted device; for "auto", the first available one of CUDA, MPS and the CPU.
 
-    Raises `InputError` when PyTorch does not know the device or has none.
+    Raises `InputError` for a device that PyTorch does not know or cannot use.
     """
     if wanted == "auto":
         if torch.cuda.is_available():
@@ -56,17 +56,17 @@ def pick_device(wanted: str = "auto") -> str:
 
 
 def is_accelerator(device: torch.device) -> bool:
-    """Return whether a device works through a queue of its own, and is best fed by one thread with large batches."""
+    """Return whether a device has its own queue, which one thread with large batches fills best."""
     return device.type != "cpu"
 
 
 def side_by_side(device: torch.device, workers: int) -> int:
-    """Return how many batches to run at a time: those that are wanted on a CPU, one on an accelerator."""
+    """Return the number of parallel batches: `workers` on a CPU, one on an accelerator."""
     return 1 if is_accelerator(device) else workers
 
 
 def moved(pixels: Tensor, device: torch.device) -> Tensor:
-    """Return pixels on a device; to CUDA from pinned memory, so that nobody waits for the copy."""
+    """Return pixels on a device; to CUDA from pinned memory, so the copy is asynchronous."""
     if device.type == "cuda" and pixels.device.type == "cpu":
         return pixels.pin_memory().to(device, non_blocking=True)
     return pixels.to(device)
@@ -74,7 +74,7 @@ def moved(pixels: Tensor, device: torch.device) -> Tensor:
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute float32 as float32 on CUDA too, in convolutions and products of matrices, while the context lasts."""
+    """Switch TF32 off on CUDA, for convolutions and matrix products, while the context lasts."""
     restore = [_without_tf32(torch.backends.cudnn, getattr(torch.backends.cudnn, "conv", None))]
     restore.append(_without_tf32(torch.backends.cuda.matmul, torch.backends.cuda.matmul))
     try:
@@ -85,20 +85,20 @@ def without_tf32() -> Iterator[None]:
 
 
 def _without_tf32(older: Any, newer: Any) -> tuple[Any, str, Any]:
-    """Switch TF32 off in one of PyTorch's settings; returns what to restore: of what, which attribute, its value."""
+    """Switch TF32 off in one of PyTorch's settings; returns its object, attribute and value to restore."""
     try:
         found = older, "allow_tf32", older.allow_tf32
         older.allow_tf32 = False
-    except RuntimeError:  # Somebody has used the newer names, and PyTorch then refuses the older ones.
+    except RuntimeError:  # After a use of the newer names, PyTorch refuses the older ones.
         found = newer, "fp32_precision", newer.fp32_precision
         newer.fp32_precision = "ieee"
     return found
 
 
 def batch_size(shape: Sequence[int], device: torch.device, *, screening: bool) -> int:
-    """Return how many images of a shape, (C, H, W), go through a model at once; in bfloat16 if `screening`.
+    """Return the batch size for images of a shape, (C, H, W); in bfloat16 if `screening`.
 
-    Shape and device decide it, never a stopwatch: the size of a batch may change the last bits of a result.
+    Only shape and device determine it, never a measured time, since the batch size may change the last bits.
     """
     accelerated = is_accelerator(device)
     most = (ACCELERATOR_BATCHES if accelerated else (FLOAT32_BATCH, BFLOAT16_BATCH))[screening]

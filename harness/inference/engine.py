@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class ModelError(InputError):
-    """The model could not be judged: it raised, or returned NaN or the wrong shape."""
+    """The model gives no valid predictions: it raised, or returned NaN or the wrong shape."""
 
 
 class Engine:
-    """The backend that runs a model in this process, `workers` batches side by side, one thread each.
+    """The backend that runs a model in this process, with `workers` parallel batches on one thread each.
 
-    Where the device computes in bfloat16, a first pass in it finds which class leads, and images whose lead is not
-    clear are done again in float32: the predicted classes are float32's, at about two thirds of the time. How far the
-    two precisions differ for this model is measured on the inputs named for it, or else the first that it sees; a model
-    that fails in bfloat16, or differs much, is run in float32 alone. An accelerator is fed by one thread.
+    If the device supports bfloat16, a first pass uses it. Images without a clear lead of one class then run again in
+    float32. The predicted classes are therefore those of float32, at about two thirds of the time. The difference of
+    the two precisions is measured on the registered inputs, or else on the first ones. A model that fails in bfloat16,
+    or differs much, runs only in float32. One thread feeds an accelerator.
     """
 
     def __init__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool = True) -> None:
@@ -38,7 +38,7 @@ class Engine:
         self.device = device
         self.workers = side_by_side(device, workers)
         self.screens = screen and screening.has_bfloat16(device)
-        """True if bfloat16 may screen here, for a model that permits it."""
+        """True if bfloat16 may screen on this device, for a model that allows it."""
         self._reference: tuple[int, Callable[[np.ndarray], Tensor]] | None = None
         self._reference_name = ""
         self._lead: float | None = None if self.screens else NEVER
@@ -49,9 +49,9 @@ class Engine:
 
     @property
     def decides(self) -> Hashable:
-        """Return what decides the last bits: the sizes of batches, what screening was measured on, the platform.
+        """Return all that determines the last bits: limits of batch sizes, the inputs of the measurement, the platform.
 
-        Sizes, and how many images screening was measured on, follow from these and from model and images.
+        Batch sizes and the number of measured images follow from these and from model and images.
         """
         name = (self._reference_name, screening.TRIED_IF_LARGE, screening.LARGE) if self.screens else None
         platform = (self.device.type, name, torch.__version__, torch.backends.cpu.get_cpu_capability())
@@ -59,15 +59,15 @@ class Engine:
         return (devices.FLOAT32_BATCH, devices.BFLOAT16_BATCH), room, self._halvings, platform
 
     def measure_precision_on(self, count: int, inputs: Callable[[np.ndarray], Tensor], *, name: str) -> None:
-        """Have it measured on these inputs, when it first matters, which bfloat16 answers are clear.
+        """Register the inputs for measuring which bfloat16 predictions are clear; the measurement runs at first need.
 
-        Without this the first inputs asked for decide, so that the last bits of clear answers depend on their order.
+        Without it the first inputs are used, and the last bits of clear predictions depend on the order of calls.
         """
         self._reference, self._reference_name = (count, inputs), name
         self.__dict__.pop("_multiplications", None)
 
     def screens_for(self, count: int) -> bool:
-        """Return whether bfloat16 comes first for so many inputs: for few of a small network it would not pay."""
+        """Return whether bfloat16 screens `count` inputs; for few inputs of a small network it would save no time."""
         if not self.screens or count < screening.TRIED_IF_LARGE:
             return False
         return count > TRIED or screening.tried_for(self._multiplications) < TRIED
@@ -89,9 +89,8 @@ class Engine:
     ) -> np.ndarray:
         """Return the logits of `count` inputs, (count, classes) float32.
 
-        `inputs` makes those at the positions given, some of a batch, as pixels on the device. The leading class is
-        float32's for all; the logits are float32's for those whose lead is not clear. Raises `ModelError`, which names
-        `what`, when the model fails.
+        `inputs` makes the pixels at given positions on the device. The predicted classes are those of float32. Logits
+        are in float32 for images without a clear lead. Raises `ModelError`, which names `what`, if the model fails.
         """
         everything = np.arange(count)
         with named(what):
@@ -104,8 +103,8 @@ class Engine:
             leads = _leads(logits)
             doubted = int((~(leads > self._lead)).sum())
             if self._tried < TRIED:
-                # Fewer images were compared than for a small network, so a batch at least is done again, of those that
-                # lead the least: they hold the estimate to account.
+                # The measurement used fewer images than for a small network. At least one batch, with the smallest
+                # leads, therefore runs again and verifies the estimate.
                 size = self._size(low=False)
                 doubted = min(count, size * max(1, -(-doubted // size)))
             if not doubted:
@@ -119,7 +118,7 @@ class Engine:
 
     @cached_property
     def _multiplications(self) -> int:
-        """Return how much work an image is, of those that precision is measured on; zero when there are none."""
+        """Return the multiplications for one image of the measurement; zero without registered inputs."""
         if self._reference is None or not self._reference[0]:
             return 0
         (counted,) = in_batches(self._counted, np.arange(1), size=1, workers=1)
@@ -130,17 +129,17 @@ class Engine:
         return screening.multiplications_per_image(self.model, self._reference[1](first))
 
     def _measure_lead(self, count: int, inputs: Callable[[np.ndarray], Tensor], classes: int) -> None:
-        """Find the lead from which on a bfloat16 answer is clear; infinite when too few would be."""
+        """Find the lead above which a bfloat16 prediction is clear; infinite if too few would be clear."""
         self._tried = screening.tried_for(self._multiplications)
         some = np.arange(min(count, self._tried))
         reference = self._run(some, inputs, classes)
         self._lead = NEVER
-        # Weights cast beforehand suit any model but one that looks at them otherwise than autocast does.
+        # Weights cast in advance suit any model, except one that uses them in other ways than autocast does.
         for make in (screening.lowered, lambda model: model):
             try:
                 self._lowered = make(self.model)
                 screened = self._run(some, inputs, classes, screened_by=self._lowered)
-            except Exception:  # noqa: S112  The model cannot compute in bfloat16, which is no fault of it.
+            except Exception:  # noqa: S112  A model need not support bfloat16.
                 continue
             lead = screening.clear_lead(screened, reference)
             if (_leads(screened) > lead).mean() > 1 / 2:
@@ -155,7 +154,7 @@ class Engine:
         *,
         screened_by: nn.Module | None = None,
     ) -> np.ndarray:
-        """Return logits in float32 (M, classes), or those of another model that computes in bfloat16."""
+        """Return logits in float32, (M, classes), or those of a model in bfloat16, `screened_by`."""
         model, low = (self.model, False) if screened_by is None else (screened_by, True)
 
         def predict(some: np.ndarray) -> Tensor:
@@ -163,14 +162,14 @@ class Engine:
                 pixels = inputs(some)
                 self._shape = tuple(pixels.shape[1:])
                 size = self._size(low=low)
-                # Stated either way, since a model may have left autocast on in a thread that stays.
+                # Set in both cases, since a model may have left autocast on in this lasting thread.
                 with torch.autocast(self.device.type, torch.bfloat16 if low else None, enabled=low):
                     return torch.cat([self._answers(model, part, size, classes) for part in torch.split(pixels, size)])
 
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
         if self._shape is None:
-            # As large as those that precision is measured on, lest more are made at a time than fit into a batch.
+            # Before the first input, the shape of the registered ones limits the number that are made at a time.
             self._shape = (1, 1)
             if self._reference is not None and self._reference[0]:
                 self._shape = tuple(self._reference[1](np.arange(1)).shape[1:])
@@ -178,12 +177,12 @@ class Engine:
             try:
                 parts = in_batches(predict, positions, size=self._size(low=low), workers=self.workers)
             except torch.OutOfMemoryError:
-                # What has been computed in larger batches is not kept, so that all of a call is of one size.
+                # Results of larger batches are dropped, so all batches of a call have one size.
                 if self._size(low=low) == 1:
                     raise
                 self._halvings += 1
             else:
-                # An accelerator is waited for here alone.
+                # Only this line waits for an accelerator.
                 return np.asarray(finite(torch.cat(parts).cpu()).numpy())
 
     def _answers(self, model: nn.Module, pixels: Tensor, size: int, classes: int) -> Tensor:
@@ -191,18 +190,18 @@ class Engine:
         return shaped(model(batch), (len(batch), classes), images=len(pixels))
 
     def _batch_of(self, pixels: Tensor, size: int) -> Tensor:
-        """Return the batch in which images go through the model: filled up with black ones to this size."""
+        """Return images as a batch of this size, padded with black images."""
         return padded(pixels, size).contiguous(memory_format=torch.channels_last)
 
     def _size(self, *, low: bool) -> int:
-        """Return how many images of the shape seen last go through the model at once."""
+        """Return the batch size for the latest shape of inputs."""
         assert self._shape is not None
         return max(1, batch_size(self._shape, self.device, screening=low) >> self._halvings)
 
 
 @contextmanager
 def named(what: str) -> Iterator[None]:
-    """Turn whatever a model raises into a `ModelError` that names what it was run on."""
+    """Turn any exception of a model into a `ModelError` that names its inputs."""
     try:
         yield
     except InputError:
@@ -212,7 +211,7 @@ def named(what: str) -> Iterator[None]:
 
 
 def _leads(logits: np.ndarray) -> np.ndarray:
-    """Return by how much the first class leads the second, (N,); of a single class, infinitely much."""
+    """Return the lead of the first class over the second, (N,); infinite for a single class."""
     if logits.shape[1] == 1:
         return np.full(len(logits), np.inf)
     second, first = np.partition(logits, -2, axis=1)[:, -2:].T
@@ -220,7 +219,7 @@ def _leads(logits: np.ndarray) -> np.ndarray:
 
 
 def padded(pixels: Tensor, size: int) -> Tensor:
-    """Return the images (N, C, H, W) with black ones after them, so that they are `size`."""
+    """Return the images (N, C, H, W), padded with black ones to `size`."""
     missing = size - len(pixels)
     return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])]) if missing else pixels
 

@@ -14,19 +14,19 @@ from harness.networks.process import foreign_network
 
 
 def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
-    """Return a model that computes what an evaluation copy does, batch norms folded into the convolutions before them.
+    """Return a model equivalent to an evaluation copy, with batch norms folded into the convolutions before them.
 
-    The copy stays as it is; what is not folded, the two share. A layer to `keep` is not folded, so that it can be
-    hooked under its name. The copy itself is returned where tracing fails or would take the layer to keep apart.
+    The copy does not change, and shares its other layers. A layer to `keep` is not folded, so a hook can find it by its
+    name. The copy itself is returned if tracing fails or would split the layer to keep.
     """
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    if _has_hooks(plain):  # Tracing would lose them.
+    if _has_hooks(plain):  # Tracing would lose the hooks.
         return plain
     try:
         with foreign_network():
             traced = symbolic_trace(plain)
-    except Exception:  # Tracing runs the user's code symbolically and may fail in any way; the plain model is right.
+    except Exception:  # Tracing runs the user's code symbolically and may raise anything; the copy is still correct.
         return plain
     layers = dict(traced.named_modules())
     if keep and keep not in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
@@ -39,7 +39,7 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
         if keep in {before.target, node.target}:
             continue
         conv, norm = layers[before.target], layers[node.target]
-        # A convolution called twice, or whose output or weights are also used elsewhere, must stay as it is.
+        # A convolution must not change if it is called twice, or if its output or weights have another use.
         weights = {f"{before.target}.weight", f"{before.target}.bias"}
         alone = len(before.users) == calls[before.target] == 1 and weights.isdisjoint(calls)
         if _can_fold(conv, norm) and alone:
@@ -56,7 +56,7 @@ def _has_hooks(layer: nn.Module) -> bool:
 
 
 def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
-    # The very classes: a subclass may compute anything, and a hook may see or change what lies between the two.
+    # Exactly these classes: a subclass may compute anything, and a hook may read or change values between the two.
     plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d
     return plain and norm.running_mean is not None and not _has_hooks(conv) and not _has_hooks(norm)
 
@@ -71,9 +71,9 @@ def _is_layer_pair(node: Node) -> bool:
 
 
 def pooled_by_maxima(model: nn.Module) -> nn.Module:
-    """Let a traced model pool two by two pixels by `max_of_two_by_two`; returns the model, changed in place.
+    """Replace the 2x2 max pooling of a traced model by `max_of_two_by_two`, in place, and return the model.
 
-    A model that is not traced stays as it is.
+    An untraced model does not change.
     """
     if not isinstance(model, GraphModule):
         return model
@@ -89,12 +89,12 @@ def pooled_by_maxima(model: nn.Module) -> nn.Module:
 
 
 def max_of_two_by_two(images: Tensor) -> Tensor:
-    """Return the largest of each two by two pixels (N, C, H, W), a last odd row or column left out.
+    """Return the maximum of each 2x2 pixels of images (N, C, H, W), without a last odd row or column.
 
-    Where gradients are wanted, or memory lies otherwise than channels-last on a CPU, by PyTorch's own pooling: equal
-    values share a gradient in a maximum, while pooling gives it to the first.
+    PyTorch's own pooling computes it if gradients are needed, or if memory is not channels-last on a CPU. A maximum
+    divides the gradient among equal values, while pooling gives it to the first.
     """
-    if has_torch_function_unary(images):  # Tracing goes no deeper.
+    if has_torch_function_unary(images):  # Tracing ends here.
         traced: Tensor = handle_torch_function(max_of_two_by_two, (images,), images)
         return traced
     height, width = (size // 2 * 2 for size in images.shape[-2:])
@@ -122,7 +122,7 @@ def _is_two_by_two(node: Node, layers: dict[str, nn.Module]) -> bool:
     arguments |= node.kwargs
     return (
         bool(node.args)
-        and len(node.args) <= 5  # noqa: PLR2004  Those named above.
+        and len(node.args) <= 5  # noqa: PLR2004  The arguments above.
         and _pair(arguments.get("kernel_size")) == (2, 2)
         and _pair(arguments.get("stride") or 2) == (2, 2)
         and _pair(arguments.get("padding", 0)) == (0, 0)

@@ -1,12 +1,12 @@
-"""The layers of a model whose feature maps can be looked at, and which of them to look at.
+"""The layers of a model with feature maps for Grad-CAM, and the choice of one.
 
-Feature maps are those after their ReLU, as in the networks of the paper on Grad-CAM: before it, a channel that is
-negative on the background and speaks against the class would count for it, though the ReLU lets nothing of it pass.
-Where the ReLU is no layer with a name of its own, `NAME+relu` stands for what it makes of the layer before.
+Feature maps are taken after their ReLU, as in the paper on Grad-CAM. Before it, a channel with negative values on the
+background and a negative weight would count for the class. The ReLU passes none of it. If the ReLU is no layer
+with a name, `NAME+relu` stands for the output of layer NAME after its ReLU.
 
-Behind the patches of a vision transformer, tokens (N, h * w, D) with up to eight others before them, such as the class
-token, are feature maps too: D channels on the grid of the patches. So are maps with their channels last, (N, h, w, D),
-as Swin's, which are told by the proportions of the image.
+The tokens of a vision transformer, (N, h * w, D), are feature maps too: D channels on the grid of patches. Up to eight
+others, such as the class token, may come before them. Maps with channels last, (N, h, w, D), as in Swin, also count;
+the proportions of the image identify them.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from harness.inference import Classifier
 
 RELU = "+relu"
-"""Ends the name of a layer whose output is taken as the ReLU after it passes it on."""
+"""Suffix of a layer's name that stands for its output after the ReLU that follows."""
 _PROBED = 8
-"""Images that are looked at to find out about a model's layers."""
+"""Number of images for a forward pass that lists a model's layers."""
 _LISTED = 40
-"""Layers that an error names."""
+"""Most layers in an error message."""
 _OTHER_TOKENS = 8
-"""Tokens that may come before those of the patches: of the class, of a teacher, registers."""
+"""Most tokens before those of the patches: of the class, of a teacher, registers."""
 
 
 def spatial_layers(model: nn.Module, pixels: Tensor) -> Mapping[str, tuple[int, int]]:
-    """Return the layers whose output is feature maps of more than one pixel, with their (height, width).
+    """Return the layers with feature maps of more than one pixel, with their (height, width).
 
-    In the order of execution on these pixels, (N, C, H, W); names are those of `named_modules()`.
+    They are in the order of execution on these pixels, (N, C, H, W), under their names of `named_modules()`.
     """
     return {called.name: called.size for called in _spatial_calls(model, pixels)}
 
@@ -49,10 +49,11 @@ def spatial_layers(model: nn.Module, pixels: Tensor) -> Mapping[str, tuple[int, 
 def default_layer(model: nn.Module, pixels: Tensor) -> str:
     """Return the end of the last convolution block: the last layer at the resolution of the last convolution.
 
-    Behind its batch norm, its ReLU and what is added to it, and before the pooling, which would leave too few places to
-    tell the object from the middle of the image. With `+relu` if a ReLU without a name follows. Convolutions that give
-    a single pixel do not count. Of a transformer, the last layer whose patches decide: where the class token is read,
-    what comes behind the last attention does not. Raises `NotApplicableError` when there are no others.
+    It comes after batch norm, ReLU and residual addition, and before the pooling. Pooled maps have too few positions to
+    separate the object from the image's center. It has the suffix `+relu` if a ReLU without a name follows. A
+    convolution with a single pixel does not count. For a transformer, it is the last layer with an effect of its
+    patches on the logits. If the class token is read, layers after the last attention have none. Raises
+    `NotApplicableError` without such a layer.
     """
     calls = _spatial_calls(model, pixels)
     numbers = [number for number, called in enumerate(calls) if isinstance(called.layer, nn.Conv2d)]
@@ -68,9 +69,9 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
 
 
 def feature_maps(output: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return a layer's output as feature maps (N, D, h, w) of this size: as they are, or with channels last.
+    """Return a layer's output as feature maps (N, D, h, w) of this size; channels may be second or last.
 
-    Of tokens, (N, T, D), those of the patches are the last.
+    Among tokens, (N, T, D), those of the patches are the last.
     """
     if output.ndim == 4:  # noqa: PLR2004
         return output if tuple(output.shape[2:]) == size else output.permute(0, 3, 1, 2)
@@ -79,10 +80,10 @@ def feature_maps(output: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | None) -> tuple[str, tuple[int, int]]:
-    """Return the layer to look at, and the (height, width) of its maps; None stands for the default.
+    """Return the layer for Grad-CAM and the (height, width) of its maps; `wanted=None` stands for the default.
 
-    Raises `InputError` when the layer wanted is not one of `spatial_layers`, which the message lists, or one of them
-    with `+relu` that no ReLU follows.
+    Raises `InputError` if the wanted layer is not one of `spatial_layers`, which the message lists. Also for a suffix
+    `+relu` if no ReLU follows the layer.
     """
 
     def found() -> tuple[str, int, int]:
@@ -93,11 +94,11 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
         if name not in layers:
             listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
             raise InputError(
-                f"layer {name!r}: the model has none of this name with feature maps of more than one pixel; "
+                f"layer {name!r}: the model has no such layer with feature maps of more than one pixel; "
                 f"it has {some_of(listed, shown=_LISTED) or 'none at all'}"
             )
         if wanted is not None and wanted.endswith(RELU) and not relu_follows(model, pixels, layer=name):
-            raise InputError(f"layer {wanted!r}: no ReLU follows directly; name {name!r} to look at what comes before")
+            raise InputError(f"layer {wanted!r}: no ReLU follows directly; name {name!r} for the layer's own output")
         return layer, *layers[name]
 
     def kept() -> tuple[str, tuple[int, int]]:
@@ -109,9 +110,9 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
 
 
 def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
-    """Return whether a ReLU alone follows a layer: its negative values, and there are some, make no difference.
+    """Return whether only a ReLU follows a layer: it has negative values, and these do not affect the logits.
 
-    All of its values must make one, or the logits do not depend on the layer.
+    All of its values together must affect them, or the logits do not depend on the layer.
     """
     negative = False
 
@@ -134,7 +135,7 @@ def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
 
 @dataclass(frozen=True)
 class _Called:
-    """A layer that a forward pass has called, and the (height, width) of the feature maps that it gave."""
+    """A layer called in a forward pass, and the (height, width) of its feature maps."""
 
     name: str
     layer: nn.Module
@@ -144,14 +145,14 @@ class _Called:
     channels_last: bool = False
 
     def merges(self, size: tuple[int, int]) -> bool:
-        """Return whether patches have been merged without a convolution, as in Swin, since one that gave this size."""
+        """Return whether patches were merged without a convolution, as in Swin, after a layer of this size."""
         return self.channels_last and self.size != size
 
 
 def _grid_of(shape: torch.Size, image: torch.Size) -> tuple[tuple[int, int], int, bool]:
-    """Return (height, width) and channels of feature maps, and whether these stand last.
+    """Return (height, width) and channels of feature maps, and whether channels are last.
 
-    They do if what would then be the grid has the proportions of the image, and what else would be has not.
+    Channels are last if only then the grid has the proportions of the image.
     """
 
     def fits(height: int, width: int) -> bool:
@@ -188,17 +189,17 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
 
 
 def _embedding(calls: list[_Called]) -> _Called | None:
-    """Return the last convolution so far, which may have made the patches of a transformer."""
+    """Return the latest convolution, which may have made the patches of a transformer."""
     return next((called for called in reversed(calls) if isinstance(called.layer, nn.Conv2d)), None)
 
 
 def _last_that_decides(model: nn.Module, pixels: Tensor, sizes: Mapping[str, tuple[int, int]]) -> str:
-    """Return the last of the layers with maps of these sizes on whose patches the logits depend; raises if none is."""
+    """Return the last of these layers with an effect of its patches on the logits; raises without one."""
     found: dict[str, Tensor] = {}
 
     def holder(name: str) -> Callable[..., Tensor]:
         def hold(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            # The first makes the graph that all later ones belong to.
+            # The first layer begins the graph that contains all later ones.
             found[name] = output if output.requires_grad else output.detach().requires_grad_()
             return found[name].clone()
 
@@ -214,9 +215,9 @@ def _last_that_decides(model: nn.Module, pixels: Tensor, sizes: Mapping[str, tup
 
 
 def _full_name(wanted: str, layers: Mapping[str, tuple[int, int]]) -> str:
-    """Return the name of the one layer that ends so, as a user's network may stand inside another; else what is wanted.
+    """Return the full name of the only layer that ends in the wanted name, else the wanted name.
 
-    With `+relu`, if that was wanted.
+    A user's network may be inside another one. A suffix `+relu` stays.
     """
     name = wanted.removesuffix(RELU)
     inner = [layer for layer in layers if layer.endswith(f".{name}")]

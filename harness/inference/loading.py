@@ -1,4 +1,4 @@
-"""Any model that a SPEC names, loaded: a checkpoint, an ONNX file, or a predictor."""
+"""Loading of the model that a SPEC names: a checkpoint, an ONNX file, or a predictor."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def load(spec: Path | str, options: NetworkOptions | None = None, images: LabelledImages | None = None) -> Checkpoint:
-    """Load the model that a SPEC names; a predictor without images is asked for its identity alone.
+    """Load the model that a SPEC names; without images, a predictor only gives its identity.
 
-    Raises `CheckpointRefused` for a file out of order, and `InputError` for a predictor that cannot be opened.
+    Raises `CheckpointRefused` for an irregular file, and `InputError` for a predictor that cannot be opened.
     """
     options = options or NetworkOptions()
     if isinstance(spec, Path):
@@ -37,27 +37,27 @@ def load(spec: Path | str, options: NetworkOptions | None = None, images: Labell
 
 
 def provides_of(checkpoint: Checkpoint) -> Provides:
-    """Return what a loaded model provides."""
+    """Return the kind of a loaded model's answers."""
     if isinstance(checkpoint.model, PredictorNetwork):
         return checkpoint.model.provides
     return Provides() if f".{checkpoint.architecture}" in KINDS else OF_NETWORKS
 
 
 def keep_answers(model: nn.Module, cache: PredictionCache | None) -> None:
-    """Keep the answers of a predictor that asks another machine beside a cache, one by one; others need none.
+    """Store the answers of a remote predictor beside a cache, one by one; do nothing for other models.
 
-    Raises `InputError` where the cache has answers of another model of the same name.
+    Raises `InputError` if the cache has answers of another model of the same name.
     """
     if cache is not None and isinstance(model, PredictorNetwork) and isinstance(model.predictor, Remote):
         model.predictor.keep_in(cache)
 
 
 def is_lasting(checkpoint: Checkpoint) -> bool:
-    """Return whether the hash of a loaded model decides its answers, so results may be kept under it."""
+    """Return whether the hash of a loaded model determines its answers, so results may be cached under it."""
     return not isinstance(checkpoint.model, PredictorNetwork) or checkpoint.model.identity.lasting
 
 
 def close(model: nn.Module) -> None:
-    """End what a predictor holds open; other models hold nothing."""
+    """Close a predictor's processes and connections; other models have none."""
     if isinstance(model, PredictorNetwork):
         model.predictor.close()

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Asked:
     """Requests under one name.
 
-    `passes` are calls that must be computed, `poses` their inputs, each an image under a perturbation, `maps` inputs
-    whose attention is looked at, and `cached` inputs whose answers are there from earlier runs. `images` is the largest
-    number of images asked about at once, and `shares` names whose answers were looked at that asked for them before.
+    `passes` counts calls that a run must compute, and `poses` their inputs, each an image under a perturbation. `maps`
+    counts inputs of Grad-CAM, and `cached` inputs with predictions from earlier runs. `images` is the largest number of
+    images in one request. `shares` has the names that requested the same predictions before.
     """
 
     passes: int = 0
@@ -39,7 +39,7 @@ class Asked:
     shares: set[str] = field(default_factory=set)
 
     def add(self, *, passes: int = 0, poses: int = 0, maps: int = 0, cached: int = 0, images: int = 0) -> None:
-        """Count more of each; `images` is how many were asked about at once."""
+        """Add to the counts; `images` is the number of images in one request."""
         self.passes += passes
         self.poses += poses
         self.maps += maps
@@ -49,9 +49,9 @@ class Asked:
 
 @dataclass
 class Ledger:
-    """Counts what is asked for, under the name that is current when it is asked for first.
+    """Counts requests under the name that is current at the first request.
 
-    `uncounted` are names of what was given up, since it took too long.
+    `uncounted` has the names that took too long to plan.
     """
 
     asked: dict[str, Asked] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Ledger:
 
     @contextmanager
     def under(self, name: str) -> Iterator[None]:
-        """Count under this name as long as the context lasts."""
+        """Count under this name while the context lasts."""
         before, self.name = self.name, name
         self.asked.setdefault(name, Asked())
         try:
@@ -71,21 +71,21 @@ class Ledger:
 
     @property
     def now(self) -> Asked:
-        """Return what is counted at present."""
+        """Return the counts of the current name."""
         return self.asked.setdefault(self.name, Asked())
 
     def look(self, key: Hashable) -> None:
-        """Note that answers are looked at, which `key` tells from others."""
+        """Note a use of the predictions that `key` identifies."""
         if (first := self._first.setdefault(key, self.name)) != self.name:
             self.now.shares.add(first)
 
 
 class PlannedClassifier(Classifier):
-    """Stands for a classifier in a plan: asked for answers it counts, and gives those that there are, or right ones.
+    """Replaces a classifier in a plan: it counts requests, and returns cached predictions or else correct ones.
 
-    A search with early exit then goes to its end, so that its count is an upper bound. What the user's cache has is
-    given from there. A copy of it by `like`, as of a damaged model, has no cache, and is wrong on every image, as a
-    damage that is noticed at once. No model is run, but to find out which layers there are.
+    With correct predictions, a search with early exit runs to its end, so its count is an upper bound. A copy by
+    `like`, which stands for a mutant, has no cache and is wrong on every image, so the first check catches it. The
+    model itself runs only to list its layers.
     """
 
     def __init__(self, of: Classifier, ledger: Ledger, *, right: bool = True, cached: bool = True) -> None:
@@ -97,13 +97,13 @@ class PlannedClassifier(Classifier):
         self._cache = of._cache if cached else None
         self._remembered: dict[Hashable, Any] = {}
 
-    def like(self, model: nn.Module) -> Classifier:  # noqa: ARG002  It is not run.
-        """Return what stands for another model, which answers wrongly."""
+    def like(self, model: nn.Module) -> Classifier:  # noqa: ARG002  The model does not run.
+        """Return the replacement of another model, with wrong predictions."""
         return PlannedClassifier(self._of, self._ledger, right=False, cached=False)
 
     def backend_for(
         self,
-        model: nn.Module,  # noqa: ARG002  It is not run.
+        model: nn.Module,  # noqa: ARG002  The model does not run.
         *,
         workers: int | None = None,  # noqa: ARG002
         screen: bool | None = None,  # noqa: ARG002
@@ -113,13 +113,13 @@ class PlannedClassifier(Classifier):
 
     @property
     def fingerprint(self) -> str | None:
-        """Return the model's own."""
+        """Return the fingerprint of the replaced model."""
         return self._of.fingerprint
 
     def predict(
         self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
     ) -> Predictions:
-        """Return what `Classifier.predict` does, and note who asked for it first."""
+        """Return predictions as `Classifier.predict` does, and note the use."""
         if (seen := remembered_as(perturbation)) is not None:
             self._ledger.look((id(self), images.sha256, tuple(images.pixels.shape), seen))
         return super().predict(images, perturbation, keep=keep)
@@ -131,12 +131,12 @@ class PlannedClassifier(Classifier):
         poses: Sequence[Pose],  # noqa: ARG002
         which: np.ndarray,  # noqa: ARG002
     ) -> np.ndarray:
-        """Count the pairs, and return what `Classifier.predict_pairs` does."""
+        """Count the pairs, and return classes as `Classifier.predict_pairs` does."""
         self._count(len(positions), images)
         return np.asarray(self._classes(images)[positions])
 
     def in_one_batch(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
-        """Count the images, and return what `Classifier.in_one_batch` does."""
+        """Count the images, and return logits as `Classifier.in_one_batch` does."""
         self._count(len(positions), images)
         return np.asarray(self._logits(images)[positions])
 
@@ -149,7 +149,7 @@ class PlannedClassifier(Classifier):
         *,
         perturbation: Perturbation = IDENTITY,
     ) -> np.ndarray:
-        """Return what the cache has, or what counting in place of `compute` gives."""
+        """Return the cached values; without any, count the request and return stand-ins."""
         key = self.cache_key(what, images, perturbation)
         if key is not None and self._cache is not None and (values := self._cache.load(key, shape)) is not None:
             self._ledger.now.add(cached=len(images), images=len(images))
@@ -177,7 +177,7 @@ class PlannedClassifier(Classifier):
 
 
 class _Counting:
-    """The backend of a plan: it counts inputs, and answers that all are of the first class."""
+    """The backend of a plan: it counts inputs, and predicts the first class for all."""
 
     def __init__(self, of: Backend, ledger: Ledger) -> None:
         self._of, self._ledger = of, ledger

@@ -1,4 +1,4 @@
-"""Platforms: the code, libraries, processor and device that decide the last bits of predictions."""
+"""Platforms: the code, libraries, processor and device that determine the last bits of predictions."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _ROOMS = ("data", "perturb", "networks", "inference")
-"""Where pixels, perturbations and predictions are computed."""
+"""The rooms that compute pixels, perturbations and predictions."""
 LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "torch")
 """Libraries that compute; another release may round differently."""
 TOLERANCE = 2 / 10_000
-"""By how much of the images answers may differ between processors of several kinds."""
+"""Largest share of images with different predictions between kinds of processors."""
 
 
 @cache
 def computing_code() -> str:
-    """Return a hash of the source of all rooms that decide what is kept, and of the libraries' versions.
+    """Return a hash of the source of all rooms that compute cached values, and of the libraries' versions.
 
-    Made once by each process.
+    Each process computes it once.
     """
     return hashlib.sha256(repr((hash_of_code(Path(__file__).parents[1]), installed(LIBRARIES))).encode()).hexdigest()
 
@@ -39,7 +39,7 @@ def computing_code() -> str:
 def hash_of_code(package: Path) -> str:
     """Return a hash of the names and contents of the Python files in these rooms of a package.
 
-    A version number is not enough: a checkout that is worked on keeps its number.
+    A version number is not enough, since it stays the same while somebody edits a checkout.
     """
     digest = hashlib.sha256()
     for path in sorted(path for room in _ROOMS for path in (package / room).rglob("*.py")):
@@ -49,7 +49,7 @@ def hash_of_code(package: Path) -> str:
 
 @dataclass(frozen=True)
 class Platform:
-    """The platform of a process, which decides the last bits of its results; `code` is a hash of its source."""
+    """The platform of a process, which determines the last bits of its results; `code` is a hash of its source."""
 
     node: str
     processor: str
@@ -61,14 +61,14 @@ class Platform:
 
     @property
     def kind(self) -> str:
-        """Return in words what decides the bits."""
+        """Return the platform as text."""
         on = f"{self.device} of " if self.device != "cpu" else ""
         return f"{on}{self.processor} ({self.instructions}), {self.versions}"
 
 
 @cache
 def this_platform(device: torch.device) -> Platform:
-    """Return what decides the bits of what this process computes on a device."""
+    """Return the platform of this process on a device."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return Platform(
         platform.node(),
@@ -82,7 +82,7 @@ def this_platform(device: torch.device) -> Platform:
 
 
 def _processor() -> str:
-    """Return the model name of the processor, as Linux says it, or else its kind."""
+    """Return the processor's model name from Linux, or else its kind."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):
@@ -91,9 +91,9 @@ def _processor() -> str:
 
 
 def note_on_platforms(kinds: Mapping[str, int], margins: Sequence[tuple[str, float]]) -> str:
-    """Return what is to be said of a run on workers of several kinds; "" where all are of one.
+    """Return a note on a run with workers of several kinds; "" if all are of one kind.
 
-    `margins` are rows of the checks file with how far their value is from its threshold, as a share of the images.
+    `margins` has rows of the checks file with the distance from the threshold, as a share of the images.
     """
     if len(kinds) < 2:  # noqa: PLR2004  One kind, or none yet.
         return ""
@@ -101,12 +101,12 @@ def note_on_platforms(kinds: Mapping[str, int], margins: Sequence[tuple[str, flo
     margins = sorted(margins, key=lambda row: row[1])
     close = [f"{name} ({margin:.4f})" for name, margin in margins if margin <= TOLERANCE]
     if close:
-        by = f"decided by less: {some_of(close)}"
+        by = f"checks within this margin of their threshold: {some_of(close)}"
     elif margins:
-        by = f"none is so close to its threshold, the closest is {margins[0][0]} ({margins[0][1]:.4f})"
+        by = f"no check is so close to its threshold, the closest is {margins[0][0]} ({margins[0][1]:.4f})"
     else:
-        by = "no check is held against a share"
+        by = "no check has a threshold on a share"
     return (
-        f"the workers of the cluster are of {len(kinds)} kinds, so that answers may differ from one kind's in 2 of "
-        f"10,000: {said}; of the checks, {by}"
+        f"the workers of the cluster are of {len(kinds)} kinds, so 2 of 10,000 predictions may differ between them: "
+        f"{said}; {by}"
     )

@@ -1,4 +1,4 @@
-"""Predictions of a model for images, and quantities that follow from them alone."""
+"""Predictions of a model for images, and quantities that follow only from them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Predictions:
     """Predictions of a model for N images under one perturbation.
 
-    `answers` are logits, (N, classes) float32. Which is the largest is as float32 computes it; the rest may have been
-    computed in less, see `Backend`. `exact` computes those at some positions, (M,) int64, in float32; without it the
+    `answers` are logits, (N, classes) float32. The class of the largest is that of float32; the values may be less
+    precise, see `Backend`. `exact` computes the logits at some positions, (M,) int64, in float32. Without it the
     answers are exact.
     """
 
@@ -48,18 +48,18 @@ class Predictions:
 
     @cached_property
     def computed(self) -> np.ndarray:
-        """Return the logits, (N, classes) float32, known or not; costs a forward pass where answers are inexact."""
+        """Return the logits, (N, classes) float32, known or not; costs a forward pass if answers are inexact."""
         return self.exact(np.arange(len(self.labels))) if self.exact else self.answers
 
     @property
     def logits(self) -> np.ndarray:
-        """Return the logits, (N, classes) float32; raises `NotApplicableError` where not every one is known."""
+        """Return the logits, (N, classes) float32; raises `NotApplicableError` unless all are known."""
         self.expect_known()
         return self.computed
 
     @cached_property
     def errors(self) -> np.ndarray:
-        """Return the logits of the wrong answers, (wrong, classes) float32; costs a forward pass of their images."""
+        """Return the logits of wrong predictions, (wrong, classes) float32; costs a forward pass of their images."""
         wrong = np.flatnonzero(~self.correct)
         if self.exact is None or "computed" in self.__dict__ or not len(wrong):
             return self.computed[wrong] if len(wrong) else self.answers[wrong]
@@ -82,7 +82,7 @@ class Predictions:
         return self.images.classes
 
     def perturbation_of(self, position: int) -> Perturbation:  # noqa: ARG002  The same for every image.
-        """Return the perturbation under which the image at this position was seen."""
+        """Return the perturbation of the image at this position."""
         return self.perturbation
 
     @cached_property
@@ -92,7 +92,7 @@ class Predictions:
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """Return whether each prediction is right, (N,) bool."""
+        """Return whether each prediction is correct, (N,) bool."""
         return np.asarray(self.predicted == self.labels)
 
     @cached_property
@@ -107,10 +107,10 @@ class Predictions:
         return np.asarray(softmax(self.computed).max(axis=1))
 
     def confidence_of_errors(self) -> np.ndarray:
-        """Return the probability of each predicted class where it is wrong, and 0 elsewhere, (N,) in [0, 1].
+        """Return the probability of each wrong prediction, and 0 for correct ones, (N,) in [0, 1].
 
-        Costs a forward pass of the images that are wrong, where the answers are not exact. Raises `NotApplicableError`
-        where labels alone are known.
+        Costs a forward pass of the wrong images if the answers are not exact. Raises `NotApplicableError` if only
+        labels are known.
         """
         self.expect_known(1)
         confidence = np.zeros(len(self.labels), dtype=self.answers.dtype)
@@ -119,13 +119,13 @@ class Predictions:
 
     @cached_property
     def confidence_as_answered(self) -> np.ndarray:
-        """Return about the confidence, (N,) in [0, 1]: that of the answers, which may be inexact; costs no pass."""
+        """Return the approximate confidence, (N,) in [0, 1], of possibly inexact answers; costs no forward pass."""
         return np.asarray(softmax(self.answers).max(axis=1))
 
     def probabilities_at(self, positions: np.ndarray) -> np.ndarray:
-        """Return the softmax of the logits at these positions, (M,) int64; returns (M, classes) in [0, 1].
+        """Return the softmax of the logits, (M, classes) in [0, 1], at these positions, (M,) int64.
 
-        Costs a pass of no more images than are wrong when all these answers are.
+        If all these predictions are wrong, it costs a forward pass of the wrong images only.
         """
         return softmax(self.exactly(positions))
 

@@ -1,4 +1,4 @@
-"""The images that tests ask a model about, under each perturbation, found without a model."""
+"""The images that tests request predictions for, under each perturbation, found without a model."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class Question:
-    """A perturbation, and the images asked about under it, by their numbers in `Questions`, for each test's name."""
+    """A perturbation and its requested images, as numbers in `Questions`, by the name of the test."""
 
     perturbation: Perturbation
     by_name: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     @property
     def numbers(self) -> np.ndarray:
-        """Return the numbers of the images, sorted, each once, (N,) int64."""
+        """Return the numbers of the images, (N,) int64, sorted and unique."""
         return np.unique(np.concatenate([part for parts in self.by_name.values() for part in parts]))
 
 
 class Questions:
-    """All that tests ask a model about: images that differ in their pixels, each under some perturbations."""
+    """All requests of tests to a model: images with different pixels, each under some perturbations."""
 
     def __init__(self, *, rounded: bool = False) -> None:
-        """Images are `rounded` to 8 bits before a model sees them, or not."""
+        """Start without requests; with `rounded`, models see images rounded to 8 bits."""
         self.rounded = rounded
         self.asked: dict[Hashable, Question] = {}
         self.name = ""
@@ -59,7 +59,7 @@ class Questions:
 
     @contextmanager
     def under(self, name: str) -> Iterator[None]:
-        """Note this name for what is asked as long as the context lasts."""
+        """Use this name for requests while the context lasts."""
         before, self.name = self.name, name
         try:
             yield
@@ -67,9 +67,9 @@ class Questions:
             self.name = before
 
     def ask(self, images: LabelledImages, perturbation: Perturbation, positions: np.ndarray | None = None) -> None:
-        """Note images under a perturbation: those at these positions, (M,) int64, or all of them."""
+        """Note a request for images under a perturbation, at these positions, (M,) int64, or for all images."""
         key: Hashable = remembered_as(perturbation)
-        if key is None:  # Nothing tells it from others but itself.
+        if key is None:  # Only its identity distinguishes it from others.
             key = id(perturbation)
         if positions is None:
             if (whole := (self.name, key, images)) in self._whole:
@@ -93,7 +93,7 @@ class Questions:
         return digest.hexdigest()
 
     def pixels(self, question: Question, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return images of these numbers under the perturbation, (M, C, H, W) float32, and their places in the split.
+        """Return images under the perturbation, (M, C, H, W) float32, and their positions in the split.
 
         The numbers must be of one set of images; see `parts`.
         """
@@ -105,7 +105,7 @@ class Questions:
         return inputs(np.arange(len(at))).numpy(), images.positions.numpy()[at]
 
     def parts(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the numbers, (N,) int64 in ascending order, set by set of images."""
+        """Yield the numbers, (N,) int64 in ascending order, by set of images."""
         for start, end in zip(self._starts, [*self._starts[1:], len(self._at)], strict=True):
             part = numbers[(numbers >= start) & (numbers < end)]
             if len(part):
@@ -117,7 +117,7 @@ class Questions:
         return {tuple(images.pixels.shape[1:]) for images in self._sets}
 
     def _numbered(self, images: LabelledImages) -> np.ndarray:
-        """Return the number of each image, (N,) int64: equal pixels have the same."""
+        """Return the number of each image, (N,) int64; images with equal pixels share one."""
         if (known := self._of_set.get(images)) is not None:
             return known
         numbers = np.empty(len(images), dtype=np.int64)
@@ -137,9 +137,9 @@ class Questions:
 
 
 class AskedClassifier(Classifier):
-    """Stands for any classifier: it notes what it is asked, and gives the true classes.
+    """Replaces any classifier: it notes requests and returns the true classes.
 
-    A search then goes to its end.
+    A search therefore runs to its end.
     """
 
     def __init__(self, questions: Questions) -> None:
@@ -180,10 +180,10 @@ class AskedClassifier(Classifier):
         *,
         perturbation: Perturbation = IDENTITY,  # noqa: ARG002
     ) -> np.ndarray:
-        """Return what `compute` gives."""
+        """Return the result of `compute`; nothing is cached."""
         return compute()
 
 
 def asked_model(role: str, path: Path, questions: Questions) -> RoleModel:
-    """Return what stands for the model of a role."""
+    """Return the replacement of a role's model."""
     return RoleModel(role, path, role, role, "recorded", None, AskedClassifier(questions))

@@ -1,4 +1,4 @@
-"""A model in its role in a run: its checkpoint opened for some images, and its predictions of them."""
+"""A model in its role in a run: a checkpoint opened for a data set, and its predictions."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from harness.perturb import Perturbation
 
 _ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS = 500, 10
-"""Clean images on which the order of a predictor's classes is looked at, and how many of them for each class."""
+"""Numbers of clean images, in all and for each class, that verify the order of a predictor's classes."""
 
 
 @dataclass(frozen=True, eq=False)
 class RoleModel:
-    """A checkpoint in a role, of `harness.checks.roles.ROLES`, or in none."""
+    """A checkpoint in a role of `harness.checks.roles.ROLES`, or without a role."""
 
     role: str
     path: Path | str
@@ -52,9 +52,9 @@ class RoleModel:
     record: Record | None = field(repr=False)
     classifier: Classifier = field(repr=False)
     note: str = field(default="", repr=False)
-    """Which of its file's tensors it was filled with, where there was a choice."""
+    """Description of the choice among its file's tensors; empty without a choice."""
     layer: str | None = None
-    """The layer whose attention is looked at; None for the default, see `harness.inference.layers`."""
+    """The layer for Grad-CAM; None for the default, see `harness.inference.layers`."""
 
     @property
     def provides(self) -> Provides:
@@ -66,7 +66,7 @@ class RoleModel:
         return self.classifier.predict(images, perturbation or IDENTITY)
 
     def attend(self, images: LabelledImages, perturbation: Perturbation | None = None) -> Attention:
-        """Predict every image under the perturbation (default: none) and say where the model looks; see `attend`."""
+        """Return predictions and Grad-CAM maps under the perturbation (default: none); see `attend`."""
         from harness.inference.attention import attend
 
         if not self.provides.layers:
@@ -77,7 +77,7 @@ class RoleModel:
         return attend(self.classifier, images, perturbation or IDENTITY, layer=self.layer)
 
     def as_json(self) -> dict[str, str]:
-        """Return the model's entry in `stress.json`; of a user's network also what was declared of it."""
+        """Return the model's entry in `stress.json`, with the declarations of a user's network."""
         entry = {"path": str(self.path), "sha256": self.sha256, "architecture": self.architecture}
         if self.note:
             entry["loaded"] = self.note
@@ -85,7 +85,7 @@ class RoleModel:
 
 
 def along(model: RoleModel, images: LabelledImages, *perturbations: Perturbation) -> tuple[Predictions, ...]:
-    """Predict the images as they are, and then under each perturbation, in this order."""
+    """Predict the clean images, and then the images under each perturbation, in this order."""
     return (model.predict(images), *under_each(model, images, perturbations))
 
 
@@ -97,7 +97,7 @@ def under_each(
 
 
 def under_corruption(model: RoleModel, images: LabelledImages, name: str) -> dict[str, tuple[Predictions, ...]]:
-    """Predict the images as they are and at severities 1 to 5, in this order, for one corruption or for `ALL`.
+    """Predict the clean images and those at severities 1 to 5, in this order, for one corruption or for `ALL`.
 
     Raises `ValueError` for an unknown name.
     """
@@ -122,13 +122,13 @@ def open_model(
     ordered: bool = True,
     rounded: bool = False,
 ) -> RoleModel:
-    """Load a model, check that it fits the images, and return it as the model of a role.
+    """Load a model, check that it fits the images, and return it in its role.
 
-    The precision of its answers is measured on these images. A model without layers has one precision, so bfloat16
-    does not screen for it. A predictor is asked from this process, whatever the backend. If one of `others` is the
-    same network, the two share what they remember. Images may be `rounded` to 8 bits before it sees them. Raises
-    `CheckpointRefused` for a file out of order, and `InputError`, which names role and file, for a device or backend
-    that there is not and for a model that does not fit the images or fails on the first of them.
+    The precision of its predictions is measured on these images. A model without layers has one precision, so bfloat16
+    does not screen for it. This process calls a predictor, whatever the backend. If one of `others` is the same
+    network, the two share their cached predictions. Images may be `rounded` to 8 bits for the model. Raises
+    `CheckpointRefused` for an irregular file, and `InputError` for an unavailable device or backend. Raises
+    `InputError`, with role and file, for a model that does not fit the images or fails on the first of them.
     """
     device = pick_device(device)
     network = (network or NetworkOptions()).after(images)
@@ -141,7 +141,7 @@ def open_model(
             raise
         raise _named(error, role, path) from error
     if isinstance(checkpoint.model, PredictorNetwork):
-        # What it takes is no work of this machine's cores: calls at a time are the predictor's own affair.
+        # Its work does not use this machine's cores, and the predictor itself limits the parallel calls.
         backend, device, workers = asking(provides, size=network.predictor.batch), "cpu", 1
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
     try:
@@ -166,7 +166,7 @@ def open_model(
         _expect_answers(classifier, images, ordered=ordered)
     except InputError as error:
         raise _named(error, role, path) from error
-    except Exception as error:  # The model's own, which may fail in any way, and at any call.
+    except Exception as error:  # The model may raise any exception at any call.
         raise InputError(f"{role} {path}: the model failed on the first images: {error}".strip()) from error
     return RoleModel(
         role,
@@ -181,11 +181,11 @@ def open_model(
 
 
 def _expect_answers(classifier: Classifier, images: LabelledImages, *, ordered: bool) -> None:
-    """Raise `InputError` for a model that does not answer, or that has its classes in another order than the data.
+    """Raise `InputError` for a model that gives no predictions, or with another order of classes than the data.
 
-    The order is looked at where a model's own kind does not fix it, on a sample of the clean images.
+    A sample of the clean images verifies the order, unless the kind of model fixes it.
     """
-    with suppress(UnknownPixelsError):  # Recorded answers may be to other images alone.
+    with suppress(UnknownPixelsError):  # Recorded predictions may be of other images only.
         classifier.predict(images.take(torch.tensor([0])))
         if ordered and not classifier.provides.layers:
             sample = sample_up_to(images, max(_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS * len(images.classes)))

@@ -1,4 +1,4 @@
-"""Worst poses: the first pose of a sequence at which each image fails, found exactly and with early exit."""
+"""Search of poses: the first pose of a sequence at which each image fails, found exactly and with early exit."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from harness.perturb.grids import SeverityPath
 
 _WAVE = 4_000
-"""Evaluations between two looks at which images are broken; fixed, so that the work is the same for any cores."""
+"""Evaluations between two updates of the broken images; fixed, so any number of cores does the same work."""
 
 
 @dataclass(frozen=True, eq=False)
 class FirstFailures:
-    """For each of N images, the position in `poses` of the first pose at which it is wrong; -1 where there is none."""
+    """The first failure of each of N images: its position in `poses`, -1 if the image is correct at all."""
 
     images: LabelledImages
     poses: tuple[Pose, ...]
     first: np.ndarray
 
     def perturbation_of(self, position: int) -> Pose:
-        """Return the pose at which the image at this position fails first; the identity where it does not."""
+        """Return the pose at which the image at this position fails first; the identity if it never fails."""
         first = int(self.first[position])
         return self.poses[first] if first >= 0 else Pose()
 
     @property
     def right_everywhere(self) -> np.ndarray:
-        """Return whether each image is right at every pose, (N,) bool."""
+        """Return whether each image is correct in all poses, (N,) bool."""
         return np.asarray(self.first < 0)
 
 
@@ -47,10 +47,10 @@ def first_failures(
     *,
     on_evaluated: Callable[[int], None] | None = None,
 ) -> FirstFailures:
-    """Walk through the poses in order and find where each image fails first.
+    """Evaluate the poses in order and find the first failure of each image.
 
-    An image once broken is not evaluated again, so the order decides the cost and never whether an image survives.
-    Equal to evaluating every image at every pose. `on_evaluated` is called with the number of poses done.
+    A broken image is not evaluated again, so the order determines the cost, but not the surviving images. The result
+    equals that of evaluating every image at every pose. `on_evaluated` is called with the number of poses done.
     """
     if not poses:
         raise InputError("first failures: the sequence of poses is empty")
@@ -68,7 +68,7 @@ def first_failures(
             which = np.repeat([pose for _, pose in waiting], [len(chosen) for chosen, _ in waiting])
             predicted = classifier.predict_pairs(images, chosen, poses, which)
             wrong = predicted != images.labels.numpy()[chosen]
-            # From the last to the first, so that the first failure is what remains.
+            # Assignment in reverse order keeps the first failure.
             first[chosen[wrong][::-1]] = which[wrong][::-1]
             alive, waiting = alive[first[alive] < 0], []
             if on_evaluated:
@@ -82,10 +82,10 @@ def first_failures(
 
 
 def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, seed: int) -> FirstFailures:
-    """Draw poses within ± each axis of `within` by Hypothesis and find where each prediction changes first.
+    """Draw poses within ± each axis of `within` by Hypothesis, and find the first change of each prediction.
 
-    Drawing is steered towards poses that change many predictions; how many are drawn is the current Hypothesis
-    profile's `max_examples`. The poses are those drawn, in their order.
+    Hypothesis targets poses that change many predictions, and draws `max_examples` of its current profile. The result
+    has the drawn poses in their order.
     """
     import hypothesis
 
@@ -96,7 +96,7 @@ def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, see
     first = np.full(len(images), -1, dtype=np.int64)
     drawn: dict[Pose, int] = {}
 
-    # A model may take its time, and what an earlier search found must not be tried first, whatever the profile says.
+    # Whatever the profile says, a model may be slow, and examples of an earlier search must not come first.
     @hypothesis.settings(deadline=None, database=None)
     @hypothesis.seed(seed)
     @hypothesis.given(poses_within(max_degrees=within.degrees, max_shift_px=max(within.dx, within.dy)))
@@ -111,18 +111,18 @@ def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, see
 
 
 def expect_live(classifier: Classifier) -> None:
-    """Raise `NotApplicableError` for recorded answers: drawn poses depend on earlier answers."""
+    """Raise `NotApplicableError` for recorded predictions, since drawn poses depend on earlier predictions."""
     if not classifier.provides.live:
-        raise NotApplicableError("recorded answers have none for poses that Hypothesis draws from earlier answers")
+        raise NotApplicableError("recorded predictions do not cover poses that Hypothesis draws during the run")
 
 
 def correct_at(classifier: Classifier, images: LabelledImages, grid: Sequence[Pose], drawn: np.ndarray) -> np.ndarray:
-    """Return whether each image is right at each of its own poses, (N, count) bool; `drawn` as from `random_poses`."""
+    """Return whether each image is correct at each of its own poses, (N, count) bool; `drawn` as of `random_poses`."""
     count = drawn.shape[1]
 
     def compute() -> np.ndarray:
         chosen = np.repeat(np.arange(len(images)), count)
-        order = np.argsort(drawn.ravel(), kind="stable")  # Pose by pose, so that a batch holds few different ones.
+        order = np.argsort(drawn.ravel(), kind="stable")  # Sorted by pose, so a batch has few different poses.
         predicted = np.empty(drawn.size, dtype=np.int64)
         predicted[order] = classifier.predict_pairs(images, chosen[order], tuple(grid), drawn.ravel()[order])
         return np.asarray(predicted.reshape(drawn.shape) == images.labels.numpy()[:, None])
@@ -133,7 +133,7 @@ def correct_at(classifier: Classifier, images: LabelledImages, grid: Sequence[Po
 
 @dataclass(frozen=True, eq=False)
 class Breaking:
-    """For each image that is right as it is, the least severity of a path at which it is wrong; inf when none is."""
+    """The least severity of a path at which each clean-correct image is wrong; inf if it is correct at all."""
 
     path: SeverityPath
     severity: np.ndarray
@@ -141,14 +141,14 @@ class Breaking:
     """Number of images in the search, including those that are wrong without a perturbation."""
 
     def survival(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return severities from 0 on, and the share of the images that are right at all poses up to each."""
+        """Return severities from 0 on, and the share of the images that are correct at all poses up to each."""
         severities = np.array([0.0, *self.path.steps])
         return severities, np.array([(self.severity > severity).mean() for severity in severities])
 
     def quantile(self, share: float) -> float:
-        """Return the severity by which this share of the images has broken, between two steps by interpolation.
+        """Return the severity that breaks this share of the images, interpolated between two steps.
 
-        Where fewer break, the path's last severity: they held to the limit.
+        If fewer break, it is the path's last severity.
         """
         severities, surviving = self.survival()
         reached = np.flatnonzero(surviving <= 1 - share)
@@ -169,7 +169,7 @@ def breaking(
     *,
     on_evaluated: Callable[[int], None] | None = None,
 ) -> Breaking:
-    """Find how severe a pose must be to break each image that is right as it is."""
+    """Find the least severity that breaks each image with a correct clean prediction."""
     found = first_failures(classifier, images, (Pose(), *path.poses), on_evaluated=on_evaluated)
     severities = np.array([0.0, *path.severities, np.inf])[found.first]
     return Breaking(path, severities[severities > 0], images=len(images))

@@ -1,4 +1,4 @@
-"""A model's predictions of images as another pipeline serves them, beside those of the reference pipeline."""
+"""A model's predictions for images from another pipeline and from the reference pipeline."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from harness.inference.role import RoleModel
 
 _DIGITS = 7
-"""Significant digits of a normalization in float32, as people wrote them."""
+"""Significant digits that recover the written form of a normalization from float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class Skewed:
     """Predictions of the same images by the reference pipeline and by another.
 
-    `served` are those of the other pipeline, beside the images of the reference. `words` say what is done otherwise.
-    `shown` has both images, for pictures.
+    `served` are those of the other pipeline, with the images of the reference. `words` describe the difference. `shown`
+    has both images, for pictures.
     """
 
     reference: Predictions
@@ -41,7 +41,7 @@ class Skewed:
 def under_skew(model: RoleModel, images: LabelledImages, name: str | None) -> Skewed:
     """Predict images by the reference pipeline and with one of its stages skewed, `name` of `SKEWS`.
 
-    Raises `InputError` for an unknown name, `NotApplicableError` where the skew changes nothing.
+    Raises `InputError` for an unknown name, and `NotApplicableError` if the skew changes nothing.
     """
     if name is None:
         raise NotApplicableError("no skew is named; write skew in the row")
@@ -60,12 +60,12 @@ def model_serving(model: RoleModel, images: LabelledImages) -> Serving:
 
 
 def served_predictions(model: RoleModel, serving: Serving, pipeline: ServingPipeline) -> Predictions:
-    """Return predictions of the images as a pipeline serves them, said of the images of the reference pipeline."""
+    """Return predictions for images from a pipeline, with the images of the reference pipeline attached."""
     return replace(model.predict(serving.by(pipeline)), images=serving.images)
 
 
 def normalization_of(model: RoleModel) -> Normalise:
-    """Return what a network does to pixels in [0, 1] first; nothing for a model that has no known first step."""
+    """Return a network's normalization of pixels in [0, 1]; none for a model without a known one."""
     try:
         plain = model.classifier.plain
     except NotApplicableError:  # A stand-in has no network.
@@ -80,13 +80,13 @@ def normalization_of(model: RoleModel) -> Normalise:
 
 
 def _expect_network(model: RoleModel) -> None:
-    """Raise `NotApplicableError` for a model that takes pixels in [0, 1] alone."""
+    """Raise `NotApplicableError` for a model that only takes pixels in [0, 1]."""
     classifier = model.classifier
     if classifier.rounded:
         raise NotApplicableError("the checks file rounds images to 8 bits, which hold no other normalization")
     try:
         predictor = isinstance(classifier.plain, PredictorNetwork)
-    except NotApplicableError:  # As above, or of a model elsewhere, which is a predictor.
+    except NotApplicableError:  # A stand-in, or a model elsewhere, which is a predictor.
         predictor = not model.provides.live
     if predictor:
         raise NotApplicableError("a predictor takes pixels in [0, 1], so another normalization cannot be sent to it")

@@ -1,4 +1,4 @@
-"""Predictions for images of no class: those made of the data's images, or images from elsewhere."""
+"""Predictions for images of no class: made from the data's images, or from elsewhere."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def under_unknown(
     model: RoleModel, images: LabelledImages, kind: str | None, elsewhere: LabelledImages | None
 ) -> Predictions:
-    """Predict images of no class: of a kind of `UNFAMILIAR`, made of these images, or those from `elsewhere`.
+    """Predict images of no class: a kind of `UNFAMILIAR` made from these images, or those from `elsewhere`.
 
-    Raises `NotApplicableError` where no images from elsewhere are named, and `InputError` for a check without a kind.
+    Raises `NotApplicableError` if no images from elsewhere are named, and `InputError` for a check without a kind.
     """
     if kind is None:
         raise InputError(f"unknown: the check names no images; expected one of {', '.join(UNFAMILIAR)}, elsewhere")

@@ -1,7 +1,7 @@
-"""Threads that stay from one call to the next and take work side by side, each computing on one core.
+"""Threads that last from one call to the next and run batches in parallel, each on one core.
 
-They are daemons, unlike those of a pool of the standard library, so that a model that never returns does not keep the
-process from ending. A thread that has not come back is not waited for and not counted on: another takes its place.
+They are daemons, unlike those of the standard library's pool, so a model that never returns cannot keep the process
+alive. Nothing waits for a thread that does not return: another takes its place.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _watching: list[Callable[[int], None]] = []
-"""Who is called with the number of inputs of each batch that is done."""
+"""Functions that are called with the number of inputs of each finished batch."""
 
 _PATIENCE = 1.0
-"""Seconds that a batch may take to end when its results are no longer wanted."""
+"""Seconds that a batch gets to end if its results are no longer needed."""
 
 
 def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int) -> list[T]:
-    """Return what `work` gives for each batch of positions, in order; `workers` run at a time, on one thread each.
+    """Return the results of `work` for batches of positions, in order; `workers` run in parallel on one thread each.
 
-    Raises what the first batch that fails raises. May be called by `work` itself.
+    Raises the error of the first batch that fails. `work` itself may call this function.
     """
     batches = [positions[start : start + size] for start in range(0, len(positions), size)]
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -58,9 +58,9 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
                     results[number] = work(batches[number])
                 finally:
                     settings.restore()
-            except (Exception, Interruption) as error:  # Raised again by whoever waits.
+            except (Exception, Interruption) as error:  # The waiting thread raises it again.
                 errors[number] = error
-            except BaseException as error:  # The model's own: what ends a run reaches the main thread alone.
+            except BaseException as error:  # The model raised it; only the main thread may end a run.
                 errors[number] = raised(error)
             finished.put(number)
 
@@ -84,7 +84,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
 
 @contextmanager
 def watched(watch: Callable[[int], None]) -> Iterator[None]:
-    """Have `watch` called with the number of inputs of each batch that models have run through, in the block."""
+    """Call `watch` with the number of inputs of each finished batch while the block runs."""
     _watching.append(watch)
     try:
         yield
@@ -102,13 +102,13 @@ class _Worker:
     def _work(self) -> None:
         while True:
             job, ended = self.jobs.get()
-            # A model may have set another number in its last batch, which PyTorch keeps by thread.
+            # A model may have changed the number in its last batch, and PyTorch stores it per thread.
             if torch.get_num_threads() != 1:
                 torch.set_num_threads(1)
             try:
                 job()
             finally:
-                del job  # Nothing of a model is held by a thread that waits.
+                del job  # A waiting thread must not keep a model alive.
                 _idle.append(self)
                 ended.set()
 
@@ -118,7 +118,7 @@ _idle: deque[_Worker] = deque()
 
 
 def _begin_copy() -> None:
-    """Count on no thread in a copy of this process, which has none of them: on its own, or PyTorch's, it would wait."""
+    """Forget all threads in a fork of this process, which has none of them and would wait forever."""
     _idle.clear()
     torch.set_num_threads(1)
 

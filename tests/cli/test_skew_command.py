@@ -164,7 +164,7 @@ def test_an_identical_pipeline_is_never_blamed(model, serving, seed):
         ("image,label\n400,ant\n", "1 images that the data do not have: 400"),
         ("image,label\n0,cow\n", "1 labels are no class"),
         ("label\nant\n", "expected image"),
-        (f"image,label\n{'a' * 64},ant\n", "answers images of an export"),
+        (f"image,label\n{'a' * 64},ant\n", "has images of an export"),
         ("", "is empty"),
     ],
 )

@@ -99,7 +99,7 @@ def test_the_size_of_batches_is_the_backends_business():
 
 
 def test_a_backend_that_there_is_not_is_refused_with_those_that_there_are():
-    with pytest.raises(InputError, match="backend 'abacus': there is none of this name; expected process"):
+    with pytest.raises(InputError, match="backend 'abacus' is unknown; expected process"):
         Classifier(network(), backend="abacus")
 
 

@@ -113,7 +113,7 @@ FAULTS = {
     "exit": ("sys.exit(0)", "it raised SystemExit: 0"),
     "end": ("print('bye', flush=True); os._exit(0)", "its process ended with status 0; it printed: bye"),
     "crash": ("os.kill(os.getpid(), 11)", "its process was ended by SIGSEGV"),
-    "kill": ("os.kill(os.getpid(), 9)", "its process was ended by SIGKILL, as when memory runs out"),
+    "kill": ("os.kill(os.getpid(), 9)", "its process was ended by SIGKILL, possibly for lack of memory"),
     "hang": ("time.sleep(60)", r"no answer within 1 s \(predictor-timeout\)"),
     "fork": ("return scores(pixels) if os.fork() else scores(pixels) * 0", ""),
     "fork and end": ("os.fork() and os._exit(3); time.sleep(60)", "its process ended with status 3"),
@@ -127,7 +127,7 @@ FAULTS = {
     "nan": ("return scores(pixels) * np.nan", "NaN or infinity for 32 of 32 images"),
     "huge": ("return np.zeros((len(pixels), 1 << 24), np.int8)", r"shape \(32, 16777216\), expected \(32, 3\) scores"),
     "names": ("return np.array(['dog'] * len(pixels))", "it returned the label 'dog', expected one of a, b, c"),
-    "shares": ("return np.full((len(pixels), 3), 1 / 3)", "probabilities by the look of them"),
+    "shares": ("return np.full((len(pixels), 3), 1 / 3)", "look like probabilities"),
 }
 
 
@@ -169,7 +169,7 @@ def test_a_fault_later_on_stays(opened):
             "def answer(pixels): return scores(pixels)\nanswer.pixels = 'int8'",
             "declares pixels = 'int8', expected uint8",
         ),
-        ("def answer(pixels): return scores(pixels)\nanswer.files = ['gone']", "the file .*gone, which is not there"),
+        ("def answer(pixels): return scores(pixels)\nanswer.files = ['gone']", "the file .*gone, which does not exist"),
         ("def answer(pixels): return scores(pixels)\nanswer.outputs = 'x'", "declares outputs = 'x', expected logits"),
         ("def answer(pixels): return scores(pixels)\nanswer.top = '2'", "declares top = '2', expected a number"),
         ("def answer(pixels): return scores(pixels)\nanswer.top = 0", "declares top = 0, expected a number"),

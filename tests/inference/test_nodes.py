@@ -188,7 +188,7 @@ def test_what_no_worker_can_read_is_read_here_and_said_once(nodes, photos, cache
     expect_the_same(mine, theirs)
     assert sorted(made) == list(range(COUNT)), "each once"
     said = capfd.readouterr().err
-    assert said.count("what no worker does is done by this process") == 1
+    assert said.count("this process does the remaining work") == 1
     assert "memory://test-0.tar: is missing there, or has other content" in said
 
 

@@ -299,7 +299,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes, shared):
     with pytest.raises(BackendLostError, match=r"images \d+ to \d+ of 200 images under .* failed 3 times"):
         classifier.predict(LabelledImages(pixels, images.labels, images.classes, "zoo", "test"))
     assert time.monotonic() - began < 60
-    with pytest.raises(BackendLostError, match="could not do its work"):
+    with pytest.raises(BackendLostError, match="the cluster failed"):
         classifier.predict(images)
     cluster.close()
 
@@ -368,7 +368,7 @@ def test_a_cluster_whose_nodes_leave_before_a_worker_starts_ends(nodes, monkeypa
     thread = threading.Timer(5.0, leave)
     thread.start()
     began = time.monotonic()
-    with pytest.raises(BackendLostError, match="no node is left that a worker could start on"):
+    with pytest.raises(BackendLostError, match="no node has room for a worker"):
         Cluster(RayOptions(address=nodes.address)).start()
     assert time.monotonic() - began < 60
     thread.join()

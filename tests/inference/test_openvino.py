@@ -95,7 +95,7 @@ def test_a_signal_after_two_networks_are_gone_is_handled(tmp_path):
 
 
 def test_probabilities_are_declared_and_labels_are_seen(opened):
-    with pytest.raises(InputError, match="probabilities by the look of them"):
+    with pytest.raises(InputError, match="look like probabilities"):
         opened(linear(end="probabilities"))
     shares = np.exp(EXPECTED) / np.exp(EXPECTED).sum(axis=1, keepdims=True)
     found = opened(linear(end="probabilities"), outputs="probabilities").predict(IMAGES).probabilities

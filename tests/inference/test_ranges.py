@@ -63,9 +63,9 @@ def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
     assert note_on_platforms({"a": 4}, [("clean", 0.00001)]) == ""
     close = note_on_platforms({"a": 4, "b": 1}, [("clean", 0.01), ("bee", 0.0001)])
     assert "4 on a; 1 on b" in close
-    assert "decided by less: bee (0.0001)" in close
+    assert "checks within this margin of their threshold: bee (0.0001)" in close
     far = note_on_platforms({"a": 4, "b": 1}, [("clean", 0.02), ("bee", 0.01)])
-    assert "none is so close to its threshold, the closest is bee (0.0100)" in far
+    assert "no check is so close to its threshold, the closest is bee (0.0100)" in far
 
 
 def parsed(*arguments):
@@ -100,5 +100,5 @@ def test_without_ray_it_says_how_to_install_it(monkeypatch):
 
 
 def test_a_device_beside_a_cluster_is_refused():
-    with pytest.raises(InputError, match="have GPUs by ray-gpus"):
+    with pytest.raises(InputError, match="get GPUs from ray-gpus"):
         placed(BackendOptions("ray"), "cuda")

@@ -112,7 +112,7 @@ def test_labels_may_be_names_of_classes(opened, pixels):
 
 def test_pixels_that_nobody_answered_are_unknown(opened, pixels):
     pixels[3] *= 0.5
-    with pytest.raises(UnknownPixelsError, match="has no answer to 1 of 80 images"):
+    with pytest.raises(UnknownPixelsError, match="has no prediction for 1 of 80 images"):
         opened().predict(pixels)
 
 
@@ -133,7 +133,7 @@ def test_clean_images_alone_need_no_export(opened, images, pixels, numbers):
     labels = images.labels.numpy()[order]
     predictor = opened(export=None, probabilities=None, image=numbers, labels=labels)
     assert np.array_equal(predictor.predict(pixels[:COUNT]), images.labels.numpy())
-    with pytest.raises(UnknownPixelsError, match="answers to clean images alone"):
+    with pytest.raises(UnknownPixelsError, match="predictions of clean images only"):
         predictor.predict(pixels[COUNT:])
 
 
@@ -163,7 +163,7 @@ WRONG = {
     ),
     "foreign images": (
         lambda a: {"image": np.concatenate([cut(a["image"], 1), np.array([b"f" * 64])])},
-        "as many as its export, but others",
+        "as many as its export, but other ones",
     ),
     "more images": (
         lambda a: {
@@ -176,13 +176,13 @@ WRONG = {
         lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")},
         "is of protocol 2",
     ),
-    "no line of an export": (lambda _: {"export": None}, "has names of exported images and no line export"),
+    "no line of an export": (lambda _: {"export": None}, "has names of exported images but no line export"),
     "a line of something else": (lambda _: {"export": "inputs"}, "expected the line `export` of the manifest.json"),
     "several lines": (lambda a: {"export": np.array([str(a["export"])] * 2)}, "export is an array of 2 values"),
-    "no names": (lambda _: {"image": None}, "has an export and no names of images"),
+    "no names": (lambda _: {"image": None}, "has an export but no names of images"),
     "names of files": (
         lambda a: {"image": np.array([f"{n}.png" for n in range(80)])},
-        "80 of 80 names in image are none",
+        "80 of 80 names in image are no names",
     ),
     "names as objects": (
         lambda a: {"image": a["image"].astype(object)},
@@ -192,7 +192,7 @@ WRONG = {
         lambda a: {"probabilities": None, "labels": np.array([{}] * 80)},
         "holds Python objects, which are never unpickled",
     ),
-    "another length": (lambda a: {"probabilities": cut(a["probabilities"])}, "has 80 images and 75 answers"),
+    "another length": (lambda a: {"probabilities": cut(a["probabilities"])}, "has 80 images and 75 predictions"),
     "too few classes": (lambda a: {"probabilities": a["probabilities"][:, :3]}, "expected 4 columns"),
     "other classes": (
         lambda _: {"classes": np.array(["a", "b", "c", "d"])},
@@ -219,7 +219,7 @@ WRONG = {
     "three axes": (lambda a: {"probabilities": a["probabilities"][..., None]}, r"of shape \(80, 4, 1\)"),
     "empty": (
         lambda a: {"image": a["image"][:0], "probabilities": a["probabilities"][:0]},
-        "has no answer; expected a row for each image",
+        "has no rows; expected a row for each image",
     ),
 }
 
@@ -239,7 +239,7 @@ def test_a_wrong_file_is_refused_in_one_sentence(opened, arrays, kind):
         (np.arange(30), "lacks 10 of the 40 images of the data"),
         (np.concatenate([np.arange(COUNT), [3, 4]]), "repeats 2 of its 42 images"),
         (np.concatenate([np.arange(COUNT), [77]]), "has 1 images that the data do not have: 77"),
-        (None, "has 39 answers without names of images, the data have 40"),
+        (None, "has 39 predictions without names of images, the data have 40"),
     ],
 )
 def test_wrong_answers_to_clean_images_are_refused(opened, numbers, message):
@@ -257,7 +257,7 @@ def test_equal_images_with_different_answers_are_refused(tmp_path, images):
     pixels = images.pixels[[0, 1, 1]]
     equal = replace(images, pixels=pixels, labels=images.labels[:3])
     np.savez(path, labels=np.array([0, 1, 2]))
-    with pytest.raises(InputError, match="answers 1 images otherwise than others with the same pixels"):
+    with pytest.raises(InputError, match="has other predictions for 1 images than for images with the same pixels"):
         open_predictor(f"predictions:{path}", NetworkOptions(), equal)
 
 
@@ -290,16 +290,16 @@ def test_scores_beyond_float32_are_infinite(opened, arrays):
 
 TEXTS = {
     "": "is empty",
-    "image,label\n": "has no answer",
+    "image,label\n": "has no rows",
     "image\n0\n": "expected image, and either label or one column for each class",
     "label\nant\n": "expected image, and either label",
     "image,label,label\n0,ant,ant\n": "has the columns label twice",
     "image,ant,bee,cat\n0,1,0,0\n": "one column for each class",
     "image,label\n0,ant\n1\n": "line 3 has 1 values, expected 2",
     "image,label\n0,fox\n1,hen\n2,ant\n": "2 labels are no class of the data: 'fox', 'hen'",
-    "image,ant,bee,cat,dog\n0,1,0,0,x\n": "holds something else than numbers",
+    "image,ant,bee,cat,dog\n0,1,0,0,x\n": "has other values than numbers",
     "image,label\n0,ant\n1,1\n": "1 of 2 labels are names of classes and 1 are numbers; expected only names",
-    "image,label\na.png,ant\n": "1 of 1 names in image are none of an export",
+    "image,label\na.png,ant\n": "1 of 1 names in image are no names of an export",
     'image,label\n0,"ant\n': "cannot be read as CSV",
 }
 
@@ -355,7 +355,7 @@ def test_a_file_out_of_order_is_refused(tmp_path, images, how):
 def test_another_kind_of_file_is_refused(tmp_path, images):
     path = tmp_path / "answers.pkl"
     path.write_bytes(b"\x80\x04.")
-    with pytest.raises(InputError, match=r"answers.pkl is no file of answers; expected .npz, .csv, .parquet"):
+    with pytest.raises(InputError, match=r"answers.pkl is no file of predictions; expected .npz, .csv, .parquet"):
         open_predictor(f"predictions:{path}", NetworkOptions(), images)
 
 

@@ -234,5 +234,5 @@ def test_layers_go_by_the_names_in_the_users_network():
 
 
 def test_a_wrong_layer_lists_those_there_are():
-    with pytest.raises(InputError, match=r"layer 'fc': the model has none .* it has network\.conv \(8x8\)"):
+    with pytest.raises(InputError, match=r"layer 'fc': the model has no such layer .* it has network\.conv \(8x8\)"):
         attend(Classifier(declared(Small(size=8))), images_of(size=(8, 8)), layer="fc")

@@ -92,7 +92,7 @@ def test_it_is_told_from_others_by_its_content(save):
 
 def test_declarations_hold_for_it_too(save):
     path = save(model_of(softmax=True))
-    with pytest.raises(InputError, match="say model-outputs probabilities"):
+    with pytest.raises(InputError, match="Set model-outputs probabilities"):
         expect_fit(load_model(path).model, IMAGES, outputs=None)
     model = load_model(path, NetworkOptions(outputs="probabilities")).model
     expect_fit(model, IMAGES, outputs="probabilities")

@@ -255,7 +255,7 @@ def test_a_file_that_lacks_images_is_inconclusive(zoo, export, workers):
         arrays = dict(file)
     np.savez(zoo.root / "answers.npz", **{**arrays, "image": arrays["image"][9:], "logits": arrays["logits"][9:]})
     error = refused(zoo, spec, *workers)
-    assert error.endswith("lacks 9 of the 800 images of its export; answer all of them")
+    assert error.endswith("lacks 9 of the 800 images of its export; predict all of them")
 
 
 def test_answers_for_other_checks_are_inconclusive(zoo, export):
@@ -298,7 +298,7 @@ def test_pixels_made_otherwise_are_inconclusive(zoo, export):
     line = str(Export.read(manifest(folder)["export"]).holding(arrays["image"]))
     spec = answer(folder, zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz", export=line)
     assert zoo.run("--candidate", spec).ret == 4
-    assert "has no answer to" in zoo.report()["errors"][0]
+    assert "has no prediction for" in zoo.report()["errors"][0]
     assert zoo.statuses["rotate-ccw-010"] == "error"
 
 

@@ -1,4 +1,4 @@
-"""Models on a cluster, by Ray's actors: ranges of the images on each, joined by position, with the same bits."""
+"""Models on a Ray cluster: each actor takes ranges of the images; the joined results have the same bits."""
 
 from harness.inference.cluster.backend import Cluster, cluster_of
 

@@ -1,4 +1,4 @@
-"""The workers of a cluster: started, told apart by what decides bits, replaced when they die, missed in the end."""
+"""The workers of a cluster: started, grouped by platform, and replaced when they die."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ if TYPE_CHECKING:
     from harness.networks.running import RayOptions
 
 TRIES = 3
-"""Precision often a range is tried, or each worker started, before the run ends."""
+"""Attempts for a range, or to start a worker, before the run ends."""
 STARTING, GATHERING, PATIENCE = 180.0, 30.0, 30.0
-"""Seconds until the first workers are there; for which the others are waited for then; and for which there may be none
-later on."""
+"""Most seconds until the first worker starts, then until the others do, and later without any worker."""
 TICK = 1.0
-"""Seconds between two looks at how things stand."""
+"""Seconds between two looks at the workers."""
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b")
-"""Precision the last line of a traceback begins."""
+"""The beginning of a traceback's last line."""
 
 
 @dataclass(eq=False)
 class ActorState:
-    """A worker as the driver knows it: its actor, what it said of itself, and what it is doing."""
+    """A worker's state in the driver: its actor, its platform and its present range."""
 
     number: int
     due: float = 0.0
-    """When it is to be started."""
+    """Time of its start."""
     handle: Any = None
     starting: Any = None
     facts: Platform | None = None
@@ -49,7 +48,7 @@ class ActorState:
     range: Range = field(default_factory=lambda: Range(0, 0))
     since: float = 0.0
     blind: bool = False
-    """True if its node lacks the files of images."""
+    """True if the images' files are missing on its node."""
 
 
 class Actors:
@@ -58,7 +57,7 @@ class Actors:
     def __init__(self, options: RayOptions) -> None:
         self.options = options
         self.kinds: Counter[str] = Counter()
-        """Platforms that decide bits, with the number of workers of each, as found at the start."""
+        """Platforms at the start, by the number of workers of each; platforms determine the bits."""
         self.done: dict[int, Throughput] = {}
         self.actors: list[ActorState] = []
         self._facts: list[Platform] = []
@@ -79,13 +78,13 @@ class Actors:
 
     @property
     def like_this_process(self) -> bool:
-        """Return whether all workers compute what this process would, to the last bit."""
+        """Return whether all workers give the same bits as this process."""
         if self.device.type == "cuda" and not torch.cuda.is_available():
             return False
         return set(self.kinds) == {this_platform(self.device).kind}
 
     def start(self) -> None:
-        """Join the cluster and have its workers started; nothing if that has been done.
+        """Join the cluster and start its workers, unless they have started.
 
         Raises `InputError` for a cluster without room for a worker, and for workers with other code than this process.
         """
@@ -102,7 +101,7 @@ class Actors:
                 break
             roomy = now if self._room() >= 1 else roomy
             if now - roomy > PATIENCE:
-                self.lose(f"no node is left that a worker could start on, and none has come for {PATIENCE:.0f} s")
+                self.lose(f"no node has room for a worker, and no new node has joined for {PATIENCE:.0f} s")
             for actor in self.heard():
                 self.welcome(actor)
             if not first and len(waiting) < count:
@@ -113,7 +112,7 @@ class Actors:
         self.kinds = Counter(each.kind for each in self._facts)
 
     def _room(self) -> float:
-        """Return for how many workers the cluster has room at present."""
+        """Return the number of workers that the cluster has room for."""
         import ray
 
         found, gpus = ray.cluster_resources(), self.options.gpus
@@ -126,13 +125,13 @@ class Actors:
             found, gpus = ray.cluster_resources(), self.options.gpus
             has = f"{found.get('CPU', 0):g} cores and {found.get('GPU', 0):g} GPUs"
             raise InputError(
-                f"the cluster has {has}, a worker takes one core" + (f" and {gpus:g} GPUs" if gpus else ""),
+                f"the cluster has {has}, a worker needs one core" + (f" and {gpus:g} GPUs" if gpus else ""),
                 setting="backend ray",
             )
         return int(min(room, self.options.workers or math.inf))
 
     def heard(self) -> list[ActorState]:
-        """Return the workers of which there is news, after a while at most; those that are due are started."""
+        """Start the workers that are due; return those with a result, after a short wait at most."""
         import ray
 
         for actor in self.actors:
@@ -153,12 +152,12 @@ class Actors:
         import ray
 
         options = {"num_cpus": 1, "num_gpus": self.options.gpus, "max_restarts": 0}
-        # No objects among the arguments: an actor whose constructor took some cannot be started again (ray#53727).
+        # Plain arguments: an actor with object references in its constructor cannot restart (ray#53727).
         actor.handle = ray.remote(Worker).options(**options).remote(*place(), gpus=bool(self.options.gpus))
         actor.starting = actor.handle.facts.remote()
 
     def welcome(self, actor: ActorState) -> None:
-        """Take what a worker says of itself, or start another one in its place."""
+        """Register a started worker's platform, or replace the worker if its start failed."""
         import ray
         from ray.exceptions import RayError
 
@@ -166,7 +165,7 @@ class Actors:
             facts: Platform = ray.get(actor.starting)
         except RayError as error:
             self._failed_starts += 1
-            # Once there have been some, a node may be leaving: how long they are waited for then is said elsewhere.
+            # After the start, a node may leave the cluster; `expect_somebody` limits that wait.
             if not self.kinds and self._failed_starts >= TRIES * len(self.actors):
                 self.lose(f"workers do not start: {in_a_line(error)}")
             self.replace(actor, error)
@@ -178,8 +177,8 @@ class Actors:
                 setting="backend ray",
             )
         if self.kinds and facts.kind not in self.kinds:
-            # It came late: what the run's numbers are to be compared with was said at its start.
-            self.last_error = f"being of another kind than those that the run began with ({facts.kind})"
+            # The run has reported its platforms at its start, so a late worker of another kind is not used.
+            self.last_error = f"being of another kind than the workers at the start of the run ({facts.kind})"
             self._end(actor)
             self.actors.remove(actor)
             return
@@ -187,14 +186,14 @@ class Actors:
         self.done[actor.number] = self.done.get(actor.number) or Throughput(f"worker {actor.number} on {facts.node}")
 
     def replace(self, actor: ActorState, error: Exception) -> None:
-        """Have another worker started in the place of one that is of no use any more; after a while if starts fail."""
+        """Replace a lost worker by a new one, with a delay if starts fail."""
         self.last_error = in_a_line(error)
         self._end(actor)
         due = time.monotonic() + (TICK if self._failed_starts else 0)
         self.actors[self.actors.index(actor)] = ActorState(actor.number, due)
 
     def expect_somebody(self, waiting: str) -> None:
-        """End the run, which waits for what is said here, when there has been no worker for a while."""
+        """End the run if it has had no worker for a while; `waiting` names the missing results."""
         if any(each.facts for each in self.actors):
             self._nobody_since = None
             return
@@ -202,13 +201,13 @@ class Actors:
         self._nobody_since = self._nobody_since or now
         if now - self._nobody_since > PATIENCE:
             self.lose(
-                f"no worker is left, and none has come for {PATIENCE:.0f} s; {waiting}; the last one was lost by "
-                f"{self.last_error}"
+                f"no worker is left, and no new one has started for {PATIENCE:.0f} s; {waiting}. The last one was lost "
+                f"by {self.last_error}"
             )
 
     def lose(self, why: str) -> NoReturn:
-        """Raise `BackendLostError` now, and whenever something is asked for from now on."""
-        self.lost = f"the cluster could not do its work: {why}; nothing is judged on a part, run again when it can"
+        """Raise `BackendLostError` now and for every later request."""
+        self.lost = f"the cluster failed: {why}. A part of the results gives no verdict; repair the cluster, run again"
         raise BackendLostError(self.lost)
 
     def close(self) -> None:
@@ -220,12 +219,12 @@ class Actors:
     def _end(self, actor: ActorState) -> None:
         import ray
 
-        with suppress(Exception):  # It may be gone already.
+        with suppress(Exception):  # The actor may have ended already.
             ray.kill(actor.handle)
 
 
 def in_a_line(error: Exception) -> str:
-    """Return the kind of an error of Ray's, the first line of what it says, and what was raised if it quotes that."""
+    """Return one line with the kind of a Ray error, its first line, and the exception that it quotes, if any."""
     lines = [line.rstrip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()] or [""]
     raised = [line for line in lines[1:] if _RAISED.match(line)]
     return ": ".join((type(error).__name__, lines[0], *raised[-1:]))

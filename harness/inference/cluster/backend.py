@@ -1,4 +1,4 @@
-"""The backend of a cluster: what is to be computed is decided here, as in one process, and computed by its workers."""
+"""The backend of a cluster: this process decides what to compute, and the workers compute it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Cluster:
         self._pool = Pool(options)
 
     def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:  # noqa: ARG002
-        """Return a backend for the model; device and number of workers are the cluster's own."""
+        """Return a backend for the model; the cluster determines the device and the number of workers."""
         self._pool.start()
         return _OnCluster(model, self._pool, screen=screen)
 
     def start(self) -> None:
-        """Join the cluster and start its workers, if that has not been done; raises `InputError` where it cannot be."""
+        """Join the cluster and start its workers, unless they have started; raises `InputError` if it fails."""
         self._pool.start()
 
     def close(self) -> None:
@@ -46,24 +46,24 @@ class Cluster:
 
     @property
     def kinds(self) -> Mapping[str, int]:
-        """Return what decides the last bits on a worker, in words, by how many workers there are of a kind."""
+        """Return the kinds of the workers' platforms as text, with the number of workers of each."""
         return self._pool.kinds
 
     def summary(self) -> str:
-        """Return how many workers there are, and how fast each is, as a line of text."""
+        """Return a line with the number of workers and their speeds."""
         return f"cluster: {len(self._pool.done)} workers; {speeds(self._pool.done.values())}"
 
 
 @cache
 def cluster_of(options: RayOptions) -> Cluster:
-    """Return the cluster of these options, the same for whoever asks in this process."""
+    """Return the cluster of these options, one for this process."""
     return Cluster(options)
 
 
 class _OnCluster(Engine):
-    """The engine of a process, but for what it computes: screening, what is doubted, and sizes of batches are the same.
+    """The engine of a process, with the computation on workers: screening, repetition and batch sizes are the same.
 
-    So are the bits, as ranges are whole batches.
+    Ranges are whole batches, so the bits are the same too.
     """
 
     def __init__(self, model: nn.Module, pool: Pool, *, screen: bool) -> None:
@@ -76,12 +76,12 @@ class _OnCluster(Engine):
 
     @property
     def decides(self) -> Hashable:
-        """Return what it is in a process of the workers' kind; of several kinds, or another, these too."""
+        """Return the same as in one process; with other platforms than this one's, these too."""
         here = super().decides
         return here if self._pool.like_this_process else (here, *sorted(self._pool.kinds))
 
     def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return what `task` makes of the inputs with the model, done in batches of this size."""
+        """Return the task's result for the inputs with the model, in batches of this size."""
         return _joined(self._pool.run(self._reference_to(model), task, inputs, size=size))
 
     def _run(
@@ -107,10 +107,10 @@ class _OnCluster(Engine):
             halvings = max(result.halvings for result in results)
             if halvings == self._halvings:
                 return _joined(results)
-            self._halvings = halvings  # As in one process, all of a call is of one size.
+            self._halvings = halvings  # As in one process, all batches of a call have one size.
 
     def _reference_to(self, model: nn.Module) -> Any:
-        """Return a reference to a model in the object store, where it is put once, for as long as this is in use."""
+        """Return a reference to a model in the object store; each model is stored once while this backend lives."""
         import ray
 
         if id(model) not in self._references:

@@ -1,4 +1,4 @@
-"""Ray, found and joined: imported here alone, of a version that is known to do, and silent unless it is wanted."""
+"""Connection to a Ray cluster: import, check of the version, and Ray's logs switched off unless wanted."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from harness.networks.running import RayOptions
 
 LEAST = (2, 50)
-"""The oldest release of Ray that this was tried with, in its first two numbers."""
+"""The oldest supported release of Ray, its first two numbers."""
 _QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # Nothing is sent anywhere.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # What Ray will do by default, and warns of until then.
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray sends no statistics.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, which avoids a warning.
 }
 
 
 def connect(options: RayOptions) -> bool:
     """Join the cluster that the options name, or start one on this machine; returns whether it was started.
 
-    A process that has joined one stays where it is. Raises `InputError` when Ray is not installed, is too old, or finds
+    A process that has joined a cluster stays there. Raises `InputError` if Ray is not installed, is too old, or finds
     no cluster.
     """
     try:
@@ -45,7 +45,7 @@ def connect(options: RayOptions) -> bool:
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise InputError(
-            "is a Ray client's; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
+            "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
             setting=f"ray-address {address}",
         )
     started = address == "local"
@@ -56,8 +56,8 @@ def connect(options: RayOptions) -> bool:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else repr(error)
         raise InputError(
-            f"no cluster can be joined there ({said}); start one with `ray start "
-            "--head`, or leave the address and RAY_ADDRESS out to have one for the run",
+            f"no cluster can be joined there ({said}). Start one with `ray start --head`, or remove the address and "
+            "RAY_ADDRESS for a new cluster for the run",
             setting=f"ray-address {address}",
         ) from None
     return started

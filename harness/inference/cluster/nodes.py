@@ -1,4 +1,4 @@
-"""Calls made on the nodes of a cluster, such as decoding pictures: in order, and again where one is lost."""
+"""Calls on the nodes of a cluster, such as decoding pictures: results in order, lost calls repeated."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _PATIENCE = 30.0
-"""Seconds for which a cluster may be without a core."""
+"""Most seconds without a core in the cluster."""
 _LATE = 120.0
-"""Seconds that the next call in order is waited for, after which it is made here: its worker may hang."""
+"""Most seconds of waiting for the next call in order; this process then makes it, as its worker may hang."""
 _MOMENT = 3.0
-"""Seconds after which a cluster without a free core is left alone."""
+"""Seconds of waiting for a free core before this process does the work."""
 _AHEAD = 2
-"""Calls that are begun ahead of what was taken, for each core."""
+"""Calls for each core that start ahead of the consumer."""
 
 
 @dataclass(frozen=True)
 class OnNodes:
     """Makes calls on the cores of a cluster's nodes, see `harness.data.parallel.Spread`.
 
-    A worker or node that is lost costs what it was doing. A node on which a call fails, such as for want of the files,
-    is asked for nothing more, and what it could not do is done here, as is what is late. Raises `BackendLostError` for
-    a call that is lost three times, or half a minute without a node.
+    Only the calls of a lost worker or node are repeated. If a call fails on a node, for example without the files, the
+    node gets no more calls. This process makes failed and late calls itself. Raises `BackendLostError` if a call is
+    lost three times, or after half a minute without a node.
     """
 
     options: RayOptions
@@ -59,7 +59,7 @@ class OnNodes:
         here: Callable[[Iterable[T]], Generator[R, None, None]],
         what: str,
     ) -> Generator[R, None, None]:
-        """Give what `call` returns for each thing, in their order."""
+        """Yield the result of `call` for each thing, in their order."""
         connect(self.options)
         import ray
 
@@ -97,7 +97,7 @@ class OnNodes:
                 if answer.failed is None:
                     yield answer.result
                     continue
-                # What is wrong with the thing itself is raised here, as it would be in one process.
+                # If the thing itself is at fault, this process raises the error as without a cluster.
                 yield from here([thing])
                 blind.add(answer.node)
                 say(f"node {answer.name} cannot ({answer.failed})")
@@ -109,21 +109,21 @@ class OnNodes:
 
 
 class _Saying:
-    """Says once of all the calls, on standard error, why some are made by this process."""
+    """Prints once, on standard error, why this process makes some of the calls."""
 
     def __init__(self, what: str) -> None:
         self._what, self._said = what, False
 
     def __call__(self, why: str) -> None:
         if not self._said:
-            line = f"{self._what}: {why}; what no worker does is done by this process"
+            line = f"{self._what}: {why}; this process does the remaining work"
             print(printable(line), file=sys.stderr)
         self._said = True
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """Result of a call on a node, or the reason why it `failed` there."""
+    """Result of a call on a node, or the reason why it `failed`."""
 
     node: str
     name: str
@@ -133,24 +133,24 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A call in the object store, by its reference."""
+    """A call in the object store."""
 
     reference: Any
 
     def begun(self, thing: Any, blind: set[str]) -> Any:
-        """Return a reference to the answer for a thing, which some node is to find that is not blind."""
+        """Return a reference to the answer for a thing, computed on a node that is not `blind`."""
         import ray
 
         options: dict[str, Any] = {"num_cpus": 1, "max_retries": TRIES - 1, "scheduling_strategy": "SPREAD"}
         if blind:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(blind))})"}
         code = this_platform(torch.device("cpu")).code
-        # In a list, so that the worker gets the reference, and not each time the call.
+        # In a list, Ray passes the reference itself, and the worker reads the call only once.
         return ray.remote(call_on_node).options(**options).remote([self.reference], thing, code, *place())
 
 
 def _has_free_core() -> bool:
-    """Return whether a core of the cluster is free, after a moment if need be: one just started says so late."""
+    """Return whether a core of the cluster is free; a new cluster may report it only after a moment."""
     import ray
 
     end = time.monotonic() + _MOMENT
@@ -160,7 +160,7 @@ def _has_free_core() -> bool:
 
 
 def _some_see(blind: set[str]) -> bool:
-    """Return whether there is a node with a core that is not blind."""
+    """Return whether some node with a core is not `blind`."""
     import ray
 
     return any(
@@ -169,9 +169,9 @@ def _some_see(blind: set[str]) -> bool:
 
 
 def _answer(task: Any, blind: set[str], what: str) -> _Answer | None:
-    """Wait for an answer and return it, None where all nodes that are left are blind, or it is late.
+    """Wait for an answer and return it; None if all remaining nodes are blind, or if it is late.
 
-    Raises `BackendLostError` where there is no node left, and where the call was lost too often.
+    Raises `BackendLostError` if no node is left, and if the call was lost too often.
     """
     import ray
     from ray.exceptions import RayError
@@ -185,23 +185,25 @@ def _answer(task: Any, blind: set[str], what: str) -> _Answer | None:
         elif blind and _some_see(set()):
             return None
         elif time.monotonic() - seen > _PATIENCE:
-            raise BackendLostError(f"{what}: no node of the cluster is left, and none has come for {_PATIENCE:.0f} s")
+            raise BackendLostError(
+                f"{what}: no node of the cluster is left, and no new one has joined for {_PATIENCE:.0f} s"
+            )
     try:
         answer: _Answer = ray.get(task)
     except RayError as error:
         raise BackendLostError(
-            f"the cluster could not do its work: {what} failed {TRIES} times, the last time by {in_a_line(error)}; "
-            "nothing is judged on a part, run again when it can"
+            f"the cluster failed: {what} failed {TRIES} times, the last time by {in_a_line(error)}. A part of the "
+            "results gives no verdict; repair the cluster, run again"
         ) from None
     return answer
 
 
 _held: dict[str, Any] = {}
-"""The call that this worker made last, by its reference's name."""
+"""The latest call of this worker, by the name of its reference."""
 
 
 def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder: str) -> _Answer:
-    """Make a call, which is referred to, on a worker, as a process with this `code` of the harness would."""
+    """Make the call of a reference on a worker, if the worker has the same `code` of the harness."""
     import ray
 
     node = ray.get_runtime_context().get_node_id(), platform.node()
@@ -213,5 +215,5 @@ def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder
             _held.clear()
             _held[name] = pickle.loads(ray.get(call[0]))  # noqa: S301  Our own process put it there.
         return _Answer(*node, _held[name](thing))
-    except Exception as error:  # Told where the same is done, which then fails likewise, or does not.
+    except Exception as error:  # The driver repeats the call, and raises the error if it fails there too.
         return _Answer(*node, failed=f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""Calls divided among the workers of a cluster: ranges handed out, done again where one is lost, joined by position."""
+"""Distribution of a call to the workers of a cluster: ranges of inputs, repeated if lost, joined by position."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from harness.networks.running import RayOptions
 
 _MOST_BYTES, _MOST_BATCHES = 32 << 20, 64
-"""The largest range, so that little is lost with a worker."""
+"""Limits of a range, so a lost worker costs little."""
 _LATE, _LATE_SECONDS, _LATE_AT_FIRST = 3.0, 2.0, 30.0
-"""A range that takes so many times as long as the slowest so far, and so many seconds, is given to an idle worker, too;
-before any is done, after so many seconds."""
+"""A range is late after this factor of the slowest time per input so far, and at least this many seconds. The third
+value holds before any range is done. An idle worker repeats a late range."""
 
 
 @dataclass
 class _Call:
-    """One call's ranges: who has them, which are done, how often each failed, and the slowest so far by input."""
+    """The ranges of one call, their results, their failures, and the longest time per input so far."""
 
     inputs: Perturbed
     ranges: Ranges
@@ -45,7 +45,7 @@ class _Call:
 
 
 class Pool(Actors):
-    """The workers of a cluster, and what this process has in its object store."""
+    """The workers of a cluster, and this process's pixels in the object store."""
 
     def __init__(self, options: RayOptions) -> None:
         super().__init__(options)
@@ -55,8 +55,8 @@ class Pool(Actors):
     def run(self, model: Any, task: LogitsTask | BatchTask, inputs: Perturbed, *, size: int) -> list[RangeResult]:
         """Return the results of ranges that are multiples of `size`, in the order of the inputs.
 
-        `model` is a reference to one in the object store. An error of the model is raised as it is there. Raises
-        `BackendLostError` when a range fails three times, or there is no worker left; so does each call from then on.
+        `model` is a reference into the object store. An error of the model is raised here. Raises `BackendLostError` if
+        a range fails three times or no worker is left; every later call then raises it too.
         """
         if self.lost:
             raise BackendLostError(self.lost)
@@ -73,11 +73,11 @@ class Pool(Actors):
                     self.welcome(actor)
                 else:
                     self._take(actor, call)
-            self.expect_somebody(f"{len(inputs) - call.done} of {inputs} had no answer")
+            self.expect_somebody(f"{len(inputs) - call.done} of {inputs} have no prediction")
         return [call.results[some] for some in sorted(call.results)]
 
     def _shown(self, call: _Call) -> Iterator[None]:
-        """Go on until all is done, with a bar on a terminal when it takes long."""
+        """Yield until all inputs are done, with a progress bar on a terminal after two seconds."""
         from tqdm import tqdm
 
         bar: tqdm[NoReturn] = tqdm(
@@ -96,7 +96,7 @@ class Pool(Actors):
                 bar.update(call.done - bar.n)
 
     def _next(self, call: _Call, actor: ActorState) -> Range | None:
-        """Return what an idle worker is to do: what nobody has yet, or else what is late with another."""
+        """Return the next range of an idle worker: a new one, or else one that is late on another worker."""
         if (some := call.ranges.next(actor.number)) is not None:
             return some
         now = time.monotonic()
@@ -114,13 +114,13 @@ class Pool(Actors):
         try:
             sent, pages = self._store.sent(part, reads_files=not actor.blind)
         except RayError as error:
-            self.lose(f"images {some} of {call.inputs} do not get into the object store: {in_a_line(error)}")
-        # In a list, so that the worker gets the reference, and not each time the model.
+            self.lose(f"images {some} of {call.inputs} cannot be put into the object store: {in_a_line(error)}")
+        # In a list, Ray passes the reference itself, and the worker reads the model only once.
         actor.pending = actor.handle.run.remote([model], task, packed(sent), pages)
         actor.range, actor.call, actor.since = some, self._calls, time.monotonic()
 
     def _take(self, actor: ActorState, call: _Call) -> None:
-        """Take a worker's result, or note that there is none; that of an earlier call is of no use any more."""
+        """Store a worker's result, or its failure; a late result is ignored."""
         import ray
         from ray.exceptions import RayError
 
@@ -129,7 +129,7 @@ class Pool(Actors):
         try:
             result: RangeResult = ray.get(pending)
         except RayError as error:
-            # What a task raises is of Ray's making too, since the worker catches the model's; it may be sound itself.
+            # The worker returns errors of the model, so this one is Ray's; the range itself may be sound.
             self.replace(actor, error)
             if not late:
                 call.failed[some] += 1
@@ -137,7 +137,7 @@ class Pool(Actors):
                     self.lose(
                         f"images {some} of {call.inputs} failed {TRIES} times, the last time by {self.last_error}"
                     )
-                if not any(each.range == some for each in self._busy):  # Another worker may be at it already.
+                if not any(each.range == some for each in self._busy):  # Another worker may have it already.
                     call.ranges.again(some)
             return
         if result.blind:
@@ -156,5 +156,5 @@ class Pool(Actors):
 
     @property
     def _busy(self) -> list[ActorState]:
-        """Return the workers that are at a range of this call."""
+        """Return the workers with a range of this call."""
         return [each for each in self.actors if each.pending is not None and each.call == self._calls]

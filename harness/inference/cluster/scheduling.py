@@ -1,4 +1,4 @@
-"""Which range of the inputs each worker of a cluster takes next, and how fast each is."""
+"""Scheduling of ranges of inputs to workers, and the workers' speeds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _PARTS = 4
-"""A worker takes this part of what is left of a share at a time, so that all are done at nearly the same time."""
+"""A range is one part in this many of the rest of a share, so all workers finish at nearly the same time."""
 SLOW = 0.5
-"""A worker below this part of the middle one's speed is a straggler."""
+"""Share of the median speed below which a worker is a straggler."""
 
 
 @dataclass(frozen=True, order=True)
 class Range:
-    """The inputs from `start` to before `stop`; all but the last of a call are whole batches."""
+    """The inputs from `start` to before `stop`: whole batches, except the last range of a call."""
 
     start: int
     stop: int
@@ -34,10 +34,10 @@ class Range:
 
 
 class Ranges:
-    """Hands out `count` inputs to so many workers in ranges that are multiples of the batch, at most `most` batches.
+    """Divides `count` inputs among the workers in ranges of whole batches, at most `most` batches each.
 
-    Each worker has a share of its own, the same in each call with as many inputs, so that it meets the same images
-    again. Which inputs go together into a batch depends on `size` alone, and so do the bits.
+    Each worker has its own share, the same in each call with as many inputs, so it sees the same images again. The
+    inputs of a batch depend only on `size`, and so do the bits.
     """
 
     def __init__(self, count: int, *, size: int, workers: int, most: int) -> None:
@@ -48,11 +48,11 @@ class Ranges:
         self._again: deque[Range] = deque()
 
     def again(self, lost: Range) -> None:
-        """Take a range back that is to be handed out once more, before all others."""
+        """Take a lost range back; it is the next to be given out."""
         self._again.append(lost)
 
     def next(self, worker: int) -> Range | None:
-        """Return what a worker is to do next; None when everything has been handed out."""
+        """Return a worker's next range; None if all have been given out."""
         if self._again:
             return self._again.popleft()
         share = self._shares[worker % len(self._shares)]
@@ -68,7 +68,7 @@ class Ranges:
 
 @dataclass
 class Throughput:
-    """Number of inputs that a worker has answered, and the seconds it took."""
+    """Number of inputs that a worker has computed, and its seconds."""
 
     name: str
     inputs: int = 0
@@ -81,14 +81,14 @@ class Throughput:
 
 
 def stragglers(done: Collection[Throughput]) -> list[Throughput]:
-    """Return the workers that are much slower than the one in the middle."""
+    """Return the workers that are much slower than the median."""
     fast = [each for each in done if each.seconds]
     middle = statistics.median(each.speed for each in fast) if fast else 0.0
     return [each for each in fast if each.speed < SLOW * middle]
 
 
 def speeds(done: Collection[Throughput]) -> str:
-    """Return in words how fast workers are, and which are slow."""
+    """Return the speeds of workers as text, with the names of slow ones."""
     found = [f"{each.speed:.3g}" for each in done if each.seconds]
     slow = [f"{each.name} ({each.speed:.3g}/s)" for each in stragglers(done)]
     each = f"{some_of(found, shown=8)} images/s" if found else "nothing done yet"

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from harness.perturb.corruptions.kind import Kind
 
 PAGE = 16 << 20
-"""Bytes of images that go into the object store together."""
+"""Bytes of images in one object of the store."""
 
 
 @dataclass(eq=False)
 class Pages:
-    """Pixels in the object store: page i is the rows from `i * rows` on.
+    """Pixels in the object store: page i has the rows from `i * rows` on.
 
-    The references to pages travel beside it, as Ray's own arguments: it would never let go of those in bytes of ours.
+    The references to pages travel as separate arguments of Ray. Inside pickled bytes, Ray would never release them.
     """
 
     rows: int
@@ -47,7 +47,7 @@ class Pages:
     references: Mapping[int, Any] = field(default_factory=dict)
 
     def __call__(self, positions: np.ndarray) -> Tensor:
-        """Return the rows at these positions, (M,) int64, copied out of the store, where nothing is held."""
+        """Return a copy of the rows at these positions, (M,) int64, without a lasting hold on the store."""
         import ray
 
         found = np.empty((len(positions), *self.shape[1:]), dtype=self.dtype)
@@ -59,15 +59,15 @@ class Pages:
 
 
 class SentPixels:
-    """Entries of this process in the object store, as long as anyone holds the images."""
+    """Pixels of this process in the object store, for as long as the images exist."""
 
     def __init__(self) -> None:
         self._put: dict[int, dict[int, Any]] = {}
 
     def sent(self, inputs: Perturbed, *, reads_files: bool) -> tuple[Perturbed, dict[int, Any]]:
-        """Return inputs that can be made elsewhere, and references to the pages that this takes, for `received`.
+        """Return inputs that another process can make, and references to their pages, for `received`.
 
-        Pixels of a file with a name are read there, and take none, where the other side `reads_files`.
+        If the receiver `reads_files`, it reads the pixels of a named file itself, without pages.
         """
         pixels = inputs.pixels
         if reads_files and isinstance(pixels, Rows):
@@ -94,7 +94,7 @@ class SentPixels:
 
 
 def received(inputs: Perturbed, pages: Mapping[int, Any]) -> Perturbed:
-    """Return inputs that were sent, with the pages that were sent beside them."""
+    """Return received inputs with their pages."""
     stand_in = cast("Any", inputs.pixels)
     if isinstance(stand_in.read, Pages):
         stand_in.read.references = pages
@@ -102,12 +102,12 @@ def received(inputs: Perturbed, pages: Mapping[int, Any]) -> Perturbed:
 
 
 def _stand_in(read: Any, shape: Any) -> Tensor:
-    """Return rows that are read by this, without a list of all positions, which would travel along."""
+    """Return a tensor that reads its rows with `read`; it does not carry a list of all positions."""
     return cast("Tensor", _Remote(read, tuple(shape)))
 
 
 class _Remote:
-    """Stands in for the pixels of all images where only some are asked for."""
+    """Replaces the pixels of all images, and reads only the rows that are used."""
 
     def __init__(self, read: Any, shape: tuple[int, ...]) -> None:
         self.read, self.shape = read, shape
@@ -122,7 +122,7 @@ class _Remote:
 
 
 def packed(inputs: Perturbed) -> bytes:
-    """Return inputs as bytes; raises `InputError` for a perturbation that cannot be sent."""
+    """Return inputs as bytes; raises `InputError` for a perturbation that cannot be pickled."""
     from ray import cloudpickle
 
     taken = tuple(
@@ -132,40 +132,40 @@ def packed(inputs: Perturbed) -> bytes:
     try:
         with _code_of(*inputs.perturbations, *(each.kind.apply for each in taken if isinstance(each, _Declared))):
             content: bytes = cloudpickle.dumps(replace(inputs, perturbations=taken))
-    except Exception as error:  # A user's object, which may hold anything.
+    except Exception as error:  # A user's object may hold anything.
         raise InputError(f"{inputs}: cannot be sent to a worker ({error}); run it without backend ray") from error
     return content
 
 
 def packed_model(model: nn.Module) -> np.ndarray:
-    """Return a model as bytes for the object store, (B,) uint8; raises `InputError` for one that cannot be sent."""
+    """Return a model as bytes for the object store, (B,) uint8; raises `InputError` for one that cannot be pickled."""
     try:
         with _code_of(*model.modules()):
             content = io.BytesIO()
             _pickler(content).dump(model)
             return np.frombuffer(content.getbuffer(), dtype=np.uint8)
-    except Exception as error:  # A user's object, which may hold anything.
+    except Exception as error:  # A user's object may hold anything.
         raise InputError(f"the model cannot be sent to a worker ({error}); run it without backend ray") from error
 
 
 def packed_call(call: Callable[..., Any]) -> bytes:
-    """Return a call as bytes, with whatever code in it is a user's own; raises `InputError` for what cannot be sent."""
+    """Return a call as bytes, with all code of the user's; raises `InputError` for a call that cannot be pickled."""
     from ray import cloudpickle
 
-    # Some go by several names, and some, as torch's lazy modules, say that they are a file without having a path.
+    # A module may have several names, and torch's lazy modules have a `__file__` that is no path.
     files = {name: getattr(module, "__dict__", {}) for name, module in list(sys.modules.items())}
     named = (name for name, facts in files.items() if facts.get("__name__") == name and facts.get("__file__"))
     own = [sys.modules[name] for name in named if Path(files[name]["__file__"]).is_absolute()]
     try:
         with _by_value([module for module in own if _is_own(module)]):
             content: bytes = cloudpickle.dumps(call)
-    except Exception as error:  # A user's object, which may hold anything.
+    except Exception as error:  # A user's object may hold anything.
         raise InputError(f"cannot be sent to a worker ({error})") from error
     return content
 
 
 def _pickler(content: io.BytesIO) -> Any:
-    """Return a pickler for models; those that were traced are taken without words, wherever they stand in one."""
+    """Return a pickler for models; it removes the annotations of every traced model inside."""
     from ray import cloudpickle
 
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
@@ -180,7 +180,7 @@ def _pickler(content: io.BytesIO) -> Any:
 
 
 def _without_words(model: GraphModule) -> GraphModule:
-    """Return a traced model without its annotations: those that were written as text keep it from being pickled."""
+    """Return a traced model without its annotations, since annotations as text cannot be pickled."""
     graph = copy.deepcopy(model.graph)
     for node in graph.nodes:
         node.type = None
@@ -189,7 +189,7 @@ def _without_words(model: GraphModule) -> GraphModule:
 
 @dataclass(frozen=True, eq=False)
 class _Declared:
-    """A corruption that a user has declared, with what it is made by."""
+    """A corruption that the user declared, with its definition."""
 
     corruption: Corruption
     kind: Kind
@@ -202,7 +202,7 @@ class _Declared:
 
 
 def _code_of(*things: Any) -> AbstractContextManager[None]:
-    """Let the code of these things be sent along, where it is no installed package's."""
+    """Pickle these things together with their code, except that of installed packages."""
     names = {str(getattr(thing, "__module__", type(thing).__module__)) for thing in things}
     modules = (sys.modules.get(name) for name in names)
     return _by_value([module for module in modules if module is not None and _is_own(module)])
@@ -210,7 +210,7 @@ def _code_of(*things: Any) -> AbstractContextManager[None]:
 
 @contextmanager
 def _by_value(modules: list[ModuleType]) -> Iterator[None]:
-    """Let what stands in these modules be sent with its code."""
+    """Pickle objects of these modules together with their code."""
     from ray import cloudpickle
 
     with ExitStack() as stack:
@@ -221,7 +221,7 @@ def _by_value(modules: list[ModuleType]) -> Iterator[None]:
 
 
 def _is_own(module: ModuleType) -> bool:
-    """Return whether a module is a file of somebody's project."""
+    """Return whether a module is a file of the user's project."""
     file = getattr(module, "__file__", None)
     if file is None or module.__name__ == "__main__" or module.__name__.partition(".")[0] == "harness":
         return False

@@ -1,4 +1,4 @@
-"""Whole pieces of work on the cores of a cluster, one on each: what a node that is lost had is done again elsewhere."""
+"""Whole tasks on the cores of a cluster, one per core; the tasks of a lost node run again on another."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRIES = 3
-"""Precision often a piece of work is begun before it counts as lost."""
-_AGAIN = "what was finished is kept, run the command again"
+"""Attempts of a task before it counts as lost."""
+_AGAIN = "finished results are kept, run the command again"
 _abandoned = threading.Event()
-"""Set when nobody waits for results any more."""
+"""Set when results are no longer needed."""
 _PATIENCE = 45.0
-"""Seconds for which a cluster may be without a core."""
+"""Most seconds without a core in the cluster."""
 _ENVIRONMENT = ("PYTHONPATH", "XDG_CACHE_HOME", "FASHION_MNIST_DIR")
-"""Variables by which code and data are found, as this process has them."""
+"""Variables with the places of code and data, copied from this process."""
 
 
 @dataclass(frozen=True)
 class Tasks:
-    """Runs functions on a cluster, as many side by side as it has cores, where the project's folder is shared."""
+    """Runs functions on a cluster, one per core; all nodes must share the project's folder."""
 
     options: RayOptions
 
     @property
     def cores(self) -> int:
-        """Return how many run side by side, as many as the cluster has cores, or fewer if asked for; joins it."""
+        """Join the cluster and return the number of parallel tasks: its cores, or fewer by the option workers."""
         connect(self.options)
         import ray
 
         return max(1, min(int(ray.cluster_resources().get("CPU", 0)), self.options.workers or sys.maxsize))
 
     def result(self, what: str, function: Callable[[int], T]) -> T:
-        """Return what the function gives on a node of the cluster, called with the number of a core that is its own.
+        """Return the function's result from a node of the cluster; its argument is the number of a core of its own.
 
-        Says on the terminal when it is done, as `what`, and where. What it raises is raised here, if it is an
-        `InputError`; raises `BackendLostError` when it was lost with its node three times, or no node is left.
+        Prints `what`, the time and the node at the end. An `InputError` of the function is raised here. Raises
+        `BackendLostError` if the task was lost with its node three times, or if no node is left.
         """
         import ray
         from ray import cloudpickle
@@ -73,9 +73,7 @@ class Tasks:
             if ray.cluster_resources().get("CPU", 0) >= 1:
                 seen = time.monotonic()
             elif time.monotonic() - seen > _PATIENCE:
-                raise BackendLostError(
-                    f"{what}: no node of the cluster is left; what was finished is kept, run it again"
-                )
+                raise BackendLostError(f"{what}: no node of the cluster is left; {_AGAIN}")
         try:
             node, result = ray.get(task)
         except RayTaskError as error:
@@ -84,13 +82,13 @@ class Tasks:
             raise BackendLostError(f"{what}: a worker of the cluster failed: {error}") from None
         except RayError as error:
             raise BackendLostError(
-                f"{what}: was lost {_TRIES} times with what had it ({type(error).__name__}); {_AGAIN}"
+                f"{what}: was lost with its node {_TRIES} times ({type(error).__name__}); {_AGAIN}"
             ) from None
         tqdm.write(f"{what}: {time.monotonic() - start:.0f} s, on {node}", file=sys.stderr)
         return result  # type: ignore[no-any-return]
 
     def abandon(self) -> None:
-        """End all that runs, since nobody waits for it."""
+        """End all running tasks, since their results are no longer needed."""
         _abandoned.set()
 
 
@@ -101,8 +99,8 @@ def _run(function: bytes, folder: str, environment: dict[str, str]) -> tuple[str
         os.chdir(folder)
     except OSError as error:
         raise InputError(
-            f"node {platform.node()} of the cluster has no folder {folder} ({error.strerror}); measure where the "
-            "project is on storage that all nodes share"
+            f"node {platform.node()} of the cluster has no folder {folder} ({error.strerror}); put the project on "
+            "storage that all nodes share"
         ) from None
     with _a_core() as core:
         return platform.node(), pickle.loads(function)(core)  # noqa: S301  Our own process sent it.
@@ -114,7 +112,7 @@ def _user() -> int:
 
 @contextmanager
 def _a_core() -> Iterator[int]:
-    """Yield the number of a core of this node that no other piece of work has, as long as there is one."""
+    """Yield the number of a core of this node without another task; if all have one, any core."""
     from filelock import FileLock, Timeout
 
     cores = usable_cores()

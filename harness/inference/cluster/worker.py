@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from harness.inference.backend import BatchTask, Perturbed
 
 Precision = Literal["exact", "lowered", "autocast"]
-"""In float32; in bfloat16 with weights that were cast before; in bfloat16 by autocast alone."""
+"""float32; bfloat16 with weights cast in advance ("lowered"), or with those that autocast casts."""
 
 _HELD = 4
-"""Models that a worker keeps: those of the roles, and a damaged copy."""
+"""Number of models that a worker keeps: those of the roles, and a mutant."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LogitsTask:
 class RangeResult:
     """Result of a worker for a range: a row per input, or its error, and the `seconds` it took.
 
-    `halvings` are those that it needed; `blind` says that the images' file is not to be had on its node.
+    `halvings` is the number that it needed. `blind` is true if the images' file is missing on its node.
     """
 
     rows: np.ndarray | None = None
@@ -60,10 +60,10 @@ class RangeResult:
 
 
 class Worker:
-    """Runs models over ranges of inputs, on one thread; made into an actor of Ray's.
+    """Runs models over ranges of inputs on one thread, as a Ray actor.
 
-    A model is handed over with every range, as a reference into the object store, and read from there once: a worker
-    that takes the place of one that died knows nothing that it would have to be told anew.
+    Every range comes with a reference to its model in the object store, which the worker reads once. A new worker in
+    place of a dead one therefore needs no other information.
     """
 
     def __init__(self, path: list[str], folder: str, *, gpus: bool) -> None:
@@ -72,13 +72,13 @@ class Worker:
         self._held: OrderedDict[str, _Held] = OrderedDict()
 
     def facts(self) -> Platform:
-        """Return what decides the bits here."""
+        """Return the platform, which determines the bits here."""
         return this_platform(self._device)
 
     def run(
         self, model: list[Any], task: LogitsTask | BatchTask, inputs: bytes, pages: Mapping[int, Any]
     ) -> RangeResult:
-        """Return what the task makes of inputs, pickled but for their `pages`, with the model that is referred to."""
+        """Return the task's result for pickled inputs and their `pages`, with the model of the reference."""
         start = time.perf_counter()
         try:
             held = self._model(model[0])
@@ -90,7 +90,7 @@ class Worker:
             return RangeResult(error=InputError(said))
         try:
             result = held.result(task, given)
-        except Exception as error:  # The model's own, which may be of any class.
+        except Exception as error:  # The model may raise any exception.
             kept = error if isinstance(error, InputError) else RuntimeError(str(error))
             return RangeResult(error=kept, seconds=time.perf_counter() - start)
         return replace(result, seconds=time.perf_counter() - start)
@@ -109,7 +109,7 @@ class Worker:
 
 
 class _Held(Engine):
-    """A model that a worker has been handed, and runs as the backend of a process runs its own."""
+    """A model in a worker, which runs it like the backend of a process."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         super().__init__(model, device=device, workers=1, screen=False)
@@ -119,7 +119,7 @@ class _Held(Engine):
         return screening.lowered(self.model)
 
     def result(self, task: LogitsTask | BatchTask, inputs: Perturbed) -> RangeResult:
-        """Return what the task makes of the inputs, made on this device."""
+        """Return the task's result for the inputs, made on this device."""
         inputs = replace(inputs, device=self.device)
         if not isinstance(task, LogitsTask):
             return RangeResult(task(self.model, inputs, 1))
@@ -130,13 +130,13 @@ class _Held(Engine):
 
 
 def place() -> tuple[list[str], str]:
-    """Return where this process finds modules, and the folder that it is in."""
+    """Return this process's search path of modules and its working directory."""
     # An entry may be "".
     return [os.path.abspath(each) for each in sys.path], str(Path.cwd())  # noqa: PTH100
 
 
 def enter(path: list[str], folder: str) -> None:
-    """Find modules where the process does that sent its `place`, and be in its folder, if the node has it."""
+    """Adopt another process's `place`: its search path, and its working directory if this node has it."""
     sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
     with suppress(OSError):
         os.chdir(folder)

@@ -1,6 +1,6 @@
-"""Predictors: anything that maps images to answers and is no PyTorch checkpoint, such as a server or a user's code.
+"""Predictors: models other than PyTorch checkpoints, such as a server or the user's code.
 
-`protocol` says what a predictor is, and `kinds` holds the table of kinds. `network` makes a predictor a model that the
+`protocol` defines a predictor, and `kinds` has the table of kinds. `network` turns a predictor into a model that the
 rest of the harness runs like any other.
 """
 

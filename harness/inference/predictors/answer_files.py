@@ -1,4 +1,4 @@
-"""Files of recorded answers, read without running anything in them: `.npz`, `.csv` and `.parquet`."""
+"""Files of recorded predictions, read as data only: `.npz`, `.csv` and `.parquet`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.inference.predictors.protocol import Scores
 
 MAX_BYTES, MAX_TEXT = 16 << 30, 4 << 30
-"""Larger files are refused; the second for text."""
+"""Largest file in bytes; the second value is for text."""
 _SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
 _KEYS = ("image", "export", "label")
 _NAMED = re.compile(rb"[0-9a-f]{64}")
@@ -30,11 +30,10 @@ _ROWS_AT_A_TIME = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The rows of a file of answers.
+    """The rows of a file of predictions.
 
     `images` are names of exported images, (N,) of type `NAME`, or numbers of images in the data, (N,) integers. They
-    are None where the rows stand in the order of the data. `values` are labels, (N,) int64, or scores, (N, classes)
-    float32.
+    are None if the rows are in the order of the data. `values` are labels, (N,) int64, or scores, (N, classes) float32.
     """
 
     scores: Scores
@@ -47,13 +46,13 @@ class Answers:
 
 
 def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> Answers:
-    """Return the answers in a file; `outputs` declares columns of classes as logits or probabilities.
+    """Return the predictions in a file; `outputs` declares columns of classes as logits or probabilities.
 
-    Raises `InputError` for anything else than answers of these classes.
+    Raises `InputError` for a file without valid predictions of these classes.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path.name} is no file of answers; expected {', '.join(_READERS)}")
+        raise InputError(f"{path.name} is no file of predictions; expected {', '.join(_READERS)}")
     try:
         require_regular(path)
         size = path.stat().st_size
@@ -61,14 +60,12 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
         raise InputError(f"cannot be read ({error.strerror or error})") from None
     limit = MAX_TEXT if path.suffix.lower() == ".csv" else MAX_BYTES
     if size > limit:
-        raise InputError(f"has {size:,} bytes, more than {limit:,}; write the answers as .npz, with labels or float32")
+        raise InputError(f"has {size:,} bytes, more than {limit:,}; write an .npz file with labels or float32 scores")
     answers = reader(path, classes, outputs)
     if outputs not in {None, answers.scores}:
-        raise InputError(
-            f"has {answers.scores}; leave the setting out, or correct it", setting=f"model-outputs {outputs}"
-        )
+        raise InputError(f"has {answers.scores}; remove the setting, or correct it", setting=f"model-outputs {outputs}")
     if not len(answers):
-        raise InputError("has no answer; expected a row for each image")
+        raise InputError("has no rows; expected a row for each image")
     _expect_values(answers, classes)
     return answers
 
@@ -99,7 +96,7 @@ def _labels(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:  # noqa: ARG001  Its arrays say it.
+def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:  # noqa: ARG001  The names of the arrays declare it.
     with opened(path) as (archive, members):
         kinds = [name for name in _SCORES if name in members]
         if len(kinds) != 1:
@@ -119,7 +116,7 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
         values = _in_order(values, [str(name) for name in arrays["classes"].reshape(-1)], classes, scores)
     images = _images(arrays["image"]) if "image" in arrays else None
     if images is not None and len(images) != len(values):
-        raise InputError(f"has {len(images)} images and {len(values)} answers; expected an answer for each image")
+        raise InputError(f"has {len(images)} images and {len(values)} predictions; expected one for each image")
     export = None
     if "export" in arrays:
         if arrays["export"].size != 1:
@@ -129,12 +126,12 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
 
 
 def _in_order(values: np.ndarray, names: list[str], classes: Sequence[str], scores: Scores) -> np.ndarray:
-    """Return values whose columns, or labels, follow these names, in the order of the data's classes."""
+    """Return values in the order of the data's classes, from columns or labels in the order of `names`."""
     if sorted(names) != sorted(classes):
         raise InputError(f"classes are {some_of(names)}, the data have {some_of(classes)}")
     if scores == "labels":
         if len(values) and (values.min() < 0 or values.max() >= len(names)):
-            return values  # Refused with its count.
+            return values  # `_expect_values` refuses them with their number.
         return np.asarray(np.array([classes.index(name) for name in names], dtype=np.int64)[values])
     if values.shape[1] != len(names):
         return values
@@ -142,7 +139,7 @@ def _in_order(values: np.ndarray, names: list[str], classes: Sequence[str], scor
 
 
 def _as_float32(values: np.ndarray) -> np.ndarray:
-    """Return values as float32, infinite beyond its range."""
+    """Return values as float32; those beyond its range become infinite."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)
 
@@ -159,7 +156,7 @@ def _images(values: np.ndarray) -> np.ndarray:
         names = np.array([b""])
     if wrong := [name for name in names.tolist() if not _NAMED.fullmatch(name)]:
         raise InputError(
-            f"{len(wrong)} of {len(values)} names in image are none of an export, such as "
+            f"{len(wrong)} of {len(values)} names in image are no names of an export, such as "
             f"{printable(_text(wrong[0])[:40])!r}; expected 64 hexadecimal digits"
         )
     return names.astype(NAME)
@@ -186,13 +183,13 @@ def _of_csv(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
 
 
 def _in_parts(rows: Iterator[list[str]], width: int) -> Iterator[list[tuple[str, ...]]]:
-    """Yield columns of some rows at a time."""
+    """Yield the columns of some rows at a time."""
     part: list[list[str]] = []
     for number, row in enumerate(rows, start=2):
         if not row:
             continue
         if len(row) != width:
-            raise InputError(f"line {number} has {len(row)} values, expected {width}, as the first line has")
+            raise InputError(f"line {number} has {len(row)} values, expected {width} as in the first line")
         part.append(row)
         if len(part) == _ROWS_AT_A_TIME:
             yield list(zip(*part, strict=True))
@@ -206,7 +203,7 @@ def _of_parquet(path: Path, classes: Sequence[str], outputs: str | None) -> Answ
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise InputError("needs pyarrow; pip install 'stress-harness[hf]', or write the answers as .npz") from None
+        raise InputError("needs pyarrow; pip install 'stress-harness[hf]', or write an .npz file") from None
     try:
         with parquet.ParquetFile(path) as file:
             head = list(map(str, file.schema_arrow.names))
@@ -230,7 +227,7 @@ def _plain(value: object) -> str:
 
 
 def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str], outputs: str | None) -> Answers:
-    """Return answers of a table: `image`, perhaps `export`, and `label` or a column for each class."""
+    """Return the predictions of a table: `image`, perhaps `export`, and `label` or a column for each class."""
     if len(set(head)) != len(head):
         twice = sorted({name for name in head if head.count(name) > 1})
         raise InputError(f"has the columns {some_of(twice)} twice")
@@ -251,7 +248,7 @@ def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str]
             exports.update(filter(None, columns[at["export"]]))
         values.append(_numbers_of(columns[at["label"]], classes) if "label" in at else _floats(columns, at, classes))
     if len(exports) > 1:
-        raise InputError(f"has {len(exports)} different lines in export, expected one: its rows are of several exports")
+        raise InputError(f"has {len(exports)} different lines in export, expected rows of one export")
     scores: Scores = "labels" if "label" in at else ("logits" if outputs == "logits" else "probabilities")
     if not values:
         return Answers(scores, np.empty(0, dtype=np.int64), None, None)
@@ -264,13 +261,13 @@ def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str]
 
 def _names_or_numbers(texts: Sequence[str]) -> np.ndarray:
     texts = [text.strip() for text in texts]
-    if all(text.isascii() and text.isdigit() and len(text) <= 18 for text in texts):  # noqa: PLR2004  Of an int64.
+    if all(text.isascii() and text.isdigit() and len(text) <= 18 for text in texts):  # noqa: PLR2004  Fits into int64.
         return np.array([int(text) for text in texts], dtype=np.int64)
     return _images(np.array(texts, dtype=np.str_))
 
 
 def _numbers_of(texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Return the class of each text by its name and by its number, (N, 2), -1 for none."""
+    """Return the class of each text by its name and by its number, (N, 2); -1 for no class."""
     names = {name: number for number, name in enumerate(classes)}
     numbers = {str(number): number for number in range(len(classes))}
     stripped = [text.strip() for text in texts]
@@ -285,7 +282,7 @@ def _numbers_of(texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
 
 
 def _one_kind(found: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Return labels that are all names, or else all numbers; names win, since a name may look like a number."""
+    """Return labels if all are names, or else if all are numbers; a name may look like a number."""
     for labels in found.T:
         if (labels >= 0).all():
             return np.asarray(labels)
@@ -300,7 +297,7 @@ def _floats(columns: Sequence[Any], at: Mapping[str, int], classes: Sequence[str
     try:
         return _as_float32(np.array([columns[at[name]] for name in classes], dtype=np.float64).T)
     except (ValueError, TypeError) as error:
-        raise InputError(f"a column of a class holds something else than numbers ({printable(error)})") from None
+        raise InputError(f"a column of a class has other values than numbers ({printable(error)})") from None
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str], str | None], Answers]] = {

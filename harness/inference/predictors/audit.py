@@ -1,4 +1,4 @@
-"""Answers asked for again: a few images of each call, in another order, must be answered as before."""
+"""Repeated requests: a few images of each call, in another order, must get the same predictions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SAME = 0.02
-"""The largest difference of scores of an image between two answers, as a share of the range of all scores compared."""
+"""Largest difference of an image's scores between two predictions, as a share of the range of all compared scores."""
 ANCHORS = 16
-"""Images of earlier audits that stay to be asked about again."""
+"""Number of images from earlier audits that are repeated again."""
 RAREST = 32
-"""Batches after which images are asked about again at the latest; the first time is after one."""
+"""Most batches between two audits; the first audit comes after one batch."""
 
 
 class Audit:
     """Images for a second request: one of each batch since the last audit, drawn at random.
 
-    They go out in an order drawn at random. A server that changes the order of its predictions then gives other
-    answers. With them goes an image of an earlier audit, which a server with another model than then answers otherwise.
-    The first such images are `probes`. Threads may share an audit.
+    Their order is random, so a server that mixes up the order of its predictions gives different ones. An image of an
+    earlier audit is among them, so a change of the server's model also gives a different prediction. The first such
+    images are `probes`. Threads may share an audit.
     """
 
     def __init__(self, probes: np.ndarray, answers: np.ndarray) -> None:
         self._anchors = list(zip(probes, answers, strict=True))
-        self._random = random.Random(0)  # noqa: S311  Any order will do.
+        self._random = random.Random(0)  # noqa: S311  Not for cryptography.
         self._lock = threading.Lock()
         self._drawn: list[tuple[np.ndarray, np.ndarray]] = []
         self._new: set[bytes] = set()
@@ -37,7 +37,7 @@ class Audit:
         self._after = 1
 
     def note(self, images: np.ndarray, answers: np.ndarray, keys: Iterable[bytes]) -> bool:
-        """Draw from the answers of a batch, under their keys; returns whether an audit is due."""
+        """Draw one image of a batch and note the keys of all; returns whether an audit is due."""
         with self._lock:
             at = self._random.randrange(len(images))
             self._drawn.append((images[at], answers[at]))
@@ -46,7 +46,7 @@ class Audit:
             return len(self._drawn) >= self._after
 
     def begin(self) -> tuple[np.ndarray, np.ndarray, set[bytes]] | None:
-        """Return images in another order, their answers, and the keys of all that they stand for; None without any."""
+        """Return images in another order, their predictions, and the keys of all images since; None without any."""
         with self._lock:
             if not self._drawn:
                 return None
@@ -61,19 +61,19 @@ class Audit:
         return np.stack(images), np.stack(answers), keys
 
     def passed(self, keys: set[bytes]) -> None:
-        """Trust the answers under these keys."""
+        """Trust the predictions of these keys."""
         with self._lock:
             self._unconfirmed -= keys
 
     @property
     def unconfirmed(self) -> list[bytes]:
-        """Return the keys of all answers that no audit has passed."""
+        """Return the keys of all predictions that no audit has confirmed."""
         with self._lock:
             return list(self._unconfirmed)
 
 
 def differing(before: np.ndarray, again: np.ndarray) -> np.ndarray:
-    """Return which images are answered otherwise than before, (N,) bool: another label, or scores beyond `SAME`."""
+    """Return which predictions differ, (N,) bool: another label, or a difference of scores beyond `SAME`."""
     if before.shape != again.shape or before.dtype != again.dtype:
         return np.ones(len(before), dtype=bool)
     if np.issubdtype(before.dtype, np.integer):

@@ -1,4 +1,4 @@
-"""A user's own code as a predictor, in a child process that imports nothing of this package."""
+"""The user's own code as a predictor, in a child process that imports nothing of this package."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _CHILD = Path(__file__).with_name("child.py")
 _ENCODED = "encoded"
 _PIXELS = ("uint8", "float32", _ENCODED)
 _LOOK = 0.2
-"""Seconds between two looks at whether the child is alive."""
+"""Seconds between two checks that the child is alive."""
 _SAID = 20
-"""Lines of the child's output that an error shows at most."""
+"""Most lines of the child's output in an error message."""
 _HEADER = 1 << 24
-"""Bytes of the first line of an answer, at most."""
+"""Most bytes of the first line of an answer."""
 _KIND = "python"
 
 
@@ -59,12 +59,10 @@ def open_callable(spec: str, options: NetworkOptions, images: LabelledImages | N
 
 
 class CallablePredictor:
-    """A callable in a child process: pixels go there as (N, H, W, C), uint8 or float32 as the callable declares.
+    """A callable in a child process; it gets pixels (N, H, W, C), uint8 or float32 by its declaration.
 
-    One that declares encoded pictures gets a list of N files as bytes, see `EncodedPictures`.
-
-    What the code does to its process concerns that process alone. Once it crashes or hangs, every later call fails with
-    the same error.
+    If it declares encoded pictures, it gets a list of N files as bytes, see `EncodedPictures`. The code can only affect
+    its own process. Once it crashes or hangs, every later call fails with the same error.
     """
 
     def __init__(self, name: str, options: NetworkOptions, images: LabelledImages | None) -> None:
@@ -79,7 +77,7 @@ class CallablePredictor:
         self._number = 0
 
     def start(self) -> None:
-        """Start the child, and have it import the code; raises `PredictorError` where it cannot."""
+        """Start the child, which imports the code; raises `PredictorError` if that fails."""
         self._child = subprocess.Popen(  # noqa: S603  Our own script.
             [sys.executable, "-P", str(_CHILD)],
             stdin=subprocess.PIPE,
@@ -110,22 +108,22 @@ class CallablePredictor:
     def identity(self) -> Identity:
         """Return the hashes of the code and of the files that it declares; lasting only if it declares them."""
         sources = {Path(file) for file in self._facts["sources"] if _is_users(file)}
-        with suppress(InputError):  # Code may be in a file that cannot be parsed, such as a notebook's.
+        with suppress(InputError):  # A file of code may be unparsable, such as a notebook's.
             sources |= set(decisive_files(sorted(sources), projects=(Path.cwd(),)))
         files = [Path(file) for file in self._facts["files"] or ()]
         for file in files:
             if hash_of_file(file) is None:
-                raise InputError(f"declares the file {file}, which is not there")
+                raise InputError(f"declares the file {file}, which does not exist")
         facts = {"callable": self.name, "sources_sha256": _hash_of(sources), "pixels": self._pixels}
         facts |= {"files_sha256": _hash_of(files)} if files else {}
         versions = [platform.python_version(), *self._facts["versions"]]
-        # Files of other bytes may have the same pixels, which are all that a cache knows.
+        # Different files may have the same pixels, and a cache only knows pixels.
         lasting = self._facts["files"] is not None and self._pixels != _ENCODED
         return Identity(_KIND, facts, lasting=lasting, runtime="\n".join(versions))
 
     @cached_property
     def provides(self) -> Provides:
-        """Return the kind of the answers, by those for the first images and what is declared of them."""
+        """Return the kind of the answers, from those for the first images and from the declarations."""
         if self._images is None:
             return Provides()
         some = self._images.pixels[: self._options.predictor.batch].numpy().astype(np.float32) / np.float32(255)
@@ -157,7 +155,7 @@ class CallablePredictor:
         self._end()
 
     def _exchanged(self, header: dict[str, Any], content: bytes, what: str) -> tuple[dict[str, Any], bytes]:
-        """Return the child's answer to a request; raises `PredictorError` where it gives no answer."""
+        """Return the child's answer to a request; raises `PredictorError` without one."""
         with self._one_at_a_time:
             if self._broken:
                 raise PredictorError(self._broken)
@@ -181,7 +179,7 @@ class CallablePredictor:
             try:
                 return done.get(timeout=_LOOK)
             except queue.Empty:
-                if gone:  # What it wrote has been read since, if that could be.
+                if gone:  # The last output of the ended child has been read by now.
                     raise self._failed(f"on {what} {self._how_it_ended()}") from None
                 gone = self._child.poll() is not None
                 if time.monotonic() > until:
@@ -190,7 +188,7 @@ class CallablePredictor:
                     ) from None
 
     def _failed(self, happened: str) -> PredictorError:
-        """Return the error of this predictor from now on, the child ended."""
+        """End the child and return the error of this and every later call."""
         self.close()
         said = " | ".join(line.strip() for line in self._said if line.strip())
         self._broken = happened + (f"; it printed: {printable(said)}" if said else "")
@@ -204,7 +202,7 @@ class CallablePredictor:
         if status >= 0:
             return f"its process ended with status {status}"
         name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
-        hint = ", as when memory runs out" if name == "SIGKILL" else ""
+        hint = ", possibly for lack of memory" if name == "SIGKILL" else ""
         return f"its process was ended by {name}{hint}"
 
 
@@ -215,7 +213,7 @@ def _talk(
     content: bytes,
     done: queue.SimpleQueue[tuple[dict[str, Any], bytes] | Exception],
 ) -> None:
-    """Write a request and read its answer; in a thread of its own, since either may wait for ever."""
+    """Write a request and read its answer; in a thread of its own, since both may wait forever."""
     assert child.stdin is not None
     assert child.stdout is not None
     try:
@@ -225,14 +223,14 @@ def _talk(
             answer = json.loads(child.stdout.readline(_HEADER))
             data = child.stdout.read(answer["bytes"])
         if len(data) != answer["bytes"]:
-            raise EOFError("the answer is cut short")
+            raise EOFError("the answer is truncated")
         done.put((answer, data))
-    except Exception as error:  # Told by whoever waits.
+    except Exception as error:  # The waiting thread reports it.
         done.put(error)
 
 
 def _kept(stream: IO[bytes], lines: deque[str]) -> None:
-    """Keep the last lines that are printed, until no process prints any more; a process of another session may."""
+    """Keep the last printed lines until the stream ends; a process of another session may keep it open."""
     with stream:
         while line := stream.readline(1_000):
             lines.append(line.decode("utf-8", "backslashreplace"))
@@ -241,23 +239,24 @@ def _kept(stream: IO[bytes], lines: deque[str]) -> None:
 def _ended(child: subprocess.Popen[bytes], talking: threading.Lock) -> None:
     """End the child, and the processes that it started in its own session.
 
-    A process of another session may hold the streams open, so a thread that reads them never ends. They stay open then.
+    A process of another session may keep the streams open, and a thread that reads them never ends. In that case the
+    streams stay open.
     """
     try:
         os.killpg(child.pid, signal.SIGKILL)
-    except (AttributeError, OSError):  # Windows, and a group that is gone.
+    except (AttributeError, OSError):  # On Windows, and for a group that has ended.
         child.kill()
     child.wait()
     if not talking.acquire(timeout=1):
         return
     for stream in (child.stdin, child.stdout):
         if stream is not None:
-            with suppress(OSError):  # What was not written yet cannot be any more.
+            with suppress(OSError):  # Buffered bytes can no longer be written.
                 stream.close()
 
 
 def _is_users(file: str) -> bool:
-    """Return whether a file of code is neither the interpreter's nor an installed package's."""
+    """Return whether a file of code belongs to the user, not to Python or an installed package."""
     parts = Path(file).parts
     of_python = Path(file).is_relative_to(Path(os.__file__).parent)
     return file.endswith(".py") and not (

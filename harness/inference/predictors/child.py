@@ -1,7 +1,7 @@
-"""The child process of a callable: imports the user's code, and answers batches that come on standard input.
+"""The child process of a callable: it imports the user's code and answers batches from standard input.
 
-Run as a script, `python -P child.py`, with NumPy and the standard library alone. A request is a line of JSON and the
-bytes of an array, and so is an answer. The user's code has no part in either: it reads an empty input, and prints to
+It runs as a script, `python -P child.py`, with only NumPy and the standard library. A request is a line of JSON and the
+bytes of an array, and so is an answer. The user's code cannot touch either: it reads an empty input, and prints to
 standard error.
 """
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 _SHORT = 500
-"""Characters of an error's text that are reported."""
+"""Most characters of an error's text in a report."""
 _LARGEST = 1_000_000
-"""Values of an answer that are sent for inspection, even if they are more than the scores of its images."""
+"""Most values of an answer with a wrong shape that are sent for inspection."""
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Return the input and output of this process, which are taken away from the user's code."""
+    """Return this process's input and output, and detach the user's code from them."""
     read, write = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -41,7 +41,7 @@ def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _end_with_parent() -> None:
-    """End this process once the one that started it is gone, whatever the user's code does."""
+    """End this process once its parent has ended, whatever the user's code does."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -64,10 +64,10 @@ def _happened(error: BaseException) -> str:
 
 
 def _load(spec: str, classes: Sequence[str]) -> tuple[Any, Callable[[np.ndarray], Any]]:
-    """Return the object that `package.module:callable` names, and the function that answers.
+    """Return the object that `package.module:callable` names, and the function that predicts.
 
-    A class is made an object without arguments, or with the names of the classes if it takes `classes`. An object with
-    `predict` answers by that.
+    A class is instantiated without arguments, or with the names of the classes if it takes `classes`. If an object has
+    `predict`, that is the function.
     """
     module, _, name = spec.partition(":")
     found = operator.attrgetter(name)(importlib.import_module(module))
@@ -81,7 +81,7 @@ def _load(spec: str, classes: Sequence[str]) -> tuple[Any, Callable[[np.ndarray]
 
 
 def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
-    """Return what the user's code declares of itself, by attributes of the callable or of the object it belongs to."""
+    """Return the declarations of the user's code: attributes of the callable, or of the object that it belongs to."""
 
     def declared(name: str) -> Any:
         value = getattr(function, name, None)
@@ -139,7 +139,7 @@ def main() -> None:
     read, write = _own_streams()
     process = os.getpid()
     _end_with_parent()
-    with contextlib.suppress(OSError):  # Where memory runs out, Linux ends this process, and not the run.
+    with contextlib.suppress(OSError):  # If memory runs out, Linux kills this process before the run.
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     opening = json.loads(read.readline())
     sys.path[:] = opening["path"]
@@ -158,9 +158,9 @@ def main() -> None:
                 images = _images(header, read.read(header["bytes"]))
                 array = _array(function(images), facts["classes"] or opening["classes"], len(images))
                 answer, content = {"shape": array.shape, "dtype": str(array.dtype)}, array.tobytes()
-        except BaseException as error:  # Whatever the user's code raises is reported.
+        except BaseException as error:  # The answer reports any exception of the user's code.
             answer = {"error": _happened(error)}
-        if os.getpid() != process:  # A copy of this process that the user's code made, and that came back.
+        if os.getpid() != process:  # The user's code forked this process, and the fork returned here.
             os._exit(0)
         _send(write, {"number": header["number"], **answer}, content)
         line = read.readline()

@@ -1,4 +1,4 @@
-"""The order of a predictor's classes: declared by names, and held against the predictions of clean images."""
+"""The order of a predictor's classes: declared by names, and verified by predictions of clean images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from harness.inference.predictions import Predictions
 
 _LEAST = 5
-"""Images of a class from which on its predictions say something of the order."""
+"""Least images of a class for a statement on the order."""
 
 
 def order_of(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Return where the data's classes stand in a predictor's order, (classes,) int64.
+    """Return the positions of the data's classes in a predictor's order, (classes,) int64.
 
-    Raises `InputError` where the names are not those of the data, each once.
+    Raises `InputError` unless the names are those of the data, each once.
     """
     lacking = [each for each in classes if each not in names]
     unknown = [each for each in names if each not in classes]
@@ -30,18 +30,18 @@ def order_of(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
         facts = (("lacks", lacking), ("has besides", unknown), ("has twice", twice))
         found = ", ".join(f"{word} {some_of(values)}" for word, values in facts if values)
         raise InputError(
-            f"the predictor names other classes than the data: it {found}; name its classes in its own order, as the "
-            f"data do: {some_of(classes)}",
+            f"the predictor names other classes than the data: it {found}; name its classes in its own order, with the "
+            f"data's names: {some_of(classes)}",
             setting="classes",
         )
     return np.array([list(names).index(each) for each in classes], dtype=np.int64)
 
 
 def expect_order(predictions: Predictions, order: np.ndarray | None = None) -> None:
-    """Raise `InputError` for a permutation of classes that explains the predictions of clean images.
+    """Raise `InputError` if a permutation of classes explains the predictions of clean images.
 
-    That is an exchange of classes in which most images of every exchanged class are predicted as the one that takes its
-    place. `order` says where the data's classes were taken to stand, (classes,) int64; None for the same places.
+    In such a permutation, most images of every moved class are predicted as the class in its place. `order` has the
+    assumed positions of the data's classes, (classes,) int64; None for the same positions.
     """
     classes, labels = predictions.classes, predictions.labels
     table = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -55,7 +55,7 @@ def expect_order(predictions: Predictions, order: np.ndarray | None = None) -> N
     own = np.empty(len(classes), dtype=object)
     own[(np.arange(len(classes)) if order is None else order)[seen_as]] = classes
     raise InputError(
-        f"its classes stand in another order: it predicts most clean images of {some_of(said)}; name its classes in "
+        f"its classes are in another order: it predicts most clean images of {some_of(said)}; name its classes in "
         f"its own order: {','.join(own)}",
         setting="classes",
     )

@@ -1,4 +1,4 @@
-"""Credentials of a server: from an environment variable, or netrc; never from a URL, and never shown."""
+"""Credentials for a server: from an environment variable or netrc, never from a URL, and never shown."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOKEN = "STRESS_HTTP_TOKEN"  # noqa: S105  The name of the variable.
-"""The environment variable with a token, or with a whole value of the header Authorization, such as `Basic …`."""
+"""Environment variable with a token, or with a whole value of the header Authorization, such as `Basic …`."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """The value of the header Authorization, and where it comes from; its `repr` shows the latter alone."""
+    """The value of the header Authorization and its source; the `repr` only shows the source."""
 
     source: str
     header: str = field(default="", repr=False)
@@ -29,12 +29,12 @@ class Credentials:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the headers that a request has for them."""
+        """Return the headers of a request with them."""
         return {"Authorization": self.header} if self.header else {}
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Hide them in the messages of errors, which may have words of the server."""
+        """Hide them in the messages of errors, which may quote the server."""
         try:
             yield
         except InputError as error:
@@ -43,21 +43,21 @@ class Credentials:
             raise
 
     def hidden_in(self, text: str) -> str:
-        """Return a text of the server's without what gives access to it."""
+        """Return a text of the server without the credentials."""
         for secret in sorted(filter(None, (self.header, *self._secrets)), key=len, reverse=True):
             text = text.replace(secret, "…")
         return text
 
 
 def credentials_for(host: str) -> Credentials:
-    """Return what gives access to a host: the token of the environment, or netrc's entry, or else nothing.
+    """Return the credentials for a host: the token of the environment, or netrc's entry, or else none.
 
-    Raises `InputError`, which shows no secret, for a token that cannot stand in a header and a netrc out of order.
+    Raises `InputError`, which shows no secret, for a token that is invalid in a header, and for an invalid netrc.
     """
     token = os.environ.get(TOKEN, "").strip()
     if token:
         if not (token.isascii() and token.isprintable()):
-            raise InputError(f"{TOKEN}: has characters that a header cannot have; expected printable ASCII")
+            raise InputError(f"{TOKEN}: has characters that are invalid in a header; expected printable ASCII")
         scheme, _, value = token.rpartition(" ")
         return Credentials(TOKEN, token if scheme else f"Bearer {token}", (value,))
     named = os.environ.get("NETRC")

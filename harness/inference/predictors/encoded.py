@@ -1,4 +1,4 @@
-"""The file behind each image, for predictors that take the bytes of pictures and decode them, and tensors of files."""
+"""Encoded pictures: the file behind each image, for predictors that decode pictures themselves."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
 _LENGTH = 4
-"""Bytes of the length before each file, where a tensor of files travels as bytes."""
+"""Bytes of the length before each file, in a tensor of files sent as bytes."""
 
 
 class EncodedPictures:
-    """The bytes of pictures by the pixels that the reference pipeline makes of them.
+    """The bytes of pictures, found by the pixels that the reference pipeline makes from them.
 
-    An image of the data has the bytes of its file. Any other image, such as a rotated one, is a PNG file of its pixels,
-    and so is each image of data without files. Without images, all are PNG files.
+    An image of the data has the bytes of its file. Any other image, such as a rotated one, becomes a PNG file of its
+    pixels, and so does each image of data without files. Without images, all become PNG files.
     """
 
     def __init__(self, images: LabelledImages | None) -> None:
@@ -44,7 +44,7 @@ class EncodedPictures:
 
     @cached_property
     def _numbers(self) -> dict[bytes, int]:
-        """Return the position in the full split of each image, by a hash of its pixels; the first of equal ones."""
+        """Return the position of each image in the full split by a hash of its pixels; the first of equal ones."""
         if self._images is None or self._images.origin is None or not self._images.origin.encoded:
             return {}
         found: dict[bytes, int] = {}
@@ -60,19 +60,19 @@ def _name(levels: np.ndarray) -> bytes:
 
 
 def tensor_of_files(files: Sequence[bytes]) -> np.ndarray:
-    """Return encoded pictures as a tensor, (N, 1) objects; strings of NumPy would lose zeros at their ends."""
+    """Return encoded pictures as a tensor, (N, 1) objects, since NumPy's byte strings would lose final zeros."""
     values = np.empty((len(files), 1), dtype=object)
     values[:, 0] = files
     return values
 
 
 def content_of(values: np.ndarray) -> bytes:
-    """Return a tensor as bytes; each file has its length before it, 4 bytes, little-endian."""
+    """Return a tensor as bytes; the length of each file comes before it, 4 bytes, little-endian."""
     if values.dtype != object:
         return values.tobytes()
     return b"".join(len(file).to_bytes(_LENGTH, "little") + file for file in values.ravel().tolist())
 
 
 def key_of(image: np.ndarray) -> bytes:
-    """Return a hash of one image as a tensor has it, or of its file."""
+    """Return a hash of one image in a tensor, or of its file."""
     return hashlib.sha256(image.item() if image.dtype == object else image).digest()

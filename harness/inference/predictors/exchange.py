@@ -1,4 +1,4 @@
-"""Requests to a server: kept alive, side by side, within a time and a rate, and tried again where that may help."""
+"""Requests to a server: parallel, over persistent connections, with limits of time and rate, and with retries."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RETRIED = {429, 502, 503, 504}
-"""Statuses of a server that may answer later."""
+"""Statuses of a server that may answer a later attempt."""
 ATTEMPTS = 6
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 60.0
-"""Seconds before the second attempt, doubled for each further one, and how long a server may ask to be left alone."""
+"""Seconds before the second attempt, doubled for each further one, and the longest wait that a server may request."""
 _CONNECT_S = 10.0
 _PART = 1 << 18
 _OK, _REDIRECTS = 200, range(300, 400)
 _ACCESS = f"; set {TOKEN}, or write an entry of netrc"
-_SMALLER = "; if it takes fewer images at a time, give their number by predictor-batch"
+_SMALLER = "; if it takes fewer images at a time, set their number with predictor-batch"
 _HINTS = {401: _ACCESS, 403: _ACCESS, **dict.fromkeys((400, 413, 422, 500), _SMALLER)}
 _EXCERPT = 200
 
 
 class ServerLostError(PredictorError):
-    """A server that gave no answer: it cannot be reached, stalls, or goes on saying that it is busy."""
+    """A server that gave no answer: it is unreachable, stalls, or stays busy."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The response to a request: its status, its headers in small letters and its body."""
+    """The response to a request: its status, its headers in lower case and its body."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,7 +56,7 @@ class Reply:
 
 
 class Pace:
-    """Turns to ask, `rate` a second at most."""
+    """Turns for requests, at most `rate` a second."""
 
     def __init__(self, rate: float | None) -> None:
         self._interval_s = 1 / rate if rate else 0.0
@@ -73,9 +73,9 @@ class Pace:
 class Exchange:
     """Requests to one server; threads may share it.
 
-    Requests that meet a connection error, or a status of `RETRIED`, are made again, up to `ATTEMPTS` times in all.
-    Waits double, or are as the server asks. Redirects are not followed. A body that is compressed, or longer than the
-    request allows, is refused.
+    After a connection error or a status of `RETRIED`, a request is repeated, up to `ATTEMPTS` attempts in all. Waits
+    double, unless the server requests another wait. Redirects are not followed. A body that is compressed, or longer
+    than allowed, is refused.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Exchange:
             timeout=httpx.Timeout(None, connect=min(_CONNECT_S, timeout_s)),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.concurrency),
             follow_redirects=False,
-            verify=root.startswith("https:"),  # Reading certificates takes a while, and is for nothing otherwise.
+            verify=root.startswith("https:"),  # Reading certificates takes time, and only https needs it.
             trust_env=not local,  # A proxy does not reach this machine's own servers.
         )
         self._slots, self._pace = _turns(root, options)
@@ -98,9 +98,9 @@ class Exchange:
         self._closing.atexit = False
 
     def get(self, path: str, *, most_bytes: int) -> Reply:
-        """Return the server's response for a path under its root, of any status that is not tried again.
+        """Return the server's response for a path under its root, with any status that is not retried.
 
-        Raises `ServerLostError` without a response, and `PredictorError` for one that is out of order.
+        Raises `ServerLostError` without a response, and `PredictorError` for an invalid one.
         """
         return _waited_for(self._asked("GET", path, b"", {}, most_bytes))
 
@@ -109,7 +109,7 @@ class Exchange:
         return _waited_for(self._asked("POST", path, body, headers, most_bytes))
 
     def expect_ok(self, reply: Reply, what: str) -> bytes:
-        """Return the body of a response; raises `PredictorError`, with the words of the server, for an error's."""
+        """Return the body of a response; raises `PredictorError`, which quotes the server, for an error."""
         if reply.status == _OK:
             return reply.body
         if reply.status in _REDIRECTS:
@@ -122,7 +122,7 @@ class Exchange:
         raise PredictorError(f"{what}: the server answers {reply.status}: {told}{_HINTS.get(reply.status, '')}")
 
     def close(self) -> None:
-        """Close all connections; may be called twice, and is not needed at the end of the process."""
+        """Close all connections; it may be called twice, and is optional at the end of the process."""
         self._closing()
 
     async def _asked(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> Reply:
@@ -130,7 +130,7 @@ class Exchange:
 
         found = ""
         for attempt in range(ATTEMPTS):
-            wait = _FIRST_WAIT * 2**attempt * random.uniform(0.8, 1.2)  # noqa: S311  So that not all come back at once.
+            wait = _FIRST_WAIT * 2**attempt * random.uniform(0.8, 1.2)  # noqa: S311  Clients must not retry all at once.
             await self._pace.turn()
             try:
                 async with self._slots, asyncio.timeout(self._timeout_s):
@@ -150,9 +150,7 @@ class Exchange:
                 found = f"it answers {reply.status}"
                 wait = _wait_asked_for(reply, wait)
                 if wait > _LONGEST_WAIT:
-                    raise ServerLostError(
-                        f"the server answers {reply.status} and asks to be left alone for {wait:.0f} s"
-                    )
+                    raise ServerLostError(f"the server answers {reply.status} and asks to wait for {wait:.0f} s")
             if attempt + 1 < ATTEMPTS:
                 await asyncio.sleep(wait)
         raise ServerLostError(
@@ -166,7 +164,7 @@ class Exchange:
         response = await self._client.send(request, stream=True)
         try:
             if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
-                raise PredictorError(f"the server compressed its answer ({encoding:.20}) though it was asked not to")
+                raise PredictorError(f"the server compressed its answer ({encoding:.20}), expected no compression")
             content = bytearray()
             async for part in response.aiter_raw():
                 content += part
@@ -180,7 +178,7 @@ class Exchange:
 
 
 async def _parts(body: bytes) -> AsyncIterator[bytes]:
-    """Give a body in parts: the event loop moves all that is left of one for each part that the system takes."""
+    """Yield a body in parts: of a whole one, the event loop would copy the rest at each write."""
     for start in range(0, len(body), _PART):
         yield body[start : start + _PART]
 
@@ -196,7 +194,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _wait_asked_for(reply: Reply, otherwise: float) -> float:
-    """Return the seconds that a server asks for by Retry-After, a number or a date; `otherwise` where it does not."""
+    """Return the seconds of the header Retry-After, a number or a date; `otherwise` without one."""
     asked = reply.headers.get("retry-after", "")
     if asked.isascii() and asked.isdecimal():
         return float(asked[:9])
@@ -207,39 +205,39 @@ def _wait_asked_for(reply: Reply, otherwise: float) -> float:
 
 
 def _waited_for(work: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine gives in the thread of requests; a signal ends the waiting, and the coroutine."""
+    """Return the result of a coroutine in the thread of requests; a signal ends the wait and the coroutine."""
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
         return future.result()
     except CancelledError:
-        raise ServerLostError("the request was given up") from None
+        raise ServerLostError("the request was canceled") from None
     finally:
         future.cancel()
 
 
 def _close(client: httpx.AsyncClient) -> None:
-    """Have connections closed, without waiting: this may run anywhere, in the thread of requests too."""
+    """Close connections without waiting, since this may run in any thread, even in that of requests."""
     asyncio.run_coroutine_threadsafe(client.aclose(), _loop())
 
 
 _ONE = threading.Lock()
-"""Held while the loop or a semaphore is made, so that all threads share one."""
+"""Lock for making the loop or a semaphore, so all threads share one."""
 
 
 def _turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pace]:
-    """Return what keeps the requests of this process to a server within their number and rate."""
+    """Return the limits of this process's requests to a server: their number at a time, and their rate."""
     with _ONE:
         return _made_turns(root, options)
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop of all requests of this process, which runs in a thread that ends with the process."""
+    """Return the event loop of all requests of this process, in a daemon thread."""
     with _ONE:
         return _made_loop()
 
 
 @lru_cache
-def _made_turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pace]:  # noqa: ARG001  One for a server.
+def _made_turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pace]:  # noqa: ARG001  One per server.
     return asyncio.Semaphore(options.concurrency), Pace(options.rate)
 
 

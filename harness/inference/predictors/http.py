@@ -1,4 +1,4 @@
-"""A served model as a predictor: its answers are of one version, asked for again, and kept one by one."""
+"""A served model as a predictor: its predictions are of one version, audited, and stored one by one."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from harness.networks.options import NetworkOptions
 
 _PROBES = b"probes"
-"""The key of the answers to the probes among those that are kept."""
+"""Key of the stored predictions for the probes."""
 _FEW, _TILES = 4, 4
 
 
 class DoubtfulServerError(PredictorError):
-    """A server that cannot be trusted: its model is another one than before, or it answers an image in two ways."""
+    """A server that cannot be trusted: its model changed, or it gives two predictions for one image."""
 
 
 class HttpPredictor:
     """A served model; threads may share it.
 
-    Answers are of the version that the predictor was opened with. Some images of each call are asked about again, and
-    `confirm` raises unless the answers are as before.
+    All predictions are of the version at the time of opening. Some images of each call are sent again, and `confirm`
+    raises unless their predictions are the same.
     """
 
     def __init__(self, served: ServedModel, *, outputs: str | None, calls: int) -> None:
@@ -58,8 +58,8 @@ class HttpPredictor:
         self._probed = np.concatenate(alone)
         if wrong := int(differing(self._probed, self._infer(self._repeated(probes))[:_FEW]).sum()):
             raise PredictorError(
-                f"the server answers {wrong} of {_FEW} images otherwise when they are sent together; it mixes up the "
-                "order of its predictions, or images of one batch decide each other's"
+                f"the server gives other predictions for {wrong} of {_FEW} images in one batch than alone. It mixes up "
+                "their order, or images of a batch affect each other"
             )
         self._audit = Audit(probes, self._probed)
         self._provides = Provides(declared_scores(self._probed, outputs, None), calls=calls)
@@ -69,7 +69,8 @@ class HttpPredictor:
     def identity(self) -> Identity:
         """Return the URL, the version, the metadata, and the tensors used.
 
-        It is not lasting without a version, nor for a model that takes files: several may have the same pixels.
+        It is not lasting without a version, nor for a model that takes files, since several files may have the same
+        pixels.
         """
         served = self._served
         facts = {
@@ -87,9 +88,9 @@ class HttpPredictor:
         return self._provides
 
     def keep_in(self, cache: PredictionCache) -> None:
-        """Keep answers beside a cache from now on, and give those that are there; not without a version.
+        """Store predictions beside a cache from now on, and use stored ones; without a version do nothing.
 
-        Raises `InputError` where the server answers fixed images otherwise than when answers were kept first.
+        Raises `InputError` if the predictions for fixed images differ from the stored ones.
         """
         if self.version is None:
             return
@@ -102,17 +103,17 @@ class HttpPredictor:
             answers.add({_PROBES: self._probed.tobytes()})
         elif before is None or differing(before, self._probed).any():
             raise InputError(
-                f"the server answers otherwise than in an earlier run, though the version is still {self.version}. "
+                f"the server gives other predictions than in an earlier run, but its version is still {self.version}. "
                 "Predictions of both models would mix. Give the new model another version, or empty the cache with "
                 "`stress-harness cache --clear`"
             )
         self._answers = answers
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the answers for pixels (N, C, H, W), float32 in [0, 1]; those that are kept are not asked for.
+        """Return the predictions for pixels (N, C, H, W), float32 in [0, 1]; stored ones need no request.
 
-        Raises `PredictorError` for an answer out of order. Raises `BackendLostError`, which ends the run, where the
-        server is gone, or cannot be trusted any more.
+        Raises `PredictorError` for an invalid answer. Raises `BackendLostError`, which ends the run, if the server is
+        lost or can no longer be trusted.
         """
         values = self._served.encoded(pixels)
         keys = [key_of(each) for each in values]
@@ -128,7 +129,7 @@ class HttpPredictor:
         return np.stack([found[key] for key in keys])
 
     def confirm(self) -> None:
-        """Ask some of the images answered since the last time again; raises `BackendLostError` for other answers."""
+        """Send some of the images since the last audit again; raises `BackendLostError` for other predictions."""
         with self._ending_the_run():
             self._ask_again()
 
@@ -137,14 +138,14 @@ class HttpPredictor:
         self._served.close()
 
     def _infer(self, values: np.ndarray, *, size: int | None = None) -> np.ndarray:
-        """Return the answers for images as the input tensor has them, in requests of one size, each checked."""
+        """Return the predictions for images in the input tensor's form, in validated requests of one size."""
         size = self._served.input.batch or size or len(values)
         parts = [values[start : start + size] for start in range(0, len(values), size)]
         answers = [self._checked(self._served.infer(self._filled(each, size))) for each in parts]
         return np.concatenate([given[: len(each)] for given, each in zip(answers, parts, strict=True)])
 
     def _checked(self, answer: Answer) -> np.ndarray:
-        """Return the values of an answer; raises `DoubtfulServerError` for another version, or kind of values."""
+        """Return the values of an answer; raises `DoubtfulServerError` for another version or kind of values."""
         if answer.version != self._named:
             raise DoubtfulServerError(
                 f"the model changed during the run: its version was {self._named}, and now is {answer.version}"
@@ -154,13 +155,13 @@ class HttpPredictor:
         like, values = self._like, answer.values
         if values.shape[1:] != like.shape[1:] or values.dtype != like.dtype:
             raise DoubtfulServerError(
-                f"the server answers an image with {values.dtype} {list(values.shape[1:])}, and with {like.dtype} "
-                f"{list(like.shape[1:])} before"
+                f"the server answers an image with {values.dtype} {list(values.shape[1:])}, expected {like.dtype} "
+                f"{list(like.shape[1:])} as before"
             )
         return values
 
     def _noted(self, keys: Sequence[bytes], images: np.ndarray, answers: np.ndarray) -> bool:
-        """Keep answers unless the server is lost, and note them for an audit; returns whether one is due."""
+        """Store predictions unless the server is lost, and note them for an audit; returns whether one is due."""
         with self._lock:
             due = self._audit.note(images, answers, keys)
             if self._answers is not None and not self._lost:
@@ -168,12 +169,12 @@ class HttpPredictor:
             return due
 
     def _repeated(self, values: np.ndarray) -> np.ndarray:
-        """Return images, repeated until they are as many as the model takes, if it takes a certain number."""
+        """Return images, repeated up to the model's batch size if that is fixed."""
         size = max(len(values), self._served.input.batch or 0)
         return values[np.arange(size) % len(values)]
 
     def _filled(self, values: np.ndarray, size: int = 1) -> np.ndarray:
-        """Return images with black ones after them, or a file again, so they are `size`, or as many as it takes."""
+        """Return images padded to the model's batch size, or else to `size`, with black images or a repeated file."""
         size = self._served.input.batch or size
         if len(values) >= size:
             return values
@@ -182,7 +183,7 @@ class HttpPredictor:
 
     def _expect_metadata(self) -> None:
         now, before = self._served.read_metadata(), self._served.metadata
-        if self._named is not None:  # Other versions may come and go beside this one.
+        if self._named is not None:  # The server may load and unload other versions.
             now, before = replace(now, versions=()), replace(before, versions=())
         if now != before:
             raise DoubtfulServerError(f"the model's metadata changed during the run: from {before} to {now}")
@@ -197,7 +198,7 @@ class HttpPredictor:
             self._expect_metadata()
         if wrong := int(differing(before, again).sum()):
             raise DoubtfulServerError(
-                f"the server answers {wrong} of {len(images)} images otherwise when they are asked about again in "
+                f"the server gives other predictions for {wrong} of {len(images)} images that were sent again in "
                 "another order. It mixes up its predictions, or its model changed"
             )
         self._audit.passed(keys)
@@ -209,7 +210,7 @@ class HttpPredictor:
         return {key: answer[0] for key, answer in read.items() if answer is not None}
 
     def _read(self, content: bytes, images: int) -> np.ndarray | None:
-        """Return answers from their bytes; None for those of another kind."""
+        """Return predictions from their bytes; None for those of another kind."""
         like = self._like
         if len(content) != images * like.nbytes:
             return None
@@ -217,14 +218,14 @@ class HttpPredictor:
 
     @contextmanager
     def _ending_the_run(self) -> Iterator[None]:
-        """Turn the loss of the server into what ends the run, for whoever asks from now on."""
+        """Turn the loss of the server into an error that ends the run, for this and every later call."""
         if self._lost:
             raise BackendLostError(self._lost)
         try:
             yield
         except (ServerLostError, DoubtfulServerError) as error:
             gone = isinstance(error, ServerLostError)
-            kept = ". What it answered is kept; run again to continue" if gone and self._answers else ""
+            kept = ". Its predictions so far are stored; run again to continue" if gone and self._answers else ""
             with self._lock:
                 self._lost = self._lost or f"{self._served.address.url}: {error}{kept}"
                 if self._answers and not gone:
@@ -233,7 +234,7 @@ class HttpPredictor:
 
 
 def open_http(spec: str, options: NetworkOptions, images: LabelledImages | None) -> HttpPredictor:
-    """Open the model that a URL names, for images or for its identity alone; raises `InputError` where it cannot be."""
+    """Open the model of a URL, for images or only for its identity; raises `InputError` if that fails."""
     address = address_of(spec)
     asked = options.predictor
     http = asked.http.shared_by(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
@@ -242,7 +243,7 @@ def open_http(spec: str, options: NetworkOptions, images: LabelledImages | None)
 
 
 def _probes(shape: tuple[int, int, int]) -> np.ndarray:
-    """Return images (4, C, H, W) of tiles in random brightness, the same in every run."""
+    """Return images (4, C, H, W) of tiles with random brightness, the same in every run."""
     channels, height, width = shape
     tiles = np.random.default_rng(0).random((_FEW, channels, _TILES, _TILES), dtype=np.float32)
     down, across = (np.arange(size) * _TILES // size for size in (height, width))

@@ -1,4 +1,4 @@
-"""The table of kinds of predictors: what a SPEC such as `python:package.module:callable` stands for."""
+"""The table of kinds of predictors by the scheme of a SPEC such as `python:package.module:callable`."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from harness.networks.options import NetworkOptions
 
     Open = Callable[[str, NetworkOptions, LabelledImages | None], Predictor]
-    """Opens what a SPEC names: the SPEC, what is declared of it, and the images that it will be asked about.
+    """Opens a predictor: its arguments are the SPEC, the options, and the images of the run.
 
-    Without images it is asked for its identity alone. Raises `InputError` for what cannot be opened.
+    Without images the predictor only gives its identity. Raises `InputError` if it cannot be opened.
     """
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of predictor: its `form` as an option has it, a line of help, and a text on what it provides.
+    """One kind of predictor: its `form` in an option, a line of help, and a text on its answers.
 
-    `extra` is the extra of the package that it needs, "" for none. `open` is None for files that are networks.
+    `extra` is the package's extra that it needs, "" for none. `open` is None for files of networks.
     """
 
     form: str
@@ -51,7 +51,7 @@ def _open_openvino(spec: str, options: NetworkOptions, images: LabelledImages | 
 
 _SERVED = Kind(
     "https://HOST/v2/models/NAME",
-    "A served model, asked by the Open Inference Protocol (KServe v2 REST), as Triton and MLServer speak it.",
+    "A served model, by the Open Inference Protocol (KServe v2 REST) of Triton and MLServer.",
     "logits, probabilities or labels",
     "http",
     _open_http,
@@ -90,16 +90,16 @@ KINDS: dict[str, Kind] = {
     "http": _SERVED,
     "predictions": Kind(
         "predictions:answers.npz, .csv, .parquet",
-        "Recorded answers to exported images, or to clean images alone.",
+        "Recorded predictions for exported images, or only for clean images.",
         "logits, probabilities or labels, for the images of `export-inputs`",
         open=_recorded,
     ),
 }
-"""Every kind by the scheme of its SPEC, or by the suffix of its file."""
+"""The kinds by the scheme of a SPEC, or by the suffix of a file."""
 
 
 def model_spec(text: str | Path) -> Path | str:
-    """Return a SPEC as text if it begins with a scheme of `KINDS`, else the path that it is.
+    """Return a SPEC as text if it begins with a scheme of `KINDS`, else as a path.
 
     A drive letter, or any other name before a colon, is part of a path. `./python:x.pth` names a file.
     """
@@ -110,7 +110,7 @@ def model_spec(text: str | Path) -> Path | str:
 
 
 def open_predictor(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
-    """Return the predictor that a SPEC names; raises `InputError`, which names the SPEC, where it cannot be opened."""
+    """Return the predictor that a SPEC names; raises `InputError` if it cannot be opened."""
     kind = KINDS[spec.partition(":")[0]]
     assert kind.open is not None
     try:
@@ -120,5 +120,5 @@ def open_predictor(spec: str, options: NetworkOptions, images: LabelledImages | 
     except ImportError as error:
         needs = f"; pip install 'stress-harness[{kind.extra}]'" if kind.extra else ""
         raise InputError(f"needs {error.name or error}{needs}") from error
-    except Exception as error:  # A predictor may fail in any way.
+    except Exception as error:  # A predictor may raise any exception.
         raise InputError(f"cannot be opened ({error!r})") from error

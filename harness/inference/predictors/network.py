@@ -1,4 +1,4 @@
-"""A predictor as a model: pixels in, logits out, run by the backend that asks in batches of one size."""
+"""A predictor as a model, from pixels to logits, with a backend that calls it in batches of one size."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _MATRIX = 2
 class PredictorNetwork(nn.Module):
     """A predictor as a model that maps pixels (N, C, H, W) to logits (N, classes); copies share the predictor.
 
-    `named` are the predictor's own classes in its order. The softmax of the logits are the predictor's probabilities. A
-    label becomes logits with the largest at the label, and no probability is known.
+    `named` are the predictor's own classes in its order. The softmax of the logits gives the predictor's probabilities.
+    A label becomes logits with the largest at the label; no probability is then known.
     """
 
     def __init__(self, predictor: Predictor, *, classes: Sequence[str] = (), named: Sequence[str] = ()) -> None:
@@ -42,7 +42,7 @@ class PredictorNetwork(nn.Module):
 
     @property
     def predictor(self) -> Predictor:
-        """Return the predictor that is asked."""
+        """Return the wrapped predictor."""
         return self._asked[0]
 
     @property
@@ -52,7 +52,7 @@ class PredictorNetwork(nn.Module):
 
     @property
     def fingerprint(self) -> str | None:
-        """Return a hash of everything that decides the logits; None where nothing does."""
+        """Return a hash of everything that determines the logits; None for an identity that is not lasting."""
         if not self.identity.lasting:
             return None
         order = None if self.order is None else self.order.tolist()
@@ -61,7 +61,7 @@ class PredictorNetwork(nn.Module):
 
     @property
     def provides(self) -> Provides:
-        """Return what the predictor provides."""
+        """Return the kind of the predictor's answers."""
         return self.predictor.provides
 
     @property
@@ -75,7 +75,7 @@ class PredictorNetwork(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map pixels (N, C, H, W), float32, to logits (N, classes); raises `PredictorError` for answers of no use."""
+        """Map pixels (N, C, H, W), float32, to logits (N, classes); raises `PredictorError` for invalid answers."""
         if not isinstance(pixels, Tensor):
             raise TypeError("a predictor cannot be traced")
         asked = np.ascontiguousarray(pixels.detach().cpu().numpy(), dtype=np.float32)
@@ -87,8 +87,8 @@ class PredictorNetwork(nn.Module):
 def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: int) -> np.ndarray:
     """Return logits, (N, classes) float32, of a predictor's answers for N images.
 
-    Raises `PredictorError` for another shape, for labels that are no class and for values that are not finite. The same
-    holds for probabilities that do not sum to one.
+    Raises `PredictorError` for another shape, for labels that are no class, and for values that are not finite. Also
+    for probabilities that do not sum to one.
     """
     if provides.scores == "labels":
         return _of_labels(answers, images, classes)
@@ -110,9 +110,9 @@ def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: 
     wrong = int(((np.abs(sums - 1) > SUMS_TO_ONE) | (answers < 0).any(axis=1)).sum())
     if wrong:
         raise PredictorError(
-            f"the predictor's probabilities lie from {answers.min():.3g} to {answers.max():.3g} and sum to "
-            f"{sums.min():.3g} to {sums.max():.3g}, for {wrong} of {images} images not to 1; declare logits with "
-            "model-outputs logits, or return probabilities"
+            f"the predictor's probabilities are {answers.min():.3g} to {answers.max():.3g} with sums of "
+            f"{sums.min():.3g} to {sums.max():.3g}, expected a sum of 1 ({wrong} of {images} images are wrong). "
+            "Declare logits with model-outputs logits, or return probabilities"
         )
     return np.asarray(np.log(np.maximum(answers, _SMALLEST)))
 
@@ -132,12 +132,12 @@ def _of_labels(answers: np.ndarray, images: int, classes: int) -> np.ndarray:
 
 
 def _completed(answers: np.ndarray, top: int) -> np.ndarray:
-    """Return probabilities with what is left of a sum of one shared by the classes that are not known."""
+    """Return probabilities in which the unknown classes share the rest up to a sum of one."""
     unknown = np.isnan(answers)
     known = (~unknown).sum(axis=1)
     if (known < min(1, top)).any() or (known > top).any():
         raise PredictorError(
-            f"the predictor declared the top {top} classes and answered with {known.min()} to {known.max()} of them"
+            f"the predictor declared the top {top} classes, but answered with {known.min()} to {known.max()} of them"
         )
     rest = np.maximum(0, 1 - np.nansum(answers, axis=1))
     least = np.nanmin(answers, axis=1)
@@ -146,9 +146,9 @@ def _completed(answers: np.ndarray, top: int) -> np.ndarray:
 
 
 class Asking(Engine):
-    """The backend that asks a predictor: batches of one size, as many at a time as the predictor allows.
+    """The backend that calls a predictor in batches of one size, with as many parallel calls as it allows.
 
-    A predictor that is live gets every batch full, the last one filled up with black images.
+    A live predictor gets only full batches; the last one is padded with black images.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Asking(Engine):
         model: nn.Module,
         *,
         device: torch.device,
-        workers: int,  # noqa: ARG002  The predictor says how many calls it takes at a time.
+        workers: int,  # noqa: ARG002  The predictor determines its parallel calls.
         screen: bool = False,  # noqa: ARG002  A predictor has one precision.
         size: int,
         provides: Provides,
@@ -166,7 +166,7 @@ class Asking(Engine):
 
     @property
     def decides(self) -> Hashable:
-        """Return the size of batches and the kind of processor, which may decide the last bits of answers."""
+        """Return the batch size and the kind of processor, which may affect the last bits of answers."""
         return "predictor", self._batch, torch.backends.cpu.get_cpu_capability()
 
     def _run(
@@ -190,5 +190,5 @@ class Asking(Engine):
 
 
 def asking(provides: Provides, *, size: int) -> MakeBackend:
-    """Return what makes the backend of a predictor, asked about `size` images at a time."""
+    """Return the maker of a predictor's backend with batches of `size` images."""
     return partial(Asking, size=size, provides=provides)

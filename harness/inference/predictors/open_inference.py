@@ -1,4 +1,4 @@
-"""Messages of the Open Inference Protocol (KServe v2, REST): metadata, requests and answers, checked when read."""
+"""Messages of the Open Inference Protocol (KServe v2, REST): metadata, requests and answers, validated on reading."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 BINARY = "binary_tensor_data"
-"""The extension of servers that take and give tensors as bytes."""
+"""The extension of servers for tensors as bytes."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
-"""The header with the length of the JSON that stands before tensors given as bytes."""
+"""The header with the length of the JSON before tensors as bytes."""
 ANY = -1
 """A dimension of any size."""
 BYTES, FILES = "BYTES", "files"
@@ -36,7 +36,7 @@ _UNKNOWN, _CHANNELS = 32, (1, 3)
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """A tensor as a server describes it: its name, datatype and shape; -1 stands for any size."""
+    """A tensor in a server's metadata: its name, datatype and shape; -1 stands for any size."""
 
     name: str
     datatype: str
@@ -48,7 +48,7 @@ class TensorFacts:
 
 @dataclass(frozen=True)
 class Metadata:
-    """A served model as its metadata endpoint describes it."""
+    """The metadata of a served model."""
 
     name: str
     versions: tuple[str, ...]
@@ -59,7 +59,7 @@ class Metadata:
 
 @dataclass(frozen=True)
 class InputTensor:
-    """The tensor that a model takes images in: its name, datatype and layout, and the batch size if it is fixed."""
+    """The tensor of images in a request: its name, datatype and layout, and the batch size if it is fixed."""
 
     name: str
     datatype: str
@@ -70,7 +70,7 @@ class InputTensor:
     """The dimensions after the first of a tensor of files: none, or 1."""
 
     def encoded(self, pixels: np.ndarray) -> np.ndarray:
-        """Return pixels, (N, C, H, W) float32 in [0, 1], as this tensor; UINT8 has them rounded, 0 to 255."""
+        """Return pixels, (N, C, H, W) float32 in [0, 1], as this tensor; UINT8 rounds them to 0 to 255."""
         if self.datatype == "UINT8":
             pixels = np.rint(np.clip(pixels, 0, 1) * 255)
         values = pixels.astype(_INPUTS[self.datatype], copy=False)
@@ -86,14 +86,14 @@ class InputTensor:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one request: scores (N, classes) float32, or labels (N,) int64, and the version that it names."""
+    """The answer to one request: scores (N, classes) float32, or labels (N,) int64, and the model's version."""
 
     values: np.ndarray
     version: str | None
 
 
 def read_json(body: bytes, what: str) -> dict[str, Any]:
-    """Return the JSON object in the body of a response; raises `PredictorError`, which says what it is not."""
+    """Return the JSON object in the body of a response; raises `PredictorError` for another body."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -107,7 +107,7 @@ def read_json(body: bytes, what: str) -> dict[str, Any]:
 
 
 def read_metadata(body: bytes) -> Metadata:
-    """Return the metadata of a model in the body of a response; raises `PredictorError` for others."""
+    """Return the metadata of a model in the body of a response; raises `PredictorError` for invalid ones."""
     what = "the model's metadata"
     found = read_json(body, what)
     versions = found.get("versions") or []
@@ -143,10 +143,10 @@ def _shape(found: object, what: str) -> tuple[int, ...]:
 
 
 def input_of(metadata: Metadata, shape: tuple[int, int, int] | None) -> tuple[InputTensor, tuple[int, int, int]]:
-    """Return the tensor that takes images of a shape (C, H, W), and this shape.
+    """Return the tensor for images of a shape (C, H, W), and this shape.
 
-    Without a shape it is the one that the metadata name, 32 pixels where they name none. Raises `InputError` for
-    several inputs, and for one that takes no such images.
+    Without a shape, the metadata give it, with 32 pixels for an open size. Raises `InputError` for several inputs, and
+    for one that does not take such images.
     """
     if len(metadata.inputs) != 1:
         found = some_of([str(each) for each in metadata.inputs]) or "none"
@@ -163,7 +163,7 @@ def input_of(metadata: Metadata, shape: tuple[int, int, int] | None) -> tuple[In
     size = None if batch == ANY else batch
     if tensor.datatype == BYTES:
         if rest not in ([], [1], [ANY]):
-            raise InputError(f"the model's input {tensor} takes more than a file an image, expected [-1] or [-1, 1]")
+            raise InputError(f"the model's input {tensor} takes several files an image, expected [-1] or [-1, 1]")
         return InputTensor(tensor.name, BYTES, FILES, size, (1,) * len(rest)), shape or (3, _UNKNOWN, _UNKNOWN)
     if shape is None:
         shape = _shape_in(rest)
@@ -173,8 +173,8 @@ def input_of(metadata: Metadata, shape: tuple[int, int, int] | None) -> tuple[In
         raise InputError(f"the model's input {tensor} does not take images {shape}; expected the shape {expected}")
     if len(layouts) > 1 and shape[0] > 1:
         raise InputError(
-            f"the model's input {tensor} does not say whether channels come first ({' or '.join(layouts)}); give their "
-            "number in the server's configuration of the model"
+            f"the model's input {tensor} fits several layouts ({' or '.join(layouts)}); set the number of channels in "
+            "the server's configuration of the model"
         )
     return InputTensor(tensor.name, tensor.datatype, layouts[0], size), shape
 
@@ -190,7 +190,7 @@ def _fits(found: Sequence[int], expected: Sequence[int]) -> bool:
 
 
 def _shape_in(rest: Sequence[int]) -> tuple[int, int, int]:
-    """Return a shape (C, H, W) that a tensor of these dimensions after the first takes."""
+    """Return a shape (C, H, W) that fits a tensor with these dimensions after the first."""
     match [_UNKNOWN if size == ANY else size for size in rest]:
         case [values]:
             return 1, 1, values
@@ -204,17 +204,17 @@ def _shape_in(rest: Sequence[int]) -> tuple[int, int, int]:
 
 
 def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) -> TensorFacts | None:
-    """Return the output to ask for; None where the metadata name none, so that an answer has to have one alone.
+    """Return the output to request; None if the metadata name none, and an answer must then have exactly one.
 
     The `wanted` one comes first, then the only one with a score per class, then the only one with labels. Raises
-    `InputError` where that is none or several.
+    `InputError` if no output or several remain.
     """
     usable = [each for each in metadata.outputs if each.datatype in _OUTPUTS]
     named = [each for each in metadata.outputs if each.name == wanted]
     if wanted is not None and metadata.outputs:
         if not named:
             found = some_of([str(each) for each in metadata.outputs])
-            raise InputError(f"the model has no output of this name, but {found}", setting=f"http-output {wanted}")
+            raise InputError(f"is no output of the model, which has {found}", setting=f"http-output {wanted}")
         if named[0] not in usable:
             raise InputError(f"the model's output {named[0]} has another datatype than {', '.join(_OUTPUTS)}")
         return named[0]
@@ -228,16 +228,16 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
         if len(some) == 1:
             return some[0]
     found = some_of([str(each) for each in metadata.outputs])
-    raise InputError(f"the model's outputs are {found}; name the one to judge with http-output")
+    raise InputError(f"the model's outputs are {found}; name the one to measure with http-output")
 
 
 def request_of(
     values: np.ndarray, taken: InputTensor, output: TensorFacts | None, *, number: str, binary: bool
 ) -> tuple[bytes, dict[str, str]]:
-    """Return the body and the headers of a request for images in the tensor that the model takes.
+    """Return the body and the headers of a request for images in the model's input tensor.
 
-    With `binary` the tensor follows the JSON as bytes, and the answer is asked for in this form, too. Files have their
-    length before them then, and are base64 text in JSON otherwise.
+    With `binary`, the tensor follows the JSON as bytes, and the answer shall have the same form. Files then have their
+    length before them; otherwise they are base64 text in JSON.
     """
     tensor: dict[str, Any] = {"name": taken.name, "shape": list(values.shape), "datatype": taken.datatype}
     content = content_of(values) if binary else b""
@@ -266,8 +266,8 @@ def read_answer(
 ) -> Answer:
     """Return the answer to a request for `images`, in the body of a response.
 
-    Raises `PredictorError`, with the facts found and expected, for a response to another request or of another model.
-    The same holds for another output, datatype or shape, and for values that are not finite.
+    Raises `PredictorError`, with found and expected facts, for a response to another request or of another model. Also
+    for another output, datatype or shape, and for values that are not finite.
     """
     text, content = body, b""
     if header_length is not None:
@@ -281,7 +281,7 @@ def read_answer(
     if (other := found.get("id")) not in (None, "", number):
         raise PredictorError(f"the answer has the id {other!r:.40}, the request had {number!r}")
     if (other := found.get("model_name")) not in (None, "", name):
-        raise PredictorError(f"the answer is of the model {other!r:.80}, asked was {name!r}")
+        raise PredictorError(f"the answer is of the model {other!r:.80}, the request was for {name!r}")
     outputs = _objects(found.get("outputs"), "the answer's outputs")
     tensor = _chosen(outputs, output)
     datatype = tensor.get("datatype")
@@ -299,13 +299,13 @@ def _chosen(outputs: Sequence[Mapping[str, Any]], output: TensorFacts | None) ->
     wanted = [each for each in outputs if output is None or each.get("name") == output.name]
     if len(wanted) != 1:
         found = some_of([repr(each.get("name"))[:40] for each in outputs]) or "none"
-        expected = "one alone; name the one to judge with http-output" if output is None else f"one {output.name!r}"
+        expected = "exactly one; name it with http-output" if output is None else f"one {output.name!r}"
         raise PredictorError(f"the answer has the outputs {found}, expected {expected}")
     return wanted[0]
 
 
 def _parts(outputs: Sequence[Mapping[str, Any]], content: bytes, *, binary: bool) -> dict[int, bytes]:
-    """Return the bytes of each output that has them, by the output's identity as an object."""
+    """Return the bytes of each output that has some, by the identity of the output's object."""
     sizes = {}
     for each in outputs:
         parameters = each.get("parameters")

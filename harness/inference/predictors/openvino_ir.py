@@ -1,4 +1,4 @@
-"""Networks in OpenVINO's format as predictors: a description in .xml, weights in .bin, run on the CPU."""
+"""Networks in OpenVINO's format as predictors: a description in .xml and weights in .bin, run on the CPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.networks.options import NetworkOptions
 
 _KIND = "openvino"
-_EXPORT = "Convert the network anew with openvino.save_model: one input of images, one output per class."
+_EXPORT = "Convert the network again with openvino.save_model: one input of images, one output per class."
 _TRIAL = Trial("openvino", megabytes=4_000, seconds=60, doing="compiling", advice=_EXPORT)
 _IMAGES = 4
 """Dimensions of a batch of images."""
@@ -34,10 +34,10 @@ _FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
 def open_openvino(spec: str, options: NetworkOptions, images: LabelledImages | None) -> OpenVinoPredictor:
     """Read `openvino:model.xml` and the .bin beside it, and compile the network.
 
-    Raises `CheckpointRefused` for files out of order, `InputError` for a network that does not fit the images, and
+    Raises `CheckpointRefused` for irregular files, `InputError` for a network that does not fit the images, and
     `ImportError` without OpenVINO.
     """
-    import openvino  # noqa: F401  Found missing before any file is read.
+    import openvino  # noqa: F401  A missing package is an error before any file is read.
 
     path = Path(spec.partition(":")[2])
     if path.suffix.lower() != ".xml":
@@ -46,10 +46,10 @@ def open_openvino(spec: str, options: NetworkOptions, images: LabelledImages | N
 
 
 class OpenVinoPredictor:
-    """A network that OpenVINO computes on the CPU, in float32 or in the int8 that its file has, a thread per batch.
+    """A network that OpenVINO computes on the CPU, in float32 or its file's int8, with a thread per batch.
 
-    The `identity` has the SHA-256 of both files. An input of float takes pixels in [0, 1],
-    normalised where that is declared, and one of u8 takes bytes.
+    The `identity` has the SHA-256 of both files. An input of float gets pixels in [0, 1], normalized if the options
+    say so. An input of u8 gets bytes.
     """
 
     def __init__(self, path: Path, options: NetworkOptions, images: LabelledImages | None) -> None:
@@ -90,7 +90,7 @@ class OpenVinoPredictor:
         self._of_thread = threading.local()
 
     def _channels_last(self, sizes: list[int | None], layout: str) -> bool:
-        """Return whether channels come last, by the layout that the file declares, else by the sizes of the input."""
+        """Return whether channels are last, from the declared layout of the file or else from the input's sizes."""
         channels, height, width = self._shape
         fits = {
             last: all(found in {None, own} for found, own in zip(sizes, shape, strict=True))
@@ -102,39 +102,40 @@ class OpenVinoPredictor:
                 return last
         raise InputError(
             f"the model takes images of shape {tuple('?' if size is None else size for size in sizes)}, the data have "
-            f"{channels} channels of {height}x{width} pixels (height x width); load them so, or convert the model anew"
+            f"{channels} channels of {height}x{width} pixels (height x width). Load the data in that shape, or convert "
+            "the model again"
         )
 
     @property
     def identity(self) -> Identity:
-        """Return the hashes of both files; the version of OpenVINO decides the last bits."""
+        """Return the hashes of both files, with the version of OpenVINO, which affects the last bits."""
         import openvino
 
         return Identity(_KIND, self._facts, runtime=str(openvino.__version__))
 
     @cached_property
     def provides(self) -> Provides:
-        """Return the kind of the answers, by those for the first images and what is declared of them."""
+        """Return the kind of the answers, from those for the first images and from the declarations."""
         if self._images is None:
             return Provides()
         some = self._images.pixels[:8].numpy().astype(np.float32) / np.float32(255)
         return Provides(declared_scores(self.predict(some), self._options.outputs, None), calls=self._calls)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the network's answers for pixels (N, C, H, W); a fixed batch is filled up with black images."""
+        """Return the network's answers for pixels (N, C, H, W); a fixed batch is padded with black images."""
         batches = self._batches(pixels)
         return np.concatenate([self._answers(batch) for batch in batches])[: len(pixels)]
 
     def tensors(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return all floating-point tensors that the network computes for pixels (N, C, H, W), each (N, ...).
 
-        The files are read again, with each step an output. Raises `InputError` if they have changed since.
+        The files are read again, with each step as an output. Raises `InputError` if they have changed.
         """
         import openvino
 
         description, weights = read_regular(self._path), read_regular(self._path.with_suffix(".bin"))
         if hashlib.sha256(description).hexdigest() != self._facts["xml_sha256"]:
-            raise InputError(f"{self._path}: changed while it was compared; compare again when nothing writes to it")
+            raise InputError(f"{self._path}: changed during the comparison; compare again when nothing writes to it")
         core = openvino.Core()
         model = core.read_model(description, weights)
         steps = [output for step in model.get_ordered_ops() for output in step.outputs()]
@@ -145,7 +146,7 @@ class OpenVinoPredictor:
         return [each[: len(pixels)] for each in whole if each.dtype.kind == "f" and len(each) >= len(pixels)]
 
     def _batches(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Return the inputs for pixels (N, C, H, W), in batches of the size that the network takes."""
+        """Return the network's inputs for pixels (N, C, H, W), in batches of its size."""
         if self._bytes:
             inputs = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
         elif self._options.normalisation is not None:
@@ -173,14 +174,14 @@ class OpenVinoPredictor:
         return found.astype(np.float32 if found.dtype.kind == "f" else np.int64)
 
     def close(self) -> None:
-        """Do nothing: the network goes with its object."""
+        """Do nothing: the network is freed with its object."""
 
 
 def _compiled(core: Any, model: Any, options: dict[str, Any]) -> Any:
-    """Return a network compiled for the CPU, in a thread that ends.
+    """Return a network compiled for the CPU, in a short-lived thread.
 
-    OpenVINO gives the thread that loads its CPU plugin an alternate signal stack, and frees that with the plugin. A
-    thread that lives on keeps the freed stack when a second `Core` was loaded meanwhile; the next signal kills the
+    OpenVINO gives the thread that loads its CPU plugin an alternate signal stack, and frees the stack with the plugin.
+    If a second `Core` is loaded in between, a surviving thread keeps the freed stack. The next signal then kills the
     process (OpenVINO 2026.4).
     """
     with ThreadPoolExecutor(1) as thread:

@@ -1,4 +1,4 @@
-"""The protocol of predictors, and the two records that each one gives: its identity and its answers' kind."""
+"""The protocol of predictors, and their two records: the identity and the kind of answers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ Scores = Literal["logits", "probabilities", "labels"]
 
 
 class PredictorError(InputError):
-    """A predictor that could not answer: it crashed, hung, went away, or answered something else than it declared."""
+    """A predictor without a valid answer: it crashed, hung, disappeared, or broke its declaration."""
 
 
 class UnknownPixelsError(PredictorError):
-    """Pixels that a predictor of recorded answers was not asked about before the run."""
+    """Pixels without a recorded prediction."""
 
 
 @dataclass(frozen=True)
 class Provides:
     """The answers that a predictor gives.
 
-    `scores` are the values per class, "labels" for predicted classes alone. With `top`, only the K largest
-    probabilities are known. `layers` allows attention and gradients. A predictor that is `live` answers any pixels, and
-    one that is not only the pixels that it was asked about before the run. Up to `calls` calls of `predict` run at a
-    time, each in a thread of its own.
+    `scores` is the kind of values per class, or "labels" for predicted classes only. With `top`, only the K largest
+    probabilities are known. `layers` allows attention and gradients. A `live` predictor answers any pixels; another
+    only those recorded before the run. Up to `calls` calls of `predict` run at a time, each in a thread of its own.
     """
 
     scores: Scores = "logits"
@@ -42,11 +41,11 @@ class Provides:
     live: bool = True
     calls: int = 1
     classes: tuple[str, ...] = ()
-    """The names of its classes in its own order, empty where it does not tell."""
+    """The names of its classes in its own order, empty if unknown."""
 
     @property
     def known(self) -> int | None:
-        """Return how many leading classes have a known probability; 0 for labels only, None for every class."""
+        """Return the number of leading classes with a known probability; 0 for labels only, None for every class."""
         return 0 if self.scores == "labels" else self.top
 
     @property
@@ -63,22 +62,22 @@ class Provides:
 
 
 OF_NETWORKS = Provides(layers=True)
-"""The answers of a network that runs in this process."""
+"""The kind of answers of a network in this process."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that decides a predictor's answers: `facts` by name, such as a file's SHA-256, a URL, a version.
+    """Everything that determines a predictor's answers: `facts` by name, such as a file's SHA-256, a URL, a version.
 
-    Where the facts do not decide the answers, as for a server without a version, the identity is not `lasting`.
-    Answers are then kept for this run only.
+    If the facts do not determine the answers, as for a server without a version, the identity is not `lasting`. Answers
+    are then stored for this run only.
     """
 
     kind: str
     facts: Mapping[str, str]
     lasting: bool = True
     runtime: str = ""
-    """Versions of libraries, which decide the last bits of answers and have no part in the hash."""
+    """Versions of libraries, which affect the last bits of answers and are not in the hash."""
 
     @property
     def sha256(self) -> str:
@@ -91,30 +90,30 @@ class Predictor(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """Return what decides the answers; equal in every process of a run, and known before the first answer."""
+        """Return the identity; it is equal in every process of a run, and known before the first answer."""
 
     @property
     def provides(self) -> Provides:
-        """Return the kind of answers; constant as long as the predictor is open."""
+        """Return the kind of answers, constant while the predictor is open."""
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the answers for pixels (N, C, H, W), float32 in [0, 1].
 
-        Logits or probabilities are (N, classes) float32, with NaN for probabilities that are not known. Labels are
-        (N,) int64. Raises `PredictorError` where there is no answer. A predictor that is not live raises
-        `UnknownPixelsError` for pixels that it does not know.
+        Logits or probabilities are (N, classes) float32, with NaN for unknown probabilities. Labels are (N,) int64.
+        Raises `PredictorError` without an answer. A predictor that is not live raises `UnknownPixelsError` for pixels
+        without a recorded prediction.
         """
 
     def close(self) -> None:
-        """End processes and connections; may be called twice."""
+        """End processes and connections; it may be called twice."""
 
 
 @runtime_checkable
 class Remote(Protocol):
-    """A predictor that asks another machine: each answer has a price, and may be wrong in ways that a network adds."""
+    """A predictor on another machine: each answer has a cost, and the network adds its own errors."""
 
     def keep_in(self, cache: PredictionCache) -> None:
-        """Keep answers beside a cache from now on, one by one; raises `InputError` where those there are of another."""
+        """Store answers beside a cache from now on, one by one; raises `InputError` for those of another model."""
 
     def confirm(self) -> None:
-        """Return if all answers since the last call can be trusted; raises `BackendLostError`, which ends the run."""
+        """Verify some answers since the last call; raises `BackendLostError`, which ends the run, for wrong ones."""

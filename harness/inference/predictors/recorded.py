@@ -1,4 +1,4 @@
-"""Recorded answers as a predictor: it finds the answer to an image by the hash of its pixels, and knows no other."""
+"""Recorded predictions as a predictor, which finds them by the hash of an image's pixels."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from harness.networks.options import NetworkOptions
 
 _PLAIN = (
-    "has answers to clean images alone, and these are others; export the images that the checks ask about "
-    "(`stress-harness export-inputs`), or leave out the checks that perturb images"
+    "has predictions of clean images only, but this check perturbs images. Export the images of the checks "
+    "(`stress-harness export-inputs`), or remove such checks"
 )
 
 
 class RecordedAnswers:
-    """Answers of a file: those to the images of an export, or to the clean images of a data set.
+    """Predictions of a file, for the images of an export or the clean images of a data set.
 
-    `names` are sorted, (N,), with the row of each in `values`. Without an `export`, pixels are float32.
+    `names` are sorted, (N,), with a row for each in `values`. Without an `export`, pixels are float32.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RecordedAnswers:
         self._names, self._values = names, values
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the answers for pixels (N, C, H, W), float32; raises `UnknownPixelsError` for others."""
+        """Return the recorded predictions for pixels (N, C, H, W), float32; raises `UnknownPixelsError` for others."""
         stored = FLOAT32 if self.export is None else self.export.pixels
         asked = names_of(as_stored(pixels, stored))
         rows = np.searchsorted(self._names, asked)
@@ -54,19 +54,19 @@ class RecordedAnswers:
         return np.asarray(self._values[rows])
 
     def close(self) -> None:
-        """End nothing: the file is read."""
+        """Do nothing: the file is already in memory."""
 
     def _lacking(self, count: int, asked: int) -> str:
         if self.export is None:
             return _PLAIN
         return (
-            f"has no answer to {count} of {asked} images asked about together, which are not in its export; export "
-            "again with this version, these data, checks and options"
+            f"has no prediction for {count} of {asked} images of one request, which are not in its export. Export "
+            "again with this version and the same data, checks and options"
         )
 
 
 def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | None) -> RecordedAnswers:
-    """Open the file of a SPEC `predictions:FILE`; without images it has an identity and no answers.
+    """Open the file of a SPEC `predictions:FILE`; without images the predictor only has an identity.
 
     Raises `InputError` for a file that lacks images, repeats them, or belongs to another export.
     """
@@ -75,14 +75,14 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
         require_regular(path)
         before, sha256 = path.stat(), hash_of_file(path)
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror}); name a file of answers: .npz, .csv or .parquet") from None
+        raise InputError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
     identity = Identity("recorded", {"file": str(sha256), "declared": str(options.outputs)}, lasting=False)
     if images is None:
         return RecordedAnswers(identity, "labels", np.empty(0, "S64"), np.empty(0, np.int64), None)
     answers = read_answers(path, images.classes, outputs=options.outputs)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
-        raise InputError("changed while it was read; run again when nothing writes to it")
+        raise InputError("changed during reading; run again when nothing writes to it")
     if answers.export is not None:
         names, rows = _of_export(answers), np.arange(len(answers))
     else:
@@ -93,9 +93,9 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
 
 
 def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of clean images that a file answers, (M,) int64 in ascending order, and the classes, (M,).
+    """Return the positions of clean images with a prediction in a file, (M,) int64, ascending, and the classes, (M,).
 
-    Raises `InputError` for answers to images of an export, to no image of the data, or to one image twice.
+    Raises `InputError` for predictions of exported images, of images outside the data, and of one image twice.
     """
     named = f"{path}: "
     try:
@@ -107,14 +107,14 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     if numbers is None:
         if len(answers) != len(images):
             raise InputError(
-                f"{named}has {len(answers):,} answers without numbers of images, the data have {len(images):,} images; "
-                "add the numbers, or answer all images in their order"
+                f"{named}has {len(answers):,} predictions without numbers of images, the data have {len(images):,} "
+                "images; add the numbers, or predict all images in their order"
             )
         return np.arange(len(images)), classes
     if numbers.dtype.kind == "S":
-        raise InputError(f"{named}answers images of an export; expected numbers of images in the data, from 0")
+        raise InputError(f"{named}has images of an export; expected numbers of images in the data, from 0")
     if repeated := len(numbers) - len(np.unique(numbers)):
-        raise InputError(f"{named}repeats {repeated:,} of its {len(numbers):,} images; expected one answer for each")
+        raise InputError(f"{named}repeats {repeated:,} of its {len(numbers):,} images; expected one row for each")
     row_of = {int(number): row for row, number in enumerate(images.positions)}
     if others := [number for number in numbers.tolist() if number not in row_of]:
         found = some_of(list(map(str, sorted(others))))
@@ -131,45 +131,44 @@ def _of_export(answers: Answers) -> np.ndarray:
     if export.protocol != PROTOCOL:
         raise InputError(f"is of protocol {export.protocol}, this version works with protocol {PROTOCOL}; export again")
     if names is None or names.dtype.kind != "S":
-        raise InputError("has an export and no names of images; copy the array image of each shard")
+        raise InputError("has an export but no names of images; copy the array image of each shard")
     once = np.unique(names)
     if repeated := len(names) - len(once):
-        raise InputError(f"repeats {repeated} of its {len(names)} images; expected one answer for each image")
+        raise InputError(f"repeats {repeated} of its {len(names)} images; expected one row for each image")
     if len(once) < export.images:
         raise InputError(
-            f"lacks {export.images - len(once):,} of the {export.images:,} images of its export; answer all of them"
+            f"lacks {export.images - len(once):,} of the {export.images:,} images of its export; predict all of them"
         )
     if len(once) > export.images:
         raise InputError(
-            f"has {len(once) - export.images:,} images more than the {export.images:,} of its export; answer those "
-            "alone"
+            f"has {len(once) - export.images:,} images more than the {export.images:,} of its export; keep only those"
         )
     if hash_of_names(once) != export.names:
         raise InputError(
-            f"has {len(once):,} images, as many as its export, but others; copy the names and the line export from one "
+            f"has {len(once):,} images, as many as its export, but other ones; copy names and line export from one "
             "export"
         )
     return names
 
 
 def _rows_of_clean(answers: Answers, images: LabelledImages) -> np.ndarray:
-    """Return the row of each image of the data, (N,); raises `InputError` where there is not one for each."""
+    """Return the row of each image of the data, (N,); raises `InputError` unless each has exactly one."""
     numbers = answers.images
     positions = images.positions.numpy()
     if numbers is None:
         if len(answers) != len(positions) if images.indices is None else len(answers) <= positions.max():
             raise InputError(
-                f"has {len(answers):,} answers without names of images, the data have {len(positions):,} images; "
-                "expected an answer for each, in their order"
+                f"has {len(answers):,} predictions without names of images, the data have {len(positions):,} images; "
+                "expected one for each, in their order"
             )
         return positions
     if numbers.dtype.kind == "S":
-        raise InputError("has names of exported images and no line export; copy it from manifest.json")
+        raise InputError("has names of exported images but no line export; copy it from manifest.json")
     counts = Counter(numbers.tolist())
     if repeated := sum(count - 1 for count in counts.values()):
-        raise InputError(f"repeats {repeated:,} of its {len(numbers):,} images; expected one answer for each image")
+        raise InputError(f"repeats {repeated:,} of its {len(numbers):,} images; expected one row for each image")
     if missing := len(set(positions.tolist()) - counts.keys()):
-        raise InputError(f"lacks {missing:,} of the {len(positions):,} images of the data; answer all of them")
+        raise InputError(f"lacks {missing:,} of the {len(positions):,} images of the data; predict all of them")
     if images.indices is None and len(numbers) > len(positions):
         more = sorted(counts.keys() - set(positions.tolist()))
         raise InputError(f"has {len(more):,} images that the data do not have: {some_of(list(map(str, more)))}")
@@ -185,10 +184,10 @@ def _of_clean(images: LabelledImages) -> np.ndarray:
 
 
 def _without_twins(names: np.ndarray, rows: np.ndarray, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """Return sorted names, each once, with its row; raises `InputError` for equal images with different answers."""
+    """Return sorted, unique names with their rows; raises `InputError` for equal images with different predictions."""
     once, first, which = np.unique(names, return_index=True, return_inverse=True)
     given = answers.values if answers.values.ndim == 1 else answers.values.argmax(axis=1)
     predicted = given[rows]
     if differing := int((predicted != predicted[first][which]).sum()):
-        raise InputError(f"answers {differing} images otherwise than others with the same pixels")
+        raise InputError(f"has other predictions for {differing} images than for images with the same pixels")
     return once, rows[first]

@@ -1,4 +1,4 @@
-"""The kind of a predictor's scores: declared, and held against what it answers; never guessed."""
+"""The kind of a predictor's scores: declared, compared with its answers, and never guessed."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _KNOWN = ("logits", "probabilities", "labels")
 
 
 def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *, top: int | None = None) -> Scores:
-    """Return the kind of scores of a predictor, by the setting model-outputs or by its `own` word.
+    """Return the kind of scores of a predictor, by the setting model-outputs or by its `own` declaration.
 
-    `answers` are its first ones: (N,) are labels. Raises `InputError` for two words that contradict each other, and for
-    scores that look like probabilities and were not declared. Raises `PredictorError` for any other word.
+    `answers` are its first ones; the shape (N,) means labels. Raises `InputError` for contradictory declarations, and
+    for undeclared scores that look like probabilities. Raises `PredictorError` for an unknown declaration.
     """
     if own is not None and own not in _KNOWN:
         raise PredictorError(f"declares outputs = {own!r}, expected {', '.join(_KNOWN)}")
     if setting and own and setting != own:
         raise InputError(
-            f"the predictor declares {own}; leave it out, or correct one", setting=f"model-outputs {setting}"
+            f"the predictor declares {own}; remove the setting, or correct one", setting=f"model-outputs {setting}"
         )
     declared = setting or own
     if top is not None and declared not in {None, "probabilities"}:
         raise PredictorError(
-            f"declares the top {top} classes and {declared}; the scores of top classes are probabilities"
+            f"declares the top {top} classes and {declared}; the scores of top classes must be probabilities"
         )
     if answers.ndim == 1:
         if declared not in {None, "labels"}:
-            raise PredictorError(f"declares {declared} and answered with labels, an array of shape {answers.shape}")
+            raise PredictorError(f"declares {declared}, but answered with labels, an array of shape {answers.shape}")
         return "labels"
     if declared is None and top is not None:
         return "probabilities"
@@ -44,7 +44,7 @@ def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *
         sums = answers.sum(axis=1)
         if bool((answers >= 0).all()) and bool((np.abs(sums - 1) < SUMS_TO_ONE).all()):
             raise InputError(
-                "its answers are probabilities by the look of them, 0 to 1 with a sum of 1 for each image, and were "
-                "not declared; say model-outputs probabilities, or logits if they are logits all the same"
+                "its answers look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. Set "
+                "model-outputs probabilities, or model-outputs logits if they are logits"
             )
     return cast("Scores", declared or "logits")

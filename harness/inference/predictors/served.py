@@ -1,4 +1,4 @@
-"""A model behind a URL: its address, its metadata, and requests to it, one by one."""
+"""A model behind a URL: its address, its metadata and single requests to it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 _PATH = re.compile(r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?")
 _ROOM, _NUMBER = 1 << 20, 40
-"""Bytes that an answer may have besides its numbers, and that a number may take."""
+"""Most bytes of an answer besides its numbers, and of each number."""
 _MANY = 100_000
-"""The number of classes that an unknown model may have."""
+"""Most classes of an unknown model."""
 _OK = 200
 
 
@@ -58,7 +58,7 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Return whether the server is this machine's own."""
+        """Return whether the server runs on this machine."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -66,7 +66,7 @@ class Address:
 
 
 def address_of(url: str) -> Address:
-    """Return the address that a URL is; raises `InputError` for any other form, and for credentials in it."""
+    """Return the address in a URL; raises `InputError` for another form, and for credentials in it."""
     expected = "expected https://HOST/v2/models/NAME, perhaps with /versions/VERSION"
     try:
         parts = urlsplit(url)
@@ -74,7 +74,7 @@ def address_of(url: str) -> Address:
     except ValueError:
         raise InputError(f"is no URL; {expected}") from None
     if "@" in parts.netloc:
-        raise InputError(f"has credentials in the URL; set {TOKEN} or write an entry of netrc, and leave them out")
+        raise InputError(f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of netrc")
     found = _PATH.fullmatch(parts.path)
     if not (host and found and url.isascii() and url.isprintable() and " " not in url):
         raise InputError(f"is no address of a served model; {expected}")
@@ -88,8 +88,8 @@ def address_of(url: str) -> Address:
 class ServedModel:
     """A model behind an address; threads may share it.
 
-    Its metadata are read first, and held against the images that it will be asked about before any is sent. A model
-    that takes files gets those of the images, see `EncodedPictures`.
+    Its metadata are read first, and must fit the images of the run before any is sent. A model that takes files gets
+    those of the images, see `EncodedPictures`.
     """
 
     def __init__(
@@ -118,21 +118,21 @@ class ServedModel:
 
     @property
     def decodes(self) -> bool:
-        """Return whether the model takes files, and decodes them by itself."""
+        """Return whether the model takes files and decodes them itself."""
         return self.input.layout == FILES
 
     def encoded(self, pixels: np.ndarray) -> np.ndarray:
-        """Return images, (N, C, H, W) float32 in [0, 1], as the input tensor has them; files are (N, 1) objects."""
+        """Return images, (N, C, H, W) float32 in [0, 1], in the input tensor's form; files are (N, 1) objects."""
         return tensor_of_files(self._files.of(pixels)) if self.decodes else self.input.encoded(pixels)
 
     def read_metadata(self) -> Metadata:
-        """Ask for the metadata anew; raises `PredictorError` where the server has none."""
+        """Request the metadata; raises `PredictorError` if the server has none."""
         reply = self._exchange.get(self.address.path, most_bytes=_ROOM)
         with self._credentials.hidden():
             return read_metadata(self._exchange.expect_ok(reply, "the model's metadata"))
 
     def infer(self, values: np.ndarray) -> Answer:
-        """Return the answer for images as the input tensor has them; raises `PredictorError` without one."""
+        """Return the answer for images in the input tensor's form; raises `PredictorError` without one."""
         number = str(next(self._numbers))
         body, headers = request_of(values, self.input, self.output, number=number, binary=self.binary)
         most_bytes = _ROOM + len(values) * self._classes * _NUMBER
@@ -148,12 +148,12 @@ class ServedModel:
             )
 
     def close(self) -> None:
-        """Close all connections; may be called twice."""
+        """Close all connections; it may be called twice."""
         self._exchange.close()
 
     def _speaks_binary(self) -> bool:
         reply = self._exchange.get("", most_bytes=_ROOM)
-        if reply.status != _OK:  # Not every server describes itself.
+        if reply.status != _OK:  # Not every server has metadata of its own.
             return False
         try:
             return BINARY in (read_json(reply.body, "the server's metadata").get("extensions") or ())
