@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.report.causes import ATTENTION, CALIBRATION, CLASSES, DRIFT, GEOMETRY, PIPELINE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-CLASSES, GEOMETRY, CORRUPTION = "class confusion", "geometry", "a corruption family"
-CALIBRATION, ATTENTION, DRIFT, PIPELINE = "calibration", "attention", "drift of everything", "broken pipeline"
 
 EXPECTED: Mapping[str, frozenset[str]] = {
     "artefact": frozenset({CLASSES, ATTENTION}),

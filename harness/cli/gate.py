@@ -12,7 +12,7 @@ import click
 from harness.base.errors import lacking, printable
 from harness.base.termination import TerminatedError, termination_raised
 from harness.cli.options import Command
-from harness.run.status import INTERRUPTED, NOT_JUDGED
+from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ def _run_gate(arguments: Sequence[str]) -> int:
             from harness.report.files import refuse_command
 
             refuse_command(given, reason)
-        return _said(reason)
+        return _said(f"{reason}\n{MEANING}")
     return result.exit_status
 
 
@@ -89,7 +89,7 @@ def judged(request: RunRequest) -> RunResult:
 
     result = api.judged(request, shown=True)
     if not result.concluded and result.status != NOT_JUDGED:
-        print(f"error: {without_verdict(result.status)}", file=sys.stderr)
+        print(f"error: {without_verdict(result.status)}\n{MEANING}\nreport: {result.page}", file=sys.stderr)
     return result
 
 

@@ -24,17 +24,18 @@ from harness.plugin.exit_status import Ending, TimeKeeper, refuse, said, settled
 from harness.plugin.foreign_outputs import expect_others_keep
 from harness.plugin.options import add_options, expect_own
 from harness.plugin.place import reports_named
-from harness.plugin.printing import drop_unprinted, keep_printing, keep_refusing
+from harness.plugin.printing import drop_unprinted, failures_left_out, keep_printing, keep_refusing
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
 from harness.plugin.sinks import expect_to_leave, with_history
 from harness.plugin.termination import end_with_reports
+from harness.report.agreement import agreed_verdict
 from harness.report.files import alone_in, begin, forget, write_refusal
 from harness.report.refusal import Refusal, run_id_given
 from harness.run.inputs import inputs_of_run
 from harness.run.opening import EXAMPLES
 from harness.run.settings import option_of_pytest
-from harness.run.status import INTERRUPTED, NOT_JUDGED, PAGE
+from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED, PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -299,7 +300,8 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
 def _main(config: pytest.Config) -> Generator[None, Any, Any]:
     try:
         status = yield
-    except pytest.UsageError:  # Ends with 4, and reports have been written when it was raised.
+    except pytest.UsageError as error:  # Ends with 4, and reports have been written when it was raised.
+        error.args = (f"{error}{_not_evaluated(config)}",)
         raise
     except BaseException as error:
         run = config.stash.get(RUN, None)
@@ -318,15 +320,28 @@ def _main(config: pytest.Config) -> Generator[None, Any, Any]:
     return settled(run, int(status or 0))
 
 
+def _not_evaluated(config: pytest.Config) -> str:
+    """Return what exit status 4 means and where the report is; empty where this run wrote none."""
+    folder = reports_named(config)
+    if folder is None or hasattr(config, "workerinput") or agreed_verdict(folder) != "error":
+        return ""
+    return f"\n{MEANING}\nreport: {_relative(folder) / PAGE}"
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """Print the verdict last; on GitHub's runners also as annotations."""
+    """Print the verdict last; on GitHub's runners also as annotations.
+
+    Below it stand the worst failures. With `-v` all stand above it, too.
+    """
     run = config.stash[RUN]
-    if run.outcome is not None and config.option.reportchars == "fE":  # Nobody asked: each stands above, whole.
+    if run.outcome is not None and config.option.reportchars == "fE":  # Nobody asked.
         terminalreporter.reportchars = terminalreporter.reportchars.replace("f", "")
-    yield
+    brief = run.outcome is not None and config.get_verbosity() <= 0
+    with failures_left_out(terminalreporter) if brief else nullcontext():
+        yield
     if run.outcome is None:
         return
     from harness.report.text import summary_lines

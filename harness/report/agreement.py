@@ -37,15 +37,17 @@ def run_in(folder: Path) -> str:
         return ""
 
 
-def agreed_verdict(folder: Path, *, run: str) -> str:
-    """Return the verdict that all three reports of this run carry; empty where one is missing or differs."""
+def agreed_verdict(folder: Path, *, run: str = "") -> str:
+    """Return the verdict that all three reports of this run, or any run, carry; empty if one is missing or differs."""
     try:
         report = json.loads(read_regular(folder / REPORT, max_bytes=_MAX_BYTES))
-        found, verdict = report["run"], str(report["verdict"])
+        found, verdict = str(report["run"]), str(report["verdict"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
-    told = _holds(folder / SUMMARY, mark_of_summary(run, verdict)) and page_says(folder, run=run, verdict=verdict)
-    return verdict if found == run and told else ""
+    if run not in {"", found}:
+        return ""
+    told = _holds(folder / SUMMARY, mark_of_summary(found, verdict)) and page_says(folder, run=found, verdict=verdict)
+    return verdict if told else ""
 
 
 def _holds(path: Path, mark: str) -> bool:

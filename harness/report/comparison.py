@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.measures import Unit
-from harness.measures.statistics import related
 from harness.report.failures import kinds_rows
+from harness.report.headline import conclusion
 from harness.report.tables import left_out
 from harness.report.text import aligned
 from harness.run.overview import Clean, Looking, Moved, RobustAccuracy
@@ -47,11 +47,7 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
         lifts = (looks[0].lift, looks[1].lift)
         texts = (f"{lift:.2f}" for lift in lifts)
         rows.append(("attention on the object, lift", *texts, f"{lifts[0] - lifts[1]:+.2f}"))
-    lines = aligned(rows)
-    lines.append(
-        f"of {overview.n} images as they are, {second.name} had {len(changed.lost)} right that {first.name} fails on, "
-        f"and {len(changed.gained)} the other way round (McNemar p {related(changed.p_value)})"
-    )
+    lines = [conclusion(overview, changed.as_json()), "", *aligned(rows)]
     missing = left_out(overview)
     return [*lines, *([missing] if missing else []), "", *aligned(_as_text(kinds_rows(overview)))]
 

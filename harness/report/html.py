@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import printable
 from harness.report.failures import failures
+from harness.report.headline import conclusion
 from harness.report.illustrations import figures
 from harness.report.informational import informational_note
 from harness.report.page import Section, render
@@ -73,4 +74,5 @@ def comparison_page(
     ]
     shown = [section for section in sections if section is not None]
     title = f"{first} against {second}"
-    return str(render("whole", title=title, banner="", lead=hints_list(overview), sections=shown))
+    lead = render("lead", lines=[conclusion(overview, flips)], hints=hints_list(overview))
+    return str(render("whole", title=title, banner="", lead=lead, sections=shown))

@@ -10,11 +10,11 @@ from harness.checks.families import family_title
 from harness.checks.roles import role_title
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.report.closest import closest_lines
+from harness.report.headline import headline_lines
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
 from harness.report.wording import case, explained, hints, measured_and_required, reference, sentence, where_it_looks
 from harness.run.outcome import slack, worst_first
-from harness.run.overview import Rate
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -33,9 +33,9 @@ _LEADING = 2
 
 
 def verdict_banner(outcome: Outcome) -> Markup:
-    """Return the verdict in a plain sentence, and in the words that the terminal has for it."""
+    """Return the verdict in a plain sentence, the top facts, and the verdict as the terminal has it."""
     kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
-    said = {"sentence": sentence(outcome), "headline": outcome.headline}
+    said = {"sentence": sentence(outcome), "facts": headline_lines(outcome), "headline": outcome.headline}
     return render("banner", kind=kind, run=outcome.run, verdict=outcome.verdict, **said)
 
 
@@ -130,20 +130,6 @@ def _closest(outcome: Outcome) -> Section | None:
     rows = [_row(verdict) for verdict in list(closest.values())[:_CLOSEST]]
     body = render("behaviours", hints="", title="case", rows=rows, shown=_CLOSEST)
     return Section("worse", "What is closest to failing", body)
-
-
-def robust_accuracy_of(outcome: Outcome) -> Rate | None:
-    """Return the robust accuracy that a check found for the candidate: the overview does not search again."""
-    for verdict in outcome.verdicts:
-        check = verdict.check
-        asked = (verdict.metric, check.keys.get("grid"), check.role) == (
-            "robust_accuracy",
-            "augmentation-range",
-            "candidate",
-        )
-        if asked and verdict.value is not None and verdict.interval is not None:
-            return Rate(verdict.value, *verdict.interval, verdict.n)
-    return None
 
 
 def coverage(outcome: Outcome) -> Section:

@@ -19,8 +19,9 @@ from harness.report.label_errors import label_error_section
 from harness.report.margins import margins
 from harness.report.page import Section, folded, render, table
 from harness.report.reference_values import as_checked, reference_values
-from harness.report.scorecard import consensus_errors, coverage, robust_accuracy_of, what_got_worse
+from harness.report.scorecard import consensus_errors, coverage, what_got_worse
 from harness.report.serving import serving
+from harness.report.side_by_side import robust_accuracy_of
 from harness.report.slices import slices
 from harness.report.tables import SIGNS, models, regressions
 from harness.report.wording import words

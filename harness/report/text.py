@@ -13,9 +13,12 @@ from harness.perturb import IDENTITY
 from harness.report.agreement import mark_of_summary
 from harness.report.closest import closest_lines
 from harness.report.escaping import code, plain
+from harness.report.headline import headline_lines
 from harness.report.serving import losses_by_serving
+from harness.report.side_by_side import side_by_side
 from harness.report.wording import measured_and_required
 from harness.run.outcome import Outcome, worst_first
+from harness.run.status import MEANING, PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -29,6 +32,8 @@ _REASONS = 5
 """Reasons shown, at most, for which checks are not applicable."""
 _MOST_SHOWN = 10
 """Number of failures that a summary shows at once."""
+_LISTED = 5
+"""Number of errors, of omissions and of failed tests that a summary on the terminal lists."""
 _EXPLAINED = 3
 """Number of failures that Markdown explains, each of another family."""
 _NAMED = 5
@@ -48,20 +53,25 @@ def as_json(outcome: Outcome) -> str:
 def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     """Return what the terminal shows at the end of a run: what bears upon the verdict, then it, what is worst, a path.
 
-    Of each behaviour the worst failure stands there, ten at most; pytest lists all of them above.
+    Of each behavior the worst failure stands there, ten at most; with `-v` pytest lists all of them above.
     """
-    report = folder / "stress.html"
+    report = folder / PAGE
     lines = [*notes(outcome), *([outcome.scope] if outcome.scope else [])]
     lines.append(f"candidate {outcome.models['candidate']['path']}: {outcome.headline}")
-    lines += [f"  {line}" for line in closest_lines(outcome)]
+    lines += [MEANING] if outcome.verdict == "error" else []
+    lines += [f"  {line}" for line in (*headline_lines(outcome), *closest_lines(outcome))]
     lines += [f"  note: {notice}" for notice in outcome.notices]
-    lines += [f"  partial: {omission}" for omission in outcome.omissions]
-    lines += [f"  {error}" for error in outcome.errors]
-    lines += [f"  {line}" for line in self_check_failures(outcome)]
-    lines += [f"  {failure}: failed" for failure in outcome.failed_tests]
+    unjudged = [*outcome.errors, *self_check_failures(outcome)]
+    for said in (
+        [f"partial: {omission}" for omission in outcome.omissions],
+        unjudged,
+        [f"{failure}: failed" for failure in outcome.failed_tests],
+    ):
+        lines += [f"  {line}" for line in said[:_LISTED]]
+        lines += [f"  and {len(said) - _LISTED} more like that, listed in the report"] if len(said) > _LISTED else []
     shown, others = worst_by_family(outcome)
     lines += [f"  {verdict.explain(str(report))}" for verdict in shown]
-    lines += [f"  and {others} more checks do not pass, listed above and in the report"] if others else []
+    lines += [f"  and {others} more checks do not pass, listed in the report, and above with -v"] if others else []
     lines.append(f"report: {report}")
     return [printable(line) for line in lines]
 
@@ -165,6 +175,8 @@ def markdown(outcome: Outcome) -> str:
     ]
     blocks = [
         [f"## {icon} Model quality gate: {plain(outcome.headline)}"],
+        [*(plain(line) for line in headline_lines(outcome)), f"Report: [{PAGE}]({PAGE})"],
+        _table(side_by_side(outcome)),
         said_first,
         *_what_fails(outcome),
         ["What was judged:"],
@@ -172,6 +184,14 @@ def markdown(outcome: Outcome) -> str:
         [f"Reproduce: {code(outcome.command)}"],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows, the titles first, as a table of Markdown; empty for none."""
+    if not rows:
+        return []
+    titles, *others = ([plain(cell) for cell in row] for row in rows)
+    return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *others)]
 
 
 def _first(title: str, said: Sequence[str]) -> list[str]:

@@ -36,26 +36,31 @@ _LESS = 0.85
 
 
 def sentence(outcome: Outcome) -> str:
-    """Return the verdict as a plain sentence."""
+    """Return the verdict as a plain sentence that names the candidate."""
     judged = sum(verdict.judged for verdict in outcome.verdicts)
     failed = len(outcome.failed) + len(outcome.failed_tests)
+    name = outcome.models["candidate"]["path"] if "candidate" in outcome.models else "The candidate"
     if outcome.verdict == "error":
-        too_few = outcome.inconclusive and not outcome.errors
-        what = "these images are too few to tell" if too_few else "this run could not judge"
-        return f"No verdict: {what} the model{' from its original' if too_few else ''}."
-    if outcome.verdict == "partial":
-        if failed:
-            return f"This model got worse, as far as it was measured: {failed} of {judged} checks fail."
-        return f"No verdict yet, only a part was measured; so far all {judged} checks pass."
+        if outcome.inconclusive and not outcome.errors:
+            return f"No verdict on {name}: these images are too few to tell it from its original."
+        return f"No verdict on {name}: this run is inconclusive."
+    if outcome.verdict == "partial" and not failed:
+        return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
     if failed:
-        return f"This model got worse: {failed} of {judged} checks fail."
+        measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
+        return f"{name} got worse{measured}: {failed} of {judged} checks fail."
     if outcome.scope:
-        return f"All {judged} quick checks pass; only the full gate can say that this model is fit to ship."
+        return f"{name} passes all {judged} quick checks; only the full gate can say that it is fit to ship."
     alone = ". No check compares it with an incumbent" if outcome.without_incumbent else ""
     fit = f"is fit to ship: all {judged} checks pass"
     if outcome.mostly_informational:
         fit = f"passes all {judged} checks that have a threshold; {outcome.informational} are informational"
-    return f"This model {fit}{alone}."
+    return f"{name} {fit}{alone}."
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def case(verdict: Verdict) -> str:

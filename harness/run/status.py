@@ -15,6 +15,8 @@ SCHEMA = 2
 """The schema of `stress.json`."""
 INCONCLUSIVE = "ERROR: the run could not judge the candidate"
 """The headline of a run without a verdict."""
+MEANING = f"exit status {NOT_JUDGED}: inconclusive; this run says nothing about the candidate"
+"""The line that explains the exit status of a run without a verdict."""
 _PACKAGES = {"torch": "torch", "hypothesis": "hypothesis", "harness": "stress-harness"}
 
 

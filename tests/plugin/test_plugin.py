@@ -99,7 +99,54 @@ def test_truncated_checkpoint_is_refused_with_4(zoo):
     (zoo.root / "cut.safetensors").write_bytes(whole[:-10])
     result = zoo.run("--candidate", "cut.safetensors")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*REFUSED?FORMAT? cut.safetensors: *Nothing was executed.*"])
+    result.stderr.fnmatch_lines(
+        [
+            "*REFUSED?FORMAT? cut.safetensors: *Nothing was executed.*",
+            "exit status 4: inconclusive; this run says nothing about the candidate",
+            "report: reports/stress.html",
+        ]
+    )
+
+
+MANY = "".join(
+    f'[[check]]\nid = "clean-{at:03}"\nfamily = "clean"\nmetric = "accuracy"\nhand = {{ threshold = 0.9 }}\n\n'
+    for at in range(103)
+)
+
+
+@pytest.mark.parametrize("quiet", [(), ("-q",), ("--tb=long",)], ids=["default", "quiet", "tracebacks"])
+def test_103_failures_print_at_most_40_lines(zoo, quiet):
+    zoo.save("worse.safetensors", blind=True)
+    zoo.bind(MANY)
+    result = zoo.run("--candidate", "worse.safetensors", *quiet)
+    assert result.ret == 1
+    lines = result.outlines
+    end = max(at for at, line in enumerate(lines) if line.startswith("tests are done") or "100%]" in line)
+    assert len(lines[end + 1 :]) <= 40
+    result.stdout.fnmatch_lines(["*FAIL: 0 of 103 checks pass; worse: clean*", "*and 102 more checks do not pass*"])
+    if not quiet:
+        result.stdout.fnmatch_lines(["*= 103 failed*"])
+
+
+def test_all_failures_are_printed_with_v(zoo):
+    zoo.save("worse.safetensors", blind=True)
+    result = zoo.run("--candidate", "worse.safetensors", "-v")
+    for name in ("clean", "clean-bee", "rotate-ccw-010", "confident-errors"):
+        result.stdout.fnmatch_lines([f"{name}: *n=*", "*"])
+
+
+def test_the_first_error_of_many_keeps_its_traceback(zoo):
+    (zoo.tests / "test_clean.py").write_text(
+        "from harness.plugin import check\n\n"
+        '@check("clean")\ndef test_clean(candidate, images, stress_check, evidence):\n'
+        '    raise RuntimeError("my own mistake")\n\n'
+        '@check("class")\ndef test_class(candidate, images, stress_check, evidence):\n'
+        '    raise RuntimeError("my own mistake")\n'
+    )
+    result = zoo.run()
+    assert result.ret == 4
+    assert sum(line.startswith("E   ") for line in result.outlines) == 1
+    result.stdout.fnmatch_lines(["exit status 4: inconclusive*", "*clean: error: RuntimeError: my own mistake"])
 
 
 @pytest.mark.parametrize(

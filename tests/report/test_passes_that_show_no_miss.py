@@ -49,7 +49,7 @@ def test_a_gate_that_judges_little_calls_no_model_fit(informational, fit):
     said = sentence(outcome)
     assert ("fit to ship" in said) is fit
     if not fit:
-        assert said == "This model passes all 2 checks that have a threshold; 3 are informational."
+        assert said == "c.safetensors passes all 2 checks that have a threshold; 3 are informational."
         assert outcome.headline == "PASS: 2 of 2 checks pass; 3 informational"
         assert "PASS: 2 of 2 checks pass; 3 informational" in markdown(outcome)
         assert any("3 informational" in line for line in summary_lines(outcome, Path("reports")))

@@ -97,6 +97,9 @@ def test_the_markdown_of_a_pass_says_what_was_judged_and_nothing_else():
     assert text.splitlines() == [
         "## ✅ Model quality gate: PASS: 1 of 1 checks pass",
         "",
+        "Clean accuracy 92.1%.",
+        "Report: [stress.html](stress.html)",
+        "",
         "What was judged:",
         "",
         "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)",
@@ -131,6 +134,10 @@ def test_the_summary_ends_with_verdict_failures_and_report():
         "1 of the thresholds set by hand: clean",
         "1 measurements informational, without a threshold",
         f"candidate runs/new.safetensors: {OUTCOME.headline}",
+        "  Clean accuracy 92.1%.",
+        "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, translate or flip images "
+        "(rotation). Look at the augmentation: its angles, shifts and flips.",
+        "  Failing checks: geometry 1 of 1.",
         "  test_own.py::test_mine: failed",
         f"  {FAIL.explain('reports/stress.html')}",
         "report: reports/stress.html",
@@ -163,8 +170,8 @@ def many_failures(families: int, of_each: int) -> Outcome:
 def test_of_many_failures_a_summary_has_the_worst_of_each_behaviour():
     lines = summary_lines(many_failures(3, 20), Path("reports"))
     assert [line.split(":")[0] for line in lines[-5:-2]] == ["  00-000", "  01-000", "  02-000"]
-    assert lines[-2] == "  and 57 more checks do not pass, listed above and in the report"
-    assert len(summary_lines(many_failures(30, 1), Path("reports"))) == 3 + 10 + 2
+    assert lines[-2] == "  and 57 more checks do not pass, listed in the report, and above with -v"
+    assert len(summary_lines(many_failures(30, 1), Path("reports"))) == 4 + 10 + 2
 
 
 def test_of_many_failures_the_markdown_fits_on_a_screen_and_drops_none():
@@ -537,7 +544,8 @@ def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():
 
 def test_the_scorecard_holds_what_was_judged_and_how():
     page = html.unescape(scorecard(OUTCOME))
-    assert f"<strong>This model got worse: 2 of 2 checks fail.</strong><span>{OUTCOME.headline}</span>" in page
+    assert "<strong>runs/new.safetensors got worse: 2 of 2 checks fail.</strong>" in page
+    assert f"<span>{OUTCOME.headline}</span>" in page
     for fact in ("runs/new.safetensors", "c0ffeec0ffee", "fashion-mnist, test split, 10000 images", OUTCOME.command):
         assert fact in page
     assert "20 reference models" in page
@@ -605,7 +613,7 @@ def test_training_curves_of_one_epoch_are_points_that_can_be_seen():
 
 
 def test_the_page_of_a_comparison_stands_alone_and_escapes():
-    flips = {"new_failures": [1, 2], "fixed_failures": [], "by_class": {EVIL: [2, 0]}, "by_pair": {}}
+    flips = {"new_failures": [1, 2], "fixed_failures": [], "mcnemar_p": 0.5, "by_class": {EVIL: [2, 0]}, "by_pair": {}}
     content = comparison_page(overview(model(EVIL), model("plain")), flips, {"data": EVIL}, {})
     page = Page(content.removeprefix("<!DOCTYPE html>"))
     assert page.tags.count("script") == 1

@@ -1,0 +1,38 @@
+"""Causes named by the report as Markdown: shares, a table by kind, and the mutants with another group."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from benchmarks.causes.expected import EXPECTED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.causes.measure import Named
+
+
+def tables(found: Sequence[Named]) -> str:
+    """Return the tables of the page."""
+    halves = {
+        "tests the rules": [each for each in found if not each.developed],
+        "the rules come from it": [each for each in found if each.developed],
+    }
+    lines = ["| kinds | detected mutants | right group | another group | unclear |", "| --- | --- | --- | --- | --- |"]
+    lines += [_shares(title, half) for title, half in halves.items()]
+    lines += ["", "| kind | half | right | named |", "| --- | --- | --- | --- |"]
+    for kind in EXPECTED:
+        of_kind = [each for each in found if each.kind == kind]
+        counts = Counter(each.group for each in of_kind)
+        named = ", ".join(f"{group} {count}" for group, count in counts.most_common()) or "none is detected"
+        half = "rules" if of_kind and of_kind[0].developed else "test"
+        lines.append(f"| {kind} | {half} | {' or '.join(sorted(EXPECTED[kind]))} | {named} |")
+    wrong = [f"- `{each.id}`: {each.group}. {each.evidence}" for each in found if not each.right]
+    return "\n".join([*lines, "", "Mutants with another group than the right one:", "", *wrong])
+
+
+def _shares(title: str, found: Sequence[Named]) -> str:
+    right, unclear = (sum(flags) for flags in zip(*((each.right, each.unclear) for each in found), strict=True))
+    counts = (right, len(found) - right - unclear, unclear)
+    return f"| {title} | {len(found)} | {' | '.join(f'{count} ({count / len(found):.1%})' for count in counts)} |"

@@ -1,0 +1,227 @@
+"""Likely cause of the failures of a run, from the checks that fail and their distance from reference models.
+
+The rules are simple, stated, and measured on mutants: see `benchmarks/causes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.base.errors import some_of
+from harness.checks.roles import ROLES
+from harness.measures.accuracy import ACCURACY
+from harness.perturb import IDENTITY
+from harness.report.wording import points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.checks import Verdict
+
+CLASSES, GEOMETRY, CORRUPTION = "class confusion", "geometry", "a corruption family"
+CALIBRATION, ATTENTION, DRIFT, PIPELINE = "calibration", "attention", "drift of everything", "broken pipeline"
+UNCLEAR = "unclear"
+
+AREAS = {
+    "clean images": ("clean", "consensus", "regression", "flips"),
+    "classes": ("class", "pairs"),
+    "geometry": ("rotation", "shift", "flip", "pose", "search", "gain"),
+    "corruptions": ("corruption",),
+    "confidence": ("confidence",),
+    "attention": ("attention",),
+}
+"""Families by what they are about; all others are other checks."""
+_OTHER = "other checks"
+_TWO, _LEAST_CLASSES = 2, 5
+"""Classes that may carry a confusion, and how many are measured at least to say so."""
+_CARRY = 0.85
+"""Share of the accuracy lost by all classes that two of them carry in a confusion."""
+_BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
+"""Differences of corruptions under another pipeline, in standard deviations of reference models."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Failing checks of one area, of all that were judged there."""
+
+    area: str
+    failing: int
+    judged: int
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Likely cause of failures: a group, the evidence for it, the next step, and the areas with failing checks."""
+
+    group: str
+    evidence: str
+    advice: str
+    effects: tuple[Effect, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Return group and evidence as one line."""
+        return f"Likely cause: {self.group}. {self.evidence}"
+
+    @property
+    def counted(self) -> str:
+        """Return the failing checks by area, such as `geometry 37 of 55, classes 3 of 25`."""
+        return ", ".join(f"{each.area} {each.failing} of {each.judged}" for each in self.effects)
+
+
+def likely_cause(verdicts: Sequence[Verdict]) -> Cause | None:
+    """Return the likely cause of what fails, the group `unclear` if no rule holds; None if no check fails."""
+    found = _Evidence(tuple(each for each in verdicts if not ROLES[each.check.role].precondition))
+    if not found.failed:
+        return None
+    for group, advice, rule in _RULES:
+        if evidence := rule(found):
+            return Cause(group, evidence, advice, found.effects)
+    return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", found.effects)
+
+
+def deviation(verdict: Verdict) -> float | None:
+    """Return the distance from reference models in their standard deviations, more being worse; None if unknown."""
+    panel = verdict.check.panel
+    if panel is None or panel.mean is None or not panel.std or verdict.value is None:
+        return None
+    away = (verdict.value - panel.mean) / panel.std
+    return away if verdict.check.direction == "at_most" else -away
+
+
+def _area(verdict: Verdict) -> str:
+    return next((area for area, families in AREAS.items() if verdict.check.family in families), _OTHER)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Verdicts on the candidate, counted by area and by family."""
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def failed(self) -> list[Verdict]:
+        return [each for each in self.verdicts if each.status == "fail"]
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """Return the areas with failing checks, those with most of them first."""
+        judged = [_area(each) for each in self.verdicts if each.judged]
+        failed = [_area(each) for each in self.failed]
+        return tuple(Effect(area, failed.count(area), judged.count(area)) for area in _by_count(failed))
+
+    @property
+    def areas(self) -> set[str]:
+        """Return the areas with a failing check."""
+        return {_area(each) for each in self.failed}
+
+    @property
+    def clean_holds(self) -> bool:
+        """Return whether overall accuracy on clean images does not fail."""
+        return all(each.check.family not in {"clean", "regression"} for each in self.failed)
+
+    @property
+    def lost_by_class(self) -> dict[str, float]:
+        """Return by how much each class lies below reference models on clean images, a share; not above 0."""
+        return {
+            each.check.class_name: max(each.check.panel.mean - each.value, 0.0)
+            for each in self.verdicts
+            if each.check.family == "class" and each.metric == ACCURACY.name and each.check.pose == IDENTITY
+            if each.check.class_name and each.value is not None
+            if each.check.panel and each.check.panel.mean is not None
+        }
+
+    @property
+    def by_corruption(self) -> dict[str, float]:
+        """Return the mean deviation of each kind of corruption."""
+        found: dict[str, list[float]] = {}
+        for each in self.verdicts:
+            away = deviation(each)
+            if each.check.family == "corruption" and each.metric == ACCURACY.name and away is not None:
+                found.setdefault(str(each.check.keys.get("corruption")).replace("-", " "), []).append(away)
+        return {kind: float(np.mean(values)) for kind, values in found.items()}
+
+    def better(self, by: float) -> list[str]:
+        """Return the kinds of corruption that are better by so many standard deviations, the best first."""
+        kinds = self.by_corruption
+        return sorted((kind for kind in kinds if kinds[kind] <= -by), key=lambda kind: kinds[kind])
+
+    def mostly(self, area: str) -> bool:
+        """Return whether half of the failing checks are of an area, and half of those of a family there fail."""
+        inside = [each.check.family for each in self.failed if _area(each) == area]
+        judged = [each.check.family for each in self.verdicts if each.judged]
+        whole = any(2 * inside.count(family) >= judged.count(family) for family in inside)
+        return 2 * len(inside) >= len(self.failed) and whole
+
+
+def _calibration(found: _Evidence) -> str:
+    if "confidence" not in found.areas or not found.areas <= {"confidence", "attention"}:
+        return ""
+    return "Checks of confidence fail, and none of accuracy."
+
+
+def _attention(found: _Evidence) -> str:
+    return "Only checks of attention fail." if found.areas == {"attention"} else ""
+
+
+def _geometry(found: _Evidence) -> str:
+    if not found.clean_holds or not found.mostly("geometry"):
+        return ""
+    families = _by_count([each.check.family for each in found.failed if _area(each) == "geometry"])
+    return f"Clean accuracy passes, and most failing checks rotate, translate or flip images ({some_of(families)})."
+
+
+def _classes(found: _Evidence) -> str:
+    lost = found.lost_by_class
+    named = sorted(lost, key=lambda name: -lost[name])[:_TWO]
+    carried = sum(lost[name] for name in named)
+    if len(lost) < _LEAST_CLASSES or not carried or carried < _CARRY * sum(lost.values()):
+        return ""
+    if len(found.better(_FAR_BETTER)) >= _TWO or not found.areas & {"clean images", "classes"}:
+        return ""
+    gaps = " and ".join(f"{name} {points(-lost[name])} points" for name in named if lost[name])
+    return f"{gaps} against reference models: {carried / sum(lost.values()):.0%} of what all classes lose."
+
+
+def _pipeline(found: _Evidence) -> str:
+    better, kinds = found.better(_BETTER), found.by_corruption
+    worse = sorted((kind for kind in kinds if kinds[kind] >= _WORSE), key=lambda kind: -kinds[kind])
+    if len(better) < _TWO or not worse or found.areas <= {"corruptions"}:
+        return ""
+    return (
+        f"Under {better[0]} and {better[1]} the model is better than reference models, under {worse[0]} worse: "
+        "it expects other pixels than it gets."
+    )
+
+
+def _corruption(found: _Evidence) -> str:
+    if not found.clean_holds or not found.mostly("corruptions"):
+        return ""
+    kinds = _by_count([str(each.check.keys.get("corruption")) for each in found.failed if _area(each) == "corruptions"])
+    return f"Clean accuracy passes, and most failing checks are of corruptions ({some_of(kinds)})."
+
+
+def _drift(found: _Evidence) -> str:
+    if found.clean_holds and len(found.areas) <= _TWO:
+        return ""
+    return f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and no class, pose or corruption stands out."
+
+
+def _by_count(names: Sequence[str]) -> list[str]:
+    """Return each name once, the most frequent first."""
+    return sorted(dict.fromkeys(names), key=lambda name: -names.count(name))
+
+
+_RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
+    (CALIBRATION, "Look at label smoothing, weight decay, training time and scaled logits.", _calibration),
+    (ATTENTION, "Look at what stands beside the objects in training images.", _attention),
+    (GEOMETRY, "Look at the augmentation: its angles, shifts and flips.", _geometry),
+    (CLASSES, "Look at the labels of these classes and at the last layer.", _classes),
+    (PIPELINE, "Compare the pixels of training and gate: decoder, size, scale and normalization.", _pipeline),
+    (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
+    (DRIFT, "Look at weights, precision, training time and training data.", _drift),
+)
+"""Rules in their order: the first with evidence names the group."""

@@ -1,0 +1,97 @@
+"""The likely cause of failures: rules on stored mutants, and what a reader sees of it."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from outcomes import EMPTY
+
+from benchmarks.causes.__main__ import README, RESULTS
+from benchmarks.causes.expected import EXPECTED
+from benchmarks.causes.measure import causes
+from benchmarks.causes.report import tables
+from benchmarks.detection.judgement import judge
+from benchmarks.detection.mutants import KINDS
+from benchmarks.detection.paths import CHECKS
+from benchmarks.detection.paths import RESULTS as MEASURED
+from benchmarks.detection.results import read_result
+from harness.checks import read_checks
+from harness.report.causes import UNCLEAR, likely_cause
+from harness.report.html import scorecard
+from harness.report.text import markdown, summary_lines
+
+
+@pytest.fixture(scope="module")
+def checks():
+    return read_checks(CHECKS)
+
+
+@pytest.fixture(scope="module")
+def named():
+    return causes()
+
+
+def verdicts_on(mutant, checks):
+    return judge(read_result(mutant, MEASURED), checks).verdicts
+
+
+@pytest.mark.parametrize(
+    ("mutant", "group"),
+    [
+        ("swapped-logits-2-seed-201", "class confusion"),
+        ("less-shift-2-seed-201", "geometry"),
+        ("logit-scaling-2-seed-201", "calibration"),
+        ("resized-2-seed-201", "broken pipeline"),
+        ("deleted-data-2-seed-201", "drift of everything"),
+    ],
+)
+def test_a_mutant_has_its_cause_in_every_report(mutant, group, checks):
+    outcome = replace(EMPTY, verdicts=verdicts_on(mutant, checks))
+    expected = f"Likely cause: {group}. "
+    assert expected in "\n".join(summary_lines(outcome, Path("reports")))
+    assert expected in markdown(outcome)
+    assert expected in scorecard(outcome)
+
+
+def test_classes_are_named_with_their_points(checks):
+    cause = likely_cause(verdicts_on("swapped-logits-2-seed-201", checks))
+    assert cause.evidence.startswith("Shirt −15.7 points and T-shirt/top −1.8 points against reference models: 95%")
+    assert cause.counted.startswith("geometry 41 of 61, clean images 7 of 7")
+
+
+def test_a_model_that_passes_has_no_cause(checks):
+    assert likely_cause(verdicts_on("healthy-seed-101", checks)) is None
+    assert likely_cause(()) is None
+
+
+def test_an_unclear_cause_is_left_out_of_reports(checks):
+    verdicts = verdicts_on("stale-statistics-2-seed-203", checks)
+    assert likely_cause(verdicts).group == UNCLEAR
+    assert "Likely cause" not in markdown(replace(EMPTY, verdicts=verdicts))
+
+
+@pytest.mark.parametrize("family", ["corruption", "attention"])
+def test_failures_of_one_family_are_its_cause(family, checks):
+    """No mutant has one of them alone: the checks of a reference recipe are made to fail."""
+    verdicts = [
+        replace(each, status="fail") if each.check.family == family and each.judged else each
+        for each in verdicts_on("healthy-seed-101", checks)
+    ]
+    assert likely_cause(verdicts).group == {"corruption": "a corruption family"}.get(family, family)
+
+
+def test_few_classes_carry_no_confusion(checks):
+    kept = ("Shirt", "Coat", "Bag", None)
+    verdicts = [each for each in verdicts_on("swapped-logits-2-seed-201", checks) if each.check.class_name in kept]
+    assert likely_cause(verdicts).group != "class confusion"
+
+
+def test_the_page_has_what_is_measured(named):
+    assert set(EXPECTED) == set(KINDS) - {"healthy"}
+    page = README.read_text("utf-8")
+    assert tables(named) in page
+    assert [each["group"] for each in json.loads(RESULTS.read_text())] == [each.group for each in named]
+    shares = re.search(r"^\| tests the rules \| (\d+) \| (\d+) ", page, re.MULTILINE)
+    assert int(shares[2]) / int(shares[1]) > 0.89
