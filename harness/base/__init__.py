@@ -1,4 +1,4 @@
-"""Files that appear whole, the user's folder, caches of predictions and of large arrays, and records read strictly."""
+"""Basics for all rooms: errors, settings, atomic files, the user's folder, caches and validated records."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is: errors and settings are needed where NumPy must not be loaded."""
+    """Import a name at its first use: errors and settings are needed without NumPy."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Answers kept one by one as they come, in one SQLite file for each source of answers; what a crash leaves is whole."""
+"""Store of single answers, in one SQLite file for each source; it survives a crash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.base.cache import PredictionCache
 
 MAX_BYTES = 4 << 30
-"""Beyond this size the files used the longest ago are deleted."""
+"""Size above which the least recently used files are deleted."""
 _DIGEST = 8
 _PATIENCE_S = 10.0
 _SUFFIX = ".sqlite"
@@ -24,14 +24,14 @@ _AT_ONCE = 500
 
 
 class AnswerStore(Entries):
-    """A folder of answers, one file for each source, named by a hash of what decides the source's answers."""
+    """A folder of answers, with one file per source, named by the hash of the source's identity."""
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(folder, pattern=f"*{_SUFFIX}", max_bytes=max_bytes)
 
     @staticmethod
     def beside(cache: PredictionCache) -> AnswerStore:
-        """Return the answers that are kept beside predictions."""
+        """Return the store beside a cache of predictions."""
         return AnswerStore(cache.folder / "answers")
 
     def of(self, source: str) -> Answers:
@@ -44,9 +44,9 @@ class AnswerStore(Entries):
 class Answers:
     """Answers as bytes by keys as bytes; threads and processes may share the file.
 
-    Each answer has a checksum over key and content, so a damaged one counts as absent. The answers of one call of `add`
-    are all kept, or none, when the process is killed. A damaged file is begun anew. A folder that cannot be written, or
-    is full, keeps nothing.
+    Each answer has a checksum over key and content, so a damaged one counts as absent. If the process is killed, either
+    all or no answers of one call of `add` are stored. A damaged file is replaced. Nothing is stored if the folder is
+    not writable or the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class Answers:
         self._usable = True
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return the answers to those of the keys that have one."""
+        """Return the stored answers by key."""
         found: list[tuple[bytes, object]] = []
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
@@ -64,16 +64,16 @@ class Answers:
         return {key: each[_DIGEST:] for key, each in kept.items() if each[:_DIGEST] == _digest(key, each[_DIGEST:])}
 
     def add(self, answers: Mapping[bytes, bytes]) -> None:
-        """Keep answers."""
+        """Store answers."""
         rows = [(key, _digest(key, content) + content) for key, content in answers.items()]
         self._rows("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows, many=True)
 
     def drop(self, keys: Iterable[bytes]) -> None:
-        """Forget the answers to these keys."""
+        """Delete the answers of these keys."""
         self._rows("DELETE FROM answers WHERE key = ?", [(key,) for key in keys], many=True)
 
     def _rows(self, statement: str, values: Sequence[Any], *, many: bool = False) -> list[tuple[bytes, object]]:
-        """Return the rows that a statement gives; none where the file cannot be used."""
+        """Return the rows of a statement; none if the file is unusable."""
         for damaged in (False, True):
             if not self._usable:
                 break
@@ -84,16 +84,16 @@ class Answers:
                     run = file.executemany if many else file.execute
                     return run(statement, values).fetchall()
             except (sqlite3.Error, OSError) as error:
-                # A file that is no database, or not a whole one, raises this class itself; a full disk another.
+                # A damaged file, or one that is no database, raises exactly this class; a full disk a subclass.
                 self._usable = type(error) is sqlite3.DatabaseError and not damaged
         return []
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Give the file, opened for one statement: a connection belongs to one thread, and opening takes little."""
+        """Yield a connection for one statement, since each belongs to one thread, and opening is fast."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self.path, timeout=_PATIENCE_S)) as file:
-            file.execute("PRAGMA synchronous = OFF")  # The checksums find what a loss of power damages.
+            file.execute("PRAGMA synchronous = OFF")  # The checksums detect damage by a power loss.
             file.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, content BLOB) WITHOUT ROWID")
             yield file
 

@@ -1,4 +1,4 @@
-"""Large arrays kept on disk between runs: one file each, complete or not at all, made by one process at a time."""
+"""Store of large arrays on disk: one atomic file for each entry, made by one process at a time."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 32 << 30
-"""Beyond this size the entries that were used the longest ago are deleted."""
+"""Size above which the least recently used entries are deleted."""
 MARGIN = 256 << 20
-"""Bytes that are left free on the disk."""
+"""Bytes that stay free on the disk."""
 _END = b"stress-arrays-1\n"
 _ABANDONED = 86_400
-"""Seconds after which what a process left unfinished is deleted."""
+"""Seconds after which unfinished files are deleted."""
 _PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
 class ArrayEntry:
-    """An entry as it was found: an open file that begins with the arrays, and what was written down of them."""
+    """An open entry: a file that begins with the arrays, and the facts about them."""
 
     file: BinaryIO
     facts: dict[str, Any]
     bytes: int
-    """Of the arrays, which stand at the beginning of the file."""
+    """Size of the arrays at the beginning of the file."""
 
     def close(self) -> None:
         """Close the file."""
@@ -44,10 +44,10 @@ class ArrayEntry:
 
 
 class ArrayStore(Entries):
-    """A folder of arrays, one file each, named by a hash of what they are made of.
+    """A folder of entries, one file each, named by a hash of the arrays' sources.
 
-    An entry's file ends with facts about the arrays, under a hash of their own; whoever reads the arrays holds them
-    against a hash among these. Entries that are being made are locked, so that processes share the work.
+    An entry's file ends with facts about the arrays, protected by a hash. The facts include a hash of the arrays, which
+    the reader must verify. A lock protects an unfinished entry, so no two processes make the same one.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -55,12 +55,12 @@ class ArrayStore(Entries):
 
     @staticmethod
     def of_user(name: str = "images") -> ArrayStore:
-        """Return the decoded images in the user's folder, or what else is kept there under a name."""
+        """Return the store of decoded images in the user's folder, or another store there by its name."""
         return ArrayStore(user_folder(name))
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:
-        """Let no other process make this entry meanwhile; raises `OSError` where the folder cannot be written."""
+        """Lock this entry against other processes; raises `OSError` if the folder is not writable."""
         from filelock import FileLock, Timeout
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class ArrayStore(Entries):
             lock.release()
 
     def load(self, key: str) -> ArrayEntry | None:
-        """Return the entry of this key; None where there is none, or one that was cut or does not know its key."""
+        """Return the entry of this key; None if it is missing, truncated, or of another key."""
         try:
             file = self._path(key).open("rb", buffering=0)
         except OSError:
@@ -90,9 +90,9 @@ class ArrayStore(Entries):
 
     @contextmanager
     def making(self, key: str, *, needed: int) -> Iterator[tuple[BinaryIO, dict[str, Any]]]:
-        """Give a file to write the arrays into, and a dict for the facts; afterwards it is the entry of this key.
+        """Yield a file for the arrays and a dict for the facts; at the end they become the entry of this key.
 
-        Of an exception nothing stays. Raises `OSError` with `ENOSPC` where the disk has no room for `needed` bytes.
+        After an exception nothing remains. Raises `OSError` with `ENOSPC` if the disk has no room for `needed` bytes.
         """
         import shutil
 
@@ -112,7 +112,7 @@ class ArrayStore(Entries):
             partial.unlink(missing_ok=True)
 
     def prune(self, *, room_for: int = 0) -> None:
-        """Delete the entries used the longest ago until the rest, and so many bytes more, fit into `max_bytes`."""
+        """Delete the least recently used entries until the rest and `room_for` bytes fit into `max_bytes`."""
         for partial in self.folder.glob(".*.partial"):
             with suppress(FileNotFoundError):  # Another process deleted it.
                 if time.time() - partial.stat().st_mtime > _ABANDONED:
@@ -120,7 +120,7 @@ class ArrayStore(Entries):
         super().prune(room_for=room_for)
 
     def clear(self) -> CacheInfo:
-        """Delete every entry, and what was left unfinished, and return what there was."""
+        """Delete all entries and unfinished files, and return the former size."""
         info = super().clear()
         for path in [*self.folder.glob(".*.partial"), *self.folder.glob("*.lock")]:
             delete(path)
@@ -131,7 +131,7 @@ class ArrayStore(Entries):
 
 
 def _end_of(facts: dict[str, Any]) -> bytes:
-    """Return the end of a file: facts, their hash, how long they are, and what says that the file is whole."""
+    """Return the end of a file: facts, their hash, their length, and a mark of completeness."""
     text = json.dumps(facts).encode()
     return text + hashlib.sha256(text).digest() + len(text).to_bytes(8, "little") + _END
 

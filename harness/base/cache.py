@@ -1,4 +1,4 @@
-"""Caches on disk, by the content of all that decides what they hold: predictions, and what runs found out."""
+"""Caches on disk for predictions and other results of runs, by a hash of all that determines them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 1 << 30
-"""Beyond this size the entries that were used the longest ago are deleted."""
+"""Size above which the least recently used entries are deleted."""
 _DIGEST = 32
 
 
@@ -33,9 +33,9 @@ class CacheInfo:
 
 
 class Entries:
-    """The files of a folder that `pattern` names; processes may share it, and clocks may be wrong.
+    """The files of a folder that match `pattern`; processes may share it, and clocks may be wrong.
 
-    What cannot be listed, marked as used or deleted stays as it is: it costs room, and is no reason to judge nothing.
+    A file that cannot be listed, marked as used or deleted is ignored: it costs disk space, but must not end a run.
     """
 
     def __init__(self, folder: Path, *, pattern: str, max_bytes: int) -> None:
@@ -49,8 +49,8 @@ class Entries:
         return CacheInfo(self.folder, len(sizes), sum(sizes))
 
     def prune(self, *, room_for: int = 0) -> None:
-        """Delete the entries used the longest ago until the rest, and so many bytes more, fit into `max_bytes`."""
-        now = time.time()  # One of a clock that was ahead counts as used now, not as used later than all others.
+        """Delete the least recently used entries until the rest and `room_for` bytes fit into `max_bytes`."""
+        now = time.time()  # A time in the future, by a wrong clock, counts as now, not as the most recent use.
         entries = sorted((min(used, now), size, path) for used, size, path in self._entries())
         excess = sum(size for _, size, _ in entries) + room_for - self.max_bytes
         for _, size, path in entries:
@@ -60,7 +60,7 @@ class Entries:
             excess -= size
 
     def clear(self) -> CacheInfo:
-        """Delete every entry and return what there was."""
+        """Delete all entries and return their former size."""
         info = self.info()
         for _, _, path in self._entries():
             delete(path)
@@ -69,7 +69,7 @@ class Entries:
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
         try:
             paths = list(self.folder.glob(self._pattern))
-        except OSError:  # A folder that is gone, or that cannot be read.
+        except OSError:  # The folder is missing or unreadable.
             return
         for path in paths:
             try:
@@ -80,23 +80,22 @@ class Entries:
 
 
 def mark_used(path: Path) -> None:
-    """Note that an entry is used now, which decides what is deleted first; one that was deleted stays so."""
+    """Set the time of an entry's last use to now, for the order of deletion; ignore a deleted entry."""
     with suppress(OSError):
         os.utime(path)
 
 
 def delete(path: Path) -> None:
-    """Delete a file if there is one that can be deleted."""
+    """Delete a file if it exists; ignore errors."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
 
 class PredictionCache(Entries):
-    """A folder of arrays, and of texts, one file each, named by a hash of what decides them.
+    """A folder of arrays and texts, one file each, named by a hash of all that determines them.
 
-    An entry holds the SHA-256 of its name and content, so that one that is damaged, or was copied from another name,
-    counts as absent. Entries appear complete or not at all, so that processes may share a folder. A folder that cannot
-    be written, or is full, keeps nothing.
+    An entry contains the SHA-256 of its name and content, so a damaged or renamed entry counts as absent. Writes are
+    atomic, so processes may share a folder. Nothing is stored if the folder is not writable or the disk is full.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -108,27 +107,27 @@ class PredictionCache(Entries):
         return PredictionCache(user_folder("predictions"))
 
     def load(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Return the float32 array kept under the key, None when there is none of this shape or it is damaged."""
+        """Return the float32 array of the key; None if it is missing, damaged or of another shape."""
         content = self._load(key)
         if content is None or len(content) != 4 * np.prod(shape):
             return None
         return np.frombuffer(content, dtype="<f4").reshape(shape).astype(np.float32)
 
     def store(self, key: str, values: np.ndarray) -> None:
-        """Keep a float32 array under the key."""
+        """Store a float32 array under the key."""
         self._store(key, np.ascontiguousarray(values, dtype="<f4").tobytes())
 
     def load_text(self, key: str) -> str | None:
-        """Return the text kept under the key, None when there is none or it is damaged."""
+        """Return the text of the key; None if it is missing or damaged."""
         content = self._load(key)
         return None if content is None else content.decode()
 
     def store_text(self, key: str, text: str) -> None:
-        """Keep a text under the key, which no array goes by."""
+        """Store a text under the key, which no array may use."""
         self._store(key, text.encode())
 
     def has(self, key: str) -> bool:
-        """Return whether something is kept under the key, be it damaged."""
+        """Return whether the key has an entry, intact or damaged."""
         return self._path(key).is_file()
 
     def _load(self, key: str) -> bytes | None:
@@ -145,7 +144,7 @@ class PredictionCache(Entries):
         try:
             write_atomically(self._path(key), _digest(key, content) + content, durable=False)
         except OSError:
-            return  # Predicting again costs time, nothing else.
+            return  # A missing entry only costs time.
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.f32"
@@ -156,11 +155,11 @@ def _digest(key: str, content: bytes) -> bytes:
 
 
 def installed(packages: Iterable[str]) -> list[str]:
-    """Return each of these packages that is installed, with its version: `numpy 2.4.0`."""
+    """Return the installed ones of these packages with their versions: `numpy 2.4.0`."""
     found = []
     for name in packages:
         try:
             found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:  # Such as a module of the user's.
+        except PackageNotFoundError:  # The name may be a module of the user's.
             continue
     return found

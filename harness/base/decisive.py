@@ -1,4 +1,4 @@
-"""The files of code that decide a measurement: what it imports, and what that imports."""
+"""The files of code that determine a measurement: its sources and all their imports."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parents[1]
 _MEASURING = "run"
-"""The room of this package that measures: it decides, and so do those that it imports. All others judge and show."""
+"""The room that measures. It and the rooms that it imports determine values; the others only judge and show them."""
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Names of folders of installed packages."""
 
 
 def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = (), own: bool = True) -> tuple[Path, ...]:
-    """Return the sources, and every file that they import, directly or not: of this package, and of the user's own.
+    """Return the sources and every file that they import, directly or not, of this package and of the user.
 
-    An import within a function counts, one for type checkers alone does not, and of what an installed package imports
-    that package alone is followed. The user's modules are looked for beside
-    the package of the file that imports them, and in the folders of `projects`. Unless `own`, imports of this package
-    are not followed. Raises `InputError` for a file that cannot be read or parsed.
+    Imports inside functions count; those for type checkers do not. In an installed package, only its own modules are
+    followed. The user's modules are searched beside the package of the importing file and in the folders of `projects`.
+    Unless `own`, imports of this package are not followed. Raises `InputError` for an unreadable or unparsable file.
     """
     found: set[Path] = set()
     sought: set[tuple[str, tuple[Path, ...]]] = set()
@@ -48,7 +47,7 @@ def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = (), ow
             if level:
                 where: tuple[Path, ...] = (file.parents[level - 1],)
             elif beside.name in INSTALLED:
-                # All that lies there is installed, and PyTorch alone is thousands of files; a package's own may decide.
+                # PyTorch alone has thousands of files, so only the installed package's own modules count.
                 where = (beside,) if first == top else ()
             else:
                 where = (beside, *projects)
@@ -64,9 +63,9 @@ def _imports(code: bytes) -> tuple[tuple[int, str], ...]:
 
 
 def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield what code imports: how many folders up, 0 for absolute, and the dotted name.
+    """Yield the imports of code: the number of folders up, 0 for absolute, and the dotted name.
 
-    What is taken from a module may be a module, too.
+    The name includes the imported object, which may be a module too.
     """
     for child in ast.iter_child_nodes(node):
         match child:
@@ -81,7 +80,7 @@ def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _outermost_package(file: Path) -> tuple[Path, str]:
-    """Return the folder that a file's outermost package is in, and the name of that package, or of the file alone."""
+    """Return the folder of a file's outermost package, and the name of that package, or of a file without one."""
     beside, top = file.parent, file.stem
     while (beside / "__init__.py").is_file():
         beside, top = beside.parent, beside.name
@@ -89,7 +88,7 @@ def _outermost_package(file: Path) -> tuple[Path, str]:
 
 
 def _files_of(name: str, folders: Sequence[Path]) -> list[Path]:
-    """Return the files of a module and of the packages around it; none for what is installed, or only judges."""
+    """Return the files of a module and of its packages; none for a module elsewhere, or in a room that only judges."""
     parts = name.split(".")
     places = [folder.joinpath(*parts[:depth]) for folder in folders for depth in range(len(parts) + 1)]
     candidates = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
@@ -99,7 +98,7 @@ def _files_of(name: str, folders: Sequence[Path]) -> list[Path]:
 
 @cache
 def _own_files(name: str, package: Path) -> tuple[Path, ...]:
-    """Return the files of a module of this package, which stay where they are."""
+    """Return the files of a module of this package; cached, since they do not move."""
     return tuple(_files_of(name, (package.parent,)))
 
 
@@ -110,7 +109,7 @@ def _decides(file: Path, package: Path) -> bool:
 
 @cache
 def _deciding_rooms(package: Path) -> frozenset[str]:
-    """Return the room that measures, and those that it imports, directly or not."""
+    """Return the room that measures, and all rooms that it imports, directly or not."""
     found: set[str] = set()
     waiting = [_MEASURING]
     while waiting:

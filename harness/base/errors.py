@@ -1,4 +1,4 @@
-"""The error of bad input, what was found, expected and to do next; and what runs code that is not ours."""
+"""Errors for invalid input, and the context for the user's code."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _PASSWORD = re.compile(r"([A-Za-z][\w+.-]*://[^/\s:@?]*):[^/\s@]+@")
 _USER = re.compile(r"(https?://)[^/\s:@?#]+@", re.IGNORECASE)
 _QUERY = re.compile(r"([A-Za-z][\w+.-]*://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)\]]")
 _COPY = 4
-"""Exit status of a copy of a process, should somebody ask: of the gate's, that nothing was judged."""
+"""Exit status of a forked process that ends here; it is the gate's status for an inconclusive run."""
 
 
 class InputError(Exception):
-    """An input that the harness cannot work with; its message is written for the user and needs no traceback.
+    """Invalid input; the message is for the user and needs no traceback.
 
-    The message is one line, whatever stands in the names of files, with lines `below` where there is more to say.
-    `setting` names the setting that it is about, such as `size`, perhaps with the value given, `size 64y`. It leads the
-    text of the error; a surface puts its own option there instead (`harness.base.settings.told`).
-    The gate ends with exit status 4 on it, `stress-harness` with 2.
+    The message is one line, even with odd names of files, and may have more lines `below`. `setting` names the setting
+    at fault, such as `size`, perhaps with its value, `size 64y`. It begins the text of the error; pytest and the
+    command line replace it by their own option (`harness.base.settings.told`). The gate then ends with exit status 4,
+    and `stress-harness` with 2.
     """
 
     def __init__(self, message: str, *, below: Sequence[str] = (), setting: str = "") -> None:
@@ -34,18 +34,18 @@ class InputError(Exception):
 
 
 class NotApplicableError(InputError):
-    """Something that this model or these data cannot be asked, such as attention of a model without a convolution.
+    """A measurement that this model or these data do not allow, such as attention without a convolution.
 
-    A stress test that raises it is not applicable, with the message as the reason; the run goes on.
+    A stress test that raises it is not applicable, with the message as the reason; the run continues.
     """
 
 
 class NotRecordedError(NotApplicableError):
-    """Something that reference models were not asked, so that no threshold on it can be held, should there be one."""
+    """A measurement without recorded values of reference models, so no threshold on it can apply."""
 
 
 class NoModelError(NotApplicableError):
-    """A role without a model: a check that compares with it does not apply."""
+    """A role without a model; checks that compare with it are not applicable."""
 
     def __init__(self, message: str, *, role: str) -> None:
         super().__init__(message)
@@ -53,15 +53,15 @@ class NoModelError(NotApplicableError):
 
 
 class Interruption(BaseException):
-    """An interruption from outside, such as Ctrl-C; the code that it is raised in has not caused it."""
+    """An interruption from outside, such as Ctrl-C, and not an error of the running code."""
 
 
 @contextmanager
 def foreign_code() -> Iterator[None]:
-    """Run code that is not ours, such as a user's network: what it raises is an `Exception`, whatever it is.
+    """Run the user's code, such as a network, and turn anything that it raises into an `Exception`.
 
-    `SystemExit`, pytest's outcomes and the like are no `Exception`, so that they would end the process, or the test,
-    with the code's own word for a verdict. A copy of this process that it makes (`os.fork`) does not come back.
+    `SystemExit`, pytest's outcomes and the like are no `Exception`. They would end the process or the test, and the
+    user's code would set the verdict. A fork of this process by the code (`os.fork`) ends here.
     """
     process = os.getpid()
     try:
@@ -75,17 +75,17 @@ def foreign_code() -> Iterator[None]:
 
 
 def end_copy(process: int) -> None:
-    """End this process at once if it is a copy of that one: else two would go on with one piece of work."""
+    """End this process at once if it is a fork of `process`, or two processes would continue the same work."""
     if os.getpid() != process:
         os._exit(_COPY)
 
 
 _DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "xdist": "pytest-xdist"}
-"""Packages that are installed by another name than they are imported by."""
+"""Packages with another name for installation than for import."""
 
 
 def lacking(error: BaseException) -> str:
-    """Say in one line which package cannot be imported, why, and what to install; of another error what it says."""
+    """Return one line with the package that cannot be imported, the reason and the remedy; else the error's text."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ImportError):
         cause = cause.__cause__ or cause.__context__
@@ -96,12 +96,12 @@ def lacking(error: BaseException) -> str:
     if package == "cv2" and ".so" in str(cause):
         install += ", or the system's package of that library (libGL.so.1: apt-get install libgl1)"
     return printable(
-        f"the package {package} cannot be imported ({cause}); the candidate was not evaluated; mend it: {install}"
+        f"the package {package} cannot be imported ({cause}), so the candidate was not evaluated; repair it: {install}"
     )
 
 
 def _package_of(error: ImportError) -> str:
-    """Return the package that an import failed in: the one that the error names, or else the last in its traceback."""
+    """Return the package of a failed import: the one that the error names, or else the last in its traceback."""
     named = (error.name or "").partition(".")[0]
     traceback = None if named not in {"", "harness"} else error.__traceback__
     while traceback is not None:
@@ -112,14 +112,14 @@ def _package_of(error: ImportError) -> str:
 
 
 def raised(error: BaseException) -> RuntimeError:
-    """Return an `Exception` that says what code raised that is none."""
+    """Return an `Exception` that describes another exception."""
     return RuntimeError(f"it raised {type(error).__name__}: {error}")
 
 
 def printable(text: object) -> str:
-    """Return text fit for a line of a terminal, a log or a page.
+    """Return text for one line of a terminal, a log or a page.
 
-    What cannot be printed is escaped as in Python, and secrets in URLs are left out.
+    Unprintable characters are escaped as in Python, and secrets in URLs are removed.
     """
     line = without_secrets(str(text))
     if line.isprintable():
@@ -128,15 +128,15 @@ def printable(text: object) -> str:
 
 
 def writable(text: str) -> str:
-    """Return text that can be written as UTF-8: names and arguments may hold bytes that are none, which are escaped."""
+    """Return text that can be written as UTF-8, with the undecodable bytes of names and arguments escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def without_secrets(text: str) -> str:
-    """Return text less what gives whoever reads it access to the URLs in it: passwords, and queries, which sign them.
+    """Return text without the secrets of its URLs: passwords, and queries, which may contain signatures.
 
-    `https://host/a.tar?X-Amz-Signature=31f2` becomes `https://host/a.tar?…`. A user of a web server without a password
-    may be a token, so it is left out, too.
+    `https://host/a.tar?X-Amz-Signature=31f2` becomes `https://host/a.tar?…`. A user without a password may be a token,
+    so it is removed too.
     """
     if "://" not in text:
         return text
@@ -144,5 +144,5 @@ def without_secrets(text: str) -> str:
 
 
 def some_of(names: Sequence[str], *, shown: int = 5) -> str:
-    """Return the first names, joined by commas, and how many more there are: `a, b and 3 more`."""
+    """Return the first names, joined by commas, and the number of others: `a, b and 3 more`."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -1,4 +1,4 @@
-"""Files read whole if they are files at all, and written whole or not at all; locks, lines, and the user's folder."""
+"""Regular files read whole, atomic writes, locks, appended lines, and the user's folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def require_regular(path: Path) -> None:
-    """Raise `OSError` unless there is a regular file at `path`: opening anything else may never end."""
+    """Raise `OSError` unless `path` is a regular file, since opening anything else may never end."""
     try:
         status = path.stat()
-    except ValueError as error:  # A name that no file can have.
+    except ValueError as error:  # The name is invalid.
         raise OSError(errno.EINVAL, str(error), str(path)) from None
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -29,10 +29,10 @@ def require_regular(path: Path) -> None:
 def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
     """Return the content of a regular file of at most `max_bytes`; raises `OSError` for anything else.
 
-    With `EFBIG` as its number for a larger one. A link that the path ends in is followed, unless `follow` forbids it.
+    Its number is `EFBIG` for a larger file. A link at the end of the path is followed, unless `follow` is false.
     """
     require_regular(path)
-    # Not blocking on a FIFO, and asking the opened file itself, so that it cannot be swapped in between.
+    # Do not block on a FIFO, and check the opened file itself, so nobody can replace it in between.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
     with os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
@@ -41,15 +41,15 @@ def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
         if status.st_size > max_bytes:
             fact = f"{status.st_size} bytes are more than the limit of {max_bytes}"
             raise OSError(errno.EFBIG, fact, str(path))
-        # No more than it claims: a file that grows meanwhile, or one that the kernel makes up, may have no end.
+        # Read no more than this size: a growing file, or one that the kernel generates, may have no end.
         return file.read(status.st_size)
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write `content` to `path`: no reader ever sees a part of it, and neither does anyone after a crash.
+    """Write `content` to `path`; a reader sees all of it or none, also after a crash.
 
-    Without `durable` nobody waits for the disk, and the file may be cut when the whole machine stops. Its reader must
-    detect that.
+    Without `durable`, the write does not wait for the disk, and a machine that stops may leave a truncated file. The
+    reader must detect that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -66,10 +66,7 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
 
 
 def write_all_or_none(files: Mapping[Path, bytes]) -> None:
-    """Write several files, each as `write_atomically` does; where one cannot be, those before are as they were.
-
-    Raises `OSError` then.
-    """
+    """Write several files by `write_atomically`; if one fails, restore the others and raise `OSError`."""
     before: dict[Path, bytes | None] = {}
     try:
         for path, content in files.items():
@@ -85,7 +82,7 @@ def write_all_or_none(files: Mapping[Path, bytes]) -> None:
 
 
 def hash_of_file(path: Path) -> str | None:
-    """Return the SHA-256 of a file's content, None where there is no file."""
+    """Return the SHA-256 of a file's content, None without a file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -93,7 +90,7 @@ def hash_of_file(path: Path) -> str | None:
 
 
 def user_folder(name: str) -> Path:
-    """Return the folder of this name in the user's cache directory; it need not be there yet."""
+    """Return the folder of this name in the user's cache directory, which may not exist yet."""
     from platformdirs import user_cache_path
 
     return user_cache_path("stress-harness") / name
@@ -101,10 +98,10 @@ def user_folder(name: str) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep others that ask for the same path waiting until the block ends, or this process does.
+    """Hold the lock of a path until the block or this process ends.
 
-    The lock lies in the user's folder, so that nothing appears beside the file; where that cannot be written, there is
-    none. Who waits is told so on standard error.
+    The lock is in the user's folder, so no other file appears beside the path. If that folder is not writable, nothing
+    is locked. A waiting process prints a line to standard error.
     """
     from filelock import FileLock, Timeout
 
@@ -125,10 +122,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to the end of a file, which is made if it is not there, so that no other process writes meanwhile.
+    """Append a line to a file, which is created if it is missing, under the lock of the path.
 
-    What a killed process left unfinished there stays a line of its own. Raises `OSError` where the line cannot be
-    written whole; the file is then as it was.
+    An unfinished line of a killed process stays a line of its own. Raises `OSError` if the line cannot be written
+    completely, and leaves the file unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
@@ -153,6 +150,6 @@ def append_line(path: Path, line: str) -> None:
 
 
 def numbered_lines(path: Path, *, max_bytes: int) -> list[tuple[int, bytes]]:
-    """Return a file's lines that are not empty, with their numbers from 1; raises `OSError` as `read_regular` does."""
+    """Return the lines of a file that are not empty, with numbers from 1; raises `OSError` as `read_regular` does."""
     content = read_regular(path, max_bytes=max_bytes)
     return [(number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]

@@ -1,6 +1,6 @@
-"""The lock of a folder: one process at a time has it, and it is free at once when that process dies.
+"""The lock of a folder: one process at a time holds it, and its death releases the lock at once.
 
-The folder itself is locked, so no other file appears. Processes that the holder starts may work in the folder, too.
+The folder itself is locked, so no other file appears. The holder's child processes may also work in the folder.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _VARIABLE = "STRESS_FOLDERS_HELD"
-"""The environment variable that tells processes which folders those that started them hold."""
+"""Environment variable with the folders that a process's parents hold."""
 _PAUSE = 0.2
 _held: dict[str, tuple[int, int]] = {}
-"""The descriptor of each folder that this process holds, and the thread that does."""
+"""Descriptor and thread of each folder that this process holds."""
 
 
 class FolderBusyError(Exception):
@@ -30,8 +30,8 @@ class FolderBusyError(Exception):
 def held(folder: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a folder until the block ends; raises `FolderBusyError` if another process has it.
 
-    With `on_wait`, which is called once, wait for the other process instead. A folder that is not there, or on a file
-    system without locks, is held by no one.
+    With `on_wait`, which is called once, wait for the other process instead. A missing folder, or one on a file system
+    without locks, counts as free.
     """
     mine = _take(folder)
     while mine is None:
@@ -48,7 +48,7 @@ def held(folder: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
 
 
 def _take(folder: Path) -> str | None:
-    """Return the name under which this process holds the folder from now on, empty if it need not; None if busy."""
+    """Take the lock and return the folder's name for its release, "" if no lock is needed; None if it is busy."""
     name = os.path.realpath(folder)
     inherited = os.environ.get(_VARIABLE, "").split(os.pathsep)
     if name in _held:
@@ -83,7 +83,7 @@ def _release(name: str) -> None:
 
 
 def _forget_in_copy() -> None:
-    """Close the descriptors in a copy of this process, which else would keep the lock beyond the holder's death."""
+    """Close the descriptors in a fork of this process, which would otherwise keep the lock after the holder's death."""
     for descriptor, _ in _held.values():
         os.close(descriptor)
     _held.clear()

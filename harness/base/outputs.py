@@ -1,7 +1,7 @@
 """Outputs: the files that a command or a run makes, and their kinds. None replaces an input or a foreign file.
 
-Each kind of output says how its own files begin. `Output` is how the harness opens a file for writing; caches and
-temporary files are listed in `tests/project/test_writers.py`, each with its reason.
+Each kind of output has a pattern for the beginning of its files. The harness writes files through `Output`; the list in
+`tests/project/test_writers.py` has the other writers, caches and temporary files, each with its reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _HEAD = 1 << 18
-"""Bytes that tell the kind of a file."""
+"""Number of bytes that identify the kind of a file."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_START = len(_PNG) + 25
 """Bytes of a PNG file up to the end of its first chunk, IHDR."""
@@ -37,13 +37,13 @@ class Kind:
     pattern: bytes
 
     def owns(self, head: bytes) -> bool:
-        """Return whether a file that begins so is of this kind; an empty one is of every kind."""
+        """Return whether a file with this beginning is of this kind; an empty one is of every kind."""
         return not head or re.match(self.pattern, head, re.DOTALL) is not None
 
 
 PAGE = Kind("a page of the harness", rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness")')
 _VERDICT = rb'(?i)[^\0]*?(?:pass|fail|partial|error|verdict|quality gate|id="head-title")'
-"""A text that could pass as the verdict of a run; one of an earlier run must not stay."""
+"""Pattern of a text that could pass as the verdict of a run; that of an earlier run must not remain."""
 REPORT_PAGE = Kind("the page of a gate run", _VERDICT)
 REPORT_JSON = Kind("the record of a gate run", _VERDICT)
 REPORT_MARKDOWN = Kind("the summary of a gate run", _VERDICT)
@@ -66,20 +66,20 @@ CHECKS = Kind("a checks file", rb"(?:[^\0]*\n)?\s*schema\s*=\s*\d")
 
 
 def table_kind(name: str, first_title: str) -> Kind:
-    """Return the kind of CSV files, called `name`, whose line of titles begins with this title."""
+    """Return the kind of CSV files called `name`, with this title first in the line of titles."""
     return Kind(name, re.escape(first_title.encode()) + rb",")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files and folders that a command reads; what lies in such a folder is an input, too."""
+    """The files and folders that a command reads; every file in such a folder is an input too."""
 
     paths: tuple[Path, ...] = ()
 
     def holding(self, path: Path) -> Path | None:
-        """Return the input that a path leads to, or lies in, by whatever name; None where it is no input.
+        """Return the input that a path leads to or lies in, under any name; None if it is no input.
 
-        Links, hard links and names that a file system takes for the same lead to the same file.
+        Links, hard links and names that the file system treats as equal lead to the same file.
         """
         place = path.resolve()
         itself, around = _identity(place), {_identity(parent) for parent in place.parents}
@@ -95,7 +95,7 @@ class Inputs:
         return next((each for each in self.paths if place in (each.resolve(), *each.resolve().parents)), None)
 
     def without(self, paths: Iterable[Path]) -> Inputs:
-        """Return the inputs less those at these paths, which the command replaces."""
+        """Return the inputs without those at these paths, which the command replaces."""
         left_out = {path.resolve() for path in paths}
         return Inputs(tuple(path for path in self.paths if path.resolve() not in left_out))
 
@@ -116,7 +116,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 class Output:
     """A file that a command makes, of a kind; `inputs` are files that it must not replace.
 
-    No link on the way from the folder `within` to it is followed. A link elsewhere leads to the file that is written.
+    No link between the folder `within` and the file is followed. A link elsewhere leads to the file that is written.
     """
 
     path: Path
@@ -125,14 +125,14 @@ class Output:
     within: Path | None = None
 
     def expect_own(self) -> Path:
-        """Return the file that is written; raises `InputError` where that would lose what is no output of this kind.
+        """Return the path to write; raises `InputError` if that would replace anything but an output of this kind.
 
-        It is called before long work begins, and again when the file is written.
+        It is called before long work begins, and again at the write.
         """
         self._expect_no_link()
         try:
             return self._own_place()
-        except (OSError, RuntimeError, ValueError) as error:  # Such as a link that leads to itself.
+        except (OSError, RuntimeError, ValueError) as error:  # For example a link to itself.
             said = getattr(error, "strerror", None) or error
             raise InputError(f"{self.path}: cannot be written ({said}); name another file") from None
 
@@ -156,8 +156,8 @@ class Output:
             raise InputError(f"{self.path}: is {what}, expected a file for {self.kind.name}; name another file")
         if not self.kind.owns(_head(place)):
             raise InputError(
-                f"{self.path}: is there already and not {self.kind.name}, so it is not replaced; name another file, or "
-                "move this one away"
+                f"{self.path}: exists and is not {self.kind.name}, so it is not replaced; name another file, or move "
+                "this one away"
             )
         return place
 
@@ -169,7 +169,7 @@ class Output:
                 return
             if step.is_symlink():
                 raise InputError(
-                    f"{step}: is a link to {step.readlink()}, and outputs in {self.within} follow none; remove the link"
+                    f"{step}: is a link to {step.readlink()}, but outputs in {self.within} follow no links; remove it"
                 )
 
     def write(self, content: bytes) -> None:
@@ -177,11 +177,11 @@ class Output:
         write_atomically(self.expect_own(), marked_png(content))
 
     def append_line(self, line: str) -> None:
-        """Add a line; raises `InputError` as `expect_own` does, and `OSError` where it cannot be written whole."""
+        """Append a line; raises `InputError` as `expect_own` does, and `OSError` if it cannot be written completely."""
         append_line(self.expect_own(), line)
 
     def remove(self) -> None:
-        """Remove the file if there is one; a link goes, and what it leads to stays.
+        """Remove the file if it exists; for a link, remove only the link.
 
         Raises `InputError` for a file of another kind.
         """
@@ -201,7 +201,7 @@ def write_together(contents: Mapping[Output, bytes]) -> None:
 
 
 def marked_png(content: bytes) -> bytes:
-    """Return a PNG file's content with the mark that the harness made it; other content stays the same."""
+    """Return a PNG file's content with the harness's mark; other content does not change."""
     if not content.startswith(_PNG) or _MARK in content[:_HEAD]:
         return content
     chunk = (len(_MARK) - 4).to_bytes(4, "big") + _MARK + zlib.crc32(_MARK).to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""A process that ends with the one that started it, where the system can do that (Linux)."""
+"""End of a process together with its parent, on Linux."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import suppress
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the system kill this process when the thread of `parent`, which started it, ends.
+    """Ask the system to kill this process when the thread of `parent` that started it ends.
 
-    If another process is its parent by now, that one has died, and this process ends at once. It does nothing where
-    the system has no such request.
+    If this process has another parent by now, `parent` has died, and this process ends at once. On other systems it
+    does nothing.
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, and where there is none, as in a log, a line for each tenth."""
+"""Progress of long work: a bar on a terminal, and a line for each tenth in a log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
 class Progress(_Bar):
     """A bar of `tqdm`, on standard error, with the same arguments; without a terminal it writes whole lines.
 
-    After `silence` seconds it writes one though no tenth is done.
+    After `silence` seconds without a line it writes one in any case.
     """
 
     def __init__(self, *args: Any, silence: float = math.inf, **settings: Any) -> None:
@@ -33,7 +33,7 @@ class Progress(_Bar):
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draw the bar, or write a line if another tenth is done."""
         if self._on_terminal:
-            return super().display(msg, pos)  # It tells `close` that it drew, whatever its types say.
+            return super().display(msg, pos)  # `close` needs its result, against tqdm's type annotations.
         tenths = int(10 * self.n // self.total) if self.total else 0
         late = time.monotonic() - self._said >= self._silence
         if (tenths > self._tenths or late) and time.time() >= self.start_t + (self.delay or 0):
@@ -41,18 +41,18 @@ class Progress(_Bar):
             self.fp.write(f"{self}\n")
         return None
 
-    def clear(self, nolock: bool = False) -> None:  # noqa: FBT001, FBT002  As tqdm has it.
-        """Remove the bar, so that other text can be written."""
+    def clear(self, nolock: bool = False) -> None:  # noqa: FBT001, FBT002  tqdm's signature.
+        """Remove the bar before other text is written."""
         if self._on_terminal:
             super().clear(nolock)
 
     def reset(self, total: float | None = None) -> None:
-        """Begin anew."""
+        """Start again from zero."""
         self._tenths = 0
         super().reset(total)
 
     def close(self) -> None:
-        """End the bar; without a terminal there is nothing to leave or to remove."""
+        """End the bar; without a terminal it writes a last line if needed."""
         if not getattr(self, "disable", True) and not self._on_terminal:
             self.display()
             self.leave = False

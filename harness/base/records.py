@@ -1,7 +1,7 @@
-"""Records: frozen dataclasses read from what a file holds or another process sent, and checked on the way.
+"""Records: frozen dataclasses, read and validated from a file or from another process.
 
-The types that a record's annotations name are what is accepted, strictly: no text for a number, no truth value either.
-Checking is pydantic's; the messages are ours, since a person has to mend the file.
+The types of a record's annotations are strict: neither text nor a truth value is accepted for a number. Pydantic
+validates; the error messages are the harness's own, for the person who corrects the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Unbounded = int | Annotated[float, AllowInfNan()]
-"""A number in a record that may be infinite, or none."""
+"""A number in a record that may be infinite or NaN."""
 
 _CONFIG: Any = {"extra": "forbid", "strict": True, "allow_inf_nan": False, "ser_json_inf_nan": "constants"}
 _EXPECTED = {
@@ -35,16 +35,16 @@ _EXPECTED = {
 }
 """Expectations by pydantic's name of the error; other errors keep pydantic's own text."""
 _DIGITS = 19
-"""Of the longest whole number: longer ones are no count of anything, and arithmetic with them may fail."""
+"""Most digits of a whole number; arithmetic with longer ones may fail."""
 _ALTERNATIVES = ("int", "float")
 """Pydantic's names of the two ways to read a number."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(kind: type[T]) -> type[T]:
-    """Make a class a frozen dataclass that `read_record` reads strictly: no unknown key, no value of another type.
+    """Turn a class into a frozen dataclass that `read_record` reads: no unknown key, no value of another type.
 
-    Numbers are finite, except those of type `Unbounded`.
+    Numbers must be finite, except those of type `Unbounded`.
     """
     kind.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]
     return dataclass(frozen=True)(kind)
@@ -63,20 +63,19 @@ def _made(kind: Any) -> Any:
 
 
 def refusal_of_schema(path: object, found: object, *, expected: int) -> str:
-    """Return the message for a file of another schema, which names what to do about one of version 0.1."""
+    """Return the message for a file of another schema, with the remedy for one of version 0.1."""
     if found == 1:
         return f"{path}: schema 1 of version 0.1; run `stress-harness init --update --write`"
     return f"{path}: schema {found!r}, and this version reads schema {expected}"
 
 
 def read_record(kind: type[T], plain: Any, *, where: str, name: str = "", error: type[InputError] = InputError) -> T:
-    """Return what a table or list of plain values says, as a record or any other type; raises `error` if it does not.
+    """Return a table or list of plain values as a record or another type; raises `error` for an invalid one.
 
-    `where` begins the message, which goes on with the key, `name` if the value is that of one, the value found and what
-    was expected.
+    `where` begins the message. The key follows (`name` for a single value), then the value and the expectation.
     """
     try:
-        # By way of JSON, in which a list may be a tuple and a whole number a float, as in every file read here.
+        # Through JSON, a list may become a tuple and a whole number a float, as in all files of the harness.
         text = json.dumps(plain, default=_refuse)
         json.loads(text, parse_int=_of_64_bits)
         return read_json(kind, text, where=where, name=name, error=error)
@@ -93,14 +92,14 @@ def _refuse(value: Any) -> Any:
 def read_json(
     kind: type[T], text: str | bytes, *, where: str, name: str = "", error: type[InputError] = InputError
 ) -> T:
-    """Return what JSON says, as `read_record` does; that it is JSON at all is taken for granted."""
+    """Return valid JSON as a record or another type, as `read_record` does."""
     from pydantic import ValidationError
 
     try:
         value: T = _adapter(kind).validate_json(text)
     except ValidationError as invalid:
         first, *others = invalid.errors(include_url=False)
-        # Of a number that is of neither type allowed, what the last one says is what is wrong with it.
+        # For a number that fits none of several types, an error on finiteness is the most useful one.
         alike: list[Any] = [each for each in others if each["loc"][:-1] == first["loc"][:-1]]
         told = next((each for each in alike if each["type"] == "finite_number"), first)
         raise error(_told(kind, told, [name] * bool(name), where)) from None
@@ -108,7 +107,7 @@ def read_json(
 
 
 def check_record(value: Any, *, where: str) -> None:
-    """Raise `InputError`, as `read_record` does, unless a record made in code holds what its annotations name."""
+    """Raise `InputError`, as `read_record` does, if a record made in code does not fit its annotations."""
     from pydantic import ValidationError
 
     kind: Any = type(value)
@@ -132,7 +131,7 @@ def _of_64_bits(digits: str) -> int:
 
 
 def as_json(value: Any) -> str:
-    """Return a record as JSON, from which `read_json` makes an equal one."""
+    """Return a record as JSON that `read_json` turns into an equal one."""
     return _adapter(type(value)).dump_json(value).decode()
 
 
@@ -172,7 +171,7 @@ def _told(kind: Any, error: Any, path: list[str], where: str) -> str:
 
 
 def _within(kind: Any, path: tuple[Any, ...]) -> Any:
-    """Return the record that stands at this place in another."""
+    """Return the type of the record at this path inside another."""
     for name in path:
         if is_dataclass(kind):
             hint = get_type_hints(kind).get(str(name))

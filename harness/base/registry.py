@@ -1,4 +1,4 @@
-"""Things by name: those that ship, and those that user code declares, by itself or through an installed package."""
+"""Registry of things by name: shipped ones, and those that the user's code or an installed package declares."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class _Declared(Generic[T]):
 
 
 class Registry(Mapping[str, T]):
-    """A table of things by name, which user code adds to.
+    """A table of things by name, to which the user's code may add.
 
-    `what` says in messages what the things are. An installed package names the modules that declare some in its entry
-    point group `group`; they are imported when a name is looked up that does not ship, or all names are asked for.
+    `what` names the kind of things in messages. An installed package lists its declaring modules in the entry point
+    group `group`. The registry imports them for a name that does not ship, and for a list of all names.
     """
 
     def __init__(self, what: str, shipped: Mapping[str, T], *, group: str) -> None:
@@ -35,26 +35,24 @@ class Registry(Mapping[str, T]):
         self._loaded = False
 
     def add(self, name: str, thing: T, *, declared_by: object) -> None:
-        """Add a thing under a name; `declared_by` is the function or class that it stands for.
+        """Add a thing under a name; `declared_by` is the function or class of the declaration.
 
-        Raises `InputError` for a name that something else has, and names both. The same code may say it again.
+        Raises `InputError`, which names both, if the name is taken. The same code may declare it again.
         """
         new = _Declared(thing, _said_of(declared_by), _file_of(declared_by))
         if name in self.shipped:
             raise InputError(
-                f"{self.what} {name!r} is declared by {new.by}, and one of this name ships with the harness; name "
-                "yours otherwise"
+                f"{self.what} {name!r} is declared by {new.by}, but one of this name ships with the harness; choose "
+                "another name"
             )
         if (old := self._added.get(name)) and (old.by, old.file) != (new.by, new.file):
-            raise InputError(
-                f"{self.what} {name!r} is declared twice, by {old.by} and by {new.by}; name one of them otherwise"
-            )
+            raise InputError(f"{self.what} {name!r} is declared twice, by {old.by} and by {new.by}; rename one of them")
         self._added[name] = new
 
     def sources(self) -> tuple[Path, ...]:
-        """Return the files of code of the packages that declare some of these through an entry point, and their own.
+        """Return the files of code of all declarations, including whole packages with an entry point.
 
-        All of a package, since any of its modules may decide.
+        Any module of such a package may affect the declared things.
         """
         self._load()
         files: set[Path] = set()
@@ -65,7 +63,7 @@ class Registry(Mapping[str, T]):
         return tuple(sorted(files | {each.file for each in self._added.values() if each.file}))
 
     def __getitem__(self, name: str) -> T:
-        """Return the thing of this name; raises `KeyError` where there is none."""
+        """Return the thing of this name; raises `KeyError` for an unknown name."""
         if name in self.shipped:
             return self.shipped[name]
         if name not in self._added:
@@ -73,17 +71,17 @@ class Registry(Mapping[str, T]):
         return self._added[name].thing
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names: those that ship, then those added."""
+        """Iterate over the names: first those that ship, then the added ones."""
         self._load()
         yield from (*self.shipped, *self._added)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of things."""
         self._load()
         return len(self.shipped) + len(self._added)
 
     def _load(self) -> None:
-        """Import the modules that installed packages name, once; raises `InputError` for one that cannot be."""
+        """Import the modules of installed packages once; raises `InputError` if an import fails."""
         if self._loaded:
             return
         self._loaded = True
@@ -101,14 +99,14 @@ def _import(point: EntryPoint) -> None:
         package = point.dist.name if point.dist else "an installed package"
         raise InputError(
             f"entry point {point.name} = {point.value} of {package} ({point.group}): cannot be loaded ({error!r}); "
-            "mend or remove the package"
+            "repair or remove the package"
         ) from None
 
 
 def _file_of(declared_by: Any) -> Path | None:
     try:
         return Path(inspect.getfile(declared_by)).resolve()
-    except TypeError:  # What has no file of its own.
+    except TypeError:  # An object without a file.
         return None
 
 

@@ -1,4 +1,4 @@
-"""Settings: one table makes the options of pytest and of the commands, and the arguments in Python."""
+"""Settings: one table defines the options of pytest and of the commands, and the arguments in Python."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its `name`, such as `model-arg`, and what a surface needs to offer it.
+    """One setting: its `name`, such as `model-arg`, and the properties of its option.
 
-    `help` names other settings by their names alone, so that one text serves every surface. `group` is what the setting
-    is about. `multiple` may be given several times, and its value is a list; a `flag` has no value. A setting that
-    `reads` may name a file or a folder that is read.
+    `help` refers to other settings by name, without dashes, so one text fits pytest, the commands and Python. `group`
+    is its topic. A `multiple` setting may be repeated and has a list of values; a `flag` has no value. A setting that
+    `reads` may name a file or a folder to read.
     """
 
     name: str
@@ -34,17 +34,17 @@ class Setting:
 
     @property
     def argument(self) -> str:
-        """Return its name as that of an argument in Python, such as `model_arg`."""
+        """Return the name of the argument in Python, such as `model_arg`."""
         return self.name.replace("-", "_")
 
 
 def option_of_command(name: str) -> str:
-    """Return the commands' option for a setting: `--size`."""
+    """Return the option of the commands for a setting: `--size`."""
     return f"--{name}"
 
 
 def value_behind(arguments: Sequence[str], option: str) -> str | None:
-    """Return the last value of an option on a command line, which may be wrong elsewhere; None where it has none."""
+    """Return the last value of an option on a possibly invalid command line; None without one."""
     found = None
     for each, following in pairwise((*arguments, "")):
         given, equals, value = each.partition("=")
@@ -54,7 +54,7 @@ def value_behind(arguments: Sequence[str], option: str) -> str | None:
 
 
 def told(error: InputError, option: Callable[[str], str]) -> str:
-    """Return the message of an error as a surface shows it, led by the option of the setting that it is about."""
+    """Return the message of an error, with the option of its setting in front."""
     name, space, value = error.setting.partition(" ")
     return f"{option(name)}{space}{value}: {error.message}" if name else error.message
 
@@ -62,7 +62,7 @@ def told(error: InputError, option: Callable[[str], str]) -> str:
 def options_of(
     values: Mapping[str, Any], settings: Iterable[Setting], option_of: Callable[[str], str]
 ) -> list[tuple[str, ...]]:
-    """Return a surface's options, each with its value, for the settings that are not as by default."""
+    """Return options with their values for the settings that differ from the default."""
     given: list[tuple[str, ...]] = []
     for setting in settings:
         value, option = values.get(setting.name, setting.default), option_of(setting.name)
@@ -83,7 +83,7 @@ def with_defaults(values: Mapping[str, Any], settings: Iterable[Setting]) -> dic
 def add_settings(add: Callable[..., Any], settings: Iterable[Setting], option_of: Callable[[str], str]) -> None:
     """Add an option for each setting, by a parser's `add_argument` or a pytest group's `addoption`.
 
-    Its value goes by `stress_` and the name; see `values_in`.
+    The parser stores its value as `stress_` and the name; see `values_in`.
     """
     for setting in settings:
         how: dict[str, Any] = {"dest": f"stress_{setting.argument}", "help": setting.help, "default": setting.default}
@@ -97,6 +97,6 @@ def add_settings(add: Callable[..., Any], settings: Iterable[Setting], option_of
 
 
 def values_in(namespace: object) -> dict[str, Any]:
-    """Return the values of the settings, by name, that a parser of `add_settings` has found."""
+    """Return the values of the settings by name, from the result of a parser with `add_settings`."""
     found = vars(namespace).items()
     return {name.removeprefix("stress_").replace("_", "-"): at for name, at in found if name.startswith("stress_")}

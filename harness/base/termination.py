@@ -1,4 +1,4 @@
-"""Termination of a process by SIGTERM or SIGHUP, handled where it would otherwise kill the process without a word."""
+"""Termination of a process by SIGTERM or SIGHUP, handled in place of a death without a message."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a process to end."""
 GRACE_SECONDS = 10
-"""The longest time that a process may take to end after such a signal; then it is killed."""
+"""Most seconds that a process may take to end after such a signal, before it is killed."""
 _handled: set[int] = set()
-"""Those that this process handles at the moment."""
+"""The signals that this process handles at present."""
 
 
 class TerminatedError(BaseException):
@@ -28,15 +28,15 @@ class TerminatedError(BaseException):
 
 
 def ended_by(number: signal.Signals) -> str:
-    """Say that a signal ended a run of the gate."""
+    """Return the message for a run of the gate that a signal ended."""
     return f"the run was ended by {number.name} and came to no verdict; run the gate again"
 
 
 def on_termination(handle: Callable[[signal.Signals], None]) -> Callable[[], None]:
-    """Call `handle` in place of death by a signal, once; return a function that undoes this.
+    """Call `handle` once in place of death by a signal; return a function that undoes this.
 
-    A signal that is ignored (`nohup`), or that other code handles, stays so. Copies of this process (`os.fork`) die as
-    usual. Outside the main thread nothing changes.
+    A signal that is ignored (`nohup`), or that other code handles, does not change. Forks of this process die as usual.
+    Outside the main thread it does nothing.
     """
 
     def end(number: int, _: object) -> None:

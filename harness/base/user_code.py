@@ -1,4 +1,4 @@
-"""Code that a user names as `package.module:name`: imported from the working directory or the environment."""
+"""Import of the user's code by `package.module:name`, from the working directory or the environment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_name(spec: str) -> bool:
 def imported(spec: str, *, setting: str, otherwise: str = "") -> Any:
     """Return the object that `package.module:name` names; the working directory is importable.
 
-    Raises `InputError`, which names the setting, for another form and for what cannot be imported; `otherwise` ends its
+    Raises `InputError`, which names the setting, for another form and for a failed import; `otherwise` ends the
     message.
     """
     if not is_name(spec):
@@ -37,9 +37,9 @@ def imported(spec: str, *, setting: str, otherwise: str = "") -> Any:
 
 
 def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
-    """Return what `module:name` names, of whatever form the parts are; see `imported`.
+    """Return the object that `module:name` names, with parts of any form; see `imported`.
 
-    A module that is a script, which reads a command line or asks for input, is told so.
+    For a script, which reads a command line or asks for input, the error says so.
     """
     module_name, _, path = spec.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
@@ -47,7 +47,7 @@ def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
     try:
         with no_script(module_name), foreign_code():
             module = importlib.import_module(module_name)
-    except Exception as error:  # Importing runs the user's module, which may fail in any way.
+    except Exception as error:  # The import runs the user's module, which may raise any exception.
         raise InputError(f"cannot be imported ({_happened(error)}){otherwise}", setting=f"{setting} {spec}") from error
     try:
         return operator.attrgetter(path)(module)
@@ -61,7 +61,7 @@ def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
 
 @contextmanager
 def no_script(name: str) -> Iterator[None]:
-    """Let the user's code see an empty command line and no input: both are of what runs it, such as pytest."""
+    """Give the user's code an empty command line and no input, since both belong to pytest or the command."""
     before = sys.argv, sys.stdin
     sys.argv, sys.stdin = [name], io.StringIO()
     try:
@@ -71,18 +71,18 @@ def no_script(name: str) -> Iterator[None]:
 
 
 def _happened(error: Exception) -> str:
-    """Say what happened when a module was imported, and what to do about one that is a script."""
+    """Return a description of a failed import, with the remedy for a script."""
     ended = isinstance(error.__cause__, SystemExit)
     if not (ended or isinstance(error, EOFError)):
         return repr(error)
     what = (
         f"it ended the process, {error}, as a script does that reads a command line" if ended else "it asked for input"
     )
-    return f'{what}, when it was imported; put what it does when it is run under `if __name__ == "__main__":`'
+    return f'{what}, when it was imported; put the code of the script under `if __name__ == "__main__":`'
 
 
 def source_digest(spec: str) -> str:
-    """Return a hash of the file of the module that was imported for `package.module:name`; empty without a file."""
+    """Return a hash of the file of the imported module in `package.module:name`; empty without a file."""
     file = getattr(sys.modules.get(spec.partition(":")[0]), "__file__", None)
     try:
         return hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()

@@ -1,8 +1,8 @@
-"""Interventions on what an image shows: another background, the object taken out, or a half blacked out.
+"""Interventions on the content of an image: another background, an erased object, or a black half.
 
-What a model looks at proves little by itself, since networks that know nothing look at the middle too; that its answer
-stays when the background changes, and goes when the object does, is the causal half. Backgrounds of other images are
-those of ImageNet-9's "Mixed" sets (Xiao et al. 2020, "Noise or Signal", section 2).
+Attention maps alone prove little, since random networks also look at the center. The causal test is the prediction: it
+must stay when the background changes, and change when the object disappears. Backgrounds of other images follow
+ImageNet-9's "Mixed" sets (Xiao et al. 2020, "Noise or Signal", section 2).
 """
 
 from __future__ import annotations
@@ -25,50 +25,50 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
     Behind = Callable[[slice], np.ndarray]
-    """Backgrounds of a part of the images, (M, C, H, W) gray levels; parts are asked for in order, once each."""
+    """Returns the backgrounds of a part of the images, (M, C, H, W) levels; called once for each part, in order."""
 
 
 _WORK_BYTES = 24
-"""Memory that it takes to change one byte of an image: a few copies in float32 or float64."""
+"""Bytes of memory to change one byte of an image: a few copies in float32 or float64."""
 SIDES = ("left", "right", "upper", "lower")
 
 
 @dataclass(frozen=True, eq=False)
 class Intervention:
-    """Images as they are, and the same ones with something changed; pictures show both."""
+    """Clean images and their changed versions, for pictures of both."""
 
     images: LabelledImages
     changed: LabelledImages
     what: str
 
     def perturbation_of(self, position: int) -> Shown:
-        """Return what makes of the image at this position the changed one."""
+        """Return the perturbation that shows the changed image at this position."""
         return Shown(self.changed.pixels[position], f"{self.what}, image {position} of {self.changed.sha256}")
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A perturbation that shows one picture, (C, H, W) uint8, instead of whatever image."""
+    """A perturbation that replaces any image by one picture, (C, H, W) uint8."""
 
     picture: Tensor
     what: str
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the picture once per image, (N, C, H, W) in [0, 1]."""
+        """Return the picture for each image, (N, C, H, W) in [0, 1]."""
         return (self.picture.to(images.device).float() / 255).expand_as(images)
 
     def __repr__(self) -> str:
         return f"Shown({self.what})"
 
     def in_words(self) -> str:
-        """Return what was changed."""
+        """Return a description of the change."""
         return self.what.partition(", image ")[0].removesuffix(" 1")
 
 
 def with_background(
     images: LabelledImages, masks: np.ndarray, kind: str | None, *, strength: float | None = None, seed: int = 0
 ) -> Intervention:
-    """Put something else behind the objects: outside of the masks (N, H, W) bool, a share `strength` of it (default 1).
+    """Replace the background outside of the masks, (N, H, W) bool, with the weight `strength` (default 1).
 
     `kind` is one of `BACKGROUNDS`. The same seed and images give the same pictures.
     """
@@ -86,9 +86,9 @@ def with_background(
 
 
 def without_object(images: LabelledImages, masks: np.ndarray) -> Intervention:
-    """Take the objects out: inside of the masks (N, H, W) bool each image's own background goes on.
+    """Erase the objects: each mask, (N, H, W) bool, gets the color of its image's background.
 
-    Its colour is the median of the pixels outside of the mask, or the plain background's where there are none.
+    This color is the median of the pixels outside of the mask, or that of the plain background if the mask covers all.
     """
 
     def changed(part: slice) -> np.ndarray:
@@ -114,12 +114,12 @@ def _pixels(images: LabelledImages, part: slice) -> np.ndarray:
 
 
 def _noise(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
-    """Return grey levels that are uniform and independent, for each pixel and channel."""
+    """Return uniform and independent levels for each pixel and channel."""
     return lambda part: rng.integers(0, 256, (part.stop - part.start, *images.pixels.shape[1:]))
 
 
 def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
-    """Return sine gratings, each of its own direction, phase and wavelength of 3 to 8 pixels, over all channels."""
+    """Return sine gratings of random direction, phase and wavelength (3 to 8 pixels), equal in all channels."""
     count, channels, height, width = images.pixels.shape
     angle, phase = np.pi * rng.uniform(0, 1, (count, 1, 1)), np.pi * rng.uniform(0, 2, (count, 1, 1))
     wavelength = rng.uniform(3, 8, (count, 1, 1))
@@ -134,7 +134,7 @@ def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generato
 
 
 def _swapped(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator) -> Behind:
-    """Return the background of an image of another class, where it is not hidden by its object; there, one's own."""
+    """Return the background of an image of another class, and the image's own background behind that image's object."""
     import torch
 
     others = _of_other_classes(images, rng)

@@ -1,4 +1,4 @@
-"""Grids of poses, in the order in which they are searched, and paths away from rest by severity."""
+"""Grids of poses, their search order, and paths of increasing severity away from the identity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def augmentation_range_poses() -> tuple[Pose, ...]:
-    """Return the 9 x 5 x 5 grid of poses within ±10° and ±2 px, which the shipped augmented model has to keep."""
+    """Return the 9 x 5 x 5 grid of poses within ±10° and ±2 px, the augmentation range of the shipped model."""
     return tuple(
         Pose(degrees, dx, dy)
         for degrees in (-10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)
@@ -28,7 +28,7 @@ def augmentation_range_poses() -> tuple[Pose, ...]:
 
 
 def augmentation_range_corners() -> tuple[Pose, ...]:
-    """Return the eight corners of that grid: turned and moved as far as it goes, in every combination of signs."""
+    """Return the eight corners of that grid: the largest rotation and translation, in every combination of signs."""
     return tuple(Pose(10.0 * turn, 2.0 * dx, 2.0 * dy) for turn in (-1, 1) for dx in (-1, 1) for dy in (-1, 1))
 
 
@@ -58,16 +58,16 @@ VIEWS: Mapping[str, tuple[Perturbation, ...]] = {
     "mirrored": (HorizontalFlip(),),
     "corners": augmentation_range_corners(),
 }
-"""Perturbations that a check may pool: none, a mirror, the corners of the augmentation range."""
+"""Perturbations that a check may pool: none, a flip, the corners of the augmentation range."""
 
 
 def views_of(names: Sequence[str] | None, pose: Pose) -> tuple[Perturbation, ...]:
-    """Return the perturbations of these views, in this order; without names the pose alone."""
+    """Return the perturbations of these views, in this order; without names only the pose."""
     return (pose,) if names is None else tuple(each for name in names for each in VIEWS[name])
 
 
 def most_dangerous_first(poses: Sequence[Pose]) -> tuple[Pose, ...]:
-    """Order poses by their distance from the identity, the farthest first; each axis counts in units of its largest."""
+    """Return poses by decreasing distance from the identity; the unit of each axis is its largest value."""
     limits = [max(abs(getattr(pose, axis)) for pose in poses) or 1.0 for axis in ("degrees", "dx", "dy")]
 
     def distance(pose: Pose) -> float:
@@ -85,7 +85,7 @@ def random_poses(grid: Sequence[Pose], count: int, *, images: int, seed: int = 0
 
 @dataclass(frozen=True)
 class SeverityPath:
-    """A way away from the identity: for each severity, ascending, the poses that are this severe; in `unit`."""
+    """A path away from the identity: the poses of each severity in `unit`, ascending."""
 
     name: str
     unit: Literal["degrees", "pixels", "share"]
@@ -102,12 +102,12 @@ class SeverityPath:
         return self.label(max(self.steps))
 
     def label(self, severity: float) -> str:
-        """Return a severity with its unit, as people say it, such as 12.5 degrees or 40% of ±30° and ±3 px."""
+        """Return a severity with its unit as text, such as 12.5 degrees or 40% of ±30° and ±3 px."""
         return f"{100 * severity:.3g}% of ±30° and ±3 px" if self.unit == "share" else f"{severity:.3g} {self.unit}"
 
     @property
     def words(self) -> str:
-        """Return what is done along the path, and in what its severities are if their sign does not say so."""
+        """Return a description of the path's change, with the unit of its severities if that is not obvious."""
         return {"rotation": "turned", "shift": "moved"}.get(self.name, "turned and moved, in % of ±30° and ±3 px")
 
     @property
@@ -143,12 +143,12 @@ PATHS: Mapping[str, SeverityPath] = {
         ),
     )
 }
-"""Rotation to 45° by whole degrees, shift to 8 px by whole pixels in eight directions, and both at once, as a share of
-±30° and ±3 px in every combination of signs. Whatever breaks between two steps is not seen."""
+"""Rotation to 45° by whole degrees, translation to 8 px by whole pixels in eight directions, and both at once. The
+latter is a share of ±30° and ±3 px in every combination of signs. A failure between two steps is not found."""
 
 
 def fine_paths() -> tuple[SeverityPath, ...]:
-    """Return the paths in fine steps, for single images: tenths of a degree, every offset in pixels, hundredths."""
+    """Return the paths in fine steps for single images: tenths of a degree, every pixel offset, and hundredths."""
     offsets = sorted(product(range(-8, 9), repeat=2), key=lambda offset: (math.hypot(*offset), offset))
     shifts: dict[float, tuple[Pose, ...]] = {}
     for dx, dy in offsets[1:]:

@@ -1,9 +1,10 @@
-"""The pinned protocol, under which every perturbation changes pixels, and poses.
+"""Poses, and the pinned protocol for every perturbation of pixels.
 
-Pixels are in [0, 1], float32, before any normalisation; interpolation is bilinear with zeros outside. A pose rotates
-about the image centre ((W - 1) / 2, (H - 1) / 2) and then shifts. Positive degrees turn counter-clockwise as seen on
-the screen, `dx` goes right and `dy` goes down, in pixels. Published "worst-of-k rotations and shifts" figures differ
-threefold between implementations that leave these choices open, so they are versioned and stored with every result.
+Pixels are in [0, 1], float32, before any normalization. Interpolation is bilinear with zeros outside. A pose rotates
+about the image center ((W - 1) / 2, (H - 1) / 2) and then shifts. Positive degrees rotate counter-clockwise on the
+screen; `dx` goes right and `dy` goes down, in pixels. Published "worst-of-k rotations and shifts" figures differ
+threefold between implementations, since these choices are open. The protocol therefore has a version, which is stored
+with every result.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROTOCOL = 1
-"""Version of the rules in this module's docstring; a change of any pixel that a perturbation produces raises it."""
+"""Version of the rules in this module's docstring; it increases if any pixel of a perturbation changes."""
 
 
 class Perturbation(Protocol):
-    """A deterministic transform of a batch of images; its `repr` says which in results."""
+    """A deterministic transform of a batch of images; its `repr` identifies it in results."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the transformed images, shaped (N, C, H, W) like the input, pixels in [0, 1]."""
@@ -34,7 +35,7 @@ class Perturbation(Protocol):
 
 @record
 class Pose:
-    """Rotate by `degrees` counter-clockwise about the centre, then shift by (`dx`, `dy`) pixels right and down."""
+    """Rotate by `degrees` counter-clockwise about the center, then shift by (`dx`, `dy`) pixels right and down."""
 
     degrees: float = 0.0
     dx: float = 0.0
@@ -47,7 +48,7 @@ class Pose:
         return moved_alike(images, self.degrees, self.dx, self.dy)
 
     def in_words(self) -> str:
-        """Return the pose as people say it, such as "turned by 7.5° clockwise, shifted 2 px left"."""
+        """Return a description with the angle, its direction, and the shift in pixels."""
         turn = (
             f"turned by {abs(self.degrees):g}° {'counter-' if self.degrees > 0 else ''}clockwise"
             if self.degrees
@@ -59,7 +60,7 @@ class Pose:
         return ", ".join(filter(None, (turn, f"shifted {shift}" if shift else ""))) or "as it is"
 
     def clamped(self, within: Pose) -> Pose:
-        """Return the pose with each axis brought into ± that of `within`."""
+        """Return the pose with each axis limited to ± that of `within`."""
 
         def clamp(value: float, limit: float) -> float:
             return max(-limit, min(limit, value))
@@ -72,21 +73,21 @@ IDENTITY = Pose()
 
 @dataclass(frozen=True)
 class HorizontalFlip:
-    """Mirror the image left to right."""
+    """Flip the image left to right."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the mirrored images (N, C, H, W)."""
+        """Return the flipped images (N, C, H, W)."""
         return images.flip(-1)
 
     def in_words(self) -> str:
-        """Return what it does to an image."""
+        """Return a description of the flip."""
         return "mirrored left to right"
 
 
 def pose_each(images: Tensor, degrees: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Put every image in its own pose.
+    """Apply its own pose to every image.
 
-    `images` is (N, C, H, W); `degrees`, `dx` and `dy` are (N,). Returns the same pixels as `Pose` does for each image.
+    `images` is (N, C, H, W); `degrees`, `dx` and `dy` are (N,). The pixels equal those of `Pose` for each image.
     """
     index, shares = sampling(degrees, dx, dy, images.shape[-2], images.shape[-1])
     index = index.unsqueeze(1).expand(-1, images.shape[1], -1)
@@ -94,13 +95,13 @@ def pose_each(images: Tensor, degrees: Tensor, dx: Tensor, dy: Tensor) -> Tensor
 
 
 def in_words(perturbation: Perturbation) -> str:
-    """Return what a perturbation does to an image, in its own words if it has some."""
+    """Return the description of a perturbation, or else its `repr`."""
     own: Callable[[], str] | None = getattr(perturbation, "in_words", None)
     return own() if own else repr(perturbation)
 
 
 def moved_masks(masks: np.ndarray, perturbation: Perturbation) -> np.ndarray:
-    """Return the masks (N, H, W) as the perturbation moves them, with the images: where at least half is object."""
+    """Return masks (N, H, W) after the perturbation; a pixel is true if at least half of it is object."""
     import torch
 
     moved = perturbation(torch.from_numpy(masks.astype(np.float32))[:, None])

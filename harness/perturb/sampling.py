@@ -1,7 +1,7 @@
-"""Bilinear interpolation under the protocol: where each pixel comes from, and its four neighbours mixed.
+"""Bilinear interpolation under the protocol: the source of each pixel, and the mix of its four neighbors.
 
-However the images lie in memory, the neighbours are weighted and added in one order, each step rounded to float32, so
-that all ways of doing it give the same bits.
+For any memory layout, the neighbors are weighted and added in one order, with each step rounded to float32. All
+implementations here therefore give the same bits.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LARGE = 64 * 64
-"""Pixels from which on an image is worth a call of its own; smaller ones are moved all together."""
+"""Least pixels of a large image, which gets a call of its own; small images share one."""
 _CHUNK = 8_192
-"""Pixels that are mixed at a time, over all small images."""
+"""Pixels that are mixed at a time in all small images."""
 
 
 def sampling(degrees: Tensor, dx: Tensor, dy: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Say where each output pixel comes from.
+    """Return the sources of all output pixels for P poses.
 
-    Returns, for P poses, the upper left source pixel as an index into the zero-padded image (P, H * W), and the shares
-    (4, P, H * W) of the left, right, upper and lower neighbours. Coordinates are computed in double precision, which
-    MPS does not have, and rounded to 1e-9 pixel, so that integer shifts and quarter turns land on pixels exactly.
+    The first result, (P, H * W), is the upper left source pixel, as an index into the zero-padded image. The second,
+    (4, P, H * W), has the weights of the left, right, upper and lower neighbors. Coordinates are in double precision,
+    which MPS does not support. They are rounded to 1e-9 pixel, so integer shifts and quarter turns hit pixels exactly.
     """
     import torch
 
@@ -38,11 +38,11 @@ def sampling(degrees: Tensor, dx: Tensor, dy: Tensor, height: int, width: int) -
         torch.arange(width, device=degrees.device, dtype=torch.float64),
         indexing="ij",
     )
-    # The source of an output pixel: undo the shift, then turn back (the y axis points down).
+    # The source of an output pixel: undo the shift, then rotate back (the y axis points down).
     x = columns.flatten() - (width - 1) / 2 - dx
     y = rows.flatten() - (height - 1) / 2 - dy
     cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
-    # One pixel beyond the border everything is zero, so farther sources may as well lie there.
+    # All pixels beyond the border are zero, so farther sources are moved to the first of them.
     source_x = (cos * x - sin * y + (width - 1) / 2).mul(1e9).round().div(1e9).clamp(-1, width)
     source_y = (sin * x + cos * y + (height - 1) / 2).mul(1e9).round().div(1e9).clamp(-1, height)
     left, top = source_x.floor(), source_y.floor()
@@ -60,12 +60,12 @@ def _of_one_pose(degrees: float, dx: float, dy: float, height: int, width: int) 
     return index[0], shares[:, 0]
 
 
-# Those of images of 224 px take 1.2 MB each.
+# An entry for images of 224 px takes 1.2 MB.
 _of_small, _of_large = lru_cache(maxsize=1024)(_of_one_pose), lru_cache(maxsize=32)(_of_one_pose)
 
 
 def moved_alike(images: Tensor, degrees: float, dx: float, dy: float) -> Tensor:
-    """Return all images (N, C, H, W) turned and shifted alike."""
+    """Return all images (N, C, H, W) in one pose."""
     import torch
 
     height, width = images.shape[-2:]
@@ -79,7 +79,7 @@ def moved_alike(images: Tensor, degrees: float, dx: float, dy: float) -> Tensor:
 
 
 def mixed(images: Tensor, index: Tensor, shares: Tensor, pick: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Mix the four neighbours that `pick` finds at and beside each source pixel of the zero-padded images."""
+    """Mix the four neighbors of each source pixel in the zero-padded images; `pick` reads them."""
     from torch.nn.functional import pad
 
     row = images.shape[-1] + 3
@@ -92,7 +92,7 @@ def mixed(images: Tensor, index: Tensor, shares: Tensor, pick: Callable[[Tensor,
 
 
 def _mixed_together(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
-    """Mix neighbours of small images: the values of all images at a pixel lie together and are copied as one."""
+    """Mix the neighbors of small images; the values of all images at a pixel are adjacent and copied at once."""
     number, channels, height, width = images.shape
     padded = images.new_zeros(height + 3, width + 3, number, channels)
     padded[1 : height + 1, 1 : width + 1] = images.permute(2, 3, 0, 1)
@@ -105,7 +105,7 @@ def _mixed_together(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
 
 
 def _mixed_one_by_one(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
-    """Mix neighbours of large images: each channel of each fits a cache, and is picked from at full speed."""
+    """Mix the neighbors of large images, one channel at a time, since it fits into the processor's cache."""
     number, channels, height, width = images.shape
     result = images.new_empty(number * channels, height * width)
     padded = images.new_zeros(height + 3, width + 3)
@@ -117,13 +117,13 @@ def _mixed_one_by_one(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
 
 
 def _neighbours(index: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the indices of the neighbours, upper left, upper right, lower left, lower right; as short as they fit."""
+    """Return the indices of the upper left, upper right, lower left and lower right neighbors, as int32."""
     short = index.int()
     return short, short + 1, short + row, short + (row + 1)
 
 
 def _mix(pixels: Tensor, neighbours: tuple[Tensor, ...], shares: Tensor, *, out: Tensor) -> None:
-    """Write the mixed neighbours to `out`, in the order of `mixed`, picked along the first axis."""
+    """Write the mixed neighbors along the first axis to `out`, in the order of `mixed`."""
     import torch
 
     upper_left, upper_right, lower_left, lower_right = neighbours

@@ -1,4 +1,4 @@
-"""Images of no class, made of those that the data have: noise, scrambled phases, shuffled patches, upside down."""
+"""Images of no class, made from the data's images: noise, scrambled phases, shuffled patches, upside down."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATCHES = 4
-"""Patches along each side of an image that are shuffled."""
+"""Number of shuffled patches along each side of an image."""
 
 
 def _noise(image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Return pixels that are uniform and independent, for each channel."""
+    """Return uniform and independent values for each pixel and channel."""
     return draw.random(image.shape, dtype=np.float32)
 
 
 def _phase_scrambled(image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Return an image with the spectrum of this one and random phases, the same shift of phase in each channel."""
+    """Return an image with the same amplitude spectrum and random phase shifts, equal in all channels."""
     shift = np.angle(np.fft.fft2(draw.standard_normal(image.shape[:2])))
-    shift[0, 0] = 0  # The mean stays.
+    shift[0, 0] = 0  # Keeps the mean.
     turned = np.fft.fft2(image, axes=(0, 1)) * np.exp(1j * shift)[..., None]
     return np.asarray(np.fft.ifft2(turned, axes=(0, 1)).real)
 
 
 def _patch_shuffled(image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Return the image with its patches, 4 by 4 squares or oblongs, in random order; what is left over stays."""
+    """Return the image with its 4 x 4 patches in random order; a rest at the borders does not move."""
     height, width = image.shape[0] // PATCHES, image.shape[1] // PATCHES
     whole = image[: height * PATCHES, : width * PATCHES]
     patches = whole.reshape(PATCHES, height, PATCHES, width, image.shape[2]).swapaxes(1, 2)
@@ -54,14 +54,14 @@ UNFAMILIAR: Mapping[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]
     "patch-shuffled": _patch_shuffled,
     "upside-down": _upside_down,
 }
-"""Functions that make an image of no class of one, (H, W, C) float32 in [0, 1], by the name of the kind."""
+"""Functions that turn an image, (H, W, C) float32 in [0, 1], into one of no class, by the name of the kind."""
 
 
 @dataclass(frozen=True)
 class Unfamiliar:
-    """Make of each image one of no class, of a `kind` of `UNFAMILIAR`, as 8 bits would hold it.
+    """Turn each image into one of no class, of a `kind` of `UNFAMILIAR`, rounded to 8 bits.
 
-    What is random depends on the pixels of the image alone. Raises `ValueError` for another kind.
+    The random state depends only on the pixels of the image. Raises `ValueError` for another kind.
     """
 
     kind: str
@@ -85,5 +85,5 @@ class Unfamiliar:
         return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
 
     def in_words(self) -> str:
-        """Return what became of an image."""
+        """Return the kind as text."""
         return self.kind.replace("-", " ")

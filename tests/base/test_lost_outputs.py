@@ -27,7 +27,7 @@ def test_a_file_of_another_kind_stays(tmp_path, content, kind):
     path = tmp_path / "page.html"
     path.write_bytes(content)
     for work in (Output(path, kind).expect_own, lambda: Output(path, kind).write(OURS), Output(path, kind).remove):
-        with pytest.raises(InputError, match=f"is there already and not {kind.name}, so it is not replaced; name"):
+        with pytest.raises(InputError, match=f"exists and is not {kind.name}, so it is not replaced; name"):
             work()
     assert path.read_bytes() == content
 
@@ -69,7 +69,7 @@ def test_no_link_inside_the_folder_is_followed(tmp_path):
     (folder / "sub").symlink_to(elsewhere)
     (folder / "page.html").symlink_to(elsewhere / "new.html")
     for name in ("sub/page.html", "page.html"):
-        with pytest.raises(InputError, match=r"is a link to .*, and outputs in .* follow none; remove the link"):
+        with pytest.raises(InputError, match=r"is a link to .*, but outputs in .* follow no links; remove it"):
             Output(folder / name, PAGE, within=folder).write(OURS)
     assert list(elsewhere.iterdir()) == []
 

@@ -156,7 +156,7 @@ def test_a_file_that_is_no_onnx_file_is_not_replaced(zoo, capsys):
     export(zoo)
     zoo.incumbent.write_text("notes")
     assert accept(zoo, "new.onnx") == 2
-    assert "is there already and not an ONNX file" in capsys.readouterr().err
+    assert "exists and is not an ONNX file" in capsys.readouterr().err
     assert zoo.incumbent.read_text() == "notes"
 
 

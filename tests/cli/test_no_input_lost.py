@@ -83,7 +83,7 @@ def test_tables_of_another_kind_stay(files, zoo, capsys):
     (zoo.root / "out/classes.csv").write_text("path,label\n")
     before = files()
     assert main([*EVALUATE, "--output", "out"]) == 2
-    assert "out/classes.csv: is there already and not a table of classes" in capsys.readouterr().err
+    assert "out/classes.csv: exists and is not a table of classes" in capsys.readouterr().err
     assert files() == before
 
 

@@ -1,4 +1,4 @@
-"""Corruptions of what is stored: JPEG and pixelation.
+"""Corruptions by storage: JPEG and pixelation.
 
 Images are (N, H, W, C) float32 in [0, 1]; each image has its own generator in `draws`.
 """
@@ -18,12 +18,12 @@ _RGB = 3
 
 
 def jpeg(images: np.ndarray, quality: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Compress each image by JPEG at this quality; channels one by one, where images are not of one or three."""
+    """Compress each image by JPEG at this quality; other numbers of channels than 1 and 3 one by one."""
     import cv2
 
     pixels = np.rint(images * 255).astype(np.uint8)
     if pixels.shape[3] == _RGB:
-        coded = [image[..., ::-1] for image in pixels]  # OpenCV's blue comes first.
+        coded = [image[..., ::-1] for image in pixels]  # OpenCV's order is blue, green, red.
         reading = cv2.IMREAD_COLOR
     else:
         coded = list(pixels.transpose(0, 3, 1, 2).reshape(-1, *pixels.shape[1:3]))
@@ -38,7 +38,7 @@ def jpeg(images: np.ndarray, quality: float, _draws: Sequence[np.random.Generato
 
 
 def pixelate(images: np.ndarray, factor: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Make one of as many pixels along each axis, the mean of those that it covers, and show it at the old size."""
+    """Merge `factor` pixels along each axis into their mean, at the original image size."""
     import cv2
 
     height, width = images.shape[1:3]
@@ -52,6 +52,6 @@ def pixelate(images: np.ndarray, factor: float, _draws: Sequence[np.random.Gener
 KINDS: Mapping[str, Kind] = {
     # JPEG's quality of 100; ImageNet-C.
     "jpeg": Kind(jpeg, (25, 18, 15, 10, 7)),
-    # Pixels that become one, along each axis; ours, since H&D's share of the size falls between pixels of small images.
+    # Pixels merged along each axis; our own, since H&D's share of the size is no whole pixel in small images.
     "pixelate": Kind(pixelate, (2.0, 2.5, 3.0, 3.5, 4.0)),
 }

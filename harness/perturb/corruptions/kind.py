@@ -1,10 +1,10 @@
 """Corruptions: a function of images and a level, with its level at each severity, and shared parts.
 
-Sources: H&D is Hendrycks & Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations", section 3, with the parameters of its published code: CIFAR-10-C is for 32 x 32 pixels, ImageNet-C for
-224 x 224; MNIST-C is Mu & Gilmer (2019); Fashion-MNIST-C is Weiss & Tonella (2022), "Simple Techniques Work
-Surprisingly Well for Neural Network Test Prioritization", which takes over both. Lengths in pixels are those at
-28 x 28, and grow with the shorter side of larger images.
+H&D is Hendrycks & Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+section 3. Its published code has parameters for 32 x 32 pixels (CIFAR-10-C) and 224 x 224 (ImageNet-C). MNIST-C is
+Mu & Gilmer (2019). Fashion-MNIST-C is Weiss & Tonella (2022), "Simple Techniques Work Surprisingly Well for Neural
+Network Test Prioritization", which uses both. Lengths are in pixels at 28 x 28, and grow with the shorter side of
+larger images.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Apply = Callable[[np.ndarray, float, Sequence[np.random.Generator]], np.ndarray]
 class Kind(NamedTuple):
     """The function of a corruption: `apply(images, level, draws)` on (N, H, W, C) float32 images in [0, 1].
 
-    `draws` is a generator for each image, in the same state at every severity, so that a higher level means more of
-    the same. The result may leave [0, 1]; it is clipped.
+    `draws` is a generator for each image, in the same state at every severity, so a higher level is more of the same
+    corruption. The result may leave [0, 1]; it is clipped.
     """
 
     apply: Apply
@@ -31,16 +31,16 @@ class Kind(NamedTuple):
 
 
 def pixels_at_28(images: np.ndarray) -> float:
-    """Return how many pixels of these images are one at 28 x 28, by the shorter side."""
+    """Return the number of pixels of these images for one pixel at 28 x 28, by the shorter side."""
     return float(min(images.shape[1:3])) / 28
 
 
 def uniform(shape: tuple[int, ...], draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Return numbers in [0, 1) of this shape for each image, stacked along a first axis, float32."""
+    """Return random numbers in [0, 1), float32, of this shape for each image, stacked along a first axis."""
     return np.stack([draw.random(shape, dtype=np.float32) for draw in draws])
 
 
 def generator_of(name: str, image: np.ndarray) -> np.random.Generator:
-    """Return the generator of an image, uint8, which depends on its pixels and the name of what is drawn alone."""
+    """Return the generator of an image, uint8, which only depends on its pixels and on the corruption's name."""
     key = blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))

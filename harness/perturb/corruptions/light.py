@@ -18,13 +18,13 @@ _RGB = 3
 
 
 def contrast(images: np.ndarray, share: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Draw each channel together around its mean, to this share of its deviations (H&D)."""
+    """Reduce the deviations of each channel from its mean to this share (H&D)."""
     means = images.mean(axis=(1, 2), keepdims=True, dtype=np.float64).astype(np.float32)
     return np.asarray((images - means) * np.float32(share) + means)
 
 
 def brightness(images: np.ndarray, added: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Add to the value, of hue, saturation and value (H&D); to each channel, where images are not of three."""
+    """Add to the value in hue, saturation and value (H&D); without three channels, add to each."""
     import cv2
 
     if images.shape[3] != _RGB:
@@ -39,7 +39,7 @@ def brightness(images: np.ndarray, added: float, _draws: Sequence[np.random.Gene
 
 def gamma(images: np.ndarray, exponent: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
     """Raise each value to this power."""
-    # As 8 bits hold it there are 256 values; looking them up gives the same bits in batches of any size.
+    # 8-bit images have 256 values, and a table gives the same bits in batches of any size.
     table = ((np.arange(256) / 255) ** exponent).astype(np.float32)
     return np.asarray(table[np.rint(images * 255).astype(np.uint8)])
 
@@ -47,8 +47,8 @@ def gamma(images: np.ndarray, exponent: float, _draws: Sequence[np.random.Genera
 def fog(images: np.ndarray, amount: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
     """Mix this much fog into each image, and keep its largest value (H&D).
 
-    The fog is a sum of random grids, twice as fine and half as strong from one to the next, where H&D take the diamond
-    square algorithm.
+    The fog is a sum of random grids; each is twice as fine and half as strong as the one before. H&D use the
+    diamond-square algorithm.
     """
     height, width = images.shape[1:3]
     clouds = np.stack([_cloud(height, width, draw) for draw in draws])[..., None]
@@ -69,12 +69,12 @@ def _cloud(height: int, width: int, draw: np.random.Generator) -> np.ndarray:
 
 
 KINDS: Mapping[str, Kind] = {
-    # Share of the contrast that is left; CIFAR-10-C.
+    # Share of the contrast that remains; CIFAR-10-C.
     "contrast": Kind(contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
-    # What is added to the brightness; CIFAR-10-C.
+    # Amount added to the brightness; CIFAR-10-C.
     "brightness": Kind(brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),
-    # The exponent of each pixel: above 1 it darkens. Ours; it has no place in H&D.
+    # Exponent of each pixel; above 1 it darkens. Our own, as H&D have none.
     "gamma": Kind(gamma, (1.4, 1.8, 2.2, 3.0, 4.0)),
-    # How much fog to one of image; CIFAR-10-C.
+    # Amount of fog for one part of image; CIFAR-10-C.
     "fog": Kind(fog, (0.2, 0.5, 0.75, 1.0, 1.5)),
 }

@@ -1,4 +1,4 @@
-"""A corruption as a perturbation, and all of them by name: what each does, and how much, stands in its own module."""
+"""Corruptions as perturbations, and the table of all by name; the other modules define them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
-"""Name for all shipped corruptions; installed ones do not change the number that it names."""
+"""Name for all shipped corruptions; it does not include installed ones."""
 
 
 SHIPPED: Mapping[str, Kind] = {
@@ -34,15 +34,15 @@ SHIPPED: Mapping[str, Kind] = {
 """The corruptions that ship, by name, each with its parameter at severities 1 to 5."""
 
 CORRUPTIONS: Registry[Kind] = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
-"""Those, and the ones that `corruption` declares."""
+"""The shipped corruptions, and the ones that `corruption` declares."""
 
 
 def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply]:
-    """Declare a corruption of one's own: a decorator for the function that makes it.
+    """Declare a corruption of your own, as a decorator of its function.
 
-    The function maps images, (N, H, W, C) float32 in [0, 1], a level, and a generator of random numbers for each image
-    to images of this shape; `levels` are those of severities 1 to 5. A row of the checks file then has it by its name.
-    Raises `InputError` for a name that is taken, and for levels that are not five numbers.
+    The function takes images, (N, H, W, C) float32 in [0, 1], a level, and a random generator for each image. It
+    returns images of this shape. `levels` are those of severities 1 to 5. A row of the checks file then names the
+    corruption. Raises `InputError` for a name that is taken, and unless there are five levels.
     """
     if not name or name == ALL or not (name.isascii() and name == name.lower()) or " " in name:
         raise InputError(f"corruption {name!r}: expected a name of lower-case ASCII letters, digits and hyphens")
@@ -59,10 +59,10 @@ def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption of `CORRUPTIONS` at a severity from 1 to 5; 0 leaves images as they are, bit for bit.
+    """A corruption of `CORRUPTIONS` at a severity from 1 to 5; severity 0 returns its input bit for bit.
 
-    The image is taken, and returned, as 8 bits would hold it. What is random depends on the pixels of the image alone:
-    not on the batch or the process that it is in. Raises `ValueError` for a name or a severity that there is not.
+    Input and output are rounded to 8 bits. The random state depends only on the pixels of the image, not on its batch
+    or process. Raises `ValueError` for an unknown name and for another severity.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Corruption:
 
     @property
     def of_user(self) -> bool:
-        """Return whether its code is a user's, which may change while its name stays."""
+        """Return whether its code is a user's, which may change under the same name."""
         return self.name not in SHIPPED
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -98,10 +98,10 @@ class Corruption:
         return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
 
     def in_words(self) -> str:
-        """Return what it does to an image, such as "gaussian noise, severity 3 of 5"."""
+        """Return a description such as "gaussian noise, severity 3 of 5"."""
         return f"{self.name.replace('-', ' ')}, severity {self.severity} of {len(SEVERITIES)}"
 
 
 def corruptions_of(named: Sequence[tuple[str, int]] | None) -> tuple[Corruption, ...]:
-    """Return the corruptions of these names, each at its severity; none for None."""
+    """Return the corruptions of these names at their severities; none for None."""
     return tuple(Corruption(name, severity) for name, severity in named or ())

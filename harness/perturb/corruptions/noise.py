@@ -23,13 +23,13 @@ def gaussian(images: np.ndarray, deviation: float, draws: Sequence[np.random.Gen
 
 
 def shot(images: np.ndarray, photons: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Count photons, of which a white pixel has this many on average."""
+    """Replace each value by a count of photons; a white pixel has `photons` on average."""
     counted = [draw.poisson(image * photons) for draw, image in zip(draws, images, strict=True)]
     return np.stack(counted).astype(np.float32) / photons
 
 
 def impulse(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Make this share of the values black or white, by halves."""
+    """Set this share of the values to black or white, half to each."""
     lots = uniform(images.shape[1:], draws)
     return np.where(lots < share / 2, 0, np.where(lots > 1 - share / 2, 1, images)).astype(np.float32)
 

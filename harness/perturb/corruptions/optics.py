@@ -1,7 +1,7 @@
 """Corruptions of sharpness: blur.
 
-Images are (N, H, W, C) float32 in [0, 1]; each image has its own generator in `draws`. OpenCV sees one image at a time,
-so that the others of a batch cannot matter.
+Images are (N, H, W, C) float32 in [0, 1]; each image has its own generator in `draws`. OpenCV gets one image at a time,
+so the others of a batch have no effect.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SOFT = 0.4
-"""Standard deviation, in pixels at 28 x 28, of the blur before and after glass; CIFAR-10-C's largest."""
+"""Standard deviation, in pixels at 28 x 28, of the blur before and after glass; the largest of CIFAR-10-C."""
 _STEPS = 16
-"""Parts of a pixel to which OpenCV's lines are drawn."""
+"""Subpixel steps of OpenCV's lines."""
 
 
 def gaussian_blur(images: np.ndarray, deviation: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
@@ -31,7 +31,7 @@ def gaussian_blur(images: np.ndarray, deviation: float, _draws: Sequence[np.rand
 
 
 def motion_blur(images: np.ndarray, length: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Smear each image along a line of this length, within 45° of level."""
+    """Blur each image along a line of this length, within 45° of the horizontal."""
     import cv2
 
     strokes = [_stroke(length * pixels_at_28(images), draw.uniform(-math.pi / 4, math.pi / 4)) for draw in draws]
@@ -40,7 +40,7 @@ def motion_blur(images: np.ndarray, length: float, draws: Sequence[np.random.Gen
 
 
 def _stroke(length: float, angle: float) -> np.ndarray:
-    """Return a line through the middle of a square, smooth at its edges, that sums to 1."""
+    """Return an antialiased line through the center of a square, with a sum of 1."""
     import cv2
 
     reach = math.ceil(length / 2) + 1
@@ -52,9 +52,9 @@ def _stroke(length: float, angle: float) -> np.ndarray:
 
 
 def glass_blur(images: np.ndarray, reach: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Take each pixel from a random place up to this many pixels away, between two slight blurs.
+    """Take each pixel from a random position up to `reach` pixels away, between two slight blurs.
 
-    H&D swap neighbours instead, one after the other.
+    H&D swap neighbors one after the other instead.
     """
     import cv2
 
@@ -71,10 +71,10 @@ def glass_blur(images: np.ndarray, reach: float, draws: Sequence[np.random.Gener
 
 
 KINDS: Mapping[str, Kind] = {
-    # Standard deviation in pixels; CIFAR-10-C's second, fourth and last, then half again and twice that.
+    # Standard deviation in pixels: the second, fourth and last of CIFAR-10-C, then 1.5 and 2 times the last.
     "gaussian-blur": Kind(gaussian_blur, (0.6, 0.8, 1.0, 1.5, 2.0)),
-    # Length of the stroke in pixels, within 45° of level as in H&D; the lengths are ours.
+    # Length of the line in pixels, within 45° of the horizontal as in H&D; the lengths are our own.
     "motion-blur": Kind(motion_blur, (2, 4, 6, 8, 10)),
-    # How far a pixel may come from along each axis, in pixels; CIFAR-10-C moves by 1, once or twice.
+    # Largest distance of a pixel's source along each axis, in pixels; CIFAR-10-C moves by 1, once or twice.
     "glass-blur": Kind(glass_blur, (0.5, 1.0, 1.5, 2.0, 2.5)),
 }

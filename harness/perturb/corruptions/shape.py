@@ -1,7 +1,7 @@
-"""Corruptions of shape: warps, with zeros outside and bilinear interpolation, and parts that are hidden or missing.
+"""Corruptions of shape: warps, with zeros outside and bilinear interpolation, and hidden or missing parts.
 
-Images are (N, H, W, C) float32 in [0, 1]; each image has its own generator in `draws`. OpenCV sees one image at a time,
-so that the others of a batch cannot matter.
+Images are (N, H, W, C) float32 in [0, 1]; each image has its own generator in `draws`. OpenCV gets one image at a time,
+so the others of a batch have no effect.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SMOOTH = 3.0
-"""Standard deviation, in pixels at 28 x 28, of the blur that makes an elastic displacement smooth."""
+"""Standard deviation, in pixels at 28 x 28, of the blur that smooths an elastic displacement."""
 _GREY = 0.5
-"""Gray level that hides a part of an image: neither dark nor light background."""
+"""Gray level of a hidden part, unlike a dark or light background."""
 _STRIPE = 2
 """Width of a stripe in pixels at 28 x 28."""
 
 
 def elastic(images: np.ndarray, displacement: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Move each pixel by a smooth random field of this root mean square length (Simard et al. 2003, section 2)."""
+    """Move each pixel by a smooth random field with this root mean square length (Simard et al. 2003, section 2)."""
     import cv2
 
     unit = pixels_at_28(images)
@@ -40,12 +40,12 @@ def elastic(images: np.ndarray, displacement: float, draws: Sequence[np.random.G
 
 
 def scale(images: np.ndarray, size: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Shrink each image about its centre to this share of its size."""
+    """Shrink each image about its center to this share of its size."""
     return _about_the_centre(images, [np.diag([size, size])] * len(images))
 
 
 def shear(images: np.ndarray, slope: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Slant each image, its rows going sideways by this much of their height above or below the centre."""
+    """Shear each image: a row moves sideways by `slope` times its height above or below the center."""
     sides = [draw.choice((-1, 1)) for draw in draws]
     return _about_the_centre(images, [np.array([[1, side * slope], [0, 1]]) for side in sides])
 
@@ -62,7 +62,7 @@ def _about_the_centre(images: np.ndarray, linear: Sequence[np.ndarray]) -> np.nd
 
 
 def perspective(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Move each corner inwards, along each axis by up to this share of the image's side."""
+    """Move each corner inwards along each axis, by up to this share of the image's side."""
     import cv2
 
     height, width = images.shape[1:3]
@@ -76,7 +76,7 @@ def perspective(images: np.ndarray, share: float, draws: Sequence[np.random.Gene
 
 
 def square(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Hide a grey square, its side this share of the image's shorter one, somewhere inside of each image."""
+    """Hide each image behind a gray square at a random position; its side is this share of the shorter image side."""
     height, width = images.shape[1:3]
     side = round(share * min(height, width))
     hidden = images.copy()
@@ -87,7 +87,7 @@ def square(images: np.ndarray, share: float, draws: Sequence[np.random.Generator
 
 
 def stripes(images: np.ndarray, count: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Hide this many grey stripes, across or along each image, that do not overlap."""
+    """Hide each image behind this many gray stripes, which are parallel and do not overlap."""
     width = round(_STRIPE * pixels_at_28(images))
     hidden = images.copy()
     for image, draw in zip(hidden, draws, strict=True):
@@ -99,12 +99,12 @@ def stripes(images: np.ndarray, count: float, draws: Sequence[np.random.Generato
 
 
 def dead_pixels(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Make this share of the pixels black, in all channels."""
+    """Set this share of the pixels to black, in all channels."""
     return images * (uniform((*images.shape[1:3], 1), draws) >= share)
 
 
 def missing_rows(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Make this share of the rows black, rounded to whole rows."""
+    """Set this share of the rows to black, rounded to whole rows."""
     height = images.shape[1]
     ranks = np.stack([draw.permutation(height) for draw in draws])[:, :, None, None]
     return np.asarray(images * (ranks >= round(share * height)))
@@ -113,18 +113,18 @@ def missing_rows(images: np.ndarray, share: float, draws: Sequence[np.random.Gen
 KINDS: Mapping[str, Kind] = {
     # Root mean square displacement in pixels (Simard et al. 2003); H&D's are about as large.
     "elastic": Kind(elastic, (0.5, 0.75, 1.0, 1.5, 2.0)),
-    # Size of the object against what it was; MNIST-C shrinks likewise.
+    # Size relative to the original; MNIST-C shrinks in the same way.
     "scale": Kind(scale, (0.9, 0.8, 0.7, 0.6, 0.5)),
-    # Pixels sideways for each pixel down, to either side; half of MNIST-C's, whose digits lean anyway.
+    # Pixels sideways for each pixel down, to either side; half of MNIST-C's, as digits are slanted anyway.
     "shear": Kind(shear, (0.1, 0.2, 0.3, 0.4, 0.5)),
-    # How far a corner may move inwards, as a share of the image; RandomPerspective's default is 0.25.
+    # Largest move of a corner inwards, as a share of the image; RandomPerspective's default is 0.25.
     "perspective": Kind(perspective, (0.05, 0.1, 0.15, 0.2, 0.25)),
-    # Side of a grey square as a share of the image's; DeVries & Taylor (2017), "Cutout", takes half.
+    # Side of a gray square as a share of the image's; DeVries & Taylor (2017), "Cutout", use half.
     "occlusion-square": Kind(square, (0.2, 0.3, 0.4, 0.5, 0.6)),
-    # How many grey stripes, each two pixels wide; after MNIST-C's stripe.
+    # Number of gray stripes, each two pixels wide; after MNIST-C's stripe.
     "occlusion-stripes": Kind(stripes, (1, 2, 3, 4, 5)),
-    # Share of pixels that are black; ours.
+    # Share of black pixels; our own.
     "dead-pixels": Kind(dead_pixels, (0.05, 0.1, 0.2, 0.3, 0.4)),
-    # Share of rows that are black; ours.
+    # Share of black rows; our own.
     "missing-rows": Kind(missing_rows, (0.1, 0.2, 0.3, 0.4, 0.5)),
 }
