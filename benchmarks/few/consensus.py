@@ -17,6 +17,7 @@ from harness.calibration.thresholds import family_thresholds
 from harness.checks import read_checks
 from harness.data import load_fashion_mnist
 from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
+from harness.measures.panel.predictions import CORRECTED
 from harness.perturb.corruptions import corruptions_of
 from harness.perturb.grids import views_of
 
@@ -63,14 +64,17 @@ class Asked:
     def split(self, chosen: np.ndarray) -> tuple[list[Calibrated], np.ndarray, np.ndarray, np.ndarray]:
         """Return the thresholds of the chosen networks, the errors of the others and of mutants, and the consensus set.
 
-        Each of the chosen is compared with the consensus set of the others among them, as in a calibration.
+        Each of the chosen is compared with the consensus set of the others among them, and corrected, as in a
+        calibration.
         """
         of_few, others = self.healthy[chosen], np.delete(self.healthy, chosen, axis=0)
         wrong = of_few.sum(axis=0)
-        values = self.lost(of_few, wrong - of_few == 0)
+        values = self.lost(of_few, wrong - of_few == 0).astype(float)
+        if len(chosen) in CORRECTED:
+            values[:, [row.id not in self.labels for row in self.rows]] *= (len(chosen) - 1) / len(chosen)
         ids = [row.id for row in self.rows]
         models = tuple(
-            ReferenceModel(f"{at}", "", None, dict(zip(ids, map(int, of_one), strict=True)))
+            ReferenceModel(f"{at}", "", None, dict(zip(ids, map(float, of_one), strict=True)))
             for at, of_one in enumerate(values)
         )
         panel = replace(self.panel, models=models, chance=self.chance)

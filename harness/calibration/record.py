@@ -62,7 +62,7 @@ def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str,
                     k=k,
                     spread=float(std),
                     prior=bool(worth > 0),
-                    budget=budget_of(check, float(column.mean()), budgets),
+                    budget=budget_of(check, float(column.mean()), budgets, len(values)),
                 )
                 for k in reversed(panel.multipliers.get(check.id, (0.0,)))
             )

@@ -138,7 +138,7 @@ def shared_thresholds(
             k=float(k),
             spread=float(spread),
             prior=bool(worth > 0),
-            budget=budget_of(check, float(column.mean()), budgets),
+            budget=budget_of(check, float(column.mean()), budgets, count),
             reference_models=count,
         )
         for check, column, k, spread, worth in zip(checks, values.T, ks, spreads, found.worth, strict=True)

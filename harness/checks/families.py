@@ -27,7 +27,7 @@ from harness.checks.damages import (
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
 from harness.checks.skew import SKEW, skew_checks
-from harness.checks.slices import SLICE, slice_checks
+from harness.checks.slices import CLASS_DIFFERENCE, SLICE, slice_checks
 from harness.checks.starter_check import StarterCheck, in_toml, slugs
 from harness.checks.unknown import UNKNOWN, unknown_checks
 from harness.measures.changed_predictions import OF_ORIGINAL
@@ -94,6 +94,13 @@ def _clean(about: StarterData) -> list[StarterCheck]:
 def _class(about: StarterData) -> list[StarterCheck]:
     return [
         StarterCheck(f"clean-{slug}", "class", "accuracy", (f"class = {in_toml(name)}",))
+        for name, slug in about.slugs.items()
+    ]
+
+
+def _class_differences(about: StarterData) -> list[StarterCheck]:
+    return [
+        StarterCheck(f"difference-{slug}", CLASS_DIFFERENCE, "class_difference", (f"class = {in_toml(name)}",))
         for name, slug in about.slugs.items()
     ]
 
@@ -245,6 +252,15 @@ _SHIPPED = (
         metrics=("accuracy",),
         starter_checks=_class,
         damage=Damage("swapped-logits", lambda model, watched: nn.Sequential(model, SwapLogits(watched))),
+    ),
+    Family(
+        CLASS_DIFFERENCE,
+        title="Single classes against the others",
+        measures="The mean probability of the label on the images of a class, less that on all other images.",
+        failure="The class itself is worse: look at its labels, and at its share of the training data.",
+        page="slices",
+        metrics=("class_difference",),
+        starter_checks=_class_differences,
     ),
     Family(
         "consensus",
@@ -429,10 +445,10 @@ _SHIPPED = (
     Family(
         SLICE,
         title="Groups of images, such as cameras and sites",
-        measures="Accuracy on the images of each group, of the worst group, and the gap between best and worst.",
+        measures="Accuracy on the images of each group, its difference to the others, the worst group, and the gap.",
         failure="One group falls: look at its images and at its share of the training data.",
         page="slices",
-        metrics=("group_accuracy", "worst_group_accuracy", "group_gap"),
+        metrics=("group_accuracy", "worst_group_accuracy", "group_gap", "group_difference"),
         starter_checks=lambda data: slice_checks(data.images),
     ),
     Family(

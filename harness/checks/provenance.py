@@ -104,7 +104,9 @@ def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[s
     # The file does not store whether few models had a prior, so both are possible.
     priors = (False, True) if models < FEW else (False,)
     return [
-        Calibrated(about, mean, numbers["std"], centre, spread, k, models, budget_of(about, mean, budgets), prior=prior)
+        Calibrated(
+            about, mean, numbers["std"], centre, spread, k, models, budget_of(about, mean, budgets, models), prior=prior
+        )
         for (mean, centre), spread, k, prior in product(centres, spreads, _rounded(numbers["k"], K_DECIMALS), priors)
     ]
 

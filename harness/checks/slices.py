@@ -12,11 +12,14 @@ from harness.data.groups import groups_in_words, groups_sha256
 if TYPE_CHECKING:
     from harness.checks.file import ChecksFile
     from harness.data import LabelledImages
+    from harness.data.groups import Groups
 
-SLICE = "slice"
-"""The family of these checks."""
+SLICE, CLASS_DIFFERENCE = "slice", "class-difference"
+"""The families of these checks, and of those that compare a class with the others."""
 LEAST, MOST = 50, 100
 """Least images of a group that is compared with others, and most groups of a column that get a check each."""
+PAIR = "pair"
+"""Column that says which images show the same thing; it has no checks of its own."""
 _WHERE = "`groups` in an npz file, groups.csv in a folder of images or beside it, or further columns of a csv file"
 
 
@@ -46,6 +49,12 @@ def expect_groups_of(checks: ChecksFile, images: LabelledImages) -> None:
             raise ChecksError(
                 f"{checks.path}: check {check.id!r}: by is {by!r}, the data have groups by {', '.join(images.groups)}"
             )
+        pair = check.keys.get("paired_by")
+        if pair is not None and pair not in images.groups:
+            raise ChecksError(
+                f"{checks.path}: check {check.id!r}: paired_by is {pair!r}, the data have the columns "
+                f"{', '.join(images.groups)}"
+            )
         if group is not None and group not in (names := sorted(set(images.groups[by].tolist()))):
             raise ChecksError(
                 f"{checks.path}: check {check.id!r}: group is {group!r}, the data have by {by}: "
@@ -56,9 +65,10 @@ def expect_groups_of(checks: ChecksFile, images: LabelledImages) -> None:
 def slice_checks(images: LabelledImages) -> list[StarterCheck]:
     """Return first checks of the groups of these images: for each column the worst group, the gap, and each group.
 
+    Each group has a check of its accuracy and one of its difference to the others, by pairs where the data have some.
     Raises `InputError` for images without groups.
     """
-    groups = {name: sorted(set(values.tolist())) for name, values in images.groups.items()}
+    groups = {name: sorted(set(values.tolist())) for name, values in images.groups.items() if name != PAIR}
     if not groups:
         raise InputError(f"--families {SLICE}: the data have no groups; add a value for each image ({_WHERE})")
     checks = []
@@ -67,8 +77,25 @@ def slice_checks(images: LabelledImages) -> list[StarterCheck]:
         checks.append(StarterCheck(f"worst-{slug}", SLICE, "worst_group_accuracy", (by, least)))
         checks.append(StarterCheck(f"gap-{slug}", SLICE, "group_gap", (by, least)))
         if len(groups[column]) <= MOST:  # Among hundreds of groups, the worst one is enough.
-            checks += [
-                StarterCheck(f"slice-{slug}-{name}", SLICE, "group_accuracy", (by, f"group = {in_toml(group)}"))
-                for group, name in slugs(groups[column], kind="group").items()
-            ]
+            named = {
+                name: (by, f"group = {in_toml(group)}") for group, name in slugs(groups[column], kind="group").items()
+            }
+            checks += [StarterCheck(f"slice-{slug}-{name}", SLICE, "group_accuracy", of) for name, of in named.items()]
+            if len(groups[column]) > 1:
+                paired = (f"paired_by = {in_toml(PAIR)}",) if _has_pairs(images.groups, column) else ()
+                checks += [
+                    StarterCheck(f"difference-{slug}-{name}", SLICE, "group_difference", (*of, *paired))
+                    for name, of in named.items()
+                ]
     return checks
+
+
+def _has_pairs(groups: Groups, column: str) -> bool:
+    """Return whether each group of the column has an image whose pair has another one in another group."""
+    if PAIR not in groups:
+        return False
+    in_groups: dict[str, set[str]] = {}
+    for pair, group in zip(groups[PAIR].tolist(), groups[column].tolist(), strict=True):
+        in_groups.setdefault(pair, set()).add(group)
+    crossing = set[str]().union(*(each for each in in_groups.values() if len(each) > 1))
+    return crossing == set(groups[column].tolist())

@@ -46,7 +46,7 @@ from harness.measures.panel.consensus import (
 )
 from harness.measures.relations import invariance, monotonicity, object_dependence, prediction_consistency, symmetry
 from harness.measures.serving import served_correct_predictions_lost, served_predictions_changed
-from harness.measures.slices import group_accuracy, group_gap, worst_group
+from harness.measures.slices import class_difference, group_accuracy, group_difference, group_gap, worst_group
 from harness.measures.unknown import unknown_auroc, unknown_fpr95
 from harness.measures.worst_poses import (
     breaking_severity,
@@ -102,6 +102,7 @@ __all__ = [
     "brier_score",
     "calibration_error",
     "calibration_error_change",
+    "class_difference",
     "confidence_moved",
     "confidence_moved_p99",
     "confidence_on_errors",
@@ -114,6 +115,7 @@ __all__ = [
     "find_consensus_set_errors",
     "golden_right",
     "group_accuracy",
+    "group_difference",
     "group_gap",
     "invariance",
     "mean_corruption_error",

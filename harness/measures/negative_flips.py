@@ -26,14 +26,20 @@ NEGATIVE_FLIPS = Metric(
 
 
 def negative_flips(
-    predictions: Predictions, before: np.ndarray, *, of_class: str | None = None, among: np.ndarray | None = None
+    predictions: Predictions,
+    before: np.ndarray,
+    *,
+    of_class: str | None = None,
+    among: np.ndarray | None = None,
+    correction: float = 1.0,
 ) -> Measurement:
     """Return how many images the model before got right and this one gets wrong: negative flips.
 
     Yan et al. (2021), "Positive-Congruent Training", section 3, whose rate is this by the number of images. `before`
     says what the model before got right, (N,) bool; `of_class` looks at images of one class alone, and `among` at
-    these, (N,) bool, though the rate is among all. The interval is that of the rate (Wilson 1927) times the number. The
-    failures are the most confident first. Raises `NotApplicableError` where there is no image to look at.
+    these, (N,) bool, though the rate is among all. The number is multiplied by a `correction`, see `PairedIncumbent`.
+    The interval is that of the rate (Wilson 1927) times the number. The failures are the most confident first. Raises
+    `NotApplicableError` where there is no image to look at.
     """
     looked_at = np.ones(len(predictions.labels), dtype=bool)
     if of_class is not None:
@@ -49,5 +55,6 @@ def negative_flips(
         pairs = Counter(zip(predictions.labels[lost].tolist(), predictions.predicted[lost].tolist(), strict=True))
         (true, taken), most = pairs.most_common(1)[0]
         detail += f"; most often {predictions.classes[true]}→{predictions.classes[taken]}, {most}"
+    corrected = count if correction == 1 else count * correction
     failures = most_confident(predictions, lost)
-    return Measurement(NEGATIVE_FLIPS, count, n, count_interval(count, n), detail=detail, failures=failures)
+    return Measurement(NEGATIVE_FLIPS, corrected, n, count_interval(corrected, n), detail=detail, failures=failures)

@@ -1,4 +1,4 @@
-"""Accuracy of groups of images, such as a camera or a site, and the gap between them."""
+"""Groups of images, such as a camera or a site: accuracy, the gap between them, and the difference to the others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.measures.accuracy import share_right
+from harness.measures.accuracy import class_number, share_right
 from harness.measures.classification import likely_most_confident
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import proportion_interval
+from harness.measures.statistics import Z95, proportion_interval
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 GROUP_ACCURACY = Metric("group_accuracy", Unit.SHARE, better="more")
 WORST_GROUP_ACCURACY = Metric("worst_group_accuracy", Unit.SHARE, better="more", words="the worst group")
 GROUP_GAP = Metric("group_gap", Unit.DIFFERENCE, better="less", words="the best group less the worst", range=(0.0, 1.0))
-OF_GROUPS = frozenset({GROUP_ACCURACY.name, WORST_GROUP_ACCURACY.name, GROUP_GAP.name})
+GROUP_DIFFERENCE = Metric(
+    "group_difference", Unit.DIFFERENCE, better="more", words="probability of the label, less that on other images"
+)
+CLASS_DIFFERENCE = Metric(
+    "class_difference", Unit.DIFFERENCE, better="more", words="probability of the label, less that on other classes"
+)
+OF_ONE_GROUP = frozenset({GROUP_ACCURACY.name, GROUP_DIFFERENCE.name, CLASS_DIFFERENCE.name})
+OF_GROUPS = OF_ONE_GROUP | {WORST_GROUP_ACCURACY.name, GROUP_GAP.name}
 
 
 class _Served(NamedTuple):
@@ -44,9 +51,7 @@ def group_accuracy(predictions: Predictions, *, by: str, group: str) -> Measurem
     The interval is Wilson's score interval (Wilson 1927). Raises `InputError` where the data have no groups of this
     kind, and `NotApplicableError` where no image at hand is of this one.
     """
-    chosen = _column(predictions, by) == group
-    if not chosen.any():
-        raise NotApplicableError(f"none of the {len(chosen)} images at hand is of group {group!r} by {by!r}")
+    chosen = _members(predictions, by, group)
     return share_right(GROUP_ACCURACY, predictions, chosen)
 
 
@@ -89,6 +94,85 @@ def group_gap(predictions: Predictions, *, by: str, least: int | None = None) ->
         detail=f"{best.name} {best.accuracy:.1%} of {best.n}, {worst.name} {worst.accuracy:.1%} of {worst.n} images",
         failures=_failures(predictions, by, worst),
     )
+
+
+def group_difference(predictions: Predictions, *, by: str, group: str, paired_by: str | None = None) -> Measurement:
+    """Return the mean probability of the label on the images of one group, less that on all others, in [-1, 1].
+
+    Both means move alike if a whole network is surer, or less sure. The images of a pair, equal in the column
+    `paired_by`, show the same thing, such as one scene by two cameras. With it, the value is the mean over the pairs
+    that have images on both sides, and `n` their number. Without, `n` is the number of the group's images. The interval
+    is normal. Raises `InputError` and `NotApplicableError` as `group_accuracy` does, and `NotApplicableError` for
+    predictions without all probabilities and for a group without others.
+    """
+    chosen = _members(predictions, by, group)
+    if paired_by is None:
+        return _difference(GROUP_DIFFERENCE, predictions, chosen, named=group)
+    return _paired_difference(predictions, chosen, _column(predictions, paired_by), named=group)
+
+
+def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
+    """Return the mean probability of the label on the images of one class, less that on all others, in [-1, 1].
+
+    It is as `group_difference` without pairs. Raises `InputError` for a class that the data lack.
+    """
+    chosen = predictions.labels == class_number(predictions, of_class)
+    if not chosen.any():
+        raise NotApplicableError(f"none of the {len(chosen)} images is of class {of_class!r}")
+    return _difference(CLASS_DIFFERENCE, predictions, chosen, named=of_class)
+
+
+def _difference(metric: Metric, predictions: Predictions, chosen: np.ndarray, *, named: str) -> Measurement:
+    if chosen.all():
+        raise NotApplicableError(f"all {len(chosen)} images are of {named!r}, so there are no others to compare with")
+    sure = _probability_of_label(predictions)
+    own, others = sure[chosen], sure[~chosen]
+    n, rest = len(own), len(others)
+    # Each of the n images takes its part of the others. The n contributions then have the variance of both sides.
+    each = own - np.bincount(np.arange(rest) % n, others, minlength=n) * (n / rest)
+    error = math.sqrt(own.var(ddof=1) / n + others.var(ddof=1) / rest) if min(n, rest) > 1 else math.inf
+    detail = f"{named} {own.mean():.1%} of {n}, others {others.mean():.1%} of {rest} images"
+    return _of_difference(metric, predictions, chosen, each, error=error, detail=detail)
+
+
+def _paired_difference(predictions: Predictions, chosen: np.ndarray, pairs: np.ndarray, *, named: str) -> Measurement:
+    sure = _probability_of_label(predictions)
+    _, members = np.unique(pairs, return_inverse=True)
+    sums, counts = (
+        np.stack([np.bincount(members[side], values[side], minlength=members.max() + 1) for side in (chosen, ~chosen)])
+        for values in (sure, np.ones(len(sure)))
+    )
+    both = np.asarray((counts > 0).all(axis=0))
+    if not both.any():
+        raise NotApplicableError(f"no image of group {named!r} has another one of its pair outside of the group")
+    own, others = sums[:, both] / counts[:, both]
+    each = own - others
+    detail = f"{named} {own.mean():.1%}, others {others.mean():.1%} of {len(each)} pairs"
+    error = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else math.inf
+    return _of_difference(GROUP_DIFFERENCE, predictions, chosen & both[members], each, error=error, detail=detail)
+
+
+def _of_difference(
+    metric: Metric, predictions: Predictions, chosen: np.ndarray, each: np.ndarray, *, error: float, detail: str
+) -> Measurement:
+    """Return the mean of n contributions by its standard error, infinite where it is unknown."""
+    value, (low, high) = float(each.mean()), metric.range
+    interval = (max(value - Z95 * error, low), min(value + Z95 * error, high))
+    failures = likely_most_confident(predictions, ~predictions.correct & chosen)
+    return Measurement(metric, value, len(each), interval, detail=detail, failures=failures, each=each)
+
+
+def _probability_of_label(predictions: Predictions) -> np.ndarray:
+    labels = predictions.labels
+    return np.asarray(predictions.probabilities[np.arange(len(labels)), labels], dtype=np.float64)
+
+
+def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:
+    """Return which images are of a group, (N,) bool and not empty."""
+    chosen = np.asarray(_column(predictions, by) == group)
+    if not chosen.any():
+        raise NotApplicableError(f"none of the {len(chosen)} images at hand is of group {group!r} by {by!r}")
+    return chosen
 
 
 def _column(predictions: Predictions, by: str) -> np.ndarray:

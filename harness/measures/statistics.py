@@ -22,9 +22,9 @@ def proportion_interval(count: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def count_interval(count: int, n: int) -> tuple[float, float]:
-    """Return the 95% interval of a count of `n`: Wilson's of its share, times `n`."""
-    low, high = proportion_interval(count, n)
+def count_interval(count: float, n: int) -> tuple[float, float]:
+    """Return the 95% interval of a count of `n`: Wilson's of its share, times `n`; a corrected count is rounded."""
+    low, high = proportion_interval(round(count), n)
     return low * n, high * n
 
 

@@ -12,7 +12,7 @@ from harness.checks.check import LONGEST, declared_keys, id_without_check, is_id
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.golden import GOLDEN
 from harness.checks.skew import SKEW
-from harness.checks.slices import SLICE
+from harness.checks.slices import CLASS_DIFFERENCE, SLICE
 from harness.checks.unknown import UNKNOWN
 from harness.measures.panel.pairing import PANEL_FIXTURES
 from harness.plugin.run import MISPLACED, RUN
@@ -69,14 +69,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rows: dict[pytest.Function, Any] = {item: item.callspec.params["stress_check"] for item in functions}
     run.tests = {row.id: item for item, row in rows.items()}
     left_out: set[pytest.Item] = set()
-    # An empty golden set is no check of this run, nor is an original that is not named. Groups, skews and images of
-    # no class need a row. A panel knows nothing of golden images.
+    # An empty golden set is no check of this run, nor is an original that is not named. Groups, skews, images of no
+    # class and a class next to the others need a row. A panel knows nothing of golden images.
     recording = run.request.record is not None
     golden = {item: row for item, row in rows.items() if row.family == GOLDEN}
     unasked = {item for item, row in golden.items() if recording or row.definition not in run.rows}
-    unasked |= {
-        item for item, row in rows.items() if row.family in {SKEW, SLICE, UNKNOWN} and row.definition not in run.rows
-    }
+    with_rows = {CLASS_DIFFERENCE, SKEW, SLICE, UNKNOWN}
+    unasked |= {item for item, row in rows.items() if row.family in with_rows and row.definition not in run.rows}
     if "original" not in run.request.checkpoints:
         unasked |= {item for item, row in rows.items() if row.family == EQUIVALENCE and row.definition not in run.rows}
     items[:] = [item for item in items if item not in unasked]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.checks.slices import SLICE
 from harness.measures import Unit
-from harness.measures.slices import GROUP_ACCURACY
+from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.report.figures import figure, styled
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
@@ -56,7 +56,9 @@ def _column(name: str, verdicts: Sequence[Verdict], outcome: Outcome) -> dict[st
 
 def _row(verdict: Verdict) -> tuple[object, ...]:
     measured, required = measured_and_required(verdict)
-    group = verdict.check.keys.get("group") or verdict.about
+    group = str(verdict.check.keys.get("group") or verdict.about)
+    if verdict.metric == GROUP_DIFFERENCE.name:
+        group += ", less the others"
     said = verdict.detail if verdict.metric != GROUP_ACCURACY.name else ""
     why = verdict.check.informational if verdict.status == "informational" else ""
     sign = SIGNS[verdict.status]

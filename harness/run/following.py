@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.base.errors import some_of
 from harness.measures import METRICS
+from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
 from harness.run.outcome import SelfCheck
-from harness.run.standins import Answer, at_random, mostly_right, right, standing_in, wrong_by
+from harness.run.standins import Answer, at_random, mostly_right, right, standing_in, wrong_among, wrong_by
 
 if TYPE_CHECKING:
     from harness.checks import Check, Verdict
@@ -22,7 +25,7 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfChe
     """Check each threshold on the candidate with stand-ins in all roles, which know the labels and cost no pass.
 
     The value must depend on the stand-in in the candidate's role. One that is wrong on all images must not pass where
-    one that is right on all passes.
+    one that is right on all passes. For a difference to other images, it is wrong on one side only.
     """
     checks = [check for check in sampled.checks.checks if check.binding and check.role == "candidate"]
     if not checks:
@@ -51,7 +54,9 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfChe
 
 def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     """Say what is wrong with the test of a check; empty if nothing is, None if stand-ins cannot tell."""
-    all_wrong = _judged(check, sampled, judge, wrong_by(_step(check, sampled)))
+    compared = _compared(check, sampled)
+    wrong = wrong_by(_step(check, sampled)) if compared is None else wrong_among(compared)
+    all_wrong = _judged(check, sampled, judge, wrong)
     all_right = _judged(check, sampled, judge, right)
     differ = all_wrong is not None and all_right is not None and all_wrong.value != all_right.value
     if differ and any(verdict is not None and verdict.status == "fail" for verdict in (all_wrong, all_right)):
@@ -69,8 +74,23 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
             )
         return None
     if shipped and differ and all_wrong is not None and all(verdict.status == "pass" for verdict in verdicts):
-        return f"passes a candidate that is wrong on all images ({all_wrong.explain()})"
+        images = "all images" if compared is None else "all images of its group, and on no others"
+        return f"passes a candidate that is wrong on {images} ({all_wrong.explain()})"
     return ""
+
+
+def _compared(check: Check, sampled: StressSession) -> np.ndarray | None:
+    """Return the images that a check compares with the others, (N,) bool; None for a check of no difference.
+
+    A candidate that is wrong on all images shows no difference.
+    """
+    images = sampled.images
+    if check.metric == CLASS_DIFFERENCE.name and check.class_name in images.classes:
+        return np.asarray(images.labels.numpy() == images.classes.index(check.class_name))
+    by = check.keys.get("by")
+    if check.metric == GROUP_DIFFERENCE.name and by in images.groups:
+        return np.asarray(images.groups[by] == check.keys.get("group"))
+    return None
 
 
 def _step(check: Check, sampled: StressSession) -> int:

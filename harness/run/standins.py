@@ -41,6 +41,11 @@ def wrong_by(step: int) -> Answer:
     return lambda labels, classes, asked: _certain((labels + step) % classes, classes)  # noqa: ARG005
 
 
+def wrong_among(chosen: np.ndarray) -> Answer:
+    """Return what is certain, wrong on the images chosen, (N,) bool, and right on the others of these N."""
+    return lambda labels, classes, asked: _certain((labels + chosen) % classes, classes)  # noqa: ARG005
+
+
 def mostly_right(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:
     """Return logits that are certain, and wrong on about one of ten images."""
     misses = _draws(asked, "mostly right").random(len(labels)) < 0.1  # noqa: PLR2004

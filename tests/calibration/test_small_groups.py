@@ -112,4 +112,4 @@ def test_groups_may_lose_ten_points_unnoticed_where_nothing_else_is_said():
     assert {item.budget for item in thresholds_of(panel, {})} == {0.1}
     assert {item.budget for item in thresholds_of(panel, {"slice": 0.3})} == {0.3}
     assert {item.budget for item in thresholds_of(panel, {GROUP_ACCURACY.name: 0.2, "slice": 0.3})} == {0.2}
-    assert len(OF_GROUPS) == 3
+    assert len(OF_GROUPS) == 5

@@ -494,6 +494,17 @@ def test_default_budgets(facts, mean, budget):
     assert default_budget(check("r", **facts), mean) == pytest.approx(budget)
 
 
+def test_few_reference_models_let_rare_counts_grow_by_five_percent():
+    rare = PanelCheck(
+        "consensus-clean", "consensus", "consensus_set_errors", Unit.IMAGES, "at_most", 2_544, scale="root"
+    )
+    assert [default_budget(rare, 20, count) for count in (3, 7, 8, 20)] == pytest.approx([127.2, 127.2, 25.44, 25.44])
+    panel = panel_of([17.0, 24.0, 12.0, 20.0], [rare])
+    (item,) = thresholds_of(panel, {})
+    assert (item.informational, item.budget) == ("", pytest.approx(127.2))
+    assert item.minimum_detectable_drop < 60
+
+
 @pytest.mark.parametrize(
     ("values", "facts", "threshold"),
     [

@@ -129,7 +129,9 @@ def test_groups_have_rows_of_their_own_and_their_hash_in_the_file(tmp_path):
     checks = read_checks(tmp_path / "checks.toml")
     assert [check.id for check in checks.checks] == [
         *("worst-kamera-1", "gap-kamera-1", "slice-kamera-1-heck-0", "slice-kamera-1-heck-1", "slice-kamera-1-vorn"),
+        *("difference-kamera-1-heck-0", "difference-kamera-1-heck-1", "difference-kamera-1-vorn"),
         *("worst-batch", "gap-batch", "slice-batch-7", "slice-batch-group-1"),
+        *("difference-batch-7", "difference-batch-group-1"),
     ]
     assert checks.checks[-1].keys == {"by": "batch", "group": "靴"}
     expect_groups_of(checks, images)
@@ -141,6 +143,27 @@ def test_groups_have_rows_of_their_own_and_their_hash_in_the_file(tmp_path):
         match=r"--families slice: the data have no groups; add a value .*`groups` in an npz file",
     ):
         starter_checks(images_of(), ["slice"])
+
+
+def test_pairs_serve_the_checks_of_groups_and_have_none_of_their_own(tmp_path):
+    """Each camera takes each scene, and each site has scenes of its own."""
+    columns = {"camera": list("abab"), "site": list("xxyy"), "pair": list("1122"), "day": ["1"] * 4}
+    images = replace(images_of(), groups={name: np.array(values) for name, values in columns.items()})
+    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, ["slice"])))
+    found = {check.id: check.keys for check in read_checks(tmp_path / "checks.toml").checks}
+    assert {name: keys.get("paired_by") for name, keys in found.items() if name.startswith("difference")} == {
+        "difference-camera-a": "pair",
+        "difference-camera-b": "pair",
+        "difference-site-x": None,
+        "difference-site-y": None,
+    }
+    assert not [name for name in found if "pair" in name]
+    text = (tmp_path / "checks.toml").read_text().replace('paired_by = "pair"', 'paired_by = "scene"')
+    (tmp_path / "checks.toml").write_text(text)
+    with pytest.raises(
+        InputError, match=r"'difference-camera-a': paired_by is 'scene', the data have .*camera, site, pair"
+    ):
+        expect_groups_of(read_checks(tmp_path / "checks.toml"), images)
 
 
 def read_checks_without_groups(folder):
@@ -160,7 +183,7 @@ def test_rows_of_groups_that_the_data_lack_are_refused(tmp_path):
             expect_groups_of(read_checks(path), images)
         return str(error.value)
 
-    assert "has 4 checks of family 'slice', and the data have no groups" in refused(text, images_of())
+    assert "has 6 checks of family 'slice', and the data have no groups" in refused(text, images_of())
     other = replace(images, groups={"camera": np.array(list("aabb"))})
     assert "was made for other groups; the data have camera (a 2, b 2). Bring back" in refused(text, other)
     without = "\n".join(line for line in text.splitlines() if "groups_sha256" not in line)

@@ -95,7 +95,8 @@ def test_groups_can_be_added_to_a_gate_that_is_there(shop, capsys):
     assert checks.data.groups_sha256 is not None
     assert [check.id for check in checks.checks if check.family == "slice"] == [
         *("worst-camera", "gap-camera", "slice-camera-front", "slice-camera-rear"),
-        *("worst-site", "gap-site", "slice-site-1", "slice-site-2"),
+        *("difference-camera-front", "difference-camera-rear"),
+        *("worst-site", "gap-site", "slice-site-1", "slice-site-2", "difference-site-1", "difference-site-2"),
     ]
     assert Path("stress_tests/test_slices.py").exists()
 

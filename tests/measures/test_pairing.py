@@ -68,6 +68,17 @@ def test_a_measured_panel_compares_each_model_with_the_next(at):
     assert np.array_equal(incumbent.consensus(predictions, "consensus"), CORRECT[others, ::3].all(axis=0))
 
 
+def test_flips_of_few_are_those_expected_among_what_all_of_them_get_right():
+    """Of a pair of the panel K - 1 models get the image right, of a run the incumbent and K: (K - 1) / (K + 1)."""
+    measured = session_of(
+        PANEL[0], recording=True, panel_predictions=PANEL_PREDICTIONS.without(PANEL[0].model_sha256)
+    ).paired_incumbent
+    assert measured.correction("consensus") == pytest.approx(3 / 5)
+    assert measured.correction(None) == 1
+    run = session_of(PANEL[0], member(9, "incumbent"), panel_predictions=PANEL_PREDICTIONS.without(""))
+    assert run.paired_incumbent.correction("consensus") == 1
+
+
 @pytest.mark.parametrize(("count", "said"), [(1, "the only reference model"), (2, "no reference model besides")])
 def test_too_few_members_make_no_pair_or_leave_nobody_to_decide(count, said):
     (view,) = PANEL_PREDICTIONS.views.values()

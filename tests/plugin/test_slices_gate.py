@@ -25,6 +25,21 @@ group = "rear"
 hand = { threshold = 0.8 }
 
 [[check]]
+id = "difference-camera-rear"
+family = "slice"
+metric = "group_difference"
+by = "camera"
+group = "rear"
+hand = { threshold = -0.05 }
+
+[[check]]
+id = "difference-cat"
+family = "class-difference"
+metric = "class_difference"
+class = "cat"
+hand = { threshold = -0.9 }
+
+[[check]]
 id = "worst-camera"
 family = "slice"
 metric = "worst_group_accuracy"
@@ -44,7 +59,7 @@ hand = { threshold = 0.1 }
 @pytest.fixture
 def zoo(pytester):
     """The zoo where every third image comes from a camera at the rear, which sees little but noise."""
-    zoo = GatedZoo(pytester, tests=("clean", "slices"))
+    zoo = GatedZoo(pytester, tests=("clean", "slices", "class_difference"))
     images = images_of()
     rear = np.arange(len(images)) % 3 == 0
     pixels = images.pixels[:, 0].numpy().copy()
@@ -68,6 +83,8 @@ def test_the_group_that_is_served_badly_fails_by_name(zoo):
         "class": "informational",
         "slice-camera-front": "pass",
         "slice-camera-rear": "fail",
+        "difference-camera-rear": "fail",
+        "difference-cat": "pass",
         "worst-camera": "fail",
         "gap-camera": "fail",
     }
@@ -80,6 +97,7 @@ def test_the_group_that_is_served_badly_fails_by_name(zoo):
     result.stdout.fnmatch_lines(["*slice-camera-rear: group accuracy 0.* < threshold 0.8000 (n=134,*"])
     page = (zoo.root / "reports/stress.html").read_text()
     assert 'id="report-slices"' in page
+    assert "rear, less the others" in page
     assert "Accuracy by camera" in page
 
 

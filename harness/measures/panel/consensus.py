@@ -45,7 +45,8 @@ class ConsensusErrors:
     `known` is the size of the set over all perturbations, among `n` predictions. `pairs`, (classes, classes) int64,
     counts the errors by class and predicted class. `positions`, (M,) int64, are the places in `images` of those with an
     error, the most telling first. `under`, (M,) int64, is the most telling of the `perturbations` for each. `times`,
-    (N,) int64, counts the errors on each image.
+    (N,) int64, counts the errors on each image. `correction` is the factor of these counts for a reference model of
+    few, see `PanelPredictions.correction`.
     """
 
     images: LabelledImages
@@ -57,6 +58,7 @@ class ConsensusErrors:
     under: np.ndarray
     times: np.ndarray
     reference_models: int
+    correction: float = 1.0
 
     def perturbation_of(self, position: int) -> Perturbation:
         """Return the perturbation under which the error on the image at this position is most telling."""
@@ -105,12 +107,14 @@ def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions:
         under=telling.argmax(axis=0)[positions],
         times=(telling > 0).sum(axis=0),
         reference_models=panel_predictions.reference_models,
+        correction=panel_predictions.correction,
     )
 
 
 def consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     """Return the number of consensus-set errors over all perturbations.
 
+    For a reference model of three to seven it is the number that is expected on the consensus set of them all.
     The interval is that of their rate among all predictions (Wilson 1927) times the number of predictions.
     """
     detail = f"of {lost.known} that each of {lost.reference_models} reference models gets right"
@@ -118,14 +122,16 @@ def consensus_set_errors(lost: ConsensusErrors) -> Measurement:
         true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
         names = lost.images.classes
         detail += f"; most often {names[true]}→{names[taken]}, {lost.pairs[true, taken]}"
-    return _measured(CONSENSUS_SET_ERRORS, lost, lost.positions, lost.times, detail, n=lost.n)
+    times = lost.times if lost.correction == 1 else lost.times * lost.correction
+    return _measured(CONSENSUS_SET_ERRORS, lost, lost.positions, times, detail, n=lost.n)
 
 
 def worst_class_consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     """Return the number of consensus-set errors of the class that has most of them.
 
     A defect of one class shows here and not in the sum. `n` counts the predictions for the largest class, the most
-    errors that a class can have. The interval follows from `n` as in `consensus_set_errors`.
+    errors that a class can have. The interval follows from `n` as in `consensus_set_errors`. The largest of several
+    counts falls less than their sum where the set shrinks, so it has no correction.
     """
     of_each, labels = lost.pairs.sum(axis=1), lost.images.labels.numpy()
     worst, largest = int(of_each.argmax()), int(np.bincount(labels).max())
@@ -139,7 +145,7 @@ def worst_class_consensus_set_errors(lost: ConsensusErrors) -> Measurement:
 def _measured(
     metric: Metric, lost: ConsensusErrors, failures: np.ndarray, times: np.ndarray, detail: str, *, n: int
 ) -> Measurement:
-    count = int(times.sum())
+    count = times.sum().item()
     # Under one perturbation such counts vary by chance as Poisson counts do, so images have nothing to add.
     each = times if len(lost.perturbations) > 1 else None
     return Measurement(metric, count, n, count_interval(count, n), detail=detail, failures=failures, each=each)

@@ -60,6 +60,17 @@ class PairedIncumbent:
         (consensus_set,) = self.panel.consensus_sets([predictions])
         return consensus_set.consensus
 
+    def correction(self, among: str | None) -> float:
+        """Return the factor of the flips `among` the consensus set, see `PanelPredictions.correction`; 1 for others.
+
+        The two models of a pair and the others judge a pair of the panel; in a run, one model more than the panel has.
+        So K - 1 models predict an image of the set correctly, and K + 1 in a run.
+        """
+        if among is None or self.panel is None or self.reference is None or self.panel.correction == 1:
+            return 1.0
+        count = len(self.panel.models)
+        return (count - 1) / (count + 1)
+
     def _pair(self, predictions: Predictions) -> tuple[np.ndarray, tuple[int, int]] | None:
         """Return the errors of each reference model, (K, N) bool, and the numbers of candidate and incumbent.
 

@@ -33,6 +33,8 @@ MAX_BYTES = 1 << 30
 NOT_ASKED = -1
 LIKELIEST: Final = 3
 """Classes whose mean probability is kept for pictures. All of 1,000 classes take 100 MB for 50,000 images."""
+CORRECTED = range(3, 8)
+"""Sizes of a panel where the consensus set of all but one differs much from that of all, and still predicts it."""
 _NEXT = "`stress-harness calibrate` makes one"
 _NOBODY: Final = 65_535
 _STEPS: Final = 65_534
@@ -122,6 +124,17 @@ class PanelPredictions:
     def reference_models(self) -> int:
         """Return the number of reference models, without the excluded one."""
         return len(self.models) - (self.excluded is not None)
+
+    @property
+    def correction(self) -> float:
+        """Return the factor from the excluded model's errors on the others' consensus set to those on a set of all K.
+
+        It is (K - 1) / K. Most images are nearly sure to be right or wrong. One more model then errs on the consensus
+        set in inverse proportion to the size of the panel. It is 1 for any other model, and for panels of
+        other sizes. `benchmarks.few` measures it.
+        """
+        count = len(self.models)
+        return (count - 1) / count if self.excluded is not None and count in CORRECTED else 1.0
 
     def without(self, model_sha256: str) -> PanelPredictions:
         """Return the predictions of the other models if this model is in the panel, else all of them.

@@ -16,7 +16,7 @@ from harness.base.records import record
 from harness.measures import METRICS, Unit
 from harness.measures.metric import Direction, Scale
 from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
-from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
+from harness.measures.slices import OF_GROUPS, OF_ONE_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,7 +131,7 @@ class Calibrated:
         A group may have few images, so chance decides which of them a candidate loses. For an expected loss of L it
         loses L ± sqrt(L / n) at most. So L = k e + z sqrt(e^2 + L / n), with the deviation of prediction e.
         """
-        if self.check.metric == GROUP_ACCURACY.name:
+        if self.check.metric in OF_ONE_GROUP:
             error, z, n = self.spread * widened(reference_models), POWER_DEVIATIONS, self.check.n
             middle = k * error + z * z / (2 * n)
             return middle + math.sqrt(max(middle**2 - (k**2 - z**2) * error**2, 0.0))
@@ -168,7 +168,7 @@ class Calibrated:
             )
         if self.minimum_detectable_drop > self.budget:
             loss, budget = self._number(self.minimum_detectable_drop), self._number(self.budget)
-            if self.check.metric == GROUP_ACCURACY.name:
+            if self.check.metric in OF_ONE_GROUP:
                 return (
                     f"{self.check.n} images are too few, as reference models differ: the minimum detectable drop is "
                     f"{loss}, over the budget of {budget}"
@@ -194,23 +194,29 @@ class Calibrated:
 
 # The loss that may go unnoticed.
 
-
-def budget_of(check: PanelCheck, mean: float, budgets: Mapping[str, float]) -> float:
-    """Return the largest loss of a check that may go unnoticed, by the mean of its reference models."""
-    return budgets.get(check.metric, budgets.get(check.family, default_budget(check, mean)))
+_RARE, _RARE_BY_FEW = 0.01, 0.05
+"""Growth of a count of rare things that may go unnoticed, as a share of the images, with many models and with few."""
 
 
-def default_budget(check: PanelCheck, mean: float) -> float:
+def budget_of(check: PanelCheck, mean: float, budgets: Mapping[str, float], reference_models: int) -> float:
+    """Return the largest loss of a check that may go unnoticed, by the mean and the number of its reference models."""
+    return budgets.get(check.metric, budgets.get(check.family, default_budget(check, mean, reference_models)))
+
+
+def default_budget(check: PanelCheck, mean: float, reference_models: int = FEW) -> float:
     """Return the largest loss that may go unnoticed where the checks file names none.
 
     It is five points of a share, ten for groups of images, which are small. A count may double, or grow by half a
     percent of the images if that is more. For rare things it is one percent, and for one class of many half of a class.
+    Fewer than eight reference models tell no single percent of some thousand images. Rare things may then grow by five,
+    as much as a share.
     A severity or a factor may lose a fifth.
     """
     if check.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
         return 0.5 * check.n
     if check.unit is Unit.IMAGES:
-        return max(mean, (0.01 if check.scale == "root" else 0.005) * check.n)
+        rare = _RARE if reference_models >= FEW else _RARE_BY_FEW
+        return max(mean, (rare if check.scale == "root" else 0.005) * check.n)
     if check.metric in OF_GROUPS:
         return 0.1
     return 0.05 if check.unit in SHARES else 0.2 * mean
