@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     type=MODEL,
     required=True,
     metavar="FILE|MODEL",
-    help="The answers of production: .csv, .parquet or .npz with image, its number in the data from 0, and label, or a "
-    "column for each class. Or the served model itself, such as https://HOST/v2/models/NAME, which is asked.",
+    help="The answers of production: .csv, .parquet or .npz with image, and label or a column for each class. The "
+    "column image has the number of the image in the data, from 0, or the name of its file. Or the served model "
+    "itself, such as https://HOST/v2/models/NAME, which is asked.",
 )
 @click.option(
     "--tolerance",

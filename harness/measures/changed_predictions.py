@@ -119,21 +119,27 @@ def class_order(artifact: Predictions, original: Predictions) -> tuple[int, ...]
 
     Classes have changed places if most images of each are predicted as another one, and no two as the same.
     """
+    return class_places(artifact.predicted, original.predicted, classes=len(original.classes))
+
+
+def class_places(
+    artifact: np.ndarray, original: np.ndarray, *, classes: int, mostly: float = _MOSTLY
+) -> tuple[int, ...] | None:
+    """Return what `class_order` does, of predicted classes, (N,) each; `mostly` is the share that counts as most."""
     from scipy.optimize import linear_sum_assignment
 
-    count = len(original.classes)
-    table = np.bincount(original.predicted * count + artifact.predicted, minlength=count**2).reshape(count, count)
+    table = np.bincount(original * classes + artifact, minlength=classes**2).reshape(classes, classes)
     places = tuple(int(place) for place in linear_sum_assignment(-table)[1])
     moved = [number for number, place in enumerate(places) if place != number and table[number].any()]
-    mostly = all(table[number, places[number]] >= _MOSTLY * table[number].sum() for number in moved)
-    return places if moved and mostly and sorted(moved) == sorted(places[number] for number in moved) else None
+    clear = all(table[number, places[number]] >= mostly * table[number].sum() for number in moved)
+    return places if moved and clear and sorted(moved) == sorted(places[number] for number in moved) else None
 
 
-def order_in_words(places: Sequence[int], classes: Sequence[str]) -> str:
-    """Say which classes have changed places."""
+def order_in_words(places: Sequence[int], classes: Sequence[str], *, who: str = "the artifact") -> str:
+    """Say which classes have changed places, of `who`."""
     moved = [f"{classes[at]} is predicted as {classes[to]}" for at, to in enumerate(places) if at != to]
     more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""  # noqa: PLR2004  A sentence holds three.
-    return f"the artifact has its classes in another order: {', '.join(moved[:3])}{more}"
+    return f"{who} has its classes in another order: {', '.join(moved[:3])}{more}"
 
 
 def top_change(artifact: Predictions, original: Predictions, differ: np.ndarray) -> str:

@@ -8,7 +8,7 @@ from harness.measures.explanation import ALPHA, least_changes
 from harness.measures.statistics import related
 
 if TYPE_CHECKING:
-    from harness.run.skew import Diagnosis, Served
+    from harness.run.pipeline_search import Diagnosis, Served
 
 _VERDICTS = {"as judged": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
 _PAIR = 2
@@ -17,6 +17,8 @@ _PAIR = 2
 def diagnosis_lines(found: Diagnosis) -> list[str]:
     """Return the outcome in a sentence, the reference pipeline, and what explains the served answers."""
     lines = [sentence(found), f"reference: {found.serving.reference}"]
+    if found.order:
+        lines.insert(1, f"cause: classes: {found.order}")
     if found.serving.note:
         lines.append(f"note: {found.serving.note}")
     best = found.best
@@ -39,6 +41,8 @@ def sentence(found: Diagnosis) -> str:
     counts = found.reference
     share = f"{counts.changed:,} of {counts.n:,} answers ({counts.changed / counts.n:.1%})"
     start = f"{_VERDICTS[found.outcome]}: {share} are not those of the reference pipeline"
+    if found.order:
+        return f"{start} once the classes are in the data's order."
     if found.outcome == "different":
         return f"{start}, and {abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net."
     bound = f"at most {counts.upper:.2%} are at 99% confidence, the tolerance is {found.tolerance:.1%}"
@@ -51,14 +55,15 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
     """Return the diagnosis as a record."""
     return {
         "outcome": found.outcome,
-        "named": found.named,
+        "named": found.named or bool(found.order),
         "images": found.reference.n,
         "changed": found.reference.changed,
         "correct_lost": found.lost,
         "upper": found.reference.upper,
         "tolerance": found.tolerance,
         "reference": str(found.serving.reference),
-        "causes": [list(causes) for causes in found.causes] if found.named else [],
+        "causes": _causes(found),
+        "order": found.order,
         "best": None if found.best is None else _record(found, found.best),
         "alike": [_record(found, each) for each in found.alike],
         "runner_up": None if found.runner_up is None else _record(found, found.runner_up),
@@ -66,6 +71,13 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
         "p_next": found.p_next,
         "comparisons": found.comparisons,
     }
+
+
+def _causes(found: Diagnosis) -> list[list[str]]:
+    """Return the causes that are named, each with the order of classes if that is another."""
+    classes = ["classes"] if found.order else []
+    stages = [list(causes) for causes in found.causes] if found.named else []
+    return [classes + each for each in stages] or ([classes] if classes else [])
 
 
 def _record(found: Diagnosis, served: Served) -> dict[str, Any]:
@@ -124,8 +136,9 @@ def _not_proven(found: Diagnosis, best: Served) -> list[str]:
     """Say why no cause is named: too few changed answers, or no pipeline that explains enough of them."""
     needed = least_changes(max(found.comparisons, 1))
     if found.reference.changed < needed:
-        return [f"  it takes {needed} changed answers to name a cause; give more images"]
+        images = -(-needed * found.reference.n // max(found.reference.changed, 1))
+        return [f"  it takes {needed} changed answers to name a cause; give more images, {images:,} or so"]
     return [
         f"  the best, {_words(found, best)}, {_net(best)}; p {related(found.p)}, expected below {ALPHA}",
-        "  look for another model file, other classes, or a pipeline of your own",
+        "  look for another model file, or a step that the catalog lacks",
     ]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,9 +13,14 @@ from PIL import Image
 from zoo import CLASSES, Zoo, images_of, network, role_model
 
 from harness.cli import main
+from harness.data import LabelledImages
 from harness.data.serving import SKEWS
+from harness.inference.predictors.network import PredictorNetwork
+from harness.inference.predictors.protocol import Identity, Provides
 from harness.inference.serving import model_serving, served_predictions
-from harness.run.skew import AFFINE, diagnosis
+from harness.report.skew import diagnosis_lines
+from harness.run.pipeline_search import AFFINE
+from harness.run.skew import diagnosis
 
 MODEL = "models/augmented.safetensors"
 
@@ -131,6 +137,35 @@ def test_scaling_and_normalization_by_numbers_are_one_cause(model, serving):
     assert {each.skew for each in (found.best, *found.alike)} >= {"minus-one-to-one", "normalise-half"}
 
 
+def test_another_order_of_classes_is_named(skew, model, serving):
+    places = np.array([0, 2, 3, 1])
+    status, out, _ = skew(places[model.predict(serving.images).predicted])
+    assert status == 1
+    assert "cause: classes: the served model has its classes in another order: bee is predicted as cat" in out
+    assert "0 of 400 answers (0.0%) are not those of the reference pipeline once the classes are in the data's" in out
+
+
+def test_a_stage_that_swaps_classes_is_no_order_of_classes():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 120, (200, 3, 8, 8), dtype=np.uint8)
+    labels = np.arange(200) % 2
+    pixels[np.arange(200), 2 * labels] += 100
+    images = LabelledImages(torch.from_numpy(pixels), torch.from_numpy(labels), ("red", "blue"), "made", "test")
+    reddest = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2, bias=False))
+    reddest[2].weight.data = torch.tensor([[9.0, 0, 0], [0, 0, 9.0]])
+    model = role_model(model=reddest.eval())
+    serving = model_serving(model, images)
+    found = diagnosis(model, images, served_by(model, serving, serving.skewed("bgr")))
+    assert (found.order, found.causes) == ("", (("color",),))
+
+
+def test_a_stage_is_named_behind_another_order_of_classes(skew, model, serving):
+    classes = served_by(model, serving, serving.skewed("crop-right-1"))
+    status, out, _ = skew(np.array([3, 2, 1, 0])[classes], "--json")
+    assert status == 1
+    assert json.loads(out)["causes"] == [["classes", "crop"]]
+
+
 def test_another_model_is_no_stage(skew, serving):
     other = role_model(model=network(jitter=1.0, seed=5)).predict(serving.images).predicted
     status, out, _ = skew(other)
@@ -144,6 +179,13 @@ def test_few_changed_answers_are_a_difference_without_a_cause(skew, model, servi
     status, out, _ = skew(classes)
     assert status == 1
     assert "changed answers to name a cause; give more images" in out
+
+
+def test_changes_within_the_tolerance_without_a_cause_are_no_difference(model, serving):
+    classes = model.predict(serving.images).predicted.copy()
+    classes[:6] = (classes[:6] + 1) % 4
+    found = diagnosis(model, serving.images, classes, tolerance=0.05)
+    assert (found.outcome, found.reference.changed) == ("as judged", 6)
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -191,8 +233,12 @@ def answers_of_files(files):
     """Return the scores of a server that decodes by itself, and resizes without a filter."""
     pictures = [cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_GRAYSCALE) for file in files]
     small = np.stack([cv2.resize(picture, (16, 16), interpolation=cv2.INTER_NEAREST) for picture in pictures])
+    return logits(small[:, None].astype(np.float32) / 255)
+
+
+def logits(pixels):
     with torch.inference_mode():
-        return network()(torch.from_numpy(small[:, None].astype(np.float32) / 255)).numpy()
+        return network()(torch.from_numpy(pixels.copy())).numpy()
 
 
 def test_a_served_system_is_judged_with_its_decoder(zoo, photographs, capsys):
@@ -205,6 +251,41 @@ def test_a_served_system_is_judged_with_its_decoder(zoo, photographs, capsys):
     assert found["causes"] == [["resize"]]
     assert found["best"]["skew"] == "resize-opencv-nearest"
     assert found["best"]["explained_share"] == 1
+
+
+def test_files_may_be_named_as_production_names_them(zoo, photographs, capsys):
+    names = sorted(str(path.relative_to(zoo.root)) for path in (zoo.root / "photographs").rglob("*.jpg"))
+    settings = ("--data", photographs, "--size", "16", "--tolerance", "10%")
+
+    def said(rows):
+        (zoo.root / "served.csv").write_text("\n".join(["image,label", *rows]) + "\n")
+        return main(["skew", MODEL, "--served", "served.csv", *settings, "--json"]), capsys.readouterr()
+
+    right = [name.split("/")[1] for name in names]
+    served = [f"/srv/uploads/{name.split('/')[2]},{label}" for name, label in zip(names, right, strict=True)]
+    numbered = [f"{number},{label}" for number, label in enumerate(right)]
+    (_, by_name), (_, by_number) = said(served), said(numbered)
+    assert json.loads(by_name.out)["changed"] == json.loads(by_number.out)["changed"] < 60
+    status, (_, err) = said([*served[:9], "cow.jpg,cat"])
+    assert (status, "1 of 10 names in image are no files of the data: cow.jpg" in err) == (4, True)
+
+
+def test_probabilities_that_tie_are_left_out(zoo, model, serving, capsys):
+    scores = np.round(np.eye(4)[model.predict(serving.images).predicted], 2)
+    scores[:9] = [0.5, 0.5, 0, 0]
+    rows = [",".join(map(str, [number, *row])) for number, row in enumerate(scores.tolist())]
+    (zoo.root / "served.csv").write_text("\n".join([",".join(["image", *CLASSES]), *rows]) + "\n")
+    assert main(["skew", MODEL, "--served", "served.csv", "--data", zoo.data, "--tolerance", "2%"]) == 0
+    out, err = capsys.readouterr()
+    assert "Served as judged: 0 of 391 answers" in out
+    assert "leaves out 9 images whose leading classes tie" in err
+
+
+def test_a_predictor_is_tried_without_other_normalizations(model, serving):
+    made = SimpleNamespace(identity=Identity("made", {}), provides=Provides(), predict=logits)
+    predictor = PredictorNetwork(made, classes=CLASSES)
+    found = diagnosis(role_model(model=predictor), serving.images, model.predict(serving.images).predicted)
+    assert "no other normalization is tried" in "".join(diagnosis_lines(found))
 
 
 def test_a_missing_file_gives_4(zoo, capsys):

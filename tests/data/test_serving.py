@@ -272,6 +272,23 @@ def test_a_gray_jpeg_stays_gray():
     assert np.asarray(read_picture(encoded(COARSE[..., 0]))).ndim == 2
 
 
+def test_one_turned_picture_among_many_is_seen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(100):
+        file = tmp_path / "photos" / "a" / f"{number:02}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(COARSE[:8, :8], orientation=6 if number == 2 else 1))
+    assert "exif" in serving_of(load_images("folder:photos", size=(8, 8))).catalog
+
+
+def test_a_server_may_normalize_before_a_network_that_does():
+    reference = ServingPipeline(normalise=IMAGENET, encoded=False)
+    twice = SKEWS["normalise-twice"].of(reference, Pictured(3, COARSE.shape[:2]))
+    numbers = IMAGENET.apply(twice.apply(COARSE, network=IMAGENET).transpose(1, 2, 0))
+    expected = IMAGENET.apply(IMAGENET.apply((COARSE / 255).astype(np.float32)))
+    np.testing.assert_allclose(numbers, expected, atol=1e-4)
+
+
 def test_a_filter_that_a_library_lacks_is_refused():
     with pytest.raises(InputError, match="torch has no filter 'lanczos'"):
         Resize(32, "torch", "lanczos")

@@ -182,7 +182,7 @@ WRONG = {
     "no names": (lambda _: {"image": None}, "has an export but no names of images"),
     "names of files": (
         lambda a: {"image": np.array([f"{n}.png" for n in range(80)])},
-        "80 of 80 names in image are no names",
+        "names images as '0.png', and the data have no files",
     ),
     "names as objects": (
         lambda a: {"image": a["image"].astype(object)},
@@ -299,7 +299,7 @@ TEXTS = {
     "image,label\n0,fox\n1,hen\n2,ant\n": "2 labels are no class of the data: 'fox', 'hen'",
     "image,ant,bee,cat,dog\n0,1,0,0,x\n": "has other values than numbers",
     "image,label\n0,ant\n1,1\n": "1 of 2 labels are names of classes and 1 are numbers; expected only names",
-    "image,label\na.png,ant\n": "1 of 1 names in image are no names of an export",
+    "image,label\na.png,ant\n": "names images as 'a.png', and the data have no files; expected their numbers, from 0",
     'image,label\n0,"ant\n': "cannot be read as CSV",
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.base.errors import NotApplicableError
 from harness.data.serving.resizing import FILTERS, Resize, antialiasing
-from harness.data.serving.stages import COLOR, NORMALISATIONS, Decode, Jpeg, Orient
+from harness.data.serving.stages import COLOR, NORMALISATIONS, Decode, Jpeg, Normalise, Orient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -185,6 +185,15 @@ def _normalised(name: str, key: str) -> Skew:
     return Skew(name, "normalise", change)
 
 
+def _twice(reference: ServingPipeline, _: Pictured) -> ServingPipeline:
+    """Return the pipeline of a server that normalizes, before a network that does so, too."""
+    once = reference.normalise
+    if once == NORMALISATIONS["no normalization"]:
+        raise NotApplicableError("the network normalizes nothing")
+    mean = tuple(mean + mean * std for mean, std in zip(once.mean, once.std, strict=True))
+    return replace(reference, normalise=Normalise(mean, tuple(std * std for std in once.std)))
+
+
 def _expect_jpeg(pictured: Pictured) -> None:
     if "JPEG" not in pictured.formats:
         why = f"the files are {', '.join(sorted(pictured.formats))}" if pictured.formats else "there are no files"
@@ -242,6 +251,7 @@ SKEWS: Mapping[str, Skew] = {
         _scaled("float16", precision="float16"),
         Skew("minus-one-to-one", "scale", _to_minus_one),
         _normalised("normalise-none", "no normalization"),
+        Skew("normalise-twice", "normalise", _twice),
         _normalised("normalise-half", "mean 0.5 and std 0.5"),
         _normalised("normalise-imagenet", "ImageNet mean and std"),
         _normalised("normalise-clip", "CLIP mean and std"),

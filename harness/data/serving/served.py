@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 _TRIED = 8
 """Pictures on which a reference pipeline must give the pixels of the data."""
-_LOOKED_AT = 64
-"""Pictures whose format and EXIF orientation are looked at."""
+_LOOKED_AT = 1_000
+"""Pictures whose format and EXIF orientation are looked at; few of a phone's may be turned."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ _FACTORS = (0.8, 0.92, 1.08, 1.25)
 _DETOURS = (0.5, 0.75, 2.0)
 _FILTERED = (("opencv", "bilinear"), ("opencv", "area"), ("opencv", "nearest"), ("pillow", "bicubic"))
 _SIZES = (0.87, 0.93, 1.07, 1.15)
-_UNSCALED, _HALF = 1.0, 127.5
+_UNSCALED, _HALF, _TWICE = 1.0, 127.5, 255.0**2
 _STEPS = (0.8, 0.95, 0.99, 1.01, 1.05, 1.25)
 _PIXELS = (-4, -1, 1, 4)
 
@@ -40,7 +40,7 @@ def variations(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[Se
         yield replace(reference, crop=replace(reference.crop, right=right, down=down))
     for bits in _BITS:
         yield replace(reference, scale=replace(reference.scale, bits=bits))
-    for divisor in (_UNSCALED, _HALF, *(255 * factor for factor in _FACTORS)):
+    for divisor in (_UNSCALED, _HALF, _TWICE, *(255 * factor for factor in _FACTORS)):
         yield replace(reference, scale=replace(reference.scale, divisor=divisor))
     yield from _normalised(reference)
     if reference.transform is None:

@@ -24,7 +24,7 @@ MAX_BYTES, MAX_TEXT = 16 << 30, 4 << 30
 """Largest file in bytes; the second value is for text."""
 _SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
 _KEYS = ("image", "export", "label")
-_NAMED = re.compile(rb"[0-9a-f]{64}")
+_NAMED = re.compile(r"[0-9a-f]{64}")
 _ROWS_AT_A_TIME = 65_536
 
 
@@ -32,8 +32,9 @@ _ROWS_AT_A_TIME = 65_536
 class Answers:
     """The rows of a file of predictions.
 
-    `images` are names of exported images, (N,) of type `NAME`, or numbers of images in the data, (N,) integers. They
-    are None if the rows are in the order of the data. `values` are labels, (N,) int64, or scores, (N, classes) float32.
+    `images` are names of exported images, (N,) of type `NAME`, numbers of images in the data, (N,) integers, or names
+    of files, (N,) text. They are None if the rows are in the order of the data. `values` are labels, (N,) int64,
+    or scores, (N, classes) float32.
     """
 
     scores: Scores
@@ -145,21 +146,22 @@ def _as_float32(values: np.ndarray) -> np.ndarray:
 
 
 def _images(values: np.ndarray) -> np.ndarray:
-    """Return names or numbers of images; raises `InputError` for anything else."""
+    """Return names or numbers of images, or names of files as text; raises `InputError` for anything else."""
     if values.ndim == 1 and np.issubdtype(values.dtype, np.integer):
         return values.astype(np.int64)
     if values.ndim != 1 or values.dtype.kind not in "SU":
         raise InputError(f"image is {values.dtype} of shape {values.shape}, expected (N,) names of the export, as text")
-    try:
-        names = values.astype("S")
-    except UnicodeEncodeError:
-        names = np.array([b""])
-    if wrong := [name for name in names.tolist() if not _NAMED.fullmatch(name)]:
+    texts = [_text(value) for value in values.tolist()]
+    named = sum(_NAMED.fullmatch(text) is not None for text in texts)
+    if named == len(texts):
+        return np.array(texts, dtype=NAME)
+    if named:
+        wrong = next(text for text in texts if not _NAMED.fullmatch(text))
         raise InputError(
-            f"{len(wrong)} of {len(values)} names in image are no names of an export, such as "
-            f"{printable(_text(wrong[0])[:40])!r}; expected 64 hexadecimal digits"
+            f"{len(texts) - named} of {len(texts)} names in image are no names of an export, such as "
+            f"{printable(wrong[:40])!r}; expected 64 hexadecimal digits"
         )
-    return names.astype(NAME)
+    return np.array(texts, dtype=np.str_)
 
 
 def _text(value: object) -> str:
@@ -252,8 +254,8 @@ def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str]
     scores: Scores = "labels" if "label" in at else ("logits" if outputs == "logits" else "probabilities")
     if not values:
         return Answers(scores, np.empty(0, dtype=np.int64), None, None)
-    if len({part.dtype for part in images}) > 1:
-        raise InputError("image has both names of an export and numbers of images; expected one of them")
+    if len({part.dtype.kind for part in images}) > 1:
+        raise InputError("image has both names and numbers of images; expected one of them")
     export = Export.read(exports.pop()) if exports else None
     found = np.concatenate(values)
     return Answers(scores, _one_kind(found, classes) if "label" in at else found, np.concatenate(images), export)

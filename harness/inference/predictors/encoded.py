@@ -75,4 +75,4 @@ def content_of(values: np.ndarray) -> bytes:
 
 def key_of(image: np.ndarray) -> bytes:
     """Return a hash of one image in a tensor, or of its file."""
-    return hashlib.sha256(image.item() if image.dtype == object else image).digest()
+    return hashlib.sha256(image.item() if image.dtype == object else image.tobytes()).digest()

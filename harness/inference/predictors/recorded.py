@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError, some_of
+from harness.base.errors import InputError, printable, some_of
 from harness.base.files import hash_of_file, require_regular
 from harness.data.exported import FLOAT32, as_stored, hash_of_names, names_of
 from harness.data.images import unit_range
 from harness.data.rows import parts_of
 from harness.inference.predictors.answer_files import Answers, read_answers
+from harness.inference.predictors.file_names import numbers_of_files
 from harness.inference.predictors.protocol import Identity, Provides, UnknownPixelsError
 from harness.perturb.poses import PROTOCOL
 
@@ -79,7 +82,7 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
     identity = Identity("recorded", {"file": str(sha256), "declared": str(options.outputs)}, lasting=False)
     if images is None:
         return RecordedAnswers(identity, "labels", np.empty(0, "S64"), np.empty(0, np.int64), None)
-    answers = read_answers(path, images.classes, outputs=options.outputs)
+    answers = _numbered(read_answers(path, images.classes, outputs=options.outputs), images)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
         raise InputError("changed during reading; run again when nothing writes to it")
@@ -99,7 +102,7 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     """
     named = f"{path}: "
     try:
-        answers = read_answers(path, images.classes, outputs=outputs)
+        answers = _without_ties(_numbered(read_answers(path, images.classes, outputs=outputs), images), named)
     except InputError as error:
         raise InputError(named + error.message, setting=error.setting) from error
     classes = answers.values if answers.values.ndim == 1 else answers.values.argmax(axis=1)
@@ -122,6 +125,28 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     positions = np.array([row_of[number] for number in numbers.tolist()], dtype=np.int64)
     order = np.argsort(positions)
     return positions[order], classes[order]
+
+
+def _numbered(answers: Answers, images: LabelledImages) -> Answers:
+    """Return answers with numbers of images in place of the names of their files."""
+    named = answers.images
+    if named is None or named.dtype.kind != "U":
+        return answers
+    return replace(answers, images=numbers_of_files(named.tolist(), images))
+
+
+def _without_ties(answers: Answers, named: str) -> Answers:
+    """Return answers without those that do not decide between classes, as rounded probabilities may not."""
+    if answers.values.ndim == 1 or answers.images is None:
+        return answers
+    decided = (answers.values == answers.values.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    if decided.all():
+        return answers
+    count = int((~decided).sum())
+    if count == len(decided):
+        raise InputError("has the same score for the leading classes of every image; write more digits, or labels")
+    print(f"note: {printable(named)}leaves out {count:,} images whose leading classes tie", file=sys.stderr)
+    return replace(answers, values=answers.values[decided], images=answers.images[decided])
 
 
 def _of_export(answers: Answers) -> np.ndarray:
