@@ -20,7 +20,10 @@ LEAST, MOST = 50, 100
 """Least images of a group that is compared with others, and most groups of a column that get a check each."""
 PAIR = "pair"
 """Column that says which images show the same thing; it has no checks of its own."""
-_WHERE = "`groups` in an npz file, groups.csv in a folder of images or beside it, or further columns of a csv file"
+_WHERE = (
+    "`groups` in an npz file, groups.csv in a folder of images or beside it, or further columns of a csv or "
+    "Parquet file"
+)
 
 
 def expect_groups_of(checks: ChecksFile, images: LabelledImages) -> None:

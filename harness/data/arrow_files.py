@@ -6,7 +6,7 @@ Both are read as Arrow tables, without `datasets`. The harness decodes the pictu
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -22,6 +22,8 @@ from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of
 from harness.data.remote import RemoteFile, found_once, is_url, remote_files
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from harness.data.images import LabelledImages
     from harness.data.pictures import File
     from harness.data.pipeline import Pipeline
@@ -39,7 +41,8 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
 
     Parquet files may be at the URL of a file or folder, or at one with a `*`. Each picture is the content of a picture
     file, or its path relative to the data, which must then be local. The features that `datasets` stores name the
-    classes. Needs pyarrow. Raises `InputError` for anything else.
+    classes. Local files have groups: each further column of text or whole numbers that has a value in each row. Needs
+    pyarrow. Raises `InputError` for anything else.
     """
     try:
         import pyarrow  # noqa: F401
@@ -65,6 +68,7 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
     chunks = [chunk for chunk in chunks if chunk.count]
     try:
         given = [value for table in tables for value in table.labels(label)]
+        groups = {} if remote else _groups(tables, features, other_than={picture, label})
     except Exception as error:  # As above.
         raise InputError(f"{place}: cannot be read ({error}); {_EXPECTED}") from None
     labels, classes = classes_of(given, (features.get(label) or {}).get("names"), where=place)
@@ -100,7 +104,7 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
     def read(position: int) -> Any:
         return read_picture(content(position), where=where(position))
 
-    return decoded(
+    images = decoded(
         Pictures(
             read=read,
             labels=labels,
@@ -119,6 +123,20 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
         ),
         pipeline,
     )
+    return replace(images, groups=groups)
+
+
+def _groups(tables: Sequence[_Table], features: Mapping[str, Any], *, other_than: set[str]) -> dict[str, np.ndarray]:
+    """Return the columns of text or whole numbers that all tables have, with a value in each row, as text."""
+    found = {}
+    for name in tables[0].columns:
+        if name in other_than or not all(name in table.columns and table.is_plain(name) for table in tables):
+            continue
+        names = (features.get(name) or {}).get("names")
+        values = [value for table in tables for value in table.labels(name)]
+        if all(value is not None and value != "" for value in values):
+            found[name] = np.array([str(names[value] if names else value) for value in values])
+    return found
 
 
 def _name_of(url: str) -> str:
@@ -171,6 +189,14 @@ class _Table:
     @property
     def columns(self) -> list[str]:
         return list(self.schema.names)
+
+    def is_plain(self, name: str) -> bool:
+        """Return whether a column holds text or whole numbers."""
+        from pyarrow import types
+
+        kind = self.schema.field(name).type
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind))
 
     def column(self, group: int | None, name: str) -> Any:
         table = self._opened if group is None else self._opened.read_row_group(group, columns=[name])

@@ -87,7 +87,7 @@ def _compared(check: Check, sampled: StressSession) -> np.ndarray | None:
     images = sampled.images
     if check.metric == CLASS_DIFFERENCE.name and check.class_name in images.classes:
         return np.asarray(images.labels.numpy() == images.classes.index(check.class_name))
-    by = check.keys.get("by")
+    by = str(check.keys.get("by"))
     if check.metric == GROUP_DIFFERENCE.name and by in images.groups:
         return np.asarray(images.groups[by] == check.keys.get("group"))
     return None

@@ -174,6 +174,33 @@ def test_parquet_files_have_pictures_and_names_of_classes(here, spec):
     expect_the_four(load_images(spec), ("ant", "bee"))
 
 
+def test_further_columns_of_parquet_files_are_groups(here):
+    """Those of text or whole numbers with a value in each row."""
+    made = table()
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {
+        "vendor": ["a", "b", "a", "b"],
+        "pair": [1, 1, 2, 2],
+        "site": pa.array(["x", "x", "y", "y"]).dictionary_encode(),
+        "some": ["a", None, "b", "b"],
+        "bare": ["a", "", "b", "b"],
+        "score": [0.1, 0.2, 0.3, 0.4],
+    }
+    for name, values in columns.items():
+        made = made.append_column(name, values if isinstance(values, pa.Array) else pa.array(values))
+    (here / "data").mkdir()
+    parquet.write_table(made.slice(0, 3), here / "data" / "0.parquet", row_group_size=2)
+    parquet.write_table(made.slice(3), here / "data" / "1.parquet")
+    images = load_images("parquet:data")
+    assert {name: values.tolist() for name, values in images.groups.items()} == {
+        "vendor": ["a", "b", "a", "b"],
+        "pair": ["1", "1", "2", "2"],
+        "site": ["x", "x", "y", "y"],
+    }
+
+
 def test_what_datasets_saves_to_disk_is_read(here):
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])})
