@@ -1,4 +1,4 @@
-"""From predictions to numbers; each metric is declared beside the function that computes it."""
+"""Metrics of predictions; each is declared beside the function that computes it."""
 
 from __future__ import annotations
 
@@ -74,10 +74,9 @@ METRICS: Registry[Metric] = Registry("metric", _shipped(), group="stress_harness
 
 
 def measure(metric: Metric) -> Callable[[Measure], Measure]:
-    """Declare a metric of one's own: a decorator for the function that measures it.
+    """Declare a metric of your own, as a decorator of its function.
 
-    Rows of the checks file are then checked against it when the file is read. Raises `InputError` for a name that is
-    taken.
+    Reading a checks file then validates rows with this metric. Raises `InputError` for a name that is taken.
     """
 
     def declared(function: Measure) -> Measure:

@@ -1,4 +1,4 @@
-"""From predictions to numbers: accuracy, confusion pairs, confident errors, gain and change against another model."""
+"""Accuracy, confusion pairs, confident errors, and gain and change of accuracy against another model."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ACCURACY_CHANGE = Metric("accuracy_change", Unit.DIFFERENCE, better="more")
 
 
 def accuracy(predictions: Predictions, *, of_class: str | None = None, clean: Predictions | None = None) -> Measurement:
-    """Return the share of right predictions in [0, 1], of all images or of one true class (its recall).
+    """Return the share of correct predictions in [0, 1], of all images or of one true class (its recall).
 
-    The failures to show are wrong answers, or only those of images that are right in `clean`, the predictions of the
-    same images unperturbed. The interval is Wilson's score interval (Wilson 1927). Raises `InputError`
-    for a class that the data lack.
+    The failures are wrong predictions. With `clean`, the predictions of the same images without a perturbation, only
+    those that were correct there. The interval is Wilson's score interval (Wilson 1927). Raises `InputError` for a
+    class that the data lack.
     """
     chosen = np.ones(len(predictions.labels), dtype=bool)
     if of_class is not None:
@@ -42,7 +42,7 @@ def accuracy(predictions: Predictions, *, of_class: str | None = None, clean: Pr
 def share_right(
     metric: Metric, predictions: Predictions, chosen: np.ndarray, *, clean: Predictions | None = None
 ) -> Measurement:
-    """Return the share of right predictions among the images `chosen`, (N,) bool and not empty, as `accuracy` does."""
+    """Return the share of correct predictions among `chosen` images, (N,) bool and not empty, as `accuracy` does."""
     n, right = int(chosen.sum()), int(predictions.correct[chosen].sum())
     wrong = chosen & ~predictions.correct
     return Measurement(
@@ -58,7 +58,7 @@ def share_right(
 
 
 def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measurement:
-    """Return how many images of either class of the pair are taken for the other, out of all images.
+    """Return the number of images of either class of the pair that are predicted as the other, among all images.
 
     The interval is that of the failure rate (Wilson 1927) times the number of images.
     """
@@ -75,7 +75,7 @@ def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measure
 
 
 def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
-    """Return how many images are classified wrongly with a confidence over `above`, in [0, 1].
+    """Return the number of wrong predictions with a confidence over `above`, in [0, 1].
 
     The interval is that of the failure rate (Wilson 1927) times the number of images.
     """
@@ -87,15 +87,15 @@ def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
 def accuracy_gain(predictions: Predictions, baseline: Predictions) -> Measurement:
     """Return the accuracy of the predictions minus that of the baseline on the same images, in [-1, 1].
 
-    The interval is that of `Flips`. Raises `InputError` when the images differ.
+    The interval is that of `Flips`. Raises `InputError` if the images differ.
     """
     return _difference(ACCURACY_GAIN, predictions, baseline, flips(predictions, baseline))
 
 
 def accuracy_change(predictions: Predictions, incumbent: Predictions) -> Measurement:
-    """Return the change of accuracy since the incumbent, in [-1, 1], with the images behind it and McNemar's p.
+    """Return the change of accuracy since the incumbent, in [-1, 1], with the changed images and McNemar's p.
 
-    The interval and the exact test are those of `Flips`. Raises `InputError` when the images differ.
+    The interval and the exact test are those of `Flips`. Raises `InputError` if the images differ.
     """
     changed = flips(predictions, incumbent)
     measured = _difference(ACCURACY_CHANGE, predictions, incumbent, changed)
@@ -130,7 +130,7 @@ def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detai
 
 
 def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.ndarray) -> str:
-    """Name the commonest confusion among the failures, with its share of the true class's images `measured`, (N,)."""
+    """Return the most frequent confusion of the failures as text, as a share of the true class's `measured` images."""
     if not failures.any():
         return ""
     counts, names = confusion_matrix(predictions, failures), predictions.classes
@@ -151,12 +151,12 @@ GOLDEN_RIGHT = Metric("golden_right", Unit.SHARE, better="more", words="right on
 
 
 def golden_right(predictions: Predictions, image: int, *, because: str = "") -> Measurement:
-    """Return 1 where the image at this position is taken for its class, else 0; `because` says why it matters.
+    """Return 1 if the image at this position is predicted correctly, else 0; `because` is the reason for the check.
 
-    The interval is Wilson's for one image. Raises `InputError` for a position that there is not.
+    The interval is Wilson's for one image. Raises `InputError` for an unknown position.
     """
     if not 0 <= image < len(predictions.labels):
-        raise InputError(f"golden image {image}: there are {len(predictions.labels)}, expected a position among them")
+        raise InputError(f"golden image {image}: expected a position among {len(predictions.labels)} images")
     at = np.array([image])
     right = bool(predictions.correct[image])
     taken, label = (predictions.classes[int(each[image])] for each in (predictions.predicted, predictions.labels))

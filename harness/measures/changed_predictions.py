@@ -1,6 +1,6 @@
-"""Distance of an artifact from the model that it was made from, on the same images: predictions and confidences.
+"""Distance of an artifact from its original on the same images: changed predictions and confidences.
 
-An artifact is an export, a quantized or a compiled copy. Each measurement has the quantity with its exact bounds, see
+An artifact is an export, a quantized or a compiled copy. Each measurement has a quantity with exact bounds, see
 `harness.measures.equivalence`. Most need no labels.
 """
 
@@ -91,16 +91,16 @@ OF_ORIGINAL = frozenset(
 )
 """The names of these metrics."""
 NOISE = 1e-5
-"""By how much of its logits float32 lets a backend differ; classes of the original that are closer are a tie."""
+"""Relative difference of logits between float32 backends; classes of the original within it are a tie."""
 _MOSTLY = 0.8
-"""Share of a class's images that show that it has changed its place."""
+"""Least share of a class's images that proves another position of the class."""
 _TWO_SIDED = 0.975
 
 
 def changed(artifact: Predictions, original: Predictions) -> np.ndarray:
     """Return which predictions of the artifact differ from the original's, (N,) bool.
 
-    A tie is no change: where the original's own two classes are as close as float noise, each is its prediction. Raises
+    A tie is no change: if two classes of the original differ only by float noise, both count as its prediction. Raises
     `InputError` for other images.
     """
     _expect_same_images(artifact, original)
@@ -115,9 +115,9 @@ def changed(artifact: Predictions, original: Predictions) -> np.ndarray:
 
 
 def class_order(artifact: Predictions, original: Predictions) -> tuple[int, ...] | None:
-    """Return where the artifact has each class of the original, if that is another place; None if it has the same.
+    """Return the artifact's position of each class of the original; None for the same order.
 
-    Classes have changed places if most images of each are predicted as another one, and no two as the same.
+    Classes have changed positions if most images of each are predicted as another one, and no two as the same.
     """
     return class_places(artifact.predicted, original.predicted, classes=len(original.classes))
 
@@ -138,14 +138,14 @@ def class_places(
 def order_in_words(places: Sequence[int], classes: Sequence[str], *, who: str = "the artifact") -> str:
     """Say which classes have changed places, of `who`."""
     moved = [f"{classes[at]} is predicted as {classes[to]}" for at, to in enumerate(places) if at != to]
-    more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""  # noqa: PLR2004  A sentence holds three.
+    more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""  # noqa: PLR2004  Three fit into a sentence.
     return f"{who} has its classes in another order: {', '.join(moved[:3])}{more}"
 
 
 def top_change(artifact: Predictions, original: Predictions, differ: np.ndarray) -> str:
     """Return the most frequent change among the images that `differ`, (N,) bool, such as `Shirt → Coat`; "" for none.
 
-    Of changes as frequent, the one met first counts.
+    Among equally frequent changes, the first counts.
     """
     pairs = Counter(zip(original.predicted[differ].tolist(), artifact.predicted[differ].tolist(), strict=True))
     if not pairs:
@@ -155,12 +155,12 @@ def top_change(artifact: Predictions, original: Predictions, differ: np.ndarray)
 
 
 def lost_and_gained(artifact: Predictions, original: Predictions, differ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of the changed predictions, those that `differ`, are correct no longer, and now; each (N,) bool."""
+    """Return which predictions that `differ` are no longer correct, and which are now correct; each (N,) bool."""
     return differ & original.correct & ~artifact.correct, differ & artifact.correct & ~original.correct
 
 
 def predictions_changed(artifact: Predictions, original: Predictions) -> Measurement:
-    """Return the share of predictions that differ from the original's, in [0, 1]; the bounds are exact.
+    """Return the share of predictions that differ from the original's, in [0, 1], with exact bounds.
 
     The failures are the changes, the most confident first.
     """
@@ -177,11 +177,11 @@ def predictions_changed(artifact: Predictions, original: Predictions) -> Measure
 def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequence[Predictions]) -> Measurement:
     """Return the share of predictions that differ, in [0, 1], over several views of the same images.
 
-    The bounds are a bootstrap's by image, since the views of an image change together. The failures are images that
-    change in some view, the most confident first.
+    The bounds come from a bootstrap over images, since the views of an image change together. The failures are images
+    that change in some view, the most confident first.
     """
     if not artifact:
-        raise InputError('predictions changed: no views of images; name some, such as `under = ["corners"]`')
+        raise InputError('predictions changed: the check names no views; add some, such as `under = ["corners"]`')
     views = np.stack([changed(mine, theirs) for mine, theirs in zip(artifact, original, strict=True)])
     return _measured(
         POOLED_PREDICTIONS_CHANGED,
@@ -192,7 +192,7 @@ def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequen
 
 
 def consensus_predictions_changed(artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
-    """Return the share of predictions that differ, in [0, 1], of images `among` the consensus set, (N,) bool."""
+    """Return the share of predictions that differ, in [0, 1], for the images `among` the consensus set, (N,) bool."""
     if not among.any():
         raise NotApplicableError(f"none of {len(among)} images is in the consensus set")
     differ = changed(artifact, original) & among
@@ -207,10 +207,10 @@ def consensus_predictions_changed(artifact: Predictions, original: Predictions, 
 def worst_class_predictions_changed(
     artifact: Predictions, original: Predictions, *, tolerance: float | None = None
 ) -> Measurement:
-    """Return the share of predictions that differ in the class where it is largest, in [0, 1].
+    """Return the share of predictions that differ in the class with the largest share, in [0, 1].
 
-    A class is what the original predicts, so no labels are needed. Classes with too few images to prove the tolerance
-    are only looked at for a difference.
+    Classes are the original's predictions, so no labels are needed. A class with too few images to prove the tolerance
+    can only prove a difference.
     """
     of_class = np.asarray(original.classes)[original.predicted]
     return _worst(WORST_CLASS_PREDICTIONS_CHANGED, artifact, original, of_class, tolerance)
@@ -219,9 +219,9 @@ def worst_class_predictions_changed(
 def worst_group_predictions_changed(
     artifact: Predictions, original: Predictions, *, by: str | None, tolerance: float | None = None
 ) -> Measurement:
-    """Return the share of predictions that differ in the group, `by` a column of the data, where it is largest.
+    """Return the share of predictions that differ in the group with the largest share; `by` is a column of the data.
 
-    Raises `NotApplicableError` without a column, and `InputError` where the data have no groups of this kind.
+    Raises `NotApplicableError` without a column, and `InputError` for a column that the data lack.
     """
     groups = original.images.groups
     if by is None:
@@ -232,9 +232,9 @@ def worst_group_predictions_changed(
 
 
 def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Measurement:
-    """Return the share of predictions that the original has right and the artifact wrong, less the reverse, in [-1, 1].
+    """Return the share of correct predictions of the original that are lost, less those gained, in [-1, 1].
 
-    The bounds are conservative, see `net_limits`. The failures are what is lost, the most confident first.
+    The bounds are conservative, see `net_limits`. The failures are the lost ones, the most confident first.
     """
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
     return _measured(
@@ -248,7 +248,7 @@ def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Me
 def worst_class_correct_predictions_lost(
     artifact: Predictions, original: Predictions, *, tolerance: float | None = None
 ) -> Measurement:
-    """Return the net loss of correct predictions in the true class where it is largest, in [-1, 1]."""
+    """Return the net loss of correct predictions in the true class with the largest loss, in [-1, 1]."""
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
     labels = original.labels
     parts: dict[str, Quantity] = {
@@ -268,7 +268,7 @@ def worst_class_correct_predictions_lost(
 def confidence_moved(artifact: Predictions, original: Predictions) -> Measurement:
     """Return the mean total variation between both probability vectors of an image, in [0, 1].
 
-    Total variation is half the sum of absolute differences: how far a probability can be off, of any set of classes.
+    Total variation is half the sum of absolute differences: the largest difference for any set of classes.
     """
     each = total_variation(artifact, original)
     detail = f"at most {each.max():.3f} for an image"
@@ -276,7 +276,7 @@ def confidence_moved(artifact: Predictions, original: Predictions) -> Measuremen
 
 
 def confidence_moved_p99(artifact: Predictions, original: Predictions) -> Measurement:
-    """Return the total variation that 99% of the images keep within, in [0, 1]; bounds are order statistics."""
+    """Return the 99th percentile of the images' total variation, in [0, 1]; bounds are order statistics."""
     each = total_variation(artifact, original)
     detail = f"mean {each.mean():.4f}, at most {each.max():.3f} for an image"
     return _measured(CONFIDENCE_MOVED_P99, Quantile(each, 0.99), detail, failures=np.argsort(-each, kind="stable"))
@@ -285,7 +285,7 @@ def confidence_moved_p99(artifact: Predictions, original: Predictions) -> Measur
 def calibration_error_change(artifact: Predictions, original: Predictions) -> Measurement:
     """Return the artifact's expected calibration error less the original's, in [-1, 1].
 
-    The bounds are a bootstrap's of each image's contribution to both errors, by the delta method.
+    The bounds come from a bootstrap of each image's contribution to both errors, by the delta method.
     """
     _expect_same_images(artifact, original)
     mine, theirs = (signed_calibration_gaps(predictions) for predictions in (artifact, original))
@@ -338,7 +338,7 @@ def _least(tolerance: float | None) -> int:
 
 
 def _changes_in_words(artifact: Sequence[Predictions], original: Sequence[Predictions], views: np.ndarray) -> str:
-    """Say how many predictions change, and how most often; a different order of the classes comes first."""
+    """Return the number of changes and the most frequent one as text; another order of the classes comes first."""
     order = class_order(artifact[0], original[0])
     said = [] if order is None else [order_in_words(order, original[0].classes)]
     of = "predictions" if len(views) == 1 else f"predictions of {views.shape[1]:,} images in {len(views)} views"

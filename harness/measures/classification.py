@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of every class, with what is undefined left undefined."""
+"""Precision, recall and F1 of every class, None if undefined, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """Precision, recall and F1 of a class, in [0, 1], or an average of theirs; None where one is undefined.
+    """Precision, recall and F1 of a class, in [0, 1], or an average of theirs; None if undefined.
 
-    The precision of a class that was never predicted is undefined, so is the recall of one that no image is of, and F1
-    where both are.
+    Precision is undefined for a class that was never predicted, and recall for a class without images. F1 is undefined
+    if both are.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class ClassificationReport:
-    """Scores by class and their averages; `absent` names classes without images, `never_predicted` is what it says.
+    """Scores by class and their averages; `absent` and `never_predicted` name classes.
 
-    `macro` weighs all classes alike, `weighted` by their number of images; both leave out what is undefined, and so
-    speak of fewer classes where some are absent.
+    `macro` gives all classes the same weight, `weighted` that of their number of images. Both ignore undefined scores,
+    and so cover fewer classes if some are absent.
     """
 
     n: int
@@ -58,7 +58,7 @@ def classification_report(predictions: Predictions) -> ClassificationReport:
 
     labels, predicted, names = predictions.labels, predictions.predicted, predictions.classes
     if not len(labels):
-        raise InputError("classification report: there are no images")
+        raise InputError("classification report: the data have no images")
 
     def scores(average: str | None) -> tuple[Any, ...]:
         found: tuple[Any, ...] = precision_recall_fscore_support(
@@ -85,9 +85,9 @@ def _scores(name: str, values: Sequence[float], support: int) -> Scores:
 
 
 def most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, (N,) bool and wrong answers all, by falling confidence, (M,) int64.
+    """Return the positions of the failures, (N,) bool and all wrong, by decreasing confidence, (M,) int64.
 
-    Where no confidence is known, they stand in the order of the images.
+    Without a known confidence, they are in the order of the images.
     """
     positions = np.flatnonzero(failures)
     if not predictions.has_confidence:
@@ -96,18 +96,18 @@ def most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray
 
 
 def likely_most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, (N,) bool, by falling confidence as it was answered first, (M,) int64.
+    """Return the positions of the failures, (N,) bool, by decreasing approximate confidence, (M,) int64.
 
-    Which may be in less than float32: it decides which are shown first, and costs no pass.
+    It may be less precise than float32, but costs no forward pass and only affects the order.
     """
     positions = np.flatnonzero(failures)
     return np.asarray(positions[np.argsort(-predictions.confidence_as_answered[positions], kind="stable")])
 
 
 def confusion_matrix(predictions: Predictions, among: np.ndarray | None = None) -> np.ndarray:
-    """Return how many images of each class (rows) are taken for each (columns), (classes, classes) int64.
+    """Return the number of images of each class (rows) predicted as each (columns), (classes, classes) int64.
 
-    Of all images, or of those `among` them, (N,) bool.
+    It counts all images, or those `among` them, (N,) bool.
     """
     count = len(predictions.classes)
     pairs = predictions.labels * count + predictions.predicted
@@ -116,9 +116,9 @@ def confusion_matrix(predictions: Predictions, among: np.ndarray | None = None) 
 
 
 def confused_pairs(predictions: Predictions, *, most: int = 3) -> list[tuple[str, str]]:
-    """Return the pairs of classes that are taken for each other most often, either way, at least once.
+    """Return the pairs of classes that are confused most often, in either direction, at least once.
 
-    Of pairs confused as often, that of the classes named first comes first.
+    Equally frequent pairs are in the order of their classes.
     """
     confusions, classes = confusion_matrix(predictions), predictions.classes
     either_way = np.triu(confusions + confusions.T, k=1)

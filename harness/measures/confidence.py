@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
 
 BINS = 15
-"""Bins of confidence, of equal width, as in Guo et al. (2017)."""
+"""Number of bins of confidence, of equal width, as in Guo et al. (2017)."""
 
 CALIBRATION_ERROR = Metric("calibration_error", Unit.SHARE, better="less", words="expected calibration error")
 NEGATIVE_LOG_LIKELIHOOD = Metric("negative_log_likelihood", Unit.SCORE, better="less", words="negative log-likelihood")
@@ -35,7 +35,7 @@ MEAN_CORRUPTION_ERROR = Metric(
 
 
 def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Return which of `bins` bins of equal width over [0, 1] each confidence is in, (N,) int64 from 0.
+    """Return the bin of each confidence among `bins` of equal width over [0, 1], (N,) int64 from 0.
 
     A confidence on an edge belongs to the bin above, and 1 to the last.
     """
@@ -46,7 +46,7 @@ def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurem
     """Return the expected calibration error in [0, 1]: `|accuracy - confidence|` of the bins, weighted by their counts.
 
     Guo et al. (2017), "On Calibration of Modern Neural Networks", equation 3. The interval is normal, by the delta
-    method: the error is the mean of (right - confidence) with its bin's sign, which is taken as known.
+    method. The error is the mean of (correct - confidence) with the sign of its bin, which counts as known.
     """
     signed = signed_calibration_gaps(predictions, bins=bins)
     right, sure = predictions.correct.mean(), _confidence(predictions).mean()
@@ -55,7 +55,7 @@ def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurem
 
 
 def signed_calibration_gaps(predictions: Predictions, *, bins: int = BINS) -> np.ndarray:
-    """Return what each image contributes to the expected calibration error, (N,); their mean is the error."""
+    """Return the contribution of each image to the expected calibration error, (N,); their mean is the error."""
     if bins < 1:
         raise InputError(f"calibration error: {bins} bins, expected at least 1")
     confidence = _confidence(predictions)
@@ -66,7 +66,7 @@ def signed_calibration_gaps(predictions: Predictions, *, bins: int = BINS) -> np
 
 
 def negative_log_likelihood(predictions: Predictions) -> Measurement:
-    """Return the mean of -log p(true class), in nats: 0 for a model that is sure and right, log(classes) for a guess.
+    """Return the mean of -log p(true class), in nats: 0 for confident correct predictions, log(classes) for a guess.
 
     Good (1952), "Rational Decisions". The interval is normal, around the mean.
     """
@@ -78,7 +78,7 @@ def negative_log_likelihood(predictions: Predictions) -> Measurement:
 
 
 def brier_score(predictions: Predictions) -> Measurement:
-    """Return the mean squared distance of the probabilities to the truth, over all classes, in [0, 2].
+    """Return the mean squared distance of the probabilities from the truth, over all classes, in [0, 2].
 
     Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", equation 2. The interval is normal.
     """
@@ -87,14 +87,14 @@ def brier_score(predictions: Predictions) -> Measurement:
 
 
 def confidence_on_errors(predictions: Predictions) -> Measurement:
-    """Return how sure the model is on average where it is wrong, in [0, 1]; `n` is the number of images.
+    """Return the mean confidence of wrong predictions, in [0, 1]; `n` is the number of all images.
 
-    The interval is normal, over the errors, which are the failures, the surest first. Raises `NotApplicableError`
-    without errors.
+    The interval is normal, over the errors. The failures are the errors, the most confident first. Raises
+    `NotApplicableError` without errors.
     """
     wrong = np.flatnonzero(~predictions.correct)
     if not len(wrong):
-        raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} answers are right")
+        raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} predictions are correct")
     sure = _confidence(predictions)[wrong]
     measured = _mean(CONFIDENCE_ON_ERRORS, sure, f"over {len(wrong)} errors")
     n, order = len(predictions.labels), np.argsort(-sure, kind="stable")
@@ -105,9 +105,9 @@ def confidence_on_errors(predictions: Predictions) -> Measurement:
 def risk_coverage(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Return the curve of a model that may abstain: coverage and risk, both (N,) in [0, 1].
 
-    Risk is the share of errors among the answers that are surest; coverage is the share that these are, from 1 / N to
-    1. Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks", section 2. Answers of equal
-    confidence come in any order, so that each counts as the mean of them.
+    Coverage is the share of the most confident predictions, from 1 / N to 1; risk is the share of errors among them.
+    Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks", section 2. Predictions of equal
+    confidence have no order, so each counts as their mean.
     """
     _, group, counts = np.unique(-_confidence(predictions), return_inverse=True, return_counts=True)
     errors = np.repeat(np.bincount(group, ~predictions.correct) / counts, counts)
@@ -119,13 +119,13 @@ def risk_coverage_area(predictions: Predictions) -> Measurement:
     """Return the area under the risk-coverage curve, in [0, 1]: the mean risk over all coverages; 0 is best.
 
     Geifman et al. (2019), "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", section 3. The interval
-    is Wilson's for as many answers as there are images.
+    is Wilson's for one prediction per image.
     """
     _, risk = risk_coverage(predictions)
     area, n = float(risk.mean()), len(risk)
     low, high = proportion_interval(round(area * n), n)
     detail = f"of the surer half of the answers {risk[(n - 1) // 2]:.2%} are wrong, of all {risk[-1]:.2%}"
-    # An error counts in the risk at every coverage that takes it in: 1/k of the k surest answers, k from its rank on.
+    # An error counts in the risk at every coverage that includes it: 1/k for the k most confident, k from its rank on.
     order = np.argsort(-_confidence(predictions), kind="stable")
     each = np.empty(n)
     each[order] = np.cumsum(1 / np.arange(n, 0, -1))[::-1] * ~predictions.correct[order]
@@ -136,9 +136,9 @@ def risk_coverage_area(predictions: Predictions) -> Measurement:
 def confidence_rise(series: Sequence[Predictions]) -> Measurement:
     """Return the largest rise of the mean confidence from one severity to the next, in [-1, 1]; it should be negative.
 
-    `series` are predictions of the same images, in the order of severity, those of the images as they are first. The
-    interval is normal, of the differences image by image. The failures are the images whose confidence rises there,
-    most first. Raises `InputError` for other images, and for fewer than two severities.
+    `series` has predictions of the same images in the order of severity, clean ones first. The interval is normal, of
+    the differences by image. The failures are the images with a rise there, the largest first. Raises `InputError` for
+    other images, and for fewer than two severities.
     """
     first, *others = series
     if not others:
@@ -160,13 +160,13 @@ def confidence_rise(series: Sequence[Predictions]) -> Measurement:
 def mean_corruption_error(
     corrupted: Mapping[str, Sequence[Predictions]], reference: Mapping[str, Sequence[Predictions]]
 ) -> Measurement:
-    """Return the mean corruption error: errors against those that a reference model makes; 1 is as many as it.
+    """Return the mean corruption error: errors relative to those of a reference model; 1 means equally many.
 
-    Both give, for each corruption, predictions of the same images in the order of severity, those of the images as they
-    are first; these do not count. The errors at all severities are divided by the reference's, and the mean is taken
-    over the corruptions (Hendrycks & Dietterich 2019, section 4, whose reference is AlexNet; theirs is in percent). The
-    interval is normal, by the delta method over images. Raises `InputError` when the two are not of the same
-    corruptions, and `NotApplicableError` where the reference makes no error.
+    Both arguments have, for each corruption, predictions of the same images in the order of severity. Clean ones come
+    first and do not count. The errors at all severities are divided by the reference's. The result is the mean over
+    the corruptions (Hendrycks & Dietterich 2019, section 4, in percent and with AlexNet as the reference). The interval
+    is normal, by the delta method over images. Raises `InputError` unless both have the same corruptions, and
+    `NotApplicableError` if the reference makes no error.
     """
     if list(corrupted) != list(reference) or not corrupted:
         raise InputError(

@@ -1,8 +1,9 @@
-"""Equal, different or inconclusive: exact bounds on how far an artifact is from its original, held to a tolerance.
+"""Equivalence of an artifact to its original: exact bounds on their distance, compared with a tolerance.
 
-Two questions have two error rates. An artifact is equal if the upper bound is within the tolerance in every check.
-That is an intersection-union test (Berger 1982), so each check keeps its full level. It is different if the lower bound
-of some check is beyond the tolerance. There the checks share the level (Holm 1979). Between the two, more images tell.
+Two questions have two error rates. An artifact is equal if the upper bound is within the tolerance in every check. That
+is an intersection-union test (Berger 1982), so each check keeps its full level. It is different if the lower bound of
+some check is beyond the tolerance. The checks then share the level (Holm 1979). Between the two, the outcome is
+inconclusive, and more images are needed.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CONFIDENCE = 0.99
-"""Of each one-sided bound."""
+"""Confidence of each one-sided bound."""
 MOST_IMAGES = 100_000_000
-"""Beyond so many images no number is named."""
+"""Largest number of needed images that a message names."""
 _ON_LOST = 0.99
-"""Share of the error that the bound on losses takes; the bound on gains, which matters less, has the rest."""
+"""Share of the error probability for the bound on losses; that on gains, which matters less, gets the rest."""
 _FEW = 30
-"""Images below which a bootstrap is not trusted, and how large a contribution is that counts as one."""
+"""Least contributing images for a bootstrap; `_LARGE` is the least contribution that counts."""
 _LARGE = 1e-3
 _RESAMPLES = 4_999
 _FEW_VALUES = 64
 
 Outcome = Literal["equal", "different", "inconclusive", "informational"]
-"""The answer of bounds to a tolerance. Groups that are all too small to prove it are informational."""
+"""Result of comparing bounds with a tolerance; informational if all groups are too small to prove it."""
 
 
 class Quantity(Protocol):
-    """A quantity measured on n images, with one-sided bounds of any confidence."""
+    """A quantity measured on n images, with one-sided bounds at any confidence."""
 
     @property
     def value(self) -> float:
-        """Return the quantity as measured."""
+        """Return the measured value."""
 
     @property
     def n(self) -> int:
@@ -48,13 +49,13 @@ class Quantity(Protocol):
         """Return a lower and an upper bound, each of this confidence."""
 
     def of_more(self, factor: float) -> tuple[float, float, float]:
-        """Return value, and bounds of `CONFIDENCE`, if this many times the images gave the same."""
+        """Return value and bounds of `CONFIDENCE` if `factor` times as many images gave the same result."""
 
 
 def proportion_limits(count: float, n: float, confidence: float) -> tuple[float, float]:
     """Return the exact one-sided bounds of a proportion, `count` of `n` (Clopper & Pearson 1934).
 
-    A count that is no whole number, a sum of shares, gets bounds between those of its neighbors.
+    For a count that is not a whole number, as a sum of shares, the bounds lie between those of its neighbors.
     """
     from scipy.stats import beta
 
@@ -66,9 +67,9 @@ def proportion_limits(count: float, n: float, confidence: float) -> tuple[float,
 def net_limits(lost: float, gained: float, n: float, confidence: float) -> tuple[float, float]:
     """Return conservative one-sided bounds of a net loss, (lost - gained) / n, of paired predictions.
 
-    Each is made of exact bounds of both proportions, whose errors add up to that of the result (Bonferroni). The
-    proportion that matters takes 99 hundredths of it: losses for the upper bound. Without gains the bound is hardly
-    wider than that of losses.
+    Each combines exact bounds of both proportions, with error probabilities that add up to its own (Bonferroni). The
+    proportion that matters, for the upper bound the losses, gets 99% of it. Without gains, the bound is hardly wider
+    than that of losses.
     """
     error = 1 - confidence
     most, least = 1 - _ON_LOST * error, 1 - (1 - _ON_LOST) * error
@@ -100,7 +101,7 @@ class Proportion:
 
 @dataclass(frozen=True)
 class NetLoss:
-    """Correct predictions lost less those gained, as a share of `n` paired images."""
+    """Correct predictions lost, less those gained, as a share of `n` paired images."""
 
     lost: int
     gained: int
@@ -122,11 +123,11 @@ class NetLoss:
 
 @dataclass(frozen=True, eq=False)
 class Mean:
-    """The mean of what each image contributes, `each` (N,) in [-1, 1]: pooled over its views, or a distance.
+    """The mean of the images' contributions, `each` (N,) in [-1, 1]: pooled over views, or a distance.
 
-    The bounds are a bootstrap's that draws images with all their views (BCa, Efron 1987). Where fewer than 30 images
-    contribute at all, a bootstrap is too sure of itself. Then each contribution counts as that share of an image. That
-    is conservative: no variable within [0, 1] spreads more around its mean than one that is 0 or 1.
+    The bounds come from a bootstrap that draws images with all their views (BCa, Efron 1987). With fewer than 30
+    contributing images its intervals would be too narrow. Each contribution then counts as a share of an image. That is
+    conservative, as no variable within [0, 1] has a larger variance at its mean than one with the values 0 and 1.
     """
 
     each: np.ndarray
@@ -142,13 +143,13 @@ class Mean:
         return len(self.each)
 
     def limits(self, confidence: float) -> tuple[float, float]:
-        """Return the bootstrap's bounds; of few contributions, those of shares of images."""
+        """Return the bootstrap's bounds, or for few contributions those of shares of images."""
         if int((np.abs(self.each) > _LARGE).sum()) < _FEW:
             return self._of_shares(1.0, confidence)
         return self._quantile(1 - confidence), self._quantile(confidence)
 
     def of_more(self, factor: float) -> tuple[float, float, float]:
-        """Return value and bounds, whose distance shrinks with the root of the images."""
+        """Return value and bounds; their distance shrinks with the root of the number of images."""
         if int((np.abs(self.each) > _LARGE).sum()) * factor < _FEW:
             return self.value, *self._of_shares(factor, CONFIDENCE)
         lower, upper = self.limits(CONFIDENCE)
@@ -162,7 +163,7 @@ class Mean:
         return net_limits(gone, come, self.n * factor, confidence)
 
     def _quantile(self, level: float) -> float:
-        """Return the bias-corrected and accelerated quantile; infinite where so many resamples do not reach it."""
+        """Return the bias-corrected and accelerated quantile; infinite if the resamples are too few for it."""
         from scipy.stats import norm
 
         means, apart = self._resampled, self.each - self.value
@@ -180,21 +181,21 @@ class Mean:
     def _resampled(self) -> np.ndarray:
         generator, n = np.random.default_rng(0), len(self.each)
         values, counts = np.unique(self.each, return_counts=True)
-        if len(values) <= _FEW_VALUES:  # Shares of a few views: how often each is drawn says all.
+        if len(values) <= _FEW_VALUES:  # For shares of a few views, the number of draws of each value is enough.
             return np.sort(generator.multinomial(n, counts / n, size=_RESAMPLES) @ values / n)
         return np.sort([self.each[generator.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
 
 
 @dataclass(frozen=True, eq=False)
 class Quantile:
-    """The value that a `share` of the images keep within, of `each` (N,), such as a 99th percentile."""
+    """The quantile of `each`, (N,), at a `share` of the images, such as a 99th percentile."""
 
     each: np.ndarray
     share: float
 
     @property
     def value(self) -> float:
-        """Return the quantile as measured: the smallest value that the share keeps within."""
+        """Return the measured quantile: the smallest value that the share does not exceed."""
         return float(np.sort(self.each)[max(math.ceil(self.share * self.n) - 1, 0)])
 
     @property
@@ -203,9 +204,9 @@ class Quantile:
         return len(self.each)
 
     def limits(self, confidence: float) -> tuple[float, float]:
-        """Return order statistics, exact for any distribution; infinite where there are too few images.
+        """Return order statistics, exact for any distribution; infinite for too few images.
 
-        How many images lie below the quantile is binomial (David & Nagaraja 2003, "Order Statistics", section 7.1).
+        The number of images below the quantile is binomial (David & Nagaraja 2003, "Order Statistics", section 7.1).
         """
         return self._at(1.0, confidence)
 
@@ -230,8 +231,8 @@ class Quantile:
 class Worst:
     """The worst of several groups of images, such as classes, by name.
 
-    Groups of fewer than `least` images cannot be proved equal: the upper bound is that of the others. A lower bound
-    looks at all of them, and each has its part of the error.
+    A group with fewer than `least` images cannot be proved equal, so the upper bound is that of the others. The lower
+    bound covers all groups, which share the error probability.
     """
 
     parts: dict[str, Quantity]
@@ -239,7 +240,7 @@ class Worst:
 
     @property
     def name(self) -> str:
-        """Return the group of the largest value, of the larger ones if there are any."""
+        """Return the group with the largest value, among the large groups if any."""
         return max(self.proved or self.parts, key=lambda name: self.parts[name].value)
 
     @property
@@ -254,11 +255,11 @@ class Worst:
 
     @property
     def n(self) -> int:
-        """Return the images of all groups."""
+        """Return the number of images in all groups."""
         return sum(part.n for part in self.parts.values())
 
     def limits(self, confidence: float) -> tuple[float, float]:
-        """Return the largest of the lower bounds, and the largest of the upper ones of large groups."""
+        """Return the largest lower bound of all groups, and the largest upper bound of the large groups."""
         each = 1 - (1 - confidence) / len(self.parts)
         lower = max(part.limits(each)[0] for part in self.parts.values())
         upper = max((self.parts[name].limits(confidence)[1] for name in self.proved), default=math.inf)
@@ -271,7 +272,7 @@ class Worst:
 
 
 def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFIDENCE) -> Outcome:
-    """Return what bounds say of a tolerance; a difference is called one with an error of at most `level`."""
+    """Return the outcome of a quantity at a tolerance; "different" is wrong with a probability of at most `level`."""
     if measured.limits(1 - level)[0] > tolerance:
         return "different"
     if isinstance(measured, Worst) and not measured.proved:
@@ -280,7 +281,7 @@ def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFI
 
 
 def outcomes_of(checks: Sequence[tuple[Quantity, float]]) -> list[Outcome]:
-    """Return the outcome of each check, a quantity and its tolerance; those that differ share the level by Holm."""
+    """Return the outcome of each check, a quantity and its tolerance; differences share the level by Holm's method."""
     different: set[int] = set()
     while True:
         level = (1 - CONFIDENCE) / max(len(checks) - len(different), 1)
@@ -292,9 +293,9 @@ def outcomes_of(checks: Sequence[tuple[Quantity, float]]) -> list[Outcome]:
 
 
 def overall(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return what all checks say together: different if one does, equal if all others are, else inconclusive.
+    """Return the outcome of all checks: different if one is, equal if all are, else inconclusive.
 
-    What is informational says nothing.
+    Informational outcomes do not count.
     """
     if "different" in outcomes:
         return "different"
@@ -304,7 +305,7 @@ def overall(outcomes: Sequence[Outcome]) -> Outcome:
 def outcome_in_words(
     measured: Quantity, tolerance: float, outcome: Outcome, *, written: Callable[[float], str], level: float
 ) -> str:
-    """Say what an outcome rests on, and how many more images would tell; `written` formats a value."""
+    """Return the bounds behind an outcome, and the number of images needed, as text; `written` formats a value."""
     if outcome == "different":
         lower, sure = measured.limits(1 - level)[0], 1 - level
         return f"different: at least {written(lower)} ({sure:.4g} confidence), tolerance {written(tolerance)}"
@@ -321,14 +322,14 @@ def outcome_in_words(
 
 
 def least_images(tolerance: float) -> int:
-    """Return how many images without a change prove less than the tolerance, in (0, 1): 4,603 of 0.1%."""
+    """Return the number of unchanged images that proves a share below the tolerance, in (0, 1): 4,603 for 0.1%."""
     return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-tolerance))
 
 
 def images_needed(measured: Quantity, tolerance: float) -> int | None:
-    """Return on how many images, about, a quantity that stays as measured would be told from the tolerance.
+    """Return the approximate number of images that decides whether a quantity, at this value, is within the tolerance.
 
-    None where the two are too close for any number that can be had.
+    None if the two are too close for any realistic number.
     """
 
     def tells(factor: float) -> bool:

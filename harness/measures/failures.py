@@ -1,4 +1,4 @@
-"""Kinds of failures, and the images that fail: tables of them, and what changed between two models."""
+"""Kinds of failures, tables of the images that fail, and changes of failures between two models."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FailureKind:
-    """Kinds of failures.
+    """A kind of failures, by default any wrong prediction.
 
-    Any wrong answer; with a `pair` of classes only those that take one for the other, either way round; with `above`
-    only those whose confidence is over it, in [0, 1]; with `only` those on these images, by their positions in the
-    full split.
+    A `pair` of classes selects confusions of the two in either direction. `above` selects errors with a confidence over
+    it, in [0, 1]. `only` selects images by their positions in the full split.
     """
 
     name: str
@@ -35,7 +34,7 @@ class FailureKind:
     only: frozenset[int] | None = None
 
     def among(self, predictions: Predictions) -> np.ndarray:
-        """Return which answers are failures of this kind, (N,) bool; raises `InputError` for an unknown class."""
+        """Return which predictions are failures of this kind, (N,) bool; raises `InputError` for an unknown class."""
         failures = ~predictions.correct
         if self.pair is not None:
             first, second = (class_number(predictions, name) for name in self.pair)
@@ -49,7 +48,7 @@ class FailureKind:
         return np.asarray(failures)
 
     def absent(self, images: LabelledImages) -> tuple[str, ...]:
-        """Return the classes of the pair that no image is of: such a table says nothing about them."""
+        """Return the classes of the pair without images; a table says nothing about these."""
         present = {images.classes[label] for label in np.unique(images.labels.numpy())}
         return tuple(name for name in self.pair or () if name not in present)
 
@@ -58,12 +57,12 @@ ANY = FailureKind("any error")
 
 
 def confident(above: float) -> FailureKind:
-    """Return the kind of errors that the model makes with a confidence over `above`, in [0, 1]."""
+    """Return the kind of errors with a confidence over `above`, in [0, 1]."""
     return FailureKind(f"errors over {above:.0%} confidence", above=above)
 
 
 def confusion(first: str, second: str) -> FailureKind:
-    """Return the kind of errors that take one class for the other; raises `InputError` for one and the same."""
+    """Return the kind of confusions of two classes; raises `InputError` for twice the same class."""
     if first == second:
         raise InputError(f"a confusion of {first!r} with itself is no failure; name two different classes")
     return FailureKind(f"{first}↔{second}", pair=(first, second))
@@ -77,22 +76,22 @@ STUDY_KINDS = (
     confusion("Dress", "Coat"),
     confusion("Ankle boot", "Sneaker"),
 )
-"""The six kinds of failure that the Fashion-MNIST study looks at."""
+"""The six kinds of failures in the Fashion-MNIST study."""
 
 OWN = "its own: every reference model is right"
 """The kind of errors that no reference model makes."""
 OWN_CONFIDENT = "over 90% confidence, its own"
 
 _PAIRS = 5
-"""Confusions looked at in data that the study does not know, like the study's five."""
+"""Number of confusions for data other than the study's, which has five."""
 
 
 def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | None = None) -> tuple[FailureKind, ...]:
-    """Return the kinds to look at: any error, and the study's six where the classes are those of Fashion-MNIST.
+    """Return the kinds of failures for a report: any error, and for Fashion-MNIST's classes the study's six.
 
-    Of other data errors over 90% confidence, and the pairs of classes that these predictions confuse most often. Where
-    it is known whose errors the images are, see `owners` in `harness.measures.panel.label_errors`, any error is divided
-    by that, and confident ones that are the model's own are a kind, too.
+    Other data have errors over 90% confidence, and the pairs of classes that these predictions confuse most often. With
+    `owners`, see `harness.measures.panel.label_errors`, any error is divided into shared, seed-dependent and unique
+    ones. Confident unique errors are then a kind too.
     """
     if not predictions.has_confidence:
         return tuple(kind for kind in (ANY, *_kinds(predictions)[1:]) if kind.above is None)
@@ -110,7 +109,7 @@ def _kinds(predictions: Predictions) -> tuple[FailureKind, ...]:
 
 
 LISTED = 100
-"""Classes of which tables of failures list every probability; with 1,000 they would be gigabytes."""
+"""Most classes for which tables of failures list every probability; for 1,000 they would take gigabytes."""
 _LIKELIEST = 3
 
 
@@ -118,24 +117,24 @@ _LIKELIEST = 3
 class Answer:
     """Prediction for one image: its position in the full split, the class, and the probability of each class.
 
-    Of many classes only those of the classes that are `named` may be there, the true one among them.
+    For many classes, only those in `named`, with the true one among them, may have a probability.
     """
 
     index: int
     true: str
     predicted: str
     confidence: float | None
-    """None where labels alone are known."""
+    """None if only labels are known."""
     probabilities: tuple[float, ...]
     named: tuple[str, ...] = ()
 
     @property
     def sure(self) -> str:
-        """Return the confidence as text, such as 97%; empty where it is not known."""
+        """Return the confidence as text, such as 97%; empty if unknown."""
         return "" if self.confidence is None else f"{self.confidence:.0%}"
 
     def shares(self, classes: Sequence[str]) -> dict[str, float]:
-        """Return the known probabilities by class, `classes` being those of the data."""
+        """Return the known probabilities by class; `classes` are those of the data."""
         return dict(zip(self.named or classes, self.probabilities, strict=False))
 
 
@@ -143,9 +142,9 @@ class Answer:
 class FailureTable:
     """The failures of one kind among `n` images, the most confident first.
 
-    `seen` says in words how the images were turned and moved. `absent` names the classes of the kind that no image is
-    of. Probabilities stand in the order of `classes`; of more than `LISTED` classes those of the likeliest three and of
-    the true one are there.
+    `seen` describes the perturbation of the images. `absent` names the classes of the kind without images.
+    Probabilities are in the order of `classes`; with more than `LISTED` classes, only the likeliest three and the true
+    one have some.
     """
 
     kind: str
@@ -161,7 +160,7 @@ class FailureTable:
 
 
 def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureTable:
-    """List the failures of this kind; raises `InputError` when the kind names a class that the data do not know."""
+    """List the failures of this kind; raises `InputError` if the kind names a class that the data lack."""
     return FailureTable(
         kind=kind.name,
         seen=in_words(predictions.perturbation),
@@ -173,11 +172,11 @@ def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureT
 
 
 def answers_at(predictions: Predictions, positions: np.ndarray, *, listed: int | None = None) -> tuple[Answer, ...]:
-    """Return what the model says of the images at these positions, (M,) int64, of the predictions.
+    """Return the model's predictions for the images at these positions, (M,) int64.
 
-    Of more than `listed` classes, if that is given, only the likeliest three and the true one have their probability.
-    Of a predictor's labels no probability is there, of its top classes alone those are.
-    Costs a forward pass only when an answer is right, see `Predictions.probabilities_at`.
+    With more than `listed` classes, only the likeliest three and the true one have a probability. A predictor of labels
+    gives none, and one of top classes only theirs. It costs a forward pass only if a prediction is correct, see
+    `Predictions.probabilities_at`.
     """
     classes = predictions.classes
     labels, predicted = predictions.labels[positions], predictions.predicted[positions]
@@ -203,7 +202,7 @@ def answers_at(predictions: Predictions, positions: np.ndarray, *, listed: int |
 
 @record
 class Comparison:
-    """Answers of a model and another one for one image."""
+    """Predictions of two models for one image."""
 
     candidate: Answer
     other: Answer
@@ -211,10 +210,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class FailureChanges:
-    """Failures of two models on the same images: of the first only, of the other only, of both.
+    """Failures of two models on the same images: only of the first, only of the other, and of both.
 
-    New failures and shared ones stand in the order of the first model's confidence, fixed ones in that of the
-    other's, the most confident first. Probabilities are as in a `FailureTable`.
+    New and shared failures are in the order of the first model's confidence, fixed ones in that of the other's, the
+    most confident first. Probabilities are as in a `FailureTable`.
     """
 
     kind: str
@@ -229,7 +228,7 @@ def changed_positions(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the positions of new, fixed and shared failures of this kind, each (M,) int64, in `FailureChanges`' order.
 
-    Costs no forward pass. Raises `InputError` when the images differ.
+    It costs no forward pass. Raises `InputError` if the images differ.
     """
     if predictions.images.sha256 != other.images.sha256:
         raise InputError(
@@ -245,7 +244,7 @@ def changed_positions(
 
 
 def failure_changes(predictions: Predictions, other: Predictions, kind: FailureKind = ANY) -> FailureChanges:
-    """Compare the failures of this kind with those of another model; raises `InputError` when the images differ."""
+    """Compare the failures of this kind with those of another model; raises `InputError` if the images differ."""
     new, fixed, shared = (
         compared_at(predictions, other, positions, listed=LISTED)
         for positions in changed_positions(predictions, other, kind)
@@ -262,6 +261,6 @@ def failure_changes(predictions: Predictions, other: Predictions, kind: FailureK
 def compared_at(
     predictions: Predictions, other: Predictions, positions: np.ndarray, *, listed: int | None = None
 ) -> tuple[Comparison, ...]:
-    """Return what two models say of the images at these positions, (M,) int64; see `answers_at`."""
+    """Return the predictions of two models for the images at these positions, (M,) int64; see `answers_at`."""
     both = (answers_at(each, positions, listed=listed) for each in (predictions, other))
     return tuple(Comparison(*each) for each in zip(*both, strict=True))

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Flips:
-    """The images on which a model and another one differ in being right, out of `n`.
+    """The images, among `n`, that only one of two models predicts correctly.
 
     `lost` and `gained` are the images' numbers in the data set, ascending. `by_class` counts (lost, gained) for each
-    true class, and `by_pair` for each confusion "true→predicted" that appeared (lost) or went away (gained); the most
-    frequent come first.
+    true class. `by_pair` does so for each confusion "true→predicted" that is new (lost) or gone (gained). Both begin
+    with the most frequent.
     """
 
     n: int
@@ -46,7 +46,7 @@ class Flips:
 
     @property
     def p_value(self) -> float:
-        """Return the exact two-sided McNemar test's p: how likely chance splits the changed images so unevenly."""
+        """Return the p-value of the exact two-sided McNemar test."""
         return mcnemar_p(len(self.lost), len(self.gained))
 
     def as_json(self) -> dict[str, Any]:
@@ -63,9 +63,9 @@ class Flips:
 
 
 def flips(predictions: Predictions, other: Predictions) -> Flips:
-    """Compare a model's predictions with those of another model, on the same images.
+    """Compare the predictions of two models on the same images.
 
-    Raises `InputError` when the images differ.
+    Raises `InputError` if the images differ.
     """
     if predictions.images.sha256 != other.images.sha256:
         raise InputError(

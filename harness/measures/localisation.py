@@ -1,7 +1,7 @@
 """Grad-CAM mass on the object, its drift when the object moves, and dead maps.
 
-Dead maps and empty masks have no ratio: they are counted, shown and left out of means, never taken as 0 or 1. Every
-number stands beside what a map that knows nothing would have, the same everywhere in the image.
+Dead maps and empty masks have no ratio. They are counted and shown, but never enter a mean as 0 or 1. Every number is
+shown with the uniform baseline, the value of a map that is equal everywhere.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ ATTENTION_DRIFT = Metric(
 DEAD_MAPS = Metric("dead_maps", Unit.SHARE, better="less", words="share of attention maps that are zero everywhere")
 
 PART_BYTES = 8 << 20
-"""Bytes that maps at the size of their images take when they are worked on; there are half a dozen of their size."""
+"""Bytes of a part of the maps at the images' size; the computation needs about six times as much."""
 
 
 def attention_ratio(
     attention: Attention, masks: np.ndarray, *, of_class: str | None = None, answers: str | None = None
 ) -> Measurement:
-    """Return the share of a map's mass that lies on the object, in [0, 1], averaged over images.
+    """Return the share of a map's mass on the object, in [0, 1], averaged over images.
 
-    The relevance mass accuracy of Arras et al. (2022), "CLEVR-XAI", section 3.3, of maps upsampled to the images' size.
-    `masks` are those of the images as they are, (N, H, W) bool; they move as the images do. Of one true class, or of
-    `answers` that are "wrong", if asked for. Failures are images with less on the object than a uniform map has. The
-    interval is the normal one of a mean, ± 1.96 standard errors. Raises `NotApplicableError` when no image counts.
+    This is the relevance mass accuracy of Arras et al. (2022), "CLEVR-XAI", section 3.3, of maps at the images' size.
+    `masks` are those of the clean images, (N, H, W) bool; they follow the perturbation. `of_class` selects a true
+    class, and `answers="wrong"` wrong predictions. The failures are images with less mass on the object than a uniform
+    map. The interval is the normal one of a mean, ± 1.96 standard errors. Raises `NotApplicableError` if no image
+    counts.
     """
     return _averaged(ATTENTION_RATIO, attention, masks, of_class=of_class, answers=answers)
 
@@ -52,10 +53,9 @@ def attention_ratio(
 def attention_lift(
     attention: Attention, masks: np.ndarray, *, of_class: str | None = None, answers: str | None = None
 ) -> Measurement:
-    """Return how many times more of the attention lies on the object than of the area does, averaged over images.
+    """Return the ratio of attention on the object to the object's share of the area, averaged over images.
 
-    The ratio of each image over the share of its area that is object; 1 is what a uniform map has. For all else see
-    `attention_ratio`.
+    A uniform map has 1. See `attention_ratio` for all else.
     """
     return _averaged(ATTENTION_LIFT, attention, masks, of_class=of_class, answers=answers)
 
@@ -63,10 +63,11 @@ def attention_lift(
 def attention_drift(moved: Attention, rest: Attention) -> Measurement:
     """Return the share of the attention that does not move with the image, in [0, 1], averaged over images.
 
-    The maps of moved images are held against the maps at rest, moved alike: 1 - SIM, the histogram intersection of two
-    maps of unit mass (Bylinskii et al. 2019, "What Do Different Evaluation Metrics Tell Us About Saliency Models?",
-    section 4), which is their total variation distance. Each map is of the class predicted there, so that a change of
-    mind counts. Failures are the images that drift farthest. The interval is the normal one of a mean.
+    It compares the maps of moved images with the moved maps of clean images. The distance is 1 - SIM, where SIM is the
+    histogram intersection of two maps of unit mass. That is their total variation distance (Bylinskii et al. 2019,
+    "What Do Different Evaluation Metrics Tell Us About Saliency Models?", section 4). Each map is of its own predicted
+    class, so a changed prediction counts. The failures are the images with the largest drift. The interval is the
+    normal one of a mean.
     """
     if moved.maps.shape != rest.maps.shape or moved.layer != rest.layer:
         raise InputError(
@@ -86,13 +87,13 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
         drift[part] = 1 - np.minimum(found, target).sum(axis=(1, 2))
         unmoved[part] = 1 - np.minimum(_unit_mass(still)[0], target).sum(axis=(1, 2))
     if not counted.any():
-        raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or at rest")
+        raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or clean")
     return Measurement(
         ATTENTION_DRIFT,
         float(drift[counted].mean()),
         len(counted),
         mean_interval(drift[counted], (0.0, 1.0), ddof=1),
-        detail=f"maps that stay where they were would drift {unmoved[counted].mean():.3f}; "
+        detail=f"maps that do not move at all would drift {unmoved[counted].mean():.3f}; "
         f"{int((~counted).sum())} dead maps left out",
         failures=_ordered(-drift, counted),
         counted=int(counted.sum()),
@@ -100,9 +101,9 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
 
 
 def dead_maps(attention: Attention) -> Measurement:
-    """Return the share of maps that are zero everywhere, in [0, 1]: nothing at the layer speaks for the answer.
+    """Return the share of maps that are zero everywhere, in [0, 1]: no feature at the layer supports the prediction.
 
-    The interval is Wilson's score interval (Wilson 1927). Failures are the images with dead maps.
+    The interval is Wilson's score interval (Wilson 1927). The failures are the images with dead maps.
     """
     dead, n = attention.dead, len(attention.dead)
     wrong = int((dead & ~attention.predictions.correct).sum())
@@ -119,9 +120,9 @@ def dead_maps(attention: Attention) -> Measurement:
 
 
 def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
-    """Return Spearman's rank correlation of the two maps of each image, (N,) in [-1, 1], ties by mean ranks.
+    """Return Spearman's rank correlation of the two maps of each image, (N,) in [-1, 1]; ties get mean ranks.
 
-    NaN where one of the maps is dead, or the same everywhere. Raises `InputError` for maps of different sizes.
+    It is NaN if one of the maps is dead or constant. Raises `InputError` for maps of different sizes.
     """
     from scipy.stats import rankdata
 
@@ -134,9 +135,9 @@ def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
 
 
 def on_object(attention: Attention, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image's share of attention on the object and its share of area, (N,) in [0, 1]; NaN where undefined.
+    """Return each image's share of attention on the object and the object's share of area, (N,) in [0, 1].
 
-    The share of attention of a dead map is undefined, and so is everything about an image whose object is out of sight.
+    Undefined values are NaN: the share of attention of a dead map, and both shares if the object is out of the image.
     """
     count, size = len(attention.maps), attention.size
     if masks.shape != (count, *size):
@@ -155,7 +156,7 @@ def on_object(attention: Attention, masks: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _parts(attention: Attention) -> Iterator[slice]:
-    """Cut the images into parts whose maps, at the size of the images, are few enough to work on at once."""
+    """Divide the images into parts, with at most `PART_BYTES` of maps at the images' size."""
     height, width = attention.size
     return parts_of(len(attention.maps), height * width * np.dtype(np.float64).itemsize, part_bytes=PART_BYTES)
 
@@ -168,7 +169,7 @@ def _averaged(
     chosen = np.ones(len(ratio), dtype=bool)
     if of_class is not None:
         chosen = predictions.labels == class_number(predictions, of_class)
-    # How many images are looked at does not depend on the model; how many of them count may.
+    # The number of images does not depend on the model; the number that count may.
     n = int(chosen.sum())
     if answers == "wrong":
         chosen &= ~predictions.correct
@@ -195,7 +196,7 @@ def _averaged(
 
 
 def _unit_mass(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maps (N, H, W) divided by their mass, and the mass (N,); a map without mass stays zero."""
+    """Return the maps (N, H, W) divided by their mass, and the mass (N,); a dead map stays zero."""
     mass = maps.sum(axis=(1, 2), dtype=np.float64)
     return maps / np.where(mass > 0, mass, 1)[:, None, None], mass
 

@@ -1,4 +1,4 @@
-"""A metric, a measurement of it, and the contribution of each image to it."""
+"""Metrics, measurements, and the contribution of each image to a measurement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 Direction = Literal["at_least", "at_most"]
-"""On which side of its threshold a measurement must lie: at least a minimum, or at most a maximum."""
+"""The good side of a threshold: at least a minimum, or at most a maximum."""
 
 
 Scale = Literal["plain", "root"]
@@ -41,22 +41,22 @@ class Unit(Enum):
 
     @property
     def range(self) -> tuple[float, float]:
-        """Return the least and the greatest value there is."""
+        """Return the least and the greatest possible value."""
         return {Unit.SHARE: (0.0, 1.0), Unit.DIFFERENCE: (-1.0, 1.0)}.get(self, (0.0, math.inf))
 
     def format(self, value: float, *, decimals: int | None = None) -> str:
-        """Return a value as people read it, such as 87.2% or 12 images; with `decimals` as a plain number.
+        """Return a value as text, such as 87.2% or 12 images; with `decimals` as a plain number.
 
-        Images are whole in either form.
+        Numbers of images are integers in both forms.
         """
         if decimals is not None:
             return f"{value:.0f}" if self is Unit.IMAGES else f"{value:.{decimals}f}"
         return self._written(value, _FORMS[self][1])
 
     def told_apart(self, value: float, other: float, *, plain: int | None = None) -> tuple[str, str]:
-        """Return two values as people read them, different ones in as many digits as it takes to tell them apart.
+        """Return two values as text, with enough digits to distinguish different ones.
 
-        With `plain` as plain numbers of at least so many decimals.
+        With `plain`, they are plain numbers with at least that many decimals.
         """
         first = _FORMS[self][1] if plain is None else 0 if self is Unit.IMAGES else plain
         for decimals in range(first, _MOST_DECIMALS):
@@ -69,7 +69,7 @@ class Unit(Enum):
         return repr(value), repr(other)
 
     def told_from(self, value: float, other: float) -> str:
-        """Return a value as people read it, in as many digits as tell it from another and, if it is not 0, from 0."""
+        """Return a value as text, with enough digits to distinguish it from another one and, if not 0, from 0."""
         return max(self.told_apart(value, other)[0], self.told_apart(value, 0.0)[0], key=len)
 
     def _written(self, value: float, decimals: int) -> str:
@@ -88,17 +88,16 @@ _FORMS: Mapping[Unit, tuple[int, int, str]] = {
     Unit.FACTOR: (1, 2, "{} times"),
     Unit.SCORE: (1, 3, "{}"),
 }
-"""By what a value is multiplied, its decimals, and how it is written, for people."""
+"""Factor, decimals and format of a value as text."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """A metric: its name in the checks file, its unit, and the direction that is better.
 
-    `range` is that of the unit, if the metric has no narrower one. `words` say what it is to people. `scale` is that on
-    which reference models spread evenly: as the values are, or, for counts of rare things, their root. Declare one
-    beside the function that computes it; everything else follows from it: on which side of a bound to be, which
-    thresholds can fail, and how they are calibrated.
+    `range` is by default that of the unit. `words` describe it for readers. `scale` is the scale on which the spread of
+    reference models is uniform: plain, or the root for counts of rare events. Declare a metric beside the function that
+    computes it. The side of its thresholds, their validation and their calibration follow from it.
     """
 
     name: str
@@ -117,19 +116,19 @@ class Metric:
 
     @property
     def direction(self) -> Direction:
-        """Return on which side of its threshold a measurement must lie."""
+        """Return the good side of a threshold."""
         return "at_least" if self.better == "more" else "at_most"
 
     def is_case_of(self, declared: Metric) -> bool:
-        """Return whether this is a declared metric, but for what follows from the case: its unit, range and words.
+        """Return whether this is a declared metric; unit, range and words may depend on the case.
 
-        One that is declared with words has some in each case, and one without has none.
+        A metric with words must have some in each case, and one without words none.
         """
         unsaid = replace(self, unit=declared.unit, range=declared.range, words=declared.words)
         return unsaid == declared and bool(self.words) == bool(declared.words)
 
     def worst(self, images: int) -> float:
-        """Return the worst value that so many images can give."""
+        """Return the worst possible value for a number of images."""
         low, high = self.range
         return low if self.better == "more" else images if self.unit is Unit.IMAGES else high
 
@@ -138,14 +137,12 @@ class Metric:
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
 
-    Value and interval are of the images `counted`, where not all n count: those of one group, for instance. Of how many
-    that is may depend on the model, n does not.
-    `detail` says in a few words what is behind the number. `failures` are the positions, in the predictions, of the
-    images to show for it, the most telling first. A comparison of two models has the `p_value` of no difference, and
-    the `flips` behind. `each` is what each image contributes, in an order that is the same for every model: their mean
-    is the value, their sum if that counts images; from it calibration tells how far chance alone moves the value.
-    `rest` is the value on the same images unperturbed, where that was measured too. A distance from an original has the
-    `quantity`, which a tolerance needs.
+    `counted` is the number of images behind value and interval, if not all n count, for example only those of one
+    group. It may depend on the model; n does not. `detail` is a short explanation of the number. `failures` are the
+    positions of its images in the predictions, the most telling first. A comparison of two models has a `p_value` and
+    the `flips`. `each` has the contribution of each image, in the same order for every model. The value is their mean,
+    or their sum if it counts images; calibration estimates the effect of chance from it. `rest` is the value on the
+    same clean images, if it was measured. A distance from an original has a `quantity` for a tolerance.
     """
 
     metric: Metric
@@ -171,9 +168,9 @@ _KINDS = {"bool": np.bool_, "int8": np.int8, "float32": np.float32}
 
 
 def contributions(values: np.ndarray, counted: np.ndarray, n: int) -> np.ndarray:
-    """Return what each of n images contributes to the mean of `values`, which are those of the images `counted` alone.
+    """Return the contribution of each of n images to the mean of `values`, the values of the images `counted`.
 
-    By the delta method (the mean is a ratio of two means): mean + (value - mean) n / m for the m that count.
+    By the delta method for a ratio of two means, it is mean + (value - mean) n / m for the m images that count.
     """
     each = np.full(n, values.mean())
     each[counted] += (values - values.mean()) * n / len(values)
@@ -181,7 +178,7 @@ def contributions(values: np.ndarray, counted: np.ndarray, n: int) -> np.ndarray
 
 
 def packed(each: np.ndarray) -> str:
-    """Return contributions as text: their type, their number, and the values, compressed; reals keep 24 bits."""
+    """Return contributions as text: type, number, and the compressed values, with reals as float32."""
     kind = each.dtype.name if each.dtype.name in _KINDS else "float32"
     content = np.packbits(each) if kind == "bool" else each.astype(_KINDS[kind])
     return f"{kind} {len(each)} {base64.b85encode(zlib.compress(content.tobytes(), 1)).decode()}"

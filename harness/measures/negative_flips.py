@@ -1,4 +1,4 @@
-"""Negative flips: right answers of the model before that are lost, which users notice whatever the accuracy."""
+"""Negative flips: lost correct predictions of the incumbent, which users notice even at the same accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEGATIVE_FLIPS = Metric(
     Unit.IMAGES,
     better="less",
     scale="root",
-    words="right answers of the model before that are lost",
+    words="lost correct predictions of the incumbent",
 )
 
 

@@ -1,4 +1,4 @@
-"""Mistakes that persist: images that a model gets wrong at most of many poses."""
+"""Persistent failures: images that a model gets wrong at most of many poses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @record
 class PersistentFailure:
-    """An image that is wrong at `wrong_at` of the poses; `taken_for` is the commonest wrong answer.
+    """An image that is wrong at `wrong_at` of the poses; `taken_for` is the most frequent wrong prediction.
 
-    `confidence` is that of the wrong answers in the mean, None where nobody asked.
+    `confidence` is the mean of the wrong predictions, None if not measured.
     """
 
     index: int
@@ -42,11 +42,11 @@ class PersistentFailures:
         return asdict(self)
 
     def by_confidence(self) -> list[PersistentFailure]:
-        """Return the images, those that the model is most confident of first; where nobody asked, as they are."""
+        """Return the images by decreasing confidence; without a confidence, in their own order."""
         return sorted(self.rows, key=lambda row: -(row.confidence or 0.0))
 
     def by_confusion(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        """Return the images' numbers by (true class, taken for), the most frequent confusion first."""
+        """Return the images' numbers by (true class, predicted class), the most frequent confusion first."""
         groups: dict[tuple[str, str], list[int]] = {}
         for row in self.rows:
             groups.setdefault((row.true, row.taken_for), []).append(row.index)
@@ -59,8 +59,8 @@ def persistent_failures(
 ) -> PersistentFailures:
     """List the images that are wrong at more than half of the poses; `predicted` is (N, P) int, a column for each.
 
-    `confidence` is that of each answer that is wrong, (N, P) in [0, 1], and 0 elsewhere. Raises `InputError` for a
-    matrix of another shape, or of no pose.
+    `confidence` is that of each wrong prediction, (N, P) in [0, 1], and 0 elsewhere. Raises `InputError` for a matrix
+    of another shape or without poses.
     """
     if predicted.ndim != 2 or predicted.shape[0] != len(images) or not predicted.shape[1]:  # noqa: PLR2004
         raise InputError(

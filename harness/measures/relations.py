@@ -1,9 +1,8 @@
-"""Relations between a model's answers to one image seen in several ways; they need no true classes to be judged.
+"""Metamorphic relations between a model's predictions for versions of one image, without true classes.
 
-Metamorphic relations (Chen, Cheung & Yiu 1998; Xie et al. 2011, "Testing and Validating Machine Learning Classifiers by
-Metamorphic Testing"): nobody has to know what the right answer is to know that it must stay when the image is mirrored.
-Each measure is the share of images for which the relation holds, in [0, 1], with Wilson's interval, and its failures
-are the images that break it.
+A prediction should not change when its image is flipped, whatever the true class is (Chen, Cheung & Yiu 1998; Xie et
+al. 2011, "Testing and Validating Machine Learning Classifiers by Metamorphic Testing"). Each measure is the share of
+images for which the relation holds, in [0, 1], with Wilson's interval. Its failures are the images that break it.
 """
 
 from __future__ import annotations
@@ -41,14 +40,15 @@ MONOTONICITY = Metric(
 SYMMETRY = Metric("symmetry", Unit.SHARE, better="more", words="symmetry: share of answers that are the same both ways")
 
 TOLERANCE = 0.05
-"""Largest rise of a probability by interpolation and noise alone, which does not count as rising."""
+"""Largest rise of a probability that does not count, as interpolation and noise may cause it."""
 
 
 def prediction_consistency(before: Predictions, after: Predictions) -> Measurement:
-    """Return the share of images whose answer stays when something is changed that should not matter, in [0, 1].
+    """Return the share of images with the same prediction after a change that should not matter, in [0, 1].
 
-    Right or wrong, since `accuracy` counts that. The interval is Wilson's. The failures are the images whose answer
-    changes, those that it was right for first, by how sure the new answer is. Raises `InputError` for other images.
+    Predictions may be correct or wrong, since `accuracy` measures that. The interval is Wilson's. The failures are the
+    images with another prediction: first those that were correct, by the confidence of the new prediction. Raises
+    `InputError` for other images.
     """
     same = _same_answers(before, after)
     right_before = int((before.correct & ~same).sum())
@@ -60,15 +60,15 @@ def prediction_consistency(before: Predictions, after: Predictions) -> Measureme
 
 
 def object_dependence(before: Predictions, after: Predictions) -> Measurement:
-    """Return the share of images whose answer goes when what it must rest on is taken away, in [0, 1].
+    """Return the share of images with another prediction after their object is erased, in [0, 1].
 
-    A model still has to say something: the share of images that it took for that before cannot go. The interval is
-    Wilson's. The failures are the images whose answer stays. Raises `InputError` for other images.
+    A model must still predict some class, and images that already had this class cannot change. The interval is
+    Wilson's. The failures are the images with the same prediction. Raises `InputError` for other images.
     """
     same = _same_answers(before, after)
     commonest = int(np.bincount(after.predicted).argmax())
     share = (after.predicted == commonest).mean()
-    detail = f"{share:.0%} are then taken for {after.classes[commonest]}"
+    detail = f"{share:.0%} are then predicted as {after.classes[commonest]}"
     return _share(OBJECT_DEPENDENCE, len(same), np.flatnonzero(same), detail)
 
 
@@ -81,10 +81,10 @@ def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
 
 
 def invariance(before: Predictions, *after: Predictions) -> Measurement:
-    """Return the share of images whose prediction none of the changes changes; for one it is `prediction_consistency`.
+    """Return the share of images with the same prediction after every change; for one, see `prediction_consistency`.
 
-    Failures are in the order of `prediction_consistency`, those of the first change first. Raises `InputError` for
-    other images, and when there is no change to hold against.
+    The failures are in the order of `prediction_consistency`, those of the first change first. Raises `InputError` for
+    other images, and without any change.
     """
     if not after:
         raise InputError("invariance: predictions before a change and none after it; expected at least one of each")
@@ -100,19 +100,19 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
 
 
 def _after(perturbation: Perturbation) -> str:
-    """Say after what an answer must be the same; what was changed otherwise than by a perturbation has no words."""
+    """Return a phrase for the change; a change without a perturbation has no description."""
     if isinstance(perturbation, HorizontalFlip):
         return "after mirroring"
     return "after the change" if perturbation == IDENTITY else f"when {in_words(perturbation)}"
 
 
 def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE) -> Measurement:
-    """Return the share of images that the model never grows surer of as severity grows, by more than the tolerance.
+    """Return the share of images without a rise of confidence, beyond the tolerance, as severity grows.
 
-    `series` is in the order of severity, such as `along` gives it. Followed is the probability of the answer that an
-    image has at first: it counts as rising when it is higher by more than `tolerance`, in [0, 1], at some severity than
-    at any before. The failures are the images that rise, those that rise most first. Raises `InputError` for other
-    images, and for fewer than two severities.
+    `series` is in the order of severity, as from `along`. The confidence is the probability of an image's first
+    prediction. It rises if it exceeds its lowest value at lower severities by more than `tolerance`, in [0, 1]. The
+    failures are the images with a rise, the largest first. Raises `InputError` for other images, and for fewer than two
+    severities.
     """
     first, *others = series
     if not others:
@@ -130,10 +130,9 @@ def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE)
 
 
 def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:
-    """Return the share of images with the same answer both ways, such as turned left and turned right.
+    """Return the share of images with the same prediction in both directions, such as rotated left and right.
 
-    The failures are in the order of `prediction_consistency`: of those that are right one way, the surest of a wrong
-    answer the other way come first. Raises `InputError` for other images.
+    The failures are in the order of `prediction_consistency`. Raises `InputError` for other images.
     """
     measured = prediction_consistency(one_way, other_way)
     there, back = one_way.correct.mean(), other_way.correct.mean()

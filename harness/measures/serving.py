@@ -1,4 +1,4 @@
-"""Loss by another serving pipeline: predictions that change, and correct ones that are lost, on the same images."""
+"""Loss by another serving pipeline: changed predictions and lost correct predictions on the same images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TWO_SIDED = 0.975
 def served_predictions_changed(served: Predictions, reference: Predictions, *, through: str = "") -> Measurement:
     """Return the share of predictions that another serving pipeline changes, in [0, 1]; the bounds are exact.
 
-    `through` says what the pipeline does otherwise. The failures are the changes, the lost ones first.
+    `through` describes the difference of the pipeline. The failures are the changes, the lost ones first.
     """
     differ = changed(served, reference)
     return _measured(SERVED_PREDICTIONS_CHANGED, served, reference, differ, through, each=differ)
@@ -42,7 +42,7 @@ def served_predictions_changed(served: Predictions, reference: Predictions, *, t
 def served_correct_predictions_lost(served: Predictions, reference: Predictions, *, through: str = "") -> Measurement:
     """Return the correct predictions that another serving pipeline loses, less those gained, as a share in [-1, 1].
 
-    `through` says what the pipeline does otherwise. The bounds are conservative, see `net_limits`. The failures are
+    `through` describes the difference of the pipeline. The bounds are conservative, see `net_limits`. The failures are
     the changes, the lost ones first.
     """
     differ = changed(served, reference)

@@ -30,7 +30,7 @@ OF_GROUPS = OF_ONE_GROUP | {WORST_GROUP_ACCURACY.name, GROUP_GAP.name}
 
 
 class _Served(NamedTuple):
-    """A group, of how many images it is, and how many of them are right."""
+    """A group, its number of images, and the number of correct ones."""
 
     name: str
     n: int
@@ -46,21 +46,21 @@ class _Served(NamedTuple):
 
 
 def group_accuracy(predictions: Predictions, *, by: str, group: str) -> Measurement:
-    """Return the share of right predictions in [0, 1] of the images of one group, such as `by` camera `group` front.
+    """Return the share of correct predictions in [0, 1] for one group, such as `group` front of the column `by` camera.
 
-    The interval is Wilson's score interval (Wilson 1927). Raises `InputError` where the data have no groups of this
-    kind, and `NotApplicableError` where no image at hand is of this one.
+    The interval is Wilson's score interval (Wilson 1927). Raises `InputError` for a column that the data lack, and
+    `NotApplicableError` if no measured image is in the group.
     """
     chosen = _members(predictions, by, group)
     return share_right(GROUP_ACCURACY, predictions, chosen)
 
 
 def worst_group(predictions: Predictions, *, by: str, least: int | None = None) -> Measurement:
-    """Return the accuracy, in [0, 1], of the group that is served worst, of groups of at least `least` images.
+    """Return the accuracy, in [0, 1], of the worst group with at least `least` images.
 
-    `n` counts the images of all these groups, which is the same for every model. The interval is Wilson's, of the
-    group's own images (Wilson 1927); that it is the worst of several is not allowed for. Raises as `group_accuracy`
-    does, and `NotApplicableError` for fewer than two groups.
+    `n` counts the images of all these groups, and is the same for every model. The interval is Wilson's for the group's
+    own images (Wilson 1927), without a correction for the selection. Raises as `group_accuracy` does, and
+    `NotApplicableError` for fewer than two groups.
     """
     groups = _served(predictions, by, least)
     worst = min(groups, key=lambda one: one.accuracy)
@@ -76,7 +76,7 @@ def worst_group(predictions: Predictions, *, by: str, least: int | None = None) 
 
 
 def group_gap(predictions: Predictions, *, by: str, least: int | None = None) -> Measurement:
-    """Return by how much, in [0, 1], the best group's accuracy is above the worst's, as `worst_group` finds them.
+    """Return the difference in accuracy, in [0, 1], between the best and the worst group, see `worst_group`.
 
     The interval is that of a difference of two independent proportions (Newcombe 1998, method 10), within [0, 1].
     """
@@ -171,7 +171,7 @@ def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:
     """Return which images are of a group, (N,) bool and not empty."""
     chosen = np.asarray(_column(predictions, by) == group)
     if not chosen.any():
-        raise NotApplicableError(f"none of the {len(chosen)} images at hand is of group {group!r} by {by!r}")
+        raise NotApplicableError(f"none of the {len(chosen)} measured images is of group {group!r} by {by!r}")
     return chosen
 
 
@@ -194,9 +194,9 @@ def _served(predictions: Predictions, by: str, least: int | None) -> list[_Serve
         for name, n, hits in zip(names, counts, right, strict=True)
         if n >= (least or 1)
     ]
-    if len(served) < 2:  # noqa: PLR2004  One has none to be worse than.
+    if len(served) < 2:  # noqa: PLR2004  A single group has no worst.
         of = f" of at least {least} images" if least else ""
-        raise NotApplicableError(f"by {by!r} there are {len(served)} groups{of} at hand, and it takes two to compare")
+        raise NotApplicableError(f"by {by!r} the measured images have {len(served)} groups{of}, expected at least two")
     return served
 
 

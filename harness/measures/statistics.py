@@ -1,4 +1,4 @@
-"""Intervals and tests that several measures share."""
+"""Intervals and tests for several measures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 Z95 = 1.96
 """Standard errors to either side of a normal 95% interval."""
 _LEAST_P = 1e-4
-"""Smallest p-value that is reported: no p is 0."""
+"""Smallest p-value in reports, since no p is 0."""
 
 
 def proportion_interval(count: int, n: int) -> tuple[float, float]:
@@ -31,8 +31,8 @@ def count_interval(count: float, n: int) -> tuple[float, float]:
 def mean_interval(values: np.ndarray, limits: tuple[float, float], *, ddof: int = 0) -> tuple[float, float]:
     """Return the normal 95% interval of a mean, mean ± 1.96 standard errors, within its limits.
 
-    `values` is (N,); with `ddof` 1 the standard deviation is the sample's. Of a single value it is all of the limits,
-    since that has no spread.
+    `values` is (N,); with `ddof` 1 the standard deviation is the sample's. For a single value, which has no spread, it
+    is the whole range of the limits.
     """
     if len(values) <= ddof:
         return limits
@@ -41,7 +41,7 @@ def mean_interval(values: np.ndarray, limits: tuple[float, float], *, ddof: int 
 
 
 def mcnemar_p(lost: int, gained: int) -> float:
-    """Return the exact McNemar test's p: how likely chance splits the changed images so unevenly; 1 for none.
+    """Return the p-value of the exact two-sided McNemar test; 1 without changed images.
 
     McNemar (1947), "Note on the Sampling Error of the Difference Between Correlated Proportions", by the binomial.
     """
@@ -52,5 +52,5 @@ def mcnemar_p(lost: int, gained: int) -> float:
 
 
 def related(p: float) -> str:
-    """Return a p, in [0, 1], with its sign, such as "= 0.012" or "< 0.0001"; never as 0."""
+    """Return a p-value, in [0, 1], with its relation, such as "= 0.012" or "< 0.0001"; never as 0."""
     return f"= {p:.2g}" if p >= _LEAST_P else f"< {_LEAST_P:.4f}"

@@ -33,10 +33,10 @@ UNKNOWN_FPR95 = Metric("unknown_fpr95", Unit.SHARE, better="less", words="FPR95 
 
 
 def unknown_auroc(known: Predictions, unknown: Predictions, *, score: Score | None = None) -> Measurement:
-    """Return how often a known image scores higher than an unknown one, in [0, 1]; ties count half.
+    """Return the probability that a known image scores higher than an unknown one, in [0, 1]; ties count half.
 
-    `score` is one of `SCORES`, by default softmax. The interval is Newcombe's (2006, part 2, method 5), which holds at
-    0 and 1, too. Raises `NotApplicableError` where the scores are not known, see `familiarity`.
+    `score` is one of `SCORES`, by default softmax. The interval is Newcombe's (2006, part 2, method 5), which is also
+    valid at 0 and 1. Raises `NotApplicableError` for unknown scores, see `familiarity`.
     """
     inside, outside = familiarity(known, unknown, score)
     above = _shares_below(inside, outside)
@@ -51,10 +51,10 @@ def unknown_auroc(known: Predictions, unknown: Predictions, *, score: Score | No
 
 
 def unknown_fpr95(known: Predictions, unknown: Predictions, *, score: Score | None = None) -> Measurement:
-    """Return the share of known images that are flagged with 95% of the unknown ones, in [0, 1]; `n` counts the known.
+    """Return the share of known images that a threshold flags together with 95% of the unknown ones, in [0, 1].
 
-    `score` is one of `SCORES`, by default softmax. The interval joins Wilson's with that of the score at which 95% are
-    found. Raises `NotApplicableError` where the scores are not known, see `familiarity`.
+    `n` counts the known images. `score` is one of `SCORES`, by default softmax. The interval combines Wilson's with
+    that of the threshold. Raises `NotApplicableError` for unknown scores, see `familiarity`.
     """
     inside, outside = familiarity(known, unknown, score)
     flagged = _flagged(inside, outside)
@@ -65,22 +65,22 @@ def unknown_fpr95(known: Predictions, unknown: Predictions, *, score: Score | No
 
 
 def familiarity(known: Predictions, unknown: Predictions, score: Score | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return how familiar known and unknown images look, (N,) and (M,) float64; higher is more familiar.
+    """Return the familiarity of known and unknown images, (N,) and (M,) float64; higher is more familiar.
 
-    Raises `NotApplicableError` for labels without probabilities. For energy and logits it does so, too, where all
-    answers are probabilities: their energy is 0, and their largest logit says what softmax does.
+    Raises `NotApplicableError` for labels without probabilities. Also for energy and logits of a model that returns
+    probabilities: their energy is 0, and their largest logit is equivalent to softmax.
     """
     if score not in {None, *SCORES}:
         raise InputError(f"score {score!r} is unknown; expected one of {', '.join(SCORES)}")
     if not (len(known.labels) and len(unknown.labels)):
-        raise NotApplicableError("unknown images: there is no image to compare")
+        raise NotApplicableError("unknown images: expected at least one known and one unknown image")
     if score in {None, "softmax"}:
         known.expect_known(1)
         unknown.expect_known(1)
         return _surety(known.computed), _surety(unknown.computed)
     inside, outside = (_energy(each.logits.astype(np.float64)) for each in (known, unknown))
     if max(np.abs(inside).max(), np.abs(outside).max()) < _NORMALIZED:
-        raise NotApplicableError(f"{score}: the model returns probabilities, and no logits; softmax applies to them")
+        raise NotApplicableError(f"{score}: the model returns probabilities, not logits; use the score softmax")
     if score == "energy":
         return inside, outside
     return known.logits.max(axis=1).astype(np.float64), unknown.logits.max(axis=1).astype(np.float64)
@@ -93,7 +93,7 @@ def _energy(logits: np.ndarray) -> np.ndarray:
 
 
 def _surety(logits: np.ndarray) -> np.ndarray:
-    """Return what orders images as the largest probability does, without rounding to 1: minus the log of 1/p - 1."""
+    """Return a score in the order of the largest probability p, without rounding to 1: minus the log of 1/p - 1."""
     ordered = np.sort(logits.astype(np.float64), axis=1)
     if ordered.shape[1] == 1:
         return np.zeros(len(ordered))
@@ -102,14 +102,14 @@ def _surety(logits: np.ndarray) -> np.ndarray:
 
 
 def _shares_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return for each score the share of the others that are lower, equal ones by half."""
+    """Return for each score the share of the others that are lower; equal ones count half."""
     ordered = np.sort(others)
     left, right = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
     return np.asarray((left + right) / (2 * len(others)))
 
 
 def _rank(count: int) -> int:
-    """Return how many unknown images are found at least: 95% of them, rounded up."""
+    """Return the number of unknown images to flag: 95% of them, rounded up."""
     return int(np.argmax(np.arange(1, count + 1) / count >= _FOUND)) + 1
 
 
@@ -120,7 +120,7 @@ def _flagged(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
 def _flagged_interval(known: np.ndarray, unknown: np.ndarray) -> tuple[float, float]:
     from scipy.stats import binom
 
-    # Order statistics between which the score lies that 95% of all unknown images do not exceed.
+    # These order statistics are the bounds of the 95th percentile of all unknown images' scores.
     ordered, n = np.sort(unknown), len(unknown)
     low, high = int(binom.ppf(0.025, n, _FOUND)), int(binom.ppf(0.975, n, _FOUND)) + 1
     first = int((known <= ordered[low - 1]).sum()) if low else 0
@@ -141,7 +141,7 @@ def _area_interval(area: float, known: int, unknown: int) -> tuple[float, float]
         limit = 0.0 if way < 0 else 1.0
         if area == limit:
             return limit
-        start = min(max(area, _TINY), 1 - _TINY)  # At 0 and 1 themselves there is no error.
+        start = min(max(area, _TINY), 1 - _TINY)  # At exactly 0 and 1 the error is zero.
         return float(brentq(lambda true: way * (true - area) - Z95 * error(true), start, limit))
 
     return end(-1), end(1)

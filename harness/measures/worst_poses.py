@@ -22,14 +22,14 @@ RANDOM_POSE_ACCURACY = Metric("random_pose_accuracy", Unit.SHARE, better="more")
 WORST_OF_TEN = Metric("worst_of_ten", Unit.SHARE, better="more")
 UNCHANGED_SHARE = Metric("unchanged_share", Unit.SHARE, better="more")
 BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
-"""In the unit of the path: degrees, pixels, or a share of both."""
+"""Its unit is that of the path: degrees, pixels, or a share of both."""
 
 
 def robust_accuracy(found: FirstFailures, *, clean: Predictions | None = None) -> Measurement:
-    """Return the share of images that are right at every pose of a sequence, in [0, 1].
+    """Return robust accuracy: the share of images that are correct in all poses of a sequence, in [0, 1].
 
-    `clean` are the predictions of the same images unperturbed. The interval is Wilson's. The failures are the images
-    that the poses break, the first poses' first.
+    `clean` are the predictions of the same images without a perturbation. The interval is Wilson's. The failures are
+    the other images, in the order of the poses that break them.
     """
     right = found.right_everywhere
     broken = np.flatnonzero(~right)
@@ -41,8 +41,8 @@ def robust_accuracy(found: FirstFailures, *, clean: Predictions | None = None) -
 def random_pose_accuracy(correct: np.ndarray, *, clean: Predictions | None = None) -> Measurement:
     """Return the mean accuracy over each image's own random poses, in [0, 1]; `correct` is (images, poses) bool.
 
-    `clean` are the predictions of the same images unperturbed. The interval is Wilson's for as many answers as there
-    are images, since answers about one image go together.
+    `clean` are the predictions of the same images without a perturbation. The interval is Wilson's for one prediction
+    per image, since predictions for one image are dependent.
     """
     images, poses = correct.shape
     share = float(correct.mean())
@@ -52,34 +52,34 @@ def random_pose_accuracy(correct: np.ndarray, *, clean: Predictions | None = Non
 
 
 def worst_of_ten(correct: np.ndarray, *, clean: Predictions | None = None) -> Measurement:
-    """Return the share of images that are right at all of their own ten random poses; `correct` is (images, 10).
+    """Return the share of images that are correct at all of their own ten random poses; `correct` is (images, 10).
 
-    `clean` are the predictions of the same images unperturbed.
+    `clean` are the predictions of the same images without a perturbation.
     """
-    if correct.shape[1] != 10:  # noqa: PLR2004  As the name says.
+    if correct.shape[1] != 10:  # noqa: PLR2004  Ten, as in the name.
         raise InputError(f"worst of ten: each image has {correct.shape[1]} poses, expected 10")
     always = np.asarray(correct.all(axis=1))
     return _share(WORST_OF_TEN, always, "", np.flatnonzero(~always), clean)
 
 
 def unchanged_share(changed: FirstFailures) -> Measurement:
-    """Return the share of images whose prediction no pose of a sequence changes, in [0, 1]; the interval is Wilson's.
+    """Return the share of images with the same prediction in all poses of a sequence, in [0, 1].
 
-    The failures are the images that change, in the order of the poses that change them.
+    The interval is Wilson's. The failures are the other images, in the order of the poses that change them.
     """
     measured = replace(robust_accuracy(changed), metric=UNCHANGED_SHARE, detail=f"{len(changed.poses)} poses drawn")
     return replace(measured, each=changed.right_everywhere, rest=1.0)
 
 
 def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
-    """Return the severity by which this share of the images that are right as they are fails, in the path's unit.
+    """Return the severity that breaks this share of the images with a correct clean prediction, in the path's unit.
 
     The interval is that of the quantile: the severities at the shares 1.96 standard errors away (normal approximation
     to the binomial, Conover 1999, section 3.2).
     """
     n = len(found.severity)
     if not n:
-        raise InputError(f"breaking severity: none of the {found.images} images is right as it is, so none can break")
+        raise InputError(f"breaking severity: none of {found.images} clean images is correct, so none can break")
     margin = Z95 * math.sqrt(share_broken * (1 - share_broken) / n)
     low, high = (found.quantile(min(max(share_broken + side * margin, 0.0), 1.0)) for side in (-1, 1))
     held = int(np.isinf(found.severity).sum())
@@ -88,7 +88,7 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
         found.quantile(share_broken),
         found.images,
         (low, high),
-        detail=f"of {n} images right at rest, {held} are right up to the limit of {found.path.limit}",
+        detail=f"of {n} images that are correct when clean, {held} are correct up to the limit of {found.path.limit}",
         counted=n,
     )
 
@@ -103,5 +103,5 @@ def _share(
 
 
 def _against(measured: Measurement, each: np.ndarray, clean: Predictions | None) -> Measurement:
-    """Return the measurement with what each image contributes, which tells nothing without the value at rest."""
+    """Return the measurement with the contributions of the images, which calibration uses only with the clean value."""
     return replace(measured, each=each, rest=float(clean.correct.mean())) if clean else measured

@@ -103,7 +103,7 @@ def test_answers_about_several_samples_are_one_view():
 
 def test_members_that_were_asked_different_things_are_refused():
     for other in ([answer([True], positions=(3,))], [answer([True], name="mirrored")], [], [answer([True])] * 2):
-        with pytest.raises(InputError, match=r"different images or perturbations: y… .* not about those of x"):
+        with pytest.raises(InputError, match=r"reference model y… .* other images or perturbations than x"):
             combined("abc", 4, ["x", "y"], [[answer([True], positions=(0,))], other])
     assert combined("abc", 4, ["x"], [[]]) is None
 

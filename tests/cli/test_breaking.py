@@ -89,7 +89,7 @@ def test_a_model_that_gets_no_image_right_is_refused(shop, tmp_path, capsys):
     np.savez(tmp_path / "shop.npz", **wrong)
     output = tmp_path / "survival.png"
     assert cli.main(["break", str(path), "--data", data, "--output", str(output)]) == 2
-    assert "none of the 1 images is right as it is" in capsys.readouterr().err
+    assert "none of 1 clean images is correct" in capsys.readouterr().err
     assert not output.exists()
 
 

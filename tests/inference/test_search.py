@@ -229,14 +229,14 @@ def test_survival_and_quantiles_by_hand():
     measured = breaking_severity(found, share_broken=0.5)
     assert (measured.value, measured.unit, measured.n) == (2.0, Unit.DEGREES, 12)
     assert measured.interval[0] <= 2.0 <= measured.interval[1]
-    assert "of 10 images right at rest, 4 are right up to the limit of 4 degrees" in measured.detail
+    assert "of 10 images that are correct when clean, 4 are correct up to the limit of 4 degrees" in measured.detail
 
 
 def test_images_that_are_wrong_as_they_are_cannot_break():
     wrong = bars()
     wrong = LabelledImages(wrong.pixels, 1 - wrong.labels, wrong.classes, "wrong", "test")
     found = breaking(Classifier(ErrsWhenTurned(99, 99)), wrong, PATHS["shift"])
-    with pytest.raises(InputError, match="none of the 40 images is right as it is"):
+    with pytest.raises(InputError, match="none of 40 clean images is correct"):
         breaking_severity(found, share_broken=0.1)
 
 

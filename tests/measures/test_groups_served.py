@@ -71,16 +71,16 @@ def test_groups_of_few_images_are_left_out_where_a_row_says_so(served):
 
 @pytest.mark.parametrize("measure", [worst_group, group_gap])
 def test_one_group_has_nothing_to_be_held_against(served, measure):
-    with pytest.raises(NotApplicableError, match="by 'site' there are 1 groups at hand, and it takes two"):
+    with pytest.raises(NotApplicableError, match="by 'site' the measured images have 1 groups, expected at least two"):
         measure(served, by="site")
-    with pytest.raises(NotApplicableError, match="there are 0 groups of at least 5 images"):
+    with pytest.raises(NotApplicableError, match="have 0 groups of at least 5 images"):
         measure(served, by="camera", least=5)
 
 
 def test_what_there_is_no_group_of_is_told(served):
     with pytest.raises(InputError, match="groups by 'batch': the data have camera, site; name one"):
         group_accuracy(served, by="batch", group="7")
-    with pytest.raises(NotApplicableError, match="none of the 10 images at hand is of group 'top' by 'camera'"):
+    with pytest.raises(NotApplicableError, match="none of the 10 measured images is of group 'top' by 'camera'"):
         group_accuracy(served, by="camera", group="top")
 
 

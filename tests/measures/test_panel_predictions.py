@@ -154,10 +154,10 @@ def test_what_was_not_asked_is_not_judged(panel_predictions):
         find_consensus_set_errors(
             [answers([0] * 8)], replace(panel_predictions, views={"other": panel_predictions.view()})
         )
-    with pytest.raises(InputError, match="no answer; name in the row under which perturbations"):
+    with pytest.raises(InputError, match="the check names no perturbation; add some"):
         find_consensus_set_errors([], panel_predictions)
     nothing = replace(panel_predictions, views={repr(IDENTITY): view(np.maximum(AT_REST, 1))})
-    with pytest.raises(NotRecordedError, match="no image that each of 3 reference models gets right"):
+    with pytest.raises(NotRecordedError, match="the 3 reference models agree on no image"):
         find_consensus_set_errors([answers([0] * 8)], nothing)
 
 

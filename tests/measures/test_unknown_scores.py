@@ -112,7 +112,7 @@ def test_a_shift_of_all_logits_moves_nothing(seed, score, by):
 @pytest.mark.parametrize("score", ["energy", "logit"])
 def test_probabilities_have_no_energy(score):
     known, unknown = (answers(log_softmax(drawn(seed, 50).logits, axis=1)) for seed in (1, 2))
-    with pytest.raises(NotApplicableError, match="returns probabilities, and no logits"):
+    with pytest.raises(NotApplicableError, match="returns probabilities, not logits"):
         unknown_auroc(known, unknown, score=score)
     assert 0 < unknown_auroc(known, unknown, score="softmax").value < 1
 

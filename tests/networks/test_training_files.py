@@ -146,7 +146,7 @@ def test_a_prefix_that_a_wrapper_puts_before_the_names(load, wrapped, prefix):
     saved = net()
     model, note = load(wrapped(saved).state_dict())
     assert equal_bits(model, saved)
-    assert note == f"{prefix!r} is removed from the names"
+    assert note == f"the prefix {prefix!r} is removed from the names"
 
 
 def test_an_averaged_model(load):

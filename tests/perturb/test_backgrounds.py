@@ -156,7 +156,7 @@ def test_a_model_that_looks_at_the_object_keeps_and_loses_its_answers():
     stays, goes = measures(ByBrightness(), squares(cue=True))
     assert (stays.metric.name, stays.value, stays.n, len(stays.failures)) == ("prediction_consistency", 1.0, 30, 0)
     assert (goes.metric.name, goes.value, goes.n, len(goes.failures)) == ("object_dependence", 1.0, 30, 0)
-    assert goes.detail == "100% are then taken for other"
+    assert goes.detail == "100% are then predicted as other"
     assert 0.8 < stays.interval[0] < stays.interval[1] == 1.0
 
 

@@ -1,4 +1,4 @@
-"""Collection of panel predictions: each reference model's are recorded by a run, then combined into the panel's."""
+"""Collection of panel predictions: a run records those of each reference model, and then they are combined."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
 
 KEPT = 10
-"""Classes whose probabilities are kept for each model. The others, each at most 1 / 11, count as 0."""
+"""Number of classes with a stored probability for each model. The others, each at most 1 / 11, count as 0."""
 _AT_A_TIME = 1024
-"""Images whose probabilities of all classes are in memory together."""
+"""Number of images with probabilities of all classes in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class ReferencePredictions:
     def of(predictions: Predictions) -> ReferencePredictions:
         """Return the part of a model's predictions that panel predictions need.
 
-        Raises `NotApplicableError` where not every probability is known.
+        Raises `NotApplicableError` unless every probability is known.
         """
         # Suspected label errors need exact probabilities of clean images; pictures of other images do not.
         predictions.expect_known()
@@ -68,7 +68,7 @@ class ReferencePredictions:
 
 @dataclass(frozen=True, eq=False)
 class PredictionRecorder(PanelPredictions):
-    """Stand-in for the panel predictions while they are collected: writes a reference model's into a folder."""
+    """Stand-in for the panel predictions during their collection: it writes those of a reference model to a folder."""
 
     folder: Path | None = None
 
@@ -110,17 +110,16 @@ def read_archive(content: bytes) -> list[ReferencePredictions]:
 def combined(
     data_sha256: str, images: int, models: Sequence[str], recorded: Sequence[Sequence[ReferencePredictions]]
 ) -> PanelPredictions | None:
-    """Return the panel predictions for so many images from those of each model, or None if there are none.
+    """Return the panel predictions for a split of `images` images from those of each model; None without any.
 
-    `models` are the models' hashes. Raises `InputError` when models have predictions of different images.
+    `models` are the models' hashes. Raises `InputError` if models have predictions of different images.
     """
     first = recorded[0]
     questions = [[(each.name, each.positions.tobytes()) for each in parts] for parts in recorded]
     if other := [model for model, asked in zip(models, questions, strict=True) if asked != questions[0]]:
         raise InputError(
-            "the reference models were asked about different images or perturbations: "
-            f"{other[0][:12]}… (SHA-256 of its tensors) not about those of {models[0][:12]}…; a test must ask the same "
-            "of every model"
+            f"the reference model {other[0][:12]}… (SHA-256 of its tensors) has predictions of other images or "
+            f"perturbations than {models[0][:12]}…. A test must request the same from every model"
         )
     if not first:
         return None
@@ -145,14 +144,14 @@ def combined(
 
 
 def _placed(rows: np.ndarray, positions: np.ndarray, images: int, rest: float) -> np.ndarray:
-    """Return a table of so many images with these rows at these positions and `rest` elsewhere."""
+    """Return a table for `images` images with these rows at these positions and `rest` elsewhere."""
     table = np.full((images, *rows.shape[1:]), rest, dtype=rows.dtype)
     table[positions] = rows
     return table
 
 
 def _likeliest(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes of the highest mean probability, (M, C) int32, and these means, (M, C) float32."""
+    """Return the classes with the highest mean probability, (M, C) int32, and these means, (M, C) float32."""
     classes = len(parts[0].classes)
     likeliest, shares = [], []
     for start in range(0, len(parts[0].positions), _AT_A_TIME):
@@ -177,7 +176,7 @@ def merged(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredicti
 
 
 def repeats(new: PanelPredictions, old: PanelPredictions) -> bool:
-    """Return whether the new predictions hold all errors of the old ones, so that thresholds made with those hold."""
+    """Return whether the new predictions have all errors of the old ones, so thresholds from these remain valid."""
     views = _views_for(new, old)
     return bool(views) and all(name in new.views and new.views[name].repeats(view) for name, view in views.items())
 

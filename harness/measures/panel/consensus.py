@@ -25,7 +25,7 @@ CONSENSUS_SET_ERRORS = Metric(
     Unit.IMAGES,
     better="less",
     scale="root",
-    words="images lost of those that every reference model gets right",
+    words="errors on images that every reference model gets right",
 )
 
 
@@ -34,7 +34,7 @@ WORST_CLASS_CONSENSUS_SET_ERRORS = Metric(
     Unit.IMAGES,
     better="less",
     scale="root",
-    words="images lost of those that every reference model gets right, of the class that loses most",
+    words="errors of the worst class on images that every reference model gets right",
 )
 
 
@@ -69,13 +69,13 @@ class ConsensusErrors:
 def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions: PanelPredictions) -> ConsensusErrors:
     """Return the errors of a model on the consensus set, by its predictions under one or several perturbations.
 
-    The predictions may be for different samples of one split if one sample holds the others. An error is the more
-    telling the surer the reference models are of the label and the model of its wrong class (product of the two).
-    Raises `InputError` for no predictions, and `NotRecordedError` for missing panel predictions and an empty consensus
-    set. For a model of the panel an empty set raises `NotApplicableError`.
+    The predictions may be for different samples of one split if one sample contains the others. An error is telling in
+    proportion to the reference models' confidence in the label, times the model's in its wrong class. Raises
+    `InputError` for no predictions, and `NotRecordedError` for missing panel predictions and an empty consensus set.
+    For a model of the panel, an empty set raises `NotApplicableError`.
     """
     if not answers:
-        raise InputError("consensus: there is no answer; name in the row under which perturbations to ask")
+        raise InputError("consensus: the check names no perturbation; add some with `under`")
     images = max((each.images for each in answers), key=len)
     places = np.full(int(images.positions.max()) + 1, -1)
     places[images.positions.numpy()] = np.arange(len(images))
@@ -86,14 +86,14 @@ def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions:
         sureness = reference.of_label[lost]
         if each.has_confidence:
             sureness = sureness * each.confidence_of_errors()[lost]
-        row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0, however unsure.
+        row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0 at any confidence.
         known += int(reference.consensus.sum())
         pairs += confusion_matrix(each, lost)
     if not known:
         error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
         raise error(
-            f"consensus: there is no image that each of {panel_predictions.reference_models} reference models gets "
-            f"right"
+            f"consensus: the {panel_predictions.reference_models} reference models agree on no image, so the set is "
+            "empty"
         )
     positions = np.flatnonzero(telling.any(axis=0))
     positions = positions[np.argsort(-telling.max(axis=0)[positions], kind="stable")]
@@ -146,6 +146,6 @@ def _measured(
     metric: Metric, lost: ConsensusErrors, failures: np.ndarray, times: np.ndarray, detail: str, *, n: int
 ) -> Measurement:
     count = times.sum().item()
-    # Under one perturbation such counts vary by chance as Poisson counts do, so images have nothing to add.
+    # Under one perturbation, chance varies such counts like Poisson counts, so contributions add nothing.
     each = times if len(lost.perturbations) > 1 else None
     return Measurement(metric, count, n, count_interval(count, n), detail=detail, failures=failures, each=each)

@@ -21,7 +21,7 @@ NEARLY_ALL = 0.95
 UNLIKELY = 0.05
 """Threshold of the suspicion: a label less likely than this share of the mean of its class is suspect."""
 LEAST = 3
-"""Reference models needed. With fewer, each confident error of all of them would be suspect."""
+"""Least number of reference models. With fewer, each confident error of all of them would be suspect."""
 
 
 @record
@@ -87,8 +87,7 @@ def label_errors(
     if len(panel_predictions.models) < LEAST:
         raise NotApplicableError(
             f"suspected label errors need at least {LEAST} reference models; this panel has "
-            f"{len(panel_predictions.models)}, "
-            "and so few may all be wrong; calibrate with more"
+            f"{len(panel_predictions.models)}, and so few may all be wrong. Calibrate with more"
         )
     labels = images.labels.numpy() if labels is None else labels
     if len(labels) != len(whole.wrong):
@@ -118,9 +117,9 @@ def label_errors(
 def owners(predictions: Predictions, panel_predictions: PanelPredictions) -> dict[str, frozenset[int]]:
     """Return the positions in the split of shared, seed-dependent and unique errors, by kind.
 
-    Every reference model makes a shared error on the clean image, which therefore says more of the image or its label.
-    Some make a seed-dependent error, and none a unique one, which says most of the model. The other models judge a
-    model of the panel. Raises `NotApplicableError` for missing predictions.
+    Every reference model makes a shared error on the clean image, which points to the image or its label. Some make a
+    seed-dependent error. None makes a unique error, which points to the model. For a model of the panel, only the other
+    models count. Raises `NotApplicableError` for missing predictions.
     """
     wrong, positions = expect_asked(predictions.images, panel_predictions).wrong, predictions.images.positions.numpy()
     if panel_predictions.excluded is not None:
@@ -135,15 +134,15 @@ def owners(predictions: Predictions, panel_predictions: PanelPredictions) -> dic
 
 
 EVERYONES, CONTESTED = "everyone's: every reference model is wrong", "contested: some reference models are wrong"
-"""Kinds of errors that say less of a model than of the images."""
+"""Kinds of errors that point to the images rather than to the model."""
 
 
 @record
 class WithoutLabelErrors:
     """Accuracy on the `n` images without a suspected label error, of a model and of the reference models.
 
-    `lost` counts the model's errors on them. `reference_mean` and `reference_std` are None where the errors of each
-    reference model are unknown.
+    `lost` counts the model's errors on suspected images. `reference_mean` and `reference_std` are None if the errors of
+    each reference model are unknown.
     """
 
     accuracy: float
@@ -172,7 +171,7 @@ def expect_asked(images: LabelledImages, panel_predictions: PanelPredictions) ->
     view, positions = panel_predictions.view(), images.positions.numpy()
     if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
         raise NotApplicableError(
-            f"there are no panel predictions of {missing} of {len(positions)} images; calibrate a family that needs "
-            "them on all images, such as flips"
+            f"there are no panel predictions of {missing} of {len(positions)} images; calibrate a family that records "
+            "them for all images, such as flips"
         )
     return view.take(positions)

@@ -1,4 +1,4 @@
-"""Incumbent of a candidate: of a run, or, while a panel is measured, another reference model."""
+"""Incumbent of a candidate: that of a run, or during calibration another reference model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ PANEL_FIXTURES = frozenset({"panel_predictions", "paired_incumbent"})
 class PairedIncumbent:
     """Correct predictions of the incumbent on the candidate's images, and the consensus set.
 
-    `incumbent` returns the incumbent of a run. While a panel is measured, `reference` is the hash of the reference
-    model in the candidate's part. The next model of the panel, the first after the last, is then its incumbent. So each
-    model takes both parts once. There are as many pairs as models, and no two pairs have both models in common, which
-    is as near to independent as pairs of one panel can be.
+    `incumbent` returns the incumbent of a run. During calibration, `reference` is the hash of the reference model in
+    the role of the candidate. The next model of the panel is then its incumbent; the first follows the last. Each model
+    therefore has both roles once. No two pairs share both models, so the pairs are as independent as one panel allows.
     """
 
     incumbent: Callable[[], RoleModel]
@@ -44,7 +43,7 @@ class PairedIncumbent:
     def consensus(self, predictions: Predictions, among: str | None) -> np.ndarray | None:
         """Return the images of the consensus set, (N,) bool, or None unless the check is `among` these.
 
-        Only the other models decide for a pair of the panel. Raises `NotRecordedError` without panel predictions.
+        For a pair of the panel, only the other models count. Raises `NotRecordedError` without panel predictions.
         """
         if among is None:
             return None
@@ -74,7 +73,7 @@ class PairedIncumbent:
     def _pair(self, predictions: Predictions) -> tuple[np.ndarray, tuple[int, int]] | None:
         """Return the errors of each reference model, (K, N) bool, and the numbers of candidate and incumbent.
 
-        None unless a panel is measured.
+        None outside of calibration.
         """
         if self.panel is None or self.reference is None:
             return None

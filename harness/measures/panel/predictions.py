@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 SCHEMA = 3
 MAX_BYTES = 1 << 30
-"""Larger files are refused."""
+"""Size of the largest file."""
 NOT_ASKED = -1
 LIKELIEST: Final = 3
-"""Classes whose mean probability is kept for pictures. All of 1,000 classes take 100 MB for 50,000 images."""
+"""Number of classes with a stored mean probability, for pictures; 1,000 classes would take 100 MB for 50,000 images."""
 CORRECTED = range(3, 8)
 """Sizes of a panel where the consensus set of all but one differs much from that of all, and still predicts it."""
 _NEXT = "`stress-harness calibrate` makes one"
@@ -48,7 +48,7 @@ class PanelView:
     `wrong`, (N,) int16, counts the models that err on each image. `of_label`, (N,) float32, is the mean probability of
     each label. `likeliest`, (N, C) int32, are the at most `LIKELIEST` classes of the highest mean probability in
     descending order, and `shares`, (N, C) float32, their probabilities. Images without predictions have `NOT_ASKED` and
-    NaN. `each`, (K, N) bool, holds the errors of each model, False without predictions; clean images alone have it.
+    NaN. `each`, (K, N) bool, has the errors of each model, False without predictions; it exists only for clean images.
     """
 
     wrong: np.ndarray
@@ -109,7 +109,7 @@ class ConsensusSet:
 class PanelPredictions:
     """Predictions of a reference panel for the images with the hash `data_sha256`, by the `repr` of a perturbation.
 
-    `models` are the models' hashes over their tensors. `excluded` is a model of the panel that the others judge.
+    `models` are the models' hashes over their tensors. `excluded` is a model of the panel that does not count.
     """
 
     data_sha256: str
@@ -139,7 +139,7 @@ class PanelPredictions:
     def without(self, model_sha256: str) -> PanelPredictions:
         """Return the predictions of the other models if this model is in the panel, else all of them.
 
-        A reference model makes no errors on a consensus set that it has a part in.
+        A reference model makes no errors on a consensus set that includes its own predictions.
         """
         return replace(self, excluded=model_sha256 if model_sha256 in self.models else None)
 
@@ -152,7 +152,7 @@ class PanelPredictions:
             )
 
     def view(self, perturbation: Perturbation = IDENTITY) -> PanelView:
-        """Return the predictions under a perturbation; raises `NotRecordedError` where there are none."""
+        """Return the predictions under a perturbation; raises `NotRecordedError` without any."""
         if (view := self.views.get(repr(perturbation))) is None:
             raise NotRecordedError(
                 f"there are no panel predictions of images {in_words(perturbation)}; "
@@ -163,8 +163,8 @@ class PanelPredictions:
     def consensus_sets(self, predictions: Sequence[Predictions]) -> list[ConsensusSet]:
         """Return the consensus set among the images of each of a model's predictions, some or all of the split.
 
-        For a model of the panel the others decide. Raises `NotRecordedError` where there are no panel predictions, and
-        `NotApplicableError` where there are no others.
+        For a model of the panel, only the others count. Raises `NotRecordedError` without panel predictions, and
+        `NotApplicableError` without other models.
         """
         self.expect_others()
         return [self._consensus_set(each) for each in predictions]
@@ -181,7 +181,7 @@ class PanelPredictions:
         return ConsensusSet(wrong == own, view.of_label[positions])
 
     def expect_others(self) -> None:
-        """Raise `NotApplicableError` where the excluded model is the only one."""
+        """Raise `NotApplicableError` if the excluded model is the only one."""
         if not self.reference_models:
             raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
 
@@ -190,7 +190,7 @@ class PanelPredictions:
         Output(path, PANEL_PREDICTIONS).write(self.as_bytes())
 
     def as_bytes(self) -> bytes:
-        """Return the content that `write` writes."""
+        """Return the content of the file."""
         views = {name: _as_packed(view) for name, view in sorted(self.views.items())}
         images = len(next(iter(self.views.values())).wrong)
         content = _File(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.models, views)
@@ -284,7 +284,7 @@ def _as_packed(view: PanelView) -> _View:
 
 
 def _unpacked(packed: str, shape: tuple[int, ...], *, where: str) -> np.ndarray:
-    """Return the table; unpacks no more bytes than its shape has."""
+    """Return a table, without unpacking more bytes than its shape needs."""
     content = _inflated(packed, 2 * math.prod(shape), where=where)
     return np.frombuffer(content, dtype="<u2").reshape(shape).astype(np.int32)
 

@@ -1,6 +1,7 @@
-"""Threshold of a check by the values of reference models: one end of a prediction interval, and the drop it detects.
+"""Threshold of a check from the values of reference models: one end of a prediction interval, and the drop it detects.
 
-It is the one formula of the decision rule: calibration makes thresholds by it, and a gate recomputes those of a file.
+This module has the only formula of the decision rule. Calibration makes thresholds with it, and the gate recomputes
+those of a file.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 POWER = 0.95
 """Probability that a check fails a model with its minimum detectable drop."""
 FEW = 8
-"""Reference models whose own spread makes a threshold; with fewer, a check needs a prior."""
+"""Least number of reference models for a threshold from their own spread; with fewer, a check needs a prior."""
 SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 K_DECIMALS, ROOT_DECIMALS = 2, 4
-"""Decimals that a checks file has of a multiplier, and of mean and standard deviation on the scale of roots."""
+"""Decimals in a checks file of a multiplier, and of mean and standard deviation on the scale of roots."""
 POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
-"""Standard deviations from which on a check fails with that probability."""
+"""Standard deviations beyond the threshold at which a check fails with that probability."""
 
 
 @record
 class PanelCheck:
-    """Measurement of a check of the checks file: `n` images, in `unit`; less is worse for `at_least`."""
+    """The measurement of a check in the checks file: `n` images, in `unit`; for `at_least`, less is worse."""
 
     id: str
     family: str
@@ -43,15 +44,15 @@ class PanelCheck:
     direction: Direction
     n: int
     definition: str = ""
-    """A hash of the check of the checks file, its thresholds left out; empty for a check that the file did not have."""
+    """Hash of the check in the checks file, without its thresholds; empty for a check that the file lacks."""
     scale: Scale = "plain"
-    """That on which reference models spread evenly, see `Metric`."""
+    """The scale of a uniform spread of reference models, see `Metric`."""
     conversions: str = ""
     """The command that converted the reference models, if these are values of their conversions."""
 
     @property
     def sign(self) -> int:
-        """Return what a value is multiplied with so that more is better."""
+        """Return the factor for a value that makes more better."""
         return 1 if self.direction == "at_least" else -1
 
 
@@ -65,7 +66,7 @@ class Calibrated:
     """Threshold of a check with its provenance, in the unit of the metric.
 
     `mean` and `std` describe the reference models. `centre` and `spread` do so on the check's scale. `spread` is the
-    standard deviation that counts, see `least_of`. `budget` is the largest loss that may go unnoticed.
+    standard deviation that counts, see `least_of`. `budget` is the largest loss that the check may miss.
     """
 
     check: PanelCheck
@@ -77,7 +78,7 @@ class Calibrated:
     reference_models: int
     budget: float
     prior: bool = False
-    """A spread that rests on more than the values of these models."""
+    """True if the spread uses more information than the values of these models."""
 
     @staticmethod
     def of(
@@ -90,10 +91,10 @@ class Calibrated:
         budget: float = math.inf,
         reference_models: int | None = None,
     ) -> Calibrated:
-        """Return the threshold of a check by the values of K reference models, (K,), with this multiplier.
+        """Return the threshold of a check from the values of K reference models, (K,), with this multiplier.
 
-        `spread` is the standard deviation on the check's scale, by default that of the values. `reference_models`
-        predicts for another number of models.
+        `spread` is the standard deviation on the check's scale, by default that of the values. With `reference_models`
+        it is the threshold for another number of models.
         """
         scaled = on_scale(values, check.scale)
         centre = float(scaled.mean())
@@ -109,7 +110,7 @@ class Calibrated:
 
     @property
     def threshold(self) -> float:
-        """Return the threshold within its range, rounded outwards to four decimals, for counts to one."""
+        """Return the threshold within its range, rounded outwards to four decimals, or to one for counts."""
         exact = self._off_by(self.k, self.reference_models)
         scale = float(10 ** decimals(self.check.unit))
         rounded = (math.floor if self.check.sign > 0 else math.ceil)(exact * scale) / scale
@@ -128,8 +129,9 @@ class Calibrated:
     def minimum_detectable_drop_with(self, k: float, reference_models: int) -> float:
         """Return the minimum detectable drop with another multiplier and number of reference models.
 
-        A group may have few images, so chance decides which of them a candidate loses. For an expected loss of L it
-        loses L ± sqrt(L / n) at most. So L = k e + z sqrt(e^2 + L / n), with the deviation of prediction e.
+        A group may have few images, so chance affects the loss of a candidate. For an expected loss of L, the standard
+        deviation of chance is at most sqrt(L / n). So L = k e + z sqrt(e^2 + L / n), with the deviation of prediction
+        e.
         """
         if self.check.metric in OF_ONE_GROUP:
             error, z, n = self.spread * widened(reference_models), POWER_DEVIATIONS, self.check.n
@@ -138,13 +140,13 @@ class Calibrated:
         return abs(self._off_by(k + POWER_DEVIATIONS, reference_models) - off_scale(self.centre, self.check.scale))
 
     def _off_by(self, deviations: float, reference_models: int) -> float:
-        """Return the value at so many standard deviations of prediction on the bad side of the centre."""
+        """Return the value that is `deviations` standard deviations of prediction on the bad side of the mean."""
         away = deviations * self.spread * widened(reference_models)
         return off_scale(self.centre - self.check.sign * away, self.check.scale)
 
     @property
     def written(self) -> dict[str, int | float]:
-        """Return the numbers that a checks file has for the threshold, by their keys."""
+        """Return the numbers of the threshold in a checks file, by their keys."""
         digits = decimals(self.check.unit)
         root = {"root_mean": self.centre, "root_std": self.spread} if self.check.scale == "root" else {}
         return {
@@ -192,7 +194,7 @@ class Calibrated:
         return self.check.unit.format(value, decimals=None if self.check.unit is Unit.IMAGES else 3)
 
 
-# The loss that may go unnoticed.
+# Budgets: the largest loss that a check may miss.
 
 _RARE, _RARE_BY_FEW = 0.01, 0.05
 """Growth of a count of rare things that may go unnoticed, as a share of the images, with many models and with few."""
@@ -222,11 +224,11 @@ def default_budget(check: PanelCheck, mean: float, reference_models: int = FEW) 
     return 0.05 if check.unit in SHARES else 0.2 * mean
 
 
-# The scale of a check, and the least spread on it.
+# Scales of checks, and the least spread on them.
 
 
 def least_of(values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
-    """Return the least standard deviation that counts of each check, (checks,), by values on its scale, (K, checks)."""
+    """Return the minimum of each check's standard deviation, (checks,), from values on its scale, (K, checks)."""
 
     def least(check: PanelCheck, mean: float) -> float:
         if check.scale == "root":
@@ -239,16 +241,16 @@ def least_of(values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
 
 
 def on_scale(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """Return values on a scale: themselves, or 2 sqrt(x + 3/8) on that of roots (Anscombe 1948, equation 1.1).
+    """Return values on a scale: unchanged, or 2 sqrt(x + 3/8) on that of roots (Anscombe 1948, equation 1.1).
 
-    Counts of rare things are skewed to the right. Their roots are not, and those of Poisson counts have a standard
-    deviation of 1 whatever the mean.
+    Counts of rare events are skewed to the right. Their roots are not, and those of Poisson counts have a standard
+    deviation of 1 at any mean.
     """
     return 2 * np.sqrt(np.maximum(values, 0) + 3 / 8) if scale == "root" else values
 
 
 def off_scale(value: float, scale: Scale) -> float:
-    """Return the value at this place of the scale; on that of roots the least is 0."""
+    """Return the value for a position on the scale, the inverse of `on_scale`; for roots at least 0."""
     return max((max(value, 0.0) / 2) ** 2 - 3 / 8, 0.0) if scale == "root" else value
 
 
