@@ -171,7 +171,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not run.is_worker and not config.option.collectonly:
             expect_to_leave(run.request)
             expect_others_keep(config, inputs_of_run(run.request))
-            if run.judges:
+            if run.judges and run.request.record is None:
                 _load_report_stack()
             run.start()
     except (InputError, ImportError, MemoryError) as error:

@@ -54,9 +54,12 @@ def test_answers_to_a_sample_make_no_threshold(zoo, pytester, capsys):
     assert "the answers are of an export with --budget, and thresholds need all images" in capsys.readouterr().err
 
 
-def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester):
+def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester, monkeypatch):
     files = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1).name for seed in range(1, 4)]
+    run_here(monkeypatch, pytester, runs := [])
+    monkeypatch.setattr("harness.plugin.hooks._REPORT_STACK", ("none_draws_here",))
     calibrated(zoo, files)
+    assert len(runs) == len(files)
     plan = ("--stress-data", "npz:zoo.npz", "stress_tests", "--stress-plan", "--candidate", files[1])
     with hypothesis_as_it_starts():
         result = pytester.runpytest_inprocess(*plan)
