@@ -103,9 +103,15 @@ def int8_dynamic(of: Material, path: Path) -> str:
 
 
 def int8(
-    calibration: Callable[[Material], Tensor] = lambda of: of.images, *, per_channel: bool = True, entropy: bool = False
-) -> Maker:
-    """Return what quantizes to int8, with these images; each channel by its own scale, or each tensor by one."""
+    calibration: Callable[[Material], Tensor] = lambda of: of.images, *, per_channel: bool = True,
+    entropy: bool = False, percentile: float | None = None,
+) -> Maker:  # fmt: skip
+    """Return what quantizes to int8, with these images; each channel by its own scale, or each tensor by one.
+
+    The range of activations is the whole one, or this `percentile` of their absolute values. `entropy` is the method of
+    this name of ONNX Runtime. Its defaults, 128 levels of 128 bins, leave it no choice: the range is the whole one.
+    """
+    method = "Entropy" if entropy else "MinMax" if percentile is None else "Percentile"
 
     def made(of: Material, path: Path) -> str:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static
@@ -115,7 +121,8 @@ def int8(
         quantize_static(
             exported(of.network, of.images, Path(f"{path}-float32")), f"{path}.onnx",
             _Batches(images[: BATCH * 2] if entropy else images), quant_format=QuantFormat.QDQ, per_channel=per_channel,
-            calibrate_method=CalibrationMethod.Entropy if entropy else CalibrationMethod.MinMax,
+            calibrate_method=CalibrationMethod[method],
+            extra_options={} if percentile is None else {"CalibPercentile": percentile},
         )  # fmt: skip
         return f"{path}.onnx"
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.equivalence import conversions
 from benchmarks.equivalence.__main__ import HERE, read
 from benchmarks.equivalence.artifacts import HELD_OUT, LOSSLESS, SHOWN
 from benchmarks.equivalence.judgement import NOT_APPLICABLE
@@ -34,3 +35,19 @@ def test_no_lossless_conversion_of_fifty_is_different(found):
 
 def test_outcomes_are_what_is_wanted(found):
     assert [each for each in misses(found) if "artifacts of each of 3 networks" not in each] == []
+
+
+def test_the_page_on_conversions_is_made_of_their_results(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_bytes((HERE / "README.md").read_bytes())
+    conversions.write_page(page, conversions.read())
+    assert page.read_text() == (HERE / "README.md").read_text()
+
+
+@pytest.mark.parametrize("setting", conversions.SETTINGS)
+def test_good_and_bad_calibration_are_told_apart(setting):
+    found = conversions.read()[setting]
+    limits = conversions.thresholds(values for name, values in found.items() if name.startswith("seed"))
+    assert conversions.failed(found[conversions.WELL], limits) == []
+    assert conversions.failed(found["noise"], limits)
+    assert conversions.failed(found["dimmed images"], limits)
