@@ -17,7 +17,7 @@ from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_optio
     passes_on=True,
     example="accept runs/new.safetensors",
     help="Run the gate on a checkpoint and, if it passes, make it the incumbent, which later candidates are compared "
-    "with. An ONNX file also has to be equal to its original.",
+    "with. An ONNX file also has to be equal to its original, unless all models are ONNX files.",
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @click.option("--force", is_flag=True, help="Accept it though the verdict is fail or partial; the file records that.")

@@ -53,14 +53,6 @@ class AcceptRequest:
     gate_options: tuple[str, ...] = ()
     root: Path = Path()
 
-    def __post_init__(self) -> None:
-        """Raise `InputError` for an ONNX file without an original."""
-        if self.as_file and self.original is None:
-            raise InputError(
-                f"{self.checkpoint}: not accepted, an ONNX file becomes the incumbent with the model that it was made "
-                "from; name that: --original MODEL"
-            )
-
     @property
     def as_file(self) -> bool:
         """Return whether the incumbent is a copy of the file, which has no record to write into."""
@@ -140,6 +132,7 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
     weights, declaration = _outputs(request)
     weights.expect_own()
     declaration.expect_own()
+    _expect_original(request)
     _expect_one_file(request)
     # Two acceptances at a time would compare with the same incumbent; the reports are kept apart by `judge`.
     with locked(request.incumbent):
@@ -217,7 +210,7 @@ def _write(
         request.written,
         sha256=written,
         date=acceptance["date"],
-        acceptance=None if request.original is None else acceptance,
+        acceptance=acceptance if request.as_file or request.original is not None else None,
     )
     _outputs(request)[1].write(declaration)
     pending.replace(request.written)
@@ -239,6 +232,21 @@ def _copy_of(request: AcceptRequest, _: Mapping[str, Any]) -> tuple[str, _Write]
     """Return the SHA-256 of the file, and what writes a copy of it; its acceptance is for the declaration alone."""
     content = request.checkpoint.read_bytes()
     return hashlib.sha256(content).hexdigest(), lambda path, _: write_atomically(path, content)
+
+
+def _expect_original(request: AcceptRequest) -> None:
+    """Raise `InputError` for an ONNX file without an original, unless all models of the repository are ONNX files."""
+    if not request.as_file or request.original is not None:
+        return
+    replaced = request.run.roles.get(INCUMBENT)
+    built = request_of(request.gate_options, tests=request.checks_path.parent).network_options.spec
+    if built is None and (replaced == "none" or str(replaced).lower().endswith(".onnx")):
+        return
+    other = f"the setting model names {built}" if built else f"the incumbent {replaced or 'that ships'} is no ONNX file"
+    raise InputError(
+        f"{request.checkpoint}: not accepted, {other}. Accept it with the model that it was made from; name that: "
+        "--original MODEL"
+    )
 
 
 def _expect_one_file(request: AcceptRequest) -> None:

@@ -135,8 +135,17 @@ def test_one_that_is_not_shown_to_be_equal_is_not_accepted(zoo, capsys, checks, 
     assert not zoo.declaration.exists()
 
 
-def test_without_its_original_it_is_refused_before_a_run(zoo, capsys):
+def test_where_all_models_are_onnx_files_it_needs_no_original(zoo):
+    zoo.bind(CLEAN + REGRESSION)
+    path = export(zoo)
+    assert accept(zoo, "new.onnx", original=None) == 0
+    assert zoo.incumbent.read_bytes() == path.read_bytes()
+    assert "original" not in tomllib.loads(zoo.declaration.read_text())["acceptance"]
+
+
+def test_beside_checkpoints_it_is_refused_without_its_original(zoo, capsys):
     export(zoo)
+    zoo.incumbent.with_suffix(".safetensors").write_bytes((zoo.root / ORIGINAL).read_bytes())
     assert accept(zoo, "new.onnx", original=None) == 2
     assert "with the model that it was made from; name that: --original MODEL" in capsys.readouterr().err
     assert zoo.runs == []
