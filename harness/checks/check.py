@@ -429,11 +429,18 @@ class Verdict:
         return self.n if self.counted is None else self.counted
 
     @property
+    def limit(self) -> float | None:
+        """Return the threshold as reports show it: for counts of images, the last whole number that holds."""
+        if self.threshold is None or self.unit is not Unit.IMAGES or self.value is None or self.value % 1:
+            return self.threshold
+        return math.floor(self.threshold) if self.check.direction == "at_most" else math.ceil(self.threshold)
+
+    @property
     def numbers(self) -> tuple[str, str]:
         """Return value and threshold as text, with enough digits to tell them apart; empty for a missing one."""
-        if self.value is None or self.threshold is None:
+        if self.value is None or self.limit is None:
             return "" if self.value is None else self._number(self.value), ""
-        return self.unit.told_apart(self.value, self.threshold, plain=4)
+        return self.unit.told_apart(self.value, self.limit, plain=4)
 
     @property
     def missed(self) -> str:

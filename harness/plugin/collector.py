@@ -105,7 +105,8 @@ class Collector:
         """
         wires: list[Any] = [value for name, value in getattr(report, "user_properties", ()) if name == PROPERTY]
         verdicts = [Verdict.from_wire(wire) for wire in wires]
-        more = report.outcome == "rerun" or report.sections or getattr(report, "extras", ())
+        # A plugin of retries has an outcome of its own.
+        more = str(report.outcome) == "rerun" or report.sections or getattr(report, "extras", None)
         if verdicts and not more and all(verdict.status != "error" for verdict in verdicts):
             cells.clear()
 

@@ -19,6 +19,7 @@ from harness.base.parent import end_with_parent
 from harness.base.records import as_json
 from harness.base.settings import told
 from harness.checks import read_checks
+from harness.checks.known import read_known
 from harness.plugin.collector import Collector
 from harness.plugin.exit_status import Ending, TimeKeeper, refuse, said, settled, write_page_whole
 from harness.plugin.foreign_outputs import expect_others_keep
@@ -168,6 +169,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not (run.is_worker or run.plans):
             _begin(run)
         run.checks = read_checks(run.request.checks_path)
+        read_known(run.checks)
         if not run.is_worker and not config.option.collectonly:
             expect_to_leave(run.request)
             expect_others_keep(config, inputs_of_run(run.request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -41,6 +42,8 @@ def checks(outcome: Outcome) -> Section:
     families = {name: str(at) for at, name in enumerate(dict.fromkeys(one.check.family for one in verdicts))}
     classes = {name: str(at) for at, name in enumerate(_classes(outcome, verdicts))}
     command = shlex.split(outcome.command)
+    today = datetime.now(UTC).date()
+    known = {issue.about: issue.said(today) for issue in outcome.known}
     rows = [
         {
             **_cells(verdict),
@@ -48,6 +51,7 @@ def checks(outcome: Outcome) -> Section:
             "family": families[verdict.check.family],
             "classes": " ".join(classes[name] for name in _of_classes(verdict)),
             "command": rerun_command(command, verdict.check.id),
+            "known": known.get(verdict.check.id, ""),
             "more": Markup(outcome.details.get(verdict.check.id, "")),  # noqa: S704  Made by our templates.
         }
         for order, verdict in enumerate(verdicts)
@@ -84,8 +88,8 @@ def _cells(verdict: Verdict) -> Mapping[str, Any]:
     measured = threshold = ""
     if verdict.value is not None:
         measured = verdict.unit.format(verdict.value)
-        if verdict.threshold is not None:
-            measured, threshold = verdict.unit.told_apart(verdict.value, verdict.threshold)
+        if verdict.limit is not None:
+            measured, threshold = verdict.unit.told_apart(verdict.value, verdict.limit)
             threshold = f"{'≥' if check.direction == 'at_least' else '≤'} {threshold}{or_not_significant(verdict)}"
     why = check.informational if verdict.status == "informational" else ""
     drop = known.minimum_detectable_drop if known else None

@@ -40,8 +40,9 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
         rows.append(("mistakes over 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
     gaps = (first[Clean].calibration_error, second[Clean].calibration_error)
     if gaps[0] is not None and gaps[1] is not None:
-        texts = (f"{gap:.3f}" for gap in gaps if gap is not None)
-        rows.append(("expected calibration error", *texts, f"{gaps[0] - gaps[1]:+.3f}"))
+        shares = Unit.SHARE.told_apart(gaps[0], gaps[1])
+        digits = len(shares[0].removesuffix("%").partition(".")[2])
+        rows.append(("expected calibration error", *shares, f"{100 * (gaps[0] - gaps[1]):+.{digits}f} points"))
     looks = (first[Looking].on_object_overall, second[Looking].on_object_overall)
     if looks[0] and looks[1]:
         lifts = (looks[0].lift, looks[1].lift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.report.gallery import data_uri
@@ -49,7 +50,7 @@ def confusions(outcome: Outcome) -> Section | None:
         classes=list(enumerate(names)),
         cells=cells if len(names) <= _CLASSES else [],
         listed=listed,
-        tiles=[_tile(each, names, outcome.thumbnails) for each in overview.mistakes],
+        tiles=[_tile(each, names, outcome.thumbnails) | _known(each, outcome) for each in overview.mistakes],
         sure=any(each.confidence is not None for each in overview.mistakes),
     )
     return Section("confusions", "Confusions and their images", body)
@@ -65,6 +66,12 @@ def _cell(counts: Sequence[int], column: int, *, row: int, pictured: bool) -> di
         "key": f"{row}-{column}" if pictured else "",
         "strength": round(100 * min(share / _FULL, 1.0)),
     }
+
+
+def _known(mistake: Mistake, outcome: Outcome) -> dict[str, str]:
+    """Return the mark of an image that is a known issue."""
+    today = datetime.now(UTC).date()
+    return {"known": "; ".join(issue.said(today) for issue in outcome.known if issue.image == mistake.index)}
 
 
 def _tile(mistake: Mistake, names: Sequence[str], pictures: Mapping[int | str, Any]) -> dict[str, Any]:

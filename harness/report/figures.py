@@ -153,10 +153,10 @@ def _surviving(
 
 
 @styled
-def class_accuracies(overview: Overview, known: Mapping[str, tuple[float, float]] | None = None) -> Figure:
+def class_accuracies(overview: Overview, reference: Mapping[str, tuple[float, float]] | None = None) -> Figure:
     """Plot each class's accuracy on images as they are, for each model, with 95% intervals.
 
-    Dots, since bars would begin at 0, where two points are not seen. `known` has mean and standard deviation of the
+    Dots, since bars would begin at 0, where two points are not seen. `reference` has mean and standard deviation of the
     reference models by class, drawn as bands.
     """
     count, shown = len(overview.models), classes_shown(overview.models[0])
@@ -164,8 +164,8 @@ def class_accuracies(overview: Overview, known: Mapping[str, tuple[float, float]
     axes = picture.subplots()
     lowest = 1.0
     for at, name in enumerate(overview.classes[position] for position in shown):
-        if known and name in known:
-            mean, std = known[name]
+        if reference and name in reference:
+            mean, std = reference[name]
             band = {**_REFERENCE, "label": None if axes.patches else _REFERENCE["label"]}
             axes.barh(at, 200 * _BAND * std, left=100 * (mean - _BAND * std), height=0.8, **band)
             lowest = min(lowest, mean - _BAND * std)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.checks.families import family_title
-from harness.checks.roles import INCUMBENT, ROLES
+from harness.checks.roles import ROLES
+from harness.measures import Unit
 from harness.report.page import Section, render
+from harness.report.side_by_side import line_of_incumbent
 from harness.report.wording import explained
 from harness.run.history import FARTHEST
 from harness.run.outcome import margin, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
 
@@ -64,7 +64,8 @@ def margins(outcome: Outcome) -> Section | None:
 def _rows(outcome: Outcome) -> list[_Row]:
     """Return a row for each family, the smallest margin first."""
     smallest: dict[str, _Row] = {}
-    theirs = _margins_of_incumbent(outcome)
+    own = line_of_incumbent(outcome)
+    theirs = own.margins if own else {}
     for verdict in outcome.verdicts:
         known, away = verdict.check.reference, margin(verdict)
         if away is None or known is None or known.mean is None or not known.std or verdict.threshold is None:
@@ -83,19 +84,9 @@ def _rows(outcome: Outcome) -> list[_Row]:
 def _share(verdict: Verdict) -> float:
     """Return by what a count of the reference models is scaled, as its threshold is; 1 for other values."""
     binding = verdict.check.binding
-    if verdict.unit.value != "images" or binding is None or not binding.threshold or verdict.threshold is None:
+    if verdict.unit is not Unit.IMAGES or binding is None:
         return 1.0
-    return verdict.threshold / binding.threshold
-
-
-def _margins_of_incumbent(outcome: Outcome) -> Mapping[str, float]:
-    """Return the margins of the incumbent from its latest run with the same checks on the same data; empty without."""
-    incumbent, candidate = outcome.models.get(INCUMBENT), outcome.models.get("candidate")
-    if not (outcome.history and incumbent and candidate) or incumbent["sha256"] == candidate["sha256"]:
-        return {}
-    asked = incumbent["sha256"], outcome.checks_sha256, str(outcome.data["sha256"]), outcome.profile
-    same = [line for line in outcome.history.lines if (line.candidate, line.checks, line.data, line.profile) == asked]
-    return same[-1].margins if same else {}
+    return verdict.n / binding.n if binding.n else verdict.check.share
 
 
 def _written(value: float) -> str:

@@ -21,7 +21,7 @@ from harness.report.page import Section, folded, render, table
 from harness.report.reference_values import as_checked, reference_values
 from harness.report.scorecard import consensus_errors, coverage, what_got_worse
 from harness.report.serving import serving
-from harness.report.side_by_side import robust_accuracy_of
+from harness.report.side_by_side import robust_accuracies
 from harness.report.slices import slices
 from harness.report.tables import SIGNS, models, regressions
 from harness.report.wording import words
@@ -46,7 +46,7 @@ def comparison(outcome: Outcome) -> Section | None:
     """Return the candidate beside the baseline and the incumbent, or why they could not be compared."""
     title = "Against the other models"
     if outcome.overview is not None:
-        return Section("comparison", title, models(outcome.overview, robust_accuracy_of(outcome)))
+        return Section("comparison", title, models(outcome.overview, robust_accuracies(outcome)))
     if outcome.overview_missing:
         return Section("comparison", title, render("lead", lines=[outcome.overview_missing], hints=""))
     return None

@@ -37,17 +37,17 @@ SIGNS = {
 }
 
 
-def models(overview: Overview, robust: Rate | None = None) -> Markup:
+def models(overview: Overview, robust: Mapping[str, Rate] | None = None) -> Markup:
     """Return the models side by side in what matters most; what is worse than in the model compared is marked.
 
-    `robust` is the robust accuracy of the first model, where a check measured it.
+    `robust` is robust accuracy by role, on the images of its check. Shares of other images carry no mark.
     """
     known, reference = overview.models, overview.reference
     at = known.index(reference) if reference else None
     rows = []
-    for title, about, rates in _compared(overview, robust):
+    for title, about, rates in _compared(overview, robust or {}):
         beside = rates[at] if at is not None else None
-        mark = mark_of_rates(rates[0], beside) if rates[0] and beside else ""
+        mark = mark_of_rates(rates[0], beside) if rates[0] and beside and rates[0].n == beside.n else ""
         rows.append({"title": title, "about": about, "cells": _first_marked([_rate(rate) for rate in rates], mark)})
     sure = [model[Clean].confident_errors for model in known]
     counts = [
@@ -87,14 +87,17 @@ def _its_own(model: ModelOverview) -> str:
     return "" if own is None else f", {own} its own"
 
 
-def _compared(overview: Overview, robust: Rate | None) -> list[tuple[str, str, list[Rate | None]]]:
+def _compared(overview: Overview, robust: Mapping[str, Rate]) -> list[tuple[str, str, list[Rate | None]]]:
     known = overview.models
     rows: list[tuple[str, str, list[Rate | None]]] = [
         ("Right on images as they are", "", [model[Clean].accuracy for model in known]),
     ]
     if any(corners := [model[Moved].corners for model in known]):
         rows.append(("Right when turned and moved", "mean of the corners ±10°, ±2 px", corners))
-    found = [model[RobustAccuracy].robust_accuracy or (None if at else robust) for at, model in enumerate(known)]
+    found = [
+        next((robust[role] for role in model.roles if role in robust), model[RobustAccuracy].robust_accuracy)
+        for model in known
+    ]
     if any(found):
         rows.append(("Robust accuracy", "all 225 poses within ±10°, ±2 px", found))
     return rows

@@ -76,9 +76,9 @@ def measured_and_required(verdict: Verdict) -> tuple[str, str]:
     """Return in words what was measured and what should have been, never the same text for different numbers."""
     if verdict.value is None:
         return verdict.detail, ""
-    if verdict.threshold is None:
+    if verdict.limit is None:
         return verdict.unit.format(verdict.value), ""
-    value, limit = verdict.unit.told_apart(verdict.value, verdict.threshold)
+    value, limit = verdict.unit.told_apart(verdict.value, verdict.limit)
     return (
         value,
         f"{'at least' if verdict.check.direction == 'at_least' else 'at most'} {limit}{or_not_significant(verdict)}",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.checks import Verdict
+    from harness.checks.known import KnownIssue
     from harness.run.equality import Differences
     from harness.run.overview import Overview
 
@@ -80,6 +81,8 @@ class Outcome:
     consensus_pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     thumbnails: Mapping[int | str, np.ndarray] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
+    known: tuple[KnownIssue, ...] = ()
+    """Issues that the team has accepted; they change no verdict."""
     history: History | None = None
     differences: Differences | None = None
     """Differences from the original; None without one."""
@@ -191,6 +194,7 @@ class Outcome:
             "omissions": list(self.omissions),
             "notices": list(self.notices),
             "failed_tests": list(self.failed_tests),
+            "known": [asdict(issue) for issue in self.known],
             "self_checks": [check.as_json() for check in self.self_checks],
             "checks": [verdict.as_json() for verdict in self.verdicts],
             "overview": self.overview.as_plain() if self.overview else None,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, some_of
+from harness.checks.known import KNOWN, read_known
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures import METRICS, Unit
 from harness.run.examples import spoken_of, thumbnails_of
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.checks import Check, ChecksFile, Verdict
+    from harness.checks.known import KnownIssue
     from harness.run.equality import Differences
     from harness.run.overview import Overview
     from harness.run.session import StressSession
@@ -100,6 +104,9 @@ def outcome_of(
     a run by checks made for a sample says its own of.
     """
     checks, images = session.checks, session.images
+    known: tuple[KnownIssue, ...] = ()
+    with suppress(InputError):  # It could be read when the run began, and changes no verdict.
+        known = read_known(checks)
     order = {check.id: position for position, check in enumerate(checks.checks)}
     verdicts = sorted(
         reported.verdicts.values(), key=lambda item: (order.get(item.check.id, len(order)), item.check.id)
@@ -121,7 +128,8 @@ def outcome_of(
             "classes": list(images.classes),
             "pipeline": _reference_pipeline(session),
         },
-        notices=_notices(session, verdicts),
+        notices=(*_notices(session, verdicts), *_known_notices(known, verdicts)),
+        known=known,
         without_incumbent=bool(_without_incumbent(verdicts)),
         recipe=checks.recipe,
         provenance=session.provenance,
@@ -172,6 +180,19 @@ def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, 
         f"compared with {used.path} ({used.sha256[:12]}…), which is not the incumbent that {declared.path} declares "
         f"({declared.sha256[:12]}…)",
     )
+
+
+def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict]) -> list[str]:
+    """Say which failing checks are known issues, and which issues have expired."""
+    today, failing = datetime.now(UTC).date(), {each.check.id for each in verdicts if each.status == "fail"}
+    accepted = [issue.about for issue in known if issue.check in failing and today <= issue.last_day]
+    expired = [f"{issue.about} ({issue.until}, {issue.owner})" for issue in known if today > issue.last_day]
+    said = []
+    if accepted:
+        said.append(f"known issues among the failing checks: {some_of(accepted)}; the verdict counts them")
+    if expired:
+        said.append(f"expired known issues: {some_of(expired)}; fix or renew them in {KNOWN}")
+    return said
 
 
 def _thumbnails(session: StressSession, overview: Overview | None) -> dict[int | str, np.ndarray]:
@@ -316,4 +337,11 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
         families = [name for name in dict.fromkeys(check.family for check in default.checks) if not checks.family(name)]
         among = f" (all of {', '.join(families)})" if families else ""
         left_out = f"{len(others)} of the default profile's {len(default.checks)} checks{among} and {left_out}"
-    return f"{measured}; left out are {left_out}"
+    own = "" if default is None else _own(checks, default)
+    return f"{measured}; left out are {left_out}{own}"
+
+
+def _own(checks: ChecksFile, default: ChecksFile) -> str:
+    """Say how many checks the default profile lacks; empty for none."""
+    own = {check.id for check in checks.checks} - {check.id for check in default.checks}
+    return f"; of this profile alone: {len(own)} of its {len(checks.checks)}" if own else ""

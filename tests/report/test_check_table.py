@@ -56,6 +56,22 @@ def rows(body: str) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.parametrize(
+    ("direction", "value", "expected"),
+    [
+        ("at_most", 49, ["49 images", "≤ 41 images", "8 images of 10,000"]),
+        ("at_most", 42, ["42 images", "≤ 41 images", "1 image of 10,000"]),
+        ("at_most", 41, ["41 images", "≤ 41 images", ""]),
+    ],
+)
+def test_a_threshold_of_counts_is_a_whole_number_that_holds(direction, value, expected):
+    check = Check("pair", "pairs", "pair_failures", direction, panel=Threshold(41.9, n=10_000))
+    verdict = count(check, value)
+    assert rows(shown(verdict, verdict))["pair"][2:5] == expected
+    assert f"{value} {'>' if value > 41 else '<='} threshold 41 " in verdict.explain()
+    assert verdict.threshold == 41.9, "it is judged by the calibrated number"
+
+
 def test_there_is_one_table_of_all_checks_the_worst_first():
     body = shown(*VERDICTS)
     assert body.count("<table") == 1

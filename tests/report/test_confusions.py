@@ -44,8 +44,8 @@ def test_each_image_carries_its_confusion_confidence_and_reference_models():
 def test_cells_lead_to_their_images_and_others_are_numbers():
     body = shown()
     assert re.findall(r'data-key="([^"]*)" aria-pressed="false" aria-label="([^"]*)"', body) == [
-        ("0-1", "top predicted as shirt: 10 images"),
-        ("2-1", "shoe predicted as shirt: 10 images"),
+        ("0-1", "10 images: top predicted as shirt"),
+        ("2-1", "10 images: shoe predicted as shirt"),
     ]
 
 

@@ -246,6 +246,8 @@ def test_checks_made_for_a_sample_say_what_they_leave_out(session_of):
     )
     assert finished(reported, session).scope == measured + "the comparison of the models"
     assert finished(reported, session).omissions == ()
+    own = replace(default, checks=default.checks[1:])
+    assert finished(reported, session, default=own).scope.endswith("; of this profile alone: 1 of its 2")
     whole = replace(default, checks=session.checks.checks)
     assert "0 of the default profile's 2 checks and the comparison" in finished(reported, session, default=whole).scope
 

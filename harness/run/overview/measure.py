@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.base.errors import NotApplicableError
+from harness.checks.roles import INCUMBENT
 from harness.data import sample_up_to
 from harness.measures.failures import kinds_for
 from harness.measures.panel.label_errors import label_errors, owners
@@ -42,9 +43,9 @@ def overview_of(
 ) -> Overview:
     """Measure the models of a run, each once whatever its roles, on as many images as the run can afford.
 
-    What a search finds is only measured where the run has `searched` anyway: survival of the candidate, which is then
-    at hand, and of the others, with how many images are right at every pose, on half as many images. Where families are
-    measured on samples, these are the images, whose answers are at hand. Parts of
+    A search is only measured where the run has `searched` anyway: survival of the candidate, whose predictions are
+    cached, and of the others on half as many images. Robust accuracy of the incumbent is that of its own run, since a
+    smaller sample would give a second number. Where families are measured on samples, these are the images. Parts of
     too few images are left out.
     """
     extent, images = extent_of(session), session.of_family("clean").images
@@ -60,7 +61,7 @@ def overview_of(
         models,
         images,
         survival={"candidate": probe, **others} if searched and len(probe) >= least else {},
-        robust=others,
+        robust={role: sampled for role, sampled in others.items() if role != INCUMBENT},
         curves=max(extent.curves, least),
         confidences=extent.confidences if extent.confidences >= least else 0,
         without=left_out({record: passes * least for record, passes in every.items()}, affordable),

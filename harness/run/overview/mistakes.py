@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.measures.panel.predictions import PanelPredictions, PanelView
 
-SHOWN, OF_CONFUSION = 400, 24
+SHOWN, OF_CONFUSION = 300, 20
 """Mistakes that an overview names, at most: of all confusions, and of one."""
 
 

@@ -1,0 +1,78 @@
+"""Known issues: checks and images that a team has accepted for a time; they change no verdict."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import date
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from harness.base.files import read_regular
+from harness.base.records import read_record, record
+from harness.checks.check import ChecksError
+
+if TYPE_CHECKING:
+    from harness.checks.file import ChecksFile
+
+KNOWN = "known.toml"
+"""The file, beside the checks file."""
+_MAX_BYTES = 1 << 20
+_Text = Annotated[str, Field(min_length=1)]
+
+
+@record
+class KnownIssue:
+    """An issue that `owner` has accepted for a `reason` until a day, written YYYY-MM-DD: of a check or of an image."""
+
+    reason: _Text
+    owner: _Text
+    until: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    check: str | None = None
+    image: int | None = None
+
+    @property
+    def last_day(self) -> date:
+        """Return the last day of the acceptance."""
+        return date.fromisoformat(self.until)
+
+    @property
+    def about(self) -> str:
+        """Name the check or the image."""
+        return self.check if self.check is not None else f"image {self.image}"
+
+    def said(self, today: date) -> str:
+        """Return the issue as text, with whether it has expired."""
+        state = "known issue until" if today <= self.last_day else "known issue, expired on"
+        return f"{state} {self.until}: {self.reason} ({self.owner})"
+
+
+@record
+class _File:
+    issue: tuple[KnownIssue, ...] = ()
+
+
+def read_known(checks: ChecksFile) -> tuple[KnownIssue, ...]:
+    """Return the known issues beside a checks file; empty without their file.
+
+    Raises `ChecksError` for a file that cannot be read and for a day that does not exist. So it does for an issue that
+    names both or neither of a check and an image.
+    """
+    path = checks.path.parent / KNOWN
+    if not path.exists():
+        return ()
+    try:
+        table = tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode())
+    except (OSError, ValueError) as error:
+        raise ChecksError(f"{path}: cannot be read ({error}); correct the file or remove it") from None
+    issues = read_record(_File, table, where=f"{path}", error=ChecksError).issue
+    for number, issue in enumerate(issues, start=1):
+        where = f"{path}: issue {number}"
+        if (issue.check is None) == (issue.image is None):
+            found = "neither" if issue.check is None else "both"
+            raise ChecksError(f"{where}: names {found} of `check` and `image`, expected one; correct the issue")
+        try:
+            _ = issue.last_day
+        except ValueError:
+            raise ChecksError(f"{where}: until is {issue.until!r}, expected a day such as 2026-12-31") from None
+    return issues
