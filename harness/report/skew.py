@@ -27,7 +27,7 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
     if found.named:
         lines += [f"{_title(found)}: {_words(found, best)}", f"  {_share(best)}; p {related(found.p)}"]
     else:
-        lines += ["cause: none of them", *_not_proven(found, best)]
+        lines += _not_proven(found, best)
     lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in _others(found)]
     if found.runner_up is not None:
         said = f"{_words(found, found.runner_up)}; {_net(found.runner_up)}, p of the difference {related(found.p_next)}"
@@ -137,8 +137,12 @@ def _not_proven(found: Diagnosis, best: Served) -> list[str]:
     needed = least_changes(max(found.comparisons, 1))
     if found.reference.changed < needed:
         images = -(-needed * found.reference.n // max(found.reference.changed, 1))
-        return [f"  it takes {needed} changed answers to name a cause; give more images, {images:,} or so"]
+        return [
+            f"cause: not proven; it takes {needed} changed answers to name a cause; give more images, {images:,} or so",
+            f"  the likeliest so far: {_words(found, best)}; {_net(best)}",
+        ]
     return [
+        "cause: none of them",
         f"  the best, {_words(found, best)}, {_net(best)}; p {related(found.p)}, expected below {ALPHA}",
         "  look for another model file, or a step that the catalog lacks",
     ]

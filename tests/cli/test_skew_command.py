@@ -179,6 +179,7 @@ def test_few_changed_answers_are_a_difference_without_a_cause(skew, model, servi
     status, out, _ = skew(classes)
     assert status == 1
     assert "changed answers to name a cause; give more images" in out
+    assert "the likeliest so far: " in out
 
 
 def test_changes_within_the_tolerance_without_a_cause_are_no_difference(model, serving):
