@@ -138,7 +138,7 @@ def _not_proven(found: Diagnosis, best: Served) -> list[str]:
     if found.reference.changed < needed:
         images = -(-needed * found.reference.n // max(found.reference.changed, 1))
         return [
-            f"cause: not proven; it takes {needed} changed answers to name a cause; give more images, {images:,} or so",
+            f"cause: not proven. It takes {needed} changed answers to name a cause; give more images, {images:,} or so",
             f"  the likeliest so far: {_words(found, best)}; {_net(best)}",
         ]
     return [
