@@ -76,7 +76,7 @@ def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[
 
 def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[object]]:
     """Return the rows of `kinds_rows` with a mark on what is worse than in the model that the first is held against."""
-    if (reference := overview.reference) is None:
+    if (reference := overview.of_recipe) is None:
         return [list(row) for row in rows]
     first, moved = overview.models[0], len(rows[0]) - len(overview.models)
     shown = []
@@ -99,7 +99,7 @@ def _how_to_read(overview: Overview) -> str:
     changes = ""
     if overview.changes:
         changes = f" New, fixed and shared are in comparison with the {role_title(overview.changes.against)}."
-    legend = f" {LEGEND}" if overview.reference else ""
+    legend = f" {LEGEND}" if overview.of_recipe else ""
     moved = f" Moved: the share of answers at the corners ±10°, ±2 px, of {overview.sample:,} images."
     shares = all(kind.moved is not None for kind in overview.models[0][Failing].failures)
     return f"Images, of {overview.n:,} as they are.{changes}{moved if shares else ''}{legend}"

@@ -11,7 +11,7 @@ from harness.measures.accuracy import ACCURACY
 from harness.measures.worst_poses import RANDOM_POSE_ACCURACY, ROBUST_ACCURACY, WORST_OF_TEN
 from harness.report.corruption_map import corruption_map
 from harness.report.page import render
-from harness.report.wording import case, measured_and_required
+from harness.report.wording import case, measured_and_required, reference
 
 if TYPE_CHECKING:
     from harness.checks import Verdict
@@ -24,14 +24,19 @@ _RIGHT = {metric.name for metric in (ACCURACY, RANDOM_POSE_ACCURACY, ROBUST_ACCU
 
 
 def informational_note(outcome: Outcome) -> Markup:
-    """Return how much of what was measured is not judged, and the weakest of it; empty where all is judged."""
+    """Return the lowest informational accuracies with those of reference models, folded; empty without any."""
     measured = [verdict for verdict in outcome.verdicts if verdict.value is not None]
     unjudged = [verdict for verdict in measured if verdict.status == "informational"]
     weakest: dict[str, Verdict] = {}
     for verdict in sorted((each for each in unjudged if _is_right(each)), key=lambda each: each.value or 0.0):
         weakest.setdefault(f"{verdict.check.family} {verdict.check.keys.get('corruption', '')}", verdict)
     shown = [
-        {"id": verdict.check.id, "case": _named(verdict), "measured": measured_and_required(verdict)[0]}
+        {
+            "id": verdict.check.id,
+            "case": _named(verdict),
+            "measured": measured_and_required(verdict)[0],
+            "usual": reference(verdict),
+        }
         for verdict in list(weakest.values())[:_WEAKEST]
     ]
     if not shown:

@@ -42,7 +42,7 @@ def models(overview: Overview, robust: Mapping[str, Rate] | None = None) -> Mark
 
     `robust` is robust accuracy by role, on the images of its check. Shares of other images carry no mark.
     """
-    known, reference = overview.models, overview.reference
+    known, reference = overview.models, overview.of_recipe
     at = known.index(reference) if reference else None
     rows = []
     for title, about, rates in _compared(overview, robust or {}):
@@ -125,7 +125,8 @@ def classes(overview: Overview) -> Markup:
         if reference:
             mine, theirs = rates[0], reference[Clean].per_class[at]
             change = _difference(mine.value - theirs.value) if mine and theirs else "–"
-            row.append(marked(change, mark_of_rates(mine, theirs) if mine and theirs else ""))
+            mark = mark_of_rates(mine, theirs) if mine and theirs and overview.of_recipe else ""
+            row.append(marked(change, mark))
         rows.append(row)
     titles = [f"change since {role_title(reference.name)}"] if reference else []
     return table(["class", *(role_title(model.name) for model in overview.models), *titles], rows, numbers=True)

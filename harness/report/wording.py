@@ -107,7 +107,7 @@ def hints(overview: Overview | None) -> list[tuple[str, str]]:
 
     These point a reader the right way; no verdict follows from them.
     """
-    if overview is None or (reference := overview.reference) is None:
+    if overview is None or (reference := overview.of_recipe) is None:
         return []
     return [
         *_blind_sides(overview.models[0], reference),
@@ -182,8 +182,8 @@ def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
     found = overview and overview.models[0][Looking].on_object_overall
     if not (overview and found) or (found.lift >= _LOOKS and not good):
         return ""
-    reference = overview.reference
-    if reference and _looking_elsewhere(overview.models[0], reference):
+    reference, shipped = overview.reference, overview.of_recipe
+    if shipped and _looking_elsewhere(overview.models[0], shipped):
         return ""  # Said among the hints.
     theirs = reference[Looking].on_object_overall if reference else None
     beside = f"; {role_title(reference.name)} {theirs.ratio:.0%}" if reference and theirs else ""

@@ -318,7 +318,7 @@ def test_the_comparison_marks_what_is_significantly_worse():
     grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
         Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
     )
-    models = (model(right=0.8, roles=("candidate",), robust_accuracy=None), model("baseline", right=0.9))
+    models = (model(right=0.8, roles=("candidate",), robust_accuracy=None), model("incumbent", right=0.9))
     page = html.unescape(scorecard(replace(OUTCOME, verdicts=(grid,), overview=compared(*models))))
     top = page[page.index('id="report-comparison"') : page.index('id="report-covered"')]
     assert "▼ 80.0%" in top
@@ -371,7 +371,7 @@ def test_mistakes_have_faces_with_chips_the_most_confident_first():
 
 def test_more_new_mistakes_than_gone_are_marked():
     worse = model(right=0.5, failures=(KindCount("any error", 388, 0.5), KindCount("top↔shirt", 41, 0.13)))
-    beside = model("baseline", failures=(KindCount("any error", 133, 0.1), KindCount("top↔shirt", 40, 0.125)))
+    beside = model("incumbent", failures=(KindCount("any error", 133, 0.1), KindCount("top↔shirt", 40, 0.125)))
     changes = replace(CHANGES, by_kind=(KindChange("any error", 300, 45, 88), KindChange("top↔shirt", 3, 2, 38)))
     page = scorecard(replace(OUTCOME, overview=compared(worse, beside, changes=changes)))
     _, everything, pair = cells(page[page.index('id="report-failures"') :])[:3]
@@ -389,14 +389,14 @@ def test_a_model_alone_has_failures_without_changes():
 
 def test_a_hint_names_the_confusion_that_rose():
     swapped = model(confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)))
-    page = html.unescape(scorecard(replace(OUTCOME, overview=compared(swapped, model("baseline")))))
-    first = page.index("<b>top is taken for shirt</b>: 90% of the time; baseline 10%")
+    page = html.unescape(scorecard(replace(OUTCOME, overview=compared(swapped, model("incumbent")))))
+    first = page.index("<b>top is taken for shirt</b>: 90% of the time; last accepted model (incumbent) 10%")
     assert first < page.index("<b>shirt is taken for top</b>: 85% of the time")
 
 
 def test_a_few_images_of_a_class_make_no_hint():
     few = model(confusion=((5, 3, 0), (0, 100, 0), (0, 0, 100)))
-    before = model("baseline", confusion=((7, 1, 0), (0, 100, 0), (0, 0, 100)))
+    before = model("incumbent", confusion=((7, 1, 0), (0, 100, 0), (0, 0, 100)))
     assert hints(compared(few, before)) == []
 
 
@@ -410,9 +410,9 @@ def test_a_few_images_of_a_class_make_no_hint():
     ids=["blind", "fragile", "elsewhere"],
 )
 def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
-    some = compared(model(**facts), model("baseline"))
+    some = compared(model(**facts), model("incumbent"))
     assert [what for what, _ in hints(some) if hint in what]
-    assert hints(compared(model(), model("baseline"))) == []
+    assert hints(compared(model(), model("incumbent"))) == []
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,8 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
     [
         (
             {},
-            "It looks at the object: 60% of its attention is there, 50% would be by chance; baseline 60% (200 images).",
+            "It looks at the object: 60% of its attention is there, 50% would be by chance; "
+            "last accepted model (incumbent) 60% (200 images).",
         ),
         ({"on_object_overall": OnObject(0.5, 0.5, 1.0, 200)}, "It hardly looks at the object more than elsewhere: 50%"),
     ],
@@ -429,13 +430,24 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
 @pytest.mark.parametrize("fails", [True, False])
 def test_good_news_about_attention_stand_apart_from_what_got_worse(facts, said, fails):
     outcome = OUTCOME if fails else replace(OUTCOME, verdicts=(PASS,), failed_tests=())
-    page = scorecard(replace(outcome, overview=compared(model(**facts), model("baseline", **facts))))
+    page = scorecard(replace(outcome, overview=compared(model(**facts), model("incumbent", **facts))))
     top = page[: page.index('id="report-comparison"')]
     assert (said in top) == (bool(facts) or not fails)
-    elsewhere = compared(model(on_object_overall=OnObject(0.3, 0.5, 0.6, 200)), model("baseline"))
+    elsewhere = compared(model(on_object_overall=OnObject(0.3, 0.5, 0.6, 200)), model("incumbent"))
     assert "It hardly looks" not in scorecard(replace(OUTCOME, overview=elsewhere)), "a hint says it already"
     unknown = compared(model(on_object=(), on_object_overall=None))
     assert "of its attention is there" not in scorecard(replace(OUTCOME, overview=unknown))
+
+
+def test_nothing_alarms_against_a_baseline_of_another_recipe():
+    worse = model(right=0.5, corners=rate(0.2), confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)), confident_errors=900)
+    outcome = replace(OUTCOME, verdicts=(PASS,), failed_tests=(), overview=compared(worse, model("baseline")))
+    page = re.sub("<style>.*?</style>|<script>.*?</script>", "", scorecard(outcome), flags=re.DOTALL)
+    assert "▼" not in page
+    assert "▽" not in page
+    assert '<ul class="hints"><li><b>' not in page
+    same = replace(outcome, overview=compared(worse, model("incumbent")))
+    assert "▼" in scorecard(same)
 
 
 def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
@@ -447,7 +459,7 @@ def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
         corners=rate(0.4),
         robust_accuracy=rate(0.69),
     )
-    beside = model("baseline", right=0.8, confident_errors=133, robust_accuracy=rate(0.7))
+    beside = model("incumbent", right=0.8, confident_errors=133, robust_accuracy=rate(0.7))
     page = scorecard(replace(OUTCOME, overview=compared(worse, beside)))
     top = re.sub("<[^>]+>", "", page[page.index('id="report-comparison"') : page.index('id="report-failures"')])
     for said in ("▽ 79.0%", "▼ 40.0%", "▽ 69.0%", "▼ 388", "▽ 59%"):
@@ -482,14 +494,14 @@ DAMAGED = (
 
 def test_informational_rows_stand_below_the_headline():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, *DAMAGED)))
-    line = page[page.index('<p class="unjudged">') :].partition("</p>")[0]
+    line = page[page.index('<details class="unjudged">') :].partition("</details>")[0]
     said = re.sub("<[^>]+>", "", line)
     assert said.startswith(
-        "3 of 7 measurements are not judged; of those, the weakest are contrast, severity 5 of 5: 19.9% right;"
+        "3 of 7 measurements are informationalThe lowest accuracies: contrast, severity 5 of 5 19.9%;"
     )
-    assert "fog, severity 2 of 5: 53.6% right." in said
+    assert "fog, severity 2 of 5 53.6%." in said
     assert "25.0%" not in said, "of contrast the weakest alone"
-    assert page.index("headline") < page.index('<p class="unjudged">') < page.index('id="report-worse"')
+    assert page.index("headline") < page.index('<details class="unjudged">') < page.index('id="report-worse"')
     assert 'href="#corrupt-contrast-5"' in line
     assert "unjudged" not in re.sub("<style>.*?</style>", "", scorecard(replace(OUTCOME, verdicts=(PASS, FAIL))))
 

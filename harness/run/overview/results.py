@@ -95,6 +95,12 @@ class Overview:
         others = self.models[1:]
         return next((model for model in others if "incumbent" in model.roles), others[0] if others else None)
 
+    @property
+    def of_recipe(self) -> ModelOverview | None:
+        """Return the model whose values may alarm: the reference, unless it is the baseline, of another recipe."""
+        found = self.reference
+        return None if found is None or ("baseline" in found.roles and "incumbent" not in found.roles) else found
+
     def as_plain(self) -> dict[str, Any]:
         """Return the overview in plain types, as `stress.json` has it."""
         return {**records.as_plain(replace(self, models=())), "models": [model.as_plain() for model in self.models]}
