@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.equivalence.artifacts import LOSSLESS
+from benchmarks.equivalence.artifacts import HELD_OUT, LOSSLESS, SHOWN
 from benchmarks.equivalence.judgement import NOT_APPLICABLE, REFUSED
 from benchmarks.equivalence.networks import SOURCES
 from benchmarks.pages import write_between
@@ -65,8 +65,12 @@ def write_page(page: Path, found: Sequence[Judged]) -> None:
     """Write the tables into the page."""
     goals = [f"| {goal} | {reached} | {'yes' if good else '**no**'} |" for goal, reached, good in _wanted(found)]
     parts = ["\n".join(["| wanted | reached | enough |", "| --- | --- | --- |", *goals])]
-    measured = {each.network for each in found}
-    if lacking := [source.title for source in SOURCES if source.name not in measured]:
+    lacking = [
+        f"{len(kinds)} kinds of artifacts of {source.title}"
+        for source in SOURCES
+        if (kinds := {*SHOWN, *HELD_OUT} - {each.artifact for each in found if each.network == source.name})
+    ]
+    if lacking:
         parts.append(f"Not measured yet: {'; '.join(lacking)}.")
     for source in SOURCES:
         if own := [each for each in found if each.network == source.name]:
