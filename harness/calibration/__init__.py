@@ -1,1 +1,1 @@
-"""Set up and calibrate a gate: its first files, a panel of reference models, and thresholds by their spread."""
+"""Set-up and calibration of a gate: its first files, a reference panel, and thresholds from its spread."""

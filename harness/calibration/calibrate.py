@@ -1,4 +1,4 @@
-"""Calibration of a checks file: a reference panel is trained or given, measured, and sets the thresholds."""
+"""Calibration of a checks file: train or take a reference panel, measure it, and write thresholds from it."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrationRequest:
-    """A calibration of `checks_path`; without `checkpoints`, `reference_models` networks are trained.
+    """A calibration of `checks_path`; without `checkpoints`, it trains `reference_models` networks.
 
-    `families` and `check_ids`, which may be patterns, measure a part of the panel at hand again. `convert` is a command
-    that converts each model of that panel, for the thresholds of the family `equivalence`. `budget` is a time that
-    samples are chosen for, `none` for all images. `gate_options` go to each run of the stress tests.
+    `families` and `check_ids`, which may be patterns, select a part of the existing panel to measure again. `convert`
+    is a command that converts each model of that panel, for thresholds of the family `equivalence`. `budget` is a time
+    limit that determines samples, or `none` for all images. `gate_options` go to each run of the stress tests.
     """
 
     checks_path: Path
@@ -71,21 +71,21 @@ class CalibrationRequest:
     gate_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise `InputError` for a budget that is no time, and for what contradicts `families` or `convert`."""
+        """Raise `InputError` for an invalid budget, and for options that contradict `families` or `convert`."""
         if self.convert is not None:
             expect_conversion(self.convert)
             if self.families or self.check_ids or self.checkpoints or self.budget is not None:
                 raise InputError(
-                    "--convert: the models of the panel are converted, for the family equivalence alone; leave out "
+                    "--convert: converts the models of the panel, for the family equivalence only; remove "
                     "--checkpoints, --family, --check and --budget"
                 )
         if self.budget not in {None, "none"}:
             seconds_in(str(self.budget))
         if self.budget is not None and (self.families or self.check_ids):
-            raise InputError("--budget: samples are chosen for all families together; leave out --family and --check")
+            raise InputError("--budget: determines the samples of all families together; remove --family and --check")
 
     def panel_path(self, checks: ChecksFile) -> Path:
-        """Return the file of the panel: the one named, else that of the checks file's recipe."""
+        """Return the file of the panel: the named one, or else that of the checks file's recipe."""
         return self.panel or Path(str(checks.recipe.get("panel", "models/panel.json")))
 
     @property
@@ -94,7 +94,7 @@ class CalibrationRequest:
         return (*(() if self.device == "auto" else ("--stress-device", self.device)), *self.gate_options)
 
     def tasks(self) -> Tasks | None:
-        """Return the cluster that networks are measured on; None for this machine."""
+        """Return the cluster that measures networks; None for this machine."""
         if not self.backend.on_ray:
             return None
         from harness.inference.cluster.tasks import Tasks
@@ -104,9 +104,9 @@ class CalibrationRequest:
 
 @dataclass(frozen=True)
 class MeasuredPanel:
-    """A reference panel, its predictions if a stress test asks for them, and the checks file it was measured for.
+    """A reference panel, its predictions if a stress test needs them, and the checks file of the measurement.
 
-    `earlier` are the predictions that the file of the panel's held before, None where it could not be read.
+    `earlier` are the former predictions in the panel's file, None if it could not be read.
     """
 
     panel: Panel
@@ -117,10 +117,11 @@ class MeasuredPanel:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Thresholds that were written: of which panel, and where its predictions are kept, if it has any.
+    """A finished calibration: the written thresholds, the panel, and the files of panel and predictions, if any.
 
-    `checks` is the file as it was. `by_hand` are the thresholds that win over the panel's, by check, and `ended` those
-    that it has replaced. `without` names checks that have lost theirs. `notes` are lines on other checks files.
+    `checks` is the former checks file. `by_hand` has the thresholds that win over the panel's, by check, and `ended`
+    those that it has replaced. `without` names checks that have lost their threshold. `notes` are lines on other checks
+    files.
     """
 
     panel: Panel
@@ -137,8 +138,8 @@ class Calibration:
 def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None) -> Calibration:
     """Measure the panel, and write its thresholds, measurements and predictions.
 
-    `on_fit` is called with the samples that `budget` chose. Raises `InputError`, and writes no threshold, for a panel
-    that cannot be measured and for files that change meanwhile.
+    `on_fit` is called with the samples that fit `budget`. Raises `InputError`, and writes no threshold, for a panel
+    that cannot be measured and for files that change during the calibration.
     """
     checks = read_checks(request.checks_path)
     paths = (request.panel_path(checks), _predictions_path(request, checks))
@@ -171,7 +172,7 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
 
 
 def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibrated]]:
-    """Return the panel in the file and its thresholds; nothing is measured or written."""
+    """Return the panel in the file and its thresholds, without a measurement and without writing."""
     checks = read_checks(request.checks_path)
     panel = read_panel(request.panel_path(checks), checks)
     check_panel(panel)
@@ -181,7 +182,7 @@ def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibra
 def panel_to_plan(
     request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None
 ) -> tuple[Panel, Mapping[str, float]]:
-    """Return a panel and the budgets of its checks: measured now where checkpoints are named, else that of the file."""
+    """Return a panel and the budgets of its checks: measured now if checkpoints are named, else that of the file."""
     checks = read_checks(request.checks_path)
     if request.checkpoints:
         return measured_panel(request, on_fit=on_fit).panel, checks.budgets
@@ -191,8 +192,8 @@ def panel_to_plan(
 def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
     """Return the ids of the checks with a threshold by hand, or with a tolerance that no measured threshold replaces.
 
-    Conversions replace a tolerance, and reference models replace one on what serving costs. One until calibrated is
-    none where the panel has enough models to end it.
+    Conversions replace a tolerance, and reference models replace one on serving skew. A threshold "until calibrated"
+    does not count if the panel has enough models to replace it.
     """
     ended = UNTIL_CALIBRATED if len(panel.models) >= PROVISIONAL else None
     return frozenset(name for name, hand in _hands(checks, panel).items() if hand.reason != ended)
@@ -210,7 +211,7 @@ def measured_panel(
 ) -> MeasuredPanel:
     """Train or take the reference models, and measure them; see `calibrate`.
 
-    With `expect_own`, a panel of another sample of the same data in the panel's file raises `InputError`.
+    With `expect_own`, raises `InputError` if the panel's file has a panel of another sample of the same data.
     """
     from harness.base.progress import Progress
 
@@ -263,7 +264,7 @@ def measured_panel(
 
 
 def _measured_conversions(request: CalibrationRequest, command: str, checks: ChecksFile, path: Path) -> MeasuredPanel:
-    """Convert the models of the panel in the file, and measure their conversions; see `measured_conversions`."""
+    """Convert the models of the panel in the file and measure the conversions; see `measured_conversions`."""
     from harness.base.progress import Progress
 
     panel, source = read_panel(path, checks), request.network.source()
@@ -287,7 +288,7 @@ def _measured_conversions(request: CalibrationRequest, command: str, checks: Che
 
 
 def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str, ...]:
-    """Return the ids that patterns ask for; raises `InputError` for a pattern that no check of the file matches."""
+    """Return the ids that match patterns; raises `InputError` for a pattern without a check in the file."""
     asked: dict[str, None] = {}
     for pattern in request.check_ids:
         if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
@@ -297,14 +298,14 @@ def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str
 
 
 def _ids_of(panel: Panel, families: Sequence[str]) -> list[str]:
-    """Return the checks of families, without those that only a conversion measures."""
+    """Return the ids of the checks of families, without those that only conversions measure."""
     return [row.id for row in panel.checks if row.family in families and not row.conversions]
 
 
 def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: Sequence[str]) -> Panel:
-    """Return the new measurements with those of the panel in `path` that were not made `again`.
+    """Return the new measurements, with those of the panel in `path` that were not measured `again`.
 
-    Raises `InputError` for other networks, and for checks that have changed since they were measured.
+    Raises `InputError` for other networks, and for checks that have changed since their measurement.
     """
     if [model.sha256 for model in new.models] != [model.sha256 for model in known.models]:
         raise InputError(
@@ -328,14 +329,14 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
 
 
 def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
-    """Return where the panel's predictions are kept; another panel has a file of its own."""
+    """Return the file of the panel's predictions; each panel has its own."""
     path = request.panel_path(checks)
     own = path == replace(request, panel=None).panel_path(checks)
     return (checks.panel_predictions if own else None) or path.with_suffix(".predictions.json")
 
 
 def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tuple[Output, Output, Output]:
-    """Return the files of panel, predictions and checks; no other file that a calibration reads is replaced."""
+    """Return the outputs for panel, predictions and checks, which replace no other input of a calibration."""
     gate = request_of(request.gate_options, tests=request.checks_path.parent)
     read = inputs_of_run(replace(gate, checks=request.checks_path), more=request.checkpoints)
     others = read.without([panel, predictions, request.checks_path])
@@ -347,7 +348,7 @@ def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tup
 
 
 def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
-    """Return whose thresholds these are and, where they are provisional, what a third network would gain."""
+    """Return a description of the panel, with advice if its thresholds are provisional."""
     count = len(panel.models)
     if count >= PROVISIONAL:
         return f"{count} reference models, the same recipe with other seeds"
@@ -365,10 +366,9 @@ def _write(
     before: dict[Path, str | None],
     outputs: tuple[Output, Output, Output],
 ) -> None:
-    """Write panel, predictions and thresholds together, into these `outputs`.
+    """Write panel, predictions and thresholds together to these `outputs`.
 
-    Raises `InputError`, and writes nothing, when a file is not what it was `before`, and for thresholds and checks that
-    no checks file can have.
+    Raises `InputError`, and writes nothing, if a file has changed since `before`, and for an invalid checks file.
     """
     predictions, checks = measured.predictions, measured.checks
     panel_path, predictions_path = (output.path for output in outputs[:2])
@@ -379,10 +379,10 @@ def _write(
     if None not in seeds:
         recipe["seeds"] = seeds
     if predictions:
-        # As seen from the checks file, so that it is found from wherever the gate is run.
+        # Relative to the checks file, so the gate finds it from any working directory.
         recipe["panel_predictions"] = os.path.relpath(predictions_path, checks.path.parent)
         recipe["panel_predictions_sha256"] = predictions.sha256
-    else:  # Of what nobody asked about, other checks were measured by what was known before.
+    else:  # No test has asked for predictions now, but other checks were measured with the earlier ones.
         recipe |= {
             name: checks.recipe[name]
             for name in ("panel_predictions", "panel_predictions_sha256")
@@ -394,7 +394,7 @@ def _write(
         if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
             raise InputError(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
-                "what was measured is kept"
+                "the measurements are kept"
             )
         rows = with_thresholds(checks.path.read_text(encoding="utf-8"), list(calibrated), recipe=recipe, date=date)
         _expect_readable(rows, checks.path)
@@ -403,7 +403,7 @@ def _write(
 
 
 def _there(path: Path) -> Panel | None:
-    """Return the panel in a file; None for none that can be read."""
+    """Return the panel in a file; None if it cannot be read."""
     try:
         return read_panel(path)
     except InputError:
@@ -411,7 +411,7 @@ def _there(path: Path) -> Panel | None:
 
 
 def _expect_readable(content: str, path: Path) -> None:
-    """Raise `InputError` for what cannot be read again where the checks file stands."""
+    """Raise `InputError` for content that is no valid checks file at this place."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=path.suffix) as made:
         made.write(content.encode())
         made.flush()

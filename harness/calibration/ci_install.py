@@ -1,4 +1,4 @@
-"""The packages of a repository: commands that install what it declares, or else what its own modules import."""
+"""Packages of a repository: commands that install its declared packages, or else those that its modules import."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 _OWN = "harness"
 _REQUIREMENTS = ("requirements.txt", "requirements/base.txt", "requirements.in")
 _EXTRAS = ((r"(hf|parquet):", "hf"), (r"[a-z]+:(.*[^a-z])?[a-z0-9]+://", "remote"))
-"""Patterns of data and the extra of the harness that reads them."""
+"""Patterns of data, and the extra of the harness that reads them."""
 _DEPENDENCIES = (
     'python -c \'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"].get("dependencies", []), '
     'sep="\\n")\' > declared.txt && pip install -r declared.txt'
 )
-"""Installs what a pyproject.toml without a build system declares: such a repository is no package."""
+"""Installs the dependencies of a pyproject.toml without a build system, since such a repository is no package."""
 
 
 def install_commands(folder: Path, model: ModelSettings, candidate: str) -> list[str]:
     """Return the commands that install the harness and the repository's packages.
 
-    These are its requirements and its package metadata. Where it has neither, they are the packages that its modules
-    named in the options import, directly or through others of its modules.
+    The packages come from its requirements and its package metadata. Without both, they are the imports of its modules
+    that the options name, directly or through others of its modules.
     """
     ours = _pip("stress-harness", extras=_extras(model, candidate))
     return [ours, *(_declared(folder) or _imported(folder, model, candidate))]
@@ -76,7 +76,7 @@ def _imported(folder: Path, model: ModelSettings, candidate: str) -> list[str]:
 
 
 def _packages_of(folder: Path, modules: Iterable[str]) -> Iterator[str]:
-    """Return the top-level names of the packages that modules belong to or, of the repository's own, import."""
+    """Return the top-level packages of modules, and those that the repository's own modules import."""
     waiting, seen = list(modules), set()
     while waiting:
         name = waiting.pop()
@@ -86,7 +86,7 @@ def _packages_of(folder: Path, modules: Iterable[str]) -> Iterator[str]:
         top = name.partition(".")[0]
         if (path := _own_module(folder, name)) is not None:
             waiting += _imports_of(path, name)
-            waiting += [name.rpartition(".")[0]] * ("." in name)  # The package that it is of is imported, too.
+            waiting += [name.rpartition(".")[0]] * ("." in name)  # The import also runs its package.
         elif _own_module(folder, top) is None and top not in sys.stdlib_module_names:
             yield top
 
@@ -98,7 +98,7 @@ def _own_module(folder: Path, name: str) -> Path | None:
 
 
 def _imports_of(path: Path, name: str) -> list[str]:
-    """Return the dotted names that a module imports, wherever it does; none of one that cannot be read."""
+    """Return the dotted names that a module imports anywhere; none for an unreadable one."""
     if path.is_dir():
         return []
     try:
@@ -119,7 +119,7 @@ def _imports_of(path: Path, name: str) -> list[str]:
 
 
 def _pip(name: str, *, extras: Sequence[str] = ()) -> str:
-    """Return the command that installs a package by its version, without what a build adds to it, such as `+cpu`."""
+    """Return the command that installs a package at its version, without a build's suffix such as `+cpu`."""
     released = version(name).partition("+")[0]
     named = f"[{','.join(extras)}]" if extras else ""
     return f"pip install {shlex.quote(f'{name}{named}=={released}')}"

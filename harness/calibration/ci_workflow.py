@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WORKFLOW = ".github/workflows/model-gate.yml"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".onnx")
-"""The suffixes of checkpoints, whatever the one at hand has."""
+"""Suffixes of checkpoints, in addition to that of the given one."""
 
 _TEXT = """\
 # Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks for. The test images
@@ -103,11 +103,11 @@ jobs:
 def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None, predictor: bool = False) -> str:
     """Return a workflow for the repository in this folder, for this version of Python and of the harness.
 
-    `candidate` is the path of a checkpoint there, which "Run workflow" proposes. A `predictor` has no file that could
-    change, and is gated on each pull request.
+    `candidate` is the path of a checkpoint there, the default of "Run workflow". A `predictor` has no file that could
+    change, so each pull request gates it.
     """
     named = json.dumps(candidate, ensure_ascii=False)
-    quoted = "'" + (candidate or "").replace("'", "''") + "'"  # In an expression a quote is doubled.
+    quoted = "'" + (candidate or "").replace("'", "''") + "'"  # An expression doubles each quote.
     own = re.search(r"\.[A-Za-z0-9]+$", candidate or "")
     suffixes = SUFFIXES if predictor or own is None else tuple(dict.fromkeys((own[0], *SUFFIXES)))
     paths = (*(f"**{suffix}" for suffix in suffixes), "models/incumbent.toml", "stress_tests/**")

@@ -1,7 +1,7 @@
-"""Thresholds from conversions: each reference model is converted as the candidate was, and held beside its conversion.
+"""Thresholds from conversions: each reference model is converted like the candidate and compared with its conversion.
 
-The user's own command converts. The values of a healthy conversion are those of the family `equivalence`, with the
-reference model as the original. No model is trained.
+The user's own command converts. The family `equivalence` measures each conversion, with the reference model as the
+original. No model is trained.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 INPUT, OUTPUT = "{input}", "{output}"
 _SUFFIX = ".onnx"
 _SPECS = {".xml": "openvino:", ".npz": "predictions:"}
-"""Beginning of the SPEC of an artifact that is named otherwise than by its path."""
+"""Beginning of the SPEC of an artifact that is not named by its path, by suffix."""
 _LINES = 20
-"""Lines of a failed command's output that an error shows."""
+"""Most lines of a failed command's output in an error message."""
 
 
 def expect_conversion(command: str) -> list[str]:
-    """Return the words of a command; raises `InputError` unless it names the input and the output once or more."""
+    """Return the words of a command; raises `InputError` unless it names both the input and the output."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -61,7 +61,7 @@ def measured_conversions(
 ) -> Panel:
     """Convert the panel's models, measure their conversions, and return the panel with these values.
 
-    They replace those of earlier conversions. `on_model` is called after each model is converted, and measured.
+    They replace those of earlier conversions. `on_model` is called after each conversion and after each measurement.
     `on_note` is called with a line on each check that cannot have a threshold. Raises `InputError` for a command that
     fails or that converts two models to the same file.
     """
@@ -87,7 +87,7 @@ def measured_conversions(
 
 
 def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
-    """Return the artifact that the command makes of a model; the suffix is the one that the command names."""
+    """Return the artifact that the command makes from a model; the command names the suffix."""
     suffix = next(word.partition(OUTPUT)[2] for word in words if OUTPUT in word)
     output = path if suffix else path.with_suffix(_SUFFIX)
     line = [word.replace(INPUT, model).replace(OUTPUT, str(output)) for word in words]
@@ -110,7 +110,7 @@ def _with_values(
     command: str,
     on_note: Callable[[str], None],
 ) -> Panel:
-    """Return the panel with the values of the family, (models, checks), in place of those it had."""
+    """Return the panel with new values of the family, (models, checks), in place of the former ones."""
     known = {check.id: check.definition for check in checks}
     by_model = [{entry["id"]: entry for entry in entries} for entries in measured]
     rows, left_out = [], []
@@ -134,7 +134,7 @@ def _with_values(
         )
     if not rows:
         raise InputError(
-            f"no check of family {EQUIVALENCE} was measured; write some, with `stress-harness init --families "
+            f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "
             f"{EQUIVALENCE}`"
         )
     for name in left_out:
@@ -155,7 +155,7 @@ def _with_values(
 
 
 def with_earlier_conversions(panel: Panel, earlier: Panel | None, checks: Sequence[Check]) -> Panel:
-    """Return the panel with the values of conversions that an `earlier` panel of the same models and images has."""
+    """Return the panel with the conversions' values of an `earlier` panel of the same models and images."""
     if (
         earlier is None
         or earlier.data_sha256 != panel.data_sha256

@@ -1,4 +1,4 @@
-"""The gate of a repository made: stress tests, a checks file, options in the pytest configuration, a workflow."""
+"""First gate of a repository: stress tests, a checks file, options in the pytest configuration, a workflow."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 
 TESTS, CHECKS = "stress_tests", "checks.toml"
 _LOADING = ("-p", "harness.plugin")
-"""Pytest then loads the gate before any other package's plugin, which may fail to import."""
+"""With this option, pytest loads the gate before other packages' plugins, which may fail to import."""
 
 
 @dataclass(frozen=True)
 class InitRequest:
-    """A gate to make in a repository; paths are as seen from its folder.
+    """A gate to make in a repository; paths are relative to its folder.
 
-    `families` are names joined by commas, None for the default ones. `checkpoint` is a model whose confusions become
-    checks and whose run is timed. `budget` is the time that samples are chosen for, `none` for all images.
+    `families` are names joined by commas, None for the default ones. `checkpoint` is a model: its confusions become
+    checks, and its run is timed. `budget` is a time limit that determines samples, or `none` for all images.
     `gate_options` are written into the pytest configuration, each with its value.
     """
 
@@ -72,8 +72,7 @@ class Initialized:
     """The first gate of a repository: `written` and `unchanged` files, for these images and checks.
 
     `lacking` are families that the checks file did not have before. `accuracy` is that of the checkpoint on the clean
-    images. `fit` says how a run fits into the budget, `unfit` why
-    that is not known.
+    images. `fit` is the plan of a run within the budget, and `unfit` the reason for a missing plan.
     """
 
     written: tuple[Path, ...]
@@ -89,9 +88,9 @@ class Initialized:
 def initialize(request: InitRequest, folder: Path) -> Initialized:
     """Make the gate of the repository in this folder; raises `InputError` before anything is written.
 
-    Nothing that is there is overwritten; families that a checks file lacks are added to it.
+    No existing file is replaced; families that a checks file lacks are added to it.
     """
-    with contextlib.chdir(folder):  # From where pytest will see the paths.
+    with contextlib.chdir(folder):  # Paths are relative to the folder that pytest runs in.
         if request.budget != "none":
             seconds_in(request.budget)
         files, done = _planned(request)
@@ -106,7 +105,7 @@ def initialize(request: InitRequest, folder: Path) -> Initialized:
 
 
 def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
-    """Return the contents to write, by path, and what they are for."""
+    """Return the contents to write, by path, and a description of the gate."""
     families = families_of(request.families)
     configured = _configuration(request.gate_options)
     images = request.model.all_images()
@@ -134,8 +133,8 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
     ours = {Path(TESTS, CHECKS), Path(TESTS, RECORD)} if checks else set()
     if other := [path for path in files if path.exists() and path not in {*there, *ours}]:
         raise InputError(
-            f"{', '.join(map(str, other))}: there already, and not what would be written; nothing was written. Move "
-            "away what is to be made anew"
+            f"{', '.join(map(str, other))}: exists with other content, so nothing was written. Move the file away if "
+            "you want a new one"
         )
     new = {path: content for path, content in files.items() if path not in there} | configured
     kept = [Path(TESTS, name) for name in (CHECKS, RECORD, *known) if checks and Path(TESTS, name).exists()]
@@ -145,7 +144,7 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
 
 
 def _no_incumbent(request: InitRequest) -> dict[Path, bytes]:
-    """Return the declaration that no model is accepted yet, by its path; none where there is an incumbent already."""
+    """Return the declaration that no model is accepted yet, by its path; none if an incumbent exists."""
     weights = Path("models", f"{ROLES[INCUMBENT].own}.safetensors")
     path = declaration_path(weights)
     shipped = request.model.data == DataOptions()
@@ -153,9 +152,9 @@ def _no_incumbent(request: InitRequest) -> dict[Path, bytes]:
 
 
 def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
-    """Return the pytest configuration with these options, by its path; nothing where it says the same already.
+    """Return the pytest configuration with these options, by its path; nothing if it has them already.
 
-    Raises `InputError` where it says something else of the same options.
+    Raises `InputError` if it has other values of the same options.
     """
     found = configuration(Path())
     path = found or Path("pyproject.toml" if Path("pyproject.toml").is_file() else "pytest.ini")
@@ -168,7 +167,7 @@ def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
     asked = _said([part for option in wanted for part in option])
     if any(name in there and not set(options) <= set(there[name]) for name, options in asked.items()):
         raise InputError(
-            f"{path}: its addopts say {_joined(there)}, and init was given {_joined(asked)}; nothing was written. "
+            f"{path}: its addopts have {_joined(there)}, but init was given {_joined(asked)}; nothing was written. "
             "Give init the same options, or write the new ones there by hand"
         )
     new = [option for name, options in asked.items() if name not in there for option in options]
@@ -180,7 +179,7 @@ def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
 
 
 def _said(line: Sequence[str]) -> dict[str, list[tuple[str, ...]]]:
-    """Return what options of pytest say of data and network, by setting, also where it is as by default."""
+    """Return the options of pytest for data and network by setting, including those with a default value."""
     values = request_of(line).values
     settings = [replace(setting, default=None) for setting in (*DATA_SETTINGS, *NETWORK_SETTINGS)]
     named = [setting for setting in settings if value_in(line, setting.name)]
@@ -192,7 +191,7 @@ def _joined(said: Mapping[str, Sequence[tuple[str, ...]]]) -> str:
 
 
 def _candidate(path: Path | str | None) -> str | None:
-    """Return the path of a checkpoint as the repository has it, or the SPEC of a predictor; None for one elsewhere."""
+    """Return the path of a checkpoint in the repository, or the SPEC of a predictor; None for one elsewhere."""
     if not isinstance(path, Path):
         return path
     inside = path.resolve().is_relative_to(Path.cwd())
@@ -200,7 +199,7 @@ def _candidate(path: Path | str | None) -> str | None:
 
 
 def _checks_there(path: Path, images: LabelledImages) -> ChecksFile | None:
-    """Return the checks file that is there already, if it is for these images; None for one of others, or for none.
+    """Return the existing checks file if it is for these images; None for one of other images, or without one.
 
     Raises `InputError` for one that cannot be read.
     """
@@ -212,15 +211,15 @@ def _checks_there(path: Path, images: LabelledImages) -> ChecksFile | None:
 
 
 def _lacking(checks: ChecksFile, rows: Sequence[StarterCheck], request: InitRequest) -> tuple[StarterCheck, ...]:
-    """Return the rows of the families named that a checks file lacks; what it has is not touched.
+    """Return the rows of the named families that a checks file lacks; existing rows do not change.
 
-    Raises `InputError` for a threshold by hand that it does not have.
+    Raises `InputError` for a threshold by hand that the existing rows do not have.
     """
     thresholds = [check.hand and check.hand.threshold for check in checks.family("clean")]
     if request.min_accuracy is not None and thresholds and request.min_accuracy not in thresholds:
         raise InputError(
-            f"--min-accuracy {request.min_accuracy:g}: {checks.path} has rows of the family clean already, which stay "
-            f"as they are; write hand = {{ threshold = {request.min_accuracy:g} }} into one by hand"
+            f"--min-accuracy {request.min_accuracy:g}: {checks.path} has rows of the family clean already, which do "
+            f"not change; write hand = {{ threshold = {request.min_accuracy:g} }} into one by hand"
         )
     if request.families is None and checks.written:
         return ()
@@ -230,14 +229,14 @@ def _lacking(checks: ChecksFile, rows: Sequence[StarterCheck], request: InitRequ
 def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: LabelledImages) -> str:
     """Return the text of a checks file with these rows of the images at its end.
 
-    Raises `InputError` where that cannot be.
+    Raises `InputError` if they cannot be added.
     """
     known = {check.id: check.family for check in checks.checks}
     for row in rows:
         if row.id in known:
             raise InputError(
                 f"{checks.path}: the row {row.id!r} of {row.family} cannot be added, since one of {known[row.id]} has "
-                "this id; name that one otherwise"
+                "this id; rename that one"
             )
     content = checks.path.read_text("utf-8")
     if any(row.family == SLICE for row in rows) and checks.data.groups_sha256 is None:
@@ -255,10 +254,10 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
 
 
 def _with_samples(request: InitRequest, checks: Path) -> Plan:
-    """Write the samples that fit into the budget into the checks file, and return how a run then fits.
+    """Write samples that fit the budget into the checks file, and return the plan of a run.
 
-    Families that are calibrated keep their images. Raises `InputError`, with nothing written, where there is no network
-    to measure, or it fails.
+    Calibrated families keep their images. Raises `InputError`, and writes nothing, without a network to measure, or if
+    it fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = request.checkpoint or _untrained(request.model.network, Path(folder))
@@ -272,7 +271,7 @@ def _with_samples(request: InitRequest, checks: Path) -> Plan:
 
 
 def _untrained(network: NetworkOptions, folder: Path) -> Path:
-    """Save the network that the options describe with random weights, which take as long as any."""
+    """Save the network of the options with random weights, which take as much time as others."""
     import torch
 
     if (build := network.builder()) is None:

@@ -1,4 +1,4 @@
-"""A panel measured: the stress tests run on each checkpoint, as many at a time as there are cores, and kept."""
+"""Measurement of a panel: the stress tests run on each checkpoint, one per core, and the results are cached."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def measure_panel(
     on_model: Callable[[], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Panel:
-    """Measure every checkpoint, in the network that the options describe if it needs one, and return the panel.
+    """Measure every checkpoint, in the network of the options if it needs one, and return the panel.
 
-    What was measured is kept in the user's cache, so that a killed run goes on, and a panel of unchanged tests costs
-    nothing. `on_model` is called after each checkpoint, and `on_note` with a line on which of their files' tensors
-    networks were filled with, where there was a choice. Raises `InputError` for a checkpoint given twice, for
-    checkpoints of different recipes, and when a run of the tests could not measure.
+    Measurements stay in the user's cache. A killed run therefore continues, and a panel costs nothing if its tests have
+    not changed. `on_model` is called after each checkpoint, and `on_note` with a line on the choice among a file's
+    tensors. Raises `InputError` for a checkpoint given twice, for checkpoints of different recipes, and for a failed
+    run of the tests.
     """
     from harness.inference.loading import load
 
@@ -65,7 +65,7 @@ def measure_panel(
                 **{name: entry[name] for name in ("id", "family", "metric", "direction", "n")},
                 unit=Unit(entry["unit"]),
                 scale=entry.get("scale", "plain"),
-                # A test without a check has the one that calibration appends for it.
+                # For a test without a check, it is the check that calibration appends.
                 definition=known.get(entry["id"]) or _appended(entry).definition,
             )
             if (other := checks.setdefault(check.id, check)) != check:
@@ -73,7 +73,7 @@ def measure_panel(
                 name = next(name for name in mine if mine[name] != theirs[name])
                 raise InputError(
                     f"{checkpoint.path}: check {check.id}: {name} is {mine[name]!r}, for another network it is "
-                    f"{theirs[name]!r}; a test must measure the same thing whichever network it is given"
+                    f"{theirs[name]!r}; a test must measure the same for every network"
                 )
         training = checkpoint.record.training if checkpoint.record else None
         models.append(
@@ -103,17 +103,17 @@ def measure_panel(
 
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
-    """Return the training config that all share, less the seed; empty when the files do not tell."""
+    """Return the common training config without the seed; empty if the files have none."""
     first: dict[str, Path | str] = {}
     paths: set[Path | str] = set()
     recipes: list[tuple[Path | str, dict[str, Any]]] = []
     for checkpoint in checkpoints:
         named = checkpoint.path if isinstance(checkpoint.path, str) else checkpoint.path.resolve()
         if named in paths:
-            raise InputError(f"{checkpoint.path}: named twice; a panel is of different networks")
+            raise InputError(f"{checkpoint.path}: named twice; a panel needs different networks")
         paths.add(named)
         if (twin := first.setdefault(checkpoint.model_sha256, checkpoint.path)) != checkpoint.path:
-            raise InputError(f"{checkpoint.path}: the same weights as {twin}; a panel is of different networks")
+            raise InputError(f"{checkpoint.path}: has the same weights as {twin}; a panel needs different networks")
         if checkpoint.record and checkpoint.record.training:
             recipe = {name: value for name, value in checkpoint.record.training.items() if name != "seed"}
             recipes.append((checkpoint.path, recipe))
@@ -122,7 +122,7 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
             differing = sorted(name for name in recipe if recipe[name] != recipes[0][1].get(name))
             raise InputError(
                 f"{path}: its recipe differs from that of {recipes[0][0]} in {', '.join(differing)}; "
-                "a panel is of reference models that differ in the seed alone"
+                "the reference models of a panel may differ only in the seed"
             )
     return recipes[0][1] if recipes else {}
 
@@ -130,7 +130,7 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
 def entries_of(
     checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] | None = None
 ) -> list[list[dict[str, Any]]]:
-    """Return the entries of each checkpoint; what the user's cache lacks is measured, one checkpoint per core."""
+    """Return the entries of each checkpoint, from the user's cache or measured now, one checkpoint per core."""
 
     def measure(checkpoint: Checkpoint, core: int) -> bytes:
         return json.dumps(record(checkpoint.path, recording, core=core, sha256=checkpoint.sha256)).encode()
@@ -147,11 +147,10 @@ def kept_or_made(
     what: str = "json",
     on_model: Callable[[], None] | None = None,
 ) -> list[T]:
-    """Return what `make` gives for each checkpoint, one on each core at a time, or the user's cache keeps, as read.
+    """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
 
-    A predictor without a lasting identity is asked again each time. The cores are this machine's, or those of the
-    recording's cluster, to which `make` is sent. `what` ends the names of the files, and tells one kind of content from
-    another.
+    A predictor without a lasting identity is measured again each time. The cores are this machine's, or those of the
+    recording's cluster, which gets `make`. `what` is the suffix of the cached files, one for each kind of content.
     """
     definition = recording.definition()
     tasks = recording.tasks
@@ -162,7 +161,7 @@ def kept_or_made(
     def made_on(core: int, checkpoint: Checkpoint) -> bytes:
         if tasks is None:
             return make(checkpoint, core)
-        light = replace(checkpoint, model=nn.Identity())  # Where it is measured, it is read from its file.
+        light = replace(checkpoint, model=nn.Identity())  # The node reads the model from its file.
         return tasks.result(str(checkpoint.path), lambda there: make(light, there))
 
     def measured(checkpoint: Checkpoint) -> T:
@@ -180,8 +179,8 @@ def kept_or_made(
                 cores.put(core)
             if recording.definition() != definition:
                 raise InputError(
-                    f"{recording.tests}: the stress tests, or a file that they are run with, changed while they "
-                    "measured; calibrate again when nothing writes to them"
+                    f"{recording.tests}: the stress tests, or a file that they use, changed during the measurement; "
+                    "calibrate again when nothing writes to them"
                 ) from None
             if is_lasting(checkpoint):
                 write_atomically(path, made)
@@ -202,5 +201,5 @@ def kept_or_made(
 
 
 def _appended(entry: Mapping[str, Any]) -> Check:
-    """Return the check that a test without one has in the file, once it is calibrated."""
+    """Return the check that calibration appends to the file for a test without one."""
     return Check(id=entry["id"], family=entry["family"], metric=entry["metric"])

@@ -1,20 +1,20 @@
 """Moderated variances: standard deviations of few reference models borrow strength across checks and from images.
 
-Three networks determine a standard deviation only to within a factor of several. Their predictions of thousands of
-images determine well how far chance alone moves a check. If reference models erred independently given the image, the
-variance of a mean over n images would be the sum of the images' variances over n^2 (Jordan 2023, arXiv:2304.01910). But
-similar images go together, and so do whole networks under strong shift. So
+Three networks determine a standard deviation only to within a factor of several. Their predictions for thousands of
+images determine the effect of chance on a check well. Suppose that reference models err independently given the image.
+The variance of a mean over n images is then the sum of the images' variances over n^2 (Jordan 2023, arXiv:2304.01910).
+But errors on similar images are correlated, and so are a network's errors under strong shift. So
 
     prior = inflation * chance + (SHIFT * loss)^2,
 
-with an inflation that the checks of a family share, and the loss against clean images. The variance that counts is
-the moderated one (Smyth 2004, "Linear models and empirical Bayes methods", section 3),
-(d prior + (K - 1) s^2) / (d + K - 1). The prior is worth d degrees of freedom, fewer where the shift is most of it. A
-check whose own spread contradicts the prior has none (after Phipson et al. 2016, "Robust hyperparameter estimation"),
-and needs enough models of its own. A spread far below the prior is no contradiction: among many checks some always are.
+with an inflation that the checks of a family share, and the loss against clean images. The moderated variance is
+(d prior + (K - 1) s^2) / (d + K - 1) (Smyth 2004, "Linear models and empirical Bayes methods", section 3). The prior is
+worth d degrees of freedom, fewer if the shift dominates it. If a check's own spread contradicts the prior, it has none
+(after Phipson et al. 2016, "Robust hyperparameter estimation") and needs enough models. A spread far below the prior
+is no contradiction, since among many checks some are always small.
 
-The constants were set from fits on the shipped panel, on the safe side. `benchmarks.few` says what else was decided by
-looking at it, and tests the rule on data that had no part in it.
+The constants come from fits on the shipped panel, on the safe side. `benchmarks.few` lists other decisions that used
+this panel, and tests the rule on independent data.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INFLATION, INFLATION_DF = 1.6, 16.0
-"""Ratio of the variance of a family's checks to that by chance, and its degrees of freedom."""
+"""Ratio of the variance of a family's checks to the variance by chance, and its degrees of freedom."""
 CHECK_DF = 16.0
 """Degrees of freedom of the prior of a check without shift; fits gave 30 to 45."""
 SHIFT, SHIFT_DF = 0.074, 3.0
 """Difference of reference models as a share of the loss by a shift, and its degrees of freedom; fits gave 3.4."""
 INDEPENDENT = 3.0
-"""Number of independent checks that a family counts as, at most, in the estimate of its inflation."""
+"""Most independent checks that a family counts as in the estimate of its inflation."""
 CONTRADICTED = 0.001
 """Probability of a spread under its prior below which it contradicts the prior."""
 
@@ -62,12 +62,12 @@ class Moderated:
         return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / inflation_df))
 
     def multipliers(self, share: float, reference_models: int, sharing: Sequence[int]) -> np.ndarray:
-        """Return the multiplier k of each check, (checks,), with which a family keeps its `share` of false alarms.
+        """Return the multiplier k of each check, (checks,), for a family's `share` of false alarms.
 
-        One more reference model then misses any of the checks at the positions `sharing` with that probability, to a
-        hundredth, and each of them as often as the others. Given the inflation, the checks count as independent, each
-        with a t distribution of its own; correlation makes misses rarer. A quadrature averages over the inflation.
-        Bonferroni's equal parts would count its uncertainty once for each check.
+        One more reference model then fails any of the checks at the positions `sharing` with that probability, to about
+        1%. Each of them fails equally often. Given the inflation, the checks count as independent, each with its own t
+        distribution; correlation makes failures rarer. A quadrature averages over the inflation. Bonferroni's equal
+        parts would count the inflation's uncertainty once for each check.
         """
         from scipy.special import stdtr, stdtrit
 
@@ -76,9 +76,9 @@ class Moderated:
         inflation, weights = _inflations(inflation_df)
         std = np.sqrt(
             1 + shared[sharing] * (inflation[:, None] - 1)
-        )  # Of each check, in units of the one that is known.
+        )  # Standard deviation of each check in units of the estimated one.
         df, each = np.maximum(self.df(reference_models), 1), share / len(sharing)
-        for _ in range(3):  # The chance of any is nearly in proportion to that of each.
+        for _ in range(3):  # The probability of any failure is nearly proportional to that of each.
             missing = stdtr(known, stdtrit(df[sharing], each) / std)
             any_missing = float(weights @ -np.expm1(np.log1p(-missing).sum(axis=1)))
             each = min(each * share / any_missing, 0.5)
@@ -94,10 +94,10 @@ class Moderated:
 
 @cache
 def _inflations(df: float, nodes: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Return a quadrature of the inflation, in units of the one found: df over chi-squared with df, and weights."""
+    """Return nodes and weights for the inflation in units of its estimate: df over chi-squared with df."""
     from scipy.stats import chi2
 
-    deviations = np.linspace(-12, 6, nodes)  # Of the logarithm; a small sum of squares is a large inflation.
+    deviations = np.linspace(-12, 6, nodes)  # Deviations of the logarithm; a small sum of squares is a large inflation.
     squares = df * np.exp(deviations * np.sqrt(2 / df))
     weights = chi2.pdf(squares, df) * squares
     return df / squares, weights / weights.sum()

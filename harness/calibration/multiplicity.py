@@ -1,4 +1,4 @@
-"""Multiplicity: the multiplier k with which the checks of a family share a probability of false alarms."""
+"""Multiplicity: the multiplier k for the checks of a family that share a probability of false alarms."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from harness.measures.panel.threshold import widened
 DRAWS = 200_000
 """Draws of the parametric bootstrap, which determine a share to about a tenth of itself."""
 DRAWN = 200
-"""Checks of the largest family whose multiplier is drawn. Larger families get too large a k if checks correlate.
+"""Most checks of a family for the bootstrap. In larger families, k is too large if checks correlate.
 
-For 20 models and 200 checks the excess is 0.3% without correlation and at 0.02, the mean of the shipped corruptions,
-which are the largest family. It is 14% at 0.9."""
+For 20 models and 200 checks, the excess is 0.3% without correlation, and also at 0.02, the mean of the shipped
+corruptions, the largest family. It is 14% at 0.9."""
 
 
 def multiplier(
     correlations: np.ndarray, *, share: float, reference_models: int, draws: int = DRAWS, seed: int = 0
 ) -> float:
-    """Return the k with which one more model misses any of R thresholds with probability `share`.
+    """Return the k for which one more model fails any of R thresholds with probability `share`.
 
-    For one check it is Student's t quantile with K - 1 degrees of freedom. For up to `DRAWN`, a parametric bootstrap
-    draws panels and one more model from the normal distribution with these correlations, (R, R), and takes the
-    quantile of the largest deviation. For more, it is the t quantile of an R-th of the share (Bonferroni), since a
-    bootstrap would take minutes to hours. That is never smaller, so no more reference models fail.
+    For one check it is Student's t quantile with K - 1 degrees of freedom. For up to `DRAWN`, it comes from a
+    parametric bootstrap with these correlations, (R, R). This draws panels and one more model from a normal
+    distribution and takes the quantile of the largest deviation. For more checks, it is the t quantile of an R-th of
+    the share (Bonferroni), since a bootstrap would take minutes to hours. That k is never smaller, so it causes no more
+    false alarms.
     """
     from scipy.stats import t
 
@@ -38,10 +39,10 @@ def multiplier(
 
 @cache
 def _drawn(correlations: bytes, share: float, reference_models: int, draws: int, seed: int) -> float:
-    """Return the quantile of the bootstrap, computed once: each model left out of a panel asks for the same."""
+    """Return the quantile of the bootstrap; cached, since each leave-one-out panel needs the same."""
     rng, flat = np.random.default_rng(seed), np.frombuffer(correlations)
     checks = math.isqrt(len(flat))
-    # Not Cholesky's root: correlations may be singular.
+    # Cholesky's root does not exist for singular correlations.
     variances, directions = np.linalg.eigh(flat.reshape(checks, checks))
     root = (directions * np.sqrt(np.maximum(variances, 0))).astype(np.float32)
     largest = []
@@ -55,15 +56,15 @@ def _drawn(correlations: bytes, share: float, reference_models: int, draws: int,
 
 
 def correlation(values: np.ndarray) -> np.ndarray:
-    """Return the correlations of the columns, (checks, checks), shrunk towards none (Ledoit & Wolf 2004).
+    """Return the correlations of the columns, (checks, checks), shrunk towards zero (Ledoit & Wolf 2004).
 
-    A few models overstate correlations, and so understate how many chances a family has to fail. A constant column
-    correlates with none.
+    Few models overstate correlations, and so understate the number of independent checks. A constant column correlates
+    with no other.
     """
     from sklearn.covariance import ledoit_wolf
 
     spread = values.std(axis=0)
-    varying = spread > 1e-9 * np.maximum(np.abs(values).max(axis=0), 1)  # Equal values have a spread of rounding.
+    varying = spread > 1e-9 * np.maximum(np.abs(values).max(axis=0), 1)  # Equal values have a spread by rounding.
     result = np.eye(values.shape[1])
     if varying.sum() > 1:
         standardised = (values[:, varying] - values[:, varying].mean(axis=0)) / spread[varying]

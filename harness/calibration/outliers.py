@@ -25,20 +25,21 @@ def check_panel(panel: Panel) -> None:
     count = len(panel.models)
     if count < FEW and not panel.chance:
         raise InputError(
-            f"a panel of {count} reference models is too small for thresholds where nothing is known of their answers "
-            f"image by image: at least {FEW}, better 20, are needed; train more seeds, or calibrate anew"
+            f"a panel of {count} reference models without predictions by image is too small for thresholds. At least "
+            f"{FEW}, better 20, are needed: train more seeds, or calibrate again"
         )
     if found := outliers(panel):
         raise InputError(
-            "these are no reference models of one recipe: " + "; ".join(found) + "; leave them out or train them anew"
+            "these are no reference models of one recipe: " + "; ".join(found) + "; remove them or train them again"
         )
 
 
 def outliers(panel: Panel) -> list[str]:
-    """Return a line on each model that the others' spread cannot explain, with its most telling check.
+    """Return a line on each outlier among the models, with its most telling check.
 
-    The studentized deviation of a check (two-sided t with the others' degrees of freedom, Bonferroni over models and
-    checks) lies beyond 99.9% of healthy panels. Panels below three models have no outlier.
+    The studentized deviation of that check lies beyond that of 99.9% of panels without an outlier. The test is a
+    two-sided t test with the others' degrees of freedom, and Bonferroni over models and checks. Panels with fewer than
+    three models have no outlier.
     """
     from scipy.stats import t
 
@@ -66,9 +67,9 @@ def outliers(panel: Panel) -> list[str]:
 
 
 def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
-    """Return a line on each model that fails a check with a threshold by the others; informational ones do not count.
+    """Return a line on each model that fails a check with thresholds from the others, except informational checks.
 
-    Panels below three models have none.
+    Panels with fewer than three models have none.
     """
     judged = {item.check.id for item in calibrated if not item.informational}
     alarms: dict[str, list[str]] = {}

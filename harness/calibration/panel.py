@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 MAX_BYTES = 256 << 20
-"""Larger files are refused."""
+"""Size of the largest file."""
 ALONE = 0.4
-"""Variance of one model's mean between trainings as a part of the variance between images.
+"""Variance of a mean between trainings as a part of the variance between images, for a panel of one model.
 
-It is between 0.24 and 0.37 for nine of ten yes-or-no checks of the shipped panel, with a median of 0.29."""
+It is between 0.24 and 0.37 for 90% of the yes-or-no checks of the shipped panel, with a median of 0.29."""
 
 
 @record
@@ -45,8 +45,8 @@ class ReferenceModel:
 class Chance:
     """Variance of a check's value by chance alone, as if models erred independently on each image.
 
-    `rest` is the mean value on the same images unperturbed, where the check has one. `answers` says whether each image
-    contributes a yes or no.
+    `rest` is the mean value on the same clean images, if the check has one. `answers` is true if each image contributes
+    yes or no.
     """
 
     variance: float
@@ -55,17 +55,17 @@ class Chance:
 
     @staticmethod
     def of(measured: Sequence[Mapping[str, Any]]) -> Chance | None:
-        """Return the variance by chance of a check by its entries in the reports of K models.
+        """Return the variance by chance of a check from its entries in the reports of K models.
 
         It is the sum over the images of the unbiased variance of the models' contributions, over n^2 except for counts.
-        None where the reports hold no contributions. Raises `InputError` for different numbers of images.
+        None if the reports have no contributions. Raises `InputError` for different numbers of images.
         """
         texts = [str(entry.get("each") or "") for entry in measured]
         if not all(texts):
             return None
         each = [unpacked(text) for text in texts]
         if len({len(values) for values in each}) > 1:
-            raise InputError(f"check {measured[0]['id']}: networks tell of different numbers of images; measure again")
+            raise InputError(f"check {measured[0]['id']}: networks have different numbers of images; measure again")
         n = len(each[0])
         by_image = np.var(each, axis=0, ddof=1).sum() if len(each) > 1 else ALONE * n * np.var(each[0])
         rests = [entry["rest"] for entry in measured if entry.get("rest") is not None]
@@ -80,7 +80,7 @@ class Chance:
 class Panel:
     """Reference models of one recipe, measured on the same images by the same tests.
 
-    `sample` is how many images, of those with this hash, a quick profile measured; None for all.
+    `sample` is the number of images that a quick profile measured, among those with this hash; None for all.
     """
 
     data_sha256: str
@@ -90,11 +90,11 @@ class Panel:
     models: tuple[ReferenceModel, ...]
     sample: int | None = None
     chance: dict[str, Chance] = field(default_factory=dict)
-    """By the check's id; a check whose measure does not say what each image contributes has none."""
+    """Variances by chance, by the check's id; a check without contributions of images has none."""
     groups_sha256: str | None = None
-    """Of the groups that checks of family `slice` were measured on."""
+    """SHA-256 of the groups that checks of family `slice` measured."""
     multipliers: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """The multipliers k of each check's thresholds, by the check's id: one for each calibration that made others."""
+    """The multipliers k of each check's thresholds, by the check's id: all different ones of earlier calibrations."""
 
     def family(self, name: str) -> tuple[PanelCheck, ...]:
         """Return the checks of a family."""
@@ -110,9 +110,9 @@ class Panel:
         return np.array([[model.values[check.id] for check in checks] for model in self.models], dtype=np.float64)
 
     def with_multipliers(self, made: Mapping[str, float], *, before: Panel | None) -> Panel:
-        """Return the panel with the multipliers of thresholds made now, and those of the same models `before`.
+        """Return the panel with the multipliers of new thresholds, and those of the same models `before`.
 
-        Several checks files may share a panel, each with thresholds of another calibration.
+        Several checks files may share a panel, with thresholds of different calibrations.
         """
         same = before is not None and [model.sha256 for model in before.models] == [
             model.sha256 for model in self.models
@@ -127,26 +127,26 @@ class Panel:
         Output(path, PANEL).write(self.as_bytes())
 
     def as_bytes(self) -> bytes:
-        """Return what `write` writes."""
+        """Return the content of the file."""
         return (json.dumps({"schema": SCHEMA, **as_plain(self)}, indent=1) + "\n").encode()
 
 
 def reference_models_of(checks: ChecksFile) -> list[tuple[Path | str, str]]:
-    """Return path and SHA-256 of each model of the panel that a checks file names; raises `InputError` without one."""
+    """Return path and SHA-256 of each model in the panel of a checks file; raises `InputError` without a panel."""
     if not (named := checks.recipe.get("panel")):
         raise InputError("the checks file names no panel")
     return [(model_spec(member.path), member.sha256) for member in read_panel(Path(str(named)), checks).models]
 
 
 def panel_at_hand(path: Path, checks: ChecksFile, *, partly: bool, expect_own: bool) -> Panel | None:
-    """Return the panel in a file that is measured again `partly`; None where all is measured anew.
+    """Return the panel in a file for a partial new measurement; None for a full one.
 
-    With `expect_own`, raises `InputError` for a panel of another sample of the same data, which would be overwritten.
+    With `expect_own`, raises `InputError` for a panel of another sample of the same data, which would be replaced.
     """
     if expect_own:
         try:
             there = read_panel(path)
-        except InputError:  # It is made anew.
+        except InputError:  # The calibration replaces it.
             there = None
         if there and there.data_sha256 == checks.data.sha256:
             expect_sample_of(checks, there, path)
@@ -154,7 +154,7 @@ def panel_at_hand(path: Path, checks: ChecksFile, *, partly: bool, expect_own: b
 
 
 def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
-    """Read a panel that `Panel.write` wrote; raises `InputError` when it cannot be used, or not with these checks."""
+    """Read a panel of `Panel.write`; raises `InputError` if it is invalid or does not fit the checks."""
     next_step = "`stress-harness calibrate` makes a panel"
     try:
         content = json.loads(read_regular(path, max_bytes=MAX_BYTES))
@@ -174,11 +174,11 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
         if lacking := [check.id for check in panel.checks if check.id not in model.values]:
             raise InputError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {next_step}")
     if panel.protocol != PROTOCOL:
-        raise InputError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate anew")
+        raise InputError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
     if checks is not None and panel.data_sha256 != checks.data.sha256:
         raise InputError(
             f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {checks.path} is for "
-            f"{checks.data.sha256[:12]}; calibrate anew"
+            f"{checks.data.sha256[:12]}; calibrate again"
         )
     if checks is not None:
         expect_sample_of(checks, panel, path)
@@ -186,7 +186,7 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
 
 
 def expect_sample_of(checks: ChecksFile, panel: Panel, path: Path) -> None:
-    """Raise `InputError` for a panel that was measured on another sample than the checks file is for."""
+    """Raise `InputError` for a panel of another sample than that of the checks file."""
     if panel.sample != checks.data.sample:
         measured, made_for = (f"a sample of {size}" if size else "all" for size in (panel.sample, checks.data.sample))
         raise InputError(

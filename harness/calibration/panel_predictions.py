@@ -1,4 +1,4 @@
-"""Panel predictions in a calibration: recorded by the stress tests for each reference model, shared by checks files."""
+"""Panel predictions in a calibration: the stress tests record them, and checks files share them."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def record_predictions(
     checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] | None = None
 ) -> list[list[ReferencePredictions]]:
-    """Return the predictions of each checkpoint that the stress tests need; empty when they need none.
+    """Return the predictions of each checkpoint that the stress tests need; empty if they need none.
 
-    The user's cache keeps them, as it keeps measurements. Raises `InputError` when the tests could not run.
+    They stay in the user's cache, like measurements. Raises `InputError` if the tests could not run.
     """
     needing = families_that_need_predictions(recording.tests)
     if recording.families:
@@ -69,11 +69,11 @@ def with_predictions(
     network: NetworkOptions | None = None,
     on_model: Callable[[], None] | None = None,
 ) -> tuple[Recording, PanelPredictions | None, PanelPredictions | None]:
-    """Return a recording that uses the checkpoints' predictions, these, completed with those of `file`, and those.
+    """Return a recording with the checkpoints' predictions, the new predictions, and the old ones of `file`.
 
-    The predictions are written into the user's cache for the recording. If the tests need none, the recording is
-    returned unchanged. Raises `InputError` when tests could not run or asked models about different images. If only
-    some families are measured anew, it also refuses a missing file and one with which no threshold was made.
+    The new predictions are completed with the old ones, and written to the user's cache for the recording. If the tests
+    need none, the recording does not change. Raises `InputError` if tests could not run or requested different images
+    for different models. For a part of the families, it also refuses a missing file and one of other thresholds.
     """
     from harness.inference.loading import load
 
@@ -82,7 +82,7 @@ def with_predictions(
         return recording, None, None
     if recording.families and checks.panel_predictions is not None and not file.exists():
         raise InputError(
-            f"{file}: not there, though thresholds of {checks.path} were made with it; bring it back, or calibrate all "
+            f"{file}: is missing, but thresholds of {checks.path} were made with it; bring it back, or calibrate all "
             "families"
         )
     if file.exists():
@@ -110,8 +110,8 @@ def with_predictions(
 def families_that_need_predictions(tests: Path) -> frozenset[str]:
     """Return the families with a stress test that takes a fixture of panel predictions.
 
-    The code is read and not run. It is `EVERY` alone where that is not enough: for a fixture of the user's own that
-    takes one, and for a family that is no literal. Raises `InputError` for code that cannot be read.
+    The code is read but not run. The result is only `EVERY` for a user's fixture that takes one, and for a family that
+    is no literal, since both hide the family. Raises `InputError` for code that cannot be read.
     """
     folder, found = tests.resolve(), set[str]()
     sources = [*folder.glob("**/*.py"), *folder.parent.glob("*.py")]
@@ -132,7 +132,7 @@ def _arguments_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]
 
 
 def _families_in(decorator: ast.expr) -> list[str]:
-    """Return the family in `@check("family", ...)`, and none for any other decorator."""
+    """Return the family in `@check("family", ...)`; none for any other decorator."""
     match decorator:
         case ast.Call(func=ast.Name("check") | ast.Attribute(attr="check"), args=[ast.Constant(str(family)), *_]):
             return [family]
@@ -142,7 +142,7 @@ def _families_in(decorator: ast.expr) -> list[str]:
 def share(checks: Path, new: PanelPredictions, old: PanelPredictions) -> list[str]:
     """Write the hash of new panel predictions into the checks files beside this one that declare the old ones.
 
-    Returns a line on each. A file whose thresholds would be others stays unchanged, and its line says so.
+    Returns a line on each. A file does not change if its thresholds would; its line then says so.
     """
     lines: list[str] = []
     if old.sha256 == new.sha256:
@@ -151,10 +151,10 @@ def share(checks: Path, new: PanelPredictions, old: PanelPredictions) -> list[st
         if path.resolve() == checks.resolve() or old.sha256.encode() not in path.read_bytes():
             continue
         if not repeats(new, old):
-            lines.append(f"{path}: its thresholds were made with other panel predictions; calibrate it, too")
+            lines.append(f"{path}: its thresholds were made with other panel predictions; calibrate it too")
             continue
         with locked(path.resolve()):
             content = path.read_bytes().replace(old.sha256.encode(), new.sha256.encode())
             Output(path, CHECKS).write(content)
-        lines.append(f"{path}: shares the panel predictions, and names the new file now; its thresholds stay")
+        lines.append(f"{path}: shares the panel predictions and now names the new file; its thresholds stay")
     return lines

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from harness.measures.panel.threshold import Calibrated
 
 TYPICAL = 0.9
-"""Accuracy that a drop is promised for."""
+"""Accuracy behind a promised drop."""
 DOUBT = 0.05
-"""Probability that reference models differ more than a promise for more of them allows."""
+"""Probability of a larger spread of reference models than a promise for more of them assumes."""
 
 
 def detectable_drop(family: str, *, images: int, checks: int) -> float:
-    """Return the minimum detectable drop of accuracy of each check of a family, by three reference models.
+    """Return the minimum detectable drop of accuracy of each check of a family, with three reference models.
 
     Chance alone makes reference models differ by 0.4 of the binomial variance. With the inflation of
     `moderated_variance` that is 0.64, and more for some checks. The whole binomial variance covers 95 of 100 measured
@@ -39,8 +39,8 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
 def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:
     """Return thresholds planned for another number of models, with the largest spread that this panel allows.
 
-    It is the upper 95% confidence limit of the standard deviation. As few models may agree by chance, those that join
-    them differ more in half of the checks.
+    That is the upper 95% confidence limit of the standard deviation. Few models may agree by chance, so more models
+    have a larger spread in half of the checks.
     """
     from scipy.stats import chi2
 

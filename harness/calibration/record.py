@@ -1,4 +1,4 @@
-"""Panel thresholds held to the panel's record: the file with the measurements of each reference model."""
+"""Panel thresholds compared with the panel's record, the file with the measurements of each reference model."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from harness.checks import Check, ChecksFile
 
 _FREE = 1e-9
-"""Relative difference that another processor may make, far less than a decimal of the file."""
+"""Relative difference between processors, far below a decimal of the file."""
 
 
 def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:
-    """Raise `ChecksError` for a panel threshold of another panel than that of the record which the file names.
+    """Raise `ChecksError` for a panel threshold that the file's own panel record does not give.
 
-    The record lies in the folder `root` of the project. Where it is not there, nothing is compared.
+    The record is in the folder `root` of the project. Without it, nothing is compared.
     """
     named = checks.recipe.get("panel")
     rows = [check for check in checks.checks if check.panel is not None]
@@ -36,7 +36,7 @@ def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:
     for check in rows:
         if check.id not in recorded:
             raise ChecksError(
-                f"{checks.path}: check {check.id!r} has a panel threshold, and {path} has no such check; calibrate its "
+                f"{checks.path}: check {check.id!r} has a panel threshold, but {path} has no such check; calibrate its "
                 f"family (--family {check.family}), or remove `panel` from the row"
             )
         if found := _departure(check, recorded[check.id]):
@@ -44,9 +44,9 @@ def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:
 
 
 def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str, tuple[Calibrated, ...]]:
-    """Return the thresholds of a panel's checks by their ids: one for each recorded multiplier, the last one first.
+    """Return the thresholds of a panel's checks by their ids: one for each recorded multiplier, the latest first.
 
-    A record without multipliers, of an earlier version, has one threshold without deviations.
+    A record of an earlier version has no multipliers; its single threshold is the mean.
     """
     found = {}
     for family in panel.families:
@@ -70,7 +70,7 @@ def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str,
 
 
 def _departure(check: Check, recorded: Sequence[Calibrated]) -> Departure | None:
-    """Return the first value of a check's panel threshold that no recorded threshold has; None where one has all."""
+    """Return the first value of a check's panel threshold that no recorded threshold has; None if one has all."""
     assert check.panel is not None
     measured = recorded[0].check
     if not check.panel.definition or not measured.definition.startswith(check.panel.definition):

@@ -1,4 +1,4 @@
-"""Train the panel: the same recipe with seeds 1 to K, one network per core at a time, kept in half precision."""
+"""Training of the panel: one recipe with seeds 1 to K, one network per core, stored in half precision."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def train_reference_models(
 ) -> list[Path]:
     """Train reference models of the shipped recipe with a progress bar, and return their checkpoints.
 
-    `jobs` networks train at a time, by default one per core, and one on a device other than the CPU. Raises
-    `InputError` for a checks file of other data than the recipe's.
+    `jobs` networks train at a time, by default one per core, or one on another device than the CPU. Raises `InputError`
+    for a checks file of other data than the recipe's.
     """
     config, device = SHIPPED["augmented"], pick_device(device)
     if checks.data.name != "fashion-mnist":
         raise InputError(
-            f"{checks.path} is for {checks.data.name}, and networks are trained here for Fashion-MNIST alone; name "
-            "three reference models of your own or more, --checkpoints FILE FILE FILE"
+            f"{checks.path} is for {checks.data.name}, but this command only trains networks for Fashion-MNIST; name "
+            "at least three reference models of your own, --checkpoints FILE FILE FILE"
         )
     total = reference_models * config.epochs
     with Progress(total=total, unit="epoch", desc=f"training {reference_models} networks", smoothing=0) as bar:
@@ -64,8 +64,8 @@ def train_panel(
 ) -> list[Path]:
     """Train the seeds 1 to `reference_models` of a recipe, `jobs` at a time; return their checkpoints in that order.
 
-    Checkpoints of this very recipe that are there are kept, and a killed training goes on where it stopped. `on_epoch`
-    is called with the number of epochs done since the last call. Raises `InputError` when a checkpoint is in the way.
+    Existing checkpoints of exactly this recipe are kept, and a killed training is resumed. `on_epoch` is called with
+    the number of epochs since the last call. Raises `InputError` if a checkpoint of another recipe is in the way.
     """
     config = config.resolved(device)
     models = {seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, reference_models + 1)}
@@ -122,9 +122,9 @@ _epochs: Queue[int] | None = None
 
 
 def _start_worker(epochs: Queue[int]) -> None:
-    global _epochs  # noqa: PLW0603  A queue reaches a pool's worker by its initializer only.
+    global _epochs  # noqa: PLW0603  A pool's worker gets a queue only from its initializer.
     _epochs = epochs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C and ends its workers.
 
 
 def _train_model(config: TrainingConfig, path: Path, device: str) -> None:
@@ -132,7 +132,7 @@ def _train_model(config: TrainingConfig, path: Path, device: str) -> None:
     from harness.networks.checkpoints import load_checkpoint, save_checkpoint
     from harness.networks.training import train, write_history
 
-    # Not at its place before it is in half precision, so that what is there is done.
+    # The file gets its name only in half precision, so an existing file is complete.
     full = path.with_name(f".{path.name}.full.safetensors")
     if not full.exists():
         images = load_fashion_mnist("train")

@@ -1,4 +1,4 @@
-"""Write calibrated thresholds into a checks file, leaving comments, order and hand thresholds as a person left them."""
+"""Writing of calibrated thresholds into a checks file; comments, order and thresholds by hand stay."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from harness.measures.panel.threshold import Calibrated
 
 _DIGITS = 12
-"""Of a check's definition, which tell whether it is the one that its threshold was calibrated for."""
+"""Digits of a check's definition in the file, which identify the check of the calibration."""
 
 
 def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str) -> str:
     """Return the text of a checks file with the panel's thresholds in its checks.
 
-    A calibrated check without an entry is appended. A check that cannot be a check says why in `informational`, and one
-    that was not calibrated has no threshold of another panel's left. A threshold by hand "until calibrated" goes where
-    the panel's counts. `recipe` replaces the file's `[recipe]`; `date` is
-    kept in each threshold.
+    A calibrated check without an entry is appended. A check that cannot use its threshold has the reason in
+    `informational`. A check that was not calibrated loses the threshold of a former panel. A threshold by hand "until
+    calibrated" is removed if the panel's counts. `recipe` replaces the file's `[recipe]`; each threshold has the
+    `date`.
     """
     document = tomlkit.parse(_with_recipe(content, recipe))
     if "check" not in document:
@@ -53,12 +53,12 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
 
 
 def ends(item: Calibrated, reason: str) -> bool:
-    """Return whether a panel's threshold replaces one by hand that has this reason: not by one or two models."""
+    """Return whether a panel's threshold replaces one by hand with this reason; it needs at least three models."""
     return reason == UNTIL_CALIBRATED and not item.informational and item.reference_models >= PROVISIONAL
 
 
 def _with_recipe(content: str, recipe: Mapping[str, Any]) -> str:
-    """Return the text with another `[recipe]`; what stands between its last entry and the next table stays there."""
+    """Return the text with another `[recipe]`; text between its last entry and the next table stays."""
     tables = re.split(r"(?m)^(?=\[)", content)
     ours = [number for number, table in enumerate(tables) if re.match(r"\[recipe[\].]", table)]
     if not ours:

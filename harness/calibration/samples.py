@@ -1,4 +1,4 @@
-"""On how many images the families of a checks file are measured: chosen for a time, by a plan, and written into it."""
+"""Sample sizes of the families in a checks file: chosen for a time limit by a plan, and written into the file."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def choose_samples(
     options: Sequence[str] = (),
     on_fit: Callable[[Plan], None] | None = None,
 ) -> ChecksFile:
-    """Write the samples that fit into a time such as 30m into a checks file, `none` for all images; return the file.
+    """Write samples for a time limit such as 30m, or `none` for all images, into a checks file, and return the file.
 
-    `on_fit` is called with the fit. Raises `InputError`, with nothing written, where the file changes meanwhile.
+    `on_fit` is called with the plan. Raises `InputError`, and writes nothing, if the file changes meanwhile.
     """
     lines: list[str] = []
     if budget != "none":
@@ -61,9 +61,9 @@ def choose_samples(
 def fit_for(
     budget: str, checks: Path, checkpoint: Path | str, *, tests: Path, options: Sequence[str] = (), quick: bool = False
 ) -> Plan:
-    """Return how a gate run of a checkpoint fits into a time such as 30m, by a plan in a process of its own.
+    """Return the plan of a gate run of a checkpoint within a time such as 30m, from a process of its own.
 
-    Raises `InputError` where there is no plan, with the last lines that it printed.
+    Raises `InputError` without a plan, with the last lines of that process.
     """
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
@@ -85,10 +85,10 @@ def fit_for(
 
 
 def uncalibrated(checks: ChecksFile, folder: Path) -> Path:
-    """Write a copy of a checks file into the folder, as before any calibration, and return its path.
+    """Write an uncalibrated copy of a checks file into the folder, and return its path.
 
-    Without what names files beside it, which are not in the folder: the recipe, by an earlier calibration, and the
-    golden set, which costs next to nothing whatever the samples.
+    The copy has no recipe and no golden set, since both name files that are not in the folder. The golden set costs
+    almost nothing with any samples.
     """
     import tomlkit
 
@@ -103,7 +103,7 @@ def uncalibrated(checks: ChecksFile, folder: Path) -> Path:
 
 
 def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
-    """Return samples as lines of a checks file, each with the drop that it lets checks detect; none where all fit."""
+    """Return samples as lines of a checks file, each with the drop that checks then detect; none if all images fit."""
     if not samples or plan.budget is None:
         return []
     width = max(map(len, samples))
@@ -121,14 +121,14 @@ def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
 
 
 def with_samples(content: str, lines: Sequence[str]) -> str:
-    """Return the text of a checks file with these lines for its `[data.samples]`, none for no samples.
+    """Return the text of a checks file with these lines as its `[data.samples]`; no lines for no samples.
 
-    All else stays as it is, comments included. Raises `InputError` for a file in which they are written otherwise.
+    All else, including comments, does not change. Raises `InputError` for samples in another form.
     """
     tables = re.split(r"(?m)^(?=\[)", content)
     at = [number for number, table in enumerate(tables) if re.match(r"\[data\]", table)]
     before = [number for number, table in enumerate(tables) if re.match(r"\[data\.samples\]", table)]
-    for number in (*at, *before):  # Comments before the next table are about that.
+    for number in (*at, *before):  # Comments before the next table belong to that table.
         entries, after = _apart(tables[number])
         if number in before:
             entries = ""

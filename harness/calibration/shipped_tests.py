@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from harness.checks.shipped import ShippedTest
 
 RECORD = "shipped.json"
-"""The file beside the tests that remembers them as they were written."""
+"""The file beside the tests with their original hashes."""
 
 
 @record
 class _Record:
-    """The version of the package that wrote the tests, and the SHA-256 of each, by name."""
+    """The version of the package that wrote the tests, and the SHA-256 of each by name."""
 
     version: str
     files: dict[str, str]
 
 
 def known_tests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each test that was written into the folder, as it was then, by name; none without a record.
+    """Return the original SHA-256 of each test in the folder by name; none without a record.
 
     Raises `InputError` for a record that cannot be read.
     """
@@ -44,16 +44,16 @@ def known_tests(folder: Path) -> dict[str, str]:
 
 
 def record_of(tests: Iterable[ShippedTest], known: Mapping[str, str] = {}) -> str:
-    """Return the text of the record of these tests, as this version ships them; those `known` stay as they were."""
+    """Return the text of the record for these tests of this version; `known` hashes do not change."""
     files = {**{test.name: _hash(test.text) for test in tests}, **known}
     return json.dumps({"version": version("stress-harness"), "files": files}, indent=2) + "\n"
 
 
 @dataclass(frozen=True)
 class Updated:
-    """Tests that this repository was given: `lines` on each that differs, how many `differ` still, and those `taken`.
+    """Tests of the repository: `lines` on each that differs, the number that still `differ`, and those `taken` over.
 
-    `before` and `now` are the versions of the package that wrote them and that is installed; `count` are all of them.
+    `before` is the version of the package that wrote them, and `now` the installed one. `count` is the number of all.
     """
 
     lines: tuple[str, ...]
@@ -65,11 +65,11 @@ class Updated:
 
 
 def update(folder: Path, *, write: bool) -> Updated:
-    """Return how the shipped tests differ from those in the folder, and which files are of version 0.1.
+    """Return the differences between the shipped tests and those in the folder, and the files of version 0.1.
 
-    A test that the user has edited counts where the shipped one has changed, too. With `write`, what changed in tests
-    that were not edited is taken over, and no longer counts; files of version 0.1 are written in schema 2. Raises
-    `InputError` for a folder without a record and without such files.
+    A test that the user has edited counts only if the shipped one has changed too. With `write`, changes of unedited
+    tests are taken over and no longer count, and files of version 0.1 are converted to schema 2. Raises `InputError`
+    for a folder without a record and without such files.
     """
     path, migrated = folder / RECORD, _migrated(folder)
     try:
@@ -116,7 +116,7 @@ def update(folder: Path, *, write: bool) -> Updated:
 
 
 def _migrated(folder: Path) -> dict[Path, tuple[Path, bytes]]:
-    """Return the files to write for those of version 0.1: each path with the old file and the new content."""
+    """Return the new files for those of version 0.1: each path with the old file and the new content."""
     found: dict[Path, tuple[Path, bytes]] = {}
     for old in (*sorted(folder.glob("gates*.toml")), folder / GOLDEN / LIST):
         new = old.with_name(old.name.replace("gates", "checks"))

@@ -33,11 +33,11 @@ _SEEING_THE_SAME = {
     "pose": "consensus-corners",
     "corruption": "consensus-damaged",
 }
-"""Shipped check of the consensus with the same images as the checks of a family."""
+"""Shipped consensus check with the same images as the checks of a family."""
 _REASONS = 3
-"""Reasons that the count of informational checks has."""
+"""Most reasons in the count of informational checks."""
 _DRAWS = 50_000
-"""Draws of the bootstrap for panels that do not exist: an estimate is enough."""
+"""Draws of the bootstrap for planned panels, where an estimate is enough."""
 
 
 def calibration_lines(
@@ -48,9 +48,9 @@ def calibration_lines(
     ended: Mapping[str, float],
     reasons: bool = False,
 ) -> list[str]:
-    """Return the summary of a calibration, with the `reasons` of informational checks if asked for.
+    """Return the summary of a calibration, optionally with the `reasons` of informational checks.
 
-    `by_hand` are thresholds that win over the panel's, by check, and `ended` those that the panel's replace.
+    `by_hand` has thresholds that win over the panel's, by check, and `ended` those that the panel's replace.
     """
     lines = [f"{'family':<12} {'checks':>6} {'judged':>6} {'k':>5}  minimum detectable drop, best and worst check"]
     for family in panel.families:
@@ -74,7 +74,7 @@ def calibration_lines(
 
 
 def _counted(informational: Sequence[Calibrated], checks: int) -> str:
-    """Say how many of so many checks are informational, by the beginnings of their reasons."""
+    """Return a line with the number of informational checks, by the beginnings of their reasons."""
     reasons = Counter(re.split(r"\d", item.informational)[0].strip() for item in informational)
     said = "; ".join(f"{count} since {reason} …" for reason, count in reasons.most_common(_REASONS))
     more = "; …" if len(reasons) > _REASONS else ""
@@ -82,7 +82,7 @@ def _counted(informational: Sequence[Calibrated], checks: int) -> str:
 
 
 def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], ended: Mapping[str, float]) -> list[str]:
-    """Say which thresholds by hand are replaced, which win, and which of these are lenient."""
+    """Return lines on thresholds by hand: replaced ones, winning ones, and lenient ones among these."""
     lines = [
         f"{name}: the panel's threshold, {panel[name].threshold:g}, replaces the one by hand, {hand:g}, that was "
         f"{UNTIL_CALIBRATED}"
@@ -98,7 +98,7 @@ def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], e
         if (item.threshold - hand) * item.check.sign > 0:
             lines.append(
                 f"warning: {name}: the threshold by hand, {hand:g}, is more lenient than the panel's, "
-                f"{item.threshold:g}; take `hand` out of the check unless it is meant"
+                f"{item.threshold:g}; remove `hand` from the check unless you mean it"
             )
     return lines
 
@@ -168,9 +168,9 @@ def _value(check: PanelCheck, value: float, *, digits: int = 0) -> str:
 
 
 def expected(panel: Panel, budgets: Mapping[str, float], reference_models: int) -> dict[str, list[Calibrated]]:
-    """Return, by family, the checks that would have a threshold with so many models that spread as the panel does.
+    """Return, by family, the checks with a threshold for this number of models with the panel's spread.
 
-    Checks without an estimate from one or two models are left out.
+    Checks without an estimate from one or two models do not count.
     """
     by_family: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
     for item in thresholds_of(panel, budgets, reference_models=reference_models, draws=_DRAWS):
@@ -182,8 +182,8 @@ def expected(panel: Panel, budgets: Mapping[str, float], reference_models: int) 
 def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     """Return a table of the checks with a threshold and the drop of the best of them, by family and number of models.
 
-    For more models than the panel has, it is the drop that is expected and the one that `cautious` allows for.
-    The times of training come from the histories beside the checkpoints of the panel.
+    For more models than the panel has, it shows the expected drop and that of `cautious`. The times of training come
+    from the histories beside the checkpoints of the panel.
     """
     have, epochs = len(panel.models), panel.recipe.get("epochs")
     found = {count: expected(panel, budgets, count) for count in _PLANNED_SIZES}
@@ -209,7 +209,7 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
 
 
 def _cell(checks: list[Calibrated], panel: Panel | None) -> str:
-    """Return how many checks have a threshold, and the best one's drop: of these models, or by this panel of others."""
+    """Return the number of checks with a threshold and the best one's drop, with `panel` also the cautious drop."""
     if not checks:
         return "none"
     best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)

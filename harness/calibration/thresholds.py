@@ -1,12 +1,12 @@
-"""Decision rule: thresholds that a reference model keeps with a known probability, and the loss that they detect.
+"""Decision rule: thresholds with a known probability of false alarms, and the loss that they detect.
 
 A threshold is the end of a one-sided prediction interval for one more reference model (Hahn & Meeker 1991, section
 4.8). For a minimum it is mean - k s sqrt(1 + 1/K), with mean and standard deviation s of K models on the same images.
-`moderated_variance` says how s borrows strength where K is small.
+`moderated_variance` explains how s borrows strength for small K.
 
-A reference model fails any check with a probability of at most `ALARMS`. Half of it belongs to the clean accuracy. The
-other families have equal parts of the other half, `PARTS` of them if there are no more families, so a new family
-changes no other threshold by more than a hundredth. The checks of a family share its part; `multiplicity` computes k.
+A reference model fails any check with a probability of at most `ALARMS`. Half of it belongs to clean accuracy. The
+other families have equal parts of the other half, at least `PARTS` of them. A new family therefore changes no other
+threshold by more than 1%. The checks of a family share its part; `multiplicity` computes k.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from harness.measures.panel.threshold import PanelCheck
 
 ALARMS, PARTS = 0.01, 12
-"""Probability that a reference model fails any check, and the parts of one half of it.
+"""Probability that a reference model fails any check, and the number of parts of one half of it.
 
 `benchmarks.detection.shares` compares other divisions."""
 CLEAN = "clean"
 """Family with the other half."""
 PROVISIONAL = 3
-"""Reference models from which thresholds are no longer provisional: two may be as unlike the third as one is."""
+"""Least number of reference models for thresholds that are not provisional; two say little about a third."""
 
 
-# The sharing of false alarms.
+# Shares of false alarms.
 
 
 def thresholds_of(
@@ -50,9 +50,9 @@ def thresholds_of(
 ) -> list[Calibrated]:
     """Return a threshold for each check of the panel, in its order.
 
-    `budgets` gives the largest loss that may go unnoticed, by metric or family; else see `default_budget`. Checks with
-    a threshold `by_hand` and informational ones take no part in their family's share of false alarms.
-    `reference_models` predicts for another number of models that spread as these do.
+    `budgets` gives the largest loss that a check may miss, by metric or family; for others see `default_budget`. Checks
+    with a threshold `by_hand` and informational ones have no part in their family's share of false alarms. With
+    `reference_models`, thresholds are for another number of models with the same spread.
     """
     calibrated = {
         item.check.id: item
@@ -82,7 +82,7 @@ def family_thresholds(
         )
 
     def with_threshold(items: list[Calibrated]) -> tuple[PanelCheck, ...]:
-        # One or two models without a prior say nothing, whatever number a plan asks for.
+        # One or two models without a prior give no estimate, whatever number a plan assumes.
         return tuple(
             item.check
             for item in items
@@ -95,13 +95,13 @@ def family_thresholds(
             return items
         again = shared_by(sharing)
         return [old if old.informational else new for old, new in zip(items, again, strict=True)]
-    # Each check has a t distribution of its own here. The fewer share the family's part, the more of them have power.
+    # Each check has its own t distribution here. The fewer checks share the family's part, the more power each has.
     alone = shared_by(checks[:1])
     ease = {item.check.id: item.minimum_detectable_drop / item.budget for item in alone}
     able = tuple(sorted(with_threshold(alone), key=lambda check: ease[check.id]))
 
     def spent(few: int) -> bool:
-        """Return whether only these few checks, the most powerful ones, have power when they share."""
+        """Return whether no other check has power if these few checks, the most powerful ones, share the part."""
         return set(with_threshold(shared_by(able[:few]))) <= set(able[:few])
 
     return shared_by(able[: bisect_left(range(1, len(able)), 1, key=spent) + 1]) if able else items
@@ -117,10 +117,10 @@ def shared_thresholds(
     reference_models: int | None = None,
     draws: int = DRAWS,
 ) -> list[Calibrated]:
-    """Return thresholds for the checks of one family by the values of K models, (K, checks).
+    """Return thresholds for the checks of one family from the values of K models, (K, checks).
 
-    The checks `sharing` divide the family's part of false alarms, so that each has the same part. Without a prior they
-    have one multiplier; else each has a t distribution of its own. `reference_models` is as in `thresholds_of`.
+    The checks `sharing` divide the family's part of false alarms equally. Without a prior they have one multiplier;
+    else each has its own t distribution. `reference_models` is as in `thresholds_of`.
     """
     found, count = spread_of(panel, checks, values), reference_models or len(values)
     share = share_of(checks[0].family, panel.families)
@@ -146,29 +146,29 @@ def shared_thresholds(
 
 
 def share_of(family: str, families: Sequence[str]) -> float:
-    """Return the probability with which a reference model may fail a family, one of these."""
+    """Return the probability with which a reference model may fail one of these families."""
     others = len(set(families) - {CLEAN})
     return ALARMS / 2 if family == CLEAN else ALARMS / 2 / max(PARTS, others)
 
 
-# The spread of reference models.
+# Spread of reference models.
 
 
 def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) -> Moderated:
-    """Return the moderated variances of checks by the values of K models, (K, checks), on the checks' scales.
+    """Return the moderated variances of checks from the values of K models, (K, checks), on the checks' scales.
 
-    The variance by chance serves as a prior where it is known well enough.
+    The variance by chance is the prior if it is known well enough.
     """
     scaled, means = on_scales(values, checks), values.mean(axis=0)
     chance, loss = np.full(len(checks), np.nan), np.zeros(len(checks))
     for at, (check, mean) in enumerate(zip(checks, means, strict=True)):
         known = panel.chance.get(check.id)
         if check.scale == "root":
-            # An image lost in one view is often lost in another: where it counts twice, chance knows too little.
+            # Chance underestimates double counts: an image lost in one view is often lost in another.
             if known and known.answers:
                 chance[at] = known.variance / (mean + 3 / 8)
             elif not known and len(values) < FEW:
-                chance[at] = 1.0  # Of Poisson's counts.
+                chance[at] = 1.0  # The variance of Poisson counts on this scale.
         elif known and (known.answers or len(values) >= PROVISIONAL):
             chance[at] = known.variance
             loss[at] = max(check.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
@@ -176,5 +176,5 @@ def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) ->
 
 
 def std_of(found: Moderated, values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
-    """Return the standard deviation that counts of each check, (checks,), on its scale."""
+    """Return the standard deviation of each check, at least its minimum, (checks,), on its scale."""
     return np.asarray(np.maximum(np.sqrt(found.variance), least_of(on_scales(values, checks), checks)))

@@ -491,7 +491,7 @@ def no_such_family(zoo):
 
 REFUSALS = {
     copied: r"copy\.safetensors: the same weights as seed-3\.safetensors",
-    named_twice: r"seed-1\.safetensors: named twice; a panel is of different networks",
+    named_twice: r"seed-1\.safetensors: named twice; a panel needs different networks",
     relabelled: r"relabelled\.safetensors: the same weights as seed-3\.safetensors",
     another_recipe: r"long\.safetensors: its recipe differs from that of seed-1\.safetensors in epochs",
     an_outlier: r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; leave them out",
@@ -502,7 +502,7 @@ REFUSALS = {
     checks_of_other_data: r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*other data",
     a_broken_test: r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*OSError: lost",
     a_family_without_a_panel: r"panel\.json: cannot be read .*calibrate` makes a panel",
-    a_panel_of_other_data: r"panel\.json: measured on data with SHA-256 0{12}, .*calibrate anew",
+    a_panel_of_other_data: r"panel\.json: measured on data with SHA-256 0{12}, .*calibrate again",
     no_such_family: r"stress_tests: no test is of family none-such; name a family that a test is marked with$",
 }
 

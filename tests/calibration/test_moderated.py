@@ -217,7 +217,7 @@ def test_a_count_that_images_add_to_twice_is_no_poissons(reference_models, judge
 
 
 def test_few_models_without_panel_predictions_give_no_minimum():
-    with pytest.raises(InputError, match=r"a panel of 7 reference models is too small .* image by image: at least 8"):
+    with pytest.raises(InputError, match=r"a panel of 7 reference models .*is too small .*At least 8"):
         calibrate(panel_of(reference(7), chance=None), {})
 
 
@@ -242,7 +242,7 @@ def test_chance_of_one_network_is_four_tenths_of_what_images_differ():
 
 def test_networks_that_tell_of_different_images_are_refused():
     entries = [{"id": "clean", "unit": "share", "each": packed(np.ones(n, dtype=bool))} for n in (5, 6)]
-    with pytest.raises(InputError, match="check clean: networks tell of different numbers of images"):
+    with pytest.raises(InputError, match="check clean: networks have different numbers of images"):
         Chance.of(entries)
 
 

@@ -187,7 +187,7 @@ def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytes
     capsys.readouterr()
     assert main(["calibrate", "--check", "consensus-pooled", *data]) == 0
     assert (
-        "checks-other.toml: shares the panel predictions, and names the new file now; its thresholds stay"
+        "checks-other.toml: shares the panel predictions and now names the new file; its thresholds stay"
         in capsys.readouterr().out
     )
     new = read_checks(zoo.checks).recipe["panel_predictions_sha256"]
@@ -361,7 +361,7 @@ def test_a_calibration_of_some_needs_the_panel_of_the_others(zoo, capsys):
     before, file = zoo.checks.read_bytes(), zoo.root / "models/panel.predictions.json"
     file.unlink()
     assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
-    assert "panel.predictions.json: not there, though thresholds of" in capsys.readouterr().err
+    assert "panel.predictions.json: is missing, but thresholds of" in capsys.readouterr().err
     assert (zoo.checks.read_bytes(), file.exists()) == (before, False)
 
 

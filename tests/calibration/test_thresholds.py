@@ -379,7 +379,7 @@ def exceeded(ceiling: float, mean: float, size: float) -> float:
 
 def test_a_panel_of_seven_is_refused_and_one_of_eight_is_not():
     with pytest.raises(
-        InputError, match=r"a panel of 7 reference models is too small .*at least 8, better 20.*train more"
+        InputError, match=r"a panel of 7 reference models .*is too small .*At least 8, better 20.*train more"
     ):
         calibrate(panel_of(spread_evenly(0.9, 0.003, 7)), LAX)
     check_panel(panel_of(spread_evenly(0.9, 0.003, 8)))
@@ -600,7 +600,7 @@ def test_the_summary_has_a_line_per_family_and_counts_the_informational(four_che
 def test_a_lenient_threshold_by_hand_is_warned_of(four_checks, three_checks):
     lines = calibration_lines(four_checks, three_checks, by_hand={"r0": 0.5, "r3": 0.0}, ended={"r1": 0.4})
     threshold = f"{three_checks[0].threshold:g}"
-    more = f"is more lenient than the panel's, {threshold}; take `hand` out of the check unless it is meant"
+    more = f"is more lenient than the panel's, {threshold}; remove `hand` from the check unless you mean it"
     assert f"warning: r0: the threshold by hand, 0.5, {more}" in lines
     assert sum(line.startswith("warning") for line in lines) == 1, "the panel has none for r3"
     assert "thresholds set by hand stay, as the panel has none: r3" in lines

@@ -112,7 +112,7 @@ def test_a_row_of_which_the_record_knows_nothing_is_refused(tmp_path):
     panel = read_panel(ROOT / "models/panel-quick.json")
     lacking = replace(panel, checks=panel.checks[1:])
     lacking.write(tmp_path / "models/panel-quick.json")
-    assert f"{panel.checks[0].id!r} has a panel threshold, and" in refused(checks, tmp_path)
+    assert f"{panel.checks[0].id!r} has a panel threshold, but" in refused(checks, tmp_path)
 
 
 def test_a_record_without_multipliers_still_holds_mean_and_spread(tmp_path):

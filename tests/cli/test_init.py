@@ -200,7 +200,7 @@ def test_what_is_there_and_different_ends_it_with_nothing_written(shop, capsys):
     (shop / "stress_tests/test_clean.py").write_text("# mine\n")
     before = files_in(shop)
     assert main(["init", *DATA]) == 2
-    assert "stress_tests/test_clean.py, stress_tests/checks.toml: there already" in capsys.readouterr().err
+    assert "stress_tests/test_clean.py, stress_tests/checks.toml: exists with other content" in capsys.readouterr().err
     assert files_in(shop) == before
 
 
@@ -208,7 +208,7 @@ def test_what_is_there_and_different_ends_it_with_nothing_written(shop, capsys):
     ("rows", "told"),
     [
         ('[[check]]\nid = "Clean"\nfamily = "clean"\nmetric = "accuracy"\n', "id 'Clean' must be of lower-case ASCII"),
-        ('[[check]]\nid = "flip"\nfamily = "own"\nmetric = "accuracy"\n', "since one of own has this id; name that"),
+        ('[[check]]\nid = "flip"\nfamily = "own"\nmetric = "accuracy"\n', "since one of own has this id; rename that"),
     ],
     ids=["unreadable", "an-id-taken"],
 )
@@ -286,9 +286,7 @@ def test_other_options_there_are_kept_and_told(shop, capsys):
     before = files_in(shop)
     assert main(["init", *DATA]) == 2
     said = capsys.readouterr().err
-    assert (
-        "pytest.ini: its addopts say --stress-data npz:other.npz, and init was given --stress-data npz:shop.npz" in said
-    )
+    assert "its addopts have --stress-data npz:other.npz, but init was given --stress-data npz:shop.npz" in said
     assert files_in(shop) == before
 
 
@@ -352,8 +350,8 @@ def test_changes_are_shown_and_those_of_unedited_tests_taken_over(older, capsys)
     capsys.readouterr()
     assert main(["init", "--update"]) == 1
     said = capsys.readouterr().out
-    assert '-"""Once: On images as they are' in said
-    assert '+"""On images as they are' in said
+    assert '-"""Once: On clean images' in said
+    assert '+"""On clean images' in said
     assert "test_shift.py: changed in the package, and edited here" in said
     assert files_in(older) == before
 
