@@ -5,6 +5,7 @@ import os
 import pkgutil
 import signal
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import _pytest.faulthandler
@@ -51,7 +52,7 @@ class ModulesSnapshot:
 def _installed(module):
     """Return whether a module is built into Python, or its file is the interpreter's or an installed package's."""
     spec = getattr(module, "__spec__", None)
-    if spec is None:
+    if not isinstance(spec, ModuleSpec):  # Made by a test, or by the code of a user.
         return False
     places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
     return all(place.startswith((sys.prefix, sys.base_prefix, str(Path(harness.__file__).parent))) for place in places)

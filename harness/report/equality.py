@@ -169,6 +169,7 @@ def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
         kind=_KINDS[done.outcome],
         sentence=done.caution or f"{_VERDICTS[done.outcome]}.",
         headline=sentence(done),
+        facts=(),
         run="",
         verdict=done.outcome,
     )

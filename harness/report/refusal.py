@@ -84,6 +84,7 @@ def _record(refusal: Refusal) -> str:
         "omissions": [],
         "notices": [],
         "failed_tests": [],
+        "known": [],
         "self_checks": [],
         "checks": [],
         "overview": None,

@@ -71,16 +71,21 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
         lines += [f"  and {len(said) - _LISTED} more like that, listed in the report"] if len(said) > _LISTED else []
     shown, others = worst_by_family(outcome)
     lines += [f"  {verdict.explain(str(report))}" for verdict in shown]
-    lines += [f"  and {others} more checks do not pass, listed in the report, and above with -v"] if others else []
+    more = "1 more check does" if others == 1 else f"{others} more checks do"
+    lines += [f"  and {more} not pass, listed in the report, and above with -v"] if others else []
     lines.append(f"report: {report}")
     return [printable(line) for line in lines]
 
 
 def worst_by_family(outcome: Outcome) -> tuple[list[Verdict], int]:
-    """Return the worst of each family, a failure before what is inconclusive, of at most ten, and how many others."""
+    """Return the worst of each family, then the worst of the others, ten in all, and how many others there are.
+
+    A failure comes before what is inconclusive.
+    """
     families = failures_by_family(outcome, statuses={"fail", "inconclusive"})
-    shown = [failed[0] for failed in families.values()][:_MOST_SHOWN]
-    return shown, sum(map(len, families.values())) - len(shown)
+    firsts = [failed[0] for failed in families.values()]
+    others = [verdict for failed in families.values() for verdict in failed[1:]]
+    return [*firsts, *others][:_MOST_SHOWN], max(len(firsts) + len(others) - _MOST_SHOWN, 0)
 
 
 def failures_by_family(outcome: Outcome, *, statuses: Collection[str] = _FAILING) -> dict[str, list[Verdict]]:

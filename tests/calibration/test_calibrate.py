@@ -139,8 +139,8 @@ def test_a_member_passes_the_gate_it_made_and_a_worse_network_fails(zoo, pyteste
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         [
-            "*clean: accuracy * < threshold * 8 reference models 0.9*",
             "thresholds: *recipe is another (it differs in epochs)",
+            "*clean: accuracy * < threshold * 8 reference models 0.9*",
         ]
     )
 
@@ -490,11 +490,11 @@ def no_such_family(zoo):
 
 
 REFUSALS = {
-    copied: r"copy\.safetensors: the same weights as seed-3\.safetensors",
+    copied: r"copy\.safetensors: has the same weights as seed-3\.safetensors",
     named_twice: r"seed-1\.safetensors: named twice; a panel needs different networks",
-    relabelled: r"relabelled\.safetensors: the same weights as seed-3\.safetensors",
+    relabelled: r"relabelled\.safetensors: has the same weights as seed-3\.safetensors",
     another_recipe: r"long\.safetensors: its recipe differs from that of seed-1\.safetensors in epochs",
-    an_outlier: r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; leave them out",
+    an_outlier: r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; remove them",
     garbage: r"REFUSED\[FORMAT\] bad\.safetensors",
     unreadable_checks: r"checks\.toml: check 5 \('rotate-cw-010'\): direction is 'above'",
     an_unknown_key: r"exit status 4:\n(.*\n)*.*check 'rotate-cw-010' of test_\w+: unknown key 'flor'",
@@ -538,7 +538,7 @@ def test_a_file_that_changes_before_a_network_is_measured_is_refused(zoo, capsys
     monkeypatch.setattr(subprocess, "run", change_and_run)
     baseline = ("--stress-data", "npz:zoo.npz", "--baseline", "models/augmented.safetensors")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, "--", *baseline]) == 2
-    assert re.search(r"^error: .* changed while ", capsys.readouterr().err, re.MULTILINE)
+    assert re.search(r"^error: .* changed during ", capsys.readouterr().err, re.MULTILINE)
     assert state(zoo) in changed
     kept = list((tmp_path / "new").rglob("measured/*.json"))
     assert not kept or name == "seed-1.safetensors", "what was measured by other bytes is not kept"

@@ -389,7 +389,9 @@ def test_a_panel_of_seven_is_refused_and_one_of_eight_is_not():
 def test_an_outlier_is_refused_and_named_with_its_row(value):
     values = np.random.default_rng(0).normal(0.9, 0.002, (10, 4))
     values[6, 2] = value
-    with pytest.raises(InputError, match=rf"seed-007\.safetensors has r2 {value}, the others 0\.\d+ ± 0\.00\d+; leave"):
+    with pytest.raises(
+        InputError, match=rf"seed-007\.safetensors has r2 {value}, the others 0\.\d+ ± 0\.00\d+; remove"
+    ):
         calibrate(panel_of(values), LAX)
 
 

@@ -279,7 +279,7 @@ def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels):
 
 def test_a_declaration_that_contradicts_the_file_is_refused(opened, tmp_path, images):
     opened()
-    with pytest.raises(InputError, match="model-outputs labels: has probabilities; leave the setting out"):
+    with pytest.raises(InputError, match="model-outputs labels: has probabilities; remove the setting"):
         open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(outputs="labels"), images)
 
 

@@ -303,7 +303,8 @@ class TestMetadata:
         [
             ([], "name 0 inputs"),
             ([("a", "FP32", [-1, 784]), ("b", "FP32", [-1])], "name 2 inputs"),
-            ([("a", "BYTES", [-1, 784])], "datatype"),
+            ([("a", "INT32", [-1, 784])], "datatype"),
+            ([("a", "BYTES", [-1, 784])], "takes several files an image"),
             ([("a", "FP32", [-1, 3, 28, 28])], r"does not take images \(1, 28, 28\)"),
             ([("a", "FP32", [-1, 1, 32, 32])], "does not take images"),
             ([("a", "FP32", [1, 28, 28, 1, 1])], "does not take images"),

@@ -131,7 +131,7 @@ def test_confidence_on_errors_by_hand(by_hand):
     assert measured.value == pytest.approx(np.mean([0.6, 0.95, 0.8, 0.7]))
     assert (measured.n, measured.failures.tolist()) == (10, [3, 5, 8, 2])
     assert "over 4 errors" in measured.detail
-    with pytest.raises(NotApplicableError, match="all of 2 answers are right"):
+    with pytest.raises(NotApplicableError, match="all of 2 predictions are correct"):
         confidence_on_errors(predictions([0, 1], [0, 1]))
 
 

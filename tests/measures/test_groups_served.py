@@ -178,7 +178,7 @@ def test_the_contributions_have_the_variance_of_both_sides():
 def test_a_difference_without_another_side_is_not_applicable(served):
     with pytest.raises(NotApplicableError, match="all 10 images are of 'Bonn', so there are no others"):
         group_difference(served, by="site", group="Bonn")
-    with pytest.raises(NotApplicableError, match="none of the 10 images at hand is of group 'top' by 'camera'"):
+    with pytest.raises(NotApplicableError, match="none of the 10 measured images is of group 'top' by 'camera'"):
         group_difference(served, by="camera", group="top")
     with pytest.raises(NotApplicableError, match="no image of group 'rear' has another one of its pair outside"):
         group_difference(served, by="camera", group="rear", paired_by="camera")

@@ -207,7 +207,7 @@ def test_model_of_other_classes_ends_with_4(zoo):
     save_checkpoint(zoo.root / "three.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))
     result = zoo.run("--candidate", "three.safetensors")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*candidate three.safetensors*tells 3 classes apart*4 classes*"])
+    result.stderr.fnmatch_lines(["*candidate three.safetensors*has 3 classes*4 classes*"])
 
 
 # Models that cannot be judged.

@@ -119,7 +119,8 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(zoo):
     assert "".join(shown[0].values()).count('<figure class="picture"') >= 3
     for page in pages:
         tests = json.loads(html.unescape(re.search(r'data-jsonblob="([^"]*)"', page)[1]))["tests"]
-        assert [name.rpartition("::")[2] for name in tests] == ["test_own"], "checks have a table of their own"
+        listed = [name.rpartition("::")[2] for name, runs in tests.items() if runs]
+        assert listed == ["test_own"], "checks have a table of their own"
 
 
 def test_a_run_that_covers_less_is_partial(zoo):
