@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from harness.run.outcome import SelfCheck
 from harness.run.overview import Overview
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.plugin.run import GateRun
 
 
@@ -129,3 +132,30 @@ class Collector:
         if outcome is not None:
             prefix.append(scorecard(replace(outcome, details=self.book.entries_shown())))
             self.page.title = page_title(outcome)
+
+
+@contextmanager
+def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Leave failed tests of checks out of what pytest prints until the block ends; of errors the first stays, whole.
+
+    The summary of the gate names the worst of each family, and the report all. Tests without a check stay.
+    """
+    kept = {name: reporter.stats.get(name) for name in ("failed", "error")}
+    first = True
+    for name, reports in kept.items():
+        shown = []
+        for report in reports or []:
+            raised = not isinstance(getattr(report, "longrepr", ""), str)
+            if not _of_check(report) or (raised and first):
+                shown.append(report)
+                first = first and not raised
+        if reports:
+            reporter.stats[name] = shown
+    try:
+        yield
+    finally:
+        reporter.stats.update({name: reports for name, reports in kept.items() if reports})
+
+
+def _of_check(report: Any) -> bool:
+    return any(name == PROPERTY for name, _ in getattr(report, "user_properties", ()))

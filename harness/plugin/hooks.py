@@ -20,12 +20,12 @@ from harness.base.records import as_json
 from harness.base.settings import told
 from harness.checks import read_checks
 from harness.checks.known import read_known
-from harness.plugin.collector import Collector
+from harness.plugin.collector import Collector, failures_left_out
 from harness.plugin.exit_status import Ending, TimeKeeper, refuse, said, settled, write_page_whole
 from harness.plugin.foreign_outputs import expect_others_keep
 from harness.plugin.options import add_options, expect_own
 from harness.plugin.place import reports_named
-from harness.plugin.printing import drop_unprinted, failures_left_out, keep_printing, keep_refusing
+from harness.plugin.printing import drop_unprinted, keep_printing, keep_refusing
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
 from harness.plugin.sinks import expect_to_leave, with_history

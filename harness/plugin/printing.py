@@ -5,14 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from harness.plugin.run import PROPERTY
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pytest
 
 
@@ -76,30 +72,3 @@ def drop_unprinted() -> None:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, stream.fileno())
                 os.close(nowhere)
-
-
-@contextmanager
-def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Leave failed tests of checks out of what pytest prints until the block ends; of errors the first stays, whole.
-
-    The summary of the gate names the worst of each family, and the report all. Tests without a check stay.
-    """
-    kept = {name: reporter.stats.get(name) for name in ("failed", "error")}
-    first = True
-    for name, reports in kept.items():
-        shown = []
-        for report in reports or []:
-            raised = not isinstance(getattr(report, "longrepr", ""), str)
-            if not _of_check(report) or (raised and first):
-                shown.append(report)
-                first = first and not raised
-        if reports:
-            reporter.stats[name] = shown
-    try:
-        yield
-    finally:
-        reporter.stats.update({name: reports for name, reports in kept.items() if reports})
-
-
-def _of_check(report: Any) -> bool:
-    return any(name == PROPERTY for name, _ in getattr(report, "user_properties", ()))

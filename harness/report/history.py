@@ -128,9 +128,9 @@ def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
             f"{family_title(name)} {last.margins[name]:+.1f}" for name in names if name in last.margins
         )
         yield Illustration(
-            "How far each behaviour is from its threshold",
+            "How far each behavior is from its threshold",
             "The smallest margin of each: blue holds, orange with a cross fails. Fading blue is a slow decline.",
-            f"Distance from the threshold by behaviour and run, in standard deviations. In the last run: {tightest}.",
+            f"Distance from the threshold by behavior and run, in standard deviations. In the last run: {tightest}.",
             lambda: trends.margins_over_runs(lines),
             is_map=True,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import printable
 from harness.report.failures import failures
 from harness.report.headline import conclusion
 from harness.report.illustrations import figures
@@ -14,6 +13,7 @@ from harness.report.refusal import TITLE
 from harness.report.scorecard import hints_list, said_first, verdict_banner
 from harness.report.sections import SECTIONS
 from harness.report.tables import changes, models
+from harness.report.wording import candidate_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,9 +34,7 @@ def scorecard(outcome: Outcome) -> str:
 
 def page_title(outcome: Outcome) -> str:
     """Return the title of a report: verdict, file of the candidate, and what the page is."""
-    candidate = outcome.models.get("candidate")
-    name = candidate["path"].rstrip("/").rpartition("/")[2] if candidate else ""
-    return " · ".join(filter(None, (outcome.verdict.upper(), printable(name), TITLE)))
+    return " · ".join(filter(None, (outcome.verdict.upper(), candidate_name(outcome), TITLE)))
 
 
 def details(verdict: Verdict, pictures: Sequence[str]) -> str:

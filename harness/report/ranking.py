@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _NAMED = 5
 """Rows that a candidate wins which are named."""
-_TITLES = ("rank", "candidate", "verdict", "failing", "smallest margin", "wins", "best behaviours")
+_TITLES = ("rank", "candidate", "verdict", "failing", "smallest margin", "wins", "best behaviors")
 
 
 def ranking_rows(candidates: Sequence[Judged]) -> list[tuple[str, ...]]:
@@ -66,10 +66,10 @@ def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
     titles, *rows = ranking_rows(candidates)
     led = wins(candidates)
     where = [(family_title(_family_of(win, candidates)), win.row, win.candidate, f"{win.lead:.1f}") for win in led]
-    heads = ("behaviour", "row", "best candidate", "ahead of the next by, standard deviations of the reference models")
+    heads = ("behavior", "row", "best candidate", "ahead of the next by, standard deviations of the reference models")
     sections = [
         Section("ranking", "The candidates, the best first", table(titles, rows)),
-        Section("margins", "How far each behaviour is from its threshold", _figures(candidates)),
+        Section("margins", "How far each behavior is from its threshold", _figures(candidates)),
         Section("wins", "Where each wins", table(heads, where) if where else "No candidate is plainly ahead anywhere."),
         Section("rows", "Every row", _every_row(candidates)),
         Section("covered", "What was compared", render("facts", facts=facts.items())),
@@ -95,9 +95,9 @@ def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
         return
     best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviours(candidates).items())
     yield Illustration(
-        "The smallest margin of each behaviour",
+        "The smallest margin of each behavior",
         "Blue holds, orange with a cross fails; the candidates from left to right as they are ranked.",
-        f"Distance from the threshold by behaviour and candidate. Plainly the best: {best or 'none'}.",
+        f"Distance from the threshold by behavior and candidate. Plainly the best: {best or 'none'}.",
         lambda: trends.margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
         is_map=True,
     )

@@ -139,7 +139,7 @@ def regressions(outcome: Outcome) -> Section | None:
         return None
     rows = [(check.id, *_lost_and_gained(flips), *_change(flips)) for check, flips in changed]
     check, clean = next(((check, flips) for check, flips in changed if check.pose == IDENTITY), changed[0])
-    titles = ("behaviour", "new failures", "fixed", "net change", "95% interval", "McNemar p")
+    titles = ("behavior", "new failures", "fixed", "net change", "95% interval", "McNemar p")
     where = (
         f"All {len(clean['new_failures'])} new and {len(clean['fixed_failures'])} fixed failures are in stress.json."
     )

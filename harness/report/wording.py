@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.errors import printable
 from harness.checks.families import FAMILIES
 from harness.checks.roles import role_title
 from harness.measures import Unit
@@ -39,7 +40,7 @@ def sentence(outcome: Outcome) -> str:
     """Return the verdict as a plain sentence that names the candidate."""
     judged = sum(verdict.judged for verdict in outcome.verdicts)
     failed = len(outcome.failed) + len(outcome.failed_tests)
-    name = outcome.models["candidate"]["path"] if "candidate" in outcome.models else "The candidate"
+    name = candidate_name(outcome) or "The candidate"
     if outcome.verdict == "error":
         if outcome.inconclusive and not outcome.errors:
             return f"No verdict on {name}: these images are too few to tell it from its original."
@@ -56,6 +57,12 @@ def sentence(outcome: Outcome) -> str:
     if outcome.mostly_informational:
         fit = f"passes all {judged} checks that have a threshold; {outcome.informational} are informational"
     return f"{name} {fit}{alone}."
+
+
+def candidate_name(outcome: Outcome) -> str:
+    """Return the name of the candidate's file without its folders; empty where the run has no candidate."""
+    candidate = outcome.models.get("candidate")
+    return printable(candidate["path"].rstrip("/").rpartition("/")[2]) if candidate else ""
 
 
 def points(difference: float) -> str:
@@ -249,6 +256,4 @@ def words(outcome: Outcome) -> Section:
     """Return what the behaviours of a run and the words of its page mean, folded; links open it."""
     families = dict.fromkeys(verdict.check.family for verdict in outcome.verdicts)
     behaviours = [FAMILIES[name] for name in families if name in FAMILIES]
-    return Section(
-        "words", "What behaviours and words mean", render("words", behaviours=behaviours, words=WORDS.items())
-    )
+    return Section("words", "Behaviors and words", render("words", behaviours=behaviours, words=WORDS.items()))

@@ -93,6 +93,24 @@ DEPENDENCIES = [
 ]
 
 
+LOADED = """
+import sys, pytest
+before = set(sys.modules)
+import harness.plugin, harness.plugin.guard
+loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(loaded - sys.stdlib_module_names))
+"""
+
+
+def test_the_plugin_loads_no_other_package_before_it_can_refuse():
+    """Without this a broken package would end pytest with a traceback, and with no report."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED], env=environment, capture_output=True, text=True, timeout=SECONDS, check=True
+    )
+    assert ran.stdout == "harness\n"
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("name", [MODULES.get(each, each) for each in DEPENDENCIES if each != "pytest"])
 def test_a_dependency_that_cannot_be_imported_is_named_and_ends_with_4(zoo, tmp_path, name):

@@ -283,7 +283,7 @@ def test_what_got_worse_stands_by_behavior_with_its_worst_case():
 
 def test_a_long_list_of_behaviours_is_folded():
     failed = tuple(replace(FAIL, check=replace(FAIL.check, id=f"g-{at}", family=f"family-{at}")) for at in range(9))
-    assert "<summary>3 more behaviours</summary>" in scorecard(replace(OUTCOME, verdicts=failed))
+    assert "<summary>3 more behaviors</summary>" in scorecard(replace(OUTCOME, verdicts=failed))
 
 
 def test_the_example_is_that_of_the_worst_gate_that_has_one():
@@ -556,7 +556,7 @@ def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():
 
 def test_the_scorecard_holds_what_was_judged_and_how():
     page = html.unescape(scorecard(OUTCOME))
-    assert "<strong>runs/new.safetensors got worse: 2 of 2 checks fail.</strong>" in page
+    assert "<strong>new.safetensors got worse: 2 of 2 checks fail.</strong>" in page
     assert f"<span>{OUTCOME.headline}</span>" in page
     for fact in ("runs/new.safetensors", "c0ffeec0ffee", "fashion-mnist, test split, 10000 images", OUTCOME.command):
         assert fact in page
