@@ -106,7 +106,7 @@ def changed(artifact: Predictions, original: Predictions) -> np.ndarray:
     _expect_same_images(artifact, original)
     differ = np.asarray(artifact.predicted != original.predicted)
     if len(at := np.flatnonzero(differ)):
-        logits = (original.exact(at) if original.exact else original.answers[at]).astype(np.float64)
+        logits = original.exactly(at).astype(np.float64)
         rows = np.arange(len(at))
         first, other = logits[rows, original.predicted[at]], logits[rows, artifact.predicted[at]]
         apart, size = np.abs(first - other), np.maximum(np.abs(first), np.abs(other))

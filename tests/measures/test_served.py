@@ -1,5 +1,7 @@
 """Loss by another serving pipeline: a share that changes, a net loss, and their bounds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,20 @@ def test_what_serving_loses_is_net_of_what_it_gains():
     changed = served_predictions_changed(SERVED, REFERENCE)
     assert changed.value == pytest.approx(0.07)
     assert changed.interval[0] < 0.07 < changed.interval[1]
+
+
+def test_exact_logits_are_asked_of_all_images_or_of_the_wrong_ones():
+    """The cache keeps a file for each of these two, and none for another selection."""
+    asked = []
+
+    def exact(positions):
+        asked.append(positions)
+        return REFERENCE.answers[positions]
+
+    served_predictions_changed(SERVED, replace(REFERENCE, exact=exact))
+    assert asked
+    for positions in asked:
+        assert len(positions) == len(LABELS) or positions.tolist() == list(range(50))
 
 
 @pytest.mark.parametrize(
