@@ -283,7 +283,7 @@ def test_checks_can_be_searched_and_filtered(damaged, open_page):
     page.get_by_role("searchbox", name="search").fill("turned rotate-cw")
     assert 0 < len(listed(page)) < len(everything)
     assert all("rotate-cw-" in name for name in listed(page))
-    assert page.locator(".tools output").inner_text() == f"{len(listed(page))} of {len(everything)} checks"
+    assert page.locator(".tools[role=search] output").inner_text() == f"{len(listed(page))} of {len(everything)} checks"
     page.get_by_role("searchbox", name="search").fill("")
     page.locator(".tools [name=class]").select_option("Shirt")
     assert {"clean-shirt", "pair-shirt-t-shirt-clean"} <= set(listed(page))
@@ -341,7 +341,9 @@ def test_a_link_and_the_command_of_a_gate_are_copied(damaged, open_page):
     ):
         page.get_by_role("button", name=name, exact=True).click()
         said = f"copied: {name.split()[0]} of clean-shirt"
-        page.wait_for_function("said => document.querySelector('.tools output').textContent === said", arg=said)
+        page.wait_for_function(
+            "said => document.querySelector('.tools[role=search] output').textContent === said", arg=said
+        )
         copied = page.evaluate("navigator.clipboard.readText()")
         assert copied.startswith(start)
         assert copied.endswith(end)
