@@ -179,7 +179,7 @@ def kept_or_made(
                 cores.put(core)
             if recording.definition() != definition:
                 raise InputError(
-                    f"{recording.tests}: the stress tests, or a file that they use, changed during the measurement; "
+                    f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
                     "calibrate again when nothing writes to them"
                 ) from None
             if is_lasting(checkpoint):

@@ -217,7 +217,9 @@ def test_a_count_that_images_add_to_twice_is_no_poissons(reference_models, judge
 
 
 def test_few_models_without_panel_predictions_give_no_minimum():
-    with pytest.raises(InputError, match=r"a panel of 7 reference models .*is too small .*At least 8"):
+    with pytest.raises(
+        InputError, match=r"a panel of 7 reference models without predictions by image is too small .*At least 8"
+    ):
         calibrate(panel_of(reference(7), chance=None), {})
 
 

@@ -379,7 +379,8 @@ def exceeded(ceiling: float, mean: float, size: float) -> float:
 
 def test_a_panel_of_seven_is_refused_and_one_of_eight_is_not():
     with pytest.raises(
-        InputError, match=r"a panel of 7 reference models .*is too small .*At least 8, better 20.*train more"
+        InputError,
+        match=r"a panel of 7 reference models without .* is too small .*At least 8, better 20.*train more",
     ):
         calibrate(panel_of(spread_evenly(0.9, 0.003, 7)), LAX)
     check_panel(panel_of(spread_evenly(0.9, 0.003, 8)))

@@ -534,7 +534,7 @@ class TestAServerThatCannotBeTrusted:
     def test_whose_model_changes_under_one_version_ends_the_run(self, server, cache):
         opened(server.url, cache).predict(IMAGES)
         server.model = lambda images: -by_tiles(images)
-        with pytest.raises(InputError, match=r"than in an earlier run.*cache --clear"):
+        with pytest.raises(InputError, match=r"gives other predictions than in an earlier run.*cache --clear"):
             opened(server.url, cache)
 
     @pytest.mark.parametrize("version", ["1", None])

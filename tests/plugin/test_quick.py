@@ -63,14 +63,14 @@ def test_the_reports_say_what_was_left_out(zoo):
     assert zoo.report()["scope"] == scope
     assert f"- {scope}" in (zoo.root / "reports/stress.md").read_text()
     page = (zoo.root / "reports/stress.html").read_text()
-    assert "passes all 3 quick checks; only the full gate can say that it is fit to ship." in page
+    assert "augmented.safetensors passes all 3 quick checks; only the full gate can say that it is fit to ship." in page
     assert "of the default profile&#39;s 4 checks (all of rotation)" in page
 
 
 def test_the_default_profile_says_nothing_of_the_kind(zoo):
     zoo.run(page=True)
     assert (zoo.report()["profile"], zoo.report()["scope"]) == ("default", "")
-    assert "is fit to ship" in (zoo.root / "reports/stress.html").read_text()
+    assert "augmented.safetensors is fit to ship" in (zoo.root / "reports/stress.html").read_text()
 
 
 def test_a_worse_model_fails(zoo):
