@@ -38,10 +38,9 @@ class Collector:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""
         self.reported.has_checks |= "stress_check" in report.keywords
-        wires: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
+        verdicts = _verdicts_in(report)
         made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
-        for wire in wires:
-            verdict = Verdict.from_wire(wire)
+        for verdict in verdicts:
             self.reported.take(verdict, test=report.nodeid)
             for shown in made:
                 self.book.take(verdict, shown)
@@ -49,7 +48,7 @@ class Collector:
                     self.reported.examples[verdict.check.id] = shown["pictures"][0]
                 if verdict.metric == CONSENSUS_SET_ERRORS.name and shown["pictures"]:
                     self.reported.consensus_pictures[verdict.check.id] = shown["pictures"]
-        if report.failed and not wires:
+        if report.failed and not verdicts:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr)
             self.reported.take_failure(message, test=report.nodeid, called=report.when == "call")
@@ -106,8 +105,7 @@ class Collector:
 
         A test stays there if it is an error, runs again, or has something of its own to show.
         """
-        wires: list[Any] = [value for name, value in getattr(report, "user_properties", ()) if name == PROPERTY]
-        verdicts = [Verdict.from_wire(wire) for wire in wires]
+        verdicts = _verdicts_in(report)
         # A plugin of retries has an outcome of its own.
         more = str(report.outcome) == "rerun" or report.sections or getattr(report, "extras", None)
         if verdicts and not more and all(verdict.status != "error" for verdict in verdicts):
@@ -116,10 +114,7 @@ class Collector:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: pytest.TestReport | pytest.CollectReport, data: list[str]) -> None:
         """Leave out of a test's log what its entry says already, and that there is none."""
-        properties = getattr(report, "user_properties", ())  # What could not be collected has none.
-        wires: list[Any] = [value for name, value in properties if name == PROPERTY]
-        verdicts = [Verdict.from_wire(wire) for wire in wires]
-        told = any(verdict.status != "error" for verdict in verdicts) and bool(report.longreprtext)
+        told = any(verdict.status != "error" for verdict in _verdicts_in(report)) and bool(report.longreprtext)
         if told or not (report.longreprtext or report.sections):
             del data[:1]
 
@@ -146,7 +141,7 @@ def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
         shown = []
         for report in reports or []:
             raised = not isinstance(getattr(report, "longrepr", ""), str)
-            if not _of_check(report) or (raised and first):
+            if not _verdicts_in(report) or (raised and first):
                 shown.append(report)
                 first = first and not raised
         if reports:
@@ -157,5 +152,6 @@ def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
         reporter.stats.update({name: reports for name, reports in kept.items() if reports})
 
 
-def _of_check(report: Any) -> bool:
-    return any(name == PROPERTY for name, _ in getattr(report, "user_properties", ()))
+def _verdicts_in(report: Any) -> list[Verdict]:
+    """Return the verdicts that travel with a report; what could not be collected has none."""
+    return [Verdict.from_wire(value) for name, value in getattr(report, "user_properties", ()) if name == PROPERTY]

@@ -14,6 +14,7 @@ from harness.base.errors import some_of
 from harness.checks.roles import ROLES
 from harness.measures.accuracy import ACCURACY
 from harness.perturb import IDENTITY
+from harness.report.closest import deviation
 from harness.report.wording import points
 
 if TYPE_CHECKING:
@@ -83,15 +84,6 @@ def likely_cause(verdicts: Sequence[Verdict]) -> Cause | None:
     return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", found.effects)
 
 
-def deviation(verdict: Verdict) -> float | None:
-    """Return the distance from reference models in their standard deviations, more being worse; None if unknown."""
-    panel = verdict.check.panel
-    if panel is None or panel.mean is None or not panel.std or verdict.value is None:
-        return None
-    away = (verdict.value - panel.mean) / panel.std
-    return away if verdict.check.direction == "at_most" else -away
-
-
 def _area(verdict: Verdict) -> str:
     return next((area for area, families in AREAS.items() if verdict.check.family in families), _OTHER)
 
@@ -139,8 +131,9 @@ class _Evidence:
         """Return the mean deviation of each kind of corruption."""
         found: dict[str, list[float]] = {}
         for each in self.verdicts:
-            away = deviation(each)
-            if each.check.family == "corruption" and each.metric == ACCURACY.name and away is not None:
+            if each.check.family != "corruption" or each.metric != ACCURACY.name:
+                continue
+            if (away := deviation(each)) is not None:
                 found.setdefault(str(each.check.keys.get("corruption")).replace("-", " "), []).append(away)
         return {kind: float(np.mean(values)) for kind, values in found.items()}
 

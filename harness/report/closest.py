@@ -46,17 +46,37 @@ def probability(verdict: Verdict) -> float:
     return float(t.sf(away / widened(models), models - 1))
 
 
-def _margins(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return a line with the smallest margin of each family, of those that have one in standard deviations."""
-    known = [
+def known_margins(verdicts: Sequence[Verdict]) -> list[tuple[float, Verdict]]:
+    """Return the margins of the verdicts that have one in standard deviations of reference models, in their order."""
+    return [
         (away, verdict)
         for verdict in verdicts
         if not ROLES[verdict.check.role].precondition
         if (panel := verdict.check.reference) and panel.std
         if (away := margin(verdict)) is not None
     ]
+
+
+def deviation(verdict: Verdict) -> float | None:
+    """Return how far a value is on the bad side of the reference models, in standard deviations, on its check's scale.
+
+    None where the values of the reference models are not known, and for a check of a precondition.
+    """
+    panel = verdict.check.panel
+    if verdict.value is None or panel is None:
+        return None
+    root = verdict.scale == "root"
+    mean, std = (panel.root_mean, panel.root_std) if root else (panel.mean, panel.std)
+    if mean is None or not std or ROLES[verdict.check.role].precondition:
+        return None
+    away = (float(on_scale(np.asarray(verdict.value), verdict.scale)) - mean) / std
+    return away if verdict.check.direction == "at_most" else -away if math.isfinite(away) else None
+
+
+def _margins(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return a line with the smallest margin of each family, of those that have one in standard deviations."""
     closest: dict[str, tuple[float, Verdict]] = {}
-    for away, verdict in sorted(known, key=lambda item: item[0]):
+    for away, verdict in sorted(known_margins(verdicts), key=lambda item: item[0]):
         closest.setdefault(verdict.check.family, (away, verdict))
     named = [f"{verdict.check.id} {away:.1f}" for away, verdict in list(closest.values())[:_CLOSEST]]
     return [f"closest to failing: {', '.join(named)} standard deviations inside the threshold"] if named else []
@@ -79,16 +99,5 @@ def _signs(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _deviations(verdict: Verdict) -> float | None:
-    """Return how far an informational check is on the bad side of the reference models, in standard deviations.
-
-    None for any other check, and where the values of the reference models are not known.
-    """
-    panel = verdict.check.panel
-    if verdict.status != "informational" or verdict.value is None or panel is None:
-        return None
-    root = verdict.scale == "root"
-    mean, std = (panel.root_mean, panel.root_std) if root else (panel.mean, panel.std)
-    if mean is None or not std or ROLES[verdict.check.role].precondition:
-        return None
-    away = (float(on_scale(np.asarray(verdict.value), verdict.scale)) - mean) / std
-    return away if verdict.check.direction == "at_most" else -away if math.isfinite(away) else None
+    """Return the deviation of an informational check; None for any other check."""
+    return deviation(verdict) if verdict.status == "informational" else None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.checks.families import family_title
-from harness.checks.roles import ROLES
 from harness.measures import Unit
+from harness.report.closest import known_margins
 from harness.report.page import Section, render
 from harness.report.side_by_side import line_of_incumbent
 from harness.report.wording import explained
 from harness.run.history import FARTHEST
-from harness.run.outcome import margin, spread
+from harness.run.outcome import spread
 
 if TYPE_CHECKING:
     from harness.checks import Verdict
@@ -66,13 +66,10 @@ def _rows(outcome: Outcome) -> list[_Row]:
     smallest: dict[str, _Row] = {}
     own = line_of_incumbent(outcome)
     theirs = own.margins if own else {}
-    for verdict in outcome.verdicts:
-        known, away = verdict.check.reference, margin(verdict)
-        if away is None or known is None or known.mean is None or not known.std or verdict.threshold is None:
+    for away, verdict in known_margins(outcome.verdicts):
+        known, family = verdict.check.reference, verdict.check.family
+        if known is None or known.mean is None or verdict.threshold is None:
             continue
-        if ROLES[verdict.check.role].precondition:
-            continue
-        family = verdict.check.family
         if family in smallest and smallest[family].margin <= away:
             continue
         sign = -1 if verdict.check.direction == "at_most" else 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.checks.roles import INCUMBENT
 from harness.measures import Unit
 from harness.measures.statistics import proportion_interval
+from harness.run.outcome import robust_verdict
 from harness.run.overview import Clean, Moved, Rate, RobustAccuracy
 
 if TYPE_CHECKING:
@@ -63,13 +64,7 @@ def line_of_incumbent(outcome: Outcome) -> Line | None:
 
 def robust_accuracy_of(outcome: Outcome) -> Rate | None:
     """Return the robust accuracy that a check found for the candidate: the overview does not search again."""
-    for verdict in outcome.verdicts:
-        check = verdict.check
-        asked = (verdict.metric, check.keys.get("grid"), check.role) == (
-            "robust_accuracy",
-            "augmentation-range",
-            "candidate",
-        )
-        if asked and verdict.value is not None and verdict.interval is not None:
-            return Rate(verdict.value, *verdict.interval, verdict.n)
-    return None
+    found = robust_verdict(outcome)
+    if found is None or found.value is None or found.interval is None:
+        return None
+    return Rate(found.value, *found.interval, found.n)

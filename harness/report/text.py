@@ -69,7 +69,7 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     ):
         lines += [f"  {line}" for line in said[:_LISTED]]
         lines += [f"  and {len(said) - _LISTED} more like that, listed in the report"] if len(said) > _LISTED else []
-    shown, others = worst_by_family(outcome)
+    shown, others = worst_checks(outcome)
     lines += [f"  {verdict.explain(str(report))}" for verdict in shown]
     more = "1 more check does" if others == 1 else f"{others} more checks do"
     lines += [f"  and {more} not pass, listed in the report, and above with -v"] if others else []
@@ -77,7 +77,7 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def worst_by_family(outcome: Outcome) -> tuple[list[Verdict], int]:
+def worst_checks(outcome: Outcome) -> tuple[list[Verdict], int]:
     """Return the worst of each family, then the worst of the others, ten in all, and how many others there are.
 
     A failure comes before what is inconclusive.

@@ -236,13 +236,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
     """Return the line that a run leaves; `at` is when it ended, now by default."""
     candidate = [verdict for verdict in outcome.verdicts if verdict.check.role == "candidate"]
     accuracies = [one for one in candidate if one.metric == "accuracy" and one.value is not None]
-    robust = [
-        one.value
-        for one in candidate
-        if one.metric == "robust_accuracy"
-        and one.check.keys.get("grid") == "augmentation-range"
-        and one.value is not None
-    ]
+    robust = robust_verdict(outcome)
     moved = [one.value for one in accuracies if one.check.pose != IDENTITY and one.judged]
     clean = [one.value for one in accuracies if one.check.family == "clean" and one.check.pose == IDENTITY]
     margins: dict[str, float] = {}
@@ -263,10 +257,19 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         failing=tuple(verdict.check.id for verdict in outcome.failed) + outcome.failed_tests,
         clean=clean[0] if clean else None,
         worst_pose=min((value for value in moved if value is not None), default=None),
-        robust_accuracy=robust[0] if robust else None,
+        robust_accuracy=robust.value if robust else None,
         margins=margins,
         data_name=str(outcome.data["name"]),
     )
+
+
+def robust_verdict(outcome: Outcome) -> Verdict | None:
+    """Return the verdict on the candidate's robust accuracy over the augmentation range; None if it has no value."""
+    for verdict in outcome.verdicts:
+        asked = verdict.metric, verdict.check.keys.get("grid"), verdict.check.role
+        if asked == ("robust_accuracy", "augmentation-range", "candidate") and verdict.value is not None:
+            return verdict
+    return None
 
 
 def margin(verdict: Verdict) -> float | None:

@@ -159,6 +159,11 @@ class Search:
         """Return whether a pipeline gives all served answers that were looked at."""
         return any(score == 0 for score, _ in self.scores.values())
 
+    @property
+    def ranked(self) -> list[ServingPipeline]:
+        """Return the pipelines that were scored, the best first."""
+        return [pipeline for _, pipeline in sorted(self.scores.values(), key=lambda scored: -scored[0])]
+
     def scored(self, pipelines: Iterable[ServingPipeline], bar: Progress | None = None) -> float:
         """Score pipelines on some images; return the best new score."""
         found = -np.inf
@@ -199,7 +204,7 @@ class Search:
     def best_of_causes(self, *, listed: bool = False) -> list[ServingPipeline]:
         """Return the best pipeline of each cause, the best first; the best of the catalog if `listed`."""
         found: dict[tuple[str, ...], ServingPipeline] = {}
-        for _, pipeline in sorted(self.scores.values(), key=lambda scored: -scored[0]):
+        for pipeline in self.ranked:
             causes = causes_of(pipeline, self.serving.reference)
             if len(causes) == 1 and (pipeline.identity in self.names or not listed):
                 found.setdefault(causes, pipeline)
@@ -208,7 +213,7 @@ class Search:
     def starts(self) -> list[ServingPipeline]:
         """Return the three best pipelines of each cause, the best of all causes first."""
         found: dict[tuple[str, ...], list[ServingPipeline]] = {}
-        for _, pipeline in sorted(self.scores.values(), key=lambda scored: -scored[0]):
+        for pipeline in self.ranked:
             found.setdefault(causes_of(pipeline, self.serving.reference), []).append(pipeline)
         single = [pipelines for causes, pipelines in found.items() if len(causes) == 1]
         return [pipelines[rank] for rank in range(_STARTS) for pipelines in single if rank < len(pipelines)]
@@ -229,8 +234,7 @@ class Search:
 
     def finalists(self) -> tuple[Served, list[Served]]:
         """Return the pipeline that explains most on all images, and other good ones, with the best of each cause."""
-        ranked = [pipeline for _, pipeline in sorted(self.scores.values(), key=lambda scored: -scored[0])]
-        chosen = {each.identity: each for each in (*ranked[:_FINALISTS], *self.best_of_causes())}
+        chosen = {each.identity: each for each in (*self.ranked[:_FINALISTS], *self.best_of_causes())}
         served = [self.on_all(pipeline) for pipeline in chosen.values()]
         # The catalog comes before equal pipelines.
         served.sort(key=lambda each: (-each.explains.agreement, not each.skew))
