@@ -69,8 +69,9 @@ class DeclaredNetwork(nn.Module):
 def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
     """Load a checkpoint; if it is not of a shipped architecture, the options describe its network.
 
-    An `.onnx` file contains its network. Raises `CheckpointRefused` for an irregular file, and `InputError` for
-    options that do not apply.
+    An `.onnx` file contains its network. If it takes bytes, it normalizes by itself, and a declared normalization is
+    for the other models. Raises `CheckpointRefused` for an irregular file, and `InputError` for options that do not
+    apply.
     """
     options = options or NetworkOptions()
     normalisation = None if options.normalisation is None else parse_normalisation(options.normalisation)
@@ -78,6 +79,8 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
         from harness.networks.checkpoints.onnx_network import load_onnx
 
         checkpoint = load_onnx(path)
+        if checkpoint.model.takes_bytes:
+            normalisation = None
     else:
         checkpoint = load_checkpoint(path, builder=options.builder(), choice=options.choice())
     if checkpoint.architecture not in USERS:

@@ -122,11 +122,11 @@ def test_an_onnx_artifact_in_another_order_is_different_too(zoo, capsys):
     assert "its classes in another order" in capsys.readouterr().out.splitlines()[1]
 
 
-def exported(model, path):
+def exported(model, path, *, of=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The exporter's own.
         torch.onnx.export(
-            model, (torch.rand(2, 1, 16, 16),), str(path), input_names=["x"], output_names=["y"],
+            model, (torch.rand(2, 1, 16, 16) if of is None else of,), str(path), input_names=["x"], output_names=["y"],
             dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}, dynamo=False,
         )  # fmt: skip
 
@@ -135,6 +135,26 @@ def test_a_lossless_export_is_equal(zoo, capsys):
     exported(network(), zoo.root / "a.onnx")
     assert main(["equal", "a.onnx", "--original", ORIGINAL, "--data", zoo.data, "--tolerance", "2%"]) == 0
     assert "changes 0 of 400 predictions" in capsys.readouterr().out
+
+
+class OfBytes(torch.nn.Module):
+    """A network behind its own scaling of images (N, H, W, C) uint8, as it ships."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = network()
+
+    def forward(self, pixels):
+        return self.network(pixels.permute(0, 3, 1, 2).float() / 255)
+
+
+def test_an_export_that_takes_bytes_is_equal(zoo, capsys):
+    exported(OfBytes().eval(), zoo.root / "a.onnx", of=torch.zeros(2, 16, 16, 1, dtype=torch.uint8))
+    line = ["equal", "a.onnx", "--original", ORIGINAL, "--data", zoo.data, "--tolerance", "2%", "--layers"]
+    assert main([*line, "--normalisation", "0.3,0.4"]) == 0
+    out = capsys.readouterr().out
+    assert "changes 0 of 400 predictions" in out
+    assert "are equal, up to float noise" in out
 
 
 def test_a_tie_of_the_original_is_no_change(zoo, capsys):

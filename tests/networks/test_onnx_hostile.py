@@ -17,8 +17,8 @@ PLAIN = helper.make_opsetid("", 17)
 LOGITS = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])
 
 
-def saved(path, nodes, initializers=(), functions=(), opsets=()):
-    graph = helper.make_graph(nodes, "hostile", [IMAGES], [LOGITS], list(initializers))
+def saved(path, nodes, initializers=(), functions=(), opsets=(), *, images=IMAGES):
+    graph = helper.make_graph(nodes, "hostile", [images], [LOGITS], list(initializers))
     model = helper.make_model(graph, opset_imports=[PLAIN, *opsets], functions=list(functions), ir_version=8)
     path.write_bytes(model.SerializeToString())
     return path
@@ -46,7 +46,7 @@ def functions_that_double(path):
     return saved(path, nodes, [array("repeats", np.array([1, 10]))], functions, [one])
 
 
-def a_loop_without_end(path):
+def a_loop_without_end(path, *, of=TensorProto.FLOAT):
     body = helper.make_graph(
         [helper.make_node("Identity", ["condition"], ["goes_on"]), helper.make_node("Neg", ["held"], ["next"])],
         "body",
@@ -61,12 +61,13 @@ def a_loop_without_end(path):
         ],
     )
     nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[2, 3], keepdims=0),
         helper.make_node("Loop", ["turns", "true", "mean"], ["end"], body=body),
         helper.make_node("Tile", ["end", "repeats"], ["logits"]),
     ]
     constants = [array("turns", np.int64(2**62)), array("true", np.array(1, bool)), array("repeats", np.array([1, 10]))]
-    return saved(path, nodes, constants)
+    return saved(path, nodes, constants, images=helper.make_tensor_value_info("images", of, ["n", 1, 28, 28]))
 
 
 def a_constant_of_six_gigabytes(path):
@@ -104,6 +105,13 @@ def test_a_small_file_that_asks_for_too_much_is_refused(tmp_path, monkeypatch, m
     assert refusal.value.code == "RESOURCE"
     assert busy_seconds() - start < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "in kilobytes"
+
+
+@pytest.mark.parametrize("of", [TensorProto.FLOAT16, TensorProto.UINT8], ids=["float16", "uint8"])
+def test_inputs_of_other_types_are_tried_too(tmp_path, monkeypatch, of):
+    monkeypatch.setattr(onnx_network, "_TRIAL", replace(onnx_network._TRIAL, seconds=1))
+    with pytest.raises(CheckpointRefused, match=r"REFUSED\[RESOURCE\].*took more than"):
+        load_onnx(a_loop_without_end(tmp_path / "small.onnx", of=of))
 
 
 def test_a_file_that_asks_for_little_is_not(tmp_path):

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _EXPORT = (
-    "Export the network with its weights inside, one input of images in float32 or float16, and one output per class."
+    "Export the network with its weights inside, one input of images in float32, float16 or uint8, and one output per "
+    "class."
 )
 _TRIAL = Trial("onnxruntime", megabytes=1_500, seconds=25, doing="making a session of", advice=_EXPORT)
-_KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-"""Types of an input of images, as ONNX Runtime names them."""
+_KINDS: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+}
+"""Types of an input of images, as ONNX Runtime names them; uint8 takes pixels from 0 to 255."""
 _IMAGES = 4
 """Dimensions of a batch of images: (N, C, H, W), or (N, H, W, C)."""
 _CHANNELS = (1, 3)
@@ -35,18 +40,19 @@ _CHANNELS = (1, 3)
 class _Runner:
     """A session of ONNX Runtime; it has no state, so copies of a network share it.
 
-    `last` is true for an input of images (N, H, W, C), as in exports of Keras.
+    `kind` is the type of its input of images. `last` is true for images (N, H, W, C), as in exports of Keras.
     """
 
     session: Any
     input: str
+    kind: type[np.generic]
     batch: int | None
     last: bool
     content: bytes
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the network's bytes, so another process makes a new session; this one has validated them."""
-        return _runner, (self.content, self.input, self.batch, self.last)
+        return _runner, (self.content, self.input, self.kind, self.batch, self.last)
 
     def __deepcopy__(self, memo: object) -> _Runner:
         return self
@@ -59,8 +65,9 @@ class _Runner:
 
     def parts(self, pixels: np.ndarray, size: int) -> list[np.ndarray]:
         """Return pixels (N, C, H, W) as the network takes them, in parts of `size` images, the last one padded."""
-        placed = pixels.transpose(0, 2, 3, 1) if self.last else pixels
-        typed = np.ascontiguousarray(placed).astype(_KINDS[self.session.get_inputs()[0].type], copy=False)
+        scaled = np.rint(pixels * 255).clip(0, 255) if self.kind is np.uint8 else pixels
+        placed = scaled.transpose(0, 2, 3, 1) if self.last else scaled
+        typed = np.ascontiguousarray(placed).astype(self.kind, copy=False)
         padded = np.concatenate([typed, np.zeros((-len(typed) % size, *typed.shape[1:]), typed.dtype)])
         return [padded[start : start + size] for start in range(0, len(padded), size)]
 
@@ -88,20 +95,22 @@ def _session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
 
 
-def _runner(content: bytes, name: str, batch: int | None, last: bool) -> _Runner:  # noqa: FBT001  As pickled.
-    return _Runner(_session(content), name, batch, last, content)
+def _runner(content: bytes, name: str, kind: type[np.generic], batch: int | None, last: bool) -> _Runner:  # noqa: FBT001  As pickled.
+    return _Runner(_session(content), name, kind, batch, last, content)
 
 
 class OnnxNetwork(nn.Module):
     """A network that ONNX Runtime computes, without layers and gradients in PyTorch.
 
-    `in_channels` and `image_size` (height, width) are fixed by the file, or None for any.
+    `in_channels` and `image_size` (height, width) are fixed by the file, or None for any. A network that `takes_bytes`
+    has an input of uint8, and normalizes by itself.
     """
 
     def __init__(self, runner: _Runner, digest: bytes, sizes: Sequence[int | None]) -> None:
         super().__init__()
         self.runner = runner
         *size, channels = sizes if runner.last else (*sizes[1:], sizes[0])
+        self.takes_bytes = runner.kind is np.uint8
         self.in_channels = channels
         self.image_size = None if None in size else tuple(size)
         # The digest identifies this network, since it has no weights in PyTorch.
@@ -119,8 +128,8 @@ def load_onnx(path: Path) -> Checkpoint:
     """Load a network from an ONNX file and from the files of its weights beside it, and from no other file.
 
     The `sha256` of the checkpoint covers all of them. Raises `CheckpointRefused` for an irregular file, for weights
-    elsewhere, and unless it has one input of images in float32 or float16 and one output. Raises
-    `InputError` when the packages of the `onnx` extra are not installed.
+    elsewhere, and unless it has one input of images in float32, float16 or uint8 and one output. Raises `InputError`
+    when the packages of the `onnx` extra are not installed.
     """
     try:
         import onnx
@@ -150,5 +159,6 @@ def load_onnx(path: Path) -> Checkpoint:
         raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
     batch, *sizes = (size if isinstance(size, int) else None for size in images.shape)
     last = sizes[2] in _CHANNELS and sizes[0] not in _CHANNELS
-    network = OnnxNetwork(_Runner(session, images.name, batch, last, content), bytes.fromhex(sha256), sizes)
+    runner = _Runner(session, images.name, _KINDS[images.type], batch, last, content)
+    network = OnnxNetwork(runner, bytes.fromhex(sha256), sizes)
     return Checkpoint(path, sha256, network.eval(), "onnx", None, note)

@@ -33,7 +33,8 @@ def _onnx(onnxruntime: Any, content: bytes, length: int, shape: list[int]) -> No
     if images.shape[-1] in {1, 3} and images.shape[1] not in {1, 3}:  # Channels stand last.
         shape = [*shape[1:], shape[0]]
     sizes = [size if isinstance(size, int) else known for size, known in zip(images.shape, [1, *shape], strict=True)]
-    session.run(None, {images.name: np.zeros(sizes, dtype=np.float32)})
+    kinds = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+    session.run(None, {images.name: np.zeros(sizes, dtype=kinds.get(images.type, np.float32))})
 
 
 def _openvino(openvino: Any, content: bytes, length: int, shape: list[int]) -> None:
