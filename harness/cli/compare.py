@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -122,6 +123,7 @@ def _compare_two(
     as_json: bool,
 ) -> int:
     """Compare two checkpoints by their predictions."""
+    began = time.process_time()
     from harness.base.outputs import PAGE, Output, table_kind
     from harness.report.comparison import comparison_lines
     from harness.report.exports import changes_csv
@@ -141,9 +143,9 @@ def _compare_two(
     page.expect_own()
     if table:
         table.expect_own()
-    done = compare(request, on_planned=partial(_print_plan, file=sys.stderr if as_json else sys.stdout))
-    time = [] if budget == seconds_in(DEFAULT) else ["--full"] if budget is None else ["--budget", f"{budget:g}s"]
-    facts = {**done.facts, "reproduce": _reproduce(request.paths, *time)}
+    done = compare(request, on_planned=partial(_print_plan, file=sys.stderr if as_json else sys.stdout), began=began)
+    limit = [] if budget == seconds_in(DEFAULT) else ["--full"] if budget is None else ["--budget", f"{budget:g}s"]
+    facts = {**done.facts, "reproduce": _reproduce(request.paths, *limit)}
     changed = done.changed.as_json()
     page.write(comparison_page(done.overview, changed, facts, done.thumbnails).encode())
     if table:

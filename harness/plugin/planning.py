@@ -53,7 +53,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         redirect_stderr(io.StringIO()),
         foreign_code(),
     ):
-        took = time_in_brief(run.session)
+        took = time_in_brief(run.session, start_seconds=run.start_seconds)
     lines = [f"stress: {rows_in_brief(run.session)}; {took}"]
     if run.fits_a_budget and run.request.budget_seconds:
         lines.append(f"stress: samples are chosen that fit into {duration(run.request.budget_seconds)}, if need be")
@@ -113,7 +113,7 @@ def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None = Non
             selected_checks(session),
             run.judge,
             budget=run.request.budget_seconds,
-            costs=costs,
+            costs=costs or run.measured_costs(),
             overview=run.has_overview,
             to_calibrate=to_calibrate,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,7 @@ from harness.plugin.pictures import PictureMaker
 from harness.plugin.place import is_gate_run
 from harness.plugin.progress import bar
 from harness.plugin.questions import Questions
+from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
 from harness.run.inputs import inputs_of_run
 from harness.run.opening import expect_candidate, open_session, train_missing
@@ -76,6 +79,7 @@ class GateRun:
     """The state of one run; in the controller it also collects what the tests report."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self._began = time.process_time()
         self.config = config
         self.is_worker = hasattr(config, "workerinput")
         self.active = is_gate_run(config)
@@ -174,11 +178,21 @@ class GateRun:
             self.request.expect_incumbent()
             self._train_missing()
         self.files = state_of(inputs_of_run(self.request))
-        session = self.prepare()
+        self.prepare()
         if self.fits_a_budget:
-            from harness.run.plan import measured_costs
+            self.costs = self.measured_costs()
 
-            self.costs = measured_costs(session)
+    @property
+    def start_seconds(self) -> float:
+        """Return the time of one core that this process has taken so far."""
+        return time.process_time() - self._began
+
+    def measured_costs(self) -> Costs:
+        """Return what the run costs, by a few batches of the candidate and the time of its start."""
+        from harness.run.plan import measured_costs
+
+        session, besides = self.prepare(), self.start_seconds + REPORT_SECONDS
+        return replace(measured_costs(session), besides_seconds=besides)
 
     def expect_same_checks(self) -> None:
         """Raise `InputError` in a worker whose checks file is not the controller's, before rows become tests."""

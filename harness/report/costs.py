@@ -11,6 +11,9 @@ from harness.run.budget import OVERVIEW, duration, in_cores
 if TYPE_CHECKING:
     from harness.run.budget import Plan
 
+_SEARCHING = {"search", "pose", "consensus"}
+"""Families of tests that stop asking when they have found what they look for."""
+
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return a plan as the terminal shows it: a row for each family, self-checks and overview, and for all of them.
@@ -31,17 +34,20 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         *aligned(rows),
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
-        "detectable drop: the loss of accuracy, in points of 90%, that each check detects with 95% power by 3 "
-        "reference models; with more of them it is smaller, under a perturbation that costs over 5 points larger",
-        f"{plan.images:,} images; {costs.seconds_per_pose * 1000:.2g} ms an image and pose, "
-        f"{costs.map_seconds * 1000:.2g} ms a map, measured on one batch each, of one core; times are those of "
-        f"{in_cores(costs.cores)}{memory}",
+        "detectable drop: points of accuracy, the smallest loss that each check detects (95% power) with 3 reference "
+        "models at 90% accuracy. More of them detect less; perturbations that cost over 5 points need a larger loss.",
+        f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and pose{_map_in_words(plan)}; times "
+        f"are for {in_cores(costs.cores)}{memory}",
         *(
             f"not counted to the end, since its tests took too long: {name}; it takes more than it says"
             for name in plan.uncounted
         ),
-        "searches end early, so that theirs is an upper bound",
+        *(["searches end early, so their times are upper bounds"] if _SEARCHING & plan.lines.keys() else []),
     ]
+
+
+def _map_in_words(plan: Plan) -> str:
+    return f", {plan.costs.map_seconds * 1000:.2g} ms per Grad-CAM map" if plan.total.maps else ""
 
 
 def _fit_in_words(plan: Plan, seconds: float) -> str:

@@ -69,10 +69,11 @@ def models(overview: Overview, robust: Mapping[str, Rate] | None = None) -> Mark
 
 
 def left_out(overview: Overview) -> str:
-    """Return what an overview lacks, since it would have been of too few images; empty where it has all."""
+    """Return what an overview lacks, since enough images cost too much; empty if it has all."""
     if not overview.left_out:
         return ""
-    return f"Left out, since of fewer than {TELLING} images they tell too little: {', '.join(overview.left_out)}."
+    titles = ", ".join(overview.left_out)
+    return f"Not measured, since {TELLING} images, the fewest that tell enough, take too long: {titles}."
 
 
 def _first_marked(cells: Sequence[tuple[str, str] | None], mark: str) -> list[tuple[Any, str] | None]:

@@ -20,8 +20,10 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
 LEAST = 100
 """Images of any family, if there are so many: fewer would notice gross losses alone."""
-CHECKS, OVERVIEW = "self-checks", "overview"
+CHECKS, OVERVIEW, START = "self-checks", "overview", "start, report"
 """Parts of a run besides its families."""
+REPORT_SECONDS = 4.0
+"""Time of one core that the page of a run or comparison takes, with its libraries and pictures."""
 _ROUNDS, _TOLERANCE = 5, 1.05
 """Number of rounds that choose samples by the cost of the last ones, and their tolerance beyond the time."""
 
@@ -48,13 +50,14 @@ class Line:
 class Costs:
     """Seconds of one core, or of the accelerator, that an image takes under a pose, and with its map; peak bytes.
 
-    A run works on so many `cores`.
+    A run works on so many `cores`. It starts and reports on one, in `besides_seconds`.
     """
 
     seconds_per_pose: float
     map_seconds: float
     peak_bytes: int
     cores: int = 1
+    besides_seconds: float = 0.0
 
     def seconds(self, asked: Asked | Line) -> float:
         """Return the seconds of the clock for all that is not cached."""
@@ -141,8 +144,9 @@ def plan_from(
     """
     samples: dict[str, int] = {}
     ledger = whole = count(samples)
+    besides = costs.besides_seconds
     if budget is not None:
-        samples, ledger = _fitted(count, whole, sizes, costs, budget=budget, kept=kept)
+        samples, ledger = _fitted(count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept)
     lines = {
         name: Line(
             costs.seconds(asked),
@@ -153,7 +157,10 @@ def plan_from(
         )
         for name, asked in ledger.asked.items()
     }
-    return Plan(lines, costs, whole.uncounted, budget, sum(map(costs.seconds, whole.asked.values())), images)
+    if besides:
+        lines[START] = Line(besides, 0, 0, 0, 0)
+    all_images = besides + sum(map(costs.seconds, whole.asked.values()))
+    return Plan(lines, costs, whole.uncounted, budget, all_images, images)
 
 
 def _fitted(

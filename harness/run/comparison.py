@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from harness.data.options import DataOptions
 from harness.inference.workers import watched
 from harness.measures.failures import FailureChanges, failure_changes, kinds_for
 from harness.measures.flips import Flips, flips
+from harness.run.budget import REPORT_SECONDS
 from harness.run.comparison_plan import ComparisonPlan, plan_comparison
 from harness.run.examples import spoken_of, thumbnails_of
 from harness.run.model_settings import ModelSettings
@@ -92,15 +94,23 @@ class Comparison:
         return [failure_changes(mine, theirs, kind) for kind in kinds_for(mine)]
 
 
-def compare(request: ComparisonRequest, *, on_planned: Callable[[ComparisonPlan], None] = lambda _: None) -> Comparison:
+def compare(
+    request: ComparisonRequest,
+    *,
+    on_planned: Callable[[ComparisonPlan], None] = lambda _: None,
+    began: float | None = None,
+) -> Comparison:
     """Compare two checkpoints; raises `InputError` for one that is refused, and where both hold the same network.
 
-    `on_planned` is called with what is going to be measured, before it is.
+    `on_planned` is called with what is going to be measured, before it is. `began` is the time of this process, in
+    seconds of one core, that the budget counts from (default: now).
     """
+    began = time.process_time() if began is None else began
     images = request.model.images()
     models = _models(request.paths, request.model, images)
     named = {model.role: model for model in models}
-    plan = plan_comparison(named, images, budget=request.budget)
+    besides = time.process_time() - began + REPORT_SECONDS
+    plan = plan_comparison(named, images, budget=request.budget, besides=besides)
     on_planned(plan)
     overview, images = _overview(named, plan), plan.images
     mine, theirs = (model.predict(images) for model in models)

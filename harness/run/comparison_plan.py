@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -97,14 +98,18 @@ class _Counted:
         return sum(self.seconds.get(part, 0.0) for part in parts), sum(self.poses.get(part, 0) for part in parts)
 
 
-def plan_comparison(models: Mapping[str, RoleModel], images: LabelledImages, *, budget: float | None) -> ComparisonPlan:
+def plan_comparison(
+    models: Mapping[str, RoleModel], images: LabelledImages, *, budget: float | None, besides: float = 0.0
+) -> ComparisonPlan:
     """Return what fits into the budget, in seconds of the clock; measures a few batches of each model.
 
-    Cached predictions cost nothing. Clean images are always measured, a sample of them where all take too long.
+    `besides` is the part of the budget that the start and the page take. Cached predictions cost nothing. Clean images
+    are always measured, a sample of them where all take too long.
     """
     costs = _costs(models, images)
     cores = max(each.cores for each in costs.values())
-    some = images if budget is None else _affordable(models, images, costs, budget * _CLEAN)
+    left = math.inf if budget is None else max(budget - besides, 0.0)
+    some = _affordable(models, images, costs, left * _CLEAN)
     sizes, probes = curve_sizes(some), sorted({least_of(some), min(PROBE_SAMPLES, len(some))})
     counts = {size: _counted(models, some, costs, curves=size) for size in sizes}
     searches = {size: _counted(models, some, costs, searched=size) for size in probes}
@@ -116,16 +121,18 @@ def plan_comparison(models: Mapping[str, RoleModel], images: LabelledImages, *, 
 
     whole, _ = total(sizes[-1], probes[-1], _ORDER)
     curves, searched, parts = sizes[-1], probes[-1], list(_ORDER)
-    if budget is not None and whole > budget:
+    if whole > left:
         curves, searched, parts = sizes[0], probes[0], []
         for part in _ORDER:
-            if total(curves, searched, [*parts, part])[0] <= budget:
+            if total(curves, searched, [*parts, part])[0] <= left:
                 parts.append(part)
-        curves = max(size for size in sizes if size == curves or total(size, searched, parts)[0] <= budget)
-        searched = max(size for size in probes if size == searched or total(curves, size, parts)[0] <= budget)
+        curves = max(size for size in sizes if size == curves or total(size, searched, parts)[0] <= left)
+        searched = max(size for size in probes if size == searched or total(curves, size, parts)[0] <= left)
     seconds, poses = total(curves, searched, parts)
     without = frozenset(part for part in _ORDER if part not in parts)
-    return ComparisonPlan(some, len(images), curves, searched, without, seconds, whole, poses, cores, budget)
+    return ComparisonPlan(
+        some, len(images), curves, searched, without, besides + seconds, besides + whole, poses, cores, budget
+    )
 
 
 def _costs(models: Mapping[str, RoleModel], images: LabelledImages) -> dict[str, Costs]:

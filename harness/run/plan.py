@@ -142,19 +142,20 @@ def rows_in_brief(session: StressSession) -> str:
     )
 
 
-def time_in_brief(session: StressSession) -> str:
-    """Say what that takes; measures one batch of the candidate, and none where an earlier run has left the answers."""
+def time_in_brief(session: StressSession, *, start_seconds: float) -> str:
+    """Return the time that this takes, and what comes on top; measures a batch, unless predictions are cached."""
     images, candidate = session.images, session.roles["candidate"]
     if not candidate.provides.live:
         return "the candidate's answers are recorded"
     posed = next((check.pose for check in session.checks.checks if check.pose != Pose()), Pose())
     key = candidate.classifier.cache_key("answers", images, posed)
     if session.cache is not None and key is not None and session.cache.has(key):
-        return "answers of an earlier run are in the cache"
+        return "predictions of an earlier run are in the cache"
     cores = candidate.classifier.workers
     seconds = rows_passes(session) * _seconds(candidate, images, _TRIED, exact=True) / cores
     memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
-    return f"about {duration(seconds)} on {in_cores(cores)}{memory} (--stress-plan: more)"
+    besides = f"plus {duration(start_seconds)} to start, self-checks and the comparison of models"
+    return f"about {duration(seconds)} on {in_cores(cores)}, {besides}{memory} (--stress-plan: all)"
 
 
 def measured_costs(session: StressSession) -> Costs:

@@ -119,7 +119,7 @@ def test_the_plan_comes_first_and_a_small_budget_leaves_parts_out(zoo, capsys):
     assert plan < table
     assert lines[plan + 1].startswith("left out, since 0.01 s do not suffice: ")
     page = (zoo.root / "out/small.html").read_text()
-    assert "Left out, since of fewer than 200 images they tell too little" in page
+    assert "Not measured, since 200 images, the fewest that tell enough, take too long: " in page
     assert "--budget 0.01s" in html.unescape(page)
 
 

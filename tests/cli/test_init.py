@@ -123,7 +123,7 @@ def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys):
     options = ("--checkpoint", "runs/good.safetensors", "--families", "clean,pairs", "--min-accuracy", "0.7")
     assert main(["init", str(root), "--data", data, *options]) == 0
     said = capsys.readouterr().out
-    fits = r"all images fit into 30 min on .*: they take about .*s\ndetectable drop: the loss of accuracy"
+    fits = r"all images fit into 30 min on .*: they take about .*s\ndetectable drop: points of accuracy"
     assert re.search(fits, said), said
     assert "samples" not in (root / "stress_tests/checks.toml").read_text()
     assert read_checks(root / "stress_tests/checks.toml").family("pairs"), "what the checkpoint confuses"

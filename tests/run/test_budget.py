@@ -3,7 +3,8 @@
 import pytest
 
 from harness.inference.planning import Asked, Ledger
-from harness.run.budget import CHECKS, LEAST, Costs, fitting_samples, plan_from
+from harness.report.costs import plan_lines
+from harness.run.budget import CHECKS, LEAST, START, Costs, fitting_samples, plan_from
 
 COSTS = {"clean": 0.01, "rotation": 0.08, "corruption": 1.0}
 MANY = dict.fromkeys(COSTS, 50_000)
@@ -93,3 +94,24 @@ def test_families_that_keep_their_images_leave_the_others_less():
     fit = plan_from(counted, SIZES, Costs(1.0, 3.0, 0), budget=0.5 * whole, kept={"clean", "rotation"})
     assert fit.fits
     assert set(fit.samples) == {"search"}
+
+
+def test_start_and_report_are_part_of_the_time():
+    whole = sum(asked.poses for asked in counted({}).asked.values())
+    costs = Costs(1.0, 3.0, 0, besides_seconds=0.2 * whole)
+    fit = plan_from(counted, SIZES, costs, budget=0.7 * whole)
+    taken = sum(asked.poses for asked in counted(fit.samples).asked.values())
+    assert fit.lines[START].seconds == 0.2 * whole
+    assert fit.total.seconds == pytest.approx(taken + 0.2 * whole)
+    assert fit.fits
+    assert fit.whole == 1.2 * whole
+
+
+def test_a_plan_explains_only_what_it_has():
+    plain = "\n".join(plan_lines(plan_from(counted, SIZES, Costs(0.001, 0.003, 0))))
+    assert "Grad-CAM" not in plain
+    assert "searches end early" in plain
+    few = plan_from(lambda _: Ledger({"clean": Asked(poses=9, maps=2)}), {"clean": 9}, Costs(0.001, 0.003, 0))
+    said = "\n".join(plan_lines(few))
+    assert "1 ms per image and pose, 3 ms per Grad-CAM map" in said
+    assert "searches" not in said

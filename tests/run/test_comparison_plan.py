@@ -106,3 +106,11 @@ def test_progress_in_a_log_breaks_a_silence(capsys, monkeypatch):
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(lines) >= 3, lines
     assert all(re.match(r"comparing: ", line) for line in lines)
+
+
+def test_start_and_page_are_part_of_the_time(models, images):
+    alone = plan_comparison(models, images, budget=90.0)
+    after = plan_comparison(models, images, budget=90.0, besides=60.0)
+    assert after.seconds <= 90.0
+    assert after.seconds - 60.0 < alone.seconds
+    assert after.without > alone.without

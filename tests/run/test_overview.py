@@ -168,7 +168,7 @@ def test_a_part_that_is_left_out_is_named_and_asked_of_no_model(images, left):
     assert some.left_out == (*titles, "expected calibration error")
     assert Overview.from_wire(some.as_wire()) == some
     page = comparison_page(replace(some, models=some.models * 2), FLIPS, {}, {})
-    assert f"Left out, since of fewer than 200 images they tell too little: {titles[0]}, expected" in page
+    assert f"Not measured, since 200 images, the fewest that tell enough, take too long: {titles[0]}, expected" in page
     assert comparison_lines(replace(some, models=some.models * 2), flips(model.predict(images), model.predict(images)))
 
 
