@@ -69,7 +69,7 @@ def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
     """
     for child in ast.iter_child_nodes(node):
         match child:
-            case ast.If(test=ast.Name("TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+            case ast.expr() | ast.If(test=ast.Name("TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
                 continue
             case ast.Import(names):
                 yield from ((0, alias.name) for alias in names)
@@ -96,10 +96,22 @@ def _files_of(name: str, folders: Sequence[Path]) -> list[Path]:
     return [file for file in files if not file.is_relative_to(_PACKAGE) or _decides(file, _PACKAGE)]
 
 
+def _own_files(name: str, package: Path) -> list[Path]:
+    """Return the files of a module of this package and of its packages; none of a room that only judges."""
+    parts = name.split(".")
+    modules = _own_modules(package)
+    names = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return [modules[each] for each in names if each in modules]
+
+
 @cache
-def _own_files(name: str, package: Path) -> tuple[Path, ...]:
-    """Return the files of a module of this package; cached, since they do not move."""
-    return tuple(_files_of(name, (package.parent,)))
+def _own_modules(package: Path) -> dict[str, Path]:
+    """Return the files of this package's modules that determine values, by dotted name."""
+    files = (file for file in package.rglob("*.py") if _decides(file, package))
+    return {
+        ".".join(file.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): file.resolve()
+        for file in files
+    }
 
 
 def _decides(file: Path, package: Path) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 from zoo import CLASSES, Zoo, images_of, network, role_model
 
 from harness.cli import main
-from harness.data import LabelledImages
+from harness.data import LabelledImages, load_images
 from harness.data.serving import SKEWS
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.protocol import Identity, Provides
@@ -254,7 +254,7 @@ def test_a_served_system_is_judged_with_its_decoder(zoo, photographs, capsys):
     assert found["best"]["explained_share"] == 1
 
 
-def test_files_may_be_named_as_production_names_them(zoo, photographs, capsys):
+def test_files_may_be_named_as_production_names_them(zoo, photographs, model, capsys):
     names = sorted(str(path.relative_to(zoo.root)) for path in (zoo.root / "photographs").rglob("*.jpg"))
     settings = ("--data", photographs, "--size", "16", "--tolerance", "10%")
 
@@ -262,11 +262,13 @@ def test_files_may_be_named_as_production_names_them(zoo, photographs, capsys):
         (zoo.root / "served.csv").write_text("\n".join(["image,label", *rows]) + "\n")
         return main(["skew", MODEL, "--served", "served.csv", *settings, "--json"]), capsys.readouterr()
 
-    right = [name.split("/")[1] for name in names]
-    served = [f"/srv/uploads/{name.split('/')[2]},{label}" for name, label in zip(names, right, strict=True)]
-    numbered = [f"{number},{label}" for number, label in enumerate(right)]
+    answers = model.predict(load_images(photographs, size=(16, 16))).predicted
+    answers[:3] = (answers[:3] + 1) % 4  # So few that no cause is sought, which takes long.
+    labels = [CLASSES[answer] for answer in answers]
+    served = [f"/srv/uploads/{name.split('/')[2]},{label}" for name, label in zip(names, labels, strict=True)]
+    numbered = [f"{number},{label}" for number, label in enumerate(labels)]
     (_, by_name), (_, by_number) = said(served), said(numbered)
-    assert json.loads(by_name.out)["changed"] == json.loads(by_number.out)["changed"] < 60
+    assert json.loads(by_name.out)["changed"] == json.loads(by_number.out)["changed"] == 3
     status, (_, err) = said([*served[:9], "cow.jpg,cat"])
     assert (status, "1 of 10 names in image are no files of the data: cow.jpg" in err) == (4, True)
 

@@ -92,7 +92,7 @@ def trained(folder):
 
 def zoo_here(folder):
     zoo = Zoo(folder)
-    for seed in range(8):
+    for seed in range(4):
         zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05, training={**TRAINING, "seed": seed})
     zoo.save("new.safetensors", seed=3, jitter=0.02, training=TRAINING)
 
@@ -121,7 +121,7 @@ WORK = {
     "calibration": (
         zoo_here,
         (
-            *("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(8))),
+            *("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(4))),
             *("--", "--stress-data", "npz:zoo.npz"),
         ),
         calibrated,

@@ -274,7 +274,7 @@ def test_model_that_fails_under_a_pose_is_not_called_worse(zoo, moody, mood):
     [
         pytest.param((), 3, id="serial"),
         # A worker loads much before it runs a model, and the time limit counts that.
-        pytest.param(("-n", "2"), 30, id="n2", marks=pytest.mark.faults),
+        pytest.param(("-n", "2"), 12, id="n2", marks=pytest.mark.faults),
     ],
 )
 def test_a_model_that_hangs_under_a_pose_ends_the_run_inconclusive(zoo, moody, workers, seconds):
@@ -298,7 +298,7 @@ def test_model_that_hangs_from_the_start_is_refused_with_4(zoo, moody):
 @pytest.mark.faults
 def test_process_of_a_model_that_hangs_ends(zoo, moody):
     start = time.monotonic()
-    arguments = ("--stress-data", zoo.data, "stress_tests", *moody("hangs"), "--stress-timeout", "30")
+    arguments = ("--stress-data", zoo.data, "stress_tests", *moody("hangs"), "--stress-timeout", "12")
     assert zoo.pytester.runpytest_subprocess(*arguments).ret == 4
     assert time.monotonic() - start < 300
 
