@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import UserCodeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +37,7 @@ def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = (), ow
         try:
             imports = _imports(file.read_bytes())
         except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{file}: cannot be read as Python code ({error})") from None
+            raise UserCodeError(f"{file}: cannot be read as Python code ({error})") from None
         beside, top = _outermost_package(file)
         for level, name in imports:
             first = name.partition(".")[0]

@@ -7,6 +7,8 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harness.base.codes import Code, coded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -24,13 +26,101 @@ class InputError(Exception):
     The message is one line, even with odd names of files, and may have more lines `below`. `setting` names the setting
     at fault, such as `size`, perhaps with its value, `size 64y`. It begins the text of the error; pytest and the
     command line replace it by their own option (`harness.base.settings.told`). The gate then ends with exit status 4,
-    and `stress-harness` with 2.
+    and `stress-harness` with 2. The `code` is that of the class unless given,
+    as for an error that repeats another. It is printed in front (`harness.base.codes.coded`).
     """
 
-    def __init__(self, message: str, *, below: Sequence[str] = (), setting: str = "") -> None:
+    code: str = Code.USAGE
+
+    def __init__(self, message: str, *, below: Sequence[str] = (), setting: str = "", code: str = "") -> None:
         self.message = "\n".join(map(printable, (message, *below)))
         self.setting = printable(setting)
+        self.code = code or self.code
         super().__init__(f"{self.setting}: {self.message}" if setting else self.message)
+
+
+class ConfigurationError(InputError):
+    """A configuration of pytest, or of a repository's gate, that cannot be used."""
+
+    code = Code.CONFIGURATION
+
+
+class DataError(InputError):
+    """Images, labels, groups or masks that cannot be used."""
+
+    code = Code.DATA
+
+
+class PipelineError(InputError):
+    """A pipeline from a picture to pixels that cannot be used, or contradicts another."""
+
+    code = Code.PIPELINE
+
+
+class UnusableModelError(InputError):
+    """A model that cannot be built or opened, or does not fit the data."""
+
+    code = Code.MODEL
+
+
+class ServerError(InputError):
+    """A served model with an address, credentials or metadata that cannot be used."""
+
+    code = Code.SERVER
+
+
+class AnswersError(InputError):
+    """Recorded predictions that are incomplete, or belong to other images or checks."""
+
+    code = Code.ANSWERS
+
+
+class UserCodeError(InputError):
+    """The user's own code, which cannot be imported or is not of the expected kind."""
+
+    code = Code.USER_CODE
+
+
+class PackageError(InputError):
+    """A package that is missing or too old."""
+
+    code = Code.PACKAGE
+
+
+class PanelError(InputError):
+    """A panel of reference models, or its predictions, that cannot be used."""
+
+    code = Code.PANEL
+
+
+class CalibrationError(InputError):
+    """A calibration that cannot set thresholds."""
+
+    code = Code.CALIBRATION
+
+
+class IncumbentError(InputError):
+    """A declared incumbent that is missing, or has other content."""
+
+    code = Code.INCUMBENT
+
+
+class OutputError(InputError):
+    """A file that cannot be written, or would replace an input or a file of another kind."""
+
+    code = Code.OUTPUT
+
+
+class ChangedError(InputError):
+    """An input that changed while it was used."""
+
+    code = Code.CHANGED
+
+
+class ClusterError(InputError):
+    """A cluster that cannot be joined, or cannot run this model."""
+
+    code = Code.CLUSTER
 
 
 class NotApplicableError(InputError):
@@ -38,6 +128,8 @@ class NotApplicableError(InputError):
 
     A stress test that raises it is not applicable, with the message as the reason; the run continues.
     """
+
+    code = Code.NOT_APPLICABLE
 
 
 class NotRecordedError(NotApplicableError):
@@ -54,6 +146,23 @@ class NoModelError(NotApplicableError):
 
 class Interruption(BaseException):
     """An interruption from outside, such as Ctrl-C, and not an error of the running code."""
+
+    code: str = Code.INTERRUPTED
+
+
+def code_of(error: BaseException) -> str:
+    """Return the code of an exception of any kind."""
+    if isinstance(error, InputError | Interruption):
+        return error.code
+    if _failed_import(error) is not None:
+        return Code.PACKAGE
+    kinds = {MemoryError: Code.MEMORY, OSError: Code.FILE, KeyboardInterrupt: Code.INTERRUPTED}
+    return next((code for kind, code in kinds.items() if isinstance(error, kind)), Code.INTERNAL)
+
+
+def reason(error: BaseException) -> str:
+    """Return the message of an error with its code in front."""
+    return coded(code_of(error), str(error))
 
 
 @contextmanager
@@ -86,9 +195,7 @@ _DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "
 
 def lacking(error: BaseException) -> str:
     """Return one line with the package that cannot be imported, the reason and the remedy; else the error's text."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ImportError):
-        cause = cause.__cause__ or cause.__context__
+    cause = _failed_import(error)
     if cause is None:
         return printable(f"{type(error).__name__}: {error}".strip(": "))
     package = _package_of(cause)
@@ -98,6 +205,14 @@ def lacking(error: BaseException) -> str:
     return printable(
         f"the package {package} cannot be imported ({cause}), so the candidate was not evaluated; repair it: {install}"
     )
+
+
+def _failed_import(error: BaseException) -> ImportError | None:
+    """Return the failed import behind an error; None without one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ImportError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _package_of(error: ImportError) -> str:

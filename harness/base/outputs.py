@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import OutputError
 from harness.base.files import append_line, write_all_or_none, write_atomically
 
 if TYPE_CHECKING:
@@ -134,13 +134,13 @@ class Output:
             return self._own_place()
         except (OSError, RuntimeError, ValueError) as error:  # For example a link to itself.
             said = getattr(error, "strerror", None) or error
-            raise InputError(f"{self.path}: cannot be written ({said}); name another file") from None
+            raise OutputError(f"{self.path}: cannot be written ({said}); name another file") from None
 
     def _own_place(self) -> Path:
         place = self.path.resolve()
         if (read := self.inputs.holding(self.path)) is not None:
             same = "" if read == self.path else f", by the name {read}"
-            raise InputError(
+            raise OutputError(
                 f"{self.path}: is an input of this command{same}, and {self.kind.name} would replace it; name another "
                 "file"
             )
@@ -153,9 +153,9 @@ class Output:
             return place
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise InputError(f"{self.path}: is {what}, expected a file for {self.kind.name}; name another file")
+            raise OutputError(f"{self.path}: is {what}, expected a file for {self.kind.name}; name another file")
         if not self.kind.owns(_head(place)):
-            raise InputError(
+            raise OutputError(
                 f"{self.path}: exists and is not {self.kind.name}, so it is not replaced; name another file, or move "
                 "this one away"
             )
@@ -168,7 +168,7 @@ class Output:
             if step == within:
                 return
             if step.is_symlink():
-                raise InputError(
+                raise OutputError(
                     f"{step}: is a link to {step.readlink()}, but outputs in {self.within} follow no links; remove it"
                 )
 

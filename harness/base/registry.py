@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from harness.base.errors import InputError, foreign_code
+from harness.base.errors import InputError, UserCodeError, foreign_code
 
 T = TypeVar("T")
 
@@ -41,12 +41,14 @@ class Registry(Mapping[str, T]):
         """
         new = _Declared(thing, _said_of(declared_by), _file_of(declared_by))
         if name in self.shipped:
-            raise InputError(
+            raise UserCodeError(
                 f"{self.what} {name!r} is declared by {new.by}, but one of this name ships with the harness; choose "
                 "another name"
             )
         if (old := self._added.get(name)) and (old.by, old.file) != (new.by, new.file):
-            raise InputError(f"{self.what} {name!r} is declared twice, by {old.by} and by {new.by}; rename one of them")
+            raise UserCodeError(
+                f"{self.what} {name!r} is declared twice, by {old.by} and by {new.by}; rename one of them"
+            )
         self._added[name] = new
 
     def sources(self) -> tuple[Path, ...]:
@@ -97,7 +99,7 @@ def _import(point: EntryPoint) -> None:
         raise
     except Exception as error:
         package = point.dist.name if point.dist else "an installed package"
-        raise InputError(
+        raise UserCodeError(
             f"entry point {point.name} = {point.value} of {package} ({point.group}): cannot be loaded ({error!r}); "
             "repair or remove the package"
         ) from None

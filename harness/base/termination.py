@@ -8,6 +8,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harness.base.codes import Code
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -29,7 +31,7 @@ class TerminatedError(BaseException):
 
 def ended_by(number: signal.Signals) -> str:
     """Return the message for a run of the gate that a signal ended."""
-    return f"the run was ended by {number.name} and came to no verdict; run the gate again"
+    return f"[{Code.INTERRUPTED}] the run was ended by {number.name} and came to no verdict; run the gate again"
 
 
 def on_termination(handle: Callable[[signal.Signals], None]) -> Callable[[], None]:

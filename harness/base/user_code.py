@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError, foreign_code, some_of
+from harness.base.errors import UserCodeError, foreign_code, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def imported(spec: str, *, setting: str, otherwise: str = "") -> Any:
     message.
     """
     if not is_name(spec):
-        raise InputError("expected package.module:name", setting=f"{setting} {spec}")
+        raise UserCodeError("expected package.module:name", setting=f"{setting} {spec}")
     return named_object(spec, setting=setting, otherwise=otherwise)
 
 
@@ -48,13 +48,15 @@ def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
         with no_script(module_name), foreign_code():
             module = importlib.import_module(module_name)
     except Exception as error:  # The import runs the user's module, which may raise any exception.
-        raise InputError(f"cannot be imported ({_happened(error)}){otherwise}", setting=f"{setting} {spec}") from error
+        raise UserCodeError(
+            f"cannot be imported ({_happened(error)}){otherwise}", setting=f"{setting} {spec}"
+        ) from error
     try:
         return operator.attrgetter(path)(module)
     except AttributeError as error:
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
         has = f"it has {some_of(own)}" if own else "it has no callable"
-        raise InputError(
+        raise UserCodeError(
             f"cannot be imported (AttributeError: {error}; {has}){otherwise}", setting=f"{setting} {spec}"
         ) from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base import locked
-from harness.base.errors import InputError
+from harness.base.errors import CalibrationError, ChangedError, InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
@@ -308,7 +308,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
     Raises `InputError` for other networks, and for checks that have changed since their measurement.
     """
     if [model.sha256 for model in new.models] != [model.sha256 for model in known.models]:
-        raise InputError(
+        raise CalibrationError(
             f"{path}: its networks are not those measured now; calibrate all families, without --family and --check"
         )
     now = {check.id: check.definition for check in checks.checks}
@@ -316,7 +316,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
     for row in kept:
         regrouped = row.family == SLICE and known.groups_sha256 != new.groups_sha256
         if now[row.id] != row.definition or regrouped:
-            raise InputError(
+            raise ChangedError(
                 f"{checks.path}: check {row.id!r} has changed since {path} was measured; calibrate its family too, "
                 f"with --family {row.family}, or all, without --family"
             )
@@ -392,7 +392,7 @@ def _write(
         recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
     with locked(checks.path):
         if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
-            raise InputError(
+            raise ChangedError(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
                 "the measurements are kept"
             )
@@ -419,7 +419,7 @@ def _expect_readable(content: str, path: Path) -> None:
             read_checks(Path(made.name))
         except InputError as error:
             said = str(error).removeprefix(f"{made.name}: ")
-            raise InputError(
+            raise CalibrationError(
                 f"{path}: nothing was written, since it could not be read again: {said}; correct the test that this "
                 "is the row of, and calibrate again"
             ) from None

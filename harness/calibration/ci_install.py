@@ -10,7 +10,7 @@ import tomllib
 from importlib.metadata import packages_distributions, version
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError
+from harness.base.errors import ConfigurationError
 from harness.base.user_code import is_name
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+        raise ConfigurationError(f"{path}: cannot be read ({error})") from None
 
 
 def _imported(folder: Path, model: ModelSettings, candidate: str) -> list[str]:

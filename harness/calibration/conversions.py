@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError
+from harness.base.errors import CalibrationError
 from harness.calibration.measure import entries_of
 from harness.checks.check import Check
 from harness.checks.equivalence import EQUIVALENCE
@@ -41,9 +41,9 @@ def expect_conversion(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise InputError(f"{command!r} is no command ({error})", setting="convert") from None
+        raise CalibrationError(f"{command!r} is no command ({error})", setting="convert") from None
     if lacking := [name for name in (INPUT, OUTPUT) if not any(name in word for word in words)]:
-        raise InputError(
+        raise CalibrationError(
             f"{command!r} has no {lacking[0]}; write a command such as 'python export.py {INPUT} {OUTPUT}'",
             setting="convert",
         )
@@ -77,7 +77,7 @@ def measured_conversions(
         twins: dict[str, str] = {}
         for path, artifact in zip(artifacts, loaded, strict=True):
             if (twin := twins.setdefault(artifact.sha256, path)) != path:
-                raise InputError(
+                raise CalibrationError(
                     f"{path} and {twin} are converted to the same file; convert {INPUT}, and write it to {OUTPUT}",
                     setting="convert",
                 )
@@ -95,11 +95,11 @@ def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
     try:
         done = subprocess.run(line, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
     except OSError as error:
-        raise InputError(f"{line[0]}: cannot be started ({error.strerror})", setting="convert") from None
+        raise CalibrationError(f"{line[0]}: cannot be started ({error.strerror})", setting="convert") from None
     if done.returncode or not artifact.exists():
         came_to = f"ended with exit status {done.returncode}" if done.returncode else f"wrote no {artifact.name}"
         said = [*done.stdout.splitlines(), *done.stderr.splitlines()][-_LINES:]
-        raise InputError(f"{model}: {shlex.join(line)} {came_to}", setting="convert", below=said)
+        raise CalibrationError(f"{model}: {shlex.join(line)} {came_to}", setting="convert", below=said)
     return model_spec(f"{_SPECS.get(artifact.suffix, '')}{artifact}")
 
 
@@ -133,7 +133,7 @@ def _with_values(
             )
         )
     if not rows:
-        raise InputError(
+        raise CalibrationError(
             f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "
             f"{EQUIVALENCE}`"
         )

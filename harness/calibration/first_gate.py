@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base import outputs
-from harness.base.errors import InputError
+from harness.base.codes import Code
+from harness.base.errors import ConfigurationError, InputError, OutputError
 from harness.base.files import write_all_or_none
 from harness.base.settings import options_of
 from harness.calibration.ci_workflow import WORKFLOW, workflow
@@ -132,7 +133,7 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
     there = [path for path in files if path.exists() and path.read_bytes() == files[path]]
     ours = {Path(TESTS, CHECKS), Path(TESTS, RECORD)} if checks else set()
     if other := [path for path in files if path.exists() and path not in {*there, *ours}]:
-        raise InputError(
+        raise OutputError(
             f"{', '.join(map(str, other))}: exists with other content, so nothing was written. Move the file away if "
             "you want a new one"
         )
@@ -163,10 +164,10 @@ def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
     try:
         there = _said(present or ())
     except InputError as error:
-        raise InputError(f"{path}: its addopts cannot be read ({error})") from None
+        raise ConfigurationError(f"{path}: its addopts cannot be read ({error})") from None
     asked = _said([part for option in wanted for part in option])
     if any(name in there and not set(options) <= set(there[name]) for name, options in asked.items()):
-        raise InputError(
+        raise ConfigurationError(
             f"{path}: its addopts have {_joined(there)}, but init was given {_joined(asked)}; nothing was written. "
             "Give init the same options, or write the new ones there by hand"
         )
@@ -219,7 +220,8 @@ def _lacking(checks: ChecksFile, rows: Sequence[StarterCheck], request: InitRequ
     if request.min_accuracy is not None and thresholds and request.min_accuracy not in thresholds:
         raise InputError(
             f"--min-accuracy {request.min_accuracy:g}: {checks.path} has rows of the family clean already, which do "
-            f"not change; write hand = {{ threshold = {request.min_accuracy:g} }} into one by hand"
+            f"not change; write hand = {{ threshold = {request.min_accuracy:g} }} into one by hand",
+            code=Code.CHECKS,
         )
     if request.families is None and checks.written:
         return ()
@@ -236,7 +238,8 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
         if row.id in known:
             raise InputError(
                 f"{checks.path}: the row {row.id!r} of {row.family} cannot be added, since one of {known[row.id]} has "
-                "this id; rename that one"
+                "this id; rename that one",
+                code=Code.CHECKS,
             )
     content = checks.path.read_text("utf-8")
     if any(row.family == SLICE for row in rows) and checks.data.groups_sha256 is None:
@@ -249,7 +252,9 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
     except (ValueError, TypeError):
         found = []
     if found != [*(check.id for check in checks.written), *(row.id for row in rows)]:
-        raise InputError(f"{checks.path}: rows cannot be added to it; write them as [[check]] by hand")
+        raise InputError(
+            f"{checks.path}: rows cannot be added to it; write them as [[check]] by hand", code=Code.CHECKS
+        )
     return made
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import nn
 
 from harness.base import user_folder, write_atomically
-from harness.base.errors import InputError, some_of
+from harness.base.errors import ChangedError, PanelError, some_of
 from harness.base.records import as_plain
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
@@ -71,7 +71,7 @@ def measure_panel(
             if (other := checks.setdefault(check.id, check)) != check:
                 mine, theirs = as_plain(check), as_plain(other)
                 name = next(name for name in mine if mine[name] != theirs[name])
-                raise InputError(
+                raise PanelError(
                     f"{checkpoint.path}: check {check.id}: {name} is {mine[name]!r}, for another network it is "
                     f"{theirs[name]!r}; a test must measure the same for every network"
                 )
@@ -86,7 +86,7 @@ def measure_panel(
         )
     for model in models:
         if lacking := set(checks) - set(model.values):
-            raise InputError(f"{model.path}: check {min(lacking)} was measured on other models, not on this one")
+            raise PanelError(f"{model.path}: check {min(lacking)} was measured on other models, not on this one")
     data = recording.checks.data
     by_check = {check: [entry for entries in measured for entry in entries if entry["id"] == check] for check in checks}
     chance = {check: found for check, entries in by_check.items() if (found := Chance.of(entries))}
@@ -110,17 +110,17 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
     for checkpoint in checkpoints:
         named = checkpoint.path if isinstance(checkpoint.path, str) else checkpoint.path.resolve()
         if named in paths:
-            raise InputError(f"{checkpoint.path}: named twice; a panel needs different networks")
+            raise PanelError(f"{checkpoint.path}: named twice; a panel needs different networks")
         paths.add(named)
         if (twin := first.setdefault(checkpoint.model_sha256, checkpoint.path)) != checkpoint.path:
-            raise InputError(f"{checkpoint.path}: has the same weights as {twin}; a panel needs different networks")
+            raise PanelError(f"{checkpoint.path}: has the same weights as {twin}; a panel needs different networks")
         if checkpoint.record and checkpoint.record.training:
             recipe = {name: value for name, value in checkpoint.record.training.items() if name != "seed"}
             recipes.append((checkpoint.path, recipe))
     for path, recipe in recipes:
         if recipe != recipes[0][1]:
             differing = sorted(name for name in recipe if recipe[name] != recipes[0][1].get(name))
-            raise InputError(
+            raise PanelError(
                 f"{path}: its recipe differs from that of {recipes[0][0]} in {', '.join(differing)}; "
                 "the reference models of a panel may differ only in the seed"
             )
@@ -178,7 +178,7 @@ def kept_or_made(
             finally:
                 cores.put(core)
             if recording.definition() != definition:
-                raise InputError(
+                raise ChangedError(
                     f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
                     "calibrate again when nothing writes to them"
                 ) from None

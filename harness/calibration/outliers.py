@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import PanelError
 from harness.calibration.thresholds import PROVISIONAL, shared_thresholds, spread_of, std_of
 from harness.measures.panel.threshold import FEW, on_scales, widened
 
@@ -24,12 +24,12 @@ def check_panel(panel: Panel) -> None:
     """Raise `InputError` for a panel that is too small for thresholds or has an outlier."""
     count = len(panel.models)
     if count < FEW and not panel.chance:
-        raise InputError(
+        raise PanelError(
             f"a panel of {count} reference models without predictions by image is too small for thresholds. At least "
             f"{FEW}, better 20, are needed: train more seeds, or calibrate again"
         )
     if found := outliers(panel):
-        raise InputError(
+        raise PanelError(
             "these are no reference models of one recipe: " + "; ".join(found) + "; remove them or train them again"
         )
 

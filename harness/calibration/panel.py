@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, PanelError
 from harness.base.files import read_regular
 from harness.base.outputs import PANEL, Output
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
@@ -65,7 +65,7 @@ class Chance:
             return None
         each = [unpacked(text) for text in texts]
         if len({len(values) for values in each}) > 1:
-            raise InputError(f"check {measured[0]['id']}: networks have different numbers of images; measure again")
+            raise PanelError(f"check {measured[0]['id']}: networks have different numbers of images; measure again")
         n = len(each[0])
         by_image = np.var(each, axis=0, ddof=1).sum() if len(each) > 1 else ALONE * n * np.var(each[0])
         rests = [entry["rest"] for entry in measured if entry.get("rest") is not None]
@@ -134,7 +134,7 @@ class Panel:
 def reference_models_of(checks: ChecksFile) -> list[tuple[Path | str, str]]:
     """Return path and SHA-256 of each model in the panel of a checks file; raises `InputError` without a panel."""
     if not (named := checks.recipe.get("panel")):
-        raise InputError("the checks file names no panel")
+        raise PanelError("the checks file names no panel")
     return [(model_spec(member.path), member.sha256) for member in read_panel(Path(str(named)), checks).models]
 
 
@@ -159,24 +159,24 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     try:
         content = json.loads(read_regular(path, max_bytes=MAX_BYTES))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {next_step}") from None
+        raise PanelError(f"{path}: cannot be read ({error.strerror}); {next_step}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a panel ({error}); {next_step}") from None
+        raise PanelError(f"{path}: not a panel ({error}); {next_step}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: not a panel, but {type(content).__name__}; {next_step}")
+        raise PanelError(f"{path}: not a panel, but {type(content).__name__}; {next_step}")
     if (schema := content.pop("schema", None)) != SCHEMA:
-        raise InputError(f"{refusal_of_schema(path, schema, expected=SCHEMA)}; {next_step}")
+        raise PanelError(f"{refusal_of_schema(path, schema, expected=SCHEMA)}; {next_step}")
     try:
         panel = read_record(Panel, content, where=f"{path}")
     except InputError as error:
-        raise InputError(f"{error}; {next_step}") from None
+        raise PanelError(f"{error}; {next_step}") from None
     for model in panel.models:
         if lacking := [check.id for check in panel.checks if check.id not in model.values]:
-            raise InputError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {next_step}")
+            raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {next_step}")
     if panel.protocol != PROTOCOL:
-        raise InputError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
+        raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
     if checks is not None and panel.data_sha256 != checks.data.sha256:
-        raise InputError(
+        raise PanelError(
             f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {checks.path} is for "
             f"{checks.data.sha256[:12]}; calibrate again"
         )
@@ -189,6 +189,6 @@ def expect_sample_of(checks: ChecksFile, panel: Panel, path: Path) -> None:
     """Raise `InputError` for a panel of another sample than that of the checks file."""
     if panel.sample != checks.data.sample:
         measured, made_for = (f"a sample of {size}" if size else "all" for size in (panel.sample, checks.data.sample))
-        raise InputError(
+        raise PanelError(
             f"{path}: measured on {measured} images, {checks.path} is for {made_for}; name its own --panel"
         )

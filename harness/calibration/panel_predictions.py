@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.base import locked, user_folder, write_atomically
 from harness.base.decisive import decisive_files
-from harness.base.errors import InputError
+from harness.base.errors import InputError, PanelError
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.measure import kept_or_made
 from harness.calibration.recording import Recording, recorded
@@ -81,7 +81,7 @@ def with_predictions(
     if not families_that_need_predictions(recording.tests):
         return recording, None, None
     if recording.families and checks.panel_predictions is not None and not file.exists():
-        raise InputError(
+        raise PanelError(
             f"{file}: is missing, but thresholds of {checks.path} were made with it; bring it back, or calibrate all "
             "families"
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.decisive import decisive_files
-from harness.base.errors import InputError
+from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
@@ -64,7 +64,7 @@ class Recording:
         folder = self.tests.resolve()
         tests = sorted(folder.glob("**/*.py"))
         if not tests:
-            raise InputError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
+            raise CalibrationError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
         sources = [*tests, *sorted(folder.parent.glob("*.py")), Path(opening.__file__), *self.sources]
         code = decisive_files(sources, projects=(folder, folder.parent, Path.cwd()))
         installed = sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(code))
@@ -102,7 +102,9 @@ def record(
     report = recorded(checkpoint, recording, core=core, sha256=sha256)
     if not (report["checks"] or report["errors"]):
         named = ", ".join(recording.families) or "any"
-        raise InputError(f"{recording.tests}: no test is of family {named}; name a family that a test is marked with")
+        raise CalibrationError(
+            f"{recording.tests}: no test is of family {named}; name a family that a test is marked with"
+        )
     return [
         entry
         for entry in report["checks"]
@@ -139,7 +141,7 @@ def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256:
     nothing = report is not None and not (report["checks"] or report["errors"])
     if report is None or report["errors"] or not (nothing or result.status in _MEASURED):
         said = f"{checkpoint}: the stress tests ended with exit status {result.status}:"
-        raise InputError(said, below=result.printed)
+        raise CalibrationError(said, below=result.printed)
     checks = recording.checks
     for path, found, before in (
         (checks.path, report["checks_sha256"], checks.sha256),
@@ -147,7 +149,7 @@ def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256:
         (checkpoint, report["candidate"]["sha256"], sha256 or report["candidate"]["sha256"]),
     ):
         if found != before:
-            raise InputError(
+            raise ChangedError(
                 f"{path}: changed while the panel was measured: its SHA-256 was {before[:12]}…, and is {found[:12]}… "
                 "now; calibrate again when nothing writes to it"
             )

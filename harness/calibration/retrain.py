@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError
+from harness.base.errors import CalibrationError
 from harness.base.progress import Progress
 from harness.inference import available_cores, pick_device
 from harness.networks.training.shipped import SHIPPED
@@ -33,7 +33,7 @@ def train_reference_models(
     """
     config, device = SHIPPED["augmented"], pick_device(device)
     if checks.data.name != "fashion-mnist":
-        raise InputError(
+        raise CalibrationError(
             f"{checks.path} is for {checks.data.name}, but this command only trains networks for Fashion-MNIST; name "
             "at least three reference models of your own, --checkpoints FILE FILE FILE"
         )
@@ -111,7 +111,7 @@ def _is_done(path: Path, config: TrainingConfig) -> bool:
     found: dict[str, Any] = dict(record.training or {}) if record else {}
     if found != asdict(config):
         differing = sorted(name for name in asdict(config) if found.get(name) != asdict(config)[name])
-        raise InputError(
+        raise CalibrationError(
             f"{path}: a checkpoint of another recipe (differs in {', '.join(differing)}) is in the way; "
             "move it, or name another folder with --panel"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base import locked
-from harness.base.errors import InputError
+from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.promise import detectable_drop
@@ -53,7 +53,9 @@ def choose_samples(
     content = with_samples(checks.path.read_text("utf-8"), lines).encode()
     with locked(checks.path):
         if hash_of_file(checks.path) != checks.sha256:
-            raise InputError(f"{checks.path}: changed while its samples were chosen, nothing was written; run it again")
+            raise ChangedError(
+                f"{checks.path}: changed while its samples were chosen, nothing was written; run it again"
+            )
         Output(checks.path, CHECKS).write(content)
     return read_checks(checks.path)
 
@@ -80,7 +82,7 @@ def fit_for(
     if result.plan is None:
         why = next((line for line in result.printed if line.startswith(("there is no plan: ", "ERROR: "))), "")
         said = why.partition(": ")[2] or f"pytest ended with exit status {result.status}"
-        raise InputError(f"{checkpoint}: there is no plan of a run: {said}", below=result.printed)
+        raise CalibrationError(f"{checkpoint}: there is no plan of a run: {said}", below=result.printed)
     return result.plan
 
 
@@ -137,7 +139,7 @@ def with_samples(content: str, lines: Sequence[str]) -> str:
         tables[number] = entries + after
     made = re.sub(r"\n{3,}", "\n\n", "".join(tables)) if before else "".join(tables)
     if len(at) != 1 or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
-        raise InputError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
+        raise CalibrationError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
     return made
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import ConfigurationError
 from harness.base.files import write_all_or_none
 from harness.base.records import read_json, record
 from harness.checks.golden import GOLDEN, LIST
@@ -76,7 +76,7 @@ def update(folder: Path, *, write: bool) -> Updated:
         known = read_json(_Record, path.read_text("utf-8"), where=str(path))
     except OSError as error:
         if not migrated:
-            raise InputError(
+            raise ConfigurationError(
                 f"{path}: cannot be read ({error.strerror}); `stress-harness init` writes it together with the tests"
             ) from None
         known = _Record("0.1", {})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.base.records import Unbounded, as_json, read_json, read_record, record
 from harness.checks.keys import Key
@@ -63,6 +64,8 @@ def id_without_check(family: str, metric: str = "") -> str:
 
 class ChecksError(InputError):
     """A checks file that cannot be used; the message names file and check."""
+
+    code = Code.CHECKS
 
 
 def _known(role: str) -> str:
@@ -282,7 +285,8 @@ class Check:
         if check.significance is not None and measurement.p_value is not None:
             holds = holds or measurement.p_value >= check.significance
         status: Status = "pass" if holds else ("error" if ROLES[check.role].precondition else "fail")
-        return check._verdict(status, measurement, limit)
+        verdict = check._verdict(status, measurement, limit)
+        return replace(verdict, code=Code.BASELINE) if status == "error" else verdict
 
     def _held_to_tolerance(self, measurement: Measurement, tolerance: float) -> Verdict:
         """Return the verdict by exact bounds: equal passes, different fails, and anything else is inconclusive."""
@@ -330,9 +334,9 @@ class Check:
             rest=measurement.rest if self.recorded else None,
         )
 
-    def unjudged(self, status: Literal["not_applicable", "error"], detail: str) -> Verdict:
-        """Return the verdict of a check without a measurement."""
-        return Verdict(check=self, status=status, metric=self.metric, detail=detail)
+    def unjudged(self, status: Literal["not_applicable", "error"], detail: str, *, code: str = "") -> Verdict:
+        """Return the verdict of a check without a measurement; an error has the code of its reason."""
+        return Verdict(check=self, status=status, metric=self.metric, detail=detail, code=code)
 
 
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Check))}) - {
@@ -400,6 +404,8 @@ class Verdict:
     each: str = ""
     """For calibration: the contribution of each image, see `packed`; `rest` is the clean value."""
     rest: Unbounded | None = None
+    code: str = ""
+    """The code of an error, see `harness.base.codes`."""
 
     @property
     def passed(self) -> bool:
@@ -536,6 +542,7 @@ class Verdict:
             "reference_std": reference and reference.std,
             "minimum_detectable_drop": reference and reference.minimum_detectable_drop,
             "explanation": self.explain(),
+            **({"code": self.code} if self.code else {}),
             **({} if self.counted is None else {"counted": self.counted}),
             **({} if self.scale == "plain" else {"scale": self.scale}),
             **({} if self.flips is None else {"flips": self.flips}),

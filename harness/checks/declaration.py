@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError, printable
+from harness.base.errors import IncumbentError, printable
 from harness.base.files import hash_of_file, read_regular
 from harness.base.records import read_record, record
 
@@ -57,7 +57,7 @@ class Declaration:
     def expect_weights(self) -> None:
         """Raise `InputError` if the declared weights are missing or have another SHA-256."""
         if self.weights is not None and (found := self.found) != self.sha256:
-            raise InputError(self.refusal(found))
+            raise IncumbentError(self.refusal(found))
 
     def refusal(self, found: str | None) -> str:
         """Return the error message for weights with the SHA-256 `found`, None for a missing file."""
@@ -92,23 +92,25 @@ def read_declaration(path: Path) -> Declaration | None:
     try:
         table = tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode("utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from None
+        raise IncumbentError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}; restore it from the repository") from None
+        raise IncumbentError(f"{path}: not valid TOML: {error}; restore it from the repository") from None
     found = read_record(_Table, table, where=f"{path}")
     if found.schema != SCHEMA:
-        raise InputError(f"{path}: schema is {found.schema}, expected {SCHEMA}; accept a model with this version")
+        raise IncumbentError(f"{path}: schema is {found.schema}, expected {SCHEMA}; accept a model with this version")
     if found.file == NONE:
         if found.sha256 or not found.reason.strip():
-            raise InputError(
+            raise IncumbentError(
                 f"{path}: file is {NONE!r} with sha256 {found.sha256!r} and reason {printable(found.reason)!r}, "
                 "expected a reason and no sha256. Restore it from the repository, or write a reason"
             )
         return Declaration(path, None, "", found.reason)
     if "/" in found.file or "\\" in found.file or found.file in {"", ".", ".."}:
-        raise InputError(f"{path}: file is {printable(found.file)!r}, expected the name of a file in the same folder")
+        raise IncumbentError(
+            f"{path}: file is {printable(found.file)!r}, expected the name of a file in the same folder"
+        )
     if len(found.sha256) != 64 or set(found.sha256) - set("0123456789abcdef"):  # noqa: PLR2004  Hexadecimal digits.
-        raise InputError(f"{path}: sha256 is {printable(found.sha256)!r}, expected 64 hexadecimal digits")
+        raise IncumbentError(f"{path}: sha256 is {printable(found.sha256)!r}, expected 64 hexadecimal digits")
     return Declaration(path, path.with_name(found.file), found.sha256, "", found.acceptance)
 
 

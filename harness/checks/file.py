@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.base.errors import InputError
+from harness.base.errors import PanelError
 from harness.base.files import read_regular
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
@@ -112,7 +112,7 @@ class ChecksFile:
         """Raise `InputError` if the thresholds were made with panel predictions of another hash."""
         made_with = self.recipe.get("panel_predictions_sha256")
         if made_with != sha256 and (made_with or self.panel_predictions):
-            raise InputError(
+            raise PanelError(
                 f"{path}: its SHA-256 is {sha256[:12]}…, the thresholds of {self.path} were made with "
                 f"{str(made_with)[:12]}…; bring back that file, or calibrate anew"
             )

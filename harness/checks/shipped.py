@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.base.errors import InputError
+from harness.base.errors import PackageError
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ def shipped_tests() -> tuple[ShippedTest, ...]:
     places = (_PACKAGE / "stress_tests", _PACKAGE.parent / "stress_tests")
     files = next((found for place in places if (found := sorted(place.glob("test_*.py")))), [])
     if not files:
-        raise InputError(f"{_PACKAGE}: this copy of the package lacks its stress tests; install it again")
+        raise PackageError(f"{_PACKAGE}: this copy of the package lacks its stress tests; install it again")
     texts = {file.name: file.read_text("utf-8") for file in files}
     return tuple(ShippedTest(name, text, _taken(text)) for name, text in texts.items())
 

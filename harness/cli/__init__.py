@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from harness.base.codes import Code, coded
 from harness.base.errors import InputError, Interruption, lacking
 from harness.run.status import NOT_JUDGED
 
@@ -59,29 +60,30 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
         if given[:1] == ["gate"]:
             from harness.report.files import refuse_command
 
-            refuse_command(given[1:], lacking(error))
-        return _said(lacking(error), refused)
+            refuse_command(given[1:], coded(Code.PACKAGE, lacking(error)))
+        return _said(Code.PACKAGE, lacking(error), refused)
     try:
         status: Any = commands.main(given, prog_name="stress-harness", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        return refused
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            print(error.ctx.get_usage(), file=sys.stderr)
+        return _said(Code.USAGE, error.format_message(), refused)
     except InputError as error:
         from harness.base.settings import option_of_command, told
 
-        return _said(told(error, option_of_command), refused)
+        return _said(error.code, told(error, option_of_command), refused)
     except Interruption as error:  # The workers that models run on are lost.
-        return _said(str(error), refused)
+        return _said(error.code, str(error), refused)
     except ImportError as error:
-        return _said(lacking(error), refused)
+        return _said(Code.PACKAGE, lacking(error), refused)
     except OSError as error:
-        return _said(f"{error.filename or ''}: {error.strerror or error}", refused)
+        return _said(Code.FILE, f"{error.filename or ''}: {error.strerror or error}", refused)
     except click.Abort:
         print("interrupted; what was finished is kept, run the command again to go on", file=sys.stderr)
         return _INTERRUPTED
     return int(status or 0)
 
 
-def _said(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+def _said(code: str, message: str, status: int) -> int:
+    print(f"error: {coded(code, message)}", file=sys.stderr)
     return status

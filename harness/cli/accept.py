@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.cli.gate import judged
 from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_option, passed_on, refuse_own
@@ -58,7 +59,8 @@ def accept_command(
     if isinstance(checkpoint, str):
         raise InputError(
             f"{checkpoint}: not accepted, a predictor has no file of weights to keep; name it with --incumbent where "
-            "the gate runs"
+            "the gate runs",
+            code=Code.NOT_ACCEPTED,
         )
     request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, original, passed_on(), Path.cwd())
     done = accept(request, judge=judged)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.base.errors import lacking, printable
+from harness.base.codes import Code, coded
+from harness.base.errors import code_of, lacking, printable
 from harness.base.termination import TerminatedError, termination_raised
 from harness.cli.options import Command
 from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from harness.run.request import RunRequest
 
 ALLOW_PARTIAL = "--allow-partial"
-_PARTIAL = (
+_PARTIAL = coded(
+    Code.PARTIAL,
     "the verdict is partial, so the run is inconclusive (exit 4): stress.md lists what was left out; run all checks on "
-    f"all images, or accept a partial verdict with {ALLOW_PARTIAL}"
+    f"all images, or accept a partial verdict with {ALLOW_PARTIAL}",
 )
 
 
@@ -64,7 +66,7 @@ def _run_gate(arguments: Sequence[str]) -> int:
     given = tuple(argument for argument in arguments if argument != ALLOW_PARTIAL)
     try:
         if not given and not Path("stress_tests").exists():
-            return _said("there is no gate here; run `stress-harness init` to make one")
+            return _said(f"[{Code.USAGE}] there is no gate here; run `stress-harness init` to make one")
         from harness.run.request import RunRequest
 
         result = judged(RunRequest(options=given or ("stress_tests",), root=Path.cwd()))
@@ -94,12 +96,14 @@ def judged(request: RunRequest) -> RunResult:
 
 
 def _reason(error: BaseException) -> str:
+    """Return in one line, with its code, why the run could not start."""
     if isinstance(error, TerminatedError):
         return str(error)
     if isinstance(error, OSError):
         where = error.filename or ("the working folder" if isinstance(error, FileNotFoundError) else "")
-        return printable(f"{where}: {error.strerror or error}; the candidate was not evaluated".removeprefix(": "))
-    return lacking(error)
+        why = f"{where}: {error.strerror or error}; the candidate was not evaluated".removeprefix(": ")
+        return coded(Code.FILE, printable(why))
+    return coded(code_of(error), lacking(error))
 
 
 def _said(message: str) -> int:

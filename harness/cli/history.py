@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from harness.base.codes import Code
 from harness.base.errors import InputError, printable
 from harness.cli.options import FILE, OK, REPORTS, Command, json_option
 
@@ -41,7 +42,8 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
     if not file.exists():
         raise InputError(
             f"{file}: there is no such file; runs of the gate leave their line where --stress-history says, by "
-            f"default in reports/history.jsonl, and in CI only if it is given"
+            f"default in reports/history.jsonl, and in CI only if it is given",
+            code=Code.HISTORY,
         )
     page = Output(output, PAGE, Inputs((file,)), within=REPORTS)
     page.expect_own()
@@ -49,7 +51,7 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
     for line in known.damaged:
         print(f"warning: {printable(line)}", file=sys.stderr)
     if not known.lines:
-        raise InputError(f"{file}: no run of the gate is in it")
+        raise InputError(f"{file}: no run of the gate is in it", code=Code.HISTORY)
     page.write(history_page(known, source=str(file), last=last).encode())
     if as_json:
         runs = [as_plain(line) for line in known.lines]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import DataError, InputError, PackageError
 from harness.base.files import read_regular, require_regular
 from harness.data.decoding import decoded
 from harness.data.image_files import read_picture
@@ -47,7 +47,7 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise InputError(
+        raise PackageError(
             f"{place}: reading it needs pyarrow, which is not installed: pip install 'stress-harness[hf]'"
         ) from None
     remote, path = is_url(place), Path(place)
@@ -61,16 +61,16 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
     except InputError:
         raise
     except Exception as error:  # pyarrow may raise any exception for a damaged file.
-        raise InputError(f"{place}: cannot be read ({error}); {_EXPECTED}") from None
+        raise DataError(f"{place}: cannot be read ({error}); {_EXPECTED}") from None
     picture, label = (next((n for n in names if n in columns), None) for names in (PICTURE_KEYS, LABEL_KEYS))
     if picture is None or label is None:
-        raise InputError(f"{place}: has the columns {', '.join(columns) or 'none'}; {_EXPECTED}")
+        raise DataError(f"{place}: has the columns {', '.join(columns) or 'none'}; {_EXPECTED}")
     chunks = [chunk for chunk in chunks if chunk.count]
     try:
         given = [value for table in tables for value in table.labels(label)]
         groups = {} if remote else _groups(tables, features, other_than={picture, label})
     except Exception as error:  # As above.
-        raise InputError(f"{place}: cannot be read ({error}); {_EXPECTED}") from None
+        raise DataError(f"{place}: cannot be read ({error}); {_EXPECTED}") from None
     labels, classes = classes_of(given, (features.get(label) or {}).get("names"), where=place)
     ends = np.array([*accumulate(chunk.count for chunk in chunks)])
 
@@ -86,7 +86,7 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
         try:
             value = chunk.picture(picture, row)
         except Exception as error:  # As above.
-            raise InputError(f"{where(position)}: cannot be read ({error})") from None
+            raise DataError(f"{where(position)}: cannot be read ({error})") from None
         return value.get("bytes") or value.get("path") if isinstance(value, dict) else value
 
     def content(position: int) -> bytes:
@@ -94,12 +94,12 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
         if isinstance(value, bytes):
             return value
         if not isinstance(value, str) or remote:
-            raise InputError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
+            raise DataError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
         file = (path if path.is_dir() else path.parent) / value
         try:
             return read_regular(file, max_bytes=MAX_FILE)
         except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None
+            raise DataError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None
 
     def read(position: int) -> Any:
         return read_picture(content(position), where=where(position))
@@ -151,17 +151,17 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if (path / "dataset_dict.json").is_file():
         splits = sorted(child.name for child in path.iterdir() if (child / "state.json").is_file())
-        raise InputError(f"{path}: has the splits {', '.join(splits)}; name one, such as hf:{path / splits[-1]}")
+        raise DataError(f"{path}: has the splits {', '.join(splits)}; name one, such as hf:{path / splits[-1]}")
     if (path / "state.json").is_file():
         try:
             state = json.loads((path / "state.json").read_text("utf-8"))
             files = [path / entry["filename"] for entry in state["_data_files"]]
         except Exception as error:  # The file may hold anything.
-            raise InputError(f"{path / 'state.json'}: cannot be read ({error!r}); {_EXPECTED}") from None
+            raise DataError(f"{path / 'state.json'}: cannot be read ({error!r}); {_EXPECTED}") from None
         return files
     files = sorted(path.glob("*.parquet")) if path.is_dir() else []
     if not files:
-        raise InputError(f"{path}: has no Parquet file; {_EXPECTED}")
+        raise DataError(f"{path}: has no Parquet file; {_EXPECTED}")
     return files
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError, foreign_code
+from harness.base.errors import DataError, foreign_code
 from harness.base.user_code import imported, source_digest
 from harness.data.decoding import decoded
 from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of
@@ -34,7 +34,7 @@ def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> Labelle
     dataset = _dataset(spec, otherwise)
     count = _called(spec, "its length", lambda: len(dataset))
     if not count:
-        raise InputError(f"is empty; {_EXPECTED}", setting=f"data {spec}")
+        raise DataError(f"is empty; {_EXPECTED}", setting=f"data {spec}")
     labels: dict[int, Any] = {}
 
     def where(position: int) -> str:
@@ -78,10 +78,10 @@ def _dataset(spec: str, otherwise: str) -> Any:
     elif callable(named):
         dataset = _called(spec, "the data set", named)
     else:
-        raise InputError(f"is a {type(named).__name__}; {_EXPECTED}", setting=f"data {spec}")
+        raise DataError(f"is a {type(named).__name__}; {_EXPECTED}", setting=f"data {spec}")
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
         several = f" with {', '.join(map(str, dataset))}; name one of them" if isinstance(dataset, Mapping) else ""
-        raise InputError(f"gives a {type(dataset).__name__}{several}; {_EXPECTED}", setting=f"data {spec}")
+        raise DataError(f"gives a {type(dataset).__name__}{several}; {_EXPECTED}", setting=f"data {spec}")
     return dataset
 
 
@@ -90,7 +90,7 @@ def _called(spec: str, what: str, call: Any) -> Any:
         with foreign_code():
             return call()
     except Exception as error:  # The user's code may raise any exception.
-        raise InputError(f"cannot give {what} ({error!r})", setting=f"data {spec}") from error
+        raise DataError(f"cannot give {what} ({error!r})", setting=f"data {spec}") from error
 
 
 def _pair(item: Any, where: str) -> tuple[Any, Any]:
@@ -99,10 +99,10 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
         keys = [next((name for name in names if name in item), None) for names in (_PICTURE_KEYS, LABEL_KEYS)]
         if None not in keys:
             return item[keys[0]], _label(item[keys[1]])
-        raise InputError(f"{where}: has {', '.join(map(str, item))}; {_EXPECTED}")
+        raise DataError(f"{where}: has {', '.join(map(str, item))}; {_EXPECTED}")
     if isinstance(item, tuple | list) and len(item) >= 2:  # noqa: PLR2004  Further elements are ignored.
         return item[0], _label(item[1])
-    raise InputError(f"{where}: is a {type(item).__name__}; {_EXPECTED}")
+    raise DataError(f"{where}: is a {type(item).__name__}; {_EXPECTED}")
 
 
 def _label(value: Any) -> Any:

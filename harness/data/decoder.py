@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.cache import installed
-from harness.base.errors import InputError, printable
+from harness.base.errors import DataError, PipelineError, printable
 from harness.data.images import Content, LabelledImages
 from harness.data.origin import Origin
 from harness.data.parallel import Span, side_by_side, spans
@@ -122,14 +122,14 @@ class Decoder:
         seen = self.pipeline.apply(self.pictures.read(position), where=where)
         found, expected = seen.pixels.shape, self.shape
         if found[:2] != expected[:2]:
-            raise InputError(
+            raise DataError(
                 f"{where}: is {found[0]}x{found[1]} pixels (height x width), {self.pictures.where(0)} is "
                 f"{expected[0]}x{expected[1]}; expected images of one size. Set size, or resize and crop to keep "
                 "their proportions"
             )
         if found[2] != expected[2]:
             kinds = {1: "grey", 3: "colour"}
-            raise InputError(
+            raise DataError(
                 f"{where}: is {kinds[found[2]]}, {self.pictures.where(0)} is {kinds[expected[2]]}; expected images of "
                 "one kind, set channels to 1 or 3"
             )
@@ -143,7 +143,7 @@ class Decoder:
                 if not np.array_equal(first, second):
                     transform = self.pipeline.transform
                     what = f"transform {transform.spec}" if transform else f"data {self.pictures.whole}"
-                    raise InputError(
+                    raise PipelineError(
                         f"gives other pixels for {self.pictures.where(position)} the second time; remove random "
                         "steps, as in a pipeline for evaluation",
                         setting=what,
@@ -169,9 +169,9 @@ class Decoder:
         """Return the pixels of a span; raises `InputError` if files or libraries differ from those of the sender."""
         for file, stamp in span.files:
             if stamp_of(file) != stamp:
-                raise InputError(f"{file}: is missing there, or has other content")
+                raise DataError(f"{file}: is missing there, or has other content")
         if span.made_with not in {None, self._made_with}:
-            raise InputError(f"pixels are made with {self._made_with} there, with {span.made_with} here")
+            raise DataError(f"pixels are made with {self._made_with} there, with {span.made_with} here")
         height, width, channels = self.shape
         pixels = np.empty((span.stop - span.start, channels, height, width), dtype=np.uint8)
         noticed = Noticed()

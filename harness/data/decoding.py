@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.arrays import ArrayStore
-from harness.base.errors import InputError
+from harness.base.errors import DataError
 from harness.data.decoder import TRIED, Decoder
 from harness.data.images import Content, LabelledImages
 from harness.data.pictures import expect_proportion
@@ -59,7 +59,7 @@ def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledIma
         full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         if decoder.needed <= IN_MEMORY and not full:
             return _in_memory(decoder)
-        raise InputError(
+        raise DataError(
             f"{ArrayStore.of_user().folder}: {len(pictures)} decoded images need {decoder.needed / 1e9:.1f} GB there "
             f"({error.strerror or error}); free some space, for example with `stress-harness cache --clear`, or move "
             "the user's cache with XDG_CACHE_HOME"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import DataError, InputError
 from harness.data.files import load_unlabelled
 from harness.data.images import sample_up_to
 from harness.data.pipeline import Pipeline
@@ -39,9 +39,9 @@ def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> Lab
         else:
             found = load_images(spec, pipeline=Pipeline() if spec == _SHIPPED else pipeline)
     except InputError as error:
-        raise InputError(error.message, setting=f"unknown {spec}") from error
+        raise DataError(error.message, setting=f"unknown {spec}") from error
     if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
-        raise InputError(
+        raise DataError(
             f"has images of {shape[1]}x{shape[2]} pixels (channels: {shape[0]}), the data have {height}x{width} "
             f"(channels: {channels}); name the pipeline that makes pictures of that size (size, resize, transform)",
             setting=f"unknown {spec}",

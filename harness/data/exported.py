@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError, printable
+from harness.base.errors import DataError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ class Export:
             pairs = [part.rsplit(":", 1) for part in filter(None, values.pop("samples").split(","))]
             found = Export(**values, **numbers, **lists, samples={name: int(size) for name, size in pairs})  # type: ignore[arg-type]
         except (ValueError, TypeError, KeyError):
-            raise InputError(
+            raise DataError(
                 f"export is {printable(text[:60])!r}, expected the line `export` of the manifest.json of an export"
             ) from None
         return found

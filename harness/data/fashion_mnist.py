@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from harness.base import user_folder
-from harness.base.errors import InputError
+from harness.base.errors import DataError, InputError, OutputError
 from harness.data.images import LabelledImages
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _find(split: Split, data_dir: Path | None) -> Path:
         "Run `stress-harness fetch-data` to download them, on Debian or Ubuntu `apt-get install "
         "dataset-fashion-mnist`, or name their folder with `--data-dir`."
     )
-    raise InputError(
+    raise DataError(
         f"Fashion-MNIST's {split} images ({', '.join(file.name for file in _FILES[split])}) are in none of these "
         "places:",
         below=[*listing, remedy],
@@ -122,7 +122,7 @@ def _read(path: Path, file: _File) -> torch.Tensor:
     content = _decompressed(path)
     array = _parsed(content, dimensions=file.dimensions, path=path)
     if (found := hashlib.sha256(content).hexdigest()) != file.sha256:
-        raise InputError(f"{path}: wrong content, SHA-256 {found} instead of {file.sha256}. {_REMEDY}")
+        raise DataError(f"{path}: wrong content, SHA-256 {found} instead of {file.sha256}. {_REMEDY}")
     import torch
 
     return torch.from_numpy(array.copy())
@@ -134,15 +134,15 @@ def _decompressed(path: Path) -> bytes:
         with gzip.open(path) as file:
             content = file.read()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file. {_REMEDY}") from None
+        raise DataError(f"{path}: no such file. {_REMEDY}") from None
     except EOFError:
-        raise InputError(f"{path}: truncated, the gzip stream ends before its end marker. {_REMEDY}") from None
+        raise DataError(f"{path}: truncated, the gzip stream ends before its end marker. {_REMEDY}") from None
     except gzip.BadGzipFile as error:
-        raise InputError(f"{path}: not an intact gzip file ({error}). {_REMEDY}") from None
+        raise DataError(f"{path}: not an intact gzip file ({error}). {_REMEDY}") from None
     except (OSError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be decompressed ({error}). {_REMEDY}") from None
+        raise DataError(f"{path}: cannot be decompressed ({error}). {_REMEDY}") from None
     if not content:
-        raise InputError(f"{path}: empty. {_REMEDY}")
+        raise DataError(f"{path}: empty. {_REMEDY}")
     return content
 
 
@@ -155,13 +155,13 @@ def _parsed(content: bytes, *, dimensions: int, path: Path) -> np.ndarray:
     magic = struct.pack(">BBBB", 0, 0, 0x08, dimensions)
     header = 4 + 4 * dimensions
     if content[:4] != magic:
-        raise InputError(f"{path}: wrong magic number {content[:4].hex()}, expected {magic.hex()}. {_REMEDY}")
+        raise DataError(f"{path}: wrong magic number {content[:4].hex()}, expected {magic.hex()}. {_REMEDY}")
     if len(content) < header:
-        raise InputError(f"{path}: truncated, {len(content)} bytes are less than its {header}-byte header. {_REMEDY}")
+        raise DataError(f"{path}: truncated, {len(content)} bytes are less than its {header}-byte header. {_REMEDY}")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     expected = int(np.prod(shape, dtype=object))
     if len(content) - header != expected:
-        raise InputError(
+        raise DataError(
             f"{path}: {len(content) - header} bytes of data where the header announces {expected} {shape}. {_REMEDY}"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
@@ -177,7 +177,7 @@ def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_
     try:
         destination.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
+        raise OutputError(
             f"{destination}: the folder cannot be created ({error.strerror}); name another with --data-dir"
         ) from None
     for file in (*_FILES["train"], *_FILES["test"]):
@@ -218,8 +218,8 @@ def _download(url: str, target: Path, file: _File) -> None:
         except (http.client.HTTPException, OSError, ValueError) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()  # This error is also the open response.
-            raise InputError(f"{url}: download failed ({error}). {remedy}") from None
+            raise DataError(f"{url}: download failed ({error}). {remedy}") from None
         except InputError as error:
-            raise InputError(f"{url}: the download is not Fashion-MNIST ({error}). {remedy}") from None
+            raise DataError(f"{url}: the download is not Fashion-MNIST ({error}). {remedy}") from None
         finally:
             path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import DataError
 from harness.base.files import read_regular
 from harness.data.decoding import decoded
 from harness.data.groups import NAME as GROUPS
@@ -39,7 +39,7 @@ def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
     """
     folders = _folders(path)
     if not folders:
-        raise InputError(f"{path}: no folders in it; {_EXPECTED}")
+        raise DataError(f"{path}: no folders in it; {_EXPECTED}")
     files: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
@@ -47,7 +47,7 @@ def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
         if not found:
             deeper = any(child.is_dir() for child in folder.iterdir())
             hint = f"; if its folders are the classes, name folder:{folder}" if deeper else ", or remove the folder"
-            raise InputError(f"{folder}: no images in it; {_EXPECTED}{hint}")
+            raise DataError(f"{folder}: no images in it; {_EXPECTED}{hint}")
         files += found
         labels += [label] * len(found)
     groups = groups_beside(path, files)
@@ -76,7 +76,7 @@ def load_unlabelled(path: Path, pipeline: Pipeline) -> LabelledImages:
         if _is_picture(file) and file.is_file() and not any(map(_is_nobodys, file.relative_to(path).parents[:-1]))
     ]
     if not files:
-        raise InputError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
     return _decoded(
         path,
         files,
@@ -90,7 +90,7 @@ def load_unlabelled(path: Path, pipeline: Pipeline) -> LabelledImages:
 
 def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
-        raise InputError(f"{path}: no such folder; expected one folder per class in it")
+        raise DataError(f"{path}: no such folder; expected one folder per class in it")
     return sorted(child for child in path.iterdir() if child.is_dir() and not _is_nobodys(child))
 
 
@@ -133,12 +133,12 @@ def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
         text = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")
         rows = list(csv.DictReader(text.splitlines(), strict=True))
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {_EXPECTED_ROWS}") from None
+        raise DataError(f"{path}: cannot be read ({error}); {_EXPECTED_ROWS}") from None
     if not rows or not {"path", "label"} <= set(rows[0]):
-        raise InputError(f"{path}: has {', '.join(map(str, rows[0])) if rows else 'no rows'}; {_EXPECTED_ROWS}")
+        raise DataError(f"{path}: has {', '.join(map(str, rows[0])) if rows else 'no rows'}; {_EXPECTED_ROWS}")
     for number, row in enumerate(rows, start=2):
         if not (row["path"] and row["label"]):
-            raise InputError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
+            raise DataError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
     files = [path.parent / row["path"] for row in rows]
     given = [row["label"].strip() for row in rows]
     numbers = all(label.isdecimal() and len(label) <= 9 for label in given)  # noqa: PLR2004  Fits into 32 bits.
@@ -146,7 +146,7 @@ def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
     try:
         versions = files_as_they_are([path, *files])
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
+        raise DataError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
     images = _decoded(path, files, labels, classes, name=path.stem, versions=versions, pipeline=pipeline)
     # A column with a value for each image gives its groups.
     columns = {
@@ -188,4 +188,4 @@ def _content(file: Path) -> bytes:
     try:
         return read_regular(file, max_bytes=MAX_BYTES)
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None
+        raise DataError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError, some_of
+from harness.base.errors import DataError, some_of
 from harness.base.files import read_regular
 
 if TYPE_CHECKING:
@@ -51,18 +51,18 @@ def groups_of_array(array: np.ndarray, count: int, *, where: str) -> dict[str, n
     expected = f"expected text or integers, ({count},), one for each image, or a structured array of these"
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array  # noqa: PLR2004  (N, 1), as in MedMNIST.
     if array.shape != (count,):
-        raise InputError(f"{where}: groups are of shape {array.shape}; {expected}")
+        raise DataError(f"{where}: groups are of shape {array.shape}; {expected}")
     columns = {name: array[name] for name in array.dtype.names} if array.dtype.names else {"group": array}
     found = {}
     for name, values in columns.items():
         if values.dtype.kind not in "iubUS" or values.shape != (count,):
-            raise InputError(f"{where}: groups by {name!r} are {values.dtype} of shape {values.shape}; {expected}")
+            raise DataError(f"{where}: groups by {name!r} are {values.dtype} of shape {values.shape}; {expected}")
         try:
             texts = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
         except UnicodeDecodeError as error:
-            raise InputError(f"{where}: groups by {name!r} are no UTF-8 ({error}); {expected}") from None
+            raise DataError(f"{where}: groups by {name!r} are no UTF-8 ({error}); {expected}") from None
         if empty := np.flatnonzero(np.char.str_len(texts) == 0).tolist():
-            raise InputError(
+            raise DataError(
                 f"{where}: {len(empty)} images have no group by {name!r}: {some_of(list(map(str, empty)))}; name one"
                 " for each"
             )
@@ -101,17 +101,17 @@ def read_groups(path: Path, files: Sequence[Path], *, of: Path | None = None) ->
                 unknown.append(f"row {number} {row[at]!r}")
             continue
         if place in found:
-            raise InputError(f"{path}: row {number}: {row[at]!r} has a row already; keep one row for each image")
+            raise DataError(f"{path}: row {number}: {row[at]!r} has a row already; keep one row for each image")
         if lacking := [title for title, value in zip(titles, row, strict=True) if not value]:
-            raise InputError(f"{path}: row {number} ({row[at]!r}) has no {lacking[0]}; name a group, such as unknown")
+            raise DataError(f"{path}: row {number} ({row[at]!r}) has no {lacking[0]}; name a group, such as unknown")
         found[place] = [value for title, value in zip(titles, row, strict=True) if title != "path"]
     if unknown:
-        raise InputError(
+        raise DataError(
             f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; paths are relative to "
             f"{path.parent} and include the suffix"
         )
     if missing := [str(file) for file in files if _place(file) not in found]:
-        raise InputError(
+        raise DataError(
             f"{path}: {len(missing)} of {len(files)} images have no row: {some_of(missing)}; add a row for each"
         )
     values = [found[_place(file)] for file in files]
@@ -124,16 +124,16 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         lines = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig").splitlines()
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
+        raise DataError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
     titles = rows[0] if rows else []
     if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path and one more.
-        raise InputError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
+        raise DataError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
     if twice := [title for title, count in Counter(titles).items() if count > 1]:
-        raise InputError(f"{path}: has two columns {twice[0]!r}; {_EXPECTED}")
+        raise DataError(f"{path}: has two columns {twice[0]!r}; {_EXPECTED}")
     numbered = [(number, row) for number, row in enumerate(rows[1:], start=2) if any(row)]
     for number, row in numbered:
         if len(row) != len(titles):
-            raise InputError(f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}")
+            raise DataError(f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}")
     return titles, numbered
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import DataError, InputError
 from harness.base.files import require_regular
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def read_picture(source: Path | bytes, *, where: str = "", upright: bool = True,
     except InputError:
         raise
     except Exception as error:  # The decoder may raise any exception for a damaged file.
-        raise InputError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
+        raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
 
 
 def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
@@ -60,7 +60,7 @@ def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
     except InputError:
         raise
     except Exception as error:  # As above.
-        raise InputError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
+        raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
 
 
 def _opened(source: Path | bytes, where: str) -> Image:
@@ -83,7 +83,7 @@ def _opened(source: Path | bytes, where: str) -> Image:
         refused = f"has more than 8 bits per channel ({deep}); save it with 8"
     if refused:
         opened.close()
-        raise InputError(f"{where}: {refused}")
+        raise DataError(f"{where}: {refused}")
     return opened
 
 

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from harness.base.errors import InputError
+from harness.base.errors import ChangedError, DataError, InputError
 from harness.base.files import require_regular
 from harness.data.decoding import decoded
 from harness.data.groups import groups_of_array
@@ -37,7 +37,7 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
     with opened(path) as (archive, members):
         begin = "" if "images" in members else f"{split}_"
         if missing := {f"{begin}images", f"{begin}labels"} - set(members):
-            raise InputError(
+            raise DataError(
                 f"{path}: has no array {min(missing)!r}, only {', '.join(sorted(members))}; expected images and "
                 f"labels, or {split}_images and {split}_labels"
             )
@@ -50,7 +50,7 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
     labels = _labels(arrays[f"{begin}labels"], len(pixels), path)
     masks = arrays.get(f"{begin}masks")
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != pixels.shape[:3]):
-        raise InputError(
+        raise DataError(
             f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {pixels.shape[:3]}, one "
             "per image"
         )
@@ -100,7 +100,7 @@ def opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.Z
         require_regular(path)
         with path.open("rb") as file:
             if file.peek(len(npy.MAGIC_PREFIX)).startswith(npy.MAGIC_PREFIX):
-                raise InputError(f"{path}: holds a single array of shape {_header(file)[0]}; {expected}")
+                raise DataError(f"{path}: holds a single array of shape {_header(file)[0]}; {expected}")
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
                 needed = sum(member.file_size for member in members)
@@ -110,9 +110,9 @@ def opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.Z
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); {expected}") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {expected}") from None
     except Exception as error:
-        raise InputError(f"{path}: cannot be read ({error!r}); {expected}") from None
+        raise DataError(f"{path}: cannot be read ({error!r}); {expected}") from None
 
 
 class _Stream:
@@ -137,7 +137,7 @@ class _Stream:
                 content = next(self._rows)
                 self._next += 1
         except StopIteration:
-            raise InputError(f"{self._path}: was truncated during the run; run again") from None
+            raise ChangedError(f"{self._path}: was truncated during the run; run again") from None
         return np.frombuffer(content, dtype=np.uint8).reshape(self.shape[1:])
 
     def _all(self) -> Iterator[bytes]:
@@ -187,16 +187,16 @@ def _pixels(pixels: np.ndarray | _Stream, path: Path) -> np.ndarray | _Stream:
     expected = "expected uint8 from 0 to 255, (N, height, width) or (N, height, width, channels) with 1 or 3 channels"
     found = f"{path}: images are {pixels.dtype} of shape {pixels.shape}"
     if np.issubdtype(pixels.dtype, np.floating):
-        raise InputError(f"{found}, {expected}; for floats in [0, 1] save (images * 255).round().astype('uint8')")
+        raise DataError(f"{found}, {expected}; for floats in [0, 1] save (images * 255).round().astype('uint8')")
     if isinstance(pixels, np.ndarray) and pixels.ndim == 3:  # noqa: PLR2004  Without channels.
         pixels = pixels[..., None]
     if pixels.dtype != np.uint8 or pixels.ndim != 4:  # noqa: PLR2004  (N, H, W, C)
-        raise InputError(f"{found}, {expected}")
+        raise DataError(f"{found}, {expected}")
     if pixels.shape[-1] not in {1, 3}:
         first = pixels.shape[1] in {1, 3}
-        raise InputError(f"{found}, {expected}" + ("; move them with np.moveaxis(images, 1, -1)" if first else ""))
+        raise DataError(f"{found}, {expected}" + ("; move them with np.moveaxis(images, 1, -1)" if first else ""))
     if 0 in pixels.shape:
-        raise InputError(f"{found}, so they are empty; {expected}")
+        raise DataError(f"{found}, so they are empty; {expected}")
     return pixels
 
 
@@ -204,14 +204,14 @@ def _labels(labels: np.ndarray, count: int, path: Path) -> np.ndarray:
     expected = f"expected {count} integers from 0, one per image"
     found = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
     if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
-        raise InputError(f"{found}, several for an image; {expected}")
+        raise DataError(f"{found}, several for an image; {expected}")
     if labels.shape not in {(count,), (count, 1)} or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"{found}, {expected}")
+        raise DataError(f"{found}, {expected}")
     if labels.max() >= MAX_CLASSES:
-        raise InputError(f"{path}: labels run to {labels.max()}, {expected}, below {MAX_CLASSES}")
+        raise DataError(f"{path}: labels run to {labels.max()}, {expected}, below {MAX_CLASSES}")
     labels = labels.reshape(-1).astype(np.int64)
     if labels.min() < 0:
-        raise InputError(f"{path}: labels run from {labels.min()}, {expected}")
+        raise DataError(f"{path}: labels run from {labels.min()}, {expected}")
     return labels
 
 
@@ -219,7 +219,7 @@ def _classes(arrays: Mapping[str, np.ndarray], labels: np.ndarray, path: Path) -
     count = int(labels.max()) + 1
     classes = tuple(map(str, arrays.get("classes", np.arange(count)).reshape(-1)))
     if count > len(classes):
-        raise InputError(f"{path}: labels run to {count - 1}, classes has {len(classes)} names; expected one per class")
+        raise DataError(f"{path}: labels run to {count - 1}, classes has {len(classes)} names; expected one per class")
     if len(set(classes)) != len(classes):
-        raise InputError(f"{path}: classes names a class twice: {', '.join(classes)}")
+        raise DataError(f"{path}: classes names a class twice: {', '.join(classes)}")
     return classes

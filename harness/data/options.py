@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError
+from harness.base.errors import PipelineError
 from harness.base.settings import with_defaults
 from harness.data.pipeline import Pipeline
 from harness.data.settings import DATA_SETTINGS
@@ -39,7 +39,7 @@ class DataOptions:
         given = with_defaults(values, DATA_SETTINGS)
         resize = _parsed("resize", given["resize"])
         if resize is not None and resize[0] != resize[1]:
-            raise InputError(
+            raise PipelineError(
                 "expected the length of the shorter side, such as 256; size stretches to a height and a width",
                 setting=f"resize {given['resize']}",
             )
@@ -73,14 +73,14 @@ class DataOptions:
         if self.transform not in WORDS:
             return named_transform(self.transform)
         if words is None:
-            raise InputError("depends on the network, but none is named", setting=f"transform {self.transform}")
+            raise PipelineError("depends on the network, but none is named", setting=f"transform {self.transform}")
         return words(self.transform)
 
 
 def parse_size(text: str, *, setting: str = "size") -> tuple[int, int]:
     """Return (height, width) from `64` or `64x96`; raises `InputError` for anything else."""
     if not (found := re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)):
-        raise InputError(
+        raise PipelineError(
             "expected a number of pixels, or HEIGHTxWIDTH, such as 64 or 64x96", setting=f"{setting} {text}"
         )
     return int(found[1]), int(found[2] or found[1])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import InputError, printable
+from harness.base.errors import DataError, InputError, printable
 from harness.data.remote import RemoteFile, remote_file
 
 if TYPE_CHECKING:
@@ -124,32 +124,32 @@ def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str
     """
     expected = "expected integers from 0, or names of classes"
     if not len(labels):
-        raise InputError(f"{where}: is empty; {expected} and a picture each")
+        raise DataError(f"{where}: is empty; {expected} and a picture each")
     if all(isinstance(label, str) for label in labels):
         known = sorted(set(labels)) if names is None else [str(name) for name in names]
         numbers = {name: number for number, name in enumerate(known)}
         if strange := sorted(set(labels) - set(known)):
-            raise InputError(f"{where}: label {strange[0]!r} is none of the classes {', '.join(known)}")
+            raise DataError(f"{where}: label {strange[0]!r} is none of the classes {', '.join(known)}")
         return np.array([numbers[label] for label in labels], dtype=np.int64), tuple(known)
     try:
         values = [int(label) if float(label) == int(label) else -1 for label in labels]
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{where}: labels cannot be read ({error}); {expected}") from None
+        raise DataError(f"{where}: labels cannot be read ({error}); {expected}") from None
     lowest, highest = min(values), max(values)
     if lowest < 0 or highest >= MAX_CLASSES:
-        raise InputError(f"{where}: labels run from {lowest} to {highest}; {expected}, below {MAX_CLASSES}")
+        raise DataError(f"{where}: labels run from {lowest} to {highest}; {expected}, below {MAX_CLASSES}")
     classes = tuple(map(str, range(highest + 1) if names is None else names))
     if highest >= len(classes):
-        raise InputError(f"{where}: labels run to {highest}, but there are {len(classes)} names; name each class")
+        raise DataError(f"{where}: labels run to {highest}, but there are {len(classes)} names; name each class")
     if len(set(classes)) != len(classes):
-        raise InputError(f"{where}: a name occurs twice among the classes {', '.join(classes)}; rename one")
+        raise DataError(f"{where}: a name occurs twice among the classes {', '.join(classes)}; rename one")
     return np.array(values, dtype=np.int64), classes
 
 
 def expect_proportion(path: Path | str, *, needed: int, stored: int) -> None:
     """Raise `InputError` if `stored` bytes would need over 100 times as much memory, `needed`."""
     if needed > max(FREE, MAX_EXPANSION * stored):
-        raise InputError(
+        raise DataError(
             f"{path}: {stored} bytes claim to hold {needed}, more than {MAX_EXPANSION} times as many; save the images "
             "again, in the model's input size"
         )

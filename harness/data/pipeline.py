@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import PipelineError
 from harness.data.image_files import channels_of, has_transparency, read_picture, resize_masks
 from harness.data.transforms import picture_of, pixels_of
 
@@ -71,7 +71,7 @@ class Pipeline:
         }
         named = [name for name, value in given.items() if value is not None]
         if transform is not None and named:
-            raise InputError(
+            raise PipelineError(
                 f"the transform makes the pixels of the unchanged RGB picture; remove {named[0]}, or make it a step of "
                 "the transform",
                 setting=f"transform {transform} and {named[0]}",
@@ -80,19 +80,19 @@ class Pipeline:
     def __post_init__(self) -> None:
         if self.size is not None and (self.resize or self.crop):
             other = "resize" if self.resize else "crop"
-            raise InputError(
+            raise PipelineError(
                 "size stretches images, the other keeps their proportions; give one of the two",
                 setting=f"size and {other}",
             )
         if (self.interpolation is not None or not self.antialias) and self.size is None and self.resize is None:
             setting = "interpolation" if self.interpolation else "antialias"
-            raise InputError("has an effect only with resize or size; set one of these too", setting=setting)
+            raise PipelineError("has an effect only with resize or size; set one of these too", setting=setting)
         if self.interpolation not in {None, *INTERPOLATIONS}:
-            raise InputError(
+            raise PipelineError(
                 f"expected one of {', '.join(INTERPOLATIONS)}", setting=f"interpolation {self.interpolation}"
             )
         if not self.antialias and self._interpolation not in _WITHOUT_ANTIALIAS:
-            raise InputError(
+            raise PipelineError(
                 f"{self._interpolation} is always antialiased; expected one of {', '.join(_WITHOUT_ANTIALIAS)}",
                 setting="antialias no",
             )
@@ -157,7 +157,7 @@ class Pipeline:
     def masks(self, masks: np.ndarray) -> np.ndarray:
         """Return masks (N, H, W) bool after the same steps as the images, by nearest neighbors."""
         if self.transform is not None:
-            raise InputError(
+            raise PipelineError(
                 "the data have object masks, and a transform cannot be applied to these; use resize and crop, or "
                 "remove the masks from the data",
                 setting=f"transform {self.transform.spec}",
@@ -233,7 +233,7 @@ def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, w
     pixels = pipeline.apply(read_picture(content, where=where), where=where).pixels.transpose(2, 0, 1)
     if pixels.shape != (channels, height, width):
         made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
-        raise InputError(
+        raise PipelineError(
             f"{where}: is {made}, the images of the data are {height}x{width} (channels: {channels}). Give a picture "
             "of that size, or set the pipeline (size, resize, transform)"
         )

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from harness.base.arrays import ArrayStore
-from harness.base.errors import InputError
+from harness.base.errors import DataError, PackageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,11 +129,11 @@ def remote_file(url: str) -> RemoteFile:
         system.invalidate_cache()
         info = system.info(path)
     except Exception as error:  # Each file system raises its own exceptions.
-        raise InputError(f"{url}: cannot be read ({error_text(error)})") from None
+        raise DataError(f"{url}: cannot be read ({error_text(error)})") from None
     if info.get("type") == "directory":
-        raise InputError(f"{url}: is a folder, expected a file")
+        raise DataError(f"{url}: is a folder, expected a file")
     if info.get("size") is None:
-        raise InputError(f"{url}: its server does not give the size, so no part can be read; download it")
+        raise DataError(f"{url}: its server does not give the size, so no part can be read; download it")
     version = sorted((name, str(value)) for name, value in info.items() if name.casefold() in _VERSIONS and value)
     return RemoteFile(url, int(info["size"]), repr(version) if version else "")
 
@@ -152,9 +152,9 @@ def remote_files(url: str, *, suffix: str) -> list[RemoteFile]:
         pattern = path if "*" in path else f"{path.rstrip('/')}/*{suffix}"
         found = sorted(str(system.unstrip_protocol(name)) for name in system.glob(pattern))
     except Exception as error:  # As above.
-        raise InputError(f"{url}: cannot be read ({error_text(error)})") from None
+        raise DataError(f"{url}: cannot be read ({error_text(error)})") from None
     if not found:
-        raise InputError(f"{url}: has no file with a name that ends in {suffix}; correct the URL")
+        raise DataError(f"{url}: has no file with a name that ends in {suffix}; correct the URL")
     return [remote_file(name) for name in found]
 
 
@@ -171,27 +171,27 @@ def error_text(error: BaseException) -> str:
 def _system_of(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it."""
     if "::" in url:
-        raise InputError(f"{url}: is a chain of file systems; name the file itself, its pictures are cached anyway")
+        raise DataError(f"{url}: is a chain of file systems; name the file itself, its pictures are cached anyway")
     try:
         import fsspec
     except ImportError:
-        raise InputError(
+        raise PackageError(
             f"{url}: reading it needs fsspec, which is not installed: pip install 'stress-harness[remote]'"
         ) from None
     protocol = url.partition("://")[0]
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise InputError(
+        raise PackageError(
             f"{url}: reading it needs a package that is not installed ({error}): {_install(protocol)}"
         ) from None
     except ValueError as error:
-        raise InputError(
+        raise DataError(
             f"{url}: cannot be opened ({error}); expected a URL of a file system that fsspec knows, such as s3, gs, "
             "abfs, hf, https or file"
         ) from None
     except Exception as error:  # As above, for example without credentials.
-        raise InputError(f"{url}: cannot be opened ({error_text(error)})") from None
+        raise DataError(f"{url}: cannot be opened ({error_text(error)})") from None
     return system, path
 
 

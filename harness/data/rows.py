@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from harness.base import user_folder
-from harness.base.errors import InputError
+from harness.base.errors import ChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -157,7 +157,7 @@ class FileRows:
             into, at = content[start * size : end * size], self.offset + int(positions[start]) * size
             while into:
                 if not (count := os.preadv(self.descriptor, [into], at)):
-                    raise InputError(f"{self.path}: was truncated during the run; run again")
+                    raise ChangedError(f"{self.path}: was truncated during the run; run again")
                 into, at = into[count:], at + count
         found = torch.from_numpy(rows)
         return found.view(self.dtype) if self.dtype != torch.uint8 else found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError, writable
+from harness.base.errors import DataError, InputError, writable
 from harness.base.user_code import is_name
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ def load_images(
     if source is None and is_name(spec):
         return _named(load_named(spec, pipeline, otherwise=f"; expected {specs_in_words()}"))
     if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
-        raise InputError(f"unknown data; expected {specs_in_words()}", setting=f"data {spec}")
+        raise DataError(f"unknown data; expected {specs_in_words()}", setting=f"data {spec}")
     if is_url(rest) and kind not in _AT_URLS:
-        raise InputError(f"is at a URL, expected a path; {', '.join(_AT_URLS)} may be at one", setting=f"data {spec}")
+        raise DataError(f"is at a URL, expected a path; {', '.join(_AT_URLS)} may be at one", setting=f"data {spec}")
     return _named(source.load(rest, pipeline))
 
 

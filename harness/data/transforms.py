@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.cache import installed
-from harness.base.errors import InputError, foreign_code
+from harness.base.errors import PipelineError, foreign_code
 from harness.base.user_code import imported, source_digest
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Transform:
             with foreign_code():
                 made = self.call(picture)
         except Exception as error:  # The user's code may raise any exception.
-            raise InputError(f"failed on {where} ({error!r})", setting=f"transform {self.spec}") from error
+            raise PipelineError(f"failed on {where} ({error!r})", setting=f"transform {self.spec}") from error
         pixels, off_grid = pixels_of(made, where=f"transform {self.spec}: of {where}")
         return pixels, off_grid > _ROUNDED
 
@@ -61,11 +61,11 @@ def named_transform(spec: str) -> Transform:
     """
     named = imported(spec, setting="transform")
     if not callable(named):
-        raise InputError(
+        raise PipelineError(
             f"is a {type(named).__name__}, expected something to call with a picture", setting=f"transform {spec}"
         )
     if isinstance(named, type):
-        raise InputError(
+        raise PipelineError(
             f"is a class; name an object made of it, such as transform = {named.__name__}(...)",
             setting=f"transform {spec}",
         )
@@ -105,19 +105,19 @@ def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
     found = f"{where}: is {_kind(value)}"
     array = array[..., None] if array.ndim == 2 else array  # noqa: PLR2004  Without channels.
     if array.ndim != 3 or 0 in array.shape:  # noqa: PLR2004
-        raise InputError(f"{found}; {_EXPECTED}")
+        raise PipelineError(f"{found}; {_EXPECTED}")
     flat = np.ndim(value) == 2  # noqa: PLR2004
     if not flat and array.shape[0] in {1, 3} and (is_tensor or array.shape[2] not in {1, 3}):
         array = array.transpose(1, 2, 0)
     if array.shape[2] not in {1, 3}:
-        raise InputError(f"{found}; {_EXPECTED}")
+        raise PipelineError(f"{found}; {_EXPECTED}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array), 0.0
     if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"{found}; {_EXPECTED}")
+        raise PipelineError(f"{found}; {_EXPECTED}")
     lowest, highest = float(array.min()), float(array.max())
     if not (lowest >= 0 and highest <= 1):
-        raise InputError(
+        raise PipelineError(
             f"{found} from {lowest:.3g} to {highest:.3g}, expected [0, 1], where perturbations act. Remove Normalize "
             "and set the option `normalisation` instead, or clamp the overshoot of resizing"
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError
+from harness.base.errors import DataError, InputError
 from harness.base.files import require_regular
 from harness.data.decoding import decoded
 from harness.data.image_files import SUFFIXES, read_picture
@@ -61,7 +61,7 @@ class _Member:
             with self.shard.open("rb", buffering=0) as file:
                 return os.pread(file.fileno(), self.size, self.offset)
         except OSError as error:
-            raise InputError(f"{self}: cannot be read ({error.strerror or error})") from None
+            raise DataError(f"{self}: cannot be read ({error.strerror or error})") from None
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
     anything else.
     """
     if pattern.startswith("pipe:"):
-        raise InputError(f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs")
+        raise DataError(f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs")
     names, remote = _expanded(pattern), is_url(pattern)
     shards: list[File] = [*(side_by_side(remote_file, names, threads=_CONNECTIONS) if remote else map(Path, names))]
     found = _Samples.of(side_by_side(_samples_once, shards, threads=_CONNECTIONS if remote else 1))
@@ -134,13 +134,13 @@ def _expanded(pattern: str) -> list[str]:
         if found:
             first, last = int(found[1]), int(found[2])
             if not 0 <= last - first < _MAX_SHARDS:
-                raise InputError(f"webdataset:{pattern}: {part} is no range of shards, expected such as {{000..009}}")
+                raise DataError(f"webdataset:{pattern}: {part} is no range of shards, expected such as {{000..009}}")
             parts.append([str(number).zfill(len(found[1])) for number in range(first, last + 1)])
         else:
             parts.append(part[1:-1].split(",") if part.startswith("{") else [part])
         count *= len(parts[-1])
         if count > _MAX_SHARDS:
-            raise InputError(f"webdataset:{pattern}: stands for more than {_MAX_SHARDS} shards")
+            raise DataError(f"webdataset:{pattern}: stands for more than {_MAX_SHARDS} shards")
     return ["".join(chosen) for chosen in itertools.product(*parts)]
 
 
@@ -178,19 +178,19 @@ def _samples(shard: File) -> _Samples:
             for key, kinds in files.items():
                 pictures = sorted(_PICTURES & set(kinds))
                 if len(pictures) != 1:
-                    raise InputError(f"{shard}: {key} has {len(pictures)} pictures; {_EXPECTED}")
+                    raise DataError(f"{shard}: {key} has {len(pictures)} pictures; {_EXPECTED}")
                 found.left_out.update(kind for kind in kinds if kind not in {*pictures, "cls", "json"})
                 picture = kinds[pictures[0]]
                 if picture.offset_data + picture.size > size:
-                    raise InputError(f"{shard}: {picture.name} is truncated; copy the shard again")
+                    raise DataError(f"{shard}: {picture.name} is truncated; copy the shard again")
                 found.members.append(_Member(shard, picture.name, picture.offset_data, picture.size))
                 found.labels.append(_label(archive, kinds, f"{shard}: {key}"))
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{shard}: cannot be read ({error.strerror or error}); {_EXPECTED}") from None
+        raise DataError(f"{shard}: cannot be read ({error.strerror or error}); {_EXPECTED}") from None
     except Exception as error:  # tarfile may raise any exception for a damaged archive.
-        raise InputError(f"{shard}: cannot be read ({error!r}); {_EXPECTED}") from None
+        raise DataError(f"{shard}: cannot be read ({error!r}); {_EXPECTED}") from None
     return found
 
 
@@ -212,7 +212,7 @@ def _label(archive: tarfile.TarFile, kinds: dict[str, tarfile.TarInfo], where: s
         member = kinds[kind]
         file = archive.extractfile(member) if member.size <= _MAX_LABEL else None
         if file is None:
-            raise InputError(f"{where}.{kind}: is no label; {_EXPECTED}")
+            raise DataError(f"{where}.{kind}: is no label; {_EXPECTED}")
         text = file.read().decode("utf-8").strip()
         if kind == "cls":
             return int(text) if text.isdecimal() else text
@@ -221,4 +221,4 @@ def _label(archive: tarfile.TarFile, kinds: dict[str, tarfile.TarInfo], where: s
         label = table if plain else next((table[key] for key in _LABEL_KEYS if key in table), None)
         if isinstance(label, int | str):
             return label
-    raise InputError(f"{where}: has no label; {_EXPECTED}")
+    raise DataError(f"{where}: has no label; {_EXPECTED}")

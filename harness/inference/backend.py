@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.base.codes import Code
 from harness.base.errors import Interruption
 from harness.data.images import unit_range
 from harness.inference.devices import moved
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 class BackendLostError(Interruption):
     """The backend is lost or cannot work; the message says why. The run is then inconclusive."""
+
+    code = Code.BACKEND_LOST
 
 
 class Backend(Protocol):

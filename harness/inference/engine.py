@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.inference import devices, screening
 from harness.inference.devices import batch_size, side_by_side
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 class ModelError(InputError):
     """The model gives no valid predictions: it raised, or returned NaN or the wrong shape."""
+
+    code = Code.MODEL_RAISED
 
 
 class Engine:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.base.errors import InputError, NotApplicableError, some_of
+from harness.base.errors import NotApplicableError, UnusableModelError, some_of
 from harness.networks.evaluation import evaluating
 
 if TYPE_CHECKING:
@@ -93,12 +93,14 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
         name = layer.removesuffix(RELU)
         if name not in layers:
             listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
-            raise InputError(
+            raise UnusableModelError(
                 f"layer {name!r}: the model has no such layer with feature maps of more than one pixel; "
                 f"it has {some_of(listed, shown=_LISTED) or 'none at all'}"
             )
         if wanted is not None and wanted.endswith(RELU) and not relu_follows(model, pixels, layer=name):
-            raise InputError(f"layer {wanted!r}: no ReLU follows directly; name {name!r} for the layer's own output")
+            raise UnusableModelError(
+                f"layer {wanted!r}: no ReLU follows directly; name {name!r} for the layer's own output"
+            )
         return layer, *layers[name]
 
     def kept() -> tuple[str, tuple[int, int]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from harness.base.codes import Code
 from harness.base.errors import InputError, NotApplicableError
 from harness.data.images import sample_up_to
 from harness.inference.classifier import Classifier
@@ -167,7 +168,9 @@ def open_model(
     except InputError as error:
         raise _named(error, role, path) from error
     except Exception as error:  # The model may raise any exception at any call.
-        raise InputError(f"{role} {path}: the model failed on the first images: {error}".strip()) from error
+        raise InputError(
+            f"{role} {path}: the model failed on the first images: {error}".strip(), code=Code.MODEL_RAISED
+        ) from error
     return RoleModel(
         role,
         path,
@@ -194,4 +197,4 @@ def _expect_answers(classifier: Classifier, images: LabelledImages, *, ordered: 
 
 def _named(error: InputError, role: str, path: Path | str) -> InputError:
     """Return an error that begins with the role and the model, about the same setting."""
-    return InputError(f"{role} {path}: {error.message}".strip(), setting=error.setting)
+    return InputError(f"{role} {path}: {error.message}".strip(), setting=error.setting, code=error.code)

@@ -7,7 +7,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError, foreign_code
+from harness.base.errors import InputError, PackageError, UnusableModelError, foreign_code
 from harness.base.user_code import named_object, no_script
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def parse_normalisation(text: str) -> tuple[tuple[float, ...], tuple[float, ...]
         if not (mean and len(mean) == len(std) and all(0 < value < float("inf") for value in std)):
             raise ValueError(text)
     except (ValueError, TypeError, SyntaxError):
-        raise InputError(
+        raise UnusableModelError(
             "expected imagenet, or mean and standard deviation of pixels in [0, 1], as "
             "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0",
             setting=f"normalisation {text}",
@@ -58,7 +58,7 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not (key.isidentifier() and equals):
-            raise InputError("expected key=value", setting=f"model-arg {argument}")
+            raise UnusableModelError("expected key=value", setting=f"model-arg {argument}")
         try:
             keywords[key] = _TOML[value] if value in _TOML else ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -106,9 +106,11 @@ class Builder:
             ):  # The random first weights are replaced later.
                 model: nn.Module = self.function(**self.keywords)
         except Exception as error:
-            raise InputError(f"building the network failed ({error!r})", setting=f"model {self.spec}") from error
+            raise UnusableModelError(
+                f"building the network failed ({error!r})", setting=f"model {self.spec}"
+            ) from error
         if not isinstance(model, nn.Module):
-            raise InputError(
+            raise UnusableModelError(
                 f"returned {type(model).__name__}, expected a torch.nn.Module", setting=f"model {self.spec}"
             )
         return model
@@ -122,7 +124,7 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Builder:
     """
     module_name, colon, attribute = spec.partition(":")
     if not (module_name and colon and attribute):
-        raise InputError("expected package.module:callable", setting=f"model {spec}")
+        raise UnusableModelError("expected package.module:callable", setting=f"model {spec}")
     keywords = parse_arguments(arguments)
     from harness.networks.process import settings_kept
 
@@ -142,18 +144,22 @@ def transform_of_network(word: str, spec: str | None, builder: Callable[[], nn.M
 
     setting = f"transform {word}"
     if spec is None or builder is None:
-        raise InputError("belongs to the network of the option model, which is not set; set it", setting=setting)
+        raise UnusableModelError(
+            "belongs to the network of the option model, which is not set; set it", setting=setting
+        )
     try:
         with foreign_code():
             made = _of_timm(builder()) if word == "timm" else _of_torchvision(spec)
     except InputError:
         raise
     except ImportError as error:
-        raise InputError(
+        raise PackageError(
             f"needs {word}, which is not installed ({error}); pip install {word}", setting=setting
         ) from None
     except Exception as error:  # Both libraries may raise any exception.
-        raise InputError(f"{spec} has none ({error}); name one with module:callable", setting=setting) from error
+        raise UnusableModelError(
+            f"{spec} has none ({error}); name one with module:callable", setting=setting
+        ) from error
     return transform_of(word, made, identity=spec)
 
 
@@ -161,7 +167,7 @@ def _of_timm(network: nn.Module) -> Any:
     from timm.data import create_transform, resolve_data_config
 
     if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
-        raise InputError(
+        raise UnusableModelError(
             "the network of model has no data config of timm's; build it with timm:create_model, or name a transform "
             "with module:callable",
             setting="transform timm",
@@ -174,7 +180,7 @@ def _of_torchvision(spec: str) -> Any:
 
     module, _, name = spec.partition(":")
     if not module.startswith("torchvision.models"):
-        raise InputError(
+        raise UnusableModelError(
             f"model {spec} is no builder of torchvision.models; name a transform with module:callable",
             setting="transform torchvision",
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from harness.base.errors import InputError, some_of
+from harness.base.errors import InputError, UnusableModelError, some_of
 from harness.networks.builders import parse_normalisation
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
 from harness.networks.evaluation import evaluation_copy, logits_of
@@ -104,7 +104,7 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     network = model.network if isinstance(model, DeclaredNetwork) else model
     given = "" if not isinstance(model, DeclaredNetwork) or model.mean is None else model.mean.flatten()
     if len(given) not in {0, 1, channels}:
-        raise InputError(
+        raise UnusableModelError(
             f"has {len(given)} means, the data have {channels} channels; give one for each, or set channels for the "
             "data",
             setting="normalisation",
@@ -112,7 +112,7 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     wanted = _channels_taken(network)
     if wanted not in {None, channels}:
         loading = f"load them with channels {wanted}, or " if wanted in {1, 3} else ""
-        raise InputError(
+        raise UnusableModelError(
             f"the model takes images of {wanted} channels, the data have {channels}; {loading}build the model for "
             f"{channels}"
         )
@@ -122,7 +122,7 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
         raise
     except Exception as error:  # A model may raise any exception for images that it rejects.
         if size := _size_taken(model, network, some):
-            raise InputError(
+            raise UnusableModelError(
                 f"the model takes images of {size[0]}x{size[1]} pixels (height x width), the data have "
                 f"{height}x{width}. Set size {size[0]}x{size[1]}, or build the model for {height}x{width} ({error})"
             ) from error
@@ -130,7 +130,7 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     if not isinstance(answers, Tensor) or answers.ndim != 2:  # noqa: PLR2004  (N, classes); the engine raises the error.
         return ""
     if answers.shape[1] != len(images.classes):
-        raise InputError(
+        raise UnusableModelError(
             f"the model has {answers.shape[1]} classes, the data have {len(images.classes)} classes "
             f"({some_of(images.classes)}); build it for these, such as with model-arg num_classes="
             f"{len(images.classes)}, or name the data that it was trained for"
@@ -146,13 +146,13 @@ def _expect_declared(answers: Tensor, declared: str | None) -> None:
     sums = answers.float().sum(dim=1)
     alike = bool((answers >= 0).all()) and bool(((sums - 1).abs() < _SUMS_TO_ONE).all())
     if declared == "probabilities" and not alike:
-        raise InputError(
+        raise UnusableModelError(
             f"the model's outputs are {answers.min():.3g} to {answers.max():.3g} with sums of {sums.min():.3g} to "
             f"{sums.max():.3g} per image, expected 0 to 1 and a sum of 1. Set model-outputs logits",
             setting="model-outputs probabilities",
         )
     if declared is None and alike and answers.shape[1] > 1:
-        raise InputError(
+        raise UnusableModelError(
             "the model's outputs look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. "
             "Set model-outputs probabilities, or model-outputs logits if they are logits"
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.fx import Proxy
 
-from harness.base.errors import InputError, some_of
+from harness.base.errors import UnusableModelError, some_of
 from harness.networks.process import foreign_network
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def logits_of(outputs: Any) -> tuple[Any, str]:
         found = f"a {type(outputs).__name__} of {some_of(shapes)}"
     else:
         found = f"a {type(outputs).__name__}"
-    raise InputError(
+    raise UnusableModelError(
         f"the model returned {found}; expected logits (N, classes), an object with .logits, a dict with 'logits' or "
         "'out', or a tuple with logits first. Set model to a callable that wraps the network and returns the logits "
         "alone"

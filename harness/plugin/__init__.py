@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.base.codes import Code, coded
 from harness.base.errors import lacking, printable, without_secrets
 from harness.plugin.place import reports_named
 from harness.plugin.printing import stand_in
@@ -34,8 +35,8 @@ def check(family: str, *keys: Key[Any], metric: str = "") -> pytest.MarkDecorato
     """
     if "PYTEST_VERSION" in os.environ and not _sessions:
         pytest.exit(
-            "stress tests need the plugin harness.plugin, which is switched off (-p no:harness.plugin) or not "
-            "installed; nothing was judged",
+            f"[{Code.PYTEST}] stress tests need the plugin harness.plugin, which is switched off "
+            "(-p no:harness.plugin) or not installed; nothing was judged",
             returncode=NOT_JUDGED,
         )
     return pytest.mark.stress_check(family, *keys, metric=metric)
@@ -51,9 +52,12 @@ def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     except pytest.UsageError:
         raise
     except Exception as error:  # A package that is missing or broken raises anything.
-        refuse_to_start(pluginmanager, lacking(error))
+        refuse_to_start(pluginmanager, coded(Code.PACKAGE, lacking(error)))
     if off := [module for module in MODULES if pluginmanager.is_blocked(module)]:
-        refuse_to_start(pluginmanager, f"{off[0]} is switched off (-p no:{off[0]}); the gate needs it, leave that out")
+        refuse_to_start(
+            pluginmanager,
+            f"[{Code.PYTEST}] {off[0]} is switched off (-p no:{off[0]}); the gate needs it, leave that out",
+        )
 
 
 def refuse_to_start(pluginmanager: pytest.PytestPluginManager, reason: str) -> None:

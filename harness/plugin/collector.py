@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.base.codes import Code, coded
 from harness.base.records import read_json
 from harness.checks import Verdict
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
@@ -64,12 +65,12 @@ class Collector:
         """Take errors of test files that cannot be imported, and of rows whose keys are not those of their test."""
         if report.failed:
             *_, said = str(report.longrepr).splitlines()
-            self.reported.errors.append(f"{report.nodeid}: cannot be collected: {said}")
+            self.reported.errors.append(coded(Code.TEST, f"{report.nodeid}: cannot be collected: {said}"))
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Tell Ctrl-C from a stop after collection errors or `--maxfail`, which pytest and xdist derive from it."""
         if isinstance(excinfo.value, pytest.exit.Exception):
-            self.reported.errors.append(f"the run was ended by pytest.exit: {excinfo.value}")
+            self.reported.errors.append(coded(Code.PYTEST, f"the run was ended by pytest.exit: {excinfo.value}"))
         else:
             self.reported.interrupted = type(excinfo.value) is KeyboardInterrupt
 
@@ -78,7 +79,7 @@ class Collector:
         """Take the self-checks and the overview of the workers that made them, and the death of one that died."""
         reported, sent = self.reported, getattr(node, "workeroutput", {})
         if error:
-            reported.errors.append(f"worker {node.gateway.id} died: {error}")
+            reported.errors.append(coded(Code.CRASH, f"worker {node.gateway.id} died: {error}"))
         checks = [read_json(SelfCheck, check, where="a self-check") for check in sent.get("self_checks", [])]
         reported.self_checks += tuple(checks)
         if sent.get("overview"):
@@ -89,7 +90,7 @@ class Collector:
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""
-        self.reported.errors.append(f"internal error: {str(excrepr).splitlines()[-1]}")
+        self.reported.errors.append(coded(Code.INTERNAL, f"internal error: {str(excrepr).splitlines()[-1]}"))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:

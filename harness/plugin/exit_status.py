@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.base.errors import InputError, Interruption, end_copy, lacking, without_secrets, writable
+from harness.base.codes import Code, coded
+from harness.base.errors import InputError, Interruption, code_of, end_copy, lacking, reason, without_secrets, writable
 from harness.plugin.sinks import leave
 from harness.report.agreement import agreed_verdict
 from harness.report.files import not_written, report_file, write_refusal, write_reports
@@ -76,11 +77,12 @@ class Ending:
             if self.run.outcome:
                 self._settle(session, self.run.outcome)
         except BaseException as error:
+            why = coded(code_of(error), f"the run came to no end: {said(error)}")
             if self.run.outcome or self.run.unfinished:
-                refuse(self.run, f"the run came to no end: {said(error)}")
+                refuse(self.run, why)
             if self.run.is_worker or isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
                 raise
-            pytest.exit(f"the run came to no end: {said(error)}", returncode=NOT_JUDGED)
+            pytest.exit(why, returncode=NOT_JUDGED)
 
     def _settle(self, session: pytest.Session, outcome: Outcome) -> None:
         """Write the reports, now that nothing else is to come, and what the run leaves besides."""
@@ -113,7 +115,7 @@ def settled(run: GateRun, status: int) -> int:
     elif outcome is None:
         final = NOT_JUDGED
         if agreed_verdict(run.request.reports_folder, run=run.run_id) != "error":
-            refuse(run, f"pytest ended the run with exit status {status} and without a verdict")
+            refuse(run, coded(Code.PYTEST, f"pytest ended the run with exit status {status} and without a verdict"))
     elif status != outcome.exit_status:
         final = NOT_JUDGED
         if outcome.verdict != "error":
@@ -125,7 +127,7 @@ def settled(run: GateRun, status: int) -> int:
         final = status
         if run.paged and agreed_verdict(run.request.reports_folder, run=run.run_id) != outcome.verdict:
             final = NOT_JUDGED
-            refuse(run, f"reports in {run.request.reports_folder} are not as this run wrote them")
+            refuse(run, coded(Code.OUTPUT, f"reports in {run.request.reports_folder} are not as this run wrote them"))
     run.settled_status = final
     with suppress(OSError, InputError):  # Who waits takes no answer for no verdict.
         answer(status=final)
@@ -139,14 +141,14 @@ def _changed(run: GateRun, outcome: Outcome) -> str:
     try:
         run.expect_same_inputs()
     except InputError as error:
-        return str(error)
+        return reason(error)
     return ""
 
 
 def _other_status(found: int, expected: int) -> str:
     return (
-        f"the run ended with exit status {found} though its verdict has {expected}, as by another plugin; "
-        "run the gate without it"
+        f"[{Code.PYTEST}] the run ended with exit status {found} though its verdict has {expected}, as by another "
+        "plugin; run the gate without it"
     )
 
 
@@ -155,12 +157,12 @@ def said(error: BaseException) -> str:
     return "it was interrupted" if isinstance(error, KeyboardInterrupt) else lacking(error)
 
 
-def refuse(run: GateRun, reason: str) -> None:
-    """Have all reports of a run say that it could not judge, and why, whatever they say now."""
+def refuse(run: GateRun, why: str) -> None:
+    """Have all reports of a run say that it is inconclusive, and why, whatever they say now."""
     if run.outcome:
-        run.outcome = replace(run.outcome, errors=(*run.outcome.errors, reason))
+        run.outcome = replace(run.outcome, errors=(*run.outcome.errors, why))
     run.unfinished = False
-    reasons = run.outcome.errors if run.outcome else (reason,)
+    reasons = run.outcome.errors if run.outcome else (why,)
     models = {role: without_secrets(str(path)) for role, path in run.request.checkpoints.items()}
     data = without_secrets(run.request.data)
     refusal = Refusal(reasons, run.command, run.run_id, run.request.profile, models, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, OutputError
 from harness.base.outputs import REPORT_PAGE, Inputs, Kind, Output
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def expect_others_keep(config: pytest.Config, inputs: Inputs) -> None:
         else:
             found = inputs.holding(path) if path.is_file() else None
         if found is not None:
-            raise InputError(
+            raise OutputError(
                 f"{value}: named by an option of pytest ({name}), which would replace an input of this run, {found}; "
                 "name another path"
             )
@@ -74,4 +74,4 @@ def _expect(name: str, path: Path, inputs: Inputs, kind: Kind) -> None:
     try:
         Output(path, kind, inputs).expect_own()
     except InputError as error:
-        raise InputError(f"{error} (named by an option of pytest, {name})") from None
+        raise OutputError(f"{error} (named by an option of pytest, {name})") from None

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.base.errors import InputError, end_copy, lacking, printable
+from harness.base.codes import Code, coded
+from harness.base.errors import InputError, code_of, end_copy, lacking, printable
 from harness.base.folder_lock import FolderBusyError, held
 from harness.base.parent import end_with_parent
 from harness.base.records import as_json
@@ -81,7 +82,10 @@ def _leave_reports(config: pytest.Config, process: int) -> None:
     run, error = config.stash.get(RUN, None), _raised(config)
     if error and (run or reports_named(config)):
         keep_refusing()
-    reason = _reason(error) if error else "pytest ended the run before it came to a verdict, and said why"
+    said_why = coded(Code.PYTEST, "pytest ended the run before it came to a verdict, and said why")
+    reason = _reason(error) if error else said_why
+    if run is None and isinstance(error, pytest.UsageError) and reports_named(config):
+        error.args = (coded(Code.USAGE, str(error)),)  # Which pytest prints.
     if run is None and error and (reports := reports_named(config)):
         write_refusal(Refusal([reason], command_of(config), run_id_given()), reports)
         if _ends_otherwise(error):
@@ -129,9 +133,10 @@ def _raised(config: pytest.Config) -> BaseException | None:
 def _reason(error: BaseException) -> str:
     """Return in one line why pytest ends a run; of a wrong command line, without its usage."""
     if isinstance(error.__cause__, ImportError):
-        return lacking(error)
+        return coded(Code.PACKAGE, lacking(error))
     lines = str(error).splitlines() or [repr(error)]
-    return printable(next((line for line in lines if ": error: " in line), lines[0]))
+    line = next((line for line in lines if ": error: " in line), lines[0])
+    return coded(Code.USAGE if isinstance(error, pytest.UsageError) else Code.PYTEST, printable(line))
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
@@ -139,7 +144,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     named = getattr(early_config.known_args_namespace, "debug", None)
     path = early_config.invocation_params.dir / named if isinstance(named, str) else None
     if path is not None and path.is_file() and not path.read_bytes().startswith(b"versions pytest-"):
-        raise pytest.UsageError(f"--debug {named}: is a file already, and pytest would empty it; name another file")
+        raise pytest.UsageError(
+            f"[{Code.OUTPUT}] --debug {named}: is a file already, and pytest would empty it; name another file"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -177,7 +184,8 @@ def pytest_configure(config: pytest.Config) -> None:
                 _load_report_stack()
             run.start()
     except (InputError, ImportError, MemoryError) as error:
-        reason = told(error, option_of_pytest) if isinstance(error, InputError) else lacking(error)
+        said_of = told(error, option_of_pytest) if isinstance(error, InputError) else lacking(error)
+        reason = coded(code_of(error), said_of)
         if not (run.is_worker or run.plans):
             refuse(run, reason)
         raise pytest.UsageError(_annotated(reason)) from None
@@ -309,7 +317,7 @@ def _main(config: pytest.Config) -> Generator[None, Any, Any]:
         run = config.stash.get(RUN, None)
         if run is None or run.is_worker or not run.judges:
             raise
-        reason = f"the run came to no end: {said(error)}"
+        reason = coded(code_of(error), f"the run came to no end: {said(error)}")
         refuse(run, reason)
         with suppress(OSError, ValueError):
             print(reason, file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.base.codes import Code, coded
 from harness.base.errors import InputError
 from harness.base.settings import add_settings, told, values_in
 from harness.checks.roles import ROLES
@@ -39,7 +40,7 @@ def request_of_config(config: pytest.Config) -> RunRequest:
         request = RunRequest.of(values_in(config.option), root=config.rootpath)
         request.expect_sound()
     except InputError as error:
-        raise pytest.UsageError(told(error, option_of_pytest)) from None
+        raise pytest.UsageError(coded(error.code, told(error, option_of_pytest))) from None
     return taken_over(request)
 
 
@@ -60,8 +61,8 @@ def expect_own(config: pytest.Config) -> None:
         return
     changed = " ".join(argument for argument in together if argument not in given)
     raise pytest.UsageError(
-        f"the root directory would be {config.rootpath}, which pytest took from the path behind an option, not that of "
-        f"the tests, {found[0] if found else ''}; join them by an equals sign: {changed}"
+        f"[{Code.USAGE}] the root directory would be {config.rootpath}, which pytest took from the path behind an "
+        f"option, not that of the tests, {found[0] if found else ''}; join them by an equals sign: {changed}"
     )
 
 

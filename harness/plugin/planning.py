@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.base.errors import InputError, foreign_code
+from harness.base.errors import InputError, foreign_code, reason
 from harness.base.records import as_json, read_json
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
@@ -87,7 +87,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     try:
         lines = _planned(run, session)
     except Exception as error:  # Whatever a model raises; without a plan the status is 4.
-        lines = [f"there is no plan: {error}"]
+        lines = [f"there is no plan: {reason(error)}"]
     for line in lines:
         reporter.write_line(line)
     return True
@@ -99,7 +99,7 @@ def _export(run: GateRun, session: pytest.Session) -> None:
     try:
         export(run, session)
     except (InputError, OSError) as error:  # Without an export the status is 4.
-        print(f"ERROR: {error}", flush=True)
+        print(f"ERROR: {reason(error)}", flush=True)
     else:
         run.planned = True
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.base.errors import (
+    ChangedError,
+    ConfigurationError,
     InputError,
     Interruption,
     NoModelError,
@@ -19,6 +21,7 @@ from harness.base.errors import (
     NotRecordedError,
     foreign_code,
     printable,
+    reason,
     without_secrets,
 )
 from harness.checks import Check, ChecksFile, Verdict, read_checks
@@ -124,7 +127,7 @@ class GateRun:
         In a worker also for a file that is not what it was for the controller: all judge the same bytes.
         """
         if not self.active:
-            raise InputError(self.elsewhere)
+            raise ConfigurationError(self.elsewhere)
         if self.session is None:
             workers = None
             if self.is_worker:
@@ -135,7 +138,7 @@ class GateRun:
                 with self.limited("loading the models"):
                     session = open_session(self.request, checks=self.checks, workers=workers)
             except Interruption as error:
-                raise InputError(str(error)) from None
+                raise InputError(str(error), code=error.code) from None
             if self.is_worker:
                 given = self.config.workerinput[INPUTS]  # type: ignore[attr-defined]
                 _expect_same(session.inputs | read_again(given) | self._sources(), given)
@@ -349,7 +352,7 @@ class GateRun:
         try:
             self.expect_same_inputs()
         except InputError as error:
-            self.reported.errors.append(str(error))
+            self.reported.errors.append(reason(error))
         session, default = self.prepare(), None
         if session.checks.data.sample is not None:
             with suppress(InputError):
@@ -378,7 +381,7 @@ def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:
     """Raise `InputError` for an input whose hash is another than it was."""
     for name, sha256 in inputs.items():
         if (was := before.get(name, "")) != sha256:
-            raise InputError(
+            raise ChangedError(
                 f"{name}: changed while the gate ran: its SHA-256 was {was[:12] or 'none'}…, and is "
                 f"{sha256[:12] or 'none'}… now; run the gate again when nothing writes to it"
             )

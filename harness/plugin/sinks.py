@@ -9,7 +9,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError, foreign_code, printable
+from harness.base.codes import Code
+from harness.base.errors import InputError, PackageError, foreign_code, printable
 from harness.base.outputs import DATABASE, HISTORY, Output
 from harness.run.history import History, append_run, read_history
 from harness.run.inputs import inputs_of_run
@@ -36,13 +37,15 @@ def expect_to_leave(request: RunRequest) -> None:
         try:
             history_of(request, path).expect_own()
         except InputError as error:
-            raise InputError(error.message, setting="history") from None
+            raise InputError(error.message, setting="history", code=error.code) from None
     if request.history is not None and path is not None and path.exists():
         read_history(path)
         if not os.access(path, os.W_OK):
-            raise InputError("cannot be written; name another file, or none", setting=f"history {path}")
+            raise InputError(
+                "cannot be written; name another file, or none", setting=f"history {path}", code=Code.OUTPUT
+            )
     if request.mlflow is not None and importlib.util.find_spec("mlflow") is None:
-        raise InputError(
+        raise PackageError(
             "MLflow is not installed; pip install 'stress-harness[mlflow]', or leave the setting out",
             setting=f"mlflow {request.mlflow}",
         )
@@ -57,12 +60,14 @@ def _expect_mlflow_keeps(request: RunRequest) -> None:
     for place in places_on_disk():
         try:
             if (read := inputs_of_run(request).holding(place)) is not None:
-                raise InputError(f"MLflow would write to {place}, which is an input of this run, {read}")
+                raise InputError(
+                    f"MLflow would write to {place}, which is an input of this run, {read}", code=Code.OUTPUT
+                )
             if place.is_file():
                 Output(place, DATABASE).expect_own()
         except InputError as error:
             advice = f"{error}; name another place by MLFLOW_TRACKING_URI"
-            raise InputError(advice, setting=f"mlflow {request.mlflow}") from None
+            raise InputError(advice, setting=f"mlflow {request.mlflow}", code=Code.OUTPUT) from None
 
 
 def history_of(request: RunRequest, path: Path) -> Output:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
+from harness.base.codes import Code
+from harness.base.errors import InputError, Interruption, NotApplicableError, code_of, foreign_code, printable
 from harness.checks import Check
 from harness.plugin import fixtures
 from harness.plugin.pictures import PICTURES
@@ -71,7 +72,8 @@ def _expect_own_fixtures(item: pytest.Function) -> None:
         if _FIXTURES in places and places[-1] != _FIXTURES:
             raise InputError(
                 f"the fixture {name} is the gate's own, and {printable(places[-1])} replaces it, so no self-check is "
-                "about this test; give yours another name"
+                "about this test; give yours another name",
+                code=Code.TEST,
             )
 
 
@@ -129,14 +131,23 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
     if isinstance(raised, NotApplicable) and (verdict is None or verdict.passed):
         return replace(row.unjudged("not_applicable", raised.msg), lacking=raised.lacking, without=raised.without)
     if run.hung:
-        return row.unjudged("error", str(raised) if call.excinfo else "the model hangs")
+        code = code_of(raised) if raised else Code.TIME_LIMIT
+        return row.unjudged("error", str(raised) if raised else "the model hangs", code=code)
     if report.failed and (verdict is None or verdict.passed or not _asserted(call)):
         what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
-        return row.unjudged("error", what.splitlines()[0])
+        return row.unjudged("error", what.splitlines()[0], code=_code_of(raised))
     if verdict is None:
-        return row.unjudged("error", "the test judged nothing; end it with `stress_check.judge` and `evidence.show`")
+        return row.unjudged(
+            "error", "the test judged nothing; end it with `stress_check.judge` and `evidence.show`", code=Code.TEST
+        )
     wrong = _mistake(run, row, verdict)
-    return row.unjudged("error", wrong) if wrong else verdict
+    return row.unjudged("error", wrong, code=Code.TEST) if wrong else verdict
+
+
+def _code_of(raised: BaseException | None) -> str:
+    """Return the code of what a test raised; what is no error of the harness is the test's own."""
+    found = Code.INTERNAL if raised is None else code_of(raised)
+    return Code.TEST if found == Code.INTERNAL else found
 
 
 def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.codes import Code, coded
 from harness.checks.roles import ROLES
 from harness.report.agreement import agreed_verdict
 from harness.report.files import alone_in, forget, unmark, write_refusal
@@ -127,7 +128,8 @@ def _judged_alone(
     if verdict == "error":
         return replace(result, exit_status=status)
     if result.concluded:
-        reason = f"the gate ended with exit status {result.status}, and its reports do not agree; nothing was judged"
+        found = f"the gate ended with exit status {result.status}, and its reports do not agree; nothing was judged"
+        reason = coded(Code.OUTPUT, found)
     else:
         reason = without_verdict(result.status)
     write_refusal(Refusal([reason], ["pytest", *arguments], request.run_id), result.reports)

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError, printable, writable
+from harness.base.codes import Code
+from harness.base.errors import InputError, OutputError, printable, writable
 from harness.base.files import read_regular
 from harness.base.folder_lock import FolderBusyError, held
 from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Kind, Output
@@ -81,7 +82,7 @@ def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
             stack.enter_context(held(folder, on_wait=say if wait else None))
         except FolderBusyError:
             advice = "wait for it to end, or name another folder with --stress-reports"
-            raise InputError(f"{_busy(folder)}; {advice}") from None
+            raise OutputError(f"{_busy(folder)}; {advice}") from None
         yield
 
 
@@ -111,7 +112,7 @@ def begin(folder: Path, *, marked: bool, run: str = "", candidate: str = "") -> 
             report_file(folder, UNFINISHED).write(writable(text).encode())
         answer(reports=folder)
     except OSError as error:
-        raise InputError(not_written(folder, error)) from None
+        raise OutputError(not_written(folder, error)) from None
 
 
 def unmark(folder: Path) -> None:
@@ -128,7 +129,7 @@ def write_reports(outcome: Outcome, folder: Path, *, paged: bool = False) -> Non
     from harness.report.text import as_json, markdown
 
     if other := taken_by(folder, outcome.run):
-        raise InputError(f"run {other} has taken the folder meanwhile")
+        raise OutputError(f"run {other} has taken the folder meanwhile")
     record, summary = as_json(outcome), markdown(outcome)
     report_file(folder, SUMMARY).write(writable(summary).encode())
     if paged and not page_says(folder, run=outcome.run, verdict=outcome.verdict):
@@ -178,6 +179,6 @@ def refuse_command(arguments: Sequence[str], reason: str) -> None:
 def not_written(folder: Path, error: OSError | InputError) -> str:
     """Say why reports cannot be written, and what helps."""
     return (
-        f"reports cannot be written to {folder}: {getattr(error, 'strerror', None) or error}; "
+        f"[{Code.OUTPUT}] reports cannot be written to {folder}: {getattr(error, 'strerror', None) or error}; "
         "make room there, or name another folder with --stress-reports"
     )

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.codes import code_in
 from harness.base.errors import printable, writable
 from harness.report.agreement import mark_of_page, mark_of_summary
 from harness.report.escaping import code, plain
@@ -81,6 +82,7 @@ def _record(refusal: Refusal) -> str:
         "checks_sha256": "",
         "versions": versions(),
         "errors": list(refusal.reasons),
+        "error_codes": [code_in(reason) for reason in refusal.reasons],
         "omissions": [],
         "notices": [],
         "failed_tests": [],
@@ -94,8 +96,8 @@ def _record(refusal: Refusal) -> str:
 
 def _summary(refusal: Refusal) -> str:
     more = len(refusal.reasons) - _SHOWN
-    reasons = [f"- **could not judge**: {plain(reason)}" for reason in refusal.reasons[:_SHOWN]]
-    reasons += [f"- **could not judge**: {more} more, listed in {PAGE}"] if more > 0 else []
+    reasons = [f"- **inconclusive**: {plain(reason)}" for reason in refusal.reasons[:_SHOWN]]
+    reasons += [f"- **inconclusive**: {more} more, listed in {PAGE}"] if more > 0 else []
     judged = [f"- {plain(role)}: {code(path)}" for role, path in refusal.models.items()]
     judged += [f"- data: {plain(refusal.data)}"] if refusal.data else []
     judged.append(mark_of_summary(refusal.run, "error"))
@@ -106,7 +108,7 @@ def _summary(refusal: Refusal) -> str:
 def _page(refusal: Refusal) -> str:
     facts = {**refusal.models, "data": refusal.data, "reproduce": refusal.line}
     facts["versions"] = ", ".join(f"{name} {release}" for name, release in versions().items())
-    sentence = "No verdict: this run could not judge the model."
+    sentence = "No verdict: this run is inconclusive."
     return bare_page(
         run=refusal.run, verdict="error", sentence=sentence, headline=INCONCLUSIVE, said=refusal.reasons, facts=facts
     )

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from harness.base.codes import Code, coded
 from harness.base.errors import printable, some_of
 from harness.checks.roles import role_title
 from harness.measures.statistics import related
@@ -39,7 +40,7 @@ _EXPLAINED = 3
 _NAMED = 5
 """Number of further failures of a family that Markdown names."""
 _FAILING = frozenset({"fail", "error", "inconclusive"})
-NOT_JUDGED = "the gate could not judge"
+NOT_JUDGED = "the run is inconclusive"
 ANNOTATED = 10
 """Annotations of one step that GitHub shows; what comes after is dropped without a word."""
 _ENCODED = {"%": "%25", "\r": "%0D", "\n": "%0A"}
@@ -149,7 +150,11 @@ def data_in_words(outcome: Outcome) -> str:
 
 def self_check_failures(outcome: Outcome) -> list[str]:
     """Return a line for each self-check that failed."""
-    return [f"self-check {check.name}: {check.detail}" for check in outcome.self_checks if check.status == "fail"]
+    return [
+        coded(Code.SELF_CHECK, f"self-check {check.name}: {check.detail}")
+        for check in outcome.self_checks
+        if check.status == "fail"
+    ]
 
 
 def markdown(outcome: Outcome) -> str:
@@ -160,7 +165,7 @@ def markdown(outcome: Outcome) -> str:
     icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
     unjudged = [plain(error) for error in (*outcome.errors, *self_check_failures(outcome))]
     said_first = [
-        *_first("**could not judge**", unjudged),
+        *_first("**inconclusive**", unjudged),
         *(f"- {plain(line)}" for line in closest_lines(outcome)),
         *(f"- **note**: {plain(notice)}" for notice in outcome.notices),
         *(f"- partial: {plain(omission)}" for omission in outcome.omissions),
@@ -246,7 +251,7 @@ def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> l
 
 
 def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
-    """Return a workflow command for why the run could not judge, and for each check that fails, the worst first.
+    """Return a workflow command for why the run is inconclusive, and for each check that fails, the worst first.
 
     Of more than ten the last says how many more there are, and where: in `report`.
     """

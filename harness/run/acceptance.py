@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.codes import Code
+from harness.base.errors import ChangedError, IncumbentError, InputError
 from harness.base.files import hash_of_file, locked, write_atomically
 from harness.base.outputs import CHECKPOINT, INCUMBENT_DECLARATION, ONNX, Output
 from harness.checks.declaration import (
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from harness.run.execute import RunResult
 
     _Write = Callable[[Path, dict[str, Any]], None]
+
+
+class NotAcceptedError(InputError):
+    """A checkpoint that cannot become the incumbent, whatever its checks say."""
+
+    code = Code.NOT_ACCEPTED
 
 
 @dataclass(frozen=True)
@@ -145,15 +152,17 @@ def _accept_alone(request: AcceptRequest, judge: Callable[[RunRequest], RunResul
     if (uncompared := declared is not None and declared.found != declared.sha256 and compared is not None) and (
         declared is not None and not request.force
     ):
-        raise InputError(f"{declared.refusal(declared.found)}; --force accepts {request.checkpoint} without comparing")
+        raise IncumbentError(
+            f"{declared.refusal(declared.found)}; --force accepts {request.checkpoint} without comparing"
+        )
     models = (request.written, compared, request.original)
     before = {path: hash_of_file(path) for path in models if isinstance(path, Path)}
     checks = hash_of_file(request.checks_path)
     result = judge(request.run)
     report = result.report or {"verdict": "error"}
     if report["verdict"] == "error" or result.exit_status not in {0, 1}:
-        raise InputError(
-            f"{request.checkpoint}: not accepted, the gate could not judge it (exit status {result.exit_status})"
+        raise NotAcceptedError(
+            f"{request.checkpoint}: not accepted, the gate is inconclusive (exit status {result.exit_status})"
         )
     done = Acceptance(
         report["verdict"],
@@ -182,11 +191,11 @@ def _write(
     pending = pending_of(request.written)
     sha256, write = (_copy_of if request.as_file else _checkpoint_of)(request, report)
     if sha256 != report["candidate"]["sha256"]:
-        raise InputError(f"{request.checkpoint}: not accepted, since it changed while the gate ran; run it again")
+        raise ChangedError(f"{request.checkpoint}: not accepted, since it changed while the gate ran; run it again")
     if report["checks_sha256"] != checks:
-        raise InputError(f"{request.checks_path}: changed while the gate ran; run it again")
+        raise ChangedError(f"{request.checks_path}: changed while the gate ran; run it again")
     if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
-        raise InputError(
+        raise ChangedError(
             f"{request.checkpoint}: not accepted, since {changed[0]} changed while the gate ran, so that the "
             "checkpoint was held against another; run it again"
         )
@@ -243,7 +252,7 @@ def _expect_original(request: AcceptRequest) -> None:
     if built is None and (replaced == "none" or str(replaced).lower().endswith(".onnx")):
         return
     other = f"the setting model names {built}" if built else f"the incumbent {replaced or 'that ships'} is no ONNX file"
-    raise InputError(
+    raise NotAcceptedError(
         f"{request.checkpoint}: not accepted, {other}. Accept it with the model that it was made from; name that: "
         "--original MODEL"
     )
@@ -252,7 +261,7 @@ def _expect_original(request: AcceptRequest) -> None:
 def _expect_one_file(request: AcceptRequest) -> None:
     """Raise `InputError` for an ONNX file that keeps weights in other files: a copy of it alone would be no model."""
     if request.as_file and (found := load_model(request.checkpoint)).sha256 != hash_of_file(request.checkpoint):
-        raise InputError(
+        raise NotAcceptedError(
             f"{request.checkpoint}: not accepted, {found.note}, and an incumbent is one file; export it with its "
             "weights inside (external_data=False)"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError
+from harness.base.errors import OutputError
 from harness.base.outputs import CHECKPOINT, CURVES, Inputs, Output
 from harness.base.progress import Progress
 from harness.data.fashion_mnist import CLASSES
@@ -126,4 +126,4 @@ def convert_checkpoint(request: ConvertRequest) -> str:
 
 def _expect_native(destination: Path) -> None:
     if destination.suffix != ".safetensors":
-        raise InputError(f"{destination}: checkpoints are written as .safetensors; name the file so")
+        raise OutputError(f"{destination}: checkpoints are written as .safetensors; name the file so")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import IncumbentError, InputError
 from harness.base.progress import Progress
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data import sample_up_to
@@ -56,7 +56,7 @@ class ComparisonRequest:
             declared.expect_weights()
         incumbent = role.default(models, shipped_data=self.model.data.spec == DataOptions().spec)
         if incumbent is None:
-            raise InputError(
+            raise IncumbentError(
                 "there is no incumbent yet to compare with: `stress-harness accept` makes one; or name two"
             )
         return self.candidate, incumbent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.checks.slices import expect_groups_of
 
@@ -28,13 +29,15 @@ def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
                 f"{checks.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have "
                 f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}); name these data's checks "
                 "file with --checks, or the checks file's data with --stress-data and the options of their pipeline, "
-                "or write a checks file for these with `stress-harness init`"
+                "or write a checks file for these with `stress-harness init`",
+                code=Code.CHECKS,
             )
     expect_groups_of(checks, images)
     if made_for.classes and len(made_for.classes) != len(images.classes):
         raise InputError(
             f"{checks.path}: [data] classes has {len(made_for.classes)} names, the data have {len(images.classes)} "
-            "classes; give one name per class, in the order of the labels"
+            "classes; give one name per class, in the order of the labels",
+            code=Code.CHECKS,
         )
 
 
@@ -44,5 +47,6 @@ def expect_profile_of(checks: ChecksFile, profile: str) -> None:
         raise InputError(
             f"{checks.path}: made for a sample of {checks.data.sample} images, as the quick profile measures it; this "
             f"is the {profile} profile, of all {checks.data.n}: add --stress-profile quick, or name another file with "
-            "--checks"
+            "--checks",
+            code=Code.CHECKS,
         )

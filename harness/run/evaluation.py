@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError, NotApplicableError, printable
+from harness.base.errors import InputError, NotApplicableError, PanelError, printable
 from harness.base.progress import Progress
 from harness.checks import read_checks
 from harness.data import stratified_sample
@@ -134,7 +134,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
                 raise
             notes.append(f"whose errors these are is not told: {printable(error)}")
     if request.label_errors and panel is None:
-        raise InputError(
+        raise PanelError(
             "--label-errors: no panel predictions of these images were found; name the file with "
             "--panel-predictions, which `stress-harness calibrate` leaves beside the panel",
             below=notes,
@@ -175,7 +175,7 @@ def _panel_predictions(request: EvaluationRequest, images: LabelledImages, sha25
         others.expect(images)
         expect_asked(images, others)
     except InputError as error:
-        raise InputError(f"{found}: {error}") from None
+        raise PanelError(f"{found}: {error}") from None
     return others
 
 

@@ -20,6 +20,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
 from harness.base.termination import GRACE_SECONDS, TerminatedError, termination_raised
@@ -157,8 +158,8 @@ def _held(check: Measured) -> str:
 def without_verdict(status: int) -> str:
     """Say that a run ended with this status and came to no verdict."""
     return (
-        f"the gate ended with exit status {status} and without a verdict, as by a crash, or an exit of the model or a "
-        "test; nothing was judged"
+        f"[{Code.CRASH}] the gate ended with exit status {status} and without a verdict, as by a crash, or an exit "
+        "of the model or a test; nothing was judged"
     )
 
 
@@ -327,5 +328,5 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+        raise InputError(f"{path}: cannot be read ({error})", code=Code.INTERNAL) from None
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from harness.base.codes import Code
 from harness.base.errors import InputError, writable
 from harness.base.files import read_regular
 from harness.checks import read_checks
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
 
 _MAX_DIGITS = 18
 """Of the number of a test image; no data have as many."""
+
+
+class GoldenError(InputError):
+    """Golden images, or a list of them, that cannot be used."""
+
+    code = Code.GOLDEN
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class GoldenRequest:
     def __post_init__(self) -> None:
         """Raise `InputError` for a reason that says nothing."""
         if not self.reason.strip():
-            raise InputError("--reason: is empty; say why these images must be right, as it is shown when one is not")
+            raise GoldenError("--reason: is empty; say why these images must be right, as it is shown when one is not")
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ def declare_golden_images(checks_path: Path) -> DeclaredImages:
         path = folder_of(checks_path) / LIST
         golden = images_in(read_regular(path, max_bytes=MAX_BYTES), path)
         if not golden:
-            raise InputError(
+            raise GoldenError(
                 f"{path}: names no image; restore it from version control, or, if none is to be golden any more, "
                 "delete it and take [golden] out of the checks files"
             )
@@ -166,7 +173,7 @@ def remove_golden_images(checks_path: Path, ids: Sequence[str]) -> tuple[int, tu
         golden = read_checks(checks_path).golden
         known = {image.id for image in golden}
         if unknown := [name for name in ids if name not in known]:
-            raise InputError(f"{unknown[0]}: no golden image of {checks_path} has this id; `golden list` names them")
+            raise GoldenError(f"{unknown[0]}: no golden image of {checks_path} has this id; `golden list` names them")
         left = [image for image in golden if image.id not in ids]
         removed = [image for image in golden if image.id in ids]
         written = write_golden(checks_path, left, {}, removed=removed)
@@ -212,7 +219,7 @@ def golden_images(
     for image in checks.golden:
         where = f"{folder_of(checks.path) / image.file}: golden image {image.id}"
         if image.class_name not in images.classes:
-            raise InputError(
+            raise GoldenError(
                 f"{where}: is to be {image.class_name!r}, which is none of the classes at hand, "
                 f"{', '.join(images.classes)}; take it out with `stress-harness golden remove {image.id}`, and "
                 "add it anew with the name of its class"
@@ -239,7 +246,7 @@ def _made(
         made = pixels_like(images, each.content, how, where=each.source)
         for name, file, other in zip(names, files, pixels, strict=True):
             if file == each.sha256 or np.array_equal(made, other):
-                raise InputError(f"{each.source}: is golden already, {name}; leave it out")
+                raise GoldenError(f"{each.source}: is golden already, {name}; leave it out")
         names.append(f"{each.source}, {each.class_name}")
         files.append(each.sha256)
         pixels.append(made)
@@ -267,7 +274,7 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_N
 
     def class_of(said: str, where: str) -> str:
         if (wanted := class_name or said) not in images.classes:
-            raise InputError(
+            raise GoldenError(
                 f"{where}: {wanted!r} is none of the classes {', '.join(images.classes)}; name it with --class"
             )
         return wanted
@@ -275,7 +282,7 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_N
     if name.isdecimal():
         if len(name) > _MAX_DIGITS or (number := int(name)) >= len(images):
             said = name if len(name) <= _MAX_DIGITS else f"{name[:_MAX_DIGITS]}…"
-            raise InputError(f"{said}: there are {len(images)} test images, from 0; a file of this name is ./{said}")
+            raise GoldenError(f"{said}: there are {len(images)} test images, from 0; a file of this name is ./{said}")
         label = class_of(images.classes[int(images.labels[number])], name)
         content = as_png(images.pixels[number].numpy())
         return [_New(content, ".png", label, f"image {number} of {images.name}", "pixels")]
@@ -287,14 +294,14 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_N
     else:
         files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise InputError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
+        raise GoldenError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
     # The folder in which it is found, though it may be a link to a file elsewhere.
     return [_picture(file, class_of(writable(file.absolute().parent.name), str(file))) for file in files]
 
 
 def _picture(file: Path, class_name: str) -> _New:
     if (suffix := file.suffix.lower()) not in SUFFIXES:
-        raise InputError(f"{file}: expected a number of a test image, or a picture in {', '.join(sorted(SUFFIXES))}")
+        raise GoldenError(f"{file}: expected a number of a test image, or a picture in {', '.join(sorted(SUFFIXES))}")
     return _New(read_regular(file, max_bytes=MAX_PICTURE_BYTES), suffix, class_name, file.name, "picture")
 
 
@@ -309,6 +316,6 @@ def _correct_counts(
     for path, sha256 in Progress(known, desc="asking reference models", unit="network", delay=2):
         model = open_model(path, asked, network=request.network, device=request.device)
         if model.sha256 != sha256:
-            raise InputError(f"{path} is not the network of the panel {named}")
+            raise GoldenError(f"{path} is not the network of the panel {named}")
         right += model.predict(asked).correct
     return [(int(count), len(known)) for count in right]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
+from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.base.files import numbered_lines
 from harness.base.records import as_json, read_json, record, refusal_of_schema
@@ -34,6 +35,12 @@ Overall = Literal["pass", "fail", "partial", "error"]
 """The verdict of a run."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class HistoryError(InputError):
+    """A run history, or a line of it, that cannot be read."""
+
+    code = Code.HISTORY
 
 
 @record
@@ -139,7 +146,7 @@ def read_history(path: Path) -> History:
     try:
         numbered = numbered_lines(path, max_bytes=MAX_BYTES) if path.exists() else []
     except OSError as error:
-        raise InputError(f"{path}: the history cannot be read ({error.strerror or error})") from None
+        raise HistoryError(f"{path}: the history cannot be read ({error.strerror or error})") from None
     lines: dict[bytes, Line] = {}
     damaged: list[str] = []
     old = 0
@@ -161,23 +168,23 @@ def read_history(path: Path) -> History:
 def _line(content: bytes, where: str) -> Line | None:
     """Return the run of a line, None for one that version 0.1 wrote; raises `InputError` for what is no line."""
     if content.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
-        raise InputError(
+        raise HistoryError(
             f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{HISTORY_FILE} merge=union` in "
             ".gitattributes does so by itself)"
         )
     try:
         plain = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is no JSON ({error})") from None
+        raise HistoryError(f"{where}: is no JSON ({error})") from None
     if not isinstance(plain, dict):
-        raise InputError(f"{where}: is {type(plain).__name__}, expected an object")
+        raise HistoryError(f"{where}: is {type(plain).__name__}, expected an object")
     if (schema := plain.get("schema")) == 1:
         return None
     if schema != SCHEMA:
-        raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
+        raise HistoryError(refusal_of_schema(where, schema, expected=SCHEMA))
     line = read_json(Line, content, where=where)
     try:
         line.at.astimezone(UTC)
     except OverflowError:
-        raise InputError(f"{where}: at is {line.at.isoformat()}, expected a date that UTC has, too") from None
+        raise HistoryError(f"{where}: at is {line.at.isoformat()}, expected a date that UTC has, too") from None
     return line

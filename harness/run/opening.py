@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import AnswersError, DataError, IncumbentError, InputError, UnusableModelError
 from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.run.compatibility import expect_data_of, expect_profile_of
@@ -76,7 +76,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         _expect_use(network, roles)
     recorded = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
     if recorded and recorded.samples and request.record is not None:
-        raise InputError(
+        raise AnswersError(
             "the answers are of an export with --budget, and thresholds need all images; export without it"
         )
     return StressSession(
@@ -102,14 +102,14 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
 def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:
     """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
     if request.shipped and checks.data.name != request.data:
-        raise InputError(
+        raise DataError(
             f"{checks.path}: made for the data {checks.data.name!r}; name them with --stress-data, on the command line "
             "or in the addopts of your pytest configuration"
         )
     named = "candidate" in request.roles or "candidate" in request.shipped
     candidate = request.checkpoints["candidate"]
     if not (named or isinstance(candidate, str) or candidate.exists()):
-        raise InputError(
+        raise UnusableModelError(
             f"{candidate}: there is no such file, and no shipped model is for these data; name the checkpoint to judge "
             "with --candidate"
         )
@@ -171,7 +171,7 @@ def _expect_declared(request: RunRequest, roles: Mapping[str, RoleModel]) -> Non
     if loaded is None or declared is None or INCUMBENT in request.roles:
         return
     if loaded.sha256 != declared.sha256:
-        raise InputError(declared.refusal(loaded.sha256))
+        raise IncumbentError(declared.refusal(loaded.sha256))
 
 
 def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:
@@ -202,5 +202,7 @@ def _layer(model: RoleModel, images: LabelledImages, wanted: str | None) -> str 
         return wanted and chosen_layer(model.classifier, images, wanted)[0]
     except InputError as error:
         if model.role == "candidate":
-            raise InputError(f"{model.role} {model.path}: {error}", setting=f"layer {wanted}") from error
+            raise InputError(
+                f"{model.role} {model.path}: {error}", setting=f"layer {wanted}", code=error.code
+            ) from error
         return None

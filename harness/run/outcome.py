@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.base.codes import code_in
 from harness.base.errors import some_of, writable
 from harness.base.records import record
 from harness.checks.roles import ROLES
@@ -45,7 +46,7 @@ class SelfCheck:
 class Outcome:
     """All that a finished run knows; reports are made from it without running a model again. `run` is its id.
 
-    `errors` says why the run could not judge, `omissions` what it did not cover, and `failed_tests` names tests without
+    `errors` says why the run is inconclusive, `omissions` what it did not cover, and `failed_tests` names tests without
     a check that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
     `notices` are what every reader of the verdict must see. A run is `without_incumbent` where a check with a threshold
     does not apply for want of one.
@@ -140,7 +141,7 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
-        """Return 0 when every check that ran holds, 1 when one does not, 4 when the run could not judge."""
+        """Return 0 when every check that ran holds, 1 when one does not, 4 when the run is inconclusive."""
         if self.verdict == "error":
             return NOT_JUDGED
         return WORSE if self.failed or self.failed_tests else PASSED
@@ -191,6 +192,7 @@ class Outcome:
             "checks_sha256": self.checks_sha256,
             "versions": self.versions,
             "errors": list(self.errors),
+            "error_codes": [code_in(error) for error in self.errors],
             "omissions": list(self.omissions),
             "notices": list(self.notices),
             "failed_tests": list(self.failed_tests),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from harness.base.codes import Code
 from harness.base.errors import InputError, NotApplicableError, foreign_code, printable
 from harness.inference.planning import Ledger, PlannedClassifier
 from harness.inference.predictors.network import PredictorNetwork
@@ -177,10 +178,13 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool = True) -> 
     except TimeoutError:
         raise InputError(
             f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so that what a run costs "
-            "is not known; a faster device, or smaller images, may help"
+            "is not known; a faster device, or smaller images, may help",
+            code=Code.TIME_LIMIT,
         ) from None
     except Exception as error:
-        raise InputError(f"{model.role} {model.path}: its first batch failed, so there is no plan: {error}") from error
+        raise InputError(
+            f"{model.role} {model.path}: its first batch failed, so there is no plan: {error}", code=Code.MODEL_RAISED
+        ) from error
 
 
 def _measured(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:

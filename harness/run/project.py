@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import ConfigurationError
 from harness.base.settings import options_of
 from harness.checks import read_checks
 from harness.checks.roles import INCUMBENT
@@ -74,7 +74,7 @@ def _data_from(checks: Path, arguments: Sequence[str], *, configured: bool) -> s
     if made_for == SHIPPED:
         return str(checks)
     there = f"{checks} is made for {made_for!r}" if made_for else f"there is no {checks}"
-    raise InputError(
+    raise ConfigurationError(
         f"no data are named: {there}, and no pytest configuration here has --stress-data. Name the images with --data, "
         f"such as folder:photos/test or {SHIPPED}; `stress-harness init --data` writes it down for all commands"
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from harness.base.errors import InputError
+from harness.base.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def environment_options() -> tuple[str, ...]:
     try:
         return tuple(shlex.split(os.environ.get(ADDED, "")))
     except ValueError as error:
-        raise InputError(f"{ADDED}: cannot be read ({error})") from None
+        raise ConfigurationError(f"{ADDED}: cannot be read ({error})") from None
 
 
 def configuration_of(tests: Path) -> tuple[Path, tuple[str, ...]] | None:
@@ -78,7 +78,7 @@ def options_in(name: str, text: str) -> tuple[str, ...] | None:
         found = _in_ini(text, _INI[name]) if name in _INI else _in_toml(name, text)
         return None if found is None else tuple(shlex.split(found) if isinstance(found, str) else map(str, found))
     except (ValueError, configparser.Error) as error:
-        raise InputError(f"{name}: its pytest configuration cannot be read ({error})") from None
+        raise ConfigurationError(f"{name}: its pytest configuration cannot be read ({error})") from None
 
 
 def with_options(name: str, text: str, options: Sequence[tuple[str, ...]], *, testpaths: str = "") -> str:
@@ -95,7 +95,9 @@ def with_options(name: str, text: str, options: Sequence[tuple[str, ...]], *, te
         whole = False
     if not whole:
         by_hand = " ".join(shlex.join(option) for option in options)
-        raise InputError(f"{name}: its pytest configuration cannot be added to; write into its addopts: {by_hand}")
+        raise ConfigurationError(
+            f"{name}: its pytest configuration cannot be added to; write into its addopts: {by_hand}"
+        )
     return made
 
 
@@ -103,7 +105,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: its pytest configuration cannot be read ({error})") from None
+        raise ConfigurationError(f"{path}: its pytest configuration cannot be read ({error})") from None
 
 
 def _in_ini(text: str, section: str) -> str | None:

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.base.codes import Code
 from harness.base.errors import InputError, some_of
 from harness.base.progress import Progress
 from harness.networks import NetworkOptions
@@ -205,6 +206,6 @@ def _judged(checkpoints: Mapping[str, Path | str], checks: Path, passed: Sequenc
             result = execute(request)
         if result.report is None or not result.concluded:
             said = f"{path}: the stress tests ended with exit status {result.status}:"
-            raise InputError(said, below=result.printed)
+            raise InputError(said, below=result.printed, code=Code.CRASH)
         found.append(Judged.of(name, str(path), result.report))
     return found

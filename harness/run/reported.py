@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from harness.base.codes import Code, coded
 from harness.base.errors import InputError, some_of
 from harness.checks.known import KNOWN, read_known
 from harness.checks.roles import INCUMBENT, ROLES
@@ -61,20 +62,22 @@ class Reported:
         """
         row = verdict.check.id
         if (other := self._tests.setdefault(row, test)) != test:
-            self.errors.append(
+            self._add(
+                Code.TEST,
                 f"{row}: two tests have a verdict of this name, {other} and {test}; name a metric in their "
-                "`@check(family, metric=...)`, a family of its own for one, or the row otherwise"
+                "`@check(family, metric=...)`, a family of its own for one, or the row otherwise",
             )
         family, share = verdict.check.family, verdict.check.share
         if verdict.value is not None and self._shares.setdefault(family, share) != share:
-            self.errors.append(
+            self._add(
+                Code.USAGE,
                 f"{row}: workers chose other samples of family {family} to fit into the time; run the gate without "
-                "workers, or calibrate with --budget"
+                "workers, or calibrate with --budget",
             )
         if row not in self.verdicts or verdict.outranks(self.verdicts[row]):
             self.verdicts[row] = verdict
         if verdict.status == "error":
-            self.errors.append(verdict.explain())
+            self._add(verdict.code or Code.TEST, verdict.explain())
 
     def take_failure(self, message: str, *, test: str, called: bool) -> None:
         """Take the failure of a test that has no verdict: of what it asserts when it is called, or else an error."""
@@ -82,7 +85,10 @@ class Reported:
         if called and message.startswith(("AssertionError", "assert ")):
             self.failed_tests.append(test)
         else:
-            self.errors.append(f"{test}: {message.splitlines()[0] if message else 'failed'}")
+            self._add(Code.TEST, f"{test}: {message.splitlines()[0] if message else 'failed'}")
+
+    def _add(self, code: str, message: str) -> None:
+        self.errors.append(coded(code, message))
 
     def __bool__(self) -> bool:
         """Return whether there is anything to report."""

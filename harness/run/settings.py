@@ -112,7 +112,7 @@ SCOPE_SETTINGS = (
     ),
     Setting(
         "timeout",
-        "How long one check may take before the run ends as one that could not judge, since the model hangs; 0 for no "
+        "How long one check may take before the run ends as inconclusive, since the model hangs; 0 for no "
         "limit (default: 1800, in the thorough profile 18000).",
         "scope",
         type=float,

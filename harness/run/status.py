@@ -13,7 +13,7 @@ REPORTS = (PAGE, REPORT, SUMMARY)
 """The files of a report: the page for people, the record for tools, the summary for a pull request."""
 SCHEMA = 2
 """The schema of `stress.json`."""
-INCONCLUSIVE = "ERROR: the run could not judge the candidate"
+INCONCLUSIVE = "ERROR: the run is inconclusive"
 """The headline of a run without a verdict."""
 MEANING = f"exit status {NOT_JUDGED}: inconclusive; this run says nothing about the candidate"
 """The line that explains the exit status of a run without a verdict."""

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harness.base.codes import Code
 from harness.base.errors import Interruption
 from harness.run.status import NOT_JUDGED
 
@@ -26,6 +27,8 @@ _limits: list[object] = []
 
 class TimeLimitExceededError(Interruption):
     """No answer in time; not an `Exception`, lest a model, a test or Hypothesis take it for one of its own."""
+
+    code = Code.TIME_LIMIT
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError, printable
+from harness.base.errors import ChangedError, printable
 from harness.base.files import read_regular
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def expect_unchanged(before: Mapping[Path, str]) -> None:
     for path, was in before.items():
         now = _content(path) if was == _GONE or was.startswith("SHA-256") else _told_by_status(path)
         if now != was:
-            raise InputError(
+            raise ChangedError(
                 f"{printable(path)}: changed while the gate ran: it was {was}, and is {now} now; run the gate again "
                 "when nothing writes to it"
             )

@@ -286,7 +286,10 @@ def test_a_row_that_no_checks_file_can_have_is_not_written(zoo, monkeypatch, cap
     before = state(zoo)
     assert run_calibrate(zoo) == 2
     told = capsys.readouterr().err
-    assert "error: stress_tests/checks.toml: nothing was written, since it could not be read again: check 6" in told
+    assert (
+        "error: [CALIBRATION] stress_tests/checks.toml: nothing was written, since it could not be read again: check 6"
+        in told
+    )
     assert "'mirror!' must be of lower-case ASCII letters" in told
     assert state(zoo) == before
     assert sorted(path.name for path in zoo.tests.glob("*.toml")) == ["checks.toml"]

@@ -235,7 +235,8 @@ def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(judge
     judged.says = says
     assert accept(judged, "--force", "new.safetensors") == 2
     *_, said = capsys.readouterr().err.strip().splitlines()
-    assert said == f"error: new.safetensors: not accepted, the gate could not judge it (exit status {status})"
+    why = f"new.safetensors: not accepted, the gate is inconclusive (exit status {status})"
+    assert said == f"error: [NOT_ACCEPTED] {why}"
     assert not judged.incumbent.exists()
 
 
@@ -313,7 +314,7 @@ def test_two_that_are_accepted_at_once_come_one_after_the_other(judged, monkeypa
 def test_a_file_that_is_no_checkpoint_cannot_be_judged(zoo, capsys):
     (zoo.root / "new.safetensors").write_bytes(b"not a checkpoint")
     assert accept(zoo, "--force", "new.safetensors") == 2
-    assert "error: new.safetensors: not accepted, the gate could not judge it" in capsys.readouterr().err
+    assert "error: [NOT_ACCEPTED] new.safetensors: not accepted, the gate is inconclusive" in capsys.readouterr().err
     assert not zoo.incumbent.exists()
 
 

@@ -115,7 +115,7 @@ def test_a_checkpoint_replaces_it_after_a_comparison_with_it(zoo):
     ("checks", "status", "said"),
     [
         (CLEAN + EQUIVALENCE, 1, "not accepted, the verdict is fail"),
-        (CLEAN + EQUIVALENCE.replace("0.05", "0.0001"), 2, "could not judge it (exit status 4)"),
+        (CLEAN + EQUIVALENCE.replace("0.05", "0.0001"), 2, "the gate is inconclusive (exit status 4)"),
         (CLEAN, 1, "no check shows that it is equal to models/augmented.safetensors"),
         (
             CLEAN + EQUIVALENCE.replace('tolerance = 0.05\nreason = "a test"\n', ""),

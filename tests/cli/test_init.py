@@ -218,7 +218,7 @@ def test_a_checks_file_to_which_no_row_can_be_added_is_told_of_and_stays(shop, c
     before = files_in(shop)
     assert main(["init", *DATA, "--families", "flip"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: stress_tests/checks.toml: ")
+    assert error.startswith("error: [CHECKS] stress_tests/checks.toml: ")
     assert told in error
     assert files_in(shop) == before
 

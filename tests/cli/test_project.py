@@ -86,7 +86,8 @@ def test_a_command_takes_the_data_of_the_configuration(zoo, loaded, arguments, c
 def test_a_command_without_named_data_loads_none(zoo, loaded, arguments, capsys):
     assert main(arguments) in {2, 4}
     out, err = capsys.readouterr()
-    assert err.startswith("error: no data are named: stress_tests/checks.toml is made for 'zoo', and no pytest conf")
+    why = "no data are named: stress_tests/checks.toml is made for 'zoo', and no pytest conf"
+    assert err.startswith(f"error: [CONFIGURATION] {why}")
     assert "--data" in err
     assert (out, loaded) == ("", [])
 

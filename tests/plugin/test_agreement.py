@@ -101,7 +101,7 @@ def test_another_plugin_that_cannot_be_imported_is_4_with_reports(zoo):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     ran = subprocess.run(command, cwd=zoo.root, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 4, ran.stdout + ran.stderr
-    assert "ERROR: the package pytest_html cannot be imported (no libfoo)" in ran.stderr
+    assert "ERROR: [PACKAGE] the package pytest_html cannot be imported (no libfoo)" in ran.stderr
     assert "pytest_html cannot be imported" in zoo.report()["errors"][0]
 
 

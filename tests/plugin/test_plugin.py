@@ -17,6 +17,7 @@ import scipy.stats  # noqa: F401  since it drops what a run inside this process 
 import torch
 from zoo import ARGUMENTS, CLASSES, ROWS, STRESS_TESTS, network
 
+from harness.base.codes import code_in
 from harness.data import load_fashion_mnist
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -65,23 +66,32 @@ def test_worse_model_fails_by_name(zoo):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        pytest.param(["--candidate", "none.safetensors"], "*REFUSED?NOT_REGULAR?*none.safetensors*", id="no-candidate"),
-        pytest.param(["--candidate", "zoo.npz"], "*REFUSED?*zoo.npz*", id="not-a-checkpoint"),
-        pytest.param(["--baseline", "none.pth"], "*REFUSED?NOT_REGULAR?*none.pth*", id="no-baseline"),
-        pytest.param(["--incumbent", "none.pth"], "*REFUSED?NOT_REGULAR?*none.pth*", id="no-incumbent"),
-        pytest.param(["--checks", "none.toml"], "*none.toml: cannot be read*", id="no-checks"),
-        pytest.param(["--stress-data", "npz:none.npz"], "*none.npz: cannot be read*", id="no-data"),
-        pytest.param(["--stress-data", "cifar"], "*unknown data; expected fashion-mnist*", id="unknown-data"),
-        pytest.param(["--stress-samples", "0"], "*sample of 0 images*", id="no-samples"),
-        pytest.param(["--stress-samples", "401"], "*sample of 401 images does not fit 400*", id="too-many-samples"),
-        pytest.param(["--stress-device", "abacus"], "*'abacus' cannot be used*", id="unknown-device"),
-        pytest.param(["--stress-profile", "slow"], "*invalid choice: 'slow'*", id="unknown-profile"),
-        pytest.param(["--stress-model", "nowhere:model", "--candidate", "m.pth"], "*nowhere:model*", id="no-builder"),
+        pytest.param(
+            ["--candidate", "none.safetensors"],
+            "NOT_REGULAR",
+            "*REFUSED?NOT_REGULAR?*none.safetensors*",
+            id="no-candidate",
+        ),
+        pytest.param(["--candidate", "zoo.npz"], "FORMAT", "*REFUSED?*zoo.npz*", id="not-a-checkpoint"),
+        pytest.param(["--baseline", "none.pth"], "NOT_REGULAR", "*REFUSED?NOT_REGULAR?*none.pth*", id="no-baseline"),
+        pytest.param(["--incumbent", "none.pth"], "NOT_REGULAR", "*REFUSED?NOT_REGULAR?*none.pth*", id="no-incumbent"),
+        pytest.param(["--checks", "none.toml"], "CHECKS", "*none.toml: cannot be read*", id="no-checks"),
+        pytest.param(["--stress-data", "npz:none.npz"], "DATA", "*none.npz: cannot be read*", id="no-data"),
+        pytest.param(["--stress-data", "cifar"], "DATA", "*unknown data; expected fashion-mnist*", id="unknown-data"),
+        pytest.param(["--stress-samples", "0"], "USAGE", "*sample of 0 images*", id="no-samples"),
+        pytest.param(
+            ["--stress-samples", "401"], "USAGE", "*sample of 401 images does not fit 400*", id="too-many-samples"
+        ),
+        pytest.param(["--stress-device", "abacus"], "USAGE", "*'abacus' cannot be used*", id="unknown-device"),
+        pytest.param(["--stress-profile", "slow"], "USAGE", "*invalid choice: 'slow'*", id="unknown-profile"),
+        pytest.param(
+            ["--stress-model", "nowhere:model", "--candidate", "m.pth"], "USER_CODE", "*nowhere:model*", id="no-builder"
+        ),
     ],
 )
-def test_bad_input_ends_with_4(zoo, arguments, message):
+def test_bad_input_ends_with_4_and_its_code(zoo, arguments, code, message):
     (zoo.root / "reports").mkdir()
     (zoo.root / "reports/stress.json").write_text('{"verdict": "pass"}')
     result = zoo.run(*arguments)
@@ -90,6 +100,9 @@ def test_bad_input_ends_with_4(zoo, arguments, message):
     report = zoo.report()
     assert (report["verdict"], report["checks"]) == ("error", [])
     (reason,) = report["errors"]
+    assert report["error_codes"] == [code_in(reason)] == [code]
+    for place in (result.stderr.str(), *(path.read_text() for path in (zoo.root / "reports").glob("stress.[hm]*"))):
+        assert f"[{code}]" in place
     found_by_pytest = arguments[0] == "--stress-profile"  # It prints text of its own.
     assert fnmatch(reason if found_by_pytest else f"ERROR: {reason}", message)
 
@@ -146,7 +159,9 @@ def test_the_first_error_of_many_keeps_its_traceback(zoo):
     result = zoo.run()
     assert result.ret == 4
     assert sum(line.startswith("E   ") for line in result.outlines) == 1
-    result.stdout.fnmatch_lines(["exit status 4: inconclusive*", "*clean: error: RuntimeError: my own mistake"])
+    said = "*[[]TEST[]] clean: error: RuntimeError: my own mistake"
+    result.stdout.fnmatch_lines(["exit status 4: inconclusive*", said])
+    assert {check["code"] for check in zoo.report()["checks"] if check["status"] == "error"} == {"TEST"}
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,6 @@ def test_a_checkpoint_that_is_refused_is_annotated_as_not_judged(runner):
     (runner.root / "models/candidate.safetensors").write_bytes(b"not a checkpoint")
     assert not runner.run()
     assert runner.statuses["Quick gate"] == 4
-    told = "\n::error title=the gate could not judge::REFUSED[FORMAT] models/candidate.safetensors: "
+    told = "\n::error title=the run is inconclusive::REFUSED[FORMAT] models/candidate.safetensors: "
     assert told in runner.output["Quick gate"]
     assert "REFUSED[FORMAT] models/candidate.safetensors" in runner.summary.read_text()

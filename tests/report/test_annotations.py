@@ -37,8 +37,8 @@ def test_what_kept_the_run_from_judging_comes_before_checks_that_fail():
     unsound = SelfCheck("turned-020", "fail", "nobody noticed")
     found = commands(verdicts=(FAIL, BROKEN), errors=("the model returned NaN",), self_checks=(unsound,))
     assert found == [
-        ("the gate could not judge", "the model returned NaN"),
-        ("the gate could not judge", "self-check turned-020: nobody noticed"),
+        ("the run is inconclusive", "the model returned NaN"),
+        ("the run is inconclusive", "[SELF_CHECK] self-check turned-020: nobody noticed"),
         ("bad", FAIL.explain()),
     ]
 

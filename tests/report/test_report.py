@@ -80,7 +80,7 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
     [
         ({"verdicts": (PASS,), "failed_tests": ()}, "✅", "PASS: 1 of 1 checks pass"),
         ({"omissions": ("2000 of 10000 images",)}, "⚠️", "- partial: 2000 of 10000 images"),
-        ({"errors": ("flip: the model | raised\nNaN",)}, "❌", r"- **could not judge**: flip: the model \| raised NaN"),
+        ({"errors": ("flip: the model | raised\nNaN",)}, "❌", r"- **inconclusive**: flip: the model \| raised NaN"),
     ],
     ids=["pass", "partial", "error"],
 )
@@ -200,7 +200,7 @@ def test_the_markdown_has_the_family_first_that_misses_by_most():
 def test_the_markdown_has_ten_errors_and_counts_the_others():
     many = tuple(f"test_own.py::test_{at}" for at in range(25))
     text = markdown(replace(OUTCOME, errors=many, failed_tests=many))
-    for title in ("failed", r"\*\*could not judge\*\*"):
+    for title in ("failed", r"\*\*inconclusive\*\*"):
         assert len(re.findall(f"^- {title}: .?test_own", text, re.MULTILINE)) == 10
         assert re.search(f"^- {title}: 15 more, listed in stress.html$", text, re.MULTILINE)
 

@@ -67,7 +67,7 @@ def test_the_verdict_and_exit_status(changes, overall, status):
             {"verdicts": (PASS, FAIL), "omissions": ("half",)},
             "PARTIAL: 1 of 2 checks pass of those that ran; no verdict on the whole",
         ),
-        ({"verdicts": (FAIL,), "errors": ("NaN",)}, "ERROR: the run could not judge the candidate"),
+        ({"verdicts": (FAIL,), "errors": ("NaN",)}, "ERROR: the run is inconclusive"),
     ],
     ids=["pass", "fail", "partial", "error"],
 )

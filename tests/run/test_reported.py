@@ -104,9 +104,8 @@ def test_two_tests_of_one_name_are_an_error_but_not_one_told_twice(session_of, o
     assert reported.errors == []
     reported.take(verdict_of(clean), test=other)
     (error,) = reported.errors
-    assert error.startswith(
-        f"clean: two tests have a verdict of this name, test_clean.py::test[clean] and {other}; name a metric in their "
-    )
+    names = f"test_clean.py::test[clean] and {other}"
+    assert error.startswith(f"[TEST] clean: two tests have a verdict of this name, {names}; name a metric in their ")
     assert finished(reported, session).exit_status == 4
 
 
@@ -114,7 +113,7 @@ def test_a_verdict_that_is_an_error_is_told(session_of):
     session = session_of()
     reported = report_all(session, but=["clean"])
     reported.take(session.checks.checks[0].unjudged("error", "NaN"), test="test_clean.py")
-    assert reported.errors == ["clean: error: NaN"]
+    assert reported.errors == ["[TEST] clean: error: NaN"]
     assert finished(reported, session).verdict == "error"
 
 
@@ -123,9 +122,9 @@ def test_a_verdict_that_is_an_error_is_told(session_of):
     [
         ("assert 1 == 2", True, ["t"], []),
         ("AssertionError: no", True, ["t"], []),
-        ("AssertionError: no", False, [], ["t: AssertionError: no"]),
-        ("OSError: lost\nand more", True, [], ["t: OSError: lost"]),
-        ("", True, [], ["t: failed"]),
+        ("AssertionError: no", False, [], ["[TEST] t: AssertionError: no"]),
+        ("OSError: lost\nand more", True, [], ["[TEST] t: OSError: lost"]),
+        ("", True, [], ["[TEST] t: failed"]),
     ],
     ids=["asserts", "asserts-by-name", "a-fixture-asserts", "raises", "says-nothing"],
 )

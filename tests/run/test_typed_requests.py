@@ -86,6 +86,6 @@ def test_accept_follows_the_verdict_of_the_judge(zoo, verdict, force, accepted):
 
 def test_accept_refuses_an_inconclusive_run(zoo):
     request = AcceptRequest(zoo.save("new.safetensors"), zoo.root / "checks.toml", zoo.root / "incumbent.safetensors")
-    with pytest.raises(InputError, match="the gate could not judge it"):
+    with pytest.raises(InputError, match="the gate is inconclusive"):
         accept(request, judge=lambda run: RunResult(4, zoo.root / "reports"))
     assert not request.incumbent.exists()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import PipelineError
 from harness.data.image_files import FORMATS, channels_of, format_and_orientation, read_picture
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ def decoded_by(library: str, content: bytes, *, reduced: int, upright: bool, whe
         return _by_pillow(content, reduced=reduced, upright=upright, where=where)
     kind, orientation = format_and_orientation(content, where=where)
     if kind not in DECODES[library]:
-        raise InputError(f"{where}: {library} does not decode {kind}; expected one of {', '.join(DECODES[library])}")
+        raise PipelineError(f"{where}: {library} does not decode {kind}; expected one of {', '.join(DECODES[library])}")
     try:
         pixels = _by_opencv(content, reduced) if library == "opencv" else _by_torchvision(content)
     except Exception as error:  # A damaged file makes a decoder fail in any way.
-        raise InputError(f"{where}: {library} cannot decode it ({error}); replace or remove it") from None
+        raise PipelineError(f"{where}: {library} cannot decode it ({error}); replace or remove it") from None
     return _turned(pixels, orientation) if upright else pixels
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import PipelineError
 from harness.data.serving.stages import written
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ class Resize:
 
     def __post_init__(self) -> None:
         if self.filter not in FILTERS[self.library]:
-            raise InputError(
+            raise PipelineError(
                 f"{self.library} has no filter {self.filter!r}; expected one of {', '.join(FILTERS[self.library])}"
             )
         if self.antialias not in antialiasing(self.library, self.filter):
             does = "never" if self.antialias else "always"
-            raise InputError(f"{self.library}'s {self.filter} is {does} antialiased")
+            raise PipelineError(f"{self.library}'s {self.filter} is {does} antialiased")
 
     def __str__(self) -> str:
         to = written(self.size) if isinstance(self.size, tuple) else f"{self.side} side {self.size}"

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import PipelineError
 from harness.data.image_files import format_and_orientation
 from harness.data.images import Content, LabelledImages
 from harness.data.rows import Rows
@@ -48,7 +48,7 @@ class Serving:
     def skewed(self, name: str) -> ServingPipeline:
         """Return the pipeline of a skew; raises `InputError` for no skew, `NotApplicableError` where none applies."""
         if name not in SKEWS:
-            raise InputError(f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}")
+            raise PipelineError(f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}")
         return SKEWS[name].of(self.reference, self.pictured)
 
     @property
@@ -139,7 +139,7 @@ class _Served:
             where = serving.where(position)
             seen = self.pipeline.apply(serving.picture(position), network=serving.reference.normalise, where=where)
             if seen.shape != shape:
-                raise InputError(
+                raise PipelineError(
                     f"{where}: is {seen.shape} as served by {self.pipeline}, the images are {shape} (channels, height, "
                     "width); serve them in this size"
                 )

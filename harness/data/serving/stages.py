@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import PipelineError
 from harness.data.image_files import read_picture
 from harness.data.serving.decoders import decoded_by, version_of
 
@@ -176,7 +176,7 @@ class Normalise:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean or 0 in self.std:
-            raise InputError(f"mean {self.mean} and std {self.std}: expected as many of both, and no std of 0")
+            raise PipelineError(f"mean {self.mean} and std {self.std}: expected as many of both, and no std of 0")
 
     def __str__(self) -> str:
         known = next((name for name, values in NORMALISATIONS.items() if values == self), "")

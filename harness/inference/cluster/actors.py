@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from harness.base.errors import InputError
+from harness.base.errors import ClusterError
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster.connection import connect
 from harness.inference.cluster.scheduling import Range, Throughput
@@ -124,7 +124,7 @@ class Actors:
         if (room := self._room()) < 1:
             found, gpus = ray.cluster_resources(), self.options.gpus
             has = f"{found.get('CPU', 0):g} cores and {found.get('GPU', 0):g} GPUs"
-            raise InputError(
+            raise ClusterError(
                 f"the cluster has {has}, a worker needs one core" + (f" and {gpus:g} GPUs" if gpus else ""),
                 setting="backend ray",
             )
@@ -172,7 +172,7 @@ class Actors:
             return
         if facts.code != this_platform(torch.device("cpu")).code:
             self.close()
-            raise InputError(
+            raise ClusterError(
                 f"node {facts.node} has other code of the harness than this process; install the same on all nodes",
                 setting="backend ray",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError
+from harness.base.errors import ClusterError, PackageError
 from harness.inference.devices import available_cores
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def connect(options: RayOptions) -> bool:
                 os.environ.setdefault(name, value)
         import ray
     except ImportError as error:
-        raise InputError(
+        raise PackageError(
             f"needs Ray, which is not installed ({error}); pip install 'stress-harness[ray]'", setting="backend ray"
         ) from None
     if tuple(map(int, ray.__version__.split(".")[:2])) < LEAST:
-        raise InputError(
+        raise PackageError(
             f"needs Ray {'.'.join(map(str, LEAST))} or newer, {ray.__version__} is installed; "
             "pip install --upgrade 'stress-harness[ray]'",
             setting="backend ray",
@@ -44,7 +44,7 @@ def connect(options: RayOptions) -> bool:
         return False
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
-        raise InputError(
+        raise ClusterError(
             "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
             setting=f"ray-address {address}",
         )
@@ -55,7 +55,7 @@ def connect(options: RayOptions) -> bool:
         ray.init(address, log_to_driver=options.logs, logging_level=level, configure_logging=not options.logs, **own)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else repr(error)
-        raise InputError(
+        raise ClusterError(
             f"no cluster can be joined there ({said}). Start one with `ray start --head`, or remove the address and "
             "RAY_ADDRESS for a new cluster for the run",
             setting=f"ray-address {address}",

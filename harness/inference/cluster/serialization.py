@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.fx import GraphModule
 
-from harness.base.errors import InputError
+from harness.base.errors import ClusterError
 from harness.data.rows import FileRows, Rows
 from harness.perturb.corruptions import CORRUPTIONS, Corruption
 
@@ -133,7 +133,7 @@ def packed(inputs: Perturbed) -> bytes:
         with _code_of(*inputs.perturbations, *(each.kind.apply for each in taken if isinstance(each, _Declared))):
             content: bytes = cloudpickle.dumps(replace(inputs, perturbations=taken))
     except Exception as error:  # A user's object may hold anything.
-        raise InputError(f"{inputs}: cannot be sent to a worker ({error}); run it without backend ray") from error
+        raise ClusterError(f"{inputs}: cannot be sent to a worker ({error}); run it without backend ray") from error
     return content
 
 
@@ -145,7 +145,7 @@ def packed_model(model: nn.Module) -> np.ndarray:
             _pickler(content).dump(model)
             return np.frombuffer(content.getbuffer(), dtype=np.uint8)
     except Exception as error:  # A user's object may hold anything.
-        raise InputError(f"the model cannot be sent to a worker ({error}); run it without backend ray") from error
+        raise ClusterError(f"the model cannot be sent to a worker ({error}); run it without backend ray") from error
 
 
 def packed_call(call: Callable[..., Any]) -> bytes:
@@ -160,7 +160,7 @@ def packed_call(call: Callable[..., Any]) -> bytes:
         with _by_value([module for module in own if _is_own(module)]):
             content: bytes = cloudpickle.dumps(call)
     except Exception as error:  # A user's object may hold anything.
-        raise InputError(f"cannot be sent to a worker ({error})") from error
+        raise ClusterError(f"cannot be sent to a worker ({error})") from error
     return content
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.base.errors import InputError
+from harness.base.errors import ClusterError, InputError
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster.connection import connect
 from harness.inference.devices import usable_cores
@@ -98,7 +98,7 @@ def _run(function: bytes, folder: str, environment: dict[str, str]) -> tuple[str
     try:
         os.chdir(folder)
     except OSError as error:
-        raise InputError(
+        raise ClusterError(
             f"node {platform.node()} of the cluster has no folder {folder} ({error.strerror}); put the project on "
             "storage that all nodes share"
         ) from None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from harness.base.errors import InputError
+from harness.base.errors import ClusterError, InputError
 from harness.inference import screening
 from harness.inference.cluster.serialization import received
 from harness.inference.engine import Engine
@@ -87,7 +87,7 @@ class Worker:
             return RangeResult(blind=True)
         except ModuleNotFoundError as error:
             said = f"a worker of the cluster has no module {error.name!r}; install it on every node"
-            return RangeResult(error=InputError(said))
+            return RangeResult(error=ClusterError(said))
         try:
             result = held.result(task, given)
         except Exception as error:  # The model may raise any exception.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import InputError, printable, some_of
+from harness.base.errors import AnswersError, PackageError, printable, some_of
 from harness.base.files import require_regular
 from harness.data.exported import NAME, Export
 from harness.data.npz import array_in, opened
@@ -53,20 +53,22 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path.name} is no file of predictions; expected {', '.join(_READERS)}")
+        raise AnswersError(f"{path.name} is no file of predictions; expected {', '.join(_READERS)}")
     try:
         require_regular(path)
         size = path.stat().st_size
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})") from None
+        raise AnswersError(f"cannot be read ({error.strerror or error})") from None
     limit = MAX_TEXT if path.suffix.lower() == ".csv" else MAX_BYTES
     if size > limit:
-        raise InputError(f"has {size:,} bytes, more than {limit:,}; write an .npz file with labels or float32 scores")
+        raise AnswersError(f"has {size:,} bytes, more than {limit:,}; write an .npz file with labels or float32 scores")
     answers = reader(path, classes, outputs)
     if outputs not in {None, answers.scores}:
-        raise InputError(f"has {answers.scores}; remove the setting, or correct it", setting=f"model-outputs {outputs}")
+        raise AnswersError(
+            f"has {answers.scores}; remove the setting, or correct it", setting=f"model-outputs {outputs}"
+        )
     if not len(answers):
-        raise InputError("has no rows; expected a row for each image")
+        raise AnswersError("has no rows; expected a row for each image")
     _expect_values(answers, classes)
     return answers
 
@@ -77,23 +79,23 @@ def _expect_values(answers: Answers, classes: Sequence[str]) -> None:
         outside = (values < 0) | (values >= len(classes))
         if outside.any():
             found = some_of([str(each) for each in np.unique(values[outside])])
-            raise InputError(
+            raise AnswersError(
                 f"{outside.sum()} of {len(values)} labels are no class: {found}; expected 0 to {len(classes) - 1}"
             )
         return
     if values.shape[1:] != (len(classes),):
-        raise InputError(
+        raise AnswersError(
             f"{scores} have the shape {values.shape}, expected {len(classes)} columns, one for each class of the data"
         )
     if wrong := int((~np.isfinite(values)).any(axis=1).sum()):
-        raise InputError(f"{scores} of {wrong} of {len(values)} images are NaN or infinite")
+        raise AnswersError(f"{scores} of {wrong} of {len(values)} images are NaN or infinite")
 
 
 def _labels(values: np.ndarray) -> np.ndarray:
     if not np.issubdtype(values.dtype, np.integer) or values.ndim != 1:
-        raise InputError(f"labels are {values.dtype} of shape {values.shape}, expected (N,) integers")
+        raise AnswersError(f"labels are {values.dtype} of shape {values.shape}, expected (N,) integers")
     if values.dtype == np.uint64 and len(values) and values.max() > np.iinfo(np.int64).max:
-        raise InputError(f"labels run to {values.max()}, which is no class")
+        raise AnswersError(f"labels run to {values.max()}, which is no class")
     return values.astype(np.int64)
 
 
@@ -102,7 +104,7 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
         kinds = [name for name in _SCORES if name in members]
         if len(kinds) != 1:
             found = ", ".join(sorted(members)) or "none"
-            raise InputError(f"has the arrays {found}; expected exactly one of labels, probabilities and logits")
+            raise AnswersError(f"has the arrays {found}; expected exactly one of labels, probabilities and logits")
         wanted = (*kinds, "image", "export", "classes")
         arrays = {name: array_in(archive, members[name]) for name in wanted if name in members}
     scores = kinds[0]
@@ -110,18 +112,18 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
     if scores == "labels":
         values = _labels(values)
     elif not np.issubdtype(values.dtype, np.floating) or values.ndim != 2:  # noqa: PLR2004  (N, classes)
-        raise InputError(f"{scores} are {values.dtype} of shape {values.shape}, expected (N, {len(classes)}) floats")
+        raise AnswersError(f"{scores} are {values.dtype} of shape {values.shape}, expected (N, {len(classes)}) floats")
     else:
         values = _as_float32(values)
     if "classes" in arrays:
         values = _in_order(values, [str(name) for name in arrays["classes"].reshape(-1)], classes, scores)
     images = _images(arrays["image"]) if "image" in arrays else None
     if images is not None and len(images) != len(values):
-        raise InputError(f"has {len(images)} images and {len(values)} predictions; expected one for each image")
+        raise AnswersError(f"has {len(images)} images and {len(values)} predictions; expected one for each image")
     export = None
     if "export" in arrays:
         if arrays["export"].size != 1:
-            raise InputError(f"export is an array of {arrays['export'].size} values, expected one line of text")
+            raise AnswersError(f"export is an array of {arrays['export'].size} values, expected one line of text")
         export = Export.read(_text(arrays["export"].reshape(-1)[0]))
     return Answers(scores, values, images, export)
 
@@ -129,7 +131,7 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
 def _in_order(values: np.ndarray, names: list[str], classes: Sequence[str], scores: Scores) -> np.ndarray:
     """Return values in the order of the data's classes, from columns or labels in the order of `names`."""
     if sorted(names) != sorted(classes):
-        raise InputError(f"classes are {some_of(names)}, the data have {some_of(classes)}")
+        raise AnswersError(f"classes are {some_of(names)}, the data have {some_of(classes)}")
     if scores == "labels":
         if len(values) and (values.min() < 0 or values.max() >= len(names)):
             return values  # `_expect_values` refuses them with their number.
@@ -150,14 +152,16 @@ def _images(values: np.ndarray) -> np.ndarray:
     if values.ndim == 1 and np.issubdtype(values.dtype, np.integer):
         return values.astype(np.int64)
     if values.ndim != 1 or values.dtype.kind not in "SU":
-        raise InputError(f"image is {values.dtype} of shape {values.shape}, expected (N,) names of the export, as text")
+        raise AnswersError(
+            f"image is {values.dtype} of shape {values.shape}, expected (N,) names of the export, as text"
+        )
     texts = [_text(value) for value in values.tolist()]
     named = sum(_NAMED.fullmatch(text) is not None for text in texts)
     if named == len(texts):
         return np.array(texts, dtype=NAME)
     if named:
         wrong = next(text for text in texts if not _NAMED.fullmatch(text))
-        raise InputError(
+        raise AnswersError(
             f"{len(texts) - named} of {len(texts)} names in image are no names of an export, such as "
             f"{printable(wrong[:40])!r}; expected 64 hexadecimal digits"
         )
@@ -174,14 +178,14 @@ def _of_csv(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
             rows = csv.reader(file, strict=True)
             head = next(rows, None)
             if head is None:
-                raise InputError("is empty; expected a line with the names of columns")
+                raise AnswersError("is empty; expected a line with the names of columns")
             return _of_rows(head, _in_parts(rows, len(head)), classes, outputs)
     except UnicodeDecodeError as error:
-        raise InputError(f"is no text in UTF-8 ({error.reason} at byte {error.start})") from None
+        raise AnswersError(f"is no text in UTF-8 ({error.reason} at byte {error.start})") from None
     except csv.Error as error:
-        raise InputError(f"cannot be read as CSV ({error})") from None
+        raise AnswersError(f"cannot be read as CSV ({error})") from None
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})") from None
+        raise AnswersError(f"cannot be read ({error.strerror or error})") from None
 
 
 def _in_parts(rows: Iterator[list[str]], width: int) -> Iterator[list[tuple[str, ...]]]:
@@ -191,7 +195,7 @@ def _in_parts(rows: Iterator[list[str]], width: int) -> Iterator[list[tuple[str,
         if not row:
             continue
         if len(row) != width:
-            raise InputError(f"line {number} has {len(row)} values, expected {width} as in the first line")
+            raise AnswersError(f"line {number} has {len(row)} values, expected {width} as in the first line")
         part.append(row)
         if len(part) == _ROWS_AT_A_TIME:
             yield list(zip(*part, strict=True))
@@ -205,12 +209,12 @@ def _of_parquet(path: Path, classes: Sequence[str], outputs: str | None) -> Answ
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise InputError("needs pyarrow; pip install 'stress-harness[hf]', or write an .npz file") from None
+        raise PackageError("needs pyarrow; pip install 'stress-harness[hf]', or write an .npz file") from None
     try:
         with parquet.ParquetFile(path) as file:
             head = list(map(str, file.schema_arrow.names))
             if len(head) > len(classes) + len(_KEYS):
-                raise InputError(f"has {len(head)} columns, expected image, export, and label or one for each class")
+                raise AnswersError(f"has {len(head)} columns, expected image, export, and label or one for each class")
             batches = file.iter_batches(batch_size=_ROWS_AT_A_TIME)
             parts = (
                 [
@@ -221,7 +225,7 @@ def _of_parquet(path: Path, classes: Sequence[str], outputs: str | None) -> Answ
             )
             return _of_rows(head, parts, classes, outputs)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"cannot be read as Parquet ({printable(str(error).splitlines()[0])})") from None
+        raise AnswersError(f"cannot be read as Parquet ({printable(str(error).splitlines()[0])})") from None
 
 
 def _plain(value: object) -> str:
@@ -232,11 +236,11 @@ def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str]
     """Return the predictions of a table: `image`, perhaps `export`, and `label` or a column for each class."""
     if len(set(head)) != len(head):
         twice = sorted({name for name in head if head.count(name) > 1})
-        raise InputError(f"has the columns {some_of(twice)} twice")
+        raise AnswersError(f"has the columns {some_of(twice)} twice")
     others = [name for name in head if name not in _KEYS]
     by_class = others and sorted(others) == sorted(classes)
     if "image" not in head or ("label" in head) == bool(others) or (others and not by_class):
-        raise InputError(
+        raise AnswersError(
             f"has the columns {printable(some_of(head, shown=12))}; expected image, and either label or one column for "
             f"each class ({some_of(classes)})"
         )
@@ -250,12 +254,12 @@ def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str]
             exports.update(filter(None, columns[at["export"]]))
         values.append(_numbers_of(columns[at["label"]], classes) if "label" in at else _floats(columns, at, classes))
     if len(exports) > 1:
-        raise InputError(f"has {len(exports)} different lines in export, expected rows of one export")
+        raise AnswersError(f"has {len(exports)} different lines in export, expected rows of one export")
     scores: Scores = "labels" if "label" in at else ("logits" if outputs == "logits" else "probabilities")
     if not values:
         return Answers(scores, np.empty(0, dtype=np.int64), None, None)
     if len({part.dtype.kind for part in images}) > 1:
-        raise InputError("image has both names and numbers of images; expected one of them")
+        raise AnswersError("image has both names and numbers of images; expected one of them")
     export = Export.read(exports.pop()) if exports else None
     found = np.concatenate(values)
     return Answers(scores, _one_kind(found, classes) if "label" in at else found, np.concatenate(images), export)
@@ -276,7 +280,7 @@ def _numbers_of(texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     found = [(names.get(text, -1), numbers.get(text, -1)) for text in stripped]
     if (-1, -1) in found:
         wrong = sorted({text[:40] for text, classed in zip(texts, found, strict=True) if classed == (-1, -1)})
-        raise InputError(
+        raise AnswersError(
             f"{found.count((-1, -1))} labels are no class of the data: {printable(some_of(list(map(repr, wrong))))}; "
             f"expected names of classes, or numbers from 0 to {len(classes) - 1}"
         )
@@ -289,7 +293,7 @@ def _one_kind(found: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         if (labels >= 0).all():
             return np.asarray(labels)
     named, numbered = (found >= 0).sum(axis=0)
-    raise InputError(
+    raise AnswersError(
         f"{named:,} of {len(found):,} labels are names of classes and {numbered:,} are numbers; expected only names "
         f"({some_of(classes)}), or only numbers from 0 to {len(classes) - 1}"
     )
@@ -299,7 +303,7 @@ def _floats(columns: Sequence[Any], at: Mapping[str, int], classes: Sequence[str
     try:
         return _as_float32(np.array([columns[at[name]] for name in classes], dtype=np.float64).T)
     except (ValueError, TypeError) as error:
-        raise InputError(f"a column of a class has other values than numbers ({printable(error)})") from None
+        raise AnswersError(f"a column of a class has other values than numbers ({printable(error)})") from None
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str], str | None], Answers]] = {

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.decisive import decisive_files
-from harness.base.errors import InputError, printable
+from harness.base.errors import InputError, UnusableModelError, printable
 from harness.base.files import hash_of_file
 from harness.base.user_code import is_name
 from harness.inference.predictors.encoded import EncodedPictures
@@ -52,7 +52,7 @@ def open_callable(spec: str, options: NetworkOptions, images: LabelledImages | N
     """
     name = spec.partition(":")[2]
     if not is_name(name):
-        raise InputError("expected python:package.module:callable")
+        raise UnusableModelError("expected python:package.module:callable")
     predictor = CallablePredictor(name, options, images)
     predictor.start()
     return predictor
@@ -113,7 +113,7 @@ class CallablePredictor:
         files = [Path(file) for file in self._facts["files"] or ()]
         for file in files:
             if hash_of_file(file) is None:
-                raise InputError(f"declares the file {file}, which does not exist")
+                raise UnusableModelError(f"declares the file {file}, which does not exist")
         facts = {"callable": self.name, "sources_sha256": _hash_of(sources), "pixels": self._pixels}
         facts |= {"files_sha256": _hash_of(files)} if files else {}
         versions = [platform.python_version(), *self._facts["versions"]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from harness.base.errors import InputError, some_of
+from harness.base.errors import UnusableModelError, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ def order_of(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
         twice = sorted({each for each in names if list(names).count(each) > 1})
         facts = (("lacks", lacking), ("has besides", unknown), ("has twice", twice))
         found = ", ".join(f"{word} {some_of(values)}" for word, values in facts if values)
-        raise InputError(
+        raise UnusableModelError(
             f"the predictor names other classes than the data: it {found}; name its classes in its own order, with the "
             f"data's names: {some_of(classes)}",
             setting="classes",
@@ -54,7 +54,7 @@ def expect_order(predictions: Predictions, order: np.ndarray | None = None) -> N
     said = [f"{classes[at]} as {classes[seen_as[at]]} ({table[at, seen_as[at]]} of {counts[at]})" for at in moved]
     own = np.empty(len(classes), dtype=object)
     own[(np.arange(len(classes)) if order is None else order)[seen_as]] = classes
-    raise InputError(
+    raise UnusableModelError(
         f"its classes are in another order: it predicts most clean images of {some_of(said)}; name its classes in "
         f"its own order: {','.join(own)}",
         setting="classes",

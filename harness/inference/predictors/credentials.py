@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def credentials_for(host: str) -> Credentials:
     token = os.environ.get(TOKEN, "").strip()
     if token:
         if not (token.isascii() and token.isprintable()):
-            raise InputError(f"{TOKEN}: has characters that are invalid in a header; expected printable ASCII")
+            raise ServerError(f"{TOKEN}: has characters that are invalid in a header; expected printable ASCII")
         scheme, _, value = token.rpartition(" ")
         return Credentials(TOKEN, token if scheme else f"Bearer {token}", (value,))
     named = os.environ.get("NETRC")
@@ -67,9 +67,9 @@ def credentials_for(host: str) -> Credentials:
     except FileNotFoundError:
         entry = None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__})") from None
+        raise ServerError(f"{path}: cannot be read ({type(error).__name__})") from None
     except netrc.NetrcParseError as error:
-        raise InputError(f"{path}: line {error.lineno} is no netrc entry, or others can read the file") from None
+        raise ServerError(f"{path}: line {error.lineno} is no netrc entry, or others can read the file") from None
     if entry is None:
         return Credentials("none")
     login, account, password = entry

@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.base.codes import Code
 from harness.base.errors import printable
 from harness.inference.predictors.credentials import TOKEN
 from harness.inference.predictors.protocol import PredictorError
@@ -44,6 +45,8 @@ _EXCERPT = 200
 
 class ServerLostError(PredictorError):
     """A server that gave no answer: it is unreachable, stalls, or stays busy."""
+
+    code = Code.SERVER
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError, printable, some_of
+from harness.base.errors import AnswersError, printable, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ def numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarray
     without files, and for a name of no file or of several.
     """
     if images.origin is None:
-        raise InputError(
+        raise AnswersError(
             f"names images as {printable(names[0][:40])!r}, and the data have no files; expected their numbers, from 0"
         )
     files: dict[str, list[tuple[tuple[str, ...], int]]] = defaultdict(list)
@@ -35,12 +35,12 @@ def numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarray
     found = [_closest(_parts(name), files) for name in names]
     example = "/".join(_parts(images.origin.where(int(images.positions[0])))[-2:])
     if unknown := [name for name, numbers in zip(names, found, strict=True) if not numbers]:
-        raise InputError(
+        raise AnswersError(
             f"{len(unknown):,} of {len(names):,} names in image are no files of the data: "
             f"{printable(some_of(unknown))}; expected names such as {printable(example)!r}, or numbers from 0"
         )
     if several := [name for name, numbers in zip(names, found, strict=True) if len(numbers) > 1]:
-        raise InputError(
+        raise AnswersError(
             f"{len(several):,} of {len(names):,} names in image are those of several files of the data: "
             f"{printable(some_of(several))}; write more of their paths, such as {printable(example)!r}"
         )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.answers import AnswerStore
-from harness.base.errors import InputError
+from harness.base.codes import Code
+from harness.base.errors import ServerError
 from harness.inference.backend import BackendLostError
 from harness.inference.predictors.audit import Audit, differing
 from harness.inference.predictors.encoded import key_of
@@ -37,6 +38,8 @@ _FEW, _TILES = 4, 4
 
 class DoubtfulServerError(PredictorError):
     """A server that cannot be trusted: its model changed, or it gives two predictions for one image."""
+
+    code = Code.SERVER
 
 
 class HttpPredictor:
@@ -102,7 +105,7 @@ class HttpPredictor:
         if kept is None:
             answers.add({_PROBES: self._probed.tobytes()})
         elif before is None or differing(before, self._probed).any():
-            raise InputError(
+            raise ServerError(
                 f"the server gives other predictions than in an earlier run, but its version is still {self.version}. "
                 "Predictions of both models would mix. Give the new model another version, or empty the cache with "
                 "`stress-harness cache --clear`"

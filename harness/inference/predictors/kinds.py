@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, UnusableModelError
 from harness.inference.predictors.callables import open_callable
 
 if TYPE_CHECKING:
@@ -119,6 +119,6 @@ def open_predictor(spec: str, options: NetworkOptions, images: LabelledImages | 
         raise
     except ImportError as error:
         needs = f"; pip install 'stress-harness[{kind.extra}]'" if kind.extra else ""
-        raise InputError(f"needs {error.name or error}{needs}") from error
+        raise UnusableModelError(f"needs {error.name or error}{needs}") from error
     except Exception as error:  # A predictor may raise any exception.
-        raise InputError(f"cannot be opened ({error!r})") from error
+        raise UnusableModelError(f"cannot be opened ({error!r})") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import InputError, some_of
+from harness.base.errors import ServerError, some_of
 from harness.inference.predictors.encoded import content_of
 from harness.inference.predictors.protocol import PredictorError
 
@@ -150,29 +150,29 @@ def input_of(metadata: Metadata, shape: tuple[int, int, int] | None) -> tuple[In
     """
     if len(metadata.inputs) != 1:
         found = some_of([str(each) for each in metadata.inputs]) or "none"
-        raise InputError(
+        raise ServerError(
             f"the model's metadata name {len(metadata.inputs)} inputs ({found}), expected one tensor of images; "
             "describe it in the server's configuration of the model"
         )
     (tensor,) = metadata.inputs
     if tensor.datatype not in {*_INPUTS, BYTES}:
-        raise InputError(f"the model's input {tensor} has another datatype than {', '.join((*_INPUTS, BYTES))}")
+        raise ServerError(f"the model's input {tensor} has another datatype than {', '.join((*_INPUTS, BYTES))}")
     batch, *rest = tensor.shape or (0,)
     if batch == 0 or batch < ANY:
-        raise InputError(f"the model's input {tensor} has no dimension of images, expected -1 or a number first")
+        raise ServerError(f"the model's input {tensor} has no dimension of images, expected -1 or a number first")
     size = None if batch == ANY else batch
     if tensor.datatype == BYTES:
         if rest not in ([], [1], [ANY]):
-            raise InputError(f"the model's input {tensor} takes several files an image, expected [-1] or [-1, 1]")
+            raise ServerError(f"the model's input {tensor} takes several files an image, expected [-1] or [-1, 1]")
         return InputTensor(tensor.name, BYTES, FILES, size, (1,) * len(rest)), shape or (3, _UNKNOWN, _UNKNOWN)
     if shape is None:
         shape = _shape_in(rest)
     layouts = [layout for layout, expected in _layouts(shape).items() if _fits(rest, expected)]
     if not layouts:
         expected = " or ".join(str([ANY, *each]) for each in dict.fromkeys(_layouts(shape).values()))
-        raise InputError(f"the model's input {tensor} does not take images {shape}; expected the shape {expected}")
+        raise ServerError(f"the model's input {tensor} does not take images {shape}; expected the shape {expected}")
     if len(layouts) > 1 and shape[0] > 1:
-        raise InputError(
+        raise ServerError(
             f"the model's input {tensor} fits several layouts ({' or '.join(layouts)}); set the number of channels in "
             "the server's configuration of the model"
         )
@@ -214,9 +214,9 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
     if wanted is not None and metadata.outputs:
         if not named:
             found = some_of([str(each) for each in metadata.outputs])
-            raise InputError(f"is no output of the model, which has {found}", setting=f"http-output {wanted}")
+            raise ServerError(f"is no output of the model, which has {found}", setting=f"http-output {wanted}")
         if named[0] not in usable:
-            raise InputError(f"the model's output {named[0]} has another datatype than {', '.join(_OUTPUTS)}")
+            raise ServerError(f"the model's output {named[0]} has another datatype than {', '.join(_OUTPUTS)}")
         return named[0]
     if not metadata.outputs:
         return None if wanted is None else TensorFacts(wanted, "", ())
@@ -228,7 +228,7 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
         if len(some) == 1:
             return some[0]
     found = some_of([str(each) for each in metadata.outputs])
-    raise InputError(f"the model's outputs are {found}; name the one to measure with http-output")
+    raise ServerError(f"the model's outputs are {found}; name the one to measure with http-output")
 
 
 def request_of(

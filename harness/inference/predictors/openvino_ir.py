@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import InputError, printable
+from harness.base.errors import ChangedError, UnusableModelError, printable
 from harness.inference.devices import available_cores
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
 from harness.inference.predictors.scores import declared_scores
@@ -41,7 +41,7 @@ def open_openvino(spec: str, options: NetworkOptions, images: LabelledImages | N
 
     path = Path(spec.partition(":")[2])
     if path.suffix.lower() != ".xml":
-        raise InputError("expected openvino:model.xml, with model.bin beside it")
+        raise UnusableModelError("expected openvino:model.xml, with model.bin beside it")
     return OpenVinoPredictor(path, options, images)
 
 
@@ -100,7 +100,7 @@ class OpenVinoPredictor:
         for last in (False, True):
             if fits[last] and declared != ("[NCHW]" if last else "[NHWC]"):
                 return last
-        raise InputError(
+        raise UnusableModelError(
             f"the model takes images of shape {tuple('?' if size is None else size for size in sizes)}, the data have "
             f"{channels} channels of {height}x{width} pixels (height x width). Load the data in that shape, or convert "
             "the model again"
@@ -135,7 +135,7 @@ class OpenVinoPredictor:
 
         description, weights = read_regular(self._path), read_regular(self._path.with_suffix(".bin"))
         if hashlib.sha256(description).hexdigest() != self._facts["xml_sha256"]:
-            raise InputError(f"{self._path}: changed during the comparison; compare again when nothing writes to it")
+            raise ChangedError(f"{self._path}: changed during the comparison; compare again when nothing writes to it")
         core = openvino.Core()
         model = core.read_model(description, weights)
         steps = [output for step in model.get_ordered_ops() for output in step.outputs()]

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from harness.base.codes import Code
 from harness.base.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,9 +22,13 @@ Scores = Literal["logits", "probabilities", "labels"]
 class PredictorError(InputError):
     """A predictor without a valid answer: it crashed, hung, disappeared, or broke its declaration."""
 
+    code = Code.PREDICTOR
+
 
 class UnknownPixelsError(PredictorError):
     """Pixels without a recorded prediction."""
+
+    code = Code.ANSWERS
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError, printable, some_of
+from harness.base.errors import AnswersError, ChangedError, InputError, printable, some_of
 from harness.base.files import hash_of_file, require_regular
 from harness.data.exported import FLOAT32, as_stored, hash_of_names, names_of
 from harness.data.images import unit_range
@@ -78,14 +78,14 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
         require_regular(path)
         before, sha256 = path.stat(), hash_of_file(path)
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
+        raise AnswersError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
     identity = Identity("recorded", {"file": str(sha256), "declared": str(options.outputs)}, lasting=False)
     if images is None:
         return RecordedAnswers(identity, "labels", np.empty(0, "S64"), np.empty(0, np.int64), None)
     answers = _numbered(read_answers(path, images.classes, outputs=options.outputs), images)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
-        raise InputError("changed during reading; run again when nothing writes to it")
+        raise ChangedError("changed during reading; run again when nothing writes to it")
     if answers.export is not None:
         names, rows = _of_export(answers), np.arange(len(answers))
     else:
@@ -104,24 +104,24 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     try:
         answers = _without_ties(_numbered(read_answers(path, images.classes, outputs=outputs), images), named)
     except InputError as error:
-        raise InputError(named + error.message, setting=error.setting) from error
+        raise AnswersError(named + error.message, setting=error.setting) from error
     classes = answers.values if answers.values.ndim == 1 else answers.values.argmax(axis=1)
     numbers = answers.images
     if numbers is None:
         if len(answers) != len(images):
-            raise InputError(
+            raise AnswersError(
                 f"{named}has {len(answers):,} predictions without numbers of images, the data have {len(images):,} "
                 "images; add the numbers, or predict all images in their order"
             )
         return np.arange(len(images)), classes
     if numbers.dtype.kind == "S":
-        raise InputError(f"{named}has images of an export; expected numbers of images in the data, from 0")
+        raise AnswersError(f"{named}has images of an export; expected numbers of images in the data, from 0")
     if repeated := len(numbers) - len(np.unique(numbers)):
-        raise InputError(f"{named}repeats {repeated:,} of its {len(numbers):,} images; expected one row for each")
+        raise AnswersError(f"{named}repeats {repeated:,} of its {len(numbers):,} images; expected one row for each")
     row_of = {int(number): row for row, number in enumerate(images.positions)}
     if others := [number for number in numbers.tolist() if number not in row_of]:
         found = some_of(list(map(str, sorted(others))))
-        raise InputError(f"{named}has {len(others):,} images that the data do not have: {found}")
+        raise AnswersError(f"{named}has {len(others):,} images that the data do not have: {found}")
     positions = np.array([row_of[number] for number in numbers.tolist()], dtype=np.int64)
     order = np.argsort(positions)
     return positions[order], classes[order]
@@ -144,7 +144,7 @@ def _without_ties(answers: Answers, named: str) -> Answers:
         return answers
     count = int((~decided).sum())
     if count == len(decided):
-        raise InputError("has the same score for the leading classes of every image; write more digits, or labels")
+        raise AnswersError("has the same score for the leading classes of every image; write more digits, or labels")
     print(f"note: {printable(named)}leaves out {count:,} images whose leading classes tie", file=sys.stderr)
     return replace(answers, values=answers.values[decided], images=answers.images[decided])
 
@@ -154,22 +154,24 @@ def _of_export(answers: Answers) -> np.ndarray:
     export, names = answers.export, answers.images
     assert export is not None
     if export.protocol != PROTOCOL:
-        raise InputError(f"is of protocol {export.protocol}, this version works with protocol {PROTOCOL}; export again")
+        raise AnswersError(
+            f"is of protocol {export.protocol}, this version works with protocol {PROTOCOL}; export again"
+        )
     if names is None or names.dtype.kind != "S":
-        raise InputError("has an export but no names of images; copy the array image of each shard")
+        raise AnswersError("has an export but no names of images; copy the array image of each shard")
     once = np.unique(names)
     if repeated := len(names) - len(once):
-        raise InputError(f"repeats {repeated} of its {len(names)} images; expected one row for each image")
+        raise AnswersError(f"repeats {repeated} of its {len(names)} images; expected one row for each image")
     if len(once) < export.images:
-        raise InputError(
+        raise AnswersError(
             f"lacks {export.images - len(once):,} of the {export.images:,} images of its export; predict all of them"
         )
     if len(once) > export.images:
-        raise InputError(
+        raise AnswersError(
             f"has {len(once) - export.images:,} images more than the {export.images:,} of its export; keep only those"
         )
     if hash_of_names(once) != export.names:
-        raise InputError(
+        raise AnswersError(
             f"has {len(once):,} images, as many as its export, but other ones; copy names and line export from one "
             "export"
         )
@@ -182,21 +184,21 @@ def _rows_of_clean(answers: Answers, images: LabelledImages) -> np.ndarray:
     positions = images.positions.numpy()
     if numbers is None:
         if len(answers) != len(positions) if images.indices is None else len(answers) <= positions.max():
-            raise InputError(
+            raise AnswersError(
                 f"has {len(answers):,} predictions without names of images, the data have {len(positions):,} images; "
                 "expected one for each, in their order"
             )
         return positions
     if numbers.dtype.kind == "S":
-        raise InputError("has names of exported images but no line export; copy it from manifest.json")
+        raise AnswersError("has names of exported images but no line export; copy it from manifest.json")
     counts = Counter(numbers.tolist())
     if repeated := sum(count - 1 for count in counts.values()):
-        raise InputError(f"repeats {repeated:,} of its {len(numbers):,} images; expected one row for each image")
+        raise AnswersError(f"repeats {repeated:,} of its {len(numbers):,} images; expected one row for each image")
     if missing := len(set(positions.tolist()) - counts.keys()):
-        raise InputError(f"lacks {missing:,} of the {len(positions):,} images of the data; predict all of them")
+        raise AnswersError(f"lacks {missing:,} of the {len(positions):,} images of the data; predict all of them")
     if images.indices is None and len(numbers) > len(positions):
         more = sorted(counts.keys() - set(positions.tolist()))
-        raise InputError(f"has {len(more):,} images that the data do not have: {some_of(list(map(str, more)))}")
+        raise AnswersError(f"has {len(more):,} images that the data do not have: {some_of(list(map(str, more)))}")
     row_of = {number: row for row, number in enumerate(numbers.tolist())}
     return np.array([row_of[position] for position in positions.tolist()], dtype=np.int64)
 
@@ -214,5 +216,5 @@ def _without_twins(names: np.ndarray, rows: np.ndarray, answers: Answers) -> tup
     given = answers.values if answers.values.ndim == 1 else answers.values.argmax(axis=1)
     predicted = given[rows]
     if differing := int((predicted != predicted[first][which]).sum()):
-        raise InputError(f"has other predictions for {differing} images than for images with the same pixels")
+        raise AnswersError(f"has other predictions for {differing} images than for images with the same pixels")
     return once, rows[first]

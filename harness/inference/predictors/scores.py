@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import UnusableModelError
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *
     if own is not None and own not in _KNOWN:
         raise PredictorError(f"declares outputs = {own!r}, expected {', '.join(_KNOWN)}")
     if setting and own and setting != own:
-        raise InputError(
+        raise UnusableModelError(
             f"the predictor declares {own}; remove the setting, or correct one", setting=f"model-outputs {setting}"
         )
     declared = setting or own
@@ -43,7 +43,7 @@ def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *
     if declared is None and answers.ndim > 1 and answers.shape[1] > 1:
         sums = answers.sum(axis=1)
         if bool((answers >= 0).all()) and bool((np.abs(sums - 1) < SUMS_TO_ONE).all()):
-            raise InputError(
+            raise UnusableModelError(
                 "its answers look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. Set "
                 "model-outputs probabilities, or model-outputs logits if they are logits"
             )

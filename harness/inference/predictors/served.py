@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
-from harness.base.errors import InputError
+from harness.base.errors import ServerError
 from harness.inference.predictors.credentials import TOKEN, credentials_for
 from harness.inference.predictors.encoded import EncodedPictures, tensor_of_files
 from harness.inference.predictors.exchange import Exchange
@@ -72,14 +72,14 @@ def address_of(url: str) -> Address:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise InputError(f"is no URL; {expected}") from None
+        raise ServerError(f"is no URL; {expected}") from None
     if "@" in parts.netloc:
-        raise InputError(f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of netrc")
+        raise ServerError(f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of netrc")
     found = _PATH.fullmatch(parts.path)
     if not (host and found and url.isascii() and url.isprintable() and " " not in url):
-        raise InputError(f"is no address of a served model; {expected}")
+        raise ServerError(f"is no address of a served model; {expected}")
     if "?" in url or "#" in url:
-        raise InputError(f"has a query or a fragment; {expected}")
+        raise ServerError(f"has a query or a fragment; {expected}")
     root = f"{parts.scheme}://{parts.netloc.lower()}{found['prefix']}/v2"
     version = found["version"]
     return Address(root, found["path"], unquote(found["name"]), version and unquote(version), host)
@@ -104,7 +104,7 @@ class ServedModel:
         classes = None if images is None else len(images.classes)
         credentials = credentials_for(address.host)
         if credentials.header and not (address.local or address.root.startswith("https:")):
-            raise InputError(f"would get the credentials of {credentials.source} unencrypted; use https://")
+            raise ServerError(f"would get the credentials of {credentials.source} unencrypted; use https://")
         self.address, self._credentials = address, credentials
         self._exchange = Exchange(address.root, credentials, options, timeout_s=timeout_s, local=address.local)
         self._numbers = count(1)

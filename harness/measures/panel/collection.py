@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import torch
 
-from harness.base.errors import InputError, NotApplicableError
+from harness.base.errors import NotApplicableError, PanelError
 from harness.inference.predictions import softmax
 from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelPredictions, PanelView
 from harness.perturb import IDENTITY
@@ -117,7 +117,7 @@ def combined(
     first = recorded[0]
     questions = [[(each.name, each.positions.tobytes()) for each in parts] for parts in recorded]
     if other := [model for model, asked in zip(models, questions, strict=True) if asked != questions[0]]:
-        raise InputError(
+        raise PanelError(
             f"the reference model {other[0][:12]}… (SHA-256 of its tensors) has predictions of other images or "
             f"perturbations than {models[0][:12]}…. A test must request the same from every model"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError, NotApplicableError, NotRecordedError
+from harness.base.errors import NotApplicableError, NotRecordedError, PanelError
 from harness.measures.classification import confusion_matrix
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import count_interval
@@ -75,7 +75,7 @@ def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions:
     For a model of the panel, an empty set raises `NotApplicableError`.
     """
     if not answers:
-        raise InputError("consensus: the check names no perturbation; add some with `under`")
+        raise PanelError("consensus: the check names no perturbation; add some with `under`")
     images = max((each.images for each in answers), key=len)
     places = np.full(int(images.positions.max()) + 1, -1)
     places[images.positions.numpy()] = np.arange(len(images))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import numpy as np
 from pydantic import Field
 
-from harness.base.errors import InputError, NotApplicableError, NotRecordedError
+from harness.base.errors import NotApplicableError, NotRecordedError, PanelError
 from harness.base.files import read_regular
 from harness.base.outputs import PANEL_PREDICTIONS, Output
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
@@ -146,7 +146,7 @@ class PanelPredictions:
     def expect(self, images: LabelledImages) -> None:
         """Raise `InputError` unless these are the images of the panel's predictions, all of them."""
         if images.sha256 != self.data_sha256:
-            raise InputError(
+            raise PanelError(
                 f"the panel predictions are for data with SHA-256 {self.data_sha256[:12]}…, these {len(images)} images "
                 f"of {images.name} have {images.sha256[:12]}…; calibrate again"
             )
@@ -231,16 +231,16 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
         content = read_regular(path, max_bytes=MAX_BYTES)
         plain = json.loads(content)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {_NEXT}") from None
+        raise PanelError(f"{path}: cannot be read ({error.strerror}); {_NEXT}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not panel predictions ({error}); {_NEXT}") from None
+        raise PanelError(f"{path}: not panel predictions ({error}); {_NEXT}") from None
     if not isinstance(plain, dict):
-        raise InputError(f"{path}: not panel predictions, but {type(plain).__name__}; {_NEXT}")
+        raise PanelError(f"{path}: not panel predictions, but {type(plain).__name__}; {_NEXT}")
     if (schema := plain.get("schema")) != SCHEMA:
-        raise InputError(f"{refusal_of_schema(path, schema, expected=SCHEMA)}; {_NEXT}")
+        raise PanelError(f"{refusal_of_schema(path, schema, expected=SCHEMA)}; {_NEXT}")
     file = read_record(_File, plain, where=f"{path}")
     if file.protocol != PROTOCOL:
-        raise InputError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
+        raise PanelError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
     views = {name: _view(packed, file, where=f"{path}: views: {name}") for name, packed in file.views.items()}
     sha256 = hashlib.sha256(content).hexdigest()
     return PanelPredictions(file.data_sha256, file.classes, file.models, views, sha256=sha256)
@@ -257,12 +257,12 @@ def _view(packed: _View, file: _File, *, where: str) -> PanelView:
         and (likeliest[asked] < len(file.classes)).all()
         and all((root[asked] <= _STEPS).all() for root in roots)
     ):
-        raise InputError(f"{where}: not predictions of {len(file.models)} models for {file.n} images; {_NEXT}")
+        raise PanelError(f"{where}: not predictions of {len(file.models)} models for {file.n} images; {_NEXT}")
     of_label, shares = (np.square(root / _STEPS).astype(np.float32) for root in roots)
     of_label[~asked], shares[~asked], wrong[~asked], likeliest[~asked] = np.nan, np.nan, NOT_ASKED, NOT_ASKED
     each = _bits(packed.each, (len(file.models), file.n), where=where) if packed.each else None
     if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
-        raise InputError(f"{where}: the errors of each model do not add up to the counts; {_NEXT}")
+        raise PanelError(f"{where}: the errors of each model do not add up to the counts; {_NEXT}")
     return PanelView(wrong.astype(np.int16), of_label, likeliest, shares, each)
 
 
@@ -299,7 +299,7 @@ def _inflated(packed: str, size: int, *, where: str) -> bytes:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(packed, validate=True), size + 1)
     except (ValueError, zlib.error) as error:
-        raise InputError(f"{where}: cannot be unpacked ({error}); {_NEXT}") from None
+        raise PanelError(f"{where}: cannot be unpacked ({error}); {_NEXT}") from None
     if len(content) != size or not unpacker.eof:
-        raise InputError(f"{where}: a table of another size than {size} bytes; {_NEXT}")
+        raise PanelError(f"{where}: a table of another size than {size} bytes; {_NEXT}")
     return content

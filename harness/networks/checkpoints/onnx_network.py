@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.base.errors import InputError
+from harness.base.errors import PackageError
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular, shown
 from harness.networks.checkpoints.loading import Checkpoint
 from harness.networks.checkpoints.onnx_weights import take_in
@@ -136,7 +136,7 @@ def load_onnx(path: Path) -> Checkpoint:
         import onnxruntime  # noqa: F401  A missing package is an error here, not at its use.
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise InputError(f"{path}: ONNX files need {error.name}; pip install 'stress-harness[onnx]'") from None
+        raise PackageError(f"{path}: ONNX files need {error.name}; pip install 'stress-harness[onnx]'") from None
     content = read_regular(path)
     try:
         description = onnx.load_model_from_string(content)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
@@ -53,7 +54,8 @@ def train(
     training, validation = split_validation(images, size=config.validation_size, seed=config.split_seed)
     if len(training) < config.batch_size:
         raise InputError(
-            f"{len(training)} training images are fewer than one batch of {config.batch_size}; lower the batch size"
+            f"{len(training)} training images are fewer than one batch of {config.batch_size}; lower the batch size",
+            code=Code.TRAINING,
         )
     elsewhere = "" if device == "cpu" else f" {device}"
     named = f"{config.sha256()} {images.sha256} {torch.__version__}{elsewhere}"
@@ -117,7 +119,10 @@ def _run_epoch(
             on_step(number * steps + step, config.epochs * steps)
     validation_loss, validation_accuracy = _validate(state.model, validation, pixels.device)
     if not math.isfinite(loss_sum + validation_loss):
-        raise InputError(f"training diverged in epoch {number + 1}: the loss is not finite; lower the learning rate")
+        raise InputError(
+            f"training diverged in epoch {number + 1}: the loss is not finite; lower the learning rate",
+            code=Code.TRAINING,
+        )
     accuracy = right / len(order)
     return Epoch(number + 1, loss_sum / steps, accuracy, validation_loss, validation_accuracy, clock() - start)
 

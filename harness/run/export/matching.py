@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import AnswersError
 from harness.inference.predictors.recorded import RecordedAnswers
 from harness.perturb import IDENTITY
 from harness.run.export.request import asked_by, scope_of
@@ -40,31 +40,31 @@ def scope_of_recorded(
         _expect_scope(name, answers.export, wanted, checks)
         for other, export in found.items():
             if (export.families, export.samples) != (answers.export.families, answers.export.samples):
-                raise InputError(f"{name} and {other} answer exports of other families or samples; {AGAIN} with both")
+                raise AnswersError(f"{name} and {other} answer exports of other families or samples; {AGAIN} with both")
         found[name] = answers.export
     return next(iter(found.values()), None)
 
 
 def _expect_scope(name: str, export: Export, wanted: Export, checks: ChecksFile) -> None:
     if export.data != wanted.data:
-        raise InputError(
+        raise AnswersError(
             f"{name} answers an export of data with SHA-256 {export.data[:12]}…, the run has {wanted.data[:12]}…; "
             f"{AGAIN}"
         )
     if unasked := set(wanted.asked) - set(export.asked):
         new = [check.id for check in checks.checks if unasked.intersection(asked_by([check]))]
-        raise InputError(
+        raise AnswersError(
             f"{name} answers an export for other checks: {len(new)} of {len(checks.checks)} checks of {checks.path} "
             f"are not among them, such as {new[0]}; {AGAIN}"
         )
     if export.sizes != wanted.sizes:
-        raise InputError(f"{name} answers an export for other samples than [data] of {checks.path} has; {AGAIN}")
+        raise AnswersError(f"{name} answers an export for other samples than [data] of {checks.path} has; {AGAIN}")
     for setting, theirs, ours in (
         ("profile", export.profile, wanted.profile),
         ("samples", export.measured or None, wanted.measured or None),
     ):
         if theirs != ours:
-            raise InputError(
+            raise AnswersError(
                 f"{name} answers an export with {theirs or 'all images'}, the run has {ours or 'all images'}; use the "
                 "setting of the export, or export again",
                 setting=f"{setting} {ours}" if ours else setting,
@@ -75,7 +75,7 @@ def _expect_clean(name: str, checks: ChecksFile) -> None:
     """Raise `InputError` for checks in a pose, whose images a file of answers to clean images does not know."""
     posed = [check.id for check in checks.checks if check.pose != IDENTITY]
     if posed:
-        raise InputError(
+        raise AnswersError(
             f"{name} has answers to clean images alone, and {len(posed)} of {len(checks.checks)} checks of "
             f"{checks.path} ask for other images, such as {posed[0]}; {AGAIN}, or keep checks of clean images alone"
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import OutputError
 from harness.base.files import write_atomically
 from harness.data.exported import NAME, UINT8, as_stored, names_of
 from harness.data.image_files import as_png
@@ -121,7 +121,7 @@ def shard_of(pixels: np.ndarray, index: np.ndarray, perturbation: int, *, stored
     """Return images, (N, C, H, W) float32 in [0, 1], as a shard."""
     kept = as_stored(pixels, stored)
     if stored == UINT8 and kept.shape[-1] not in {1, 3}:
-        raise InputError(f"PNG holds images of 1 or 3 channels, these have {kept.shape[-1]}; export with --format npz")
+        raise OutputError(f"PNG holds images of 1 or 3 channels, these have {kept.shape[-1]}; export with --format npz")
     return Shard(names_of(kept), kept, index, np.full(len(kept), perturbation, dtype=np.int32))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import TYPE_CHECKING
 
+from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.checks import read_checks
 from harness.run.budget import seconds_in
@@ -57,4 +58,8 @@ def export_inputs(
         why = [line.removeprefix(REFUSED) for line in result.printed if line.startswith(REFUSED)]
         if why:
             raise InputError(why[-1])
-        raise InputError(f"nothing was exported; pytest ended with exit status {result.status}:", below=result.printed)
+        raise InputError(
+            f"nothing was exported; pytest ended with exit status {result.status}:",
+            below=result.printed,
+            code=Code.PYTEST,
+        )

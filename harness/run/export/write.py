@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import OutputError
 from harness.base.files import hash_of_file, locked, write_atomically
 from harness.data.exported import NAME
 from harness.run.export.shards import (
@@ -67,7 +67,7 @@ def write_export(
     """
     if len(questions.shapes) != 1:
         shapes = " and ".join(map(str, sorted(questions.shapes))) or "none"
-        raise InputError(f"tests ask about images of these shapes: {shapes}; expected one shape (C, H, W)")
+        raise OutputError(f"tests ask about images of these shapes: {shapes}; expected one shape (C, H, W)")
     (shape,) = questions.shapes
     total = len(questions)
     each = math.prod(shape) * (4 if order.format == "npz" else 1)
@@ -84,7 +84,7 @@ def write_export(
             f"{needed / 1e6:,.1f} MB in {-(-total // size):,} files of {order.path}; {free / 1e9:,.1f} GB are free"
         )
         if free < needed - there + MARGIN:
-            raise InputError(
+            raise OutputError(
                 f"{order.path}: the export needs up to {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; name a "
                 "folder on another disk, or export less with --families, --budget or --format png"
             )
@@ -193,17 +193,17 @@ def _expect_own_folder(folder: Path, begun: dict[str, str]) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; name an empty or a new one")
+        raise OutputError(f"{folder}: is no folder; name an empty or a new one")
     if not any(folder.iterdir()):
         return
     try:
         found = json.loads((folder / BEGUN).read_text("utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{folder}: has other files in it; name an empty or a new folder") from None
+        raise OutputError(f"{folder}: has other files in it; name an empty or a new folder") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder / BEGUN}: cannot be read ({error}); remove the folder, or name another") from None
+        raise OutputError(f"{folder / BEGUN}: cannot be read ({error}); remove the folder, or name another") from None
     if found != begun:
-        raise InputError(
+        raise OutputError(
             f"{folder}: holds another export (other checks, data, families or format); name another folder, or remove "
             "this one"
         )
