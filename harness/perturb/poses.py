@@ -50,14 +50,14 @@ class Pose:
     def in_words(self) -> str:
         """Return a description with the angle, its direction, and the shift in pixels."""
         turn = (
-            f"turned by {abs(self.degrees):g}° {'counter-' if self.degrees > 0 else ''}clockwise"
+            f"rotated by {abs(self.degrees):g}° {'counter-' if self.degrees > 0 else ''}clockwise"
             if self.degrees
             else ""
         )
         across = f"{abs(self.dx):g} px {'right' if self.dx > 0 else 'left'}" if self.dx else ""
         along = f"{abs(self.dy):g} px {'down' if self.dy > 0 else 'up'}" if self.dy else ""
         shift = " and ".join(filter(None, (across, along)))
-        return ", ".join(filter(None, (turn, f"shifted {shift}" if shift else ""))) or "as it is"
+        return ", ".join(filter(None, (turn, f"shifted {shift}" if shift else ""))) or "clean"
 
     def clamped(self, within: Pose) -> Pose:
         """Return the pose with each axis limited to ± that of `within`."""
@@ -81,7 +81,7 @@ class HorizontalFlip:
 
     def in_words(self) -> str:
         """Return a description of the flip."""
-        return "mirrored left to right"
+        return "flipped left to right"
 
 
 def pose_each(images: Tensor, degrees: Tensor, dx: Tensor, dy: Tensor) -> Tensor:

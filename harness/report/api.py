@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PIXELS = frozenset({"size", "resize", "crop"})
 """Settings that are texts, such as 224x320, and may be numbers in Python."""
 _VERDICTS = {PASSED: ("pass", "partial"), WORSE: ("fail", "partial"), INTERRUPTED: ("partial",)}
-"""The verdicts that a run with an exit status may have; any may have `error`, and ends with 4 unless interrupted."""
+"""Possible verdicts by exit status. A run with the verdict `error` ends with 4 unless interrupted."""
 
 
 def gate(
@@ -78,10 +78,10 @@ def gate(
 ) -> RunResult:
     r"""Run the gate on a candidate in a process of its own, and return its verdict with every value measured.
 
-    Arguments are the settings of `pytest stress_tests` by their names, with the same defaults, and `tests` is the
-    folder of the stress tests; `options` are further options of pytest. With `progress` the run's own lines are printed
-    as they come. `others` are checkpoints of further roles. A candidate that cannot be judged is no exception: the
-    verdict is then `error`, and `errors` say why. Raises `InputError` for a setting that is none.
+    Arguments are the settings of `pytest stress_tests` by their names, with the same defaults. `tests` is the folder of
+    the stress tests, and `options` are further options of pytest. With `progress`, the lines of the run are printed
+    meanwhile. `others` are checkpoints of further roles. An inconclusive run raises nothing: its verdict is `error`,
+    and `errors` say why. Raises `InputError` for a wrong setting.
 
         from harness import gate
 
@@ -100,10 +100,10 @@ def gate(
 
 
 def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str], None] | None = None) -> RunResult:
-    """Run the gate as `execute` does, read its reports back, and see to it that they say what came of it.
+    """Run the gate as `execute` does, and make sure that its reports agree with its exit status.
 
-    Reports of an earlier run are removed. Where exit status and reports do not agree, as after a crash, all reports
-    have the verdict `error`, and the result has the exit status 4.
+    Reports of an earlier run are removed. If exit status and reports differ, as after a crash, all reports get the
+    verdict `error`, and the result has the exit status 4.
     """
     request = replace(request, run_id=new_run_id())
     arguments = command_line(request)

@@ -21,7 +21,7 @@ def broken_image_png(done: BrokenImage) -> bytes:
 
 
 def broken_image_json(done: BrokenImage) -> dict[str, Any]:
-    """Return what breaks an image in plain types; None for a path that does not."""
+    """Return the poses that break an image in plain types; None for a path without one."""
     said: dict[str, Any] = {"image": done.number, "true": done.clean.true, "predicted": done.clean.predicted}
     for path, each in done.by:
         said[path.name] = each and {
@@ -32,16 +32,19 @@ def broken_image_json(done: BrokenImage) -> dict[str, Any]:
 
 
 def broken_image_lines(done: BrokenImage) -> list[str]:
-    """Return what breaks an image as lines of the terminal."""
+    """Return the poses that break an image as lines of the terminal."""
     clean = done.clean
     if not done.by:
         return [
-            f"image {done.number} ({clean.true}) is taken for {clean.predicted} as it is; there is nothing to break"
+            f"image {done.number} ({clean.true}) is predicted as {clean.predicted} without any change; "
+            "there is nothing to break"
         ]
     sure = f", {clean.sure} confidence" if clean.sure else ""
     lines = [f"image {done.number}: {clean.true}{sure}"]
     for path, each in done.by:
-        where = f"{each.pose.in_words()}: {answered(each.answer)}" if each else f"right up to the limit of {path.limit}"
+        where = f"correct up to the limit of {path.limit}"
+        if each:
+            where = f"{each.pose.in_words()}: {answered(each.answer)}"
         lines.append(f"  {path.name}: {where}")
     return lines
 
@@ -53,11 +56,11 @@ def survival_png(done: Survival) -> bytes:
 
 def survival_lines(done: Survival) -> list[str]:
     """Return the survival along each path as lines of the terminal."""
-    lines = [f"{done.images} images; of those right as they are"]
+    lines = [f"{done.images} images; shares of those with a correct clean prediction"]
     for curve in done.curves:
         decile, median = (curve.path.label(curve.quantile(share)) for share in (0.1, 0.5))
         held = done.paths[curve.path.name]["held_to_the_limit"]
         lines.append(
-            f"  {curve.path.name}: one in ten fails by {decile}, half by {median}, {held:.0%} are right up to the limit"
+            f"  {curve.path.name}: one in ten fails by {decile}, half by {median}, {held:.0%} hold up to the limit"
         )
     return lines

@@ -97,7 +97,7 @@ def _cells(verdict: Verdict) -> Mapping[str, Any]:
     return {
         "id": check.id,
         "about": explained(check.family),
-        "behaviour": family_title(check.family),
+        "behavior": family_title(check.family),
         "case": case(verdict),
         "status": verdict.status,
         "worse": not verdict.passed,

@@ -29,15 +29,15 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
             title += f" (of {mine.n} images)" if of_sample and mine.n < overview.n else ""
             rows.append((title, Unit.SHARE.format(mine.value), Unit.SHARE.format(theirs.value), change))
 
-    add("right on images as they are", first[Clean].accuracy, second[Clean].accuracy)
+    add("clean accuracy", first[Clean].accuracy, second[Clean].accuracy)
     for name, mine, theirs in zip(overview.classes, first[Clean].per_class, second[Clean].per_class, strict=True):
         add(f"  {name}", mine, theirs)
-    add("right at the corners of ±10°, ±2 px", first[Moved].corners, second[Moved].corners, of_sample=True)
+    add("accuracy at the corners of ±10°, ±2 px", first[Moved].corners, second[Moved].corners, of_sample=True)
     robust = (first[RobustAccuracy].robust_accuracy, second[RobustAccuracy].robust_accuracy)
-    add("right at every pose within them", *robust, of_sample=True)
+    add("robust accuracy (225 poses)", *robust, of_sample=True)
     counts = (first[Clean].confident_errors, second[Clean].confident_errors)
     if counts[0] is not None and counts[1] is not None:
-        rows.append(("mistakes over 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
+        rows.append(("errors above 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
     gaps = (first[Clean].calibration_error, second[Clean].calibration_error)
     if gaps[0] is not None and gaps[1] is not None:
         shares = Unit.SHARE.told_apart(gaps[0], gaps[1])
@@ -47,7 +47,7 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
     if looks[0] and looks[1]:
         lifts = (looks[0].lift, looks[1].lift)
         texts = (f"{lift:.2f}" for lift in lifts)
-        rows.append(("attention on the object, lift", *texts, f"{lifts[0] - lifts[1]:+.2f}"))
+        rows.append(("Grad-CAM mass on the object, lift", *texts, f"{lifts[0] - lifts[1]:+.2f}"))
     lines = [conclusion(overview, changed.as_json()), "", *aligned(rows)]
     missing = left_out(overview)
     return [*lines, *([missing] if missing else []), "", *aligned(_as_text(kinds_rows(overview)))]

@@ -74,16 +74,16 @@ def _cell(verdict: Verdict | None, *, compared: bool) -> dict[str, Any] | None:
     if compared:
         drop = _drop(verdict) or 0.0
         scale = LinearSegmentedColormap.from_list("better", [BAD, "#f7f7f7", GOOD])
-        colour = scale(0.5 + min(max(drop / _FULL, -1.0), 1.0) / 2)
+        color = scale(0.5 + min(max(drop / _FULL, -1.0), 1.0) / 2)
         said = Unit.DIFFERENCE.format(drop).removesuffix(" points").replace("-0.0", "+0.0")
     else:
-        colour, said = colormaps["cividis"](verdict.value), accuracy.removesuffix("%")
+        color, said = colormaps["cividis"](verdict.value), accuracy.removesuffix("%")
     fails = not verdict.passed
     return {
         "id": verdict.check.id,
         "said": f"({said})" if verdict.status == "informational" else f"{'✗ ' if fails else ''}{said}",
         "about": f"accuracy {accuracy}",
         "fails": fails,
-        "colour": to_hex(colour),
-        "ink": ink_on(colour),
+        "color": to_hex(color),
+        "ink": ink_on(color),
     }

@@ -16,7 +16,7 @@ _SEARCHING = {"search", "pose", "consensus"}
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """Return a plan as the terminal shows it: a row for each family, self-checks and overview, and for all of them.
+    """Return a plan as the terminal shows it: a row for each family, for self-checks and overview, and for all.
 
     With a budget, the first line after the table says how the run fits into it.
     """
@@ -39,7 +39,7 @@ def plan_lines(plan: Plan) -> list[str]:
         f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and pose{_map_in_words(plan)}; times "
         f"are for {in_cores(costs.cores)}{memory}",
         *(
-            f"not counted to the end, since its tests took too long: {name}; it takes more than it says"
+            f"not counted to the end, since its tests took too long: {name}; it takes more than the table says"
             for name in plan.uncounted
         ),
         *(["searches end early, so their times are upper bounds"] if _SEARCHING & plan.lines.keys() else []),

@@ -177,7 +177,7 @@ def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
         Section("checks", "The checks", _checks(done)),
         *([] if done.layers is None else [Section("layers", "Layers", _layers(done.layers))]),
         *_parts(done),
-        Section("covered", "What was compared", render("facts", facts=facts.items())),
+        Section("covered", "Inputs", render("facts", facts=facts.items())),
     ]
     title = f"{done.artifact.path} against {done.original.path}"
     return str(render("whole", title=title, banner=banner, lead="", sections=sections))

@@ -1,8 +1,8 @@
-"""The picture of one image: original, what the models saw, and where each looks, with what it takes the image for.
+"""The picture of one image: the original, the image as the models saw it, their Grad-CAM maps and predictions.
 
-The other model stands beside the candidate, and of an image that every reference model gets right, what these say in
-the mean. No two columns are the same: what was not changed is not shown twice, and what has no map has no image.
-Composed from arrays with OpenCV, because a Matplotlib figure each would take far longer.
+The other model stands beside the candidate. An image of the consensus set shows the mean prediction of the reference
+models instead. No two columns are the same: an unchanged image is not shown twice, and a model without a map has no
+image. The picture is composed from arrays with OpenCV, because a Matplotlib figure each would take far longer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from harness.measures.panel.predictions import LIKELIEST
-from harness.report.lettering import TEXT_HEIGHT, Colour, wrapped, write
+from harness.report.lettering import TEXT_HEIGHT, Color, wrapped, write
 from harness.report.page import render
 
 if TYPE_CHECKING:
@@ -34,16 +34,16 @@ _BAR, _PERCENT = 4, 50
 _NAME_LINES = 3
 """Lines that the name of a class takes beside its share; the last of a longer one ends in an ellipsis."""
 _IN_A_ROW = 3
-"""Columns that stand side by side; four stand two by two, so that a phone can show their letters."""
+"""Columns that stand side by side; four stand two by two, so a phone can show their letters."""
 _MAX_BYTES = 20_000
 _PAPER, _FRAME, _INK = 255, 225, (20, 20, 20)
-# Okabe and Ito's colours, which most colour-blind people tell apart: blue for right, vermilion for wrong.
-_RIGHT: Colour = (0, 114, 178)
-_WRONG: Colour = (213, 94, 0)
-_WRONG_WORDS: Colour = (176, 68, 0)  # Vermilion is too pale for letters on white.
-_OTHER: Colour = (140, 140, 140)
+# Okabe and Ito's colors, which most color-blind people tell apart: blue for correct, vermilion for wrong.
+_RIGHT: Color = (0, 114, 178)
+_WRONG: Color = (213, 94, 0)
+_WRONG_WORDS: Color = (176, 68, 0)  # Vermilion is too pale for letters on white.
+_OTHER: Color = (140, 140, 140)
 _FAINTEST, _STRONGEST = 0.2, 0.8
-"""Share of the heat map's colour in a pixel where a model looks least and most; the rest is the image."""
+"""Share of the heat map's color in a pixel where a model looks least and most; the rest is the image."""
 
 
 def picture(example: Example) -> np.ndarray:
@@ -83,7 +83,7 @@ def as_png(pixels: np.ndarray) -> bytes:
 
 
 def as_html(example: Example) -> str:
-    """Return the picture as a `figure` that carries its data, with what it shows in words."""
+    """Return the picture as a `figure` that carries its data and a description."""
     shown = picture(example)
     height, width = shown.shape[:2]
     source = data_uri(shown)
@@ -106,43 +106,43 @@ def data_uri(pixels: np.ndarray) -> str:
 
 
 def caption(example: Example) -> str:
-    """Return the line below the picture: which image it is, and how to read the heat map."""
+    """Return the line below the picture: the image, and how to read the heat map."""
     views = [view for _, view in _views(example)]
     how = "Yellow marks where a model looks most; each map is scaled to its own maximum, for display."
     if all(view.attention is None for view in views):
-        how = "The model has no layer whose attention could be shown."
+        how = "The model has no layer for a Grad-CAM map."
     elif not any(view.attention is not None and view.attention.any() for view in views):
-        how = "Nothing in the image speaks for the answer: the attention is zero everywhere."
+        how = "Nothing in the image supports the prediction: the Grad-CAM map is zero everywhere."
     if example.reference:
         reference_models, answer = example.reference
-        how = f"Each of {reference_models} reference models gets it right, {answer.sure} mean confidence. {how}"
+        how = f"All {reference_models} reference models predict it correctly, {answer.sure} mean confidence. {how}"
     return f"Image {example.index}, {example.true}{_posed(example)}. {how}"
 
 
 def in_words(example: Example) -> str:
-    """Return what the picture shows, for those who cannot see it."""
+    """Return a description of the picture for those who cannot see it."""
     reference = example.reference and example.reference[1]
     said = [
         f"{name}: {answered(view.answer) if view.answer is reference else _described(view, example.classes)}"
         for name, view in _views(example)
     ]
     if example.pose and example.at_rest:
-        said.insert(0, f"{example.name} at rest: {answered(example.at_rest)}")
+        said.insert(0, f"{example.name}, clean: {answered(example.at_rest)}")
     return "; ".join([f"image {example.index}, true class {example.true}{_posed(example)}", *said])
 
 
 def answered(answer: Answer) -> str:
-    """Return an answer with its confidence."""
+    """Return a prediction with its confidence."""
     return f"{answer.predicted} {answer.sure}".strip()
 
 
 def marked(answer: Answer) -> str:
-    """Return an answer with its confidence, and whether it is right, as pictures have it."""
+    """Return a prediction with its confidence and the mark of a correct or wrong one."""
     return f"{'✓' if answer.predicted == answer.true else '✗'} {answered(answer)}"
 
 
 def _views(example: Example) -> list[tuple[str, ModelView]]:
-    """Return how the image is seen, by name: by reference models or the other model, if there is one, and by the model.
+    """Return the views of the image by name: of the reference models or the other model, if any, and of the candidate.
 
     Reference models have no map.
     """
@@ -160,7 +160,7 @@ def _changed(example: Example) -> bool:
 
 def _posed(example: Example) -> str:
     if example.pose and not _changed(example):
-        return f", {example.pose}, which leaves it as it is"
+        return f", {example.pose}, which does not change it"
     return f", {example.pose}" if example.pose else ""
 
 
@@ -180,41 +180,41 @@ def _looks(attention: np.ndarray | None) -> str:
         return "no attention anywhere"
     row, column = np.unravel_index(int(attention.argmax()), attention.shape)
     down = ("upper", "middle", "lower")[3 * int(row) // attention.shape[0]]
-    across = ("left", "centre", "right")[3 * int(column) // attention.shape[1]]
+    across = ("left", "center", "right")[3 * int(column) // attention.shape[1]]
     return f"looks most at the {down} {across}"
 
 
 def _of_original(example: Example) -> list[np.ndarray]:
-    """Return what stands below the original: its class and, where it was changed, what is said of it as it is."""
-    lines = _lines(f"true: {example.true}", bold=True, colour=_RIGHT)
+    """Return the lines below the original: its class and, if the image was changed, the prediction without that."""
+    lines = _lines(f"true: {example.true}", bold=True, color=_RIGHT)
     if example.pose and example.at_rest:
         right = example.at_rest.predicted == example.true
-        lines += _lines(f"{example.name} says", colour=_INK)
-        lines += _lines(marked(example.at_rest), colour=_RIGHT if right else _WRONG_WORDS)
+        lines += _lines(f"{example.name}:", color=_INK)
+        lines += _lines(marked(example.at_rest), color=_RIGHT if right else _WRONG_WORDS)
     return lines
 
 
 def _map(image: np.ndarray, view: ModelView) -> list[np.ndarray]:
-    """Return an image under where the model looks, scaled to its maximum; nothing of a model without a map."""
+    """Return an image under the model's map, scaled to its maximum; nothing for a model without a map."""
     attention = view.attention
     if attention is None:
         return []
     if attention.any():
         return [_square(image, (attention / attention.max()).astype(np.float32))]
     empty = np.full((SIZE, SIZE, 3), _FRAME, dtype=np.uint8)
-    write(empty, "looks nowhere", x=0, y=(SIZE - TEXT_HEIGHT) // 2, width=SIZE, align="centre")
+    write(empty, "looks nowhere", x=0, y=(SIZE - TEXT_HEIGHT) // 2, width=SIZE, align="center")
     return [empty]
 
 
 def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
-    """Return the leading classes and the true one, each with its bar: blue the true one, vermilion a wrong answer.
+    """Return the leading classes and the true one, each with its bar: blue the true one, vermilion a wrong prediction.
 
-    As many lead as are known of reference models.
+    There are as many as the panel predictions hold.
     """
     answer = view.answer
     shares = answer.shares(example.classes)
     if not shares:
-        return _lines(marked(answer), colour=_RIGHT if answer.predicted == answer.true else _WRONG_WORDS)
+        return _lines(marked(answer), color=_RIGHT if answer.predicted == answer.true else _WRONG_WORDS)
     order = sorted(shares, key=lambda name: -shares[name])
     rows: list[np.ndarray] = []
     for name in [name for at, name in enumerate(order) if at < LIKELIEST or name == example.true]:
@@ -224,25 +224,25 @@ def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
         said = f"{'✓ ' if true else '✗ '}{name}" if taken else name
         lines = wrapped(said, SIZE - _PERCENT)
         *above, last = [*lines[: _NAME_LINES - 1], " ".join(lines[_NAME_LINES - 1 :])][: len(lines)]
-        rows += [_line(line, colour=words) for line in above]
+        rows += [_line(line, color=words) for line in above]
         row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)
-        write(row, last, x=0, y=0, width=SIZE - _PERCENT, colour=words)
+        write(row, last, x=0, y=0, width=SIZE - _PERCENT, color=words)
         percent = f"{share:.0%}" if share >= 0.005 or not share else "<1%"  # noqa: PLR2004
-        write(row, percent, x=SIZE - _PERCENT, y=0, width=_PERCENT, align="right", colour=words)
+        write(row, percent, x=SIZE - _PERCENT, y=0, width=_PERCENT, align="right", color=words)
         length = max(round(SIZE * share), 1)
         row[TEXT_HEIGHT : TEXT_HEIGHT + _BAR, :length] = _RIGHT if true else (_WRONG if taken else _OTHER)
         rows.append(row)
     return rows
 
 
-def _lines(text: str, *, bold: bool = False, colour: Colour = _INK) -> list[np.ndarray]:
+def _lines(text: str, *, bold: bool = False, color: Color = _INK) -> list[np.ndarray]:
     """Return a text in lines as wide as a square."""
-    return [_line(line, bold=bold, colour=colour) for line in wrapped(text, SIZE, bold=bold)]
+    return [_line(line, bold=bold, color=color) for line in wrapped(text, SIZE, bold=bold)]
 
 
-def _line(text: str, *, bold: bool = False, colour: Colour = _INK) -> np.ndarray:
+def _line(text: str, *, bold: bool = False, color: Color = _INK) -> np.ndarray:
     canvas = np.full((TEXT_HEIGHT, SIZE, 3), _PAPER, dtype=np.uint8)
-    write(canvas, text, x=0, y=0, width=SIZE, bold=bold, colour=colour)
+    write(canvas, text, x=0, y=0, width=SIZE, bold=bold, color=color)
     return canvas
 
 
@@ -266,9 +266,9 @@ def _square(image: np.ndarray, heat: np.ndarray | None = None) -> np.ndarray:
     rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if larger else cv2.INTER_NEAREST)
     if heat is not None:
         shares = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
-        colours = cv2.applyColorMap((shares * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+        colors = cv2.applyColorMap((shares * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
         opacity = _FAINTEST + (_STRONGEST - _FAINTEST) * shares
-        rgb = cv2.blendLinear(rgb, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), 1 - opacity, opacity)
+        rgb = cv2.blendLinear(rgb, cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 1 - opacity, opacity)
     square = np.full((SIZE, SIZE, 3), _FRAME, dtype=np.uint8)
     top, left = (SIZE - height) // 2, (SIZE - width) // 2
     square[top : top + height, left : left + width] = rgb

@@ -35,7 +35,7 @@ def failures_csv(tables: Sequence[FailureTable]) -> str:
 
 
 def changes_csv(changes: Sequence[FailureChanges]) -> str:
-    """Return a line for each new, fixed and shared failure of each kind, with what both models say of the image.
+    """Return a line for each new, fixed and shared failure of each kind, with the predictions of both models.
 
     Probabilities are as in `failures_csv`.
     """
@@ -72,7 +72,7 @@ def persistent_csv(found: PersistentFailures) -> str:
 
 
 def scores_csv(report: ClassificationReport) -> str:
-    """Return a line for each class and average; what is undefined is left empty."""
+    """Return a line for each class and average; an undefined score is empty."""
     return csv_text(
         ("class", "precision", "recall", "f1", "support"),
         (
@@ -83,7 +83,7 @@ def scores_csv(report: ClassificationReport) -> str:
 
 
 def scores_rows(report: ClassificationReport) -> list[list[str]]:
-    """Return titles and rows of the scores by class and their averages; a dash stands for what is undefined."""
+    """Return titles and rows of the scores by class and their averages; an undefined score is a dash."""
     rows = [
         [each.name, *("–" if score is None else f"{score:.3f}" for score in _scores(each)), str(each.support)]
         for each in (*report.classes, report.macro, report.weighted)
@@ -113,10 +113,10 @@ def failures_markdown(
                 ]
                 for row in table.rows[:_SHOWN]
             ]
-            lines += _markdown([["image", "true", "taken for", "confidence", "then"], *rows])
+            lines += _markdown([["image", "true", "predicted as", "confidence", "then"], *rows])
     lines += [f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images", ""]
     groups = [[str(cell) for cell in row] for row in confusions_rows(persistent.by_confusion())]
-    lines += _markdown([["true → taken for", "images", "their numbers"], *groups]) if groups else []
+    lines += _markdown([["true → predicted as", "images", "their numbers"], *groups]) if groups else []
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ _COMMONEST = 5
 
 
 def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
-    """Return how many failures of each kind every model has; and which are new, gone, and persist, with pictures.
+    """Return the failures of every model by kind, and those that are new, fixed and persistent, with pictures.
 
     `thumbnails` are images (H, W, C) uint8 by their number.
     """
@@ -41,11 +41,11 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
     titles, rows = kinds_rows(overview)
     kinds = table(titles, _marked(overview, rows), numbers=True)
     body = render("failures", how_to_read=_how_to_read(overview), kinds=kinds, folded=folded, opened=bool(new))
-    return Section("failures", "Which mistakes it makes", body)
+    return Section("failures", "Failures by kind", body)
 
 
 def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
-    """Return titles and rows of the failures by kind, one value a cell: counts at rest, changes, shares moved."""
+    """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners."""
     models, changes = overview.models, overview.changes
     counts = list(zip(*(model[Failing].failures for model in models), strict=True))
     titles = ["kind", *(model.name for model in models)]
@@ -56,14 +56,14 @@ def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
             row += [change.new, change.fixed, change.shared]
     if any(kind.moved is None for kinds in counts for kind in kinds):
         return titles, rows
-    titles += [f"{model.name}, moved" for model in models]
+    titles += [f"{model.name}, corners" for model in models]
     for row, kinds in zip(rows, counts, strict=True):
         row += [Unit.SHARE.format(kind.moved or 0.0) for kind in kinds]
     return titles, rows
 
 
 def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[list[object]]:
-    """Return a row for each confusion of `PersistentFailures.by_confusion`: what for what, how often, which images."""
+    """Return a row for each confusion of `PersistentFailures.by_confusion`: classes, count and images."""
     return [
         [
             f"{true} → {taken_for}",
@@ -75,7 +75,7 @@ def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[
 
 
 def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[object]]:
-    """Return the rows of `kinds_rows` with a mark on what is worse than in the model that the first is held against."""
+    """Return the rows of `kinds_rows` with a mark on values worse than those of the model compared with the first."""
     if (reference := overview.of_recipe) is None:
         return [list(row) for row in rows]
     first, moved = overview.models[0], len(rows[0]) - len(overview.models)
@@ -100,28 +100,28 @@ def _how_to_read(overview: Overview) -> str:
     if overview.changes:
         changes = f" New, fixed and shared are in comparison with the {role_title(overview.changes.against)}."
     legend = f" {LEGEND}" if overview.of_recipe else ""
-    moved = f" Moved: the share of answers at the corners ±10°, ±2 px, of {overview.sample:,} images."
+    moved = f" Corners: the share of predictions at the corners ±10°, ±2 px, of {overview.sample:,} images."
     shares = all(kind.moved is not None for kind in overview.models[0][Failing].failures)
-    return f"Images, of {overview.n:,} as they are.{changes}{moved if shares else ''}{legend}"
+    return f"Counts are of {overview.n:,} clean images.{changes}{moved if shares else ''}{legend}"
 
 
 def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tuple[str, Markup]]:
-    """Return the mistakes that only one of the two models makes, the most confident first."""
+    """Return the errors that only one of the two models makes, the most confident first."""
     shown = changes.new_failures if new else changes.fixed_failures
     if not shown:
         return []
     faces = []
     for each in shown:
         wrong, right = (each.candidate, each.other) if new else (each.other, each.candidate)
-        beside = ", ".join(filter(None, (f"{changes.against} right" if new else "right now", right.sure)))
+        beside = ", ".join(filter(None, (f"{changes.against} correct" if new else "correct now", right.sure)))
         names = wrong.true, wrong.predicted
         pixels = thumbnails.get(wrong.index)
         faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))
     total = changes.by_kind[0].new if new else changes.by_kind[0].fixed
     count = f"{len(shown)} of {total}" if len(shown) < total else f"all {total}"
-    what = f"New mistakes, which the {role_title(changes.against)} does not make"
+    what = f"New errors, which the {role_title(changes.against)} does not make"
     if not new:
-        what = f"Mistakes that are gone, which the {role_title(changes.against)} makes"
+        what = f"Fixed errors, which the {role_title(changes.against)} makes"
     order = in_order((each.candidate if new else each.other).confidence for each in shown)
     return [(f"{what}: {count}{order}", sheet("", faces))]
 
@@ -133,8 +133,8 @@ def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, M
         return []
     others = ", ".join(f"{name} {len(theirs.rows)}" for name, theirs in rest if theirs is not None)
     title = (
-        f"Mistakes that persist, at rest and moved: {len(persistent.rows)} of {persistent.n:,} images are wrong in "
-        f"most of {persistent.poses} poses{f' ({others})' if others else ''}"
+        f"Persistent errors: {len(persistent.rows)} of {persistent.n:,} images are wrong in most of "
+        f"{persistent.poses} poses{f' ({others})' if others else ''}"
     )
     shown, faces = persistent.by_confidence()[:PICTURED], []
     for row in shown:

@@ -1,6 +1,6 @@
 """Figures as Matplotlib objects, for files, reports and notebooks: curves, dots, bars and reliability by model.
 
-A model has a colour, marker and line of its own. Blue and vermilion are not among the colours: they say good and bad.
+A model has a color, marker and line of its own. Blue and vermilion are not among the colors: they say good and bad.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ STYLE: dict[Any, Any] = {
 WIDTH = 4.8
 """Inches: as wide as a phone, where ten points of text must stay ten."""
 CLASSES_SHOWN = 100
-"""A figure shows at most so many classes, of more those that the model is worst on."""
+"""Classes that a figure shows at most: if there are more, those with the lowest accuracy."""
 _NAME = 32
 """Characters of a class's name in a figure."""
 _FEW = 10
-"""Of fewer answers than this the share that is right says nothing."""
+"""Predictions of a bin from which on its accuracy says something."""
 _BAND = 2.0
 """Standard deviations of the reference models to either side of their mean that a band shows."""
 _REFERENCE: dict[str, Any] = {"color": "#E3C565", "alpha": 0.55, "linewidth": 0, "label": "reference models"}
 _LOOKS = (("#7B3294", "o", "-"), ("#595959", "s", "--"), ("#00806B", "^", ":"))
-"""Purple, grey and green, which colour-blind people tell apart, and all are told apart in print."""
+"""Purple, gray and green, which color-blind people tell apart, and anyone can in print."""
 GOOD, BAD = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe and Ito's colours: better and worse, as on the rest of a page."""
+"""Blue and vermilion of Okabe and Ito's colors: better and worse, as on the rest of a page."""
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -69,7 +69,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def classes_shown(model: ModelOverview) -> list[int]:
-    """Return the positions of the classes that a figure shows: all, or the 100 that the model is worst on."""
+    """Return the positions of the classes that a figure shows: all, or the 100 with the model's lowest accuracy."""
     rates = model[Clean].per_class
     worst = sorted(range(len(rates)), key=lambda at: (rate.value if (rate := rates[at]) else 2.0, at))
     return sorted(worst[:CLASSES_SHOWN])
@@ -88,8 +88,8 @@ def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
 
 
 def _looks(overview: Overview) -> Iterable[tuple[ModelOverview, dict[str, Any]]]:
-    for model, (colour, marker, line) in zip(overview.models, _LOOKS * len(overview.models), strict=False):
-        yield model, {"color": colour, "marker": marker, "linestyle": line, "label": role_title(model.name)}
+    for model, (color, marker, line) in zip(overview.models, _LOOKS * len(overview.models), strict=False):
+        yield model, {"color": color, "marker": marker, "linestyle": line, "label": role_title(model.name)}
 
 
 def _errors(rates: Sequence[Rate]) -> list[list[float]]:
@@ -123,9 +123,9 @@ def rotation_curves(overview: Overview, known: Mapping[float, tuple[float, float
 
 @styled
 def survival_by_model(overview: Overview) -> Figure:
-    """Plot, for each path away from rest, the share of images still right against the severity, for each model.
+    """Plot, for each path away from the clean image, the share of predictions still correct against the severity.
 
-    With 95% intervals; a model's number of images stands beside its name.
+    A curve for each model, with 95% intervals; a model's number of images stands beside its name.
     """
     paths = list(dict.fromkeys(curve.path for model in overview.models for curve in model[Surviving].survival))
     picture = figure()
@@ -137,7 +137,7 @@ def survival_by_model(overview: Overview) -> Figure:
                 _surviving(axes, curve.severities, curve.shares, curve.n, **shown)
                 axes.set_xlabel(f"{path} up to, {curve.unit}")
         axes.set_ylim(0, 101)
-    columns[0].set_ylabel("images still right, %")
+    columns[0].set_ylabel("predictions still correct, %")
     picture.legend(*columns[-1].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=9)
     return picture
 
@@ -154,10 +154,10 @@ def _surviving(
 
 @styled
 def class_accuracies(overview: Overview, reference: Mapping[str, tuple[float, float]] | None = None) -> Figure:
-    """Plot each class's accuracy on images as they are, for each model, with 95% intervals.
+    """Plot each class's clean accuracy, for each model, with 95% intervals.
 
-    Dots, since bars would begin at 0, where two points are not seen. `reference` has mean and standard deviation of the
-    reference models by class, drawn as bands.
+    The marks are dots, since bars would begin at 0 and hide two points. `reference` has mean and standard deviation of
+    the reference models by class, drawn as bands.
     """
     count, shown = len(overview.models), classes_shown(overview.models[0])
     picture = figure(height=0.8 + len(shown) * (0.16 + 0.1 * count))
@@ -179,16 +179,16 @@ def class_accuracies(overview: Overview, reference: Mapping[str, tuple[float, fl
         axes.errorbar(values, places, xerr=_errors(rates), capsize=2, **{**look, "linestyle": "none"})
     axes.set_yticks(range(len(shown)), short_names(overview.classes, shown))
     axes.invert_yaxis()
-    axes.set(xlabel="accuracy on images as they are, %", xlim=(max(5 * int(20 * lowest) - 1, 0), 100.5))
+    axes.set(xlabel="clean accuracy, %", xlim=(max(5 * int(20 * lowest) - 1, 0), 100.5))
     picture.legend(loc="outside upper center", ncols=count, fontsize=9)
     return picture
 
 
 @styled
 def reliability_diagrams(overview: Overview) -> Figure:
-    """Plot the share of right answers against their confidence, for each model; below, how many answers there are.
+    """Plot accuracy against confidence, for each model; below, the number of predictions.
 
-    Bins of fewer than ten answers are left out.
+    Bins of fewer than ten predictions are left out.
     """
     from matplotlib.ticker import NullFormatter
 
@@ -203,9 +203,9 @@ def reliability_diagrams(overview: Overview) -> Figure:
         label = f"{role_title(model.name)} (ECE {100 * error:.1f}%)"
         upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
         lower.plot(confidence, [item.count for item in known], **look)
-    upper.set(ylabel="right, %", ylim=(0, 101), xlim=(0, 101))
+    upper.set(ylabel="accuracy, %", ylim=(0, 101), xlim=(0, 101))
     upper.legend(loc="upper left", fontsize=9)
-    lower.set(xlabel="confidence of the answer, %", ylabel="answers", yscale="log")
+    lower.set(xlabel="confidence of the prediction, %", ylabel="predictions", yscale="log")
     lower.yaxis.set_major_formatter("{x:,.0f}")
     lower.yaxis.set_minor_formatter(NullFormatter())
     return picture
@@ -213,7 +213,7 @@ def reliability_diagrams(overview: Overview) -> Figure:
 
 @styled
 def attention_by_class(overview: Overview) -> Figure:
-    """Plot how many times more attention lies on the object than a uniform map has there."""
+    """Plot the lift by class: Grad-CAM mass on the object over that of a uniform map."""
     shown = [(model, look) for model, look in _looks(overview) if any(model[Looking].on_object)]
     classes = classes_shown(overview.models[0])
     picture = figure(height=0.8 + len(classes) * (0.12 + 0.14 * len(shown)))
@@ -228,28 +228,28 @@ def attention_by_class(overview: Overview) -> Figure:
             color=look["color"],
             label=look["label"],
         )
-    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="by chance")
+    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="uniform baseline")
     axes.set_yticks(range(len(classes)), short_names(overview.classes, classes))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("lift: attention on the object over that by chance")
+    axes.set_xlabel("lift: Grad-CAM mass on the object, uniform map = 1")
     picture.legend(loc="outside upper center", ncols=2, fontsize=9)
     return picture
 
 
 _PATHS = {
-    "rotation": ("turned by up to, degrees", "°", 1),
-    "shift": ("shifted by up to, pixels", " px", 1),
-    "joint": ("turned and shifted by up to, % of ±30° and ±3 px", "%", 100),
+    "rotation": ("rotated by up to, degrees", "°", 1),
+    "shift": ("translated by up to, pixels", " px", 1),
+    "joint": ("rotated and translated by up to, % of ±30° and ±3 px", "%", 100),
 }
 """Severity of a path: its name, its unit, and the factor for display."""
 
 
 @styled
 def survival_curves(curves: Sequence[Breaking]) -> Figure:
-    """Plot, for each path, the share of images still right against the severity, with 95% intervals.
+    """Plot, for each path, the share of predictions still correct against the severity, with 95% intervals.
 
-    Of the images that are right as they are; the severities by which one in ten and half of them fail are marked.
+    Shares are of the images with a correct clean prediction. Marks show where one in ten and where half of them fail.
     """
     picture = figure(width=4 * len(curves), height=3.8)
     for axes, curve in zip(picture.subplots(1, len(curves), sharey=True, squeeze=False)[0], curves, strict=True):
@@ -261,11 +261,11 @@ def survival_curves(curves: Sequence[Breaking]) -> Figure:
             if (at := factor * curve.quantile(share)) < factor * severities[-1]:
                 marker = {"marker": "o", "fillstyle": "none", "linestyle": "none", "color": "0.2"}
                 axes.plot([at], [100 * (1 - share)], **marker, label=f"{name} {at:.3g}{unit}")
-        axes.set(xlabel=title, ylim=(0, 102), title=f"{n:,} images that are right as they are")
+        axes.set(xlabel=title, ylim=(0, 102), title=f"{n:,} images with a correct clean prediction")
         axes.title.set_fontsize(10)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(loc="best", fontsize=9)
-    picture.axes[0].set_ylabel("images still right, %")
+    picture.axes[0].set_ylabel("predictions still correct, %")
     return picture
 
 
@@ -279,10 +279,10 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, k
 
     picture = figure(height=4.4)
     for axes, quantity, factor in zip(picture.subplots(2, 1, sharex=True), ("loss", "accuracy"), (1, 100), strict=True):
-        for (name, history), (colour, _, line) in zip(histories.items(), _LOOKS * len(histories), strict=False):
+        for (name, history), (color, _, line) in zip(histories.items(), _LOOKS * len(histories), strict=False):
             for split, thickness in (("training", 0.8), ("validation", 1.8)) if history else ():
                 values = [factor * epoch[f"{split}_{quantity}"] for epoch in history]
-                look = {"color": colour, "linestyle": line, "linewidth": thickness}
+                look = {"color": color, "linestyle": line, "linewidth": thickness}
                 # A line of one point is none.
                 look |= {"marker": "o", "fillstyle": "full" if thickness > 1 else "none"} if len(history) == 1 else {}
                 axes.plot([epoch["epoch"] for epoch in history], values, label=f"{name}, {split}", **look)

@@ -1,4 +1,4 @@
-"""Sheets of small pictures, each with its class, what it was taken for, and how surely."""
+"""Sheets of small pictures, each with its class, its prediction and the confidence."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from harness.run.examples import Tile
 
 _LARGEST = 96
-"""Pixels that a tile's picture keeps of its longer side; smaller images are kept as they are."""
+"""Pixels that a tile's picture keeps of its longer side; smaller images keep their size."""
 
 
 class Face(NamedTuple):
-    """An image of a sheet, (H, W, C) uint8 or None where its pixels are not known: `true` is what it is.
+    """An image of a sheet, (H, W, C) uint8 or None where its pixels are not known, with its class `true`.
 
-    `said` is what is said of it, `wrong` whether that is wrong; `about` is what else is, and `words` all for those who
-    cannot see it.
+    `said` is its prediction or state, and `wrong` marks that as an error. `about` has further facts. `words` describes
+    the image for those who cannot see it.
     """
 
     pixels: np.ndarray | None
@@ -52,14 +52,14 @@ def mistake(
     about: str = "",
     also: str = "",
 ) -> Face:
-    """Return an image that is taken for what it is not, by the names of its class and of that which it is taken for.
+    """Return an image with a wrong prediction; `names` are its true and its predicted class.
 
-    `about` stands below it; `also` is said of it to those who cannot see it.
+    `about` stands below it; `also` ends the description for those who cannot see it.
     """
-    true, taken = names
+    true, predicted = names
     sure = "" if confidence is None else f"{confidence:.0%}"
-    words = f"image {index}: {true} taken for {taken}{f', confidence {sure}' if sure else ''}{also}"
-    return Face(pixels, true, taken, " · ".join(filter(None, (sure, about, f"image {index}"))), words)
+    words = f"image {index}: {true} predicted as {predicted}{f', confidence {sure}' if sure else ''}{also}"
+    return Face(pixels, true, predicted, " · ".join(filter(None, (sure, about, f"image {index}"))), words)
 
 
 def gallery_html(title: str, tiles: Sequence[Tile]) -> str:
@@ -68,7 +68,7 @@ def gallery_html(title: str, tiles: Sequence[Tile]) -> str:
 
 
 def thumbnails(title: str, shown: Sequence[tuple[np.ndarray, str, str, str]]) -> Markup:
-    """Return images (H, W, C) uint8, each with its number, what it is and what is said of it, as a sheet."""
+    """Return images (H, W, C) uint8, each with its number, its class and its state, as a sheet."""
     faces = [
         Face(pixels, true, said, f"image {index}", f"image {index}: {true}, {said}", wrong=False)
         for pixels, index, true, said in shown
@@ -82,18 +82,18 @@ def in_order(confidences: Iterable[float | None]) -> str:
 
 
 def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], count: int) -> str:
-    """Say what the tiles are: which failures, of how many, and in which order."""
-    seen = "as they are" if pose == IDENTITY else pose.in_words()
+    """Return a title of the tiles: the kind of failures, their number and their order."""
+    images = "clean images" if pose == IDENTITY else f"images {pose.in_words()}"
     against = next((tile.against for tile in tiles if tile.new is not None), "")
-    order = f", those that the {against} gets right before others" if against else ""
+    order = f", first those that the {against} predicts correctly" if against else ""
     shown = f"{len(tiles)} of {count}" if len(tiles) < count else f"all {count}"
     sure = in_order(tile.answer.confidence for tile in tiles)
-    return f"{pair[0]} and {pair[1]} taken for each other, images {seen}: {shown}{order}{sure}"
+    return f"{pair[0]} and {pair[1]} predicted as each other, {images}: {shown}{order}{sure}"
 
 
 def _of_tile(tile: Tile) -> Face:
     answer = tile.answer
-    also = {None: "", True: f"; the {tile.against} is right", False: f"; the {tile.against} is wrong too"}[tile.new]
+    also = {None: "", True: f"; the {tile.against} is correct", False: f"; the {tile.against} is wrong too"}[tile.new]
     news = {None: "", True: "new", False: f"{tile.against} wrong too"}[tile.new]
     return mistake(tile.pixels, answer.index, (answer.true, answer.predicted), answer.confidence, about=news, also=also)
 

@@ -1,4 +1,4 @@
-"""The golden set as a part of the page: each image with its picture, what it is taken for, and why it matters."""
+"""The golden set as a part of the page: each image with its picture, its prediction, and why it matters."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 _PICTURED = 48
-"""Images that the page shows a picture of, those that are wrong first."""
+"""Images with a picture on the page, wrong ones first."""
 
 
 def golden(outcome: Outcome) -> Section | None:
-    """Return the golden images, those that are wrong first; None where there is none."""
+    """Return the golden images, wrong ones first; None without golden images."""
     verdicts = worst_first(tuple(one for one in outcome.verdicts if one.check.family == GOLDEN))
     if not verdicts:
         return None
@@ -33,8 +33,8 @@ def golden(outcome: Outcome) -> Section | None:
     failed = sum(not one.passed for one in verdicts)
     body = render(
         "golden",
-        lead=f"{len(verdicts) - failed} of {len(verdicts)} images that must never be wrong again are right.",
+        lead=f"{len(verdicts) - failed} of {len(verdicts)} images that must never be wrong again are correct.",
         pictures=thumbnails(f"{len(shown)} of {len(verdicts)} golden images", shown) if shown else "",
-        rows=table(("image", "result", "what was found", "added"), rows),
+        rows=table(("image", "result", "found", "added"), rows),
     )
-    return Section("golden", "Images that must never be wrong again", body)
+    return Section("golden", "Golden set", body)

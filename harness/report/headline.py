@@ -10,7 +10,7 @@ from harness.measures import Unit
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
-from harness.report.wording import plainly_more, points
+from harness.report.wording import points, significantly_more
 from harness.run.overview import Clean, Moved
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _classes(overview: Overview, reference: ModelOverview) -> str:
     wrong, was = (found.sum(axis=1) - np.diag(found) for found in (counts, before))
     lost = wrong / np.maximum(counts.sum(axis=1), 1) - was / np.maximum(before.sum(axis=1), 1)
     order = np.argsort(-lost.round(9), kind="stable")
-    worse = [at for at in order if lost[at] > 0 and plainly_more(int(wrong[at]), int(was[at]))]
+    worse = [at for at in order if lost[at] > 0 and significantly_more(int(wrong[at]), int(was[at]))]
     named = worse[:_CLASSES]
     if not named:
         return ""

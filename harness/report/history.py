@@ -23,17 +23,17 @@ _TITLES = (
     "candidate",
     "verdict",
     "failing",
-    "as they are",
+    "clean",
     "worst pose",
     "robust accuracy",
     "smallest margin",
 )
 _LISTED = 20
-"""Failing checks of which the terminal says since when."""
+"""Failing checks that the terminal lists with the start of their failure."""
 
 
 def history(outcome: Outcome) -> Section | None:
-    """Return how the candidates before this one did, if any are known."""
+    """Return the results of the candidates before this one, if any are known."""
     if outcome.history is None or not (now := outcome.history.lines):
         return None
     lines = outcome.history.series(now[-1].series)[-LAST:]
@@ -41,13 +41,13 @@ def history(outcome: Outcome) -> Section | None:
         return None
     try:
         body = _body(lines, outcome.history.damaged)
-    except Exception as error:  # Runs of before say nothing of this one, whatever their lines hold.
+    except Exception as error:  # Earlier runs cannot spoil this report, whatever their lines hold.
         body = render("lead", lines=[f"The run history cannot be drawn: {error!r}"], hints="")
-    return Section("history", "How it was before", body)
+    return Section("history", "Run history", body)
 
 
 def history_page(known: History, *, source: str, last: int = LAST) -> str:
-    """Return a page of its own with the last runs of each profile on each data; `source` says where they are from."""
+    """Return a page of its own with the last runs of each profile on each data; `source` names their file."""
     sections = [
         Section(f"series-{number}", _title(like, lines), _body(lines, ()))
         for number, like in enumerate(known.all_series, start=1)
@@ -58,12 +58,12 @@ def history_page(known: History, *, source: str, last: int = LAST) -> str:
 
 
 def history_lines(known: History, *, last: int = LAST) -> list[str]:
-    """Return the last runs of each profile on each data as tables, and since when checks have failed, for terminals."""
+    """Return the last runs of each profile on each data as tables for the terminal, with the start of each failure."""
     from harness.report.text import aligned
 
     said: list[str] = []
     if not known.all_series:
-        return [f"{len(known.lines)} runs, none of which came to a whole verdict, pass or fail"]
+        return [f"{len(known.lines)} runs, none with the verdict pass or fail"]
     for like in known.all_series:
         lines = known.series(like)[-last:]
         said += [_title(like, lines), *aligned([_TITLES, *map(_row, lines)], text=(0, 1, 2, 7)), ""]
@@ -118,8 +118,8 @@ def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
 
     first, last = lines[0], lines[-1]
     yield Illustration(
-        "Accuracy, and checks that fail",
-        f"The last {len(lines)} candidates, the latest on the right: each one's last run.",
+        "Accuracy and failing checks",
+        f"The last run of each of {len(lines)} candidates, the latest on the right.",
         f"Accuracy over {len(lines)} runs. First: {_spoken(first)}; last: {_spoken(last)}.",
         lambda: trends.accuracy_over_runs(lines),
     )
@@ -128,8 +128,8 @@ def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
             f"{family_title(name)} {last.margins[name]:+.1f}" for name in names if name in last.margins
         )
         yield Illustration(
-            "How far each behavior is from its threshold",
-            "The smallest margin of each: blue holds, orange with a cross fails. Fading blue is a slow decline.",
+            "Smallest margin of each behavior",
+            "Blue passes, orange with a cross fails. Fading blue is a slow decline.",
             f"Distance from the threshold by behavior and run, in standard deviations. In the last run: {tightest}.",
             lambda: trends.margins_over_runs(lines),
             is_map=True,
@@ -137,7 +137,7 @@ def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
 
 
 def _spoken(line: Line) -> str:
-    return f"{_share(line.clean)} as they are, {len(line.failing)} of {line.judged} checks fail"
+    return f"clean accuracy {_share(line.clean)}, {len(line.failing)} of {line.judged} checks fail"
 
 
 def _share(value: float | None) -> str:

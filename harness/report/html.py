@@ -43,32 +43,32 @@ def details(verdict: Verdict, pictures: Sequence[str]) -> str:
 
 
 def not_made(error: str) -> str:
-    """Return what stands in the place of a test's pictures when they could not be made."""
+    """Return the line in the place of a test's pictures when they could not be made."""
     return str(render("lead", lines=[f"the pictures could not be made: {error}"], hints=""))
 
 
 def left_out(what: str, command: str) -> str:
-    """Return the line that says which pictures a test has besides, and by which command to see them."""
+    """Return the line that names the omitted pictures of a test, and the command that shows them."""
     return str(render("omitted", omitted=what, command=command))
 
 
 def comparison_page(
     overview: Overview, flips: Mapping[str, Any], facts: Mapping[str, str], thumbnails: Mapping[int | str, np.ndarray]
 ) -> str:
-    """Return a page that holds one model against another; `flips` as in `Flips.as_json`, from the second to the first.
+    """Return a page that compares two models; `flips` as in `Flips.as_json`, from the second to the first.
 
-    `facts` says what was compared and how, by title; `thumbnails` are images (H, W, C) uint8 by their number.
+    `facts` has the inputs of the comparison by title; `thumbnails` are images (H, W, C) uint8 by their number.
     """
     first, second = (model.name for model in overview.models[:2])
     new, fixed = len(flips["new_failures"]), len(flips["fixed_failures"])
     where = f"All {new} new and {fixed} fixed failures: compare with --failures FILE.csv, or with --json."
-    changed = changes("images as they are", flips, where=where)
+    changed = changes("clean images", flips, where=where)
     sections = [
-        Section("comparison", "In short", models(overview)),
+        Section("comparison", "Summary", models(overview)),
         failures(overview, thumbnails),
         figures(overview),
-        Section("changes", f"Which images changed from {second} to {first}", changed),
-        Section("covered", "What was compared", render("facts", facts=facts.items())),
+        Section("changes", f"Images that changed from {second} to {first}", changed),
+        Section("covered", "Inputs", render("facts", facts=facts.items())),
     ]
     shown = [section for section in sections if section is not None]
     title = f"{first} against {second}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Illustration(NamedTuple):
     """A figure to draw: `caption` says how to read it, `alt` what it shows, to those who cannot see it.
 
-    The colours of a map mean something: they stay as they are where all else turns dark.
+    The colors of a map mean something, so they stay the same on a dark page.
     """
 
     title: str
@@ -85,34 +85,33 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
     if first[Turned].rotation:
         images = max(overview.sample, min(rate.n for rate in first[Turned].rotation))
         yield Illustration(
-            f"Accuracy when turned{_of(images, overview)}",
+            f"Accuracy against rotation{_of(images, overview)}",
             f"Higher and flatter is better. Bars are 95% intervals: {_images_of(models)}.{_band(known.by_degrees)}",
             "Accuracy against rotation. " + _spoken(models, _at_turns(overview)),
             lambda: curves.rotation_curves(overview, known.by_degrees),
         )
     if shifts := first[Shifted].shift:
         yield Illustration(
-            f"Accuracy when moved{_of(shifts[0][0].n, overview)}",
-            "Each cell is the accuracy, in percent, after a shift right (columns) and down (rows); the middle is at "
-            "rest.",
+            f"Accuracy by translation{_of(shifts[0][0].n, overview)}",
+            "Each cell is the accuracy, in percent, shifted right (columns) and down (rows). The middle is clean.",
             "Accuracy for shifts of up to 4 pixels. "
             + _spoken(models, lambda model: f"{_percent(_worst(model[Shifted].shift))} at the worst"),
             lambda: matrices.shift_maps(overview),
             is_map=True,
         )
     if curves_of := [curve for model in models for curve in model[Surviving].survival]:
-        # They are of images that are right at rest, of which there are fewer than of all anyway.
+        # Curves leave out images with a wrong clean prediction, so they have fewer images even without a sample.
         sampled = max(curve.n for curve in curves_of) < int(overview.n * first[Clean].accuracy.low)
         yield Illustration(
-            f"How much an image survives{', on a sample' if sampled else ''}",
-            "Of the images right at rest, the share still right at every turn or shift up to this size.",
-            "Share of images still right against the size of turn and shift.",
+            f"Survival curves{', on a sample' if sampled else ''}",
+            "Share of the correct clean predictions that are still correct at every pose up to this size.",
+            "Share of predictions still correct against the size of rotation and shift.",
             lambda: curves.survival_by_model(overview),
         )
     yield Illustration(
-        f"Accuracy of each class{_worst_of(overview)}",
+        f"Clean accuracy by class{_worst_of(overview)}",
         "Further right is better; the bars are 95% intervals. The scale does not begin at 0." + _band(known.by_class),
-        "Accuracy of each class. " + _spoken(models, lambda model: _worst_class(model, overview)),
+        "Clean accuracy by class. " + _spoken(models, lambda model: _worst_class(model, overview)),
         lambda: curves.class_accuracies(overview, known.by_class),
     )
     yield from _matrices(overview)
@@ -120,8 +119,8 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
     sure = max((sum(item.count for item in model[Clean].reliability) for model in calibrated), default=0)
     if calibrated:
         yield Illustration(
-            f"Does its confidence match its accuracy?{_of(sure, overview)}",
-            "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is "
+            f"Reliability diagram{_of(sure, overview)}",
+            "On the gray line, predictions with 80% confidence are correct 80% of the time. Below it, the model is "
             "overconfident.",
             "Reliability diagram. "
             + _spoken(
@@ -132,15 +131,15 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
         )
     if any(any(model[Looking].on_object) for model in models):
         yield Illustration(
-            f"Does it look at the object?{_of(overview.sample, overview)}{_worst_of(overview)}",
-            "Left of the dashed line, the attention (Grad-CAM) lies more on the background than chance would have it.",
-            "Attention on the object by class. " + _spoken(models, _lift),
+            f"Grad-CAM mass on the object{_of(overview.sample, overview)}{_worst_of(overview)}",
+            "Left of the dashed line, less of the Grad-CAM mass is on the object than with a uniform map.",
+            "Grad-CAM lift by class. " + _spoken(models, _lift),
             lambda: curves.attention_by_class(overview),
         )
     if any(model[Training].history for model in models):
         yield Illustration(
-            "How the models were trained",
-            "Thick lines are images that the model did not train on; where thin lines leave them, it overfits.",
+            "Training curves",
+            "Thick lines are validation images, thin lines training images. Where the two part, the model overfits.",
             "Loss and accuracy by epoch of training.",
             lambda: curves.training_curves({role_title(model.name): model[Training].history for model in models}),
         )
@@ -153,16 +152,17 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
     for model in filter(None, (first, reference)):
         yield Illustration(
             f"Confusions of the {role_title(model.name)}{_worst_of(overview)}",
-            "Each row is a true class; what is coloured is a confusion, in full from 15% on. Right answers are grey.",
+            "Each row is a true class. A colored cell is a confusion, in full color from 15% on. Correct predictions "
+            "are gray.",
             f"Confusion matrix of {role_title(model.name)}. {_worst_class(model, overview)}",
             lambda model=model: matrices.confusion_matrix(model, names),  # type: ignore[misc]
             is_map=True,
         )
     if reference is not None:
         yield Illustration(
-            f"What changed between them{_worst_of(overview)}",
-            f"Orange is what {first.name} does worse than {role_title(reference.name)}: more confusions, or fewer "
-            "right answers, which are on the diagonal. Blue is what it does better.",
+            f"Change of the confusions{_worst_of(overview)}",
+            f"In orange cells, the {first.name} is worse than the {role_title(reference.name)}: more confusions, or "
+            "fewer correct predictions on the diagonal. In blue cells, it is better.",
             f"Difference of the confusion matrices of {first.name} and {role_title(reference.name)}, in points.",
             lambda: matrices.confusion_difference(first, reference, names),
             is_map=True,
@@ -170,7 +170,7 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
 
 
 def _images_of(models: tuple[ModelOverview, ...]) -> str:
-    """Say of how many images each model's curve is."""
+    """Return the number of images of each model's curve, as text."""
     sizes = [min(rate.n for rate in model[Turned].rotation) for model in models]
     if len({*sizes}) == 1:
         return f"{sizes[0]:,} images each"
@@ -182,12 +182,12 @@ def _band(values: Mapping[Any, tuple[float, float]]) -> str:
 
 
 def _of(n: int, overview: Overview) -> str:
-    """Say behind a figure's title that it is of a sample, whose numbers are others than those of all images."""
+    """Return the note behind a title that a figure is of a sample, whose values differ from those of all images."""
     return f" ({n:,} of {overview.n:,} images)" if n < overview.n else ""
 
 
 def _worst_of(overview: Overview) -> str:
-    """Say behind a figure's title that it shows some classes alone."""
+    """Return the note behind a title that a figure shows only some classes."""
     from harness.report.figures import CLASSES_SHOWN
 
     count = len(overview.classes)
@@ -214,7 +214,7 @@ def _worst_class(model: ModelOverview, overview: Overview) -> str:
 
 def _lift(model: ModelOverview) -> str:
     found = model[Looking].on_object_overall
-    return f"{found.lift:.2f} times chance" if found else "not measured"
+    return f"lift {found.lift:.2f}" if found else "not measured"
 
 
 def _worst(rates: Sequence[Sequence[Rate]]) -> float:

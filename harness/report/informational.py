@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 _WEAKEST = 4
-"""Measurements that are named below the headline, one of each behaviour or kind of damage."""
+"""Measurements that are named below the headline, one of each behavior or kind of corruption."""
 _RIGHT = {metric.name for metric in (ACCURACY, RANDOM_POSE_ACCURACY, ROBUST_ACCURACY, WORST_OF_TEN)}
-"""Metrics that say how many images are right, which can be held against each other."""
+"""Metrics that are shares of correct predictions, which compare with each other."""
 
 
 def informational_note(outcome: Outcome) -> Markup:

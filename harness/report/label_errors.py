@@ -1,4 +1,4 @@
-"""The suspected label errors as a part of the page, as a file, and in words."""
+"""The suspected label errors as a part of the page, as a file, and as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 _PICTURED, _LISTED = 24, 100
-"""Suspected label errors that the page shows a picture of, and those that it lists."""
+"""Suspected label errors with a picture on the page, and those that it lists."""
 _TITLES = ("image", "label", "reference models say", "confidence", "of the label", "against it")
 
 
@@ -40,7 +40,7 @@ def label_errors_rows(found: LabelErrors) -> list[list[object]]:
 
 
 def label_errors_csv(found: LabelErrors, predictions: Predictions) -> str:
-    """Return a line for each suspect, with what reference models and the model say of it."""
+    """Return a line for each suspected label error, with the predictions of the reference models and of the model."""
     at = np.searchsorted(predictions.images.positions.numpy(), found.indices)
     answers = [predictions.classes[label] for label in predictions.predicted[at]]
     titles = ("image", "label", "reference answer", "reference probability", "probability of the label", "suspicion")
@@ -57,7 +57,7 @@ def label_errors_csv(found: LabelErrors, predictions: Predictions) -> str:
 
 
 def without_in_words(rest: WithoutLabelErrors) -> str:
-    """Say what a model comes to without the suspected label errors."""
+    """Return the accuracy of a model without the suspected label errors, as text."""
     said = f"without them: accuracy {rest.accuracy:.4f} of {rest.n} images ({rest.lost} of its errors are on them)"
     if rest.reference_mean is not None and rest.reference_std is not None:
         said += f"; reference models {rest.reference_mean:.4f} ± {rest.reference_std:.4f} on the same"
@@ -65,9 +65,9 @@ def without_in_words(rest: WithoutLabelErrors) -> str:
 
 
 def label_error_section(outcome: Outcome) -> Section | None:
-    """Return the images whose labels are suspect, with pictures, and the verdict on clean accuracy without them.
+    """Return the suspected label errors with pictures, and the verdict on clean accuracy without them.
 
-    Or why reference models do not tell which these are.
+    If the reference models cannot name them, the section says why.
     """
     overview, title = outcome.overview, "Suspected label errors"
     if overview is not None and overview.label_errors_missing:
@@ -83,7 +83,7 @@ def label_error_section(outcome: Outcome) -> Section | None:
     titles, *rows = label_errors_rows(found)
     lead = (
         f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
-        f"{found.n:,} images. Some labels are wrong, some images could be either; each check counts all of them."
+        f"{found.n:,} images. Some labels are wrong, and some images could be either. Each check counts all of them."
     )
     listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspected label errors, the most suspect first"
     body = render(
@@ -98,10 +98,10 @@ def label_error_section(outcome: Outcome) -> Section | None:
 
 
 def _both_verdicts(outcome: Outcome) -> str:
-    """Say what the check on clean accuracy says with all images, which counts, and without suspected label errors.
+    """Return the check on clean accuracy with all images, which counts, and without suspected label errors, as text.
 
-    The threshold of the rest is made as the check's was, of what reference models reach on the rest: as many standard
-    deviations of prediction below their mean.
+    The threshold of the rest lies as many standard deviations of prediction below the mean of the reference models as
+    the check's own. Mean and deviation are those on the rest.
     """
     clean = next(
         (one for one in outcome.verdicts if (one.check.family, one.check.role) == ("clean", "candidate")), None

@@ -1,4 +1,4 @@
-"""Text on pictures, in the font that comes with Matplotlib, so that class names of most scripts can be read."""
+"""Text on pictures, in Matplotlib's own font, which has the letters of most scripts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from PIL.ImageFont import FreeTypeFont
 
-Align = Literal["left", "right", "centre"]
-Colour = tuple[int, int, int]
+Align = Literal["left", "right", "center"]
+Color = tuple[int, int, int]
 
 TEXT_HEIGHT = 24
 """Rows that a line of text takes."""
@@ -30,14 +30,14 @@ def write(
     width: int,
     align: Align = "left",
     bold: bool = False,
-    colour: Colour = (20, 20, 20),
+    color: Color = (20, 20, 20),
 ) -> None:
     """Draw a line of text into the box of this width whose upper left corner is (x, y), in pixels.
 
     The canvas is (H, W, 3) uint8, white in the box, and changed in place. Text that is too long ends in an ellipsis.
     """
-    letters = _letters(text, width, bold, colour)
-    x += {"left": 0, "right": width - letters.shape[1], "centre": (width - letters.shape[1]) // 2}[align]
+    letters = _letters(text, width, bold, color)
+    x += {"left": 0, "right": width - letters.shape[1], "center": (width - letters.shape[1]) // 2}[align]
     box = canvas[y : y + TEXT_HEIGHT, x : x + letters.shape[1]]
     np.minimum(box, letters[: box.shape[0]], out=box)
 
@@ -66,7 +66,7 @@ def _pieces(word: str, width: int, font: FreeTypeFont) -> Iterator[str]:
 
 
 @lru_cache(maxsize=1024)
-def _letters(text: str, width: int, bold: bool, colour: Colour) -> np.ndarray:  # noqa: FBT001  A key of the cache.
+def _letters(text: str, width: int, bold: bool, color: Color) -> np.ndarray:  # noqa: FBT001  A key of the cache.
     """Return the text on white, (TEXT_HEIGHT, at most width, 3) uint8."""
     from PIL import Image, ImageDraw
 
@@ -78,7 +78,7 @@ def _letters(text: str, width: int, bold: bool, colour: Colour) -> np.ndarray:  
     mask = Image.new("L", (max(1, min(width, round(font.getlength(text)) + 1)), TEXT_HEIGHT))
     ImageDraw.Draw(mask).text((0, _BASELINE), text, fill=255, font=font, anchor="ls")
     share = np.asarray(mask, dtype=np.float32)[:, :, None] / 255
-    return np.asarray((255 * (1 - share) + np.array(colour) * share).round().astype(np.uint8))
+    return np.asarray((255 * (1 - share) + np.array(color) * share).round().astype(np.uint8))
 
 
 @lru_cache(maxsize=2)

@@ -73,8 +73,8 @@ def _rows(outcome: Outcome) -> list[_Row]:
         if family in smallest and smallest[family].margin <= away:
             continue
         sign = -1 if verdict.check.direction == "at_most" else 1
-        centre = sign * (known.mean * _share(verdict) - verdict.threshold) / spread(verdict.threshold, known.std)
-        smallest[family] = _Row(verdict, away, centre - 2, centre + 2, theirs.get(family))
+        center = sign * (known.mean * _share(verdict) - verdict.threshold) / spread(verdict.threshold, known.std)
+        smallest[family] = _Row(verdict, away, center - 2, center + 2, theirs.get(family))
     return sorted(smallest.values(), key=lambda row: row.margin)
 
 

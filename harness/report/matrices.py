@@ -1,4 +1,4 @@
-"""Figures of tables, as Matplotlib objects: accuracy by shift, and which class is taken for which."""
+"""Figures of tables, as Matplotlib objects: accuracy by shift, confusion matrices and their difference."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from harness.run.overview import ModelOverview, Overview
 
-_LABELLED = 20
+_LABELED = 20
 """With more classes, cells hold no numbers."""
 _LEAST_REACH = 5.0
-"""Points at which the colours of a difference are full, at the least: smaller differences must look small."""
+"""Least difference, in points, at which its color is full: smaller differences must look small."""
 _MOST_CONFUSED = 15.0
-"""Percent at which the colour of a confusion is full."""
+"""Percent at which the color of a confusion is full."""
 _MUTED, _MUTED_INK = "#e9ebee", "#50565e"
 """Color of the diagonal of a confusion matrix: correct predictions, which are not of interest."""
 
@@ -67,7 +67,7 @@ def shares(model: ModelOverview) -> np.ndarray:
 
 @styled
 def confusion_matrix(model: ModelOverview, classes: Sequence[str]) -> Figure:
-    """Draw which class is taken for which, in percent of the true class's images."""
+    """Draw the confusion matrix, in percent of the true class's images."""
     picture = figure(height=4.7)
     _draw_confusion(picture.subplots(), model, classes)
     return picture
@@ -112,7 +112,7 @@ def _draw_difference(axes: Axes, model: ModelOverview, reference: ModelOverview,
     shown = classes_shown(model)
     difference = (shares(model) - shares(reference))[np.ix_(shown, shown)]
     reach = max(float(np.nanmax(np.abs(difference), initial=0)), _LEAST_REACH)
-    # More is better on the diagonal, where answers are right, and worse elsewhere.
+    # More is better on the diagonal, where predictions are correct, and worse elsewhere.
     better = np.where(np.eye(len(shown), dtype=bool), difference, -difference)
     cmap = LinearSegmentedColormap.from_list("better", [BAD, "#f7f7f7", GOOD])
     _draw(axes, better, short_names(classes, shown), cmap=cmap, norm=Normalize(-reach, reach))
@@ -144,36 +144,36 @@ def _draw(
     )
     axes.tick_params(axis="x", rotation=90, length=0)
     axes.tick_params(axis="y", rotation=0, length=0)
-    axes.set(xlabel="taken for", ylabel="true class")
+    axes.set(xlabel="predicted as", ylabel="true class")
 
 
 def _labels(values: np.ndarray, written: str) -> np.ndarray:
-    """Return what stands in the cells: whole numbers, and nothing for less than one."""
+    """Return the texts of the cells: whole numbers, and nothing for less than one."""
     return np.array([[written.format(value) if abs(value.round()) >= 1 else "" for value in row] for row in values])
 
 
 def _write_digits(axes: Axes, labels: np.ndarray, *, of: int = 0) -> None:
-    """Write into each cell, in black or white, whichever is read better on its colour: at least 4.5:1.
+    """Write a label into each cell, in black or white: whichever has more contrast with its color, at least 4.5:1.
 
     With more than a few classes, cells hold none.
     """
-    if of > _LABELLED:
+    if of > _LABELED:
         return
     (mesh,) = axes.collections
     values: Any = np.ma.asarray(mesh.get_array())
-    colours = np.asarray(mesh.to_rgba(values)).reshape(*labels.shape, 4)
+    colors = np.asarray(mesh.to_rgba(values)).reshape(*labels.shape, 4)
     hidden = np.ma.getmaskarray(values).reshape(labels.shape)
     for row, column in np.ndindex(labels.shape):
-        ink = _MUTED_INK if hidden[row, column] else ink_on(colours[row, column])
+        ink = _MUTED_INK if hidden[row, column] else ink_on(colors[row, column])
         size = 8 if of else 10
         axes.text(column + 0.5, row + 0.5, str(labels[row, column]), ha="center", va="center", fontsize=size, color=ink)
 
 
-def ink_on(colour: Sequence[float] | np.ndarray) -> str:
-    """Return black or white, whichever has more contrast with a colour, in [0, 1]; that is 4.58:1 at the least.
+def ink_on(color: Sequence[float] | np.ndarray) -> str:
+    """Return black or white, whichever has more contrast with a color, in [0, 1]; that is 4.58:1 at the least.
 
     By the relative luminance of WCAG 2.1.
     """
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3])  # noqa: PLR2004
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color[:3])  # noqa: PLR2004
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return "#000000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#ffffff"

@@ -31,9 +31,9 @@ def places_on_disk() -> tuple[Path, ...]:
 def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
     """Log a run to an experiment, where MLflow's own settings say; raises whatever MLflow does.
 
-    Each measurement is a metric by the id of its row, its family's distance from the threshold one under `margin/`; the
-    verdict and the hashes of what was judged are tags under `stress.`; the reports in the folder are artifacts. It is
-    logged to the run that `MLFLOW_RUN_ID` names, such as that of the training, if any does.
+    Each measurement is a metric by the id of its row, and the smallest margin of each family one under `margin/`. The
+    verdict and the hashes of the inputs are tags under `stress.`. The reports in the folder are artifacts. If
+    `MLFLOW_RUN_ID` names a run, such as that of the training, they are logged to it.
     """
     import mlflow
 

@@ -41,7 +41,7 @@ def all_of(sections: Sequence[Section]) -> list[Section]:
 
 def render(template: str, /, **values: object) -> Markup:
     """Return the markup of a template: its values are text, and escaped, unless they are markup already."""
-    # Escaped by the template, so that it is not escaped again within another.
+    # The template has escaped it, so another template must not escape it again.
     return Markup(_environment().get_template(f"{template}.html").render(values))  # noqa: S704
 
 

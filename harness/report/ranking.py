@@ -1,4 +1,4 @@
-"""Many candidates ranked by what the gate said of each, and where each wins: a page, and lines for the terminal."""
+"""Many candidates ranked by their gate runs, with the rows that each wins: a page, and lines for the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
-from harness.run.ranking import best_behaviours, families_of, wins
+from harness.run.ranking import best_behaviors, families_of, wins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from harness.run.ranking import Judged, Win
 
 _NAMED = 5
-"""Rows that a candidate wins which are named."""
+"""Rows won by a candidate that the terminal names."""
 _TITLES = ("rank", "candidate", "verdict", "failing", "smallest margin", "wins", "best behaviors")
 
 
 def ranking_rows(candidates: Sequence[Judged]) -> list[tuple[str, ...]]:
     """Return the ranking as rows of a table, its titles first."""
-    counted, best = Counter(win.candidate for win in wins(candidates)), best_behaviours(candidates)
+    counted, best = Counter(win.candidate for win in wins(candidates)), best_behaviors(candidates)
     rows: list[tuple[str, ...]] = [_TITLES]
     for rank, one in enumerate(candidates, start=1):
         name, away = one.tightest
@@ -44,7 +44,7 @@ def ranking_rows(candidates: Sequence[Judged]) -> list[tuple[str, ...]]:
 
 
 def ranking_lines(candidates: Sequence[Judged]) -> list[str]:
-    """Return the ranking as lines for the terminal, with where each wins, and why some were not judged."""
+    """Return the ranking as lines for the terminal, with the rows that each wins and the reasons of failed runs."""
     from harness.report.text import aligned
 
     lines = aligned(ranking_rows(candidates), text=(0, 1, 2, 4, 5, 6))
@@ -62,17 +62,17 @@ def ranking_lines(candidates: Sequence[Judged]) -> list[str]:
 
 
 def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
-    """Return a page that ranks the candidates, given the best first; `facts` says how it was made, by title."""
+    """Return a page that ranks the candidates, given the best first; `facts` has its inputs by title."""
     titles, *rows = ranking_rows(candidates)
     led = wins(candidates)
     where = [(family_title(_family_of(win, candidates)), win.row, win.candidate, f"{win.lead:.1f}") for win in led]
     heads = ("behavior", "row", "best candidate", "ahead of the next by, standard deviations of the reference models")
     sections = [
-        Section("ranking", "The candidates, the best first", table(titles, rows)),
-        Section("margins", "How far each behavior is from its threshold", _figures(candidates)),
-        Section("wins", "Where each wins", table(heads, where) if where else "No candidate is plainly ahead anywhere."),
-        Section("rows", "Every row", _every_row(candidates)),
-        Section("covered", "What was compared", render("facts", facts=facts.items())),
+        Section("ranking", "Candidates, best first", table(titles, rows)),
+        Section("margins", "Smallest margins", _figures(candidates)),
+        Section("wins", "Wins", table(heads, where) if where else "No candidate is clearly ahead anywhere."),
+        Section("rows", "All rows", _every_row(candidates)),
+        Section("covered", "Inputs", render("facts", facts=facts.items())),
     ]
     lead = render("lead", lines=[one.remark for one in candidates if one.remark], hints="")
     title = f"{len(candidates)} candidates by the gate"
@@ -93,11 +93,11 @@ def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
     judged, names = [one for one in candidates if one.verdict != "error"], families_of(candidates)
     if not (judged and names):
         return
-    best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviours(candidates).items())
+    best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviors(candidates).items())
     yield Illustration(
-        "The smallest margin of each behavior",
-        "Blue holds, orange with a cross fails; the candidates from left to right as they are ranked.",
-        f"Distance from the threshold by behavior and candidate. Plainly the best: {best or 'none'}.",
+        "Smallest margin of each behavior",
+        "Blue passes, orange with a cross fails. The candidates stand in the order of their ranks.",
+        f"Distance from the threshold by behavior and candidate. Clearly the best: {best or 'none'}.",
         lambda: trends.margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
         is_map=True,
     )

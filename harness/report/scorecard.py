@@ -1,4 +1,4 @@
-"""The top of the report: the verdict and what got worse, for a stranger with ten seconds."""
+"""The top of the report: the verdict and the behaviors that fail, for a stranger with ten seconds."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _SHOWN = 6
 """Families that are shown at once."""
 _CLOSEST = 4
-"""Behaviours that a run in which all passes names as the closest to failing."""
+"""Behaviors that a passing run names as the closest to failing."""
 _LEADING = 2
-"""Pictures that lead the page, so that what got worse is not far below."""
+"""Pictures that lead the page: few, so the failing behaviors are not far below."""
 
 
 def verdict_banner(outcome: Outcome) -> Markup:
@@ -40,9 +40,9 @@ def verdict_banner(outcome: Outcome) -> Markup:
 
 
 def said_first(outcome: Outcome) -> Markup:
-    """Return what a reader must know before anything else: why there is no verdict, and what was left out.
+    """Return the first facts for a reader: why there is no verdict, and what was left out.
 
-    Where nothing got worse, also how near the model is to failing, and what its mistakes have in common.
+    Where nothing fails, also how near the model is to failing, and what its errors have in common.
     """
     said = [*outcome.errors, *self_check_failures(outcome), *closest_lines(outcome), *outcome.notices]
     said += outcome.omissions
@@ -53,19 +53,19 @@ def said_first(outcome: Outcome) -> Markup:
 
 
 def hints_list(overview: Overview | None, *, looks: str = "") -> Markup:
-    """Return what the mistakes of the first model have in common, as a list; empty when nothing is known."""
+    """Return what the errors of the first model have in common, as a list; empty when nothing is known."""
     return render("hints", found=hints(overview), looks=looks)
 
 
 def what_got_worse(outcome: Outcome) -> Section | None:
-    """Return what got worse first, by behaviour, with an example; or what is closest to failing when nothing did."""
+    """Return the behaviors that fail, the worst first, with an example; the closest to failing where none fails."""
     families = failures_by_family(outcome)
     if not families:
         return _closest(outcome)
     rows = [_row(failed[0], counted=_counted(failed, of=judged_of(outcome, name))) for name, failed in families.items()]
     found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview, good=False))
-    body = render("behaviours", hints=found, title="its worst case", rows=rows, shown=_SHOWN)
-    return Section("worse", "What got worse", body, columns=True, beside=_example(outcome, _failing(outcome)))
+    body = render("behaviors", hints=found, title="its worst case", rows=rows, shown=_SHOWN)
+    return Section("worse", "Failing behaviors", body, columns=True, beside=_example(outcome, _failing(outcome)))
 
 
 def _counted(failed: list[Verdict], *, of: int) -> str:
@@ -79,10 +79,10 @@ def _failing(outcome: Outcome) -> list[Verdict]:
 
 
 def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
-    """Return what a check is about, what was measured, and what should have been."""
+    """Return the subject of a check, with its measured and its required value."""
     measured, required = measured_and_required(verdict)
     return {
-        "behaviour": family_title(verdict.check.family),
+        "behavior": family_title(verdict.check.family),
         "about": explained(verdict.check.family),
         "counted": counted,
         "id": verdict.check.id,
@@ -106,11 +106,11 @@ def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
     body = render(
         "example",
         picture=outcome.examples[check.id],
-        behaviour=family_title(check.family),
+        behavior=family_title(check.family),
         case=case(shown),
         id=check.id,
     )
-    return Section("example", "An example", body)
+    return Section("example", "Example", body)
 
 
 def _image_in(picture: str) -> str:
@@ -128,12 +128,12 @@ def _closest(outcome: Outcome) -> Section | None:
     for _, verdict in sorted(judged, key=itemgetter(0)):
         closest.setdefault(verdict.check.family, verdict)
     rows = [_row(verdict) for verdict in list(closest.values())[:_CLOSEST]]
-    body = render("behaviours", hints="", title="case", rows=rows, shown=_CLOSEST)
-    return Section("worse", "What is closest to failing", body)
+    body = render("behaviors", hints="", title="case", rows=rows, shown=_CLOSEST)
+    return Section("worse", "Checks closest to failing", body)
 
 
 def coverage(outcome: Outcome) -> Section:
-    """Return what the run judged, by whose thresholds, and how to do it again."""
+    """Return the inputs of the run, the origin of its thresholds, and the command to reproduce it."""
     facts: list[tuple[str, str]] = [
         (role_title(role), render("model", path=model["path"], sha256=model["sha256"][:12]))
         for role, model in outcome.models.items()
@@ -146,25 +146,25 @@ def coverage(outcome: Outcome) -> Section:
         ("thresholds", outcome.provenance),
         *(("", note) for note in notes(outcome)[1:]),
     ]
-    return Section("covered", "What was judged, and how to do it again", render("facts", facts=facts))
+    return Section("covered", "Inputs and command", render("facts", facts=facts))
 
 
 def consensus_errors(outcome: Outcome) -> Section | None:
-    """Return the most telling pictures, with the mean answer of reference models; None of a model that does not fail.
+    """Return the most telling consensus-set errors with pictures; None of a model that does not fail.
 
-    They are those of the row on images that every reference model gets right which misses its threshold by most, or
-    else of the first such row.
+    The pictures show the mean prediction of the reference models. They belong to the check on the consensus set that
+    misses its threshold by most, or else to the first one.
     """
     rows = [one for one in worst_first(outcome.verdicts) if one.metric == CONSENSUS_SET_ERRORS.name and one.value]
     shown = next((one for one in rows if one.check.id in outcome.consensus_pictures), None)
     if shown is None or not outcome.failed:
         return None
     assert shown.value is not None
-    usual = f"; reference models lose {said}" if (said := reference(shown)) else ""
+    usual = f" Reference models: {said}." if (said := reference(shown)) else ""
     body = render(
         "consensus_errors",
-        lead=f"{shown.value:,.0f} such images{usual}. {shown.detail[:1].upper()}{shown.detail[1:]}.",
+        lead=f"{shown.value:,.0f} wrong predictions, {shown.detail}.{usual}",
         pictures=outcome.consensus_pictures[shown.check.id][:_LEADING],
         id=shown.check.id,
     )
-    return Section("known", "Every reference model gets these right, this one does not", body)
+    return Section("known", "Consensus-set errors", body)

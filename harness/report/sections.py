@@ -44,7 +44,7 @@ def of_models(show: Callable[[Overview], Section | None]) -> Callable[[Outcome],
 
 def comparison(outcome: Outcome) -> Section | None:
     """Return the candidate beside the baseline and the incumbent, or why they could not be compared."""
-    title = "Against the other models"
+    title = "Comparison with other models"
     if outcome.overview is not None:
         return Section("comparison", title, models(outcome.overview, robust_accuracies(outcome)))
     if outcome.overview_missing:
@@ -53,7 +53,7 @@ def comparison(outcome: Outcome) -> Section | None:
 
 
 def mistakes(outcome: Outcome) -> Section | None:
-    """Return which mistakes the candidate makes, with small pictures of them."""
+    """Return the errors of the candidate by kind, with small pictures of them."""
     return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
 
 
@@ -65,11 +65,11 @@ def curves_and_maps(outcome: Outcome) -> Section | None:
 
 
 def self_checks(outcome: Outcome) -> Section | None:
-    """Return what the run found when it checked itself."""
+    """Return the results of the run's self-checks."""
     if not outcome.self_checks:
         return None
     rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
-    titles = ("self-check", "result", "what was found")
+    titles = ("self-check", "result", "found")
     failed = sum(check.status == "fail" for check in outcome.self_checks)
     said = f"{failed} of {len(rows)} self-checks fail" if failed else f"{len(rows)} self-checks, and none fails"
     return Section("self-checks", "Self-checks", folded(said, table(titles, rows), opened=bool(failed)))

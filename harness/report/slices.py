@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 _DRAWN = 40
 """Groups that a figure has room for; those with the lowest accuracy are drawn."""
 _LETTERS = 24
-"""Of a group's name that a figure has room for."""
+"""Letters of a group's name that a figure has room for."""
 _SPREADS = 2.0
-"""Standard deviations to either side of their mean within which reference models are shown."""
+"""Standard deviations of the reference models to either side of their mean that a band shows."""
 _HOLDS, _FAILS, _REPORTED = ("#0072B2", "o"), ("#C04A00", "X"), ("#5a626e", "o")
 
 
 def slices(outcome: Outcome) -> Section | None:
-    """Return how each group is served, by column, with the worst group and the gap; None without such rows."""
+    """Return the accuracy of each group, by column, with the worst group and the gap; None without such rows."""
     verdicts = [one for one in outcome.verdicts if one.check.family == SLICE and one.value is not None]
     if not verdicts:
         return None
@@ -79,8 +79,8 @@ def _illustration(name: str, groups: Sequence[Verdict], overall: float | None) -
     spoken = ", ".join(f"{one.check.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}" for one in lowest[:5])
     return Illustration(
         f"Accuracy by {name}",
-        "A dot is a group, its number of images in brackets, with its 95% interval: round holds, a cross fails, "
-        "hollow is informational. The upright stroke is its threshold, the grey band what reference models reach, the "
+        "A dot is a group with its 95% interval, and its number of images in brackets. Round passes, a cross fails, "
+        "hollow is informational. The upright stroke is the threshold, the gray band the reference models, and the "
         f"dotted line all images.{left_out}",
         f"Accuracy of {len(groups)} groups by {name}. Lowest: {spoken}.",
         lambda: group_dots(lowest[:_DRAWN], overall),
@@ -100,16 +100,16 @@ def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Fig
             axes.barh(at, 200 * away, left=100 * (known.mean - away), height=0.7, color="0.88")
         if verdict.threshold is not None:
             axes.plot([100 * verdict.threshold], [at], "|", color="0.2", markersize=11, markeredgewidth=1.6)
-        colour, marker = {"fail": _FAILS, "pass": _HOLDS}.get(verdict.status, _REPORTED)
+        color, marker = {"fail": _FAILS, "pass": _HOLDS}.get(verdict.status, _REPORTED)
         filled = verdict.threshold is not None
         axes.errorbar(
             [100 * value],
             [at],
             xerr=[[max(100 * (value - low), 0.0)], [max(100 * (high - value), 0.0)]],
-            color=colour,
+            color=color,
             marker=marker,
             markersize=7,
-            markerfacecolor=colour if filled else "white",
+            markerfacecolor=color if filled else "white",
             capsize=2,
         )
     if overall is not None:
@@ -118,5 +118,5 @@ def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Fig
     axes.set_yticks(range(len(verdicts)), names, fontsize=9)
     axes.set_ylim(len(verdicts) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("accuracy on images as they are, %", fontsize=9)
+    axes.set_xlabel("clean accuracy, %", fontsize=9)
     return picture

@@ -10,7 +10,7 @@ from harness.measures.failures import OWN_CONFIDENT
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render, table
-from harness.report.wording import looks_less, plainly_more
+from harness.report.wording import looks_less, significantly_more
 from harness.run.overview import TELLING, Clean, Failing, Looking, Moved, RobustAccuracy
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ SIGNS = {
 
 
 def models(overview: Overview, robust: Mapping[str, Rate] | None = None) -> Markup:
-    """Return the models side by side in what matters most; what is worse than in the model compared is marked.
+    """Return the main metrics of the models side by side, with a mark on values worse than the compared model's.
 
     `robust` is robust accuracy by role, on the images of its check. Shares of other images carry no mark.
     """
@@ -56,13 +56,13 @@ def models(overview: Overview, robust: Mapping[str, Rate] | None = None) -> Mark
     ]
     mine, beside_it = sure[0], None if at is None else sure[at]
     mark = "" if mine is None or beside_it is None else mark_of_counts(mine, beside_it)
-    rows.append({"title": "Mistakes at high confidence", "about": "over 90%", "cells": _first_marked(counts, mark)})
+    rows.append({"title": "Errors at high confidence", "about": "over 90%", "cells": _first_marked(counts, mark)})
     looks = [model[Looking].on_object_overall for model in known]
     if any(looks):
-        about = "share of Grad-CAM on the object; by chance it is what the object fills"
+        about = "uniform baseline: the share of the image that the object fills"
         mark = mark_of_looks(looks[0], looks[at]) if at is not None else ""
         shares = [_attention(found) for found in looks]
-        rows.append({"title": "Attention on the object", "about": about, "cells": _first_marked(shares, mark)})
+        rows.append({"title": "Grad-CAM mass on the object", "about": about, "cells": _first_marked(shares, mark)})
     titles = [" = ".join(map(role_title, model.roles)) for model in known]
     legend = " ".join(filter(None, (LEGEND if reference else "", left_out(overview))))
     return render("models", titles=titles, rows=rows, legend=legend)
@@ -83,18 +83,18 @@ def _first_marked(cells: Sequence[tuple[str, str] | None], mark: str) -> list[tu
 
 
 def _its_own(model: ModelOverview) -> str:
-    """Say how many of its confident errors no reference model makes; empty where nobody knows."""
+    """Say how many of its confident errors are unique; empty without reference models."""
     own = next((kind.count for kind in model[Failing].failures if kind.kind == OWN_CONFIDENT), None)
-    return "" if own is None else f", {own} its own"
+    return "" if own is None else f", {own} unique"
 
 
 def _compared(overview: Overview, robust: Mapping[str, Rate]) -> list[tuple[str, str, list[Rate | None]]]:
     known = overview.models
     rows: list[tuple[str, str, list[Rate | None]]] = [
-        ("Right on images as they are", "", [model[Clean].accuracy for model in known]),
+        ("Clean accuracy", "", [model[Clean].accuracy for model in known]),
     ]
     if any(corners := [model[Moved].corners for model in known]):
-        rows.append(("Right when turned and moved", "mean of the corners ±10°, ±2 px", corners))
+        rows.append(("Accuracy rotated and translated", "mean of the corners ±10°, ±2 px", corners))
     found = [
         next((robust[role] for role in model.roles if role in robust), model[RobustAccuracy].robust_accuracy)
         for model in known
@@ -113,11 +113,11 @@ def _rate(rate: Rate | None) -> tuple[str, str] | None:
 def _attention(found: OnObject | None) -> tuple[str, str] | None:
     if found is None:
         return None
-    return f"{found.ratio:.0%}", f"by chance {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
+    return f"{found.ratio:.0%}", f"uniform {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
 
 
 def classes(overview: Overview) -> Markup:
-    """Return each class's accuracy for each model, with what stands between the first and the model it is held to."""
+    """Return each class's accuracy for each model, with the first model's difference from the one compared with it."""
     reference = overview.reference
     rows = []
     for at, name in enumerate(overview.classes):
@@ -134,7 +134,7 @@ def classes(overview: Overview) -> Markup:
 
 
 def regressions(outcome: Outcome) -> Section | None:
-    """Return what changed since the incumbent, for each behaviour that was compared."""
+    """Return new and fixed failures since the incumbent, for each behavior that was compared."""
     changed = [(verdict.check, verdict.flips) for verdict in outcome.verdicts if verdict.flips]
     if not changed:
         return None
@@ -145,13 +145,13 @@ def regressions(outcome: Outcome) -> Section | None:
         f"All {len(clean['new_failures'])} new and {len(clean['fixed_failures'])} fixed failures are in stress.json."
     )
     body = changes(check.id, clean, where=where, compared=table(titles, rows, numbers=True))
-    return Section("incumbent", "Against the last accepted model (incumbent)", body)
+    return Section("incumbent", "Changes since the last accepted model (incumbent)", body)
 
 
 def changes(name: str, flips: Mapping[str, Any], *, where: str, compared: Markup | str = "") -> Markup:
-    """Return which classes and pairs a comparison of two models is about; `flips` as in `Flips.as_json`.
+    """Return the classes and pairs that changed most between two models; `flips` as in `Flips.as_json`.
 
-    `compared` stands before it; `where` says where all of the images are listed.
+    `compared` stands before it; `where` names the place with all of the images.
     """
     tables = []
     for title, several in (("class", "classes"), ("pair", "pairs")):
@@ -174,31 +174,31 @@ def _change(flips: Mapping[str, Any]) -> tuple[str, str, str]:
     return f"{flips['net']:+.4f}", f"{low:+.4f} to {high:+.4f}", related(flips["mcnemar_p"]).removeprefix("= ")
 
 
-PLAINLY, PERHAPS = "▼", "▽"
-LEGEND = f"{PLAINLY} plainly worse, {PERHAPS} worse, which chance may explain."
+SIGNIFICANT, NOT_SIGNIFICANT = "▼", "▽"
+LEGEND = f"{SIGNIFICANT} significantly worse, {NOT_SIGNIFICANT} worse, but not significant."
 
 
 def mark_of_rates(mine: Rate, theirs: Rate) -> str:
-    """Return the mark of a share of which more is better: plainly worse where the intervals are apart."""
+    """Return the mark of a share that should be large: significantly worse where the intervals are apart."""
     if mine.value >= theirs.value:
         return ""
-    return PLAINLY if mine.high < theirs.low else PERHAPS
+    return SIGNIFICANT if mine.high < theirs.low else NOT_SIGNIFICANT
 
 
 def mark_of_counts(mine: float, theirs: float) -> str:
-    """Return the mark of a count of which fewer is better."""
+    """Return the mark of a count that should be small."""
     if mine <= theirs:
         return ""
-    return PLAINLY if plainly_more(mine, theirs) else PERHAPS
+    return SIGNIFICANT if significantly_more(mine, theirs) else NOT_SIGNIFICANT
 
 
 def mark_of_looks(mine: OnObject | None, theirs: OnObject | None) -> str:
-    """Return the mark of attention on the object: plainly worse is what is worth a hint."""
+    """Return the mark of Grad-CAM mass on the object: significantly worse where a hint names it."""
     if mine is None or theirs is None or mine.lift >= theirs.lift:
         return ""
-    return PLAINLY if looks_less(mine, theirs) else PERHAPS
+    return SIGNIFICANT if looks_less(mine, theirs) else NOT_SIGNIFICANT
 
 
 def marked(text: object, mark: str) -> Markup | object:
-    """Return a cell's text under a mark, as an element; the text alone where there is no mark."""
-    return render("marked", mark=mark, text=text, plainly=mark == PLAINLY) if mark else text
+    """Return a cell's text behind a mark, as an element; the text alone where there is no mark."""
+    return render("marked", mark=mark, text=text, significant=mark == SIGNIFICANT) if mark else text

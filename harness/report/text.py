@@ -54,7 +54,7 @@ def as_json(outcome: Outcome) -> str:
 def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     """Return what the terminal shows at the end of a run: what bears upon the verdict, then it, what is worst, a path.
 
-    Of each behavior the worst failure stands there, ten at most; with `-v` pytest lists all of them above.
+    It has the worst failure of each behavior, ten at most; with `-v` pytest lists all of them above.
     """
     report = folder / PAGE
     lines = [*notes(outcome), *([outcome.scope] if outcome.scope else [])]

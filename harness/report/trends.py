@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 _TICKS = 5
 """Runs that have their date at the axis, at most."""
 _FULL = 6.0
-"""Standard deviations of reference models from a threshold at which colours are full."""
+"""Margin, in standard deviations of reference models, at which colors are full."""
 _LETTERS = 24
-"""Of the name of a model, or of a family, that are shown."""
+"""Letters of the name of a model, or of a family, that are shown."""
 _CURVES = (
-    ("clean", "as they are", "#333333", "o", "-"),
+    ("clean", "clean", "#333333", "o", "-"),
     ("worst_pose", "at the worst pose of a check", "#009E73", "^", ":"),
     ("robust_accuracy", "robust accuracy", "#CC79A7", "s", "--"),
 )
 _FAILING, _HOLDING = "#C04A00", "#0072B2"
-"""As on the page: what fails, and what holds."""
+"""The page's colors of what fails and what passes."""
 
 
 @styled
 def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
-    """Plot accuracy at rest and under pose for each run, oldest first; below, how many checks fail."""
+    """Plot accuracy, clean and under pose, for each run, oldest first; below, the number of failing checks."""
     from matplotlib.ticker import MaxNLocator
 
     picture = figure(height=4.0)
     upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     places = range(len(lines))
-    for name, label, colour, marker, style in _CURVES:
+    for name, label, color, marker, style in _CURVES:
         known = [(at, value) for at, line in enumerate(lines) if (value := getattr(line, name)) is not None]
         if known:
             at, values = zip(*known, strict=True)
-            upper.plot(at, [100 * value for value in values], color=colour, marker=marker, linestyle=style, label=label)
-    upper.set_ylabel("images right, %")
+            upper.plot(at, [100 * value for value in values], color=color, marker=marker, linestyle=style, label=label)
+    upper.set_ylabel("accuracy, %")
     picture.legend(loc="outside upper center", ncols=2, fontsize=8)
     lower.bar(places, [len(line.failing) for line in lines], color=_FAILING)
     lower.set_ylabel("failing checks")
@@ -82,8 +82,8 @@ def _margin_map(names: Sequence[str], margins: Sequence[Mapping[str, float]]) ->
     values = np.array([[each.get(name, np.nan) for each in margins] for name in names])
     picture = figure(width=WIDTH, height=1.7 + 0.24 * len(names))
     axes = picture.subplots()
-    colours = LinearSegmentedColormap.from_list("margins", (_FAILING, "#f7f7f7", _HOLDING))
-    shown = axes.imshow(values, cmap=colours, vmin=-_FULL, vmax=_FULL, aspect="auto", interpolation="nearest")
+    colors = LinearSegmentedColormap.from_list("margins", (_FAILING, "#f7f7f7", _HOLDING))
+    shown = axes.imshow(values, cmap=colors, vmin=-_FULL, vmax=_FULL, aspect="auto", interpolation="nearest")
     rows, columns = np.nonzero(values < 0)
     axes.plot(columns, rows, "x", color="#1b1e23", markersize=4, linestyle="none")
     axes.set_yticks(range(len(names)), [name[:_LETTERS] for name in names], fontsize=9)

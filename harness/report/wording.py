@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 _PERCENT = {Unit.SHARE, Unit.DIFFERENCE}
 _HINT_POINTS = 10.0
-"""Percentage points by which a confusion, or accuracy under pose, must have changed to be named."""
+"""Smallest change of a confusion, or of accuracy under pose, that a hint names, in percentage points."""
 _UNSEEN, _SEEN = 0.02, 0.10
-"""A side of the image counts as not looked at when covering it changes so few answers, and so many of another model."""
+"""The model ignores a side if covering it changes at most the first share of its predictions.
+
+Another model must lose at least the second share there.
+"""
 
 _LOOKS = 1.1
-"""Lift from which on a model is said to look at the object; healthy ones reach 1.3."""
+"""Lift from which on a model looks at the object; the shipped reference models reach 1.3."""
 _LESS = 0.85
 """A model looks at the object less when its lift is at most so much of another's."""
 
@@ -80,7 +83,7 @@ def case(verdict: Verdict) -> str:
 
 
 def measured_and_required(verdict: Verdict) -> tuple[str, str]:
-    """Return in words what was measured and what should have been, never the same text for different numbers."""
+    """Return the measured and the required value as text, never the same text for different numbers."""
     if verdict.value is None:
         return verdict.detail, ""
     if verdict.limit is None:
@@ -135,17 +138,17 @@ def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str,
     for at in np.argsort(-rise, axis=None)[:3]:
         true, taken = divmod(int(at), len(overview.classes))
         n = int(counts[true].sum())
-        if rise[true, taken] >= _HINT_POINTS and plainly_more(int(counts[true, taken]), int(before[true, taken])):
+        if rise[true, taken] >= _HINT_POINTS and significantly_more(int(counts[true, taken]), int(before[true, taken])):
             found.append(
                 (
-                    f"{overview.classes[true]} is taken for {overview.classes[taken]}",
+                    f"{overview.classes[true]} is predicted as {overview.classes[taken]}",
                     f"{mine[true, taken]:.0f}% of the time; {name} {theirs[true, taken]:.0f}% (of {n:,} images)",
                 )
             )
     return found
 
 
-def plainly_more(mine: float, theirs: float) -> bool:
+def significantly_more(mine: float, theirs: float) -> bool:
     """Return whether a count is larger by more than 1.96 standard deviations of the difference of two Poisson counts.
 
     Their sum estimates its variance.
@@ -157,7 +160,7 @@ def _blind_sides(model: ModelOverview, reference: ModelOverview) -> list[tuple[s
     return [
         (
             f"It does not look at the {side} half of the image",
-            f"blacking it out changes {changed:.0%} of its answers; "
+            f"blacking it out changes {changed:.0%} of its predictions; "
             f"{role_title(reference.name)} {reference[Moved].covered[side]:.0%}",
         )
         for side, changed in model[Moved].covered.items()
@@ -175,16 +178,16 @@ def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, 
         return []
     return [
         (
-            "It breaks when images are turned and moved a little",
-            f"{mine:.0%} of {there.n:,} images are right there; {role_title(reference.name)} {theirs:.0%}",
+            "It fails on images rotated and translated a little",
+            f"it predicts {mine:.0%} of {there.n:,} images correctly; {role_title(reference.name)} {theirs:.0%}",
         )
     ]
 
 
 def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
-    """Return in a sentence whether the first model looks at the object; empty when a hint says so, or nobody knows.
+    """Return a sentence on how much of its Grad-CAM mass the first model has on the object.
 
-    Where only bad news is asked for, not `good`, also when it does look there.
+    Empty if a hint says so, or if it was not measured. Without `good`, also if the model does look at the object.
     """
     found = overview and overview.models[0][Looking].on_object_overall
     if not (overview and found) or (found.lift >= _LOOKS and not good):
@@ -195,12 +198,12 @@ def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
     theirs = reference[Looking].on_object_overall if reference else None
     beside = f"; {role_title(reference.name)} {theirs.ratio:.0%}" if reference and theirs else ""
     says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
-    shares = f"{found.ratio:.0%} of its attention is there, {found.uniform:.0%} would be by chance{beside}"
+    shares = f"Grad-CAM mass on the object {found.ratio:.0%}, uniform baseline {found.uniform:.0%}{beside}"
     return f"{says}: {shares} ({found.n:,} images)."
 
 
 def looks_less(mine: OnObject, theirs: OnObject) -> bool:
-    """Return whether a model looks at the object plainly less than another."""
+    """Return whether a model looks at the object clearly less than another."""
     return mine.lift <= _LESS * theirs.lift
 
 
@@ -211,7 +214,7 @@ def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[t
     return [
         (
             "It looks at the object less",
-            f"{mine.ratio:.0%} of its attention is on the object, {mine.uniform:.0%} would be by chance; "
+            f"Grad-CAM mass on the object {mine.ratio:.0%}, uniform baseline {mine.uniform:.0%}; "
             f"{role_title(reference.name)} {theirs.ratio:.0%}",
         )
     ]
@@ -220,31 +223,34 @@ def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[t
 WORDS: Mapping[str, tuple[str, str]] = {
     "check": (
         "check",
-        "A measurement with a threshold that it must keep; one that misses its threshold fails the model.",
+        "A measurement with a threshold. If one check misses its threshold, the model fails.",
     ),
     "threshold": ("threshold", "A minimum (at least) or a maximum (at most)."),
     "reference-models": (
         "reference models",
-        "Networks of the candidate's recipe, trained anew with other seeds and known to be sound. Beside a check stand "
-        "their mean and standard deviation; thresholds are set so that one in a hundred of them fails any check.",
+        "Networks of the candidate's recipe, trained with other seeds and known to be sound. A check shows their mean "
+        "and standard deviation. With these thresholds, one in a hundred of them fails any check.",
     ),
     "minimum-detectable-drop": (
         "minimum detectable drop",
-        "The smallest loss that the check finds with a probability of 95%; it may miss a smaller one.",
+        "The smallest drop that the check finds with a probability of 95%; it may miss a smaller one.",
     ),
     "augmentation-range": ("augmentation range", "Poses that the recipe augments with: ±10° and ±2 px."),
-    "by-chance": ("by chance", "What a map would have on the object that looks everywhere alike."),
+    "uniform-baseline": (
+        "uniform baseline",
+        "The Grad-CAM mass on the object of a uniform map: the share of the image that the object fills.",
+    ),
     "candidate": ("candidate", "The checkpoint under test."),
     "baseline": ("baseline", "The model, trained without augmentation, that the candidate is compared with."),
     "incumbent": (
         "last accepted model (incumbent)",
-        "The last accepted checkpoint, which the next must not lose to.",
+        "The last accepted checkpoint. The next one must not be worse.",
     ),
-    "confidence": ("confidence", "The probability that a model gives its answer."),
+    "confidence": ("confidence", "The probability that a model gives its prediction."),
     "informational": ("informational", "Measured without a threshold: it describes the model, and fails nothing."),
-    "n": ("n", "On how many images it was measured."),
+    "n": ("n", "The number of images that it was measured on."),
 }
-"""The words of the page that are not everybody's, with what they mean, by their anchor: `word-` and the name."""
+"""Terms of the page and their meaning, by their anchor: `word-` and the name."""
 
 
 def explained(name: str) -> str:
@@ -253,7 +259,7 @@ def explained(name: str) -> str:
 
 
 def words(outcome: Outcome) -> Section:
-    """Return what the behaviours of a run and the words of its page mean, folded; links open it."""
+    """Return the meaning of the behaviors of a run and of the terms of its page, folded; links open it."""
     families = dict.fromkeys(verdict.check.family for verdict in outcome.verdicts)
-    behaviours = [FAMILIES[name] for name in families if name in FAMILIES]
-    return Section("words", "Behaviors and words", render("words", behaviours=behaviours, words=WORDS.items()))
+    behaviors = [FAMILIES[name] for name in families if name in FAMILIES]
+    return Section("words", "Behaviors and terms", render("words", behaviors=behaviors, words=WORDS.items()))

@@ -138,7 +138,7 @@ def _score(row: Mapping[str, Any], value: float) -> float:
     return (-1 if row["direction"] == "at_most" else 1) * value / spread(threshold, row["reference_std"])
 
 
-def best_behaviours(candidates: Sequence[Judged]) -> dict[str, list[str]]:
+def best_behaviors(candidates: Sequence[Judged]) -> dict[str, list[str]]:
     """Return by candidate the families in which it is the farthest on the good side, and ahead of the next."""
     judged = [one for one in candidates if one.verdict != "error"]
     best: dict[str, list[str]] = {}

@@ -349,7 +349,7 @@ def test_another_candidate_is_held_against_it_image_by_image(zoo, pytester):
     line = f"against the last accepted model (incumbent): {len(lost)} new failures, {len(gained)} fixed, net *"
     result.stdout.fnmatch_lines([line])
     html = (zoo.root / "reports/stress.html").read_text()
-    assert "Against the last accepted model (incumbent)" in html
+    assert "Changes since the last accepted model (incumbent)" in html
     assert all(re.search(rf"\b[Ii]mage {number}\b", html) for number in lost), "each has its face"
 
 

@@ -73,7 +73,7 @@ def test_break_says_that_an_image_is_wrong_as_it_is(shop, tmp_path, capsys):
     path, data = shop
     output = tmp_path / "none.png"
     assert cli.main(["break", str(path), "--image", "0", "--data", data, "--output", str(output)]) == 1
-    assert "as it is; there is nothing to break" in capsys.readouterr().out
+    assert "without any change; there is nothing to break" in capsys.readouterr().out
     assert cli.main(["break", str(path), "--image", "0", "--data", data, "--output", str(output), "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
     assert said["image"] == 0

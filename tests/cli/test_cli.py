@@ -345,7 +345,7 @@ def failures(tmp_path, capsys, monkeypatch):
 
 def test_evaluate_failures_counts_by_kind_at_rest_in_a_pose_and_moved(failures):
     out, _, classifier, images = failures
-    titles = r"^failures of 120 images +as it is +turned by 30° .*1 px up +mean of 8 poses$"
+    titles = r"^failures of 120 images +clean +rotated by 30° .*1 px up +mean of 8 poses$"
     assert re.search(titles, out, re.MULTILINE)
     wrong = [int((~classifier.predict(images, pose).correct).sum()) for pose in (IDENTITY, Pose(30.0, 0.0, -1.0))]
     moved = np.mean([(~classifier.predict(images, pose).correct).sum() for pose in augmentation_range_corners()])
@@ -358,7 +358,7 @@ def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures)
     _, folder, classifier, images = failures
     rows = list(csv.DictReader((folder / "failures.csv").read_text().splitlines()))
     clean = classifier.predict(images)
-    of_any = [row for row in rows if (row["kind"], row["seen"]) == ("any error", "as it is")]
+    of_any = [row for row in rows if (row["kind"], row["seen"]) == ("any error", "clean")]
     assert sorted(int(row["image"]) for row in of_any) == np.flatnonzero(~clean.correct).tolist()
     for row in of_any[:5]:
         at = int(row["image"])
@@ -366,7 +366,7 @@ def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures)
         shares = [float(row[f"P({name})"]) for name in CLASSES]
         assert shares == pytest.approx(clean.probabilities[at].tolist(), abs=1e-4)
         assert float(row["confidence"]) == max(shares)
-    assert {row["seen"] for row in rows} == {"as it is", Pose(30.0, 0.0, -1.0).in_words()}
+    assert {row["seen"] for row in rows} == {"clean", Pose(30.0, 0.0, -1.0).in_words()}
     persistent = list(csv.DictReader((folder / "persistent.csv").read_text().splitlines()))
     assert all(int(row["wrong at"]) > 4 and row["poses"] == "9" for row in persistent)
     assert [row["class"] for row in csv.DictReader((folder / "classes.csv").read_text().splitlines())][:10] == list(
@@ -374,7 +374,7 @@ def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures)
     )
     text = (folder / "failures.md").read_text()
     assert text.startswith("# Failures of untrained.pth\n")
-    assert "## Bag↔Dress, as it is: " in text
+    assert "## Bag↔Dress, clean: " in text
 
 
 def test_evaluate_failures_as_json_holds_the_tables(failures, capsys):

@@ -332,7 +332,7 @@ def test_a_failure_within_one_degree_is_found_and_its_range_named(barn):
     assert result.ret == 1
     (row,) = [row for row in report["checks"] if row["id"] == "drawn-rotation"]
     assert row["status"] == "fail"
-    assert "smallest failing pose: turned by 7° counter-clockwise, @example(pose=Pose(degrees=7))" in row["detail"]
+    assert "smallest failing pose: rotated by 7° counter-clockwise, @example(pose=Pose(degrees=7))" in row["detail"]
     assert "fails from 7 to 8°" in row["detail"]
     assert "@example(pose=Pose(degrees=7))" in result.stdout.str()
 

@@ -107,9 +107,9 @@ def test_images_go_by_their_positions_in_the_full_split():
 @pytest.mark.parametrize(
     ("pose", "words"),
     [
-        (IDENTITY, "as it is"),
-        (Pose(7.5, dx=-2), "turned by 7.5° counter-clockwise, shifted 2 px left"),
-        (HorizontalFlip(), "mirrored left to right"),
+        (IDENTITY, "clean"),
+        (Pose(7.5, dx=-2), "rotated by 7.5° counter-clockwise, shifted 2 px left"),
+        (HorizontalFlip(), "flipped left to right"),
         (Inverted(), "Inverted()"),
     ],
     ids=["clean", "pose", "mirrored", "without-words"],

@@ -148,9 +148,9 @@ def test_the_class_that_loses_most_is_counted_alone(panel_predictions):
 
 
 def test_what_was_not_asked_is_not_judged(panel_predictions):
-    with pytest.raises(NotApplicableError, match="of 2 of 8 images mirrored left to right: the panel"):
+    with pytest.raises(NotApplicableError, match=r"of 2 of 8 images \(flipped left to right\): the panel"):
         find_consensus_set_errors([answers([0] * 8, under=HorizontalFlip())], panel_predictions)
-    with pytest.raises(NotApplicableError, match=r"no panel predictions of images as it is; .*calibrate"):
+    with pytest.raises(NotApplicableError, match=r"no panel predictions of these images \(clean\); .*calibrate"):
         find_consensus_set_errors(
             [answers([0] * 8)], replace(panel_predictions, views={"other": panel_predictions.view()})
         )

@@ -35,7 +35,7 @@ def test_runs_leave_a_line_each_and_the_report_draws_them(zoo, monkeypatch, caps
     assert [len(line.failing) for line in known.lines] == [0, 4]
     assert len(known.damaged) == 1
     page = (zoo.root / "reports/stress.html").read_text()
-    assert "How it was before" in page
+    assert "Run history" in page
     assert "1 candidate in a row" in page
 
     capsys.readouterr()
@@ -44,7 +44,7 @@ def test_runs_leave_a_line_each_and_the_report_draws_them(zoo, monkeypatch, caps
     said = capsys.readouterr()
     assert "clean fails since" in said.out
     assert "line 2: is no JSON" in said.err
-    assert "Since when checks have failed" in (zoo.root / "reports/history.html").read_text()
+    assert "Failing since" in (zoo.root / "reports/history.html").read_text()
     assert main(["history", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [run["verdict"] for run in found["runs"]] == ["pass", "fail"]

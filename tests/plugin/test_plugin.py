@@ -62,7 +62,7 @@ def test_worse_model_fails_by_name(zoo):
     assert set(zoo.statuses.values()) == {"fail"}
     html = (zoo.root / "reports/stress.html").read_text()
     assert "data:image/webp;base64," in html
-    assert "What got worse" in html
+    assert "Failing behaviors" in html
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_it_opens_within_two_seconds(damaged, open_page):
 
 def test_what_got_worse_stands_on_the_first_screen_with_an_example(damaged, open_page):
     page = open_page(damaged)
-    finding = page.get_by_text("Shirt is taken for T-shirt/top").first
+    finding = page.get_by_text("Shirt is predicted as T-shirt/top").first
     example = page.locator("#report-example ~ *").locator("xpath=descendant-or-self::img").first
     for element in (page.locator(".headline"), finding, example):
         place = element.bounding_box()

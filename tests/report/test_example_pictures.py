@@ -44,7 +44,7 @@ def case(*, channels: int = 1, size=(28, 28), seed: int = 0, **facts) -> Example
 def moved(**facts) -> Example:
     """A case of a rotated image, with the answer to the clean one."""
     seen = np.random.default_rng(1).integers(0, 256, (28, 28, 1)).astype(np.uint8)
-    return case(**{"seen": seen, "pose": "turned by 5° clockwise", "at_rest": view(0.93, 0.05, 0.02).answer, **facts})
+    return case(**{"seen": seen, "pose": "rotated by 5° clockwise", "at_rest": view(0.93, 0.05, 0.02).answer, **facts})
 
 
 def plain(level: int, *, size=(28, 28)) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_no_two_columns_are_the_same(make, facts):
 def test_an_image_that_a_pose_leaves_alone_stands_there_once():
     shown = moved(original=plain(7), seen=plain(7))
     assert picture(shown).shape[1] == 3 * SIZE + 2 * GAP
-    assert "turned by 5° clockwise, which leaves it as it is" in caption(shown)
+    assert "rotated by 5° clockwise, which does not change it" in caption(shown)
 
 
 def test_the_answer_to_the_original_can_be_read_below_it():
@@ -133,7 +133,7 @@ def test_the_answer_to_the_original_can_be_read_below_it():
     assert (one[below, :SIZE] == BLUE).all(axis=2).any()
     assert (other[below, :SIZE] == [176, 68, 0]).all(axis=2).any(), "a wrong answer"
     assert in_words(moved()).startswith(
-        "image 7, true class Shirt, turned by 5° clockwise; candidate at rest: Shirt 93%; "
+        "image 7, true class Shirt, rotated by 5° clockwise; candidate, clean: Shirt 93%; "
     )
 
 
@@ -260,7 +260,7 @@ def test_a_model_without_a_layer_has_no_image_and_says_so():
     assert image.shape[1] == 2 * SIZE + GAP
     under_its_name = image[2 * TEXT_HEIGHT + 1, MIDDLE:]
     assert (under_its_name[:100] == VERMILION).all(), "its classes, at once"
-    assert "no layer whose attention could be shown" in caption(shown)
+    assert "no layer for a Grad-CAM map" in caption(shown)
     assert in_words(shown).endswith("attention not available")
 
 
@@ -294,10 +294,10 @@ def test_letters_other_than_english_ones_can_be_told_apart():
     assert not np.array_equal(*canvases)
 
 
-@pytest.mark.parametrize(("align", "inked"), [("left", 0), ("right", 150), ("centre", 75)])
+@pytest.mark.parametrize(("align", "inked"), [("left", 0), ("right", 150), ("center", 75)])
 def test_text_stays_in_its_box(align, inked):
     canvas = np.full((TEXT_HEIGHT + 10, 220, 3), 255, np.uint8)
-    write(canvas, "ab", x=10, y=5, width=180, align=align, colour=(0, 0, 255))
+    write(canvas, "ab", x=10, y=5, width=180, align=align, color=(0, 0, 255))
     columns = np.flatnonzero((canvas < 255).any(axis=(0, 2)))
     assert 10 + inked <= columns.min() <= 10 + inked + 15
     assert columns.max() <= 190
@@ -323,8 +323,8 @@ def test_the_longest_words_of_the_shipped_data_fit_into_their_place(name):
 
 
 def test_long_text_is_broken_between_words():
-    lines = wrapped("turned by 10° counter-clockwise, shifted 2 px right and 2 px down", SIZE)
-    assert " ".join(lines) == "turned by 10° counter-clockwise, shifted 2 px right and 2 px down"
+    lines = wrapped("rotated by 10° counter-clockwise, shifted 2 px right and 2 px down", SIZE)
+    assert " ".join(lines) == "rotated by 10° counter-clockwise, shifted 2 px right and 2 px down"
     assert 3 <= len(lines) <= 5
     assert "".join(wrapped("w" * 80, SIZE)) == "w" * 80
     assert len(wrapped("w" * 80, SIZE)) > 3, "a long word is broken within"
@@ -367,7 +367,7 @@ def test_png_keeps_every_pixel():
 
 
 def test_a_title_takes_as_many_lines_as_it_needs():
-    words = "turned by 10° counter-clockwise, shifted 2 px right"
+    words = "rotated by 10° counter-clockwise, shifted 2 px right"
     image = strip([(plain(100), "image 7", "true: Shirt"), (plain(50), words, "✗ Coat 51%")])
     above = len(wrapped(words, SIZE)) * TEXT_HEIGHT
     assert above >= 3 * TEXT_HEIGHT
@@ -381,7 +381,7 @@ def test_a_unanimous_panel_stands_in_the_other_models_place():
     title = len(wrapped("20 reference models", SIZE, bold=True)) * TEXT_HEIGHT
     assert (image[title + 1 + TEXT_HEIGHT, MIDDLE : MIDDLE + 100] == BLUE).all(), "their answer, without an image"
     assert (image[:, RIGHT:] == other[:, RIGHT:]).all(), "the candidate's column is that of any case"
-    assert "Each of 20 reference models gets it right, 98% mean confidence." in caption(shown)
+    assert "All 20 reference models predict it correctly, 98% mean confidence." in caption(shown)
     assert "; 20 reference models: Shirt 98%; candidate: " in in_words(shown)
     assert "baseline" not in in_words(shown)
 
@@ -399,7 +399,7 @@ def test_a_picture_is_described_in_words_and_escaped():
         true='"><script>',
         classes=classes,
         seen=plain(1),
-        pose="turned by 5° clockwise",
+        pose="rotated by 5° clockwise",
         candidate=view(0.93, 0.05, 0.02, attention=upper_right, classes=classes),
         other=None,
     )
@@ -407,15 +407,15 @@ def test_a_picture_is_described_in_words_and_escaped():
     assert "<script" not in element
     alt = html.unescape(element.split('alt="')[1].split('" width=')[0])
     assert alt == (
-        'image 7, true class "><script>, turned by 5° clockwise; '
+        'image 7, true class "><script>, rotated by 5° clockwise; '
         'candidate: Shirt 93% (then "><script> 5%, Bag 2%), looks most at the upper right'
     )
-    assert 'Image 7, "><script>, turned by 5° clockwise.' in html.unescape(element)
+    assert 'Image 7, "><script>, rotated by 5° clockwise.' in html.unescape(element)
 
 
 @pytest.mark.parametrize(
     ("at", "words"),
-    [((0, 0), "upper left"), ((14, 14), "middle centre"), ((27, 27), "lower right"), ((9, 10), "upper centre")],
+    [((0, 0), "upper left"), ((14, 14), "middle center"), ((27, 27), "lower right"), ((9, 10), "upper center")],
     ids=str,
 )
 def test_words_say_where_the_model_looks(at, words):

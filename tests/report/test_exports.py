@@ -41,7 +41,7 @@ def then(predictions: Predictions) -> list[str]:
     table = failure_table(predictions)
     never = persistent_failures(predictions.images, predictions.labels[:, None])
     text = failures_markdown("some", classification_report(predictions), [table], never)
-    _, found = text.split("| image | true | taken for | confidence | then |\n")
+    _, found = text.split("| image | true | predicted as | confidence | then |\n")
     return [line.split(" | ")[-1].removesuffix(" |") for line in found.splitlines()[1:] if line.startswith("|")]
 
 

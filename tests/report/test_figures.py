@@ -145,9 +145,9 @@ def test_survival_has_intervals_its_number_of_images_and_plain_units():
     severity = np.repeat([0.5, 0.75, np.inf], [10, 40, 50])
     drawn = figures.survival_curves([Breaking(PATHS["joint"], severity, images=120)])
     (axes,) = drawn.axes
-    assert axes.get_xlabel() == "turned and shifted by up to, % of ±30° and ±3 px"
-    assert axes.get_title() == "100 images that are right as they are"
-    assert drawn.axes[0].get_ylabel() == "images still right, %"
+    assert axes.get_xlabel() == "rotated and translated by up to, % of ±30° and ±3 px"
+    assert axes.get_title() == "100 images with a correct clean prediction"
+    assert drawn.axes[0].get_ylabel() == "predictions still correct, %"
     band = axes.collections[0].get_paths()[0].vertices
     at_end = band[band[:, 0] == 100][:, 1]
     assert [at_end.min(), at_end.max()] == pytest.approx([40.4, 59.6], abs=0.1), "Wilson's of 50 of 100"
@@ -189,11 +189,11 @@ def test_what_was_not_measured_is_not_drawn():
     bare = {"survival": (), "on_object": (), "on_object_overall": None, "history": ()}
     alone = overview(model(**bare))
     assert [item.title for item in illustrations(alone)] == [
-        "Accuracy when turned",
-        "Accuracy when moved",
-        "Accuracy of each class",
+        "Accuracy against rotation",
+        "Accuracy by translation",
+        "Clean accuracy by class",
         "Confusions of the candidate",
-        "Does its confidence match its accuracy?",
+        "Reliability diagram",
     ]
     assert figures_section(alone).body.count("<figcaption>") == 5
 
@@ -201,13 +201,13 @@ def test_what_was_not_measured_is_not_drawn():
 def test_a_figure_of_a_sample_says_so_in_its_title():
     titles = [item.title for item in illustrations(overview(n=10_000, sample=1_000))]
     assert titles[:4] == [
-        "Accuracy when turned (1,000 of 10,000 images)",
-        "Accuracy when moved (300 of 10,000 images)",
-        "How much an image survives, on a sample",
-        "Accuracy of each class",
+        "Accuracy against rotation (1,000 of 10,000 images)",
+        "Accuracy by translation (300 of 10,000 images)",
+        "Survival curves, on a sample",
+        "Clean accuracy by class",
     ]
-    assert "Does its confidence match its accuracy? (300 of 10,000 images)" in titles
-    assert "Does it look at the object? (1,000 of 10,000 images)" in titles
+    assert "Reliability diagram (300 of 10,000 images)" in titles
+    assert "Grad-CAM mass on the object (1,000 of 10,000 images)" in titles
 
 
 def test_too_few_images_are_not_drawn():
@@ -246,6 +246,6 @@ def test_many_classes_with_long_names_make_figures_of_the_worst():
     drawn = matrices.confusion_difference(*some.models, names)
     assert drawn.axes[0].collections[0].get_array().size == 100 * 100
     titles = [item.title for item in illustrations(some)]
-    assert "Accuracy of each class (the 100 worst of 300 classes)" in titles
-    assert "What changed between them (the 100 worst of 300 classes)" in titles
+    assert "Clean accuracy by class (the 100 worst of 300 classes)" in titles
+    assert "Change of the confusions (the 100 worst of 300 classes)" in titles
     assert len(as_svg(matrices.confusion_matrix(some.models[0], names))) < 10_000_000

@@ -50,19 +50,19 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
 
 @pytest.mark.parametrize(
     ("new", "ending"),
-    [(True, "; the incumbent is right"), (False, "; the incumbent is wrong too"), (None, "")],
+    [(True, "; the incumbent is correct"), (False, "; the incumbent is wrong too"), (None, "")],
     ids=["new", "shared", "alone"],
 )
 def test_a_tile_is_described_in_words(new, ending):
     (alt,) = re.findall(r'alt="([^"]*)"', gallery_html("", [tile(new=new)]))
-    assert alt == f"image 7: Shirt taken for Coat, confidence 93%{ending}"
+    assert alt == f"image 7: Shirt predicted as Coat, confidence 93%{ending}"
 
 
 def test_what_others_wrote_cannot_become_markup():
     page = gallery_html("<b>", [tile(true='"><script>')])
     assert "<script" not in page
     assert "<b>" not in page
-    assert 'image 7: "><script> taken for Coat' in html.unescape(page)
+    assert 'image 7: "><script> predicted as Coat' in html.unescape(page)
 
 
 def test_small_images_are_kept_exactly():
@@ -90,20 +90,20 @@ def test_without_failures_there_is_no_gallery():
             [tile()],
             5,
             Pose(dx=2),
-            "images shifted 2 px right: 1 of 5, those that the incumbent gets right before others, "
+            "images shifted 2 px right: 1 of 5, first those that the incumbent predicts correctly, "
             "the most confident first",
         ),
-        ([tile(new=None)] * 2, 2, IDENTITY, "images as they are: all 2, the most confident first"),
+        ([tile(new=None)] * 2, 2, IDENTITY, "clean images: all 2, the most confident first"),
     ],
     ids=["some", "all"],
 )
 def test_the_title_says_how_many_there_are_and_in_which_order(tiles, count, pose, title):
-    assert gallery_title(PAIR, pose, tiles, count) == f"Shirt and Coat taken for each other, {title}"
+    assert gallery_title(PAIR, pose, tiles, count) == f"Shirt and Coat predicted as each other, {title}"
 
 
 def test_the_title_says_nothing_of_confidence_where_there_are_labels_only():
     labels = [replace(tile(new=None), answer=Answer(number, "Shirt", "Coat", None, ())) for number in (7, 8)]
-    assert gallery_title(PAIR, IDENTITY, labels, 2) == "Shirt and Coat taken for each other, images as they are: all 2"
+    assert gallery_title(PAIR, IDENTITY, labels, 2) == "Shirt and Coat predicted as each other, clean images: all 2"
 
 
 # How many pictures a page takes.

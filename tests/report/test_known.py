@@ -54,10 +54,11 @@ def test_consensus_set_errors_lead_the_page_of_a_model_that_fails():
         EMPTY, verdicts=(lost(71),), consensus_pictures={"consensus-clean": ["<b>one</b>", "<b>two</b>", "<b>3</b>"]}
     )
     section = consensus_errors(outcome)
-    assert section.title == "Every reference model gets these right, this one does not"
-    assert "71 such images; reference models lose 12 images ± 4.2. Of 8514 that each gets right." in section.body
+    assert section.title == "Consensus-set errors"
+    lead = "71 wrong predictions, of 8514 that each gets right. Reference models: 12 images ± 4.2."
+    assert lead in section.body
     assert "<b>one</b><b>two</b>" in section.body
-    assert "<b>3</b>" not in section.body, "what got worse stands not far below"
+    assert "<b>3</b>" not in section.body, "the failing behaviors stand not far below"
     assert 'href="#pictures-consensus-clean"' in section.body
 
 
@@ -65,7 +66,7 @@ def test_the_row_that_misses_by_most_is_shown():
     other = replace(KNOWN, id="consensus-mirrored")
     telling = {"consensus-clean": ["a"], "consensus-mirrored": ["b"]}
     section = consensus_errors(replace(EMPTY, verdicts=(lost(35), lost(90, other)), consensus_pictures=telling))
-    assert section.body.startswith("<p>90 such images")
+    assert section.body.startswith("<p>90 wrong predictions")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_golden_images_stand_with_pictures_those_that_are_wrong_first():
     verdicts = (golden_row("golden-0000000a", 1.0), golden_row("golden-0000000b", 0.0, EVIL))
     thumbnails = {"golden-0000000a": PICTURE, "golden-0000000b": PICTURE}
     body = golden(replace(EMPTY, verdicts=verdicts, thumbnails=thumbnails)).body
-    assert "1 of 2 images that must never be wrong again are right." in body
+    assert "1 of 2 images that must never be wrong again are correct." in body
     assert body.index("golden-0000000b") < body.index("golden-0000000a")
     assert "complaint 7" in body
     assert "<script>" not in body
@@ -140,5 +141,5 @@ def test_golden_images_stand_with_pictures_those_that_are_wrong_first():
 
 def test_confident_errors_say_how_many_are_the_models_own():
     own = model(failures=(KindCount("any error", 30, 0.2), KindCount(OWN_CONFIDENT, 3, 0.1)))
-    assert "of 300, 3 its own" in models(overview(own), None)
+    assert "of 300, 3 unique" in models(overview(own), None)
     assert "its own" not in models(overview(), None)

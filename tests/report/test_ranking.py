@@ -8,7 +8,7 @@ from outcomes import EMPTY
 from harness.checks import Check, Threshold, Verdict
 from harness.report.ranking import ranking_lines, ranking_page
 from harness.run.outcome import Outcome
-from harness.run.ranking import Judged, best_behaviours, ranked, wins
+from harness.run.ranking import Judged, best_behaviors, ranked, wins
 
 EVIL = "<script>alert('x')</script>"
 
@@ -63,10 +63,10 @@ def test_a_row_is_won_by_who_is_plainly_ahead_of_all_others():
         "pose-1": ("steady", pytest.approx(3.0)),
         "pose-2": ("broken", pytest.approx(6.0)),
     }
-    assert best_behaviours(ALL) == {"broken": ["clean"], "steady": ["pose"]}
+    assert best_behaviors(ALL) == {"broken": ["clean"], "steady": ["pose"]}
     near = [judged("a", {"clean": 0.85}), judged("b", {"clean": 0.859})]
     assert wins(near) == []
-    assert best_behaviours(near) == {}
+    assert best_behaviors(near) == {}
     assert wins([STEADY, REFUSED]) == [], "there is nobody to be ahead of"
 
 

@@ -89,7 +89,7 @@ def test_fifty_candidates_are_one_small_page_that_fetches_nothing():
 
 def test_runs_without_a_whole_verdict_are_counted():
     partial = replace(known(0), lines=(replace(run(0), verdict="partial"),))
-    assert history_lines(partial) == ["1 runs, none of which came to a whole verdict, pass or fail"]
+    assert history_lines(partial) == ["1 runs, none with the verdict pass or fail"]
 
 
 def test_each_profile_and_data_has_a_part_of_its_own():

@@ -149,7 +149,7 @@ def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(sessio
 
 
 @pytest.mark.parametrize(
-    ("perturbation", "words"), [(IDENTITY, ""), (HorizontalFlip(), "mirrored left to right")], ids=["clean", "mirrored"]
+    ("perturbation", "words"), [(IDENTITY, ""), (HorizontalFlip(), "flipped left to right")], ids=["clean", "mirrored"]
 )
 def test_a_case_says_how_its_image_was_changed(session, perturbation, words):
     predictions = predicted(session, perturbation)

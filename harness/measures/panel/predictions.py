@@ -155,7 +155,7 @@ class PanelPredictions:
         """Return the predictions under a perturbation; raises `NotRecordedError` without any."""
         if (view := self.views.get(repr(perturbation))) is None:
             raise NotRecordedError(
-                f"there are no panel predictions of images {in_words(perturbation)}; "
+                f"there are no panel predictions of these images ({in_words(perturbation)}); "
                 "`stress-harness calibrate` records them for the rows of the checks file"
             )
         return view
@@ -175,7 +175,7 @@ class PanelPredictions:
         if missing := int((wrong == NOT_ASKED).sum()):
             raise NotRecordedError(
                 f"there are no panel predictions of {missing} of {len(wrong)} images "
-                f"{in_words(predictions.perturbation)}: the panel was measured on another sample"
+                f"({in_words(predictions.perturbation)}): the panel was measured on another sample"
             )
         own = 0 if self.excluded is None else ~predictions.correct  # Its own error is among those counted.
         return ConsensusSet(wrong == own, view.of_label[positions])
