@@ -243,7 +243,7 @@ def measured_panel(
         sources=(source,) if source else (),
         tasks=request.tasks(),
     )
-    with Progress(total=len(checkpoints), unit="network", desc="asking", smoothing=0) as bar:
+    with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
 
         def advance() -> None:
             bar.update()
@@ -251,6 +251,7 @@ def measured_panel(
         def tell(note: str) -> None:
             bar.write(note, file=sys.stderr)
 
+        tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
         recording, predictions, earlier = with_predictions(
             checkpoints, recording, predictions_path, network=request.network, on_model=advance
         )

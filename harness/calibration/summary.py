@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,8 +33,6 @@ _SEEING_THE_SAME = {
     "corruption": "consensus-damaged",
 }
 """Shipped consensus check with the same images as the checks of a family."""
-_REASONS = 3
-"""Most reasons in the count of informational checks."""
 _DRAWS = 50_000
 """Draws of the bootstrap for planned panels, where an estimate is enough."""
 
@@ -47,10 +44,12 @@ def calibration_lines(
     by_hand: Mapping[str, float],
     ended: Mapping[str, float],
     reasons: bool = False,
+    budgets: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Return the summary of a calibration, optionally with the `reasons` of informational checks.
 
-    `by_hand` has thresholds that win over the panel's, by check, and `ended` those that the panel's replace.
+    `by_hand` has thresholds that win over the panel's, by check, and `ended` those that the panel's replace. With
+    `budgets`, the summary says how many checks have a threshold with more reference models.
     """
     lines = [f"{'family':<12} {'checks':>6} {'judged':>6} {'k':>5}  minimum detectable drop, best and worst check"]
     for family in panel.families:
@@ -64,6 +63,8 @@ def calibration_lines(
     informational = [item for item in calibrated if item.informational]
     if informational and not reasons:
         lines.append(_counted(informational, len(calibrated)))
+    if informational and budgets is not None:
+        lines += _more_thresholds(panel, budgets)
     lines += [f"informational: {item.check.id}: {item.informational}" for item in informational if reasons]
     lines += _hand_lines({item.check.id: item for item in calibrated}, by_hand, ended)
     alarms = false_alarms(panel, list(calibrated))
@@ -74,11 +75,33 @@ def calibration_lines(
 
 
 def _counted(informational: Sequence[Calibrated], checks: int) -> str:
-    """Return a line with the number of informational checks, by the beginnings of their reasons."""
-    reasons = Counter(re.split(r"\d", item.informational)[0].strip() for item in informational)
-    said = "; ".join(f"{count} since {reason} …" for reason, count in reasons.most_common(_REASONS))
-    more = "; …" if len(reasons) > _REASONS else ""
-    return f"informational: {len(informational)} of {checks} checks, {said}{more} (-v prints all reasons)"
+    """Return a line with the number of informational checks, by their kinds of reasons."""
+    kinds = Counter(map(_kind, informational))
+    said = "; ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return f"informational: {len(informational)} of {checks} checks: {said} (-v prints all reasons)"
+
+
+def _kind(item: Calibrated) -> str:
+    """Return the kind of reason for which a check is informational, as the end of a sentence."""
+    if not item.prior and item.reference_models < FEW:
+        return f"need {FEW} reference models to know how these differ"
+    if item.minimum_detectable_drop > item.budget:
+        return "detect only drops over their budget"
+    return "have a threshold that cannot fail"
+
+
+def _more_thresholds(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
+    """Return a line with the expected number of checks with a threshold for more reference models; none from 20 on."""
+    have, checks = len(panel.models), len(panel.checks)
+    sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
+    if not sizes or have < PROVISIONAL:
+        return []
+    counts = [sum(map(len, expected(panel, budgets, size).values())) for size in sizes]
+    said = ", ".join(f"{size} reference models for about {count}" for size, count in zip(sizes, counts, strict=True))
+    return [
+        f"for more thresholds: {said} of {checks} checks (calibrate --plan: by family), or more test images; four "
+        "times as many halve the part of a drop that chance causes"
+    ]
 
 
 def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], ended: Mapping[str, float]) -> list[str]:

@@ -165,7 +165,14 @@ def calibrate_command(
         print("\n".join(plan_lines(*panel_to_plan(request, on_fit=_print_fit))))
         return OK
     done = calibrate(request, on_fit=_print_fit)
-    said = calibration_lines(done.panel, done.calibrated, by_hand=done.by_hand, ended=done.ended, reasons=verbose)
+    said = calibration_lines(
+        done.panel,
+        done.calibrated,
+        by_hand=done.by_hand,
+        ended=done.ended,
+        reasons=verbose,
+        budgets=done.checks.budgets,
+    )
     print("\n".join(said))
     if done.without:
         print(f"have no value of these networks, and therefore no threshold any more: {', '.join(done.without)}")

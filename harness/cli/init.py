@@ -132,15 +132,18 @@ def _update(folder: Path, *, write: bool) -> int:
     return NEGATIVE if done.differ else OK
 
 
+_ELSEWHERE = "  stress-harness export-inputs inputs    # for a model elsewhere: predict them, and gate predictions:FILE"
+
+
 def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
     """Say what was written, what a run takes, and what to do next."""
     from harness.calibration.first_gate import CHECKS, TESTS
 
     families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
     whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
-    said = f"{len(plan.rows)} rows of {families}, {whom}"
+    said = f"{len(plan.rows)} new, of {families}, {whom}"
     if not plan.rows:
-        said = f"as they were, {whom}; --families adds some of {', '.join(plan.lacking)}"
+        said = f"unchanged, {whom}; --families adds some of {', '.join(plan.lacking)}"
     candidate = f"{shlex.quote(str(request.checkpoint))}" if request.checkpoint else "FILE    # a checkpoint of yours"
     thresholds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
     by_hand = (
@@ -149,7 +152,7 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
     return [
         f"checks: {said}",
         *(f"written: {here / path}" for path in plan.written),
-        *(f"as it was: {here / path}" for path in plan.unchanged),
+        *(f"unchanged: {here / path}" for path in plan.unchanged),
         *([] if plan.lacking else [by_hand]),
         *_first_threshold(plan, request),
         *_group_lines(plan),
@@ -157,7 +160,7 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
         f"  pytest {TESTS} --candidate {candidate}",
-        "  stress-harness export-inputs inputs    # for a model elsewhere; its answers are predictions:FILE",
+        *([] if request.checkpoint else [_ELSEWHERE]),
         "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds",
     ]
 
@@ -166,14 +169,12 @@ def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
     """Say how good the checkpoint is: a threshold far below cannot tell a damaged model from it."""
     if plan.accuracy is None:
         return []
-    said = f"{request.checkpoint}: {plan.accuracy:.1%} of the images are right as they are"
+    said = f"{request.checkpoint}: clean accuracy {plan.accuracy:.1%}"
     wanted = request.min_accuracy
     if wanted is None:
-        return [
-            f"{said}; --min-accuracy makes a first threshold of it, such as {max(plan.accuracy - _BELOW, 0.01):.2f}"
-        ]
+        return [f"{said}; --min-accuracy sets a first threshold, such as {max(plan.accuracy - _BELOW, 0.01):.2f}"]
     if wanted > plan.accuracy:
-        return [f"{said}, fewer than --min-accuracy {wanted:g} asks for"]
+        return [f"{said}, below --min-accuracy {wanted:g}"]
     if wanted < plan.accuracy - 4 * _BELOW:
         return [f"{said}; a threshold as low as {wanted:g} may not notice a damaged model, and a run then ends with 4"]
     return [said]
@@ -203,4 +204,4 @@ def _fit_lines(plan: Initialized, checks: Path) -> list[str]:
     kept = f"; the samples stand in {checks}, [data.samples], --budget none leaves them out" if plan.fit.samples else ""
     lines = plan_lines(plan.fit)
     lines[len(plan.fit.lines) + 2] += kept  # Behind the table's head and its rows.
-    return ["what a run takes:", *lines]
+    return ["cost of a run:", *lines]

@@ -111,7 +111,7 @@ def notes(outcome: Outcome) -> list[str]:
     if hand := [verdict.check.id for verdict in outcome.verdicts if verdict.check.by_hand]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")
     if reported := outcome.informational:
-        said.append(f"{reported} measurements informational, without a threshold")
+        said.append(f"{_checks(reported)} informational: without a threshold")
     if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
         passing = sum(check.status == "pass" for check in checks)
         said.append(f"{passing} of {len(checks)} self-checks pass")
@@ -126,19 +126,26 @@ def notes(outcome: Outcome) -> list[str]:
     return said
 
 
+def _checks(count: int) -> str:
+    return "1 check" if count == 1 else f"{count} checks"
+
+
 def _not_applicable(outcome: Outcome) -> list[str]:
-    """Return a line for each reason for which checks are not applicable, those of most checks first."""
+    """Return a line for each reason for which checks are not applicable, those of most checks first.
+
+    Checks without an incumbent have a notice of their own.
+    """
     reasons: dict[str, list[str]] = {}
     for verdict in outcome.verdicts:
-        if verdict.status == "not_applicable" and not verdict.lacking:
+        if verdict.status == "not_applicable" and not (verdict.lacking or (verdict.without and outcome.notices)):
             reasons.setdefault(verdict.detail, []).append(verdict.check.family)
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     said = [
-        f"{len(families)} checks not applicable ({some_of(list(dict.fromkeys(families)))}): {reason}"
+        f"{_checks(len(families))} not applicable ({some_of(list(dict.fromkeys(families)))}): {reason}"
         for reason, families in ranked[:_REASONS]
     ]
     if more := sum(len(families) for _, families in ranked[_REASONS:]):
-        said.append(f"{more} checks not applicable for other reasons, which the report lists")
+        said.append(f"{_checks(more)} not applicable for other reasons, which the report lists")
     return said
 
 

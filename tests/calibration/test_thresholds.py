@@ -19,7 +19,7 @@ from harness.calibration.multiplicity import correlation, multiplier
 from harness.calibration.outliers import check_panel, false_alarms, outliers
 from harness.calibration.panel import Chance, read_panel
 from harness.calibration.rewrite import with_thresholds
-from harness.calibration.summary import calibration_lines, power_lines
+from harness.calibration.summary import calibration_lines, expected, power_lines
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import read_checks
 from harness.measures import Unit
@@ -591,13 +591,26 @@ def test_the_summary_has_a_line_per_family_and_counts_the_informational(four_che
     lines = calibration_lines(four_checks, three_checks, **held)
     assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_checks[0].k:.2f}"]
     (counted,) = [line for line in lines if line.startswith("informational: ")]
-    assert counted.startswith("informational: 1 of 4 checks, 1 since reference models differ so much that ")
-    assert counted.endswith(" … (-v prints all reasons)")
+    assert counted == "informational: 1 of 4 checks: 1 detect only drops over their budget (-v prints all reasons)"
     assert "thresholds set by hand win over the panel's: r0" in lines
     assert "leave-one-out false alarms: 0 of 20 networks" in lines
     assert not [line for line in lines if line.startswith("warning")]
     every = calibration_lines(four_checks, three_checks, **held, reasons=True)
     assert f"informational: r3: {three_checks[3].informational}" in every
+
+
+def test_the_summary_says_what_more_reference_models_would_gain():
+    checks = tuple(check(f"r{number}") for number in range(3))
+    panel = panel_of(np.stack([spread_evenly(0.9, std, 4) for std in (0.002, 0.006, 0.05)], axis=1), checks)
+    budgets = {"rotation": 0.03}
+    few, more = (len(expected(panel, budgets, count)["rotation"]) for count in (8, 20))
+    lines = calibration_lines(panel, thresholds_of(panel, budgets), by_hand={}, ended={}, budgets=budgets)
+    (gained,) = [line for line in lines if line.startswith("for more thresholds: ")]
+    assert f"8 reference models for about {few}, 20 reference models for about {more} of 3 checks" in gained
+    assert more > 0
+    twenty = panel_of(np.stack([spread_evenly(0.9, 0.05, 20)] * 3, axis=1), checks)
+    lines = calibration_lines(twenty, thresholds_of(twenty, budgets), by_hand={}, ended={}, budgets=budgets)
+    assert not [line for line in lines if line.startswith("for more thresholds: ")], "it is a full panel"
 
 
 def test_a_lenient_threshold_by_hand_is_warned_of(four_checks, three_checks):

@@ -142,7 +142,7 @@ def test_a_second_time_writes_nothing(shop, capsys):
     capsys.readouterr()
     assert main(["init", *DATA]) == 0
     said = capsys.readouterr().out
-    assert "as it was: stress_tests/test_clean.py" in said
+    assert "unchanged: stress_tests/test_clean.py" in said
     assert "written:" not in said
     assert files_in(shop) == before
 
@@ -155,7 +155,7 @@ def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
     before = checks.read_text(), clean.read_text()
     assert main(["init", *DATA, "--families", "clean,flip"]) == 0
     said = capsys.readouterr().out
-    assert "checks: 2 rows of flip" in said
+    assert "checks: 2 new, of flip" in said
     assert "written: stress_tests/test_flip.py" in said
     assert checks.read_text().startswith(before[0])
     assert clean.read_text() == before[1]

@@ -132,7 +132,7 @@ def test_the_summary_ends_with_verdict_failures_and_report():
     assert summary_lines(OUTCOME, Path("reports")) == [
         "thresholds: 20 reference models; the candidate's recipe is the same",
         "1 of the thresholds set by hand: clean",
-        "1 measurements informational, without a threshold",
+        "1 check informational: without a threshold",
         f"candidate runs/new.safetensors: {OUTCOME.headline}",
         "  Clean accuracy 92.1%.",
         "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, translate or flip images "
