@@ -37,6 +37,7 @@ class InputError(Exception):
         self.setting = printable(setting)
         self.code = code or self.code
         super().__init__(f"{self.setting}: {self.message}" if setting else self.message)
+        self.add_note(f"[{self.code}] see docs/troubleshooting.md")  # In a traceback, as of a notebook.
 
 
 class ConfigurationError(InputError):

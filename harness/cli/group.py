@@ -44,7 +44,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Each command has --help with an example.",
+    epilog="Each command has --help with an example. Each error has a code, which docs/troubleshooting.md explains.",
 )
 @click.version_option(package_name="stress-harness", prog_name="stress-harness")
 def commands() -> None:

@@ -1,7 +1,9 @@
 """Codes of errors: each has an entry in the documentation, and each error has one."""
 
 import ast
+import pickle
 import re
+import traceback
 from pathlib import Path
 from typing import get_args
 
@@ -81,6 +83,13 @@ def test_a_reason_has_one_code_in_front(error, said):
     assert reason(error) == said
     assert code_in(said) == code_of(error)
     assert coded("TEST", said) == said
+
+
+def test_a_traceback_names_the_code_and_the_page():
+    error = pickle.loads(pickle.dumps(DataError("shop: no such folder", setting="data folder:shop")))
+    *_, said, note = traceback.format_exception(error)
+    assert said.strip() == "harness.base.errors.DataError: data folder:shop: shop: no such folder"
+    assert note.strip() == "[DATA] see docs/troubleshooting.md"
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,7 @@ class CheckpointRefused(InputError):  # noqa: N818  The message begins with this
     """The refusal of a checkpoint; `code` is its reason in one word."""
 
     def __init__(self, code: Code, path: Path, fact: str, next_step: str) -> None:
-        super().__init__(f"REFUSED[{code}] {path}: {fact}. Nothing was executed. {next_step}")
-        self.code = code
+        super().__init__(f"REFUSED[{code}] {path}: {fact}. Nothing was executed. {next_step}", code=code)
 
 
 def shown(text: object, *, length: int = 120) -> str:
