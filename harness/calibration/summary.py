@@ -57,7 +57,8 @@ def calibration_lines(
         judged = sorted(
             (item for item in items if not item.informational), key=lambda item: item.minimum_detectable_drop
         )
-        span = f"{_number(judged[0])} to {_number(judged[-1])}" if judged else "none is judged"
+        drops = list(dict.fromkeys(_drop(item) for item in judged[:1] + judged[-1:]))
+        span = " to ".join(drops) or "none has a threshold"
         k = f"{judged[0].k:.2f}" if judged else ""
         lines.append(f"{family:<12} {len(items):>6} {len(judged):>6} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
@@ -99,8 +100,8 @@ def _more_thresholds(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     counts = [sum(map(len, expected(panel, budgets, size).values())) for size in sizes]
     said = ", ".join(f"{size} reference models for about {count}" for size, count in zip(sizes, counts, strict=True))
     return [
-        f"for more thresholds: {said} of {checks} checks (calibrate --plan: by family), or more test images; four "
-        "times as many halve the part of a drop that chance causes"
+        f"for more thresholds: {said} of {checks} checks (calibrate --plan: by family), or more test images. Four "
+        "times as many halve the part of a drop that chance causes."
     ]
 
 
@@ -180,6 +181,13 @@ def _beside(family: str, items: Sequence[Calibrated], calibrated: Sequence[Calib
         f"reference model gets right, "
         f"{best.check.id} {best.minimum_detectable_drop * best.check.n:.0f} of {best.check.n} lost net"
     ]
+
+
+def _drop(item: Calibrated) -> str:
+    """Return the minimum detectable drop as text, of shares in points."""
+    if item.check.unit in {Unit.SHARE, Unit.DIFFERENCE}:
+        return f"{100 * item.minimum_detectable_drop:.1f} points"
+    return _number(item)
 
 
 def _number(item: Calibrated) -> str:
