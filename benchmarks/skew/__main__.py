@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from benchmarks.skew.faults import faults
-from benchmarks.skew.measurements import keep, measure_faults, read_results
+from benchmarks.skew.faults import faults, pairs
+from benchmarks.skew.measurements import keep, measure_faults, measure_pairs, read_results
 from benchmarks.skew.report import goals, write_page
 from harness.base import PredictionCache
 from harness.data import load_images, stratified_sample
@@ -41,6 +41,7 @@ def main() -> int:
     model = open_model(SHIPPED, images, cache=PredictionCache.of_user())
     measure_faults(RESULTS, results, model, images, faults)
     _measure_identical(images, results)
+    measure_pairs(RESULTS, results, model, images, pairs)
     write_page(HERE / "README.md", results)
     missed = [f"{wanted}: {reached}" for wanted, reached, good in goals(results) if not good]
     print("\n".join(missed) or "all goals are reached")

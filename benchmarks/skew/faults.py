@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.data.serving import Jpeg, Normalise, Resize
-from harness.run.pipeline_search import causes_of
+from harness.run.pipeline_search import causes_of, combined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +29,25 @@ _DETOURS = (
     (22, "pillow", "bilinear", True),
     (26, "opencv", "nearest", False),
 )
+_PAIRS = (
+    ("jpeg-75", "crop-right-1"),
+    ("gamma-linear", "resize-opencv-bilinear"),
+    ("video-range", "crop-down-1"),
+    ("resize-torch-nearest", "gamma-twice"),
+    ("normalise-mnist", "jpeg-75"),
+    ("minus-one-to-one", "crop-corner-1"),
+    ("gamma-linear", "normalise-half"),
+    ("resize-pillow-bilinear", "crop-right-1"),
+    ("jpeg-85", "by 20 px, torch bicubic"),
+    ("gamma-twice", "crop moved by 1, 2"),
+    ("crop-right-1", "/190"),
+    ("video-range", "JPEG 42"),
+    ("resize-opencv-area", "mean 0.4, std 0.4"),
+    ("JPEG 28", "crop moved by 2, 1"),
+    ("gamma 1.85", "by 24 px, opencv bilinear"),
+    ("gamma 0.65", "mean 0.2, std 0.353"),
+)
+"""Two faults at once, by their names: half of the pairs have a value that no list of the search has."""
 _LISTED = (
     "decode-draft-2",
     "jpeg-85",
@@ -68,6 +87,18 @@ def faults(serving: Serving) -> Iterator[Fault]:
         yield Fault(name, causes_of(pipeline, reference), listed=True, pipeline=pipeline)
     for name, pipeline in _unlisted(reference, serving.pictured.size):
         yield Fault(name, causes_of(pipeline, reference), listed=False, pipeline=pipeline)
+
+
+def pairs(serving: Serving) -> Iterator[tuple[Fault, Fault, Fault]]:
+    """Yield each pair of faults, and what has both."""
+    known = {fault.name: fault for fault in faults(serving)}
+    for names in _PAIRS:
+        first, second = (known[name] for name in names)
+        both = combined(first.pipeline, second.pipeline, serving.reference)
+        assert both is not None, f"{' and '.join(names)} are faults of one stage"
+        listed = first.listed and second.listed
+        cause = causes_of(both, serving.reference)
+        yield first, second, Fault(" and ".join(names), cause, listed, both)
 
 
 def _unlisted(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[tuple[str, ServingPipeline]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.pages import write_between
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+BEGIN_PAIRS, END_PAIRS = "<!-- pairs -->", "<!-- end of pairs -->"
 BEGIN_PHOTOGRAPHS, END_PHOTOGRAPHS = "<!-- photographs -->", "<!-- end of photographs -->"
 LEAST_CHANGED, LEAST_FAULTS, RIGHT, LEAST_IDENTICAL = 30, 40, 0.9, 50
 """Changed predictions of a fault that counts, faults, share of right names, and identical pipelines."""
@@ -19,6 +21,17 @@ LEAST_CHANGED, LEAST_FAULTS, RIGHT, LEAST_IDENTICAL = 30, 40, 0.9, 50
 def is_right(row: Mapping[str, Any]) -> bool:
     """Return whether the fault's own cause is named, alone."""
     return bool(row["named"]) and row["causes"] == [row["cause"]]
+
+
+def outcome_of_pair(row: Mapping[str, Any]) -> str:
+    """Return how much of the pair is named, as text: the pair itself, one of its two causes, none, or another cause."""
+    if not row["named"]:
+        return "none of them"
+    if is_right(row):
+        return "the pair"
+    if row["cause"] in row["causes"]:
+        return "the pair, or another cause"
+    return "one of the two" if all(set(causes) < set(row["cause"]) for causes in row["causes"]) else "another cause"
 
 
 def goals(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, str, bool]]:
@@ -51,8 +64,18 @@ def goals(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str,
 
 
 def write_page(page: Path, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Write goals and faults into the page."""
+    """Write goals, faults and pairs into the page."""
+    write_pairs(page, results["pairs"])
     write_between(page, BEGIN, END, "\n".join([*_goals(goals(results)), "", *_faults(results["faults"])]))
+
+
+def write_pairs(page: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the pairs of faults into the page, with how many are named, in part or not at all."""
+    counted = [row for row in rows if row["changed"] >= LEAST_CHANGED]
+    outcomes = Counter(map(outcome_of_pair, counted))
+    lines = [f"{len(counted)} of {len(rows)} pairs count.", "", "| named | pairs |", "| --- | --- |"]
+    lines += [f"| {words} | {count} |" for words, count in outcomes.most_common()]
+    write_between(page, BEGIN_PAIRS, END_PAIRS, "\n".join([*lines, "", *_faults(rows)]))
 
 
 def write_photographs(

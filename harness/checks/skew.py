@@ -18,7 +18,8 @@ REASON = "a first tolerance of three points; reference models replace it"
 _LEAST = 500
 """Number of images that can prove the tolerance; with fewer, a first check is informational."""
 _MILD = (
-    *("decode-opencv", "decode-torchvision", "decode-draft-2", "jpeg-95", "jpeg-85", "chroma-420"),
+    *("decode-opencv", "decode-torchvision", "decode-ffmpeg", "decode-fast-dct", "decode-draft-2"),
+    *("jpeg-95", "jpeg-85", "chroma-420"),
     *("resize-pillow-bicubic", "resize-opencv-bilinear", "resize-opencv-area"),
     *("resize-torch-bilinear-antialiased", "resize-torch-bilinear-plain", "squash", "crop-corner-1"),
     *("bits-6", "divide-256", "float16"),

@@ -87,3 +87,26 @@ def noise_p(count: int, n: int) -> float:
 def least_changes(comparisons: int) -> int:
     """Return how many changed answers it takes to name a pipeline among so many comparisons."""
     return int(np.ceil(np.log2(comparisons / ALPHA)))
+
+
+def is_unrelated(served: np.ndarray, reference: np.ndarray) -> bool:
+    """Return whether answers agree no more often than the same answers to other images would, by a binomial test."""
+    from scipy.stats import binom
+
+    classes = np.union1d(served, reference)
+    shares = [[(answers == each).mean() for each in classes] for answers in (served, reference)]
+    by_chance = min(float(np.dot(*shares)), 1.0)
+    return float(binom.sf((served == reference).sum() - 1, len(served), by_chance)) >= ALPHA
+
+
+def fits_image_before(positions: np.ndarray, served: np.ndarray, reference: np.ndarray) -> bool:
+    """Return whether answers (N,) fit the reference's to the images before theirs, as those of numbers from 1 do.
+
+    They must agree significantly more often, and disagree at most half as often. `positions` are ascending.
+    """
+    follows = np.flatnonzero(np.diff(positions) == 1) + 1
+    if not len(follows) or positions[0] == 0:
+        return False
+    own, before, answers = reference[follows], reference[follows - 1], served[follows]
+    halved = 2 * (answers != before).sum() <= (answers != own).sum()
+    return bool(halved) and better_p(answers, before, own) < ALPHA

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _VERDICTS = {"as judged": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
 _PAIR = 2
+_UNRELATED = "answers to other images agree as often; compare image with the numbers or names of the data"
 
 
 def diagnosis_lines(found: Diagnosis) -> list[str]:
@@ -70,6 +71,7 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
         "p": found.p,
         "p_next": found.p_next,
         "comparisons": found.comparisons,
+        "unrelated": found.unrelated,
     }
 
 
@@ -144,5 +146,5 @@ def _not_proven(found: Diagnosis, best: Served) -> list[str]:
     return [
         "cause: none of them",
         f"  the best, {_words(found, best)}, {_net(best)}; p {related(found.p)}, expected below {ALPHA}",
-        "  look for another model file, or a step that the catalog lacks",
+        f"  {_UNRELATED if found.unrelated else 'look for another model file, or a step that the catalog lacks'}",
     ]

@@ -14,7 +14,7 @@ from harness.data.serving.variations import neighbors, variations
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.equivalence import least_images
-from harness.measures.explanation import ALPHA, NOISE, Explanation, better_p, explanation, noise_p
+from harness.measures.explanation import ALPHA, NOISE, Explanation, better_p, explanation, is_unrelated, noise_p
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ _LOOKED_AT = 750
 Fewer images than both are all looked at, so a later search finds the predictions in the cache.
 """
 _FINALISTS, _STARTS, _TRIALS, _FIRST = 10, 3, 48, 3
-"""Pipelines that see all images; starts of each cause, trials from each start, and causes that pairs begin with."""
+"""Pipelines that see all images; starts of each cause, trials from each start, and causes that pairs start with."""
 _LEAST = 0.5
 """Net share of the changed answers that a cause explains at least."""
 
@@ -59,6 +59,7 @@ class Diagnosis:
     the best of another cause. `p` and `p_next` are of the best against the reference and the runner-up, times the
     number of `comparisons`. `named` says that the cause is proven. `lost` counts correct predictions lost, net. If the
     served model has its classes in another order, `order` says so, and all else is of answers put into the data's.
+    `unrelated` answers agree with the reference no more often than by chance.
     """
 
     outcome: Outcome
@@ -73,6 +74,7 @@ class Diagnosis:
     p_next: float = 1.0
     comparisons: int = 0
     order: str = ""
+    unrelated: bool = False
 
     @property
     def causes(self) -> tuple[tuple[str, ...], ...]:
@@ -136,17 +138,27 @@ class Search:
         self.comparisons = tried * (tried + 1) // 2
         best, others = self.finalists()
         if best.explains.net < 1 and noise_p(best.explains.disagreements, best.explains.n) < ALPHA / 2:
-            pair = self.best_pair()
-            left = best.explains.disagreements
-            if pair and pair.explains.disagreements <= left / 2 and self.beats(pair, best) < ALPHA:
-                best, others = pair, [best, *others]
+            pairs, left = self.best_pairs(), best.explains.disagreements
+            if pairs and pairs[0].explains.disagreements <= left / 2 and self.beats(pairs[0], best) < ALPHA:
+                best, others = pairs[0], [*pairs[1:], best, *others]
         alike = tuple(each for each in others if self.beats(best, each) >= ALPHA)
         apart = [each for each in others if not {each.causes} & {best.causes, *(other.causes for other in alike)}]
         runner_up = max(apart, key=lambda each: each.explains.agreement, default=None)
         p = min(1.0, better_p(self.served, best.answers, self.reference) * self.comparisons)
         p_next = 1.0 if runner_up is None else self.beats(best, runner_up)
         return Diagnosis(
-            "different", self.serving, reference, tolerance, lost, best, alike, runner_up, p, p_next, self.comparisons
+            "different",
+            self.serving,
+            reference,
+            tolerance,
+            lost,
+            best,
+            alike,
+            runner_up,
+            p,
+            p_next,
+            self.comparisons,
+            unrelated=is_unrelated(self.served, self.reference),
         )
 
     def least_disagreements(self) -> int:
@@ -248,24 +260,33 @@ class Search:
         causes = causes_of(pipeline, self.serving.reference)
         return Served(pipeline, causes, self.names.get(pipeline.identity, ""), answers, explains)
 
-    def best_pair(self) -> Served | None:
-        """Return the best pipeline that differs in two stages, those of good single ones and of the catalog."""
+    def best_pairs(self) -> list[Served]:
+        """Return the best pipelines that differ in two stages, one of each two stages, the best first.
+
+        They are made of good single ones and of the catalog.
+        """
         reference = self.serving.reference
-        singles = [pipeline for _, pipeline in self.scores.values()]
+        single = set(self.scores)
         catalog = [*self.serving.catalog.values(), *self.best_of_causes()]
-        single = {pipeline.identity for pipeline in singles}
         firsts = [*self.best_of_causes()[:_FIRST], *self.best_of_causes(listed=True)[:_FIRST]]
+
+        def found() -> list[ServingPipeline]:
+            """Return the best pipeline of each two stages that was scored, the best first."""
+            best: dict[tuple[str, ...], ServingPipeline] = {}
+            for pipeline in self.ranked:
+                if pipeline.identity not in single:
+                    best.setdefault(causes_of(pipeline, reference), pipeline)
+            return list(best.values())
+
         with Progress(total=len(firsts) * len(catalog), desc="pairs of stages", unit="pipeline", delay=2) as bar:
             for first in firsts:
                 pairs = [both for second in catalog if (both := combined(first, second, reference)) is not None]
                 self.scored(pairs, bar)
-            found = [scored for identity, scored in self.scores.items() if identity not in single]
-            if not found:
-                return None
-            best = max(found, key=lambda scored: scored[0])[1]
-            self.refined(best, bar)
-        found = [scored for identity, scored in self.scores.items() if identity not in single]
-        return self.on_all(max(found, key=lambda scored: scored[0])[1])
+            for start in found()[:_FIRST]:
+                if not self.is_explained:
+                    self.refined(start, bar)
+        served = [self.on_all(pipeline) for pipeline in found()[:_FINALISTS]]
+        return sorted(served, key=lambda each: -each.explains.agreement)
 
     def beats(self, first: Served, second: Served) -> float:
         """Return the p that the first explains the answers better than the second, times the comparisons."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from harness.base.errors import AnswersError
 from harness.checks.equivalence import TOLERANCE, expect_tolerance
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.recorded import answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import class_places, order_in_words
-from harness.measures.explanation import ALPHA, explanation, least_changes, noise_p
+from harness.measures.explanation import ALPHA, explanation, fits_image_before, least_changes, noise_p
 from harness.run.model_settings import ModelSettings
 from harness.run.pipeline_search import Diagnosis, Search
 
@@ -56,6 +57,11 @@ def skew(request: SkewRequest) -> Diagnosis:
         positions, served = positions[chosen], served[chosen]
     images = whole.take(torch.from_numpy(positions))
     model = request.model.open(request.candidate, images)
+    if fits_image_before(positions, served, model.predict(images).predicted):
+        raise AnswersError(
+            f"{request.served}: the answers fit the images before theirs, so the numbers in image begin at 1; expected "
+            "numbers from 0"
+        )
     return diagnosis(model, images, served, tolerance=request.tolerance)
 
 

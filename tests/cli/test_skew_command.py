@@ -17,9 +17,11 @@ from harness.data import LabelledImages, load_images
 from harness.data.serving import SKEWS
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.protocol import Identity, Provides
+from harness.inference.predictors.recorded import answers_to_some
 from harness.inference.serving import model_serving, served_predictions
+from harness.measures.explanation import explanation, is_unrelated
 from harness.report.skew import diagnosis_lines
-from harness.run.pipeline_search import AFFINE
+from harness.run.pipeline_search import AFFINE, Diagnosis, Served
 from harness.run.skew import diagnosis
 
 MODEL = "models/augmented.safetensors"
@@ -209,12 +211,59 @@ def test_an_identical_pipeline_is_never_blamed(model, serving, seed):
         ("label\nant\n", "expected image"),
         (f"image,label\n{'a' * 64},ant\n", "has images of an export"),
         ("", "is empty"),
+        ("0,ant\n0,bee\n", "has the columns 0, ant; expected image"),
+        ("image,ant,bee,cat,dog\n0,0.5,0.2,,\n", "2 cells of columns of classes are empty; write 0"),
+        ("image,label\n1,ant\n400,ant\n", "do not have: 400; numbers of images begin at 0"),
     ],
 )
 def test_a_file_that_cannot_be_used_gives_4(zoo, capsys, text, said):
     (zoo.root / "served.csv").write_text(text)
     assert main(["skew", MODEL, "--served", "served.csv", "--data", zoo.data]) == 4
     assert said in capsys.readouterr().err
+
+
+def test_a_file_in_another_encoding_gives_4(zoo, capsys):
+    (zoo.root / "served.csv").write_bytes("image,label\n0,ant\n".encode("utf-16"))
+    assert main(["skew", MODEL, "--served", "served.csv", "--data", zoo.data]) == 4
+    assert "is no text in UTF-8 (invalid start byte at byte 0); save it in UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("image;label", "{};{}"),
+        ("image\tlabel", "{}\t{}"),
+        ("image, label", "{}, {}"),
+        (",image,label,seconds", "9,{},{},0.5"),
+        ("\ufeffimage,label", "{},{}\r"),
+    ],
+    ids=["semicolons", "tabs", "spaces", "more columns", "byte order mark"],
+)
+def test_a_table_is_read_as_tools_write_it(model, serving, tmp_path, head, row):
+    classes = model.predict(serving.images).predicted
+    path = tmp_path / "served.csv"
+    path.write_text("\n".join([head, *map(row.format, range(400), classes)]), encoding="utf-8")
+    numbers, served = answers_to_some(path, serving.images, outputs=None)
+    assert np.array_equal(numbers, np.arange(400))
+    assert np.array_equal(served, classes)
+
+
+def test_numbers_that_begin_at_1_are_refused(skew, model, serving):
+    classes = served_by(model, serving, serving.skewed("crop-right-1"))[:399]
+    status, _, err = skew(classes, numbers=range(1, 400))
+    assert status == 4
+    assert "the answers fit the images before theirs, so the numbers in image begin at 1" in err
+
+
+def test_answers_to_other_images_are_told_from_another_model(model, serving):
+    reference = model.predict(serving.images).predicted
+    shuffled = np.random.default_rng(0).permutation(reference)
+    assert is_unrelated(shuffled, reference)
+    assert not is_unrelated(served_by(model, serving, serving.skewed("gamma-linear")), reference)
+    explains = explanation(shuffled, reference, reference)
+    best = Served(serving.reference, ("crop",), "", reference, explains)
+    found = Diagnosis("different", serving, explains, 0.01, 0, best, unrelated=True)
+    assert "compare image with the numbers or names of the data" in "".join(diagnosis_lines(found))
 
 
 @pytest.fixture

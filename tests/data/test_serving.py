@@ -1,6 +1,7 @@
 """Serving pipelines: the reference gives the data's own pixels, and each skew changes one stage of it."""
 
 import gc
+import importlib.util
 import io
 import tarfile
 import weakref
@@ -17,6 +18,7 @@ from harness.data.image_files import read_picture
 from harness.data.options import DataOptions
 from harness.data.serving import SKEWS, Color, Crop, Decode, Jpeg, Normalise, Resize, Scale, ServingPipeline
 from harness.data.serving.catalog import Pictured, catalog
+from harness.data.serving.decoders import MODULES
 from harness.data.serving.served import serving_of
 from harness.data.serving.stages import NORMALISATIONS
 from harness.networks import NetworkOptions
@@ -168,6 +170,23 @@ def test_each_decoder_turns_pictures_as_exif_says(library, orientation):
         expected = np.asarray(ImageOps.exif_transpose(opened))
     assert np.array_equal(Decode(library).apply(content, upright=True, where="x"), expected)
     assert np.array_equal(Decode(library).apply(content, upright=False, where="x"), COARSE)
+
+
+@pytest.mark.parametrize(("library", "least", "most"), [("ffmpeg", 0.5, 6), ("simplejpeg", 0.1, 2)])
+def test_other_decoders_give_nearly_the_same_pixels(library, least, most):
+    pytest.importorskip(MODULES[library])
+    content = encoded(np.asarray(Image.fromarray(COARSE).resize((320, 240))), orientation=6, quality=92, subsampling=2)
+    seen = Decode(library).apply(content, upright=True, where="x")
+    apart = np.abs(seen.astype(int) - Decode().apply(content, upright=True, where="x"))
+    assert seen.shape == (320, 240, 3)
+    assert least < apart.mean() < most
+
+
+@pytest.mark.parametrize("name", ["decode-torchvision", "decode-ffmpeg", "decode-fast-dct"])
+def test_a_decoder_without_its_package_is_not_applicable(name, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    with pytest.raises(NotApplicableError, match="is not installed"):
+        SKEWS[name].of(ServingPipeline(), Pictured(3, (8, 8), frozenset({"JPEG"})))
 
 
 @pytest.mark.parametrize("library", ["pillow", "opencv"])

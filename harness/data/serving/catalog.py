@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from harness.base.errors import NotApplicableError
+from harness.data.serving.decoders import DECODES, MODULES
 from harness.data.serving.resizing import FILTERS, Resize, antialiasing
 from harness.data.serving.stages import COLOR, NORMALISATIONS, Decode, Jpeg, Normalise, Orient
 
@@ -60,18 +61,17 @@ class Skew:
         return skewed.words[self.stage]
 
 
-def _decoder(library: Library) -> Skew:
+def _decoder(library: Library, name: str = "") -> Skew:
     def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
         _expect_jpeg(pictured)
-        if library == "torchvision" and importlib.util.find_spec("torchvision") is None:
-            raise NotApplicableError("torchvision is not installed")
-        if library == "torchvision" and pictured.formats - {"JPEG", "PNG"}:
-            raise NotApplicableError(f"torchvision does not decode {', '.join(sorted(pictured.formats))}")
-        if library == "opencv" and "GIF" in pictured.formats:
-            raise NotApplicableError("OpenCV does not decode GIF")
+        module = MODULES.get(library)
+        if module is not None and importlib.util.find_spec(module) is None:
+            raise NotApplicableError(f"{module} is not installed")
+        if others := pictured.formats - set(DECODES[library]):
+            raise NotApplicableError(f"{library} does not decode {', '.join(sorted(others))}")
         return replace(reference, decode=replace(reference.decode, library=library))
 
-    return Skew(f"decode-{library}", "decode", change)
+    return Skew(f"decode-{name or library}", "decode", change)
 
 
 def _reduced(by: int) -> Skew:
@@ -231,6 +231,8 @@ SKEWS: Mapping[str, Skew] = {
         _decoder("pillow"),
         _decoder("opencv"),
         _decoder("torchvision"),
+        _decoder("ffmpeg"),
+        _decoder("simplejpeg", "fast-dct"),
         *(_reduced(by) for by in (2, 4)),
         Skew("exif", "orient", _exif_ignored),
         *(_jpeg(quality) for quality in (95, 85, 75)),

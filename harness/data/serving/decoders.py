@@ -1,7 +1,9 @@
-"""Libraries that decode a picture: Pillow, OpenCV and torchvision, each as a server uses it."""
+"""Libraries that decode a picture: Pillow, OpenCV, torchvision, FFmpeg and simplejpeg, each as a server uses it."""
 
 from __future__ import annotations
 
+import importlib
+import io
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,17 +12,21 @@ from harness.base.errors import PipelineError
 from harness.data.image_files import FORMATS, channels_of, format_and_orientation, read_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from PIL.Image import Image
 
-Library = Literal["pillow", "opencv", "torchvision"]
+Library = Literal["pillow", "opencv", "torchvision", "ffmpeg", "simplejpeg"]
 DECODES: Mapping[str, tuple[str, ...]] = {
     "pillow": FORMATS,
     "opencv": ("BMP", "JPEG", "PNG", "TIFF", "WEBP"),
     "torchvision": ("JPEG", "PNG"),
+    "ffmpeg": ("JPEG", "PNG"),
+    "simplejpeg": ("JPEG",),
 }
 """The formats that each library decodes, by Pillow's names."""
+MODULES: Mapping[str, str] = {"torchvision": "torchvision", "ffmpeg": "av", "simplejpeg": "simplejpeg"}
+"""The modules of libraries that need not be installed."""
 REDUCTIONS = (1, 2, 4, 8)
 _TURNS: Mapping[int, tuple[int, bool]] = {
     2: (0, True),
@@ -48,9 +54,16 @@ def version_of(library: str) -> str:
         import torch
 
         return f"torch {torch.__version__.partition('.')[0]}"
-    import torchvision
+    known = exact_version(library)
+    if library == "torchvision":
+        return f"torchvision {'.'.join(known.split('.')[:2])}"
+    major = known.partition(".")[0]
+    return f"FFmpeg by PyAV {major}" if library == "ffmpeg" else f"simplejpeg {major} with the fast DCT"
 
-    return f"torchvision {'.'.join(torchvision.__version__.split('.')[:2])}"
+
+def exact_version(library: str) -> str:
+    """Return the version of a library of `MODULES`."""
+    return str(importlib.import_module(MODULES[library]).__version__)
 
 
 def decoded_by(library: str, content: bytes, *, reduced: int, upright: bool, where: str) -> np.ndarray:
@@ -64,7 +77,7 @@ def decoded_by(library: str, content: bytes, *, reduced: int, upright: bool, whe
     if kind not in DECODES[library]:
         raise PipelineError(f"{where}: {library} does not decode {kind}; expected one of {', '.join(DECODES[library])}")
     try:
-        pixels = _by_opencv(content, reduced) if library == "opencv" else _by_torchvision(content)
+        pixels = _by_opencv(content, reduced) if library == "opencv" else _WHOLE[library](content)
     except Exception as error:  # A damaged file makes a decoder fail in any way.
         raise PipelineError(f"{where}: {library} cannot decode it ({error}); replace or remove it") from None
     return _turned(pixels, orientation) if upright else pixels
@@ -100,6 +113,29 @@ def _by_torchvision(content: bytes) -> np.ndarray:
 
     pixels = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+
+
+def _by_ffmpeg(content: bytes) -> np.ndarray:
+    import av
+
+    with av.open(io.BytesIO(content)) as container:
+        frame = next(container.decode(video=0))
+        return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+
+
+def _by_simplejpeg(content: bytes) -> np.ndarray:
+    """Return what libjpeg-turbo makes by its fast DCT, the default of `tf.io.decode_jpeg`."""
+    import simplejpeg
+
+    return np.asarray(simplejpeg.decode_jpeg(content, fastdct=True))
+
+
+_WHOLE: Mapping[str, Callable[[bytes], np.ndarray]] = {
+    "torchvision": _by_torchvision,
+    "ffmpeg": _by_ffmpeg,
+    "simplejpeg": _by_simplejpeg,
+}
+"""The decoders that give a picture in its own size."""
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

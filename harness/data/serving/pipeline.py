@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.serving.decoders import levels_of
+from harness.data.serving.decoders import MODULES, exact_version, levels_of
 from harness.data.serving.stages import Color, Crop, Decode, Jpeg, Normalise, Orient, Scale
 from harness.data.transforms import picture_of
 
@@ -76,10 +76,8 @@ class ServingPipeline:
         import torch
 
         versions = f"pillow {PIL.__version__} opencv {cv2.__version__} torch {torch.__version__}"
-        if self.decode.library == "torchvision":
-            import torchvision
-
-            versions += f" torchvision {torchvision.__version__}"
+        if (library := self.decode.library) in MODULES:
+            versions += f" {library} {exact_version(library)}"
         own = {stage: getattr(self, stage) for stage in STAGES}
         return f"{own} {versions} {self.transform.identity if self.transform else ''}"
 

@@ -26,6 +26,9 @@ _SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
 _KEYS = ("image", "export", "label")
 _NAMED = re.compile(r"[0-9a-f]{64}")
 _ROWS_AT_A_TIME = 65_536
+_SEPARATORS = (",", ";", "\t")
+"""Separators of values; the first one in the line of names counts."""
+_LONGEST_HEAD = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,33 +178,37 @@ def _text(value: object) -> str:
 def _of_csv(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, strict=True)
+            start = file.readline(_LONGEST_HEAD)
+            file.seek(0)
+            separator = next((each for each in _SEPARATORS if each in start), ",")
+            rows = csv.reader(file, delimiter=separator, strict=True)
             head = next(rows, None)
             if head is None:
                 raise AnswersError("is empty; expected a line with the names of columns")
-            return _of_rows(head, _in_parts(rows, len(head)), classes, outputs)
+            head = [name if name in classes else name.strip() for name in head]
+            return _of_rows(head, _in_parts(rows, head), classes, outputs)
     except UnicodeDecodeError as error:
-        raise AnswersError(f"is no text in UTF-8 ({error.reason} at byte {error.start})") from None
+        raise AnswersError(f"is no text in UTF-8 ({error.reason} at byte {error.start}); save it in UTF-8") from None
     except csv.Error as error:
         raise AnswersError(f"cannot be read as CSV ({error})") from None
     except OSError as error:
         raise AnswersError(f"cannot be read ({error.strerror or error})") from None
 
 
-def _in_parts(rows: Iterator[list[str]], width: int) -> Iterator[list[tuple[str, ...]]]:
-    """Yield the columns of some rows at a time."""
+def _in_parts(rows: Iterator[list[str]], head: Sequence[str]) -> Iterator[dict[str, Sequence[str]]]:
+    """Yield the columns of some rows at a time, by their names."""
     part: list[list[str]] = []
     for number, row in enumerate(rows, start=2):
         if not row:
             continue
-        if len(row) != width:
-            raise AnswersError(f"line {number} has {len(row)} values, expected {width} as in the first line")
+        if len(row) != len(head):
+            raise AnswersError(f"line {number} has {len(row)} values, expected {len(head)} as in the first line")
         part.append(row)
         if len(part) == _ROWS_AT_A_TIME:
-            yield list(zip(*part, strict=True))
+            yield dict(zip(head, zip(*part, strict=True), strict=True))
             part = []
     if part:
-        yield list(zip(*part, strict=True))
+        yield dict(zip(head, zip(*part, strict=True), strict=True))
 
 
 def _of_parquet(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
@@ -213,14 +220,15 @@ def _of_parquet(path: Path, classes: Sequence[str], outputs: str | None) -> Answ
     try:
         with parquet.ParquetFile(path) as file:
             head = list(map(str, file.schema_arrow.names))
-            if len(head) > len(classes) + len(_KEYS):
-                raise AnswersError(f"has {len(head)} columns, expected image, export, and label or one for each class")
-            batches = file.iter_batches(batch_size=_ROWS_AT_A_TIME)
+            known = [name for name in head if name in {*_KEYS, *classes}]
+            batches = file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=known)
             parts = (
-                [
-                    tuple(map(_plain, column.to_pylist())) if name in _KEYS else column.to_numpy(zero_copy_only=False)
-                    for name, column in zip(head, batch.columns, strict=True)
-                ]
+                {
+                    name: tuple(map(_plain, column.to_pylist()))
+                    if name in _KEYS
+                    else column.to_numpy(zero_copy_only=False)
+                    for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                }
                 for batch in batches
             )
             return _of_rows(head, parts, classes, outputs)
@@ -232,37 +240,40 @@ def _plain(value: object) -> str:
     return "" if value is None else _text(value)
 
 
-def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str], outputs: str | None) -> Answers:
-    """Return the predictions of a table: `image`, perhaps `export`, and `label` or a column for each class."""
-    if len(set(head)) != len(head):
-        twice = sorted({name for name in head if head.count(name) > 1})
-        raise AnswersError(f"has the columns {some_of(twice)} twice")
+def _of_rows(
+    head: list[str], parts: Iterator[Mapping[str, Any]], classes: Sequence[str], outputs: str | None
+) -> Answers:
+    """Return the predictions of a table: `image`, perhaps `export`, and `label` or a column for each class.
+
+    Other columns beside a label do not count.
+    """
     others = [name for name in head if name not in _KEYS]
-    by_class = others and sorted(others) == sorted(classes)
-    if "image" not in head or ("label" in head) == bool(others) or (others and not by_class):
+    labelled = "label" in head and not set(others) & set(classes)
+    by_class = "label" not in head and set(others) == set(classes)
+    if "image" not in head or not (labelled or by_class):
         raise AnswersError(
             f"has the columns {printable(some_of(head, shown=12))}; expected image, and either label or one column for "
             f"each class ({some_of(classes)})"
         )
-    at = {name: number for number, name in enumerate(head)}
+    if twice := sorted({name for name in (*_KEYS, *classes) if head.count(name) > 1}):
+        raise AnswersError(f"has the columns {some_of(twice)} twice")
     images: list[np.ndarray] = []
     values: list[np.ndarray] = []
     exports: set[str] = set()
     for columns in parts:
-        images.append(_names_or_numbers(columns[at["image"]]))
-        if "export" in at:
-            exports.update(filter(None, columns[at["export"]]))
-        values.append(_numbers_of(columns[at["label"]], classes) if "label" in at else _floats(columns, at, classes))
+        images.append(_names_or_numbers(columns["image"]))
+        exports.update(filter(None, columns.get("export", ())))
+        values.append(_numbers_of(columns["label"], classes) if labelled else _floats(columns, classes))
     if len(exports) > 1:
         raise AnswersError(f"has {len(exports)} different lines in export, expected rows of one export")
-    scores: Scores = "labels" if "label" in at else ("logits" if outputs == "logits" else "probabilities")
+    scores: Scores = "labels" if labelled else ("logits" if outputs == "logits" else "probabilities")
     if not values:
         return Answers(scores, np.empty(0, dtype=np.int64), None, None)
     if len({part.dtype.kind for part in images}) > 1:
         raise AnswersError("image has both names and numbers of images; expected one of them")
     export = Export.read(exports.pop()) if exports else None
     found = np.concatenate(values)
-    return Answers(scores, _one_kind(found, classes) if "label" in at else found, np.concatenate(images), export)
+    return Answers(scores, _one_kind(found, classes) if labelled else found, np.concatenate(images), export)
 
 
 def _names_or_numbers(texts: Sequence[str]) -> np.ndarray:
@@ -299,10 +310,15 @@ def _one_kind(found: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     )
 
 
-def _floats(columns: Sequence[Any], at: Mapping[str, int], classes: Sequence[str]) -> np.ndarray:
+def _floats(columns: Mapping[str, Any], classes: Sequence[str]) -> np.ndarray:
     try:
-        return _as_float32(np.array([columns[at[name]] for name in classes], dtype=np.float64).T)
+        return _as_float32(np.array([columns[name] for name in classes], dtype=np.float64).T)
     except (ValueError, TypeError) as error:
+        if empty := sum(str(value or "").strip() == "" for name in classes for value in columns[name]):
+            raise AnswersError(
+                f"{empty:,} cells of columns of classes are empty; write 0 for classes without a probability, or the "
+                "column label"
+            ) from None
         raise AnswersError(f"a column of a class has other values than numbers ({printable(error)})") from None
 
 

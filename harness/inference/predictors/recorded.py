@@ -121,7 +121,8 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     row_of = {int(number): row for row, number in enumerate(images.positions)}
     if others := [number for number in numbers.tolist() if number not in row_of]:
         found = some_of(list(map(str, sorted(others))))
-        raise AnswersError(f"{named}has {len(others):,} images that the data do not have: {found}")
+        first = "; numbers of images begin at 0" if numbers.min() > 0 else ""
+        raise AnswersError(f"{named}has {len(others):,} images that the data do not have: {found}{first}")
     positions = np.array([row_of[number] for number in numbers.tolist()], dtype=np.int64)
     order = np.argsort(positions)
     return positions[order], classes[order]
