@@ -260,7 +260,8 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
         omissions.append("the run did not check itself")
     judged = [verdict.check for verdict in verdicts if verdict.judged]
     if all(ROLES[check.role].precondition for check in judged):
-        omissions.append(f"no threshold of {session.checks.path} was held against the candidate")
+        lacking = f"no threshold of {session.checks.path} was held against the candidate"
+        omissions.append(coded(Code.NOTHING_JUDGED, lacking))
     if others := [verdict.check.id for verdict in verdicts if _on_other_images(verdict, session)]:
         omissions.append(f"other images than their thresholds are made for: {some_of(others)}; calibrate them anew")
     if lacking := [verdict.check.id for verdict in verdicts if verdict.lacking and verdict.check.binding]:
