@@ -128,7 +128,7 @@ class StressSession:
     def provenance(self) -> str:
         """Say whose reference models the thresholds come from, and whether the candidate's recipe is theirs."""
         if not self.checks.recipe and not any(check.panel for check in self.checks.checks):
-            return "by hand; there is no reference panel yet"
+            return "by hand; there is no reference panel yet, `stress-harness calibrate` makes one"
         about = str(self.checks.recipe.get("about", "of unknown origin"))
         theirs = self.checks.recipe.get("training")
         record = self.roles["candidate"].record
