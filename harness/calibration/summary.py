@@ -108,8 +108,8 @@ def _more_thresholds(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
 def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], ended: Mapping[str, float]) -> list[str]:
     """Return lines on thresholds by hand: replaced ones, winning ones, and lenient ones among these."""
     lines = [
-        f"{name}: the panel's threshold, {panel[name].threshold:g}, replaces the one by hand, {hand:g} "
-        f"({UNTIL_CALIBRATED})"
+        f"{name}: the panel's threshold, {panel[name].threshold:g}, replaces the one by hand, {hand:g}, that was "
+        f"{UNTIL_CALIBRATED}"
         for name, hand in ended.items()
     ]
     held = {name: hand for name, hand in sorted(by_hand.items()) if name in panel}

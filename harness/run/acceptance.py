@@ -86,8 +86,8 @@ class AcceptRequest:
     def run(self) -> RunRequest:
         """Return the run that decides.
 
-        It compares with none where none is accepted yet and the data have no shipped model, and by force where the
-        declared one is missing or another file.
+        It compares with no incumbent where none is accepted yet and the data have no shipped model. With `force`, it
+        does so also where the declared file is missing or another.
         """
         roles: dict[str, Path | str] = {"candidate": self.checkpoint}
         roles |= {} if self.original is None else {"original": self.original}
@@ -196,8 +196,8 @@ def _write(
         raise ChangedError(f"{request.checks_path}: changed while the gate ran; run it again")
     if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
         raise ChangedError(
-            f"{request.checkpoint}: not accepted, since {changed[0]} changed while the gate ran, so that the "
-            "checkpoint was held against another; run it again"
+            f"{request.checkpoint}: not accepted, since {changed[0]} changed while the gate ran and was compared with "
+            "the checkpoint; run it again"
         )
     acceptance: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

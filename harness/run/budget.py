@@ -102,11 +102,11 @@ def fitting_samples(
 ) -> dict[str, int]:
     """Return how many images each family may measure so that all fit into the time, without those that keep all.
 
-    `seconds_per_image` is what one image costs a family, under all of its perturbations, `images` how many it has, and
-    `alike` how many families look at the same answers and so have one size, by default one. The sum of the families'
-    minimum detectable drops is as small as it can be: each falls with the root of its number n. So n goes with the
-    cost, by families, to the power of -2/3. No family gets less than a hundred images, or all, though the time may then
-    not suffice.
+    `seconds_per_image` is the cost of one image for a family, under all of its perturbations, and `images` the number
+    of its images. `alike` is the number of families that share predictions and so have one size, by default one. The
+    sum of the families' minimum detectable drops is as small as it can be: each falls with the root of its number n.
+    So n is proportional to the cost, by families, to the power of -2/3. No family gets less than 100 images, or all of
+    fewer, even if the time does not suffice.
     """
     costs = {family: cost for family, cost in seconds_per_image.items() if cost > 0}
     if sum(cost * images[family] for family, cost in costs.items()) <= seconds:
@@ -176,8 +176,8 @@ def _fitted(
     samples: dict[str, int] = {}
     ledger = whole
     before = after = {name: costs.seconds(asked) for name, asked in whole.asked.items()}
-    # Of a search on a sample of its own, a larger sample costs no more; families that look at the answers of another
-    # have its size, since answers on others would be new work.
+    # A search has a sample of its own, so a larger sample of the family costs it nothing. Families that use the
+    # predictions of another have its size, since other images would be new work.
     limits = {
         name: min(size, whole.asked[name].images or size)
         for name, size in sizes.items()
@@ -211,7 +211,7 @@ def _rounded(size: int) -> int:
 
 
 def _leader(name: str, asked: Mapping[str, Asked], seconds: Mapping[str, float], *, among: Collection[str]) -> str:
-    """Return whose answers a family looks at that asks for none itself, or else its own name."""
+    """Return the family whose predictions a family uses that asks for none itself, or else its own name."""
     shared = [other for other in among if other in asked[name].shares and seconds[other] > 0]
     return shared[0] if seconds[name] == 0 and shared else name
 
@@ -231,5 +231,5 @@ def duration(seconds: float) -> str:
 
 
 def in_cores(count: int) -> str:
-    """Return how many cores in words; an accelerator counts as one."""
+    """Return a number of cores as text; an accelerator counts as one."""
     return "one core" if count == 1 else f"{count} cores"

@@ -75,7 +75,7 @@ def training_config(
 
 
 def train_checkpoint(request: TrainRequest) -> Trained:
-    """Train a checkpoint with a progress bar; a killed training goes on where it stopped.
+    """Train a checkpoint with a progress bar; a killed training is resumable.
 
     Raises `InputError` without training images, and for a config that does not fit them.
     """

@@ -26,10 +26,10 @@ def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
             channels, height, width = images.pixels.shape[1:]
             made = f"; {images.pipeline}" if images.pipeline else ""
             raise InputError(
-                f"{checks.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have "
-                f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}); name these data's checks "
-                "file with --checks, or the checks file's data with --stress-data and the options of their pipeline, "
-                "or write a checks file for these with `stress-harness init`",
+                f"{checks.path}: made for other data: its [data] {name} is {expected!r}, these data have "
+                f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}). Name the checks file of "
+                "these data with --checks, or the data of the checks file with --stress-data. `stress-harness init` "
+                "writes a checks file for these data.",
                 code=Code.CHECKS,
             )
     expect_groups_of(checks, images)
@@ -45,8 +45,8 @@ def expect_profile_of(checks: ChecksFile, profile: str) -> None:
     """Raise `InputError` for a profile that measures other images than the checks file was made for."""
     if checks.data.sample is not None and profile != "quick":
         raise InputError(
-            f"{checks.path}: made for a sample of {checks.data.sample} images, as the quick profile measures it; this "
-            f"is the {profile} profile, of all {checks.data.n}: add --stress-profile quick, or name another file with "
-            "--checks",
+            f"{checks.path}: made for the quick profile's sample of {checks.data.sample} images, but this is the "
+            f"{profile} profile with all {checks.data.n}. Add --stress-profile quick, or name another file with "
+            "--checks.",
             code=Code.CHECKS,
         )

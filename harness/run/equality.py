@@ -66,9 +66,9 @@ class EqualityRequest:
 
 @dataclass(frozen=True, eq=False)
 class EqualityCheck:
-    """One distance from the original, its tolerance, and what exact bounds say of both.
+    """One distance from the original, its tolerance, and their comparison by exact bounds.
 
-    What is `implied` follows from the check of all predictions: no more predictions are lost than change.
+    An `implied` check follows from the check of all predictions: no more predictions are lost than change.
     """
 
     title: str
@@ -214,7 +214,7 @@ def _caution(original: RoleModel, images: LabelledImages, history: Path) -> str:
         return ""
     try:
         runs = read_history(history).lines
-    except InputError:  # What cannot be read says nothing against the original.
+    except InputError:  # An unreadable history says nothing against the original.
         return ""
     lines = [
         line

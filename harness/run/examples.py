@@ -1,4 +1,4 @@
-"""Images to show: those behind a verdict as the models see them, and small ones of all that a report names."""
+"""Images to show: those behind a verdict as the models see them, and small ones of all images that a report names."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SHOWN, TILES = 3, 12
 """Number of images that a test shows in pictures of their own, and number in a gallery."""
 
 _SEARCHED = 12
-"""Images of a failed search among which those that flip at the smallest poses are looked for."""
+"""Images of a failed search that are searched again for the smallest pose that flips them."""
 
 
 @dataclass(frozen=True, eq=False)
 class ModelView:
-    """One image as a model sees it: its answer, and where it looks, (H, W) float32, at least 0.
+    """One image as a model sees it: its prediction, and its Grad-CAM map, (H, W) float32, at least 0.
 
     `attention` is None for a model without a layer to look at.
     """
@@ -52,12 +52,12 @@ class ModelView:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image as a model, and another that it is held against, see it; `original` and `seen` are (H, W, C) uint8.
+    """One image as two models see it, the candidate and the one compared with it.
 
-    `pose` says in words how `seen` was made of the original, empty when they are the same; `at_rest` is what the model
-    says of the original. `other` is None where there is no other model; `name` and `against` are what the two are
-    called. `reference` is, where the example is about that, how many reference models there are, each of which gets it
-    right, and their mean answer.
+    `original` and `seen` are (H, W, C) uint8. `pose` describes how `seen` was made of the original; it is empty when
+    they are the same. `at_rest` is the prediction for the original. `other` is None without another model; `name` and
+    `against` are the names of the two. An example of the consensus set has a `reference`: the number of reference
+    models and their mean prediction.
     """
 
     index: int
@@ -99,11 +99,12 @@ class PerturbedImages(Protocol):
 
 
 def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedImages) -> list[Example]:
-    """Return the most telling failures that the verdict names, as the candidate and what it is held against see them.
+    """Return the most telling failures that the verdict names, as the candidate and the compared model see them.
 
-    Of a search those that flip at the smallest pose, each in that pose; of one perturbation for all images new
-    failures, which the other model gets right, before shared ones. Beyond that the verdict's order holds. What every
-    reference model gets right is held against their mean answer, unless the candidate is one of them.
+    For a search, they are those that flip at the smallest pose, each in that pose. For one perturbation of all images,
+    new failures, which the other model predicts correctly, come before shared ones. Otherwise the verdict's order
+    holds. Images of the consensus set are compared with the mean prediction of the reference models, unless the
+    candidate is one of them.
     """
     from harness.checks.check import NAMED
     from harness.inference import Predictions
@@ -115,7 +116,7 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
         chosen = _smallest_flips(session, seen, named[:_SEARCHED])
     elif isinstance(seen, Predictions):
         if not len(named):
-            # A test that shows what a pose broke has none at a pose that breaks nothing: then what is wrong anyway.
+            # A test of failures by a pose has none at a pose that breaks nothing: then show any wrong prediction.
             named = likely_most_confident(seen, ~seen.correct)[:NAMED]
         positions, _ = _new_first(other, seen.images, named, seen.perturbation)
         chosen = [(int(at), seen.perturbation) for at in positions]
@@ -123,7 +124,7 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
     chosen, panel_predictions = chosen[:SHOWN], session.panel_predictions if isinstance(seen, ConsensusErrors) else None
     if panel_predictions is not None and panel_predictions.excluded is not None:
-        panel_predictions = None  # Its own answer is part of their mean.
+        panel_predictions = None  # Its own prediction is part of their mean.
     shown_at = [position for position, _ in chosen]
     at_rest: dict[int, Answer] = {}
     if any(perturbation != IDENTITY for _, perturbation in chosen):  # Together, since each call costs a whole batch.
@@ -142,7 +143,7 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
 
 
 def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
-    """Return the model that the candidate is shown beside: the incumbent if that is another network, or the baseline.
+    """Return the model to show beside the candidate: the incumbent if that is another network, or the baseline.
 
     A gain over the baseline is shown beside the baseline, and a change since the original beside that. None where there
     is no other network.
@@ -155,7 +156,7 @@ def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
 
 
 def _beside(panel_predictions: PanelPredictions, example: Example, perturbation: Perturbation) -> Example:
-    """Return the example with the mean answer of the reference models, which all get it right.
+    """Return the example with the mean prediction of the reference models, which all predict it correctly.
 
     Probabilities are those of the likeliest classes, which pictures show; the others are 0.
     """
@@ -168,7 +169,7 @@ def _beside(panel_predictions: PanelPredictions, example: Example, perturbation:
 
 
 def telling_tiles(session: StressSession, predictions: Predictions, kind: FailureKind) -> tuple[list[Tile], int]:
-    """Return the candidate's most telling failures of a kind, new ones first, then by confidence; and how many it has.
+    """Return the candidate's most telling failures of a kind, new ones first, then by confidence, and their number.
 
     The predictions are the candidate's.
     """
@@ -191,7 +192,7 @@ def telling_tiles(session: StressSession, predictions: Predictions, kind: Failur
 def _new_first(
     other: RoleModel | None, images: LabelledImages, positions: np.ndarray, perturbation: Perturbation
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Put those positions first whose images the other model gets right; also return which, if there is one."""
+    """Put those positions first whose images the other model predicts correctly; also return which, if there is one."""
     if other is None or not len(positions):
         return positions, None
     right = other.predict(_taken(images, positions), perturbation).correct
@@ -202,9 +203,9 @@ def _new_first(
 def _smallest_flips(
     session: StressSession, found: FirstFailures, positions: np.ndarray
 ) -> list[tuple[int, Perturbation]]:
-    """Return the positions whose right answer is lost at the smallest of the poses, each with that pose, in this order.
+    """Return the positions that lose their correct prediction at the smallest of the poses, each with that pose.
 
-    Where none is right at rest, the poses found stand.
+    The smallest pose comes first. If no clean prediction is correct, the poses found stand.
     """
     from harness.inference.search import first_failures
     from harness.perturb.grids import most_dangerous_first
@@ -230,7 +231,7 @@ def examples_of(
 ) -> list[Example]:
     """Return each of the images, under the perturbation, as the candidate and the other model, if there is one, see it.
 
-    `at_rest` is what the candidate says of the images as they are; it is asked where that is not known.
+    `at_rest` has the candidate's predictions for the clean images; without them, the candidate is asked.
     """
     candidates = _views(candidate, images, perturbation)
     others: Sequence[ModelView | None] = _views(other, images, perturbation) if other else [None] * len(images)
@@ -293,7 +294,7 @@ PICTURED = 48
 
 
 def spoken_of(overview: Overview) -> list[int]:
-    """Return the numbers of the images that a report shows: mistakes, changed ones, persistent ones, suspect labels."""
+    """Return the numbers of the images that a report shows: errors, changed and persistent ones, suspected labels."""
     numbers: list[int] = []
     if changes := overview.changes:
         numbers += [each.candidate.index for each in (*changes.new_failures, *changes.fixed_failures)]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 REQUEST_FILE = "STRESS_REQUEST_FILE"
 _INTERRUPTED = 2
 _TAIL = 15
-"""Lines of a run's output that are shown where it came to no end."""
+"""Last lines of its output that the result of a run keeps."""
 _CHILD = """\
 import os, sys
 parent, core = int(sys.argv.pop(1)), int(sys.argv.pop(1))
@@ -69,7 +69,7 @@ class Measured:
 
     @staticmethod
     def of(entry: Mapping[str, Any]) -> Measured:
-        """Return what an entry of `stress.json` says."""
+        """Return the result in an entry of `stress.json`."""
         named = ("id", "role", "family", "metric", "status", "value")
         known = {name: entry[name] for name in named}
         more = {name: entry[name] for name in ("direction", "n", "explanation")}
@@ -80,10 +80,9 @@ class Measured:
 class RunResult:
     """Result of a run. An inconclusive run has the verdict `error` and `exit_status` 4; `errors` say why.
 
-    `report` is the content of `stress.json`, None where there is none, and `reports` the folder that it is in.
-    `concluded` says whether the run came to an end of its own: one that crashed did not. `printed` are the last lines
-    that it printed, empty where they went to the terminal; `status` is that of its process. `plan` is what
-    a request for a plan alone is answered with.
+    `report` is the content of `stress.json`, None without one, and `reports` its folder. `concluded` says whether the
+    run ended by itself: one that crashed did not. `printed` are the last lines that it printed, empty where they went
+    to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan alone.
     """
 
     exit_status: int
@@ -119,7 +118,7 @@ class RunResult:
 
     @cached_property
     def checks(self) -> tuple[Measured, ...]:
-        """Return what was measured, check by check."""
+        """Return the results, check by check."""
         return tuple(map(Measured.of, self.report["checks"])) if self.report else ()
 
     @property
@@ -156,22 +155,22 @@ def _held(check: Measured) -> str:
 
 
 def without_verdict(status: int) -> str:
-    """Say that a run ended with this status and came to no verdict."""
+    """Return the message that a run ended with this status and without a verdict."""
     return (
-        f"[{Code.CRASH}] the gate ended with exit status {status} and without a verdict, as by a crash, or an exit "
-        "of the model or a test; nothing was judged"
+        f"[{Code.CRASH}] the gate ended with exit status {status} and without a verdict: it crashed, or the model or a "
+        "test ended it; nothing was judged"
     )
 
 
 def execute(
     request: RunRequest, *, core: int | None = None, shown: bool = False, on_line: Callable[[str], None] | None = None
 ) -> RunResult:
-    """Run the gate in a child process and return what came of it.
+    """Run the gate in a child process and return its result.
 
-    What it prints goes to the terminal if `shown`, and else line by line to `on_line`; the last lines are in the
-    result. On one `core` alone, as many run side by side as there are cores. The child ends with this process. Ctrl-C,
-    which a terminal sends to the child too, is the child's to handle where it is shown: the status is 2 then. There,
-    SIGTERM and SIGHUP to this process go to the child, too, which ends with 4; after 10 s it is killed.
+    If `shown`, its output goes to the terminal, and else line by line to `on_line`; the last lines are in the result.
+    With `core`, the child keeps to one core, so several runs can share a machine. The child ends with this process. A
+    child that is shown handles Ctrl-C itself, and the status is 2 then. SIGTERM and SIGHUP to this process go to that
+    child, too. It ends with 4, and after 10 s it is killed.
     """
     request = request if request.run_id else replace(request, run_id=new_run_id())
     arguments = command_line(request)
@@ -271,7 +270,10 @@ def _interrupts_left_to_children() -> Iterator[None]:
 
 
 def hand_over(request: RunRequest, path: Path) -> Path:
-    """Write what a request asks for beyond pytest's options into a file for `STRESS_REQUEST_FILE`; return its path."""
+    """Write the part of a request that pytest has no options for into a file for `STRESS_REQUEST_FILE`.
+
+    Returns its path.
+    """
     asked = {
         "run_id": request.run_id,
         "record": None if request.record is None else sorted(request.record),
@@ -285,7 +287,7 @@ def hand_over(request: RunRequest, path: Path) -> Path:
 
 
 def taken_over(request: RunRequest) -> RunRequest:
-    """Return the request with what is asked for beyond pytest's options, if another process started this one."""
+    """Return the request, completed from the file of the process that started this one, if another process did."""
     if not (path := os.environ.get(REQUEST_FILE)):
         return request
     asked = _read(Path(path))
@@ -300,7 +302,7 @@ def taken_over(request: RunRequest) -> RunRequest:
 
 
 def answer(*, reports: Path | None = None, status: int | None = None, plan: Plan | None = None) -> None:
-    """Tell the process that started this run, if any: where its reports will be, its exit status, or its plan.
+    """Tell the process that started this run, if any, the folder of its reports, its exit status, or its plan.
 
     Raises `OSError` where that cannot be written.
     """
@@ -322,7 +324,7 @@ def _answers_of(path: Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return what a file between the two says, empty where there is none."""
+    """Return the content of a file between the two processes, empty without one."""
     if not path.exists():
         return {}
     try:

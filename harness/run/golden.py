@@ -1,4 +1,4 @@
-"""The golden images of a run: read, held against the list of their hashes, made like the images at hand, and added."""
+"""The golden images of a run: read, compared with their listed hashes, converted like the test images, and added."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from harness.data.transforms import Transform
 
 _MAX_DIGITS = 18
-"""Of the number of a test image; no data have as many."""
+"""Digits of the number of a test image; no data have as many images."""
 
 
 class GoldenError(InputError):
@@ -51,7 +51,7 @@ class GoldenError(InputError):
 
 @dataclass(frozen=True)
 class _New:
-    """A picture to add: the content of its file and how that ends, the class that it is of, and where it came from."""
+    """A picture to add: the content and suffix of its file, its class, and its source."""
 
     content: bytes
     suffix: str
@@ -61,7 +61,7 @@ class _New:
 
     @property
     def sha256(self) -> str:
-        """Return that of its file."""
+        """Return the SHA-256 of its file."""
         return hashlib.sha256(self.content).hexdigest()
 
 
@@ -69,7 +69,7 @@ class _New:
 class GoldenRequest:
     """Images to add to the golden set of a checks file: numbers of test images, pictures, or folders of pictures.
 
-    `class_name` is what all of them show; by default the label of a test image, or the folder of a picture.
+    `class_name` is the class of all of them; by default the label of a test image, or the folder of a picture.
     """
 
     checks_path: Path
@@ -81,16 +81,16 @@ class GoldenRequest:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Raise `InputError` for a reason that says nothing."""
+        """Raise `InputError` for an empty reason."""
         if not self.reason.strip():
-            raise GoldenError("--reason: is empty; say why these images must be right, as it is shown when one is not")
+            raise GoldenError("--reason: is empty; say why these images matter, which the report shows when one fails")
 
 
 @dataclass(frozen=True)
 class AddedImages:
     """Golden images `added`, the number of the whole set, and the files written.
 
-    `unknown` says why nobody knows how many reference models get them right; empty where that is known.
+    `unknown` says why the number of reference models that predict them correctly is unknown; empty if it is known.
     """
 
     added: tuple[GoldenImage, ...]
@@ -99,7 +99,7 @@ class AddedImages:
     unknown: str
 
     def agreement(self, image: GoldenImage) -> str:
-        """Return how many reference models get an added image right, and what that means for the gate."""
+        """Return the number of reference models that predict an added image correctly, and its meaning for the gate."""
         if not image.reference:
             return f"how many reference models get it right is not known ({self.unknown})"
         right, reference_models = image.reference
@@ -111,9 +111,9 @@ class AddedImages:
 def add_golden_images(
     request: GoldenRequest, *, reference_models: Callable[[ChecksFile], Iterable[tuple[Path | str, str]]]
 ) -> AddedImages:
-    """Add images to the golden set, with how many reference models get each right.
+    """Add images to the golden set, each with the number of reference models that predict it correctly.
 
-    `reference_models` gives the path and SHA-256 of each, or raises `InputError` where none are known.
+    `reference_models` gives the path and SHA-256 of each, or raises `InputError` if none are known.
     """
     with alone_with(request.checks_path):
         checks = read_checks(request.checks_path)
@@ -155,8 +155,8 @@ def declare_golden_images(checks_path: Path) -> DeclaredImages:
         golden = images_in(read_regular(path, max_bytes=MAX_BYTES), path)
         if not golden:
             raise GoldenError(
-                f"{path}: names no image; restore it from version control, or, if none is to be golden any more, "
-                "delete it and take [golden] out of the checks files"
+                f"{path}: names no image; restore it from version control. To end the golden set, delete the file and "
+                "take [golden] out of the checks files."
             )
         written = write_golden(checks_path, golden, {})
     named = {image.file for image in golden}
@@ -207,10 +207,10 @@ def images_for(checks: ChecksFile, data: DataOptions, network: NetworkOptions) -
 def golden_images(
     checks: ChecksFile, images: LabelledImages, data: DataOptions, words: Callable[[str], Transform] | None = None
 ) -> LabelledImages | None:
-    """Return the golden set of a checks file as labelled images, in its order; None of an empty one.
+    """Return the golden set of a checks file as labeled images, in its order; None of an empty one.
 
-    Pictures are made by the pipeline that the options of the data say, see `DataOptions.load`. Raises `InputError` for
-    a picture that is not there, is damaged or does not fit the images at hand, and for a class that they do not have.
+    The pipeline of the data's options makes the pictures, see `DataOptions.load`. Raises `InputError` for a picture
+    that is missing, damaged or does not fit the test images, and for a class that they do not have.
     """
     if not checks.golden:
         return None
@@ -220,9 +220,8 @@ def golden_images(
         where = f"{folder_of(checks.path) / image.file}: golden image {image.id}"
         if image.class_name not in images.classes:
             raise GoldenError(
-                f"{where}: is to be {image.class_name!r}, which is none of the classes at hand, "
-                f"{', '.join(images.classes)}; take it out with `stress-harness golden remove {image.id}`, and "
-                "add it anew with the name of its class"
+                f"{where}: its class {image.class_name!r} is none of the classes {', '.join(images.classes)}. Remove "
+                f"it with `stress-harness golden remove {image.id}`, and add it again with the name of its class."
             )
         how = Pipeline() if image.made == "pixels" else pipeline
         made.append(pixels_like(images, picture_of(image, checks.path), how, where=where))
@@ -233,7 +232,7 @@ def golden_images(
 def _made(
     new: Sequence[_New], checks: ChecksFile, images: LabelledImages, data: DataOptions, network: NetworkOptions
 ) -> LabelledImages:
-    """Return the new images made like those at hand.
+    """Return the new images, converted like the test images.
 
     Raises `InputError` for one whose pixels, or file, are in the set already.
     """
@@ -295,7 +294,7 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_N
         files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in SUFFIXES)
     if not files:
         raise GoldenError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
-    # The folder in which it is found, though it may be a link to a file elsewhere.
+    # The folder of the entry itself, which may be a link to a file elsewhere.
     return [_picture(file, class_of(writable(file.absolute().parent.name), str(file))) for file in files]
 
 
@@ -308,7 +307,7 @@ def _picture(file: Path, class_name: str) -> _New:
 def _correct_counts(
     reference_models: Iterable[tuple[Path | str, str]], asked: LabelledImages, request: GoldenRequest, *, named: str
 ) -> list[tuple[int, int]]:
-    """Return how many reference models of the panel `named` get each image right, and of how many."""
+    """Return the number of reference models of the panel `named` that predict each image correctly, and of all."""
     from harness.base.progress import Progress
     from harness.inference import open_model
 

@@ -45,13 +45,13 @@ class HistoryError(InputError):
 
 @record
 class Line:
-    """One run: of which candidate, when (UTC), what it came to, and what it measured.
+    """One run: its candidate, its time (UTC), its verdict and its main values.
 
     `candidate`, `data` and `checks` are hashes, SHA-256, of the checkpoint, the images and the checks file. `data_name`
-    is empty in lines of older versions. `failing` are the ids of the checks that failed, of `judged` ones. `clean` is
-    the clean accuracy, `worst_pose` the least accuracy of a check at a pose, `robust_accuracy` that at every pose of
-    the augmentation range. `margins` has by family the least distance from a threshold, negative beyond it,
-    see `harness.run.outcome.margin`.
+    is empty in lines of older versions. `failing` are the ids of the failing checks, out of `judged` ones. `clean` is
+    the clean accuracy, `worst_pose` the lowest accuracy of a check at a pose, `robust_accuracy` that over the
+    augmentation range. `margins` has the smallest margin of each family, negative beyond the threshold, see
+    `harness.run.outcome.margin`.
     """
 
     candidate: str
@@ -72,7 +72,7 @@ class Line:
 
     @property
     def series(self) -> tuple[str, str]:
-        """Return what runs have in common that can be held against each other: profile and data."""
+        """Return the profile and the data, which are the same in runs that compare with each other."""
         return self.profile, self.data
 
     @property
@@ -83,9 +83,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Since:
-    """Since which run, in a row up to the last, a check has failed, and in how many of the runs shown.
+    """The first of a row of runs, up to the last one, in which a check fails, and the number of these runs.
 
-    `before` says whether there is a run before, in which it held or was not judged.
+    `before` says whether an earlier run is known, in which the check passes or has no verdict.
     """
 
     check: str
@@ -96,7 +96,7 @@ class Since:
 
 @dataclass(frozen=True)
 class History:
-    """The runs of a file, oldest first, and what of the file could not be read, a line of text each."""
+    """The runs of a file, oldest first, and its unreadable lines, a line of text each."""
 
     lines: tuple[Line, ...]
     damaged: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class History:
 
     @property
     def all_series(self) -> tuple[tuple[str, str], ...]:
-        """Return each profile and data that there is a whole verdict of, the latest first."""
+        """Return each profile and data with a pass or a fail, the latest first."""
         return tuple(dict.fromkeys(line.series for line in reversed(self.lines) if line.verdict in _WHOLE))
 
     def and_now(self, line: Line) -> History:
@@ -121,7 +121,7 @@ class History:
 
 
 def failing_since(lines: Sequence[Line]) -> list[Since]:
-    """Return since when each check has failed that fails in the last of these runs, the longest first."""
+    """Return the start of the failure of each check that fails in the last of these runs, the longest first."""
     found = []
     for check in lines[-1].failing if lines else ():
         runs = next((back for back, line in enumerate(reversed(lines)) if check not in line.failing), len(lines))
@@ -157,7 +157,7 @@ def read_history(path: Path) -> History:
             else:
                 lines[content.strip()] = line
         except InputError as error:
-            damaged.append(f"{error}; it is skipped and left as it is: mend it, or take it out of the file")
+            damaged.append(f"{error}; it is skipped and stays unchanged: mend it, or take it out of the file")
     if old:
         damaged.append(
             f"{path}: {old} lines are of schema 1 of version 0.1, and are skipped; take them out of the file"

@@ -41,9 +41,9 @@ def expect_answers_to_draws(test: Callable[..., object], session: StressSession)
 def with_smallest_pose(
     test: Callable[..., object], fixtures: Mapping[str, object], verdict: Verdict, evidence: Evidence
 ) -> Verdict:
-    """Add to the verdict of a failed Hypothesis test which pose it shrank to, and where along it the test fails.
+    """Add the pose that a failed Hypothesis test shrank to, and the first failure along it, to its verdict.
 
-    `fixtures` are the arguments of the `test` that Hypothesis does not draw. Other tests' verdicts stay as they are.
+    `fixtures` are the arguments of the `test` that Hypothesis does not draw. Other tests' verdicts stay unchanged.
     """
     inner, pose = _inner(test), getattr(evidence.seen, "perturbation", None)
     if inner is None or verdict.status != "fail" or not isinstance(pose, Pose):

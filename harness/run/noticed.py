@@ -86,8 +86,8 @@ def _judged(
     if not passed:
         but = "was collected, or only with fixtures that a self-check cannot give"
         return SelfCheck(name, "not_applicable", f"no test of family {family!r} {but}")
-    # A check that the intact model fails can fail. What damage makes right, such as the image of a golden check,
-    # says nothing against its threshold.
+    # A check that the intact model fails can fail. A mutant may even correct a prediction, such as that for the image
+    # of a golden check, which says nothing against the threshold.
     blind = [now for check, now in passed.values() if (own := judge(sampled, check)) is None or own.status != "fail"]
     if not blind:
         return SelfCheck(

@@ -28,7 +28,7 @@ EXAMPLES = {"quick": 100, "default": 100, "thorough": 1_000}
 def open_session(request: RunRequest, *, checks: ChecksFile | None = None, workers: int | None = None) -> StressSession:
     """Load and check everything that a run needs; raises `InputError` for anything that cannot be used.
 
-    `checks` is the checks file if it has been read, so that it is the same for whoever read it.
+    `checks` is the checks file if it has been read: all that use it then have the same content.
     """
     from harness.base import PredictionCache
     from harness.checks.unknown import expect_elsewhere_of
@@ -175,7 +175,7 @@ def _expect_declared(request: RunRequest, roles: Mapping[str, RoleModel]) -> Non
 
 
 def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:
-    """Raise `InputError` for what was declared and is of no network here, lest it be thought to hold."""
+    """Raise `InputError` for a declaration about a kind of network that the run does not have."""
     from harness.inference.predictors.kinds import KINDS
     from harness.networks.declared import USERS
 
@@ -189,7 +189,7 @@ def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None
     if given:
         models = ", ".join(f"{role} {model.path} is {model.architecture}" for role, model in roles.items())
         raise InputError(
-            f"is about networks of the setting model and ONNX files, and there is none: {models}; leave it out",
+            f"applies to networks of the setting model and to ONNX files. This run has none: {models}; leave it out",
             setting=given[0],
         )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.run.overview import Overview
 
 SETTLED = 3
-"""Healthy networks from which on thresholds are not provisional."""
+"""Reference models from which on thresholds are not provisional."""
 
 
 @record
@@ -46,16 +46,16 @@ class SelfCheck:
 class Outcome:
     """All that a finished run knows; reports are made from it without running a model again. `run` is its id.
 
-    `errors` says why the run is inconclusive, `omissions` what it did not cover, and `failed_tests` names tests without
-    a check that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
-    `notices` are what every reader of the verdict must see. A run is `without_incumbent` where a check with a threshold
-    does not apply for want of one.
-    `provenance` says whose reference models the thresholds come from, and `remarks` what else bears upon them.
-    `overview` holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for
-    checks that failed, by id, and `consensus_pictures` all those of checks on what reference models know. `thumbnails`
-    are images (H, W, C) uint8 by their number, those that the overview names, or by the id of their check, golden ones.
-    `details` has, by the id of a check, its explanation with its pictures, as HTML. `history` has earlier runs, and
-    this one last.
+    `errors` has the reasons of an inconclusive run, and `omissions` the parts that it did not cover. `failed_tests` are
+    the failing tests without a check. `scope` names the parts that a complete run of the quick profile leaves out, and
+    is empty for any other. `notices` are lines for every reader of the verdict. A run is `without_incumbent` if a
+    check with a threshold lacks one.
+    `provenance` names the reference models behind the thresholds, and `remarks` have further facts about them.
+    `overview` has the models side by side, or `overview_missing` the reason for its absence. `examples` has a picture,
+    as HTML, of each failing check, by id, and `consensus_pictures` all those of checks on the consensus set.
+    `thumbnails` are images (H, W, C) uint8: those that the overview names, by number, and golden ones, by the id of
+    their check. `details` has the explanation of each check with its pictures, as HTML, by id. `history` has earlier
+    runs, and this one last.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -90,7 +90,7 @@ class Outcome:
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
-        """Return the checks that do not hold."""
+        """Return the checks that fail."""
         return tuple(verdict for verdict in self.verdicts if verdict.status == "fail")
 
     @property
@@ -121,7 +121,7 @@ class Outcome:
 
     @property
     def provisional(self) -> bool:
-        """Return whether some threshold that was held against the candidate rests on one or two reference models."""
+        """Return whether a threshold that judged the candidate rests on one or two reference models."""
         checks = [verdict.check for verdict in self.verdicts if verdict.judged]
         return any(
             (check.panel.reference_models or SETTLED) < SETTLED for check in checks if check.panel and not check.hand
@@ -148,7 +148,7 @@ class Outcome:
 
     @property
     def headline(self) -> str:
-        """Return the verdict in one sentence, with what speaks against the original."""
+        """Return the verdict in one sentence, with a caution about the original, if any."""
         caution = self.differences.caution if self.differences else ""
         return f"{self._verdict_in_words}{f'. {caution}' if caution else ''}"
 
@@ -204,7 +204,7 @@ class Outcome:
 
 
 def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
-    """Order verdicts by what a reader must see first: errors, failures by how far they miss, then the rest."""
+    """Order verdicts for a reader: errors, failures by the distance from their threshold, then the rest."""
     return sorted(verdicts, key=urgency)
 
 
@@ -220,7 +220,7 @@ def urgency(verdict: Verdict) -> tuple[int, float]:
 def slack(verdict: Verdict) -> float | None:
     """Return how far a measurement lies on the good side of its threshold, in its `spread`; negative beyond it.
 
-    None for a row that was not judged.
+    None for a check without a verdict.
     """
     if not verdict.judged or verdict.value is None or verdict.threshold is None:
         return None
@@ -235,7 +235,7 @@ def spread(threshold: float, std: float | None) -> float:
 
 
 def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
-    """Return the line that a run leaves; `at` is when it ended, now by default."""
+    """Return the line of a run in the history; `at` is the time of its end, now by default."""
     candidate = [verdict for verdict in outcome.verdicts if verdict.check.role == "candidate"]
     accuracies = [one for one in candidate if one.metric == "accuracy" and one.value is not None]
     robust = robust_verdict(outcome)
@@ -277,8 +277,8 @@ def robust_verdict(outcome: Outcome) -> Verdict | None:
 def margin(verdict: Verdict) -> float | None:
     """Return how far a measurement lies on the good side of its threshold, in standard deviations of reference models.
 
-    Of a threshold whose reference models nobody knows, in hundredths of the threshold. It is negative for a check that
-    fails, at least 0 for one that holds, and at most 99 either way; None for a row that was not judged.
+    Without known reference models, the unit is a hundredth of the threshold. The margin is negative for a check that
+    fails, at least 0 for one that passes, and at most 99 either way. None for a check without a verdict.
     """
     if (away := slack(verdict)) is None:
         return None

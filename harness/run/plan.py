@@ -177,8 +177,8 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool = True) -> 
             return _measured(model, images, maps=maps)
     except TimeoutError:
         raise InputError(
-            f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so that what a run costs "
-            "is not known; a faster device, or smaller images, may help",
+            f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so the cost of a run is "
+            "unknown. A faster device, or smaller images, may help.",
             code=Code.TIME_LIMIT,
         ) from None
     except Exception as error:

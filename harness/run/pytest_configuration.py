@@ -84,8 +84,8 @@ def options_in(name: str, text: str) -> tuple[str, ...] | None:
 def with_options(name: str, text: str, options: Sequence[tuple[str, ...]], *, testpaths: str = "") -> str:
     """Return the text of a configuration file with these options, each with its value, at the end of its `addopts`.
 
-    All else stays as it is, comments included; a section for pytest is made where there is none, with `testpaths` if
-    any are given. Raises `InputError` for a file that cannot be added to, which says what to write by hand.
+    All else stays unchanged, comments included. A file without a section for pytest gets one, with `testpaths` if any
+    are given. Raises `InputError` for a file that cannot take them; the message has the lines to write by hand.
     """
     before = options_in(name, text)
     try:
@@ -166,7 +166,7 @@ def _toml_with(name: str, text: str, options: Sequence[tuple[str, ...]], testpat
 
 
 def _pytest_table(document: TOMLDocument, name: str) -> Table:
-    """Return the table of pytest's options, made where there is none."""
+    """Return the table of pytest's options, a new one if the file has none."""
     if name != "pyproject.toml":
         return document.setdefault("pytest", tomlkit.table())  # type: ignore[no-any-return]
     tool = document.setdefault("tool", tomlkit.table(is_super_table=True))

@@ -1,4 +1,4 @@
-"""Checkpoints ranked by the gate: a run of the stress tests for each, its verdict, and where each is the best."""
+"""Checkpoints ranked by the gate: a run of the stress tests for each, its verdict, and the rows that each wins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LED = 1.0
-"""Standard deviations of reference models by which the best of a row must be ahead of the next, to win it."""
+"""Lead over the next candidate that wins a row, in standard deviations of reference models."""
 _ORDER = ("pass", "partial", "fail", "error")
 """Verdicts, the best first."""
 
@@ -67,9 +67,9 @@ class Judged:
 
     @property
     def remark(self) -> str:
-        """Return why it was not judged, or what failed besides its checks; empty where there is no such thing."""
+        """Return the reason of an inconclusive run, or the failing tests without a check; empty without either."""
         if self.error:
-            return f"{self.name} was not judged: {self.error}"
+            return f"{self.name} has no verdict: {self.error}"
         return f"{self.name} fails tests without a check: {some_of(self.failed_tests)}" if self.failed_tests else ""
 
     @property
@@ -79,7 +79,7 @@ class Judged:
 
     @property
     def margins(self) -> dict[str, float]:
-        """Return by family how far the gate nearest to its threshold is from it, see `harness.run.outcome.margin`."""
+        """Return the smallest margin of each family, see `harness.run.outcome.margin`."""
         found: dict[str, float] = {}
         for row in self.rows.values():
             if row["status"] in {"pass", "fail"} and row["value"] is not None:
@@ -90,7 +90,7 @@ class Judged:
 
     @property
     def tightest(self) -> tuple[str, float]:
-        """Return the family whose nearest gate is the nearest of all to its threshold, or the farthest beyond it."""
+        """Return the family with the smallest margin of all, and that margin."""
         return min(self.margins.items(), key=lambda each: each[1], default=("", -math.inf))
 
 
@@ -113,10 +113,10 @@ def ranked(candidates: Sequence[Judged]) -> list[Judged]:
 
 
 def wins(candidates: Sequence[Judged]) -> list[Win]:
-    """Return the rows that one candidate wins, plainly ahead of all others, the greatest lead first.
+    """Return the rows that one candidate wins, clearly ahead of all others, the greatest lead first.
 
-    Rows count that were measured on all that were judged, and of which a threshold, or what reference models reach, is
-    known: in their spread leads are told, see `harness.run.outcome.spread`.
+    A row counts if every judged candidate has a value and a threshold or reference models are known. Their spread is
+    the unit of a lead, see `harness.run.outcome.spread`.
     """
     judged = [one for one in candidates if one.verdict != "error"]
     found = []
@@ -155,7 +155,7 @@ def families_of(candidates: Sequence[Judged]) -> list[str]:
 
 
 def rank(request: RankingRequest) -> list[Judged]:
-    """Run the gate on each checkpoint and return what it said of them, the best first.
+    """Run the gate on each checkpoint and return their results, the best first.
 
     Raises `InputError` for a file that is refused, a network that is given twice, and where none could be judged.
     """
@@ -171,7 +171,7 @@ def rank(request: RankingRequest) -> list[Judged]:
 
 
 def _names(paths: Sequence[Path | str]) -> list[str]:
-    """Return what each checkpoint is called: its file's stem, or its path where several have that."""
+    """Return the name of each checkpoint: its file's stem, or its path where several share the stem."""
     named = [path if isinstance(path, str) else path.stem for path in paths]
     stems = Counter(named)
     return [stem if stems[stem] == 1 else str(path) for stem, path in zip(named, paths, strict=True)]

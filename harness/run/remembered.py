@@ -77,10 +77,10 @@ def memory_of(session: StressSession, *, code: str) -> Memory:
 
 
 def code_of(tests: Iterable[tuple[Path, str]], *, judging: Path) -> str:
-    """Return a hash of the code that checks are made with; empty where it cannot be read.
+    """Return a hash of the code that makes the checks; empty where it cannot be read.
 
-    Of the stress tests, given by file and name, of what is beside them, of the file that runs them, and of all that
-    these import.
+    It covers the stress tests, given by file and name, the modules in their folders, the file that runs them, and their
+    imports.
     """
     tests = sorted(tests)
     files = {path for path, _ in tests}

@@ -35,7 +35,7 @@ _LONGEST = 300
 
 @dataclass
 class Reported:
-    """Gathers what the tests of a run report, what the run finds when it checks itself, and what it measures besides.
+    """Gathers the reports of a run's tests, the results of its self-checks, and the overview of the models.
 
     `verdicts` and `examples`, pictures as HTML, are by the id of the check. `has_checks` says whether a test of a
     check came up, though it may have been skipped.
@@ -104,10 +104,10 @@ def outcome_of(
     run: str = "",
     default: ChecksFile | None = None,
 ) -> Outcome:
-    """Return the outcome of a run of this session: its verdicts in the order of the rows, and what it left out.
+    """Return the outcome of a run of this session: its verdicts in the order of the rows, and its omissions.
 
-    `command` is how the run was started, and `run` its id. `default` is the checks file of the default profile, which
-    a run by checks made for a sample says its own of.
+    `command` is the command line of the run, and `run` its id. `default` is the checks file of the default profile,
+    with which the outcome compares checks that are made for a sample.
     """
     checks, images = session.checks, session.images
     known: tuple[KnownIssue, ...] = ()
@@ -171,7 +171,7 @@ def _without_incumbent(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """Say what a reader of the verdict must know of the incumbent: that nothing was compared with one, or another."""
+    """Return notices about the incumbent: that the run compared with none, or with another than the declared one."""
     declared, used = session.declared, session.roles.get(INCUMBENT)
     asked = [each.check.id for each in verdicts if each.without == INCUMBENT]
     if session.waived and asked and not session.recording:
@@ -218,7 +218,7 @@ def _loaded(session: StressSession) -> list[str]:
 
 
 def _mixed(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
-    """Say of a cluster of several kinds of processors how close the verdict comes to what these may change."""
+    """Return a remark on a cluster of mixed processors: the margins that their differences might change."""
     if session.cluster is None or len(session.cluster.kinds) <= 1:
         return []
     from harness.inference.platforms import note_on_platforms
@@ -236,7 +236,7 @@ def _margin(verdict: Verdict) -> float | None:
 
 
 def _dropped(session: StressSession) -> list[str]:
-    """Say which rows the incumbent was accepted by that the checks file at hand lacks."""
+    """Return a remark on checks that accepted the incumbent and that the checks file lacks."""
     incumbent, declared = session.roles.get("incumbent"), session.declared
     its_own = incumbent.record.acceptance if incumbent and incumbent.record else None
     same = incumbent and declared and declared.sha256 == incumbent.sha256
@@ -252,7 +252,7 @@ def _dropped(session: StressSession) -> list[str]:
 
 
 def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressSession) -> list[str]:
-    """Say what a run did not cover, each of which makes its verdict partial."""
+    """Return the parts that a run did not cover; each makes its verdict partial."""
     omissions = _unmeasured(session.checks.checks, [verdict.check for verdict in verdicts])
     if reported.interrupted:
         omissions.append("the run was interrupted, and did not check itself")
@@ -260,14 +260,13 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
         omissions.append("the run did not check itself")
     judged = [verdict.check for verdict in verdicts if verdict.judged]
     if all(ROLES[check.role].precondition for check in judged):
-        lacking = f"no threshold of {session.checks.path} was held against the candidate"
-        omissions.append(coded(Code.NOTHING_JUDGED, lacking))
+        omissions.append(f"no threshold of {session.checks.path} judged the candidate")
     if others := [verdict.check.id for verdict in verdicts if _on_other_images(verdict, session)]:
         omissions.append(f"other images than their thresholds are made for: {some_of(others)}; calibrate them anew")
     if lacking := [verdict.check.id for verdict in verdicts if verdict.lacking and verdict.check.binding]:
         omissions.append(
-            f"thresholds on what reference models know, which was not recorded of these images: "
-            f"{some_of(lacking)}; calibrate them anew"
+            f"thresholds that need panel predictions, which do not exist for these images: {some_of(lacking)}; "
+            "calibrate them anew"
         )
     if session.answered and (others := _unanswered(session)):
         omissions.append(
@@ -276,9 +275,9 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
         )
     if not session.waived and (lost := _without_incumbent(verdicts)):
         omissions.append(
-            f"no incumbent is declared or waived, so {len(lost)} checks with a threshold were not judged: "
-            f"{some_of(lost)}; accept a model (`stress-harness accept`), name one with --incumbent, or say --incumbent "
-            "none"
+            f"no incumbent is declared or waived, so {len(lost)} checks with a threshold have no verdict: "
+            f"{some_of(lost)}. Accept a model (`stress-harness accept`), name one with --incumbent, or use --incumbent "
+            "none."
         )
     omissions += _sampled(verdicts) if session.share == 1 else []
     if session.share != 1:
@@ -294,7 +293,7 @@ def _unanswered(session: StressSession) -> list[str]:
 
 
 def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
-    """Say which rows no test measured; a test that has no row may have the name of one of another family."""
+    """Return the rows that no test measured; a test without a row may share its name with one of another family."""
     took, families = {check.definition for check in measured}, {check.family for check in measured}
     missing = [check for check in rows if check.definition not in took]
     if not missing:
@@ -319,7 +318,7 @@ def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
 def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
     """Return whether a check's test left out images that its threshold was made for, in a run that left out none.
 
-    More of them than that, of which no threshold is known, are the thorough profile's business alone.
+    More images than the threshold was made for are allowed in the thorough profile only.
     """
     threshold = verdict.check.binding
     if (

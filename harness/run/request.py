@@ -35,9 +35,9 @@ QUICK_SAMPLES = 2_000
 TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
 """Time limit of a check, by profile: far more than a ResNet-50 needs on one core."""
 _ON_CI = ("CI", "BUILD_NUMBER", "TF_BUILD")
-"""Variables of the environment of which continuous integration sets one; pytest goes by the first two."""
+"""Environment variables of continuous integration, at least one of them set; pytest looks at the first two."""
 _PATHS = {*(f"--{role}" for role in ROLES), "--checks", "--stress-reports", "--stress-history"}
-"""Options that are followed by a path, which pytest would take for a place of tests."""
+"""Options with a path behind them, which pytest would treat as a place of tests."""
 
 Spec = str | Path
 
@@ -55,12 +55,12 @@ def model_spec(given: Spec) -> Path | str:
 class RunRequest:
     """All that a gate run is asked for: the settings, each by its name, as in `harness.run.settings`.
 
-    `roles` are the checkpoints that were named, "none" for none. What is missing or None has its default, which `root`
-    is resolved against, the folder of the project. `tests` are files or
-    folders of stress tests, and `options` further options of pytest. Calibration alone asks for `record`, families or
-    rows to measure without judging, empty for all; for `answers`, the folder in which the candidate's answers are left;
-    and for `panel_predictions` of another file than the recipe of the checks file names. An `export` writes the images
-    that tests ask about, in place of a run. `run_id` is that of the run, as `new_run_id` makes it, or empty.
+    `roles` are the named checkpoints, "none" for none. A missing value, or None, means the default, relative to `root`,
+    the folder of the project. `tests` are files or folders of stress tests, and `options` further options of pytest.
+    Only calibration uses the next three. `record` has the families or rows to measure without judging, empty for all.
+    `answers` is the folder for the candidate's predictions. `panel_predictions` replaces the file that the recipe of
+    the checks file names. An `export` writes the images of the tests in place of a run. `run_id` is the id of the run,
+    as `new_run_id` makes it, or empty.
     """
 
     roles: Mapping[str, Spec] = field(default_factory=dict)
@@ -131,17 +131,17 @@ class RunRequest:
 
     @cached_property
     def data_options(self) -> DataOptions:
-        """Return which images are asked for; raises `InputError` for what contradicts itself."""
+        """Return the options of the data; raises `InputError` for options that contradict each other."""
         return DataOptions.of(self.values)
 
     @cached_property
     def network_options(self) -> NetworkOptions:
-        """Return what is said of networks."""
+        """Return the options of the networks."""
         return NetworkOptions.of(self.values)
 
     @cached_property
     def backend_options(self) -> BackendOptions:
-        """Return what networks run on; raises `InputError` for what means nothing."""
+        """Return the options of the backend; raises `InputError` for a wrong one."""
         return BackendOptions.of(self.values)
 
     @cached_property
@@ -169,7 +169,7 @@ class RunRequest:
 
     @property
     def waived(self) -> str:
-        """Return who says that there is no incumbent to compare with; empty where nobody does."""
+        """Return the source of the decision to compare with no incumbent; empty without one."""
         if self.roles.get(INCUMBENT) == "none":
             return f"--{INCUMBENT} none"
         if INCUMBENT in self.roles or self.declared is None or self.declared.weights is not None:
@@ -210,7 +210,7 @@ class RunRequest:
 
     @property
     def history_path(self) -> Path | None:
-        """Return the file in which runs leave a line; by default one that nobody keeps, where a person may look."""
+        """Return the file of the run history; by default in the folder of reports, in CI none."""
         if self.history is not None:
             return None if self.history == "none" else self.root / self.history
         on_ci = any(os.environ.get(name, "") not in {"", "0", "false"} for name in _ON_CI)
@@ -218,12 +218,12 @@ class RunRequest:
 
     @property
     def budget_seconds(self) -> float | None:
-        """Return the time that the run is to fit into; raises `InputError` for what is no time."""
+        """Return the time that the run must fit into; raises `InputError` for a text that is no time."""
         return None if self.budget is None else seconds_in(self.budget)
 
     @property
     def timeout_seconds(self) -> float:
-        """Return how long a check may take, 0 for no limit; raises `InputError` for what is no such time."""
+        """Return the time limit of a check in seconds, 0 for no limit; raises `InputError` for any other value."""
         if self.timeout is None:
             return TIMEOUT_SECONDS[self.profile]
         if not 0 <= self.timeout < threading.TIMEOUT_MAX:
@@ -231,13 +231,13 @@ class RunRequest:
         return self.timeout
 
     def sample_size(self, made_for: DataFingerprint) -> int | None:
-        """Return how many images are measured, None for all, by checks that were made for these."""
+        """Return the number of images to measure, None for all, by checks made for these data."""
         if self.samples is not None:
             return self.samples
         return (made_for.sample or QUICK_SAMPLES) if self.profile == "quick" else None
 
     def expect_sound(self) -> None:
-        """Raise `InputError` for a setting that is none, or contradicts another, before anything is loaded."""
+        """Raise `InputError` for a wrong setting, or one that contradicts another, before anything is loaded."""
         for name, value in self.values.items():
             setting = SETTINGS[name]
             if setting.choices and value is not None and value not in setting.choices:
@@ -254,16 +254,16 @@ def new_run_id() -> str:
 
 
 def command_line(request: RunRequest) -> list[str]:
-    """Return the arguments of pytest that ask for this; what only calibration asks for has no option."""
+    """Return the arguments of pytest for a request; the fields of calibration have no option."""
     given = [part for option in options_of(request.values, SETTINGS.values(), option_of_pytest) for part in option]
     return joined([*request.tests, *given, *request.options])
 
 
 def request_of(arguments: Sequence[str], *, tests: Path | None = None) -> RunRequest:
-    """Return what a command line of pytest asks for; what is no setting stands in `options`, places of tests too.
+    """Return the request of a command line of pytest; other arguments, such as paths of tests, stand in `options`.
 
-    With `tests`, the folder that they lie in, what the configuration of its project adds counts, too. Raises
-    `InputError` for a value that is none.
+    With `tests`, their folder, the options in the configuration of its project count, too. Raises `InputError` for a
+    wrong value.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     add_settings(parser.add_argument, SETTINGS.values(), option_of_pytest)
@@ -276,12 +276,12 @@ def request_of(arguments: Sequence[str], *, tests: Path | None = None) -> RunReq
 
 
 def value_in(arguments: Sequence[str], name: str) -> str | None:
-    """Return the last value of a setting on a command line, which may be wrong elsewhere; None where it has none."""
+    """Return the last value of a setting on a command line, which may be wrong elsewhere; None without a value."""
     return value_behind(arguments, option_of_pytest(name))
 
 
 def rerun_command(command: Sequence[str], check: str) -> str:
-    """Return the line of a shell that runs one check of a run again, `command` being how the run was started.
+    """Return the shell line that runs one check of a run again; `command` is the command line of the run.
 
     Its reports go into a folder of the check's name in that of the run, and it selects nothing else by `-k`.
     """
@@ -295,7 +295,7 @@ def rerun_command(command: Sequence[str], check: str) -> str:
 def joined(arguments: Sequence[str]) -> list[str]:
     """Return a command line with the paths of our options joined to them by an equals sign, as pytest needs it.
 
-    It looks for its root directory before it knows our options, and takes a path behind one for a place of tests.
+    It looks for its root directory before it knows our options, and treats a path behind one as a place of tests.
     """
     result: list[str] = []
     for argument in arguments:
@@ -307,5 +307,5 @@ def joined(arguments: Sequence[str]) -> list[str]:
 
 
 def paths_behind(arguments: Sequence[str]) -> set[str]:
-    """Return what follows those of our options that take a path."""
+    """Return the arguments behind our options that take a path."""
     return {after for name, after in pairwise(arguments) if name in _PATHS}

@@ -1,7 +1,7 @@
 """Number of images for self-checks and for the comparison of models, as a share of the run's own work.
 
-Counted in image-passes, of what the rows of the checks file ask for, and never by a clock: serial runs, runs with
-workers and runs from the cache look at the same images.
+The unit is an image-pass of the rows of the checks file, never a clock. Serial runs, runs with workers and runs from
+the cache therefore use the same images.
 """
 
 from __future__ import annotations
@@ -17,31 +17,39 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 SHARE = 0.2
-"""Of the image-passes of a whole run, how many may be for what is not the checks themselves."""
+"""Share of the image-passes of a whole run that self-checks and overview may take."""
 LEAST = 20
-"""Images that are always looked at: half of them lost by damage is beyond chance (McNemar's p below 0.001)."""
+"""Images of a sample, at least: if a mutant loses half of them, McNemar's p is below 0.001."""
 FEW = 16, 32
-"""Images that are always asked for again, at least: the first for large ones, and as many as fill a batch of small
-ones, of which fewer would cost as much, since batches are padded."""
+"""Images to predict again, at least: the first number for large ones, the second for small ones.
+
+The second fills a batch of small images; batches are padded, so fewer would cost as much.
+"""
 FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
-"""Passes that any run may take for it, of images of so many pixels, and how fewer they are of larger ones: networks for
-larger images are deeper, too. They take seconds on one core, the shipped network's as a ResNet's at 224 pixels."""
+"""Passes that any run may take, for images of so many pixels, and the exponent of their decline with larger ones.
+
+Networks for larger images are deeper, too. The passes take seconds on one core, for the shipped network as for a
+ResNet at 224 pixels.
+"""
 DAMAGED, SEARCHED, EXPLAINED = 3, 10, 6
-"""Passes of an image for a damage (at rest before and after, and in the check that notices), for one that a search must
-notice, which ends early, and for two of its maps."""
+"""Passes of an image for one mutant, for a mutant that a search must catch, and for two of its maps.
+
+A mutant needs clean predictions before and after the damage, and those of the check that catches it. A search ends
+early.
+"""
 ANEW = 6
-"""Passes of an image for the checks that nothing is remembered of: identity, a second time, and twice as given."""
+"""Passes of an image for the self-checks that are never remembered: identity, repetition, and twice without tracing."""
 CURVES, SURVIVED = 42, 120
 """Passes of an image for an overview's curves and maps, and for its searches, which end early."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Number of images, at least the smallest useful one.
+    """Number of images for each kind of work, at least the smallest useful one.
 
-    For checks that are always made `anew`, and, over all perturbations, for `answers` that are asked for again, `few`
-    at a time; for `damaged` copies; for an overview's `curves`, `searches` of models other than the candidate, and
-    `confidences`.
+    `anew` is for self-checks that every run repeats. `answers`, over all perturbations, are predicted again, `few` at
+    a time. `damaged` is for mutants. The others are for an overview: its `curves`, `searches` of models other than the
+    candidate, and `confidences`.
     """
 
     anew: int
@@ -54,7 +62,7 @@ class Extent:
 
 
 def affordable_passes(session: StressSession) -> int:
-    """Return the image-passes that self-checks and overview together may take beside what the rows ask for."""
+    """Return the image-passes that self-checks and overview together may take besides those of the rows."""
     beside = rows_passes(session) * SHARE / (1 - SHARE)
     return max(int(beside), free_passes(session.images))
 
@@ -64,7 +72,7 @@ def rows_passes(session: StressSession) -> int:
     sizes: dict[object, int] = {}
     for check in session.checks.checks:
         if check.family in {GOLDEN, SLICE}:
-            continue  # One image each, and what is predicted anyway: images as they are.
+            continue  # One image each, or the clean images, which are predicted anyway.
         case, size = (check.role, check.pose, repr(check.keys)), session.size_of(check.family)
         sizes[case] = max(sizes.get(case, 0), size)
     return sum(sizes.values())
@@ -77,7 +85,7 @@ def free_passes(images: LabelledImages) -> int:
 
 
 def extent_of(session: StressSession) -> Extent:
-    """Return what the run can afford, half of it for self-checks and half for the overview."""
+    """Return the images that the run can afford, half of the passes for self-checks and half for the overview."""
     import torch
 
     from harness.checks.families import damages

@@ -1,4 +1,4 @@
-"""The gate tests itself: what must be equal is, and damaged copies of the candidate fail where they should."""
+"""Self-checks of the gate: equal inputs give equal results, and mutants of the candidate fail the right checks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 SAMPLES = 1_000
-"""Images on which copies are judged at most: the damage is gross, and a sample keeps the checks to seconds."""
+"""Images on which mutants are judged, at most: the damage is gross, and a sample keeps the checks to seconds."""
 ANSWERS = 16
 """Largest number of perturbations that are predicted again."""
 ALIKE = 0.5
@@ -56,21 +56,21 @@ def self_checks(
     memory: Memory | None = None,
     on_check: Callable[[str, int], None] | None = None,
 ) -> tuple[SelfCheck, ...]:
-    """Check the run itself, on samples of its images that it can afford, past all predictions remembered.
+    """Check the run itself, on samples of its images that it can afford, without the cache of predictions.
 
-    What `memory` knows of damage and of maps is not checked again. Always made anew, on few images, are the checks of
-    what an earlier run cannot tell: that this process answers as it did. `on_check` is called before each check, with
-    its name and how many there are.
+    Checks of mutants and maps are not repeated if `memory` has their results. Each run repeats, on few images, the
+    checks that its own process answers as before. `on_check` is called before each check, with its name and the number
+    of all checks.
     """
     memory, damaging = memory or Memory(), damages(session.checks)
     extent = extent_of(session)
     sizes = sorted({min(size, SAMPLES, len(session.images)) for size in (extent.damaged, SAMPLES)})
-    rest = session.of_family("clean")  # What the run has predicted at rest already, in a sampled one.
+    rest = session.of_family("clean")  # The clean images that the run has predicted already, a sample of all or all.
     anew = _sample(rest, min(SAMPLES, extent.anew))
     if not session.roles["candidate"].provides.live:
-        # Answers are known of the images of the checks alone, which cost nothing to ask.
+        # Recorded predictions cover only the images of the checks, and cost nothing.
         sizes, anew = [len(session.images)], rest
-    # One for all that is asked anew, since it remembers what these checks have asked it, and nothing else.
+    # One classifier for all repeated predictions: it remembers only those of these checks.
     candidate = session.roles["candidate"].classifier
     fresh = candidate.like(candidate.model)
 
@@ -104,7 +104,7 @@ def self_checks(
             found.append(check())
         except UnknownPixelsError:
             found.append(SelfCheck(name, "not_applicable", "recorded answers have none for the images of this check"))
-        except NotApplicableError as error:  # Such as damage to confidence, of a predictor of labels.
+        except NotApplicableError as error:  # For example, a predictor of labels has no confidence to damage.
             found.append(SelfCheck(name, "not_applicable", str(error)))
     return tuple(found)
 
@@ -112,9 +112,9 @@ def self_checks(
 def _until_it_holds(
     check: Callable[[StressSession], SelfCheck], session: StressSession, sizes: Sequence[int]
 ) -> SelfCheck:
-    """Return what the check finds on the first of these samples on which it does not fail, or else on the last.
+    """Return the result of the check on the first of these samples on which it does not fail, or else on the last.
 
-    On few images a check's interval may allow what it does not on more, and a run must not end for that.
+    On few images, the interval of a check is wide and may excuse a mutant. That must not end a run.
     """
     found = check(_sample(session, sizes[0]))
     for size in sizes[1:]:
@@ -130,11 +130,11 @@ def _sample(session: StressSession, size: int) -> StressSession:
 
 
 def _maps_follow_weights(sampled: StressSession) -> SelfCheck:
-    """Check that maps tell of what the model has learnt: with its weights shuffled, it must look elsewhere.
+    """Check that maps depend on what the model has learned: with its weights shuffled, it must look elsewhere.
 
-    The model parameter randomisation test of Adebayo et al. (2018), "Sanity Checks for Saliency Maps", section 4, by
-    Spearman's rank correlation: an edge detector, or a bias to the middle, gives the same maps whatever the weights.
-    Each tensor's values are shuffled and not drawn anew, so that it works for any layer and keeps their scale.
+    This is the model parameter randomization test of Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 4,
+    by Spearman's rank correlation. An edge detector, or a bias to the middle, gives the same maps whatever the weights.
+    Each tensor's values are shuffled, not drawn anew: that works for any layer and keeps their scale.
     """
     name, images, candidate = MAPS, sampled.images, sampled.roles["candidate"]
     if not sampled.checks.family("attention"):
@@ -148,15 +148,15 @@ def _maps_follow_weights(sampled: StressSession) -> SelfCheck:
         return SelfCheck(name, "not_applicable", str(error))
     counted = correlations[~np.isnan(correlations)]
     if not len(counted):
-        return SelfCheck(name, "not_applicable", "no image has a map with the weights as they are and shuffled")
+        return SelfCheck(name, "not_applicable", "no image has a map both with the own and with the shuffled weights")
     mean, uncounted = float(counted.mean()), len(correlations) - len(counted)
     facts = (
         f"with all weights shuffled, the maps of layer {own.layer} correlate by {mean:.2f} with the model's own "
-        f"(mean rank correlation; {len(counted)} maps, {uncounted} dead or flat ones left out)"
+        f"(by rank; {len(counted)} maps, {uncounted} dead or flat)"
     )
     if mean < ALIKE:
         return SelfCheck(name, "pass", f"{facts}, below {ALIKE}")
-    advice = "they do not tell what the model has learnt; name another layer with --stress-layer"
+    advice = "they do not depend on what the model has learned; name another layer with --stress-layer"
     return SelfCheck(name, "fail", f"{facts}, not below {ALIKE}: {advice}")
 
 

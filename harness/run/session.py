@@ -36,13 +36,13 @@ class StressSession:
     recording: bool = False
     thorough: bool = False
     cache: PredictionCache | None = None
-    """Where what a run found out is kept for the next; None to find out everything anew."""
+    """Cache of predictions and results for later runs; None to compute everything anew."""
     fitted: Mapping[str, int] = field(default_factory=dict)
-    """On how many images families are measured, fewer than their thresholds were made for, to fit a run into a time."""
+    """Images of families that measure fewer than their thresholds were made for, to fit a run into a time."""
     answered: tuple[str, ...] = ()
     """Families that recorded answers were exported for, empty for all."""
     golden: LabelledImages | None = None
-    """Images that must never be wrong again, whatever sample of the data is measured."""
+    """The golden set, which every run measures whole, whatever its sample of the data."""
     elsewhere: LabelledImages | None = None
     """Images of no class that the setting unknown names; None where it names none."""
     panel_predictions: PanelPredictions | None = None
@@ -50,18 +50,18 @@ class StressSession:
     cluster: Cluster | None = None
     """Backend of the models, if not this process."""
     whole: LabelledImages | None = None
-    """The images of families that measure more than the sample that others do; None where there is no sample."""
+    """The images of families that measure more than the sample of others; None without a sample."""
     waived: str = ""
-    """Who says that there is no incumbent to compare with; empty where nobody does."""
+    """Source of the decision to compare with no incumbent; empty without one."""
     declared: Declaration | None = None
     """The incumbent that the repository declares."""
     labels: np.ndarray | None = None
-    """The labels of the whole split, (S,) int64; None where the images are all of it."""
+    """The labels of the whole split, (S,) int64; None if the images are the whole split."""
 
     def role(self, name: str) -> RoleModel:
         """Return the model of a role.
 
-        Raises `NotApplicableError` where there is none, and where it would be the candidate held against itself.
+        Raises `NotApplicableError` without one, and if the candidate would be compared with itself.
         """
         if name not in self.roles:
             why = (self.waived or "none is declared") if name == INCUMBENT else f"--{name} none"
@@ -92,7 +92,7 @@ class StressSession:
 
     @cached_property
     def panel_images(self) -> LabelledImages:
-        """Return the images that a panel is asked about in many ways: a fixed sample, the same in a thorough run."""
+        """Return the images of panel predictions under perturbations: a fixed sample, the same in a thorough run."""
         return self._sample(SEARCH_SAMPLES)
 
     @cached_property
@@ -107,7 +107,7 @@ class StressSession:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Return the SHA-256 of all that is judged and judged by, by the path, or name, that it was read from."""
+        """Return the SHA-256 of all inputs of the verdict, by their path or name."""
         read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
         known = {"panel predictions": self.panel_predictions.sha256} if self.panel_predictions else {}
         if self.elsewhere is not None:
@@ -126,9 +126,9 @@ class StressSession:
 
     @property
     def provenance(self) -> str:
-        """Say whose reference models the thresholds come from, and whether the candidate's recipe is theirs."""
+        """Return the origin of the reference models, and whether the candidate has their recipe, as text."""
         if not self.checks.recipe and not any(check.panel for check in self.checks.checks):
-            return "by hand; there is no reference panel yet, `stress-harness calibrate` makes one"
+            return "by hand; there is no reference panel yet"
         about = str(self.checks.recipe.get("about", "of unknown origin"))
         theirs = self.checks.recipe.get("training")
         record = self.roles["candidate"].record
@@ -141,7 +141,7 @@ class StressSession:
         return f"{about}; the candidate's recipe is the same"
 
     def scaled(self, check: Check) -> Check:
-        """Return the gate as it applies to this run: to its images, and without threshold when it only records.
+        """Return the check as it applies to this run: to its images, and without a threshold in a recording.
 
         Raises `ChecksError` for a panel threshold that does not follow from its own numbers.
         """
@@ -155,7 +155,7 @@ class StressSession:
         return replace(check, share=share, sharing=self.checks.tolerances)
 
     def size_of(self, family: str) -> int:
-        """Return on how many images the tests of a family are run."""
+        """Return the number of images for the tests of a family."""
         made_for = self.checks.data.size_of(family)
         return min(made_for, self.fitted.get(family, made_for), len(self.whole or self.images))
 
@@ -165,7 +165,7 @@ class StressSession:
             raise NotApplicableError(f"the recorded answers were exported for {', '.join(self.answered)} alone")
 
     def of_family(self, family: str) -> StressSession:
-        """Return the session that tests of a family work in: on its own number of images where it has one."""
+        """Return the session for the tests of a family: on its own number of images if it has one."""
         size = self.size_of(family)
         if size == len(self.images):
             return self

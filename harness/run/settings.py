@@ -1,4 +1,4 @@
-"""All settings of a gate run: what is judged and by what, how much is measured, and where the result goes."""
+"""All settings of a gate run: its models, checks and data, its scope, and its reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHECKS_SETTING = Setting(
 def is_bare(name: str) -> bool:
     """Return whether pytest, too, knows a setting by its name alone: a role, or the checks file.
 
-    All others have a prefix, lest two plugins share an option.
+    All others have a prefix, so two plugins never share an option.
     """
     return name in ROLES or name == CHECKS_SETTING.name
 
@@ -49,9 +49,8 @@ def setting_of(role: str) -> Setting:
 
 UNKNOWN_SETTING = Setting(
     "unknown",
-    "Images from elsewhere, of none of the classes, for the checks of the family unknown that are about them: a folder "
-    "of pictures, folder:PATH, or a SPEC as data takes it; labels do not count, and 1,000 of more images are looked at "
-    "(default: none).",
+    "Images of none of the classes, for checks of the family unknown: a folder of pictures, folder:PATH, or a SPEC of "
+    "data. Labels do not count, and at most 1,000 images are used (default: none).",
     "data",
     metavar="SPEC",
     reads=True,
@@ -59,16 +58,17 @@ UNKNOWN_SETTING = Setting(
 SCOPE_SETTINGS = (
     Setting(
         "layer",
-        "The layer whose attention (Grad-CAM) is looked at, by its name in the model (default: the end of the last "
-        "block of convolutions, behind its ReLU; of a transformer the last layer whose patches decide).",
+        "The layer for Grad-CAM, by its name in the model (default: the end of the last block of convolutions, behind "
+        "its ReLU). In a transformer, the default is the last layer whose patches decide.",
         "scope",
         metavar="NAME",
     ),
     Setting(
         "profile",
-        "How much to measure: quick (the few checks of stress_tests/checks-quick.toml on the sample that they were "
-        "made for; by other checks a sample of 2,000 images, and the verdict is partial), default, or thorough (grids "
-        "of poses on all images, Hypothesis searches ten times as long; many minutes) (default: default).",
+        "The amount of work: quick, default or thorough (default: default). quick runs the few checks of "
+        "stress_tests/checks-quick.toml on their sample. With other checks, it measures 2,000 images, and the verdict "
+        "is partial. The profile thorough takes many minutes: grids of poses on all images, and Hypothesis searches "
+        "ten times as long.",
         "scope",
         default="default",
         choices=PROFILES,
@@ -89,14 +89,14 @@ SCOPE_SETTINGS = (
     ),
     Setting(
         "no-cache",
-        "Predict anew instead of using what earlier runs left in the user's cache (default: use it).",
+        "Predict anew instead of using the predictions of earlier runs in the user's cache (default: use them).",
         "scope",
         default=False,
         flag=True,
     ),
     Setting(
         "plan",
-        "Say what a run would cost, by family, without running or judging anything: like --collect-only it ends with 0 "
+        "Print the cost of a run by family, without running or judging anything. Like --collect-only, it ends with 0 "
         "and leaves no report (default: run).",
         "scope",
         default=False,
@@ -104,28 +104,28 @@ SCOPE_SETTINGS = (
     ),
     Setting(
         "budget",
-        "Let the run fit into this time on this machine, such as 90s, 20m or 1.5h: where it would take longer, "
-        "families are measured on stratified samples, and the verdict is partial, as with samples; `calibrate "
-        "--budget` makes thresholds for samples that fit. With plan: only say which (default: all images).",
+        "Fit the run into this time on this machine, such as 90s, 20m or 1.5h (default: all images). If all images "
+        "take longer, families measure stratified samples, and the verdict is partial. `calibrate --budget` makes "
+        "thresholds for samples that fit. With plan, the run only prints the samples.",
         "scope",
         metavar="TIME",
     ),
     Setting(
         "timeout",
-        "How long one check may take before the run ends as inconclusive, since the model hangs; 0 for no "
-        "limit (default: 1800, in the thorough profile 18000).",
+        "Time limit of one check; a model that hangs makes the run inconclusive. 0 means no limit (default: 1800, in "
+        "the thorough profile 18000).",
         "scope",
         type=float,
         metavar="SECONDS",
     ),
 )
-"""The settings that say how much is measured, where, and how long that may take."""
+"""The settings of a run's scope, device and time."""
 
 REPORT_SETTINGS = (
     Setting(
         "no-overview",
-        "Leave out the comparison of the models, of which the report shows curves, confusions and maps (default: "
-        "compare them, on as many images as a fifth of the run allows).",
+        "Leave out the comparison of the models, with its curves, confusions and maps (default: compare, in at most a "
+        "fifth of the run's work).",
         "report",
         default=False,
         flag=True,
@@ -146,8 +146,9 @@ REPORT_SETTINGS = (
     ),
     Setting(
         "history",
-        "The file in which the run leaves a line, and whose last runs the report draws; none for no such file "
-        f"(default: {HISTORY_FILE} in the folder of reports; in CI none).",
+        "The file of the run history, or none (default: "
+        f"{HISTORY_FILE} in the folder of reports; in CI none). The run adds a line, and the report draws the last "
+        "runs.",
         "report",
         metavar="FILE",
     ),
@@ -159,7 +160,7 @@ REPORT_SETTINGS = (
         metavar="EXPERIMENT",
     ),
 )
-"""The settings that say what a run leaves."""
+"""The settings of a run's reports."""
 
 SETTINGS = {
     setting.name: setting

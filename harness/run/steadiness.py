@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 STATE_SAMPLES, TOLERANCE = 100, 1e-3
-"""Images on which the model is run as it was given, at most, and how far its logits may be, relative or absolute."""
+"""Images for a run of the untraced model, at most, and the tolerance of its logits, relative or absolute."""
 ALONE = 8
-"""Images that the model is asked about one by one, at most: milliseconds for a small network, a second for a large
-one."""
+"""Images that the model predicts one by one, at most: milliseconds for a small network, a second for a large one."""
 
 
 def identity_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfCheck:
@@ -101,7 +100,7 @@ def batch_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfChec
         f"{len(reversed_)} at once": [reversed_],
     }
     advice = (
-        "a served model would give other answers than those judged; let no step work across the batch, such as "
+        "a served model would give other answers than those judged. Let no step work across the batch, such as "
         "`.squeeze()` without a dimension, a branch on its size, or a norm over it"
     )
     for how, parts in batches.items():
@@ -143,10 +142,10 @@ def _order_changes_nothing(name: str, fresh: Classifier, images: LabelledImages,
 
 
 def answers_are_the_models(fresh: Classifier, session: StressSession, *, most: int, few: int) -> SelfCheck:
-    """Check that what was answered in this run, from the cache or not, is what the model answers now.
+    """Check that the model still gives the predictions of this run, from the cache or not.
 
-    `few` images of at most `most` of the perturbations that were asked for: answers of another model are wrong on
-    many.
+    The check takes `few` images of at most `most` of the run's perturbations: predictions of another model differ on
+    many images.
     """
     candidate = session.roles["candidate"]
     answered = candidate.classifier.answered
@@ -164,8 +163,8 @@ def answers_are_the_models(fresh: Classifier, session: StressSession, *, most: i
         "answers-are-the-models",
         "fail" if differing else "pass",
         f"{differing} of {count} answers of this run are others when predicted anew, such as under "
-        f"{printable(under[0])}; empty the cache with `stress-harness cache --clear`, and see that perturbations of "
-        "your own do the same to an image in any batch"
+        f"{printable(under[0])}; empty the cache with `stress-harness cache --clear`. Your own perturbations must "
+        "change an image alike in any batch."
         if differing
         # Without their number: with workers each process has answers of its own.
         else f"answers of this run, from the cache or not, are the same when predicted anew, {few} "

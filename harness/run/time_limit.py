@@ -1,4 +1,4 @@
-"""A time limit for what runs a model, so that one that never returns is reported as such."""
+"""A time limit for code that runs a model: a run reports a model that never returns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _limits: list[object] = []
 
 
 class TimeLimitExceededError(Interruption):
-    """No answer in time; not an `Exception`, lest a model, a test or Hypothesis take it for one of its own."""
+    """No answer in time; not an `Exception`, which a model, a test or Hypothesis might catch."""
 
     code = Code.TIME_LIMIT
 
@@ -35,10 +35,10 @@ class TimeLimitExceededError(Interruption):
 def time_limit(seconds: float, what: str) -> Iterator[None]:
     """Raise `TimeLimitExceededError` in the main thread when the block takes longer; 0 is no limit.
 
-    By a timer's signal, which interrupts Python code and waiting for other threads, such as those that run a model's
-    batches, without ending the process: reports are still written. Where that is of no use, since a model took the
-    signal over or native code in the main thread never returns, the process ends by itself a minute later, with 4. Not
-    limited are a system without that signal (Windows) and other threads. A timer that was running before goes on after.
+    A timer's signal interrupts Python code and waiting for other threads, such as those that run a model's batches.
+    The process does not end, so reports are still written. The signal fails if a model took it over, or if native code
+    in the main thread never returns. Then the process ends by itself a minute later, with 4. A system without that
+    signal (Windows) and other threads have no limit. A timer that was running before continues after.
     """
     if not seconds or not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield

@@ -387,7 +387,7 @@ def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pyte
     stress = json.loads((zoo.root / "reports/stress.json").read_text())
     checks = "consensus-pooled" if lacks == "a perturbation" else "consensus-clean, consensus-pooled"
     assert stress["verdict"] == "partial"
-    assert f"was not recorded of these images: {checks}" in " ".join(stress["omissions"])
+    assert f"need panel predictions, which do not exist for these images: {checks}" in " ".join(stress["omissions"])
 
 
 @pytest.mark.parametrize("way", ["keywords", "a-fixture"])

@@ -621,7 +621,7 @@ def test_a_lenient_threshold_by_hand_is_warned_of(four_checks, three_checks):
     assert sum(line.startswith("warning") for line in lines) == 1, "the panel has none for r3"
     assert "thresholds set by hand stay, as the panel has none: r3" in lines
     replaced = f"{three_checks[1].threshold:g}"
-    assert f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4 (until calibrated)" in lines
+    assert f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4, that was until calibrated" in lines
 
 
 @pytest.mark.parametrize(

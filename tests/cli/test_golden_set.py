@@ -267,7 +267,7 @@ def test_what_cannot_be_golden_is_refused_and_nothing_is_written(zoo, capsys, ar
 
 def test_a_reason_is_needed(zoo, capsys):
     assert zoo.golden("add", 0, reason=" ") == 2
-    assert "say why these images must be right" in capsys.readouterr().err
+    assert "say why these images matter" in capsys.readouterr().err
     assert zoo.golden("add", 0, reason=None) == 2
     assert "Missing option '--reason'" in capsys.readouterr().err
 
@@ -505,7 +505,7 @@ def lose_its_picture(zoo):
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [(rename_class, "is to be 'cow', which is none of the classes"), (lose_its_picture, "cannot be read")],
+    [(rename_class, "its class 'cow' is none of the classes"), (lose_its_picture, "cannot be read")],
 )
 def test_an_unusable_image_is_named_when_declared_and_can_be_removed(zoo, capsys, harm, said):
     zoo.golden("add", 0, 1)

@@ -152,9 +152,7 @@ def test_the_documented_relation_is_measured_without_a_threshold(pytester, monke
     assert 0.4 < check["value"] < 0.8
     assert check["n"] == 400
     assert result.ret == 4, "nothing was judged"
-    result.stdout.fnmatch_lines(
-        ["  partial: [[]NOTHING_JUDGED[]] no threshold of *checks.toml was held against the candidate"]
-    )
+    result.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml judged the candidate"])
 
 
 @pytest.mark.parametrize(("blind", "status", "exit_status"), [(True, "pass", 0), (False, "fail", 1)])

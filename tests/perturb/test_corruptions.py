@@ -401,9 +401,7 @@ def test_without_rows_nothing_is_measured(zoo):
     result = zoo.run("--baseline", "none")
     assert result.ret == 4, "nothing was judged"
     assert set(zoo.statuses.values()) == {"not_applicable"}
-    result.stdout.fnmatch_lines(
-        ["  partial: [[]NOTHING_JUDGED[]] no threshold of *checks.toml was held against the candidate"]
-    )
+    result.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml judged the candidate"])
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,10 @@ def test_checks_made_for_a_sample_are_refused_in_another_profile(zoo, options):
     result = zoo.run("--checks", "stress_tests/checks-quick.toml", *options)
     assert result.ret == 4
     result.stderr.fnmatch_lines(
-        ["*checks-quick.toml: made for a sample of 100 images, * of all 400: add --stress-profile quick, or name*"]
+        [
+            "*checks-quick.toml: made for the quick profile's sample of 100 images, * with all 400. "
+            "Add --stress-profile quick, or name*"
+        ]
     )
 
 

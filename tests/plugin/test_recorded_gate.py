@@ -309,7 +309,7 @@ def test_clean_images_alone_are_judged_without_an_export(zoo):
         table.writerow(["image", "label"])
         table.writerows(enumerate(np.array(CLASSES)[scores.argmax(axis=1)]))
     error = refused(zoo, "predictions:answers.csv")
-    assert "has answers to clean images alone, and 1 of 4 checks" in error
+    assert "has predictions for clean images only, but 1 of 4 checks" in error
     assert "such as rotate-ccw-010; export again (`stress-harness export-inputs`)" in error
     zoo.bind(ROWS[: ROWS.index('[[check]]\nid = "rotate')])
     assert zoo.run("--candidate", "predictions:answers.csv").ret == 0

@@ -90,7 +90,7 @@ def test_a_repository_adopts_the_gate(shop, python, tmp_path, monkeypatch):
 
     said = harness("calibrate", "--checkpoints", *(f"runs/seed-{seed}.pth" for seed in (1, 2, 3)))
     assert said.splitlines()[0] == DATA
-    assert "replaces the one by hand, 0.5 (until calibrated)" in said
+    assert "replaces the one by hand, 0.5, that was until calibrated" in said
 
     git(shop, "add", "-A")
     git(shop, "commit", "-q", "-m", "a gate")

@@ -101,7 +101,7 @@ def test_the_terminal_says_rank_and_wins():
         "broken wins pose-2 by 6.0, clean by 2.0 (standard deviations of the reference models ahead of the next)"
         in lines
     )
-    assert any(line.startswith("refused was not judged: the model raised") for line in lines)
+    assert any(line.startswith("refused has no verdict: the model raised") for line in lines)
 
 
 def test_the_page_ranks_draws_and_lists_every_row():

@@ -137,7 +137,7 @@ def test_the_size_is_told_first_and_no_disk_is_filled(export, monkeypatch):
     done = export()
     assert done.status == 4
     assert "800 images of 1x16x16 under 2 perturbations: at most 0.9 MB" in done.said
-    assert "0.3 GB are free; name a folder on another disk" in done.said
+    assert "0.3 GB are free. Name a folder on another disk" in done.said
     assert not done.folder.exists()
 
 

@@ -141,7 +141,7 @@ def test_a_damaged_line_is_named_and_skipped_and_stays(tmp_path, damage, said):
     (message,) = known.damaged
     assert message.startswith(f"{path}: line 2: ")
     assert said in message
-    assert message.endswith("it is skipped and left as it is: mend it, or take it out of the file")
+    assert message.endswith("it is skipped and stays unchanged: mend it, or take it out of the file")
     append_run(Output(path, HISTORY), line("d"))
     assert path.read_bytes().startswith(content + b"\n")
     assert read_history(path).damaged == known.damaged

@@ -116,7 +116,7 @@ def test_no_incumbent_that_nobody_waived_makes_the_verdict_partial(zoo):
     report = zoo.report()
     assert (result.ret, report["verdict"]) == (0, "partial")
     (omission,) = report["omissions"]
-    assert omission.startswith("no incumbent is declared or waived, so 1 checks with a threshold were not judged: ")
+    assert omission.startswith("no incumbent is declared or waived, so 1 checks with a threshold have no verdict: ")
     details = {check["id"]: check["detail"] for check in report["checks"]}
     assert details["regression-clean"] == "there is no last accepted model (none is declared)"
 

@@ -378,7 +378,7 @@ def test_a_perturbation_that_depends_on_the_batch_is_named(session_of):
     session = session_of()
     session.roles["candidate"].predict(session.images, NoiseOfABatch())
     assert re.search(
-        r"under NoiseOfABatch\(\);.* perturbations of your own do the same to an image in any batch",
+        r"under NoiseOfABatch\(\);.* Your own perturbations must change an image alike in any batch",
         detail(session, "answers-are-the-models"),
     )
 
@@ -523,9 +523,7 @@ def test_a_stress_test_that_ends_otherwise_on_mutants_has_a_verdict(gate_run, li
 def assert_nothing_was_judged(result, recorded):
     """A recording never looks like a verdict, and nothing went wrong in it."""
     assert (result.ret, recorded["verdict"], recorded["errors"]) == (4, "error", [])
-    result.stdout.fnmatch_lines(
-        ["  partial: [[]NOTHING_JUDGED[]] no threshold of *checks.toml was held against the candidate"]
-    )
+    result.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml judged the candidate"])
 
 
 def test_recording_all_measures_what_a_run_does_and_judges_nothing(gate_run):

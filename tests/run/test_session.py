@@ -133,7 +133,7 @@ def test_checks_made_for_other_data_are_refused_with_both_values(options, tmp_pa
         open_session(replace(options, checks=path), workers=1)
     message = str(refusal.value)
     assert f"{path}: made for other data: its [data] {key} is {value!r}, " in message
-    assert f"the data at hand have {fingerprint()[key]!r}" in message
+    assert f"these data have {fingerprint()[key]!r}" in message
     assert "--checks" in message
     assert "--stress-data" in message
 
@@ -155,7 +155,7 @@ def test_missing_checks_are_refused_before_a_model_is_loaded(options, tmp_path):
     ("changes", "message"),
     [
         ({"data": "imagenet"}, "data imagenet: unknown data"),
-        ({"model_outputs": "logits"}, "^model-outputs: is about networks of the setting model"),
+        ({"model_outputs": "logits"}, "^model-outputs: applies to networks of the setting model"),
         ({"normalisation": "imagenet"}, "^normalisation: .*is fashion-cnn"),
         ({"device": "abacus"}, "device 'abacus' cannot be used .*expected auto, cpu, cuda or mps"),
         ({"model": "nowhere"}, "model nowhere: expected package.module:callable"),

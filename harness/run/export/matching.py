@@ -76,6 +76,6 @@ def _expect_clean(name: str, checks: ChecksFile) -> None:
     posed = [check.id for check in checks.checks if check.pose != IDENTITY]
     if posed:
         raise AnswersError(
-            f"{name} has answers to clean images alone, and {len(posed)} of {len(checks.checks)} checks of "
-            f"{checks.path} ask for other images, such as {posed[0]}; {AGAIN}, or keep checks of clean images alone"
+            f"{name} has predictions for clean images only, but {len(posed)} of {len(checks.checks)} checks of "
+            f"{checks.path} need others, such as {posed[0]}; {AGAIN}, or keep clean checks"
         )

@@ -107,7 +107,7 @@ FILES: dict[str, Format] = {"npz": _Npz(), "png": _Png()}
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """Return an entry without a date, so that equal images make equal files."""
+    """Return an entry without a date: equal images make equal files."""
     return zipfile.ZipInfo(name)
 
 

@@ -85,8 +85,8 @@ def write_export(
         )
         if free < needed - there + MARGIN:
             raise OutputError(
-                f"{order.path}: the export needs up to {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; name a "
-                "folder on another disk, or export less with --families, --budget or --format png"
+                f"{order.path}: the export needs up to {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free. Name a "
+                "folder on another disk, or export less with --families, --budget or --format png."
             )
         order.path.mkdir(parents=True, exist_ok=True)
         write_atomically(order.path / BEGUN, _as_json(begun))

@@ -20,7 +20,7 @@ CONFIDENT = 0.9
 
 @record
 class ReliabilityBin:
-    """Answers whose confidence lies in one bin: how many, their mean confidence and the share that is right."""
+    """Predictions with a confidence in one bin: their number, mean confidence and accuracy."""
 
     count: int
     confidence: float | None
@@ -29,11 +29,11 @@ class ReliabilityBin:
 
 @record
 class Clean:
-    """A model on all images as they are.
+    """A model on all clean images.
 
     `per_class` follows the classes' order, None for a class without images. `confusion` counts images, a row for each
     true class and a column for each predicted one. `calibration_error` is the expected one, over the bins of
-    `reliability`, of all images or fewer, or left out. Where labels alone are known, nothing is there of confidence.
+    `reliability`, of all images or fewer, or left out. A predictor of labels has no values of confidence.
     """
 
     accuracy: Rate
@@ -63,7 +63,7 @@ def _clean(subject: Subject) -> Clean:
 
 
 def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
-    """Return the answers by confidence, in the bins of the expected calibration error."""
+    """Return the predictions by confidence, in the bins of the expected calibration error."""
     confidence = predictions.confidence
     which = bin_of(confidence)
     return tuple(

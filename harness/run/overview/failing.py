@@ -1,4 +1,4 @@
-"""Which mistakes a model makes: how many of each kind, at rest and moved, which persist, and which are new."""
+"""Errors of a model: their number by kind, clean and at the corners, and the persistent, new and fixed ones."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from harness.measures.failures import FailureKind
 
 CHANGED_SHOWN = 27
-"""New failures, and fixed ones, that an overview names, each with what both models say."""
+"""New failures, and fixed ones, that an overview names, each with the predictions of both models."""
 
 
 @record
 class KindCount:
-    """Failures of one kind: how many there are of all images at rest, and their share, in [0, 1], of a sample moved.
+    """Failures of one kind: their number on all clean images, and their share, in [0, 1], on a sample `moved`.
 
     Moved means all eight corners of the augmentation range; None where these were left out.
     """
@@ -95,7 +95,7 @@ class Changes:
 def changes_between(
     model: RoleModel, reference: RoleModel, images: LabelledImages, kinds: Sequence[FailureKind], *, against: str
 ) -> Changes:
-    """Compare a model's failures on images as they are with those of the one named `against`; `kinds[0]` is any."""
+    """Compare a model's failures on clean images with those of the one named `against`; `kinds[0]` is any."""
     mine, theirs = model.predict(images), reference.predict(images)
     found = [(kind.name, changed_positions(mine, theirs, kind)) for kind in kinds]
     new, fixed, _ = found[0][1]
@@ -110,7 +110,7 @@ def changes_between(
 def _compared(
     model: RoleModel, reference: RoleModel, images: LabelledImages, positions: np.ndarray
 ) -> tuple[Comparison, ...]:
-    """Return what both say of a few images, asked alone: of all, the one that is right would cost another pass."""
+    """Return both predictions for a few images, asked alone: for all, the correct one would cost another pass."""
     import torch
 
     if not len(positions):

@@ -1,4 +1,4 @@
-"""Measuring what a report compares: once for each model, on the same images, through what is remembered and cached."""
+"""Measurement of the models of a report: once for each, on the same images, with cached predictions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAMPLES = 1_000
 """Images of curves: enough for an interval of ±2 points, few enough to take seconds."""
 CONFIDENCE = "expected calibration error"
 CURVES = (MOVED, TURNED, LOOKING, SHIFTED)
-"""Parts of the sample of curves, the most telling first; what does not fit into a run is left out from the end."""
+"""Parts of the sample of curves, the most telling first; the last ones are left out if a run has no time for all."""
 _LEFT_OUT = frozenset({"original"})
 """Roles with checks of their own, which a comparison with the candidate adds nothing to."""
 
@@ -43,8 +43,8 @@ def overview_of(
 ) -> Overview:
     """Measure the models of a run, each once whatever its roles, on as many images as the run can afford.
 
-    A search is only measured where the run has `searched` anyway: survival of the candidate, whose predictions are
-    cached, and of the others on half as many images. Robust accuracy of the incumbent is that of its own run, since a
+    Survival is only measured if the run has `searched` anyway: the candidate's predictions are cached, and the others
+    are searched on half as many images. Robust accuracy of the incumbent is that of its own run, since a
     smaller sample would give a second number. Where families are measured on samples, these are the images. Parts of
     too few images are left out.
     """
@@ -116,12 +116,11 @@ def measure_overview(
 ) -> Overview:
     """Measure models, by role, on the same images; those with equal weights once, under the first of their roles.
 
-    Curves and maps are of a stratified sample of at most a thousand images, and of at most `curves`, confidence is of
-    at most `confidences` images. The parts whose records are in `without` are left out, and confidence at 0 images.
-    `survival` and `robust` name the
-    images on which survival curves and robust accuracy are measured for a role: both end at an image's first failure,
-    and cost most for the best models. `labels` are those of the whole split, where the
-    images are a sample, for what is known of it. `on_measured` is called with (steps done, all).
+    Curves and maps use a stratified sample of at most 1,000 images, and at most `curves`. Confidence uses at most
+    `confidences` images, and is left out at 0. Parts with a record in `without` are left out, too. `survival` and
+    `robust` have the images for survival curves and robust accuracy by role. Both searches end at an image's first
+    failure, so the best models cost most. `labels` are those of the whole split, for the panel predictions of a sample.
+    `on_measured` is called with (steps done, all).
     """
     roles: dict[str, list[str]] = {}
     for role, model in models.items():
@@ -131,7 +130,7 @@ def measure_overview(
     sure = None if confidences == 0 else sample_up_to(images, confidences or len(images))
     first, found, owned, missing = next(iter(models.values())), None, None, ""
     if panel_predictions is not None:
-        with suppress(NotApplicableError):  # Nobody asked reference models about images as they are.
+        with suppress(NotApplicableError):  # The panel has no predictions for clean images.
             owned = owners(first.predict(images), panel_predictions)
         try:
             found = label_errors(images, panel_predictions, labels)

@@ -37,10 +37,9 @@ class Rate:
 class Subject:
     """One model, and the images that an overview measures it on: all, a `sample` of them, and about half, `fewer`.
 
-    On `sure` its confidence is looked at, which takes a pass in full precision; None where it is left out. `without`
-    are the records of other parts that are left out. `kinds` are the kinds of failure to count, `label_errors` those
-    among the labels, by what reference models know. `survival` and `robust` are the images of two searches, None where
-    the search is not asked for.
+    Confidence is measured on `sure`, in a pass with full precision; None leaves it out. `without` are the records of
+    other parts that are left out. `kinds` are the kinds of failure to count, and `label_errors` the suspected label
+    errors. `survival` and `robust` are the images of two searches, None without the search.
     """
 
     model: RoleModel
@@ -60,10 +59,10 @@ class Subject:
 class Part(Generic[T]):
     """A part of the overview: the `record` that holds it and the function that measures it of one model.
 
-    The record is made by `harness.base.records.record`; its fields are keys of the model in `stress.json`, so that no
-    two parts may have one of the same name. Where there is nothing to measure, `measure` returns a record that says so.
-    A part that may be left out has a record without values and a `title`, the name of what is then missing. For each
-    image of its sample it takes about so many `passes` of a model.
+    The record is made by `harness.base.records.record`. Its fields are keys of the model in `stress.json`, so two parts
+    must not share a name. If there is nothing to measure, `measure` returns a record that says so. A part that may be
+    left out has a record without values, and a `title` for the line about its absence. For each image of its sample, it
+    takes about so many `passes` of a model.
     """
 
     record: type[T]

@@ -1,4 +1,4 @@
-"""A model on images turned, moved and half covered, and how far an image can go until it is lost."""
+"""A model on images rotated, translated and half covered, and the first failure along paths of poses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Turned:
 class Moved:
     """Mean accuracy at the augmentation range's corners; None where it was left out.
 
-    `covered` is the share of answers that change when a side of the image is blacked out.
+    `covered` is the share of predictions that change when a side of the image is blacked out.
     """
 
     corners: Rate | None = None
@@ -50,7 +50,7 @@ def _turned(subject: Subject) -> Turned:
 def _moved(subject: Subject) -> Moved:
     model, sample = subject.model, subject.sample
     right = np.stack([model.predict(sample, corner).correct for corner in augmentation_range_corners()]).mean(axis=0)
-    # Answers about one image go together, so that there are only as many as images.
+    # Predictions for one image depend on each other, so n is the number of images.
     low, high = mean_interval(right, (0.0, 1.0))
     before = model.predict(sample).predicted
     changed = {side: model.predict(sample, Covered(side)).predicted != before for side in SIDES}
@@ -69,7 +69,7 @@ def _shifted(subject: Subject) -> Shifted:
 
 @record
 class Survival:
-    """The share of images, right as they are, that are still right at all poses up to each severity of a path."""
+    """Share of correct clean predictions that are still correct at all poses up to each severity of a path."""
 
     path: str
     unit: str
@@ -87,7 +87,7 @@ class RobustAccuracy:
 
 @record
 class Surviving:
-    """A survival curve for each path away from rest; none where nobody asked."""
+    """A survival curve for each path away from the clean image; none without a search."""
 
     survival: tuple[Survival, ...] = ()
 
@@ -124,8 +124,8 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
 _CORNERS, _GRID = len(augmentation_range_corners()), len(augmentation_range_poses())
 _STEPS = sum(1 + len(PATHS[name].poses) for name in ("rotation", "shift"))
 
-MOVED = Part(Moved, _moved, "accuracy when turned and moved", _CORNERS + len(SIDES) + 1)
-TURNED = Part(Turned, _turned, "accuracy when turned", len(DEGREES))
-SHIFTED = Part(Shifted, _shifted, "accuracy when moved", len(SHIFTS) ** 2)
+MOVED = Part(Moved, _moved, "accuracy rotated and translated", _CORNERS + len(SIDES) + 1)
+TURNED = Part(Turned, _turned, "accuracy against rotation", len(DEGREES))
+SHIFTED = Part(Shifted, _shifted, "accuracy by translation", len(SHIFTS) ** 2)
 ROBUST_ACCURACY = Part(RobustAccuracy, _robust_accuracy, "robust accuracy", _GRID)
-SURVIVING = Part(Surviving, _surviving, "how much an image survives", _STEPS)
+SURVIVING = Part(Surviving, _surviving, "survival curves", _STEPS)

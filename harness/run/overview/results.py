@@ -70,7 +70,7 @@ class _Named:
 
 @record
 class Overview:
-    """The models of a run side by side, the one under test first; `n` images, of which curves show a `sample`."""
+    """The models of a run side by side, the candidate first, on `n` images; curves use a `sample` of them."""
 
     data: str
     n: int
