@@ -198,7 +198,7 @@ def _checks(done: Equality) -> Markup:
 def _layers(found: LayerDifferences) -> Markup:
     """Return the layers in the order of execution, up to some beyond the first that differs."""
     rows = [(layer.name, f"{layer.distance:.2g}", layer.outcome) for layer in found.shown]
-    return render("differences", lines=[found.sentence], parts=[("", table(("layer", "distance", "outcome"), rows))])
+    return render("differences", lines=[found.sentence], parts=[]) + table(("layer", "distance", "outcome"), rows)
 
 
 def _confidences(done: Equality) -> tuple[np.ndarray, np.ndarray] | None:
@@ -210,11 +210,11 @@ def _confidences(done: Equality) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _changed_images(done: Equality) -> Markup:
-    """Return the images whose predictions changed, the most confident of the artifact first."""
+    """Return the images whose predictions changed, those of the most confident answer of either model first."""
     artifact, original = done.predictions
     at, sure = np.flatnonzero(done.differ), _confidences(done)
     if sure is not None:
-        at = at[np.argsort(-sure[1][at], kind="stable")]
+        at = at[np.argsort(-np.maximum(*sure)[at], kind="stable")]
     pixels = done.images.pixels
     faces = []
     for position in at[:_SHOWN].tolist():

@@ -67,6 +67,9 @@ def test_an_artifact_that_changes_much_is_different_and_says_what(equal, zoo):
     for title in ("The checks", "Changed predictions", "Changes from class to class", "Confidence of original"):
         assert title in page
     assert "the most confident first" in page
+    surest = [max(map(int, pair)) for pair in re.findall(r"(\d+)% → (\d+)% · ", page)]
+    assert len(surest) > 2
+    assert surest == sorted(surest, reverse=True)
     assert "http" not in re.sub(r"http://www\.w3\.org\S*", "", page)
 
 
@@ -155,6 +158,7 @@ def test_an_export_that_takes_bytes_is_equal(zoo, capsys):
     out = capsys.readouterr().out
     assert "changes 0 of 400 predictions" in out
     assert "are equal, up to float noise" in out
+    assert "<summary></summary>" not in (zoo.root / "reports/equal.html").read_text()
 
 
 def test_a_tie_of_the_original_is_no_change(zoo, capsys):
