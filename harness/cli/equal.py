@@ -23,6 +23,7 @@ from harness.cli.options import (
     project_with,
     setting_options,
 )
+from harness.networks.builders import OUTPUTS
 from harness.run.model_settings import MODEL_SETTINGS
 from harness.run.status import NOT_JUDGED
 
@@ -68,6 +69,18 @@ SHARE = _Share()
     help="Also say at which layer of the original the difference begins. The original is a network of PyTorch; the "
     "artifact is one too, or an ONNX or OpenVINO file.",
 )
+@click.option(
+    "--artifact-normalisation",
+    metavar="MEAN,STD|none",
+    help="The normalization of the artifact, if it is not that of the original; none for one that normalizes by "
+    "itself.",
+)
+@click.option(
+    "--artifact-outputs",
+    type=click.Choice(OUTPUTS),
+    help="The outputs of the artifact, if they are not those of the original: probabilities for an export with a "
+    "softmax.",
+)
 @setting_options(*MODEL_SETTINGS)
 @click.option(
     "--output",
@@ -78,8 +91,9 @@ SHARE = _Share()
 )
 @json_option
 def equal_command(
-    artifact: Path | str, original: Path | str, tolerance: float, output: Path, *, layers: bool, as_json: bool
-) -> int:
+    artifact: Path | str, original: Path | str, tolerance: float, artifact_normalisation: str | None,
+    artifact_outputs: str | None, output: Path, *, layers: bool, as_json: bool,
+) -> int:  # fmt: skip
     """Compare an artifact with its original."""
     from harness.base.outputs import PAGE, Output
     from harness.base.settings import option_of_command
@@ -88,7 +102,14 @@ def equal_command(
     from harness.run.inputs import inputs_of_command
     from harness.run.layers import layer_differences
 
-    request = EqualityRequest(artifact, original, tolerance, project_with(as_json=as_json).model)
+    request = EqualityRequest(
+        artifact,
+        original,
+        tolerance,
+        project_with(as_json=as_json).model,
+        artifact_normalisation=artifact_normalisation,
+        artifact_outputs=artifact_outputs,
+    )
     page = Output(output, PAGE, inputs_of_command((artifact, original), request.model), within=REPORTS)
     page.expect_own()
     done = equal(request)
@@ -96,6 +117,8 @@ def equal_command(
         done = replace(done, layers=layer_differences(done.artifact, done.original, done.images, done.differ))
     own = [part for each in given_options(option_of_command) for part in each]
     line = ["equal", str(artifact), "--original", str(original), "--tolerance", f"{tolerance:g}"]
+    for option, value in (("normalisation", artifact_normalisation), ("outputs", artifact_outputs)):
+        line += [] if value is None else [f"--artifact-{option}", value]
     line += [*(["--layers"] if layers else []), *own]
     facts = {**done.facts, "reproduce": shlex.join(["stress-harness", *line])}
     page.write(equality_page(done, facts).encode())

@@ -131,8 +131,9 @@ def differences(outcome: Outcome) -> Section | None:
 
 
 def equality_lines(done: Equality) -> list[str]:
-    """Return what the terminal shows: a caution about the original, the sentence, and the layer if it was asked for."""
-    return [*filter(None, [done.caution]), sentence(done), *([] if done.layers is None else [done.layers.sentence])]
+    """Return what the terminal shows: a caution on the original, the sentence, a hint, and the layer if asked for."""
+    layers = "" if done.layers is None else done.layers.sentence
+    return [*filter(None, [done.caution, sentence(done), done.hint, layers])]
 
 
 def equality_json(done: Equality) -> dict[str, object]:
@@ -141,6 +142,7 @@ def equality_json(done: Equality) -> dict[str, object]:
         "outcome": done.outcome,
         "sentence": sentence(done),
         "caution": done.caution,
+        "hint": done.hint,
         "artifact": done.artifact.as_json(),
         "original": done.original.as_json(),
         "data": {"name": done.images.name, "sha256": done.images.sha256, "n": len(done.images)},
@@ -168,7 +170,7 @@ def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
         "banner",
         kind=_KINDS[done.outcome],
         sentence=done.caution or f"{_VERDICTS[done.outcome]}.",
-        headline=sentence(done),
+        headline=" ".join(filter(None, [sentence(done), done.hint])),
         facts=(),
         run="",
         verdict=done.outcome,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from harness.base.errors import InputError, some_of
 from harness.base.records import record
 from harness.checks.equivalence import OF_A_PART, TOLERANCE, expect_tolerance
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 _HISTORY = Path("reports") / HISTORY_FILE
+_OPTION = "--artifact-normalisation"
+_HINTED = 500
+"""Images of the comparison that finds an artifact that normalizes by itself."""
 
 
 @record
@@ -55,13 +60,31 @@ class Differences:
 
 @dataclass(frozen=True)
 class EqualityRequest:
-    """A comparison of an artifact with its original, by the share of predictions that may change, in (0, 1)."""
+    """A comparison of an artifact with its original, by the share of predictions that may change, in (0, 1).
+
+    `artifact_normalisation` and `artifact_outputs` are those of the artifact, where they are not those of `model`. The
+    normalization "none" leaves its pixels in [0, 1].
+    """
 
     artifact: Path | str
     original: Path | str
     tolerance: float = TOLERANCE
     model: ModelSettings = field(default_factory=ModelSettings)
     history: Path = _HISTORY
+    artifact_normalisation: str | None = None
+    artifact_outputs: str | None = None
+
+    @property
+    def of_artifact(self) -> ModelSettings:
+        """Return the settings that the artifact is opened with."""
+        network = self.model.network
+        if self.artifact_normalisation is not None:
+            # Mean 0 and standard deviation 1 change no bit.
+            own = "0,1" if self.artifact_normalisation == "none" else self.artifact_normalisation
+            network = replace(network, normalisation=own)
+        if self.artifact_outputs is not None:
+            network = replace(network, outputs=self.artifact_outputs)
+        return replace(self.model, network=network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +119,7 @@ class Equality:
     """An artifact beside its original on the same images: the checks, all predictions first, and their outcome.
 
     `caution` says why equality to this original is worth little; empty where nothing is known against it. `layers` says
-    where the difference begins, if that was asked for.
+    where the difference begins, if that was asked for. `hint` names an option that would make the artifact equal.
     """
 
     images: LabelledImages
@@ -106,6 +129,7 @@ class Equality:
     checks: tuple[EqualityCheck, ...]
     caution: str = ""
     layers: LayerDifferences | None = None
+    hint: str = ""
 
     @property
     def outcome(self) -> Outcome:
@@ -141,15 +165,43 @@ def equal(request: EqualityRequest) -> Equality:
     expect_tolerance(request.tolerance)
     images = request.model.images()
     original = replace(request.model.open(request.original, images), role="original")
-    artifact = request.model.open(request.artifact, images, others=[original], ordered=False)
+    artifact = _artifact(request, images, original)
     predictions = artifact.predict(images), original.predict(images)
-    return Equality(
+    done = Equality(
         images,
         artifact,
         original,
         predictions,
         _checks(*predictions, request.tolerance),
         caution=_caution(original, images, request.history),
+    )
+    return replace(done, hint=_hint(done, request)) if done.outcome == "different" else done
+
+
+def _artifact(request: EqualityRequest, images: LabelledImages, original: RoleModel) -> RoleModel:
+    try:
+        return request.of_artifact.open(request.artifact, images, others=[original], ordered=False)
+    except InputError as error:
+        if "model-outputs" not in str(error):
+            raise
+        message = f"{error.message}; set --artifact-outputs for outputs of the artifact alone"
+        raise InputError(message, setting=error.setting, code=error.code) from error
+
+
+def _hint(done: Equality, request: EqualityRequest) -> str:
+    """Say whether a different artifact normalizes by itself: on some images, unchanged pixels make it equal."""
+    declared = getattr(done.artifact.classifier.plain, "declared", {}).get("normalisation", "none")
+    if declared == "none" or request.artifact_normalisation is not None:
+        return ""
+    some = done.images.take(torch.arange(min(len(done.images), _HINTED)))
+    unchanged = replace(request, artifact_normalisation="none")
+    artifact = unchanged.of_artifact.open(request.artifact, some, ordered=False)
+    count = int(changed(artifact.predict(some), done.original.predict(some)).sum())
+    if count > request.tolerance * len(some):
+        return ""
+    return (
+        f"The artifact normalizes by itself: without the declared normalization, it changes {count} of {len(some)} "
+        f"predictions. Add {_OPTION} none."
     )
 
 

@@ -161,6 +161,57 @@ def test_an_export_that_takes_bytes_is_equal(zoo, capsys):
     assert "<summary></summary>" not in (zoo.root / "reports/equal.html").read_text()
 
 
+class Shipped(torch.nn.Module):
+    """A network behind its own normalization and before a softmax, as it ships."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels):
+        return self.network((pixels - 0.6) / 0.1).softmax(dim=1)
+
+
+@pytest.fixture
+def shipped(zoo, monkeypatch):
+    """Export a user's network of normalized pixels as it ships; returns the command that compares both."""
+    images = images_of()
+    pixels = images.pixels.flatten(1).float() / 255
+    means = torch.stack([pixels[images.labels == label].mean(dim=0) for label in range(4)])
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 4)).eval()
+    with torch.no_grad():  # The class of the nearest mean, of pixels (x - 0.6) / 0.1.
+        model[1].weight.copy_(0.2 * means)
+        model[1].bias.copy_(1.2 * means.sum(dim=1) - means.square().sum(dim=1))
+    torch.save(model.state_dict(), zoo.root / "own.pth")
+    (zoo.root / "own_network.py").write_text(
+        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(256, 4))\n"
+    )
+    monkeypatch.syspath_prepend(zoo.root)
+    exported(Shipped(model), zoo.root / "a.onnx")
+    original = ["--original", "own.pth", "--model", "own_network:build", "--normalisation", "0.6,0.1"]
+    return ["equal", "a.onnx", *original, "--data", zoo.data, "--tolerance", "2%"]
+
+
+def test_an_artifact_may_have_other_outputs_and_normalization(shipped, capsys):
+    assert main([*shipped, "--artifact-outputs", "probabilities", "--artifact-normalisation", "none"]) == 0
+    assert "changes 0 of 400 predictions" in capsys.readouterr().out
+
+
+def test_outputs_that_differ_lead_to_the_option_of_the_artifact(shipped, capsys):
+    assert main(shipped) == 4
+    assert "; set --artifact-outputs for outputs of the artifact alone" in capsys.readouterr().err
+
+
+def test_an_artifact_that_normalizes_by_itself_is_hinted_at(shipped, zoo, capsys):
+    assert main([*shipped, "--artifact-outputs", "probabilities"]) == 1
+    hint = (
+        "The artifact normalizes by itself: without the declared normalization, it changes 0 of 400 predictions. Add "
+        "--artifact-normalisation none."
+    )
+    assert hint in capsys.readouterr().out.splitlines()
+    assert hint in (zoo.root / "reports/equal.html").read_text()
+
+
 def test_a_tie_of_the_original_is_no_change(zoo, capsys):
     """A network of constant logits has no prediction of its own: float noise decides."""
     model = network()
