@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
         status: Any = commands.main(given, prog_name="stress-harness", standalone_mode=False)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            print(error.ctx.get_usage(), file=sys.stderr)
+            hint = f"Try '{error.ctx.command_path} --help' for help."
+            print(f"{error.ctx.get_usage()}\n{hint}\n", file=sys.stderr)
         return _said(Code.USAGE, error.format_message(), refused)
     except InputError as error:
         from harness.base.settings import option_of_command, told
