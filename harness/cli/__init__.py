@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 _REFUSED, _INTERRUPTED = 2, 130
 _JUDGING = ("gate", "equal", "skew")
-"""Commands that answer with 4 where they come to no verdict."""
+"""Commands that end with 4 if they have no verdict."""
 COMMANDS = {
     "Gate": {
         "gate": ("gate", "Run the stress tests on a candidate, in a process of their own."),
         "equal": ("equal", "Say whether an export predicts as the model that it was made from."),
-        "skew": ("skew", "Name the stage of a serving pipeline that explains what production answered."),
+        "skew": ("skew", "Name the stage of a serving pipeline that explains the predictions of production."),
         "accept": ("accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
         "golden": ("golden", "Keep images that must never be wrong again."),
         "history": ("history", "Print and draw the last runs of the gate."),

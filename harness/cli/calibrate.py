@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     "--panel",
     type=FILE,
     metavar="FILE",
-    help="Where every measurement is kept; trained networks go into the folder of this name without .json "
-    "(default: the panel that the checks file's recipe names, else models/panel.json).",
+    help="The file of all measurements (default: the panel that the checks file's recipe names, else "
+    "models/panel.json). Trained networks go into the folder of this name without .json.",
 )
 @checks_option
 @click.option(
@@ -72,15 +72,14 @@ if TYPE_CHECKING:
     "check_ids",
     multiple=True,
     metavar="ID",
-    help="Measure this check only, or those that match a pattern such as 'corrupt-fog-*', on the checkpoints of the "
-    "panel, and keep all other measurements; may be given several times (default: all).",
+    help="Measure only this check, or those that match a pattern such as 'corrupt-fog-*', on the checkpoints of the "
+    "panel. All other measurements stay. May be given several times (default: all).",
 )
 @click.option(
     "--budget",
     metavar="TIME",
-    help="First choose on how many images each family is measured, so that a run of the gate fits into this time on "
-    "this machine, such as 30m, and write it into the checks file; none for all images (default: what the checks file "
-    "says).",
+    help="First choose samples of the families that fit a run of the gate into this time on this machine, such as "
+    "30m. They go into the checks file. none means all images (default: the samples in the checks file).",
 )
 @click.option(
     "--convert",
@@ -98,8 +97,8 @@ if TYPE_CHECKING:
 @click.option(
     "--plan",
     is_flag=True,
-    help="Set no threshold: print what 3, 5, 8 and 20 reference models would gain, by the panel or the checkpoints "
-    "named: the checks that would gate, the minimum detectable drop, how many to train, and how long that takes.",
+    help="Set no threshold: print the gain of 3, 5, 8 and 20 reference models, by the panel or the named checkpoints. "
+    "For each number: the checks with a threshold, the minimum detectable drop, and the time of training.",
 )
 @click.option(
     "--drop",

@@ -92,7 +92,8 @@ def compare_command(
             raise InputError("--failures: tells two checkpoints apart, image by image; name two")
         return _compare_many(checkpoints, checks_path, output, as_json=as_json)
     if passed_on():
-        raise InputError("what follows -- is for the gate, which ranks three checkpoints or more; two are not gated")
+        said = "options after -- are for the gate, which ranks three checkpoints or more, not two; leave them out"
+        raise InputError(said)
     from harness.run.budget import seconds_in
 
     seconds = None if full else seconds_in(budget or DEFAULT)

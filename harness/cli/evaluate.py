@@ -27,8 +27,8 @@ from harness.run.model_settings import MODEL_SETTINGS
 @click.option(
     "--failures",
     is_flag=True,
-    help="Also count failures by kind, clean and posed, name those that persist, and write every one with the "
-    "probability of each class, of more than 100 of the true one, into --output, as CSV and Markdown.",
+    help="Also count failures by kind, clean and posed, and name the persistent ones. The folder --output gets all of "
+    "them as CSV and Markdown, with the probability of each class, or of the true one beyond 100.",
 )
 @click.option(
     "--pair",
@@ -51,16 +51,16 @@ from harness.run.model_settings import MODEL_SETTINGS
 @click.option(
     "--label-errors",
     is_flag=True,
-    help="Also list suspected label errors, which nearly all reference models agree against, the most suspect first, "
-    "into --output, as CSV, with the checkpoint's accuracy without them.",
+    help="Also list suspected label errors, which nearly all reference models contradict, with the accuracy without "
+    "them. The folder --output gets them as CSV, the most suspect first.",
 )
 @click.option(
     "--panel-predictions",
     "predictions_path",
     type=FILE,
     metavar="FILE",
-    help="The predictions of a reference panel, as calibrate leaves them: they say whose errors the failures are, and "
-    "which labels are suspect (default: the file that stress_tests/checks.toml names, if it is about these images).",
+    help="The panel predictions that calibrate writes (default: the file that stress_tests/checks.toml names, if it is "
+    "about these images). They tell shared from unique errors, and name suspected label errors.",
 )
 @click.option(
     "--output",

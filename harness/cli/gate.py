@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 ALLOW_PARTIAL = "--allow-partial"
 _PARTIAL = coded(
     Code.PARTIAL,
-    "the verdict is partial, so the run is inconclusive (exit 4): stress.md lists what was left out; run all checks on "
-    f"all images, or accept a partial verdict with {ALLOW_PARTIAL}",
+    "the verdict is partial, so the run is inconclusive (exit 4): stress.md lists what was left out. Run all checks on "
+    f"all images, or accept a partial verdict with {ALLOW_PARTIAL}.",
 )
 
 
@@ -33,7 +33,7 @@ class _Gate(Command):
     """A command that passes on all that it is given, but for a request for help."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take everything as it is."""
+        """Take all arguments unchanged."""
         if args[:1] in (["-h"], ["--help"]):
             return super().parse_args(ctx, args)
         ctx.params["arguments"] = tuple(args)

@@ -119,5 +119,5 @@ def _remove(ids: tuple[str, ...], checks_path: Path) -> int:
 
     left, written = remove_golden_images(checks_path, ids)
     changed = ", ".join(map(str, written))
-    print(printable(f"removed: {', '.join(ids)}; {left} golden images are left; written: {changed}"))
+    print(printable(f"removed: {', '.join(ids)}, {left} golden images are left; written: {changed}"))
     return OK

@@ -43,8 +43,8 @@ _BELOW = 0.05
     "--families",
     metavar="NAMES",
     help="The families of stress tests, joined by commas (default: clean,class,rotation,shift,confidence,"
-    "regression, and with --checkpoint pairs; there are consensus, flips, flip, pose, gain, search, attention, "
-    "corruption and slice, too).",
+    "regression, and with --checkpoint pairs). Others are consensus, flips, flip, pose, gain, search, attention, "
+    "corruption and slice.",
 )
 @click.option(
     "--min-accuracy",
@@ -63,9 +63,9 @@ _BELOW = 0.05
     "--budget",
     default="30m",
     metavar="TIME",
-    help="How long a run of the gate may take on this machine, such as 90s, 30m or 1.5h: where it would take "
-    "longer, [data.samples] of the checks file says on how many images each family is measured; none for all "
-    "images (default: 30m).",
+    help="Time limit for a run of the gate on this machine, such as 90s, 30m or 1.5h; none means all images "
+    "(default: 30m). If all images take longer, [data.samples] of the checks file gets a number of images for each "
+    "family.",
 )
 @click.option(
     "--ci", type=click.Choice(["github"]), help="Write a workflow that gates checkpoints, too (default: none)."
@@ -166,7 +166,7 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
 
 
 def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
-    """Say how good the checkpoint is: a threshold far below cannot tell a damaged model from it."""
+    """Return a line on the accuracy of the checkpoint: a threshold far below cannot catch a mutant of it."""
     if plan.accuracy is None:
         return []
     said = f"{request.checkpoint}: clean accuracy {plan.accuracy:.1%}"
@@ -176,12 +176,12 @@ def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
     if wanted > plan.accuracy:
         return [f"{said}, below --min-accuracy {wanted:g}"]
     if wanted < plan.accuracy - 4 * _BELOW:
-        return [f"{said}; a threshold as low as {wanted:g} may not notice a damaged model, and a run then ends with 4"]
+        return [f"{said}; a threshold as low as {wanted:g} may miss a mutant, and a run then ends with 4"]
     return [said]
 
 
 def _group_lines(plan: Initialized) -> list[str]:
-    """Say which groups the data have, where no check is of them."""
+    """Return lines on the groups of the data, if no check is about them."""
     from harness.checks.slices import SLICE
     from harness.data.groups import groups_in_words
 

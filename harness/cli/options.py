@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
 OK, NEGATIVE, REFUSED = 0, 1, 2
-"""Exit statuses: done; done, and the answer is no; bad usage or input."""
+"""Exit statuses: 0 done, 1 a negative answer, 2 bad usage or input."""
 FILE = click.Path(path_type=Path)
 
 
@@ -47,7 +47,7 @@ _VALUES, _GIVEN, _PASSED_ON = "harness.values", "harness.given", "harness.passed
 class Command(click.Command):
     """A command whose help ends with an example.
 
-    What follows `--` goes to the gate where the command `passes_on`. An option named in `many` takes all values up to
+    If the command `passes_on`, arguments after `--` go to the gate. An option named in `many` takes all values up to
     the next option, as a shell's pattern gives them.
     """
 
@@ -70,7 +70,7 @@ class Command(click.Command):
         if self.passes_on:
             formatter.write_paragraph()
             formatter.write_text(
-                "What follows -- goes to the gate: -- --stress-data npz:shop.npz --baseline none, for instance."
+                "Options after -- go to the gate, for example: -- --stress-data npz:shop.npz --baseline none"
             )
         formatter.write(f"\nExample:\n  stress-harness {self.example}\n")
 
@@ -169,8 +169,8 @@ def refuse_own(*own: str) -> None:
     for option in own:
         if any(each == option or each.startswith(f"{option}=") for each in passed_on()):
             raise InputError(
-                f"{option} after --: the command says itself what is judged, by which checks file, and where the "
-                f"report goes; leave it out there"
+                f"{option} after --: the command itself sets the candidate, the checks file and the folder of reports; "
+                f"leave it out there"
             )
 
 

@@ -78,9 +78,9 @@ STUDY_KINDS = (
 )
 """The six kinds of failures in the Fashion-MNIST study."""
 
-OWN = "its own: every reference model is right"
+UNIQUE = "unique: every reference model is correct"
 """The kind of errors that no reference model makes."""
-OWN_CONFIDENT = "over 90% confidence, its own"
+UNIQUE_CONFIDENT = "over 90% confidence, unique"
 
 _PAIRS = 5
 """Number of confusions for data other than the study's, which has five."""
@@ -97,7 +97,7 @@ def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | N
         return tuple(kind for kind in (ANY, *_kinds(predictions)[1:]) if kind.above is None)
     any_error, sure, *others = _kinds(predictions)
     divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
-    own = [replace(confident(0.9), name=OWN_CONFIDENT, only=owners[OWN])] if owners else []
+    own = [replace(confident(0.9), name=UNIQUE_CONFIDENT, only=owners[UNIQUE])] if owners else []
     return any_error, *divided, sure, *own, *others
 
 

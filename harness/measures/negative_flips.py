@@ -33,13 +33,13 @@ def negative_flips(
     among: np.ndarray | None = None,
     correction: float = 1.0,
 ) -> Measurement:
-    """Return how many images the model before got right and this one gets wrong: negative flips.
+    """Return the number of negative flips: images with a correct prediction of the incumbent and a wrong one now.
 
-    Yan et al. (2021), "Positive-Congruent Training", section 3, whose rate is this by the number of images. `before`
-    says what the model before got right, (N,) bool; `of_class` looks at images of one class alone, and `among` at
+    Yan et al. 2021, "Positive-Congruent Training", section 3, divide it by the number of images. `before` marks the
+    correct predictions of the incumbent, (N,) bool. `of_class` counts images of one class only, and `among` only
     these, (N,) bool, though the rate is among all. The number is multiplied by a `correction`, see `PairedIncumbent`.
     The interval is that of the rate (Wilson 1927) times the number. The failures are the most confident first. Raises
-    `NotApplicableError` where there is no image to look at.
+    `NotApplicableError` without an image to count.
     """
     looked_at = np.ones(len(predictions.labels), dtype=bool)
     if of_class is not None:

@@ -81,8 +81,8 @@ class NetworkOptions:
 CHOICE_SETTINGS = (
     Setting(
         "checkpoint-key",
-        "The member of a training file with the weights, such as state_dict_ema, or ema.model for a nested one "
-        "(default: the only one that fits the network).",
+        "The member of a training file with the weights, such as state_dict_ema or the nested ema.model (default: the "
+        "only one that fits the network).",
         "network",
         metavar="KEY",
     ),

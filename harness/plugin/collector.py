@@ -114,7 +114,7 @@ class Collector:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: pytest.TestReport | pytest.CollectReport, data: list[str]) -> None:
-        """Leave out of a test's log what its entry says already, and that there is none."""
+        """Remove from a test's log the text that its entry repeats, and the note on an empty log."""
         told = any(verdict.status != "error" for verdict in _verdicts_in(report)) and bool(report.longreprtext)
         if told or not (report.longreprtext or report.sections):
             del data[:1]

@@ -172,7 +172,7 @@ def refuse(run: GateRun, why: str) -> None:
 def write_page_whole(config: pytest.Config, folder: Path) -> None:
     """Have pytest-html write the run's page as the other files are written; by itself it writes in place.
 
-    What is replaced has no public name; a version without it writes as it does.
+    The replaced function has no public name; a version without it keeps its own way.
     """
 
     def write(page: str) -> None:

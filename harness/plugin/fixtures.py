@@ -29,7 +29,7 @@ def stress_session(pytestconfig: pytest.Config) -> StressSession:
 
 @pytest.fixture(scope="session")
 def images(stress_session: StressSession) -> LabelledImages:
-    """Return the labelled test images."""
+    """Return the labeled test images."""
     return stress_session.images
 
 
@@ -64,7 +64,7 @@ def unknown_images(stress_session: StressSession) -> LabelledImages | None:
 
 
 def fixture_of(role: str) -> Callable[..., RoleModel]:
-    """Return the fixture of a role: its model; a test does not apply where there is none, or only the candidate."""
+    """Return the fixture of a role: its model. A test does not apply without one, or if it is the candidate."""
 
     def model(stress_session: StressSession) -> RoleModel:
         try:

@@ -29,7 +29,7 @@ _KINDS = {"htmlpath": REPORT_PAGE, "xmlpath": _JUNIT}
 def expect_others_keep(config: pytest.Config, inputs: Inputs) -> None:
     """Raise `InputError` for an option of pytest or of another plugin that would replace a file that is no output.
 
-    Such as `--junitxml=test.npz`, or `--basetemp`, whose folder pytest empties.
+    Examples are `--junitxml=test.npz`, and `--basetemp` with a folder, which pytest empties.
     """
     for name, value in _named(config):
         path = config.invocation_params.dir / value

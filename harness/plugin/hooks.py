@@ -76,7 +76,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def _leave_reports(config: pytest.Config, process: int) -> None:
     """Write the reports of a run that pytest ends before there is a verdict, whatever the reason.
 
-    Such as a command line that is wrong, a `conftest.py` that cannot be imported, or another plugin that refuses.
+    Reasons are a wrong command line, a `conftest.py` that cannot be imported, or a refusal of another plugin.
     """
     end_copy(process)
     run, error = config.stash.get(RUN, None), _raised(config)

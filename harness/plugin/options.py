@@ -1,4 +1,4 @@
-"""The gate's options on pytest's command line: what they ask for, and of which project."""
+"""The gate's options on pytest's command line, and the request and the project that they name."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     """Add the gate's options, one group.
 
-    Those whose names are common words only where there is a check: another project, which has this package in its
-    environment for some reason, may have options of these names itself, and pytest ends when two plugins do.
+    Options with a common name are added only in a project with a gate. Another project with this package in its
+    environment may define such options itself, and pytest ends if two plugins define one.
     """
     plain = ", ".join(f"--{role}" for role in ROLES)
     about = f"{plain} and --checks are known where stress_tests/ has a gate, or one is named"
@@ -61,8 +61,8 @@ def expect_own(config: pytest.Config) -> None:
         return
     changed = " ".join(argument for argument in together if argument not in given)
     raise pytest.UsageError(
-        f"[{Code.USAGE}] the root directory would be {config.rootpath}, which pytest took from the path behind an "
-        f"option, not that of the tests, {found[0] if found else ''}; join them by an equals sign: {changed}"
+        f"[{Code.USAGE}] pytest took its root directory, {config.rootpath}, from the path behind an option, not from "
+        f"the tests, {found[0] if found else ''}. Join option and path by an equals sign: {changed}"
     )
 
 

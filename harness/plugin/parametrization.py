@@ -21,8 +21,8 @@ from harness.plugin.run import MISPLACED, RUN
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Expand a test marked `@check(family, KEY, ..., metric=...)` into one test per row of these.
 
-    A row whose keys are not those that the test declares is an error of collection, and so is a test without a row
-    whose family can give it no id.
+    A row with other keys than its test declares is an error of collection. So is a test without a row, if its family's
+    name is no id.
     """
     marker = metafunc.definition.get_closest_marker("stress_check")
     if marker is None or "stress_check" not in metafunc.fixturenames or not marker.args:
@@ -43,8 +43,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         name = id_without_check(family, metric)
         if not is_id(name):
             raise pytest.Collector.CollectError(
-                f"{test}: its family {family!r} gives its row the id {name!r}, expected lower-case ASCII letters, "
-                f"digits, dots and hyphens, at most {LONGEST} of them; name the family so, in @check and in its rows"
+                f"{test}: its family {family!r} gives its row the id {name!r}. Expected at most {LONGEST} lower-case "
+                "ASCII letters, digits, dots and hyphens; rename the family in @check and in its rows"
             )
         rows = (Check(id=name, family=family, metric=metric, keys={key.name: None for key in declared}),)
     metafunc.parametrize("stress_check", rows, ids=[row.id for row in rows], indirect=True)

@@ -23,7 +23,7 @@ MAX_BYTES = 2_200_000
 """Bytes for the pictures of all tests in a page of at most 4 MB; the rest is for figures and tables."""
 
 _OF_PASSED = 0.25
-"""Share of it that the pictures of tests that passed may fill, lest a page on which all is well grow for nothing."""
+"""Share of these bytes for the pictures of passing tests: a page without failures stays small."""
 
 
 class PictureMaker:
@@ -41,10 +41,9 @@ class PictureMaker:
     def take(self, evidence: Evidence, verdict: Verdict, session: StressSession, *, turn: int) -> dict[str, Any]:
         """Return what to show of the running test, as HTML: its pictures, the most telling first, and its gallery.
 
-        `turn` is the test's place among all of the run, and `unmade` says whether there may be some that were not made
-        for want of room.
+        `turn` is the test's place among all of the run. `unmade` says whether pictures may be missing for want of room.
         """
-        # What all reference models know has a section of its own, which shows the worst row, whatever its status.
+        # Consensus-set errors have a section of their own, which shows the worst row, whatever its status.
         limited = verdict.passed and verdict.metric != CONSENSUS_SET_ERRORS.name
         if limited and self.first[verdict.status] >= int(_OF_PASSED * MAX_BYTES):
             return {"turn": turn, "pictures": [], "gallery": "", "unmade": evidence.has_examples}
@@ -73,7 +72,7 @@ def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
 class _Entry:
     """A test's entry in the page: its pictures, the most telling first, its gallery, and those of them that it shows.
 
-    Of one that is `unmade` they were not made.
+    An `unmade` entry has no pictures.
     """
 
     verdict: Verdict
@@ -130,7 +129,7 @@ class PictureBook:
 def _share_out(entries: Sequence[_Entry], room: int) -> int:
     """Give each entry its first picture, then each its second, and galleries last, up to the first that finds no room.
 
-    Returns how much they take. What a process made beyond that, since it knows only its own, changes nothing.
+    Returns the bytes that they take. Each process knows only its own pictures, so it may make more; these are dropped.
     """
     spent = 0
     rounds = max((len(entry.pictures) for entry in entries), default=0)

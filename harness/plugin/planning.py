@@ -43,7 +43,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     from harness.run.plan import rows_in_brief, time_in_brief
 
     took = "how long it takes is not known, a first batch failed or took too long"
-    # Whatever a model raises, or that it hangs, is told by the tests; no line is worth ending a run, or a long wait.
+    # The tests report a model that raises or hangs; a line of the plan is worth neither the end of a run nor a wait.
     seconds = min(run.request.timeout_seconds or _PATIENCE, _PATIENCE)
     with (
         suppress(Exception, TimeLimitExceededError),

@@ -27,9 +27,9 @@ def tell(config: pytest.Config, *, checks: bool, compares: bool, below: str = ""
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield what takes steps done, all of them, and the step at hand, and shows them as a bar on a terminal.
+    """Yield a function of the number of steps done, of all steps, and the current one, which draws a bar.
 
-    With the time spent and left; where no terminal is, as under workers and in logs, there is none.
+    The bar has the time spent and left. Without a terminal, as under workers and in logs, nothing is drawn.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""The state of one gate run, and the outcome that it comes to."""
+"""The state of one gate run, and its outcome."""
 
 from __future__ import annotations
 
@@ -164,11 +164,11 @@ class GateRun:
 
     @property
     def elsewhere(self) -> str:
-        """Say why stress tests cannot run in a run that is none of their gate."""
+        """Return why the collected stress tests cannot run in this project."""
         return (
-            f"stress tests were collected, but this is no run of their gate: the root directory is "
-            f"{printable(self.config.rootpath)}, which has no stress_tests with a checks file; run pytest from the "
-            "folder of the project, or name the file with --checks"
+            f"stress tests were collected, but this is no run of their gate: the root directory "
+            f"{printable(self.config.rootpath)} has no stress_tests with a checks file. Run pytest from the folder of "
+            "the project, or name the file with --checks."
         )
 
     def start(self) -> None:
@@ -231,7 +231,7 @@ class GateRun:
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
             for role, path in train_missing(self.request).items():
-                # The option, not just this process, so that workers get it too.
+                # Workers get the option, too.
                 setattr(self.config.option, f"stress_{role}", str(path))
         self.request = request_of_config(self.config)
 

@@ -97,7 +97,7 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
 def leave(run: GateRun) -> None:
     """Add the run's line to the history and log it to MLflow, now that all its reports are written.
 
-    What cannot be left is told on the terminal; the verdict stands.
+    A failure to write them is a line on the terminal; the verdict stands.
     """
     outcome, request = run.outcome, run.request
     if outcome is None or request.record is not None:

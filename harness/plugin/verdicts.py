@@ -36,7 +36,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    """Note which models a fixture of the user's asks, so that a test that takes what it gives has asked them, too."""
+    """Note the models that a user's fixture asks: a test that takes its value has asked them, too."""
     run = request.config.stash[RUN]
     with run.questions.within(fixturedef, run.session):
         return (yield)
@@ -109,7 +109,7 @@ def pytest_runtest_makereport(
     if report.skipped and not isinstance(skip, NotApplicable) and (hasattr(report, "wasxfail") or not failed):
         return report
     verdict = _verdict_of(run, row, report, call)
-    # What a test or a model raises when it is asked once more adds nothing to what was measured.
+    # An error of a test or a model in this repetition adds nothing to the measurement.
     with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
         fixtures = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}  # type: ignore[attr-defined]
         verdict = with_smallest_pose(item.obj, fixtures, verdict, run.evidence)  # type: ignore[attr-defined]
@@ -178,7 +178,7 @@ def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None
     if verdict.status in {"fail", "inconclusive"} or (verdict.status == "error" and not report.failed):
         report.outcome, report.longrepr = "failed", printable(verdict.explain())
     elif report.passed and verdict.status == "informational":
-        # Nothing was held against a threshold, and a test that passes would say that something was.
+        # No threshold judged the value, and a passing test would say the contrary.
         path, line, _ = item.location
         report.outcome = "skipped"
         report.longrepr = (path, (line or 0) + 1, f"Skipped: {printable(verdict.explain())}")

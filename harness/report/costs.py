@@ -34,8 +34,8 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         *aligned(rows),
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
-        "detectable drop: points of accuracy, the smallest loss that each check detects (95% power) with 3 reference "
-        "models at 90% accuracy. More of them detect less; perturbations that cost over 5 points need a larger loss.",
+        "detectable drop: points of accuracy that each check detects with 95% power, with 3 reference models at 90% "
+        "accuracy. More of them detect smaller drops; under perturbations that cost over 5 points, drops are larger.",
         f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and pose{_map_in_words(plan)}; times "
         f"are for {in_cores(costs.cores)}{memory}",
         *(

@@ -43,7 +43,7 @@ def run_id_given() -> str:
 class Refusal:
     """A run without a verdict: why, how it was started, and what it was asked to judge.
 
-    `run` is its id, `models` has paths by role, `data` and `profile` are as given. What is not known is empty.
+    `run` is its id, `models` has paths by role, `data` and `profile` are as given. Unknown values are empty.
     """
 
     reasons: Sequence[str]

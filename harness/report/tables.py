@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checks.roles import role_title
 from harness.measures import Unit
-from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render, table
@@ -84,7 +84,7 @@ def _first_marked(cells: Sequence[tuple[str, str] | None], mark: str) -> list[tu
 
 def _its_own(model: ModelOverview) -> str:
     """Say how many of its confident errors are unique; empty without reference models."""
-    own = next((kind.count for kind in model[Failing].failures if kind.kind == OWN_CONFIDENT), None)
+    own = next((kind.count for kind in model[Failing].failures if kind.kind == UNIQUE_CONFIDENT), None)
     return "" if own is None else f", {own} unique"
 
 

@@ -219,7 +219,7 @@ def test_what_cannot_be_ranked_is_refused_before_anything_is_run(gated, capsys):
     assert "hold the same network" in refused(*two, "copy.safetensors")
     assert "REFUSED[NOT_REGULAR]" in refused(*two, "none.safetensors")
     assert "--failures: tells two checkpoints apart" in refused(*two, "blind.safetensors", "--failures", "f.csv")
-    assert "two are not gated" in refused(*two, "--", "--stress-samples", "8")
+    assert "which ranks three checkpoints or more, not two" in refused(*two, "--", "--stress-samples", "8")
     three = (*two, "blind.safetensors", "--")
     assert "--candidate after --" in refused(*three, "--candidate", "good.safetensors")
     assert "--stress-reports after --" in refused(*three, "--stress-reports=out")

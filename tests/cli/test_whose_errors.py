@@ -53,18 +53,18 @@ def evaluate(*options: str) -> int:
     return main(["evaluate", "new.pt", *network_options, *options])
 
 
-def test_failures_are_everyones_contested_or_its_own(shop, capsys):
+def test_failures_are_shared_seed_dependent_or_unique(shop, capsys):
     answers, contested, own = shop
     assert evaluate("--failures", "--json", "--panel-predictions", "panel.predictions.json") == 0
     tables = {
         table["kind"].partition(":")[0]: table["rows"] for table in json.loads(capsys.readouterr().out)["failures"]
     }
-    assert [row["index"] for row in tables["contested"]] == [contested]
-    assert [row["index"] for row in tables["its own"]] == [own]
-    assert len(tables["everyone's"]) == len(tables["any error"]) - 2
+    assert [row["index"] for row in tables["seed-dependent"]] == [contested]
+    assert [row["index"] for row in tables["unique"]] == [own]
+    assert len(tables["shared"]) == len(tables["any error"]) - 2
     assert len(tables["any error"]) == int((~answers.correct).sum())
     kinds = {row["kind"] for row in csv.DictReader(Path("reports/failures/failures.csv").read_text().splitlines())}
-    assert any(kind.startswith("its own") for kind in kinds)
+    assert any(kind.startswith("unique") for kind in kinds)
 
 
 def test_label_errors_are_listed_with_what_the_model_comes_to_without_them(shop, capsys):
@@ -106,7 +106,7 @@ def test_one_or_two_retrains_tell_no_label_errors_and_all_else_is_told(shop, cap
 
 def test_without_a_panel_no_errors_are_divided_nor_labels_suspected(shop, capsys):
     assert evaluate("--failures") == 0
-    assert "its own" not in capsys.readouterr().out
+    assert "unique" not in capsys.readouterr().out
     assert evaluate("--label-errors") == 2
     assert "name the file with --panel-predictions" in capsys.readouterr().err
 

@@ -13,8 +13,8 @@ from panels import view_of
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, Predictions
-from harness.measures.failures import OWN, kinds_for
-from harness.measures.panel.label_errors import CONTESTED, EVERYONES, label_errors, owners, suspicion, without
+from harness.measures.failures import UNIQUE, kinds_for
+from harness.measures.panel.label_errors import SEED_DEPENDENT, SHARED, label_errors, owners, suspicion, without
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.networks.declared import load_model
 from harness.perturb import IDENTITY
@@ -120,16 +120,16 @@ def test_images_that_nobody_was_asked_about_do_not_apply():
         label_errors(images_with(LABELS), panel_predictions)
 
 
-def test_errors_are_everyones_contested_or_the_models_own():
+def test_errors_are_shared_seed_dependent_or_unique():
     panel_predictions = panel(LABELS, FLIPPED)
     predictions = answers(LABELS, np.array([12, 50, 60, N - 1]))
     owned = owners(predictions, panel_predictions)
-    assert owned[EVERYONES] == set(FLIPPED)
-    assert owned[CONTESTED] == {N - 1}
+    assert owned[SHARED] == set(FLIPPED)
+    assert owned[SEED_DEPENDENT] == {N - 1}
     kinds = {kind.name: int(kind.among(predictions).sum()) for kind in kinds_for(predictions, owned)}
-    assert [kinds[name] for name in ("any error", EVERYONES, CONTESTED, OWN)] == [4, 1, 1, 2]
-    assert kinds["over 90% confidence, its own"] == 2
-    assert OWN not in {kind.name for kind in kinds_for(predictions)}, "which nobody knows without a panel"
+    assert [kinds[name] for name in ("any error", SHARED, SEED_DEPENDENT, UNIQUE)] == [4, 1, 1, 2]
+    assert kinds["over 90% confidence, unique"] == 2
+    assert UNIQUE not in {kind.name for kind in kinds_for(predictions)}, "which nobody knows without a panel"
 
 
 def test_a_member_is_held_against_the_others():
@@ -138,14 +138,14 @@ def test_a_member_is_held_against_the_others():
     view.wrong[7], view.each[0, 7] = 1, True
     predictions = answers(LABELS, np.array([*FLIPPED, 7]))
     owned = owners(predictions, panel_predictions.without(panel_predictions.models[0]))
-    assert 7 in owned[OWN]
-    assert owned[EVERYONES] == set(FLIPPED)
+    assert 7 in owned[UNIQUE]
+    assert owned[SHARED] == set(FLIPPED)
 
 
 def test_a_new_error_of_a_reference_model_is_its_own():
     panel_predictions = panel(LABELS, FLIPPED)
     owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), panel_predictions.without(panel_predictions.models[0]))
-    assert 7 in owned[OWN]
+    assert 7 in owned[UNIQUE]
 
 
 def test_the_value_without_label_errors_stands_beside_that_of_the_panel():

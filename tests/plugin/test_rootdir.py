@@ -23,7 +23,7 @@ def test_a_path_behind_the_option_is_an_error_that_says_how(pytester, other):
     path = zoo.save(other / "good.safetensors")
     result = run(pytester, zoo, "--candidate", str(path), tests=())
     assert result.ret == 4
-    result.stderr.fnmatch_lines([f"*the root directory would be {other}, *join them*: --candidate={path}*"])
+    result.stderr.fnmatch_lines([f"*took its root directory, {other}, *Join option and path*: --candidate={path}*"])
 
 
 def test_a_path_joined_to_the_option_is_none_of_pytests(pytester, other):

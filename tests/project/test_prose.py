@@ -1,8 +1,7 @@
 """Prose of the repository: short sentences, none of the old idiom, one word for one thing.
 
 Prose is Markdown, docstrings, comments, messages, the report's templates and the notebook's text. The rules are in
-prose.toml. A file may have no more findings than prose-baseline.json counts. A file with fewer lowers its count:
-`python tests/project/test_prose.py` writes the counts.
+prose.toml.
 """
 
 import ast
@@ -18,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RULES = tomllib.loads((Path(__file__).parent / "prose.toml").read_text("utf-8"))
-BASELINE = Path(__file__).parent / "prose-baseline.json"
+
 READ = ("*.py", "*.md", "*.ipynb", "*.html", "*.toml", "*.yml")
 MESSAGE = 6
 """Words from which on a string of the code is a message."""
@@ -161,31 +160,10 @@ def files() -> list[Path]:
     return [ROOT / name for name in sorted(set(listed.split("\0"))) if name and (ROOT / name).is_file()]
 
 
-def counts() -> dict[str, int]:
-    """Return how many findings each file has that has any."""
-    found = {path.relative_to(ROOT).as_posix(): len(findings(path)) for path in files()}
-    return {name: count for name, count in found.items() if count}
-
-
-@pytest.fixture(scope="module")
-def counted():
-    return counts(), json.loads(BASELINE.read_text("utf-8"))
-
-
-def test_no_file_has_more_findings_than_before(counted):
-    now, before = counted
-    more = [name for name, count in now.items() if count > before.get(name, 0)]
-    said = [
-        f"{name}: {now[name]} findings, {before.get(name, 0)} before\n  " + "\n  ".join(findings(ROOT / name))
-        for name in more
-    ]
-    assert not more, "\n".join(said)
-
-
-def test_a_file_with_fewer_findings_lowers_its_count(counted):
-    now, before = counted
-    fewer = {name: now.get(name, 0) for name, count in before.items() if now.get(name, 0) < count}
-    assert fewer == {}, "run `python tests/project/test_prose.py`, which writes these counts into prose-baseline.json"
+def test_no_prose_breaks_a_rule():
+    found = {path.relative_to(ROOT).as_posix(): findings(path) for path in files()}
+    said = [f"{name}\n  " + "\n  ".join(each) for name, each in found.items() if each]
+    assert not said, "\n".join(said)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +219,3 @@ has.</p>{% endif %}<style>p { color: red; margin: 0; }</style>"""
 def test_templates_and_comments_of_settings_are_prose():
     assert [text for text in text_of_template(TEMPLATE) if text] == ["Checks of x", "What every check has."]
     assert comments_of_settings("# One\n# line.\nkey = 1\n\n# Two.\n") == ["One\nline.", "\nTwo."]
-
-
-if __name__ == "__main__":
-    BASELINE.write_text(json.dumps(counts(), indent=1) + "\n", "utf-8")

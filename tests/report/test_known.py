@@ -10,7 +10,7 @@ from overviews import model, overview
 from harness.checks import Check, Threshold
 from harness.measures import Measurement
 from harness.measures.accuracy import GOLDEN_RIGHT
-from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.panel.label_errors import LabelError, LabelErrors, WithoutLabelErrors
 from harness.report.golden import golden
@@ -140,6 +140,6 @@ def test_golden_images_stand_with_pictures_those_that_are_wrong_first():
 
 
 def test_confident_errors_say_how_many_are_the_models_own():
-    own = model(failures=(KindCount("any error", 30, 0.2), KindCount(OWN_CONFIDENT, 3, 0.1)))
+    own = model(failures=(KindCount("any error", 30, 0.2), KindCount(UNIQUE_CONFIDENT, 3, 0.1)))
     assert "of 300, 3 unique" in models(overview(own), None)
-    assert "its own" not in models(overview(), None)
+    assert "unique" not in models(overview(), None)

@@ -16,7 +16,7 @@ from harness.base.errors import InputError
 from harness.inference import Classifier, Predictions, RoleModel
 from harness.inference.search import breaking
 from harness.measures import calibration_error
-from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.flips import flips
 from harness.measures.panel.predictions import PanelPredictions
 from harness.networks.checkpoints import Record
@@ -333,5 +333,5 @@ def test_two_reference_models_have_errors_but_no_suspect_labels(images):
     some = measure_overview({"candidate": role()}, images, **facts)
     assert some.label_errors is None
     assert "at least 3 reference models; this panel has 2" in some.label_errors_missing
-    assert OWN_CONFIDENT in {each.kind for each in some.models[0][Failing].failures}
+    assert UNIQUE_CONFIDENT in {each.kind for each in some.models[0][Failing].failures}
     assert Overview.from_wire(some.as_wire()) == some

@@ -21,7 +21,7 @@ STAGES = ("decode", "orient", "jpeg", "color", "resize", "crop", "scale", "norma
 
 @dataclass(frozen=True)
 class ServingPipeline:
-    """Decode, orient, save as JPEG, color, resize, crop, scale and normalise: each a setting, as data.
+    """Decode, orient, save as JPEG, color, resize, crop, scale and normalize: each a setting, as data.
 
     `decode` and `orient` are for the bytes of a file; decoded pictures skip them. `jpeg` is None where a picture is
     not saved anew. `resize` has each size that a picture passes through. `transform`, a callable of the user's, is one

@@ -186,7 +186,7 @@ class Normalise:
         return f"mean {mean} and std {std}"
 
     def apply(self, numbers: np.ndarray) -> np.ndarray:
-        """Return normalised numbers (H, W, C), in their precision."""
+        """Return normalized numbers (H, W, C), in their precision."""
         kind = numbers.dtype.type
         return np.asarray((numbers - np.asarray(self.mean, kind)) / np.asarray(self.std, kind))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError
 from harness.base.records import as_plain, record
-from harness.measures.failures import OWN
+from harness.measures.failures import UNIQUE
 from harness.measures.panel.predictions import NOT_ASKED, PanelView
 
 if TYPE_CHECKING:
@@ -126,14 +126,15 @@ def owners(predictions: Predictions, panel_predictions: PanelPredictions) -> dic
         # Its own error is among those counted, except for one that it did not make for the panel.
         wrong = np.clip(wrong - ~predictions.correct, 0, panel_predictions.reference_models)
     kinds = {
-        EVERYONES: wrong == panel_predictions.reference_models,
-        CONTESTED: (wrong > 0) & (wrong < panel_predictions.reference_models),
-        OWN: wrong == 0,
+        SHARED: wrong == panel_predictions.reference_models,
+        SEED_DEPENDENT: (wrong > 0) & (wrong < panel_predictions.reference_models),
+        UNIQUE: wrong == 0,
     }
     return {name: frozenset(positions[which].tolist()) for name, which in kinds.items()}
 
 
-EVERYONES, CONTESTED = "everyone's: every reference model is wrong", "contested: some reference models are wrong"
+SHARED = "shared: every reference model is wrong"
+SEED_DEPENDENT = "seed-dependent: some reference models are wrong"
 """Kinds of errors that point to the images rather than to the model."""
 
 
