@@ -44,10 +44,12 @@ _OF_PACKAGES = (
     ("skimage", "data", ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")),
     ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
 )
-PAPER = {"decode": 0.98, "resize": 0.75, "color mode": 0.09, "float16": 0.0}
+PAPER = {"decode, FFmpeg": 0.98, "resize": 0.75, "color mode": 0.09, "float16": 0.0}
 """Points of accuracy that a ResNet-50 loses by each stage, from the table of SysNoise (arXiv 2307.00280)."""
 _STAGES = {
-    "decode": ("decode-opencv", "decode-torchvision"),
+    "decode, OpenCV and torchvision": ("decode-opencv", "decode-torchvision"),
+    "decode, FFmpeg": ("decode-ffmpeg",),
+    "decode, fast DCT": ("decode-fast-dct",),
     "decode, draft mode": ("decode-draft-2",),
     "resize": tuple(name for name in SKEWS if name.startswith("resize-")),
     "color mode": ("chroma-420",),
