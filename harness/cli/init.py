@@ -167,12 +167,17 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
 
 def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
     """Return a line on the accuracy of the checkpoint: a threshold far below cannot catch a mutant of it."""
+    from harness.checks.check import UNTIL_CALIBRATED
+
     if plan.accuracy is None:
         return []
     said = f"{request.checkpoint}: clean accuracy {plan.accuracy:.1%}"
     wanted = request.min_accuracy
+    if wanted is None and any(row.id == "clean" for row in plan.rows):
+        first = f'hand = {{ threshold = {max(plan.accuracy - _BELOW, 0.01):.2f}, reason = "{UNTIL_CALIBRATED}" }}'
+        return [f"{said}; for a first threshold, write {first} into the check clean"]
     if wanted is None:
-        return [f"{said}; --min-accuracy sets a first threshold, such as {max(plan.accuracy - _BELOW, 0.01):.2f}"]
+        return [said]
     if wanted > plan.accuracy:
         return [f"{said}, below --min-accuracy {wanted:g}"]
     if wanted < plan.accuracy - 4 * _BELOW:

@@ -30,6 +30,7 @@ def plan_lines(plan: Plan) -> list[str]:
             drop = f"{100 * detectable_drop(name, images=line.images, checks=line.tests):.1f}"
         counts = (f"{count:,}" for count in (line.passes, line.poses, line.maps, line.cached))
         rows.append((name, *sizes, *counts, duration(line.seconds), drop))
+    free = any(line.tests and not (line.poses or line.maps or line.cached) for line in plan.lines.values())
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
     return [
         *aligned(rows),
@@ -42,6 +43,7 @@ def plan_lines(plan: Plan) -> list[str]:
             f"not counted to the end, since its tests took too long: {name}; it takes more than the table says"
             for name in plan.uncounted
         ),
+        *(["0 s: families above ask for the same predictions, or the family does not apply"] if free else []),
         *(["searches end early, so their times are upper bounds"] if _SEARCHING & plan.lines.keys() else []),
     ]
 

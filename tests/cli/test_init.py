@@ -190,6 +190,10 @@ def test_samples_that_fit_are_in_the_new_checks_file(shop, capsys):
     assert "the samples stand in stress_tests/checks.toml, [data.samples]" in said
     checks = read_checks(shop / "stress_tests/checks.toml")
     assert checks.data.samples == {"clean": 100, "rotation": 100}
+    (first,) = re.findall(r"for a first threshold, write (hand = .*) into the check clean\n", said)
+    content = checks.path.read_text()
+    checks.path.write_text(content.replace('metric = "accuracy"\n', f'metric = "accuracy"\n{first}\n', 1))
+    assert read_checks(checks.path).family("clean")[0].hand.reason == "until calibrated"
     assert main(["init", *DATA, "--families", "shift"]) == 0
     assert read_checks(checks.path).data.samples == checks.data.samples
 
