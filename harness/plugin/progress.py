@@ -18,11 +18,11 @@ _DELAY = 2.0
 def tell(config: pytest.Config, *, checks: bool, compares: bool, below: str = "") -> None:
     """Say on the terminal what the run does now, after `below`, which ends the line of the last test where need be."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
-    parts = ["the run checks itself"] * checks + ["the models are compared (--stress-no-overview: not)"] * compares
+    parts = ["checks itself"] * checks + ["compares the models (--stress-no-overview skips this)"] * compares
     if reporter is None or not parts or (config.get_verbosity() < 0 and not sys.stderr.isatty()):
         return
     reporter.ensure_newline()
-    reporter.write_line(f"{below}tests are done; {', '.join(parts)} …")
+    reporter.write_line(f"{below}tests are done; the run {' and '.join(parts)} …")
 
 
 @contextmanager
