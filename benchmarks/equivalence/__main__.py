@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.equivalence.artifacts import HELD_OUT, LOSSLESS, SHOWN
+from benchmarks.equivalence.exports import recorded
 from benchmarks.equivalence.judgement import Judged, judged
 from benchmarks.equivalence.networks import SOURCES, of_panel
 from benchmarks.equivalence.report import misses, write_page
@@ -47,10 +48,15 @@ def measured(work: Path, networks: list[str], done: set[tuple[str, str]]) -> Ite
                     )  # fmt: skip
         for source in (each for each in SOURCES if each.name in networks):
             makers = {name: make for name, make in {**SHOWN, **HELD_OUT}.items() if (source.name, name) not in done}
-            material = source.material(work) if makers else None
+            if not makers:
+                continue
+            material = source.material(work)
+            original: Path | str = source.original(work)
+            if source.untraced:
+                original = recorded(material.network, material, Path(made) / "original")
             for name, make in makers.items():
                 yield judged(
-                    name, make, material, Path(made), network=source.name, original=source.original(work),
+                    name, make, material, Path(made), network=source.name, original=original,
                     options=source.options, held_out=name in HELD_OUT,
                 )  # fmt: skip
 

@@ -51,7 +51,7 @@ class Judged:
 
 
 def judged(
-    artifact: str, make: Maker, material: Material, folder: Path, *, network: str, original: Path,
+    artifact: str, make: Maker, material: Material, folder: Path, *, network: str, original: Path | str,
     options: NetworkOptions, held_out: bool,
 ) -> Judged:  # fmt: skip
     """Make an artifact in the folder, and compare it with its original."""

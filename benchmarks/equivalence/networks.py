@@ -94,7 +94,8 @@ class Source:
     """A network of the benchmark: its file, what builds it, and its training.
 
     `begin` trains it from nothing on images and labels; None for one that ships. It goes on for `steps` at this rate.
-    With `frozen` statistics its batch norms stay as pretrained, as the last layer was fitted to them.
+    With `frozen` statistics its batch norms stay as pretrained, as the last layer was fitted to them. No cache keeps
+    the predictions of an `untraced` network, so they are recorded once.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Source:
     rate: float = 1e-4
     steps: int = 200
     frozen: bool = False
+    untraced: bool = False
 
     @property
     def options(self) -> NetworkOptions:
@@ -247,6 +249,7 @@ SOURCES = (
         2e-5,
         100,
         frozen=True,
+        untraced=True,
     ),
 )
 """The networks; the shipped one first."""
