@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -42,8 +41,6 @@ def checks(outcome: Outcome) -> Section:
     families = {name: str(at) for at, name in enumerate(dict.fromkeys(one.check.family for one in verdicts))}
     classes = {name: str(at) for at, name in enumerate(_classes(outcome, verdicts))}
     command = shlex.split(outcome.command)
-    today = datetime.now(UTC).date()
-    known = {issue.about: issue.said(today) for issue in outcome.known}
     rows = [
         {
             **_cells(verdict),
@@ -51,7 +48,7 @@ def checks(outcome: Outcome) -> Section:
             "family": families[verdict.check.family],
             "classes": " ".join(classes[name] for name in _of_classes(verdict)),
             "command": rerun_command(command, verdict.check.id),
-            "known": known.get(verdict.check.id, ""),
+            "known": outcome.known_text(verdict.check.id),
             "more": Markup(outcome.details.get(verdict.check.id, "")),  # noqa: S704  Made by our templates.
         }
         for order, verdict in enumerate(verdicts)

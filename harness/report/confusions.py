@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.report.gallery import data_uri
@@ -70,8 +69,7 @@ def _cell(counts: Sequence[int], column: int, *, row: int, pictured: bool) -> di
 
 def _known(mistake: Mistake, outcome: Outcome) -> dict[str, str]:
     """Return the mark of an image that is a known issue."""
-    today = datetime.now(UTC).date()
-    return {"known": "; ".join(issue.said(today) for issue in outcome.known if issue.image == mistake.index)}
+    return {"known": outcome.known_text(f"image {mistake.index}")}
 
 
 def _tile(mistake: Mistake, names: Sequence[str], pictures: Mapping[int | str, Any]) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.report.page import Section, render
+from harness.report.wording import points
 
 if TYPE_CHECKING:
     from harness.checks import Verdict
@@ -75,7 +75,7 @@ def _cell(verdict: Verdict | None, *, compared: bool) -> dict[str, Any] | None:
         drop = _drop(verdict) or 0.0
         scale = LinearSegmentedColormap.from_list("better", [BAD, "#f7f7f7", GOOD])
         color = scale(0.5 + min(max(drop / _FULL, -1.0), 1.0) / 2)
-        said = Unit.DIFFERENCE.format(drop).removesuffix(" points").replace("-0.0", "+0.0")
+        said = points(round(drop, 3) + 0.0)  # A zero has no minus.
     else:
         color, said = colormaps["cividis"](verdict.value), accuracy.removesuffix("%")
     fails = not verdict.passed

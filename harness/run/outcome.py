@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.codes import code_in
@@ -84,9 +84,15 @@ class Outcome:
     details: Mapping[str, str] = field(default_factory=dict)
     known: tuple[KnownIssue, ...] = ()
     """Issues that the team has accepted; they change no verdict."""
+    day: date = field(default_factory=lambda: datetime.now(UTC).date())
+    """The day of the run, UTC; known issues expire after their last day."""
     history: History | None = None
     differences: Differences | None = None
     """Differences from the original; None without one."""
+
+    def known_text(self, about: str) -> str:
+        """Return the known issues of a check, by its id, or of an image, by `image N`, as text; empty without any."""
+        return "; ".join(issue.said(self.day) for issue in self.known if issue.about == about)
 
     @property
     def failed(self) -> tuple[Verdict, ...]:

@@ -19,6 +19,7 @@ from harness.run.status import versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
 
     import numpy as np
 
@@ -111,6 +112,7 @@ def outcome_of(
     """
     checks, images = session.checks, session.images
     known: tuple[KnownIssue, ...] = ()
+    day = datetime.now(UTC).date()
     with suppress(InputError):  # It could be read when the run began, and changes no verdict.
         known = read_known(checks)
     order = {check.id: position for position, check in enumerate(checks.checks)}
@@ -134,8 +136,9 @@ def outcome_of(
             "classes": list(images.classes),
             "pipeline": _reference_pipeline(session),
         },
-        notices=(*_notices(session, verdicts), *_known_notices(known, verdicts)),
+        notices=(*_notices(session, verdicts), *_known_notices(known, verdicts, day)),
         known=known,
+        day=day,
         without_incumbent=bool(_without_incumbent(verdicts)),
         recipe=checks.recipe,
         provenance=session.provenance,
@@ -188,11 +191,11 @@ def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, 
     )
 
 
-def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict]) -> list[str]:
-    """Say which failing checks are known issues, and which issues have expired."""
-    today, failing = datetime.now(UTC).date(), {each.check.id for each in verdicts if each.status == "fail"}
-    accepted = [issue.about for issue in known if issue.check in failing and today <= issue.last_day]
-    expired = [f"{issue.about} ({issue.until}, {issue.owner})" for issue in known if today > issue.last_day]
+def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day: date) -> list[str]:
+    """Return notices on failing checks that are known issues, and on issues that have expired by this day."""
+    failing = {each.check.id for each in verdicts if each.status == "fail"}
+    accepted = [issue.about for issue in known if issue.check in failing and day <= issue.last_day]
+    expired = [f"{issue.about} ({issue.until}, {issue.owner})" for issue in known if day > issue.last_day]
     said = []
     if accepted:
         said.append(f"known issues among the failing checks: {some_of(accepted)}; the verdict counts them")

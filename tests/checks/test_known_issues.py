@@ -82,7 +82,7 @@ def test_reports_mark_what_is_known_and_the_verdict_stands():
     some = overview(mistakes=(Mistake(17, "top", "shirt", 0.9),))
     page = html.unescape(str(confusions(replace(outcome, overview=some)).body))
     assert "known issue, expired on 2020-01-01: odd (Bob)" in page
-    assert _known_notices(known, outcome.verdicts) == [
+    assert _known_notices(known, outcome.verdicts, outcome.day) == [
         "known issues among the failing checks: clean-shirt; the verdict counts them",
         "expired known issues: image 17 (2020-01-01, Bob); fix or renew them in known.toml",
     ]

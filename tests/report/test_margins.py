@@ -83,9 +83,9 @@ def test_the_map_shows_differences_from_reference_models_failing_first():
     body = corruption_map(replace(EMPTY, verdicts=verdicts)).body
     assert re.findall(r'<th scope="row">(.*?)</th>', body) == ["blur", "fog"]
     assert re.findall(r'title="([^"]*)"[^>]*>([^<]*)</a>', body) == [
-        ("accuracy 80.0%", "✗ -9.0"),
-        ("accuracy 88.0%", "-1.0"),
-        ("accuracy 86.0%", "(-3.0)"),
+        ("accuracy 80.0%", "✗ −9.0"),
+        ("accuracy 88.0%", "−1.0"),
+        ("accuracy 86.0%", "(−3.0)"),
     ]
     alone = corruption_map(replace(EMPTY, verdicts=(*verdicts, at("jpeg", 1, 0.5, panel=None)))).body
     assert ">50.0<" in alone.replace("(", "").replace(")", ""), "accuracy itself where reference models are not known"
