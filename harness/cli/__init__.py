@@ -29,14 +29,14 @@ COMMANDS = {
         "calibrate": ("calibrate", "Set thresholds by a panel of reference models."),
     },
     "Inspect": {
-        "evaluate": ("evaluate", "Print a checkpoint's accuracy, failures and suspect labels."),
+        "evaluate": ("evaluate", "Print a checkpoint's accuracy, failures and suspected label errors."),
         "compare": ("compare", "Compare a checkpoint with the incumbent or others."),
         "break": ("break_image", "Find the smallest rotation and shift that a checkpoint fails on."),
         "list": ("listing", "Print the checks, metrics, corruptions or sources of data."),
     },
     "Maintain": {
         "train": ("train", "Train a Fashion-MNIST classifier."),
-        "export-inputs": ("export_inputs", "Write the images that the checks ask about, to be answered elsewhere."),
+        "export-inputs": ("export_inputs", "Write the images of the checks, for predictions in another system."),
         "convert": ("files", "Turn a state dict into the native format."),
         "cache": ("files", "Show or empty the cache of predictions and images."),
         "fetch-data": ("files", "Download Fashion-MNIST and verify it."),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     cls=Command,
     example="break models/augmented.safetensors --image 123",
     help="Find the smallest rotation, shift and both at once that make a checkpoint fail on a test image, with a "
-    "picture. Without --image: how many images survive how much, as a curve.",
+    "picture. Without --image, draw the survival curve of all images.",
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @click.option("--image", type=int, metavar="N", help="The test image's number, from 0 (default: all images).")

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     help="Reference models, three or more; one or two give provisional thresholds (default: train them).",
 )
 @click.option(
-    "--reference-models", type=int, default=20, metavar="K", help="How many reference models to train (default: 20)."
+    "--reference-models", type=int, default=20, metavar="K", help="Number of reference models to train (default: 20)."
 )
 @click.option(
     "--jobs",

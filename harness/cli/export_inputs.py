@@ -19,8 +19,8 @@ _FORMATS = ("npz", "png")
     cls=Command,
     passes_on=True,
     example="export-inputs inputs --families clean,rotation",
-    help="Write the images that the checks ask about into the folder OUT, with every perturbation applied, for a "
-    "system that answers them elsewhere. OUT/README.md says how to write the answers, OUT/answer.py writes them. `gate "
+    help="Write the images of the checks into the folder OUT, with every perturbation applied, for predictions in "
+    "another system. OUT/README.md says how to write the answers, OUT/answer.py writes them. `gate "
     "--candidate predictions:FILE` judges them. An export that was interrupted resumes.",
 )
 @click.argument("folder", metavar="OUT", type=FILE)

@@ -109,7 +109,7 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     cls=Command,
     passes_on=True,
     example="golden remove golden-1a2b3c4d",
-    help="Remove images; they are no checks any more.",
+    help="Remove images, and with them their checks.",
 )
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @checks_option

@@ -17,11 +17,11 @@ from harness.cli.options import FILE, OK, REPORTS, Command, json_option
     "history",
     cls=Command,
     example="history reports/history.jsonl",
-    help="Print the last runs of the gate, and from which run on checks have failed. A page of their own draws clean "
-    "accuracy, worst pose, failing checks and how far each behavior is from its threshold.",
+    help="Print the last runs of the gate, and the first run of each failure. A page of their own draws clean "
+    "accuracy, worst pose, failing checks and the smallest margin of each behavior.",
 )
 @click.argument("file", type=FILE, default=Path("reports/history.jsonl"))
-@click.option("--last", type=int, default=50, metavar="N", help="How many candidates to show (default: 50).")
+@click.option("--last", type=int, default=50, metavar="N", help="Number of candidates to show (default: 50).")
 @click.option(
     "--output",
     type=FILE,

@@ -35,8 +35,8 @@ _BELOW = 0.05
     example="init --data folder:photos/test --size 224 --checkpoint runs/a.pth --model torchvision.models:resnet18",
     help="Make a gate in your own repository FOLDER (default: this one). It writes stress_tests/ with the tests of the "
     "families wanted and a checks file. It also writes the options into your pytest configuration, and a workflow if "
-    "asked for. Paths in options are as seen from the repository. Existing files stay; families named are added to a "
-    "checks file that lacks them.",
+    "asked for. Paths in options are relative to the repository. Existing files stay; an existing checks file gets "
+    "only the named families that it lacks.",
 )
 @click.argument("folder", type=FILE, default=Path())
 @click.option(

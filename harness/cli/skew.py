@@ -1,4 +1,4 @@
-"""The command `skew`: the stage of the serving pipeline that explains what production answered."""
+"""The command `skew`: the stage of the serving pipeline that explains the predictions of production."""
 
 from __future__ import annotations
 

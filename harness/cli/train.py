@@ -26,9 +26,9 @@ RECIPE_SETTINGS = (
     _recipe("batch-size", "Images per step", 64),
     _recipe("optimizer", "Adam (decoupled weight decay) or SGD (Nesterov momentum 0.9)", "sgd", "adam", "sgd"),
     _recipe("learning-rate", "The peak, when the schedule is one-cycle", 0.05),
-    _recipe("schedule", "How the learning rate goes", "one-cycle", "constant", "one-cycle"),
+    _recipe("schedule", "Course of the learning rate", "one-cycle", "constant", "one-cycle"),
     _recipe("weight-decay", "On weights, not on biases and batch norms", 0.0005),
-    _recipe("rotation-degrees", "Rotate each image by up to so much, either way", 0.0),
+    _recipe("rotation-degrees", "Rotate each image by up to this angle, either way", 0.0),
     _recipe("shift-fraction", "Shift each image by up to this share of its size", 0.0),
     _recipe("flip-probability", "Flip an image with this probability", 0.0),
     _recipe("precision", "Precision of the forward pass", "auto", "auto", "bfloat16", "float32"),
@@ -49,7 +49,7 @@ RECIPE_SETTINGS = (
     "--preset",
     type=click.Choice(["default", "notebook"]),
     default="default",
-    help="Where settings start from (default: default).",
+    help="The settings that options change (default: default).",
 )
 @click.option(
     "--augment",

@@ -34,7 +34,7 @@ def device_setting(about: str) -> Setting:
     """Return the setting of a device; `about` begins its help."""
     return Setting(
         "device",
-        f"{about}: auto, cpu, cuda or mps; auto is the first there is of cuda, mps and cpu (default: auto).",
+        f"{about}: auto, cpu, cuda or mps; auto is the first available of cuda, mps and cpu (default: auto).",
         "scope",
         default="auto",
         metavar="DEVICE",

@@ -82,7 +82,7 @@ SCOPE_SETTINGS = (
     ),
     Setting(
         "device",
-        "Where to run: auto, cpu, cuda or mps; auto is the first there is of cuda, mps and cpu (default: auto).",
+        "Where to run: auto, cpu, cuda or mps; auto is the first available of cuda, mps and cpu (default: auto).",
         "scope",
         default="auto",
         metavar="DEVICE",
