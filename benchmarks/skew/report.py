@@ -75,7 +75,8 @@ def write_pairs(page: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     outcomes = Counter(map(outcome_of_pair, counted))
     lines = [f"{len(counted)} of {len(rows)} pairs count.", "", "| named | pairs |", "| --- | --- |"]
     lines += [f"| {words} | {count} |" for words, count in outcomes.most_common()]
-    write_between(page, BEGIN_PAIRS, END_PAIRS, "\n".join([*lines, "", *_faults(rows)]))
+    body = "\n".join([*lines, "", *_faults(rows)]) if rows else "No pair has a result yet."
+    write_between(page, BEGIN_PAIRS, END_PAIRS, body)
 
 
 def write_photographs(

@@ -93,10 +93,9 @@ def is_unrelated(served: np.ndarray, reference: np.ndarray) -> bool:
     """Return whether answers agree no more often than the same answers to other images would, by a binomial test."""
     from scipy.stats import binom
 
-    classes = np.union1d(served, reference)
-    shares = [[(answers == each).mean() for each in classes] for answers in (served, reference)]
-    by_chance = min(float(np.dot(*shares)), 1.0)
-    return float(binom.sf((served == reference).sum() - 1, len(served), by_chance)) >= ALPHA
+    classes = np.union1d(served, reference).tolist()
+    by_chance = sum(float((served == each).mean() * (reference == each).mean()) for each in classes)
+    return float(binom.sf((served == reference).sum() - 1, len(served), min(by_chance, 1.0))) >= ALPHA
 
 
 def fits_image_before(positions: np.ndarray, served: np.ndarray, reference: np.ndarray) -> bool:

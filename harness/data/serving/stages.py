@@ -49,7 +49,7 @@ class Jpeg:
     subsampling: Subsampling = "4:2:0"
 
     def __str__(self) -> str:
-        return f"saved as JPEG {self.quality} {self.subsampling}"
+        return f"JPEG {self.quality} {self.subsampling}"
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Return what is read of the saved picture, by Pillow."""
