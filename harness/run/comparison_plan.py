@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from harness.base.errors import InputError
 from harness.data import sample_up_to
 from harness.inference.planning import Ledger, PlannedClassifier
 from harness.run.budget import Costs, duration, in_cores
@@ -71,6 +72,8 @@ class ComparisonPlan:
         if not set(_SEARCHES) <= self.without:
             parts.append(f"searches on {self.searches:,}")
         took = f"at most {duration(self.seconds)}" if self.seconds >= 1 else "about a second"
+        if math.isnan(self.seconds):
+            took = "an unknown time"
         lines = [f"plan: {took} on {in_cores(self.cores)}: {', '.join(parts)}"]
         titles = [part.title for part in PARTS if part.record in self.without]
         titles += [CONFIDENCE] if CONFIDENCE in self.without else []
@@ -106,10 +109,10 @@ def plan_comparison(
     `besides` is the part of the budget that the start and the page take. Cached predictions cost nothing. Clean images
     are always measured, a sample of them where all take too long.
     """
-    costs = _costs(models, images)
+    costs = _costs(models, images, required=budget is not None)
     cores = max(each.cores for each in costs.values())
     left = math.inf if budget is None else max(budget - besides, 0.0)
-    some = _affordable(models, images, costs, left * _CLEAN)
+    some = images if budget is None else _affordable(models, images, costs, left * _CLEAN)
     sizes, probes = curve_sizes(some), sorted({least_of(some), min(PROBE_SAMPLES, len(some))})
     counts = {size: _counted(models, some, costs, curves=size) for size in sizes}
     searches = {size: _counted(models, some, costs, searched=size) for size in probes}
@@ -135,8 +138,11 @@ def plan_comparison(
     )
 
 
-def _costs(models: Mapping[str, RoleModel], images: LabelledImages) -> dict[str, Costs]:
-    """Return what each model costs; recorded predictions cost nothing, and models of one kind are measured once."""
+def _costs(models: Mapping[str, RoleModel], images: LabelledImages, *, required: bool) -> dict[str, Costs]:
+    """Return what each model costs; recorded predictions cost nothing, and models of one kind are measured once.
+
+    Unless costs are `required`, those of a model without an answer in time are NaN; else this raises `InputError`.
+    """
     kinds: dict[str, Costs] = {}
     costs = {}
     for name, model in models.items():
@@ -145,7 +151,12 @@ def _costs(models: Mapping[str, RoleModel], images: LabelledImages) -> dict[str,
             continue
         kind = f"{model.classifier.device} {model.classifier.model}"
         if kind not in kinds:
-            kinds[kind] = costs_of(model, images)
+            try:
+                kinds[kind] = costs_of(model, images)
+            except InputError as error:
+                if required:
+                    raise InputError(f"{error.message} Or compare without a plan (--full).", code=error.code) from None
+                kinds[kind] = Costs(math.nan, math.nan, 0)
         costs[name] = kinds[kind]
     return costs
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from zoo import images_of, network, role_model
 
+from harness.base.errors import InputError
 from harness.base.progress import Progress
 from harness.inference.workers import in_batches, watched
 from harness.run import comparison_plan
@@ -114,3 +115,16 @@ def test_start_and_page_are_part_of_the_time(models, images):
     assert after.seconds <= 90.0
     assert after.seconds - 60.0 < alone.seconds
     assert after.without > alone.without
+
+
+def test_a_full_comparison_needs_no_costs(models, images, monkeypatch):
+    def slow(*_):
+        raise InputError("its first batches took longer than 120 s")
+
+    monkeypatch.setattr(comparison_plan, "costs_of", slow)
+    plan = plan_comparison(models, images, budget=None)
+    assert (plan.images, plan.without) == (images, frozenset())
+    (line,) = plan.lines
+    assert line.startswith("plan: an unknown time on ")
+    with pytest.raises(InputError, match=r"longer than 120 s Or compare without a plan \(--full\)"):
+        plan_comparison(models, images, budget=60.0)
