@@ -4,7 +4,7 @@ from harness.checks import Key
 from harness.measures import pair_failures
 from harness.plugin import check
 
-PAIR = Key("pair", tuple[str, str], "{0[0]} and {0[1]} taken for each other")
+PAIR = Key("pair", tuple[str, str], "{0[0]} and {0[1]} predicted as each other")
 
 
 @check("pairs", PAIR)

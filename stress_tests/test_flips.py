@@ -4,7 +4,7 @@ from harness.checks import Key, one_of
 from harness.measures import negative_flips
 from harness.plugin import check
 
-AMONG = Key("among", one_of(("consensus",)), "images that every reference model gets right")
+AMONG = Key("among", one_of(("consensus",)), "images that every reference model predicts correctly")
 
 
 @check("flips", AMONG)

@@ -8,9 +8,9 @@ from harness.measures import random_pose_accuracy, robust_accuracy, worst_of_ten
 from harness.perturb.grids import GRIDS, GRIDS_IN_WORDS, most_dangerous_first, random_poses
 from harness.plugin import check
 
-GRID = Key("grid", one_of(GRIDS), lambda grid: f"right at all poses of {GRIDS_IN_WORDS[grid]}")
+GRID = Key("grid", one_of(GRIDS), lambda grid: f"correct at all poses of {GRIDS_IN_WORDS[grid]}")
 RANDOM = replace(GRID, words=lambda grid: f"random poses of {GRIDS_IN_WORDS[grid]}")
-TEN = replace(GRID, words=lambda grid: f"right at ten random poses of {GRIDS_IN_WORDS[grid]}")
+TEN = replace(GRID, words=lambda grid: f"correct at ten random poses of {GRIDS_IN_WORDS[grid]}")
 
 
 @check("search", GRID, metric="robust_accuracy")

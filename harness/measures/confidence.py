@@ -22,9 +22,7 @@ BINS = 15
 CALIBRATION_ERROR = Metric("calibration_error", Unit.SHARE, better="less", words="expected calibration error")
 NEGATIVE_LOG_LIKELIHOOD = Metric("negative_log_likelihood", Unit.SCORE, better="less", words="negative log-likelihood")
 BRIER_SCORE = Metric("brier_score", Unit.SCORE, better="less", words="Brier score", range=(0.0, 2.0))
-CONFIDENCE_ON_ERRORS = Metric(
-    "confidence_on_errors", Unit.SHARE, better="less", words="mean confidence where it is wrong"
-)
+CONFIDENCE_ON_ERRORS = Metric("confidence_on_errors", Unit.SHARE, better="less", words="mean confidence of errors")
 RISK_COVERAGE_AREA = Metric("risk_coverage_area", Unit.SHARE, better="less", words="area under the risk-coverage curve")
 CONFIDENCE_RISE = Metric(
     "confidence_rise", Unit.DIFFERENCE, better="less", words="rise of the mean confidence as severity grows"
@@ -50,7 +48,7 @@ def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurem
     """
     signed = signed_calibration_gaps(predictions, bins=bins)
     right, sure = predictions.correct.mean(), _confidence(predictions).mean()
-    detail = f"{right:.1%} right, {sure:.1%} mean confidence; {bins} bins"
+    detail = f"accuracy {right:.1%}, mean confidence {sure:.1%}; {bins} bins"
     return _mean(CALIBRATION_ERROR, signed, detail)
 
 

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from harness.inference.attention import Attention
 
 
-ATTENTION_RATIO = Metric("attention_ratio", Unit.SHARE, better="more", words="share of attention on the object")
+ATTENTION_RATIO = Metric("attention_ratio", Unit.SHARE, better="more", words="share of Grad-CAM mass on the object")
 ATTENTION_LIFT = Metric(
-    "attention_lift", Unit.FACTOR, better="more", words="attention on the object, in multiples of chance"
+    "attention_lift", Unit.FACTOR, better="more", words="Grad-CAM mass on the object, uniform map = 1"
 )
 ATTENTION_DRIFT = Metric(
-    "attention_drift", Unit.SHARE, better="less", words="share of attention that does not move with the image"
+    "attention_drift", Unit.SHARE, better="less", words="share of Grad-CAM mass that does not move with the image"
 )
-DEAD_MAPS = Metric("dead_maps", Unit.SHARE, better="less", words="share of attention maps that are zero everywhere")
+DEAD_MAPS = Metric("dead_maps", Unit.SHARE, better="less", words="share of Grad-CAM maps that are zero everywhere")
 
 PART_BYTES = 8 << 20
 """Bytes of a part of the maps at the images' size; the computation needs about six times as much."""
@@ -189,7 +189,7 @@ def _averaged(
         float(values[counted].mean()),
         n,
         mean_interval(values[counted], (0.0, high), ddof=1),
-        detail=f"by chance {uniform}; {int(counted.sum())} maps count, {left_out}",
+        detail=f"uniform baseline {uniform}; {int(counted.sum())} maps count, {left_out}",
         failures=failures[lift[failures] < 1],
         counted=int(counted.sum()),
     )

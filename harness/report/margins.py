@@ -88,7 +88,8 @@ def _share(verdict: Verdict) -> float:
 
 def _written(value: float) -> str:
     """Return a margin as the page has it; those at the limit of a margin are that or more."""
-    return f"{value:+.1f}" if abs(value) < FARTHEST else f"{'<' if value < 0 else '>'} {value:+.0f}"
+    written = f"{value:+.1f}" if abs(value) < FARTHEST else f"{'<' if value < 0 else '>'} {value:+.0f}"
+    return written.replace("-", "−")
 
 
 def _place(value: float) -> float:

@@ -319,7 +319,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     (check,) = [each for each in report(zoo) if each["id"] == "consensus-clean"]
     assert check["status"] == "fail"
     assert check["value"] == int((known.view().consensus & (zoo.images.labels.numpy() != 0)).sum())
-    assert "that each of 8 reference models gets right" in check["detail"]
+    assert "that each of 8 reference models predicts correctly" in check["detail"]
     shutil.copy(checks.panel_predictions, zoo.root / "kept.json")
     checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")

@@ -60,7 +60,7 @@ def test_calibration_error_by_hand(by_hand):
     assert measured.value == pytest.approx(expected, abs=1e-6)
     assert (measured.metric.name, measured.unit.value, measured.n) == ("calibration_error", "share", 10)
     assert measured.interval[0] <= measured.value <= measured.interval[1]
-    assert measured.detail == "60.0% right, 74.4% mean confidence; 2 bins"
+    assert measured.detail == "accuracy 60.0%, mean confidence 74.4%; 2 bins"
 
 
 def test_a_confidence_of_exactly_1_counts():

@@ -69,8 +69,8 @@ def test_ratio_and_lift_by_hand(maps, ratio):
     assert measured.interval == (ratio, ratio)
     lift = attention_lift(attention, left_half(2))
     assert (lift.metric.name, lift.value, lift.unit.value) == ("attention_lift", 2 * ratio, "factor")
-    assert "by chance 0.500" in measured.detail
-    assert "by chance 1;" in lift.detail
+    assert "uniform baseline 0.500" in measured.detail
+    assert "uniform baseline 1;" in lift.detail
 
 
 def test_scale_makes_no_difference():

@@ -58,13 +58,13 @@ def test_lost_is_what_everyone_gets_right_and_the_model_does_not(panel_predictio
     measured = consensus_set_errors(find_consensus_set_errors([answers([0, 1, 1, 1, 0, 1, 0, 0])], panel_predictions))
     assert (measured.value, measured.n) == (2, 8)
     assert sorted(measured.failures.tolist()) == [1, 6]
-    assert measured.detail == "of 5 that each of 3 reference models gets right; most often cat→dog, 1"
+    assert measured.detail == "of 5 that each of 3 reference models predicts correctly; most often cat→dog, 1"
 
 
 def test_a_model_that_is_right_where_all_are_loses_nothing(panel_predictions):
     measured = consensus_set_errors(find_consensus_set_errors([answers([0, 0, 1, 1, 0, 1, 2, 0])], panel_predictions))
     assert (measured.value, measured.failures.tolist()) == (0, [])
-    assert measured.detail == "of 5 that each of 3 reference models gets right"
+    assert measured.detail == "of 5 that each of 3 reference models predicts correctly"
 
 
 def test_several_perturbations_add_up_and_each_image_is_shown_once(panel_predictions):

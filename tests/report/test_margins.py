@@ -52,7 +52,7 @@ def rows(section) -> dict[str, list[str]]:
 def test_each_family_has_its_smallest_margin_what_fails_first():
     found = rows(margins(replace(EMPTY, verdicts=VERDICTS)))
     assert list(found) == ["flip", "worst", "pair", "clean"]
-    assert [re.sub("<[^>]*>", "", cells[1]) for cells in found.values()] == ["-65.0", "-2.0", "+0.4", "+2.0"]
+    assert [re.sub("<[^>]*>", "", cells[1]) for cells in found.values()] == ["−65.0", "−2.0", "+0.4", "+2.0"]
     assert "left: 0.0%" in found["flip"][2], "beyond the scale it stands at the end"
     assert "left: 60.0%; width: 20.0%" in found["clean"][2], "reference models lie 2 to 6 inside the threshold"
     assert "left: 50.0%; width: 20.0%" in found["pair"][2], "fewer failures are on the good side"

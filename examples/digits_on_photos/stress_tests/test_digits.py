@@ -55,7 +55,7 @@ def test_confident_errors_stay_rare(candidate, images, evidence, stress_check):
     assert verdict.passed, verdict.explain()
 
 
-PAIR = Key("pair", tuple[str, str], "{0[0]} and {0[1]} taken for each other")
+PAIR = Key("pair", tuple[str, str], "{0[0]} and {0[1]} predicted as each other")
 
 
 @check("pairs", PAIR)

@@ -25,7 +25,7 @@ CONSENSUS_SET_ERRORS = Metric(
     Unit.IMAGES,
     better="less",
     scale="root",
-    words="errors on images that every reference model gets right",
+    words="errors on images that every reference model predicts correctly",
 )
 
 
@@ -34,7 +34,7 @@ WORST_CLASS_CONSENSUS_SET_ERRORS = Metric(
     Unit.IMAGES,
     better="less",
     scale="root",
-    words="errors of the worst class on images that every reference model gets right",
+    words="errors of the worst class on images that every reference model predicts correctly",
 )
 
 
@@ -117,7 +117,7 @@ def consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     For a reference model of three to seven it is the number that is expected on the consensus set of them all.
     The interval is that of their rate among all predictions (Wilson 1927) times the number of predictions.
     """
-    detail = f"of {lost.known} that each of {lost.reference_models} reference models gets right"
+    detail = f"of {lost.known} that each of {lost.reference_models} reference models predicts correctly"
     if lost.pairs.any():
         true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
         names = lost.images.classes
