@@ -451,6 +451,17 @@ def test_it_builds_without_a_warning_and_needs_nothing_from_elsewhere(tmp_path):
     assert "breaking_severity" in site["reference/measures.html"]
 
 
+def test_the_gallery_has_the_recorded_runs():
+    from docs.broken_models import BROKEN, LARGEST, PAGE, PICTURES, RECORD, page_of
+
+    record = json.loads(RECORD.read_text("utf-8"))
+    assert set(record) == set(BROKEN)
+    assert PAGE.read_text("utf-8") == page_of(record), "run: python -m docs.broken_models --page"
+    sizes = {path.name: path.stat().st_size for path in PICTURES.iterdir()}
+    assert set(sizes) == {f"{name}-{at}.webp" for name in BROKEN for at in (1, 2)}
+    assert max(sizes.values()) <= LARGEST
+
+
 @pytest.mark.docs
 def test_the_pictures_are_made_by_their_script(tmp_path):
     command = [sys.executable, "docs/pictures.py", "--samples", "400", "--to", tmp_path / "pictures"]
