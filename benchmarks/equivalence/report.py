@@ -66,7 +66,7 @@ def write_page(page: Path, found: Sequence[Judged]) -> None:
     goals = [f"| {goal} | {reached} | {'yes' if good else '**no**'} |" for goal, reached, good in _wanted(found)]
     parts = ["\n".join(["| wanted | reached | enough |", "| --- | --- | --- |", *goals])]
     lacking = [
-        f"{len(kinds)} kinds of artifacts of {source.title}"
+        f"{len(kinds)} {'kind' if len(kinds) == 1 else 'kinds'} of artifacts of {source.title}"
         for source in SOURCES
         if (kinds := {*SHOWN, *HELD_OUT} - {each.artifact for each in found if each.network == source.name})
     ]
