@@ -147,7 +147,7 @@ def class_number(predictions: Predictions, name: str) -> int:
         raise InputError(f"unknown class {name!r}; the data have {', '.join(predictions.classes)}") from None
 
 
-GOLDEN_RIGHT = Metric("golden_right", Unit.SHARE, better="more", words="right on this one image")
+GOLDEN_RIGHT = Metric("golden_right", Unit.SHARE, better="more", words="correct on this one image")
 
 
 def golden_right(predictions: Predictions, image: int, *, because: str = "") -> Measurement:
@@ -160,7 +160,7 @@ def golden_right(predictions: Predictions, image: int, *, because: str = "") -> 
     at = np.array([image])
     right = bool(predictions.correct[image])
     taken, label = (predictions.classes[int(each[image])] for each in (predictions.predicted, predictions.labels))
-    said = f"{label}, {'as it should be' if right else f'taken for {taken}'}"
+    said = f"{label}, {'as it should be' if right else f'predicted as {taken}'}"
     if predictions.has_confidence:
         said += f" ({float(predictions.probabilities_at(at).max()):.0%} confidence)"
     return Measurement(

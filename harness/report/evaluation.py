@@ -24,7 +24,7 @@ _LABEL_ERRORS_FILE = "label_errors.csv"
 
 FILES = {
     "failures.csv": table_kind("a table of failures", "kind,seen,image"),
-    "persistent.csv": table_kind("a table of persistent failures", "image,true,taken for"),
+    "persistent.csv": table_kind("a table of persistent failures", "image,true,predicted"),
     "classes.csv": table_kind("a table of classes", "class,precision,recall"),
     "failures.md": Kind("a list of failures", rb"# Failures of "),
     _LABEL_ERRORS_FILE: table_kind("a table of suspected label errors", "image,label,reference answer"),

@@ -68,7 +68,7 @@ def changes_csv(changes: Sequence[FailureChanges]) -> str:
 def persistent_csv(found: PersistentFailures) -> str:
     """Return a line for each image that is wrong at most poses."""
     rows = ((row.index, row.true, row.taken_for, row.wrong_at, found.poses) for row in found.rows)
-    return csv_text(("image", "true", "taken for", "wrong at", "poses"), rows)
+    return csv_text(("image", "true", "predicted", "wrong at", "poses"), rows)
 
 
 def scores_csv(report: ClassificationReport) -> str:

@@ -235,7 +235,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "minimum detectable drop",
         "The smallest drop that the check finds with a probability of 95%; it may miss a smaller one.",
     ),
-    "augmentation-range": ("augmentation range", "Poses that the recipe augments with: ±10° and ±2 px."),
+    "augmentation-range": (
+        "augmentation range",
+        "Poses that the checks hold a model to; for the shipped model ±10° and ±2 px.",
+    ),
     "uniform-baseline": (
         "uniform baseline",
         "The Grad-CAM mass on the object of a uniform map: the share of the image that the object fills.",

@@ -120,7 +120,7 @@ def test_one_wrong_golden_image_fails_with_its_picture(zoo, workers):
     result = zoo.run(*workers, page=True)
     assert result.ret == 1
     assert zoo.statuses == {"clean": "pass", "class": "informational", right: "pass", wrong: "fail"}
-    result.stdout.fnmatch_lines([f"*{wrong}: golden right 0.0000 < threshold 1.0000 (n=1*taken for*complaint 17*"])
+    result.stdout.fnmatch_lines([f"*{wrong}: golden right 0.0000 < threshold 1.0000 (n=1*predicted as*complaint 17*"])
     assert f"pictures-{wrong}" in (zoo.root / "reports/stress.html").read_text()
 
 
