@@ -69,8 +69,8 @@ def without_class(healthy: Checkpoint) -> Checkpoint:
 class Broken:
     """A broken model: its title, what was done to it, the right cause, a figure that shows it, and how it is made.
 
-    It is made of the shipped model. Without a `damage` it is the shipped baseline. The gate runs in this
-    `profile`.
+    It is made of the shipped model. Without a `damage` it is the shipped baseline, and with `int8` an ONNX file. The
+    gate runs in this `profile`.
     """
 
     title: str
@@ -78,6 +78,7 @@ class Broken:
     cause: str
     draw: Callable[[Overview], Figure]
     damage: Damage | None = None
+    int8: bool = False
     profile: str = "default"
 
 
@@ -161,6 +162,14 @@ BROKEN = {
         damaged(weights.logit_scaling, 3.0),
         profile="quick",
     ),
+    "dimmed-int8": Broken(
+        "Quantized on the wrong images",
+        "An int8 ONNX file, with activation ranges from images at a third of their light.",
+        DRIFT,
+        confusions,
+        int8=True,
+        profile="quick",
+    ),
 }
 """The broken models, by file name."""
 
@@ -188,6 +197,14 @@ def made(name: str, broken: Broken, folder: Path) -> Path:
     """Return the file of a broken model, made in the folder if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     shipped = MODELS / "augmented.safetensors"
+    if broken.int8:
+        from benchmarks.equivalence.exports import dimmed, int8
+        from benchmarks.equivalence.networks import of_panel
+
+        path = folder / name
+        if not Path(f"{path}.onnx").exists():
+            int8(dimmed)(of_panel(shipped), path)
+        return Path(f"{path}.onnx")
     if broken.damage is None:
         return MODELS / "baseline.safetensors"
     path = folder / f"{name}.safetensors"
