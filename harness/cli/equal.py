@@ -72,14 +72,14 @@ SHARE = _Share()
 @click.option(
     "--artifact-normalisation",
     metavar="MEAN,STD|none",
-    help="The normalization of the artifact, if it is not that of the original; none for one that normalizes by "
-    "itself.",
+    help="The normalization of the artifact alone; none for one that normalizes by itself "
+    "(default: that of the original).",
 )
 @click.option(
     "--artifact-outputs",
     type=click.Choice(OUTPUTS),
-    help="The outputs of the artifact, if they are not those of the original: probabilities for an export with a "
-    "softmax.",
+    help="The outputs of the artifact alone; probabilities for an export with a softmax "
+    "(default: those of the original).",
 )
 @setting_options(*MODEL_SETTINGS)
 @click.option(

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from harness.base.errors import InputError, some_of
 from harness.base.records import record
 from harness.checks.equivalence import OF_A_PART, TOLERANCE, expect_tolerance
@@ -193,6 +191,8 @@ def _hint(done: Equality, request: EqualityRequest) -> str:
     declared = getattr(done.artifact.classifier.plain, "declared", {}).get("normalisation", "none")
     if declared == "none" or request.artifact_normalisation is not None:
         return ""
+    import torch
+
     some = done.images.take(torch.arange(min(len(done.images), _HINTED)))
     unchanged = replace(request, artifact_normalisation="none")
     artifact = unchanged.of_artifact.open(request.artifact, some, ordered=False)

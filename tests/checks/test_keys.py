@@ -74,7 +74,7 @@ def test_a_key_that_is_not_declared_is_refused_with_all_that_are_known():
         "informational, metric, panel, pose, reason, role, significance, tolerance, and those that the test declares: "
         "strength"
     )
-    with pytest.raises(ChecksError, match=r"and those that the test declares: none$"):
+    with pytest.raises(ChecksError, match=r"(?m)and those that the test declares: none$"):
         replace(ROW, keys={"strenght": 0.3}).with_keys([], path=FILE, test="t")
 
 

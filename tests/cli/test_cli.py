@@ -240,7 +240,7 @@ def test_a_destination_that_cannot_be_written_ends_with_2(tmp_path, capsys, tiny
         ["convert", str(tmp_path / "source.pth"), destination] if command == "convert" else ["train", destination]
     )
     assert main([*arguments, *(TINY if command == "train" else [])]) == 2
-    assert f"error: [FILE] {tmp_path / 'file'}" in capsys.readouterr().err
+    assert f"error: [OUTPUT] {tmp_path / 'file'}" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):

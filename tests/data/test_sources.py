@@ -349,7 +349,9 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch):
     monkeypatch.setitem(SOURCES, "noise", Source(noise, takes="COUNT", about="images of nothing"))
     assert load_images("noise:6", size=(4, 5), channels=1).pixels.shape == (6, 1, 4, 5)
     assert DataOptions("noise:6").load().pixels.shape == (6, 3, 8, 8)
-    with pytest.raises(InputError, match=r"expected fashion-mnist, folder:PATH, .* noise:COUNT or module:callable$"):
+    with pytest.raises(
+        InputError, match=r"(?m)expected fashion-mnist, folder:PATH, .* noise:COUNT or module:callable$"
+    ):
         load_images("nose:6")
     assert specs_in_words(explained=True).endswith(
         "tar files, such as test-{000..009}.tar, or their URLs), noise:COUNT (images of nothing) or module:callable "

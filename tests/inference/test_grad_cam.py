@@ -340,7 +340,7 @@ def test_no_relu_follows_a_layer_that_nothing_depends_on():
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ("conv9", r"layer 'conv9': the model has no such layer .* conv1 \(28x28\), .*, bn3 \(7x7\)$"),
+        ("conv9", r"(?m)layer 'conv9': the model has no such layer .* conv1 \(28x28\), .*, bn3 \(7x7\)$"),
         ("fc1", r"layer 'fc1': the model has no such layer with feature maps of more than one pixel"),
         ("conv3+relu", r"layer 'conv3\+relu': no ReLU follows directly; name 'conv3' for the layer's own output"),
     ],

@@ -74,7 +74,7 @@ def test_worse_model_fails_by_name(zoo):
             "*REFUSED?NOT_REGULAR?*none.safetensors*",
             id="no-candidate",
         ),
-        pytest.param(["--candidate", "zoo.npz"], "FORMAT", "*REFUSED?*zoo.npz*", id="not-a-checkpoint"),
+        pytest.param(["--candidate", "zoo.npz"], "ZIP_LAYOUT", "*REFUSED?*zoo.npz*", id="not-a-checkpoint"),
         pytest.param(["--baseline", "none.pth"], "NOT_REGULAR", "*REFUSED?NOT_REGULAR?*none.pth*", id="no-baseline"),
         pytest.param(["--incumbent", "none.pth"], "NOT_REGULAR", "*REFUSED?NOT_REGULAR?*none.pth*", id="no-incumbent"),
         pytest.param(["--checks", "none.toml"], "CHECKS", "*none.toml: cannot be read*", id="no-checks"),

@@ -121,7 +121,7 @@ def test_a_test_file_that_there_is_not(zoo, pytester):
     report = zoo.report()
     assert (report["verdict"], report["errors"]) == (
         "error",
-        ["file or directory not found: stress_tests/test_none.py"],
+        ["[USAGE] file or directory not found: stress_tests/test_none.py"],
     )
     assert not (zoo.root / "reports/stress.unfinished").exists()
 
