@@ -466,7 +466,7 @@ def wait_for(path):
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("seconds", "verdict", "why"),
-    [(1, "partial", None), (60, "error", "the run came to no end: it was interrupted")],
+    [(1, "partial", None), (60, "error", "[INTERRUPTED] the run came to no end: it was interrupted")],
     ids=["once", "twice"],
 )
 def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, seconds, verdict, why):
