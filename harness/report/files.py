@@ -165,8 +165,14 @@ def write_refusal(refusal: Refusal, folder: Path, *, begun: bool = False) -> Non
     with suppress(Exception, FolderBusyError), held(folder):
         forget(folder, begun=begun)  # On a full disk, what stands there now takes the room of new reports.
         for name, content in refusal.contents().items():
-            with suppress(OSError, InputError):
+            try:
                 report_file(folder, name).write(content)
+            except OSError:
+                if name == REPORT:  # The other reports never stand without the record.
+                    return
+            except InputError:
+                continue
+            else:
                 unmark(folder)
 
 

@@ -59,8 +59,8 @@ class Refusal:
         return shlex.join(map(str, self.command))
 
     def contents(self) -> dict[str, bytes]:
-        """Return the content of all three reports by their names."""
-        made = {PAGE: _page(self), SUMMARY: _summary(self), REPORT: _record(self)}
+        """Return the content of all three reports by their names, the record first."""
+        made = {REPORT: _record(self), SUMMARY: _summary(self), PAGE: _page(self)}
         return {name: writable(content).encode() for name, content in made.items()}
 
 

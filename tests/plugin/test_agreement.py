@@ -1,5 +1,6 @@
 """Exit status and all three reports agree, whatever fails around the verdict."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from outcomes import OLD_REPORTS
 
+from harness.base.outputs import Output
 from harness.report.agreement import agreed_verdict, mark_of_page, mark_of_summary
 from harness.report.files import write_refusal
 from harness.report.refusal import PROTOCOL as REFUSED_PROTOCOL
@@ -234,6 +236,19 @@ def test_a_refusal_knows_the_roles_and_the_protocol():
     from harness.perturb import PROTOCOL
 
     assert (tuple(ROLES), PROTOCOL) == (REFUSED_ROLES, REFUSED_PROTOCOL)
+
+
+def test_no_report_of_a_refusal_stands_without_its_record(tmp_path, monkeypatch):
+    write = Output.write
+
+    def limited(output, content):
+        if output.path.name == "stress.json":
+            raise OSError(errno.EFBIG, "File too large")
+        write(output, content)
+
+    monkeypatch.setattr(Output, "write", limited)
+    write_refusal(Refusal(["no"], ["pytest"], "a" * 32), tmp_path)
+    assert [path.name for path in tmp_path.glob("stress.*")] == []
 
 
 @pytest.mark.parametrize("change", ["run", "verdict", "missing", "text", "list"])

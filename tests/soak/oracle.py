@@ -79,7 +79,7 @@ def _said(reports: Path) -> tuple[dict | None, list[str]]:
     said = json.loads(path.read_bytes())
     wrong = []
     for name in ("stress.md", "stress.html"):
-        text = (reports / name).read_text("utf-8") if (reports / name).exists() else ""
+        text = (reports / name).read_text("utf-8", "replace") if (reports / name).exists() else ""
         if not text:
             if said["verdict"] != "error" and name == "stress.md":
                 wrong.append(f"no {name}")
