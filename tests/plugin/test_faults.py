@@ -27,7 +27,7 @@ from harness.networks.checkpoints import load_checkpoint
 from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 HERE = Path(__file__).parents[1]
-KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
+KILLS = int(os.environ.get("FAULTS_KILLS", "2"))
 WITHOUT_CACHE = ("-p", "no:cacheprovider")
 SECONDS = 600
 """After which a process is held to hang, however many others there are."""
