@@ -65,7 +65,19 @@ _pytest.faulthandler.pytest_configure = _pytest.faulthandler.pytest_unconfigure 
 HERE = Path(__file__).parent
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
 torch.set_num_threads(1)
-ON_REQUEST = ("browser", "notebook", "docs", "faults", "wheel", "determinism", "cluster", "processes", "server", "soak")
+ON_REQUEST = (
+    "browser",
+    "notebook",
+    "docs",
+    "faults",
+    "wheel",
+    "determinism",
+    "cluster",
+    "processes",
+    "server",
+    "soak",
+    "photographs",
+)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -18,7 +18,7 @@ SMALLER = (
 )
 
 
-@pytest.mark.docs
+@pytest.mark.photographs
 def test_each_command_of_its_page_runs(tmp_path):
     for package in ("skimage", "timm", "torchvision"):
         pytest.importorskip(package)
