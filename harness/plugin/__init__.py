@@ -54,10 +54,13 @@ def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     except Exception as error:  # A package that is missing or broken raises anything.
         refuse_to_start(pluginmanager, coded(Code.PACKAGE, lacking(error)))
     if off := [module for module in MODULES if pluginmanager.is_blocked(module)]:
-        refuse_to_start(
-            pluginmanager,
-            f"[{Code.PYTEST}] {off[0]} is switched off (-p no:{off[0]}); the gate needs it, leave that out",
-        )
+        refuse_without(pluginmanager, off[0])
+
+
+def refuse_without(pluginmanager: pytest.PytestPluginManager, plugin: str) -> None:
+    """Refuse a run of the gate in which this plugin is switched off."""
+    why = f"{plugin} is switched off (-p no:{plugin}); the gate needs it, leave that out"
+    refuse_to_start(pluginmanager, coded(Code.PYTEST, why))
 
 
 def refuse_to_start(pluginmanager: pytest.PytestPluginManager, reason: str) -> None:

@@ -77,7 +77,7 @@ class Ending:
             if self.run.outcome:
                 self._settle(session, self.run.outcome)
         except BaseException as error:
-            why = coded(code_of(error), f"the run came to no end: {said(error)}")
+            why = unended(error)
             if self.run.outcome or self.run.unfinished:
                 refuse(self.run, why)
             if self.run.is_worker or isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
@@ -152,9 +152,10 @@ def _other_status(found: int, expected: int) -> str:
     )
 
 
-def said(error: BaseException) -> str:
-    """Return in one line why a run came to no end."""
-    return "it was interrupted" if isinstance(error, KeyboardInterrupt) else lacking(error)
+def unended(error: BaseException) -> str:
+    """Return in one line, with its code, why a run came to no end."""
+    said = "it was interrupted" if isinstance(error, KeyboardInterrupt) else lacking(error)
+    return coded(code_of(error), f"the run came to no end: {said}")
 
 
 def refuse(run: GateRun, why: str) -> None:

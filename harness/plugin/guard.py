@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.base.codes import Code
 from harness.plugin import __name__ as plugin
-from harness.plugin import refuse_to_start
+from harness.plugin import refuse_without
 
 if TYPE_CHECKING:
     import pytest
@@ -15,7 +14,4 @@ if TYPE_CHECKING:
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     """End a gate run with 4 if an option leaves out the plugin that judges."""
     if pluginmanager.is_blocked(plugin):
-        refuse_to_start(
-            pluginmanager,
-            f"[{Code.PYTEST}] {plugin} is switched off (-p no:{plugin}); the gate needs it, leave that out",
-        )
+        refuse_without(pluginmanager, plugin)

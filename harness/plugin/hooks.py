@@ -22,7 +22,7 @@ from harness.base.settings import told
 from harness.checks import read_checks
 from harness.checks.known import read_known
 from harness.plugin.collector import Collector, failures_left_out
-from harness.plugin.exit_status import Ending, TimeKeeper, refuse, said, settled, write_page_whole
+from harness.plugin.exit_status import Ending, TimeKeeper, refuse, settled, unended, write_page_whole
 from harness.plugin.foreign_outputs import expect_others_keep
 from harness.plugin.options import add_options, expect_own
 from harness.plugin.place import reports_named
@@ -317,7 +317,7 @@ def _main(config: pytest.Config) -> Generator[None, Any, Any]:
         run = config.stash.get(RUN, None)
         if run is None or run.is_worker or not run.judges:
             raise
-        reason = coded(code_of(error), f"the run came to no end: {said(error)}")
+        reason = unended(error)
         refuse(run, reason)
         with suppress(OSError, ValueError):
             print(reason, file=sys.stderr)

@@ -167,13 +167,12 @@ def write_refusal(refusal: Refusal, folder: Path, *, begun: bool = False) -> Non
         for name, content in refusal.contents().items():
             try:
                 report_file(folder, name).write(content)
+                unmark(folder)
             except OSError:
                 if name == REPORT:  # The other reports never stand without the record.
                     return
             except InputError:
-                continue
-            else:
-                unmark(folder)
+                pass
 
 
 def refuse_command(arguments: Sequence[str], reason: str) -> None:
