@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.joint.rules import RULES, profile
+from benchmarks.joint.rules import RULES, cauchy, profile
 from harness.calibration.multiplicity import correlation
 from harness.measures.panel.threshold import least_of
 
@@ -21,6 +21,8 @@ DRAWS = 12_000
 """Simulated panels, each with one more reference model."""
 SHARES = (0.001, 0.005, 0.01)
 """Shares of false alarms that limits are made for."""
+NOMINAL = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+"""Levels at which the Cauchy combination is taken at its word, without a simulation."""
 ORDINARY = (0.5, 0.2, 0.1, 0.05)
 """Shares that a limit must also keep if the simulation holds: enough networks reach these."""
 DECIDING = 0.005
@@ -54,6 +56,32 @@ class Confirmed:
     by_either: int
     failed: tuple[str, ...]
     healthy: int
+
+
+@dataclass(frozen=True)
+class Nominal:
+    """The Cauchy combination at a level, without a simulation: networks that it finds, and the gate or it."""
+
+    level: float
+    healthy: int
+    mutants: int
+    either: int
+
+
+def nominal(found: Networks, among: np.ndarray) -> list[Nominal]:
+    """Return what the one-sided Cauchy combination finds at its own levels; `among` (N,) selects networks."""
+    statistic = cauchy(profile(found.panel, found.values, average_of(found), least_of(found.panel, found.checks)))
+    p = 0.5 - np.arctan(statistic) / np.pi
+    healthy, mutants = found.healthy & among, ~found.healthy & ~found.trivial & among
+    return [
+        Nominal(
+            level,
+            int((p <= level)[healthy].sum()),
+            int((p <= level)[mutants].sum()),
+            int(((p <= level) | found.detected)[mutants].sum()),
+        )
+        for level in NOMINAL
+    ]
 
 
 def average_of(found: Networks) -> np.ndarray:

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from harness.measures.panel.threshold import PanelCheck
 
 
+NEW = frozenset(
+    {f"{HEALTHY}-seed-{seed}" for seed in range(161, 191)}
+    | {f"{kind}-3-seed-201" for kind in ("relabelled-class", "resized", "raised-background", "artefact", "backdoor")}
+    | {"backdoor-1-seed-201"}
+)
+"""Networks that were trained after the rules had been compared on all others."""
+
+
 @dataclass(frozen=True, eq=False)
 class Networks:
     """Values on each check's scale, more being worse: of reference models, (K, checks), and of others, (N, checks).
@@ -39,6 +47,11 @@ class Networks:
     def healthy(self) -> np.ndarray:
         """Return which networks are of the recipe, (N,)."""
         return np.array([kind == HEALTHY for kind in self.kinds])
+
+    @property
+    def new(self) -> np.ndarray:
+        """Return which networks came after all rules were looked at, (N,)."""
+        return np.array([name in NEW for name in self.names])
 
     @property
     def choosing(self) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.joint.compare import ORDINARY, SHARES
+from benchmarks.joint.compare import ORDINARY, SHARES, nominal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,5 +40,23 @@ def tables(found: Networks, compared: Sequence[Compared], confirmed: Sequence[Co
             f"{each.by_either} | {len(each.failed)} of {each.healthy} {' '.join(each.failed)} |"
             for each in confirmed
         ),
+        "",
+        *_nominal(found),
     ]
     return "\n".join(lines)
+
+
+def _nominal(found: Networks) -> list[str]:
+    """Return the table of the Cauchy combination at its own levels, on the networks seen and on new ones."""
+    lines = [
+        "| Cauchy combination at its own level | networks | of the recipe | mutants | with the gate |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for words, among in (("seen", ~found.new), ("new", found.new)):
+        healthy, mutants = int((found.healthy & among).sum()), int((~found.healthy & ~found.trivial & among).sum())
+        lines += [
+            f"| {each.level:.1%} | {words} | {each.healthy} of {healthy} | {each.mutants} of {mutants} | "
+            f"{each.either} |"
+            for each in (nominal(found, among) if healthy + mutants else ())
+        ]
+    return lines

@@ -1,15 +1,18 @@
-"""Signs of a weaker model under a PASS: the smallest margins, and informational checks far from reference models."""
+"""Signs of a weaker model under a PASS: the smallest margins, rare informational checks, and all checks together."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from operator import itemgetter
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.checks.roles import ROLES
 from harness.measures.panel.threshold import on_scale, widened
-from harness.measures.statistics import related
+from harness.measures.statistics import combined_p, related
 from harness.report.wording import reference
 from harness.run.outcome import margin
 
@@ -19,28 +22,32 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
 
-FAR, RARE = 3.0, 0.05
-"""Standard deviations from which on an informational check is a sign, and the probability of any by chance."""
+FAR = 3.0
+"""Standard deviations from which on an informational check is a sign."""
+RARE, RARE_TOGETHER = 0.04, 0.01
+"""Probability for one more reference model of a line of such checks, and of the line of all checks together."""
 _CLOSEST, _NAMED = 3, 2
 """Families with the smallest margins, and informational checks, that are named."""
+_CARRYING = 3
+"""Families that the line of all checks together names."""
 
 
 def closest_lines(outcome: Outcome) -> list[str]:
-    """Return at most two lines for a run that passes: how near it is to failing. Empty for any other run."""
+    """Return at most three lines for a run that passes: how near it is to failing. Empty for any other run."""
     if outcome.verdict != "pass":
         return []
-    return [*_margins(outcome.verdicts), *_signs(outcome.verdicts)]
+    return [*_margins(outcome.verdicts), *_signs(outcome.verdicts), *_together(outcome.verdicts)]
 
 
 def probability(verdict: Verdict) -> float:
-    """Return the probability that one more reference model is at least as bad on an informational check.
+    """Return the probability that one more reference model is at least as bad on a check.
 
     It is the tail of Student's t distribution with K - 1 degrees of freedom, on the scale of the check. 1 where the
     values of two or more reference models are not known.
     """
     from scipy.stats import t
 
-    away, models = _deviations(verdict), verdict.check.panel and verdict.check.panel.reference_models
+    away, models = deviation(verdict), verdict.check.panel and verdict.check.panel.reference_models
     if away is None or not models or models == 1:
         return 1.0
     return float(t.sf(away / widened(models), models - 1))
@@ -85,8 +92,8 @@ def _margins(verdicts: Sequence[Verdict]) -> list[str]:
 def _signs(verdicts: Sequence[Verdict]) -> list[str]:
     """Return a line of the informational checks that chance hardly explains, however many of them there are."""
     looked_at = [verdict for verdict in verdicts if _deviations(verdict) is not None]
-    found = sorted((probability(verdict) * len(looked_at), verdict.check.id, verdict) for verdict in looked_at)
-    rare = [(p, verdict) for p, _, verdict in found if p <= RARE and (_deviations(verdict) or 0) >= FAR]
+    found = sorted(((probability(verdict) * len(looked_at), verdict) for verdict in looked_at), key=itemgetter(0))
+    rare = [(p, verdict) for p, verdict in found if p <= RARE and (_deviations(verdict) or 0) >= FAR]
     if not rare:
         return []
     named = [
@@ -96,6 +103,27 @@ def _signs(verdicts: Sequence[Verdict]) -> list[str]:
     ]
     more = f"; and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
     return [f"worse than reference models among {len(looked_at)} informational checks: {'; '.join(named)}{more}"]
+
+
+def _together(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return a line if all checks together are rare, by the combination of their probabilities.
+
+    Families weigh the same. The combination needs no correlations, which few reference models do not determine.
+    """
+    families: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for verdict in verdicts:
+        away, models = deviation(verdict), verdict.check.panel and verdict.check.panel.reference_models
+        if away is not None and models and models > 1:
+            families[verdict.check.family].append((probability(verdict), away))
+    rows = [(p, 1 / len(of_family)) for of_family in families.values() for p, _ in of_family]
+    if len(families) <= 1 or (p := combined_p(*zip(*rows, strict=True))) > RARE_TOGETHER:
+        return []
+    means = sorted(((fmean(away for _, away in each), name) for name, each in families.items()), reverse=True)
+    named = ", ".join(f"{name} {mean:+.1f}" for mean, name in means[:_CARRYING])
+    return [
+        f"worse than reference models over all {len(rows)} checks together: p {related(p)}; mostly {named} standard "
+        "deviations, means of a family's checks"
+    ]
 
 
 def _deviations(verdict: Verdict) -> float | None:

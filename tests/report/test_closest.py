@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from outcomes import EMPTY, FAIL, verdict
 from scipy import stats
@@ -14,6 +15,7 @@ from benchmarks.detection.results import read_result
 from harness.checks import Check, Threshold, read_checks
 from harness.measures import METRICS, Measurement
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
+from harness.measures.statistics import combined_p
 from harness.report.closest import closest_lines, probability
 from harness.report.html import scorecard
 from harness.report.text import markdown, summary_lines
@@ -105,4 +107,41 @@ def test_healthy_networks_see_no_sign_and_some_mutants_that_pass_do():
     assert len(healthy) >= 50
     assert sum(lines > 1 for lines in healthy) <= 0.05 * len(healthy)
     assert all(lines <= 3 for lines in healthy)
-    assert signs["learning-rate-1-seed-201"][1] == 2
+    assert signs["learning-rate-1-seed-201"][1] == 3
+
+
+def test_many_checks_a_little_worse_are_one_sign():
+    """The line has the Cauchy combination of their probabilities, and needs more than one family."""
+
+    def rows(value):
+        of_three = [informational(value, models=20, name=f"row-{at}") for at in range(3)]
+        families = ("class", "rotation", "flip", "pose")
+        return [replace(row, check=replace(row.check, family=each)) for each in families for row in of_three]
+
+    worse = rows(0.648)
+    p = stats.t.sf(3 / 1.05**0.5, 19)
+    assert lines_of(SAFE, *worse)[-1] == (
+        f"worse than reference models over all 12 checks together: p = {p:.2g}; mostly rotation +3.0, pose +3.0, "
+        "flip +3.0 standard deviations, means of a family's checks"
+    )
+    assert not any("together" in line for line in lines_of(SAFE, *worse[:3])), "one family has its own signs"
+    assert len(lines_of(SAFE, *rows(0.632))) == 1
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-6, 0.01, 0.4, 1.0])
+def test_combination_of_equal_probabilities_is_the_same(p):
+    assert combined_p([p] * 4, [1, 2, 3, 4]) == pytest.approx(p, rel=1e-6, abs=1e-12)
+
+
+def test_combination_is_a_tail_of_the_cauchy_distribution():
+    p, weights = np.array([0.001, 0.2, 0.9]), np.array([1, 1, 2])
+    statistic = np.average(stats.cauchy.isf(p), weights=weights)
+    assert combined_p(p, weights) == pytest.approx(stats.cauchy.sf(statistic))
+
+
+def test_small_combinations_hold_for_checks_that_depend_on_each_other():
+    """Of normal checks with a correlation of 0.6, as many combinations are below 1% as the level says."""
+    rng = np.random.default_rng(0)
+    checks = 0.6**0.5 * rng.standard_normal((4_000, 1)) + 0.4**0.5 * rng.standard_normal((4_000, 12))
+    found = [combined_p(p, [1] * 12) for p in stats.norm.sf(checks)]
+    assert 0.005 < np.mean(np.array(found) < 0.01) < 0.015
