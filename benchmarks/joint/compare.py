@@ -23,6 +23,8 @@ SHARES = (0.001, 0.005, 0.01)
 """Shares of false alarms that limits are made for."""
 NOMINAL = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 """Levels at which the Cauchy combination is taken at its word, without a simulation."""
+FEW_MODELS, FEW_LEVELS = (3, 5, 8), (0.05, 0.01)
+"""Numbers of reference models, and levels, of the combination with few of them."""
 ORDINARY = (0.5, 0.2, 0.1, 0.05)
 """Shares that a limit must also keep if the simulation holds: enough networks reach these."""
 DECIDING = 0.005
@@ -70,8 +72,7 @@ class Nominal:
 
 def nominal(found: Networks, among: np.ndarray) -> list[Nominal]:
     """Return what the one-sided Cauchy combination finds at its own levels; `among` (N,) selects networks."""
-    statistic = cauchy(profile(found.panel, found.values, average_of(found), least_of(found.panel, found.checks)))
-    p = 0.5 - np.arctan(statistic) / np.pi
+    p = _p(found.panel, found, average_of(found))
     healthy, mutants = found.healthy & among, ~found.healthy & ~found.trivial & among
     return [
         Nominal(
@@ -82,6 +83,38 @@ def nominal(found: Networks, among: np.ndarray) -> list[Nominal]:
         )
         for level in NOMINAL
     ]
+
+
+@dataclass(frozen=True)
+class Few:
+    """The Cauchy combination with thresholds from few reference models, drawn at random: mean shares of networks."""
+
+    models: int
+    level: float
+    healthy: float
+    mutants: float
+
+
+def few(found: Networks, *, draws: int = 200, seed: int = 0) -> list[Few]:
+    """Return what the combination finds by `FEW_MODELS` of the reference models, at each of `FEW_LEVELS`."""
+    rng, average = np.random.default_rng(seed), average_of(found)
+    mutants, said = ~found.healthy & ~found.trivial, []
+    for models in FEW_MODELS:
+        rare = np.zeros((len(FEW_LEVELS), len(found.names)))
+        for _ in range(draws):
+            panel = found.panel[rng.choice(len(found.panel), models, replace=False)]
+            p = _p(panel, found, average)
+            rare += [p <= level for level in FEW_LEVELS]
+        said += [
+            Few(models, level, float(shares[found.healthy].mean()), float(shares[mutants].mean()))
+            for level, shares in zip(FEW_LEVELS, rare / draws, strict=True)
+        ]
+    return said
+
+
+def _p(panel: np.ndarray, found: Networks, average: np.ndarray) -> np.ndarray:
+    statistic = cauchy(profile(panel, found.values, average, least_of(panel, found.checks)))
+    return np.asarray(0.5 - np.arctan(statistic) / np.pi)
 
 
 def average_of(found: Networks) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.joint.compare import ORDINARY, SHARES, nominal
+from benchmarks.joint.compare import ORDINARY, SHARES, few, nominal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,10 @@ def tables(found: Networks, compared: Sequence[Compared], confirmed: Sequence[Co
         ),
         "",
         *_nominal(found),
+        "",
+        "| reference models, 200 draws | level | networks of the recipe beyond it | mutants beyond it |",
+        "| --- | --- | --- | --- |",
+        *(f"| {each.models} | {each.level:.0%} | {each.healthy:.1%} | {each.mutants:.1%} |" for each in few(found)),
     ]
     return "\n".join(lines)
 
