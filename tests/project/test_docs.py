@@ -34,6 +34,10 @@ DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.glob("**/*.md"))}
 MARKED = {"sh", "python", "toml", "ini"}
 REFERENCE_MODELS = 3
+PROGRAMS = (
+    r"(\w+=\S+ )?(\.venv/bin/)?(stress-harness|python3?|pytest|pip|ruff|apt-get|mkdir|cd|cat|head|grep|for|done) ?"
+)
+"""What a line of a `sh` block begins with."""
 PROJECT_PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 LONGEST_README = 120
 """Lines: the first page is one page."""
@@ -99,6 +103,27 @@ def test_every_block_says_what_a_test_does_with_it(page):
     for block in blocks_of(page):
         if block.language in MARKED:
             assert re.fullmatch(known, block.mark), f"docs/{page}:{block.line}: marked {block.mark!r}, expected {known}"
+
+
+def misplaced_commands(page: str) -> list[str]:
+    """Return the lines of `sh` blocks that begin inside a command or a comment, and comments that hold a command."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    blocks = [re.sub(r"<<ROW\n.*?^ROW$", "", block, flags=re.MULTILINE | re.DOTALL) for block in blocks]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if not re.match(PROGRAMS, line) or re.search(r"#.*\bpython -m\b", line)]
+
+
+def test_each_line_of_commands_begins_with_a_program():
+    rooms = ("docs", "benchmarks", "examples", "models")
+    pages = [*ROOT.glob("*.md"), *(page for room in rooms for page in (ROOT / room).glob("**/*.md"))]
+    found = {str(page.relative_to(ROOT)): misplaced_commands(page.read_text("utf-8")) for page in pages}
+    assert not {page: lines for page, lines in found.items() if lines}
+
+
+def test_joined_and_broken_commands_are_seen():
+    joined = "python -m this    # prints the rules, in python -m\nthis --again     # prints them again"
+    broken = "pytest -x          # stops at the first failure of the\ntests of the gate"
+    assert misplaced_commands(f"```sh\n{joined}\n{broken}\n```\n") == [*joined.splitlines(), "tests of the gate"]
 
 
 def test_commands_are_there():
