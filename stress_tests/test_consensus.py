@@ -5,12 +5,12 @@ from harness.data import one_in
 from harness.inference import under_each
 from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
 from harness.perturb.corruptions import CORRUPTIONS, SEVERITIES, corruptions_of
-from harness.perturb.grids import VIEWS, views_of
+from harness.perturb.grids import VIEWS, VIEWS_IN_WORDS, views_of
 from harness.plugin import check
 
-UNDER = Key("under", tuple[one_of(VIEWS), ...], lambda names: f"over {', '.join(names)}" if names else "")
+UNDER = Key("under", tuple[one_of(VIEWS), ...], lambda names: ", ".join(VIEWS_IN_WORDS[name] for name in names))
 DAMAGED = Key(
-    "damaged", tuple[tuple[one_of(CORRUPTIONS), one_of(SEVERITIES)], ...], lambda each: f"over {len(each)} corruptions"
+    "damaged", tuple[tuple[one_of(CORRUPTIONS), one_of(SEVERITIES)], ...], lambda each: f"{len(each)} corruptions"
 )
 
 

@@ -74,7 +74,7 @@ def measure_pairs(
 
 
 def _diagnosed(model: RoleModel, serving: Serving, fault: Fault, others: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Return the row of a fault, with a diagnosis if enough of its answers differ from each of the others."""
+    """Return the row of a fault, with a diagnosis if enough of its predictions differ from each of the others."""
     served = served_predictions(model, serving, fault.pipeline).predicted
     row: dict[str, Any] = {"fault": fault.name, "cause": list(fault.cause), "listed": fault.listed}
     row["changed"] = min(int((served != other).sum()) for other in others)

@@ -356,7 +356,7 @@ def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
     judged = sum(not item.informational for item in calibrated)
     networks = "1 reference model" if count == 1 else f"{count} reference models"
     return (
-        f"provisional, of {networks}: {judged} of {len(calibrated)} checks are judged; "
+        f"provisional, of {networks}: {judged} of {len(calibrated)} checks have a threshold; "
         f"`stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
     )
 

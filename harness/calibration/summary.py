@@ -51,7 +51,7 @@ def calibration_lines(
     `by_hand` has thresholds that win over the panel's, by check, and `ended` those that the panel's replace. With
     `budgets`, the summary says how many checks have a threshold with more reference models.
     """
-    lines = [f"{'family':<12} {'checks':>6} {'judged':>6} {'k':>5}  minimum detectable drop, best and worst check"]
+    lines = [f"{'family':<12} {'checks':>6} {'threshold':>9} {'k':>5}  minimum detectable drop, best and worst check"]
     for family in panel.families:
         items = [item for item in calibrated if item.check.family == family]
         judged = sorted(
@@ -60,7 +60,7 @@ def calibration_lines(
         drops = list(dict.fromkeys(_drop(item) for item in judged[:1] + judged[-1:]))
         span = " to ".join(drops) or "none has a threshold"
         k = f"{judged[0].k:.2f}" if judged else ""
-        lines.append(f"{family:<12} {len(items):>6} {len(judged):>6} {k:>5}  {span}")
+        lines.append(f"{family:<12} {len(items):>6} {len(judged):>9} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
     if informational and not reasons:
         lines.append(_counted(informational, len(calibrated)))
@@ -145,7 +145,9 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
             for n in _PANEL_SIZES
         }
         best = min(items, key=lambda item: item.minimum_detectable_drop)
-        lines.append(f"{family}: {len(judged)} of {len(items)} checks judged, the best detects {_number(best)}")
+        lines.append(
+            f"{family}: {len(judged)} of {len(items)} checks have a threshold, the best detects {_number(best)}"
+        )
         lines += _beside(family, items, calibrated)
         for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop

@@ -194,6 +194,11 @@ class Check:
         return self.hand or self._tolerated
 
     @property
+    def is_tolerance(self) -> bool:
+        """Return whether the threshold that counts is a tolerance."""
+        return self.hand is None and self._tolerated is not None
+
+    @property
     def by_conversions(self) -> bool:
         """Return whether the threshold that counts comes from conversions; it then replaces a tolerance."""
         return bool(self.panel and self.panel.conversions and not self.informational and self.hand is None)
@@ -496,7 +501,7 @@ class Verdict:
             spread = self._number(reference.std) if self.unit is not Unit.IMAGES else f"{reference.std:.1f}"
             facts += f"; {_reference_models(reference)} {self._number(reference.mean)} ± {spread}"
         if check.by_hand and self.threshold is not None:
-            facts += "; threshold set by hand"
+            facts += f"; {'tolerance' if check.is_tolerance else 'threshold'} set by hand"
         parts = [f"{check.id}: {metric} {value} {relation} ({facts})", self.detail]
         if ROLES[check.role].precondition and self.status == "error":
             parts.append(f"the {check.role} fails its own check, so no model can be compared with it")

@@ -1,4 +1,4 @@
-"""The command `export-inputs`: the images that a checks file asks about, for a system that answers them elsewhere."""
+"""The command `export-inputs`: the images that a checks file asks about, for a system that predicts them elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMATS = ("npz", "png")
     passes_on=True,
     example="export-inputs inputs --families clean,rotation",
     help="Write the images of the checks into the folder OUT, with every perturbation applied, for predictions in "
-    "another system. OUT/README.md says how to write the answers, OUT/answer.py writes them. `gate "
+    "another system. OUT/README.md says how to write the predictions, OUT/answer.py writes them. `gate "
     "--candidate predictions:FILE` judges them. An export that was interrupted resumes.",
 )
 @click.argument("folder", metavar="OUT", type=FILE)
@@ -43,7 +43,7 @@ _FORMATS = ("npz", "png")
     type=click.FloatRange(min=0, min_open=True),
     default=100.0,
     metavar="N",
-    help="With --budget: how many images the system answers in a second (default: 100).",
+    help="With --budget: how many images the system predicts in a second (default: 100).",
 )
 @click.option(
     "--format",
@@ -64,6 +64,6 @@ def export_inputs_command(
     project_with(checks_path)
     order = ExportOrder(str(folder.absolute()), form, named, speed, overview)
     export_inputs(order, checks_path, budget=budget, options=passed_on(), say=print)
-    print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the answers:")
+    print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the predictions:")
     print(f"  stress-harness gate --candidate predictions:{'answers.npz' if form == 'npz' else 'answers.csv'}")
     return OK

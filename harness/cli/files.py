@@ -54,7 +54,7 @@ def cache_command(*, info: bool, clear: bool) -> int:
     if (facts := kept_facts()).info().entries:
         caches.append(("facts about files at URLs", facts))
     if (answers := AnswerStore.beside(PredictionCache.of_user())).info().entries:
-        caches.append(("files with answers of servers", answers))
+        caches.append(("files with predictions of servers", answers))
     for what, store in caches:
         found = store.clear() if clear else store.info()
         room = f"{found.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     "skew",
     cls=Command,
     example="skew models/augmented.safetensors --served predictions.csv",
-    help="Say whether a served model answers known images as the reference pipeline does. If not, name the stage of "
-    "its serving pipeline that explains the answers best: decoding, JPEG, color, resizing, cropping, scaling or "
+    help="Say whether a served model predicts known images as the reference pipeline does. If not, name the stage of "
+    "its serving pipeline that explains the predictions best: decoding, JPEG, color, resizing, cropping, scaling or "
     "normalization. The exit status is 0 if it is served as judged and 1 if it is different. It is 4 if these images "
     "cannot tell, and for refused input.",
 )
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     type=MODEL,
     required=True,
     metavar="FILE|MODEL",
-    help="The answers of production: .csv, .parquet or .npz with image, and label or a column for each class. The "
+    help="The predictions of production: .csv, .parquet or .npz with image, and label or a column for each class. The "
     "column image has the number of the image in the data, from 0, or the name of its file. Or the served model "
     "itself, such as https://HOST/v2/models/NAME, which is asked.",
 )
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     type=SHARE,
     default="1%",
     metavar="SHARE",
-    help="The share of answers that may change (default: 1%).",
+    help="The share of predictions that may change (default: 1%).",
 )
 @setting_options(*MODEL_SETTINGS)
 @json_option
 def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
-    """Explain served answers."""
+    """Explain served predictions."""
     from harness.report.skew import diagnosis_json, diagnosis_lines
     from harness.run.skew import SkewRequest, skew
 

@@ -122,7 +122,7 @@ def risk_coverage_area(predictions: Predictions) -> Measurement:
     _, risk = risk_coverage(predictions)
     area, n = float(risk.mean()), len(risk)
     low, high = proportion_interval(round(area * n), n)
-    detail = f"of the surer half of the answers {risk[(n - 1) // 2]:.2%} are wrong, of all {risk[-1]:.2%}"
+    detail = f"of the surer half of the predictions {risk[(n - 1) // 2]:.2%} are wrong, of all {risk[-1]:.2%}"
     # An error counts in the risk at every coverage that includes it: 1/k for the k most confident, k from its rank on.
     order = np.argsort(-_confidence(predictions), kind="stable")
     each = np.empty(n)

@@ -1,6 +1,6 @@
-"""Answers of a served model explained by those of a pipeline: counts, and exact tests that allow for many pipelines.
+"""Predictions of a served model explained by those of a pipeline: counts, and exact tests for many pipelines.
 
-The likelihood of the served answers under a pipeline grows with the number of images that it answers alike, whatever
+The likelihood of the served predictions under a pipeline grows with the number of images on which both agree, whatever
 the rate of noise. So the likeliest pipeline of a catalog agrees most often. A sign test compares two pipelines on the
 images where one of them alone agrees. If the other is the true one, the first wins at most half of these.
 """
@@ -22,7 +22,7 @@ NOISE = 1e-3
 
 @dataclass(frozen=True)
 class Explanation:
-    """Counts of N images: served answers that are `changed` from the reference, and what a pipeline makes of them.
+    """Counts of N images: served predictions that are `changed` from the reference, and what a pipeline makes of them.
 
     The pipeline gives the served answer to those `explained`. It changes those `introduced`, which are served as the
     reference answers them.
@@ -35,12 +35,12 @@ class Explanation:
 
     @property
     def net(self) -> float:
-        """Return the share of changed answers explained, less the share introduced; at most 1."""
+        """Return the share of changed predictions explained, less the share introduced; at most 1."""
         return (self.explained - self.introduced) / max(self.changed, 1)
 
     @property
     def upper(self) -> float:
-        """Return the exact upper bound, of 99% confidence, of the share of changed answers."""
+        """Return the exact upper bound, of 99% confidence, of the share of changed predictions."""
         return proportion_limits(self.changed, self.n, CONFIDENCE)[1]
 
     @property
@@ -55,7 +55,7 @@ class Explanation:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return Wilson's 95% interval of the share of changed answers that are explained."""
+        """Return Wilson's 95% interval of the share of changed predictions that are explained."""
         return proportion_interval(self.explained, self.changed) if self.changed else (0.0, 1.0)
 
 
@@ -85,7 +85,7 @@ def noise_p(count: int, n: int) -> float:
 
 
 def least_changes(comparisons: int) -> int:
-    """Return how many changed answers it takes to name a pipeline among so many comparisons."""
+    """Return how many changed predictions it takes to name a pipeline among so many comparisons."""
     return int(np.ceil(np.log2(comparisons / ALPHA)))
 
 

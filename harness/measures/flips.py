@@ -69,7 +69,7 @@ def flips(predictions: Predictions, other: Predictions) -> Flips:
     """
     if predictions.images.sha256 != other.images.sha256:
         raise InputError(
-            "flips: the two models were measured on different images, so no answer can be said to have changed; "
+            "flips: the two models were measured on different images, so no prediction can be said to have changed; "
             "use the same images for both"
         )
     lost = np.flatnonzero(other.correct & ~predictions.correct)

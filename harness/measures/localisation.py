@@ -113,7 +113,7 @@ def dead_maps(attention: Attention) -> Measurement:
         count / n,
         n,
         proportion_interval(count, n),
-        detail=f"{count} maps of layer {attention.layer}, {wrong} of them with a wrong answer",
+        detail=f"{count} maps of layer {attention.layer}, {wrong} of them with a wrong prediction",
         failures=np.flatnonzero(dead),
         each=dead,
     )

@@ -25,19 +25,21 @@ if TYPE_CHECKING:
     from harness.perturb.poses import Perturbation
 
 PREDICTION_CONSISTENCY = Metric(
-    "prediction_consistency", Unit.SHARE, better="more", words="same answer after the change"
+    "prediction_consistency", Unit.SHARE, better="more", words="same prediction after the change"
 )
 OBJECT_DEPENDENCE = Metric(
-    "object_dependence", Unit.SHARE, better="more", words="share of answers that go with the object"
+    "object_dependence", Unit.SHARE, better="more", words="share of predictions that go with the object"
 )
-INVARIANCE = Metric("invariance", Unit.SHARE, better="more", words="same answer after every change")
+INVARIANCE = Metric("invariance", Unit.SHARE, better="more", words="same prediction after every change")
 MONOTONICITY = Metric(
     "monotonicity",
     Unit.SHARE,
     better="more",
     words="monotonicity: share of images never more confident as severity grows",
 )
-SYMMETRY = Metric("symmetry", Unit.SHARE, better="more", words="symmetry: share of answers that are the same both ways")
+SYMMETRY = Metric(
+    "symmetry", Unit.SHARE, better="more", words="symmetry: share of predictions that are the same both ways"
+)
 
 TOLERANCE = 0.05
 """Largest rise of a probability that does not count, as interpolation and noise may cause it."""
@@ -52,7 +54,7 @@ def prediction_consistency(before: Predictions, after: Predictions) -> Measureme
     """
     same = _same_answers(before, after)
     right_before = int((before.correct & ~same).sum())
-    detail = f"{int((~same).sum())} answers change, {right_before} of them right before"
+    detail = f"{int((~same).sum())} predictions change, {right_before} of them right before"
     sureness = np.where(after.correct, 0, after.confidence_as_answered) + before.correct
     changed = np.flatnonzero(~same)
     failures = changed[np.argsort(-sureness[changed], kind="stable")]
@@ -75,7 +77,7 @@ def object_dependence(before: Predictions, after: Predictions) -> Measurement:
 def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
     if not np.array_equal(before.images.positions.numpy(), after.images.positions.numpy()):
         raise InputError(
-            f"answers before and after: {len(before.labels)} and {len(after.labels)} images that are not the same"
+            f"predictions before and after: {len(before.labels)} and {len(after.labels)} images that are not the same"
         )
     return np.asarray(before.predicted == after.predicted)
 
@@ -94,9 +96,9 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
     )
     under = "" if len(after) == 1 else f" under some of {len(after)} changes"
     metric = (
-        replace(INVARIANCE, words=f"same answer {_after(after[0].perturbation)}") if len(after) == 1 else INVARIANCE
+        replace(INVARIANCE, words=f"same prediction {_after(after[0].perturbation)}") if len(after) == 1 else INVARIANCE
     )
-    return _share(metric, len(before.labels), broken, f"{len(broken)} answers change{under}")
+    return _share(metric, len(before.labels), broken, f"{len(broken)} predictions change{under}")
 
 
 def _after(perturbation: Perturbation) -> str:
@@ -125,7 +127,7 @@ def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE)
     broken = np.flatnonzero(rise > tolerance)
     broken = broken[np.argsort(-rise[broken], kind="stable")]
     shown = " → ".join(f"{mean:.3f}" for mean in followed.mean(axis=0))
-    detail = f"mean probability of the first answer {shown}; largest rise {max(rise.max(), 0):.3f}"
+    detail = f"mean probability of the first prediction {shown}; largest rise {max(rise.max(), 0):.3f}"
     return _share(MONOTONICITY, len(first.labels), broken, detail)
 
 
@@ -136,7 +138,7 @@ def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:
     """
     measured = prediction_consistency(one_way, other_way)
     there, back = one_way.correct.mean(), other_way.correct.mean()
-    detail = f"{len(measured.failures)} answers differ; {there:.1%} are right one way, {back:.1%} the other"
+    detail = f"{len(measured.failures)} predictions differ; {there:.1%} are right one way, {back:.1%} the other"
     return replace(measured, metric=SYMMETRY, detail=detail)
 
 

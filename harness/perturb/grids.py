@@ -60,6 +60,13 @@ VIEWS: Mapping[str, tuple[Perturbation, ...]] = {
 }
 """Perturbations that a check may pool: none, a flip, the corners of the augmentation range."""
 
+VIEWS_IN_WORDS: Mapping[str, str] = {
+    "rest": "clean images",
+    "mirrored": "flipped images",
+    "corners": GRIDS_IN_WORDS["corner"],
+}
+"""Descriptions of the views."""
+
 
 def views_of(names: Sequence[str] | None, pose: Pose) -> tuple[Perturbation, ...]:
     """Return the perturbations of these views, in this order; without names only the pose."""

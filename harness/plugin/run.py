@@ -335,7 +335,7 @@ class GateRun:
                 )
         except UnknownPixelsError:
             self.reported.overview_missing = (
-                "The models were not compared: the recorded answers have none for the images of this comparison. "
+                "The models were not compared: the recorded predictions have none for the images of this comparison. "
                 "`stress-harness export-inputs --overview` exports these, too."
             )
         # A model that fails here; what the checks say of it stands.

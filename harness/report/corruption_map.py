@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _SEVERITIES = (1, 2, 3, 4, 5)
 _FULL = 0.1
 """Difference from the reference models at which the color is full."""
-_DIFFERENCE = "Accuracy minus the mean of the reference models, in points, of {n:,} images. "
+_DIFFERENCE = (
+    "Accuracy minus the mean of the reference models, in points, of {n:,} images: orange is below them, blue above. "
+)
 _ALONE = "Accuracy in percent, of {n:,} images. "
 
 

@@ -40,7 +40,13 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
     folded = [*new, *_persistent(overview, thumbnails), *(_changed(changes, thumbnails, new=False) if changes else [])]
     titles, rows = kinds_rows(overview)
     kinds = table(titles, _marked(overview, rows), numbers=True)
-    body = render("failures", how_to_read=_how_to_read(overview), kinds=kinds, folded=folded, opened=bool(new))
+    body = render(
+        "failures",
+        how_to_read=_how_to_read(overview),
+        kinds=kinds,
+        folded=folded,
+        opened=bool(new and overview.of_recipe),
+    )
     return Section("failures", "Failures by kind", body)
 
 

@@ -9,7 +9,6 @@ import functools
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from harness.checks.roles import role_title
 from harness.measures.statistics import proportion_interval
 from harness.run.overview import Clean, Looking, Surviving, Turned
 
@@ -89,7 +88,7 @@ def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
 
 def _looks(overview: Overview) -> Iterable[tuple[ModelOverview, dict[str, Any]]]:
     for model, (color, marker, line) in zip(overview.models, _LOOKS * len(overview.models), strict=False):
-        yield model, {"color": color, "marker": marker, "linestyle": line, "label": role_title(model.name)}
+        yield model, {"color": color, "marker": marker, "linestyle": line, "label": model.name}
 
 
 def _errors(rates: Sequence[Rate]) -> list[list[float]]:
@@ -200,7 +199,7 @@ def reliability_diagrams(overview: Overview) -> Figure:
             continue
         known = [item for item in model[Clean].reliability if item.count >= _FEW]
         confidence = [100 * (item.confidence or 0.0) for item in known]
-        label = f"{role_title(model.name)} (ECE {100 * error:.1f}%)"
+        label = f"{model.name} (ECE {100 * error:.1f}%)"
         upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
         lower.plot(confidence, [item.count for item in known], **look)
     upper.set(ylabel="accuracy, %", ylim=(0, 101), xlim=(0, 101))

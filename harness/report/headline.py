@@ -10,12 +10,13 @@ from harness.measures import Unit
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
-from harness.report.wording import points, significantly_more
+from harness.report.wording import points, reference, significantly_more
 from harness.run.overview import Clean, Moved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness.checks import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import ModelOverview, Overview, Rate
 
@@ -28,7 +29,8 @@ _MOSTLY = 0.5
 def headline_lines(outcome: Outcome) -> list[str]:
     """Return clean accuracy beside the other model's, the top regression, and the likely cause of failures.
 
-    A regression is one against the incumbent; the baseline has another recipe. A cause that is unclear is left out.
+    The other model is the incumbent. Without one, accuracy stands beside the reference models', since a baseline has
+    another recipe. A cause that is unclear is left out.
     """
     cause = likely_cause(outcome.verdicts)
     said = [] if cause is None or cause.group == UNCLEAR else [f"{cause.sentence} {cause.advice}"]
@@ -37,28 +39,43 @@ def headline_lines(outcome: Outcome) -> list[str]:
         return [*_clean_of_checks(outcome), *said]
     shipped = overview.reference is not None and "incumbent" in overview.reference.roles
     regression = top_regression(overview) if shipped else ""
-    return [accuracy_line(overview), *([f"{regression}."] if regression else []), *said]
+    beside = "" if shipped else _reference_models(outcome)
+    return [accuracy_line(overview, beside=beside), *([f"{regression}."] if regression else []), *said]
 
 
 def _clean_of_checks(outcome: Outcome) -> list[str]:
     """Return clean accuracy as a check measured it, for a run without an overview."""
+    found = _clean_check(outcome)
+    return [] if found is None else [f"Clean accuracy {found.unit.format(found.value or 0.0)}."]
+
+
+def _clean_check(outcome: Outcome) -> Verdict | None:
     for verdict in outcome.verdicts:
         check = verdict.check
         if (check.role, check.family, verdict.metric) != ("candidate", "clean", "accuracy") or verdict.value is None:
             continue
         if check.pose == IDENTITY and check.class_name is None:
-            return [f"Clean accuracy {verdict.unit.format(verdict.value)}."]
-    return []
+            return verdict
+    return None
 
 
-def accuracy_line(overview: Overview) -> str:
-    """Return the clean accuracy of the first model beside that of the one that it is compared with."""
-    mine, reference = overview.models[0], overview.reference
+def _reference_models(outcome: Outcome) -> str:
+    """Return the clean accuracy of the reference models, as `reference models 92.6% ± 0.2`; empty if not known."""
+    found = _clean_check(outcome)
+    known = "" if found is None or found.check.panel is None else reference(found)
+    return f"reference models {known}" if known else ""
+
+
+def accuracy_line(overview: Overview, *, beside: str = "") -> str:
+    """Return the clean accuracy of the first model beside that of the one that it is compared with, or `beside`."""
+    mine, other = overview.models[0], overview.reference
     line = f"Clean accuracy {Unit.SHARE.format(mine[Clean].accuracy.value)}"
-    if reference is not None:
-        theirs = reference[Clean].accuracy
+    if beside:
+        line += f", {beside}"
+    elif other is not None:
+        theirs = other[Clean].accuracy
         gap = points(mine[Clean].accuracy.value - theirs.value)
-        line += f", {reference.name} {Unit.SHARE.format(theirs.value)} ({gap} points)"
+        line += f", {other.name} {Unit.SHARE.format(theirs.value)} ({gap} points)"
     also = "; the candidate is the incumbent itself" if {"candidate", "incumbent"} <= set(mine.roles) else ""
     return f"{line}{also}."
 

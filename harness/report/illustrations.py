@@ -141,7 +141,7 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
             "Training curves",
             "Thick lines are validation images, thin lines training images. Where the two part, the model overfits.",
             "Loss and accuracy by epoch of training.",
-            lambda: curves.training_curves({role_title(model.name): model[Training].history for model in models}),
+            lambda: curves.training_curves({model.name: model[Training].history for model in models}),
         )
 
 

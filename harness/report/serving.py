@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.checks.skew import SKEW
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
-from harness.report.page import Section, render, table
+from harness.report.page import Section, folded, render, table
 from harness.report.tables import SIGNS
 from harness.report.wording import measured_and_required, reference
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 _TITLES = ("served with", "correct predictions lost", "predictions changed", "reference models", "what changes")
+_REACHED = _TITLES.index("reference models")
 _MOST = 5
 """Skews that a summary names."""
 
@@ -28,13 +29,17 @@ def serving(outcome: Outcome) -> Section | None:
         return None
     ordered = greatest_loss_first(verdicts)
     worst = ordered[0]
-    lines = [
-        f"The reference pipeline: {outcome.data.get('pipeline', 'unknown')}.",
-        f"{worst.detail[:1].upper()}{worst.detail[1:]}." if worst.detail else "",
-    ]
+    worst_case = f"The costliest of the pipelines below: {worst.detail}." if worst.detail else ""
+    lines = [f"The reference pipeline: {outcome.data.get('pipeline', 'unknown')}.", worst_case]
     skews = list(dict.fromkeys(_skew(one) for one in ordered))
-    rows = table(_TITLES, [_row(str(skew), [one for one in ordered if _skew(one) == skew]) for skew in skews])
-    return Section("serving", "Served through another pipeline", render("lead", lines=filter(None, lines), hints=rows))
+    rows = [_row(str(skew), [one for one in ordered if _skew(one) == skew]) for skew in skews]
+    if not any(row[_REACHED] for row in rows):
+        rows = [row[:_REACHED] + row[_REACHED + 1 :] for row in rows]
+    titles = _TITLES if len(rows[0]) == len(_TITLES) else _TITLES[:_REACHED] + _TITLES[_REACHED + 1 :]
+    failing = sum(one.status == "fail" for one in verdicts)
+    said = f"{len(skews)} pipelines, {failing} of {len(verdicts)} checks fail" if failing else f"{len(skews)} pipelines"
+    shown = folded(said, table(titles, rows), opened=bool(failing))
+    return Section("serving", "Served through another pipeline", render("lead", lines=filter(None, lines), hints=shown))
 
 
 def losses_by_serving(outcome: Outcome) -> list[str]:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 _VERDICTS = {"as judged": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
 _PAIR = 2
-_UNRELATED = "answers to other images agree as often; compare image with the numbers or names of the data"
+_UNRELATED = "predictions for other images agree as often; compare image with the numbers or names of the data"
 
 
 def diagnosis_lines(found: Diagnosis) -> list[str]:
-    """Return the outcome in a sentence, the reference pipeline, and what explains the served answers."""
+    """Return the outcome in a sentence, the reference pipeline, and what explains the served predictions."""
     lines = [sentence(found), f"reference: {found.serving.reference}"]
     if found.order:
         lines.insert(1, f"cause: classes: {found.order}")
@@ -40,7 +40,7 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
 def sentence(found: Diagnosis) -> str:
     """Return the outcome in one sentence."""
     counts = found.reference
-    share = f"{counts.changed:,} of {counts.n:,} answers ({counts.changed / counts.n:.1%})"
+    share = f"{counts.changed:,} of {counts.n:,} predictions ({counts.changed / counts.n:.1%})"
     start = f"{_VERDICTS[found.outcome]}: {share} are not those of the reference pipeline"
     if found.order:
         return f"{start} once the classes are in the data's order."
@@ -114,10 +114,8 @@ def _words(found: Diagnosis, served: Served) -> str:
 def _share(served: Served) -> str:
     counts = served.explains
     low, high = counts.interval
-    share = (
-        f"explains {counts.explained:,} of {counts.changed:,} changed answers ({counts.explained / counts.changed:.1%}"
-    )
-    return f"{share}, 95% CI {low:.1%} to {high:.1%}) and changes {counts.introduced:,} others"
+    share = f"{counts.explained:,} of {counts.changed:,} changed predictions ({counts.explained / counts.changed:.1%}"
+    return f"explains {share}, 95% CI {low:.1%} to {high:.1%}) and changes {counts.introduced:,} others"
 
 
 def _net(served: Served) -> str:
@@ -135,12 +133,13 @@ def _others(found: Diagnosis) -> tuple[Served, ...]:
 
 
 def _not_proven(found: Diagnosis, best: Served) -> list[str]:
-    """Say why no cause is named: too few changed answers, or no pipeline that explains enough of them."""
+    """Say why no cause is named: too few changed predictions, or no pipeline that explains enough of them."""
     needed = least_changes(max(found.comparisons, 1))
     if found.reference.changed < needed:
         images = -(-needed * found.reference.n // max(found.reference.changed, 1))
         return [
-            f"cause: not proven. It takes {needed} changed answers to name a cause; give more images, {images:,} or so",
+            f"cause: not proven. It takes {needed} changed predictions to name a cause; give more images, "
+            f"{images:,} or so",
             f"  the likeliest so far: {_words(found, best)}; {_net(best)}",
         ]
     return [

@@ -108,8 +108,11 @@ def notes(outcome: Outcome) -> list[str]:
     said = [f"thresholds: {outcome.provenance}", *outcome.remarks]
     if outcome.differences:
         said.append(outcome.differences.sentence)
-    if hand := [verdict.check.id for verdict in outcome.verdicts if verdict.check.by_hand]:
+    by_hand = [verdict.check for verdict in outcome.verdicts if verdict.check.by_hand]
+    if hand := [check.id for check in by_hand if not check.is_tolerance]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")
+    if tolerances := [check.id for check in by_hand if check.is_tolerance]:
+        said.append(f"{len(tolerances)} of the thresholds are tolerances set by hand: {some_of(tolerances)}")
     if reported := outcome.informational:
         said.append(f"{_checks(reported)} informational: without a threshold")
     if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _PERCENT = {Unit.SHARE, Unit.DIFFERENCE}
+_SMALLEST_SPREAD = 0.0005
+"""Smallest standard deviation of shares that is not 0.0 points."""
 _HINT_POINTS = 10.0
 """Smallest change of a confusion, or of accuracy under pose, that a hint names, in percentage points."""
 _UNSEEN, _SEEN = 0.02, 0.10
@@ -89,6 +91,8 @@ def measured_and_required(verdict: Verdict) -> tuple[str, str]:
     if verdict.limit is None:
         return verdict.unit.format(verdict.value), ""
     value, limit = verdict.unit.told_apart(verdict.value, verdict.limit)
+    if verdict.unit is Unit.DIFFERENCE:
+        value, limit = value.replace("-", "−"), limit.replace("-", "−")
     return (
         value,
         f"{'at least' if verdict.check.direction == 'at_least' else 'at most'} {limit}{or_not_significant(verdict)}",
@@ -108,7 +112,9 @@ def reference(verdict: Verdict) -> str:
         return ""
     if verdict.unit is Unit.IMAGES and verdict.check.share != 1:
         return verdict.unit.format(known.mean * verdict.check.share)
-    spread = f"{100 * known.std:.1f}" if verdict.unit in _PERCENT else f"{known.std:.2g}"
+    spread = f"{known.std:.2g}"
+    if verdict.unit in _PERCENT:
+        spread = f"{100 * known.std:.1f}" if known.std == 0 or known.std >= _SMALLEST_SPREAD else "<0.1"
     return f"{verdict.unit.format(known.mean)} ± {spread}"
 
 
@@ -196,10 +202,15 @@ def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
     if shipped and _looking_elsewhere(overview.models[0], shipped):
         return ""  # Said among the hints.
     theirs = reference[Looking].on_object_overall if reference else None
-    beside = f"; {role_title(reference.name)} {theirs.ratio:.0%}" if reference and theirs else ""
+    beside = f"; {_model(reference.name)} {theirs.ratio:.0%}" if reference and theirs else ""
     says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
     shares = f"Grad-CAM mass on the object {found.ratio:.0%}, uniform baseline {found.uniform:.0%}{beside}"
     return f"{says}: {shares} ({found.n:,} images)."
+
+
+def _model(role: str) -> str:
+    """Return the title of a role; that of the baseline is no uniform baseline."""
+    return "baseline model" if role == "baseline" else role_title(role)
 
 
 def looks_less(mine: OnObject, theirs: OnObject) -> bool:

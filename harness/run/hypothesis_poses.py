@@ -30,7 +30,7 @@ def _inner(test: Callable[..., object]) -> Callable[..., object] | None:
 
 
 def expect_answers_to_draws(test: Callable[..., object], session: StressSession) -> None:
-    """Raise `NotApplicableError` for a Hypothesis test of recorded answers: it draws poses that nobody recorded."""
+    """Raise `NotApplicableError` for a Hypothesis test of recorded predictions: it draws poses that nobody recorded."""
     from harness.inference.search import expect_live
 
     if is_hypothesis_test(test):

@@ -77,7 +77,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     recorded = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
     if recorded and recorded.samples and request.record is not None:
         raise AnswersError(
-            "the answers are of an export with --budget, and thresholds need all images; export without it"
+            "the predictions are of an export with --budget, and thresholds need all images; export without it"
         )
     return StressSession(
         images,

@@ -34,7 +34,7 @@ Fewer images than both are all looked at, so a later search finds the prediction
 _FINALISTS, _STARTS, _TRIALS, _FIRST = 10, 3, 48, 3
 """Pipelines that see all images; starts of each cause, trials from each start, and causes that pairs start with."""
 _LEAST = 0.5
-"""Net share of the changed answers that a cause explains at least."""
+"""Net share of the changed predictions that a cause explains at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def causes_of(pipeline: ServingPipeline, reference: ServingPipeline) -> tuple[st
 
 
 class Search:
-    """A search for the pipeline that explains served answers: the catalog, other parameters, then pairs of stages."""
+    """A search for the pipeline that explains served predictions: the catalog, other parameters, pairs of stages."""
 
     def __init__(self, model: RoleModel, serving: Serving, served: np.ndarray, reference: np.ndarray) -> None:
         self.model, self.serving, self.served, self.reference = model, serving, served, reference
@@ -162,13 +162,13 @@ class Search:
         )
 
     def least_disagreements(self) -> int:
-        """Return how many served answers the best pipeline of the catalog does not give."""
+        """Return how many served predictions the best pipeline of the catalog does not give."""
         self.scored(self.serving.catalog.values())
         return self.finalists()[0].explains.disagreements
 
     @property
     def is_explained(self) -> bool:
-        """Return whether a pipeline gives all served answers that were looked at."""
+        """Return whether a pipeline gives all served predictions that were looked at."""
         return any(score == 0 for score, _ in self.scores.values())
 
     @property
@@ -188,7 +188,7 @@ class Search:
         return found
 
     def score(self, pipeline: ServingPipeline) -> float:
-        """Return the log of the likelihood of the served answers over that of the pipeline's own, 0 if they agree.
+        """Return the log of the likelihood of the served predictions over that of the pipeline's own, 0 if they agree.
 
         A pipeline near the true one errs by a little, so scores lead to it where counts do not.
         """

@@ -147,7 +147,7 @@ def time_in_brief(session: StressSession, *, start_seconds: float) -> str:
     """Return the time that this takes, and what comes on top; measures a batch, unless predictions are cached."""
     images, candidate = session.images, session.roles["candidate"]
     if not candidate.provides.live:
-        return "the candidate's answers are recorded"
+        return "the candidate's predictions are recorded"
     posed = next((check.pose for check in session.checks.checks if check.pose != Pose()), Pose())
     key = candidate.classifier.cache_key("answers", images, posed)
     if session.cache is not None and key is not None and session.cache.has(key):
@@ -166,7 +166,9 @@ def measured_costs(session: StressSession) -> Costs:
     """
     candidate = session.roles["candidate"]
     if not candidate.provides.live:
-        raise InputError(f"candidate {candidate.path}: recorded answers cost nothing, so plan and budget mean nothing")
+        raise InputError(
+            f"candidate {candidate.path}: recorded predictions cost nothing, so plan and budget mean nothing"
+        )
     return costs_of(candidate, session.images, maps=bool(session.checks.family("attention")))
 
 

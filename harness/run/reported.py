@@ -273,7 +273,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
         )
     if session.answered and (others := _unanswered(session)):
         omissions.append(
-            f"recorded answers were exported for {some_of(session.answered, shown=20)} alone; not measured: "
+            f"recorded predictions were exported for {some_of(session.answered, shown=20)} alone; not measured: "
             f"{some_of(others, shown=20)}"
         )
     if not session.waived and (lost := _without_incumbent(verdicts)):
@@ -291,7 +291,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
 
 
 def _unanswered(session: StressSession) -> list[str]:
-    """Return the families of the checks file that recorded answers were not exported for."""
+    """Return the families of the checks file that recorded predictions were not exported for."""
     return sorted({check.family for check in session.checks.checks} - set(session.answered))
 
 

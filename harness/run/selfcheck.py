@@ -103,7 +103,9 @@ def self_checks(
         try:
             found.append(check())
         except UnknownPixelsError:
-            found.append(SelfCheck(name, "not_applicable", "recorded answers have none for the images of this check"))
+            found.append(
+                SelfCheck(name, "not_applicable", "recorded predictions have none for the images of this check")
+            )
         except NotApplicableError as error:  # For example, a predictor of labels has no confidence to damage.
             found.append(SelfCheck(name, "not_applicable", str(error)))
     return tuple(found)

@@ -40,7 +40,7 @@ class StressSession:
     fitted: Mapping[str, int] = field(default_factory=dict)
     """Images of families that measure fewer than their thresholds were made for, to fit a run into a time."""
     answered: tuple[str, ...] = ()
-    """Families that recorded answers were exported for, empty for all."""
+    """Families that recorded predictions were exported for, empty for all."""
     golden: LabelledImages | None = None
     """The golden set, which every run measures whole, whatever its sample of the data."""
     elsewhere: LabelledImages | None = None
@@ -160,9 +160,9 @@ class StressSession:
         return min(made_for, self.fitted.get(family, made_for), len(self.whole or self.images))
 
     def expect_answers_for(self, family: str) -> None:
-        """Raise `NotApplicableError` for a family that recorded answers were not exported for."""
+        """Raise `NotApplicableError` for a family that recorded predictions were not exported for."""
         if self.answered and family not in self.answered:
-            raise NotApplicableError(f"the recorded answers were exported for {', '.join(self.answered)} alone")
+            raise NotApplicableError(f"the recorded predictions were exported for {', '.join(self.answered)} alone")
 
     def of_family(self, family: str) -> StressSession:
         """Return the session for the tests of a family: on its own number of images if it has one."""

@@ -32,7 +32,7 @@ _PREDICTOR = "a predictor takes pixels in [0, 1], so no other normalization is t
 
 @dataclass(frozen=True)
 class SkewRequest:
-    """A question about served answers: the candidate, and the share of answers that may change, in (0, 1).
+    """A question about served predictions: the candidate, and the share of predictions that may change, in (0, 1).
 
     `served` is the file of the answers, or the SPEC of a served model, which is asked about the images.
     """
@@ -44,7 +44,7 @@ class SkewRequest:
 
 
 def skew(request: SkewRequest) -> Diagnosis:
-    """Diagnose served answers; raises `InputError` for a file, model or tolerance that cannot be used."""
+    """Diagnose served predictions; raises `InputError` for a file, model or tolerance that cannot be used."""
     expect_tolerance(request.tolerance)
     if isinstance(request.served, str):
         images = request.model.images()
@@ -59,8 +59,8 @@ def skew(request: SkewRequest) -> Diagnosis:
     model = request.model.open(request.candidate, images)
     if fits_image_before(positions, served, model.predict(images).predicted):
         raise AnswersError(
-            f"{request.served}: the answers fit the images before theirs, so the numbers in image begin at 1; expected "
-            "numbers from 0"
+            f"{request.served}: the predictions fit the images before theirs, so the numbers in image begin at 1; "
+            "expected numbers from 0"
         )
     return diagnosis(model, images, served, tolerance=request.tolerance)
 

@@ -48,7 +48,7 @@ def model_equals_itself(fresh: Classifier, session: StressSession, sampled: Stre
     return SelfCheck(
         "model-equals-itself",
         "fail" if count else "pass",
-        f"predicted a second time, {count} of {len(images)} answers flip"
+        f"predicted a second time, {count} of {len(images)} predictions change"
         + ("; the model is not deterministic" if count else ""),
     )
 
@@ -100,7 +100,7 @@ def batch_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfChec
         f"{len(reversed_)} at once": [reversed_],
     }
     advice = (
-        "a served model would give other answers than those judged. Let no step work across the batch, such as "
+        "a served model would give other predictions than those judged. Let no step work across the batch, such as "
         "`.squeeze()` without a dimension, a branch on its size, or a norm over it"
     )
     for how, parts in batches.items():
@@ -126,9 +126,9 @@ def batch_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfChec
 
 
 def _order_changes_nothing(name: str, fresh: Classifier, images: LabelledImages, in_the_run: np.ndarray) -> SelfCheck:
-    """Check that a predictor gives an image the same answer at another place of another batch."""
+    """Check that a predictor gives an image the same prediction at another place of another batch."""
     if not fresh.provides.live:
-        return SelfCheck(name, "not_applicable", "the answers were recorded before the run")
+        return SelfCheck(name, "not_applicable", "the predictions were recorded before the run")
     order, count = np.arange(len(images))[::-1], len(images)
     backend, inputs = fresh.backend_for(fresh.plain), fresh.inputs(images).only(order)
     logits = backend.exact_logits(count, inputs, classes=len(images.classes), what="images in another order")
@@ -136,8 +136,12 @@ def _order_changes_nothing(name: str, fresh: Classifier, images: LabelledImages,
     return SelfCheck(
         name,
         "fail" if others.any() else "pass",
-        f"asked in another order, {others.sum()} of {count} images get other answers"
-        + ("; the predictor mixes up answers, or its answer to an image depends on the others" if others.any() else ""),
+        f"asked in another order, {others.sum()} of {count} images get other predictions"
+        + (
+            "; the predictor mixes up predictions, or its prediction for an image depends on the others"
+            if others.any()
+            else ""
+        ),
     )
 
 
@@ -162,12 +166,12 @@ def answers_are_the_models(fresh: Classifier, session: StressSession, *, most: i
     return SelfCheck(
         "answers-are-the-models",
         "fail" if differing else "pass",
-        f"{differing} of {count} answers of this run are others when predicted anew, such as under "
+        f"{differing} of {count} predictions of this run are others when predicted anew, such as under "
         f"{printable(under[0])}; empty the cache with `stress-harness cache --clear`. Your own perturbations must "
         "change an image alike in any batch."
         if differing
         # Without their number: with workers each process has answers of its own.
-        else f"answers of this run, from the cache or not, are the same when predicted anew, {few} "
+        else f"predictions of this run, from the cache or not, are the same when predicted anew, {few} "
         f"images of each of {most} perturbations at most",
     )
 

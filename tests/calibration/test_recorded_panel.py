@@ -51,7 +51,7 @@ def test_answers_to_a_sample_make_no_threshold(zoo, pytester, capsys):
         )
     spec = answer(folder, zoo.root / "models/augmented.safetensors", "answers.npz")
     assert main(["calibrate", "--checkpoints", spec, "--", "--stress-data", "npz:zoo.npz"]) == 2
-    assert "the answers are of an export with --budget, and thresholds need all images" in capsys.readouterr().err
+    assert "the predictions are of an export with --budget, and thresholds need all images" in capsys.readouterr().err
 
 
 def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester, monkeypatch):

@@ -639,7 +639,7 @@ def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop,
     calibrated = calibrate(panel, {"clean": budget})
     notices = (student(CLEAN_SHARE, 8) + 1.6449) * 0.003 * math.sqrt(9 / 8)
     (_, head, line) = power_lines(panel, calibrated, drop=drop)
-    assert head == f"clean: {gated} of 1 checks judged, the best detects {notices:.4f}"
+    assert head == f"clean: {gated} of 1 checks have a threshold, the best detects {notices:.4f}"
     assert line.split()[:3] == ["r0", "0.9000", "0.0030"]
     assert line.split()[4:6] == [f"{notices:.4f}", wanted]
     assert line.split(wanted)[1].strip() == needed + ("" if gated else " (informational)")

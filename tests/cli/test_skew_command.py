@@ -1,4 +1,4 @@
-"""The command `skew`: the cause of served answers by name, none for noise and for another model, and refused files."""
+"""The command `skew`: the cause of served predictions, none for noise and for another model, and refused files."""
 
 import json
 from dataclasses import replace
@@ -67,8 +67,8 @@ def test_a_model_that_is_served_as_judged_gives_0(skew, model, serving):
     status, out, _ = skew(model.predict(serving.images).predicted)
     assert status == 0
     assert out.splitlines()[1] == (
-        "Served as judged: 0 of 400 answers (0.0%) are not those of the reference pipeline; at most 1.14% are at 99% "
-        "confidence, the tolerance is 2.0%."
+        "Served as judged: 0 of 400 predictions (0.0%) are not those of the reference pipeline; at most 1.14% are at "
+        "99% confidence, the tolerance is 2.0%."
     )
 
 
@@ -144,7 +144,9 @@ def test_another_order_of_classes_is_named(skew, model, serving):
     status, out, _ = skew(places[model.predict(serving.images).predicted])
     assert status == 1
     assert "cause: classes: the served model has its classes in another order: bee is predicted as cat" in out
-    assert "0 of 400 answers (0.0%) are not those of the reference pipeline once the classes are in the data's" in out
+    assert (
+        "0 of 400 predictions (0.0%) are not those of the reference pipeline once the classes are in the data's" in out
+    )
 
 
 def test_a_stage_that_swaps_classes_is_no_order_of_classes():
@@ -180,7 +182,7 @@ def test_few_changed_answers_are_a_difference_without_a_cause(skew, model, servi
     classes[:10] = (classes[:10] + 1) % 4
     status, out, _ = skew(classes)
     assert status == 1
-    assert "changed answers to name a cause; give more images" in out
+    assert "changed predictions to name a cause; give more images" in out
     assert "the likeliest so far: " in out
 
 
@@ -252,7 +254,7 @@ def test_numbers_that_begin_at_1_are_refused(skew, model, serving):
     classes = served_by(model, serving, serving.skewed("crop-right-1"))[:399]
     status, _, err = skew(classes, numbers=range(1, 400))
     assert status == 4
-    assert "the answers fit the images before theirs, so the numbers in image begin at 1" in err
+    assert "the predictions fit the images before theirs, so the numbers in image begin at 1" in err
 
 
 def test_answers_to_other_images_are_told_from_another_model(model, serving):
@@ -329,7 +331,7 @@ def test_probabilities_that_tie_are_left_out(zoo, model, serving, capsys):
     (zoo.root / "served.csv").write_text("\n".join([",".join(["image", *CLASSES]), *rows]) + "\n")
     assert main(["skew", MODEL, "--served", "served.csv", "--data", zoo.data, "--tolerance", "2%"]) == 0
     out, err = capsys.readouterr()
-    assert "Served as judged: 0 of 391 answers" in out
+    assert "Served as judged: 0 of 391 predictions" in out
     assert "leaves out 9 images whose leading classes tie" in err
 
 

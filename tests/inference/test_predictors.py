@@ -102,7 +102,7 @@ WRONG = {
     "negative": (lambda pixels: probabilities(pixels) * 3 - 2 / 3, Provides("probabilities"), "probabilities are -"),
     "label": (lambda pixels: np.full(len(pixels), 3), Provides("labels"), "labels 3, the data have classes 0 to 2"),
     "labels": (lambda pixels: np.zeros(len(pixels)), Provides("labels"), "float64 values of shape .* expected 32 int"),
-    "top": (probabilities, Provides("probabilities", top=2), "declared the top 2 classes, but answered with 3"),
+    "top": (probabilities, Provides("probabilities", top=2), "declared the top 2 classes, but returned 3"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Files of recorded answers: read in three formats, matched by pixels, and refused in one sentence with counts."""
+"""Files of recorded predictions: read in three formats, matched by pixels, and refused in one sentence with counts."""
 
 import os
 import zipfile

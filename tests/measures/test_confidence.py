@@ -142,7 +142,7 @@ def test_risk_coverage_by_hand():
     assert risk.tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
     measured = risk_coverage_area(found)
     assert measured.value == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 4)
-    assert measured.detail == "of the surer half of the answers 50.00% are wrong, of all 25.00%"
+    assert measured.detail == "of the surer half of the predictions 50.00% are wrong, of all 25.00%"
 
 
 def test_equal_confidences_come_in_any_order():

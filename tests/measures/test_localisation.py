@@ -166,7 +166,7 @@ def test_dead_maps_are_a_share_of_all():
     measured = dead_maps(attention_of([DEAD, UNIFORM, DEAD, ON_OBJECT], answers=[2, 3]))
     assert (measured.metric.name, measured.value, measured.n) == ("dead_maps", 0.5, 4)
     assert measured.failures.tolist() == [0, 2]
-    assert measured.detail == "2 maps of layer conv, 1 of them with a wrong answer"
+    assert measured.detail == "2 maps of layer conv, 1 of them with a wrong prediction"
 
 
 def test_rank_correlation_equals_scipys():

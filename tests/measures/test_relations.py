@@ -39,7 +39,7 @@ def test_invariance_breaks_by_what_any_change_changes():
     both = invariance(before, once, twice)
     assert (both.value, both.failures.tolist()) == (0.5, [1, 3])
     assert both.interval == pytest.approx(wilson(2, 4))
-    assert both.detail == "2 answers change under some of 2 changes"
+    assert both.detail == "2 predictions change under some of 2 changes"
 
 
 def test_invariance_shows_what_was_right_before_first():
@@ -89,7 +89,7 @@ def test_symmetry_holds_for_equal_answers_and_breaks_for_others():
     assert (same.metric.name, same.value, same.failures.tolist()) == ("symmetry", 1.0, [])
     measured = symmetry(left, right)
     assert (measured.value, measured.failures.tolist()) == (0.5, [1, 3])
-    assert measured.detail == "2 answers differ; 100.0% are right one way, 50.0% the other"
+    assert measured.detail == "2 predictions differ; 100.0% are right one way, 50.0% the other"
     assert symmetry(right, left).value == 0.5
 
 

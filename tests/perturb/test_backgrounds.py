@@ -163,7 +163,7 @@ def test_a_model_that_looks_at_the_object_keeps_and_loses_its_answers():
 def test_a_model_that_looks_at_the_background_loses_and_keeps_them():
     stays, goes = measures(ByCorner(), squares(cue=True))
     assert stays.value == 0.0
-    assert stays.detail == "30 answers change, 30 of them right before"
+    assert stays.detail == "30 predictions change, 30 of them right before"
     assert goes.value == 0.0
     assert sorted(goes.failures) == list(range(30))
 

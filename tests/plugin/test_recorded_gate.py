@@ -1,4 +1,4 @@
-"""Recorded answers are judged as the model that gave them, bit for bit, and only by the checks that they answer."""
+"""Recorded predictions are judged as the model that gave them, bit for bit, and only by the checks that they answer."""
 
 import csv
 import io
@@ -173,7 +173,7 @@ def test_the_page_says_that_no_comparison_was_recorded(zoo, export):
     spec = answer(export(), zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz")
     assert zoo.run("--candidate", spec, page=True).ret == 0
     page = (zoo.root / "reports/stress.html").read_text()
-    assert "the recorded answers have none for the images of this comparison" in page
+    assert "the recorded predictions have none for the images of this comparison" in page
     assert zoo.report()["overview"] is None
 
 
@@ -264,7 +264,7 @@ def test_answers_for_other_checks_are_inconclusive(zoo, export):
     assert zoo.run("--candidate", spec).ret == 0  # A threshold is no part of what is asked.
     zoo.bind(ROWS.replace("degrees = 10", "degrees = 15"))
     error = refused(zoo, spec)
-    assert "answers an export for other checks: 1 of 4 checks of" in error
+    assert "is of an export for other checks: 1 of 4 checks of" in error
     assert "are not among them, such as rotate-ccw-010; export again" in error
 
 
@@ -276,13 +276,13 @@ def test_answers_for_other_data_are_inconclusive(zoo, export):
     arrays["images"][0] = 0
     np.savez(zoo.root / "zoo.npz", **arrays)
     zoo.bind(ROWS, sha256=load_images(zoo.data).sha256)
-    assert "answers an export of data with SHA-256" in refused(zoo, spec)
+    assert "is of an export of data with SHA-256" in refused(zoo, spec)
 
 
 def test_another_profile_or_sample_is_inconclusive(zoo, export):
     spec = answer(export(), zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz")
-    assert "answers an export with default, the run has thorough" in refused(zoo, spec, "--stress-profile", "thorough")
-    assert "answers an export with all images, the run has 100" in refused(zoo, spec, "--stress-samples", "100")
+    assert "is of an export with default, the run has thorough" in refused(zoo, spec, "--stress-profile", "thorough")
+    assert "is of an export with all images, the run has 100" in refused(zoo, spec, "--stress-samples", "100")
 
 
 def test_pixels_made_otherwise_are_inconclusive(zoo, export):
@@ -320,4 +320,4 @@ def test_a_plan_of_recorded_answers_says_that_they_cost_nothing(zoo, export):
     spec = answer(export(), zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz")
     result = zoo.run("--candidate", spec, "--stress-plan")
     assert result.ret == 4
-    assert "recorded answers cost nothing, so plan and budget mean nothing" in result.stdout.str()
+    assert "recorded predictions cost nothing, so plan and budget mean nothing" in result.stdout.str()

@@ -37,7 +37,7 @@ def test_it_is_measured_and_told_in_its_words(zoo):
     assert found["close-calls"]["value"] < found["close-calls-ccw-010"]["value"], "turned images are harder"
     zoo.checks.write_text(f"{zoo.checks.read_text()}hand = {{ threshold = 0.001 }}\n")
     assert zoo.run("-k", "close", page=True).ret == 1
-    assert "answers by a hair" in (zoo.root / "reports/stress.html").read_text()
+    assert "predictions by a hair" in (zoo.root / "reports/stress.html").read_text()
 
 
 def test_calibration_sets_ceilings(zoo, monkeypatch):

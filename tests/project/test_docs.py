@@ -37,7 +37,7 @@ REFERENCE_MODELS = 3
 PROGRAMS = (
     r"(\w+=\S+ )?(\.venv/bin/)?(stress-harness|python3?|pytest|pip|ruff|apt-get|mkdir|cd|cat|head|grep|for|done) ?"
 )
-"""What a line of a `sh` block begins with."""
+"""Beginning of a line of a `sh` block."""
 PROJECT_PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 LONGEST_README = 120
 """Lines: the first page is one page."""

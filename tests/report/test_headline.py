@@ -6,6 +6,8 @@ import pytest
 from outcomes import EMPTY, FAIL, PASS
 from overviews import model, overview, rate
 
+from harness.checks import Check, Threshold, Verdict
+from harness.measures import Unit
 from harness.report.headline import conclusion, headline_lines, top_regression
 from harness.report.html import comparison_page, scorecard
 from harness.report.text import markdown
@@ -48,6 +50,15 @@ def test_accuracy_under_pose_is_named_if_no_class_is():
 def test_a_baseline_of_another_recipe_shows_no_regression(others):
     outcome = replace(EMPTY, verdicts=(PASS,), overview=overview(WORSE, *others))
     assert len(headline_lines(outcome)) == 1
+
+
+def test_without_an_incumbent_accuracy_stands_beside_reference_models():
+    check = Check("clean", "clean", "accuracy", panel=Threshold(0.91, mean=0.926, std=0.002, reference_models=20))
+    verdict = Verdict(check, "pass", "accuracy", value=0.88, threshold=0.91, n=300, unit=Unit.SHARE)
+    outcome = replace(EMPTY, verdicts=(verdict,), overview=overview(WORSE, model("baseline", right=0.99)))
+    assert headline_lines(outcome) == ["Clean accuracy 88.0%, reference models 92.6% ± 0.2."]
+    shipped = replace(outcome, overview=overview(WORSE, INCUMBENT))
+    assert headline_lines(shipped)[0] == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
 
 
 def test_a_summary_has_the_comparison_under_pass_too():

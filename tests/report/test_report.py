@@ -353,7 +353,10 @@ def test_failures_by_kind_stand_side_by_side_with_what_is_new():
     ]
     assert everything == ["any error", "30", "60", "5", "7", "25", "20.0%", "20.0%"]
     assert pair == ["top↔shirt", "20", "40", "2", "3", "18", "12.5%", "12.5%"]
-    assert "<details open><summary>New errors, which the baseline does not make: 1 of 5, the most confident" in part
+    assert "<details><summary>New errors, which the baseline does not make: 1 of 5, the most confident" in part
+    against = replace(CHANGES, against="incumbent")
+    shipped = scorecard(replace(OUTCOME, overview=compared(model(), model("incumbent"), changes=against)))
+    assert "<details open><summary>New errors" in shipped
     assert "<summary>Fixed errors, which the baseline makes: 1 of 7, the most confident first" in part
     assert "2 of 300 images are wrong in most of 9 poses (baseline 2)" in part
     assert "Most often top → shirt 2. All, the most confident first" in part

@@ -39,10 +39,17 @@ def test_each_skew_has_one_row_by_its_loss():
     assert places == sorted(places)
     assert [body.count(f"<td>{name}</td>") for name in ("bgr", "gray")] == [1, 1]
     assert "The reference pipeline: Pillow 12, RGB." in body
-    assert "Served with BGR, it would lose 19.0 points." in body
+    assert "The costliest of the pipelines below: served with BGR, it would lose 19.0 points." in body
+    assert "<details open><summary>4 pipelines, 1 of 5 checks fail</summary>" in body
     assert "at most +2.0 points: ✗ fails" in body
     assert "31.0%: " in body
     assert EVIL not in body
+
+
+def test_skews_that_pass_are_folded_without_an_empty_column():
+    body = serving(replace(OUTCOME, verdicts=(SLIGHT, GAINED))).body
+    assert "<details><summary>2 pipelines</summary>" in body
+    assert "reference models" not in body
 
 
 def test_a_summary_names_losses_alone():

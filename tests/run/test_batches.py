@@ -1,4 +1,4 @@
-"""A network whose answer to an image depends on the batch ends the run with 4: its served answers would be others."""
+"""A network whose prediction for an image depends on the batch ends the run with 4: served, it would give others."""
 
 from dataclasses import replace
 
@@ -96,7 +96,7 @@ def checked(model, *, count: int = 400):
 def test_a_network_that_looks_at_its_batch_is_found(model):
     found = checked(model)
     assert found.status == "fail"
-    assert "a served model would give other answers than those judged" in found.detail
+    assert "a served model would give other predictions than those judged" in found.detail
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 31, 32, 33, 400])

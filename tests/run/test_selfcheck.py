@@ -116,7 +116,7 @@ def test_checks_are_made_on_a_sample_of_many_images(session_of):
     found = self_checks(session)
     assert {check.status for check in found.values()} == {"pass"}
     assert "1000 images" in found["identity-equals-clean"].detail
-    assert "0 of 1000 answers flip" in found["model-equals-itself"].detail
+    assert "0 of 1000 predictions change" in found["model-equals-itself"].detail
 
 
 def test_a_sampled_run_is_checked_too(session_of, images):
@@ -307,7 +307,7 @@ def test_a_model_that_wavers_is_found_by_both_equalities(session_of):
     assert (found["identity-equals-clean"].status, found["model-equals-itself"].status) == ("fail", "fail")
     assert "not deterministic" in found["identity-equals-clean"].detail
     assert re.match(
-        r"predicted a second time, [1-9]\d* of 400 answers flip; the model is not deterministic",
+        r"predicted a second time, [1-9]\d* of 400 predictions change; the model is not deterministic",
         found["model-equals-itself"].detail,
     )
 
@@ -361,7 +361,8 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
     session = stale_in(Pose(10))
     assert checks(session) == {**dict.fromkeys(NAMES, "pass"), "answers-are-the-models": "fail"}
     said = re.match(
-        rf"(\d+) of 64 answers of this run are others when predicted anew, such as under {re.escape(str(Pose(10)))}; "
+        r"(\d+) of 64 predictions of this run are others when predicted anew, such as under "
+        rf"{re.escape(str(Pose(10)))}; "
         "empty the cache with `stress-harness cache --clear`",
         detail(session, "answers-are-the-models"),
     )
@@ -371,7 +372,7 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
 def test_of_many_perturbations_some_are_asked_for_again(stale_in):
     session = stale_in(*(Pose(degrees) for degrees in range(1, 40)))
     text = detail(session, "answers-are-the-models")
-    assert re.match(r"[1-9]\d* of 448 answers of this run are others", text), "of 14 perturbations, 32 images each"
+    assert re.match(r"[1-9]\d* of 448 predictions of this run are others", text), "of 14 perturbations, 32 images each"
 
 
 def test_a_perturbation_that_depends_on_the_batch_is_named(session_of):

@@ -94,16 +94,16 @@ def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: 
         return _of_labels(answers, images, classes)
     if answers.shape != (images, classes):
         raise PredictorError(
-            f"the predictor answered with an array of shape {answers.shape} for {images} images of data with {classes} "
+            f"the predictor returned an array of shape {answers.shape} for {images} images of data with {classes} "
             f"classes, expected {(images, classes)}"
         )
     if not np.issubdtype(answers.dtype, np.floating):
-        raise PredictorError(f"the predictor answered with {answers.dtype} values, expected {provides.scores} as float")
+        raise PredictorError(f"the predictor returned {answers.dtype} values, expected {provides.scores} as float")
     answers = answers.astype(np.float32)
     if provides.top is not None:
         answers = _completed(answers, provides.top)
     if wrong := int((~np.isfinite(answers)).any(axis=1).sum()):
-        raise PredictorError(f"the predictor answered with NaN or infinity for {wrong} of {images} images")
+        raise PredictorError(f"the predictor returned NaN or infinity for {wrong} of {images} images")
     if provides.scores == "logits":
         return answers
     sums = answers.sum(axis=1)
@@ -120,12 +120,12 @@ def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: 
 def _of_labels(answers: np.ndarray, images: int, classes: int) -> np.ndarray:
     if answers.shape != (images,) or not np.issubdtype(answers.dtype, np.integer):
         raise PredictorError(
-            f"the predictor answered with {answers.dtype} values of shape {answers.shape} for {images} images, "
+            f"the predictor returned {answers.dtype} values of shape {answers.shape} for {images} images, "
             f"expected {images} integers, a label for each"
         )
     if len(others := np.unique(answers[(answers < 0) | (answers >= classes)])):
         raise PredictorError(
-            f"the predictor answered with labels {some_of([str(each) for each in others])}, the data have classes 0 to "
+            f"the predictor returned labels {some_of([str(each) for each in others])}, the data have classes 0 to "
             f"{classes - 1}"
         )
     return np.asarray(np.eye(classes, dtype=np.float32)[answers])
@@ -137,7 +137,7 @@ def _completed(answers: np.ndarray, top: int) -> np.ndarray:
     known = (~unknown).sum(axis=1)
     if (known < min(1, top)).any() or (known > top).any():
         raise PredictorError(
-            f"the predictor declared the top {top} classes, but answered with {known.min()} to {known.max()} of them"
+            f"the predictor declared the top {top} classes, but returned {known.min()} to {known.max()} of them"
         )
     rest = np.maximum(0, 1 - np.nansum(answers, axis=1))
     least = np.nanmin(answers, axis=1)

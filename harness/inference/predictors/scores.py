@@ -36,7 +36,7 @@ def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *
         )
     if answers.ndim == 1:
         if declared not in {None, "labels"}:
-            raise PredictorError(f"declares {declared}, but answered with labels, an array of shape {answers.shape}")
+            raise PredictorError(f"declares {declared}, but returned labels, an array of shape {answers.shape}")
         return "labels"
     if declared is None and top is not None:
         return "probabilities"
@@ -44,7 +44,7 @@ def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *
         sums = answers.sum(axis=1)
         if bool((answers >= 0).all()) and bool((np.abs(sums - 1) < SUMS_TO_ONE).all()):
             raise UnusableModelError(
-                "its answers look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. Set "
+                "its outputs look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. Set "
                 "model-outputs probabilities, or model-outputs logits if they are logits"
             )
     return cast("Scores", declared or "logits")

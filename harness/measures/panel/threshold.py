@@ -165,8 +165,8 @@ class Calibrated:
         """Return the reason why the check is informational, or an empty string."""
         if not self.prior and self.reference_models < FEW:
             return (
-                f"how far reference models differ here cannot be known from {self.reference_models}: their answers, "
-                f"image by image, do not tell or contradict it; {FEW} can"
+                f"how far reference models differ here cannot be known from {self.reference_models}: their "
+                f"predictions, image by image, do not tell or contradict it; {FEW} can"
             )
         if self.minimum_detectable_drop > self.budget:
             loss, budget = self._number(self.minimum_detectable_drop), self._number(self.budget)

@@ -1,1 +1,1 @@
-"""An export of the images that a checks file asks about, for a system that answers them elsewhere."""
+"""An export of the images that a checks file asks about, for a system that predicts them elsewhere."""

@@ -1,4 +1,4 @@
-"""Recorded answers and the run that judges them: they must be of one export, for these checks and data."""
+"""Recorded predictions and the run that judges them: they must be of one export, for these checks and data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.data.exported import Export
     from harness.inference import RoleModel
 
-AGAIN = "export again (`stress-harness export-inputs`), and answer that"
+AGAIN = "export again (`stress-harness export-inputs`), and predict its images"
 
 
 def scope_of_recorded(
@@ -40,7 +40,7 @@ def scope_of_recorded(
         _expect_scope(name, answers.export, wanted, checks)
         for other, export in found.items():
             if (export.families, export.samples) != (answers.export.families, answers.export.samples):
-                raise AnswersError(f"{name} and {other} answer exports of other families or samples; {AGAIN} with both")
+                raise AnswersError(f"{name} and {other} are of exports of other families or samples; {AGAIN} with both")
         found[name] = answers.export
     return next(iter(found.values()), None)
 
@@ -48,24 +48,23 @@ def scope_of_recorded(
 def _expect_scope(name: str, export: Export, wanted: Export, checks: ChecksFile) -> None:
     if export.data != wanted.data:
         raise AnswersError(
-            f"{name} answers an export of data with SHA-256 {export.data[:12]}…, the run has {wanted.data[:12]}…; "
-            f"{AGAIN}"
+            f"{name} is of an export of data with SHA-256 {export.data[:12]}…, the run has {wanted.data[:12]}…; {AGAIN}"
         )
     if unasked := set(wanted.asked) - set(export.asked):
         new = [check.id for check in checks.checks if unasked.intersection(asked_by([check]))]
         raise AnswersError(
-            f"{name} answers an export for other checks: {len(new)} of {len(checks.checks)} checks of {checks.path} "
+            f"{name} is of an export for other checks: {len(new)} of {len(checks.checks)} checks of {checks.path} "
             f"are not among them, such as {new[0]}; {AGAIN}"
         )
     if export.sizes != wanted.sizes:
-        raise AnswersError(f"{name} answers an export for other samples than [data] of {checks.path} has; {AGAIN}")
+        raise AnswersError(f"{name} is of an export for other samples than [data] of {checks.path} has; {AGAIN}")
     for setting, theirs, ours in (
         ("profile", export.profile, wanted.profile),
         ("samples", export.measured or None, wanted.measured or None),
     ):
         if theirs != ours:
             raise AnswersError(
-                f"{name} answers an export with {theirs or 'all images'}, the run has {ours or 'all images'}; use the "
+                f"{name} is of an export with {theirs or 'all images'}, the run has {ours or 'all images'}; use the "
                 "setting of the export, or export again",
                 setting=f"{setting} {ours}" if ours else setting,
             )

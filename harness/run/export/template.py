@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 SCRIPT, PAGE = "answer.py", "README.md"
 
 _NPZ = '''\
-"""Answers the images of this export: put your model in place of `predict`, then run this file."""
+"""Predicts the images of this export: put your model in place of `predict`, then run this file."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ np.savez("answers.npz", export=export, image=np.concatenate(names), probabilitie
 '''
 
 _PNG = '''\
-"""Answers the images of this export: put your model in place of `predict`, then run this file."""
+"""Predicts the images of this export: put your model in place of `predict`, then run this file."""
 
 import csv
 import json
@@ -67,15 +67,15 @@ _PAGE = """\
 
 {layout}
 
-## How to answer
+## How to predict
 
-`answer.py` reads every image and writes the answers. Put your model in place of its function `predict`, and run it:
+`answer.py` reads every image and writes the predictions. Put your model in place of its function `predict`, and run it:
 
 ```
 python answer.py
 ```
 
-The answers may come in any order. A file of answers is one of:
+The predictions may come in any order. A file of predictions is one of:
 
 - **`.npz`** with the arrays `export` (the line of that name in `manifest.json`), `image` (the names, N), and one of
   `probabilities` (N, {classes}), `logits` (N, {classes}) or `labels` (N). Labels are numbers of classes from 0.
@@ -85,7 +85,7 @@ The answers may come in any order. A file of answers is one of:
 
 The classes are, from 0: {names}.
 
-## How to gate the answers
+## How to gate the predictions
 
 ```
 stress-harness gate --candidate predictions:{file}
