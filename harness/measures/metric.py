@@ -74,7 +74,8 @@ class Unit(Enum):
 
     def _written(self, value: float, decimals: int) -> str:
         scale, _, form = _FORMS[self]
-        return form.format(f"{scale * value:{'+' if self is Unit.DIFFERENCE else ''}.{decimals}f}")
+        sign, comma = "+" if self is Unit.DIFFERENCE else "", "," if self is Unit.IMAGES else ""
+        return form.format(f"{scale * value:{sign}{comma}.{decimals}f}")
 
 
 _MOST_DECIMALS = 12

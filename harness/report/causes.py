@@ -40,6 +40,12 @@ _TWO, _LEAST_CLASSES = 2, 5
 """Classes that may carry a confusion, and how many are measured at least to say so."""
 _CARRY = 0.85
 """Share of the accuracy lost by all classes that two of them carry in a confusion."""
+_COLLAPSE = 0.1
+"""Drop of clean accuracy, as a share, from which on a broken pipeline and broken weights look the same."""
+_ALIKE = (
+    "So far below reference models, a broken pipeline looks the same: `stress-harness skew` compares the pipeline with "
+    "the incumbent's."
+)
 _BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models."""
 
@@ -121,10 +127,24 @@ class _Evidence:
         return {
             each.check.class_name: max(each.check.panel.mean - each.value, 0.0)
             for each in self.verdicts
-            if each.check.family == "class" and each.metric == ACCURACY.name and each.check.pose == IDENTITY
-            if each.check.class_name and each.value is not None
+            if _is_of_class(each) and each.check.class_name and each.value is not None
             if each.check.panel and each.check.panel.mean is not None
         }
+
+    @property
+    def failing_classes(self) -> set[str]:
+        """Return the classes that fail their own check of accuracy on clean images."""
+        return {each.check.class_name for each in self.failed if each.check.class_name and _is_of_class(each)}
+
+    @property
+    def collapsed(self) -> bool:
+        """Return whether clean accuracy is far below the reference models."""
+        return any(
+            each.check.panel.mean - each.value >= _COLLAPSE
+            for each in self.failed
+            if (each.check.family, each.metric, each.check.pose) == ("clean", ACCURACY.name, IDENTITY)
+            if each.value is not None and each.check.panel and each.check.panel.mean is not None
+        )
 
     @property
     def by_corruption(self) -> dict[str, float]:
@@ -148,6 +168,12 @@ class _Evidence:
         judged = [each.check.family for each in self.verdicts if each.judged]
         whole = any(2 * inside.count(family) >= judged.count(family) for family in inside)
         return 2 * len(inside) >= len(self.failed) and whole
+
+
+def _is_of_class(verdict: Verdict) -> bool:
+    """Return whether a check is of the accuracy of a class on clean images."""
+    check = verdict.check
+    return (check.family, verdict.metric, check.pose) == ("class", ACCURACY.name, IDENTITY)
 
 
 def _calibration(found: _Evidence) -> str:
@@ -175,6 +201,8 @@ def _classes(found: _Evidence) -> str:
         return ""
     if len(found.better(_FAR_BETTER)) >= _TWO or not found.areas & {"clean images", "classes"}:
         return ""
+    if found.failing_classes - set(named):
+        return ""
     gaps = " and ".join(f"{name} {points(-lost[name])} points" for name in named if lost[name])
     return f"{gaps} against reference models: {carried / sum(lost.values()):.0%} of what all classes lose."
 
@@ -200,7 +228,8 @@ def _corruption(found: _Evidence) -> str:
 def _drift(found: _Evidence) -> str:
     if found.clean_holds and len(found.areas) <= _TWO:
         return ""
-    return f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and no class, pose or corruption stands out."
+    said = f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and no class, pose or corruption stands out."
+    return f"{said} {_ALIKE}" if found.collapsed else said
 
 
 def _by_count(names: Sequence[str]) -> list[str]:

@@ -35,7 +35,7 @@ def shift_maps(overview: Overview) -> Figure:
 
     count = len(overview.models)
     picture = figure(width=WIDTH, height=1.0 + (WIDTH - 0.6) / count)
-    columns: Sequence[Axes] = picture.subplots(1, count, sharey=True, squeeze=False)[0]
+    columns: Sequence[Axes] = picture.subplots(1, count, sharex=True, sharey=True, squeeze=False)[0]
     labels = [f"{shift:+g}" if shift else "0" for shift in overview.shifts]
     for axes, model in zip(columns, overview.models, strict=True):
         values = np.array([[100 * rate.value for rate in row] for row in model[Shifted].shift])
@@ -52,9 +52,10 @@ def shift_maps(overview: Overview) -> Figure:
             yticklabels=labels,
         )
         _write_digits(axes, np.array([[f"{value:.0f}" for value in row] for row in values]))
-        axes.set(title=model.name, xlabel="dx, pixels (right is +)")
+        axes.set(title=model.name)
         axes.tick_params(length=0, rotation=0)
     columns[0].set_ylabel("dy, pixels (down is +)")
+    columns[count // 2].set_xlabel("dx, pixels (right is +)", loc="left" if count == 2 else "center")  # noqa: PLR2004
     return picture
 
 

@@ -512,7 +512,7 @@ def test_few_reference_models_let_rare_counts_grow_by_five_percent():
     ("values", "facts", "threshold"),
     [
         (spread_evenly(0.02, 0.005), {"unit": "share"}, "0.000"),
-        (spread_evenly(9_000, 300), {"unit": "images"}, "10000 images"),
+        (spread_evenly(9_000, 300), {"unit": "images"}, "10,000 images"),
     ],
     ids=["threshold", "threshold"],
 )

@@ -66,6 +66,23 @@ def test_a_model_that_passes_has_no_cause(checks):
     assert likely_cause(()) is None
 
 
+def test_a_third_class_that_fails_is_no_confusion_of_two(checks):
+    verdicts = [
+        replace(each, status="fail") if each.check.id == "clean-trouser" else each
+        for each in verdicts_on("swapped-logits-2-seed-201", checks)
+    ]
+    assert likely_cause(verdicts).group != "class confusion"
+
+
+@pytest.mark.parametrize(
+    ("mutant", "alike"), [("wrong-normalisation-3-seed-201", True), ("pruned-channels-1-seed-201", False)]
+)
+def test_far_below_reference_models_a_broken_pipeline_is_not_ruled_out(mutant, alike, checks):
+    cause = likely_cause(verdicts_on(mutant, checks))
+    assert cause.group == "drift of everything"
+    assert ("a broken pipeline looks the same: `stress-harness skew`" in cause.evidence) == alike
+
+
 def test_an_unclear_cause_is_left_out_of_reports(checks):
     verdicts = verdicts_on("stale-statistics-2-seed-203", checks)
     assert likely_cause(verdicts).group == UNCLEAR

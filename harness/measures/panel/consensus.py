@@ -117,7 +117,7 @@ def consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     For a reference model of three to seven it is the number that is expected on the consensus set of them all.
     The interval is that of their rate among all predictions (Wilson 1927) times the number of predictions.
     """
-    detail = f"of {lost.known} that each of {lost.reference_models} reference models predicts correctly"
+    detail = f"of {lost.known:,} that each of {lost.reference_models} reference models predicts correctly"
     if lost.pairs.any():
         true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
         names = lost.images.classes
