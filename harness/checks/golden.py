@@ -77,7 +77,11 @@ class GoldenImage:
     @property
     def agreed(self) -> str:
         """Return a phrase with the number of reference models that predict it correctly; empty if unknown."""
-        return f"{self.reference[0]} of {self.reference[1]} reference models get it right" if self.reference else ""
+        return (
+            f"{self.reference[0]} of {self.reference[1]} reference models predict it correctly"
+            if self.reference
+            else ""
+        )
 
 
 @record

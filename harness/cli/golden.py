@@ -60,7 +60,7 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
     done = add_golden_images(request, reference_models=reference_models_of)
     for image in done.added:
         print(printable(f"{image.id}: {image.source}, {image.class_name}; {done.agreement(image)}"))
-    print(printable(f"{done.count} golden images, a check each; written: {', '.join(map(str, done.written))}"))
+    print(printable(f"golden images, a check each: {done.count}; written: {', '.join(map(str, done.written))}"))
     return OK
 
 

@@ -33,6 +33,11 @@ AREAS = {
     "corruptions": ("corruption",),
     "confidence": ("confidence",),
     "attention": ("attention",),
+    "golden images": ("golden",),
+    "groups": ("slice", "class-difference"),
+    "other pipelines": ("skew",),
+    "unknown images": ("unknown",),
+    "changes from the original": ("equivalence",),
 }
 """Families by what they are about; all others are other checks."""
 _OTHER = "other checks"

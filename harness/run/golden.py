@@ -101,10 +101,12 @@ class AddedImages:
     def agreement(self, image: GoldenImage) -> str:
         """Return the number of reference models that predict an added image correctly, and its meaning for the gate."""
         if not image.reference:
-            return f"how many reference models get it right is not known ({self.unknown})"
+            return f"how many reference models predict it correctly is not known ({self.unknown})"
         right, reference_models = image.reference
         if right == reference_models:
             return image.agreed
+        if not right:
+            return f"{image.agreed}: this check fails each of them"
         return f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
 
 

@@ -96,7 +96,7 @@ def test_a_model_that_gets_every_golden_image_right_passes_on_a_sample_too(zoo, 
     (name,) = zoo.ids
     said = capsys.readouterr().out
     assert f"{name}: image {zoo.right} of zoo, {CLASSES[zoo.images.labels[zoo.right]]}" in said
-    assert "how many reference models get it right is not known (panel.json: cannot be read" in said
+    assert "how many reference models predict it correctly is not known (panel.json: cannot be read" in said
     assert (zoo.tests / "test_golden.py").exists(), "a folder without the test gets it"
     assert zoo.run().ret == 0
     report = zoo.report()
@@ -287,18 +287,18 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     contested = int(np.flatnonzero((correct > 0) & (correct < 8))[0])
     assert zoo.golden("add", agreed, contested) == 0
     said, count = capsys.readouterr().out.splitlines()[1:], correct[contested]
-    assert said[0].endswith("; 8 of 8 reference models get it right")
+    assert said[0].endswith("; 8 of 8 reference models predict it correctly")
     share = f"{1 - count / 8:.0%}"
     assert said[1].endswith(
-        f"; only {count} of 8 reference models get it right: this check fails about {share} of reference models"
+        f"; only {count} of 8 reference models predict it correctly: this check fails about {share} of reference models"
     )
     assert [image.reference for image in read_checks(zoo.checks).golden] == [(8, 8), (count, 8)]
     assert zoo.golden("list") == 0
-    assert f"{count} of 8 reference models get it right" in capsys.readouterr().out
+    assert f"{count} of 8 reference models predict it correctly" in capsys.readouterr().out
     for seed, file in enumerate(files):
         zoo.save(file.name, jitter=1.0, seed=seed + 1)
     assert zoo.golden("add", min(set(range(3)) - {agreed, contested})) == 0
-    said = "how many reference models get it right is not known"
+    said = "how many reference models predict it correctly is not known"
     assert f"{said} ({files[0]} is not the network of the panel panel.json)" in capsys.readouterr().out
     assert read_checks(zoo.checks).golden[-1].reference == ()
 
