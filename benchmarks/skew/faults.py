@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.data.serving import Jpeg, Normalise, Resize
-from harness.run.pipeline_search import causes_of, combined
+from harness.run.pipeline_search import combined
+from harness.run.pipeline_trials import causes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

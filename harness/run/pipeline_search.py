@@ -6,15 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
-from harness.base.errors import InputError
 from harness.base.progress import Progress
-from harness.data.serving.variations import neighbors, variations
-from harness.inference.predictors.network import PredictorNetwork
-from harness.inference.serving import model_serving, served_predictions
+from harness.data.serving.variations import variations
 from harness.measures.equivalence import least_images
-from harness.measures.explanation import ALPHA, NOISE, Explanation, better_p, explanation, is_unrelated, noise_p
+from harness.measures.explanation import (
+    ALPHA,
+    Explanation,
+    better_p,
+    explanation,
+    is_unrelated,
+    least_changes,
+    noise_p,
+)
+from harness.run.pipeline_trials import FEW, FIRST, MANY, Trials, causes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,16 +27,10 @@ if TYPE_CHECKING:
     from harness.data.serving import ServingPipeline
     from harness.data.serving.served import Serving
     from harness.inference import RoleModel
+    from harness.run.pipeline_trials import Trial
 
 Outcome = Literal["as judged", "different", "inconclusive"]
-AFFINE = "scale or normalise"
-"""The cause of numbers that are multiplied and shifted, which both stages do."""
-_LOOKED_AT = 750
-"""Changed and unchanged images each on which pipelines are searched for; those that explain most see all.
-
-Fewer images than both are all looked at, so a later search finds the predictions in the cache.
-"""
-_FINALISTS, _STARTS, _TRIALS, _FIRST = 10, 3, 48, 3
+_FINALISTS, _STARTS, _TRIALS, _FIRST = 10, 3, 24, 3
 """Pipelines that see all images; starts of each cause, trials from each start, and causes that pairs start with."""
 _LEAST = 0.5
 """Net share of the changed predictions that a cause explains at least."""
@@ -93,52 +92,33 @@ class Diagnosis:
         return least_images(self.tolerance)
 
 
-def causes_of(pipeline: ServingPipeline, reference: ServingPipeline) -> tuple[str, ...]:
-    """Return the stages in which a pipeline differs; scaling and normalization by numbers alone are one cause."""
-    causes = []
-    for stage in pipeline.differing(reference):
-        scale, other = pipeline.scale, reference.scale
-        rounds = (scale.bits, scale.precision) != (other.bits, other.precision)
-        causes.append(AFFINE if stage == "normalise" or (stage == "scale" and not rounds) else stage)
-    return tuple(dict.fromkeys(causes))
-
-
 class Search:
     """A search for the pipeline that explains served predictions: the catalog, other parameters, pairs of stages."""
 
     def __init__(self, model: RoleModel, serving: Serving, served: np.ndarray, reference: np.ndarray) -> None:
-        self.model, self.serving, self.served, self.reference = model, serving, served, reference
-        draw = np.random.default_rng(0)
-        changed = served != reference
-        most = _LOOKED_AT if len(served) > 2 * _LOOKED_AT else len(served)
-        parts = [draw.permutation(np.flatnonzero(which))[:most] for which in (changed, ~changed)]
-        self.some = np.sort(np.concatenate(parts))
-        # Each image that is looked at stands for so many changed or unchanged ones.
-        shares = [which.sum() / max(len(part), 1) for which, part in zip((changed, ~changed), parts, strict=True)]
-        self.weights = np.where(changed[self.some], *shares)
-        self.part = model_serving(model, serving.images.take(torch.from_numpy(self.some)))
-        self.size = serving.pictured.size
+        self.serving, self.served, self.reference = serving, served, reference
+        self.trials = Trials(model, serving, served, reference)
         self.names = {pipeline.identity: name for name, pipeline in serving.catalog.items()}
-        self.scores: dict[str, tuple[float, ServingPipeline]] = {}
         self.comparisons = 0
 
     def diagnosis(self, tolerance: float, lost: int) -> Diagnosis:
         """Return the diagnosis of answers that differ; `lost` correct predictions are lost, net."""
         reference = explanation(self.served, self.reference, self.reference)
         catalog = [*self.serving.catalog.values()]
-        varied = list(variations(self.serving.reference, self.size))
+        varied = list(variations(self.serving.reference, self.serving.pictured.size))
         with Progress(total=len(catalog) + len(varied), desc="pipelines", unit="pipeline", delay=2) as bar:
-            self.scored(catalog, bar)
-            if not self.is_explained:
-                self.scored(varied, bar)
-            for start in self.starts():
-                if not self.is_explained:
-                    self.refined(start, bar)
-        tried = max(len(self.scores), len(catalog) + len(varied))
-        self.comparisons = tried * (tried + 1) // 2
+            self.trials.race(catalog, bar)
+            if not self.trials.is_explained:
+                self.trials.race(varied, bar)
+                self.refined(self.starts(), bar)
+        tried = max(len(self.trials), len(catalog) + len(varied))
+        # Pipelines of one stage take half of the probability of a wrong statement, pairs of stages the other half.
+        self.comparisons = 2 * tried
         best, others = self.finalists()
-        if best.explains.net < 1 and noise_p(best.explains.disagreements, best.explains.n) < ALPHA / 2:
-            pairs, left = self.best_pairs(), best.explains.disagreements
+        left, with_pairs = best.explains.disagreements, tried * (tried + 1)
+        # A pair is better where the best is wrong, so too few of these prove nothing.
+        if left >= least_changes(with_pairs) and noise_p(left, best.explains.n) < ALPHA / 2:
+            pairs, self.comparisons = self.best_pairs(), with_pairs
             if pairs and pairs[0].explains.disagreements <= left / 2 and self.beats(pairs[0], best) < ALPHA:
                 best, others = pairs[0], [*pairs[1:], best, *others]
         alike = tuple(each for each in others if self.beats(best, each) >= ALPHA)
@@ -163,129 +143,88 @@ class Search:
 
     def least_disagreements(self) -> int:
         """Return how many served predictions the best pipeline of the catalog does not give."""
-        self.scored(self.serving.catalog.values())
+        with Progress(total=len(self.serving.catalog), desc="pipelines", unit="pipeline", delay=2) as bar:
+            self.trials.race(self.serving.catalog.values(), bar)
         return self.finalists()[0].explains.disagreements
 
-    @property
-    def is_explained(self) -> bool:
-        """Return whether a pipeline gives all served predictions that were looked at."""
-        return any(score == 0 for score, _ in self.scores.values())
-
-    @property
-    def ranked(self) -> list[ServingPipeline]:
-        """Return the pipelines that were scored, the best first."""
-        return [pipeline for _, pipeline in sorted(self.scores.values(), key=lambda scored: -scored[0])]
-
-    def scored(self, pipelines: Iterable[ServingPipeline], bar: Progress | None = None) -> float:
-        """Score pipelines on some images; return the best new score."""
-        found = -np.inf
-        for pipeline in pipelines:
-            if (identity := pipeline.identity) not in self.scores and self.applies(pipeline):
-                self.scores[identity] = self.score(pipeline), pipeline
-                found = max(found, self.scores[identity][0])
-            if bar is not None:
-                bar.update()
-        return found
-
-    def score(self, pipeline: ServingPipeline) -> float:
-        """Return the log of the likelihood of the served predictions over that of the pipeline's own, 0 if they agree.
-
-        A pipeline near the true one errs by a little, so scores lead to it where counts do not.
-        """
-        logits = self.answered(self.part, pipeline)
-        if logits is None:
-            return -np.inf
-        served = logits[np.arange(len(self.some)), self.served[self.some]]
-        behind = np.clip(served - logits.max(axis=1), np.log(NOISE), 0)
-        return float((self.weights * behind).sum())
-
-    def applies(self, pipeline: ServingPipeline) -> bool:
-        """Return whether the model can be asked; a predictor takes pixels in [0, 1] alone."""
-        if pipeline == self.serving.reference:
-            return False
-        moved = pipeline.scale.offset or pipeline.normalise != self.serving.reference.normalise
-        return not (moved and isinstance(self.model.classifier.plain, PredictorNetwork))
-
-    def answered(self, serving: Serving, pipeline: ServingPipeline) -> np.ndarray | None:
-        """Return the model's logits, (N, classes); None where the pipeline makes no image of some picture."""
-        try:
-            return served_predictions(self.model, serving, pipeline).answers
-        except InputError:  # It is of another size, or cannot be decoded.
-            return None
-
-    def best_of_causes(self, *, listed: bool = False) -> list[ServingPipeline]:
-        """Return the best pipeline of each cause, the best first; the best of the catalog if `listed`."""
-        found: dict[tuple[str, ...], ServingPipeline] = {}
-        for pipeline in self.ranked:
-            causes = causes_of(pipeline, self.serving.reference)
-            if len(causes) == 1 and (pipeline.identity in self.names or not listed):
-                found.setdefault(causes, pipeline)
+    def best_of_causes(self, *, listed: bool = False) -> list[Trial]:
+        """Return the best trial of each cause, the best first; the best of the catalog if `listed`."""
+        found: dict[tuple[str, ...], Trial] = {}
+        for trial in self.trials.ranked():
+            if len(trial.causes) == 1 and (trial.pipeline.identity in self.names or not listed):
+                found.setdefault(trial.causes, trial)
         return list(found.values())
 
-    def starts(self) -> list[ServingPipeline]:
-        """Return the three best pipelines of each cause, the best of all causes first."""
-        found: dict[tuple[str, ...], list[ServingPipeline]] = {}
-        for pipeline in self.ranked:
-            found.setdefault(causes_of(pipeline, self.serving.reference), []).append(pipeline)
-        single = [pipelines for causes, pipelines in found.items() if len(causes) == 1]
-        return [pipelines[rank] for rank in range(_STARTS) for pipelines in single if rank < len(pipelines)]
+    def starts(self) -> list[Trial]:
+        """Return the three best trials of each cause that are better than the reference, the best first."""
+        found: dict[tuple[str, ...], list[Trial]] = {}
+        for trial in self.trials.ranked(FEW):
+            if self.trials.score(trial, FEW) > self.trials.score(self.trials.reference, FEW):
+                found.setdefault(trial.causes, []).append(trial)
+        single = [trials for causes, trials in found.items() if len(causes) == 1]
+        return [trials[rank] for rank in range(_STARTS) for trials in single if rank < len(trials)]
 
-    def refined(self, pipeline: ServingPipeline, bar: Progress | None = None) -> None:
-        """Walk from a pipeline to neighbors that explain more, as long as there are some."""
-        score, before = self.scores[pipeline.identity][0], len(self.scores)
-        while not self.is_explained and len(self.scores) - before < _TRIALS:
-            around = list(neighbors(pipeline, self.serving.reference))
-            if bar is not None:
-                bar.total = (bar.total or 0) + len(around)
-            if self.scored(around, bar) <= score:
+    def refined(self, starts: Iterable[Trial], bar: Progress) -> None:
+        """Walk from each start on a part of the images, and on from the best until a pipeline explains all.
+
+        A walk that explains this part goes on at once, so few others are tried where one cause is the true one.
+        """
+        reached: dict[tuple[str, ...], Trial] = {}
+        for start in starts:
+            trial = self.walked(start, FEW, bar)
+            if self.trials.score(trial, FEW) == 0:
+                trial = self.walked(trial, MANY, bar)
+            if self.trials.is_explained:
                 return
-            score, pipeline = max(
-                (self.scores[each.identity] for each in around if each.identity in self.scores),
-                key=lambda scored: scored[0],
-            )
+            best = reached.get(trial.causes, trial)
+            reached[trial.causes] = max(best, trial, key=lambda each: self.trials.score(each, FEW))
+        for trial in reached.values():
+            self.trials.advance(trial, MANY)
+        if reached:
+            self.walked(max(reached.values(), key=self.trials.score), MANY, bar)
+
+    def walked(self, start: Trial, until: int, bar: Progress) -> Trial:
+        """Return the trial that a walk from a start ends at, scored by the images of a round."""
+        return self.trials.climbed(start, until, most=_TRIALS, bar=bar)
 
     def finalists(self) -> tuple[Served, list[Served]]:
         """Return the pipeline that explains most on all images, and other good ones, with the best of each cause."""
-        chosen = {each.identity: each for each in (*self.ranked[:_FINALISTS], *self.best_of_causes())}
-        served = [self.on_all(pipeline) for pipeline in chosen.values()]
+        chosen = {each.pipeline.identity: each for each in (*self.trials.ranked()[:_FINALISTS], *self.best_of_causes())}
+        served = [self.on_all(trial) for trial in chosen.values()]
         # The catalog comes before equal pipelines.
         served.sort(key=lambda each: (-each.explains.agreement, not each.skew))
         return served[0], served[1:]
 
-    def on_all(self, pipeline: ServingPipeline) -> Served:
+    def on_all(self, trial: Trial) -> Served:
         """Return a pipeline with its answers to all images."""
-        logits = self.answered(self.serving, pipeline)
-        answers = np.full(len(self.served), -1) if logits is None else logits.argmax(axis=1)
+        self.trials.advance(trial)
+        answers = np.empty_like(self.served)
+        answers[self.trials.order] = trial.answers
         explains = explanation(self.served, self.reference, answers)
-        causes = causes_of(pipeline, self.serving.reference)
-        return Served(pipeline, causes, self.names.get(pipeline.identity, ""), answers, explains)
+        return Served(trial.pipeline, trial.causes, self.names.get(trial.pipeline.identity, ""), answers, explains)
 
     def best_pairs(self) -> list[Served]:
         """Return the best pipelines that differ in two stages, one of each two stages, the best first.
 
         They are made of good single ones and of the catalog.
         """
-        reference = self.serving.reference
-        single = set(self.scores)
-        catalog = [*self.serving.catalog.values(), *self.best_of_causes()]
+        reference, single = self.serving.reference, set(self.trials.ranked(FIRST))
         firsts = [*self.best_of_causes()[:_FIRST], *self.best_of_causes(listed=True)[:_FIRST]]
+        seconds = [*self.serving.catalog.values(), *(trial.pipeline for trial in self.best_of_causes())]
+        pairs = [combined(first.pipeline, second, reference) for first in firsts for second in seconds]
 
-        def found() -> list[ServingPipeline]:
-            """Return the best pipeline of each two stages that was scored, the best first."""
-            best: dict[tuple[str, ...], ServingPipeline] = {}
-            for pipeline in self.ranked:
-                if pipeline.identity not in single:
-                    best.setdefault(causes_of(pipeline, reference), pipeline)
+        def found() -> list[Trial]:
+            """Return the best trial of each two stages, the best first."""
+            best: dict[tuple[str, ...], Trial] = {}
+            for trial in self.trials.ranked():
+                if trial not in single:
+                    best.setdefault(trial.causes, trial)
             return list(best.values())
 
-        with Progress(total=len(firsts) * len(catalog), desc="pairs of stages", unit="pipeline", delay=2) as bar:
-            for first in firsts:
-                pairs = [both for second in catalog if (both := combined(first, second, reference)) is not None]
-                self.scored(pairs, bar)
-            for start in found()[:_FIRST]:
-                if not self.is_explained:
-                    self.refined(start, bar)
-        served = [self.on_all(pipeline) for pipeline in found()[:_FINALISTS]]
+        with Progress(total=len(pairs), desc="pairs of stages", unit="pipeline", delay=2) as bar:
+            self.trials.race([pair for pair in pairs if pair is not None], bar)
+            self.refined(found()[:_FIRST], bar)
+        served = [self.on_all(trial) for trial in found()[:_FINALISTS]]
         return sorted(served, key=lambda each: -each.explains.agreement)
 
     def beats(self, first: Served, second: Served) -> float:

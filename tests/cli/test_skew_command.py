@@ -21,7 +21,8 @@ from harness.inference.predictors.recorded import answers_to_some
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.explanation import explanation, is_unrelated
 from harness.report.skew import diagnosis_lines
-from harness.run.pipeline_search import AFFINE, Diagnosis, Served
+from harness.run.pipeline_search import Diagnosis, Served
+from harness.run.pipeline_trials import AFFINE
 from harness.run.skew import diagnosis
 
 MODEL = "models/augmented.safetensors"

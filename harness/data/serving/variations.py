@@ -23,8 +23,8 @@ _DETOURS = (0.5, 0.75, 2.0)
 _FILTERED = (("opencv", "bilinear"), ("opencv", "area"), ("opencv", "nearest"), ("pillow", "bicubic"))
 _SIZES = (0.87, 0.93, 1.07, 1.15)
 _UNSCALED, _HALF, _TWICE = 1.0, 127.5, 255.0**2
-_STEPS = (0.8, 0.95, 0.99, 1.01, 1.05, 1.25)
-_PIXELS = (-4, -1, 1, 4)
+_STEPS = (0.8, 1.25, 0.94, 1.06, 0.985, 1.015, 0.996, 1.004)
+_PIXELS = (-4, 4, -1, 1)
 
 
 def variations(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[ServingPipeline]:
@@ -48,10 +48,13 @@ def variations(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[Se
 
 
 def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator[ServingPipeline]:
-    """Yield pipelines one step away in the parameters of the stages in which a pipeline differs from the reference."""
+    """Yield pipelines one step away in the parameters of the stages in which a pipeline differs from the reference.
+
+    Long steps come before short ones.
+    """
     differing = pipeline.differing(reference)
     if "jpeg" in differing and pipeline.jpeg is not None:
-        for more in (-12, -4, -1, 1, 4, 12):
+        for more in (-12, 12, -4, 4, -1, 1):
             if 1 <= pipeline.jpeg.quality + more <= 100:  # noqa: PLR2004  The range of libjpeg.
                 yield replace(pipeline, jpeg=replace(pipeline.jpeg, quality=pipeline.jpeg.quality + more))
     if "color" in differing and pipeline.color.gamma != 1:
@@ -62,7 +65,7 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
             crop = pipeline.crop
             yield replace(pipeline, crop=replace(crop, right=crop.right + right, down=crop.down + down))
     if "scale" in differing and pipeline.scale.divisor != reference.scale.divisor:
-        for step in (0.9, 0.98, 0.996, 1.004, 1.02, 1.1):
+        for step in (0.9, 1.1, 0.98, 1.02, 0.996, 1.004):
             yield replace(pipeline, scale=replace(pipeline.scale, divisor=pipeline.scale.divisor * step))
     if "normalise" in differing:
         yield from _normalised(pipeline)
@@ -72,7 +75,7 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
 
 def _normalised(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
     now = pipeline.normalise
-    for step in (-0.1, -0.02, -0.005, 0.005, 0.02, 0.1):
+    for step in (-0.1, 0.1, -0.02, 0.02, -0.005, 0.005):
         yield replace(pipeline, normalise=Normalise(tuple(mean + step for mean in now.mean), now.std))
     for step in _STEPS:
         yield replace(pipeline, normalise=Normalise(now.mean, tuple(std * step for std in now.std)))
