@@ -48,8 +48,8 @@ _CARRY = 0.85
 _COLLAPSE = 0.1
 """Drop of clean accuracy, as a share, from which on a broken pipeline and broken weights look the same."""
 _ALIKE = (
-    "So far below reference models, a broken pipeline looks the same: `stress-harness skew` compares the pipeline with "
-    "the incumbent's."
+    "So far below reference models, a broken pipeline looks the same: the command skew compares the pipeline with the "
+    "incumbent's."
 )
 _BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models."""

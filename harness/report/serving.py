@@ -37,7 +37,11 @@ def serving(outcome: Outcome) -> Section | None:
         rows = [row[:_REACHED] + row[_REACHED + 1 :] for row in rows]
     titles = _TITLES if len(rows[0]) == len(_TITLES) else _TITLES[:_REACHED] + _TITLES[_REACHED + 1 :]
     failing = sum(one.status == "fail" for one in verdicts)
-    said = f"{len(skews)} pipelines, {failing} of {len(verdicts)} checks fail" if failing else f"{len(skews)} pipelines"
+    said = (
+        f"{len(skews)} pipelines, {failing} of {len(verdicts)} checks fail"
+        if failing
+        else f"{len(skews)} pipelines, and no check of them fails"
+    )
     shown = folded(said, table(titles, rows), opened=bool(failing))
     return Section("serving", "Served through another pipeline", render("lead", lines=filter(None, lines), hints=shown))
 

@@ -17,7 +17,7 @@ from harness.report.escaping import code, plain
 from harness.report.headline import headline_lines
 from harness.report.serving import losses_by_serving
 from harness.report.side_by_side import side_by_side
-from harness.report.wording import measured_and_required
+from harness.report.wording import measured_and_required, points
 from harness.run.outcome import Outcome, worst_first
 from harness.run.status import MEANING, PAGE
 
@@ -124,7 +124,7 @@ def notes(outcome: Outcome) -> list[str]:
             lost, gained = len(verdict.flips["new_failures"]), len(verdict.flips["fixed_failures"])
             said.append(
                 f"against the last accepted model (incumbent): {lost} new failures, {gained} fixed, "
-                f"net {verdict.flips['net']:+.4f} (McNemar p {related(verdict.flips['mcnemar_p'])})"
+                f"net {points(verdict.flips['net'])} points (McNemar p {related(verdict.flips['mcnemar_p'])})"
             )
     return said
 

@@ -80,7 +80,7 @@ def test_a_third_class_that_fails_is_no_confusion_of_two(checks):
 def test_far_below_reference_models_a_broken_pipeline_is_not_ruled_out(mutant, alike, checks):
     cause = likely_cause(verdicts_on(mutant, checks))
     assert cause.group == "drift of everything"
-    assert ("a broken pipeline looks the same: `stress-harness skew`" in cause.evidence) == alike
+    assert ("a broken pipeline looks the same: the command skew" in cause.evidence) == alike
 
 
 def test_an_unclear_cause_is_left_out_of_reports(checks):
