@@ -35,9 +35,10 @@ PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted
 MARKED = {"sh", "python", "toml", "ini"}
 REFERENCE_MODELS = 3
 PROGRAMS = (
-    r"(\w+=\S+ )?(\.venv/bin/)?(stress-harness|python3?|pytest|pip|ruff|apt-get|mkdir|cd|cat|head|grep|for|done) ?"
+    r"# |(\w+=\S+ )?(\.venv/bin/)?(stress-harness|python3?|pytest|pip|ruff|apt-get|npm|docker|git|curl|tar|unzip"
+    r"|mkdir|cd|cp|rm|cat|head|grep|export|for|done)\b"
 )
-"""Beginning of a line of a `sh` block."""
+"""Beginning of a line of a `sh` block: a program, or a comment. Add a program that a page needs."""
 PROJECT_PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 LONGEST_README = 120
 """Lines: the first page is one page."""
