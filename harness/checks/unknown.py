@@ -44,9 +44,10 @@ def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *,
     if elsewhere is None:
         return
     if not about:
+        by_command = "" if checks.family(UNKNOWN) else f"run `stress-harness init --families {UNKNOWN}`, or "
         raise InputError(
-            f'names images, but no check of {checks.path} measures them; add one of family "{UNKNOWN}" with '
-            f'{UNKNOWN} = "{ELSEWHERE}"',
+            f"names images, but no check of {checks.path} measures them; {by_command}add a check of family "
+            f'"{UNKNOWN}" with {UNKNOWN} = "{ELSEWHERE}"',
             setting=UNKNOWN,
         )
     for check in about:

@@ -108,12 +108,19 @@ def test_images_that_cannot_be_used_end_with_4(zoo, spec, said):
     result.stderr.fnmatch_lines([f"*--stress-unknown {spec}*{said}*"])
 
 
-def test_images_that_no_check_is_about_end_with_4(zoo):
-    zoo.bind(CLEAN + ROWS)
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (CLEAN, "; run `stress-harness init --families unknown`, or add a check of family"),
+        (CLEAN + ROWS, "; add a check of family"),
+    ],
+)
+def test_images_that_no_check_is_about_end_with_4_and_the_next_step(zoo, rows, said):
+    zoo.bind(rows)
     pictures(zoo.root / "cars")
     result = zoo.run("--stress-unknown", "folder:cars")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*--stress-unknown*no check of*measures them*"])
+    result.stderr.fnmatch_lines([f"*--stress-unknown*no check of*measures them{said}*"])
 
 
 def test_a_check_about_certain_images_refuses_others(zoo):
