@@ -21,6 +21,7 @@ from harness.data.serving.catalog import Pictured, catalog
 from harness.data.serving.decoders import MODULES
 from harness.data.serving.served import serving_of
 from harness.data.serving.stages import NORMALISATIONS
+from harness.data.serving.variations import neighbors
 from harness.networks import NetworkOptions
 
 IMAGENET = NORMALISATIONS["ImageNet mean and std"]
@@ -330,3 +331,10 @@ def test_files_are_hashed_once_and_images_are_let_go(here):
     del seen
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(3, {"4:4:4", "4:2:2", "4:2:0"}), (1, {"4:2:0"})])
+def test_neighbors_of_a_jpeg_have_other_chroma_subsampling_in_color(channels, expected):
+    reference = ServingPipeline(color=Color(channels))
+    found = neighbors(replace(reference, jpeg=Jpeg(60)), reference)
+    assert {pipeline.jpeg.subsampling for pipeline in found} == expected

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from harness.data.serving.resizing import FILTERS, Resize, antialiasing
-from harness.data.serving.stages import Jpeg, Normalise
+from harness.data.serving.stages import Jpeg, Normalise, Subsampling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,9 +54,8 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
     """
     differing = pipeline.differing(reference)
     if "jpeg" in differing and pipeline.jpeg is not None:
-        for more in (-12, 12, -4, 4, -1, 1):
-            if 1 <= pipeline.jpeg.quality + more <= 100:  # noqa: PLR2004  The range of libjpeg.
-                yield replace(pipeline, jpeg=replace(pipeline.jpeg, quality=pipeline.jpeg.quality + more))
+        for jpeg in _saved(pipeline.jpeg, color=reference.color.channels != 1):
+            yield replace(pipeline, jpeg=jpeg)
     if "color" in differing and pipeline.color.gamma != 1:
         for step in _STEPS:
             yield replace(pipeline, color=replace(pipeline.color, gamma=pipeline.color.gamma * step))
@@ -71,6 +70,14 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
         yield from _normalised(pipeline)
     if "resize" in differing and pipeline.resize and pipeline.transform is None:
         yield from _resized_nearby(pipeline)
+
+
+def _saved(jpeg: Jpeg, *, color: bool) -> Iterator[Jpeg]:
+    for more in (-12, 12, -4, 4, -1, 1):
+        if 1 <= jpeg.quality + more <= 100:  # noqa: PLR2004  The range of libjpeg.
+            yield replace(jpeg, quality=jpeg.quality + more)
+    for subsampling in get_args(Subsampling) if color else ():
+        yield replace(jpeg, subsampling=subsampling)
 
 
 def _normalised(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
