@@ -322,7 +322,11 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
                 f"with --family {row.family}, or all, without --family"
             )
     models = tuple(
-        replace(measured, values={**{row.id: old.values[row.id] for row in kept}, **measured.values})
+        replace(
+            measured,
+            values={**{row.id: old.values[row.id] for row in kept}, **measured.values},
+            curves=tuple({curve.name: curve for curve in (*old.curves, *measured.curves)}.values()),
+        )
         for old, measured in zip(known.models, new.models, strict=True)
     )
     chance = {**{row.id: known.chance[row.id] for row in kept if row.id in known.chance}, **new.chance}

@@ -13,13 +13,14 @@ from torch import nn
 
 from harness.base import user_folder, write_atomically
 from harness.base.errors import ChangedError, PanelError, some_of
-from harness.base.records import as_plain
+from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
 from harness.checks import Check
 from harness.inference.devices import usable_cores
 from harness.inference.loading import is_lasting
 from harness.measures import Unit
+from harness.measures.metric import Curve
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 
@@ -82,6 +83,7 @@ def measure_panel(
                 sha256=checkpoint.sha256,
                 seed=(training or {}).get("seed"),
                 values={entry["id"]: entry["value"] for entry in entries},
+                curves=_curves_in(entries),
             )
         )
     for model in models:
@@ -198,6 +200,12 @@ def kept_or_made(
                 tasks.abandon()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
+    """Return the curves of a model's entries, each once: several checks may read their values off one."""
+    found = [read_record(Curve, entry["curve"], where=entry["id"]) for entry in entries if "curve" in entry]
+    return tuple({curve.name: curve for curve in found}.values())
 
 
 def _appended(entry: Mapping[str, Any]) -> Check:

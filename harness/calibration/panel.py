@@ -14,7 +14,7 @@ from harness.base.errors import InputError, PanelError
 from harness.base.files import read_regular
 from harness.base.outputs import PANEL, Output
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
-from harness.measures.metric import Unit, unpacked
+from harness.measures.metric import Curve, Unit, unpacked
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 from harness.run.request import model_spec
@@ -33,12 +33,16 @@ It is between 0.24 and 0.37 for 90% of the yes-or-no checks of the shipped panel
 
 @record
 class ReferenceModel:
-    """One reference model and its value of each check."""
+    """One reference model: its value of each check, and the curves behind them that figures draw.
+
+    A panel of an earlier version has no curves.
+    """
 
     path: str
     sha256: str
     seed: int | None
     values: dict[str, int | float]
+    curves: tuple[Curve, ...] = ()
 
 
 @record
@@ -109,6 +113,14 @@ class Panel:
         """Return the models' values of the checks, (models, checks) float64."""
         return np.array([[model.values[check.id] for check in checks] for model in self.models], dtype=np.float64)
 
+    def curves(self) -> dict[str, tuple[Curve, ...]]:
+        """Return the curves of all models by their name."""
+        names = dict.fromkeys(curve.name for model in self.models for curve in model.curves)
+        return {
+            name: tuple(curve for model in self.models for curve in model.curves if curve.name == name)
+            for name in names
+        }
+
     def with_multipliers(self, made: Mapping[str, float], *, before: Panel | None) -> Panel:
         """Return the panel with the multipliers of new thresholds, and those of the same models `before`.
 
@@ -173,6 +185,12 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     for model in panel.models:
         if lacking := [check.id for check in panel.checks if check.id not in model.values]:
             raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {next_step}")
+    for name, curves in panel.curves().items():
+        points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
+        if len(points) > 1 or len(curves) != len(panel.models):
+            raise PanelError(
+                f"{path}: not a panel: expected one curve {name!r} of each model, all with as many points; {next_step}"
+            )
     if panel.protocol != PROTOCOL:
         raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
     if checks is not None and panel.data_sha256 != checks.data.sha256:

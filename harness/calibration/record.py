@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.calibration.panel import Panel
     from harness.checks import Check, ChecksFile
+    from harness.measures.metric import Curve
 
 _FREE = 1e-9
 """Relative difference between processors, far below a decimal of the file."""
@@ -41,6 +42,17 @@ def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:
             )
         if found := _departure(check, recorded[check.id]):
             raise ChecksError(f"{checks.path}: {found.of(check, by=f'the panel in {path}')}")
+
+
+def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ...]]:
+    """Return the curves of the reference models, by name, from the file's own panel record; none without a record.
+
+    Raises `InputError` for a panel that does not fit the checks.
+    """
+    named = checks.recipe.get("panel")
+    if named is None or not (path := root / str(named)).exists():
+        return {}
+    return read_panel(path, checks).curves()
 
 
 def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str, tuple[Calibrated, ...]]:

@@ -14,13 +14,13 @@ from pydantic_core import PydanticCustomError
 
 from harness.base.codes import Code
 from harness.base.errors import InputError
-from harness.base.records import Unbounded, as_json, read_json, read_record, record
+from harness.base.records import Unbounded, as_json, as_plain, read_json, read_record, record
 from harness.checks.keys import Key
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
 from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.equivalence import CONFIDENCE, outcome_in_words, outcome_of
-from harness.measures.metric import Direction, Scale, Unit, packed
+from harness.measures.metric import Curve, Direction, Scale, Unit, packed
 from harness.measures.serving import OF_SERVING
 from harness.perturb.poses import IDENTITY, Pose
 
@@ -337,6 +337,7 @@ class Check:
             flips=measurement.flips.as_json() if measurement.flips else None,
             each=packed(measurement.each) if self.recorded and measurement.each is not None else "",
             rest=measurement.rest if self.recorded else None,
+            curve=measurement.curve if self.recorded else None,
         )
 
     def unjudged(self, status: Literal["not_applicable", "error"], detail: str, *, code: str = "") -> Verdict:
@@ -409,6 +410,8 @@ class Verdict:
     each: str = ""
     """For calibration: the contribution of each image, see `packed`; `rest` is the clean value."""
     rest: Unbounded | None = None
+    curve: Curve | None = None
+    """For calibration: the curve behind the value, if a figure draws it."""
     code: str = ""
     """The code of an error, see `harness.base.codes`."""
 
@@ -552,6 +555,7 @@ class Verdict:
             **({} if self.scale == "plain" else {"scale": self.scale}),
             **({} if self.flips is None else {"flips": self.flips}),
             **({"each": self.each, "rest": self.rest} if self.each else {}),
+            **({"curve": as_plain(self.curve)} if self.curve else {}),
         }
 
 

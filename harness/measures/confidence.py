@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.measures.metric import Measurement, Metric, Unit, contributions
+from harness.measures.metric import Curve, Measurement, Metric, Unit, contributions
 from harness.measures.statistics import Z95, mean_interval, proportion_interval
+from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 BINS = 15
 """Number of bins of confidence, of equal width, as in Guo et al. (2017)."""
+RELIABILITY = "reliability"
+"""Name of the reliability diagram's curve."""
 
 CALIBRATION_ERROR = Metric("calibration_error", Unit.SHARE, better="less", words="expected calibration error")
 NEGATIVE_LOG_LIKELIHOOD = Metric("negative_log_likelihood", Unit.SCORE, better="less", words="negative log-likelihood")
@@ -44,12 +47,26 @@ def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurem
     """Return the expected calibration error in [0, 1]: `|accuracy - confidence|` of the bins, weighted by their counts.
 
     Guo et al. (2017), "On Calibration of Modern Neural Networks", equation 3. The interval is normal, by the delta
-    method. The error is the mean of (correct - confidence) with the sign of its bin, which counts as known.
+    method. The error is the mean of (correct - confidence) with the sign of its bin, which counts as known. The curve
+    is the reliability diagram of clean images.
     """
     signed = signed_calibration_gaps(predictions, bins=bins)
     right, sure = predictions.correct.mean(), _confidence(predictions).mean()
     detail = f"accuracy {right:.1%}, mean confidence {sure:.1%}; {bins} bins"
-    return _mean(CALIBRATION_ERROR, signed, detail)
+    curve = reliability(predictions) if predictions.perturbation == IDENTITY else None
+    return replace(_mean(CALIBRATION_ERROR, signed, detail), curve=curve)
+
+
+def reliability(predictions: Predictions) -> Curve:
+    """Return accuracy against mean confidence, both in [0, 1], in `BINS` bins of confidence, with their counts."""
+    confidence, correct = predictions.confidence, predictions.correct
+    bins = [np.flatnonzero(bin_of(confidence) == number) for number in range(BINS)]
+    return Curve(
+        RELIABILITY,
+        at=tuple(float(confidence[inside].mean()) if len(inside) else None for inside in bins),
+        values=tuple(float(correct[inside].mean()) if len(inside) else None for inside in bins),
+        counts=tuple(map(len, bins)),
+    )
 
 
 def signed_calibration_gaps(predictions: Predictions, *, bins: int = BINS) -> np.ndarray:

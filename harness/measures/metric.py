@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from harness.base.errors import InputError
+from harness.base.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,6 +135,19 @@ class Metric:
         return low if self.better == "more" else images if self.unit is Unit.IMAGES else high
 
 
+@record
+class Curve:
+    """The curve that a figure draws: `values` at the places `at`, each of so many images; `counts` may be empty.
+
+    Curves of one `name` have the same places or the same bins, whatever the model. An empty bin has None.
+    """
+
+    name: str
+    at: tuple[float | None, ...]
+    values: tuple[float | None, ...]
+    counts: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
@@ -143,7 +157,8 @@ class Measurement:
     positions of its images in the predictions, the most telling first. A comparison of two models has a `p_value` and
     the `flips`. `each` has the contribution of each image, in the same order for every model. The value is their mean,
     or their sum if it counts images; calibration estimates the effect of chance from it. `rest` is the value on the
-    same clean images, if it was measured. A distance from an original has a `quantity` for a tolerance.
+    same clean images, if it was measured. A distance from an original has a `quantity` for a tolerance. The panel keeps
+    the `curve` behind the value, if a figure draws it.
     """
 
     metric: Metric
@@ -158,6 +173,7 @@ class Measurement:
     rest: float | None = None
     quantity: Quantity | None = None
     counted: int | None = None
+    curve: Curve | None = None
 
     @property
     def unit(self) -> Unit:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import InputError
-from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.metric import Curve, Measurement, Metric, Unit
 from harness.measures.statistics import Z95, proportion_interval
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
     """Return the severity that breaks this share of the images with a correct clean prediction, in the path's unit.
 
     The interval is that of the quantile: the severities at the shares 1.96 standard errors away (normal approximation
-    to the binomial, Conover 1999, section 3.2).
+    to the binomial, Conover 1999, section 3.2). The curve is the path's survival curve.
     """
     n = len(found.severity)
     if not n:
@@ -90,7 +90,19 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
         (low, high),
         detail=f"of {n} images that are correct when clean, {held} are correct up to the limit of {found.path.limit}",
         counted=n,
+        curve=survival(found),
     )
+
+
+def survival(found: Breaking) -> Curve:
+    """Return the share of correct clean predictions, in [0, 1], that are correct at all poses up to each severity."""
+    severities, shares = found.survival()
+    return Curve(survival_name(found.path.name), tuple(map(float, severities)), tuple(map(float, shares)))
+
+
+def survival_name(path: str) -> str:
+    """Return the name of a path's survival curve."""
+    return f"survival, {path}"
 
 
 def _share(

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from harness.measures.metric import Curve
     from harness.run.budget import Costs
     from harness.run.session import StressSession
 
@@ -357,7 +358,7 @@ class GateRun:
         if session.checks.data.sample is not None:
             with suppress(InputError):
                 default = read_checks(self.request.default_checks_path)
-        return outcome_of(
+        outcome = outcome_of(
             self.reported,
             session,
             profile=self.request.profile,
@@ -365,6 +366,17 @@ class GateRun:
             run=self.run_id,
             default=default,
         )
+        return replace(outcome, reference_curves=self._reference_curves())
+
+    def _reference_curves(self) -> Mapping[str, Sequence[Curve]]:
+        """Return the curves of the reference models for the figures; a panel that cannot be read leaves bands out."""
+        from harness.calibration.record import recorded_curves
+
+        assert self.checks is not None
+        if self.reported.overview is not None:
+            with suppress(InputError):
+                return recorded_curves(self.checks, self.request.root)
+        return {}
 
 
 def selected_checks(session: pytest.Session) -> list[Check]:

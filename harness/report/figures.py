@@ -9,17 +9,20 @@ import functools
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+import numpy as np
+
 from harness.measures.statistics import proportion_interval
+from harness.report.reference_values import FEW, NO_VALUES
 from harness.run.overview import Clean, Looking, Surviving, Turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from harness.inference.search import Breaking
+    from harness.report.reference_values import Band, ReferenceValues
     from harness.run.overview import ModelOverview, Overview, Rate
 
 P = ParamSpec("P")
@@ -43,8 +46,6 @@ CLASSES_SHOWN = 100
 """Classes that a figure shows at most: if there are more, those with the lowest accuracy."""
 _NAME = 32
 """Characters of a class's name in a figure."""
-_FEW = 10
-"""Predictions of a bin from which on its accuracy says something."""
 _BAND = 2.0
 """Standard deviations of the reference models to either side of their mean that a band shows."""
 _REFERENCE: dict[str, Any] = {"color": "#E3C565", "alpha": 0.55, "linewidth": 0, "label": "reference models"}
@@ -120,16 +121,26 @@ def rotation_curves(overview: Overview, known: Mapping[float, tuple[float, float
     return picture
 
 
+def _behind(axes: Axes, band: Band, scales: tuple[float, float], *, limits: tuple[float, float]) -> None:
+    """Draw a band of the reference models within these limits; `scales` are the factors of its places and values."""
+    across, up = scales
+    low, high = (np.clip(up * (band.mean + side * band.std), *limits) for side in (-_BAND, _BAND))
+    axes.fill_between(across * band.at, low, high, **_REFERENCE)
+
+
 @styled
-def survival_by_model(overview: Overview) -> Figure:
+def survival_by_model(overview: Overview, known: Mapping[str, Band] | None = None) -> Figure:
     """Plot, for each path away from the clean image, the share of predictions still correct against the severity.
 
-    A curve for each model, with 95% intervals; a model's number of images stands beside its name.
+    A curve for each model, with 95% intervals; a model's number of images stands beside its name. `known` has the bands
+    of the reference models by path.
     """
     paths = list(dict.fromkeys(curve.path for model in overview.models for curve in model[Surviving].survival))
     picture = figure()
     columns: Sequence[Axes] = picture.subplots(1, max(len(paths), 1), sharey=True, squeeze=False)[0]
     for axes, path in zip(columns, paths, strict=True):
+        if known and path in known:
+            _behind(axes, known[path], (1, 100), limits=(0, 100))
         for model, look in _looks(overview):
             for curve in (curve for curve in model[Surviving].survival if curve.path == path):
                 shown = {**look, "marker": "", "label": f"{model.name} (n={curve.n:,})"}
@@ -137,7 +148,8 @@ def survival_by_model(overview: Overview) -> Figure:
                 axes.set_xlabel(f"{path} up to, {curve.unit}")
         axes.set_ylim(0, 101)
     columns[0].set_ylabel("predictions still correct, %")
-    picture.legend(*columns[-1].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=9)
+    named = {label: handle for axes in columns for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    picture.legend(named.values(), named, loc="outside upper center", ncols=2, fontsize=9)
     return picture
 
 
@@ -184,24 +196,28 @@ def class_accuracies(overview: Overview, reference: Mapping[str, tuple[float, fl
 
 
 @styled
-def reliability_diagrams(overview: Overview) -> Figure:
+def reliability_diagrams(overview: Overview, known: ReferenceValues = NO_VALUES) -> Figure:
     """Plot accuracy against confidence, for each model; below, the number of predictions.
 
-    Bins of fewer than ten predictions are left out.
+    Bins of fewer than ten predictions are left out. `known` has the bands of the reference models.
     """
     from matplotlib.ticker import NullFormatter
 
     picture = figure(height=4.0)
     upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="perfectly calibrated")
+    if known.reliability and known.confidences:
+        n = sum(item.count for item in overview.models[0][Clean].reliability)
+        _behind(upper, known.reliability, (100, 100), limits=(0, 100))
+        _behind(lower, known.confidences, (100, n), limits=(1, n))
     for model, look in _looks(overview):
         if (error := model[Clean].calibration_error) is None:
             continue
-        known = [item for item in model[Clean].reliability if item.count >= _FEW]
-        confidence = [100 * (item.confidence or 0.0) for item in known]
+        bins = [item for item in model[Clean].reliability if item.count >= FEW]
+        confidence = [100 * (item.confidence or 0.0) for item in bins]
         label = f"{model.name} (ECE {100 * error:.1f}%)"
-        upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
-        lower.plot(confidence, [item.count for item in known], **look)
+        upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in bins], **{**look, "label": label})
+        lower.plot(confidence, [item.count for item in bins], **look)
     upper.set(ylabel="accuracy, %", ylim=(0, 101), xlim=(0, 101))
     upper.legend(loc="upper left", fontsize=9)
     lower.set(xlabel="confidence of the prediction, %", ylabel="predictions", yscale="log")

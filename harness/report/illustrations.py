@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.checks.roles import role_title
 from harness.measures import Unit
@@ -15,7 +15,7 @@ from harness.report.tables import classes, left_out
 from harness.run.overview import TELLING, Clean, Looking, Shifted, Surviving, Training, Turned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from markupsafe import Markup
     from matplotlib.figure import Figure
@@ -104,9 +104,10 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
         sampled = max(curve.n for curve in curves_of) < int(overview.n * first[Clean].accuracy.low)
         yield Illustration(
             f"Survival curves{', on a sample' if sampled else ''}",
-            "Share of the correct clean predictions that are still correct at every pose up to this size.",
+            "Share of the correct clean predictions that are still correct at every pose up to this size."
+            + _band(known.survival),
             "Share of predictions still correct against the size of rotation and shift.",
-            lambda: curves.survival_by_model(overview),
+            lambda: curves.survival_by_model(overview, known.survival),
         )
     yield Illustration(
         f"Clean accuracy by class{_worst_of(overview)}",
@@ -121,13 +122,13 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
         yield Illustration(
             f"Reliability diagram{_of(sure, overview)}",
             "On the gray line, predictions with 80% confidence are correct 80% of the time. Below it, the model is "
-            "overconfident.",
+            "overconfident." + _band(known.reliability),
             "Reliability diagram. "
             + _spoken(
                 calibrated,
                 lambda model: f"expected calibration error {Unit.SHARE.format(model[Clean].calibration_error or 0.0)}",
             ),
-            lambda: curves.reliability_diagrams(overview),
+            lambda: curves.reliability_diagrams(overview, known),
         )
     if any(any(model[Looking].on_object) for model in models):
         yield Illustration(
@@ -177,7 +178,8 @@ def _images_of(models: tuple[ModelOverview, ...]) -> str:
     return ", ".join(f"{model.name} {size:,} images" for model, size in zip(models, sizes, strict=True))
 
 
-def _band(values: Mapping[Any, tuple[float, float]]) -> str:
+def _band(values: object) -> str:
+    """Return the sentence on the band of these values; empty without any."""
     return " The band is the mean of the reference models ± 2 standard deviations." if values else ""
 
 

@@ -61,7 +61,9 @@ def curves_and_maps(outcome: Outcome) -> Section | None:
     """Return the figures of the models, with what the checks state of the candidate and of the reference models."""
     if outcome.overview is None:
         return None
-    return figures(as_checked(outcome.overview, outcome.verdicts), reference_values(outcome.verdicts))
+    return figures(
+        as_checked(outcome.overview, outcome.verdicts), reference_values(outcome.verdicts, outcome.reference_curves)
+    )
 
 
 def self_checks(outcome: Outcome) -> Section | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from harness.checks import Verdict
     from harness.checks.known import KnownIssue
+    from harness.measures.metric import Curve
     from harness.run.equality import Differences
     from harness.run.overview import Overview
 
@@ -51,7 +52,8 @@ class Outcome:
     is empty for any other. `notices` are lines for every reader of the verdict. A run is `without_incumbent` if a
     check with a threshold lacks one.
     `provenance` names the reference models behind the thresholds, and `remarks` have further facts about them.
-    `overview` has the models side by side, or `overview_missing` the reason for its absence. `examples` has a picture,
+    `overview` has the models side by side, or `overview_missing` the reason for its absence. `reference_curves` are
+    those of the reference models behind the candidate's, by name, one for each model. `examples` has a picture,
     as HTML, of each failing check, by id, and `consensus_pictures` all those of checks on the consensus set.
     `thumbnails` are images (H, W, C) uint8: those that the overview names, by number, and golden ones, by the id of
     their check. `details` has the explanation of each check with its pictures, as HTML, by id. `history` has earlier
@@ -78,6 +80,7 @@ class Outcome:
     self_checks: tuple[SelfCheck, ...] = ()
     overview: Overview | None = None
     overview_missing: str = ""
+    reference_curves: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
     examples: Mapping[str, str] = field(default_factory=dict)
     consensus_pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     thumbnails: Mapping[int | str, np.ndarray] = field(default_factory=dict)

@@ -35,6 +35,14 @@ def test_a_panel_is_read_as_it_was_written(path):
     assert json.loads(path.read_bytes())["schema"] == 2, "a file for other versions to read"
 
 
+def test_a_panel_has_curves_or_as_of_an_earlier_version_none(path):
+    edited(lambda content: [model.pop("curves") for model in content["models"]])(path)
+    assert read_panel(path).curves() == {}
+    with_curves(*[CURVE] * 8)(path)
+    (curves,) = read_panel(path).curves().values()
+    assert [curve.values for curve in curves] == [(0.5, None)] * 8
+
+
 def test_values_keep_all_their_digits(tmp_path):
     values = np.random.default_rng(0).normal(size=(8, 3))
     panel_of(values).write(tmp_path / "panel.json")
@@ -60,6 +68,19 @@ def edited(change):
     return edit
 
 
+CURVE = {"name": "reliability", "at": [0.5, 0.9], "values": [0.5, None], "counts": [10, 0]}
+
+
+def with_curves(*curves):
+    """Give the first models of a panel a curve each."""
+
+    def change(content):
+        for model, curve in zip(content["models"], curves, strict=False):
+            model["curves"] = [curve]
+
+    return edited(change)
+
+
 MALFORMED = {
     "empty": lambda path: path.write_text(""),
     "no-json": lambda path: path.write_text(path.read_text()[:-30]),
@@ -76,6 +97,10 @@ MALFORMED = {
     "value-no-number": edited(lambda content: content["models"][3]["values"].update(clean="good")),
     "value-not-finite": edited(lambda content: content["models"][3]["values"].update(clean=float("nan"))),
     "unit-unknown": edited(lambda content: content["checks"][0].update(unit="furlongs")),
+    "curve-of-one-model": with_curves(CURVE),
+    "curve-of-fewer-points": with_curves(*[CURVE] * 7, CURVE | {"values": [0.5]}),
+    "curve-of-fewer-counts": with_curves(*[CURVE] * 7, CURVE | {"counts": [10]}),
+    "curve-not-finite": with_curves(*[CURVE] * 7, CURVE | {"values": [0.5, float("inf")]}),
     "direction-unknown": edited(lambda content: content["checks"][0].update(direction="above")),
 }
 

@@ -97,7 +97,7 @@ def test_reference_bands_lie_behind_curves_and_class_dots():
         accuracy("class", 0.8, "of-shirt", class_name="shirt"),
         accuracy("shift", 0.8, pose=Pose(dx=2.0)),
     )
-    known = reference_values(verdicts)
+    known = reference_values(verdicts, {})
     assert known.by_degrees == {-10.0: (0.89, 0.01), 10.0: (0.89, 0.01)}
     assert known.by_class == {"shirt": (0.89, 0.01)}
     some = overview(model(), model("baseline"), classes=("shirt", "shoe", "bag"))

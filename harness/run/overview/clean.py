@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.base.records import record
 from harness.measures import accuracy, calibration_error, confident_errors
 from harness.measures.classification import confusion_matrix
-from harness.measures.confidence import BINS, bin_of
+from harness.measures.confidence import reliability as reliability_curve
 from harness.measures.panel.label_errors import WithoutLabelErrors, without
 from harness.run.overview.part import Part, Rate, Subject, rate_of
 
@@ -64,16 +64,8 @@ def _clean(subject: Subject) -> Clean:
 
 def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
     """Return the predictions by confidence, in the bins of the expected calibration error."""
-    confidence = predictions.confidence
-    which = bin_of(confidence)
-    return tuple(
-        ReliabilityBin(
-            int(answers.sum()),
-            float(confidence[answers].mean()) if answers.any() else None,
-            float(predictions.correct[answers].mean()) if answers.any() else None,
-        )
-        for answers in (which == number for number in range(BINS))
-    )
+    curve = reliability_curve(predictions)
+    return tuple(ReliabilityBin(*each) for each in zip(curve.counts, curve.at, curve.values, strict=True))
 
 
 @record

@@ -1,0 +1,139 @@
+"""Curves of the reference models: calibration keeps them in the panel, and the report draws bands behind its own."""
+
+import base64
+import json
+import re
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+import seaborn  # noqa: F401
+from overviews import overview
+from PIL import ImageFont  # noqa: F401
+from zoo import GatedZoo, run_here
+
+from harness.calibration.panel import read_panel
+from harness.calibration.record import recorded_curves
+from harness.checks import read_checks
+from harness.cli import main
+from harness.measures.confidence import RELIABILITY
+from harness.measures.metric import Curve
+from harness.report import figures
+from harness.report.reference_values import NO_VALUES, reference_values
+
+ROWS = """
+[[check]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+
+[[check]]
+id = "calibration-error-clean"
+family = "confidence"
+metric = "calibration_error"
+
+[[check]]
+id = "break-shift-median"
+family = "search"
+metric = "breaking_severity"
+path = "shift"
+share_broken = 0.5
+
+[[check]]
+id = "break-shift-decile"
+family = "search"
+metric = "breaking_severity"
+path = "shift"
+share_broken = 0.1
+"""
+BAND = "The band is the mean of the reference models ± 2 standard deviations."
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch, tmp_path):
+    zoo = GatedZoo(pytester, tests=("clean", "calibration", "breaking_pose"))
+    zoo.bind(ROWS)
+    zoo.panel = zoo.root / "models/panel.json"
+    zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05).name for seed in (1, 2, 3)]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run_here(monkeypatch, pytester, [])
+    return zoo
+
+
+def calibrate(zoo, *arguments) -> None:
+    assert main(["calibrate", *arguments, "--", "--stress-data", "npz:zoo.npz"]) == 0
+
+
+def drawn_in(page: str) -> dict[str, tuple[str, str]]:
+    """Return caption and drawing of the figures that may have a band of curves, by the beginning of their titles."""
+    found = {}
+    for figure in re.findall(r"<figure.*?</figure>", page, re.DOTALL):
+        title, drawing = re.search("Survival|Reliability", figure), re.search(r'svg\+xml;base64,([^"]+)', figure)
+        if title and drawing:
+            found[title[0]] = figure, base64.b64decode(drawing[1]).decode()
+    return found
+
+
+def test_calibrated_curves_are_bands_in_the_report_of_a_gate(zoo):
+    calibrate(zoo, "--checkpoints", *zoo.seeds)
+    curves = read_panel(zoo.panel).curves()
+    assert {name: len(of_models) for name, of_models in curves.items()} == {"survival, shift": 3, "reliability": 3}
+    assert all(sum(curve.counts) == 400 for curve in curves["reliability"])
+    assert all((curve.at[0], curve.values[0]) == (0, 1) for curve in curves["survival, shift"])
+    zoo.run("--baseline", "none", page=True)
+    report, drawn = zoo.report(), drawn_in((zoo.root / "reports/stress.html").read_text())
+    assert not report["errors"]
+    assert not any("curve" in check for check in report["checks"]), "only a recording has them"
+    assert set(drawn) == {"Survival", "Reliability"}
+    assert all(BAND in caption and "reference models" in drawing for caption, drawing in drawn.values())
+
+    content = json.loads(zoo.panel.read_bytes())
+    for reference_model in content["models"]:
+        del reference_model["curves"]
+    zoo.panel.write_text(json.dumps(content))
+    assert recorded_curves(read_checks(zoo.checks), zoo.root) == {}, "a panel of an earlier version"
+    calibrate(zoo, "--family", "confidence")
+    assert read_panel(zoo.panel).curves() == {RELIABILITY: curves[RELIABILITY]}
+    calibrate(zoo, "--check", "break-shift-decile")
+    assert read_panel(zoo.panel).curves() == curves, "curves of other checks stay"
+
+
+def rising(name: str, *rows, counts=()) -> dict[str, list[Curve]]:
+    """Return curves of models over the places 0, 1, …, a row of values each."""
+    return {name: [Curve(name, tuple(map(float, range(len(row)))), tuple(row), counts) for row in rows]}
+
+
+def test_a_band_is_mean_and_standard_deviation_of_three_or_more_curves():
+    curves = rising("survival, shift", (1.0, 0.5), (1.0, 0.6), (1.0, 0.7))
+    band = reference_values((), curves).survival["shift"]
+    assert band.at.tolist() == [0, 1]
+    assert [*band.mean, *band.std] == pytest.approx([1, 0.6, 0, 0.1])
+    assert reference_values((), {name: rows[:2] for name, rows in curves.items()}).survival == {}
+
+
+def test_bins_with_few_predictions_of_a_model_have_no_band():
+    known = {RELIABILITY: [Curve(RELIABILITY, (None, 0.5, 0.9), (None, 0.4, at), (0, 9, 91)) for at in (0.8, 0.9, 1.0)]}
+    found = reference_values((), known)
+    assert found.reliability.at == pytest.approx([0.9])
+    assert [*found.reliability.mean, *found.reliability.std] == pytest.approx([0.9, 0.1])
+    assert [*found.confidences.mean, *found.confidences.std] == pytest.approx([0.91, 0])
+    few = {RELIABILITY: [Curve(RELIABILITY, (0.5,), (0.4,), (9,))] * 3}
+    assert reference_values((), few) == NO_VALUES
+
+
+def test_bands_lie_behind_survival_curves_and_reliability_diagrams():
+    bins = [Curve(RELIABILITY, (0.8, 0.9), (at, at), (60, 40)) for at in (0.7, 0.8, 0.9)]
+    known = reference_values((), {RELIABILITY: bins, **rising("survival, rotation", (1, 0.7), (1, 0.8), (1, 0.9))})
+    axes = figures.survival_by_model(overview(), known.survival).axes[0]
+    assert axes.collections[0].get_label() == "reference models"
+    corners = axes.collections[0].get_paths()[0].vertices
+    assert [corners[:, 1].min(), corners[:, 1].max()] == pytest.approx([60, 100])
+    upper, lower = figures.reliability_diagrams(overview(), known).axes
+    for drawn, expected in ((upper, [60, 100]), (lower, [120, 180])):
+        corners = drawn.collections[0].get_paths()[0].vertices
+        assert [corners[:, 0].min(), corners[:, 0].max()] == pytest.approx([80, 90])
+        assert [corners[:, 1].min(), corners[:, 1].max()] == pytest.approx(expected), "of 300 predictions"
+    bare = (figures.survival_by_model(overview()), figures.reliability_diagrams(overview()))
+    assert "reference models" not in " ".join(
+        text.get_text() for figure in bare for text in figure.findobj(lambda item: hasattr(item, "get_text"))
+    )
