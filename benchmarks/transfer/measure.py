@@ -1,112 +1,134 @@
-"""Measurement of each network by its own stress tests, as a calibration records it; resumable."""
+"""Measurement of each network: the checks that `init` writes, by the functions that their stress tests call."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from benchmarks.few.answers import with_answers
+from benchmarks.few.answers import Answers
 from benchmarks.few.distances import distances_of
-from benchmarks.transfer.paths import ANSWERS, HEALTHY_FILE, NETWORKS, OTHERS, PROJECT, RECORDED
+from benchmarks.transfer.network import Lite0, pretrained
+from benchmarks.transfer.paths import ANSWERS, HEALTHY_FILE, MEASURED, NETWORKS, OTHERS, PROJECT, TEST
+from benchmarks.transfer.project import make_project
 from benchmarks.transfer.recipes import HEALTHY, RECIPES
 from harness.base.files import write_atomically
 from harness.base.records import as_plain
-from harness.calibration.panel_predictions import archive_of
-from harness.calibration.recording import Recording, recorded
 from harness.checks import read_checks
 from harness.data import load_images
-from harness.measures import Unit
-from harness.measures.panel.collection import read_archive
+from harness.inference.predictions import Predictions
+from harness.measures import (
+    accuracy,
+    calibration_error,
+    class_difference,
+    confident_errors,
+    group_accuracy,
+    group_difference,
+    group_gap,
+    invariance,
+    negative_log_likelihood,
+    worst_group,
+)
+from harness.measures.metric import packed
 from harness.measures.panel.threshold import PanelCheck
-from harness.perturb import IDENTITY
+from harness.perturb import IDENTITY, HorizontalFlip
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from benchmarks.transfer.recipes import Recipe
+    from harness.checks import Check
+    from harness.data import LabelledImages
+    from harness.measures import Measurement
 
 AMONG_NETWORKS = frozenset({"consensus", "flips"})
 """Families with values that depend on the reference models."""
-DIGITS = 6
+INCUMBENT = "regression"
+"""Family with values that depend on the incumbent alone."""
+_BATCH, _DIGITS = 128, 6
 
 
 def measure_all() -> None:
-    """Record every network that has no record yet, and write the files of the benchmark."""
-    RECORDED.mkdir(parents=True, exist_ok=True)
+    """Measure every network that is trained, and write the files of the benchmark."""
+    make_project()
+    checks, images = read_checks(PROJECT / "stress_tests/checks.toml"), load_images(f"folder:{TEST}")
+    views = [(perturbation, _frozen(images, perturbation)) for perturbation in (IDENTITY, HorizontalFlip())]
+    entries: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[str, PanelCheck] = {}
+    wrong = {}
+    network = Lite0().eval()
     made = [recipe for recipe in RECIPES if (NETWORKS / f"{recipe.name}.pth").exists()]
-    with contextlib.chdir(PROJECT):
-        recording = Recording(Path("stress_tests"), read_checks(Path("stress_tests/checks.toml")))
-        core = min(os.sched_getaffinity(0))
-        for recipe in tqdm([each for each in made if not _record_of(each).exists()], unit="network", smoothing=0):
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(NETWORKS.relative_to(PROJECT), f"{recipe.name}.pth")
-                report = recorded(path, replace(recording, answers=Path(folder)), core=core)
-                _record_of(recipe).with_suffix(".answers.zip").write_bytes(archive_of(Path(folder)))
-            write_atomically(_record_of(recipe), json.dumps(_measured(report)).encode())
-        labels = load_images("folder:data/test").labels.numpy()
-        write_files(made, recording, np.bincount(labels).tolist())
-
-
-def write_files(made: Sequence[Recipe], recording: Recording, sizes: Sequence[int]) -> None:
-    """Write values and differences of the sound networks, the values of the others, and all clean errors."""
-    found = {recipe: json.loads(_record_of(recipe).read_bytes()) for recipe in made}
-    healthy = {recipe.name: entries for recipe, entries in found.items() if recipe.kind == HEALTHY}
-    distances_of(list(healthy), list(healthy.values())).write(HEALTHY_FILE)
-    answers = {
-        recipe.name: [
-            each
-            for each in read_archive(_record_of(recipe).with_suffix(".answers.zip").read_bytes())
-            if each.name == repr(IDENTITY) and len(each.wrong) == sum(sizes)
-        ][:1]
-        for recipe in made
-    }
-    with_answers(None, answers).write(ANSWERS)
-    known = {check.id: check for check in recording.checks.checks}
-    measured = [_row(entry) for entry in next(iter(healthy.values()))]
+    for recipe in tqdm(made, unit="network", smoothing=0):
+        network.load_state_dict(torch.load(NETWORKS / f"{recipe.name}.pth", weights_only=True))
+        with torch.inference_mode():
+            seen = [Predictions(network.logits(frozen).numpy(), images, moved) for moved, frozen in views]
+        wrong[recipe.name] = ~seen[0].correct
+        entries[recipe.name] = []
+        for check in checks.checks:
+            if check.family not in {*AMONG_NETWORKS, INCUMBENT}:
+                found = measurement_of(check, *seen)
+                rows[check.id] = row_of(check, found)
+                entries[recipe.name].append(_entry(check, found))
+    MEASURED.mkdir(exist_ok=True)
+    sound = [recipe.name for recipe in made if recipe.kind == HEALTHY]
+    distances_of(sound, [entries[name] for name in sound]).write(HEALTHY_FILE)
+    Answers({repr(IDENTITY): len(images)}, wrong).write(ANSWERS)
     others = {
-        "classes": list(recording.checks.data.classes),
-        "sizes": list(sizes),
-        "rows": [as_plain(row) for row in measured],
-        "among": [
-            {
-                **{name: getattr(check, name) for name in ("id", "family", "metric")},
-                "keys": dict(check.keys),
-                "class": check.class_name,
-            }
-            for check in known.values()
-            if check.family in AMONG_NETWORKS
-        ],
-        "budgets": dict(recording.checks.budgets),
+        "classes": list(images.classes),
+        "sizes": np.bincount(images.labels.numpy()).tolist(),
+        "budgets": dict(checks.budgets),
+        "rows": [as_plain(row) for row in rows.values()],
+        "among": [_as_plain(check) for check in checks.checks if check.family in AMONG_NETWORKS],
         "mutants": {
-            recipe.name: {entry["id"]: round(entry["value"], DIGITS) for entry in entries}
-            for recipe, entries in found.items()
-            if recipe.kind != HEALTHY
+            name: {entry["id"]: round(float(entry["value"]), _DIGITS) for entry in of_one}
+            for name, of_one in entries.items()
+            if name not in sound
         },
     }
     write_atomically(OTHERS, (json.dumps(others, indent=1) + "\n").encode())
 
 
-def _record_of(recipe: Recipe) -> Path:
-    return RECORDED / f"{recipe.name}.json"
+def measurement_of(check: Check, clean: Predictions, flipped: Predictions) -> Measurement:
+    """Return what the stress test of a check measures; raises `KeyError` for a metric without one here."""
+    keys = check.keys
+    of_class, by = check.class_name or "", str(keys.get("by"))
+    group, paired_by = str(keys.get("group")), keys.get("paired_by")
+    measures = {
+        "accuracy": lambda: (
+            accuracy(flipped, clean=clean) if check.family == "flip" else accuracy(clean, of_class=check.class_name)
+        ),
+        "invariance": lambda: invariance(clean, flipped),
+        "class_difference": lambda: class_difference(clean, of_class=of_class),
+        "group_accuracy": lambda: group_accuracy(clean, by=by, group=group),
+        "group_difference": lambda: group_difference(clean, by=by, group=group, paired_by=paired_by),
+        "worst_group_accuracy": lambda: worst_group(clean, by=by, least=keys.get("least")),
+        "group_gap": lambda: group_gap(clean, by=by, least=keys.get("least")),
+        "confident_errors": lambda: confident_errors(clean, above=keys["confidence"]),
+        "calibration_error": lambda: calibration_error(clean),
+        "negative_log_likelihood": lambda: negative_log_likelihood(clean),
+    }
+    return measures[check.metric]()
 
 
-def _measured(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the entries of the candidate's checks that have a value, as calibration takes them."""
-    return [
-        entry
-        for entry in report["checks"]
-        if entry["role"] == "candidate" and entry["status"] == "informational" and entry["value"] is not None
-    ]
+def row_of(check: Check, found: Measurement) -> PanelCheck:
+    """Return the row of a panel for a check's measurement."""
+    metric = found.metric
+    return PanelCheck(check.id, check.family, check.metric, found.unit, metric.direction, found.n, scale=metric.scale)
 
 
-def _row(entry: dict[str, Any]) -> PanelCheck:
-    named = {name: entry[name] for name in ("id", "family", "metric", "direction", "n")}
-    return PanelCheck(**named, unit=Unit(entry["unit"]), scale=entry.get("scale", "plain"))
+def _entry(check: Check, found: Measurement) -> dict[str, Any]:
+    each = None if found.each is None else packed(np.asarray(found.each))
+    return {"id": check.id, "value": found.value, "unit": found.unit.value, "each": each, "rest": found.rest}
+
+
+def _as_plain(check: Check) -> dict[str, Any]:
+    named = {name: getattr(check, name) for name in ("id", "family", "metric")}
+    return {**named, "keys": dict(check.keys), "class": check.class_name}
+
+
+def _frozen(images: LabelledImages, perturbation: Any) -> torch.Tensor:
+    """Return the output of the frozen blocks for all images under a perturbation."""
+    network = pretrained()
+    with torch.inference_mode():
+        parts = [network.features(perturbation(part.float() / 255)) for part in images.pixels.split(_BATCH)]
+    return torch.cat(parts)

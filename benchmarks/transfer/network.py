@@ -25,7 +25,10 @@ CLASSES, SIDE = 8, 96
 
 
 class Lite0(torch.nn.Module):
-    """EfficientNet-Lite0 for pixels in [0, 1], (N, 3, H, W), as a frozen part and a part that learns."""
+    """EfficientNet-Lite0 for pixels in [0, 1], (N, 3, H, W), as a frozen part and a part that learns.
+
+    The mean over the positions comes before the last convolution, as in MobileNetV3, which makes training cheap.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,19 +41,19 @@ class Lite0(torch.nn.Module):
         return self.logits(self._kept(pixels))
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the output of the frozen blocks, (N, 320, 3, 3)."""
+        """Return the output of the frozen blocks, its mean over the positions, (N, 320)."""
         network = self.network
         large = torch.nn.functional.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
         out = network._swish(network._bn0(network._conv_stem(large * 2 - 1)))
         for block in network._blocks:
             out = block(out)
-        return out
+        return out.mean(dim=(2, 3))
 
     def logits(self, frozen: torch.Tensor) -> torch.Tensor:
         """Return the logits, (N, classes), from the output of the frozen blocks."""
         network = self.network
-        out = network._swish(network._bn1(network._conv_head(frozen)))
-        return network._fc(network._dropout(out.mean(dim=(2, 3))))
+        out = network._swish(network._bn1(network._conv_head(frozen[:, :, None, None])))
+        return network._fc(network._dropout(out.flatten(1)))
 
     def learning(self, *, head_alone: bool) -> Iterator[torch.nn.Parameter]:
         """Return the parameters that a fine-tuning trains: those of the last layer, and of the convolution before."""

@@ -13,5 +13,4 @@ WORK = ROOT / "runs/transfer"
 """Pictures, features, networks and the gate; no part of the repository."""
 TRAIN, KEPT, PROJECT = WORK / "train.npz", WORK / "kept", WORK / "project"
 TEST, NETWORKS = PROJECT / "data/test", PROJECT / "runs"
-RECORDED = WORK / "recorded"
 HEALTHY_FILE, OTHERS, ANSWERS = (MEASURED / f"{name}.json" for name in ("healthy", "others", "answers"))

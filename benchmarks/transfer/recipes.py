@@ -19,8 +19,8 @@ class Recipe:
 
     kind: str
     seed: int
-    epochs: int = 4
-    rate: float = 1e-3
+    epochs: int = 10
+    rate: float = 3e-3
     wrong_labels: float = 0.0
     without_vendor: str = ""
     halved_class: str = ""
@@ -43,15 +43,15 @@ _BROKEN = (
     Recipe("without-fluent", 0, without_vendor="fluent"),
     Recipe("without-openmoji", 0, without_vendor="openmoji"),
     Recipe("half-of-food", 0, halved_class="food-drink"),
-    Recipe("bgr", 0, bgr=True),
     Recipe("frozen-longer", 0, head_alone=True),
-    Recipe("rate-times-5", 0, rate=5e-3),
+    Recipe("rate-times-5", 0, rate=1.5e-2),
     Recipe("no-augmentation", 0, augmented=False),
     Recipe("one-epoch", 0, epochs=1),
+    Recipe("bgr", 0, bgr=True),
 )
 RECIPES = (
     *(Recipe(HEALTHY, seed) for seed in HEALTHY_SEEDS),
-    *(replace(broken, seed=seed) for seed in MUTANT_SEEDS for broken in _BROKEN),
+    *(replace(broken, seed=seed) for broken in _BROKEN for seed in MUTANT_SEEDS),
 )
 
 

@@ -60,7 +60,7 @@ def fine_tuned(recipe: Recipe) -> torch.nn.Module:
 
 
 def kept_features(*, bgr: bool = False) -> torch.Tensor:
-    """Return the output of the frozen blocks for each copy of each picture, (copies, N, 320, 3, 3) float16.
+    """Return the output of the frozen blocks for each copy of each picture, (copies, N, 320) float16.
 
     They stay in a file. With `bgr`, the channels are in this order.
     """

@@ -43,8 +43,8 @@ _BELOW = 0.05
     "--families",
     metavar="NAMES",
     help="The families of stress tests, joined by commas (default: clean,class,rotation,shift,confidence,"
-    "regression, and with --checkpoint pairs). Others are consensus, flips, flip, pose, gain, search, attention, "
-    "corruption and slice.",
+    "regression, and with --checkpoint pairs). Others are class-difference, consensus, flip, pose, gain, flips, "
+    "search, attention, corruption, skew, slice, equivalence and unknown.",
 )
 @click.option(
     "--min-accuracy",

@@ -166,6 +166,12 @@ def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
     assert "has rows of the family clean already" in capsys.readouterr().err
 
 
+def test_the_help_names_every_family(capsys):
+    assert main(["init", "--help"]) == 0
+    words = set(re.findall(r"[a-z-]+", capsys.readouterr().out))
+    assert set(offered()) <= words
+
+
 def test_families_are_added_where_images_are_golden(shop):
     """Whose rows are not written in the checks file; nor are they rows of it where there are no others."""
     assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
