@@ -130,5 +130,5 @@ def _frozen(images: LabelledImages, perturbation: Any) -> torch.Tensor:
     """Return the output of the frozen blocks for all images under a perturbation."""
     network = pretrained()
     with torch.inference_mode():
-        parts = [network.features(perturbation(part.float() / 255)) for part in images.pixels.split(_BATCH)]
+        parts = [network.kept(perturbation(part.float() / 255)) for part in images.pixels.split(_BATCH)]
     return torch.cat(parts)

@@ -38,7 +38,7 @@ class Lite0(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the logits, (N, classes)."""
-        return self.logits(self._kept(pixels))
+        return self.logits(self.kept(pixels))
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the output of the frozen blocks, its mean over the positions, (N, 320)."""
@@ -61,7 +61,8 @@ class Lite0(torch.nn.Module):
         for module in (network._fc, *(() if head_alone else (network._conv_head, network._bn1))):
             yield from module.parameters()
 
-    def _kept(self, pixels: torch.Tensor) -> torch.Tensor:
+    def kept(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the features of a batch, from its file if there is one."""
         content = pixels.float().contiguous().numpy()
         path = KEPT / f"{hashlib.sha256(content.tobytes()).hexdigest()}.npy"
         if not path.exists():
