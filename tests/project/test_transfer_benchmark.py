@@ -2,10 +2,22 @@
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.transfer.pictures import TEST_EMOJI, VENDORS, Emoji, halves, slug_of
 from benchmarks.transfer.recipes import HEALTHY, RECIPES, Recipe, labels_of, pictures_of
 from benchmarks.transfer.splits import asked_of, of_panel, regressed
+from harness.data import LabelledImages
+from harness.inference import Predictions
+from harness.measures import (
+    consensus_set_errors,
+    find_consensus_set_errors,
+    negative_flips,
+    worst_class_consensus_set_errors,
+)
+from harness.measures.panel.collection import ReferencePredictions, combined
+from harness.measures.panel.pairing import PairedIncumbent
+from harness.perturb import IDENTITY
 
 CLASSES = ["animals", "food"]
 LABELS = np.repeat([0, 1], [6, 4])
@@ -41,19 +53,62 @@ def test_networks_have_a_name_each_and_twelve_are_sound():
     assert sum(recipe.kind == HEALTHY for recipe in RECIPES) >= 12
 
 
-def row(family, metric, of_class=None, **keys):
-    return asked_of({"id": "row", "family": family, "metric": metric, "class": of_class, "keys": keys}, LABELS, CLASSES)
+NAMES = ("a", "b", "c", "d")
+IMAGES = LabelledImages(
+    torch.zeros((60, 1, 2, 2), dtype=torch.uint8),
+    torch.arange(60) // 20,
+    ("animals", "food", "objects"),
+    "hand",
+    "test",
+    torch.arange(60),
+)
 
 
-def test_reference_models_are_counted_as_a_calibration_counts_them():
-    wrong = np.zeros((3, 10), dtype=bool)
-    wrong[0, [0, 1, 6]] = wrong[1, [1, 2]] = True
-    assert of_panel(row("consensus", "consensus_set_errors"), wrong, LABELS) == pytest.approx([4 / 3, 2 / 3, 0])
-    assert of_panel(row("consensus", "worst_class_consensus_set_errors"), wrong, LABELS) == [1, 1, 0]
-    assert of_panel(row("flips", "negative_flips"), wrong, LABELS) == [2, 2, 0]
-    assert of_panel(row("flips", "negative_flips", "food"), wrong, LABELS) == [1, 0, 0]
-    among = row("flips", "negative_flips", among="consensus")
-    assert of_panel(among, wrong, LABELS) == pytest.approx([1, 0.5, 0])
+@pytest.fixture(scope="module")
+def answers():
+    """Predictions of four reference models, each with its own errors among those of hard images."""
+    rng = np.random.default_rng(0)
+    hard = rng.random(60) < 0.6
+    logits = rng.normal(0, 1, (4, 60, 3)).astype(np.float32)
+    logits[:, np.arange(60), IMAGES.labels.numpy()] += np.where(hard, 1.5, 9.0)
+    return [Predictions(each, IMAGES, IDENTITY) for each in logits]
+
+
+ROWS = {
+    "all": {"family": "consensus", "metric": "consensus_set_errors", "class": None, "keys": {}},
+    "worst": {"family": "consensus", "metric": "worst_class_consensus_set_errors", "class": None, "keys": {}},
+    "flips": {"family": "flips", "metric": "negative_flips", "class": None, "keys": {}},
+    "of-class": {"family": "flips", "metric": "negative_flips", "class": "food", "keys": {}},
+    "among": {"family": "flips", "metric": "negative_flips", "class": None, "keys": {"among": "consensus"}},
+}
+
+
+def as_calibrated(row, predictions, panel, name):
+    """The value that the stress test of a row measures of a reference model."""
+    panel = panel.without(name)
+    if row["family"] == "consensus":
+        errors = find_consensus_set_errors([predictions], panel)
+        worst = row["metric"].startswith("worst")
+        return (worst_class_consensus_set_errors if worst else consensus_set_errors)(errors).value
+    pair = PairedIncumbent(lambda: None, panel, reference=name)
+    among = row["keys"].get("among")
+    return negative_flips(
+        predictions,
+        pair.right(predictions),
+        of_class=row["class"],
+        among=pair.consensus(predictions, among),
+        correction=pair.correction(among),
+    ).value
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_reference_models_are_counted_as_a_calibration_does(answers, name):
+    panel = combined(IMAGES.sha256, 60, NAMES, [[ReferencePredictions.of(each)] for each in answers])
+    expected = [as_calibrated(ROWS[name], *pair) for pair in zip(answers, [panel] * 4, NAMES, strict=True)]
+    labels, wrong = IMAGES.labels.numpy(), np.stack([~each.correct for each in answers])
+    found = of_panel(asked_of({"id": name, **ROWS[name]}, labels, list(IMAGES.classes)), wrong, labels)
+    assert found == pytest.approx(expected)
+    assert sum(expected) > 0
 
 
 def test_only_a_clear_loss_fails_against_the_incumbent():
