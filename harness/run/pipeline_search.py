@@ -156,13 +156,14 @@ class Search:
         return list(found.values())
 
     def starts(self) -> list[Trial]:
-        """Return the three best trials of each cause that are better than the reference, the best first."""
+        """Return the three best trials of each cause, if they are better than the reference, the best first."""
         found: dict[tuple[str, ...], list[Trial]] = {}
         for trial in self.trials.ranked(FEW):
-            if self.trials.score(trial, FEW) > self.trials.score(self.trials.reference, FEW):
+            better = self.trials.score(trial, FEW) > self.trials.score(self.trials.reference, FEW)
+            if better and len(trial.causes) == 1:
                 found.setdefault(trial.causes, []).append(trial)
-        single = [trials for causes, trials in found.items() if len(causes) == 1]
-        return [trials[rank] for rank in range(_STARTS) for trials in single if rank < len(trials)]
+        starts = [trial for trials in found.values() for trial in trials[:_STARTS]]
+        return sorted(starts, key=lambda trial: -self.trials.score(trial, FEW))
 
     def refined(self, starts: Iterable[Trial], bar: Progress) -> None:
         """Walk from each start on a part of the images, and on from the best until a pipeline explains all.
