@@ -11,7 +11,16 @@ from harness.base.errors import some_of
 from harness.measures import METRICS
 from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
 from harness.run.outcome import SelfCheck
-from harness.run.standins import Answer, at_random, mostly_right, right, standing_in, wrong_among, wrong_by
+from harness.run.standins import (
+    Answer,
+    at_random,
+    mostly_right,
+    right,
+    standing_in,
+    wrong_among,
+    wrong_by,
+    wrong_by_swapping,
+)
 
 if TYPE_CHECKING:
     from harness.checks import Check, Verdict
@@ -55,7 +64,7 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfChe
 def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     """Say what is wrong with the test of a check; empty if nothing is, None if stand-ins cannot tell."""
     compared = _compared(check, sampled)
-    wrong = wrong_by(_step(check, sampled)) if compared is None else wrong_among(compared)
+    wrong = _wrong(check, sampled) if compared is None else wrong_among(compared)
     all_wrong = _judged(check, sampled, judge, wrong)
     all_right = _judged(check, sampled, judge, right)
     differ = all_wrong is not None and all_right is not None and all_wrong.value != all_right.value
@@ -93,12 +102,12 @@ def _compared(check: Check, sampled: StressSession) -> np.ndarray | None:
     return None
 
 
-def _step(check: Check, sampled: StressSession) -> int:
-    """Return how many classes on a wrong prediction is: for a pair of classes, from one of them to the other."""
+def _wrong(check: Check, sampled: StressSession) -> Answer:
+    """Return what is wrong on all images; for a pair of classes it takes either for the other."""
     classes, pair = sampled.images.classes, check.keys.get("pair")
-    if pair and set(pair) <= set(classes):
-        return (classes.index(pair[1]) - classes.index(pair[0])) % len(classes) or 1
-    return 1
+    if pair and set(pair) <= set(classes) and len(set(pair)) > 1:
+        return wrong_by_swapping(*map(classes.index, pair))
+    return wrong_by(1)
 
 
 def _follows_another(check: Check, sampled: StressSession, judge: Judge, before: Verdict) -> bool:

@@ -41,6 +41,17 @@ def wrong_by(step: int) -> Answer:
     return lambda labels, classes, asked: _certain((labels + step) % classes, classes)  # noqa: ARG005
 
 
+def wrong_by_swapping(first: int, second: int) -> Answer:
+    """Return what takes either class of a pair for the other, and every other class for the next, and is certain."""
+
+    def answer(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:  # noqa: ARG001
+        taken = (np.arange(classes) + 1) % classes
+        taken[[first, second]] = second, first
+        return _certain(taken[labels], classes)
+
+    return answer
+
+
 def wrong_among(chosen: np.ndarray) -> Answer:
     """Return what is certain, wrong on the images chosen, (N,) bool, and right on the others of these N."""
     return lambda labels, classes, asked: _certain((labels + chosen) % classes, classes)  # noqa: ARG005

@@ -109,6 +109,32 @@ def test_a_sound_test_is_not(zoo, body, metric, threshold):
     assert found["status"] == "pass"
 
 
+OF_A_PAIR = """
+from harness.checks import Key
+from harness.measures import pair_failures
+from harness.plugin import check
+
+PAIR = Key("pair", tuple[str, str], "{}")
+
+@check("mine", PAIR)
+def test_own(candidate, images, evidence, stress_check):
+    verdict = stress_check.judge(pair_failures(candidate.predict(images), pair=stress_check[PAIR]))
+    evidence.show(verdict)
+    assert verdict.passed, verdict.explain()
+"""
+
+
+def test_the_threshold_of_a_pair_may_lie_between_one_direction_and_both(zoo):
+    """A model that takes either class for the other confuses twice as many images as one that does so one way."""
+    (zoo.tests / "test_own.py").write_text(OF_A_PAIR)
+    row = ROW.replace("FAMILY", "mine").replace("METRIC", "pair_failures").replace("THRESHOLD", "150")
+    zoo.bind(ROWS + row + 'pair = ["ant", "bee"]\n')
+    result = zoo.run()
+    (found,) = (check for check in zoo.report()["self_checks"] if check["name"] == FOLLOW)
+    assert (found["status"], result.ret) == ("pass", 0), found["detail"]
+    assert found["detail"].startswith("5 of 5 checks")
+
+
 # Stand-ins.
 
 
