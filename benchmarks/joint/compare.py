@@ -21,6 +21,8 @@ DRAWS = 12_000
 """Simulated panels, each with one more reference model."""
 SHARES = (0.001, 0.005, 0.01)
 """Shares of false alarms that limits are made for."""
+LARGEST = 0.99
+"""Largest p-value in the combination of the gate, see `harness.measures.statistics.combined_p`."""
 NOMINAL = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 """Levels at which the Cauchy combination is taken at its word, without a simulation."""
 FEW_MODELS, FEW_LEVELS = (3, 5, 8), (0.05, 0.01)
@@ -113,7 +115,7 @@ def few(found: Networks, *, draws: int = 200, seed: int = 0) -> list[Few]:
 
 
 def _p(panel: np.ndarray, found: Networks, average: np.ndarray) -> np.ndarray:
-    statistic = cauchy(profile(panel, found.values, average, least_of(panel, found.checks)))
+    statistic = cauchy(profile(panel, found.values, average, least_of(panel, found.checks)), most=LARGEST)
     return np.asarray(0.5 - np.arctan(statistic) / np.pi)
 
 

@@ -89,9 +89,12 @@ def higher_criticism(found: Profile) -> np.ndarray:
     return np.asarray(score[..., : count // 2].max(axis=-1))
 
 
-def cauchy(found: Profile, *, sides: int = 1) -> np.ndarray:
-    """Return the Cauchy combination of the checks' p-values (Liu & Xie 2020), families weighing the same."""
-    p = np.clip(_tails(found) if sides == 1 else 2 * _tails(found, absolute=True), 1e-15, 1 - 1e-15)
+def cauchy(found: Profile, *, sides: int = 1, most: float = 1 - 1e-15) -> np.ndarray:
+    """Return the Cauchy combination of the checks' p-values (Liu & Xie 2020), families weighing the same.
+
+    A p-value counts as at most `most`.
+    """
+    p = np.clip(_tails(found) if sides == 1 else 2 * _tails(found, absolute=True), 1e-15, most)
     weights = found.average.sum(axis=1) / found.average.sum()
     return np.asarray((np.tan((0.5 - p) * np.pi) * weights).sum(axis=-1))
 

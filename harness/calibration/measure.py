@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import queue
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -203,9 +204,13 @@ def kept_or_made(
 
 
 def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
-    """Return the curves of a model's entries, each once: several checks may read their values off one."""
-    found = [read_record(Curve, entry["curve"], where=entry["id"]) for entry in entries if "curve" in entry]
-    return tuple({curve.name: curve for curve in found}.values())
+    """Return the curves of a model's entries, each once: several checks may read their values off one.
+
+    A name with two different curves is left out, since a figure could show either.
+    """
+    found = {read_record(Curve, entry["curve"], where=entry["id"]) for entry in entries if "curve" in entry}
+    names = Counter(curve.name for curve in found)
+    return tuple(sorted((curve for curve in found if names[curve.name] == 1), key=lambda curve: curve.name))
 
 
 def _appended(entry: Mapping[str, Any]) -> Check:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 Z95 = 1.96
 """Standard errors to either side of a normal 95% interval."""
-_EXTREME_P = 1e-15
-"""The least and, below 1, the largest p-value that a combination takes, since the tangent of 0 and 1 is infinite."""
+_SMALLEST_P, _LARGEST_P = 1e-15, 0.99
+"""Limits of the p-values in a combination: one check that is very good must not outweigh many that are a little bad."""
 _LEAST_P = 1e-4
 """Smallest p-value in reports, since no p is 0."""
 
@@ -59,10 +59,10 @@ def combined_p(p: Sequence[float], weights: Sequence[float]) -> float:
     """Return one p-value of several, at least one, that may depend on each other in any way: the Cauchy combination.
 
     The weights are positive. Liu & Xie (2020), "Cauchy Combination Test": small p-values of the result are nearly exact
-    under dependence.
+    under dependence. Large p-values count as 0.99, as in the truncated test of Fang et al. (2023).
     """
     total = sum(weights)
-    each = (min(max(one, _EXTREME_P), 1 - _EXTREME_P) for one in p)
+    each = (min(max(one, _SMALLEST_P), _LARGEST_P) for one in p)
     statistic = sum(weight / total * math.tan((0.5 - one) * math.pi) for one, weight in zip(each, weights, strict=True))
     return 0.5 - math.atan(statistic) / math.pi
 

@@ -41,16 +41,15 @@ AREAS = {
 }
 """Families by what they are about; all others are other checks."""
 _OTHER = "other checks"
+_OF_DATA = {"golden images", "groups", "other pipelines", "unknown images", "changes from the original", _OTHER}
+"""Areas that count as one where a rule asks in how many areas a model is worse."""
 _TWO, _LEAST_CLASSES = 2, 5
 """Classes that may carry a confusion, and how many are measured at least to say so."""
 _CARRY = 0.85
 """Share of the accuracy lost by all classes that two of them carry in a confusion."""
 _COLLAPSE = 0.1
 """Drop of clean accuracy, as a share, from which on a broken pipeline and broken weights look the same."""
-_ALIKE = (
-    "So far below reference models, a broken pipeline looks the same: the command skew compares the pipeline with the "
-    "incumbent's."
-)
+_ALIKE = "So far below reference models, a broken pipeline looks the same: first compare pixels of training and gate."
 _BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models."""
 
@@ -199,17 +198,24 @@ def _geometry(found: _Evidence) -> str:
 
 
 def _classes(found: _Evidence) -> str:
-    lost = found.lost_by_class
-    named = sorted(lost, key=lambda name: -lost[name])[:_TWO]
-    carried = sum(lost[name] for name in named)
-    if len(lost) < _LEAST_CLASSES or not carried or carried < _CARRY * sum(lost.values()):
+    named = _carrying(found)
+    if not named or found.failing_classes - set(named):
         return ""
     if len(found.better(_FAR_BETTER)) >= _TWO or not found.areas & {"clean images", "classes"}:
         return ""
-    if found.failing_classes - set(named):
-        return ""
+    lost = found.lost_by_class
     gaps = " and ".join(f"{name} {points(-lost[name])} points" for name in named if lost[name])
-    return f"{gaps} against reference models: {carried / sum(lost.values()):.0%} of what all classes lose."
+    share = sum(lost[name] for name in named) / sum(lost.values())
+    return f"{gaps} against reference models: {share:.0%} of what all classes lose."
+
+
+def _carrying(found: _Evidence) -> list[str]:
+    """Return the two classes that carry most of the accuracy lost by all; none if others lose as well."""
+    lost = found.lost_by_class
+    named = sorted(lost, key=lambda name: -lost[name])[:_TWO]
+    carried = sum(lost[name] for name in named)
+    enough = len(lost) >= _LEAST_CLASSES and carried > 0 and carried >= _CARRY * sum(lost.values())
+    return named if enough else []
 
 
 def _pipeline(found: _Evidence) -> str:
@@ -231,9 +237,11 @@ def _corruption(found: _Evidence) -> str:
 
 
 def _drift(found: _Evidence) -> str:
-    if found.clean_holds and len(found.areas) <= _TWO:
+    if found.clean_holds and len({_OTHER if area in _OF_DATA else area for area in found.areas}) <= _TWO:
         return ""
-    said = f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and no class, pose or corruption stands out."
+    named = " and ".join(_carrying(found))
+    most = f"{named} lose most" if named else "no class, pose or corruption stands out"
+    said = f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and {most}."
     return f"{said} {_ALIKE}" if found.collapsed else said
 
 

@@ -36,7 +36,10 @@ def closest_lines(outcome: Outcome) -> list[str]:
     """Return at most three lines for a run that passes: how near it is to failing. Empty for any other run."""
     if outcome.verdict != "pass":
         return []
-    return [*_margins(outcome.verdicts), *_signs(outcome.verdicts), *_together(outcome.verdicts)]
+    looked_at, rare = _rare(outcome.verdicts)
+    named = {verdict.check.id for _, verdict in rare}
+    rest = [verdict for verdict in outcome.verdicts if verdict.check.id not in named]
+    return [*_margins(outcome.verdicts), *_signs(looked_at, rare), *_together(rest)]
 
 
 def probability(verdict: Verdict) -> float:
@@ -77,7 +80,9 @@ def deviation(verdict: Verdict) -> float | None:
     if mean is None or not std or ROLES[verdict.check.role].precondition:
         return None
     away = (float(on_scale(np.asarray(verdict.value), verdict.scale)) - mean) / std
-    return away if verdict.check.direction == "at_most" else -away if math.isfinite(away) else None
+    if not math.isfinite(away):
+        return None
+    return away if verdict.check.direction == "at_most" else -away
 
 
 def _margins(verdicts: Sequence[Verdict]) -> list[str]:
@@ -89,11 +94,18 @@ def _margins(verdicts: Sequence[Verdict]) -> list[str]:
     return [f"closest to failing: {', '.join(named)} standard deviations inside the threshold"] if named else []
 
 
-def _signs(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return a line of the informational checks that chance hardly explains, however many of them there are."""
+def _rare(verdicts: Sequence[Verdict]) -> tuple[int, list[tuple[float, Verdict]]]:
+    """Return the number of informational checks, and those that chance hardly explains with their p-values.
+
+    A p-value allows for their number.
+    """
     looked_at = [verdict for verdict in verdicts if _deviations(verdict) is not None]
     found = sorted(((probability(verdict) * len(looked_at), verdict) for verdict in looked_at), key=itemgetter(0))
-    rare = [(p, verdict) for p, verdict in found if p <= RARE and (_deviations(verdict) or 0) >= FAR]
+    return len(looked_at), [(p, each) for p, each in found if p <= RARE and (_deviations(each) or 0) >= FAR]
+
+
+def _signs(looked_at: int, rare: Sequence[tuple[float, Verdict]]) -> list[str]:
+    """Return a line of the informational checks that chance hardly explains, however many of them there are."""
     if not rare:
         return []
     named = [
@@ -102,7 +114,7 @@ def _signs(verdicts: Sequence[Verdict]) -> list[str]:
         for p, verdict in rare[:_NAMED]
     ]
     more = f"; and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
-    return [f"worse than reference models among {len(looked_at)} informational checks: {'; '.join(named)}{more}"]
+    return [f"worse than reference models among {looked_at} informational checks: {'; '.join(named)}{more}"]
 
 
 def _together(verdicts: Sequence[Verdict]) -> list[str]:
@@ -118,12 +130,13 @@ def _together(verdicts: Sequence[Verdict]) -> list[str]:
     rows = [(p, 1 / len(of_family)) for of_family in families.values() for p, _ in of_family]
     if len(families) <= 1 or (p := combined_p(*zip(*rows, strict=True))) > RARE_TOGETHER:
         return []
-    means = sorted(((fmean(away for _, away in each), name) for name, each in families.items()), reverse=True)
-    named = ", ".join(f"{name} {mean:+.1f}" for mean, name in means[:_CARRYING])
-    return [
-        f"worse than reference models over all {len(rows)} checks together: p {related(p)}; mostly {named} standard "
-        "deviations, means of a family's checks"
+    of_each = [
+        (combined_p([p for p, _ in each], [1] * len(each)), fmean(away for _, away in each), name)
+        for name, each in families.items()
     ]
+    named = ", ".join(f"{name} {mean:+.1f}" for _, mean, name in sorted(of_each)[:_CARRYING] if mean > 0)
+    means = f"; mostly {named} standard deviations, means of a family's checks" if named else ""
+    return [f"worse than reference models over {len(rows)} checks together: p {related(p)}{means}"]
 
 
 def _deviations(verdict: Verdict) -> float | None:

@@ -207,7 +207,7 @@ def reliability_diagrams(overview: Overview, known: ReferenceValues = NO_VALUES)
     upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="perfectly calibrated")
     if known.reliability and known.confidences:
-        n = sum(item.count for item in overview.models[0][Clean].reliability)
+        n = max(sum(item.count for item in model[Clean].reliability) for model in overview.models)
         _behind(upper, known.reliability, (100, 100), limits=(0, 100))
         _behind(lower, known.confidences, (100, n), limits=(1, n))
     for model, look in _looks(overview):

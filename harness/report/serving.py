@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 _TITLES = ("served with", "correct predictions lost", "predictions changed", "reference models", "what changes")
-_REACHED = _TITLES.index("reference models")
+_REFERENCE = _TITLES.index("reference models")
 _MOST = 5
 """Skews that a summary names."""
 
@@ -33,15 +33,12 @@ def serving(outcome: Outcome) -> Section | None:
     lines = [f"The reference pipeline: {outcome.data.get('pipeline', 'unknown')}.", worst_case]
     skews = list(dict.fromkeys(_skew(one) for one in ordered))
     rows = [_row(str(skew), [one for one in ordered if _skew(one) == skew]) for skew in skews]
-    if not any(row[_REACHED] for row in rows):
-        rows = [row[:_REACHED] + row[_REACHED + 1 :] for row in rows]
-    titles = _TITLES if len(rows[0]) == len(_TITLES) else _TITLES[:_REACHED] + _TITLES[_REACHED + 1 :]
+    if not any(row[_REFERENCE] for row in rows):
+        rows = [row[:_REFERENCE] + row[_REFERENCE + 1 :] for row in rows]
+    titles = _TITLES if len(rows[0]) == len(_TITLES) else _TITLES[:_REFERENCE] + _TITLES[_REFERENCE + 1 :]
     failing = sum(one.status == "fail" for one in verdicts)
-    said = (
-        f"{len(skews)} pipelines, {failing} of {len(verdicts)} checks fail"
-        if failing
-        else f"{len(skews)} pipelines, and no check of them fails"
-    )
+    number = "1 pipeline" if len(skews) == 1 else f"{len(skews)} pipelines"
+    said = f"{number}, {failing} of {len(verdicts)} checks fail" if failing else f"{number}, and no check of them fails"
     shown = folded(said, table(titles, rows), opened=bool(failing))
     return Section("serving", "Served through another pipeline", render("lead", lines=filter(None, lines), hints=shown))
 

@@ -33,7 +33,7 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
     if found.runner_up is not None:
         said = f"{_words(found, found.runner_up)}; {_net(found.runner_up)}, p of the difference {related(found.p_next)}"
         lines.append(f"runner-up: {said}")
-    lines.append(f"each p allows for {found.comparisons:,} comparisons of pipelines, pairs of stages included")
+    lines.append(f"each p is multiplied by {found.comparisons:,}, for the pipelines tried and their pairs")
     return lines
 
 

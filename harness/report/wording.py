@@ -88,11 +88,10 @@ def measured_and_required(verdict: Verdict) -> tuple[str, str]:
     """Return the measured and the required value as text, never the same text for different numbers."""
     if verdict.value is None:
         return verdict.detail, ""
+    minus = "−" if verdict.unit is Unit.DIFFERENCE else "-"
     if verdict.limit is None:
-        return verdict.unit.format(verdict.value), ""
-    value, limit = verdict.unit.told_apart(verdict.value, verdict.limit)
-    if verdict.unit is Unit.DIFFERENCE:
-        value, limit = value.replace("-", "−"), limit.replace("-", "−")
+        return verdict.unit.format(verdict.value).replace("-", minus), ""
+    value, limit = (each.replace("-", minus) for each in verdict.unit.told_apart(verdict.value, verdict.limit))
     return (
         value,
         f"{'at least' if verdict.check.direction == 'at_least' else 'at most'} {limit}{or_not_significant(verdict)}",

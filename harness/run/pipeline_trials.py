@@ -143,8 +143,10 @@ class Trials:
         for until, kept in enumerate(_KEPT):
             left = self._best(self.ranked(until), *kept)
             entered = [trial for trial in entered if trial in left]
+            bar.total = (bar.total or 0) + len(entered)
             for trial in entered:
                 self.advance(trial, until + 1)
+                bar.update()
 
     @staticmethod
     def _best(ranked: list[Trial], each: int, most: int) -> list[Trial]:
@@ -161,6 +163,7 @@ class Trials:
         """
         self.advance(trial, until)
         around, before = self._around(trial), len(self)
+        bar.total = max(bar.total or 0, bar.n + most)
         turn = at = 0
         while at < len(around) and self.score(trial, until) < 0 and len(self) - before < most:
             bar.update()

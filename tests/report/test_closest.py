@@ -121,20 +121,40 @@ def test_many_checks_a_little_worse_are_one_sign():
     worse = rows(0.648)
     p = stats.t.sf(3 / 1.05**0.5, 19)
     assert lines_of(SAFE, *worse)[-1] == (
-        f"worse than reference models over all 12 checks together: p = {p:.2g}; mostly rotation +3.0, pose +3.0, "
-        "flip +3.0 standard deviations, means of a family's checks"
+        f"worse than reference models over 12 checks together: p = {p:.2g}; mostly class +3.0, flip +3.0, "
+        "pose +3.0 standard deviations, means of a family's checks"
     )
     assert not any("together" in line for line in lines_of(SAFE, *worse[:3])), "one family has its own signs"
     assert len(lines_of(SAFE, *rows(0.632))) == 1
 
 
-@pytest.mark.parametrize("p", [0.0, 1e-6, 0.01, 0.4, 1.0])
+def test_one_check_that_is_much_better_hides_no_others():
+    worse = [informational(0.648, models=20, name=f"row-{at}") for at in range(12)]
+    worse = [replace(row, check=replace(row.check, family=f"family-{at % 4}")) for at, row in enumerate(worse)]
+    better = replace(worse[0], value=0.50)
+    assert "together" in lines_of(SAFE, better, *worse[1:])[-1]
+
+
+def test_a_check_with_a_line_of_its_own_is_in_no_other_line():
+    far, *others = (informational(0.62, models=20, name=f"row-{at}") for at in range(30))
+    others = [replace(row, check=replace(row.check, family=f"family-{at % 4}")) for at, row in enumerate(others)]
+    _, sign = lines_of(SAFE, replace(far, value=0.70), *others)
+    assert sign.startswith("worse than reference models among 30 informational checks: row-0 ")
+
+
+def test_an_infinite_value_is_no_sign():
+    rows = [informational(float("inf"), models=20), *(informational(0.624, models=20, name=f"{at}") for at in range(9))]
+    rows = [replace(row, check=replace(row.check, family=f"family-{at % 4}")) for at, row in enumerate(rows)]
+    assert len(lines_of(SAFE, *rows)) == 1
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-6, 0.01, 0.4, 0.99])
 def test_combination_of_equal_probabilities_is_the_same(p):
     assert combined_p([p] * 4, [1, 2, 3, 4]) == pytest.approx(p, rel=1e-6, abs=1e-12)
 
 
 def test_combination_is_a_tail_of_the_cauchy_distribution():
-    p, weights = np.array([0.001, 0.2, 0.9]), np.array([1, 1, 2])
+    p, weights = np.array([0.001, 0.2, 0.95]), np.array([1, 1, 2])
     statistic = np.average(stats.cauchy.isf(p), weights=weights)
     assert combined_p(p, weights) == pytest.approx(stats.cauchy.sf(statistic))
 

@@ -54,6 +54,23 @@ def test_a_trial_has_the_answers_and_the_score_of_all_images_at_once(model, serv
     assert trials.score(trial) == pytest.approx(np.maximum(behind, np.log(1e-3)).sum(), rel=1e-5)
 
 
+def test_images_that_are_looked_at_stand_for_all_of_their_kind(model, serving, monkeypatch):
+    """With 20 changed and 20 unchanged images, the score weighs them by how many there are of each."""
+    monkeypatch.setattr("harness.run.pipeline_trials._LOOKED_AT", 20)
+    trials = of_fault(model, serving, serving.skewed("gamma-linear"))
+    changed = trials.served != model.predict(serving.images).predicted
+    assert 20 < changed.sum() < 380
+    whole = served_predictions(model, serving, serving.skewed("crop-right-1"))
+    behind = np.maximum(whole.answers[np.arange(400), trials.served] - whole.answers.max(axis=1), np.log(1e-3))
+    seen = trials.order[:40]
+    parts = [behind[seen[changed[seen] == which]].mean() * (changed == which).sum() for which in (True, False)]
+    trial = trials.entered(serving.skewed("crop-right-1"), MANY)
+    assert trials.score(trial) == pytest.approx(sum(parts), rel=1e-5)
+    assert len(trial.answers) == 40
+    trials.advance(trial)
+    assert np.array_equal(trial.answers, whole.predicted[trials.order])
+
+
 def test_the_first_images_are_changed_and_unchanged_by_turns(model, serving):
     trials = of_fault(model, serving, serving.skewed("gamma-linear"))
     changed = trials.served != model.predict(serving.images).predicted
