@@ -7,7 +7,6 @@ import platform
 import sys
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,34 +76,31 @@ class OnNodes:
         blind: set[str] = set()
         left, waiting = iter(things), deque[tuple[T, Any]]()
         ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))
-        try:
-            while True:
-                while len(waiting) < ahead and (not blind or _some_see(blind)):
-                    if (thing := next(left, None)) is None:
-                        break
-                    waiting.append((thing, sent.begun(thing, blind)))
-                if not waiting:
+        # After an error, the calls that have begun run to their end: if Ray gets an answer while it cancels a call, it
+        # may end this process with status 1.
+        while True:
+            while len(waiting) < ahead and (not blind or _some_see(blind)):
+                if (thing := next(left, None)) is None:
                     break
-                thing, task = waiting.popleft()
-                answer = _answer(task, blind, f"{what}: {thing}")
-                if answer is None:
-                    behind = [thing, *(each for each, _ in waiting)]
-                    for lost in (task, *(each for _, each in waiting)):
-                        ray.cancel(lost)
-                    waiting.clear()
-                    yield from here(behind)
-                    continue
-                if answer.failed is None:
-                    yield answer.result
-                    continue
-                # If the thing itself is at fault, this process raises the error as without a cluster.
-                yield from here([thing])
-                blind.add(answer.node)
-                say(f"node {answer.name} cannot ({answer.failed})")
-        finally:
-            for _, task in waiting:
-                with suppress(Exception):
-                    ray.cancel(task)
+                waiting.append((thing, sent.begun(thing, blind)))
+            if not waiting:
+                break
+            thing, task = waiting.popleft()
+            answer = _answer(task, blind, f"{what}: {thing}")
+            if answer is None:
+                behind = [thing, *(each for each, _ in waiting)]
+                for lost in (task, *(each for _, each in waiting)):
+                    ray.cancel(lost)  # It would keep a core.
+                waiting.clear()
+                yield from here(behind)
+                continue
+            if answer.failed is None:
+                yield answer.result
+                continue
+            # If the thing itself is at fault, this process raises the error as without a cluster.
+            yield from here([thing])
+            blind.add(answer.node)
+            say(f"node {answer.name} cannot ({answer.failed})")
         yield from here(left)
 
 
