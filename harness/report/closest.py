@@ -120,12 +120,13 @@ def _signs(looked_at: int, rare: Sequence[tuple[float, Verdict]]) -> list[str]:
 def _together(verdicts: Sequence[Verdict]) -> list[str]:
     """Return a line if all checks together are rare, by the combination of their probabilities.
 
-    Families weigh the same. The combination needs no correlations, which few reference models do not determine.
+    A threshold by hand says that the spread of reference models does not count, so its check is left out. Families
+    weigh the same. The combination needs no correlations, which few reference models do not determine.
     """
     families: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for verdict in verdicts:
         away, models = deviation(verdict), verdict.check.panel and verdict.check.panel.reference_models
-        if away is not None and models and models > 1:
+        if away is not None and models and models > 1 and not verdict.check.by_hand:
             families[verdict.check.family].append((probability(verdict), away))
     rows = [(p, 1 / len(of_family)) for of_family in families.values() for p, _ in of_family]
     if len(families) <= 1 or (p := combined_p(*zip(*rows, strict=True))) > RARE_TOGETHER:

@@ -142,6 +142,14 @@ def test_a_check_with_a_line_of_its_own_is_in_no_other_line():
     assert sign.startswith("worse than reference models among 30 informational checks: row-0 ")
 
 
+def test_a_check_with_a_threshold_by_hand_is_in_no_line_of_all_checks():
+    """Its threshold says that the spread of the reference models does not count."""
+    far, *others = (informational(0.62, models=20, name=f"row-{at}") for at in range(30))
+    others = [replace(row, check=replace(row.check, family=f"family-{at % 4}")) for at, row in enumerate(others)]
+    by_hand = replace(far.check, hand=Threshold(0.9, reason="by chance"), informational="")
+    assert len(lines_of(SAFE, replace(far, check=by_hand, status="pass", value=0.75), *others)) == 1
+
+
 def test_an_infinite_value_is_no_sign():
     rows = [informational(float("inf"), models=20), *(informational(0.624, models=20, name=f"{at}") for at in range(9))]
     rows = [replace(row, check=replace(row.check, family=f"family-{at % 4}")) for at, row in enumerate(rows)]
