@@ -76,7 +76,7 @@ class OnNodes:
         blind: set[str] = set()
         left, waiting = iter(things), deque[tuple[T, Any]]()
         ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))
-        # After an error, the calls that have begun run to their end: if Ray gets an answer while it cancels a call, it
+        # After an error, the calls that have begun run to their end. If Ray gets an answer while it cancels a call, it
         # may end this process with status 1.
         while True:
             while len(waiting) < ahead and (not blind or _some_see(blind)):
