@@ -34,6 +34,15 @@ STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
 ARGUMENTS = {"conv_channels": [1], "fc_sizes": [], "image_size": [16, 16], "classes": 4, "mean": 0.0, "std": 1.0}
 TRAINING = {"epochs": 20, "learning_rate": 0.1, "seed": 0}
+SEARCH = """
+[[check]]
+id = "break-shift-median"
+family = "search"
+metric = "breaking_severity"
+path = "shift"
+share_broken = 0.5
+"""
+"""A check of the search for the first failing pose."""
 ROWS = """
 [[check]]
 id = "clean"

@@ -28,9 +28,8 @@ def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:
 
     The record is in the folder `root` of the project. Without it, nothing is compared.
     """
-    named = checks.recipe.get("panel")
     rows = [check for check in checks.checks if check.panel is not None]
-    if not rows or named is None or not (path := root / str(named)).exists():
+    if not rows or (path := _record_of(checks, root)) is None:
         return
     panel = read_panel(path, checks)
     recorded = recorded_thresholds(panel, checks.budgets)
@@ -49,10 +48,14 @@ def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ..
 
     Raises `InputError` for a panel that does not fit the checks.
     """
+    path = _record_of(checks, root)
+    return {} if path is None else read_panel(path, checks).curves()
+
+
+def _record_of(checks: ChecksFile, root: Path) -> Path | None:
+    """Return the path of the file's own panel record; None without one."""
     named = checks.recipe.get("panel")
-    if named is None or not (path := root / str(named)).exists():
-        return {}
-    return read_panel(path, checks).curves()
+    return path if named is not None and (path := root / str(named)).exists() else None
 
 
 def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str, tuple[Calibrated, ...]]:

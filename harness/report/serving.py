@@ -33,14 +33,13 @@ def serving(outcome: Outcome) -> Section | None:
     lines = [f"The reference pipeline: {outcome.data.get('pipeline', 'unknown')}.", worst_case]
     skews = list(dict.fromkeys(_skew(one) for one in ordered))
     rows = [_row(str(skew), [one for one in ordered if _skew(one) == skew]) for skew in skews]
-    if not any(row[_REFERENCE] for row in rows):
-        rows = [row[:_REFERENCE] + row[_REFERENCE + 1 :] for row in rows]
-    titles = _TITLES if len(rows[0]) == len(_TITLES) else _TITLES[:_REFERENCE] + _TITLES[_REFERENCE + 1 :]
+    columns = [at for at in range(len(_TITLES)) if at != _REFERENCE or any(row[at] for row in rows)]
+    shown = table([_TITLES[at] for at in columns], [[row[at] for at in columns] for row in rows])
     failing = sum(one.status == "fail" for one in verdicts)
     number = "1 pipeline" if len(skews) == 1 else f"{len(skews)} pipelines"
     said = f"{number}, {failing} of {len(verdicts)} checks fail" if failing else f"{number}, and no check of them fails"
-    shown = folded(said, table(titles, rows), opened=bool(failing))
-    return Section("serving", "Served through another pipeline", render("lead", lines=filter(None, lines), hints=shown))
+    hints = folded(said, shown, opened=bool(failing))
+    return Section("serving", "Served through another pipeline", render("lead", lines=filter(None, lines), hints=hints))
 
 
 def losses_by_serving(outcome: Outcome) -> list[str]:

@@ -10,7 +10,7 @@ import scipy.stats  # noqa: F401  since it drops what a run inside this process 
 import seaborn  # noqa: F401
 from overviews import overview
 from PIL import ImageFont  # noqa: F401
-from zoo import GatedZoo, run_here
+from zoo import SEARCH, GatedZoo, run_here
 
 from harness.calibration.panel import read_panel
 from harness.calibration.record import recorded_curves
@@ -31,28 +31,15 @@ metric = "accuracy"
 id = "calibration-error-clean"
 family = "confidence"
 metric = "calibration_error"
-
-[[check]]
-id = "break-shift-median"
-family = "search"
-metric = "breaking_severity"
-path = "shift"
-share_broken = 0.5
-
-[[check]]
-id = "break-shift-decile"
-family = "search"
-metric = "breaking_severity"
-path = "shift"
-share_broken = 0.1
 """
+SEARCHES = SEARCH + SEARCH.replace("median", "decile").replace("0.5", "0.1")
 BAND = "The band is the mean of the reference models ± 2 standard deviations."
 
 
 @pytest.fixture
 def zoo(pytester, monkeypatch, tmp_path):
     zoo = GatedZoo(pytester, tests=("clean", "calibration", "breaking_pose"))
-    zoo.bind(ROWS)
+    zoo.bind(ROWS + SEARCHES)
     zoo.panel = zoo.root / "models/panel.json"
     zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05).name for seed in (1, 2, 3)]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

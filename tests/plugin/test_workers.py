@@ -11,7 +11,7 @@ import signal
 
 import pytest
 from test_registry import DUSK, OWN, USED
-from zoo import ROWS, STRESS_TESTS, details_in, without_id
+from zoo import ROWS, SEARCH, STRESS_TESTS, details_in, without_id
 
 WORKERS = ("-n", "2")
 WITHOUT_PAGE = (*WORKERS, "-p", "no:html")
@@ -20,14 +20,6 @@ HISTORY = ("--stress-history", "others/h.jsonl")
 GAIN = '\n[[check]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { threshold = 0.1 }\n'
 PAIRED = ("corruption-confidence-rise", "corruption-mean-corruption-error")
 """Measured by the test of corruptions where a row asks for it or there is a baseline."""
-SEARCH = """
-[[check]]
-id = "break-shift-median"
-family = "search"
-metric = "breaking_severity"
-path = "shift"
-share_broken = 0.5
-"""
 
 
 def skipped_in(path) -> dict[str, str]:

@@ -9,16 +9,7 @@ import pytest
 import scipy.stats  # noqa: F401
 import seaborn  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from PIL import ImageFont  # noqa: F401
-from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts
-
-SEARCH = """
-[[check]]
-id = "break-shift-median"
-family = "search"
-metric = "breaking_severity"
-path = "shift"
-share_broken = 0.5
-"""
+from zoo import ROWS, SEARCH, Zoo, asked_to_record, hypothesis_as_it_starts
 
 
 @pytest.fixture
