@@ -107,7 +107,7 @@ def initialize(request: InitRequest, folder: Path) -> Initialized:
 
 def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
     """Return the contents to write, by path, and a description of the gate."""
-    families = families_of(request.families)
+    families = None if request.families is None else families_of(request.families)
     configured = _configuration(request.gate_options)
     images = request.model.all_images()
     pairs: list[tuple[str, str]] = []

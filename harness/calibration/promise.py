@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, Moderated
 from harness.calibration.thresholds import PROVISIONAL, share_of, spread_of
+from harness.checks.families import FAMILIES
 from harness.measures.panel.threshold import POWER_DEVIATIONS, widened
 
 if TYPE_CHECKING:
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
     from harness.calibration.panel import Panel
     from harness.measures.panel.threshold import Calibrated
+    from harness.run.budget import Line
 
 TYPICAL = 0.9
 """Accuracy behind a promised drop."""
+_ACCURACIES = {"accuracy", "group_accuracy"}
+"""Metrics that a promise holds for."""
 DOUBT = 0.05
 """Probability of a larger spread of reference models than a promise for more of them assumes."""
 
@@ -34,6 +38,17 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
     moderated = Moderated(np.ones(checks), np.full(checks, CHECK_DF), np.ones(checks), min(checks, INDEPENDENT))
     k = float(moderated.multipliers(share_of(family, (family,)), PROVISIONAL, range(checks))[0])
     return (k + POWER_DEVIATIONS) * widened(PROVISIONAL) * math.sqrt(TYPICAL * (1 - TYPICAL) / images)
+
+
+def promised_drop(family: str, line: Line) -> float | None:
+    """Return the minimum detectable drop of the line of a family in a plan, by its smallest class or group.
+
+    None for a family of other metrics than accuracies, such as counts and differences.
+    """
+    shipped = FAMILIES.get(family)
+    if not line.fewest or (shipped and not _ACCURACIES & set(shipped.metrics)):
+        return None
+    return detectable_drop(family, images=line.fewest, checks=max(line.tests, 1))
 
 
 def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:

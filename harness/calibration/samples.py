@@ -12,7 +12,7 @@ from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, Output
-from harness.calibration.promise import detectable_drop
+from harness.calibration.promise import promised_drop
 from harness.checks import read_checks
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
@@ -110,15 +110,13 @@ def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
         return []
     width = max(map(len, samples))
 
-    def drop(name: str, size: int) -> float:
-        return detectable_drop(name, images=size, checks=max(plan.lines[name].tests, 1) if name in plan.lines else 1)
+    def promise(name: str) -> str:
+        drop = promised_drop(name, plan.lines[name]) if name in plan.lines else None
+        return "" if drop is None else f"  # detectable drop: {100 * drop:.1f} points of 90%, 95% power"
 
     return [
         f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}",
-        *(
-            f"{name:{width}} = {size}  # detectable drop: {100 * drop(name, size):.1f} points of 90%, 95% power"
-            for name, size in samples.items()
-        ),
+        *(f"{name:{width}} = {size}{promise(name)}" for name, size in samples.items()),
     ]
 
 

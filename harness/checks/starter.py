@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import InputError
 from harness.checks.families import FAMILIES, StarterData
 from harness.checks.file import SCHEMA
-from harness.checks.slices import SLICE
+from harness.checks.slices import CLASS_DIFFERENCE, PAIR, SLICE
 from harness.checks.starter_check import StarterCheck, in_toml, with_ids_apart
 from harness.data.groups import groups_sha256
 from harness.perturb import PROTOCOL
@@ -17,22 +17,36 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
 
-DEFAULT = ("clean", "class", "rotation", "shift", "confidence", "regression", "pairs")
-"""The families of a first checks file by default."""
+DEFAULT = (
+    "clean",
+    "class",
+    CLASS_DIFFERENCE,
+    "consensus",
+    "rotation",
+    "shift",
+    "confidence",
+    "regression",
+    "flips",
+    "pairs",
+)
+"""The families of a first checks file by default; data with groups have those of `slice`, too."""
 
 
 def starter_checks(
     images: LabelledImages,
-    families: Sequence[str] = DEFAULT,
+    families: Sequence[str] | None = None,
     *,
     pairs: Sequence[tuple[str, str]] = (),
     min_accuracy: float | None = None,
 ) -> tuple[StarterCheck, ...]:
     """Return the checks of these families for these images; those of family `pairs` are for the given class pairs.
 
+    None stands for the default families: `DEFAULT`, and `slice` for images with groups.
     `min_accuracy` is a threshold by hand on clean accuracy, a share. Raises `InputError` for a threshold that is no
     share, or that has no check.
     """
+    if families is None:
+        families = (*DEFAULT, SLICE) if set(images.groups) - {PAIR} else DEFAULT
     about = StarterData(images, tuple(pairs), min_accuracy)
     if min_accuracy is not None and not ("clean" in families and 0 < min_accuracy <= 1):
         raise InputError(
@@ -47,12 +61,9 @@ def offered() -> dict[str, Callable[[StarterData], list[StarterCheck]]]:
     return {family.name: family.starter_checks for family in FAMILIES.values() if family.starter_checks is not None}
 
 
-def families_of(names: str | None) -> tuple[str, ...]:
-    """Return the families in text such as `clean,rotation`; None stands for the default ones.
-
-    Raises `InputError` for a family that is not offered.
-    """
-    families = DEFAULT if names is None else tuple(filter(None, names.split(",")))
+def families_of(names: str) -> tuple[str, ...]:
+    """Return the families in text such as `clean,rotation`; raises `InputError` for a family that is not offered."""
+    families = tuple(filter(None, names.split(",")))
     if not families or (unknown := [name for name in families if name not in offered()]):
         wrong = unknown[0] if families else ""
         raise InputError(f"--families {wrong}: no stress test of it ships; expected some of {','.join(offered())}")

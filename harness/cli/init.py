@@ -42,9 +42,9 @@ _BELOW = 0.05
 @click.option(
     "--families",
     metavar="NAMES",
-    help="The families of stress tests, joined by commas (default: clean,class,rotation,shift,confidence,"
-    "regression, and with --checkpoint pairs). Others are class-difference, consensus, flip, pose, gain, flips, "
-    "search, attention, corruption, skew, slice, equivalence and unknown.",
+    help="The families of stress tests, joined by commas (default: clean, class, class-difference, consensus, "
+    "rotation, shift, confidence, regression, flips; with --checkpoint also pairs, and for data with groups slice). "
+    "Others are flip, pose, gain, search, attention, corruption, skew, equivalence and unknown.",
 )
 @click.option(
     "--min-accuracy",

@@ -13,6 +13,7 @@ import numpy as np
 from harness.base.errors import some_of
 from harness.checks.roles import ROLES
 from harness.measures.accuracy import ACCURACY
+from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
 from harness.report.closest import deviation
 from harness.report.wording import points
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from harness.checks import Verdict
 
-CLASSES, GEOMETRY, CORRUPTION = "class confusion", "geometry", "a corruption family"
+CLASSES, GROUP, GEOMETRY, CORRUPTION = "class confusion", "one group of images", "geometry", "a corruption family"
 CALIBRATION, ATTENTION, DRIFT, PIPELINE = "calibration", "attention", "drift of everything", "broken pipeline"
 UNCLEAR = "unclear"
 
@@ -47,6 +48,8 @@ _TWO, _LEAST_CLASSES = 2, 5
 """Classes that may carry a confusion, and how many are measured at least to say so."""
 _CARRY = 0.85
 """Share of the accuracy lost by all classes that two of them carry in a confusion."""
+_GROUP_CARRIES = 0.5
+"""Share of the accuracy lost by all groups of a column that one of them carries."""
 _COLLAPSE = 0.1
 """Drop of clean accuracy, as a share, from which on a broken pipeline and broken weights look the same."""
 _ALIKE = "So far below reference models, a broken pipeline looks the same: first compare pixels of training and gate."
@@ -136,6 +139,23 @@ class _Evidence:
         }
 
     @property
+    def lost_by_group(self) -> dict[str, dict[str, float]]:
+        """Return by how much each group of each column lies below reference models, a share; not above 0."""
+        found: dict[str, dict[str, float]] = {}
+        for each in self.verdicts:
+            if each.metric != GROUP_ACCURACY.name or each.value is None:
+                continue
+            if each.check.panel and each.check.panel.mean is not None:
+                by, group = str(each.check.keys.get("by")), str(each.check.keys.get("group"))
+                found.setdefault(by, {})[group] = max(each.check.panel.mean - each.value, 0.0)
+        return found
+
+    def falling_groups(self, by: str) -> list[str]:
+        """Return the groups of a column whose difference to the others fails."""
+        different = [each.check.keys for each in self.failed if each.metric == GROUP_DIFFERENCE.name]
+        return [str(keys.get("group")) for keys in different if keys.get("by") == by]
+
+    @property
     def failing_classes(self) -> set[str]:
         """Return the classes that fail their own check of accuracy on clean images."""
         return {each.check.class_name for each in self.failed if each.check.class_name and _is_of_class(each)}
@@ -197,6 +217,20 @@ def _geometry(found: _Evidence) -> str:
     return f"Clean accuracy passes, and most failing checks rotate, translate or flip images ({some_of(families)})."
 
 
+def _group(found: _Evidence) -> str:
+    for by, lost in found.lost_by_group.items():
+        falling = found.falling_groups(by)
+        loss = lost.get(falling[0], 0.0) if len(falling) == 1 else 0.0
+        if not loss or loss < _GROUP_CARRIES * sum(lost.values()):
+            continue
+        others = max((lost[group] for group in lost if group not in falling), default=0.0)
+        return (
+            f"{by} {falling[0]} {points(-loss)} points against reference models; any other group by {by} loses at most "
+            f"{100 * others:.1f}."
+        )
+    return ""
+
+
 def _classes(found: _Evidence) -> str:
     named = _carrying(found)
     if not named or found.failing_classes - set(named):
@@ -254,6 +288,7 @@ _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
     (CALIBRATION, "Look at label smoothing, weight decay, training time and scaled logits.", _calibration),
     (ATTENTION, "Look at what stands beside the objects in training images.", _attention),
     (GEOMETRY, "Look at the augmentation: its angles, shifts and flips.", _geometry),
+    (GROUP, "Look at this group's pictures, labels and share of the training data.", _group),
     (CLASSES, "Look at the labels of these classes and at the last layer.", _classes),
     (PIPELINE, "Compare the pixels of training and gate: decoder, size, scale and normalization.", _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),

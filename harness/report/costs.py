@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.calibration.promise import detectable_drop
+from harness.calibration.promise import promised_drop
 from harness.report.text import aligned
 from harness.run.budget import OVERVIEW, duration, in_cores
 
@@ -27,7 +27,8 @@ def plan_lines(plan: Plan) -> list[str]:
         sizes, drop = ("", "", ""), ""
         if line.tests:
             sizes = f"{line.images:,}", f"{line.out_of:,}", f"{line.tests:,}"
-            drop = f"{100 * detectable_drop(name, images=line.images, checks=line.tests):.1f}"
+            promised = promised_drop(name, line)
+            drop = "" if promised is None else f"{100 * promised:.1f}"
         counts = (f"{count:,}" for count in (line.passes, line.poses, line.maps, line.cached))
         rows.append((name, *sizes, *counts, duration(line.seconds), drop))
     free = any(line.tests and not (line.poses or line.maps or line.cached) for line in plan.lines.values())
@@ -36,7 +37,8 @@ def plan_lines(plan: Plan) -> list[str]:
         *aligned(rows),
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
         "detectable drop: points of accuracy that each check detects with 95% power, with 3 reference models at 90% "
-        "accuracy. More of them detect smaller drops; under perturbations that cost over 5 points, drops are larger.",
+        "accuracy, in its smallest class or group. More of them detect smaller drops; under perturbations that cost "
+        "over 5 points, drops are larger.",
         f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and pose{_map_in_words(plan)}; times "
         f"are for {in_cores(costs.cores)}{memory}",
         *(

@@ -32,8 +32,8 @@ _ROUNDS, _TOLERANCE = 5, 1.05
 class Line:
     """One line of a plan: the work of a family, of the self-checks or of the overview, in `seconds` of the clock.
 
-    A family has so many `tests`, which measure `images` out of all that they may measure. See
-    `harness.inference.planning.Asked` for the counts.
+    A family has so many `tests`, which measure `images` out of all that they may measure. `fewest` are the images of
+    its check of the smallest class or group. See `harness.inference.planning.Asked` for the counts.
     """
 
     seconds: float
@@ -44,6 +44,7 @@ class Line:
     tests: int = 0
     images: int = 0
     out_of: int = 0
+    fewest: int = 0
 
 
 @record
@@ -133,6 +134,7 @@ def plan_from(
     costs: Costs,
     *,
     tests: Mapping[str, int] | None = None,
+    shares: Mapping[str, float] | None = None,
     images: int = 0,
     budget: float | None = None,
     kept: Collection[str] = (),
@@ -140,20 +142,23 @@ def plan_from(
     """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
 
     `count` says what a run asks for with samples of these sizes. `sizes` are the images that families have without,
-    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell.
+    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell, and `shares` those of the
+    smallest class or group that a family has a check of (default: 1).
     """
     samples: dict[str, int] = {}
     ledger = whole = count(samples)
     besides = costs.besides_seconds
     if budget is not None:
         samples, ledger = _fitted(count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept)
+    measured = {name: samples.get(name, size) for name, size in sizes.items()}
     lines = {
         name: Line(
             costs.seconds(asked),
             *(asked.passes, asked.poses, asked.maps, asked.cached),
             tests=(tests or {}).get(name, 0),
-            images=samples.get(name, sizes.get(name, 0)),
+            images=measured.get(name, 0),
             out_of=sizes.get(name, 0),
+            fewest=round(measured.get(name, 0) * (shares or {}).get(name, 1)),
         )
         for name, asked in ledger.asked.items()
     }

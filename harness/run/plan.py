@@ -128,10 +128,25 @@ def plan_of(
         sizes,
         costs or measured_costs(session),
         tests=Counter(check.family for check in checks),
+        shares=_smallest_shares(checks, session.images),
         images=len(session.images),
         budget=budget,
         kept=kept,
     )
+
+
+def _smallest_shares(checks: Sequence[Check], images: LabelledImages) -> dict[str, float]:
+    """Return, by family, the share of the images in the smallest class or group that it has a check of; else 1."""
+    shares: dict[str, float] = {}
+    for check in checks:
+        by, group = check.keys.get("by"), check.keys.get("group")
+        share = 1.0
+        if check.class_name in images.classes:
+            share = float((images.labels == images.classes.index(check.class_name)).float().mean())
+        elif by in images.groups and group is not None:
+            share = float((images.groups[by] == group).mean())
+        shares[check.family] = min(share, shares.get(check.family, 1.0))
+    return shares
 
 
 def rows_in_brief(session: StressSession) -> str:

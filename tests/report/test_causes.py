@@ -18,6 +18,7 @@ from benchmarks.detection.paths import CHECKS
 from benchmarks.detection.paths import RESULTS as MEASURED
 from benchmarks.detection.results import read_result
 from harness.checks import read_checks
+from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
 from harness.report.html import scorecard
 from harness.report.text import markdown, summary_lines
@@ -84,6 +85,47 @@ def test_failures_of_groups_golden_images_and_pipelines_are_no_drift(checks):
         for each, family in zip(failing, families, strict=True)
     ]
     assert likely_cause(verdicts).group == UNCLEAR
+
+
+def of_groups(template, accuracies, *, failing):
+    """Verdicts on clean accuracy, which fails, and on groups by vendor, of references with an accuracy of 0.8."""
+
+    def verdict(name, family, metric, value, *, keys=None, fails=False):
+        check = replace(
+            template.check, id=name, family=family, metric=metric, keys=keys or {}, class_name=None, pose=IDENTITY,
+            panel=replace(template.check.panel, mean=0.8 if "accuracy" in metric else 0.0),
+        )  # fmt: skip
+        return replace(template, check=check, metric=metric, value=value, status="fail" if fails else "pass")
+
+    clean = sum(accuracies.values()) / len(accuracies)
+    verdicts = [verdict("clean", "clean", "accuracy", clean, fails=True)]
+    for group, accuracy in accuracies.items():
+        keys = {"by": "vendor", "group": group}
+        verdicts += [
+            verdict(f"slice-{group}", "slice", "group_accuracy", accuracy, keys=keys, fails=group in failing),
+            verdict(
+                f"difference-{group}", "slice", "group_difference", accuracy - clean, keys=keys, fails=group in failing
+            ),
+        ]
+    return verdicts
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "failing", "group"),
+    [
+        ({"a": 0.79, "b": 0.81, "c": 0.7}, "c", "one group of images"),
+        ({"a": 0.79, "b": 0.72, "c": 0.7}, "bc", "drift of everything"),
+        ({"a": 0.73, "b": 0.74, "c": 0.68}, "c", "drift of everything"),
+        ({"a": 0.82, "b": 0.83, "c": 0.8}, "c", "drift of everything"),
+    ],
+)
+def test_one_group_that_falls_is_the_cause(accuracies, failing, group, checks):
+    template = next(each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean")
+    cause = likely_cause(of_groups(template, accuracies, failing=failing))
+    assert cause.group == group
+    if group == "one group of images":
+        said = "vendor c −10.0 points against reference models; any other group by vendor loses at most 1.0."
+        assert cause.evidence == said
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from outcomes import OLD_REPORTS
 from panels import with_panel
-from zoo import ROWS, GatedZoo, checks_text, images_of, role_model
+from zoo import CLASSES, ROWS, GatedZoo, checks_text, images_of, role_model
 
 from harness.base.cache import PredictionCache
+from harness.calibration.promise import detectable_drop, promised_drop
 from harness.checks import read_checks
 from harness.cli import main
 from harness.inference.planning import Ledger, PlannedClassifier
@@ -84,6 +85,19 @@ def test_a_plan_runs_no_test_on_the_model(session):
     assert list(asked)[-2:] == [CHECKS, OVERVIEW]
     assert asked["rotation"].poses == 40
     assert OVERVIEW not in asked_by(session, session.checks.checks, judge, overview=False).asked
+
+
+def test_a_promise_is_for_the_smallest_class_and_for_accuracies_alone(session):
+    checks = [
+        replace(session.checks.checks[0], id=family, family=family, class_name=name)
+        for family, name in (("class", None), ("class", CLASSES[0]), ("rotation", None), ("flips", None))
+    ]
+    lines = plan_of(session, checks, judge, overview=False).lines
+    assert [lines[family].fewest for family in ("class", "rotation", "flips")] == [10, 40, 40]
+    assert promised_drop("class", lines["class"]) == detectable_drop("class", images=10, checks=2)
+    assert promised_drop("rotation", lines["rotation"]) == detectable_drop("rotation", images=40, checks=1)
+    assert promised_drop("flips", lines["flips"]) is None
+    assert promised_drop("own-family", lines["flips"]) is not None
 
 
 def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
@@ -185,7 +199,7 @@ def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
         '[[check]]\nid = "known"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = ["rest", "mirrored"]\n'
     )
     zoo.bind(f"{row}\n[[check]]{ROWS.split('[[check]]')[1]}")
-    zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100  # detectable drop*"])
+    zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100"])
     zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +400 +400 +2 +0 +0 +0 +0 +0 s"])
 
 
