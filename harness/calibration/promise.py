@@ -40,7 +40,7 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
     return (k + POWER_DEVIATIONS) * widened(PROVISIONAL) * math.sqrt(TYPICAL * (1 - TYPICAL) / images)
 
 
-def promised_drop(family: str, line: Line) -> float | None:
+def planned_drop(family: str, line: Line) -> float | None:
     """Return the minimum detectable drop of the line of a family in a plan, by its smallest class or group.
 
     None for a family of other metrics than accuracies, such as counts and differences.

@@ -12,7 +12,7 @@ from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, Output
-from harness.calibration.promise import promised_drop
+from harness.calibration.promise import planned_drop
 from harness.checks import read_checks
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
@@ -111,7 +111,7 @@ def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
     width = max(map(len, samples))
 
     def promise(name: str) -> str:
-        drop = promised_drop(name, plan.lines[name]) if name in plan.lines else None
+        drop = planned_drop(name, plan.lines[name]) if name in plan.lines else None
         return "" if drop is None else f"  # detectable drop: {100 * drop:.1f} points of 90%, 95% power"
 
     return [

@@ -43,8 +43,8 @@ _BELOW = 0.05
     "--families",
     metavar="NAMES",
     help="The families of stress tests, joined by commas (default: clean, class, class-difference, consensus, "
-    "rotation, shift, confidence, regression, flips; with --checkpoint also pairs, and for data with groups slice). "
-    "Others are flip, pose, gain, search, attention, corruption, skew, equivalence and unknown.",
+    "rotation, shift, confidence, regression, flips). With --checkpoint, pairs is a default, too, and slice for data "
+    "with groups. Others are flip, pose, gain, search, attention, corruption, skew, equivalence and unknown.",
 )
 @click.option(
     "--min-accuracy",

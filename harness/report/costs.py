@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.calibration.promise import promised_drop
+from harness.calibration.promise import planned_drop
 from harness.report.text import aligned
 from harness.run.budget import OVERVIEW, duration, in_cores
 
@@ -27,8 +27,8 @@ def plan_lines(plan: Plan) -> list[str]:
         sizes, drop = ("", "", ""), ""
         if line.tests:
             sizes = f"{line.images:,}", f"{line.out_of:,}", f"{line.tests:,}"
-            promised = promised_drop(name, line)
-            drop = "" if promised is None else f"{100 * promised:.1f}"
+            planned = planned_drop(name, line)
+            drop = "" if planned is None else f"{100 * planned:.1f}"
         counts = (f"{count:,}" for count in (line.passes, line.poses, line.maps, line.cached))
         rows.append((name, *sizes, *counts, duration(line.seconds), drop))
     free = any(line.tests and not (line.poses or line.maps or line.cached) for line in plan.lines.values())

@@ -142,8 +142,8 @@ def plan_from(
     """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
 
     `count` says what a run asks for with samples of these sizes. `sizes` are the images that families have without,
-    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell, and `shares` those of the
-    smallest class or group that a family has a check of (default: 1).
+    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell. `shares` are those
+    of the smallest class or group that a family has a check of (default: 1).
     """
     samples: dict[str, int] = {}
     ledger = whole = count(samples)

@@ -13,7 +13,7 @@ from panels import with_panel
 from zoo import CLASSES, ROWS, GatedZoo, checks_text, images_of, role_model
 
 from harness.base.cache import PredictionCache
-from harness.calibration.promise import detectable_drop, promised_drop
+from harness.calibration.promise import detectable_drop, planned_drop
 from harness.checks import read_checks
 from harness.cli import main
 from harness.inference.planning import Ledger, PlannedClassifier
@@ -94,10 +94,10 @@ def test_a_promise_is_for_the_smallest_class_and_for_accuracies_alone(session):
     ]
     lines = plan_of(session, checks, judge, overview=False).lines
     assert [lines[family].fewest for family in ("class", "rotation", "flips")] == [10, 40, 40]
-    assert promised_drop("class", lines["class"]) == detectable_drop("class", images=10, checks=2)
-    assert promised_drop("rotation", lines["rotation"]) == detectable_drop("rotation", images=40, checks=1)
-    assert promised_drop("flips", lines["flips"]) is None
-    assert promised_drop("own-family", lines["flips"]) is not None
+    assert planned_drop("class", lines["class"]) == detectable_drop("class", images=10, checks=2)
+    assert planned_drop("rotation", lines["rotation"]) == detectable_drop("rotation", images=40, checks=1)
+    assert planned_drop("flips", lines["flips"]) is None
+    assert planned_drop("own-family", lines["flips"]) is not None
 
 
 def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
