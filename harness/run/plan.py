@@ -139,7 +139,7 @@ def _smallest_shares(checks: Sequence[Check], images: LabelledImages) -> dict[st
     """Return, by family, the share of the images in the smallest class or group that it has a check of; else 1."""
     shares: dict[str, float] = {}
     for check in checks:
-        by, group = check.keys.get("by"), check.keys.get("group")
+        by, group = str(check.keys.get("by")), check.keys.get("group")
         share = 1.0
         if check.class_name in images.classes:
             share = float((images.labels == images.classes.index(check.class_name)).float().mean())
