@@ -88,6 +88,7 @@ class Line:
     alarms: float
     interval: tuple[float, float]
     outside: float
+    signs: float
     rows: float
     fewest: float
     width: float
@@ -129,6 +130,7 @@ def line(
         float(np.mean([alarm for each in found for alarm in each.alarms])),
         (float(np.quantile(again, 0.025)), float(np.quantile(again, 0.975))),
         float(np.mean(outside)) if outside else float("nan"),
+        float(np.mean([sign for each in found for sign in each.signs])),
         float(np.mean(checks)),
         float(np.quantile(checks, 0.05)),
         float(np.median(ratios)),
@@ -150,9 +152,9 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
             else "."
         ),
         "",
-        "| K | splits | false alarms | of networks outside | rows with a threshold (in 95% of splits) | width "
-        "| detected | alarms most often by |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| K | splits | false alarms | of networks outside | pass with a sign | rows with a threshold "
+        "(in 95% of splits) | width | detected | alarms most often by |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
         of = line(networks, size, splits, reference, on_split=on_split)
@@ -161,7 +163,7 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
         outside, detected = (f"{x:.2%}" if np.isfinite(x) else "–" for x in (of.outside, of.detected))
         lines.append(
             f"| {of.retrains} | {of.splits}{refused} | {of.alarms:.2%} ({low:.2%} to {high:.2%}) | {outside} "
-            f"| {of.rows:.0f} ({of.fewest:.0f}) | {of.width:.2f} | {detected} | `{of.worst}` |"
+            f"| {of.signs:.2%} | {of.rows:.0f} ({of.fewest:.0f}) | {of.width:.2f} | {detected} | `{of.worst}` |"
         )
     return "\n".join(lines)
 

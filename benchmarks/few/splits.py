@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.calibration.panel import ALONE, Chance, Panel, ReferenceModel
-from harness.calibration.thresholds import thresholds_of
+from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.measures import Unit
 
 if TYPE_CHECKING:
@@ -37,13 +37,15 @@ class Networks:
 class Split:
     """Thresholds from a few networks: the checks that have one, their widths, and the networks that fail.
 
-    `alarms` is (reference models held out,), by their names in `held`; `caught` is (mutants,).
+    `alarms` is (reference models held out,), by their names in `held`; `caught` is (mutants,). `signs` are the held out
+    that pass, but are beyond the threshold of an informational check, which a line under `PASS` names.
     """
 
     checks: np.ndarray
     width: np.ndarray
     held: tuple[str, ...]
     alarms: np.ndarray
+    signs: np.ndarray
     caught: np.ndarray
     failed: np.ndarray
 
@@ -87,16 +89,18 @@ def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.nd
         *(f"outside {at}" for at in range(len(networks.healthy))),
     ]
 
-    def missed(measured: np.ndarray) -> np.ndarray:
-        return np.asarray((sign * measured < sign * thresholds) & checks)  # A comparison with NaN is false.
+    def beyond(measured: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return np.asarray((sign * measured < sign * thresholds) & rows)  # A comparison with NaN is false.
 
-    alarms = missed(held)
+    alarms = beyond(held, checks)
+    named = np.array([bool(item.informational) and len(chosen) >= PROVISIONAL for item in calibrated])
     return Split(
         checks,
         np.abs(centres - thresholds),
         tuple(names),
         np.any(alarms, axis=1),
-        np.any(missed(networks.mutants), axis=1),
+        np.any(beyond(held, named), axis=1) & ~np.any(alarms, axis=1),
+        np.any(beyond(networks.mutants, checks), axis=1),
         np.any(alarms, axis=0),
     )
 

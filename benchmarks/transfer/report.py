@@ -42,6 +42,16 @@ def alarms_of(made: Sequence[Split], names: Sequence[str]) -> np.ndarray:
     return np.array([np.mean([bool(one.failed[name]) for one in made if name in one.failed]) for name in names])
 
 
+def signs_of(made: Sequence[Split], names: Sequence[str]) -> np.ndarray:
+    """Return the share of the splits in which each of these networks passes with a sign, (names,), where held out."""
+    return np.array(
+        [
+            np.mean([bool(one.signs[name]) and not one.failed[name] for one in made if name in one.failed])
+            for name in names
+        ]
+    )
+
+
 def drop_at_90(item: Calibrated) -> float:
     """Return the drop of a group that its check fails with 90% power, by the formula of the harness for 95%."""
     error, n = item.spread * widened(item.reference_models), item.check.n
@@ -54,9 +64,10 @@ def alarms_table(found: Stored, by_size: dict[int, tuple[list[Split], int]]) -> 
     healthy = found.names[: found.healthy]
     mutants = found.names[found.healthy :]
     lines = [
-        "| K | splits (refused) | false alarms of the whole gate | mutants detected | checks with a threshold | "
+        "| K | splits (refused) | false alarms of the whole gate | sound networks that pass with a sign | "
+        "mutants detected | checks with a threshold | "
         "class differences with one, of 8 | class accuracies with one, of 8 | drop of a vendor at 90% power |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for size, (made, refused) in by_size.items():
         shares = alarms_of(made, healthy)
@@ -68,6 +79,7 @@ def alarms_table(found: Stored, by_size: dict[int, tuple[list[Split], int]]) -> 
         differences, accuracies = (_mean_of(checks, family) for family in ("class-difference", "class"))
         lines.append(
             f"| {size} | {len(made)} ({refused}) | {shares.mean():.1%} ({low:.1%} to {high:.1%}) | "
+            f"{signs_of(made, healthy).mean():.1%} | "
             f"{detected.sum():.1f} of {len(mutants)} | {np.mean([len(each) for each in checks]):.1f} of "
             f"{len(made[0].calibrated)} | {differences:.1f} | {accuracies:.1f} | "
             f"{100 * np.median([drop_at_90(item) for item in of_vendors]):.1f} points |"
@@ -79,9 +91,9 @@ def mutants_table(found: Stored, by_size: dict[int, tuple[list[Split], int]]) ->
     """Return the table of detection, a line for each kind of mutant."""
     kinds = list(dict.fromkeys(kind_of(name) for name in found.names))
     lines = [
-        f"| fine-tuning | accuracy | {' | '.join(f'fails at K = {size}' for size in by_size)} | checks at K = "
-        f"{min(by_size)}, by share of splits |",
-        f"| --- | --- |{' --- |' * (len(by_size) + 1)}",
+        f"| fine-tuning | accuracy | {' | '.join(f'fails at K = {size}' for size in by_size)} | passes with a sign "
+        f"at K = {min(by_size)} | checks at K = {min(by_size)}, by share of splits |",
+        f"| --- | --- |{' --- |' * (len(by_size) + 2)}",
     ]
     fewest = by_size[min(by_size)][0]
     for kind in kinds:
@@ -92,7 +104,10 @@ def mutants_table(found: Stored, by_size: dict[int, tuple[list[Split], int]]) ->
         most = Counter(check for failed in by_name for check in failed).most_common(_SHOWN)
         named = ", ".join(f"`{check}` {count / len(by_name):.0%}" for check, count in most) or "–"
         title = kind.replace("-", " ") + (f" ({len(names)})" if kind == HEALTHY or len(names) > 1 else "")
-        lines.append(f"| {title} | {accuracy:.1%} | {' | '.join(f'{share:.0%}' for share in shares)} | {named} |")
+        lines.append(
+            f"| {title} | {accuracy:.1%} | {' | '.join(f'{share:.0%}' for share in shares)} | "
+            f"{signs_of(fewest, names).mean():.0%} | {named} |"
+        )
     return "\n".join(lines)
 
 

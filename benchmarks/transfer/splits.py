@@ -67,10 +67,14 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Thresholds from K networks; by name, the checks that each other network fails."""
+    """Thresholds from K networks; by name, the checks that each other network fails.
+
+    `signs` are the informational checks with a value beyond their threshold, which a line under `PASS` names.
+    """
 
     calibrated: tuple[Calibrated, ...]
     failed: Mapping[str, tuple[str, ...]]
+    signs: Mapping[str, tuple[str, ...]]
 
 
 def stored() -> Stored:
@@ -142,18 +146,16 @@ def split(found: Stored, chosen: np.ndarray) -> Split | None:
         return None
     calibrated = tuple(thresholds_of(panel, found.networks.budgets, draws=_DRAWS))
     known, right = ~wrong.any(axis=0), ~wrong[0]
-    failed = {}
+    failed, signs = {}, {}
     for at, name in enumerate(found.names):
         if at not in chosen:
             counts = [count_of(row, found.wrong[at], right, known, found.labels) for row in found.asked]
             values = [*found.values[at], *counts]
-            failing = [
-                item.check.id
-                for item, value in zip(calibrated, values, strict=True)
-                if not item.informational and not item.holds(value)
-            ]
+            beyond = [item for item, value in zip(calibrated, values, strict=True) if not item.holds(value)]
+            failing = [item.check.id for item in beyond if not item.informational]
             failed[name] = (*failing, *([REGRESSION] if regressed(found.wrong[at], right) else []))
-    return Split(calibrated, failed)
+            signs[name] = tuple(item.check.id for item in beyond if item.informational)
+    return Split(calibrated, failed, signs)
 
 
 def regressed(wrong: np.ndarray, right: np.ndarray) -> bool:

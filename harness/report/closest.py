@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.calibration.thresholds import PROVISIONAL
 from harness.checks.roles import ROLES
 from harness.measures.panel.threshold import on_scale, widened
 from harness.measures.statistics import combined_p, related
@@ -97,11 +98,24 @@ def _margins(verdicts: Sequence[Verdict]) -> list[str]:
 def _rare(verdicts: Sequence[Verdict]) -> tuple[int, list[tuple[float, Verdict]]]:
     """Return the number of informational checks, and those that chance hardly explains with their p-values.
 
-    A p-value allows for their number.
+    A p-value allows for their number. With few reference models, it is large for any value, since it knows only the
+    spread of their own values. Their threshold knows more, so a value beyond it counts, too.
     """
     looked_at = [verdict for verdict in verdicts if _deviations(verdict) is not None]
     found = sorted(((probability(verdict) * len(looked_at), verdict) for verdict in looked_at), key=itemgetter(0))
-    return len(looked_at), [(p, each) for p, each in found if p <= RARE and (_deviations(each) or 0) >= FAR]
+    return len(looked_at), [(p, each) for p, each in found if _is_rare(p, each) or _beyond(each)]
+
+
+def _is_rare(p: float, verdict: Verdict) -> bool:
+    return p <= RARE and (_deviations(verdict) or 0) >= FAR
+
+
+def _beyond(verdict: Verdict) -> bool:
+    """Return whether an informational check is beyond the threshold of three or more reference models."""
+    panel, value = verdict.check.panel, verdict.value
+    if panel is None or panel.threshold is None or value is None or (panel.reference_models or 0) < PROVISIONAL:
+        return False
+    return value > panel.threshold if verdict.check.direction == "at_most" else value < panel.threshold
 
 
 def _signs(looked_at: int, rare: Sequence[tuple[float, Verdict]]) -> list[str]:
@@ -110,11 +124,18 @@ def _signs(looked_at: int, rare: Sequence[tuple[float, Verdict]]) -> list[str]:
         return []
     named = [
         f"{verdict.check.id} {verdict.unit.format(verdict.value or 0.0)}, reference models {reference(verdict)} "
-        f"({_deviations(verdict):.1f} standard deviations, p {related(p)})"
+        f"({_deviations(verdict):.1f} standard deviations, {_why(p, verdict)})"
         for p, verdict in rare[:_NAMED]
     ]
     more = f"; and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
     return [f"worse than reference models among {looked_at} informational checks: {'; '.join(named)}{more}"]
+
+
+def _why(p: float, verdict: Verdict) -> str:
+    panel = verdict.check.panel
+    if _is_rare(p, verdict) or panel is None:
+        return f"p {related(p)}"
+    return f"beyond their threshold of {verdict.unit.format(panel.threshold)}"
 
 
 def _together(verdicts: Sequence[Verdict]) -> list[str]:

@@ -25,7 +25,7 @@ SAFE = verdict("pass", "safe", family="rotation", value=0.90, threshold=0.85, st
 
 
 def informational(value, *, std=0.008, models=4, name="shown"):
-    panel = Threshold(0.5, mean=0.624, std=std, reference_models=models)
+    panel = Threshold(0.95, mean=0.624, std=std, reference_models=models)
     check = Check(name, "confidence", "", direction="at_most", informational="too wide", panel=panel)
     return check.judge(Measurement(METRICS["calibration_error"], value, 300, (value, value)))
 
@@ -78,6 +78,17 @@ def test_an_informational_check_far_from_reference_models_is_a_sign():
 )
 def test_what_reference_models_do_too_is_no_sign(ordinary):
     assert len(lines_of(SAFE, ordinary)) == 1
+
+
+@pytest.mark.parametrize(("value", "models", "signs"), [(0.67, 4, 1), (0.659, 4, 0), (0.67, 2, 0)])
+def test_an_informational_check_beyond_its_threshold_is_a_sign(value, models, signs):
+    """With four reference models, no value is rare by the spread of their own values alone."""
+    found = informational(value, models=models)
+    near = replace(found, check=replace(found.check, panel=replace(found.check.panel, threshold=0.66)))
+    others = [informational(0.624, models=models, name=f"other-{at}") for at in range(30)]
+    said = lines_of(SAFE, near, *others)[1:]
+    assert len(said) == signs
+    assert all(line.endswith("(5.8 standard deviations, beyond their threshold of 66.0%)") for line in said)
 
 
 def test_many_signs_are_one_line():
