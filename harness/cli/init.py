@@ -187,14 +187,15 @@ def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
 
 def _group_lines(plan: Initialized) -> list[str]:
     """Return lines on the groups of the data, if no check is about them."""
-    from harness.checks.slices import SLICE
+    from harness.checks.slices import PAIR, SLICE
     from harness.data.groups import groups_in_words
 
+    groups = {column: values for column, values in plan.images.groups.items() if column != PAIR}
     lacking = SLICE in plan.lacking if plan.lacking else bool(plan.rows)
-    if not plan.images.groups or not lacking or any(row.family == SLICE for row in plan.rows):
+    if not groups or not lacking or any(row.family == SLICE for row in plan.rows):
         return []
-    said = printable(groups_in_words(plan.images.groups))
-    return [f"groups: {said}; each gets a check by", "  stress-harness init --families slice"]
+    said = printable(groups_in_words(groups))
+    return [f"groups: {said}; each group gets a check by", "  stress-harness init --families slice"]
 
 
 def _fit_lines(plan: Initialized, checks: Path) -> list[str]:

@@ -82,7 +82,8 @@ def test_a_repository_adopts_the_gate(shop, python, tmp_path, monkeypatch):
     wanted = ("--families", "clean,class,regression", "--min-accuracy", "0.5", "--budget", "none", "--ci", "github")
     said = harness("init", *given, *wanted, "--checkpoint", "runs/seed-1.pth")
     assert (
-        "groups: camera (rear 200, front 200); each gets a check by\n  stress-harness init --families slice\n" in said
+        "groups: camera (rear 200, front 200); each group gets a check by\n  stress-harness init --families slice\n"
+        in said
     )
     git(shop, "init", "-q")
     assert said.endswith("set the thresholds\n")
