@@ -34,13 +34,23 @@ _CARRYING = 3
 
 
 def closest_lines(outcome: Outcome) -> list[str]:
-    """Return at most three lines for a run that passes: how near it is to failing. Empty for any other run."""
+    """Return at most three lines for a run that passes: its smallest margins and its `signs`; none for other runs."""
+    return [*margin_lines(outcome), *signs(outcome)]
+
+
+def margin_lines(outcome: Outcome) -> list[str]:
+    """Return a line with the smallest margins of a run that passes; none for other runs."""
+    return _margins(outcome.verdicts) if outcome.verdict == "pass" else []
+
+
+def signs(outcome: Outcome) -> list[str]:
+    """Return at most two lines with signs of a weaker model in a run that passes; none for other runs."""
     if outcome.verdict != "pass":
         return []
     looked_at, rare = _rare(outcome.verdicts)
     named = {verdict.check.id for _, verdict in rare}
     rest = [verdict for verdict in outcome.verdicts if verdict.check.id not in named]
-    return [*_margins(outcome.verdicts), *_signs(looked_at, rare), *_together(rest)]
+    return [*_signs(looked_at, rare), *_together(rest)]
 
 
 def probability(verdict: Verdict) -> float:

@@ -140,8 +140,8 @@ def write_reports(outcome: Outcome, folder: Path, *, paged: bool = False) -> Non
 
 def _bare_page_of(outcome: Outcome, folder: Path) -> str:
     """Return the page of a run for which pytest-html wrote none."""
+    from harness.report.headline import sentence
     from harness.report.text import summary_lines
-    from harness.report.wording import sentence
 
     why = f"pytest-html wrote no page of this run, so figures are left out. {REPORT} has all numbers."
     return bare_page(

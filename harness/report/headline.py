@@ -1,4 +1,4 @@
-"""The headline of a report: clean accuracy beside the other model, the top regression, and the likely cause."""
+"""The headline of a report: the verdict as a sentence, clean accuracy, the top regression, and the likely cause."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from harness.measures import Unit
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
-from harness.report.wording import points, reference, significantly_more
+from harness.report.closest import signs
+from harness.report.wording import candidate_name, points, reference, significantly_more
 from harness.run.overview import Clean, Moved
 
 if TYPE_CHECKING:
@@ -24,6 +25,31 @@ _CLASSES = 2
 """Classes that are named."""
 _MOSTLY = 0.5
 """Share of the further errors of a class from which on they are mostly predicted as one class."""
+
+
+def sentence(outcome: Outcome) -> str:
+    """Return the verdict as a plain sentence that names the candidate."""
+    judged = sum(verdict.judged for verdict in outcome.verdicts)
+    failed = len(outcome.failed) + len(outcome.failed_tests)
+    name = candidate_name(outcome) or "The candidate"
+    if outcome.verdict == "error":
+        if outcome.inconclusive and not outcome.errors:
+            return f"No verdict on {name}: these images are too few to tell it from its original."
+        return f"No verdict on {name}: this run is inconclusive."
+    if outcome.verdict == "partial" and not failed:
+        return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
+    if failed:
+        measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
+        return f"{name} got worse{measured}: {failed} of {judged} checks fail."
+    if outcome.scope:
+        return f"{name} passes all {judged} quick checks; only the full gate can say that it is fit to ship."
+    alone = ". No check compares it with an incumbent" if outcome.without_incumbent else ""
+    fit = f"is fit to ship: all {judged} checks pass"
+    if outcome.mostly_informational:
+        fit = f"passes all {judged} checks that have a threshold; {outcome.informational} are informational"
+    if signs(outcome):
+        fit = f"passes all {judged} checks, with signs of a weaker model"
+    return f"{name} {fit}{alone}."
 
 
 def headline_lines(outcome: Outcome) -> list[str]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from harness.checks.families import family_title
 from harness.checks.roles import role_title
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
-from harness.report.closest import closest_lines
-from harness.report.headline import headline_lines
+from harness.report.closest import margin_lines, signs
+from harness.report.headline import headline_lines, sentence
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
-from harness.report.wording import case, explained, hints, measured_and_required, reference, sentence, where_it_looks
+from harness.report.wording import case, explained, hints, measured_and_required, reference, where_it_looks
 from harness.run.outcome import slack, worst_first
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ _LEADING = 2
 def verdict_banner(outcome: Outcome) -> Markup:
     """Return the verdict in a plain sentence, the top facts, and the verdict as the terminal has it."""
     kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
-    said = {"sentence": sentence(outcome), "facts": headline_lines(outcome), "headline": outcome.headline}
+    facts = [*headline_lines(outcome), *signs(outcome)]
+    said = {"sentence": sentence(outcome), "facts": facts, "headline": outcome.headline}
     return render("banner", kind=kind, run=outcome.run, verdict=outcome.verdict, **said)
 
 
@@ -44,7 +45,7 @@ def said_first(outcome: Outcome) -> Markup:
 
     Where nothing fails, also how near the model is to failing, and what its errors have in common.
     """
-    said = [*outcome.errors, *self_check_failures(outcome), *closest_lines(outcome), *outcome.notices]
+    said = [*outcome.errors, *self_check_failures(outcome), *margin_lines(outcome), *outcome.notices]
     said += outcome.omissions
     said += [outcome.scope] if outcome.scope else []
     said += [f"{name}: failed" for name in outcome.failed_tests]

@@ -41,29 +41,6 @@ _LESS = 0.85
 """A model looks at the object less when its lift is at most so much of another's."""
 
 
-def sentence(outcome: Outcome) -> str:
-    """Return the verdict as a plain sentence that names the candidate."""
-    judged = sum(verdict.judged for verdict in outcome.verdicts)
-    failed = len(outcome.failed) + len(outcome.failed_tests)
-    name = candidate_name(outcome) or "The candidate"
-    if outcome.verdict == "error":
-        if outcome.inconclusive and not outcome.errors:
-            return f"No verdict on {name}: these images are too few to tell it from its original."
-        return f"No verdict on {name}: this run is inconclusive."
-    if outcome.verdict == "partial" and not failed:
-        return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
-    if failed:
-        measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
-        return f"{name} got worse{measured}: {failed} of {judged} checks fail."
-    if outcome.scope:
-        return f"{name} passes all {judged} quick checks; only the full gate can say that it is fit to ship."
-    alone = ". No check compares it with an incumbent" if outcome.without_incumbent else ""
-    fit = f"is fit to ship: all {judged} checks pass"
-    if outcome.mostly_informational:
-        fit = f"passes all {judged} checks that have a threshold; {outcome.informational} are informational"
-    return f"{name} {fit}{alone}."
-
-
 def candidate_name(outcome: Outcome) -> str:
     """Return the name of the candidate's file without its folders; empty where the run has no candidate."""
     candidate = outcome.models.get("candidate")

@@ -17,7 +17,9 @@ from harness.measures import METRICS, Measurement
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.statistics import combined_p
 from harness.report.closest import closest_lines, probability
+from harness.report.headline import sentence
 from harness.report.html import scorecard
+from harness.report.scorecard import said_first, verdict_banner
 from harness.report.text import markdown, summary_lines
 
 NEAR = verdict("pass", "near", value=0.851, threshold=0.85, std=0.01)
@@ -78,6 +80,15 @@ def test_an_informational_check_far_from_reference_models_is_a_sign():
 )
 def test_what_reference_models_do_too_is_no_sign(ordinary):
     assert len(lines_of(SAFE, ordinary)) == 1
+
+
+def test_signs_stand_in_the_headline():
+    """A reader of the first sentence alone must not take such a model for any other that passes."""
+    alone, weaker = (replace(EMPTY, verdicts=verdicts) for verdicts in ((SAFE,), (SAFE, informational(0.70))))
+    assert sentence(alone) == "c.safetensors is fit to ship: all 1 checks pass."
+    assert sentence(weaker) == "c.safetensors passes all 1 checks, with signs of a weaker model."
+    assert "worse than reference models" in verdict_banner(weaker)
+    assert "worse than reference models" not in said_first(weaker)
 
 
 @pytest.mark.parametrize(("value", "models", "signs"), [(0.67, 4, 1), (0.659, 4, 0), (0.67, 2, 0)])

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from outcomes import EMPTY, FAIL, PASS, REPORTED, verdict
 
+from harness.report.headline import sentence
 from harness.report.html import scorecard
 from harness.report.text import markdown, summary_lines
-from harness.report.wording import measured_and_required, sentence
+from harness.report.wording import measured_and_required
 
 BY_CHANCE = verdict("pass", "regression-clean", family="regression", value=-0.011, threshold=-0.01)
 BY_CHANCE = replace(
