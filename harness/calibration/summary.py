@@ -51,7 +51,10 @@ def calibration_lines(
     `by_hand` has thresholds that win over the panel's, by check, and `ended` those that the panel's replace. With
     `budgets`, the summary says how many checks have a threshold with more reference models.
     """
-    lines = [f"{'family':<12} {'checks':>6} {'threshold':>9} {'k':>5}  minimum detectable drop, best and worst check"]
+    wide = max(12, *(len(family) for family in panel.families))
+    lines = [
+        f"{'family':<{wide}} {'checks':>6} {'threshold':>9} {'k':>5}  minimum detectable drop, best and worst check"
+    ]
     for family in panel.families:
         items = [item for item in calibrated if item.check.family == family]
         judged = sorted(
@@ -60,7 +63,7 @@ def calibration_lines(
         drops = list(dict.fromkeys(_drop(item) for item in judged[:1] + judged[-1:]))
         span = " to ".join(drops) or "none has a threshold"
         k = f"{judged[0].k:.2f}" if judged else ""
-        lines.append(f"{family:<12} {len(items):>6} {len(judged):>9} {k:>5}  {span}")
+        lines.append(f"{family:<{wide}} {len(items):>6} {len(judged):>9} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
     if informational and not reasons:
         lines.append(_counted(informational, len(calibrated)))

@@ -63,7 +63,7 @@ def offered() -> dict[str, Callable[[StarterData], list[StarterCheck]]]:
 
 def families_of(names: str) -> tuple[str, ...]:
     """Return the families in text such as `clean,rotation`; raises `InputError` for a family that is not offered."""
-    families = tuple(filter(None, names.split(",")))
+    families = tuple(filter(None, (name.strip() for name in names.split(","))))
     if not families or (unknown := [name for name in families if name not in offered()]):
         wrong = unknown[0] if families else ""
         raise InputError(f"--families {wrong}: no stress test of it ships; expected some of {','.join(offered())}")

@@ -43,8 +43,8 @@ _BELOW = 0.05
     "--families",
     metavar="NAMES",
     help="The families of stress tests, joined by commas (default: clean, class, class-difference, consensus, "
-    "rotation, shift, confidence, regression, flips). With --checkpoint, pairs is a default, too, and slice for data "
-    "with groups. Others are flip, pose, gain, search, attention, corruption, skew, equivalence and unknown.",
+    "rotation, shift, confidence, regression, flips). Also pairs with --checkpoint, and slice if the data have groups. "
+    "Others are flip, pose, gain, search, attention, corruption, skew, equivalence and unknown.",
 )
 @click.option(
     "--min-accuracy",
@@ -186,15 +186,19 @@ def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
 
 
 def _group_lines(plan: Initialized) -> list[str]:
-    """Return lines on the groups of the data, if no check is about them."""
+    """Return lines on the groups of the data, with the next step if no check is about them."""
     from harness.checks.slices import PAIR, SLICE
     from harness.data.groups import groups_in_words
 
     groups = {column: values for column, values in plan.images.groups.items() if column != PAIR}
+    new = [row for row in plan.rows if row.family == SLICE]
     lacking = SLICE in plan.lacking if plan.lacking else bool(plan.rows)
-    if not groups or not lacking or any(row.family == SLICE for row in plan.rows):
+    if not groups or not (new or lacking):
         return []
     said = printable(groups_in_words(groups))
+    if new:
+        paired = any(entry.startswith("paired_by") for row in new for entry in row.more)
+        return [f"groups: {said}" + (f"; differences are compared by the column {PAIR}" if paired else "")]
     return [f"groups: {said}; each group gets a check by", "  stress-harness init --families slice"]
 
 

@@ -285,7 +285,11 @@ def _by_count(names: Sequence[str]) -> list[str]:
 
 
 _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
-    (CALIBRATION, "Look at label smoothing, weight decay, training time and scaled logits.", _calibration),
+    (
+        CALIBRATION,
+        "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits.",
+        _calibration,
+    ),
     (ATTENTION, "Look at what stands beside the objects in training images.", _attention),
     (GEOMETRY, "Look at the augmentation: its angles, shifts and flips.", _geometry),
     (GROUP, "Look at this group's pictures, labels and share of the training data.", _group),

@@ -47,9 +47,11 @@ def sentence(outcome: Outcome) -> str:
     fit = f"is fit to ship: all {judged} checks pass"
     if outcome.mostly_informational:
         fit = f"passes all {judged} checks that have a threshold; {outcome.informational} are informational"
+    weaker = ""
     if signs(outcome):
-        fit = f"passes all {judged} checks, with signs of a weaker model"
-    return f"{name} {fit}{alone}."
+        weaker = ", with signs of a weaker model"
+        fit = fit if outcome.mostly_informational else f"passes all {judged} checks"
+    return f"{name} {fit}{weaker}{alone}."
 
 
 def headline_lines(outcome: Outcome) -> list[str]:

@@ -158,7 +158,8 @@ def grouped(zoo):
 def test_a_first_gate_has_checks_of_the_groups(grouped, capsys):
     assert main(["init", "--data", "npz:zoo.npz", "--size", "16", "--budget", "none"]) == 0
     assert 'paired_by = "pair"' in grouped.checks.read_text()
-    assert "groups:" not in capsys.readouterr().out
+    said = "groups: camera (front 200, rear 200); site (1 200, 2 200); differences are compared by the column pair\n"
+    assert said in capsys.readouterr().out
 
 
 def test_init_adds_slices_without_options_and_first_names_groups(grouped, capsys):
@@ -169,5 +170,5 @@ def test_init_adds_slices_without_options_and_first_names_groups(grouped, capsys
     assert "  stress-harness init --families slice" in out
     assert main(["init", "--families", "slice", "--budget", "none"]) == 0
     assert "slice-camera-front" in grouped.checks.read_text()
-    assert "groups:" not in capsys.readouterr().out
+    assert "each group gets" not in capsys.readouterr().out
     assert main(["init", "--data", "npz:zoo.npz", "--families", "slice", "--budget", "none"]) == 0, "a part of them"
