@@ -152,7 +152,7 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
             else "."
         ),
         "",
-        "| K | splits | false alarms | of networks outside | pass with a sign | rows with a threshold "
+        "| K | splits | false alarms | of networks outside | pass beyond an informational threshold | rows with a threshold "
         "(in 95% of splits) | width | detected | alarms most often by |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]

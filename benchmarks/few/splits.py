@@ -93,7 +93,8 @@ def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.nd
         return np.asarray((sign * measured < sign * thresholds) & rows)  # A comparison with NaN is false.
 
     alarms = beyond(held, checks)
-    named = np.array([bool(item.informational) and len(chosen) >= PROVISIONAL for item in calibrated])
+    named = np.array([bool(item.informational) and item.check.id not in networks.by_hand for item in calibrated])
+    named &= len(chosen) >= PROVISIONAL
     return Split(
         checks,
         np.abs(centres - thresholds),
