@@ -152,8 +152,8 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
             else "."
         ),
         "",
-        "| K | splits | false alarms | of networks outside | pass beyond an informational threshold | rows with a threshold "
-        "(in 95% of splits) | width | detected | alarms most often by |",
+        "| K | splits | false alarms | of networks outside | pass beyond an informational threshold "
+        "| rows with a threshold (in 95% of splits) | width | detected | alarms most often by |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for size in sizes:

@@ -43,7 +43,7 @@ def alarms_of(made: Sequence[Split], names: Sequence[str]) -> np.ndarray:
 
 
 def signs_of(made: Sequence[Split], names: Sequence[str]) -> np.ndarray:
-    """Return the share of the splits in which each of these networks passes with a sign, (names,), where held out."""
+    """Return the share of the splits in which each network passes beyond an informational threshold, (names,)."""
     return np.array(
         [
             np.mean([bool(one.signs[name]) and not one.failed[name] for one in made if name in one.failed])
@@ -64,8 +64,8 @@ def alarms_table(found: Stored, by_size: dict[int, tuple[list[Split], int]]) -> 
     healthy = found.names[: found.healthy]
     mutants = found.names[found.healthy :]
     lines = [
-        "| K | splits (refused) | false alarms of the whole gate | sound networks that pass with a sign | "
-        "mutants detected | checks with a threshold | "
+        "| K | splits (refused) | false alarms of the whole gate | sound networks that pass beyond an "
+        "informational threshold | mutants detected | checks with a threshold | "
         "class differences with one, of 8 | class accuracies with one, of 8 | drop of a vendor at 90% power |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -91,8 +91,8 @@ def mutants_table(found: Stored, by_size: dict[int, tuple[list[Split], int]]) ->
     """Return the table of detection, a line for each kind of mutant."""
     kinds = list(dict.fromkeys(kind_of(name) for name in found.names))
     lines = [
-        f"| fine-tuning | accuracy | {' | '.join(f'fails at K = {size}' for size in by_size)} | passes with a sign "
-        f"at K = {min(by_size)} | checks at K = {min(by_size)}, by share of splits |",
+        f"| fine-tuning | accuracy | {' | '.join(f'fails at K = {size}' for size in by_size)} | passes beyond an "
+        f"informational threshold at K = {min(by_size)} | checks at K = {min(by_size)}, by share of splits |",
         f"| --- | --- |{' --- |' * (len(by_size) + 2)}",
     ]
     fewest = by_size[min(by_size)][0]

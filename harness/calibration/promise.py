@@ -43,12 +43,14 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
 def planned_drop(family: str, line: Line) -> float | None:
     """Return the minimum detectable drop of the line of a family in a plan, by its smallest class or group.
 
-    None for a family of other metrics than accuracies, such as counts and differences.
+    None for no detectable drop, and for a shipped family of other metrics than accuracies, such as counts. Any other
+    family counts as one of accuracies.
     """
     shipped = FAMILIES.get(family)
     if not line.fewest or (shipped and not _ACCURACIES & set(shipped.metrics)):
         return None
-    return detectable_drop(family, images=line.fewest, checks=max(line.tests, 1))
+    drop = detectable_drop(family, images=line.fewest, checks=max(line.tests, 1))
+    return drop if drop < TYPICAL else None
 
 
 def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:

@@ -102,6 +102,7 @@ def _class_differences(about: StarterData) -> list[StarterCheck]:
     return [
         StarterCheck(f"difference-{slug}", CLASS_DIFFERENCE, "class_difference", (f"class = {in_toml(name)}",))
         for name, slug in about.slugs.items()
+        if len(about.slugs) > 1
     ]
 
 

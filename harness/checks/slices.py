@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.base.errors import InputError, some_of
 from harness.checks.check import ChecksError
 from harness.checks.starter_check import StarterCheck, in_toml, slugs
@@ -63,6 +65,16 @@ def expect_groups_of(checks: ChecksFile, images: LabelledImages) -> None:
                 f"{checks.path}: check {check.id!r}: group is {group!r}, the data have by {by}: "
                 f"{some_of(names, shown=20)}"
             )
+
+
+def compared_columns(groups: Groups) -> list[str]:
+    """Return the columns that a first gate compares: from two groups with `LEAST` images up to `MOST` groups."""
+    found = []
+    for name, values in groups.items():
+        _, sizes = np.unique(values, return_counts=True)
+        if name != PAIR and len(sizes) <= MOST and (sizes >= LEAST).sum() > 1:
+            found.append(name)
+    return found
 
 
 def slice_checks(images: LabelledImages) -> list[StarterCheck]:

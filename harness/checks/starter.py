@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.checks.families import FAMILIES, StarterData
 from harness.checks.file import SCHEMA
-from harness.checks.slices import CLASS_DIFFERENCE, PAIR, SLICE
+from harness.checks.slices import CLASS_DIFFERENCE, PAIR, SLICE, compared_columns
 from harness.checks.starter_check import StarterCheck, in_toml, with_ids_apart
 from harness.data.groups import groups_sha256
 from harness.perturb import PROTOCOL
@@ -30,6 +31,9 @@ DEFAULT = (
     "pairs",
 )
 """The families of a first checks file by default; data with groups have those of `slice`, too."""
+_OF_FEW_CLASSES = {CLASS_DIFFERENCE, "flips"}
+_MOST_CLASSES = 100
+"""Most classes for further checks of each class by default."""
 
 
 def starter_checks(
@@ -41,12 +45,12 @@ def starter_checks(
 ) -> tuple[StarterCheck, ...]:
     """Return the checks of these families for these images; those of family `pairs` are for the given class pairs.
 
-    None stands for the default families: `DEFAULT`, and `slice` for images with groups.
+    None stands for the default families: `DEFAULT`, and `slice` for columns with some groups of enough images.
     `min_accuracy` is a threshold by hand on clean accuracy, a share. Raises `InputError` for a threshold that is no
     share, or that has no check.
     """
     if families is None:
-        families = (*DEFAULT, SLICE) if set(images.groups) - {PAIR} else DEFAULT
+        images, families = _by_default(images)
     about = StarterData(images, tuple(pairs), min_accuracy)
     if min_accuracy is not None and not ("clean" in families and 0 < min_accuracy <= 1):
         raise InputError(
@@ -54,6 +58,16 @@ def starter_checks(
             "clean"
         )
     return with_ids_apart(check for name, checks in offered().items() if name in families for check in checks(about))
+
+
+def _by_default(images: LabelledImages) -> tuple[LabelledImages, tuple[str, ...]]:
+    """Return the images with the columns of groups that have checks by default, and the default families for them."""
+    many = len(images.classes) > _MOST_CLASSES
+    families = tuple(name for name in DEFAULT if not (many and name in _OF_FEW_CLASSES))
+    if not (columns := compared_columns(images.groups)):
+        return images, families
+    groups = {name: values for name, values in images.groups.items() if name in {*columns, PAIR}}
+    return replace(images, groups=groups), (*families, SLICE)
 
 
 def offered() -> dict[str, Callable[[StarterData], list[StarterCheck]]]:

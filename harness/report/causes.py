@@ -48,8 +48,8 @@ _TWO, _LEAST_CLASSES = 2, 5
 """Classes that may carry a confusion, and how many are measured at least to say so."""
 _CARRY = 0.85
 """Share of the accuracy lost by all classes that two of them carry in a confusion."""
-_GROUP_CARRIES = 0.5
-"""Share of the accuracy lost by all groups of a column that one of them carries."""
+_OTHERS = 1 / 3
+"""Largest loss of any other group of a column, as a share of the loss of the one that is the cause."""
 _COLLAPSE = 0.1
 """Drop of clean accuracy, as a share, from which on a broken pipeline and broken weights look the same."""
 _ALIKE = "So far below reference models, a broken pipeline looks the same: first compare pixels of training and gate."
@@ -143,7 +143,7 @@ class _Evidence:
         """Return by how much each group of each column lies below reference models, a share; not above 0."""
         found: dict[str, dict[str, float]] = {}
         for each in self.verdicts:
-            if each.metric != GROUP_ACCURACY.name or each.value is None:
+            if each.metric != GROUP_ACCURACY.name or each.check.pose != IDENTITY or each.value is None:
                 continue
             if each.check.panel and each.check.panel.mean is not None:
                 by, group = str(each.check.keys.get("by")), str(each.check.keys.get("group"))
@@ -153,7 +153,7 @@ class _Evidence:
     def falling_groups(self, by: str) -> list[str]:
         """Return the groups of a column whose difference to the others fails."""
         different = [each.check.keys for each in self.failed if each.metric == GROUP_DIFFERENCE.name]
-        return [str(keys.get("group")) for keys in different if keys.get("by") == by]
+        return list(dict.fromkeys(str(keys.get("group")) for keys in different if keys.get("by") == by))
 
     @property
     def failing_classes(self) -> set[str]:
@@ -220,14 +220,13 @@ def _geometry(found: _Evidence) -> str:
 def _group(found: _Evidence) -> str:
     for by, lost in found.lost_by_group.items():
         falling = found.falling_groups(by)
+        others = [loss for group, loss in lost.items() if group not in falling]
         loss = lost.get(falling[0], 0.0) if len(falling) == 1 else 0.0
-        if not loss or loss < _GROUP_CARRIES * sum(lost.values()):
-            continue
-        others = max((lost[group] for group in lost if group not in falling), default=0.0)
-        return (
-            f"{by} {falling[0]} {points(-loss)} points against reference models; any other group by {by} loses at most "
-            f"{100 * others:.1f}."
-        )
+        if loss and others and max(others) <= _OTHERS * loss:
+            return (
+                f"{by} {falling[0]} {points(-loss)} points against reference models; any other group by {by} loses at "
+                f"most {100 * max(others):.1f}."
+            )
     return ""
 
 

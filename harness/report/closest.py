@@ -123,8 +123,10 @@ def _is_rare(p: float, verdict: Verdict) -> bool:
 def _beyond(verdict: Verdict) -> bool:
     """Return whether an informational check is beyond the threshold of three or more reference models."""
     panel, value = verdict.check.panel, verdict.value
-    if panel is None or panel.threshold is None or value is None or (panel.reference_models or 0) < PROVISIONAL:
+    if panel is None or value is None or (panel.reference_models or 0) < PROVISIONAL:
         return False
+    if panel.n not in {None, verdict.n} or "within" in verdict.check.keys or verdict.check.significance is not None:
+        return False  # A threshold for other images, for a shorter search, or together with a test.
     return value > panel.threshold if verdict.check.direction == "at_most" else value < panel.threshold
 
 

@@ -36,9 +36,9 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         *aligned(rows),
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
-        "detectable drop: points of accuracy that each check detects with 95% power, with 3 reference models at 90% "
-        "accuracy, in its smallest class or group. More of them detect smaller drops; under perturbations that cost "
-        "over 5 points, drops are larger.",
+        "detectable drop: points of accuracy that every check of a family detects, with 3 reference models, 90% "
+        "accuracy and 95% power. Families of other metrics have none. More models detect smaller drops; under "
+        "perturbations that cost over 5 points, drops are larger.",
         f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and pose{_map_in_words(plan)}; times "
         f"are for {in_cores(costs.cores)}{memory}",
         *(

@@ -41,17 +41,14 @@ def sentence(outcome: Outcome) -> str:
     if failed:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
         return f"{name} got worse{measured}: {failed} of {judged} checks fail."
+    weaker = ", with signs of a weaker model" if signs(outcome) else ""
     if outcome.scope:
-        return f"{name} passes all {judged} quick checks; only the full gate can say that it is fit to ship."
+        return f"{name} passes all {judged} quick checks{weaker}; only the full gate can say that it is fit to ship."
     alone = ". No check compares it with an incumbent" if outcome.without_incumbent else ""
-    fit = f"is fit to ship: all {judged} checks pass"
+    fit = f"passes all {judged} checks{weaker}" if weaker else f"is fit to ship: all {judged} checks pass"
     if outcome.mostly_informational:
-        fit = f"passes all {judged} checks that have a threshold; {outcome.informational} are informational"
-    weaker = ""
-    if signs(outcome):
-        weaker = ", with signs of a weaker model"
-        fit = fit if outcome.mostly_informational else f"passes all {judged} checks"
-    return f"{name} {fit}{weaker}{alone}."
+        fit = f"passes all {judged} checks that have a threshold{weaker}; {outcome.informational} are informational"
+    return f"{name} {fit}{alone}."
 
 
 def headline_lines(outcome: Outcome) -> list[str]:

@@ -139,14 +139,19 @@ def _smallest_shares(checks: Sequence[Check], images: LabelledImages) -> dict[st
     """Return, by family, the share of the images in the smallest class or group that it has a check of; else 1."""
     shares: dict[str, float] = {}
     for check in checks:
-        by, group = str(check.keys.get("by")), check.keys.get("group")
-        share = 1.0
-        if check.class_name in images.classes:
-            share = float((images.labels == images.classes.index(check.class_name)).float().mean())
-        elif by in images.groups and group is not None:
-            share = float((images.groups[by] == group).mean())
-        shares[check.family] = min(share, shares.get(check.family, 1.0))
+        shares[check.family] = min(_share_of_images(check, images), shares.get(check.family, 1.0))
     return shares
+
+
+def _share_of_images(check: Check, images: LabelledImages) -> float:
+    by, group = str(check.keys.get("by")), check.keys.get("group")
+    if check.class_name in images.classes:
+        return float((images.labels == images.classes.index(check.class_name)).float().mean()) or 1.0
+    if by not in images.groups:
+        return 1.0
+    names, sizes = np.unique(images.groups[by], return_counts=True)
+    chosen = sizes[names == group] if isinstance(group, str) else sizes[sizes >= int(check.keys.get("least", 1))]
+    return float(chosen.min() / len(images)) if len(chosen) else 1.0
 
 
 def rows_in_brief(session: StressSession) -> str:

@@ -208,3 +208,30 @@ def test_a_first_threshold_by_hand_is_that_of_images_as_they_are(tmp_path):
 def test_a_first_threshold_without_a_row_or_that_is_no_share_is_refused(families, threshold):
     with pytest.raises(InputError, match=r"expected a share above 0 and at most 1, such as 0\.9, and the family clean"):
         starter_checks(images_of(), families, min_accuracy=threshold)
+
+
+@pytest.mark.parametrize(
+    ("groups", "sliced"),
+    [
+        ({}, False),
+        ({"pair": np.arange(200).astype(str)}, False),
+        ({"serial": np.arange(200).astype(str)}, False),
+        ({"split": np.array(["test"] * 200)}, False),
+        ({"camera": np.array(["front", "rear"] * 100), "serial": np.arange(200).astype(str)}, True),
+    ],
+)
+def test_columns_with_groups_to_compare_have_checks_by_default(groups, sliced):
+    rows = starter_checks(replace(images_of([0, 1] * 100, size=(4, 4)), groups=groups))
+    assert {"class-difference", "consensus", "flips"} <= {row.family for row in rows}
+    assert any(row.family == "slice" for row in rows) == sliced
+    assert not any("serial" in row.id for row in rows)
+
+
+def test_many_classes_have_no_further_checks_each_by_default():
+    images = replace(images_of([0, 1], size=(4, 4)), classes=tuple(f"class {at}" for at in range(101)))
+    assert not {"class-difference", "flips"} & {row.family for row in starter_checks(images)}
+
+
+def test_one_class_has_no_difference_to_others():
+    images = replace(images_of([0, 0], size=(4, 4)), classes=("all",))
+    assert starter_checks(images, ["class-difference"]) == ()

@@ -115,6 +115,8 @@ def of_groups(template, accuracies, *, failing):
     [
         ({"a": 0.79, "b": 0.81, "c": 0.7}, "c", "one group of images"),
         ({"a": 0.79, "b": 0.72, "c": 0.7}, "bc", "drift of everything"),
+        ({"b": 0.71, "c": 0.6}, "c", "drift of everything"),
+        ({"c": 0.6}, "c", "drift of everything"),
         ({"a": 0.73, "b": 0.74, "c": 0.68}, "c", "drift of everything"),
         ({"a": 0.82, "b": 0.83, "c": 0.8}, "c", "drift of everything"),
     ],

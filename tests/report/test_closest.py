@@ -87,6 +87,10 @@ def test_signs_stand_in_the_headline():
     alone, weaker = (replace(EMPTY, verdicts=verdicts) for verdicts in ((SAFE,), (SAFE, informational(0.70))))
     assert sentence(alone) == "c.safetensors is fit to ship: all 1 checks pass."
     assert sentence(weaker) == "c.safetensors passes all 1 checks, with signs of a weaker model."
+    quick = sentence(replace(weaker, scope="quick"))
+    assert quick.startswith("c.safetensors passes all 1 quick checks, with signs of a weaker model; only")
+    many = replace(weaker, verdicts=(SAFE, informational(0.70), *(informational(0.6, name=f"{at}") for at in range(4))))
+    assert "that have a threshold, with signs of a weaker model; 5 are informational." in sentence(many)
     assert "worse than reference models" in verdict_banner(weaker)
     assert "worse than reference models" not in said_first(weaker)
 
@@ -100,6 +104,18 @@ def test_an_informational_check_beyond_its_threshold_is_a_sign(value, models, si
     said = lines_of(SAFE, near, *others)[1:]
     assert len(said) == signs
     assert all(line.endswith("(5.8 standard deviations, beyond their threshold of 66.0%)") for line in said)
+
+
+def test_a_threshold_for_other_questions_makes_no_sign():
+    found = informational(0.67, models=4)
+    panel = replace(found.check.panel, threshold=0.66)
+    others = [informational(0.624, models=4, name=f"other-{at}") for at in range(30)]
+    for changed in ({"panel": replace(panel, n=200)}, {"panel": panel, "keys": {"within": {}}}):
+        assert len(lines_of(SAFE, replace(found, check=replace(found.check, **changed)), *others)) == 1
+    low = replace(found.check, direction="at_least", panel=replace(panel, mean=0.716))
+    assert (
+        len(lines_of(SAFE, replace(found, check=replace(low, panel=replace(low.panel, threshold=0.68))), *others)) == 2
+    )
 
 
 def test_many_signs_are_one_line():

@@ -98,6 +98,18 @@ def test_a_promise_is_for_the_smallest_class_and_for_accuracies_alone(session):
     assert planned_drop("rotation", lines["rotation"]) == detectable_drop("rotation", images=40, checks=1)
     assert planned_drop("flips", lines["flips"]) is None
     assert planned_drop("own-family", lines["flips"]) is not None
+    assert planned_drop("class", replace(lines["class"], fewest=1)) is None, "no drop is that large"
+
+
+@pytest.mark.parametrize(
+    ("keys", "fewest"),
+    [({"group": "a"}, 30), ({"group": "b"}, 10), ({}, 10), ({"least": 20}, 30), ({"group": ["a", "b"]}, 10)],
+)
+def test_a_promise_is_for_the_smallest_group(session, keys, fewest):
+    images = replace(session.images, groups={"camera": np.array(["a"] * 30 + ["b"] * 10)})
+    check = replace(session.checks.checks[0], family="slice", keys={"by": "camera", **keys})
+    lines = plan_of(replace(session, images=images), [check], judge, overview=False).lines
+    assert lines["slice"].fewest == fewest
 
 
 def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
