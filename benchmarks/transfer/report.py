@@ -39,17 +39,17 @@ def splits_of(found: Stored, size: int, most: int, on_split: Callable[[], None])
 
 def alarms_of(made: Sequence[Split], names: Sequence[str]) -> np.ndarray:
     """Return the share of the splits in which each of these networks fails, (names,), where it is held out."""
-    return np.array([np.mean([bool(one.failed[name]) for one in made if name in one.failed]) for name in names])
+    return _shares(made, names, lambda one, name: bool(one.failed[name]))
 
 
 def signs_of(made: Sequence[Split], names: Sequence[str]) -> np.ndarray:
     """Return the share of the splits in which each network passes beyond an informational threshold, (names,)."""
-    return np.array(
-        [
-            np.mean([bool(one.signs[name]) and not one.failed[name] for one in made if name in one.failed])
-            for name in names
-        ]
-    )
+    return _shares(made, names, lambda one, name: bool(one.signs[name]) and not one.failed[name])
+
+
+def _shares(made: Sequence[Split], names: Sequence[str], holds: Callable[[Split, str], bool]) -> np.ndarray:
+    """Return the share of the splits in which something holds of each network, (names,), where it is held out."""
+    return np.array([np.mean([holds(one, name) for one in made if name in one.failed]) for name in names])
 
 
 def drop_at_90(item: Calibrated) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import InputError
 from harness.checks.families import FAMILIES, StarterData
 from harness.checks.file import SCHEMA
-from harness.checks.slices import CLASS_DIFFERENCE, PAIR, SLICE, compared_columns
+from harness.checks.slices import CLASS_DIFFERENCE, MOST, PAIR, SLICE, compared_columns
 from harness.checks.starter_check import StarterCheck, in_toml, with_ids_apart
 from harness.data.groups import groups_sha256
 from harness.perturb import PROTOCOL
@@ -32,8 +32,7 @@ DEFAULT = (
 )
 """The families of a first checks file by default; data with groups have those of `slice`, too."""
 _OF_FEW_CLASSES = {CLASS_DIFFERENCE, "flips"}
-_MOST_CLASSES = 100
-"""Most classes for further checks of each class by default."""
+"""Families with further checks of each class; by default only up to `MOST` classes, as for groups."""
 
 
 def starter_checks(
@@ -62,7 +61,7 @@ def starter_checks(
 
 def _by_default(images: LabelledImages) -> tuple[LabelledImages, tuple[str, ...]]:
     """Return the images with the columns of groups that have checks by default, and the default families for them."""
-    many = len(images.classes) > _MOST_CLASSES
+    many = len(images.classes) > MOST
     families = tuple(name for name in DEFAULT if not (many and name in _OF_FEW_CLASSES))
     if not (columns := compared_columns(images.groups)):
         return images, families
