@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.files import read_regular, user_folder, write_atomically
+from harness.base.imports import while_unchanged, with_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -94,8 +95,9 @@ def delete(path: Path) -> None:
 class PredictionCache(Entries):
     """A folder of arrays and texts, one file each, named by a hash of all that determines them.
 
-    An entry contains the SHA-256 of its name and content, so a damaged or renamed entry counts as absent. Writes are
-    atomic, so processes may share a folder. Nothing is stored if the folder is not writable or the disk is full.
+    An entry contains the SHA-256 of its name and content, so a damaged or renamed entry counts as absent. So does an
+    entry of other user code than that of now; see `imports`. Writes are atomic, so processes may share a folder.
+    Nothing is stored if the folder is not writable or the disk is full.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -138,9 +140,10 @@ class PredictionCache(Entries):
             return None
         mark_used(path)
         kept = content[_DIGEST:]
-        return kept if _digest(key, kept) == content[:_DIGEST] else None
+        return while_unchanged(kept) if _digest(key, kept) == content[:_DIGEST] else None
 
     def _store(self, key: str, content: bytes) -> None:
+        content = with_files(content)
         try:
             write_atomically(self._path(key), _digest(key, content) + content, durable=False)
         except OSError:

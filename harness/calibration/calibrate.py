@@ -234,13 +234,11 @@ def measured_panel(
         )
     if request.budget is not None:
         checks = choose_samples(request.budget, checks, checkpoints[0], options=request.options, on_fit=on_fit)
-    source = request.network.source()
     recording = Recording(
         checks.path.parent,
         checks,
         tuple(sorted({*request.families, *asked})),
         request.options,
-        sources=(source,) if source else (),
         tasks=request.tasks(),
     )
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
@@ -268,10 +266,8 @@ def _measured_conversions(request: CalibrationRequest, command: str, checks: Che
     """Convert the models of the panel in the file and measure the conversions; see `measured_conversions`."""
     from harness.base.progress import Progress
 
-    panel, source = read_panel(path, checks), request.network.source()
-    recording = Recording(
-        checks.path.parent, checks, (EQUIVALENCE,), request.options, sources=(source,) if source else ()
-    )
+    panel = read_panel(path, checks)
+    recording = Recording(checks.path.parent, checks, (EQUIVALENCE,), request.options)
     with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
 
         def advance() -> None:

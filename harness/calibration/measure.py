@@ -14,6 +14,7 @@ from torch import nn
 
 from harness.base import user_folder, write_atomically
 from harness.base.errors import ChangedError, PanelError, some_of
+from harness.base.imports import while_unchanged, with_files
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
@@ -152,7 +153,8 @@ def kept_or_made(
 ) -> list[T]:
     """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
 
-    A predictor without a lasting identity is measured again each time. The cores are this machine's, or those of the
+    A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
+    that measured it. The cores are this machine's, or those of the
     recording's cluster, which gets `make`. `what` is the suffix of the cached files, one for each kind of content.
     """
     definition = recording.definition()
@@ -163,9 +165,9 @@ def kept_or_made(
 
     def made_on(core: int, checkpoint: Checkpoint) -> bytes:
         if tasks is None:
-            return make(checkpoint, core)
+            return with_files(make(checkpoint, core))
         light = replace(checkpoint, model=nn.Identity())  # The node reads the model from its file.
-        return tasks.result(str(checkpoint.path), lambda there: make(light, there))
+        return tasks.result(str(checkpoint.path), lambda there: with_files(make(light, there)))
 
     def measured(checkpoint: Checkpoint) -> T:
         key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
@@ -173,7 +175,9 @@ def kept_or_made(
         try:
             if not is_lasting(checkpoint):
                 raise FileNotFoundError(path)
-            kept = read(path.read_bytes())
+            if (there := while_unchanged(path.read_bytes())) is None:
+                raise FileNotFoundError(path)
+            kept = read(there)
         except (OSError, ValueError):
             core = cores.get()
             try:
@@ -187,7 +191,7 @@ def kept_or_made(
                 ) from None
             if is_lasting(checkpoint):
                 write_atomically(path, made)
-            kept = read(made)
+            kept = read(made.partition(b"\n")[2])
         if on_model:
             on_model()
         return kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import tempfile
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base import locked, user_folder, write_atomically
-from harness.base.decisive import decisive_files
 from harness.base.errors import InputError, PanelError
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.measure import kept_or_made
@@ -23,7 +21,6 @@ from harness.measures.panel.collection import (
     read_archive,
     repeats,
 )
-from harness.measures.panel.pairing import PANEL_FIXTURES
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 
 if TYPE_CHECKING:
@@ -31,10 +28,6 @@ if TYPE_CHECKING:
 
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
-
-EVERY = "all"
-"""Name that stands for every family."""
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def record_predictions(
@@ -44,13 +37,6 @@ def record_predictions(
 
     They stay in the user's cache, like measurements. Raises `InputError` if the tests could not run.
     """
-    needing = families_that_need_predictions(recording.tests)
-    if recording.families:
-        families = {check.id: check.family for check in recording.checks.checks}
-        needing = frozenset(name for name in recording.families if {families.get(name, name), EVERY} & needing)
-    if not needing:
-        return []
-    recording = replace(recording, families=() if EVERY in needing else tuple(sorted(needing)))
 
     def make(checkpoint: Checkpoint, core: int) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +44,12 @@ def record_predictions(
             recorded(checkpoint.path, asking, core=core, sha256=checkpoint.sha256)
             return archive_of(Path(folder))
 
-    return kept_or_made(checkpoints, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
+    found: list[list[ReferencePredictions]] = []
+    for some in (checkpoints[:1], checkpoints[1:]):  # If the first needs none, no other does.
+        found += kept_or_made(some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
+        if not any(found):
+            return []
+    return found
 
 
 def with_predictions(
@@ -78,8 +69,6 @@ def with_predictions(
     from harness.inference.loading import load
 
     checks, old = recording.checks, None
-    if not families_that_need_predictions(recording.tests):
-        return recording, None, None
     if recording.families and checks.panel_predictions is not None and not file.exists():
         raise PanelError(
             f"{file}: is missing, but thresholds of {checks.path} were made with it; bring it back, or calibrate all "
@@ -105,38 +94,6 @@ def with_predictions(
     path = user_folder("measured") / f"{new.sha256}.predictions.json"
     write_atomically(path, content)
     return replace(recording, panel_predictions=path), new, old
-
-
-def families_that_need_predictions(tests: Path) -> frozenset[str]:
-    """Return the families with a stress test that takes a fixture of panel predictions.
-
-    The code is read but not run. The result is only `EVERY` for a user's fixture that takes one, and for a family that
-    is no literal, since both hide the family. Raises `InputError` for code that cannot be read.
-    """
-    folder, found = tests.resolve(), set[str]()
-    sources = [*folder.glob("**/*.py"), *folder.parent.glob("*.py")]
-    for file in decisive_files(sources, projects=(folder, folder.parent, Path.cwd())):
-        if file.is_relative_to(_PACKAGE):
-            continue
-        for node in ast.walk(ast.parse(file.read_bytes())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not PANEL_FIXTURES.isdisjoint(
-                _arguments_of(node)
-            ):
-                found.update([family for each in node.decorator_list for family in _families_in(each)] or [EVERY])
-    return frozenset({EVERY} if EVERY in found else found)
-
-
-def _arguments_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    given = function.args
-    return [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
-
-
-def _families_in(decorator: ast.expr) -> list[str]:
-    """Return the family in `@check("family", ...)`; none for any other decorator."""
-    match decorator:
-        case ast.Call(func=ast.Name("check") | ast.Attribute(attr="check"), args=[ast.Constant(str(family)), *_]):
-            return [family]
-    return []
 
 
 def share(checks: Path, new: PanelPredictions, old: PanelPredictions) -> list[str]:

@@ -6,17 +6,16 @@ import hashlib
 import json
 import tempfile
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.decisive import decisive_files
+from harness.base.cache import installed
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
+from harness.inference.platforms import LIBRARIES, measuring_code
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
-from harness.run import opening
 from harness.run.execute import execute
 from harness.run.pytest_configuration import added_options
 from harness.run.request import RunRequest
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from harness.checks import ChecksFile
     from harness.inference.cluster.tasks import Tasks
 
+_VERSIONS = (*LIBRARIES, "stress-harness", "onnxruntime", "timm", "torchvision", "transformers")
 _MEASURED = (0, 4)
 """Exit statuses of a run that measured and had no errors: it judges nothing, which is 4."""
 
@@ -35,8 +35,8 @@ _MEASURED = (0, 4)
 class Recording:
     """A recording: the folder of stress tests, the checks file, families or checks (none: all), more pytest options.
 
-    `sources` are files of code that decide the values, too, such as that of the network. `tasks` says on which cluster
-    checkpoints are measured, None for this machine. `answers` is the folder in which answers are left.
+    `tasks` says on which cluster checkpoints are measured, None for this machine. `answers` is the folder in which
+    answers are left.
     `panel_predictions` is a file in place of the recipe's. `originals` are the models that checkpoints were made from,
     by the checkpoint's path.
     """
@@ -45,7 +45,6 @@ class Recording:
     checks: ChecksFile
     families: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    sources: tuple[Path, ...] = ()
     tasks: Tasks | None = None
     answers: Path | None = None
     panel_predictions: Path | None = None
@@ -59,15 +58,13 @@ class Recording:
         return (*ours, *hashes_of_named_files(ours))
 
     def definition(self) -> str:
-        """Return a hash of all that decides the values, given a checkpoint."""
+        """Return a hash of what decides the values, given a checkpoint and the user's code that a run imports."""
         checks = [check.definition for check in self.checks.written]
         folder = self.tests.resolve()
         tests = sorted(folder.glob("**/*.py"))
         if not tests:
             raise CalibrationError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
-        sources = [*tests, *sorted(folder.parent.glob("*.py")), Path(opening.__file__), *self.sources]
-        code = decisive_files(sources, projects=(folder, folder.parent, Path.cwd()))
-        installed = sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(code))
+        code = [*tests, *sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(tests))]
         content = {
             "checks": checks,
             "data": {name: value for name, value in asdict(self.checks.data).items() if value not in ((), None, {})},
@@ -75,11 +72,12 @@ class Recording:
             "families": self.families,
             "options": self.options,
             "files": [
-                *(hashlib.sha256(path.read_bytes()).hexdigest() for path in (*code, *installed)),
+                *(hashlib.sha256(path.read_bytes()).hexdigest() for path in code),
                 *hashes_of_named_files((*self.options, "models/baseline.safetensors")),
                 *([] if self.panel_predictions is None else [hash_of_file(self.panel_predictions)]),
             ],
-            "versions": [version("torch"), version("stress-harness")],
+            "code": measuring_code(),
+            "versions": installed(_VERSIONS),
             **({"project": self.project} if self.project else {}),
             **({"originals": hashes_of_named_files(list(map(str, self.originals.values())))} if self.originals else {}),
         }

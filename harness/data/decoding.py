@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base import imports
 from harness.base.arrays import ArrayStore
 from harness.base.errors import DataError
 from harness.data.decoder import TRIED, Decoder
@@ -92,7 +93,7 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
     with store.locked(key):
         if trusted and (found := store.load(key)):
             with closing(found):
-                images = _opened(decoder, found)
+                images = _opened(decoder, found) if imports.unchanged(found.facts.get("code", {})) else None
             if images is not None and _still_made_so(decoder, images):
                 return images
         with store.making(key, needed=decoder.needed) as (file, facts):
@@ -103,6 +104,8 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
                 digest.update(array.data)
 
             facts["notes"] = decoder.run(write)
+            if decoder.pictures.foreign or decoder.pipeline.transform is not None:
+                facts["code"] = imports.files()
             labels, classes = decoder.pictures.labelled()
             facts["labels"], facts["classes"] = labels.tolist(), classes
             digest.update(labels.astype("<i8").data)

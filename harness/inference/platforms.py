@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _ROOMS = ("data", "perturb", "networks", "inference")
 """The rooms that compute pixels, perturbations and predictions."""
+_MEASURING = ("base", *_ROOMS, "measures", "checks", "run", "plugin")
+"""The rooms that determine measurements."""
 LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "torch")
 """Libraries that compute; another release may round differently."""
 TOLERANCE = 2 / 10_000
@@ -36,14 +38,22 @@ def computing_code() -> str:
     return hashlib.sha256(repr((hash_of_code(Path(__file__).parents[1]), installed(LIBRARIES))).encode()).hexdigest()
 
 
-def hash_of_code(package: Path) -> str:
+@cache
+def measuring_code(package: Path = Path(__file__).parents[1]) -> str:
+    """Return a hash of the source of all rooms that measure, and of the stress tests that ship."""
+    # A wheel has the tests inside the package, a checkout beside it.
+    rooms = (*_MEASURING, "stress_tests", "../stress_tests")
+    return hash_of_code(package, rooms)
+
+
+def hash_of_code(package: Path, rooms: Sequence[str] = _ROOMS) -> str:
     """Return a hash of the names and contents of the Python files in these rooms of a package.
 
     A version number is not enough, since it stays the same while somebody edits a checkout.
     """
     digest = hashlib.sha256()
-    for path in sorted(path for room in _ROOMS for path in (package / room).rglob("*.py")):
-        digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    for path in sorted(path for room in rooms for path in (package / room).rglob("*.py")):
+        digest.update(f"{path.relative_to(package.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

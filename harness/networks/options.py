@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.settings import Setting, with_defaults
@@ -69,13 +67,6 @@ class NetworkOptions:
             return self
         mean, std = (list(map(float, values)) for values in images.normalisation)
         return replace(self, normalisation=f"{mean},{std}")
-
-    def source(self) -> Path | None:
-        """Return the file with the code of the user's callable; None without `model` and without a file."""
-        self.builder()  # This call imports the module.
-        module = sys.modules.get(str(self.spec).partition(":")[0])
-        file = getattr(module, "__file__", None)
-        return None if self.spec is None or file is None else Path(file)
 
 
 CHOICE_SETTINGS = (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.base import imports
 from harness.base.codes import Code, coded
 from harness.base.records import read_json
 from harness.checks import Verdict
@@ -78,6 +79,7 @@ class Collector:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Take the self-checks and the overview of the workers that made them, and the death of one that died."""
         reported, sent = self.reported, getattr(node, "workeroutput", {})
+        imports.include(sent.get("code", {}))
         if error:
             reported.errors.append(coded(Code.CRASH, f"worker {node.gateway.id} died: {error}"))
         checks = [read_json(SelfCheck, check, where="a self-check") for check in sent.get("self_checks", [])]

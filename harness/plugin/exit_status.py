@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.base import imports
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, Interruption, code_of, end_copy, lacking, reason, without_secrets, writable
 from harness.plugin.sinks import leave
@@ -130,7 +131,7 @@ def settled(run: GateRun, status: int) -> int:
             refuse(run, coded(Code.OUTPUT, f"reports in {run.request.reports_folder} are not as this run wrote them"))
     run.settled_status = final
     with suppress(OSError, InputError):  # Who waits takes no answer for no verdict.
-        answer(status=final)
+        answer(status=final, code=imports.files())
     return final
 
 

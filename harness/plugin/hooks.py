@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.base import imports
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, code_of, end_copy, lacking, printable
 from harness.base.folder_lock import FolderBusyError, held
@@ -59,6 +60,7 @@ _REPORT_STACK = (
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the gate's options."""
+    imports.begin()
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
     expect_own(config)  # Before anything is written, which would be in another project.
@@ -264,6 +266,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if run.is_worker:
         _look_back(run, session)
         session.config.workeroutput.update(  # type: ignore[attr-defined]
+            code=imports.files(),
             self_checks=[as_json(check) for check in run.reported.self_checks],
             overview=run.reported.overview and run.reported.overview.as_wire(),
             overview_missing=run.reported.overview_missing,

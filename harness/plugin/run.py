@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.base import imports
 from harness.base.errors import (
     ChangedError,
     ConfigurationError,
@@ -40,13 +41,13 @@ from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
 from harness.run.request import new_run_id
-from harness.run.sources import read_again, sources_of
 from harness.run.time_limit import time_limit
 from harness.run.unchanged import expect_unchanged, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from harness.measures.metric import Curve
     from harness.run.budget import Costs
@@ -93,8 +94,6 @@ class GateRun:
         self.checks: ChecksFile | None = None
         self.session: StressSession | None = None
         self.evidence = Evidence()
-        self.sources: dict[str, str] = {}
-        """The SHA-256 of each file of the user's own code, when the controller had loaded it."""
         self.files: dict[Path, str] = {}
         """The state of each file that the settings name, before the controller loads any."""
         self.pictures = PictureMaker()
@@ -142,26 +141,35 @@ class GateRun:
                 raise InputError(str(error), code=error.code) from None
             if self.is_worker:
                 given = self.config.workerinput[INPUTS]  # type: ignore[attr-defined]
-                _expect_same(session.inputs | read_again(given) | self._sources(), given)
+                _expect_same(session.inputs, given)
+                imports.include({path: given[path] for path in given.keys() - session.inputs.keys()})
+                self._expect_same_code()
             else:
-                self.sources = self._sources()
+                imports.include({path: imports.digest(path) for path in self._stress_tests()})
             self.session = session
         return self.session
 
     @property
     def inputs(self) -> dict[str, str]:
         """Return the SHA-256 of all that every process of the run must share: files, data and the user's own code."""
-        return self.prepare().inputs | self.sources
+        return self.prepare().inputs | imports.ran()
 
     def expect_same_inputs(self) -> None:
         """Raise `InputError` for a file, or code of the user's own, that is not what it was when the run began."""
         expect_unchanged(self.files)
-        _expect_same(read_again(self.sources), self.sources)
+        self._expect_same_code()
 
-    def _sources(self) -> dict[str, str]:
-        config = self.config
-        given = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
-        return sources_of(self.request, [*given, self.request.checks_path.parent], root=config.rootpath)
+    def _expect_same_code(self) -> None:
+        before, root = imports.ran(), f"{self.config.rootpath}{os.sep}"
+        now = {path: imports.digest(path) for path in before}
+        # Other code may write a module elsewhere, run it and remove it.
+        _expect_same({path: each for path, each in now.items() if each or path.startswith(root)}, before)
+
+    def _stress_tests(self) -> set[str]:
+        """Return the files of stress tests, which workers alone run."""
+        given = {self.config.invocation_params.dir / name.partition("::")[0] for name in self.config.args}
+        folders = given - {self.config.rootpath}
+        return {str(path) for place in folders for path in (place, *place.rglob("test_*.py")) if path.is_file()}
 
     @property
     def elsewhere(self) -> str:
@@ -274,14 +282,13 @@ class GateRun:
 
     def check_itself(self) -> None:
         """Run the self-checks with the collected stress tests."""
-        from harness.run.remembered import code_of, memory_of
+        from harness.run.remembered import memory_of
         from harness.run.selfcheck import self_checks
 
         try:
             with self.limited("self-checks"), foreign_code(), bar("self-checks") as show:
-                session, tests = self.prepare(), [(item.path, name) for name, item in self.tests.items()]
-                code = code_of(tests, judging=Path(replay.__file__)) if session.cache else ""
-                memory = memory_of(session, code=code)
+                session = self.prepare()
+                memory = memory_of(session, self.tests)
                 steps = itertools.count()
                 self.reported.self_checks = self_checks(
                     session, self.judge, memory=memory, on_check=lambda name, total: show(next(steps), total, name)

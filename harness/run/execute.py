@@ -20,6 +20,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.base import imports
 from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
@@ -182,6 +183,7 @@ def execute(
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", REQUEST_FILE: str(path)}
         status, printed = _run(command, environment, shown=shown, on_line=on_line)
         answers = _read(_answers_of(path))
+    imports.include(answers.get("code", {}))
     concluded = answers.get("status") == status or status == _INTERRUPTED
     if "reports" in answers:
         reports = Path(answers["reports"])
@@ -301,8 +303,14 @@ def taken_over(request: RunRequest) -> RunRequest:
     )
 
 
-def answer(*, reports: Path | None = None, status: int | None = None, plan: Plan | None = None) -> None:
-    """Tell the process that started this run, if any, the folder of its reports, its exit status, or its plan.
+def answer(
+    *,
+    reports: Path | None = None,
+    status: int | None = None,
+    code: Mapping[str, str] | None = None,
+    plan: Plan | None = None,
+) -> None:
+    """Tell the process that started this run, if any, the folder of its reports, its exit status and code, or its plan.
 
     Raises `OSError` where that cannot be written.
     """
@@ -313,6 +321,8 @@ def answer(*, reports: Path | None = None, status: int | None = None, plan: Plan
         said["reports"] = str(reports)
     if status is not None:
         said["status"] = status
+    if code is not None:
+        said["code"] = code
     if plan is not None:
         said["plan"] = as_json(plan)
     answers = _answers_of(Path(path))

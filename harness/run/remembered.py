@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.cache import installed
-from harness.base.decisive import decisive_files
-from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
+from harness.inference.platforms import measuring_code
 from harness.perturb import PROTOCOL
-from harness.run import opening as _opening
 from harness.run.outcome import SelfCheck
 
 if TYPE_CHECKING:
@@ -48,17 +45,18 @@ class Memory:
         return found
 
 
-def memory_of(session: StressSession, *, code: str) -> Memory:
-    """Return the memory of a session, in which checks are made with tests of this `code`, a hash; see `code_of`.
+def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
+    """Return the memory of a session, in which the tests of these checks are run.
 
-    The key is all that decides a check: the models' computations and tensors, images, checks file, code, versions and
-    platform. Where a model cannot be traced, its code may have changed, and nothing is remembered.
+    The key is all that decides a check: the models' computations and tensors, images, checks file, this package's code,
+    versions and platform. The cache compares the user's code. For a model that cannot be traced, nothing is remembered.
     """
     models = [(role, model.classifier, model) for role, model in sorted(session.roles.items())]
-    if not code or any(classifier.fingerprint is None for _, classifier, _ in models):
+    if any(classifier.fingerprint is None for _, classifier, _ in models):
         return Memory()
     decisive = (
-        code,
+        sorted(tests),
+        measuring_code(),
         session.images.sha256,
         tuple(session.images.pixels.shape),
         session.checks.sha256,
@@ -74,22 +72,3 @@ def memory_of(session: StressSession, *, code: str) -> Memory:
         installed(_LIBRARIES),
     )
     return Memory(session.cache, hashlib.sha256(repr(decisive).encode()).hexdigest())
-
-
-def code_of(tests: Iterable[tuple[Path, str]], *, judging: Path) -> str:
-    """Return a hash of the code that makes the checks; empty where it cannot be read.
-
-    It covers the stress tests, given by file and name, the modules in their folders, the file that runs them, and their
-    imports.
-    """
-    tests = sorted(tests)
-    files = {path for path, _ in tests}
-    folders = {path.parent for path in files} | {path.parent.parent for path in files}
-    beside = [path for folder in folders for path in folder.glob("*.py")]
-    sources = [*files, *beside, Path(__file__), Path(_opening.__file__), judging]
-    try:
-        code = decisive_files(sources, projects=(*sorted(folders), Path.cwd()))
-        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in code]
-    except (InputError, OSError):
-        return ""
-    return hashlib.sha256(repr(([name for _, name in tests], hashes)).encode()).hexdigest()

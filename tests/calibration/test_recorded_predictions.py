@@ -16,7 +16,6 @@ from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, hypothesis_as_it_start
 
 from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
-from harness.calibration.panel_predictions import families_that_need_predictions
 from harness.checks import read_checks
 from harness.cli import main
 from harness.inference import Classifier
@@ -200,67 +199,6 @@ def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytes
     assert "checks-other.toml: its thresholds were made with other panel predictions" in capsys.readouterr().out
     with hypothesis_as_it_starts():
         assert pytester.runpytest_inprocess(*run, "--checks", other).ret == 4
-
-
-def test_the_shipped_tests_that_ask_compare_with_the_panel():
-    assert families_that_need_predictions(STRESS_TESTS) == {"consensus", "flips", "equivalence"}
-    assert "clean" not in families_that_need_predictions(STRESS_TESTS)
-
-
-OWN = """
-import pytest
-from harness.measures import consensus_set_errors, find_consensus_set_errors
-from harness.plugin import check
-
-{code}
-    lost = find_consensus_set_errors([candidate.predict(images)], panel_predictions)
-    verdict = stress_check.judge(consensus_set_errors(lost))
-    evidence.show(verdict, lost)
-    assert verdict.passed, verdict.explain()
-"""
-ASKS = {
-    "keywords": (
-        '@check("own")\ndef test_own(candidate, images, evidence, stress_check, *, panel_predictions):',
-        "own",
-    ),
-    "a-named-family": (
-        'FAMILY = "own"\n@check(FAMILY)\ndef test_own(candidate, images, panel_predictions, evidence, stress_check):',
-        "all",
-    ),
-    "a-class": (
-        '@check("own")\nclass TestOwn:\n  def test_own(self, candidate, images, panel_predictions, evidence,'
-        " stress_check):",
-        "all",
-    ),
-    "a-fixture": (
-        "@pytest.fixture\ndef known(panel_predictions):\n    return panel_predictions\n\n"
-        '@check("own")\ndef test_own(candidate, images, known, evidence, stress_check):\n    panel_predictions = known',
-        "all",
-    ),
-}
-"""Ways to ask, and what is known to ask by reading the code."""
-
-
-@pytest.mark.parametrize(("code", "family"), ASKS.values(), ids=ASKS)
-def test_a_test_that_asks_in_whichever_way_is_asked_for(tmp_path, code, family):
-    (tmp_path / "stress_tests").mkdir()
-    (tmp_path / "stress_tests/test_own.py").write_text(OWN.format(code=code))
-    assert families_that_need_predictions(tmp_path / "stress_tests") == {family}
-
-
-def test_a_fixture_beside_the_tests_asks_too(tmp_path, monkeypatch):
-    """One that is imported from elsewhere in the project, to be exact."""
-    monkeypatch.chdir(tmp_path)
-    for name, text in {
-        "stress_tests/test_own.py": 'from harness.plugin import check\n\n@check("own")\ndef test_own(known): ...\n',
-        "conftest.py": "from shop.known import known\n",
-        "shop/known.py": "import pytest\n\n@pytest.fixture\ndef known(paired_incumbent):\n    return 1\n",
-    }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert families_that_need_predictions(tmp_path / "stress_tests") == {"all"}
-    (tmp_path / "shop/known.py").write_text("")
-    assert families_that_need_predictions(tmp_path / "stress_tests") == set()
 
 
 # From networks to thresholds.

@@ -6,9 +6,6 @@ import scipy.stats  # noqa: F401
 import torch
 from zoo import network
 
-from harness.run.request import RunRequest
-from harness.run.sources import read_again, sources_of
-
 NET = """
 from parts.layers import Net
 
@@ -74,12 +71,20 @@ def test_code_that_stays_is_no_error(project, workers):
     assert result.ret == 0, result.stdout.str()
 
 
-def test_a_file_that_is_gone_is_another(tmp_path):
-    test = tmp_path / "test_it.py"
-    test.write_text("import os\n")
-    (tmp_path / "broken.py").write_text("this is no Python\n")
-    sources = sources_of(RunRequest(), [tmp_path], root=tmp_path.parent)
-    assert [name.rpartition("/")[2] for name in sources] == ["broken.py", "test_it.py"]
-    assert read_again(sources) == sources
-    test.unlink()
-    assert {name for name, sha256 in read_again(sources).items() if not sha256} == {f"source {test}"}
+@pytest.mark.parametrize("name", ["script.py", "stress_tests/unused.py", "parts/unused.py"])
+def test_code_that_nothing_imports_may_change(project, name):
+    (project.root / name).write_text("x = 1\n")
+    code = CHANGES.format(hook="pytest_runtest_teardown(item)", path=project.root / name)
+    (project.root / "conftest.py").write_text(code)
+    result = project.run(*project.arguments)
+    assert result.ret == 0, result.stdout.str()
+
+
+def test_a_module_that_is_gone_has_changed(project):
+    code = (
+        "import pathlib\n\ndef pytest_runtest_teardown(item):\n    path = pathlib.Path(r'{}')\n    path.unlink(True)\n"
+    )
+    (project.root / "conftest.py").write_text(code.format(project.root / "more.py"))
+    result = project.run(*project.arguments)
+    assert result.ret == 4
+    assert any("more.py: changed while the gate ran" in error for error in project.report()["errors"])

@@ -1,5 +1,8 @@
 """Results of self-checks are reused when all that decides them is equal, and not otherwise."""
 
+import importlib
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +10,13 @@ import pytest
 from torch import nn
 from zoo import ROWS, checks_text, images_of, network, role_model
 
+import harness
+from harness.base import imports
 from harness.base.cache import PredictionCache
 from harness.checks import read_checks
+from harness.inference.platforms import measuring_code
 from harness.run.outcome import SelfCheck
-from harness.run.remembered import Memory, code_of, memory_of
+from harness.run.remembered import Memory, memory_of
 from harness.run.sampling import FREE_PASSES, LEAST, affordable_passes, extent_of, free_passes
 from harness.run.session import StressSession
 
@@ -38,13 +44,13 @@ class Counted:
 
 @pytest.mark.parametrize(("status", "times"), [("pass", 1), ("not_applicable", 1), ("fail", 2)])
 def test_what_holds_is_remembered_and_what_fails_is_not(tmp_path, status, times):
-    memory, check = memory_of(session_of(tmp_path), code="c"), Counted(status)
+    memory, check = memory_of(session_of(tmp_path), ["row"]), Counted(status)
     assert memory.remembered("blind", check) == memory.remembered("blind", check)
     assert check.times == times
 
 
 def test_a_damaged_entry_counts_as_absent(tmp_path):
-    memory, check = memory_of(session_of(tmp_path), code="c"), Counted("pass")
+    memory, check = memory_of(session_of(tmp_path), ["row"]), Counted("pass")
     memory.remembered("blind", check)
     (entry,) = (tmp_path / "cache").glob("*/*.f32")
     entry.write_bytes(entry.read_bytes()[:-1] + b" ")
@@ -52,38 +58,56 @@ def test_a_damaged_entry_counts_as_absent(tmp_path):
     assert check.times == 2
 
 
-@pytest.mark.parametrize("what", ["model", "images", "checks", "code", "name"])
+@pytest.mark.parametrize("what", ["model", "images", "checks", "tests", "name"])
 def test_whatever_decides_it_has_it_checked_anew(tmp_path, what):
     check = Counted("pass")
-    memory_of(session_of(tmp_path), code="c").remembered("blind", check)
+    memory_of(session_of(tmp_path), ["row"]).remembered("blind", check)
     changed = {
         "model": lambda: session_of(tmp_path, model=network(jitter=0.1)),
         "images": lambda: session_of(tmp_path, count=41),
         "checks": lambda: session_of(tmp_path, rows=ROWS.replace("0.85", "0.84")),
     }.get(what, lambda: session_of(tmp_path))()
-    memory = memory_of(changed, code="d" if what == "code" else "c")
+    memory = memory_of(changed, ["other" if what == "tests" else "row"])
     memory.remembered("other" if what == "name" else "blind", check)
     assert check.times == 2
 
 
 def test_of_a_model_that_cannot_be_traced_nothing_is_remembered(tmp_path):
-    assert memory_of(session_of(tmp_path, model=Untraceable()), code="c") == Memory()
-    assert memory_of(session_of(tmp_path), code="") == Memory()
+    assert memory_of(session_of(tmp_path, model=Untraceable()), ["row"]) == Memory()
 
 
-def test_code_is_that_of_the_tests_and_what_they_import(tmp_path):
-    (tmp_path / "stress_tests").mkdir()
-    test = tmp_path / "stress_tests/test_own.py"
-    test.write_text("from own import thing\n")
-    own = tmp_path / "own.py"
-    own.write_text("thing = 1\n")
-    before = code_of([(test, "row")], judging=test)
-    assert before == code_of([(test, "row")], judging=test)
-    assert before != code_of([(test, "other")], judging=test)
-    own.write_text("thing = 2\n")
-    assert before != code_of([(test, "row")], judging=test)
-    test.write_text("not Python (\n")
-    assert code_of([(test, "row")], judging=test) == ""
+def test_code_is_that_of_the_tests_and_what_they_import(tmp_path, monkeypatch):
+    """A helper that a test imports when it runs counts, too."""
+    (tmp_path / "own.py").write_text("thing = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    importlib.import_module("own")
+    memory, check = memory_of(session_of(tmp_path), ["row"]), Counted("pass")
+    for _ in range(2):
+        memory.remembered("blind", check)
+    assert check.times == 1
+    (tmp_path / "own.py").write_text("thing = 2\n")
+    monkeypatch.delitem(sys.modules, "own")
+    imports.begin()
+    memory.remembered("blind", check)
+    assert check.times == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["stress_tests/test_clean.py", "harness/measures/classification.py", "harness/run/selfcheck.py"]
+)
+def test_a_packaged_test_and_a_metric_decide(tmp_path, monkeypatch, name):
+    here = Path(harness.__file__).parents[1]
+    for folder in ("harness", "stress_tests"):
+        shutil.copytree(here / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.gz", "__pycache__"))
+    before = measuring_code(tmp_path / "harness")
+    (tmp_path / "harness/report/html.py").write_text("")
+    (tmp_path / "harness/calibration/thresholds.py").write_text("")
+    measuring_code.cache_clear()
+    assert measuring_code(tmp_path / "harness") == before
+    (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
+    measuring_code.cache_clear()
+    assert measuring_code(tmp_path / "harness") != before
 
 
 def test_large_images_are_looked_at_only_as_the_rows_ask(tmp_path):

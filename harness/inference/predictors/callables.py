@@ -21,8 +21,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.decisive import decisive_files
-from harness.base.errors import InputError, UnusableModelError, printable
+from harness.base import imports
+from harness.base.errors import UnusableModelError, printable
 from harness.base.files import hash_of_file
 from harness.base.user_code import is_name
 from harness.inference.predictors.encoded import EncodedPictures
@@ -30,6 +30,8 @@ from harness.inference.predictors.protocol import Identity, PredictorError, Prov
 from harness.inference.predictors.scores import declared_scores
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.data import LabelledImages
     from harness.networks.options import NetworkOptions
 
@@ -75,6 +77,7 @@ class CallablePredictor:
         self._broken = ""
         self._one_at_a_time, self._talking = threading.Lock(), threading.Lock()
         self._number = 0
+        self._code: dict[str, str] = {}
 
     def start(self) -> None:
         """Start the child, which imports the code; raises `PredictorError` if that fails."""
@@ -107,15 +110,15 @@ class CallablePredictor:
     @cached_property
     def identity(self) -> Identity:
         """Return the hashes of the code and of the files that it declares; lasting only if it declares them."""
-        sources = {Path(file) for file in self._facts["sources"] if _is_users(file)}
-        with suppress(InputError):  # A file of code may be unparsable, such as a notebook's.
-            sources |= set(decisive_files(sorted(sources), projects=(Path.cwd(),)))
+        _ = self.provides  # The first answers import the rest of the code.
+        code = sorted((Path(file).name, sha256) for file, sha256 in self._code.items() if not file.endswith(os.sep))
         files = [Path(file) for file in self._facts["files"] or ()]
         for file in files:
             if hash_of_file(file) is None:
                 raise UnusableModelError(f"declares the file {file}, which does not exist")
-        facts = {"callable": self.name, "sources_sha256": _hash_of(sources), "pixels": self._pixels}
-        facts |= {"files_sha256": _hash_of(files)} if files else {}
+        facts = {"callable": self.name, "sources_sha256": _hash_of(code), "pixels": self._pixels}
+        declared = [(file.name, hash_of_file(file)) for file in sorted(files)]
+        facts |= {"files_sha256": _hash_of(declared)} if files else {}
         versions = [platform.python_version(), *self._facts["versions"]]
         # Different files may have the same pixels, and a cache only knows pixels.
         lasting = self._facts["files"] is not None and self._pixels != _ENCODED
@@ -167,6 +170,8 @@ class CallablePredictor:
             if isinstance(answer, Exception) or answer[0].get("number") != self._number:
                 raise self._failed(f"on {what} {self._how_it_ended() or f'it answered out of turn ({answer})'}")
             self._number += 1
+        self._code |= answer[0]["code"]
+        imports.include(answer[0]["code"])
         if "error" in answer[0]:
             raise PredictorError(f"on {what} it raised {printable(answer[0]['error'])}")
         return answer
@@ -255,14 +260,5 @@ def _ended(child: subprocess.Popen[bytes], talking: threading.Lock) -> None:
                 stream.close()
 
 
-def _is_users(file: str) -> bool:
-    """Return whether a file of code belongs to the user, not to Python or an installed package."""
-    parts = Path(file).parts
-    of_python = Path(file).is_relative_to(Path(os.__file__).parent)
-    return file.endswith(".py") and not (
-        of_python or {"site-packages", "dist-packages"} & set(parts) or file == str(_CHILD)
-    )
-
-
-def _hash_of(files: set[Path] | list[Path]) -> str:
-    return hashlib.sha256(repr([(file.name, hash_of_file(file)) for file in sorted(files)]).encode()).hexdigest()
+def _hash_of(files: Sequence[tuple[str, str | None]]) -> str:
+    return hashlib.sha256(repr(files).encode()).hexdigest()

@@ -14,6 +14,7 @@ import itertools
 import json
 import operator
 import os
+import runpy
 import sys
 import threading
 import time
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _SHORT = 500
 """Most characters of an error's text in a report."""
+_STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
+"""Audit events of code that starts another process."""
 _LARGEST = 1_000_000
 """Most values of an answer with a wrong shape that are sent for inspection."""
 
@@ -97,13 +100,28 @@ def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
         "top": declared("top"),
         "files": files if files is None else [str(Path(file).absolute()) for file in files],
         "classes": None if classes is None else [str(each) for each in classes],
-        "sources": sorted({file for _, module in loaded if isinstance(file := getattr(module, "__file__", None), str)}),
         "versions": sorted(
             f"{name} {version}"
             for name, module in loaded
             if "." not in name and isinstance(version := getattr(module, "__version__", None), str)
         ),
     }
+
+
+def _code() -> Callable[[], dict[str, str]]:
+    """Return a function that returns the hash of each file of code that has run since; see `harness.base.imports`.
+
+    Code in another process cannot be followed.
+    """
+    imports = runpy.run_path(str(Path(__file__).parents[2] / "base/imports.py"))
+    started: list[str] = []
+    sys.addaudithook(lambda event, _: started.append(event) if event in _STARTS else None)
+
+    def code() -> dict[str, str]:
+        others = started or any(name.startswith("multiprocessing.popen_") for name in list(sys.modules))
+        return {**imports["files"](), **({"another process": imports["CHANGED"]} if others else {})}
+
+    return code
 
 
 def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:
@@ -141,6 +159,7 @@ def main() -> None:
     _end_with_parent()
     with contextlib.suppress(OSError):  # If memory runs out, Linux kills this process before the run.
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+    code = _code()
     opening = json.loads(read.readline())
     sys.path[:] = opening["path"]
     sys.argv = [opening["spec"]]
@@ -162,7 +181,7 @@ def main() -> None:
             answer = {"error": _happened(error)}
         if os.getpid() != process:  # The user's code forked this process, and the fork returned here.
             os._exit(0)
-        _send(write, {"number": header["number"], **answer}, content)
+        _send(write, {"number": header["number"], "code": code(), **answer}, content)
         line = read.readline()
         if not line:
             os._exit(0)
