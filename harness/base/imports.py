@@ -69,7 +69,9 @@ def begin() -> None:
 
 def unchanged(before: object) -> bool:
     """Return whether files that were returned by `files` earlier are the same now, for this process and on disk."""
-    return isinstance(before, dict) and all((_files.get(path) or digest(path)) == was for path, was in before.items())
+    return isinstance(before, dict) and all(
+        (_files.get(path) or digest(path)) == was != CHANGED for path, was in before.items()
+    )
 
 
 def with_files(content: bytes, given: Mapping[str, str] | None = None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.measures.panel.collection import (
     read_archive,
     repeats,
 )
+from harness.measures.panel.pairing import PANEL_FIXTURES
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def record_predictions(
             return archive_of(Path(folder))
 
     found: list[list[ReferencePredictions]] = []
+    if not _mentions_predictions(recording.tests.resolve().parent):
+        return found
     for some in (checkpoints[:1], checkpoints[1:]):  # If the first needs none, no other does.
         found += kept_or_made(some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
         if not any(found):
@@ -94,6 +98,16 @@ def with_predictions(
     path = user_folder("measured") / f"{new.sha256}.predictions.json"
     write_atomically(path, content)
     return replace(recording, panel_predictions=path), new, old
+
+
+def _mentions_predictions(project: Path) -> bool:
+    """Return whether code of the project has a name of `PANEL_FIXTURES`; pytest knows the tests that take one."""
+    for place, folders, names in os.walk(project):
+        folders[:] = [name for name in folders if name[0] != "." and not Path(place, name, "pyvenv.cfg").exists()]
+        for code in (Path(place, name) for name in names if name.endswith(".py")):
+            if any(name.encode() in code.read_bytes() for name in PANEL_FIXTURES):
+                return True
+    return False
 
 
 def share(checks: Path, new: PanelPredictions, old: PanelPredictions) -> list[str]:

@@ -140,12 +140,13 @@ def test_writers_side_by_side_leave_a_whole_entry(cache):
 def test_pruning_deletes_what_was_used_the_longest_ago(tmp_path):
     import os
 
-    cache = PredictionCache(tmp_path, max_bytes=2 * (VALUES.nbytes + 32))
+    cache = PredictionCache(tmp_path)
     keys = [digit * 64 for digit in "0123"]
     for age, key in enumerate(keys):
         cache.store(key, VALUES)
         (path,) = tmp_path.glob(f"*/{key}.f32")
         os.utime(path, (age, age))
+    cache.max_bytes = 2 * path.stat().st_size
     assert cache.load(keys[0], (4, 3)) is not None  # A use makes it the youngest.
     cache.prune()
     assert [key for key in keys if cache.load(key, (4, 3)) is not None] == [keys[0], keys[3]]

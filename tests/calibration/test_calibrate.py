@@ -646,10 +646,7 @@ def test_what_is_kept_depends_on_all_that_decides_the_values(zoo):
     zoo.checks.write_text(text.replace("pose", "hand = { threshold = 0.1 }\npose"))
     assert replace(recording, checks=read_checks(zoo.checks)).definition() == first, "thresholds decide no value"
     add_a_test(zoo)
-    other = recording.definition()
-    assert other != first
-    (zoo.root / "helpers.py").write_text("# What the stress tests may import.\n")
-    assert recording.definition() not in {first, other}
+    assert recording.definition() != first
 
 
 def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):

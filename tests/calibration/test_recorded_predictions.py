@@ -201,6 +201,31 @@ def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytes
         assert pytester.runpytest_inprocess(*run, "--checks", other).ret == 4
 
 
+OWN = """
+import pytest
+from harness.measures import consensus_set_errors, find_consensus_set_errors
+from harness.plugin import check
+
+{code}
+    lost = find_consensus_set_errors([candidate.predict(images)], panel_predictions)
+    verdict = stress_check.judge(consensus_set_errors(lost))
+    evidence.show(verdict, lost)
+    assert verdict.passed, verdict.explain()
+"""
+ASKS = {
+    "keywords": '@check("own")\ndef test_own(candidate, images, evidence, stress_check, *, panel_predictions):',
+    "a-class": (
+        '@check("own")\nclass TestOwn:\n  def test_own(self, candidate, images, panel_predictions, evidence,'
+        " stress_check):"
+    ),
+    "a-fixture": (
+        "@pytest.fixture\ndef known(panel_predictions):\n    return panel_predictions\n\n"
+        '@check("own")\ndef test_own(candidate, images, known, evidence, stress_check):\n    panel_predictions = known'
+    ),
+}
+"""Ways to ask for panel predictions."""
+
+
 # From networks to thresholds.
 
 
@@ -268,11 +293,12 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
         result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 4, "a file that is named is no other way round"
 
-    # Of a family that asks nothing nobody is asked, and what was known stays.
+    # Of a family that asks nothing one model is asked, once, and what was known stays.
     shutil.copy(zoo.root / "kept.json", checks.panel_predictions)
     zoo.runs.clear()
     assert main(["calibrate", "--family", "clean", *data]) == 0
-    assert not any("answers" in run for run in zoo.runs)
+    assert main(["calibrate", "--family", "clean", *data]) == 0
+    assert sum("answers" in run for run in zoo.runs) == 1
     assert read_checks(zoo.checks).recipe["panel_predictions_sha256"] == known.sha256
 
     # Where some ask anew it must be what the others were measured with.
@@ -331,7 +357,7 @@ def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pyte
 @pytest.mark.parametrize("way", ["keywords", "a-fixture"])
 def test_a_test_that_asks_in_a_way_of_its_own_is_calibrated(zoo, way):
     (zoo.tests / "test_consensus.py").unlink()
-    (zoo.tests / "test_own.py").write_text(OWN.format(code=ASKS[way][0]))
+    (zoo.tests / "test_own.py").write_text(OWN.format(code=ASKS[way]))
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds[:3], *data]) == 0
     (own,) = read_checks(zoo.checks).family("own")
