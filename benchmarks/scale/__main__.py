@@ -33,6 +33,7 @@ from harness.data.rows import rows_of_file
 from harness.inference import Classifier
 from harness.inference.cluster import Cluster
 from harness.inference.devices import batch_size
+from harness.inference.engine import Engine
 from harness.networks.running import RayOptions
 from harness.perturb import Pose
 
@@ -95,8 +96,7 @@ def side_by_side(images: LabelledImages, *, workers: int, repeats: int) -> dict[
     cluster = Cluster(RayOptions(workers=workers))
     taken: dict[str, list[tuple[float, float]]] = {"process": [], "ray": [], "start": [timed(cluster.start)]}
     ways = {
-        name: Classifier(model, workers=workers, backend=way)
-        for name, way in (("process", "process"), ("ray", cluster))
+        name: Classifier(model, workers=workers, backend=way) for name, way in (("process", Engine), ("ray", cluster))
     }
     for classifier in ways.values():
         classifier.measure_precision_on(images)

@@ -63,9 +63,7 @@ def _made(kind: Any) -> Any:
 
 
 def refusal_of_schema(path: object, found: object, *, expected: int) -> str:
-    """Return the message for a file of another schema, with the remedy for one of version 0.1."""
-    if found == 1:
-        return f"{path}: schema 1 of version 0.1; run `stress-harness init --update --write`"
+    """Return the message for a file of another schema."""
     return f"{path}: schema {found!r}, and this version reads schema {expected}"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING
-
-from harness.calibration.ci_install import install_commands
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 WORKFLOW = ".github/workflows/model-gate.yml"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".onnx")
 """Suffixes of checkpoints, in addition to that of the given one."""
+_OTHERS = (
+    *("models/*.json", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
+    *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
+)
+"""Files besides checkpoints and images that decide a verdict: panel, checks, code and configuration."""
+_EXTRAS = ((r"(hf|parquet):", "hf"), (r"[a-z]+:(.*[^a-z])?[a-z0-9]+://", "remote"))
+"""Patterns of data, and the extra of the harness that reads them."""
 
 _TEXT = """\
-# Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks for. The test images
-# must be in the repository, or a step before the gate fetches them. Failing checks are annotations of the pull
+# Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks for. If checks, panel,
+# code, images or configuration change, it gates the incumbent, too. The test images must be in the repository, or a
+# step before the gate fetches them. Failing checks are annotations of the pull
 # request, their table is on the job's page, and the reports with pictures are an artifact. Exit status 1 means that a
 # checkpoint is worse, 4 that a run is inconclusive. If your package index lacks the harness, name the path or the
 # address of its wheel instead.
@@ -44,6 +52,7 @@ jobs:
     env:
       BASE: ${{ github.event.pull_request.base.sha }}
       CANDIDATE: @CANDIDATE@
+      PIP_EXTRA_INDEX_URL: https://download.pytorch.org/whl/cpu
     steps:
       - uses: actions/checkout@v4
         with:
@@ -54,7 +63,9 @@ jobs:
           python-version: "@PYTHON@"
       - name: Install
         run: |
-@INSTALL@
+          pip install @HARNESS@
+          if [ -f requirements.txt ]; then pip install -r requirements.txt; fi
+          if [ -f setup.py ] || grep -qs build-system pyproject.toml; then pip install .; fi
       - name: Gate
         run: |
           changed="$(mktemp)"
@@ -63,6 +74,12 @@ jobs:
           else
             since="${BASE:?is the base of a pull request}...HEAD"
             git diff --name-only --no-renames --diff-filter=d -z "$since" -- @PATTERNS@ > "$changed"
+            others="$(git diff --name-only "$since" -- @OTHERS@)"
+            incumbent="$(sed -n 's/^file = "\\(.*\\)"$/\\1/p' models/incumbent.toml || true)"
+            if [ -n "$others" ] && [ "${incumbent:-none}" != none ] &&
+              ! grep -qzxF -e "models/$incumbent" "$changed"; then
+              printf '%s\\0' "models/$incumbent" >> "$changed"
+            fi
           fi
           mapfile -d '' -t checkpoints < "$changed"
           if [ "${#checkpoints[@]}" -eq 0 ]; then
@@ -104,20 +121,32 @@ def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None
     """Return a workflow for the repository in this folder, for this version of Python and of the harness.
 
     `candidate` is the path of a checkpoint there, the default of "Run workflow". A `predictor` has no file that could
-    change, so each pull request gates it.
+    change, so each pull request gates it. The repository's packages come from its requirements and its own package.
     """
     named = json.dumps(candidate, ensure_ascii=False)
     quoted = "'" + (candidate or "").replace("'", "''") + "'"  # An expression doubles each quote.
     own = re.search(r"\.[A-Za-z0-9]+$", candidate or "")
     suffixes = SUFFIXES if predictor or own is None else tuple(dict.fromkeys((own[0], *SUFFIXES)))
-    paths = (*(f"**{suffix}" for suffix in suffixes), "models/incumbent.toml", "stress_tests/**")
+    data = model.data.spec.partition(":")[2]
+    there = data and not (folder / data).is_absolute() and (folder / data).exists()
+    others = (*_OTHERS, *((data, f"{data}/**") if there else ()))
+    paths = (*(f"**{suffix}" for suffix in suffixes), *others)
+    extras = f"[{','.join(found)}]" if (found := _extras(model, candidate or "")) else ""
     lines = {
         "PATHS": "" if predictor else "\n    paths:" + "".join(f"\n      - {json.dumps(path)}" for path in paths),
         "DEFAULT": f"\n        default: {named}" if candidate else "",
         "CANDIDATE": f"${{{{ inputs.candidate{f' || {quoted}' if predictor else ''} }}}}",
         "PATTERNS": " ".join(f"'*{suffix}'" for suffix in suffixes),
         "SUFFIXES": ", ".join(suffixes),
-        "INSTALL": "\n".join(f"          {line}" for line in install_commands(folder, model, candidate or "")),
+        "OTHERS": shlex.join(f":(glob){path}" if "/" in path else path.replace("**", "*") for path in others),
+        "HARNESS": shlex.quote(f"stress-harness{extras}=={version('stress-harness')}"),
         "PYTHON": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
     return re.sub(r"@([A-Z]+)@", lambda found: lines[found[1]], _TEXT)
+
+
+def _extras(model: ModelSettings, candidate: str) -> list[str]:
+    found = {extra for pattern, extra in _EXTRAS if re.match(pattern, model.data.spec)}
+    found |= {"onnx"} if candidate.endswith(".onnx") else set()
+    found |= {"openvino"} if candidate.startswith("openvino:") else set()
+    return sorted(found | ({"http"} if re.match(r"https?:", candidate) else set()))

@@ -18,7 +18,6 @@ from harness.base.files import write_all_or_none
 from harness.base.settings import options_of
 from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.calibration.samples import fit_for, samples_in_toml, with_samples
-from harness.calibration.shipped_tests import RECORD, known_tests, record_of
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
 from harness.checks.roles import INCUMBENT, ROLES
@@ -120,25 +119,23 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
     if checks:
         rows = _lacking(checks, rows, request)
     tests = [test for test in shipped_tests() if any(test.takes_check(row.family, row.metric) for row in rows)]
-    known = known_tests(Path(TESTS))
-    texts = {Path(TESTS, test.name): test.text for test in tests if not (checks and test.name in known)}
+    texts = {Path(TESTS, test.name): test.text for test in tests if not (checks and Path(TESTS, test.name).exists())}
     if rows:
         texts[Path(TESTS, CHECKS)] = _with_rows(checks, rows, images) if checks else starter(images, rows)
-        texts[Path(TESTS, RECORD)] = record_of(tests, known if checks else {})
     if request.workflow:
         predictor = isinstance(request.checkpoint, str)
         candidate = _candidate(request.checkpoint)
         texts[Path(WORKFLOW)] = workflow(Path(), request.model, candidate=candidate, predictor=predictor)
     files = {path: text.encode() for path, text in texts.items()} | _no_incumbent(request)
     there = [path for path in files if path.exists() and path.read_bytes() == files[path]]
-    ours = {Path(TESTS, CHECKS), Path(TESTS, RECORD)} if checks else set()
+    ours = {Path(TESTS, CHECKS)} if checks else set()
     if other := [path for path in files if path.exists() and path not in {*there, *ours}]:
         raise OutputError(
             f"{', '.join(map(str, other))}: exists with other content, so nothing was written. Move the file away if "
             "you want a new one"
         )
     new = {path: content for path, content in files.items() if path not in there} | configured
-    kept = [Path(TESTS, name) for name in (CHECKS, RECORD, *known) if checks and Path(TESTS, name).exists()]
+    kept = [Path(TESTS, CHECKS), *sorted(Path(TESTS).glob("test_*.py"))] if checks else []
     unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
     lacking = tuple(name for name in offered() if checks and not checks.family(name))
     return new, Initialized(tuple(new), unchanged, images, tuple(rows), lacking, accuracy)

@@ -176,18 +176,14 @@ def read_checks(path: Path) -> ChecksFile:
 
 
 def _table(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """Return a file's content and its table; raises `ChecksError` for an unreadable one and for one of version 0.1."""
+    """Return a file's content and its table; raises `ChecksError` for an unreadable one."""
     try:
         content = read_regular(path, max_bytes=MAX_BYTES)
         table = tomllib.loads(_plain_keys(content.decode("utf-8")))
     except OSError as error:
-        if (old := path.with_name(path.name.replace("checks", "gates"))) != path and old.exists():
-            raise ChecksError(refusal_of_schema(old, 1, expected=SCHEMA)) from None
         raise ChecksError(f"{path}: cannot be read ({error.strerror}); name a checks file with --checks") from None
     except (ValueError, RecursionError) as error:  # Also for text other than UTF-8 and numbers of thousands of digits.
         raise ChecksError(f"{path}: not valid TOML: {error}") from None
-    if table.get("schema") == 1 and table["schema"] is not True:
-        raise ChecksError(refusal_of_schema(path, 1, expected=SCHEMA))
     return content, table
 
 

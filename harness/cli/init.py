@@ -13,7 +13,6 @@ from harness.base.errors import InputError, printable
 from harness.cli.options import (
     FILE,
     MODEL,
-    NEGATIVE,
     OK,
     Command,
     given_options,
@@ -71,13 +70,6 @@ _BELOW = 0.05
     "--ci", type=click.Choice(["github"]), help="Write a workflow that gates checkpoints, too (default: none)."
 )
 @setting_options(*DATA_AND_NETWORK, device_setting("Where the model of --checkpoint runs"))
-@click.option(
-    "--update",
-    is_flag=True,
-    help="Write nothing: show how the shipped tests have changed since they were written here. The exit status is 1 if "
-    "some have.",
-)
-@click.option("--write", is_flag=True, help="With --update: take over changes of the tests that were not edited.")
 def init_command(
     folder: Path,
     families: str | None,
@@ -85,9 +77,6 @@ def init_command(
     checkpoint: Path | str | None,
     budget: str,
     ci: str | None,
-    *,
-    update: bool,
-    write: bool,
 ) -> int:
     """Make a gate."""
     from harness.calibration.first_gate import InitRequest, initialize
@@ -96,10 +85,6 @@ def init_command(
 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; make it first")
-    if write and not update:
-        raise InputError("--write: only with --update, which says what it would write")
-    if update:
-        return _update(folder, write=write)
     with contextlib.chdir(folder):
         project = project_with(configured=configuration(Path()) is not None)
     request = InitRequest(
@@ -113,23 +98,6 @@ def init_command(
     )
     print("\n".join(_told(initialize(request, folder), request, folder)))
     return OK
-
-
-def _update(folder: Path, *, write: bool) -> int:
-    from harness.calibration.first_gate import TESTS
-    from harness.calibration.shipped_tests import update
-
-    with contextlib.chdir(folder):
-        done = update(Path(TESTS), write=write)
-    taken = f", {len(done.taken)} taken over" if write else ""
-    print(
-        *done.lines,
-        f"{done.count} tests, written by version {done.before}: {done.differ} differ from version {done.now}{taken}",
-        sep="\n",
-    )
-    if done.differ and not write:
-        print("take over those that were not edited with --write; merge the others by hand")
-    return NEGATIVE if done.differ else OK
 
 
 _ELSEWHERE = "  stress-harness export-inputs inputs    # for a model elsewhere: predict them, and gate predictions:FILE"

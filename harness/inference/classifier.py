@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from harness.inference.backend import Perturbed, Spreading
-from harness.inference.backends import backend_named
 from harness.inference.devices import available_cores, side_by_side
-from harness.inference.engine import checked, named
+from harness.inference.engine import Engine, checked, named
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
@@ -45,8 +44,8 @@ class Classifier:
 
     With a `cache`, it also reuses predictions of earlier runs. For this, the model's computation must be traceable, and
     the perturbation must be one of this package. Batch norms are folded into the convolutions before them, which
-    changes logits by less than 1e-5. The given model does not change. `backend` runs it, or is the name of a backend in
-    `harness.inference.backends.BACKENDS`. `workers` batches run in parallel, with the same bits for any number. With
+    changes logits by less than 1e-5. The given model does not change. `backend` makes what runs it: an `Engine` of
+    this process, or a cluster. `workers` batches run in parallel, with the same bits for any number. With
     `screen`, clear predictions may be found in lower precision than float32. `provides` is the kind of the answers.
     """
 
@@ -61,7 +60,7 @@ class Classifier:
         workers: int | None = None,
         cache: PredictionCache | None = None,
         screen: bool = True,
-        backend: str | MakeBackend = "process",
+        backend: MakeBackend = Engine,
         provides: Provides = OF_NETWORKS,
     ) -> None:
         keep_freed_buffers()
@@ -107,7 +106,7 @@ class Classifier:
 
     def backend_for(self, model: nn.Module, *, workers: int | None = None, screen: bool | None = None) -> Backend:
         """Return a backend of this classifier's kind for another model, which is neither traced nor folded."""
-        return backend_named(self._made_by)(
+        return self._made_by(
             model,
             device=self.device,
             workers=workers or self.workers,

@@ -14,6 +14,7 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.data.images import sample_up_to
 from harness.inference.classifier import Classifier
 from harness.inference.devices import pick_device
+from harness.inference.engine import Engine
 from harness.inference.loading import close, keep_answers, load, provides_of
 from harness.inference.predictors.classes import expect_order
 from harness.inference.predictors.network import PredictorNetwork, asking
@@ -118,7 +119,7 @@ def open_model(
     device: str = "auto",
     workers: int | None = None,
     cache: PredictionCache | None = None,
-    backend: str | MakeBackend = "process",
+    backend: MakeBackend = Engine,
     others: Iterable[RoleModel] = (),
     ordered: bool = True,
     rounded: bool = False,

@@ -149,24 +149,16 @@ def read_history(path: Path) -> History:
         raise HistoryError(f"{path}: the history cannot be read ({error.strerror or error})") from None
     lines: dict[bytes, Line] = {}
     damaged: list[str] = []
-    old = 0
     for number, content in numbered:
         try:
-            if (line := _line(content, f"{path}: line {number}")) is None:
-                old += 1
-            else:
-                lines[content.strip()] = line
+            lines[content.strip()] = _line(content, f"{path}: line {number}")
         except InputError as error:
             damaged.append(f"{error}; it is skipped and stays unchanged: mend it, or take it out of the file")
-    if old:
-        damaged.append(
-            f"{path}: {old} lines are of schema 1 of version 0.1, and are skipped; take them out of the file"
-        )
     return History(tuple(sorted(lines.values(), key=lambda line: line.at)), tuple(damaged))
 
 
-def _line(content: bytes, where: str) -> Line | None:
-    """Return the run of a line, None for one that version 0.1 wrote; raises `InputError` for what is no line."""
+def _line(content: bytes, where: str) -> Line:
+    """Return the run of a line; raises `InputError` for what is no line."""
     if content.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
         raise HistoryError(
             f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{HISTORY_FILE} merge=union` in "
@@ -178,9 +170,7 @@ def _line(content: bytes, where: str) -> Line | None:
         raise HistoryError(f"{where}: is no JSON ({error})") from None
     if not isinstance(plain, dict):
         raise HistoryError(f"{where}: is {type(plain).__name__}, expected an object")
-    if (schema := plain.get("schema")) == 1:
-        return None
-    if schema != SCHEMA:
+    if (schema := plain.get("schema")) != SCHEMA:
         raise HistoryError(refusal_of_schema(where, schema, expected=SCHEMA))
     line = read_json(Line, content, where=where)
     try:

@@ -112,6 +112,7 @@ class ModelSettings:
         """
         from harness.base import PredictionCache
         from harness.inference import open_model, placed
+        from harness.inference.engine import Engine
 
         cluster, device = placed(self.backend, self.device)
         model = open_model(
@@ -120,7 +121,7 @@ class ModelSettings:
             network=self.network,
             device=device,
             cache=PredictionCache.of_user(),
-            backend=cluster or "process",
+            backend=cluster or Engine,
             others=others,
             ordered=ordered,
         )

@@ -34,6 +34,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.checks.unknown import expect_elsewhere_of
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
+    from harness.inference.engine import Engine
     from harness.run.export.matching import scope_of_recorded
     from harness.run.golden import golden_images
 
@@ -66,7 +67,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
             device=device,
             workers=workers,
             cache=cache,
-            backend=cluster or "process",
+            backend=cluster or Engine,
             others=roles.values(),
             rounded=checks.data.pixels is not None,
         )

@@ -1,6 +1,5 @@
 """A gate in somebody's own repository, from the package alone: all of it or nothing, and nothing overwritten."""
 
-import json
 import re
 import tomllib
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch._dynamo
 from zoo import ARGUMENTS, CLASSES, checks_text, hypothesis_as_it_starts, images_of, network
 
 from harness.base import files
-from harness.calibration.shipped_tests import RECORD
 from harness.checks import read_checks
 from harness.checks.declaration import read_declaration
 from harness.checks.shipped import shipped_tests
@@ -62,7 +60,7 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
     }  # fmt: skip
     assert all(written[f"stress_tests/{name}"].decode() == SHIPPED[name] for name in tests)
     assert set(written) == {
-        *(f"stress_tests/{name}" for name in (*tests, "checks.toml", RECORD)),
+        *(f"stress_tests/{name}" for name in (*tests, "checks.toml")),
         "pytest.ini",
         DECLARATION,
     }
@@ -161,7 +159,6 @@ def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
     assert clean.read_text() == before[1]
     rows = read_checks(checks).checks
     assert list(dict.fromkeys(check.family for check in rows)) == ["clean", "rotation", "flip"]
-    assert main(["init", "--update"]) == 0, "the record knows all three"
     assert main(["init", *DATA, "--min-accuracy", "0.5"]) == 2
     assert "has rows of the family clean already" in capsys.readouterr().err
 
@@ -312,7 +309,6 @@ def test_own_tests_stay_what_pytest_runs_by_itself(shop):
         (["--families", "clean,fog"], "--families fog: no stress test of it ships; expected some of clean,class,"),
         (["--min-accuracy", "90"], "--min-accuracy 90: expected a share above 0 and at most 1"),
         (["--checkpoint", "none.pth"], "none.pth"),
-        (["--write"], "--write: only with --update"),
         (["--budget", "30"], "--budget 30: expected a time such as 90s, 20m or 1.5h"),
         (["elsewhere"], "elsewhere: there is no such folder"),
     ],
@@ -321,67 +317,6 @@ def test_what_cannot_be_is_refused_before_anything_is_written(shop, capsys, argu
     assert main(["init", *DATA, *arguments]) == 2
     assert told in capsys.readouterr().err
     assert files_in(shop) == {}
-
-
-# Changes since then.
-
-
-@pytest.fixture
-def older(shop):
-    """The repository, written by a package in which two of the tests were others."""
-    then = [
-        type(test)(test.name, test.text.replace('"""', '"""Once: ', 1), test.takes)
-        if test.name in {"test_clean.py", "test_shift.py"}
-        else test
-        for test in shipped_tests()
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.calibration.first_gate.shipped_tests", lambda: tuple(then))
-        assert main(["init", *DATA]) == 0
-    return shop
-
-
-def test_without_a_change_there_is_nothing_to_say(shop, capsys):
-    assert main(["init", *DATA]) == 0
-    (shop / "stress_tests/test_shift.py").write_text("# mine now\n")
-    (shop / "stress_tests/test_rotation.py").unlink()
-    capsys.readouterr()
-    assert main(["init", "--update"]) == 0
-    said = capsys.readouterr().out
-    assert "test_shift.py: edited here, and as it was in the package" in said
-    assert "test_rotation.py: is gone; left out" in said
-    assert "+++" not in said
-
-
-def test_changes_are_shown_and_those_of_unedited_tests_taken_over(older, capsys):
-    edited = older / "stress_tests/test_shift.py"
-    edited.write_text(edited.read_text() + "# mine\n")
-    before = files_in(older)
-    capsys.readouterr()
-    assert main(["init", "--update"]) == 1
-    said = capsys.readouterr().out
-    assert '-"""Once: On clean images' in said
-    assert '+"""On clean images' in said
-    assert "test_shift.py: changed in the package, and edited here" in said
-    assert files_in(older) == before
-
-    assert main(["init", "--update", "--write"]) == 1, "the edited one is left"
-    after = files_in(older)
-    assert after["stress_tests/test_clean.py"].decode() == SHIPPED["test_clean.py"]
-    assert after["stress_tests/test_shift.py"] == before["stress_tests/test_shift.py"]
-    edited.write_text(SHIPPED["test_shift.py"])
-    assert main(["init", "--update"]) == 0
-
-
-def test_without_a_record_it_says_what_writes_one(shop, capsys):
-    assert main(["init", "--update"]) == 2
-    assert f"stress_tests/{RECORD}: cannot be read" in capsys.readouterr().err
-
-
-def test_the_record_says_which_version_wrote_what(older):
-    record = json.loads((older / "stress_tests" / RECORD).read_bytes())
-    assert record["version"] == "0.2.0"
-    assert set(record["files"]) == {path.name for path in (older / "stress_tests").glob("test_*.py")}
 
 
 def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop, capsys):

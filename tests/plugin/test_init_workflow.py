@@ -146,6 +146,33 @@ def test_a_pull_request_without_a_checkpoint_says_so(base, shop):
     assert said in pull.runner.summary.read_text()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["stress_tests/checks.toml", "models/panel.json", "own.py", "shop/deep/net.py", "pytest.ini", "shop.npz"],
+)
+@pytest.mark.parametrize("weights", [True, False], ids=["there", "missing"])
+def test_a_change_of_what_decides_gates_the_incumbent(base, shop, name, weights):
+    """Without its weights the gate says so."""
+    Path("models/incumbent.toml").write_text('schema = 1\nfile = "incumbent.pth"\nsha256 = "a"\n')
+    if weights:
+        Path("models/incumbent.pth").write_text("weights")
+    base = committed()
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    with Path(name).open("a") as file:
+        file.write("# other")
+    pull = PullRequest(shop, base=base, gate=STUB)
+    assert pull.passes(), pull.runner.output
+    assert gated(pull) == ["--candidate=models/incumbent.pth", "--stress-reports=reports"]
+
+
+def test_an_incumbent_that_changes_with_the_checks_is_gated_once(base, shop):
+    Path("models/incumbent.toml").write_text('schema = 1\nfile = "incumbent.pth"\nsha256 = "a"\n')
+    Path("models/incumbent.pth").write_text("weights")
+    pull = PullRequest(shop, base=base, gate=STUB)
+    assert pull.passes(), pull.runner.output
+    assert gated(pull) == ["--candidate=models/incumbent.pth", "--stress-reports=reports"]
+
+
 @pytest.mark.parametrize("unknown", ["", "0" * 40], ids=["none", "gone"])
 def test_an_unknown_base_is_no_pass(base, shop, unknown):
     Path("runs/new.pth").write_text("weights")
@@ -204,55 +231,34 @@ def test_it_is_valid_by_githubs_schema_and_only_reads(base):
     assert steps["Upload the reports"]["if"] == steps["Job summary"]["if"] == "always()"
     assert found["on"]["pull_request"]["paths"] == [
         *("**.safetensors", "**.pth", "**.pt", "**.ckpt", "**.onnx"),
-        *("models/incumbent.toml", "stress_tests/**"),
+        *("models/*.json", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
+        *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
+        *("shop.npz", "shop.npz/**"),
     ]
     assert "default" not in found["on"]["workflow_dispatch"]["inputs"]["candidate"], "no checkpoint is known"
 
 
 @pytest.mark.parametrize(
-    ("files", "options", "installed"),
+    ("files", "installed"),
     [
-        ({}, (), []),
-        ({}, ("--model", "torch.nn:Identity"), ["torch"]),
-        (
-            {
-                "own.py": "import json\nimport torch\nfrom parts.blocks import Block\nimport harness\n",
-                "parts/blocks.py": "import scipy.stats\nfrom . import layers\n",
-                "parts/layers.py": "from PIL import Image\n",
-            },
-            ("--model", "own:network"),
-            ["pillow", "scipy", "torch"],
-        ),
-        ({"requirements.txt": "timm\n"}, ("--model", "own:network"), ["-r requirements.txt"]),
-        (
-            {"pyproject.toml": "[build-system]\nrequires = []\n", "requirements.txt": ""},
-            (),
-            ["-r requirements.txt", "."],
-        ),
-        ({"pyproject.toml": "[tool.ruff]\n"}, ("--model", "torch.nn:Identity"), ["torch"]),
+        ({}, []),
+        ({"requirements.txt": "timm\n"}, ["install -r requirements.txt"]),
+        ({"setup.py": ""}, ["install ."]),
+        ({"pyproject.toml": "[build-system]\n", "requirements.txt": ""}, ["install -r requirements.txt", "install ."]),
+        ({"pyproject.toml": "[tool.ruff]\n"}, []),
     ],
-    ids=["nothing", "a-package", "own-modules", "requirements", "a-package-of-its-own", "a-table-of-tools"],
+    ids=["nothing", "requirements", "a-script", "a-package", "a-table-of-tools"],
 )
-def test_it_installs_what_the_repository_needs(shop, files, options, installed):
-    for name, text in files.items():
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text(text)
-    assert main([*INIT, *options]) == 0
-    install = next(step["run"] for step in found_workflow()["jobs"]["gate"]["steps"] if step.get("name") == "Install")
-    harness, *others = install.splitlines()
-    assert harness == "pip install stress-harness==0.2.0"
-    assert [line.removeprefix("pip install ").partition("==")[0].lower() for line in others] == installed
-
-
-def test_dependencies_without_a_build_system_are_installed_alone(shop):
-    """Such a repository is no package, and its folders would not make one."""
-    Path("pyproject.toml").write_text('[project]\nname = "shop"\nversion = "1"\ndependencies = ["timm>=1", "tqdm"]\n')
+def test_it_installs_the_repository_with_torch_for_cpus(shop, files, installed):
     git("init", "-q")
     assert main(INIT) == 0
+    for name, text in files.items():
+        Path(name).write_text(text)
     pull = PullRequest(shop, base=committed(), gate=STUB)
+    (pull.runner.root / "tools/pip").write_text('#!/bin/sh\necho "$*" >> "$PIP_WAS_ASKED"\n')
     assert pull.passes(), pull.runner.output
-    assert pull.runner.asked.read_text() == "install -r declared.txt\n"
-    assert (pull.runner.root / "declared.txt").read_text() == "timm>=1\ntqdm\n"
+    assert pull.runner.asked.read_text().splitlines() == ["install stress-harness==0.2.0", *installed]
+    assert found_workflow()["jobs"]["gate"]["env"]["PIP_EXTRA_INDEX_URL"] == "https://download.pytorch.org/whl/cpu"
 
 
 def test_a_predictor_without_a_file_is_gated_each_time(shop):

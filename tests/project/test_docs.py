@@ -435,7 +435,7 @@ def test_a_corruption_with_its_gate_and_its_picture(tmp_path):
 
 
 @pytest.mark.docs
-@pytest.mark.parametrize("page", ["add-data-source.md", "add-role.md", "add-backend.md", "add-predictor.md"])
+@pytest.mark.parametrize("page", ["add-data-source.md", "add-role.md", "add-predictor.md"])
 def test_an_extension_is_added_as_its_page_says(page, tmp_path):
     copied_checkout(tmp_path / "checkout").follow(page)
 
