@@ -94,7 +94,10 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def modules_of_one_test(tmp_path_factory):
     """Drop modules that a test imported from its folders: another test may have others of the same names."""
+    from harness.base import imports
+
     before = set(sys.modules)
+    imports.begin()
     yield
     for name in sys.modules.keys() - before:
         file = getattr(sys.modules.get(name), "__file__", None)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.base import imports
 from harness.base.cache import PredictionCache
 from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images
@@ -41,6 +42,7 @@ def opened(tmp_path, monkeypatch):
     made = []
 
     def open_it(code, name="answer", *, cache=None, images=IMAGES, **options):
+        imports.begin()  # As another process does.
         (tmp_path / "own.py").write_text(textwrap.dedent(HEAD) + textwrap.dedent(code))
         outputs = options.pop("outputs", None)
         network = NetworkOptions(outputs=outputs, predictor=PredictorOptions(**{"timeout": 20.0, **options}))
@@ -234,6 +236,38 @@ def test_answers_are_kept_where_it_declares_its_files(opened, tmp_path):
         hashes.append(model.sha256)
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3
+
+
+HELPED = {
+    "imported-lazily": "import helper",
+    "by-name": "import importlib; helper = importlib.import_module('help' + 'er')",
+    "after-some-batches": "helper = __import__('helper') if CALLS.append(0) or len(CALLS) > 1 else None",
+    "in-another-process": "from multiprocessing import Process; Process(target=__import__, args=('helper',)).start()",
+}
+
+
+@pytest.mark.parametrize("way", HELPED)
+def test_answers_are_dropped_once_a_helper_changes(opened, tmp_path, way):
+    """Even one that it imports while it answers; what another process imports cannot be followed."""
+    code = f"""
+        CALLS = []
+        def answer(pixels):
+            print(len(pixels), file=open("asked.txt", "a"))
+            {HELPED[way]}
+            return scores(pixels)
+        answer.files = []
+        """
+    cache, asked = PredictionCache(tmp_path / "cache"), tmp_path / "asked.txt"
+    (tmp_path / "helper.py").write_text("bias = 0\n")
+    counts = []
+    for _ in range(3):
+        model = opened(code, cache=cache)
+        asked.write_text("")
+        model.predict(IMAGES, Pose(9))
+        counts.append(len(asked.read_text().split()))
+        if len(counts) == 2:
+            (tmp_path / "helper.py").write_text("bias = 0.5\n")
+    assert counts == ([2, 2, 2] if way == "in-another-process" else [2, 0, 2])
 
 
 ORDERED = """
