@@ -173,6 +173,11 @@ def test_a_fault_later_on_stays(opened):
         ("def answer(pixels): return scores(pixels)\nanswer.outputs = 'x'", "declares outputs = 'x', expected logits"),
         ("def answer(pixels): return scores(pixels)\nanswer.top = '2'", "declares top = '2', expected a number"),
         ("def answer(pixels): return scores(pixels)\nanswer.top = 0", "declares top = 0, expected a number"),
+        *(
+            (f"def answer(pixels): return scores(pixels)\nanswer.{name} = {value}", rf"declares {name} = .*, expected")
+            for name in ("pixels", "outputs", "top")
+            for value in ("{1, 2}", "np.arange(3)", "object()", "b'x'", "[float]", "True", "1j", "0")
+        ),
         (
             "def answer(pixels): return scores(pixels)\nanswer.top, answer.outputs = 2, 'logits'",
             "declares the top 2 classes and logits",
@@ -182,6 +187,16 @@ def test_a_fault_later_on_stays(opened):
 def test_code_that_is_no_predictor_is_refused(opened, code, message):
     with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
         opened(code)
+
+
+def test_declarations_may_be_of_numpy(opened):
+    model = opened("""
+        def answer(pixels):
+            e = np.exp(scores(pixels)); e /= e.sum(1, keepdims=True)
+            return np.where(np.eye(3)[e.argmax(1)] == 1, e, np.nan)
+        answer.pixels, answer.top, answer.outputs = np.str_("uint8"), np.int64(1), np.str_("probabilities")
+    """)
+    assert model.provides.top == 1
 
 
 @pytest.mark.parametrize("last", ["pass", "time.sleep(60)"])

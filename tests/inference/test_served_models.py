@@ -387,13 +387,14 @@ class TestCredentials:
         assert "hunter2" not in refusal.value.message
 
     @pytest.mark.parametrize(
-        ("place", "form", "sent"),
+        "case",
         [
             *((place, form, SECRET) for place in PLACES for form in ("whole", "begin")),
             *(("id", form, sent) for form in ECHOES for sent in (SECRET, f"Basic {encoded(f'someone:{SECRET}')}")),
         ],
     )
-    def test_no_part_of_an_answer_shows_them(self, server, monkeypatch, caplog, place, form, sent):
+    def test_no_part_of_an_answer_shows_them(self, server, monkeypatch, caplog, case):
+        place, form, sent = case
         caplog.set_level(1)
         monkeypatch.setenv("STRESS_HTTP_TOKEN", sent)
         PLACES[place](server, ECHOES[form](sent.removeprefix("Basic ")))

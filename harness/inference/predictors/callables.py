@@ -102,7 +102,7 @@ class CallablePredictor:
 
     @property
     def _pixels(self) -> str:
-        return self._facts["pixels"] or "uint8"
+        return "uint8" if self._facts["pixels"] is None else str(self._facts["pixels"])
 
     @cached_property
     def identity(self) -> Identity:
