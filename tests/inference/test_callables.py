@@ -127,7 +127,6 @@ FAULTS = {
     "nan": ("return scores(pixels) * np.nan", "NaN or infinity for 32 of 32 images"),
     "huge": ("return np.zeros((len(pixels), 1 << 24), np.int8)", r"shape \(32, 16777216\), expected \(32, 3\) scores"),
     "names": ("return np.array(['dog'] * len(pixels))", "it returned the label 'dog', expected one of a, b, c"),
-    "shares": ("return np.full((len(pixels), 3), 1 / 3)", "look like probabilities"),
 }
 
 
@@ -187,6 +186,26 @@ def test_a_fault_later_on_stays(opened):
 def test_code_that_is_no_predictor_is_refused(opened, code, message):
     with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
         opened(code)
+
+
+@pytest.mark.parametrize(("end", "scores"), [("", "probabilities"), ("- 1e-2", "logits"), ("* 1.01", "logits")])
+def test_undeclared_probabilities_are_taken_as_such(opened, end, scores):
+    model = opened(f"""
+        def answer(pixels):
+            e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) {end}
+    """)
+    assert model.provides.scores == scores
+    assert ("set model-outputs logits if they are" in model.note) == (scores == "probabilities")
+
+
+def test_probabilities_of_the_first_images_alone_are_refused(opened):
+    with pytest.raises(InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model-outputs logits"):
+        opened("""
+            calls = []
+            def answer(pixels):
+                calls.append(1)
+                e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) * (1 + (len(calls) > 1))
+        """)
 
 
 def test_declarations_may_be_of_numpy(opened):

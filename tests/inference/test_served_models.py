@@ -144,14 +144,14 @@ class TestAServerThatDoesRight:
         ):
             opened(served.url)
 
-    def test_probabilities_are_declared(self):
+    @pytest.mark.parametrize("outputs", [None, "probabilities"])
+    def test_probabilities_are_declared_or_beyond_doubt(self, outputs):
         with inference_server(lambda images: as_probabilities(by_tiles(images) / 100)) as served:
-            with pytest.raises(InputError, match="Set model-outputs probabilities"):
-                opened(served.url)
-            model = opened(served.url, outputs="probabilities")
+            model = opened(served.url, outputs=outputs)
             found = model.predict(IMAGES).probabilities
             np.testing.assert_allclose(found, as_probabilities(expected() / 100), atol=1e-6)
             assert model.as_json()["outputs"] == "probabilities"
+            assert ("taken as probabilities" in model.note) == (outputs is None)
 
     @pytest.mark.parametrize("shaped", [(-1,), (-1, 1)], ids=str)
     def test_labels_are_taken_as_labels(self, shaped):

@@ -20,7 +20,7 @@ from harness.inference.predictors.credentials import credentials_for
 from harness.inference.predictors.encoded import key_of
 from harness.inference.predictors.exchange import ServerLostError
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
-from harness.inference.predictors.scores import declared_scores
+from harness.inference.predictors.scores import provided
 from harness.inference.predictors.served import ServedModel, address_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class HttpPredictor:
                 "their order, or images of a batch affect each other"
             )
         self._audit = Audit(probes, self._probed)
-        self._provides = Provides(declared_scores(self._probed, outputs, None), calls=calls)
+        self._provides = replace(provided(self._probed, outputs, None), calls=calls)
         self._answers: Answers | None = None
 
     @property
