@@ -220,7 +220,7 @@ WRONG = {
     ),
     "arrays of data": (
         lambda a: {"images": np.zeros((80, 4, 4)), "masks": np.zeros(80)},
-        "has the arrays images, masks; expected probabilities and image, export, classes only",
+        "has the arrays images, masks; expected probabilities, image, export and classes only",
     ),
     "no answers": (lambda _: {"probabilities": None}, "expected exactly one of labels, probabilities and logits"),
     "three axes": (lambda a: {"probabilities": a["probabilities"][..., None]}, r"of shape \(80, 4, 1\)"),
@@ -363,7 +363,7 @@ def test_bytes_in_a_table_are_named(tmp_path, images, arrays):
     path = tmp_path / "answers.csv"
     rows = [f"{name},ant,{arrays['export'] if at == 0 else ''}" for at, name in enumerate(arrays["image"].tolist())]
     path.write_text("\n".join(["image,label,export", *rows]))
-    with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*these are bytes, so write name.decode\(\)"):
+    with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*as text, without the b'…' of bytes"):
         open_predictor(f"predictions:{path}", NetworkOptions(), images)
 
 

@@ -24,8 +24,6 @@ MAX_BYTES, MAX_TEXT = 16 << 30, 4 << 30
 """Largest file in bytes; the second value is for text."""
 _SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
 _KEYS = ("image", "export", "label")
-_BESIDES = ("image", "export", "classes")
-"""Arrays of an npz file besides its predictions; the images or masks of data do not belong there."""
 _NAMED, _BYTES = re.compile(r"[0-9a-f]{64}"), re.compile(r"b'[0-9a-f]{64}'")
 _ROWS_AT_A_TIME = 65_536
 _SEPARATORS = (",", ";", "\t")
@@ -110,8 +108,8 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
         if len(kinds) != 1:
             found = ", ".join(sorted(members)) or "none"
             raise AnswersError(f"has the arrays {found}; expected exactly one of labels, probabilities and logits")
-        if others := sorted(set(members) - {*kinds, *_BESIDES}):
-            raise AnswersError(f"has the arrays {some_of(others)}; expected {kinds[0]} and {', '.join(_BESIDES)} only")
+        if others := sorted(set(members) - {*kinds, "image", "export", "classes"}):
+            raise AnswersError(f"has the arrays {some_of(others)}; expected {kinds[0]}, image, export and classes only")
         arrays = {name: array_in(archive, member) for name, member in members.items()}
     scores = kinds[0]
     values = arrays[scores]
@@ -166,12 +164,10 @@ def _images(values: np.ndarray) -> np.ndarray:
     if named == len(texts):
         return np.array(texts, dtype=NAME)
     wrong = next(text for text in texts if not _NAMED.fullmatch(text))
-    as_bytes = _BYTES.fullmatch(wrong) is not None
-    if named or as_bytes:
+    if named or _BYTES.fullmatch(wrong):
         raise AnswersError(
             f"{len(texts) - named} of {len(texts)} names in image are no names of an export, such as "
-            f"{printable(wrong[:40])!r}; expected 64 hexadecimal digits"
-            + ("; these are bytes, so write name.decode()" if as_bytes else "")
+            f"{printable(wrong[:40])!r}; expected 64 hexadecimal digits as text, without the b'…' of bytes"
         )
     return np.array(texts, dtype=np.str_)
 

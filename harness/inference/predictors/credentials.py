@@ -78,8 +78,7 @@ class Credentials:
         raw = [secret.encode() for secret in self._secrets]
         # In base64 of a longer text, a secret begins at one of three places, and the characters before it may differ.
         encoded = [base64.b64encode(bytes(before) + each)[before + 1 :] for each in raw for before in range(3)]
-        escaped = ["".join(f"u{ord(letter):04x}" for letter in secret) for secret in self._secrets]
-        forms = [*self._secrets, *escaped, *(each.hex() for each in raw), *(each.decode() for each in encoded)]
+        forms = [*self._secrets, *(each.hex() for each in raw), *(each.decode() for each in encoded)]
         plain = [re.sub("[^0-9a-z]", "", form.lower()) for form in forms]
         return frozenset(each[at : at + _RUN] for each in plain for at in range(len(each) - _RUN + 1))
 

@@ -36,7 +36,6 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.25, 60.0
 """Seconds before the second attempt, doubled for each further one, and the longest wait that a server may request."""
 _CONNECT_S = 10.0
 _PART = 1 << 18
-_THREAD = "harness-http"
 _OK, _REDIRECTS = 200, range(300, 400)
 _ACCESS = f"; set {TOKEN}, or write an entry of netrc"
 _SMALLER = "; if it takes fewer images at a time, set their number with predictor-batch"
@@ -118,12 +117,10 @@ class Exchange:
         if reply.status in _REDIRECTS:
             where = reply.headers.get("location", "").partition("?")[0] or "nowhere"
             raise PredictorError(f"{what}: the server redirects to {where}; name that address")
-        said = reply.body.decode("utf-8", "replace")
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        excerpt = lines[-1] if reply.headers.get("content-type", "").startswith("text/plain") and lines else said
-        raise PredictorError(
-            f"{what}: the server answers {reply.status}: {excerpt or 'nothing'}{_HINTS.get(reply.status, '')}"
-        )
+        said = reply.body.decode("utf-8", "replace").strip() or "nothing"
+        if reply.headers.get("content-type", "").startswith("text/plain"):  # It may end with an exception.
+            said = said.splitlines()[-1]
+        raise PredictorError(f"{what}: the server answers {reply.status}: {said}{_HINTS.get(reply.status, '')}")
 
     def close(self) -> None:
         """Close all connections; it may be called twice, and is optional at the end of the process."""
@@ -184,7 +181,7 @@ async def _parts(body: bytes) -> AsyncIterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -244,7 +241,7 @@ def _made_turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pac
 @lru_cache(maxsize=1)
 def _made_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name=_THREAD, daemon=True).start()
+    threading.Thread(target=loop.run_forever, name="harness-http", daemon=True).start()
     for name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy"):  # They log what a server sends.
-        logging.getLogger(name).addFilter(lambda record: record.threadName != _THREAD)
+        logging.getLogger(name).addFilter(lambda record: record.threadName != "harness-http")
     return loop
