@@ -195,7 +195,7 @@ def test_undeclared_probabilities_are_taken_as_such(opened, end, scores):
             e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) {end}
     """)
     assert model.provides.scores == scores
-    assert ("set model-outputs logits if they are" in model.note) == (scores == "probabilities")
+    assert ("set model-outputs logits" in model.note) == (scores == "probabilities")
 
 
 def test_probabilities_of_the_first_images_alone_are_refused(opened):

@@ -99,7 +99,7 @@ def test_probabilities_and_labels_are_seen(opened):
     for outputs, noted in ((None, True), ("probabilities", False)):
         model = opened(linear(end="probabilities"), outputs=outputs)
         np.testing.assert_allclose(model.predict(IMAGES).probabilities, shares, rtol=1e-4)
-        assert ("taken as probabilities" in model.note) == noted
+        assert ("so they are probabilities" in model.note) == noted
     labels = opened(linear(end="labels"))
     assert labels.provides.known == 0
     assert (labels.predict(IMAGES).predicted == EXPECTED.argmax(axis=1)).all()

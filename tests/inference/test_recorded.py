@@ -363,7 +363,7 @@ def test_bytes_in_a_table_are_named(tmp_path, images, arrays):
     path = tmp_path / "answers.csv"
     rows = [f"{name},ant,{arrays['export'] if at == 0 else ''}" for at, name in enumerate(arrays["image"].tolist())]
     path.write_text("\n".join(["image,label,export", *rows]))
-    with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*as text, without the b'…' of bytes"):
+    with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*as text, not b'…'"):
         open_predictor(f"predictions:{path}", NetworkOptions(), images)
 
 

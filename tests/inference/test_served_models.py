@@ -151,7 +151,7 @@ class TestAServerThatDoesRight:
             found = model.predict(IMAGES).probabilities
             np.testing.assert_allclose(found, as_probabilities(expected() / 100), atol=1e-6)
             assert model.as_json()["outputs"] == "probabilities"
-            assert ("taken as probabilities" in model.note) == (outputs is None)
+            assert ("so they are probabilities" in model.note) == (outputs is None)
 
     @pytest.mark.parametrize("shaped", [(-1,), (-1, 1)], ids=str)
     def test_labels_are_taken_as_labels(self, shaped):
@@ -259,7 +259,7 @@ ECHOES = {
     "upper case": str.upper,
     "password": lambda _: SECRET,
 }
-"""What a server makes of the credentials that it repeats."""
+"""Forms in which a server repeats the credentials."""
 
 
 def encoded(text):

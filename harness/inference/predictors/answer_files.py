@@ -167,7 +167,7 @@ def _images(values: np.ndarray) -> np.ndarray:
     if named or _BYTES.fullmatch(wrong):
         raise AnswersError(
             f"{len(texts) - named} of {len(texts)} names in image are no names of an export, such as "
-            f"{printable(wrong[:40])!r}; expected 64 hexadecimal digits as text, without the b'…' of bytes"
+            f"{printable(wrong[:40])!r}; expected 64 hexadecimal digits as text, not b'…'"
         )
     return np.array(texts, dtype=np.str_)
 

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
 SUMS_TO_ONE = 1e-3
 """The largest distance of the sum of an image's probabilities from one."""
-_TAKEN = (
-    "its outputs are taken as probabilities, since they are 0 to 1 with a sum of 1 for each of the first images; set "
-    "model-outputs logits if they are logits"
-)
+_TAKEN = "its first outputs are 0 to 1 with sums of 1, so they are probabilities; if not, set model-outputs logits"
 _KNOWN = ("logits", "probabilities", "labels")
 
 
