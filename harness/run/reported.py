@@ -79,7 +79,8 @@ class Reported:
         if row not in self.verdicts or verdict.outranks(self.verdicts[row]):
             self.verdicts[row] = verdict
         if verdict.status == "error":
-            self._causes.setdefault((verdict.code or Code.TEST, verdict.detail), {})[row] = None
+            cause = verdict.explain().removeprefix(f"{row}: ")
+            self._causes.setdefault((verdict.code or Code.TEST, cause), {})[row] = None
 
     def take_failure(self, message: str, *, test: str, called: bool) -> None:
         """Take the failure of a test that has no verdict: of what it asserts when it is called, or else an error."""
@@ -93,7 +94,7 @@ class Reported:
     def reasons(self) -> tuple[str, ...]:
         """Return why the run is inconclusive: each cause once, with the checks that met it."""
         met = self._causes.items()
-        return (*(coded(code, f"{some_of([*rows])}: error: {cause}") for (code, cause), rows in met), *self.errors)
+        return (*(coded(code, f"{some_of([*rows])}: {cause}") for (code, cause), rows in met), *self.errors)
 
     def _add(self, code: str, message: str) -> None:
         self.errors.append(coded(code, message))
