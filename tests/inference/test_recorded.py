@@ -395,7 +395,7 @@ def test_the_file_of_the_data_is_refused(tmp_path, data_file, how):
         lambda: open_predictor(f"predictions:{named}", NetworkOptions(), images.take(torch.arange(8))),
         lambda: answers_to_some(named, images, outputs=None),
     ):
-        with pytest.raises(InputError, match=r"is the file of the data|has the arrays images"):
+        with pytest.raises(InputError, match="is the file of the data"):
             ask()
 
 

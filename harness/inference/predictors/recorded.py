@@ -133,9 +133,11 @@ def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answ
 
     Raises `InputError` for the file of the data itself, under any name: its labels are the truth.
     """
-    answers, data = read_answers(path, images.classes, outputs=outputs), Path(images.source)
-    if data.is_file() and data.stat().st_size == path.stat().st_size and hash_of_file(data) == hash_of_file(path):
+    data = Path(images.source)
+    comparable = path.is_file() and data.is_file() and path.stat().st_size == data.stat().st_size
+    if comparable and hash_of_file(path) == hash_of_file(data):
         raise AnswersError(f"is the file of the data, {data}, so its labels are no predictions; name their own file")
+    answers = read_answers(path, images.classes, outputs=outputs)
     named = answers.images
     if named is None or named.dtype.kind != "U":
         return answers
