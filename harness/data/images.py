@@ -77,6 +77,8 @@ class LabelledImages:
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     origin: Origin | None = field(default=None, repr=False)
     """The pictures behind the images; None if only the pixels are known."""
+    source: str = ""
+    """The file or folder that they were loaded from, empty if unknown."""
     content: Content = field(default=None, repr=False)  # type: ignore[assignment]
     """The content that `sha256` covers; `replace` keeps it, so a change of class names needs no new hash."""
 

@@ -120,7 +120,7 @@ def load_images(
         raise DataError(f"unknown data; expected {specs_in_words()}", setting=f"data {spec}")
     if is_url(rest) and kind not in _AT_URLS:
         raise DataError(f"is at a URL, expected a path; {', '.join(_AT_URLS)} may be at one", setting=f"data {spec}")
-    return _named(source.load(rest, pipeline))
+    return replace(_named(source.load(rest, pipeline)), source=rest)
 
 
 def _named(images: LabelledImages) -> LabelledImages:

@@ -54,7 +54,7 @@ class RoleModel:
     record: Record | None = field(repr=False)
     classifier: Classifier = field(repr=False)
     note: str = field(default="", repr=False)
-    """Description of the choice among its file's tensors; empty without a choice."""
+    """Description of the choice among its file's tensors, or of its outputs; empty without a choice."""
     layer: str | None = None
     """The layer for Grad-CAM; None for the default, see `harness.inference.layers`."""
 
@@ -162,7 +162,7 @@ def open_model(
             )
             classifier.rounded = rounded
             classifier.measure_precision_on(images)
-        where = ""
+        where = provides.note
         if not isinstance(checkpoint.model, PredictorNetwork):
             where = expect_fit(checkpoint.model, images, outputs=network.outputs)
         _expect_answers(classifier, images, ordered=ordered)

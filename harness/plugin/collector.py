@@ -134,17 +134,18 @@ class Collector:
 
 @contextmanager
 def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Leave failed tests of checks out of what pytest prints until the block ends; of errors the first stays, whole.
+    """Leave failed tests of checks out of what pytest prints until the block ends; the first error of a test stays.
 
-    The summary of the gate names the worst of each family, and the report all. Tests without a check stay.
+    The summary of the gate names the worst of each family and other errors, and the report all. Other tests stay.
     """
     kept = {name: reporter.stats.get(name) for name in ("failed", "error")}
     first = True
     for name, reports in kept.items():
         shown = []
         for report in reports or []:
-            raised = not isinstance(getattr(report, "longrepr", ""), str)
-            if not _verdicts_in(report) or (raised and first):
+            verdicts = _verdicts_in(report)
+            raised = not isinstance(getattr(report, "longrepr", ""), str) and verdicts and verdicts[0].code == Code.TEST
+            if not verdicts or (raised and first):
                 shown.append(report)
                 first = first and not raised
         if reports:

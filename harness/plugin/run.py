@@ -21,6 +21,7 @@ from harness.base.errors import (
     NotApplicableError,
     NotRecordedError,
     foreign_code,
+    lacking,
     printable,
     reason,
     without_secrets,
@@ -295,7 +296,7 @@ class GateRun:
                 )
         # A model that fails here, or a test that cannot be run by hand.
         except (Exception, Interruption) as error:
-            self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
+            self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {lacking(error)}"),)
 
     @property
     def has_overview(self) -> bool:

@@ -135,6 +135,7 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
         return row.unjudged("error", str(raised) if raised else "the model hangs", code=code)
     if report.failed and (verdict is None or verdict.passed or not _asserted(call)):
         what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
+        what = str(raised) if isinstance(raised, InputError) else what
         return row.unjudged("error", what.splitlines()[0], code=_code_of(raised))
     if verdict is None:
         return row.unjudged(

@@ -159,11 +159,12 @@ def data_in_words(outcome: Outcome) -> str:
 
 
 def self_check_failures(outcome: Outcome) -> list[str]:
-    """Return a line for each self-check that failed."""
+    """Return a line for each self-check that failed, but for a cause that checks met, too."""
+    causes = tuple(verdict.detail for verdict in outcome.verdicts if verdict.status == "error" and verdict.detail)
     return [
         coded(Code.SELF_CHECK, f"self-check {check.name}: {check.detail}")
         for check in outcome.self_checks
-        if check.status == "fail"
+        if check.status == "fail" and not check.detail.endswith(causes)
     ]
 
 

@@ -55,6 +55,7 @@ class Reported:
     consensus_pictures: dict[str, list[str]] = field(default_factory=dict)
     _tests: dict[str, str] = field(default_factory=dict)
     _shares: dict[str, float] = field(default_factory=dict)
+    _causes: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
 
     def take(self, verdict: Verdict, *, test: str) -> None:
         """Take the verdict of a test; that of a second test under the same name is an error.
@@ -78,7 +79,8 @@ class Reported:
         if row not in self.verdicts or verdict.outranks(self.verdicts[row]):
             self.verdicts[row] = verdict
         if verdict.status == "error":
-            self._add(verdict.code or Code.TEST, verdict.explain())
+            cause = verdict.explain().removeprefix(f"{row}: ")
+            self._causes.setdefault((verdict.code or Code.TEST, cause), {})[row] = None
 
     def take_failure(self, message: str, *, test: str, called: bool) -> None:
         """Take the failure of a test that has no verdict: of what it asserts when it is called, or else an error."""
@@ -88,12 +90,18 @@ class Reported:
         else:
             self._add(Code.TEST, f"{test}: {message.splitlines()[0] if message else 'failed'}")
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return why the run is inconclusive: each cause once, with the checks that met it."""
+        met = self._causes.items()
+        return (*(coded(code, f"{some_of([*rows])}: {cause}") for (code, cause), rows in met), *self.errors)
+
     def _add(self, code: str, message: str) -> None:
         self.errors.append(coded(code, message))
 
     def __bool__(self) -> bool:
         """Return whether there is anything to report."""
-        return bool(self.has_checks or self.errors or self.failed_tests)
+        return bool(self.has_checks or self.reasons or self.failed_tests)
 
 
 def outcome_of(
@@ -121,7 +129,7 @@ def outcome_of(
     )
     return Outcome(
         verdicts=tuple(verdicts),
-        errors=tuple(reported.errors),
+        errors=reported.reasons,
         self_checks=reported.self_checks,
         omissions=tuple(_omissions(reported, verdicts, session)),
         failed_tests=tuple(reported.failed_tests),

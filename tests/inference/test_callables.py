@@ -129,7 +129,6 @@ FAULTS = {
     "nan": ("return scores(pixels) * np.nan", "NaN or infinity for 32 of 32 images"),
     "huge": ("return np.zeros((len(pixels), 1 << 24), np.int8)", r"shape \(32, 16777216\), expected \(32, 3\) scores"),
     "names": ("return np.array(['dog'] * len(pixels))", "it returned the label 'dog', expected one of a, b, c"),
-    "shares": ("return np.full((len(pixels), 3), 1 / 3)", "look like probabilities"),
 }
 
 
@@ -175,6 +174,11 @@ def test_a_fault_later_on_stays(opened):
         ("def answer(pixels): return scores(pixels)\nanswer.outputs = 'x'", "declares outputs = 'x', expected logits"),
         ("def answer(pixels): return scores(pixels)\nanswer.top = '2'", "declares top = '2', expected a number"),
         ("def answer(pixels): return scores(pixels)\nanswer.top = 0", "declares top = 0, expected a number"),
+        *(
+            (f"def answer(pixels): return scores(pixels)\nanswer.{name} = {value}", rf"declares {name} = .*, expected")
+            for name in ("pixels", "outputs", "top")
+            for value in ("{1, 2}", "np.arange(3)", "object()", "b'x'", "[float]", "True", "1j", "0")
+        ),
         (
             "def answer(pixels): return scores(pixels)\nanswer.top, answer.outputs = 2, 'logits'",
             "declares the top 2 classes and logits",
@@ -184,6 +188,36 @@ def test_a_fault_later_on_stays(opened):
 def test_code_that_is_no_predictor_is_refused(opened, code, message):
     with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
         opened(code)
+
+
+@pytest.mark.parametrize(("end", "scores"), [("", "probabilities"), ("- 1e-2", "logits"), ("* 1.01", "logits")])
+def test_undeclared_probabilities_are_taken_as_such(opened, end, scores):
+    model = opened(f"""
+        def answer(pixels):
+            e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) {end}
+    """)
+    assert model.provides.scores == scores
+    assert ("set model-outputs logits" in model.note) == (scores == "probabilities")
+
+
+def test_probabilities_of_the_first_images_alone_are_refused(opened):
+    with pytest.raises(InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model-outputs logits"):
+        opened("""
+            calls = []
+            def answer(pixels):
+                calls.append(1)
+                e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) * (1 + (len(calls) > 1))
+        """)
+
+
+def test_declarations_may_be_of_numpy(opened):
+    model = opened("""
+        def answer(pixels):
+            e = np.exp(scores(pixels)); e /= e.sum(1, keepdims=True)
+            return np.where(np.eye(3)[e.argmax(1)] == 1, e, np.nan)
+        answer.pixels, answer.top, answer.outputs = np.str_("uint8"), np.int64(1), np.str_("probabilities")
+    """)
+    assert model.provides.top == 1
 
 
 @pytest.mark.parametrize("last", ["pass", "time.sleep(60)"])

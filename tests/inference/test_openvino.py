@@ -94,12 +94,12 @@ def test_a_signal_after_two_networks_are_gone_is_handled(tmp_path):
     assert (ended.returncode, ended.stderr) == (1, "interrupted\n")
 
 
-def test_probabilities_are_declared_and_labels_are_seen(opened):
-    with pytest.raises(InputError, match="look like probabilities"):
-        opened(linear(end="probabilities"))
+def test_probabilities_and_labels_are_seen(opened):
     shares = np.exp(EXPECTED) / np.exp(EXPECTED).sum(axis=1, keepdims=True)
-    found = opened(linear(end="probabilities"), outputs="probabilities").predict(IMAGES).probabilities
-    np.testing.assert_allclose(found, shares, rtol=1e-4)
+    for outputs, noted in ((None, True), ("probabilities", False)):
+        model = opened(linear(end="probabilities"), outputs=outputs)
+        np.testing.assert_allclose(model.predict(IMAGES).probabilities, shares, rtol=1e-4)
+        assert ("so they are probabilities" in model.note) == noted
     labels = opened(linear(end="labels"))
     assert labels.provides.known == 0
     assert (labels.predict(IMAGES).predicted == EXPECTED.argmax(axis=1)).all()

@@ -7,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from zoo import CLASSES, images_of
 
 from harness.base.errors import InputError
+from harness.data import load_images
 from harness.data.exported import Export, as_stored, names_of
 from harness.data.images import unit_range
 from harness.inference.predictors import UnknownPixelsError
 from harness.inference.predictors.kinds import open_predictor
+from harness.inference.predictors.recorded import answers_to_some
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
 
@@ -215,6 +218,10 @@ WRONG = {
         lambda _: {"labels": np.zeros(80, dtype=int)},
         "expected exactly one of labels, probabilities and logits",
     ),
+    "arrays of data": (
+        lambda a: {"images": np.zeros((80, 4, 4)), "masks": np.zeros(80)},
+        "has the arrays images, masks; expected probabilities, image, export and classes only",
+    ),
     "no answers": (lambda _: {"probabilities": None}, "expected exactly one of labels, probabilities and logits"),
     "three axes": (lambda a: {"probabilities": a["probabilities"][..., None]}, r"of shape \(80, 4, 1\)"),
     "empty": (
@@ -350,6 +357,46 @@ def test_a_file_out_of_order_is_refused(tmp_path, images, how):
     with pytest.raises(InputError, match=r"cannot be read|holds a single array") as refused:
         open_predictor(f"predictions:{path}", NetworkOptions(), images)
     assert "\n" not in str(refused.value)
+
+
+def test_bytes_in_a_table_are_named(tmp_path, images, arrays):
+    path = tmp_path / "answers.csv"
+    rows = [f"{name},ant,{arrays['export'] if at == 0 else ''}" for at, name in enumerate(arrays["image"].tolist())]
+    path.write_text("\n".join(["image,label,export", *rows]))
+    with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*as text, not b'…'"):
+        open_predictor(f"predictions:{path}", NetworkOptions(), images)
+
+
+@pytest.fixture(params=["csv", "npz"])
+def data_file(request, tmp_path):
+    """Return the specification of data whose file could pass for recorded predictions, and the file."""
+    path = tmp_path / f"data.{request.param}"
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8), dtype=np.uint8)
+    labels = np.arange(COUNT) % 4
+    if request.param == "npz":
+        np.savez(path, images=images, labels=labels)
+    else:
+        for number, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / f"{number}.png")
+        lines = [f"{number}.png,{label},{number}" for number, label in enumerate(labels)]
+        path.write_text("\n".join(["path,label,image", *lines]))
+    return f"{request.param}:{path}", path
+
+
+@pytest.mark.parametrize("how", ["itself", "link", "hard link", "copy"])
+def test_the_file_of_the_data_is_refused(tmp_path, data_file, how):
+    spec, path = data_file
+    other = tmp_path / f"other{path.suffix}"
+    make = {"link": other.symlink_to, "hard link": other.hardlink_to}
+    make.get(how, lambda file: other.write_bytes(file.read_bytes()))(path)
+    images = load_images(spec)
+    named = path if how == "itself" else other
+    for ask in (
+        lambda: open_predictor(f"predictions:{named}", NetworkOptions(), images.take(torch.arange(8))),
+        lambda: answers_to_some(named, images, outputs=None),
+    ):
+        with pytest.raises(InputError, match="is the file of the data"):
+            ask()
 
 
 def test_another_kind_of_file_is_refused(tmp_path, images):

@@ -1,10 +1,15 @@
 """Served models as candidates: what a server that does right is asked, and what one that does wrong ends with."""
 
 import hashlib
+import json
+import re
 import socket
 import threading
 import time
+import traceback
+from base64 import b64encode
 from contextlib import suppress
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -139,14 +144,14 @@ class TestAServerThatDoesRight:
         ):
             opened(served.url)
 
-    def test_probabilities_are_declared(self):
+    @pytest.mark.parametrize("outputs", [None, "probabilities"])
+    def test_probabilities_are_declared_or_beyond_doubt(self, outputs):
         with inference_server(lambda images: as_probabilities(by_tiles(images) / 100)) as served:
-            with pytest.raises(InputError, match="Set model-outputs probabilities"):
-                opened(served.url)
-            model = opened(served.url, outputs="probabilities")
+            model = opened(served.url, outputs=outputs)
             found = model.predict(IMAGES).probabilities
             np.testing.assert_allclose(found, as_probabilities(expected() / 100), atol=1e-6)
             assert model.as_json()["outputs"] == "probabilities"
+            assert ("so they are probabilities" in model.note) == (outputs is None)
 
     @pytest.mark.parametrize("shaped", [(-1,), (-1, 1)], ids=str)
     def test_labels_are_taken_as_labels(self, shaped):
@@ -242,6 +247,96 @@ class TestAnAddress:
             assert "hunter2" not in str(refusal.value)
 
 
+SECRET = "s3cr3t-hunter2/Key+4f9a"
+ECHOES = {
+    "whole": lambda secret: f"Bearer {secret}",
+    "begin": lambda secret: secret[:12],
+    "end": lambda secret: f"…{secret[-12:]}",
+    "far behind": lambda secret: "x" * 70 + secret,
+    "base64": lambda secret: encoded(f"Bearer {secret}"),
+    "hexadecimal": lambda secret: secret.encode().hex(),
+    "quoted": lambda secret: quote(secret, safe=""),
+    "upper case": str.upper,
+    "password": lambda _: SECRET,
+}
+"""Forms in which a server repeats the credentials."""
+
+
+def encoded(text):
+    return b64encode(text.encode()).decode()
+
+
+def shown_of(server):
+    """Return all that a user of a server may see: the model, and errors with the locals of the harness."""
+    shown = ""
+    try:
+        model = opened(server.url)
+        shown = f"{model!r} {model.as_json()}"
+        model.predict(IMAGES, MOVED)
+    except (InputError, BackendLostError) as error:
+        found = traceback.TracebackException(
+            type(error), error, error.__traceback__.tb_next.tb_next, capture_locals=True
+        )
+        shown += "".join(found.format()) + str(error)
+    return shown
+
+
+def in_answers(**facts):
+    """Return what puts an echo into each answer."""
+
+    def put(server, echo):
+        server.change = lambda number, answer: answer | {name: make(echo) for name, make in facts.items()}
+
+    return put
+
+
+def in_errors(status, **headers):
+    """Return what answers every request with an error, its echo in the body and in headers."""
+
+    def put(server, echo):
+        said = {name.replace("_", "-"): value.format(echo) for name, value in headers.items()}
+        server.fault = lambda number, handler: handler.send(status, json.dumps({"error": echo}).encode(), said) or True
+
+    return put
+
+
+def in_reason(server, echo):
+    def answer(number, handler):
+        handler.send_response(401, echo)
+        handler.end_headers()
+        return dropped(handler)
+
+    server.fault = answer
+
+
+PLACES = {
+    "id": in_answers(id=str),
+    "id in a list": in_answers(id=lambda echo: [{echo: 1}]),
+    "model": in_answers(model_name=str),
+    "version": in_answers(model_version=str),
+    "another version": lambda server, echo: setattr(
+        server, "change", lambda number, answer: answer | ({"model_version": echo} if number > 7 else {})
+    ),
+    "output": in_answers(outputs=lambda echo: [{"name": echo}]),
+    "shape": in_answers(outputs=lambda echo: [{"name": "scores", "datatype": "FP32", "shape": echo}]),
+    "datatype": in_answers(outputs=lambda echo: [{"name": "scores", "datatype": echo}]),
+    "twice": lambda server, echo: setattr(server, "raw", lambda number, body: f'{{"{echo}": 1, "{echo}": 2}}'.encode()),
+    "input of the metadata": lambda server, echo: server.metadata["inputs"][0].update(name=echo),
+    "datatype of the metadata": lambda server, echo: server.metadata["inputs"][0].update(datatype=echo),
+    "output of the metadata": lambda server, echo: server.metadata["outputs"][0].update(name=echo),
+    "versions": lambda server, echo: (setattr(server, "version", echo), setattr(server, "names_version", False)),
+    "compression": lambda server, echo: server.headers.update({"Content-Encoding": ascii(echo)}),
+    "length": lambda server, echo: server.headers.update({"Inference-Header-Content-Length": ascii(echo)}),
+    "an error": in_errors(400),
+    "text": in_errors(500, Content_Type="text/plain"),
+    "a redirect": in_errors(302, Location="https://elsewhere/{}/x"),
+    "a redirect's query": in_errors(302, Location="https://elsewhere/?token={}"),
+    "a long body": lambda server, echo: in_errors(403)(server, "x" * 190 + echo),
+    "a reason": in_reason,
+}
+"""Where a server repeats the credentials."""
+
+
 class TestCredentials:
     def test_a_token_of_the_environment_is_sent(self, server, monkeypatch):
         monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
@@ -290,6 +385,24 @@ class TestCredentials:
             opened(server.url)
         assert "hunter2" not in str(refusal.value)
         assert "hunter2" not in refusal.value.message
+
+    @pytest.mark.parametrize(
+        "case",
+        [
+            *((place, form, SECRET) for place in PLACES for form in ("whole", "begin")),
+            *(("id", form, sent) for form in ECHOES for sent in (SECRET, f"Basic {encoded(f'someone:{SECRET}')}")),
+        ],
+    )
+    def test_no_part_of_an_answer_shows_them(self, server, monkeypatch, caplog, case):
+        place, form, sent = case
+        caplog.set_level(1)
+        monkeypatch.setenv("STRESS_HTTP_TOKEN", sent)
+        PLACES[place](server, ECHOES[form](sent.removeprefix("Basic ")))
+        shown = shown_of(server)
+        shown += caplog.text
+        assert "hunter" not in shown
+        for secret in (SECRET, encoded(SECRET), SECRET.encode().hex(), sent.removeprefix("Basic ")):
+            assert not [part for at in range(len(secret) - 7) if (part := secret[at : at + 8]) in shown]
 
     def test_they_are_not_sent_unencrypted(self, monkeypatch):
         monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
@@ -400,6 +513,15 @@ class TestAnAnswer:
         with inference_server(binary=binary) as served:
             served.raw = raw
             with pytest.raises(InputError, match=said):
+                opened(served.url)
+
+    @pytest.mark.parametrize("key", ["id", "model_version", "datatype"])
+    def test_with_a_repeated_key_is_refused(self, key):
+        with inference_server(binary=False) as served:
+            served.raw = lambda number, body: re.sub(
+                rb'("%b": "[^"]+")' % key.encode(), rb'"%b": "x", \1' % key.encode(), body
+            )
+            with pytest.raises(InputError, match=rf"repeats keys of an object \({key}\)"):
                 opened(served.url)
 
     def test_compressed_is_refused_before_it_is_unpacked(self, server):

@@ -159,8 +159,9 @@ def test_the_first_error_of_many_keeps_its_traceback(zoo):
     result = zoo.run()
     assert result.ret == 4
     assert sum(line.startswith("E   ") for line in result.outlines) == 1
-    said = "*[[]TEST[]] clean: error: RuntimeError: my own mistake"
+    said = "*[[]TEST[]] clean, clean-bee: error: RuntimeError: my own mistake"
     result.stdout.fnmatch_lines(["exit status 4: inconclusive*", said])
+    result.stdout.no_fnmatch_line("*self-check self-checks*")
     assert {check["code"] for check in zoo.report()["checks"] if check["status"] == "error"} == {"TEST"}
 
 

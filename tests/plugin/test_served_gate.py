@@ -56,14 +56,20 @@ def test_workers_share_its_answers(zoo, server):
     assert zoo.report()["verdict"] == "pass"
 
 
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["", "workers"])
-def test_a_server_that_goes_away_ends_with_4_and_is_continued(zoo, server, workers):
-    server.fault = lambda number, handler: number > 40 and dropped(handler)
+@pytest.mark.parametrize(
+    ("workers", "after"),
+    [((), 27), pytest.param(("-n", "2"), 40, marks=pytest.mark.processes)],
+    ids=["", "workers"],
+)
+def test_a_server_that_goes_away_ends_with_4_and_is_continued(zoo, server, workers, after):
+    server.fault = lambda number, handler: number > after and dropped(handler)
     arguments = ("--candidate", server.url, "--baseline", "none", "--incumbent", "none", *workers)
     ran = zoo.run(*arguments)
     assert ran.ret == 4
     assert zoo.report()["verdict"] == "error"
     assert "gave no answer in 6 attempts" in written(zoo)
+    assert len(ran.outlines) < 30
+    assert sum("gave no answer" in line for line in ran.outlines) == 1
     answered = set(server.images)
     server.fault, server.images = (lambda number, handler: False), []
     assert zoo.run(*arguments).ret == 0

@@ -1,6 +1,7 @@
 """Reports of tests become an outcome: errors, failures, and parts that a run left out, without running anything."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from zoo import ROWS, checks_text, images_of, role_model
 
 from harness.checks import Check, Verdict, read_checks
 from harness.measures import METRICS, Measurement
+from harness.report.text import summary_lines
 from harness.run.outcome import SelfCheck
 from harness.run.reported import Reported, outcome_of
 from harness.run.session import StressSession
@@ -50,6 +52,21 @@ def finished(reported, session, profile="default", **facts):
 
 
 # Outcomes of a whole run.
+
+
+def test_a_cause_that_many_met_is_one_reason(session_of):
+    session = session_of()
+    reported = Reported(has_checks=True)
+    for check in session.checks.checks:
+        error = check.unjudged("error", "the predictor returned NaN", code="PREDICTOR")
+        for _ in range(2):  # As a plugin of retries has it.
+            reported.take(error, test=f"test[{check.id}]")
+    reported.self_checks = (SelfCheck("self-checks", "fail", "they could not run: the predictor returned NaN"),)
+    outcome = finished(reported, session)
+    ids = ", ".join(check.id for check in session.checks.checks)
+    assert outcome.errors == (f"[PREDICTOR] {ids}: error: the predictor returned NaN",)
+    assert sum("NaN" in line for line in summary_lines(outcome, Path("reports"))) == 1
+    assert {verdict.detail for verdict in outcome.verdicts} == {"the predictor returned NaN"}
 
 
 def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
@@ -113,7 +130,7 @@ def test_a_verdict_that_is_an_error_is_told(session_of):
     session = session_of()
     reported = report_all(session, but=["clean"])
     reported.take(session.checks.checks[0].unjudged("error", "NaN"), test="test_clean.py")
-    assert reported.errors == ["[TEST] clean: error: NaN"]
+    assert reported.reasons == ("[TEST] clean: error: NaN",)
     assert finished(reported, session).verdict == "error"
 
 

@@ -24,7 +24,7 @@ MAX_BYTES, MAX_TEXT = 16 << 30, 4 << 30
 """Largest file in bytes; the second value is for text."""
 _SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
 _KEYS = ("image", "export", "label")
-_NAMED = re.compile(r"[0-9a-f]{64}")
+_NAMED, _BYTES = re.compile(r"[0-9a-f]{64}"), re.compile(r"b'[0-9a-f]{64}'")
 _ROWS_AT_A_TIME = 65_536
 _SEPARATORS = (",", ";", "\t")
 """Separators of values; the first one in the line of names counts."""
@@ -108,8 +108,9 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
         if len(kinds) != 1:
             found = ", ".join(sorted(members)) or "none"
             raise AnswersError(f"has the arrays {found}; expected exactly one of labels, probabilities and logits")
-        wanted = (*kinds, "image", "export", "classes")
-        arrays = {name: array_in(archive, members[name]) for name in wanted if name in members}
+        if others := sorted(set(members) - {*kinds, "image", "export", "classes"}):
+            raise AnswersError(f"has the arrays {some_of(others)}; expected {kinds[0]}, image, export and classes only")
+        arrays = {name: array_in(archive, member) for name, member in members.items()}
     scores = kinds[0]
     values = arrays[scores]
     if scores == "labels":
@@ -162,11 +163,11 @@ def _images(values: np.ndarray) -> np.ndarray:
     named = sum(_NAMED.fullmatch(text) is not None for text in texts)
     if named == len(texts):
         return np.array(texts, dtype=NAME)
-    if named:
-        wrong = next(text for text in texts if not _NAMED.fullmatch(text))
+    wrong = next(text for text in texts if not _NAMED.fullmatch(text))
+    if named or _BYTES.fullmatch(wrong):
         raise AnswersError(
             f"{len(texts) - named} of {len(texts)} names in image are no names of an export, such as "
-            f"{printable(wrong[:40])!r}; expected 64 hexadecimal digits"
+            f"{printable(wrong[:40])!r}; expected 64 hexadecimal digits as text, not b'…'"
         )
     return np.array(texts, dtype=np.str_)
 

@@ -15,6 +15,7 @@ import time
 import weakref
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from harness.base.files import hash_of_file
 from harness.base.user_code import is_name
 from harness.inference.predictors.encoded import EncodedPictures
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
-from harness.inference.predictors.scores import declared_scores
+from harness.inference.predictors.scores import provided
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,7 @@ class CallablePredictor:
 
     @property
     def _pixels(self) -> str:
-        return self._facts["pixels"] or "uint8"
+        return "uint8" if self._facts["pixels"] is None else str(self._facts["pixels"])
 
     @cached_property
     def identity(self) -> Identity:
@@ -132,8 +133,8 @@ class CallablePredictor:
         some = self._images.pixels[: self._options.predictor.batch].numpy().astype(np.float32) / np.float32(255)
         answers = self.predict(some)
         top = self._facts["top"]
-        scores = declared_scores(answers, self._options.outputs, self._facts["outputs"], top=top)
-        return Provides(scores, top=top, classes=tuple(self._facts["classes"] or ()))
+        found = provided(answers, self._options.outputs, self._facts["outputs"], top=top)
+        return replace(found, classes=tuple(self._facts["classes"] or ()))
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the callable's answers for pixels (N, C, H, W); see `Predictor`."""

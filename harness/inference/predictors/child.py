@@ -95,9 +95,7 @@ def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
         files = [files]
     loaded = list(sys.modules.items())
     return {
-        "pixels": declared("pixels"),
-        "outputs": declared("outputs"),
-        "top": declared("top"),
+        **{name: _plain(declared(name)) for name in ("pixels", "outputs", "top")},
         "files": files if files is None else [str(Path(file).absolute()) for file in files],
         "classes": None if classes is None else [str(each) for each in classes],
         "versions": sorted(
@@ -122,6 +120,13 @@ def _code() -> Callable[[], dict[str, str]]:
         return {**imports["files"](), **({"another process": imports["CHANGED"]} if others else {})}
 
     return code
+
+
+def _plain(value: Any) -> Any:
+    """Return a declaration as JSON has it, or else its text, which the parent refuses."""
+    with contextlib.suppress(TypeError):
+        value = value if isinstance(value, bool) else operator.index(value)  # Also an integer of NumPy.
+    return value if value is None or type(value) is int or isinstance(value, str) else repr(value)[:_SHORT]
 
 
 def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:

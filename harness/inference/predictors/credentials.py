@@ -5,10 +5,15 @@ from __future__ import annotations
 import base64
 import netrc
 import os
-from contextlib import contextmanager
+import re
+from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
+from urllib.request import getproxies
 
 from harness.base.errors import InputError, ServerError
 
@@ -17,6 +22,10 @@ if TYPE_CHECKING:
 
 TOKEN = "STRESS_HTTP_TOKEN"  # noqa: S105  The name of the variable.
 """Environment variable with a token, or with a whole value of the header Authorization, such as `Basic …`."""
+_RUN = 6
+"""Letters and digits of a secret in a row that are hidden: a server may repeat a part of it."""
+_HEAD, _TAIL = 350, 150
+"""Most characters that the begin and the end of a message keep; a server decides the length of what is quoted."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,6 @@ class Credentials:
 
     source: str
     header: str = field(default="", repr=False)
-    _secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -34,19 +42,45 @@ class Credentials:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Hide them in the messages of errors, which may quote the server."""
+        """Hide them in the messages of errors, which may quote the server, and drop the frames that hold its answer."""
         try:
             yield
         except InputError as error:
-            error.args = (self.hidden_in(str(error)),)
-            error.message = self.hidden_in(error.message)
-            raise
+            text = self.hidden_in(error.message)
+            error.message = text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]}…{text[-_TAIL:]}"
+            error.args = (f"{error.setting}: {error.message}" if error.setting else error.message,)
+            raise copy(error) from None  # Without its traceback.
 
     def hidden_in(self, text: str) -> str:
-        """Return a text of the server without the credentials."""
-        for secret in sorted(filter(None, (self.header, *self._secrets)), key=len, reverse=True):
+        """Return a text of the server without the credentials, whole or in part, plain or encoded."""
+        for secret in self._secrets:
             text = text.replace(secret, "…")
-        return text
+        at = [place for place, each in enumerate(text) if each.isascii() and each.isalnum()]
+        plain = "".join(text[place] for place in at).lower()
+        starts = [start for start in range(len(plain)) if plain[start : start + _RUN] in self._runs]
+        hidden = {place for start in starts for place in range(at[start], at[start + _RUN - 1] + 1)}
+        return re.sub("\0+", "…", "".join("\0" if place in hidden else each for place, each in enumerate(text)))
+
+    @cached_property
+    def _secrets(self) -> list[str]:
+        """Return all that is secret, the longest first; a proxy in the environment has credentials of its own."""
+        scheme, _, value = self.header.partition(" ")
+        pairs = [unquote(proxy.rpartition("@")[0].rpartition("/")[2]) for proxy in getproxies().values()]
+        if scheme.lower() == "basic":
+            with suppress(ValueError):  # Not base64.
+                pairs.append(base64.b64decode(f"{value}==").decode("utf-8", "replace"))
+        found = {self.header, value, *pairs, *(pair.partition(":")[2] for pair in pairs)}
+        return sorted(filter(None, found), key=len, reverse=True)
+
+    @cached_property
+    def _runs(self) -> frozenset[str]:
+        """Return the runs of letters and digits in the secrets and in their encodings: base64 and hexadecimal."""
+        raw = [secret.encode() for secret in self._secrets]
+        # In base64 of a longer text, a secret begins at one of three places, and the characters before it may differ.
+        encoded = [base64.b64encode(bytes(before) + each)[before + 1 :] for each in raw for before in range(3)]
+        forms = [*self._secrets, *(each.hex() for each in raw), *(each.decode() for each in encoded)]
+        plain = [re.sub("[^0-9a-z]", "", form.lower()) for form in forms]
+        return frozenset(each[at : at + _RUN] for each in plain for at in range(len(each) - _RUN + 1))
 
 
 def credentials_for(host: str) -> Credentials:
@@ -58,8 +92,7 @@ def credentials_for(host: str) -> Credentials:
     if token:
         if not (token.isascii() and token.isprintable()):
             raise ServerError(f"{TOKEN}: has characters that are invalid in a header; expected printable ASCII")
-        scheme, _, value = token.rpartition(" ")
-        return Credentials(TOKEN, token if scheme else f"Bearer {token}", (value,))
+        return Credentials(TOKEN, token if " " in token else f"Bearer {token}")
     named = os.environ.get("NETRC")
     path = Path(named) if named else Path.home() / ".netrc"
     try:
@@ -74,4 +107,4 @@ def credentials_for(host: str) -> Credentials:
         return Credentials("none")
     login, account, password = entry
     pair = base64.b64encode(f"{login or account}:{password}".encode()).decode()
-    return Credentials(f"{path}", f"Basic {pair}", (pair, password or ""))
+    return Credentials(f"{path}", f"Basic {pair}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 import threading
@@ -15,7 +16,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.base.codes import Code
-from harness.base.errors import printable
 from harness.inference.predictors.credentials import TOKEN
 from harness.inference.predictors.protocol import PredictorError
 
@@ -40,7 +40,6 @@ _OK, _REDIRECTS = 200, range(300, 400)
 _ACCESS = f"; set {TOKEN}, or write an entry of netrc"
 _SMALLER = "; if it takes fewer images at a time, set their number with predictor-batch"
 _HINTS = {401: _ACCESS, 403: _ACCESS, **dict.fromkeys((400, 413, 422, 500), _SMALLER)}
-_EXCERPT = 200
 
 
 class ServerLostError(PredictorError):
@@ -87,7 +86,7 @@ class Exchange:
         import httpx
 
         self.root = root
-        self._credentials, self._timeout_s = credentials, timeout_s
+        self._timeout_s = timeout_s
         self._client = httpx.AsyncClient(
             headers={"Accept-Encoding": "identity", "User-Agent": "stress-harness", **credentials.headers},
             timeout=httpx.Timeout(None, connect=min(_CONNECT_S, timeout_s)),
@@ -116,13 +115,12 @@ class Exchange:
         if reply.status == _OK:
             return reply.body
         if reply.status in _REDIRECTS:
-            where = reply.headers.get("location", "").partition("?")[0]
-            raise PredictorError(f"{what}: the server redirects to {where[:_EXCERPT] or 'nowhere'}; name that address")
-        said = reply.body.decode("utf-8", "replace")
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        excerpt = lines[-1] if reply.headers.get("content-type", "").startswith("text/plain") and lines else said
-        told = printable(excerpt[:_EXCERPT]) or "nothing"
-        raise PredictorError(f"{what}: the server answers {reply.status}: {told}{_HINTS.get(reply.status, '')}")
+            where = reply.headers.get("location", "").partition("?")[0] or "nowhere"
+            raise PredictorError(f"{what}: the server redirects to {where}; name that address")
+        said = reply.body.decode("utf-8", "replace").strip() or "nothing"
+        if reply.headers.get("content-type", "").startswith("text/plain"):  # It may end with an exception.
+            said = said.splitlines()[-1]
+        raise PredictorError(f"{what}: the server answers {reply.status}: {said}{_HINTS.get(reply.status, '')}")
 
     def close(self) -> None:
         """Close all connections; it may be called twice, and is optional at the end of the process."""
@@ -156,9 +154,7 @@ class Exchange:
                     raise ServerLostError(f"the server answers {reply.status} and asks to wait for {wait:.0f} s")
             if attempt + 1 < ATTEMPTS:
                 await asyncio.sleep(wait)
-        raise ServerLostError(
-            f"the server gave no answer in {attempt + 1} attempts: {self._credentials.hidden_in(found)}"
-        )
+        raise ServerLostError(f"the server gave no answer in {attempt + 1} attempts: {found}")
 
     async def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> Reply:
         length = {"Content-Length": str(len(body))} if body else {}
@@ -167,14 +163,12 @@ class Exchange:
         response = await self._client.send(request, stream=True)
         try:
             if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
-                raise PredictorError(f"the server compressed its answer ({encoding:.20}), expected no compression")
+                raise PredictorError(f"the server compressed its answer ({encoding}), expected no compression")
             content = bytearray()
             async for part in response.aiter_raw():
                 content += part
                 if len(content) > most_bytes:
                     raise PredictorError(f"the server's answer is longer than {most_bytes} bytes, expected less")
-            if response.status_code != _OK:
-                content = bytearray(self._credentials.hidden_in(content.decode("utf-8", "replace")).encode())
             return Reply(response.status_code, dict(response.headers), bytes(content))
         finally:
             await response.aclose()
@@ -187,7 +181,7 @@ async def _parts(body: bytes) -> AsyncIterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    return printable(str(error) or type(error).__name__)[:_EXCERPT]
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -248,4 +242,6 @@ def _made_turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pac
 def _made_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="harness-http", daemon=True).start()
+    for name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy"):  # They log what a server sends.
+        logging.getLogger(name).addFilter(lambda record: record.threadName != "harness-http")
     return loop

@@ -16,10 +16,11 @@ from harness.base.codes import Code
 from harness.base.errors import ServerError
 from harness.inference.backend import BackendLostError
 from harness.inference.predictors.audit import Audit, differing
+from harness.inference.predictors.credentials import credentials_for
 from harness.inference.predictors.encoded import key_of
 from harness.inference.predictors.exchange import ServerLostError
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
-from harness.inference.predictors.scores import declared_scores
+from harness.inference.predictors.scores import provided
 from harness.inference.predictors.served import ServedModel, address_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class HttpPredictor:
         first = served.infer(self._repeated(probes[:1]))
         self._like, self._named = first.values[:1], first.version
         versions = served.metadata.versions
-        self.version = first.version or served.address.version or (versions[0] if len(versions) == 1 else None)
+        version = first.version or served.address.version or (versions[0] if len(versions) == 1 else None)
+        self.version = version and served.credentials.hidden_in(version)
         alone = [self._infer(self._repeated(each[None]))[:1] for each in probes]
         self._probed = np.concatenate(alone)
         if wrong := int(differing(self._probed, self._infer(self._repeated(probes))[:_FEW]).sum()):
@@ -65,7 +67,7 @@ class HttpPredictor:
                 "their order, or images of a batch affect each other"
             )
         self._audit = Audit(probes, self._probed)
-        self._provides = Provides(declared_scores(self._probed, outputs, None), calls=calls)
+        self._provides = replace(provided(self._probed, outputs, None), calls=calls)
         self._answers: Answers | None = None
 
     @property
@@ -76,12 +78,13 @@ class HttpPredictor:
         pixels.
         """
         served = self._served
+        hidden = served.credentials.hidden_in
         facts = {
             "url": served.address.url,
             "version": self.version or "unknown",
             "metadata": hashlib.sha256(repr(replace(served.metadata, versions=())).encode()).hexdigest(),
-            "input": f"{served.input.name} {served.input.datatype} {served.input.layout}",
-            "output": served.output.name if served.output else "the only one",
+            "input": hidden(f"{served.input.name} {served.input.datatype} {served.input.layout}"),
+            "output": hidden(served.output.name) if served.output else "the only one",
         }
         return Identity("http", facts, lasting=self.version is not None and not served.decodes)
 
@@ -225,7 +228,8 @@ class HttpPredictor:
         if self._lost:
             raise BackendLostError(self._lost)
         try:
-            yield
+            with self._served.credentials.hidden():
+                yield
         except (ServerLostError, DoubtfulServerError) as error:
             gone = isinstance(error, ServerLostError)
             kept = ". Its predictions so far are stored; run again to continue" if gone and self._answers else ""
@@ -241,8 +245,10 @@ def open_http(spec: str, options: NetworkOptions, images: LabelledImages | None)
     address = address_of(spec)
     asked = options.predictor
     http = asked.http.shared_by(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-    served = ServedModel(address, http, images=images, timeout_s=asked.timeout)
-    return HttpPredictor(served, outputs=options.outputs, calls=http.concurrency)
+    credentials = credentials_for(address.host)
+    with credentials.hidden():
+        served = ServedModel(address, http, credentials, images=images, timeout_s=asked.timeout)
+        return HttpPredictor(served, outputs=options.outputs, calls=http.concurrency)
 
 
 def _probes(shape: tuple[int, int, int]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ class Answer:
 def read_json(body: bytes, what: str) -> dict[str, Any]:
     """Return the JSON object in the body of a response; raises `PredictorError` for another body."""
     try:
-        found = json.loads(body)
+        found = json.loads(body, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise PredictorError(
             f"{what} is no JSON ({len(body)} bytes, {type(error).__name__}); expected an object of the Open Inference "
@@ -106,13 +107,22 @@ def read_json(body: bytes, what: str) -> dict[str, Any]:
     return found
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; raises `PredictorError` for a repeated key, which has no one value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        raise PredictorError(f"the server's JSON repeats keys of an object ({some_of(twice)}), expected each once")
+    return found
+
+
 def read_metadata(body: bytes) -> Metadata:
     """Return the metadata of a model in the body of a response; raises `PredictorError` for invalid ones."""
     what = "the model's metadata"
     found = read_json(body, what)
     versions = found.get("versions") or []
     if not isinstance(versions, list):
-        raise PredictorError(f"{what} have versions {versions!r:.80}, expected a list")
+        raise PredictorError(f"{what} have versions {versions!r}, expected a list")
     inputs, outputs = (
         tuple(_facts(each, what) for each in _objects(found.get(key), f"{what}: {key}"))
         for key in ("inputs", "outputs")
@@ -132,13 +142,13 @@ def _objects(found: object, what: str) -> Sequence[Mapping[str, Any]]:
 def _facts(found: Mapping[str, Any], what: str) -> TensorFacts:
     name, datatype = found.get("name"), found.get("datatype")
     if not isinstance(name, str) or not isinstance(datatype, str):
-        raise PredictorError(f"{what} describe a tensor without name or datatype: {found!r:.120}")
+        raise PredictorError(f"{what} describe a tensor without name or datatype: {found!r}")
     return TensorFacts(name, datatype, _shape(found.get("shape"), f"{what}: {name}"))
 
 
 def _shape(found: object, what: str) -> tuple[int, ...]:
     if not isinstance(found, list) or not all(type(each) is int for each in found):
-        raise PredictorError(f"{what} has the shape {found!r:.80}, expected a list of integers")
+        raise PredictorError(f"{what} has the shape {found!r}, expected a list of integers")
     return tuple(found)
 
 
@@ -273,22 +283,20 @@ def read_answer(
     if header_length is not None:
         length = int(header_length) if header_length.isascii() and header_length.isdecimal() else -1
         if not 0 <= length <= len(body):
-            raise PredictorError(
-                f"the answer has {len(body)} bytes and the header {HEADER_LENGTH} {header_length!r:.40}"
-            )
+            raise PredictorError(f"the answer has {len(body)} bytes and the header {HEADER_LENGTH} {header_length!r}")
         text, content = body[:length], body[length:]
     found = read_json(text, "the answer")
     if (other := found.get("id")) not in (None, "", number):
-        raise PredictorError(f"the answer has the id {other!r:.40}, the request had {number!r}")
+        raise PredictorError(f"the answer has the id {other!r}, the request had {number!r}")
     if (other := found.get("model_name")) not in (None, "", name):
-        raise PredictorError(f"the answer is of the model {other!r:.80}, the request was for {name!r}")
+        raise PredictorError(f"the answer is of the model {other!r}, the request was for {name!r}")
     outputs = _objects(found.get("outputs"), "the answer's outputs")
     tensor = _chosen(outputs, output)
     datatype = tensor.get("datatype")
     announced = (output.datatype if output is not None else "") or datatype
     if not isinstance(datatype, str) or datatype not in _OUTPUTS or datatype != announced:
         expected = announced if announced != datatype else "FP32"
-        raise PredictorError(f"the answer has the datatype {datatype!r:.40}, expected {expected}")
+        raise PredictorError(f"the answer has the datatype {datatype!r}, expected {expected}")
     shape = _shape(tensor.get("shape"), "the answer")
     parts = _parts(outputs, content, binary=header_length is not None)
     values = _values(tensor, parts.get(id(tensor)), datatype, shape)
@@ -298,7 +306,7 @@ def read_answer(
 def _chosen(outputs: Sequence[Mapping[str, Any]], output: TensorFacts | None) -> Mapping[str, Any]:
     wanted = [each for each in outputs if output is None or each.get("name") == output.name]
     if len(wanted) != 1:
-        found = some_of([repr(each.get("name"))[:40] for each in outputs]) or "none"
+        found = some_of([repr(each.get("name")) for each in outputs]) or "none"
         expected = "exactly one; name it with http-output" if output is None else f"one {output.name!r}"
         raise PredictorError(f"the answer has the outputs {found}, expected {expected}")
     return wanted[0]
@@ -312,7 +320,7 @@ def _parts(outputs: Sequence[Mapping[str, Any]], content: bytes, *, binary: bool
         size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if size is not None:
             if type(size) is not int or size < 0 or not binary:
-                raise PredictorError(f"the answer has binary data of size {size!r:.40} without the bytes")
+                raise PredictorError(f"the answer has binary data of size {size!r} without the bytes")
             sizes[id(each)] = size
     ends = np.cumsum([0, *sizes.values()], dtype=object)
     if ends[-1] != len(content):
@@ -360,4 +368,4 @@ def _scores_or_labels(values: np.ndarray, datatype: str, images: int) -> np.ndar
 
 def _version(found: Mapping[str, Any]) -> str | None:
     version = found.get("model_version")
-    return None if version in (None, "") else str(version)[:80]
+    return None if version in (None, "") else str(version)

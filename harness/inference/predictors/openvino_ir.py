@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 from harness.base.errors import ChangedError, UnusableModelError, printable
 from harness.inference.devices import available_cores
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
-from harness.inference.predictors.scores import declared_scores
+from harness.inference.predictors.scores import provided
 from harness.networks.builders import parse_normalisation
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular
 from harness.networks.checkpoints.trial import Trial, expect_moderate
@@ -119,7 +120,7 @@ class OpenVinoPredictor:
         if self._images is None:
             return Provides()
         some = self._images.pixels[:8].numpy().astype(np.float32) / np.float32(255)
-        return Provides(declared_scores(self.predict(some), self._options.outputs, None), calls=self._calls)
+        return replace(provided(self.predict(some), self._options.outputs, None), calls=self._calls)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the network's answers for pixels (N, C, H, W); a fixed batch is padded with black images."""

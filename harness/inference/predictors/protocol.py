@@ -47,6 +47,8 @@ class Provides:
     calls: int = 1
     classes: tuple[str, ...] = ()
     """The names of its classes in its own order, empty if unknown."""
+    note: str = ""
+    """A note on the kind of answers, for the report; empty if it was declared."""
 
     @property
     def known(self) -> int | None:

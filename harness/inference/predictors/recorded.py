@@ -82,7 +82,7 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
     identity = Identity("recorded", {"file": str(sha256), "declared": str(options.outputs)}, lasting=False)
     if images is None:
         return RecordedAnswers(identity, "labels", np.empty(0, "S64"), np.empty(0, np.int64), None)
-    answers = _numbered(read_answers(path, images.classes, outputs=options.outputs), images)
+    answers = _answers_in(path, images, options.outputs)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
         raise ChangedError("changed during reading; run again when nothing writes to it")
@@ -102,7 +102,7 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     """
     named = f"{path}: "
     try:
-        answers = _without_ties(_numbered(read_answers(path, images.classes, outputs=outputs), images), named)
+        answers = _without_ties(_answers_in(path, images, outputs), named)
     except InputError as error:
         raise AnswersError(named + error.message, setting=error.setting) from error
     classes = answers.values if answers.values.ndim == 1 else answers.values.argmax(axis=1)
@@ -128,8 +128,16 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     return positions[order], classes[order]
 
 
-def _numbered(answers: Answers, images: LabelledImages) -> Answers:
-    """Return answers with numbers of images in place of the names of their files."""
+def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answers:
+    """Return the answers in a file, with numbers of images in place of the names of their files.
+
+    Raises `InputError` for the file of the data itself, under any name: its labels are the truth.
+    """
+    data = Path(images.source)
+    comparable = path.is_file() and data.is_file() and path.stat().st_size == data.stat().st_size
+    if comparable and hash_of_file(path) == hash_of_file(data):
+        raise AnswersError(f"is the file of the data, {data}, so its labels are no predictions; name their own file")
+    answers = read_answers(path, images.classes, outputs=outputs)
     named = answers.images
     if named is None or named.dtype.kind != "U":
         return answers

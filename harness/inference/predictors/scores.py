@@ -1,4 +1,4 @@
-"""The kind of a predictor's scores: declared, compared with its answers, and never guessed."""
+"""The kind of a predictor's scores: declared, or beyond doubt by its answers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from harness.base.errors import UnusableModelError
-from harness.inference.predictors.protocol import PredictorError
+from harness.inference.predictors.protocol import PredictorError, Provides
 
 if TYPE_CHECKING:
     from harness.inference.predictors.protocol import Scores
 
 SUMS_TO_ONE = 1e-3
 """The largest distance of the sum of an image's probabilities from one."""
+_TAKEN = "its first outputs are 0 to 1 with sums of 1, so they are probabilities; if not, set model-outputs logits"
 _KNOWN = ("logits", "probabilities", "labels")
 
 
-def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *, top: int | None = None) -> Scores:
-    """Return the kind of scores of a predictor, by the setting model-outputs or by its `own` declaration.
+def provided(answers: np.ndarray, setting: str | None, own: str | None, *, top: int | None = None) -> Provides:
+    """Return the kind of answers of a predictor, by the setting model-outputs or by its `own` declaration.
 
-    `answers` are its first ones; the shape (N,) means labels. Raises `InputError` for contradictory declarations, and
-    for undeclared scores that look like probabilities. Raises `PredictorError` for an unknown declaration.
+    `answers` are its first ones; the shape (N,) means labels. Undeclared scores are probabilities if all are from 0 to
+    1 and sum to one for each image; a note says so. Raises `InputError` for contradictory declarations, and
+    `PredictorError` for an unknown one.
     """
     if own is not None and own not in _KNOWN:
         raise PredictorError(f"declares outputs = {own!r}, expected {', '.join(_KNOWN)}")
@@ -37,14 +39,9 @@ def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *
     if answers.ndim == 1:
         if declared not in {None, "labels"}:
             raise PredictorError(f"declares {declared}, but returned labels, an array of shape {answers.shape}")
-        return "labels"
-    if declared is None and top is not None:
-        return "probabilities"
-    if declared is None and answers.ndim > 1 and answers.shape[1] > 1:
+        return Provides("labels", top=top)
+    if declared is None and top is None and answers.ndim > 1 and answers.shape[1] > 1:
         sums = answers.sum(axis=1)
         if bool((answers >= 0).all()) and bool((np.abs(sums - 1) < SUMS_TO_ONE).all()):
-            raise UnusableModelError(
-                "its outputs look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. Set "
-                "model-outputs probabilities, or model-outputs logits if they are logits"
-            )
-    return cast("Scores", declared or "logits")
+            return Provides("probabilities", note=_TAKEN)
+    return Provides(cast("Scores", declared or ("logits" if top is None else "probabilities")), top=top)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
 from harness.base.errors import ServerError
-from harness.inference.predictors.credentials import TOKEN, credentials_for
+from harness.inference.predictors.credentials import TOKEN
 from harness.inference.predictors.encoded import EncodedPictures, tensor_of_files
 from harness.inference.predictors.exchange import Exchange
 from harness.inference.predictors.open_inference import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.data import LabelledImages
+    from harness.inference.predictors.credentials import Credentials
     from harness.inference.predictors.open_inference import Answer, Metadata
     from harness.networks.http_options import HttpOptions
 
@@ -86,7 +87,7 @@ def address_of(url: str) -> Address:
 
 
 class ServedModel:
-    """A model behind an address; threads may share it.
+    """A model behind an address; threads may share it. Its errors quote the server, so callers hide the credentials.
 
     Its metadata are read first, and must fit the images of the run before any is sent. A model that takes files gets
     those of the images, see `EncodedPictures`.
@@ -96,22 +97,21 @@ class ServedModel:
         self,
         address: Address,
         options: HttpOptions,
+        credentials: Credentials,
         *,
         images: LabelledImages | None,
         timeout_s: float,
     ) -> None:
         shape = None if images is None else cast("tuple[int, int, int]", tuple(images.pixels.shape[1:]))
         classes = None if images is None else len(images.classes)
-        credentials = credentials_for(address.host)
         if credentials.header and not (address.local or address.root.startswith("https:")):
             raise ServerError(f"would get the credentials of {credentials.source} unencrypted; use https://")
-        self.address, self._credentials = address, credentials
+        self.address, self.credentials = address, credentials
         self._exchange = Exchange(address.root, credentials, options, timeout_s=timeout_s, local=address.local)
         self._numbers = count(1)
         self.metadata = self.read_metadata()
-        with credentials.hidden():
-            self.input, self.shape = input_of(self.metadata, shape)
-            self.output = output_of(self.metadata, options.output, classes=classes)
+        self.input, self.shape = input_of(self.metadata, shape)
+        self.output = output_of(self.metadata, options.output, classes=classes)
         self.binary = self._speaks_binary()
         self._files = EncodedPictures(images)
         self._classes = classes or _MANY
@@ -128,8 +128,7 @@ class ServedModel:
     def read_metadata(self) -> Metadata:
         """Request the metadata; raises `PredictorError` if the server has none."""
         reply = self._exchange.get(self.address.path, most_bytes=_ROOM)
-        with self._credentials.hidden():
-            return read_metadata(self._exchange.expect_ok(reply, "the model's metadata"))
+        return read_metadata(self._exchange.expect_ok(reply, "the model's metadata"))
 
     def infer(self, values: np.ndarray) -> Answer:
         """Return the answer for images in the input tensor's form; raises `PredictorError` without one."""
@@ -137,15 +136,14 @@ class ServedModel:
         body, headers = request_of(values, self.input, self.output, number=number, binary=self.binary)
         most_bytes = _ROOM + len(values) * self._classes * _NUMBER
         reply = self._exchange.post(f"{self.address.path}/infer", body, headers, most_bytes=most_bytes)
-        with self._credentials.hidden():
-            return read_answer(
-                self._exchange.expect_ok(reply, f"inference of {len(values)} images"),
-                reply.headers.get(HEADER_LENGTH.lower()),
-                images=len(values),
-                name=self.metadata.name or self.address.name,
-                number=number,
-                output=self.output,
-            )
+        return read_answer(
+            self._exchange.expect_ok(reply, f"inference of {len(values)} images"),
+            reply.headers.get(HEADER_LENGTH.lower()),
+            images=len(values),
+            name=self.metadata.name or self.address.name,
+            number=number,
+            output=self.output,
+        )
 
     def close(self) -> None:
         """Close all connections; it may be called twice."""

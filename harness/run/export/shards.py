@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 64 << 20
 """Bytes of pixels in a shard."""
-ROW_BYTES = {"npz": 64 + 8 + 4, "png": 400}
+ROW_BYTES = {"npz": 4 * 64 + 8 + 4, "png": 400}
 """Bytes that an image takes besides its pixels: its name and place, and of a PNG its own head."""
 SUFFIXES = {"npz": ".npz", "png": ".zip"}
 _ROWS = "rows.csv"
@@ -63,7 +63,7 @@ class _Npz:
         content = io.BytesIO()
         np.savez(
             content,
-            image=shard.names,
+            image=shard.names.astype(str),  # In a table, bytes would become b'…'.
             pixels=shard.pixels,
             index=shard.index,
             perturbation=shard.perturbation,
