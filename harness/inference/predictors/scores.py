@@ -18,28 +18,26 @@ _KNOWN = ("logits", "probabilities", "labels")
 
 
 def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *, top: int | None = None) -> Scores:
-    """Return the kind of scores of a predictor, by the setting model-outputs or by its `own` declaration.
+    """Return the kind of scores of a predictor, by its `own` declaration, else by the setting model-outputs.
 
-    `answers` are its first ones; the shape (N,) means labels. Raises `InputError` for contradictory declarations, and
-    for undeclared scores that look like probabilities. Raises `PredictorError` for an unknown declaration.
+    `answers` are its first ones; the shape (N,) means labels. The setting is for all models of a run, so it is ignored
+    for a predictor that declares its scores, and for labels and top classes. Raises `InputError` for undeclared scores
+    that look like probabilities. Raises `PredictorError` for a declaration that is unknown, or that its answers
+    contradict.
     """
     if own is not None and own not in _KNOWN:
         raise PredictorError(f"declares outputs = {own!r}, expected {', '.join(_KNOWN)}")
-    if setting and own and setting != own:
-        raise UnusableModelError(
-            f"the predictor declares {own}; remove the setting, or correct one", setting=f"model-outputs {setting}"
-        )
-    declared = setting or own
-    if top is not None and declared not in {None, "probabilities"}:
+    if top is not None and own not in {None, "probabilities"}:
         raise PredictorError(
-            f"declares the top {top} classes and {declared}; the scores of top classes must be probabilities"
+            f"declares the top {top} classes and {own}; the scores of top classes must be probabilities"
         )
     if answers.ndim == 1:
-        if declared not in {None, "labels"}:
-            raise PredictorError(f"declares {declared}, but returned labels, an array of shape {answers.shape}")
+        if own not in {None, "labels"}:
+            raise PredictorError(f"declares {own}, but returned labels, an array of shape {answers.shape}")
         return "labels"
-    if declared is None and top is not None:
+    if top is not None:
         return "probabilities"
+    declared = own or setting
     if declared is None and answers.ndim > 1 and answers.shape[1] > 1:
         sums = answers.sum(axis=1)
         if bool((answers >= 0).all()) and bool((np.abs(sums - 1) < SUMS_TO_ONE).all()):
