@@ -18,7 +18,8 @@ else:
 class Progress(_Bar):
     """A bar of `tqdm`, on standard error, with the same arguments; without a terminal it writes whole lines.
 
-    These are `lines` in all, one for each tenth by default, the last at the end. After `silence` seconds without a line it writes one in any case.
+    These are `lines` in all, one for each tenth by default, the last at the end. After `silence` seconds without a line
+    it writes one in any case.
     """
 
     def __init__(self, *args: Any, lines: int = 10, silence: float = math.inf, **settings: Any) -> None:

@@ -11,7 +11,9 @@ from harness.base.errors import printable
 
 def plain(text: str) -> str:
     """Return text that Markdown shows unchanged: no line, cell, code, element, link or picture of its own."""
-    escaped = printable(_from_here(text).replace("\n", " ")).replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(")
+    escaped = (
+        printable(_from_here(text).replace("\n", " ")).replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(")
+    )
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)
 
 
