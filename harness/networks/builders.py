@@ -44,8 +44,8 @@ def parse_normalisation(text: str | None) -> tuple[tuple[float, ...], tuple[floa
             raise ValueError(text)
     except (ValueError, TypeError, SyntaxError):
         raise UnusableModelError(
-            "expected imagenet, none, or mean and standard deviation of pixels in [0, 1], as "
-            "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0",
+            "expected imagenet, or mean and standard deviation of pixels in [0, 1], as "
+            "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0; or none",
             setting=f"normalisation {text}",
         ) from None
     return mean, std

@@ -114,7 +114,7 @@ def recorded(folder):
     return f"predictions:{folder}.npz"
 
 
-def test_a_new_repository_gates_every_kind_of_candidate_before_and_after_accept(shop):
+def test_a_new_repository_gates_every_kind_of_candidate(shop):
     def gate(candidate):
         quick = ("-p", "no:html", "--stress-no-overview", "--stress-no-cache")
         status = shop.runpytest_inprocess("stress_tests", *quick, "--candidate", candidate).ret

@@ -20,8 +20,8 @@ _KNOWN = ("logits", "probabilities", "labels")
 def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *, top: int | None = None) -> Scores:
     """Return the kind of scores of a predictor, by its `own` declaration, else by the setting model-outputs.
 
-    `answers` are its first ones; the shape (N,) means labels. The setting is for all models of a run, so it is ignored
-    for a predictor that declares its scores, and for labels and top classes. Raises `InputError` for undeclared scores
+    `answers` are its first ones; the shape (N,) means labels. The setting is for all models of a run. A predictor that
+    declares its scores does not need it, nor do labels and top classes. Raises `InputError` for undeclared scores
     that look like probabilities. Raises `PredictorError` for a declaration that is unknown, or that its answers
     contradict.
     """
