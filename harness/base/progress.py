@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, and a line for each tenth in a log."""
+"""Progress of long work: a bar on a terminal, and a few lines in a log."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ else:
 class Progress(_Bar):
     """A bar of `tqdm`, on standard error, with the same arguments; without a terminal it writes whole lines.
 
-    After `silence` seconds without a line it writes one in any case.
+    These are `lines` in all, one for each tenth by default, the last at the end. After `silence` seconds without a line
+    it writes one in any case.
     """
 
-    def __init__(self, *args: Any, silence: float = math.inf, **settings: Any) -> None:
-        self._tenths = 0
+    def __init__(self, *args: Any, lines: int = 10, silence: float = math.inf, **settings: Any) -> None:
+        self._parts, self._lines = 0, lines
         self._silence, self._said = silence, time.monotonic()
         super().__init__(*args, **{"file": sys.stderr, **settings})
 
@@ -31,13 +32,13 @@ class Progress(_Bar):
         return bool(self.fp.isatty())
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Draw the bar, or write a line if another tenth is done."""
+        """Draw the bar, or write a line if another part is done."""
         if self._on_terminal:
             return super().display(msg, pos)  # `close` needs its result, against tqdm's type annotations.
-        tenths = int(10 * self.n // self.total) if self.total else 0
+        parts = int(self._lines * self.n // self.total) if self.total else 0
         late = time.monotonic() - self._said >= self._silence
-        if (tenths > self._tenths or late) and time.time() >= self.start_t + (self.delay or 0):
-            self._tenths, self._said = tenths, time.monotonic()
+        if (parts > self._parts or late) and time.time() >= self.start_t + (self.delay or 0):
+            self._parts, self._said = parts, time.monotonic()
             self.fp.write(f"{self}\n")
         return None
 
@@ -48,7 +49,7 @@ class Progress(_Bar):
 
     def reset(self, total: float | None = None) -> None:
         """Start again from zero."""
-        self._tenths = 0
+        self._parts = 0
         super().reset(total)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""First gate of a repository: stress tests, a checks file, options in the pytest configuration, a workflow."""
+"""First gate of a repository: tests, checks, options in the pytest configuration, a workflow, ignored reports."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
             f"{', '.join(map(str, other))}: exists with other content, so nothing was written. Move the file away if "
             "you want a new one"
         )
-    new = {path: content for path, content in files.items() if path not in there} | configured
+    new = {path: content for path, content in files.items() if path not in there} | configured | _ignored()
     kept = [Path(TESTS, CHECKS), *sorted(Path(TESTS).glob("test_*.py"))] if checks else []
     unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
     lacking = tuple(name for name in offered() if checks and not checks.family(name))
@@ -174,6 +174,16 @@ def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
     own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
     loading = [] if _LOADING[1] in (present or ()) else [_LOADING]
     return {path: with_options(path.name, text, [*loading, *new], testpaths="" if own_tests else TESTS).encode()}
+
+
+def _ignored() -> dict[Path, bytes]:
+    """Return the .gitignore with a line for the reports, by its path; nothing if it speaks of them, or is no file."""
+    path, line = Path(".gitignore"), b"reports/"
+    text = path.read_bytes() if path.is_file() else b""
+    if path.is_dir() or b"reports" in (known.strip().strip(b"!/*") for known in text.splitlines()):
+        return {}
+    end = b"\r\n" if b"\r\n" in text else b"\n"
+    return {path: text + (end if text and not text.endswith(b"\n") else b"") + line + end}
 
 
 def _said(line: Sequence[str]) -> dict[str, list[tuple[str, ...]]]:

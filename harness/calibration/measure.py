@@ -58,7 +58,9 @@ def measure_panel(
         if on_note:
             on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
     recipe = _common_recipe(loaded)
-    measured = entries_of(loaded, recording, on_model)
+    measured, partial = _on_all(entries_of(loaded, recording, on_model))
+    if partial and on_note:
+        on_note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
     known = {check.id: check.definition for check in recording.checks.checks}
     checks: dict[str, PanelCheck] = {}
     models = []
@@ -88,9 +90,6 @@ def measure_panel(
                 curves=_curves_in(entries),
             )
         )
-    for model in models:
-        if lacking := set(checks) - set(model.values):
-            raise PanelError(f"{model.path}: check {min(lacking)} was measured on other models, not on this one")
     data = recording.checks.data
     by_check = {check: [entry for entries in measured for entry in entries if entry["id"] == check] for check in checks}
     chance = {check: found for check, entries in by_check.items() if (found := Chance.of(entries))}
@@ -103,6 +102,15 @@ def measure_panel(
         data.sample,
         chance,
         data.groups_sha256,
+    )
+
+
+def _on_all(measured: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
+    """Return the entries of checks that apply to every model, such as errors to look at, and the ids of the others."""
+    ids = [{entry["id"] for entry in entries} for entries in measured]
+    common = set.intersection(*ids)
+    return [[entry for entry in entries if entry["id"] in common] for entries in measured], sorted(
+        set().union(*ids) - common
     )
 
 

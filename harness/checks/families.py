@@ -153,6 +153,10 @@ def _confidence(_: StarterData) -> list[StarterCheck]:
         StarterCheck("confident-errors", "confidence", "confident_errors", ("confidence = 0.9",)),
         StarterCheck("calibration-error-clean", "confidence", "calibration_error"),
         StarterCheck("log-loss-clean", "confidence", "negative_log_likelihood"),
+        *(
+            StarterCheck(f"confidence-{metric.replace('_', '-')}", "confidence", metric)
+            for metric in ("brier_score", "confidence_on_errors", "risk_coverage_area")
+        ),
     ]
 
 

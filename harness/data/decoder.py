@@ -156,7 +156,9 @@ class Decoder:
         count, noticed = len(self.pictures), Noticed()
         with (
             closing(self._parts()) as parts,
-            Progress(total=count, desc="reading images", unit="image", delay=2, leave=False) as progress,
+            Progress(
+                total=count, desc="reading images", unit="image", delay=2, leave=False, lines=1, silence=60
+            ) as progress,
         ):
             for part in parts:
                 noticed += part.noticed

@@ -25,12 +25,14 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _TOML = {"true": True, "false": False}
 
 
-def parse_normalisation(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std, one number or one per channel, from `imagenet` or `MEAN,STD`.
+def parse_normalisation(text: str | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return mean and std, one number or one per channel, from `imagenet` or `MEAN,STD`; None for `none`.
 
     Each is a number or a list of numbers: `0.286,0.353`, `[0.49,0.48,0.45],[0.25,0.24,0.26]`. Raises `InputError` for
     anything else, and for a std that is not above 0.
     """
+    if text is None or text == "none":
+        return None
     if text == "imagenet":
         return IMAGENET
     try:
@@ -43,7 +45,7 @@ def parse_normalisation(text: str) -> tuple[tuple[float, ...], tuple[float, ...]
     except (ValueError, TypeError, SyntaxError):
         raise UnusableModelError(
             "expected imagenet, or mean and standard deviation of pixels in [0, 1], as "
-            "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0",
+            "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0; or none",
             setting=f"normalisation {text}",
         ) from None
     return mean, std

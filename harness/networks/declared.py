@@ -74,7 +74,7 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
     apply.
     """
     options = options or NetworkOptions()
-    normalisation = None if options.normalisation is None else parse_normalisation(options.normalisation)
+    normalisation = parse_normalisation(options.normalisation)
     if path.suffix.lower() == ".onnx":
         from harness.networks.checkpoints.onnx_network import load_onnx
 

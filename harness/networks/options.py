@@ -115,7 +115,7 @@ NETWORK_SETTINGS = (
         "normalisation",
         "The normalization of pixels in [0, 1] for the network of model or of an ONNX file: imagenet, or mean and "
         "standard deviation. Each is a number or a list with one per channel, such as "
-        "[0.49,0.48,0.45],[0.25,0.24,0.26] (default: none).",
+        "[0.49,0.48,0.45],[0.25,0.24,0.26]. none overrides a configured one (default: none).",
         "network",
         metavar="MEAN,STD",
     ),

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from pathlib import Path
 
 from harness.base.errors import printable
 
 
 def plain(text: str) -> str:
     """Return text that Markdown shows unchanged: no line, cell, code, element, link or picture of its own."""
-    escaped = printable(text.replace("\n", " ")).replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(")
+    escaped = (
+        printable(_from_here(text).replace("\n", " ")).replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(")
+    )
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)
 
 
 def code(text: str) -> str:
     """Return text as code in Markdown, in more backticks than it has in a row."""
-    line = printable(text)
+    line = printable(_from_here(text))
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
+
+
+def _from_here(text: str) -> str:
+    """Return text with the paths in this folder relative to it: a summary is read elsewhere."""
+    with suppress(OSError):  # The folder may be gone.
+        here = str(Path.cwd())
+        return re.sub(rf"(?<![\w./~-]){re.escape(here)}/(?=\w|\.)", "", text) if here != "/" else text
+    return text

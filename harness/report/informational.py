@@ -25,8 +25,7 @@ _RIGHT = {metric.name for metric in (ACCURACY, RANDOM_POSE_ACCURACY, ROBUST_ACCU
 
 def informational_note(outcome: Outcome) -> Markup:
     """Return the lowest informational accuracies with those of reference models, folded; empty without any."""
-    measured = [verdict for verdict in outcome.verdicts if verdict.value is not None]
-    unjudged = [verdict for verdict in measured if verdict.status == "informational"]
+    unjudged = [verdict for verdict in outcome.verdicts if verdict.status == "informational"]
     weakest: dict[str, Verdict] = {}
     for verdict in sorted((each for each in unjudged if _is_right(each)), key=lambda each: each.value or 0.0):
         weakest.setdefault(f"{verdict.check.family} {verdict.check.keys.get('corruption', '')}", verdict)
@@ -41,9 +40,7 @@ def informational_note(outcome: Outcome) -> Markup:
     ]
     if not shown:
         return Markup()
-    return render(
-        "informational", count=len(unjudged), of=len(measured), shown=shown, mapped=corruption_map(outcome) is not None
-    )
+    return render("informational", counts=outcome.counts, shown=shown, mapped=corruption_map(outcome) is not None)
 
 
 def _is_right(verdict: Verdict) -> bool:

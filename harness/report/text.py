@@ -113,8 +113,8 @@ def notes(outcome: Outcome) -> list[str]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")
     if tolerances := [check.id for check in by_hand if check.is_tolerance]:
         said.append(f"{len(tolerances)} of the thresholds are tolerances set by hand: {some_of(tolerances)}")
-    if reported := outcome.informational:
-        said.append(f"{_checks(reported)} informational: without a threshold")
+    if any(verdict.status in {"informational", "not_applicable"} for verdict in outcome.verdicts):
+        said.append(outcome.counts)
     if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
         passing = sum(check.status == "pass" for check in checks)
         said.append(f"{passing} of {len(checks)} self-checks pass")
@@ -134,13 +134,10 @@ def _checks(count: int) -> str:
 
 
 def _not_applicable(outcome: Outcome) -> list[str]:
-    """Return a line for each reason for which checks are not applicable, those of most checks first.
-
-    Checks without an incumbent have a notice of their own.
-    """
+    """Return a line for each reason for which checks are not applicable, those of most checks first."""
     reasons: dict[str, list[str]] = {}
     for verdict in outcome.verdicts:
-        if verdict.status == "not_applicable" and not (verdict.lacking or (verdict.without and outcome.notices)):
+        if verdict.status == "not_applicable":
             reasons.setdefault(verdict.detail, []).append(verdict.check.family)
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     said = [

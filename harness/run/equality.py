@@ -77,9 +77,7 @@ class EqualityRequest:
         """Return the settings that the artifact is opened with."""
         network = self.model.network
         if self.artifact_normalisation is not None:
-            # Mean 0 and standard deviation 1 change no bit.
-            own = "0,1" if self.artifact_normalisation == "none" else self.artifact_normalisation
-            network = replace(network, normalisation=own)
+            network = replace(network, normalisation=self.artifact_normalisation)
         if self.artifact_outputs is not None:
             network = replace(network, outputs=self.artifact_outputs)
         return replace(self.model, network=network)

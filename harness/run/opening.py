@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.measures.panel.predictions import PanelPredictions
-    from harness.networks import NetworkOptions
     from harness.run.request import RunRequest
 
 EXAMPLES = {"quick": 100, "default": 100, "thorough": 1_000}
@@ -73,8 +72,6 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         )
         roles[role] = replace(model, layer=_layer(model, images, request.layer))
     _expect_declared(request, roles)
-    if not request.export:
-        _expect_use(network, roles)
     recorded = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
     if recorded and recorded.samples and request.record is not None:
         raise AnswersError(
@@ -175,32 +172,17 @@ def _expect_declared(request: RunRequest, roles: Mapping[str, RoleModel]) -> Non
         raise IncumbentError(declared.refusal(loaded.sha256))
 
 
-def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:
-    """Raise `InputError` for a declaration about a kind of network that the run does not have."""
-    from harness.inference.predictors.kinds import KINDS
-    from harness.networks.declared import USERS
-
-    answering = (*USERS, *KINDS)
-    declared = {
-        "model-outputs": (network.outputs, answering),
-        "normalisation": (network.normalisation, (*USERS, "openvino")),
-    }
-    kinds = {model.architecture for model in roles.values()}
-    given = [name for name, (value, of) in declared.items() if value is not None and not kinds & {*of}]
-    if given:
-        models = ", ".join(f"{role} {model.path} is {model.architecture}" for role, model in roles.items())
-        raise InputError(
-            f"applies to networks of the setting model and to ONNX files. This run has none: {models}; leave it out",
-            setting=given[0],
-        )
-
-
 def _layer(model: RoleModel, images: LabelledImages, wanted: str | None) -> str | None:
-    """Return the layer to look at, checked; a model that lacks the candidate's is looked at where it is by default."""
+    """Return the layer to look at, checked; a model that lacks the candidate's is looked at where it is by default.
+
+    A model that gives predictions only has none.
+    """
     from harness.inference.layers import chosen_layer
 
+    if wanted is None or not model.provides.layers:
+        return None
     try:
-        return wanted and chosen_layer(model.classifier, images, wanted)[0]
+        return chosen_layer(model.classifier, images, wanted)[0]
     except InputError as error:
         if model.role == "candidate":
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from harness.run.equality import Differences
     from harness.run.overview import Overview
 
+_COUNTED: Mapping[str, str] = {
+    "error": "without a result",
+    "fail": "fail",
+    "inconclusive": "inconclusive",
+    "pass": "pass",
+    "informational": "informational (without a threshold)",
+    "not_applicable": "not applicable",
+}
+"""The words for each status of a check, in the order of a count."""
 SETTLED = 3
 """Reference models from which on thresholds are not provisional."""
 
@@ -122,6 +132,13 @@ class Outcome:
     def informational(self) -> int:
         """Return the number of checks that were measured without a threshold."""
         return sum(verdict.status == "informational" for verdict in self.verdicts)
+
+    @property
+    def counts(self) -> str:
+        """Return the number of checks with each status, as `33 checks: 1 pass, 23 informational, 9 not applicable`."""
+        found: Counter[str] = Counter(verdict.status for verdict in self.verdicts)
+        said = [f"{found[status]} {words}" for status, words in _COUNTED.items() if found[status]]
+        return f"{len(self.verdicts)} check{'s' if len(self.verdicts) > 1 else ''}: {', '.join(said)}"
 
     @property
     def mostly_informational(self) -> bool:

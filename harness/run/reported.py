@@ -150,7 +150,13 @@ def outcome_of(
         without_incumbent=bool(_without_incumbent(verdicts)),
         recipe=checks.recipe,
         provenance=session.provenance,
-        remarks=(*_loaded(session), *_dropped(session), *images.notes, *_mixed(session, verdicts)),
+        remarks=(
+            *_loaded(session),
+            *_dropped(session),
+            *images.notes,
+            *_mixed(session, verdicts),
+            *_new(session, verdicts),
+        ),
         checks_sha256=checks.sha256,
         versions=versions(),
         run=run,
@@ -174,6 +180,12 @@ def _reference_pipeline(session: StressSession) -> str:
         return str(serving_of(session.images, normalization_of(candidate) if candidate else None).reference)
     except InputError:  # The files may be gone by now, and the run is judged already.
         return session.images.pipeline
+
+
+def _new(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
+    """Return a remark on the checks that the checks file does not have: tests for which calibration adds one."""
+    new = sorted({verdict.check.id for verdict in verdicts} - {check.id for check in session.checks.checks})
+    return [f"checks that {session.checks.path.name} does not have yet: {len(new)}, {some_of(new)}"] if new else []
 
 
 def _without_incumbent(verdicts: Sequence[Verdict]) -> list[str]:

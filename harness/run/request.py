@@ -174,7 +174,7 @@ class RunRequest:
             return f"--{INCUMBENT} none"
         if INCUMBENT in self.roles or self.declared is None or self.declared.weights is not None:
             return ""
-        return f"{self.declared.path}: {self.declared.reason}"
+        return f"{self.declared.path.relative_to(self.root)}: {self.declared.reason}"
 
     def expect_incumbent(self) -> None:
         """Raise `InputError` for a declared incumbent that is missing, or another file, where none is named."""

@@ -34,6 +34,11 @@ def test_a_log_has_a_line_for_each_tenth(steps, by):
     assert all(10 * at <= share < 10 * at + 10 for at, share in enumerate(shares[:-1], start=1))
 
 
+def test_one_line_is_the_last():
+    (line,) = of_a_log(1000, lines=1)
+    assert line.startswith("work: 100%")
+
+
 def test_short_work_leaves_fewer_lines_and_work_that_is_soon_done_none():
     assert len(of_a_log(3)) == 3
     assert of_a_log(100, delay=60) == []

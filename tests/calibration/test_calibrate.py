@@ -575,11 +575,11 @@ def measured(zoo, monkeypatch, tmp_path):
     """Measure three networks whose entries a test makes up."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
 
-    def measure_with(*lists):
+    def measure_with(*lists, **how):
         entries = dict(zip(zoo.seeds, lists, strict=False))
         monkeypatch.setattr(measure, "record", lambda path, recording, **_: entries[path.name])
         recording = Recording(zoo.tests, read_checks(zoo.checks))
-        return measure_panel([zoo.root / name for name in entries], recording)
+        return measure_panel([zoo.root / name for name in entries], recording, **how)
 
     return measure_with
 
@@ -610,11 +610,12 @@ def test_a_row_that_measures_something_else_on_another_member_is_refused(measure
 
 
 @pytest.mark.parametrize("lists", [([entry(), entry("b")], [entry()]), ([entry()], [entry(), entry("b")])])
-def test_a_row_that_a_member_lacks_is_refused(measured, lists):
-    with pytest.raises(
-        InputError, match=r"seed-\d\.safetensors: check b was measured on other models, not on this one"
-    ):
-        measured(*lists)
+def test_a_row_that_a_member_lacks_is_left_out_and_named(measured, lists):
+    said = []
+    panel = measured(*lists, on_note=said.append)
+    assert [check.id for check in panel.checks] == ["clean"]
+    assert [set(model.values) for model in panel.models] == [{"clean"}, {"clean"}]
+    assert said == ["b: without a value for some reference models, so without a threshold"]
 
 
 def test_the_values_of_a_run_are_the_measured_rows_of_the_candidate(zoo, pytester):

@@ -50,6 +50,22 @@ def files_in(folder) -> dict[str, bytes]:
 LOADING = ("-p", "harness.plugin")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "reports/\n"),
+        ("runs/\n*.pt", "runs/\n*.pt\nreports/\n"),
+        ("runs/\r\n", "runs/\r\nreports/\r\n"),
+        *((kept, kept) for kept in ("/reports\nruns", "reports/*\n", "!reports/\n")),
+    ],
+)
+def test_git_ignores_reports_and_nothing_else_changes(shop, before, after):
+    ignored = Path(".gitignore")
+    ignored.write_bytes(before.encode())
+    assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
+    assert ignored.read_bytes().decode() == after
+
+
 def test_an_empty_repository_has_a_gate(shop, capsys):
     assert main(["init", *DATA, "--size", "8", "--min-accuracy", "0.5"]) == 0
     written = files_in(shop)
@@ -62,6 +78,7 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
     assert set(written) == {
         *(f"stress_tests/{name}" for name in (*tests, "checks.toml")),
         "pytest.ini",
+        ".gitignore",
         DECLARATION,
     }
     assert read_declaration(Path(DECLARATION)).weights is None

@@ -14,10 +14,12 @@ from harness.base.errors import InputError
 from harness.data import load_images
 from harness.data.exported import Export, as_stored, names_of
 from harness.data.images import unit_range
+from harness.inference.loading import load
 from harness.inference.predictors import UnknownPixelsError
-from harness.inference.predictors.kinds import open_predictor
+from harness.inference.predictors.kinds import model_spec, open_predictor
 from harness.inference.predictors.recorded import answers_to_some
 from harness.networks import NetworkOptions
+from harness.networks.predictor_options import PredictorOptions
 from harness.perturb import Pose
 
 COUNT = 40
@@ -284,10 +286,18 @@ def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels):
     assert np.array_equal(predictor.predict(pixels[:COUNT]), labels)
 
 
-def test_a_declaration_that_contradicts_the_file_is_refused(opened, tmp_path, images):
-    opened()
-    with pytest.raises(InputError, match="model-outputs labels: has probabilities; remove the setting"):
-        open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(outputs="labels"), images)
+def test_what_a_file_says_comes_before_settings_for_other_models(opened, tmp_path, images, pixels, arrays):
+    others = NetworkOptions(outputs="logits", predictor=PredictorOptions(classes=CLASSES[::-1]))
+    labels = np.arange(len(pixels)) % 4
+    opened(classes=np.array(CLASSES))
+    opened("answers.csv", probabilities=None, labels=np.array(CLASSES)[labels])
+    for file, scores, expected in (
+        ("answers.npz", "probabilities", arrays["probabilities"].argmax(axis=1)),
+        ("answers.csv", "labels", labels),
+    ):
+        model = load(model_spec(f"predictions:{tmp_path / file}"), others, images).model
+        assert model.provides.scores == scores
+        assert np.array_equal(model(torch.from_numpy(pixels)).argmax(dim=1), expected)
 
 
 def test_scores_beyond_float32_are_infinite(opened, arrays):

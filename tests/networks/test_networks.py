@@ -132,6 +132,7 @@ def test_a_probability_of_zero_gives_finite_logits():
         ("0.5, 0.25", ((0.5,), (0.25,))),
         ("[0.1,0.2,0.3],[1,2,3]", ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))),
         ("imagenet", IMAGENET),
+        ("none", None),
     ],
 )
 def test_normalisation_is_mean_and_std(text, expected):

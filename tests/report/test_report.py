@@ -111,6 +111,27 @@ def test_the_markdown_of_a_pass_says_what_was_judged_and_nothing_else():
     ]
 
 
+def test_paths_of_a_summary_begin_at_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = f"{tmp_path}/models/incumbent.toml and /data{tmp_path}/x and https://host{tmp_path}/y"
+    (line,) = [line for line in markdown(replace(OUTCOME, notices=(said,))).splitlines() if "**note**" in line]
+    assert line == f"- **note**: models/incumbent.toml and /data{tmp_path}/x and https://host{tmp_path}/y"
+    named = replace(OUTCOME, command=f"pytest --candidate={tmp_path}/runs/new.safetensors '--checks={tmp_path}/a b'")
+    assert markdown(named).endswith("Reproduce: `pytest --candidate=runs/new.safetensors '--checks=a b'`\n")
+    monkeypatch.chdir("/")
+    assert said in markdown(replace(OUTCOME, notices=(said,)))
+
+
+def test_the_counts_add_up():
+    absent = Check("x", "flip", "accuracy").unjudged("not_applicable", "for this reason")
+    outcome = replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR, absent))
+    assert outcome.counts == (
+        "5 checks: 1 without a result, 1 fail, 1 pass, 1 informational (without a threshold), 1 not applicable"
+    )
+    assert outcome.counts in summary_lines(outcome, Path("reports"))
+    assert f"- {outcome.counts}" in markdown(outcome)
+
+
 def test_pipes_and_line_breaks_break_neither_table_nor_list():
     nasty = replace(FAIL, check=replace(FAIL.check, family="ro|ta\ntion"), detail="a|b\nc")
     lines = markdown(replace(OUTCOME, verdicts=(nasty,))).splitlines()
@@ -132,7 +153,7 @@ def test_the_summary_ends_with_verdict_failures_and_report():
     assert summary_lines(OUTCOME, Path("reports")) == [
         "thresholds: 20 reference models; the candidate's recipe is the same",
         "1 of the thresholds set by hand: clean",
-        "1 check informational: without a threshold",
+        f"{OUTCOME.counts}",
         f"candidate runs/new.safetensors: {OUTCOME.headline}",
         "  Clean accuracy 92.1%.",
         "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, translate or flip images "
@@ -512,7 +533,8 @@ def test_informational_rows_stand_below_the_headline():
     line = page[page.index('<details class="unjudged">') :].partition("</details>")[0]
     said = re.sub("<[^>]+>", "", line)
     assert said.startswith(
-        "3 of 7 measurements are informationalThe lowest accuracies: contrast, severity 5 of 5 19.9%;"
+        "7 checks: 2 fail, 2 pass, 3 informational (without a threshold)"
+        "The lowest accuracies without a threshold: contrast, severity 5 of 5 19.9%;"
     )
     assert "fog, severity 2 of 5 53.6%." in said
     assert "25.0%" not in said, "of contrast the weakest alone"

@@ -155,16 +155,25 @@ def test_missing_checks_are_refused_before_a_model_is_loaded(options, tmp_path):
     ("changes", "message"),
     [
         ({"data": "imagenet"}, "data imagenet: unknown data"),
-        ({"model_outputs": "logits"}, "^model-outputs: applies to networks of the setting model"),
-        ({"normalisation": "imagenet"}, "^normalisation: .*is fashion-cnn"),
         ({"device": "abacus"}, "device 'abacus' cannot be used .*expected auto, cpu, cuda or mps"),
         ({"model": "nowhere"}, "model nowhere: expected package.module:callable"),
     ],
-    ids=["data", "outputs", "normalisation", "device", "model"],
+    ids=["data", "device", "model"],
 )
 def test_a_bad_option_is_refused_by_name(options, changes, message):
     with pytest.raises(InputError, match=message):
         open_session(replace(options, **changes), workers=1)
+
+
+def test_a_setting_that_no_model_of_the_run_needs_is_ignored(options, tmp_path):
+    (tmp_path / "own.py").write_text("def labels(pixels):\n    return pixels[:, 0, 0, 0] % 10\n")
+    unneeded = {"model": "nowhere:network", "model_outputs": "logits", "normalisation": "imagenet", "layer": "conv3"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        roles = {"candidate": "python:own:labels"}
+        session = open_session(replace(options, roles=roles, data=options.data, **unneeded), workers=1)
+    assert session.roles["candidate"].provides.scores == "labels"
+    assert session.roles["candidate"].layer is None
 
 
 class Unusable(nn.Module):

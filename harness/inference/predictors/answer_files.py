@@ -37,13 +37,14 @@ class Answers:
 
     `images` are names of exported images, (N,) of type `NAME`, numbers of images in the data, (N,) integers, or names
     of files, (N,) text. They are None if the rows are in the order of the data. `values` are labels, (N,) int64,
-    or scores, (N, classes) float32.
+    or scores, (N, classes) float32. They are `named` if the file names their classes, so these are in the data's order.
     """
 
     scores: Scores
     values: np.ndarray
     images: np.ndarray | None
     export: Export | None
+    named: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -66,10 +67,6 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
     if size > limit:
         raise AnswersError(f"has {size:,} bytes, more than {limit:,}; write an .npz file with labels or float32 scores")
     answers = reader(path, classes, outputs)
-    if outputs not in {None, answers.scores}:
-        raise AnswersError(
-            f"has {answers.scores}; remove the setting, or correct it", setting=f"model-outputs {outputs}"
-        )
     if not len(answers):
         raise AnswersError("has no rows; expected a row for each image")
     _expect_values(answers, classes)
@@ -129,7 +126,7 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
         if arrays["export"].size != 1:
             raise AnswersError(f"export is an array of {arrays['export'].size} values, expected one line of text")
         export = Export.read(_text(arrays["export"].reshape(-1)[0]))
-    return Answers(scores, values, images, export)
+    return Answers(scores, values, images, export, named="classes" in arrays)
 
 
 def _in_order(values: np.ndarray, names: list[str], classes: Sequence[str], scores: Scores) -> np.ndarray:
@@ -273,8 +270,10 @@ def _of_rows(
     if len({part.dtype.kind for part in images}) > 1:
         raise AnswersError("image has both names and numbers of images; expected one of them")
     export = Export.read(exports.pop()) if exports else None
-    found = np.concatenate(values)
-    return Answers(scores, _one_kind(found, classes) if labelled else found, np.concatenate(images), export)
+    found, names = np.concatenate(values), np.concatenate(images)
+    if not labelled:
+        return Answers(scores, found, names, export, named=True)
+    return Answers(scores, _one_kind(found, classes), names, export, named=bool((found[:, 0] >= 0).all()))
 
 
 def _names_or_numbers(texts: Sequence[str]) -> np.ndarray:

@@ -72,7 +72,7 @@ class CallablePredictor:
         self.name, self._options = name, options
         self._images = images
         self._files = None if images is None else EncodedPictures(images)
-        self._classes = images.classes if images else ()
+        self._classes = (options.predictor.classes or images.classes) if images else ()
         self._timeout = options.predictor.timeout
         self._said: deque[str] = deque(maxlen=_SAID)
         self._broken = ""

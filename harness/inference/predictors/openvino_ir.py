@@ -150,9 +150,8 @@ class OpenVinoPredictor:
         """Return the network's inputs for pixels (N, C, H, W), in batches of its size."""
         if self._bytes:
             inputs = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
-        elif self._options.normalisation is not None:
-            mean, std = parse_normalisation(self._options.normalisation)
-            means, stds = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (mean, std))
+        elif normalisation := parse_normalisation(self._options.normalisation):
+            means, stds = (np.array(values, np.float32).reshape(-1, 1, 1) for values in normalisation)
             inputs = (pixels - means) / stds
         else:
             inputs = pixels

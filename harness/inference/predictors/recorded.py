@@ -23,7 +23,6 @@ from harness.perturb.poses import PROTOCOL
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.data.exported import Export
-    from harness.inference.predictors.protocol import Scores
     from harness.networks.options import NetworkOptions
 
 _PLAIN = (
@@ -39,10 +38,9 @@ class RecordedAnswers:
     """
 
     def __init__(
-        self, identity: Identity, scores: Scores, names: np.ndarray, values: np.ndarray, export: Export | None
+        self, identity: Identity, provides: Provides, names: np.ndarray, values: np.ndarray, export: Export | None
     ) -> None:
-        self.identity = identity
-        self.provides = Provides(scores, live=False)
+        self.identity, self.provides = identity, provides
         self.export = export
         self._names, self._values = names, values
 
@@ -81,7 +79,9 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
         raise AnswersError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
     identity = Identity("recorded", {"file": str(sha256), "declared": str(options.outputs)}, lasting=False)
     if images is None:
-        return RecordedAnswers(identity, "labels", np.empty(0, "S64"), np.empty(0, np.int64), None)
+        return RecordedAnswers(
+            identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64), None
+        )
     answers = _answers_in(path, images, options.outputs)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
@@ -92,7 +92,8 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
         rows = _rows_of_clean(answers, images)
         names = _of_clean(images)
     names, rows = _without_twins(names, rows, answers)
-    return RecordedAnswers(identity, answers.scores, names, answers.values[rows], answers.export)
+    provides = Provides(answers.scores, live=False, classes=images.classes if answers.named else ())
+    return RecordedAnswers(identity, provides, names, answers.values[rows], answers.export)
 
 
 def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from harness.base.errors import UnusableModelError
 from harness.inference.predictors.protocol import PredictorError, Provides
 
 if TYPE_CHECKING:
@@ -19,29 +18,26 @@ _KNOWN = ("logits", "probabilities", "labels")
 
 
 def provided(answers: np.ndarray, setting: str | None, own: str | None, *, top: int | None = None) -> Provides:
-    """Return the kind of answers of a predictor, by the setting model-outputs or by its `own` declaration.
+    """Return the kind of answers of a predictor, by its `own` declaration, else by the setting model-outputs.
 
-    `answers` are its first ones; the shape (N,) means labels. Undeclared scores are probabilities if all are from 0 to
-    1 and sum to one for each image; a note says so. Raises `InputError` for contradictory declarations, and
-    `PredictorError` for an unknown one.
+    `answers` are its first ones; the shape (N,) means labels. The setting is for all models of a run. A predictor that
+    declares its scores does not need it, nor do labels and top classes. Undeclared scores are probabilities if all are
+    from 0 to 1 and sum to one for each image; a note says so. Raises `PredictorError` for a declaration that is
+    unknown, or that its answers contradict.
     """
     if own is not None and own not in _KNOWN:
         raise PredictorError(f"declares outputs = {own!r}, expected {', '.join(_KNOWN)}")
-    if setting and own and setting != own:
-        raise UnusableModelError(
-            f"the predictor declares {own}; remove the setting, or correct one", setting=f"model-outputs {setting}"
-        )
-    declared = setting or own
-    if top is not None and declared not in {None, "probabilities"}:
+    if top is not None and own not in {None, "probabilities"}:
         raise PredictorError(
-            f"declares the top {top} classes and {declared}; the scores of top classes must be probabilities"
+            f"declares the top {top} classes and {own}; the scores of top classes must be probabilities"
         )
     if answers.ndim == 1:
-        if declared not in {None, "labels"}:
-            raise PredictorError(f"declares {declared}, but returned labels, an array of shape {answers.shape}")
+        if own not in {None, "labels"}:
+            raise PredictorError(f"declares {own}, but returned labels, an array of shape {answers.shape}")
         return Provides("labels", top=top)
-    if declared is None and top is None and answers.ndim > 1 and answers.shape[1] > 1:
+    declared = "probabilities" if top is not None else own or setting
+    if declared is None and answers.ndim > 1 and answers.shape[1] > 1:
         sums = answers.sum(axis=1)
         if bool((answers >= 0).all()) and bool((np.abs(sums - 1) < SUMS_TO_ONE).all()):
             return Provides("probabilities", note=_TAKEN)
-    return Provides(cast("Scores", declared or ("logits" if top is None else "probabilities")), top=top)
+    return Provides(cast("Scores", declared or "logits"), top=top)
