@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS = 500, 10
 """Numbers of clean images, in all and for each class, that verify the order of a predictor's classes."""
+_FOREIGN = "user", "python"
+"""The architectures of models that run code of the user's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +162,8 @@ def open_model(
                 provides=provides,
             )
             classifier.rounded = rounded
+            if checkpoint.architecture in _FOREIGN:
+                classifier.opening = {"path": path, "network": network, "device": device, "rounded": rounded}
             classifier.measure_precision_on(images)
         where = ""
         if not isinstance(checkpoint.model, PredictorNetwork):

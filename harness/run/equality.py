@@ -26,6 +26,7 @@ from harness.perturb import IDENTITY
 from harness.run.history import read_history
 from harness.run.model_settings import ModelSettings
 from harness.run.settings import HISTORY_FILE
+from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,6 +166,7 @@ def equal(request: EqualityRequest) -> Equality:
     original = replace(request.model.open(request.original, images), role="original")
     artifact = _artifact(request, images, original)
     predictions = artifact.predict(images), original.predict(images)
+    expect_steady([artifact, original], images)
     done = Equality(
         images,
         artifact,
