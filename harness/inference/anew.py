@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 ALONE = 16
 """Images that the model predicts one by one, at most: milliseconds for a small network, seconds for a large one."""
-SEEDS = "1", "2"
-"""Hash seeds of the other processes, the same in each run: no model passes with one seed and fails with another."""
+SEEDS = "10", "74"
+"""Hash seeds of the other processes, the same in each run: no model passes with one seed and fails with another.
+
+Of these two, the hashes of most short words differ in parity.
+"""
 _CHILD = """\
 import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
