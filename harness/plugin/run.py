@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.base.codes import Code
 from harness.base.errors import (
     ChangedError,
     ConfigurationError,
@@ -40,6 +41,7 @@ from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
 from harness.run.request import new_run_id
+from harness.run.session import UNSEEDED
 from harness.run.sources import read_again, sources_of
 from harness.run.time_limit import time_limit
 from harness.run.unchanged import expect_unchanged, state_of
@@ -57,8 +59,8 @@ PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
 MISPLACED = "stress_misplaced"
 """The name under which a worker says that stress tests have come into a run that is none of their gate."""
-INPUTS = "stress_inputs"
-"""The name under which the hashes of what is judged travel to the workers."""
+INPUTS, PREDICTIONS = "stress_inputs", "stress_predictions"
+"""The names under which the hashes of what is judged, and a few predictions, travel to the workers."""
 
 
 class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
@@ -143,6 +145,8 @@ class GateRun:
             if self.is_worker:
                 given = self.config.workerinput[INPUTS]  # type: ignore[attr-defined]
                 _expect_same(session.inputs | read_again(given) | self._sources(), given)
+                if session.foreign_predictions != self.config.workerinput[PREDICTIONS]:  # type: ignore[attr-defined]
+                    raise InputError(f"a model differs between processes of the run: {UNSEEDED}", code=Code.SELF_CHECK)
             else:
                 self.sources = self._sources()
             self.session = session

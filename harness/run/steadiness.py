@@ -14,6 +14,7 @@ from harness.data import sample_up_to
 from harness.inference.anew import WAYS, asked_elsewhere, ways_for
 from harness.perturb import pose_each
 from harness.run.outcome import SelfCheck
+from harness.run.session import UNSEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +27,6 @@ SAMPLES, TOLERANCE = 32, 1e-3
 """Images that are asked about otherwise, at most, and the tolerance of their logits, relative or absolute."""
 ANSWERS = 16
 """Largest number of perturbations that are predicted again."""
-_PROCESS = (
-    "its predictions depend on the process, as those of unseeded code do, or of code that uses `hash` or the order of "
-    "a set"
-)
 
 
 def identity_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfCheck:
@@ -71,23 +68,22 @@ def _unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
     lost, and all batches are filled up to one size. Where the model is served they are not.
     """
     some, live = sample_up_to(images, SAMPLES), [model for model in models if model.provides.live]
-    in_the_run = {}
-    for model in live:
-        in_the_run[model] = model.classifier.like(model.classifier.model).predict(some).computed
+    in_the_run = {id(model): model.classifier.like(model.classifier.model).predict(some).computed for model in live}
+    foreign = [model for model in live if model.classifier.opening]
+    for answers in asked_elsewhere([model.classifier.opening for model in foreign if model.classifier.opening], some):
+        for model, given in zip(foreign, answers, strict=True):
+            for way, logits in given.items():
+                if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
+                    why = UNSEEDED if way == WAYS[0] else way.why
+                    return f"{model.path}: asked {way.how} in another process, {found}: {why}"
+    for model in live:  # After the other processes, since the code may depend on the time.
         for way in ways_for(model.classifier):
             try:
                 logits = way.logits(model.classifier, some)
             except InputError as error:
                 return f"{model.path}: asked {way.how}, the model fails ({error}): {way.why}"
-            if found := _others(logits, in_the_run[model][way.positions(len(some))]):
+            if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
                 return f"{model.path}: asked {way.how}, {found}: {way.why}"
-    foreign = [model for model in live if model.classifier.opening]
-    for answers in asked_elsewhere([model.classifier.opening for model in foreign if model.classifier.opening], some):
-        for model, given in zip(foreign, answers, strict=True):
-            for way, logits in given.items():
-                if found := _others(logits, in_the_run[model][way.positions(len(some))]):
-                    why = _PROCESS if way == WAYS[0] else way.why
-                    return f"{model.path}: asked {way.how} in another process, {found}: {why}"
     return ""
 
 
