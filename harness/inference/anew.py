@@ -33,12 +33,6 @@ SEEDS = "10", "74"
 
 Of these two, the hashes of most short words differ in parity.
 """
-_CHILD = """\
-import pickle, sys
-sys.path[:] = pickle.load(sys.stdin.buffer)
-from harness.inference.anew import answer
-answer(sys.stdin.buffer)
-"""
 _STATE = "it keeps state between calls, or answers at random"
 _ACROSS = (
     "a served model would give other predictions than those judged. Let no step work across the batch, such as "
@@ -105,11 +99,10 @@ def asked_elsewhere(
     for seed in SEEDS if openings else ():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "answers.npz")
-            order = pickle.dumps(sys.path) + pickle.dumps((os.getpid(), path, openings, images, pictures))
-            done = subprocess.run(  # noqa: S603  Our own code.
-                [sys.executable, "-c", _CHILD],
-                input=order,
-                env={**os.environ, "PYTHONHASHSEED": seed},
+            done = subprocess.run(  # noqa: S603  Our own module.
+                [sys.executable, "-P", "-m", __name__],
+                input=pickle.dumps((os.getpid(), path, openings, images, pictures)),
+                env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
                 capture_output=True,
                 check=False,
             )
@@ -134,3 +127,7 @@ def answer(source: IO[bytes]) -> None:
             with suppress(InputError) if way.size else nullcontext():
                 found[f"{number} {way.how}"] = way.logits(classifier, images)
     np.savez(path, **found)
+
+
+if __name__ == "__main__":
+    answer(sys.stdin.buffer)

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 _ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS = 500, 10
 """Numbers of clean images, in all and for each class, that verify the order of a predictor's classes."""
-_FOREIGN = "user", "python"
-"""The architectures of models that run code of the user's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +160,7 @@ def open_model(
                 provides=provides,
             )
             classifier.rounded = rounded
-            if checkpoint.architecture in _FOREIGN:
+            if checkpoint.architecture in {"user", "python"}:  # It runs code of the user's.
                 classifier.opening = {"path": path, "network": network, "device": device, "rounded": rounded}
             classifier.measure_precision_on(images)
         where = ""

@@ -40,8 +40,6 @@ NOTICED_BY = {
 NAMES = [
     "identity-equals-clean",
     "model-equals-itself",
-    "model-keeps-no-state",
-    "batch-changes-nothing",
     "answers-are-the-models",
     *NOTICED_BY,
     "checks-follow-the-candidate",
@@ -116,7 +114,6 @@ def test_checks_are_made_on_a_sample_of_many_images(session_of):
     found = self_checks(session)
     assert {check.status for check in found.values()} == {"pass"}
     assert "1000 images" in found["identity-equals-clean"].detail
-    assert "0 of 1000 predictions change" in found["model-equals-itself"].detail
 
 
 def test_a_sampled_run_is_checked_too(session_of, images):
@@ -307,7 +304,7 @@ def test_a_model_that_wavers_is_found_by_both_equalities(session_of):
     assert (found["identity-equals-clean"].status, found["model-equals-itself"].status) == ("fail", "fail")
     assert "not deterministic" in found["identity-equals-clean"].detail
     assert re.match(
-        r"predicted a second time, [1-9]\d* of 400 predictions change; the model is not deterministic",
+        r"c\.safetensors: asked as it was given, [1-9]\d* of 32 images get other logits, .*or answers at random",
         found["model-equals-itself"].detail,
     )
 
