@@ -115,8 +115,8 @@ def answers_are_the_models(model: RoleModel, *, most: int = ANSWERS, few: int = 
         "answers-are-the-models",
         "fail" if differing else "pass",
         f"{differing} of {count} predictions of this run are others when predicted anew, such as under "
-        f"{printable(under[0])}. If the model does not keep state, empty the cache with `stress-harness cache "
-        "--clear`. Your own perturbations must change an image alike in any batch."
+        f"{printable(under[0])}; the model keeps state, or the cache has predictions of another: empty it with "
+        "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
         if differing
         # Without their number: with workers each process has answers of its own.
         else f"predictions of this run, from the cache or not, are the same when predicted anew, {few} "

@@ -360,7 +360,7 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
     said = re.match(
         r"(\d+) of 64 predictions of this run are others when predicted anew, such as under "
         rf"{re.escape(str(Pose(10)))}; "
-        "empty the cache with `stress-harness cache --clear`",
+        "the model keeps state, or the cache has predictions of another: empty it with `stress-harness cache --clear`",
         detail(session, "answers-are-the-models"),
     )
     assert 16 <= int(said[1]) <= 32, "what the model takes for other classes, and no image at rest"
