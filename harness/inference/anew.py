@@ -31,7 +31,7 @@ ALONE = 16
 SEEDS = "10", "74"
 """Hash seeds of the other processes, the same in each run: no model passes with one seed and fails with another.
 
-Of these two, the hashes of most short words differ in parity.
+Hashes of most short words differ in parity between these two.
 """
 _STATE = "it keeps state between calls, or answers at random"
 _ACROSS = (

@@ -53,7 +53,7 @@ class Classifier:
     rounded = False
     """Rounds images to 8 bits before the model sees them; set before the first prediction."""
     opening: Mapping[str, Any] | None = None
-    """Arguments of `open_model` by which another process opens it; None for a model without code of the user's."""
+    """Arguments of `open_model` for another process; None for a model without code of the user's."""
 
     def __init__(
         self,

@@ -48,8 +48,8 @@ def model_equals_itself(models: Sequence[RoleModel], images: LabelledImages) -> 
         "model-equals-itself",
         "fail" if found else "pass",
         found
-        or "asked as it was given, in another order, one by one, by threes, and in other processes where it has code "
-        "of yours, each model gives the logits of the run",
+        or "asked again in other orders, batches and processes, as far as its kind allows, each model gives the logits "
+        "of the run",
     )
 
 
@@ -63,9 +63,9 @@ def expect_steady(models: Sequence[RoleModel], images: LabelledImages) -> None:
 def _unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
     """Say which model gives other predictions for these images if it is asked otherwise; empty if none does.
 
-    It is asked again, as it was given, in another order, without padding, and if it runs code of the user's, in other
-    processes. In a run its computation is traced where it can be, what its code keeps from one call to the next is
-    lost, and all batches are filled up to one size. Where the model is served they are not.
+    It is asked as it was given, in another order and without padding. If it runs code of the user's, other processes
+    are asked, too. In a run, tracing loses state between calls, and all batches are filled up to one size. Where the
+    model is served they are not.
     """
     some, live = sample_up_to(images, SAMPLES), [model for model in models if model.provides.live]
     in_the_run = {id(model): model.classifier.like(model.classifier.model).predict(some).computed for model in live}
@@ -114,8 +114,8 @@ def answers_are_the_models(model: RoleModel, *, most: int = ANSWERS, few: int = 
     return SelfCheck(
         "answers-are-the-models",
         "fail" if differing else "pass",
-        f"{differing} of {count} predictions of this run are others when predicted anew, such as under "
-        f"{printable(under[0])}; the model keeps state, or the cache has predictions of another: empty it with "
+        f"{differing} of {count} predictions of this run are others when predicted anew, as under "
+        f"{printable(under[0])}: it keeps state, or the cache is of another. Empty it with "
         "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
         if differing
         # Without their number: with workers each process has answers of its own.

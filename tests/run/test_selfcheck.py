@@ -358,9 +358,9 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
     session = stale_in(Pose(10))
     assert checks(session) == {**dict.fromkeys(NAMES, "pass"), "answers-are-the-models": "fail"}
     said = re.match(
-        r"(\d+) of 64 predictions of this run are others when predicted anew, such as under "
-        rf"{re.escape(str(Pose(10)))}; "
-        "the model keeps state, or the cache has predictions of another: empty it with `stress-harness cache --clear`",
+        r"(\d+) of 64 predictions of this run are others when predicted anew, as under "
+        rf"{re.escape(str(Pose(10)))}: "
+        r"it keeps state, or the cache is of another\. Empty it with `stress-harness cache --clear`",
         detail(session, "answers-are-the-models"),
     )
     assert 16 <= int(said[1]) <= 32, "what the model takes for other classes, and no image at rest"

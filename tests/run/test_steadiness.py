@@ -74,7 +74,7 @@ ELSEWHERE = f"(os.getpid() != {os.getpid()})"
         (CODE, ELSEWHERE, "in another process, 32 of 32 images get other logits.*depend on the process"),
         (CALLABLE, "os.environ['PYTHONHASHSEED'] != '0'", "in another process, 32 of 32 images get other logits"),
         (CALLABLE, "len(pixels) <= 3", "one by one, without padding in another process, 16 of 16 images"),
-        (CALLABLE, "calls > 15", "predictions of this run are others when predicted anew.*the model keeps state"),
+        (CALLABLE, "calls > 15", "predictions of this run are others when predicted anew.*it keeps state"),
     ],
     ids=["network", "hash-seed", "few", "calls"],
 )
@@ -106,7 +106,7 @@ def test_a_shipped_architecture_needs_no_other_process(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("size", [4, 31, 32])
-def test_an_audit_asks_about_a_whole_batch_with_each_image_at_another_place(size):
+def test_an_audit_repeats_a_whole_batch_at_other_places(size):
     images, answers = np.arange(size), np.arange(size) % 3
     audit = Audit(np.array([-1]), np.array([-1]))
     assert audit.note(images, answers, [bytes([each]) for each in images])
