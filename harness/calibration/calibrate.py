@@ -16,7 +16,7 @@ from harness.base.errors import CalibrationError, ChangedError, InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
-from harness.calibration.measure import measure_panel
+from harness.calibration.measure import expect_no_copies, measure_panel
 from harness.calibration.outliers import check_panel
 from harness.calibration.panel import panel_at_hand, read_panel
 from harness.calibration.panel_predictions import share, with_predictions
@@ -256,6 +256,8 @@ def measured_panel(
         bar.reset()
         bar.set_description("measuring")
         panel = measure_panel(checkpoints, recording, network=request.network, on_model=advance, on_note=tell)
+    data = request_of(request.options, tests=request.checks_path.parent).data_options
+    expect_no_copies(checkpoints, data.load(request.network.transform), network=request.network, device=request.device)
     if known:
         panel = _joined(known, panel, checks, path, again=(*asked, *_ids_of(known, request.families)))
     panel = with_earlier_conversions(panel, _there(path), checks.checks)

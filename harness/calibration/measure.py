@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from torch import nn
 
 from harness.base import user_folder, write_atomically
@@ -19,6 +20,8 @@ from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
 from harness.checks import Check
+from harness.data import sample_up_to
+from harness.inference import open_model
 from harness.inference.devices import usable_cores
 from harness.inference.loading import is_lasting
 from harness.measures import Unit
@@ -30,10 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from harness.data import LabelledImages
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
 
 T = TypeVar("T")
+_FEW, _ROUNDING = 32, 1e-3
+"""Images that find copies, and the largest difference of a copy's logits as a share of their range. Those of two
+trainings are far larger."""
 
 
 def measure_panel(
@@ -137,6 +144,21 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
                 "the reference models of a panel may differ only in the seed"
             )
     return recipes[0][1] if recipes else {}
+
+
+def expect_no_copies(
+    checkpoints: Sequence[Path | str], images: LabelledImages, *, network: NetworkOptions | None, device: str
+) -> None:
+    """Raise `InputError` for a checkpoint that gives the logits of another one up to rounding, on a few images."""
+    few = sample_up_to(images, _FEW)
+    others: dict[Path | str, np.ndarray] = {}
+    for path in checkpoints:
+        model = open_model(path, few, network=network, device=device, ordered=False)
+        logits = model.predict(few).computed
+        for other, theirs in others.items():
+            if model.provides.scores != "labels" and np.abs(logits - theirs).max() <= _ROUNDING * np.ptp(theirs):
+                raise PanelError(f"{path}: has the logits of {other} up to rounding; a panel needs different networks")
+        others[path] = logits
 
 
 def entries_of(

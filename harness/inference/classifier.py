@@ -28,7 +28,7 @@ from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 from harness.perturb.corruptions import Corruption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from harness.base import PredictionCache
     from harness.data.images import LabelledImages
@@ -51,6 +51,8 @@ class Classifier:
 
     rounded = False
     """Rounds images to 8 bits before the model sees them; set before the first prediction."""
+    opening: Mapping[str, Any] | None = None
+    """Arguments of `open_model` for another process; None for a model without code of the user's."""
 
     def __init__(
         self,

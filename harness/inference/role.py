@@ -161,6 +161,8 @@ def open_model(
                 provides=provides,
             )
             classifier.rounded = rounded
+            if checkpoint.architecture in {"user", "python"}:  # It runs code of the user's.
+                classifier.opening = {"path": path, "network": network, "device": device, "rounded": rounded}
             classifier.measure_precision_on(images)
         where = provides.note
         if not isinstance(checkpoint.model, PredictorNetwork):

@@ -17,8 +17,7 @@ from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.progress import tell
 from harness.plugin.run import PROPERTY
 from harness.report.refusal import TITLE
-from harness.run.equality import Differences
-from harness.run.outcome import SelfCheck
+from harness.run.outcome import Differences, SelfCheck
 from harness.run.overview import Overview
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from harness.plugin.options import add_options, expect_own
 from harness.plugin.place import reports_named
 from harness.plugin.printing import drop_unprinted, keep_printing, keep_refusing
 from harness.plugin.progress import tell
-from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
+from harness.plugin.run import INPUTS, MISPLACED, PREDICTIONS, RUN, GateRun, command_of, selected_checks
 from harness.plugin.sinks import expect_to_leave, with_history
 from harness.plugin.termination import end_with_reports
 from harness.report.agreement import agreed_verdict
@@ -244,7 +244,7 @@ def pytest_configure_node(node: Any) -> None:
     run = node.config.stash[RUN]
     node.workerinput[_PARENT] = os.getpid()
     if run.session is not None:
-        node.workerinput[INPUTS] = run.inputs
+        node.workerinput |= {INPUTS: run.inputs, PREDICTIONS: run.session.foreign_predictions}
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

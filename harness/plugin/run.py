@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.base import imports
+from harness.base.codes import Code
 from harness.base.errors import (
     ChangedError,
     ConfigurationError,
@@ -42,6 +43,7 @@ from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
 from harness.run.request import new_run_id
+from harness.run.session import UNSEEDED
 from harness.run.time_limit import time_limit
 from harness.run.unchanged import expect_unchanged, state_of
 
@@ -59,8 +61,8 @@ PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
 MISPLACED = "stress_misplaced"
 """The name under which a worker says that stress tests have come into a run that is none of their gate."""
-INPUTS = "stress_inputs"
-"""The name under which the hashes of what is judged travel to the workers."""
+INPUTS, PREDICTIONS = "stress_inputs", "stress_predictions"
+"""The names under which the hashes of what is judged, and a few predictions, travel to the workers."""
 
 
 class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
@@ -145,6 +147,8 @@ class GateRun:
                 _expect_same(session.inputs, given)
                 imports.include({path: given[path] for path in given.keys() - session.inputs.keys()})
                 self._expect_same_code()
+                if session.foreign_predictions != self.config.workerinput[PREDICTIONS]:  # type: ignore[attr-defined]
+                    raise InputError(f"a model differs between processes of the run: {UNSEEDED}", code=Code.SELF_CHECK)
             else:
                 imports.include({path: imports.digest(path) for path in self._stress_tests()})
             self.session = session

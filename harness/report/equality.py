@@ -14,7 +14,7 @@ from harness.report.figures import BAD, figure, styled
 from harness.report.gallery import Face, sheet
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
-from harness.run.equality import Differences
+from harness.run.outcome import Differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.base.codes import Code
-from harness.base.errors import InputError
+from harness.base.errors import InputError, some_of
 from harness.checks.slices import expect_groups_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
         raise InputError(
             f"{checks.path}: [data] classes has {len(made_for.classes)} names, the data have {len(images.classes)} "
             "classes; give one name per class, in the order of the labels",
+            code=Code.CHECKS,
+        )
+    known = zip(made_for.classes, images.classes, strict=False)
+    if moved := [name for name, own in known if name != own and name in images.classes]:
+        raise InputError(
+            f"{checks.path}: [data] classes has {some_of(moved)} in another place than the data; expected their order, "
+            f"{some_of(images.classes)}. Correct the order, or remove classes",
             code=Code.CHECKS,
         )
 

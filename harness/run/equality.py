@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, some_of
-from harness.base.records import record
 from harness.checks.equivalence import OF_A_PART, TOLERANCE, expect_tolerance
 from harness.measures.accuracy import ACCURACY, accuracy
 from harness.measures.changed_predictions import (
@@ -26,6 +25,7 @@ from harness.perturb import IDENTITY
 from harness.run.history import read_history
 from harness.run.model_settings import ModelSettings
 from harness.run.settings import HISTORY_FILE
+from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,19 +41,6 @@ _HISTORY = Path("reports") / HISTORY_FILE
 _OPTION = "--artifact-normalisation"
 _HINTED = 500
 """Images of the comparison that finds an artifact that normalizes by itself."""
-
-
-@record
-class Differences:
-    """Differences of a candidate from its original, as a report shows them.
-
-    `sentence` says how many predictions changed. `caution` says why equality to this original is worth little, or is
-    empty. `parts` are titles with their markup.
-    """
-
-    sentence: str
-    caution: str
-    parts: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -163,6 +150,7 @@ def equal(request: EqualityRequest) -> Equality:
     original = replace(request.model.open(request.original, images), role="original")
     artifact = _artifact(request, images, original)
     predictions = artifact.predict(images), original.predict(images)
+    expect_steady([artifact, original], images)
     done = Equality(
         images,
         artifact,

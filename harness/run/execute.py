@@ -180,7 +180,7 @@ def execute(
     reports = request.root / (value_in(arguments, "reports") or request.reports)
     with tempfile.TemporaryDirectory() as folder:
         path = hand_over(request, Path(folder, "request.json"))
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", REQUEST_FILE: str(path)}
+        environment = {"PYTHONHASHSEED": "0", **os.environ, "PYTHONUNBUFFERED": "1", REQUEST_FILE: str(path)}
         status, printed = _run(command, environment, shown=shown, on_line=on_line)
         answers = _read(_answers_of(path))
     imports.include(answers.get("code", {}))

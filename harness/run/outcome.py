@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.checks.known import KnownIssue
     from harness.measures.metric import Curve
-    from harness.run.equality import Differences
     from harness.run.overview import Overview
 
 _COUNTED: Mapping[str, str] = {
@@ -51,6 +50,19 @@ class SelfCheck:
     def as_json(self) -> dict[str, Any]:
         """Return the check's entry in `stress.json`."""
         return asdict(self)
+
+
+@record
+class Differences:
+    """Differences of a candidate from its original, as a report shows them.
+
+    `sentence` says how many predictions changed. `caution` says why equality to this original is worth little, or is
+    empty. `parts` are titles with their markup.
+    """
+
+    sentence: str
+    caution: str
+    parts: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)

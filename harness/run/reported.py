@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from harness.checks import Check, ChecksFile, Verdict
     from harness.checks.known import KnownIssue
-    from harness.run.equality import Differences
+    from harness.run.outcome import Differences
     from harness.run.overview import Overview
     from harness.run.session import StressSession
 

@@ -23,11 +23,10 @@ from harness.run.outcome import SelfCheck
 from harness.run.remembered import Memory
 from harness.run.sampling import extent_of
 from harness.run.steadiness import (
+    ANSWERS,
     answers_are_the_models,
-    batch_changes_nothing,
     identity_changes_nothing,
     model_equals_itself,
-    model_keeps_no_state,
 )
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 1_000
 """Images on which mutants are judged, at most: the damage is gross, and a sample keeps the checks to seconds."""
-ANSWERS = 16
-"""Largest number of perturbations that are predicted again."""
 ALIKE = 0.5
 """Mean rank correlation from which on two models look at the same: reference models of one recipe reach 0.6 here."""
 
@@ -85,16 +82,14 @@ def self_checks(
 
     checks: dict[str, Callable[[], SelfCheck]] = {
         "identity-equals-clean": lambda: identity_changes_nothing(fresh, anew),
-        "model-equals-itself": lambda: model_equals_itself(fresh, rest, anew),
-        "model-keeps-no-state": lambda: model_keeps_no_state(fresh, anew),
-        "batch-changes-nothing": lambda: batch_changes_nothing(fresh, anew),
+        "model-equals-itself": lambda: model_equals_itself([*rest.roles.values()], rest.images),
         "answers-are-the-models": lambda: answers_are_the_models(
-            fresh, session, most=min(ANSWERS, extent.answers // extent.few), few=extent.few
+            session.roles["candidate"], most=min(ANSWERS, extent.answers // extent.few), few=extent.few
         ),
         **{damage.name: noticed(family, damage) for family, damage in damaging.items()},
         FOLLOW: lambda: memory.remembered(FOLLOW, lambda: _until_it_holds(followed, session, [STOOD_IN, *sizes])),
         MAPS: remembered(MAPS, _maps_follow_weights),
-        **original_checks(session, _sample(session, len(anew.images)), judge),
+        **original_checks(session, judge),
     }
     found = []
     for name, check in checks.items():

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from harness.inference.cluster import Cluster
     from harness.measures.panel.predictions import PanelPredictions
 
-SEARCH_SAMPLES, PROBE_SAMPLES = 2_000, 500
+SEARCH_SAMPLES, PROBE_SAMPLES, FEW_SAMPLES = 2_000, 500, 32
+UNSEEDED = "its predictions depend on the process, such as on `hash`, the order of a set or unseeded code"
+"""The reason if a model gives other predictions in another process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +120,12 @@ class StressSession:
             **read,
             **known,
         }
+
+    @property
+    def foreign_predictions(self) -> dict[str, list[int]]:
+        """Return the predictions of a few images, which every process shares, of models with code of the user's."""
+        some, models = self._sample(FEW_SAMPLES), self.roles.items()
+        return {role: model.predict(some).predicted.tolist() for role, model in models if model.classifier.opening}
 
     @property
     def share(self) -> float:

@@ -17,6 +17,7 @@ from harness.measures.changed_predictions import class_places, order_in_words
 from harness.measures.explanation import ALPHA, explanation, fits_image_before, least_changes, noise_p
 from harness.run.model_settings import ModelSettings
 from harness.run.pipeline_search import Diagnosis, Search
+from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,9 @@ def skew(request: SkewRequest) -> Diagnosis:
     expect_tolerance(request.tolerance)
     if isinstance(request.served, str):
         images = request.model.images()
-        served = request.model.open(request.served, images).predict(images).predicted
+        model = request.model.open(request.served, images)
+        served = model.predict(images).predicted
+        expect_steady([model], images)
         return diagnosis(request.model.open(request.candidate, images), images, served, tolerance=request.tolerance)
     whole = request.model.all_images()
     positions, served = answers_to_some(request.served, whole, outputs=request.model.network.outputs)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from harness.base.codes import Code
 from harness.base.errors import InputError, printable
-from harness.inference import Predictions
-from harness.inference.devices import batch_size
-from harness.inference.predictors.network import PredictorNetwork
-from harness.measures.flips import flips
+from harness.data import sample_up_to
+from harness.inference.anew import WAYS, asked_elsewhere, ways_for
 from harness.perturb import pose_each
 from harness.run.outcome import SelfCheck
+from harness.run.session import UNSEEDED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.data import LabelledImages
     from harness.inference import Classifier, RoleModel
     from harness.run.session import StressSession
 
-STATE_SAMPLES, TOLERANCE = 100, 1e-3
-"""Images for a run of the untraced model, at most, and the tolerance of its logits, relative or absolute."""
-ALONE = 8
-"""Images that the model predicts one by one, at most: milliseconds for a small network, a second for a large one."""
+SAMPLES, TOLERANCE = 32, 1e-3
+"""Images that are asked about otherwise, at most, and the tolerance of their logits, relative or absolute."""
+ANSWERS = 16
+"""Largest number of perturbations that are predicted again."""
 
 
 def identity_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfCheck:
@@ -40,119 +41,66 @@ def identity_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfC
     )
 
 
-def model_equals_itself(fresh: Classifier, session: StressSession, sampled: StressSession) -> SelfCheck:
-    """Check that the candidate predicts the same classes a second time."""
-    images = sampled.images
-    changed = flips(fresh.predict(images), kept_predictions(session.roles["candidate"], session, images))
-    count = len(changed.lost) + len(changed.gained)
+def model_equals_itself(models: Sequence[RoleModel], images: LabelledImages) -> SelfCheck:
+    """Check that each model predicts the same however it is asked; see `_unsteady`."""
+    found = _unsteady(models, images)
     return SelfCheck(
         "model-equals-itself",
-        "fail" if count else "pass",
-        f"predicted a second time, {count} of {len(images)} predictions change"
-        + ("; the model is not deterministic" if count else ""),
+        "fail" if found else "pass",
+        found
+        or "asked again in other orders, batches and processes, as far as its kind allows, each model gives the logits "
+        "of the run",
     )
 
 
-def kept_predictions(model: RoleModel, session: StressSession, images: LabelledImages) -> Predictions:
-    """Return the predictions of some clean images that a model made in the run."""
-    kept = model.predict(session.images)
-    chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
-    return Predictions(kept.answers[chosen], images, kept.perturbation, known=kept.known)
+def expect_steady(models: Sequence[RoleModel], images: LabelledImages) -> None:
+    """Raise `InputError` for a model that predicts otherwise if it is asked otherwise."""
+    for check in (*(answers_are_the_models(model) for model in models), model_equals_itself(models, images)):
+        if check.status == "fail":
+            raise InputError(check.detail, code=Code.SELF_CHECK)
 
 
-def model_keeps_no_state(fresh: Classifier, sampled: StressSession) -> SelfCheck:
-    """Check that the model, run twice as it was given, answers as it does in the run.
+def _unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
+    """Say which model gives other predictions for these images if it is asked otherwise; empty if none does.
 
-    In the run its computation is traced where it can be, and what its code keeps from one call to the next is lost.
+    It is asked as it was given, in another order and without padding. If it runs code of the user's, other processes
+    are asked, too. In a run, tracing loses state between calls, and all batches are filled up to one size. Where the
+    model is served they are not.
     """
-    classifier = sampled.roles["candidate"].classifier
-    images = sampled.images.take(torch.arange(min(STATE_SAMPLES, len(sampled.images))))
-    backend = classifier.backend_for(copy.deepcopy(classifier.plain), workers=1, screen=False)
-
-    def as_given() -> np.ndarray:
-        inputs = classifier.inputs(images)
-        return backend.exact_logits(len(images), inputs, classes=len(images.classes), what="images, as it was given")
-
-    in_the_run = fresh.predict(images).computed
-    alike = all(np.allclose(as_given(), in_the_run, rtol=TOLERANCE, atol=TOLERANCE) for _ in range(2))
-    return SelfCheck(
-        "model-keeps-no-state",
-        "pass" if alike else "fail",
-        f"run as it was given, twice, it gives {len(images)} images "
-        + ("the logits of this run" if alike else "other logits than in this run: it keeps state between calls"),
-    )
-
-
-def batch_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfCheck:
-    """Check that the logits of an image depend on no other image of its batch, and not on the size of the batch.
-
-    In the run all batches are filled up to one size. Where the model is served they are not.
-    """
-    name, images = "batch-changes-nothing", sampled.images.take(torch.arange(min(STATE_SAMPLES, len(sampled.images))))
-    in_the_run = fresh.predict(images).computed
-    if isinstance(fresh.plain, PredictorNetwork):  # Always asked about full batches.
-        return _order_changes_nothing(name, fresh, images, in_the_run)
-    full = batch_size(images.pixels.shape[1:], fresh.device, screening=False)
-    few, reversed_ = np.arange(min(ALONE, len(images))), np.arange(min(full, len(images)))[::-1]
-    batches = {
-        "one by one": [few[[each]] for each in range(len(few))],
-        "by threes": [few[::-1][start : start + 3] for start in range(0, len(few), 3)],
-        f"{len(reversed_)} at once": [reversed_],
-    }
-    advice = (
-        "a served model would give other predictions than those judged. Let no step work across the batch, such as "
-        "`.squeeze()` without a dimension, a branch on its size, or a norm over it"
-    )
-    for how, parts in batches.items():
-        positions = np.concatenate(parts)
-        try:
-            logits = np.concatenate([fresh.in_one_batch(images, part) for part in parts])
-        except InputError as error:
-            return SelfCheck(name, "fail", f"asked {how}, without padding, the model fails ({error}): {advice}")
-        others = ~np.isclose(logits, in_the_run[positions], rtol=TOLERANCE, atol=TOLERANCE).all(axis=1)
-        if others.any():
-            differs = float(np.abs(logits - in_the_run[positions]).max())
-            return SelfCheck(
-                name,
-                "fail",
-                f"asked {how}, without padding, {others.sum()} of {len(positions)} images get other logits than in "
-                f"this run, by up to {differs:.3g}: {advice}",
-            )
-    return SelfCheck(
-        name,
-        "pass",
-        f"asked {' and '.join(batches)} in another order, without padding, the model gives the logits of this run",
-    )
+    some, live = sample_up_to(images, SAMPLES), [model for model in models if model.provides.live]
+    in_the_run = {id(model): model.classifier.like(model.classifier.model).predict(some).computed for model in live}
+    foreign = [model for model in live if model.classifier.opening]
+    for answers in asked_elsewhere([model.classifier.opening for model in foreign if model.classifier.opening], some):
+        for model, given in zip(foreign, answers, strict=True):
+            for way, logits in given.items():
+                if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
+                    why = UNSEEDED if way == WAYS[0] else way.why
+                    return f"{model.path}: asked {way.how} in another process, {found}: {why}"
+    for model in live:  # After the other processes, since the code may depend on the time.
+        for way in ways_for(model.classifier):
+            try:
+                logits = way.logits(model.classifier, some)
+            except InputError as error:
+                return f"{model.path}: asked {way.how}, the model fails ({error}): {way.why}"
+            if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
+                return f"{model.path}: asked {way.how}, {found}: {way.why}"
+    return ""
 
 
-def _order_changes_nothing(name: str, fresh: Classifier, images: LabelledImages, in_the_run: np.ndarray) -> SelfCheck:
-    """Check that a predictor gives an image the same prediction at another place of another batch."""
-    if not fresh.provides.live:
-        return SelfCheck(name, "not_applicable", "the predictions were recorded before the run")
-    order, count = np.arange(len(images))[::-1], len(images)
-    backend, inputs = fresh.backend_for(fresh.plain), fresh.inputs(images).only(order)
-    logits = backend.exact_logits(count, inputs, classes=len(images.classes), what="images in another order")
-    others = ~np.isclose(logits, in_the_run[order], rtol=TOLERANCE, atol=TOLERANCE).all(axis=1)
-    return SelfCheck(
-        name,
-        "fail" if others.any() else "pass",
-        f"asked in another order, {others.sum()} of {count} images get other predictions"
-        + (
-            "; the predictor mixes up predictions, or its prediction for an image depends on the others"
-            if others.any()
-            else ""
-        ),
-    )
+def _others(logits: np.ndarray, in_the_run: np.ndarray) -> str:
+    """Say how many images have other logits than in the run; empty for none."""
+    others = ~np.isclose(logits, in_the_run, rtol=TOLERANCE, atol=TOLERANCE).all(axis=1)
+    by = np.abs(logits - in_the_run).max(initial=0)
+    return f"{others.sum()} of {len(others)} images get other logits, by up to {by:.3g}" if others.any() else ""
 
 
-def answers_are_the_models(fresh: Classifier, session: StressSession, *, most: int, few: int) -> SelfCheck:
+def answers_are_the_models(model: RoleModel, *, most: int = ANSWERS, few: int = SAMPLES) -> SelfCheck:
     """Check that the model still gives the predictions of this run, from the cache or not.
 
     The check takes `few` images of at most `most` of the run's perturbations: predictions of another model differ on
     many images.
     """
-    candidate = session.roles["candidate"]
-    answered = candidate.classifier.answered
+    fresh, answered = model.classifier.like(model.classifier.model), model.classifier.answered
     some = answered[:: -(-len(answered) // most)] if answered else ()
     count = differing = 0
     under: list[object] = []
@@ -166,9 +114,9 @@ def answers_are_the_models(fresh: Classifier, session: StressSession, *, most: i
     return SelfCheck(
         "answers-are-the-models",
         "fail" if differing else "pass",
-        f"{differing} of {count} predictions of this run are others when predicted anew, such as under "
-        f"{printable(under[0])}; empty the cache with `stress-harness cache --clear`. Your own perturbations must "
-        "change an image alike in any batch."
+        f"{differing} of {count} predictions of this run are others when predicted anew, as under "
+        f"{printable(under[0])}: it keeps state, or the cache is of another. Empty it with "
+        "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
         if differing
         # Without their number: with workers each process has answers of its own.
         else f"predictions of this run, from the cache or not, are the same when predicted anew, {few} "

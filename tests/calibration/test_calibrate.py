@@ -437,6 +437,11 @@ def relabelled(zoo):
     return {"checkpoints": [*zoo.seeds, "relabelled.safetensors"]}
 
 
+def a_copy_up_to_rounding(zoo):
+    zoo.save("near.safetensors", seed=3, jitter=JITTER + 1e-7, training={**TRAINING, "seed": 9})
+    return {"checkpoints": [*zoo.seeds, "near.safetensors"]}
+
+
 def another_recipe(zoo):
     zoo.save("long.safetensors", seed=9, jitter=JITTER, training={**TRAINING, "epochs": 40, "seed": 9})
     return {"checkpoints": [*zoo.seeds, "long.safetensors"]}
@@ -496,6 +501,7 @@ REFUSALS = {
     copied: r"copy\.safetensors: has the same weights as seed-3\.safetensors",
     named_twice: r"seed-1\.safetensors: named twice; a panel needs different networks",
     relabelled: r"relabelled\.safetensors: has the same weights as seed-3\.safetensors",
+    a_copy_up_to_rounding: r"near\.safetensors: has the logits of seed-3\.safetensors up to rounding",
     another_recipe: r"long\.safetensors: its recipe differs from that of seed-1\.safetensors in epochs",
     an_outlier: r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; remove them",
     garbage: r"REFUSED\[FORMAT\] bad\.safetensors",

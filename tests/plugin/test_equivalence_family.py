@@ -135,7 +135,7 @@ def test_classes_in_another_order_are_said_first(zoo):
 def test_the_run_checks_the_family_itself(zoo):
     zoo.run(ORIGINAL)
     found = {check["name"]: check for check in zoo.report()["self_checks"]}
-    assert found["original-equals-itself"]["status"] == "pass"
+    assert found["model-equals-itself"]["status"] == "pass"
     assert found["changed-original"]["status"] == "pass"
     assert "5.0% of its predictions permuted does not pass" in found["changed-original"]["detail"]
 

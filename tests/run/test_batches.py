@@ -13,10 +13,7 @@ from zoo import CLASSES, images_of, network, role_model
 
 from harness.inference import Classifier
 from harness.networks.declared import load_model
-from harness.run.session import StressSession
-from harness.run.steadiness import batch_changes_nothing
-
-NAME = "batch-changes-nothing"
+from harness.run.steadiness import model_equals_itself
 
 
 class Squeezed(nn.Module):
@@ -86,10 +83,7 @@ BATCHED = {
 
 
 def checked(model, *, count: int = 400):
-    images = images_of(count)
-    session = StressSession(images, None, {"candidate": role_model(model=model)})
-    candidate = session.roles["candidate"].classifier
-    return batch_changes_nothing(candidate.like(candidate.model), session)
+    return model_equals_itself([role_model(model=model)], images_of(count))
 
 
 @pytest.mark.parametrize("model", BATCHED.values(), ids=BATCHED)
@@ -136,9 +130,7 @@ def test_a_predictor_is_asked_in_another_order(careless):
 
     predictor = PredictorNetwork(Named(careless=careless), classes=CLASSES)
     classifier = Classifier(predictor, workers=1, backend=asking(Named.provides, size=32), provides=Named.provides)
-    candidate = replace(role_model(), classifier=classifier)
-    session = StressSession(images_of(400), None, {"candidate": candidate})
-    found = batch_changes_nothing(classifier.like(classifier.model), session)
+    found = model_equals_itself([replace(role_model(), classifier=classifier)], images_of(400))
     assert found.status == ("fail" if careless else "pass"), found.detail
 
 
@@ -160,10 +152,10 @@ def test_a_run_with_such_a_network_ends_with_4(zoo, workers):
     torch.save(network().state_dict(), zoo.root / "net.pth")
     result = zoo.run("--candidate", "net.pth", "--stress-model", "net:build", *workers)
     assert result.ret == 4
-    (found,) = (check for check in zoo.report()["self_checks"] if check["name"] == NAME)
+    (found,) = (check for check in zoo.report()["self_checks"] if check["name"] == "model-equals-itself")
     assert found["status"] == "fail"
     assert set(zoo.statuses.values()) == {"pass"}, "since all batches are filled up in the run"
-    result.stdout.fnmatch_lines([f"*self-check {NAME}: asked one by one, without padding, the model fails*"])
+    result.stdout.fnmatch_lines(["*self-check model-equals-itself: *one by one, without padding, the model fails*"])
 
 
 def onnx_file(path, batch, *, sums: bool):

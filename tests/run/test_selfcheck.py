@@ -40,8 +40,6 @@ NOTICED_BY = {
 NAMES = [
     "identity-equals-clean",
     "model-equals-itself",
-    "model-keeps-no-state",
-    "batch-changes-nothing",
     "answers-are-the-models",
     *NOTICED_BY,
     "checks-follow-the-candidate",
@@ -116,7 +114,6 @@ def test_checks_are_made_on_a_sample_of_many_images(session_of):
     found = self_checks(session)
     assert {check.status for check in found.values()} == {"pass"}
     assert "1000 images" in found["identity-equals-clean"].detail
-    assert "0 of 1000 predictions change" in found["model-equals-itself"].detail
 
 
 def test_a_sampled_run_is_checked_too(session_of, images):
@@ -307,7 +304,7 @@ def test_a_model_that_wavers_is_found_by_both_equalities(session_of):
     assert (found["identity-equals-clean"].status, found["model-equals-itself"].status) == ("fail", "fail")
     assert "not deterministic" in found["identity-equals-clean"].detail
     assert re.match(
-        r"predicted a second time, [1-9]\d* of 400 predictions change; the model is not deterministic",
+        r"c\.safetensors: asked as it was given, [1-9]\d* of 32 images get other logits, .*or answers at random",
         found["model-equals-itself"].detail,
     )
 
@@ -361,9 +358,9 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
     session = stale_in(Pose(10))
     assert checks(session) == {**dict.fromkeys(NAMES, "pass"), "answers-are-the-models": "fail"}
     said = re.match(
-        r"(\d+) of 64 predictions of this run are others when predicted anew, such as under "
-        rf"{re.escape(str(Pose(10)))}; "
-        "empty the cache with `stress-harness cache --clear`",
+        r"(\d+) of 64 predictions of this run are others when predicted anew, as under "
+        rf"{re.escape(str(Pose(10)))}: "
+        r"it keeps state, or the cache is of another\. Empty it with `stress-harness cache --clear`",
         detail(session, "answers-are-the-models"),
     )
     assert 16 <= int(said[1]) <= 32, "what the model takes for other classes, and no image at rest"

@@ -1,4 +1,4 @@
-"""Repeated requests: a few images of each call, in another order, must get the same predictions."""
+"""Repeated requests: a few images of each call, and one whole batch, at other places must get the same predictions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ RAREST = 32
 
 
 class Audit:
-    """Images for a second request: one of each batch since the last audit, drawn at random.
+    """Images for a second request: one of each batch since the last audit, drawn at random, or all of a larger batch.
 
-    Their order is random, so a server that mixes up the order of its predictions gives different ones. An image of an
-    earlier audit is among them, so a change of the server's model also gives a different prediction. The first such
-    images are `probes`. Threads may share an audit.
+    Each image has another place than before. A server that mixes up its predictions, or errs at one place of its
+    batches, therefore gives different ones. An image of an earlier audit is among them, so a change of the server's model also
+    gives a different prediction. The first such images are `probes`. Threads may share an audit.
     """
 
     def __init__(self, probes: np.ndarray, answers: np.ndarray) -> None:
@@ -34,13 +34,15 @@ class Audit:
         self._drawn: list[tuple[np.ndarray, np.ndarray]] = []
         self._new: set[bytes] = set()
         self._unconfirmed: set[bytes] = set()
-        self._after = 1
+        self._after, self.largest = 1, 1
 
     def note(self, images: np.ndarray, answers: np.ndarray, keys: Iterable[bytes]) -> bool:
         """Draw one image of a batch and note the keys of all; returns whether an audit is due."""
         with self._lock:
-            at = self._random.randrange(len(images))
-            self._drawn.append((images[at], answers[at]))
+            larger = len(images) > self.largest
+            at = range(len(images)) if larger else [self._random.randrange(len(images))]
+            self._drawn += [(images[place], answers[place]) for place in at]
+            self.largest = max(self.largest, len(images))
             self._new |= {*keys}
             self._unconfirmed |= self._new
             return len(self._drawn) >= self._after
@@ -55,8 +57,8 @@ class Audit:
             anchor = self._random.choice(self._anchors)
             if len(self._anchors) < ANCHORS:
                 self._anchors.append(drawn[0])
-            drawn = [*drawn, anchor]
-            self._random.shuffle(drawn)
+            first = self._random.randrange(1, len(drawn) + 1)
+            drawn = [*drawn[first:], anchor, *drawn[:first]]
         images, answers = zip(*drawn, strict=True)
         return np.stack(images), np.stack(answers), keys
 

@@ -88,6 +88,7 @@ class CallablePredictor:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            env={"PYTHONHASHSEED": "0", **os.environ},  # The same in each run; other processes have other seeds.
         )
         self._end = weakref.finalize(self, _ended, self._child, self._talking)
         assert self._child.stderr is not None

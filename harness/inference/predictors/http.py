@@ -199,7 +199,7 @@ class HttpPredictor:
         if begun is None:
             return
         images, before, keys = begun
-        again = self._infer(self._repeated(images))[: len(images)]
+        again = self._infer(self._repeated(images), size=self._audit.largest)[: len(images)]
         if self._named is not None:
             self._expect_metadata()
         if wrong := int(differing(before, again).sum()):

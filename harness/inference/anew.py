@@ -1,0 +1,133 @@
+"""The same questions asked otherwise: again, in other batches, and in other processes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.base.errors import InputError, UnusableModelError
+from harness.base.parent import end_with_parent
+from harness.data.origin import Origin
+from harness.inference.predictors.network import PredictorNetwork
+from harness.inference.role import open_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from harness.data import LabelledImages
+    from harness.inference.classifier import Classifier
+
+ALONE = 16
+"""Images that the model predicts one by one, at most: milliseconds for a small network, seconds for a large one."""
+SEEDS = "10", "74"
+"""Hash seeds of the other processes, the same in each run: no model passes with one seed and fails with another.
+
+Hashes of most short words differ in parity between these two.
+"""
+_STATE = "it keeps state between calls, or answers at random"
+_ACROSS = (
+    "a served model would give other predictions than those judged. Let no step work across the batch, such as "
+    "`.squeeze()` without a dimension, a branch on its size, or a norm over it"
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to ask the given model, neither traced nor folded; `why` is the reason if it gives other logits.
+
+    The images are in this order, 1 or -1, in batches of `size` without padding, or padded as in a run.
+    """
+
+    how: str
+    why: str
+    order: int = 1
+    size: int | None = None
+
+    def positions(self, count: int) -> np.ndarray:
+        """Return the positions that are asked about of so many images, (M,) int64."""
+        return np.arange(count if self.size is None else min(ALONE, count))[:: self.order]
+
+    def logits(self, classifier: Classifier, images: LabelledImages) -> np.ndarray:
+        """Return the logits of the images at `positions`, (M, classes); raises `ModelError` as `predict` does."""
+        at = self.positions(len(images))
+        if self.size is not None:
+            parts = [at[start : start + self.size] for start in range(0, len(at), self.size)]
+            return np.concatenate([classifier.in_one_batch(images, part) for part in parts])
+        backend, inputs = classifier.backend_for(classifier.plain, workers=1, screen=False), classifier.inputs(images)
+        return backend.exact_logits(len(at), inputs.only(at), classes=len(images.classes), what=f"images {self.how}")
+
+
+WAYS = (
+    Way("as it was given", _STATE),
+    Way("a second time", _STATE),
+    Way("one by one, without padding", _ACROSS, size=1),
+    Way("by threes, without padding", _ACROSS, order=-1, size=3),
+    Way("in another order", "it mixes up predictions, or its prediction for an image depends on others", order=-1),
+)
+
+
+def ways_for(classifier: Classifier, *, elsewhere: bool = False) -> tuple[Way, ...]:
+    """Return the ways to ask a model here, or in another process: there, a network only as it was given.
+
+    A predictor may crash in smaller batches than it was promised, which must happen elsewhere.
+    """
+    if isinstance(classifier.plain, PredictorNetwork):
+        return tuple(way for way in WAYS if elsewhere or way.size is None)
+    return WAYS[:1] if elsewhere else WAYS
+
+
+def asked_elsewhere(
+    openings: Sequence[Mapping[str, Any]], images: LabelledImages
+) -> Iterator[list[dict[Way, np.ndarray]]]:
+    """Return the logits of each model by the way of asking, from one process after the other; each takes seconds.
+
+    Raises `InputError` if a model cannot be opened or asked there.
+    """
+    pictures = None
+    if images.origin is not None and images.origin.encoded:
+        pictures = {at: images.origin.picture(at) for at in images.positions.tolist()}
+    images = replace(images, pixels=images.pixels[:], masks=None, origin=None)
+    for seed in SEEDS if openings else ():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "answers.npz")
+            done = subprocess.run(  # noqa: S603  Our own module.
+                [sys.executable, "-P", "-m", __name__],
+                input=pickle.dumps((os.getpid(), path, openings, images, pictures)),
+                env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+                capture_output=True,
+                check=False,
+            )
+            if done.returncode:
+                said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"status {done.returncode}"]
+                raise UnusableModelError(f"in another process, the model cannot be opened or asked: {said[0]}")
+            with np.load(path) as found:
+                named = [{way: f"{number} {way.how}" for way in WAYS} for number in range(len(openings))]
+                yield [{way: found[name] for way, name in names.items() if name in found} for names in named]
+
+
+def answer(source: IO[bytes]) -> None:
+    """Answer an order of `asked_elsewhere` in another process."""
+    parent, path, openings, images, pictures = pickle.load(source)  # noqa: S301  Written by the parent process.
+    end_with_parent(parent)
+    if pictures is not None:
+        images = replace(images, origin=Origin(pictures.__getitem__, str, (), encoded=True))
+    found: dict[str, Any] = {}
+    for number, opening in enumerate(openings):
+        classifier = open_model(images=images, ordered=False, workers=1, **opening).classifier
+        for way in ways_for(classifier, elsewhere=True):
+            with suppress(InputError) if way.size else nullcontext():
+                found[f"{number} {way.how}"] = way.logits(classifier, images)
+    np.savez(path, **found)
+
+
+if __name__ == "__main__":
+    answer(sys.stdin.buffer)
