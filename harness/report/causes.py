@@ -12,30 +12,33 @@ import numpy as np
 
 from harness.base.errors import some_of
 from harness.checks.roles import ROLES
-from harness.measures.accuracy import ACCURACY
+from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
+from harness.measures.confidence import CALIBRATION_ERROR
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
-from harness.report.closest import deviation
+from harness.report.closest import deviation, rare
 from harness.report.wording import points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.checks import Verdict
+    from harness.run.input_faults import InputFaults
 
 CLASSES, GROUP, GEOMETRY, CORRUPTION = "class confusion", "one group of images", "geometry", "a corruption family"
 CALIBRATION, ATTENTION, DRIFT, PIPELINE = "calibration", "attention", "drift of everything", "broken pipeline"
+LABELS = "training labels"
 UNCLEAR = "unclear"
 
 AREAS = {
     "clean images": ("clean", "consensus", "regression", "flips"),
-    "classes": ("class", "pairs"),
+    "classes": ("class", "class-difference", "pairs"),
     "geometry": ("rotation", "shift", "flip", "pose", "search", "gain"),
     "corruptions": ("corruption",),
     "confidence": ("confidence",),
     "attention": ("attention",),
     "golden images": ("golden",),
-    "groups": ("slice", "class-difference"),
+    "groups": ("slice",),
     "other pipelines": ("skew",),
     "unknown images": ("unknown",),
     "changes from the original": ("equivalence",),
@@ -49,10 +52,15 @@ _TWO, _LEAST_CLASSES = 2, 5
 _CARRY = 0.85
 """Share of the accuracy lost by all classes that two of them carry in a confusion."""
 _OTHERS = 1 / 3
-"""Largest loss of any other group of a column, as a share of the loss of the one that is the cause."""
+"""Largest rise of the log odds of an error of any other group of a column, as a share of that of the cause."""
+_BESIDE = 0.1
+"""Smallest miss of a threshold that bears on the cause, as a share of the largest; both in standard deviations."""
+_UNSURE = 0.05
+"""Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 _COLLAPSE = 0.1
 """Drop of clean accuracy, as a share, from which on a broken pipeline and broken weights look the same."""
 _ALIKE = "So far below reference models, a broken pipeline looks the same: first compare pixels of training and gate."
+_COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
 _BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models."""
 
@@ -86,15 +94,27 @@ class Cause:
         return ", ".join(f"{each.area} {each.failing} of {each.judged}" for each in self.effects)
 
 
-def likely_cause(verdicts: Sequence[Verdict]) -> Cause | None:
-    """Return the likely cause of what fails, the group `unclear` if no rule holds; None if no check fails."""
+def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None) -> Cause | None:
+    """Return the likely cause of what fails, the group `unclear` if no rule holds; None if no check fails.
+
+    `faults` are the input faults that the run tried.
+    """
     found = _Evidence(tuple(each for each in verdicts if not ROLES[each.check.role].precondition))
     if not found.failed:
         return None
+    if faults is not None and faults.explain:
+        return Cause(PIPELINE, _mended(faults), _COMPARE_PIXELS, found.effects)
     for group, advice, rule in _RULES:
         if evidence := rule(found):
             return Cause(group, evidence, advice, found.effects)
     return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", found.effects)
+
+
+def _mended(faults: InputFaults) -> str:
+    return (
+        f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without: the pixels, "
+        f"not the weights ({faults.n:,} images that reference models predict correctly)."
+    )
 
 
 def _area(verdict: Verdict) -> str:
@@ -112,6 +132,17 @@ class _Evidence:
         return [each for each in self.verdicts if each.status == "fail"]
 
     @property
+    def telling(self) -> list[Verdict]:
+        """Return the failing checks, and informational ones beyond reference models, but for comparatively small misses.
+
+        Checks without known reference models have no comparable miss, so all of them count.
+        """
+        beyond = [*self.failed, *(verdict for _, verdict in rare(self.verdicts)[1])]
+        missed = [_missed(verdict) for verdict in beyond]
+        least = _BESIDE * max((miss for miss in missed if miss is not None), default=0.0)
+        return [verdict for verdict, miss in zip(beyond, missed, strict=True) if miss is None or miss >= least]
+
+    @property
     def effects(self) -> tuple[Effect, ...]:
         """Return the areas with failing checks, those with most of them first."""
         judged = [_area(each) for each in self.verdicts if each.judged]
@@ -120,13 +151,13 @@ class _Evidence:
 
     @property
     def areas(self) -> set[str]:
-        """Return the areas with a failing check."""
-        return {_area(each) for each in self.failed}
+        """Return the areas with a telling check."""
+        return {_area(each) for each in self.telling}
 
     @property
     def clean_holds(self) -> bool:
-        """Return whether overall accuracy on clean images does not fail."""
-        return all(each.check.family not in {"clean", "regression"} for each in self.failed)
+        """Return whether overall accuracy on clean images does not fail, as far as failures tell."""
+        return all(each.check.family not in {"clean", "regression"} for each in self.telling)
 
     @property
     def lost_by_class(self) -> dict[str, float]:
@@ -139,26 +170,30 @@ class _Evidence:
         }
 
     @property
-    def lost_by_group(self) -> dict[str, dict[str, float]]:
-        """Return by how much each group of each column lies below reference models, a share; not above 0."""
+    def odds_by_group(self) -> dict[str, dict[str, float]]:
+        """Return, by column and group, the log of the ratio of the odds of an error to those of reference models.
+
+        Uniform damage moves all of them alike, though it costs the hardest group most points.
+        """
         found: dict[str, dict[str, float]] = {}
         for each in self.verdicts:
             if each.metric != GROUP_ACCURACY.name or each.check.pose != IDENTITY or each.value is None:
                 continue
             if each.check.panel and each.check.panel.mean is not None:
                 by, group = str(each.check.keys.get("by")), str(each.check.keys.get("group"))
-                found.setdefault(by, {})[group] = max(each.check.panel.mean - each.value, 0.0)
+                odds = [(n - n * right + 0.5) / (n * right + 0.5) for n, right in ((each.n, each.value), (each.n, each.check.panel.mean))]
+                found.setdefault(by, {})[group] = float(np.log(odds[0] / odds[1]))
         return found
 
     def falling_groups(self, by: str) -> list[str]:
-        """Return the groups of a column whose difference to the others fails."""
-        different = [each.check.keys for each in self.failed if each.metric == GROUP_DIFFERENCE.name]
+        """Return the groups of a column whose difference to the others is telling."""
+        different = [each.check.keys for each in self.telling if each.metric == GROUP_DIFFERENCE.name]
         return list(dict.fromkeys(str(keys.get("group")) for keys in different if keys.get("by") == by))
 
     @property
     def failing_classes(self) -> set[str]:
-        """Return the classes that fail their own check of accuracy on clean images."""
-        return {each.check.class_name for each in self.failed if each.check.class_name and _is_of_class(each)}
+        """Return the classes with a telling check of accuracy on clean images."""
+        return {each.check.class_name for each in self.telling if each.check.class_name and _is_of_class(each)}
 
     @property
     def collapsed(self) -> bool:
@@ -187,17 +222,41 @@ class _Evidence:
         return sorted((kind for kind in kinds if kinds[kind] <= -by), key=lambda kind: kinds[kind])
 
     def mostly(self, area: str) -> bool:
-        """Return whether half of the failing checks are of an area, and half of those of a family there fail."""
-        inside = [each.check.family for each in self.failed if _area(each) == area]
+        """Return whether half of the telling checks are of an area, and half of those of a family there fail."""
+        inside = [each.check.family for each in self.telling if _area(each) == area]
         judged = [each.check.family for each in self.verdicts if each.judged]
         whole = any(2 * inside.count(family) >= judged.count(family) for family in inside)
-        return 2 * len(inside) >= len(self.failed) and whole
+        return 2 * len(inside) >= len(self.telling) and whole
+
+
+def _missed(verdict: Verdict) -> float | None:
+    """Return by how much a value misses its threshold, binding or not, in standard deviations of reference models."""
+    known, panel = verdict.check.reference, verdict.check.panel
+    threshold = verdict.threshold if verdict.threshold is not None or panel is None else panel.threshold
+    if verdict.value is None or threshold is None or known is None or not known.std:
+        return None
+    return abs(verdict.value - threshold) / known.std
 
 
 def _is_of_class(verdict: Verdict) -> bool:
     """Return whether a check is of the accuracy of a class on clean images."""
     check = verdict.check
     return (check.family, verdict.metric, check.pose) == ("class", ACCURACY.name, IDENTITY)
+
+
+def _labels(found: _Evidence) -> str:
+    of_all = [each for each in found.verdicts if each.check.family in {"clean", "confidence"} and not each.check.class_name]
+    clean = {each.metric: each for each in reversed(of_all) if each.check.pose == IDENTITY}
+    right, unsure, errors = (clean.get(metric.name) for metric in (ACCURACY, CALIBRATION_ERROR, CONFIDENT_ERRORS))
+    if right is None or unsure is None or errors is None or {right.status, unsure.status} != {"fail"}:
+        return ""
+    lost = right.check.panel.mean - right.value if right.check.panel and right.check.panel.mean is not None else 0.0
+    if unsure.value < max(_UNSURE, lost) or (deviation(errors) or 0.0) > 0:
+        return ""
+    return (
+        f"Accuracy is {right.value:.1%}, far above a mean confidence of about {right.value - unsure.value:.1%}: labels that "
+        "contradict each other make a model unsure."
+    )
 
 
 def _calibration(found: _Evidence) -> str:
@@ -218,14 +277,14 @@ def _geometry(found: _Evidence) -> str:
 
 
 def _group(found: _Evidence) -> str:
-    for by, lost in found.lost_by_group.items():
+    for by, odds in found.odds_by_group.items():
         falling = found.falling_groups(by)
-        others = [loss for group, loss in lost.items() if group not in falling]
-        loss = lost.get(falling[0], 0.0) if len(falling) == 1 else 0.0
-        if loss and others and max(others) <= _OTHERS * loss:
+        others = [ratio for group, ratio in odds.items() if group not in falling]
+        own = odds.get(falling[0], 0.0) if len(falling) == 1 else 0.0
+        if own > 0 and others and max(others) <= _OTHERS * own:
             return (
-                f"{by} {falling[0]} {points(-loss)} points against reference models; any other group by {by} loses at "
-                f"most {100 * max(others):.1f}."
+                f"The odds of an error on {by} {falling[0]} are {np.exp(own):.1f} times those of reference models, on any "
+                f"other group by {by} at most {np.exp(max(others)):.1f} times."
             )
     return ""
 
@@ -284,6 +343,7 @@ def _by_count(names: Sequence[str]) -> list[str]:
 
 
 _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
+    (LABELS, "Look at wrong training labels first.", _labels),
     (
         CALIBRATION,
         "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits.",
@@ -293,7 +353,7 @@ _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
     (GEOMETRY, "Look at the augmentation: its angles, shifts and flips.", _geometry),
     (GROUP, "Look at this group's pictures, labels and share of the training data.", _group),
     (CLASSES, "Look at the labels of these classes and at the last layer.", _classes),
-    (PIPELINE, "Compare the pixels of training and gate: decoder, size, scale and normalization.", _pipeline),
+    (PIPELINE, _COMPARE_PIXELS, _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
     (DRIFT, "Look at weights, precision, training time and training data.", _drift),
 )
