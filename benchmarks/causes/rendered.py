@@ -160,7 +160,7 @@ def measure(half: str, folder: Path) -> None:
     }
     checks = folder / "stress_tests/checks.toml"
     if not (folder / "panel.json").exists():
-        families = "clean,class,class-difference,slice,consensus,rotation,shift,confidence,corruption"
+        families = "clean,class,class-difference,slice,consensus,rotation,confidence"
         model = ("--data", "npz:test.npz", "--model", "benchmarks.causes.rendered:Net")
         _run(folder, "init", "--families", families, *model, "--budget", "none")
         _run(folder, "calibrate", "--checkpoints", *sound, "--panel", "panel.json")
