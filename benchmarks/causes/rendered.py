@@ -1,7 +1,7 @@
 """Letters in color that the benchmark renders itself, a small network for them, and cases of broken training.
 
 `python -m benchmarks.causes.rendered FOLDER` trains and gates everything in FOLDER and writes `rendered/` beside this
-file. It takes about half an hour of one core and is resumable. The first alphabet chose the rules, the second tests
+file. It takes about ten minutes of one core and is resumable. The first alphabet chose the rules, the second tests
 them.
 """
 
@@ -11,8 +11,10 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +22,19 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.transfer.measure import measurement_of
 from harness.base.files import write_atomically
+from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
+from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
+from harness.run.input_faults import input_faults
+from harness.run.opening import open_session
+from harness.run.request import RunRequest
 
 RENDERED = Path(__file__).parent / "rendered"
 ALPHABETS = {"rules": "ABEFGHKMQR", "test": "CDIJLOPTUV"}
 """The classes of either half."""
 FONTS = {"sans": "DejaVuSans", "serif": "DejaVuSerif", "typewriter": "cmtt10", "handwriting": "STIXGeneralItalic"}
+MODEL = "benchmarks.causes.rendered:Net"
 SIDE, TRAINING, TEST = 24, 4_000, 2_000
 EPOCHS, REFERENCES = 6, 8
 RELABELLED = 4, 7
@@ -36,8 +45,9 @@ RELABELLED = 4, 7
 class Case:
     """A broken training: its right causes, and what it changes.
 
-    `wrong_labels` is the share of random labels. Of the class at `starved` only a share stays, and `without` names the
-    group that training lacks. A share of one class is `relabelled`. Pixels in [0, 1] become `scale * pixels + offset`, in BGR with `bgr`.
+    `wrong_labels` is the share of random labels, and `relabelled` that of one class with another label. Of the class at
+    `starved` only a share stays, and `without` names the group that training lacks. Pixels in [0, 1] become
+    `scale * pixels + offset`, in BGR with `bgr`. The weights get `noise` of a share of their standard deviation.
     """
 
     right: tuple[str, ...]
@@ -82,7 +92,7 @@ class Net(nn.Module):
         widths = (3, 16, 32, 64)
         blocks = [
             nn.Sequential(nn.Conv2d(few, many, 3, padding=1), nn.BatchNorm2d(many), nn.ReLU(), nn.MaxPool2d(2))
-            for few, many in zip(widths, widths[1:], strict=False)
+            for few, many in pairwise(widths)
         ]
         self.layers = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(0.2), nn.Linear(9 * widths[-1], 10))
 
@@ -98,9 +108,7 @@ def pictures(alphabet: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarr
 
     rng = np.random.default_rng(seed)
     labels, groups = rng.integers(len(alphabet), size=count), rng.choice(list(FONTS), size=count)
-    fonts = {
-        name: ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{file}.ttf", 19) for name, file in FONTS.items()
-    }
+    fonts = {name: ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{file}.ttf", 19) for name, file in FONTS.items()}
     made = np.empty((count, SIDE, SIDE, 3), np.uint8)
     for row, (label, group) in enumerate(zip(labels, groups, strict=True)):
         cover = Image.new("L", (SIDE, SIDE))
@@ -141,7 +149,7 @@ def trained(case: Case, alphabet: str, seed: int) -> nn.Module:
             schedule.step()
     with torch.no_grad():
         for weights in network.parameters() if case.noise else ():
-            weights += case.noise * weights.std(correction=0) * torch.randn_like(weights)
+            weights.add_(case.noise * weights.std(correction=0) * torch.randn_like(weights))
     return network.eval()
 
 
@@ -161,20 +169,33 @@ def measure(half: str, folder: Path) -> None:
     checks = folder / "stress_tests/checks.toml"
     if not (folder / "panel.json").exists():
         families = "clean,class,class-difference,slice,consensus,rotation,confidence"
-        model = ("--data", "npz:test.npz", "--model", "benchmarks.causes.rendered:Net")
+        model = ("--data", "npz:test.npz", "--model", MODEL)
         _run(folder, "init", "--families", families, *model, "--budget", "none")
         _run(folder, "calibrate", "--checkpoints", *sound, "--panel", "panel.json")
-    found = {}
-    for name, candidate in broken.items():
-        options = ("--incumbent", "none", "--stress-no-overview", "--stress-reports", f"reports/{name}")
-        _run(folder, "gate", candidate, *options)
-        run = json.loads((folder / f"reports/{name}/stress.json").read_bytes())
-        values = {row["id"]: row["value"] for row in run["checks"] if row["role"] == "candidate"}
-        found[name] = {"rows": values, "input_faults": run.get("input_faults")}
+    found = {name: _gated(folder, candidate) for name, candidate in broken.items()}
     RENDERED.mkdir(exist_ok=True)
     write_atomically(RENDERED / f"{half}.toml", checks.read_bytes())
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(each)}" for name, each in found.items())
     write_atomically(RENDERED / f"{half}.json", f"{{\n{lines}\n}}\n".encode())
+
+
+def _gated(folder: Path, candidate: str) -> dict[str, Any]:
+    """Return what the gate measures of a network: the value of each check, and what input faults mend."""
+    roles = {"candidate": folder / candidate, "baseline": "none", "incumbent": "none"}
+    request = RunRequest(roles, data=f"npz:{folder}/test.npz", model=MODEL, root=folder, no_cache=True)
+    session = open_session(request)
+    values = {}
+    for check in session.checks.checks:
+        seen = session.roles["candidate"].predict(session.images, check.pose)
+        if check.family == "consensus":
+            errors = find_consensus_set_errors([seen], session.panel_predictions)
+            of_all = check.metric == CONSENSUS_SET_ERRORS.name
+            measured = consensus_set_errors(errors) if of_all else worst_class_consensus_set_errors(errors)
+        else:
+            measured = measurement_of(check, seen, seen)
+        values[check.id] = float(measured.value)
+    faults = input_faults(session)
+    return {"rows": values, "faults": faults and asdict(faults)}
 
 
 def _checkpoint(folder: Path, name: str, case: Case, alphabet: str, seed: int) -> str:

@@ -14,6 +14,7 @@ from harness.base.errors import some_of
 from harness.checks.roles import ROLES
 from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
 from harness.measures.confidence import CALIBRATION_ERROR
+from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
 from harness.report.closest import deviation, rare
@@ -57,9 +58,6 @@ _BESIDE = 0.1
 """Smallest miss of a threshold that bears on the cause, as a share of the largest; both in standard deviations."""
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
-_COLLAPSE = 0.1
-"""Drop of clean accuracy, as a share, from which on a broken pipeline and broken weights look the same."""
-_ALIKE = "So far below reference models, a broken pipeline looks the same: first compare pixels of training and gate."
 _COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
 _BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models."""
@@ -99,21 +97,22 @@ def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None)
 
     `faults` are the input faults that the run tried.
     """
-    found = _Evidence(tuple(each for each in verdicts if not ROLES[each.check.role].precondition))
-    if not found.failed:
+    judged = [each for each in verdicts if not ROLES[each.check.role].precondition]
+    if not any(each.status == "fail" for each in judged):
         return None
+    found, effects = _Evidence(judged, _telling(judged)), _effects(judged)
     if faults is not None and faults.explain:
-        return Cause(PIPELINE, _mended(faults), _COMPARE_PIXELS, found.effects)
+        return Cause(PIPELINE, _mended(faults), _COMPARE_PIXELS, effects)
     for group, advice, rule in _RULES:
         if evidence := rule(found):
-            return Cause(group, evidence, advice, found.effects)
-    return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", found.effects)
+            return Cause(group, evidence, advice, effects)
+    return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", effects)
 
 
 def _mended(faults: InputFaults) -> str:
     return (
-        f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without: the pixels, "
-        f"not the weights ({faults.n:,} images that reference models predict correctly)."
+        f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without: the "
+        f"pixels, not the weights ({faults.n:,} images that reference models predict correctly)."
     )
 
 
@@ -121,43 +120,49 @@ def _area(verdict: Verdict) -> str:
     return next((area for area, families in AREAS.items() if verdict.check.family in families), _OTHER)
 
 
+def _effects(verdicts: Sequence[Verdict]) -> tuple[Effect, ...]:
+    """Return the areas with failing checks, those with most of them first."""
+    judged = [_area(each) for each in verdicts if each.judged]
+    failed = [_area(each) for each in verdicts if each.status == "fail"]
+    return tuple(Effect(area, failed.count(area), judged.count(area)) for area in _by_count(failed))
+
+
+def _telling(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return failing checks, and informational ones beyond reference models, without those that miss by little.
+
+    Checks without reference models have no comparable miss, so all of them count.
+    """
+    beyond = [each for each in verdicts if each.status == "fail"] + [each for _, each in rare(verdicts)[1]]
+    missed = [_missed(each) for each in beyond]
+    least = _BESIDE * max((miss for miss in missed if miss is not None), default=0.0)
+    return [each for each, miss in zip(beyond, missed, strict=True) if miss is None or miss >= least]
+
+
+def _missed(verdict: Verdict) -> float | None:
+    """Return by how much a value misses its threshold, binding or not, in standard deviations of reference models."""
+    known, panel = verdict.check.reference, verdict.check.panel
+    threshold = verdict.threshold if verdict.threshold is not None or panel is None else panel.threshold
+    if verdict.value is None or threshold is None or known is None or not known.std:
+        return None
+    return abs(verdict.value - threshold) / known.std
+
+
 @dataclass(frozen=True)
 class _Evidence:
-    """Verdicts on the candidate, counted by area and by family."""
+    """Verdicts on the candidate, and those of them that tell of a cause: `failed`, see `_telling`."""
 
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def failed(self) -> list[Verdict]:
-        return [each for each in self.verdicts if each.status == "fail"]
-
-    @property
-    def telling(self) -> list[Verdict]:
-        """Return the failing checks, and informational ones beyond reference models, but for comparatively small misses.
-
-        Checks without known reference models have no comparable miss, so all of them count.
-        """
-        beyond = [*self.failed, *(verdict for _, verdict in rare(self.verdicts)[1])]
-        missed = [_missed(verdict) for verdict in beyond]
-        least = _BESIDE * max((miss for miss in missed if miss is not None), default=0.0)
-        return [verdict for verdict, miss in zip(beyond, missed, strict=True) if miss is None or miss >= least]
-
-    @property
-    def effects(self) -> tuple[Effect, ...]:
-        """Return the areas with failing checks, those with most of them first."""
-        judged = [_area(each) for each in self.verdicts if each.judged]
-        failed = [_area(each) for each in self.failed]
-        return tuple(Effect(area, failed.count(area), judged.count(area)) for area in _by_count(failed))
+    verdicts: Sequence[Verdict]
+    failed: Sequence[Verdict]
 
     @property
     def areas(self) -> set[str]:
-        """Return the areas with a telling check."""
-        return {_area(each) for each in self.telling}
+        """Return the areas with a failing check."""
+        return {_area(each) for each in self.failed}
 
     @property
     def clean_holds(self) -> bool:
-        """Return whether overall accuracy on clean images does not fail, as far as failures tell."""
-        return all(each.check.family not in {"clean", "regression"} for each in self.telling)
+        """Return whether overall accuracy on clean images does not fail."""
+        return all(each.check.family not in {"clean", "regression"} for each in self.failed)
 
     @property
     def lost_by_class(self) -> dict[str, float]:
@@ -181,29 +186,20 @@ class _Evidence:
                 continue
             if each.check.panel and each.check.panel.mean is not None:
                 by, group = str(each.check.keys.get("by")), str(each.check.keys.get("group"))
-                odds = [(n - n * right + 0.5) / (n * right + 0.5) for n, right in ((each.n, each.value), (each.n, each.check.panel.mean))]
+                own, usual = (each.n * right + 0.5 for right in (each.value, each.check.panel.mean))
+                odds = (each.n + 1 - own) / own, (each.n + 1 - usual) / usual
                 found.setdefault(by, {})[group] = float(np.log(odds[0] / odds[1]))
         return found
 
     def falling_groups(self, by: str) -> list[str]:
-        """Return the groups of a column whose difference to the others is telling."""
-        different = [each.check.keys for each in self.telling if each.metric == GROUP_DIFFERENCE.name]
+        """Return the groups of a column whose difference to the others fails."""
+        different = [each.check.keys for each in self.failed if each.metric == GROUP_DIFFERENCE.name]
         return list(dict.fromkeys(str(keys.get("group")) for keys in different if keys.get("by") == by))
 
     @property
     def failing_classes(self) -> set[str]:
-        """Return the classes with a telling check of accuracy on clean images."""
-        return {each.check.class_name for each in self.telling if each.check.class_name and _is_of_class(each)}
-
-    @property
-    def collapsed(self) -> bool:
-        """Return whether clean accuracy is far below the reference models."""
-        return any(
-            each.check.panel.mean - each.value >= _COLLAPSE
-            for each in self.failed
-            if (each.check.family, each.metric, each.check.pose) == ("clean", ACCURACY.name, IDENTITY)
-            if each.value is not None and each.check.panel and each.check.panel.mean is not None
-        )
+        """Return the classes that fail their own check of accuracy on clean images."""
+        return {each.check.class_name for each in self.failed if each.check.class_name and _is_of_class(each)}
 
     @property
     def by_corruption(self) -> dict[str, float]:
@@ -222,20 +218,11 @@ class _Evidence:
         return sorted((kind for kind in kinds if kinds[kind] <= -by), key=lambda kind: kinds[kind])
 
     def mostly(self, area: str) -> bool:
-        """Return whether half of the telling checks are of an area, and half of those of a family there fail."""
-        inside = [each.check.family for each in self.telling if _area(each) == area]
+        """Return whether half of the failing checks are of an area, and half of those of a family there fail."""
+        inside = [each.check.family for each in self.failed if _area(each) == area]
         judged = [each.check.family for each in self.verdicts if each.judged]
         whole = any(2 * inside.count(family) >= judged.count(family) for family in inside)
-        return 2 * len(inside) >= len(self.telling) and whole
-
-
-def _missed(verdict: Verdict) -> float | None:
-    """Return by how much a value misses its threshold, binding or not, in standard deviations of reference models."""
-    known, panel = verdict.check.reference, verdict.check.panel
-    threshold = verdict.threshold if verdict.threshold is not None or panel is None else panel.threshold
-    if verdict.value is None or threshold is None or known is None or not known.std:
-        return None
-    return abs(verdict.value - threshold) / known.std
+        return 2 * len(inside) >= len(self.failed) and whole
 
 
 def _is_of_class(verdict: Verdict) -> bool:
@@ -245,18 +232,17 @@ def _is_of_class(verdict: Verdict) -> bool:
 
 
 def _labels(found: _Evidence) -> str:
-    of_all = [each for each in found.verdicts if each.check.family in {"clean", "confidence"} and not each.check.class_name]
+    of_all = [each for each in found.verdicts if each.check.family in {"clean", "confidence"}]
     clean = {each.metric: each for each in reversed(of_all) if each.check.pose == IDENTITY}
-    right, unsure, errors = (clean.get(metric.name) for metric in (ACCURACY, CALIBRATION_ERROR, CONFIDENT_ERRORS))
-    if right is None or unsure is None or errors is None or {right.status, unsure.status} != {"fail"}:
-        return ""
-    lost = right.check.panel.mean - right.value if right.check.panel and right.check.panel.mean is not None else 0.0
-    if unsure.value < max(_UNSURE, lost) or (deviation(errors) or 0.0) > 0:
-        return ""
-    return (
-        f"Accuracy is {right.value:.1%}, far above a mean confidence of about {right.value - unsure.value:.1%}: labels that "
-        "contradict each other make a model unsure."
-    )
+    named = [clean.get(metric.name) for metric in (ACCURACY, CALIBRATION_ERROR, CONFIDENT_ERRORS)]
+    known = [(each.value, each.status, deviation(each) or 0.0) for each in named if each is not None]
+    match known:
+        case [(float(right), "fail", lost), (float(gap), "fail", unsure), (_, _, errors)] if (
+            unsure > lost and errors <= 0
+        ):
+            said = f"Accuracy {right:.1%} is far above mean confidence, about {right - gap:.1%}: labels that contradict"
+            return f"{said} each other make a model unsure." if gap >= _UNSURE else ""
+    return ""
 
 
 def _calibration(found: _Evidence) -> str:
@@ -283,13 +269,16 @@ def _group(found: _Evidence) -> str:
         own = odds.get(falling[0], 0.0) if len(falling) == 1 else 0.0
         if own > 0 and others and max(others) <= _OTHERS * own:
             return (
-                f"The odds of an error on {by} {falling[0]} are {np.exp(own):.1f} times those of reference models, on any "
-                f"other group by {by} at most {np.exp(max(others)):.1f} times."
+                f"The odds of an error on {by} {falling[0]} are {np.exp(own):.1f} times those of reference models, on "
+                f"any other group by {by} at most {np.exp(max(others)):.1f} times."
             )
     return ""
 
 
 def _classes(found: _Evidence) -> str:
+    consensus = {each.metric: each for each in found.failed if each.check.family == "consensus"}
+    if set(consensus) == {WORST_CLASS_CONSENSUS_SET_ERRORS.name} and found.clean_holds:
+        return "On the consensus set one class fails, and all together do not."
     named = _carrying(found)
     if not named or found.failing_classes - set(named):
         return ""
@@ -333,8 +322,7 @@ def _drift(found: _Evidence) -> str:
         return ""
     named = " and ".join(_carrying(found))
     most = f"{named} lose most" if named else "no class, pose or corruption stands out"
-    said = f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and {most}."
-    return f"{said} {_ALIKE}" if found.collapsed else said
+    return f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and {most}."
 
 
 def _by_count(names: Sequence[str]) -> list[str]:
@@ -355,6 +343,6 @@ _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
     (CLASSES, "Look at the labels of these classes and at the last layer.", _classes),
     (PIPELINE, _COMPARE_PIXELS, _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
-    (DRIFT, "Look at weights, precision, training time and training data.", _drift),
+    (DRIFT, "Look at weights, precision, training time and data, then at the pixels of training and gate.", _drift),
 )
 """Rules in their order: the first with evidence names the group."""

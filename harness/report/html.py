@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from harness.report.failures import failures
 from harness.report.headline import conclusion
 from harness.report.illustrations import figures
-from harness.report.informational import informational_note
 from harness.report.page import Section, render
 from harness.report.refusal import TITLE
 from harness.report.scorecard import hints_list, said_first, verdict_banner
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 def scorecard(outcome: Outcome) -> str:
     """Return the report of a run up to the list of its tests, which pytest-html adds."""
     sections = [section for show in SECTIONS if (section := show(outcome)) is not None]
-    lead = informational_note(outcome) + said_first(outcome)
-    return str(render("report", banner=verdict_banner(outcome), lead=lead, sections=sections))
+    return str(render("report", banner=verdict_banner(outcome), lead=said_first(outcome), sections=sections))
 
 
 def page_title(outcome: Outcome) -> str:

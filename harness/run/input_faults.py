@@ -26,8 +26,6 @@ ON_CLEAN_IMAGES = frozenset({"clean", "consensus"})
 """Families with a failure on clean images."""
 _MOST = 1_000
 """Images on which the best fault is measured, at most."""
-_OF_PIXELS = ("color", "normalise")
-"""Stages of the catalog that need no picture."""
 _LEVELS = {
     "levels 0 to 255": Scale(divisor=1.0),
     "levels -1 to 1": Scale(divisor=127.5, offset=-1.0),
@@ -60,7 +58,7 @@ class InputFaults:
 def input_faults(session: StressSession) -> InputFaults | None:
     """Return what the best input fault mends of the candidate's errors on clean images; None if none can be tried.
 
-    A few images that are predicted correctly, and a few others, choose the fault. More images measure it.
+    A few images that are predicted correctly, and as many others, choose the fault. More images measure it.
     """
     candidate, few = session.roles["candidate"], extent_of(session).few
     gated = candidate.predict(session.of_family("clean").images)
@@ -68,20 +66,19 @@ def input_faults(session: StressSession) -> InputFaults | None:
     if session.panel_predictions is not None:
         known = session.panel_predictions.consensus_sets([gated])[0].consensus
     order = np.random.default_rng(0).permutation(np.flatnonzero(known))
-    sides = [order[gated.correct[order] == which] for which in (True, False)]
-    chosen = np.concatenate([side[:few] for side in sides])
-    weights = np.concatenate([np.full(len(side[:few]), len(side) / max(len(side[:few]), 1)) for side in sides])
+    chosen = np.concatenate([order[gated.correct[order] == which][:few] for which in (True, False)])
+    pixels = ServingPipeline(
+        color=Color(gated.images.pixels.shape[1]), normalise=normalization_of(candidate), encoded=False
+    )
 
     def correct(fault: ServingPipeline, positions: np.ndarray) -> np.ndarray:
         images = gated.images.take(torch.from_numpy(positions))
-        return served_predictions(candidate, Serving(images, reference, None), fault).correct
+        return served_predictions(candidate, Serving(images, pixels, None), fault).correct
 
-    network = normalization_of(candidate)
-    reference = ServingPipeline(color=Color(gated.images.pixels.shape[1]), normalise=network, encoded=False)
-    scores, faults = {}, _faults(session, reference)
+    scores, faults = {}, _faults(session, pixels)
     for name, fault in faults.items():
         with suppress(InputError):  # The model may refuse such pixels.
-            scores[name] = float(weights @ correct(fault, chosen))
+            scores[name] = int(correct(fault, chosen).sum())
     if not scores:
         return None
     best, most = max(scores, key=lambda name: scores[name]), order[:_MOST]
@@ -90,19 +87,19 @@ def input_faults(session: StressSession) -> InputFaults | None:
     return InputFaults(len(scores), best, len(most), int(before.sum()), int(after.sum()), p)
 
 
-def _faults(session: StressSession, reference: ServingPipeline) -> dict[str, ServingPipeline]:
-    """Return pipelines that the candidate may have been made for, by their words."""
+def _faults(session: StressSession, gated: ServingPipeline) -> dict[str, ServingPipeline]:
+    """Return different pipelines that the candidate may have been made for, by their words."""
     channels, height, width = session.images.pixels.shape[1:]
     found = {}
     for skew in SKEWS.values():
-        if skew.stage in _OF_PIXELS:
+        if skew.stage in ("color", "normalise"):  # They need no picture, only pixels.
             with suppress(NotApplicableError):
-                fault = skew.of(reference, Pictured(channels, (height, width)))
+                fault = skew.of(gated, Pictured(channels, (height, width)))
                 found[skew.in_words(fault)] = fault
     for model in session.roles.values():
-        if (other := normalization_of(model)) != reference.normalise:
-            found[f"the normalization of the {model.role}"] = replace(reference, normalise=other)
+        found[f"the normalization of the {model.role}"] = replace(gated, normalise=normalization_of(model))
     for name, scale in _LEVELS.items():
-        found[f"{name}, not normalized"] = replace(reference, scale=scale, normalise=Normalise())
-        found[name] = replace(reference, scale=scale)
-    return {name: fault for fault, name in {fault: name for name, fault in found.items()}.items()}
+        found[f"{name}, not normalized"] = replace(gated, scale=scale, normalise=Normalise())
+        found[name] = replace(gated, scale=scale)
+    names = {fault: name for name, fault in found.items() if fault != gated}
+    return {name: fault for fault, name in names.items()}

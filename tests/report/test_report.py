@@ -507,20 +507,6 @@ DAMAGED = (
 )
 
 
-def test_informational_rows_stand_below_the_headline():
-    page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, *DAMAGED)))
-    line = page[page.index('<details class="unjudged">') :].partition("</details>")[0]
-    said = re.sub("<[^>]+>", "", line)
-    assert said.startswith(
-        "3 of 7 measurements are informationalThe lowest accuracies: contrast, severity 5 of 5 19.9%;"
-    )
-    assert "fog, severity 2 of 5 53.6%." in said
-    assert "25.0%" not in said, "of contrast the weakest alone"
-    assert page.index("headline") < page.index('<details class="unjudged">') < page.index('id="report-worse"')
-    assert 'href="#corrupt-contrast-5"' in line
-    assert "unjudged" not in re.sub("<style>.*?</style>", "", scorecard(replace(OUTCOME, verdicts=(PASS, FAIL))))
-
-
 def test_damage_is_a_map_by_kind_and_severity_that_says_what_is_judged():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, *DAMAGED)))
     part = page[page.index('id="report-damage"') : page.index('id="report-covered"')]

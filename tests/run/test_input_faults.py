@@ -75,7 +75,8 @@ def test_wrong_weights_are_not_pixels(tmp_path):
 def test_a_model_may_refuse_other_pixels(tmp_path):
     class Strict(Reader):
         def forward(self, pixels):
-            assert pixels.amin() >= 0 and pixels.amax() <= 1
+            assert pixels.amin() >= 0
+            assert pixels.amax() <= 1
             return super().forward(pixels)
 
     assert faults_of(tmp_path, Strict(lambda pixels: pixels.flip(1))).best == "BGR"
@@ -88,7 +89,8 @@ def test_few_images_prove_nothing():
 def test_every_report_says_so():
     faults = InputFaults(tried=13, best="BGR", n=1000, correct=610, correct_with=926, p=1e-9)
     outcome = replace(EMPTY, verdicts=(FAIL,), input_faults=faults)
-    assert "Likely cause: broken pipeline. 92.6% with BGR, 61.0% without: the pixels, not the weights" in markdown(outcome)
+    said = "Likely cause: broken pipeline. 92.6% with BGR, 61.0% without: the pixels, not the weights"
+    assert said in markdown(outcome)
     assert '"best": "BGR"' in as_json(outcome)
     weights = replace(faults, correct_with=700)
     assert likely_cause(outcome.verdicts, weights).group != "broken pipeline"
