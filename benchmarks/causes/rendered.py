@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.transfer.measure import measurement_of
+from harness import measures
 from harness.base.files import write_atomically
 from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
@@ -191,6 +192,8 @@ def _gated(folder: Path, candidate: str) -> dict[str, Any]:
             errors = find_consensus_set_errors([seen], session.panel_predictions)
             of_all = check.metric == CONSENSUS_SET_ERRORS.name
             measured = consensus_set_errors(errors) if of_all else worst_class_consensus_set_errors(errors)
+        elif check.family == "confidence" and check.metric != "confident_errors":
+            measured = getattr(measures, check.metric)(seen)
         else:
             measured = measurement_of(check, seen, seen)
         values[check.id] = float(measured.value)

@@ -17,7 +17,7 @@ from harness.measures.confidence import CALIBRATION_ERROR
 from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
-from harness.report.closest import deviation, rare
+from harness.report.closest import FAR, deviation, rare
 from harness.report.wording import points
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ _TWO, _LEAST_CLASSES = 2, 5
 """Classes that may carry a confusion, and how many are measured at least to say so."""
 _CARRY = 0.85
 """Share of the accuracy lost by all classes that two of them carry in a confusion."""
-_OTHERS = 1 / 3
+_OTHERS = 1 / 2
 """Largest rise of the log odds of an error of any other group of a column, as a share of that of the cause."""
 _BESIDE = 0.1
 """Smallest miss of a threshold that bears on the cause, as a share of the largest; both in standard deviations."""
+_APART = 2.0
+"""Smallest miss of one class or two, as a share of the largest of a check that is not about classes."""
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 _COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
@@ -202,6 +204,18 @@ class _Evidence:
         return {each.check.class_name for each in self.failed if each.check.class_name and _is_of_class(each)}
 
     @property
+    def missed_by_classes(self) -> tuple[dict[str, float], float]:
+        """Return the largest miss of each class, and the largest one of a check that is not about classes."""
+        own, others = dict[str, float](), 0.0
+        for each in self.failed:
+            name, miss = _class_of(each), _missed(each) or 0.0
+            if name:
+                own[name] = max(own.get(name, 0.0), miss)
+            elif _area(each) != "classes":
+                others = max(others, miss)
+        return own, others
+
+    @property
     def by_corruption(self) -> dict[str, float]:
         """Return the mean deviation of each kind of corruption."""
         found: dict[str, list[float]] = {}
@@ -223,6 +237,12 @@ class _Evidence:
         judged = [each.check.family for each in self.verdicts if each.judged]
         whole = any(2 * inside.count(family) >= judged.count(family) for family in inside)
         return 2 * len(inside) >= len(self.failed) and whole
+
+
+def _class_of(verdict: Verdict) -> str | None:
+    """Return the class that a check is about; that with most errors is one, too."""
+    worst = "one class" if verdict.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name else None
+    return verdict.check.class_name or worst
 
 
 def _is_of_class(verdict: Verdict) -> bool:
@@ -247,6 +267,8 @@ def _labels(found: _Evidence) -> str:
 
 def _calibration(found: _Evidence) -> str:
     if "confidence" not in found.areas or not found.areas <= {"confidence", "attention"}:
+        return ""
+    if max(_missed(each) or 0.0 for each in found.failed) < FAR:
         return ""
     return "Checks of confidence fail, and none of accuracy."
 
@@ -276,9 +298,11 @@ def _group(found: _Evidence) -> str:
 
 
 def _classes(found: _Evidence) -> str:
-    consensus = {each.metric: each for each in found.failed if each.check.family == "consensus"}
-    if set(consensus) == {WORST_CLASS_CONSENSUS_SET_ERRORS.name} and found.clean_holds:
-        return "On the consensus set one class fails, and all together do not."
+    own, others = found.missed_by_classes
+    apart = [name for name, miss in own.items() if 2 * miss >= max(own.values())]
+    if own and len(apart) <= _TWO and max(own.values()) >= max(_APART * others, FAR):
+        said = f"Checks of {' and '.join(apart)} miss their thresholds by up to {max(own.values()):.1f} standard deviations"
+        return f"{said} of reference models, checks of no class by at most {others:.1f}."
     named = _carrying(found)
     if not named or found.failing_classes - set(named):
         return ""
@@ -318,6 +342,8 @@ def _corruption(found: _Evidence) -> str:
 
 
 def _drift(found: _Evidence) -> str:
+    if any(len(found.falling_groups(by)) == 1 for by in found.odds_by_group):
+        return ""  # Neither everything nor, as far as odds tell, this group alone.
     if found.clean_holds and len({_OTHER if area in _OF_DATA else area for area in found.areas}) <= _TWO:
         return ""
     named = " and ".join(_carrying(found))
