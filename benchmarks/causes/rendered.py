@@ -1,6 +1,6 @@
 """Letters in color that the benchmark renders itself, a small network for them, and cases of broken training.
 
-`python -m benchmarks.causes.rendered FOLDER` trains and gates everything in FOLDER and writes `rendered/` beside this
+`python -m benchmarks.causes.rendered FOLDER` trains and gates everything in FOLDER and writes `measured/` beside this
 file. It takes about ten minutes of one core and is resumable. The first alphabet chose the rules, the second tests
 them.
 """
@@ -31,7 +31,7 @@ from harness.run.input_faults import input_faults
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 
-RENDERED = Path(__file__).parent / "rendered"
+MEASURED = Path(__file__).parent / "measured"
 ALPHABETS = {"rules": "ABEFGHKMQR", "test": "CDIJLOPTUV"}
 """The classes of either half."""
 FONTS = {"sans": "DejaVuSans", "serif": "DejaVuSerif", "typewriter": "cmtt10", "handwriting": "STIXGeneralItalic"}
@@ -174,10 +174,10 @@ def measure(half: str, folder: Path) -> None:
         _run(folder, "init", "--families", families, *model, "--budget", "none")
         _run(folder, "calibrate", "--checkpoints", *sound, "--panel", "panel.json")
     found = {name: _gated(folder, candidate) for name, candidate in broken.items()}
-    RENDERED.mkdir(exist_ok=True)
-    write_atomically(RENDERED / f"{half}.toml", checks.read_bytes())
+    MEASURED.mkdir(exist_ok=True)
+    write_atomically(MEASURED / f"{half}.toml", checks.read_bytes())
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(each)}" for name, each in found.items())
-    write_atomically(RENDERED / f"{half}.json", f"{{\n{lines}\n}}\n".encode())
+    write_atomically(MEASURED / f"{half}.json", f"{{\n{lines}\n}}\n".encode())
 
 
 def _gated(folder: Path, candidate: str) -> dict[str, Any]:

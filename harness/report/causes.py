@@ -57,7 +57,7 @@ _OTHERS = 1 / 2
 _BESIDE = 0.1
 """Smallest miss of a threshold that bears on the cause, as a share of the largest; both in standard deviations."""
 _APART = 2.0
-"""Smallest miss of one class or two, as a share of the largest of a check that is not about classes."""
+"""Smallest miss of one class or two that is the cause, as a multiple of the largest of a check that is of no class."""
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 _COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
@@ -204,16 +204,14 @@ class _Evidence:
         return {each.check.class_name for each in self.failed if each.check.class_name and _is_of_class(each)}
 
     @property
-    def missed_by_classes(self) -> tuple[dict[str, float], float]:
-        """Return the largest miss of each class, and the largest one of a check that is not about classes."""
-        own, others = dict[str, float](), 0.0
+    def missed(self) -> dict[str, float]:
+        """Return the largest miss for each class, and for the checks that are not about one class, by an empty name."""
+        found: dict[str, float] = {}
         for each in self.failed:
-            name, miss = _class_of(each), _missed(each) or 0.0
-            if name:
-                own[name] = max(own.get(name, 0.0), miss)
-            elif _area(each) != "classes":
-                others = max(others, miss)
-        return own, others
+            if each.metric != WORST_CLASS_CONSENSUS_SET_ERRORS.name and each.check.family != "pairs":
+                name = each.check.class_name or ""
+                found[name] = max(found.get(name, 0.0), _missed(each) or 0.0)
+        return found
 
     @property
     def by_corruption(self) -> dict[str, float]:
@@ -237,12 +235,6 @@ class _Evidence:
         judged = [each.check.family for each in self.verdicts if each.judged]
         whole = any(2 * inside.count(family) >= judged.count(family) for family in inside)
         return 2 * len(inside) >= len(self.failed) and whole
-
-
-def _class_of(verdict: Verdict) -> str | None:
-    """Return the class that a check is about; that with most errors is one, too."""
-    worst = "one class" if verdict.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name else None
-    return verdict.check.class_name or worst
 
 
 def _is_of_class(verdict: Verdict) -> bool:
@@ -298,11 +290,20 @@ def _group(found: _Evidence) -> str:
 
 
 def _classes(found: _Evidence) -> str:
-    own, others = found.missed_by_classes
-    apart = [name for name, miss in own.items() if 2 * miss >= max(own.values())]
-    if own and len(apart) <= _TWO and max(own.values()) >= max(_APART * others, FAR):
-        said = f"Checks of {' and '.join(apart)} miss their thresholds by up to {max(own.values()):.1f} standard deviations"
-        return f"{said} of reference models, checks of no class by at most {others:.1f}."
+    return _by_points(found) or _by_margin(found)
+
+
+def _by_margin(found: _Evidence) -> str:
+    own = found.missed
+    others, most = own.pop("", 0.0), max(own.values(), default=0.0)
+    apart = [name for name, miss in own.items() if miss >= most / _APART]
+    if len(apart) > _TWO or most < max(_APART * others, FAR):
+        return ""
+    said = f"Checks of {' and '.join(apart)} miss by up to {most:.1f} standard deviations of reference models"
+    return f"{said}, checks of no class by at most {others:.1f}."
+
+
+def _by_points(found: _Evidence) -> str:
     named = _carrying(found)
     if not named or found.failing_classes - set(named):
         return ""
@@ -342,8 +343,9 @@ def _corruption(found: _Evidence) -> str:
 
 
 def _drift(found: _Evidence) -> str:
-    if any(len(found.falling_groups(by)) == 1 for by in found.odds_by_group):
-        return ""  # Neither everything nor, as far as odds tell, this group alone.
+    misses = [(_missed(each) or 0.0, each.metric) for each in found.failed]
+    if any(metric == GROUP_DIFFERENCE.name and 4 * miss >= max(misses)[0] for miss, metric in misses):
+        return ""  # Neither everything nor, as far as odds tell, one group alone.
     if found.clean_holds and len({_OTHER if area in _OF_DATA else area for area in found.areas}) <= _TWO:
         return ""
     named = " and ".join(_carrying(found))
