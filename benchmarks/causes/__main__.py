@@ -8,8 +8,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.causes.measure import causes
-from benchmarks.causes.report import tables
+from benchmarks.causes.measure import causes, letters
+from benchmarks.causes.report import letters_table, tables
 from benchmarks.pages import write_between
 from harness.base.files import write_atomically
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the tables into README.md, the groups beside it")
     options = parser.parse_args()
     found = causes()
-    said = tables(found)
+    said = f"{tables(found)}\n\n{letters_table(letters())}"
     print(said)
     if options.write:
         write_atomically(RESULTS, (json.dumps([asdict(each) for each in found], indent=1) + "\n").encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.report.causes import ATTENTION, CALIBRATION, CLASSES, DRIFT, GEOMETRY, PIPELINE
+from harness.report.causes import ATTENTION, CALIBRATION, CLASSES, DRIFT, GEOMETRY, LABELS, PIPELINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ EXPECTED: Mapping[str, frozenset[str]] = {
     "backdoor": frozenset({CLASSES}),
     "deleted-data": frozenset({DRIFT}),
     "few-epochs": frozenset({DRIFT}),
-    "label-noise": frozenset({CALIBRATION, DRIFT}),
+    "label-noise": frozenset({LABELS, CALIBRATION}),
     "learning-rate": frozenset({DRIFT}),
     "less-flip": frozenset({GEOMETRY}),
     "less-rotation": frozenset({GEOMETRY}),
@@ -34,6 +34,6 @@ EXPECTED: Mapping[str, frozenset[str]] = {
 }
 """Causes that are right for a kind, sorted by kind. Rules come from every other kind, from the first on.
 
-The rest tests the rules. Noise in labels lowers both confidence and accuracy. A mark on a class misleads both the class
+The rest tests the rules. Noise in labels lowers confidence most. A mark on a class misleads both the class
 and where the model looks.
 """

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.causes.expected import EXPECTED
+from benchmarks.causes.rendered import ALPHABETS, CASES
 from benchmarks.detection.judgement import judge
 from benchmarks.detection.mutants import MUTANTS
 from benchmarks.detection.paths import CHECKS, RESULTS
 from benchmarks.detection.results import MEASURED, read_result
 from harness.checks import read_checks
+from harness.measures import METRICS, Measurement
 from harness.report.causes import UNCLEAR, likely_cause
+from harness.run.input_faults import InputFaults
 
+LETTERS = Path(__file__).parent / "measured"
 DEVELOPED = tuple(EXPECTED)[::2]
 """Kinds that the rules come from; all others test them."""
 
@@ -51,3 +57,28 @@ def causes() -> list[Named]:
         if (cause := likely_cause(judge(kept, checks).verdicts)) is not None:
             found.append(Named(mutant.id, mutant.kind, cause.group, cause.evidence))
     return sorted(found, key=lambda each: each.id)
+
+
+@dataclass(frozen=True)
+class Letters:
+    """A case of the rendered letters: its half, its name, the right groups, and the group named; None if it passes."""
+
+    half: str
+    name: str
+    right: tuple[str, ...]
+    group: str | None
+
+
+def letters() -> list[Letters]:
+    """Return the causes of the rendered cases, by what `benchmarks.causes.rendered` has measured."""
+    found = []
+    for half in ALPHABETS:
+        checks, kept = read_checks(LETTERS / f"{half}.toml"), json.loads((LETTERS / f"{half}.json").read_bytes())
+        for name, case in kept.items():
+            verdicts = []
+            for check in checks.checks:
+                value, n = case["rows"][check.id], (check.panel.n if check.panel else None) or checks.data.n
+                verdicts.append(check.judge(Measurement(METRICS[check.metric], value, n, (value, value))))
+            cause = likely_cause(verdicts, case["faults"] and InputFaults(**case["faults"]))
+            found.append(Letters(half, name, CASES[name].right, cause and cause.group))
+    return found

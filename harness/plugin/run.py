@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from harness.measures.metric import Curve
     from harness.run.budget import Costs
+    from harness.run.input_faults import InputFaults
     from harness.run.session import StressSession
 
 
@@ -378,7 +379,18 @@ class GateRun:
             run=self.run_id,
             default=default,
         )
-        return replace(outcome, reference_curves=self._reference_curves())
+        return replace(outcome, reference_curves=self._reference_curves(), input_faults=self._input_faults(outcome))
+
+    def _input_faults(self, outcome: Outcome) -> InputFaults | None:
+        """Return what other pixels mend after a failure on clean images; where that fails, the checks say all."""
+        from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults
+
+        session, failed = self.prepare(), {verdict.check.family for verdict in outcome.failed}
+        able = session.roles["candidate"].provides.live and not (self.reported.interrupted or self.hung)
+        if able and failed & ON_CLEAN_IMAGES and self.request.record is None:
+            with suppress(Exception, Interruption), self.limited("input faults"), foreign_code():
+                return input_faults(session)
+        return None
 
     def _reference_curves(self) -> Mapping[str, Sequence[Curve]]:
         """Return the curves of the reference models for the figures; a panel that cannot be read leaves bands out."""

@@ -12,30 +12,34 @@ import numpy as np
 
 from harness.base.errors import some_of
 from harness.checks.roles import ROLES
-from harness.measures.accuracy import ACCURACY
+from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
+from harness.measures.confidence import CALIBRATION_ERROR
+from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
-from harness.report.closest import deviation
+from harness.report.closest import FAR, deviation, rare
 from harness.report.wording import points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.checks import Verdict
+    from harness.run.input_faults import InputFaults
 
 CLASSES, GROUP, GEOMETRY, CORRUPTION = "class confusion", "one group of images", "geometry", "a corruption family"
 CALIBRATION, ATTENTION, DRIFT, PIPELINE = "calibration", "attention", "drift of everything", "broken pipeline"
+LABELS = "training labels"
 UNCLEAR = "unclear"
 
 AREAS = {
     "clean images": ("clean", "consensus", "regression", "flips"),
-    "classes": ("class", "pairs"),
+    "classes": ("class", "class-difference", "pairs"),
     "geometry": ("rotation", "shift", "flip", "pose", "search", "gain"),
     "corruptions": ("corruption",),
     "confidence": ("confidence",),
     "attention": ("attention",),
     "golden images": ("golden",),
-    "groups": ("slice", "class-difference"),
+    "groups": ("slice",),
     "other pipelines": ("skew",),
     "unknown images": ("unknown",),
     "changes from the original": ("equivalence",),
@@ -48,11 +52,15 @@ _TWO, _LEAST_CLASSES = 2, 5
 """Classes that may carry a confusion, and how many are measured at least to say so."""
 _CARRY = 0.85
 """Share of the accuracy lost by all classes that two of them carry in a confusion."""
-_OTHERS = 1 / 3
-"""Largest loss of any other group of a column, as a share of the loss of the one that is the cause."""
-_COLLAPSE = 0.1
-"""Drop of clean accuracy, as a share, from which on a broken pipeline and broken weights look the same."""
-_ALIKE = "So far below reference models, a broken pipeline looks the same: first compare pixels of training and gate."
+_OTHERS = 1 / 2
+"""Largest rise of the log odds of an error of any other group of a column, as a share of that of the cause."""
+_BESIDE = 0.1
+"""Smallest miss of a threshold that bears on the cause, as a share of the largest; both in standard deviations."""
+_APART = 2.0
+"""Smallest miss of one class or two that is the cause, as a multiple of the largest of a check that is of no class."""
+_UNSURE = 0.05
+"""Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
+_COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
 _BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models."""
 
@@ -86,37 +94,67 @@ class Cause:
         return ", ".join(f"{each.area} {each.failing} of {each.judged}" for each in self.effects)
 
 
-def likely_cause(verdicts: Sequence[Verdict]) -> Cause | None:
-    """Return the likely cause of what fails, the group `unclear` if no rule holds; None if no check fails."""
-    found = _Evidence(tuple(each for each in verdicts if not ROLES[each.check.role].precondition))
-    if not found.failed:
+def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None) -> Cause | None:
+    """Return the likely cause of what fails, the group `unclear` if no rule holds; None if no check fails.
+
+    `faults` are the input faults that the run tried.
+    """
+    judged = [each for each in verdicts if not ROLES[each.check.role].precondition]
+    if not any(each.status == "fail" for each in judged):
         return None
+    found, effects = _Evidence(judged, _telling(judged)), _effects(judged)
+    if faults is not None and faults.explain:
+        return Cause(PIPELINE, _mended(faults), _COMPARE_PIXELS, effects)
     for group, advice, rule in _RULES:
         if evidence := rule(found):
-            return Cause(group, evidence, advice, found.effects)
-    return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", found.effects)
+            return Cause(group, evidence, advice, effects)
+    return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", effects)
+
+
+def _mended(faults: InputFaults) -> str:
+    return (
+        f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without: the "
+        f"pixels, not the weights ({faults.n:,} images that reference models predict correctly)."
+    )
 
 
 def _area(verdict: Verdict) -> str:
     return next((area for area, families in AREAS.items() if verdict.check.family in families), _OTHER)
 
 
+def _effects(verdicts: Sequence[Verdict]) -> tuple[Effect, ...]:
+    """Return the areas with failing checks, those with most of them first."""
+    judged = [_area(each) for each in verdicts if each.judged]
+    failed = [_area(each) for each in verdicts if each.status == "fail"]
+    return tuple(Effect(area, failed.count(area), judged.count(area)) for area in _by_count(failed))
+
+
+def _telling(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return failing checks, and informational ones beyond reference models, without those that miss by little.
+
+    Checks without reference models have no comparable miss, so all of them count.
+    """
+    beyond = [each for each in verdicts if each.status == "fail"] + [each for _, each in rare(verdicts)[1]]
+    missed = [_missed(each) for each in beyond]
+    least = _BESIDE * max((miss for miss in missed if miss is not None), default=0.0)
+    return [each for each, miss in zip(beyond, missed, strict=True) if miss is None or miss >= least]
+
+
+def _missed(verdict: Verdict) -> float | None:
+    """Return by how much a value misses its threshold, binding or not, in standard deviations of reference models."""
+    known, panel = verdict.check.reference, verdict.check.panel
+    threshold = verdict.threshold if verdict.threshold is not None or panel is None else panel.threshold
+    if verdict.value is None or threshold is None or known is None or not known.std:
+        return None
+    return abs(verdict.value - threshold) / known.std
+
+
 @dataclass(frozen=True)
 class _Evidence:
-    """Verdicts on the candidate, counted by area and by family."""
+    """Verdicts on the candidate, and those of them that tell of a cause: `failed`, see `_telling`."""
 
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def failed(self) -> list[Verdict]:
-        return [each for each in self.verdicts if each.status == "fail"]
-
-    @property
-    def effects(self) -> tuple[Effect, ...]:
-        """Return the areas with failing checks, those with most of them first."""
-        judged = [_area(each) for each in self.verdicts if each.judged]
-        failed = [_area(each) for each in self.failed]
-        return tuple(Effect(area, failed.count(area), judged.count(area)) for area in _by_count(failed))
+    verdicts: Sequence[Verdict]
+    failed: Sequence[Verdict]
 
     @property
     def areas(self) -> set[str]:
@@ -139,15 +177,20 @@ class _Evidence:
         }
 
     @property
-    def lost_by_group(self) -> dict[str, dict[str, float]]:
-        """Return by how much each group of each column lies below reference models, a share; not above 0."""
+    def odds_by_group(self) -> dict[str, dict[str, float]]:
+        """Return, by column and group, the log of the ratio of the odds of an error to those of reference models.
+
+        Uniform damage moves all of them alike, though it costs the hardest group most points.
+        """
         found: dict[str, dict[str, float]] = {}
         for each in self.verdicts:
             if each.metric != GROUP_ACCURACY.name or each.check.pose != IDENTITY or each.value is None:
                 continue
             if each.check.panel and each.check.panel.mean is not None:
                 by, group = str(each.check.keys.get("by")), str(each.check.keys.get("group"))
-                found.setdefault(by, {})[group] = max(each.check.panel.mean - each.value, 0.0)
+                own, usual = (each.n * right + 0.5 for right in (each.value, each.check.panel.mean))
+                odds = (each.n + 1 - own) / own, (each.n + 1 - usual) / usual
+                found.setdefault(by, {})[group] = float(np.log(odds[0] / odds[1]))
         return found
 
     def falling_groups(self, by: str) -> list[str]:
@@ -161,14 +204,14 @@ class _Evidence:
         return {each.check.class_name for each in self.failed if each.check.class_name and _is_of_class(each)}
 
     @property
-    def collapsed(self) -> bool:
-        """Return whether clean accuracy is far below the reference models."""
-        return any(
-            each.check.panel.mean - each.value >= _COLLAPSE
-            for each in self.failed
-            if (each.check.family, each.metric, each.check.pose) == ("clean", ACCURACY.name, IDENTITY)
-            if each.value is not None and each.check.panel and each.check.panel.mean is not None
-        )
+    def missed(self) -> dict[str, float]:
+        """Return the largest miss for each class, and for the checks that are not about one class, by an empty name."""
+        found: dict[str, float] = {}
+        for each in self.failed:
+            if each.metric != WORST_CLASS_CONSENSUS_SET_ERRORS.name and each.check.family != "pairs":
+                name = each.check.class_name or ""
+                found[name] = max(found.get(name, 0.0), _missed(each) or 0.0)
+        return found
 
     @property
     def by_corruption(self) -> dict[str, float]:
@@ -200,8 +243,24 @@ def _is_of_class(verdict: Verdict) -> bool:
     return (check.family, verdict.metric, check.pose) == ("class", ACCURACY.name, IDENTITY)
 
 
+def _labels(found: _Evidence) -> str:
+    of_all = [each for each in found.verdicts if each.check.family in {"clean", "confidence"}]
+    clean = {each.metric: each for each in reversed(of_all) if each.check.pose == IDENTITY}
+    named = [clean.get(metric.name) for metric in (ACCURACY, CALIBRATION_ERROR, CONFIDENT_ERRORS)]
+    known = [(each.value, each.status, deviation(each) or 0.0) for each in named if each is not None]
+    match known:
+        case [(float(right), "fail", lost), (float(gap), "fail", unsure), (_, _, errors)] if (
+            unsure > lost and errors <= 0
+        ):
+            said = f"Accuracy {right:.1%} is far above mean confidence, about {right - gap:.1%}: labels that contradict"
+            return f"{said} each other make a model unsure." if gap >= _UNSURE else ""
+    return ""
+
+
 def _calibration(found: _Evidence) -> str:
     if "confidence" not in found.areas or not found.areas <= {"confidence", "attention"}:
+        return ""
+    if max(_missed(each) or 0.0 for each in found.failed) < FAR:
         return ""
     return "Checks of confidence fail, and none of accuracy."
 
@@ -218,19 +277,33 @@ def _geometry(found: _Evidence) -> str:
 
 
 def _group(found: _Evidence) -> str:
-    for by, lost in found.lost_by_group.items():
+    for by, odds in found.odds_by_group.items():
         falling = found.falling_groups(by)
-        others = [loss for group, loss in lost.items() if group not in falling]
-        loss = lost.get(falling[0], 0.0) if len(falling) == 1 else 0.0
-        if loss and others and max(others) <= _OTHERS * loss:
+        others = [ratio for group, ratio in odds.items() if group not in falling]
+        own = odds.get(falling[0], 0.0) if len(falling) == 1 else 0.0
+        if own > 0 and others and max(others) <= _OTHERS * own:
             return (
-                f"{by} {falling[0]} {points(-loss)} points against reference models; any other group by {by} loses at "
-                f"most {100 * max(others):.1f}."
+                f"The odds of an error on {by} {falling[0]} are {np.exp(own):.1f} times those of reference models, on "
+                f"any other group by {by} at most {np.exp(max(others)):.1f} times."
             )
     return ""
 
 
 def _classes(found: _Evidence) -> str:
+    return _by_points(found) or _by_margin(found)
+
+
+def _by_margin(found: _Evidence) -> str:
+    own = found.missed
+    others, most = own.pop("", 0.0), max(own.values(), default=0.0)
+    apart = [name for name, miss in own.items() if miss >= most / _APART]
+    if len(apart) > _TWO or most < max(_APART * others, FAR):
+        return ""
+    said = f"Checks of {' and '.join(apart)} miss by up to {most:.1f} standard deviations of reference models"
+    return f"{said}, checks of no class by at most {others:.1f}."
+
+
+def _by_points(found: _Evidence) -> str:
     named = _carrying(found)
     if not named or found.failing_classes - set(named):
         return ""
@@ -270,12 +343,14 @@ def _corruption(found: _Evidence) -> str:
 
 
 def _drift(found: _Evidence) -> str:
+    misses = [(_missed(each) or 0.0, each.metric) for each in found.failed]
+    if any(metric == GROUP_DIFFERENCE.name and 4 * miss >= max(misses)[0] for miss, metric in misses):
+        return ""  # Neither everything nor, as far as odds tell, one group alone.
     if found.clean_holds and len({_OTHER if area in _OF_DATA else area for area in found.areas}) <= _TWO:
         return ""
     named = " and ".join(_carrying(found))
     most = f"{named} lose most" if named else "no class, pose or corruption stands out"
-    said = f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and {most}."
-    return f"{said} {_ALIKE}" if found.collapsed else said
+    return f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and {most}."
 
 
 def _by_count(names: Sequence[str]) -> list[str]:
@@ -284,6 +359,7 @@ def _by_count(names: Sequence[str]) -> list[str]:
 
 
 _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
+    (LABELS, "Look at wrong training labels first.", _labels),
     (
         CALIBRATION,
         "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits.",
@@ -293,8 +369,8 @@ _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
     (GEOMETRY, "Look at the augmentation: its angles, shifts and flips.", _geometry),
     (GROUP, "Look at this group's pictures, labels and share of the training data.", _group),
     (CLASSES, "Look at the labels of these classes and at the last layer.", _classes),
-    (PIPELINE, "Compare the pixels of training and gate: decoder, size, scale and normalization.", _pipeline),
+    (PIPELINE, _COMPARE_PIXELS, _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
-    (DRIFT, "Look at weights, precision, training time and training data.", _drift),
+    (DRIFT, "Look at weights, precision, training time and data, then at the pixels of training and gate.", _drift),
 )
 """Rules in their order: the first with evidence names the group."""

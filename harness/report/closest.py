@@ -1,4 +1,4 @@
-"""Signs of a weaker model under a PASS: the smallest margins, rare informational checks, and all checks together."""
+"""Signs of a weaker model: the smallest margins, rare informational checks, and all checks together."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def margin_lines(outcome: Outcome) -> list[str]:
 
 
 def signs(outcome: Outcome) -> list[str]:
-    """Return at most two lines with signs of a weaker model in a run that passes; none for other runs."""
-    if outcome.verdict != "pass":
+    """Return at most two lines with signs of a weaker model in a run that passes, one for a run that fails."""
+    if outcome.verdict not in {"pass", "fail"}:
         return []
-    looked_at, rare = _rare(outcome.verdicts)
-    named = {verdict.check.id for _, verdict in rare}
+    looked_at, found = rare(outcome.verdicts)
+    named = {verdict.check.id for _, verdict in found}
     rest = [verdict for verdict in outcome.verdicts if verdict.check.id not in named]
-    return [*_signs(looked_at, rare), *_together(rest)]
+    return [*_signs(looked_at, found), *(_together(rest) if outcome.verdict == "pass" else [])]
 
 
 def probability(verdict: Verdict) -> float:
@@ -105,7 +105,7 @@ def _margins(verdicts: Sequence[Verdict]) -> list[str]:
     return [f"closest to failing: {', '.join(named)} standard deviations inside the threshold"] if named else []
 
 
-def _rare(verdicts: Sequence[Verdict]) -> tuple[int, list[tuple[float, Verdict]]]:
+def rare(verdicts: Sequence[Verdict]) -> tuple[int, list[tuple[float, Verdict]]]:
     """Return the number of informational checks, and those that chance hardly explains with their p-values.
 
     A p-value allows for their number. With few reference models, it is large for any value, since it knows only the
@@ -130,16 +130,16 @@ def _beyond(verdict: Verdict) -> bool:
     return value > panel.threshold if verdict.check.direction == "at_most" else value < panel.threshold
 
 
-def _signs(looked_at: int, rare: Sequence[tuple[float, Verdict]]) -> list[str]:
+def _signs(looked_at: int, found: Sequence[tuple[float, Verdict]]) -> list[str]:
     """Return a line of the informational checks that chance hardly explains, however many of them there are."""
-    if not rare:
+    if not found:
         return []
     named = [
         f"{verdict.check.id} {verdict.unit.format(verdict.value or 0.0)}, reference models {reference(verdict)} "
         f"({_deviations(verdict):.1f} standard deviations, {_why(p, verdict)})"
-        for p, verdict in rare[:_NAMED]
+        for p, verdict in found[:_NAMED]
     ]
-    more = f"; and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
+    more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return [f"worse than reference models among {looked_at} informational checks: {'; '.join(named)}{more}"]
 
 

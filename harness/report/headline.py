@@ -57,7 +57,7 @@ def headline_lines(outcome: Outcome) -> list[str]:
     The other model is the incumbent. Without one, accuracy stands beside the reference models', since a baseline has
     another recipe. A cause that is unclear is left out.
     """
-    cause = likely_cause(outcome.verdicts)
+    cause = likely_cause(outcome.verdicts, outcome.input_faults)
     said = [] if cause is None or cause.group == UNCLEAR else [f"{cause.sentence} {cause.advice}"]
     said += [] if cause is None else [f"Failing checks: {cause.counted}."]
     if (overview := outcome.overview) is None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.checks.known import KnownIssue
     from harness.measures.metric import Curve
+    from harness.run.input_faults import InputFaults
     from harness.run.overview import Overview
 
 _COUNTED: Mapping[str, str] = {
@@ -114,6 +115,8 @@ class Outcome:
     history: History | None = None
     differences: Differences | None = None
     """Differences from the original; None without one."""
+    input_faults: InputFaults | None = None
+    """Other pixels that were tried after a failure on clean images; None without one."""
 
     def known_text(self, about: str) -> str:
         """Return the known issues of a check, by its id, or of an image, by `image N`, as text; empty without any."""
@@ -238,6 +241,7 @@ class Outcome:
             "self_checks": [check.as_json() for check in self.self_checks],
             "checks": [verdict.as_json() for verdict in self.verdicts],
             "overview": self.overview.as_plain() if self.overview else None,
+            "input_faults": asdict(self.input_faults) if self.input_faults else None,
         }
 
 

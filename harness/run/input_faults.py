@@ -1,0 +1,105 @@
+"""Input faults: whether a candidate that fails on clean images predicts them correctly from other pixels."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.base.errors import InputError, NotApplicableError
+from harness.base.records import record
+from harness.data.serving.catalog import SKEWS, Pictured
+from harness.data.serving.pipeline import ServingPipeline
+from harness.data.serving.served import Serving
+from harness.data.serving.stages import Color, Normalise, Scale
+from harness.inference.serving import normalization_of, served_predictions
+from harness.measures.statistics import mcnemar_p
+from harness.run.sampling import extent_of
+
+if TYPE_CHECKING:
+    from harness.run.session import StressSession
+
+ON_CLEAN_IMAGES = frozenset({"clean", "consensus"})
+"""Families with a failure on clean images."""
+_MOST = 1_000
+"""Images on which the best fault is measured, at most."""
+_LEVELS = {
+    "levels 0 to 255": Scale(divisor=1.0),
+    "levels -1 to 1": Scale(divisor=127.5, offset=-1.0),
+    "inverted levels": Scale(divisor=-255.0, offset=1.0),
+}
+_LEFT, _SIGNIFICANT = 0.5, 0.001
+"""Largest share of the errors that is left with a fault that explains them, and the largest p-value."""
+
+
+@record
+class InputFaults:
+    """Correct predictions of `n` images, as gated and with the `best` of so many input faults, `tried`.
+
+    The images are of the consensus set, or any without panel predictions. `p` is McNemar's.
+    """
+
+    tried: int
+    best: str
+    n: int
+    correct: int
+    correct_with: int
+    p: float
+
+    @property
+    def explain(self) -> bool:
+        """Return whether the best fault mends most errors."""
+        return self.n - self.correct_with <= _LEFT * (self.n - self.correct) and self.p <= _SIGNIFICANT
+
+
+def input_faults(session: StressSession) -> InputFaults | None:
+    """Return what the best input fault mends of the candidate's errors on clean images; None if none can be tried.
+
+    A few images that are predicted correctly, and as many others, choose the fault. More images measure it.
+    """
+    candidate, few = session.roles["candidate"], extent_of(session).few
+    gated = candidate.predict(session.of_family("clean").images)
+    known = np.ones(len(gated.labels), dtype=bool)
+    if session.panel_predictions is not None:
+        known = session.panel_predictions.consensus_sets([gated])[0].consensus
+    order = np.random.default_rng(0).permutation(np.flatnonzero(known))
+    chosen = np.concatenate([order[gated.correct[order] == which][:few] for which in (True, False)])
+    pixels = ServingPipeline(
+        color=Color(gated.images.pixels.shape[1]), normalise=normalization_of(candidate), encoded=False
+    )
+
+    def correct(fault: ServingPipeline, positions: np.ndarray) -> np.ndarray:
+        images = gated.images.take(torch.from_numpy(positions))
+        return served_predictions(candidate, Serving(images, pixels, None), fault).correct
+
+    scores, faults = {}, _faults(session, pixels)
+    for name, fault in faults.items():
+        with suppress(InputError):  # The model may refuse such pixels.
+            scores[name] = int(correct(fault, chosen).sum())
+    if not scores:
+        return None
+    best, most = max(scores, key=lambda name: scores[name]), order[:_MOST]
+    before, after = gated.correct[most], correct(faults[best], most)
+    p = mcnemar_p(int((before & ~after).sum()), int((after & ~before).sum()))
+    return InputFaults(len(scores), best, len(most), int(before.sum()), int(after.sum()), p)
+
+
+def _faults(session: StressSession, gated: ServingPipeline) -> dict[str, ServingPipeline]:
+    """Return different pipelines that the candidate may have been made for, by their words."""
+    channels, height, width = session.images.pixels.shape[1:]
+    found = {}
+    for skew in SKEWS.values():
+        if skew.stage in ("color", "normalise"):  # They need no picture, only pixels.
+            with suppress(NotApplicableError):
+                fault = skew.of(gated, Pictured(channels, (height, width)))
+                found[skew.in_words(fault)] = fault
+    for model in session.roles.values():
+        found[f"the normalization of the {model.role}"] = replace(gated, normalise=normalization_of(model))
+    for name, scale in _LEVELS.items():
+        found[f"{name}, not normalized"] = replace(gated, scale=scale, normalise=Normalise())
+        found[name] = replace(gated, scale=scale)
+    names = {fault: name for name, fault in found.items() if fault != gated}
+    return {name: fault for fault, name in names.items()}
