@@ -182,10 +182,14 @@ class Trials:
 
 
 def causes_of(pipeline: ServingPipeline, reference: ServingPipeline) -> tuple[str, ...]:
-    """Return the stages in which a pipeline differs; scaling and normalization by numbers alone are one cause."""
-    causes = []
-    for stage in pipeline.differing(reference):
-        scale, other = pipeline.scale, reference.scale
-        rounds = (scale.bits, scale.precision) != (other.bits, other.precision)
-        causes.append(AFFINE if stage == "normalise" or (stage == "scale" and not rounds) else stage)
-    return tuple(dict.fromkeys(causes))
+    """Return the stages in which a pipeline differs; scaling and normalization by numbers alone are one cause.
+
+    A crop of another size belongs to resizing, which makes the picture that it crops.
+    """
+    scale, crop = reference.scale, reference.crop
+    merged = {"normalise": AFFINE}
+    if (pipeline.scale.bits, pipeline.scale.precision) == (scale.bits, scale.precision):
+        merged["scale"] = AFFINE
+    if (pipeline.crop.right, pipeline.crop.down) == (crop.right, crop.down):
+        merged["crop"] = "resize"
+    return tuple(dict.fromkeys(merged.get(stage, stage) for stage in pipeline.differing(reference)))

@@ -21,10 +21,14 @@ _BITS = (7, 5, 4, 3)
 _FACTORS = (0.8, 0.92, 1.08, 1.25)
 _DETOURS = (0.5, 0.75, 2.0)
 _FILTERED = (("opencv", "bilinear"), ("opencv", "area"), ("opencv", "nearest"), ("pillow", "bicubic"))
-_SIZES = (0.87, 0.93, 1.07, 1.15)
+_SIZES = (0.87, 0.93, 1.07, 1.15, 1.3)
 _UNSCALED, _HALF, _TWICE = 1.0, 127.5, 255.0**2
 _STEPS = (0.8, 1.25, 0.94, 1.06, 0.985, 1.015, 0.996, 1.004)
 _PIXELS = (-4, 4, -1, 1)
+_MIDDLES = (1.0, 1.15, 1.3)
+"""Squares that are cropped before resizing, as shares of the images' shorter side."""
+_SHARE = 0.015
+"""Step of the share of a picture that is cropped before resizing, for a pixel of a size."""
 
 
 def variations(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[ServingPipeline]:
@@ -59,6 +63,9 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
     if "color" in differing and pipeline.color.gamma != 1:
         for step in _STEPS:
             yield replace(pipeline, color=replace(pipeline.color, gamma=pipeline.color.gamma * step))
+    for stage in ("jpeg", "color"):
+        if stage in differing and pipeline.resizes and (settings := getattr(pipeline, stage)) is not None:
+            yield replace(pipeline, **{stage: replace(settings, late=not settings.late)})
     if "crop" in differing:
         for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             crop = pipeline.crop
@@ -96,18 +103,23 @@ def _resized(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[Serv
             for library, filtered in _FILTERED:
                 yield replace(reference, resize=tuple(_by(each, library, filtered) for each in (there, Resize(size))))
         return
-    last = reference.resize[-1]
-    if isinstance(last.size, int) and reference.crop.size is not None:
-        for factor in _SIZES:
-            yield replace(reference, resize=(*reference.resize[:-1], replace(last, size=round(last.size * factor))))
+    last, crop = reference.resize[-1], replace(reference.crop, size=size)
+    side = last.size if isinstance(last.size, int) else min(size)
+    for factor in _SIZES:
+        yield replace(reference, resize=(replace(last, size=round(side * factor), side="shorter"),), crop=crop)
+    for factor in _MIDDLES:
+        yield replace(reference, resize=(replace(last, size=size, middle=round(min(size) * factor)),), crop=crop)
 
 
 def _resized_nearby(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
     first, *rest = pipeline.resize
     for step in _PIXELS:
-        if rest or isinstance(first.size, int):
+        if first.middle == 1 and (rest or isinstance(first.size, int) or pipeline.crop.size):
             moved = first.size + step if isinstance(first.size, int) else (first.size[0] + step, first.size[1] + step)
             yield replace(pipeline, resize=(replace(first, size=moved), *rest))
+        if first.middle != 1:
+            middle = first.middle + (step if first.middle > 1 else step * _SHARE)
+            yield replace(pipeline, resize=(replace(first, middle=middle), *rest))
     for library, filters in FILTERS.items():
         for filtered in filters:
             yield replace(pipeline, resize=tuple(_by(each, library, filtered) for each in (first, *rest)))
