@@ -52,7 +52,7 @@ class Trials:
     """Trials of pipelines against served predictions, (N,) classes, in rounds of more images each."""
 
     def __init__(self, model: RoleModel, serving: Serving, served: np.ndarray, reference: np.ndarray) -> None:
-        self.model, self.serving, self.served = model, serving, served
+        self.model, self.serving, self.served = model, replace(serving, kept={}), served
         draw = np.random.default_rng(0)
         changed = served != reference
         most = _LOOKED_AT if len(served) > 2 * _LOOKED_AT else len(served)

@@ -103,7 +103,7 @@ class ServingPipeline:
 
     def cropped(self, picture: Any, *, where: str = "a picture") -> np.ndarray:
         """Return the pixels before they are scaled, (H, W, C) uint8."""
-        pixels = self._altered(self._decoded(picture, where), late=False)
+        pixels = self._altered(self.decoded(picture, where=where), late=False)
         if self.transform is not None:
             from PIL import Image
 
@@ -120,7 +120,8 @@ class ServingPipeline:
         pixels = pixels if late else self.color.apply(pixels)
         return self.color.leveled(pixels) if self.color.late == late else pixels
 
-    def _decoded(self, picture: Any, where: str) -> np.ndarray:
+    def decoded(self, picture: Any, *, where: str = "a picture") -> np.ndarray:
+        """Return the decoded picture, (H, W, C) uint8."""
         if isinstance(picture, bytes):
             return self.decode.apply(picture, upright=self.orient.exif, where=where)
         if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[-1] in {1, 3}:
