@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from harness.run.pipeline_search import Diagnosis, Served
 
 _VERDICTS = {"equal": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
-_OUTCOMES = {"equal": "as judged"}
-"""Outcomes in the record that are not those of `equal`."""
 _PAIR = 2
 _UNRELATED = "predictions for other images agree as often; compare image with the numbers or names of the data"
 
@@ -26,9 +24,8 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
     if found.serving.note:
         lines.append(f"note: {found.serving.note}")
     if found.undecided:
-        lines.append(
-            f"undecided: the leading classes of {found.undecided:,} predictions tie; write more digits, or labels"
-        )
+        tie = f"{found.undecided:,} predictions tie and count as changed"
+        lines.append(f"undecided: {tie}; write more digits, or labels")
     best = found.best
     if best is None:
         return lines
@@ -58,7 +55,7 @@ def sentence(found: Diagnosis) -> str:
 def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
     """Return the diagnosis as a record."""
     return {
-        "outcome": _OUTCOMES.get(found.outcome, found.outcome),
+        "outcome": "as judged" if found.outcome == "equal" else found.outcome,
         "named": found.named or bool(found.order),
         "images": found.reference.n,
         "changed": found.reference.changed,

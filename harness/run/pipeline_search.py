@@ -124,10 +124,8 @@ class Search:
         self.tried = max(len(self.trials), len(catalog) + len(varied))
         best, others = self.finalists()
         left = best.explains.disagreements
-        # A pair is better where the best is wrong, so too few of these prove nothing. Where no single stage is better
-        # than the reference, before any correction, no two are looked for.
-        helps = better_p(self.served, best.answers, self.reference) < ALPHA
-        if helps and left >= least_changes(self.tried**2) and noise_p(left, best.explains.n) < ALPHA / 2:
+        # A pair is better where the best is wrong, so too few of these prove nothing.
+        if left >= least_changes(self.tried**2) and noise_p(left, best.explains.n) < ALPHA / 2:
             pairs = self.best_pairs()
             if pairs and pairs[0].explains.disagreements <= left / 2 and self.beats(pairs[0], best) < ALPHA:
                 best, others = pairs[0], [*pairs[1:], best, *others]

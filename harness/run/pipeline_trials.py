@@ -186,10 +186,10 @@ def causes_of(pipeline: ServingPipeline, reference: ServingPipeline) -> tuple[st
 
     A crop of another size belongs to resizing, which makes the picture that it crops.
     """
-    scale, crop = reference.scale, reference.crop
+    scale = reference.scale
     merged = {"normalise": AFFINE}
     if (pipeline.scale.bits, pipeline.scale.precision) == (scale.bits, scale.precision):
         merged["scale"] = AFFINE
-    if (pipeline.crop.right, pipeline.crop.down) == (crop.right, crop.down):
+    if pipeline.crop.moves == reference.crop.moves:
         merged["crop"] = "resize"
     return tuple(dict.fromkeys(merged.get(stage, stage) for stage in pipeline.differing(reference)))

@@ -25,8 +25,8 @@ _SIZES = (0.87, 0.93, 1.07, 1.15, 1.3)
 _UNSCALED, _HALF, _TWICE = 1.0, 127.5, 255.0**2
 _STEPS = (0.8, 1.25, 0.94, 1.06, 0.985, 1.015, 0.996, 1.004)
 _PIXELS = (-4, 4, -1, 1)
-_MIDDLES = (1.0, 1.15, 1.3)
-"""Squares that are cropped before resizing, as shares of the images' shorter side."""
+_MIDDLES = (0.8, 0.93, 1.0, 1.15, 1.3)
+"""Middles of pictures: shares of each side, and from 1 on the sides of squares over the images' shorter side."""
 _SHARE = 0.015
 """Step of the share of a picture that is cropped before resizing, for a pixel of a size."""
 
@@ -66,7 +66,7 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
     for stage in ("jpeg", "color"):
         if stage in differing and pipeline.resizes and (settings := getattr(pipeline, stage)) is not None:
             yield replace(pipeline, **{stage: replace(settings, late=not settings.late)})
-    if "crop" in differing:
+    if pipeline.crop.moves != reference.crop.moves:
         for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             crop = pipeline.crop
             yield replace(pipeline, crop=replace(crop, right=crop.right + right, down=crop.down + down))
@@ -96,23 +96,24 @@ def _normalised(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
 
 
 def _resized(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[ServingPipeline]:
-    """Yield other sizes, where the crop makes the images alike; where nothing is resized, detours and back."""
-    if not reference.resize:
-        for factor in _DETOURS:
-            there = Resize((round(size[0] * factor), round(size[1] * factor)))
-            for library, filtered in _FILTERED:
-                yield replace(reference, resize=tuple(_by(each, library, filtered) for each in (there, Resize(size))))
-        return
-    last, crop = reference.resize[-1], replace(reference.crop, size=size)
+    """Yield other sizes and parts of pictures, by several filters; where nothing is resized, also detours and back."""
+    last = reference.resize[-1] if reference.resize else Resize(size)
     side = last.size if isinstance(last.size, int) else min(size)
-    for factor in _SIZES:
-        yield replace(reference, resize=(replace(last, size=round(side * factor), side="shorter"),), crop=crop)
-    for factor in _MIDDLES:
-        yield replace(reference, resize=(replace(last, size=size, middle=round(min(size) * factor)),), crop=crop)
+    sizes = [(replace(last, size=round(side * factor), side="shorter"),) for factor in _SIZES]
+    parts = [(replace(last, size=size, middle=kept if kept < 1 else round(min(size) * kept)),) for kept in _MIDDLES]
+    detours = [(Resize((round(size[0] * factor), round(size[1] * factor))), last) for factor in _DETOURS]
+    crop = replace(reference.crop, size=size)
+    for resize in (*sizes, *parts, *(() if reference.resize else detours)):
+        yield replace(reference, resize=resize, crop=crop)
+        for library, filtered in _FILTERED:
+            yield replace(reference, resize=tuple(_by(each, library, filtered) for each in resize), crop=crop)
 
 
 def _resized_nearby(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
     first, *rest = pipeline.resize
+    if pipeline.crop.size and first.middle == 1:
+        size = (first.size, first.size) if isinstance(first.size, int) else min(first.size)
+        yield replace(pipeline, resize=(replace(first, size=size), *rest))
     for step in _PIXELS:
         if first.middle == 1 and (rest or isinstance(first.size, int) or pipeline.crop.size):
             moved = first.size + step if isinstance(first.size, int) else (first.size[0] + step, first.size[1] + step)
