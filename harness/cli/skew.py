@@ -55,4 +55,4 @@ def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *,
         print(json.dumps(diagnosis_json(found)))
     else:
         print("\n".join(map(printable, diagnosis_lines(found))))
-    return {"as judged": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}[found.outcome]
+    return {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}[found.outcome]

@@ -17,7 +17,7 @@ from harness.report.page import Section, render, table
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.figure import Figure
 
@@ -41,30 +41,31 @@ _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
 
 def sentence(done: Equality) -> str:
     """Return the outcome in one sentence."""
-    first, *others = done.checks
-    deciding = [
-        f"; {check.title}{_where(check)}: {_share(check)}"
+    changes = _changes(done, share(done.checks[0]))
+    decides, more = deciding(done.checks, done.outcome)
+    return f"{_VERDICTS[done.outcome]}: {changes}{decides}; {_lost(done)}{more}."
+
+
+def deciding(checks: Sequence[EqualityCheck], outcome: str) -> tuple[str, str]:
+    """Return what decided the outcome if the check of all predictions did not, and how many more images would tell."""
+    first, *others = checks
+    named = [
+        f"; {check.title}{_where(check)}: {share(check)}"
         for check in others
-        if check.outcome == done.outcome != "equal" and first.outcome != done.outcome
+        if check.outcome == outcome != "equal" and first.outcome != outcome
     ]
-    parts = [
-        f"{_VERDICTS[done.outcome]}: {_changes(done, _share(first))}",
-        *deciding[:1],
-        f"; {_lost(done)}",
-        _more(done) if done.outcome == "inconclusive" else "",
-    ]
-    return "".join(parts) + "."
+    return "".join(named[:1]), _more(checks) if outcome == "inconclusive" else ""
 
 
-def _changes(done: Equality, share: str) -> str:
-    """Say how many predictions change, with their `share` as text, and how most often."""
+def _changes(done: Equality, said: str) -> str:
+    """Say how many predictions change, with their share as text, and how most often."""
     subject = f"{done.order}; it" if done.order else "the artifact"
     most = top_change(*done.predictions, done.differ)
     count, n = int(done.differ.sum()), done.checks[0].measurement.n
-    return f"{subject} changes {count:,} of {n:,} predictions ({share}){f', most often {most}' if most else ''}"
+    return f"{subject} changes {count:,} of {n:,} predictions ({said}){f', most often {most}' if most else ''}"
 
 
-def _share(check: EqualityCheck) -> str:
+def share(check: EqualityCheck) -> str:
     """Return a value beside its tolerance, and the bound that decided."""
     unit = check.measurement.unit
     value, held = unit.told_apart(check.measurement.value, check.tolerance)
@@ -90,9 +91,9 @@ def _lost(done: Equality) -> str:
     return f"{int(lost.sum()):,} {is_lost}, {int(gained.sum()):,} gained"
 
 
-def _more(done: Equality) -> str:
+def _more(checks: Iterable[EqualityCheck]) -> str:
     """Say how many more images would tell, by the check that needs the most."""
-    undecided = [check for check in done.checks if check.outcome == "inconclusive" and not check.implied]
+    undecided = [check for check in checks if check.outcome == "inconclusive" and not check.implied]
     needed = [images_needed(check.quantity, check.tolerance) for check in undecided]
     numbers = [number - check.quantity.n for number, check in zip(needed, undecided, strict=True) if number is not None]
     if len(numbers) < len(undecided):

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.measures.explanation import ALPHA, least_changes
 from harness.measures.statistics import related
+from harness.report.equality import deciding, share
 
 if TYPE_CHECKING:
     from harness.run.pipeline_search import Diagnosis, Served
 
-_VERDICTS = {"as judged": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
+_VERDICTS = {"equal": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
 _PAIR = 2
 _UNRELATED = "predictions for other images agree as often; compare image with the numbers or names of the data"
 
@@ -22,52 +23,53 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
         lines.insert(1, f"cause: classes: {found.order}")
     if found.serving.note:
         lines.append(f"note: {found.serving.note}")
+    if found.undecided:
+        tie = f"{found.undecided:,} predictions tie and count as changed"
+        lines.append(f"undecided: {tie}; write more digits, or labels")
     best = found.best
-    if found.outcome != "different" or best is None:
+    if best is None:
         return lines
     if found.named:
         lines += [f"{_title(found)}: {_words(found, best)}", f"  {_share(best)}; p {related(found.p)}"]
     else:
         lines += _not_proven(found, best)
     lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in _others(found)]
-    if found.runner_up is not None:
+    if found.runner_up is not None and found.named:
         said = f"{_words(found, found.runner_up)}; {_net(found.runner_up)}, p of the difference {related(found.p_next)}"
         lines.append(f"runner-up: {said}")
-    lines.append(f"each p is multiplied by {found.comparisons:,}, for the pipelines tried and their pairs")
     return lines
 
 
 def sentence(found: Diagnosis) -> str:
     """Return the outcome in one sentence."""
     counts = found.reference
-    share = f"{counts.changed:,} of {counts.n:,} predictions ({counts.changed / counts.n:.1%})"
-    start = f"{_VERDICTS[found.outcome]}: {share} are not those of the reference pipeline"
+    changed = f"{counts.changed:,} of {counts.n:,} predictions ({share(found.checks[0])})"
+    start = f"{_VERDICTS[found.outcome]}: {changed} are not those of the reference pipeline"
     if found.order:
         return f"{start} once the classes are in the data's order."
-    if found.outcome == "different":
-        return f"{start}, and {abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net."
-    bound = f"at most {counts.upper:.2%} are at 99% confidence, the tolerance is {found.tolerance:.1%}"
-    if found.outcome == "as judged":
-        return f"{start}; {bound}."
-    return f"{start}; {bound}. Too few images: give at least {found.needed:,}."
+    decides, more = deciding(found.checks, found.outcome)
+    lost = f"{abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net"
+    return f"{start}{decides}; {lost}{more}."
 
 
 def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
     """Return the diagnosis as a record."""
     return {
-        "outcome": found.outcome,
+        "outcome": "as judged" if found.outcome == "equal" else found.outcome,
         "named": found.named or bool(found.order),
         "images": found.reference.n,
         "changed": found.reference.changed,
+        "undecided": found.undecided,
         "correct_lost": found.lost,
         "upper": found.reference.upper,
-        "tolerance": found.tolerance,
+        "tolerance": found.checks[0].tolerance,
         "reference": str(found.serving.reference),
         "causes": _causes(found),
         "order": found.order,
         "best": None if found.best is None else _record(found, found.best),
         "alike": [_record(found, each) for each in found.alike],
         "runner_up": None if found.runner_up is None else _record(found, found.runner_up),
+        "probable": found.probable,
         "p": found.p,
         "p_next": found.p_next,
         "comparisons": found.comparisons,
@@ -134,14 +136,17 @@ def _others(found: Diagnosis) -> tuple[Served, ...]:
 
 def _not_proven(found: Diagnosis, best: Served) -> list[str]:
     """Say why no cause is named: too few changed predictions, or no pipeline that explains enough of them."""
-    needed = least_changes(max(found.comparisons, 1))
-    if found.reference.changed < needed:
-        images = -(-needed * found.reference.n // max(found.reference.changed, 1))
+    needed, changed = least_changes(max(found.comparisons, 1)), best.explains.changed
+    if changed < needed:
+        images = -(-needed * best.explains.n // max(changed, 1))
         return [
             f"cause: not proven. It takes {needed} changed predictions to name a cause; give more images, "
             f"{images:,} or so",
             f"  the likeliest so far: {_words(found, best)}; {_net(best)}",
         ]
+    if found.probable:
+        said = f"{_share(best)}; p {related(found.p)}. Give more images, or look for a second cause"
+        return [f"cause: not proven: probably {_words(found, best)}", f"  {said}"]
     return [
         "cause: none of them",
         f"  the best, {_words(found, best)}, {_net(best)}; p {related(found.p)}, expected below {ALPHA}",

@@ -156,7 +156,7 @@ def equal(request: EqualityRequest) -> Equality:
         artifact,
         original,
         predictions,
-        _checks(*predictions, request.tolerance),
+        equality_checks(*predictions, request.tolerance),
         caution=_caution(original, images, request.history),
     )
     return replace(done, hint=_hint(done, request)) if done.outcome == "different" else done
@@ -205,7 +205,7 @@ def equality_in(session: StressSession, history: Path | None) -> Equality:
     caution = f"The original itself fails {some_of(failing)}: equal to it is not fit to ship." if failing else ""
     if not caution and history is not None:
         caution = _caution(original, images, history)
-    return Equality(images, artifact, original, predictions, _checks(*predictions, tolerance), caution=caution)
+    return Equality(images, artifact, original, predictions, equality_checks(*predictions, tolerance), caution=caution)
 
 
 def _failing(session: StressSession, original: Predictions) -> list[str]:
@@ -220,7 +220,8 @@ def _failing(session: StressSession, original: Predictions) -> list[str]:
     return [verdict.check.id for verdict in judged if verdict.status == "fail"]
 
 
-def _checks(artifact: Predictions, original: Predictions, tolerance: float) -> tuple[EqualityCheck, ...]:
+def equality_checks(artifact: Predictions, original: Predictions, tolerance: float) -> tuple[EqualityCheck, ...]:
+    """Return the distances of an artifact from its original with their outcomes, that of all predictions first."""
     of_a_part = max(OF_A_PART, tolerance)
     measured = [
         ("all predictions", predictions_changed(artifact, original), tolerance),

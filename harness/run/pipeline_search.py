@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.base.progress import Progress
 from harness.data.serving.variations import variations
-from harness.measures.equivalence import least_images
+from harness.measures.equivalence import overall
 from harness.measures.explanation import (
     ALPHA,
     Explanation,
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from harness.data.serving import ServingPipeline
     from harness.data.serving.served import Serving
     from harness.inference import RoleModel
+    from harness.measures.equivalence import Outcome
+    from harness.run.equality import EqualityCheck
     from harness.run.pipeline_trials import Trial
 
-Outcome = Literal["as judged", "different", "inconclusive"]
 _FINALISTS, _STARTS, _TRIALS, _FIRST = 10, 3, 24, 3
 """Pipelines that see all images; starts of each cause, trials from each start, and causes that pairs start with."""
 _LEAST = 0.5
@@ -54,18 +55,20 @@ class Served:
 class Diagnosis:
     """The outcome for a served model, and the pipelines that explain its answers.
 
-    `best` explains most; `alike` are others that no test tells from it, `causes` those of all of them. `runner_up` is
-    the best of another cause. `p` and `p_next` are of the best against the reference and the runner-up, times the
-    number of `comparisons`. `named` says that the cause is proven. `lost` counts correct predictions lost, net. If the
-    served model has its classes in another order, `order` says so, and all else is of answers put into the data's.
-    `unrelated` answers agree with the reference no more often than by chance.
+    `checks` compare it with the reference as an artifact with its original, and `order` is that of another order of its
+    classes; all else is then of answers put into the data's order. `lost` counts correct predictions lost, net, and
+    `undecided` those whose leading classes tie: they count as changed, and no pipeline explains them. `best` explains
+    most; `alike` are others that no test tells from it, `causes` those of all of them. `runner_up` is the best of
+    another cause. `p` and `p_next` are of the best against the reference and the runner-up, times the number of
+    `comparisons`. `named` says that the cause is proven, `probable` that only the proof is missing. `unrelated` answers
+    agree with the reference no more often than by chance.
     """
 
-    outcome: Outcome
     serving: Serving
     reference: Explanation
-    tolerance: float
-    lost: int
+    checks: tuple[EqualityCheck, ...]
+    lost: int = 0
+    undecided: int = 0
     best: Served | None = None
     alike: tuple[Served, ...] = ()
     runner_up: Served | None = None
@@ -87,9 +90,17 @@ class Diagnosis:
         return self.best is not None and self.p < ALPHA and self.best.explains.net >= _LEAST
 
     @property
-    def needed(self) -> int:
-        """Return how many images without a change it takes to say that the model is served as judged."""
-        return least_images(self.tolerance)
+    def probable(self) -> bool:
+        """Return whether a cause that is not proven gives more than half of the changed predictions."""
+        if self.best is None or self.named:
+            return False
+        found = self.best.explains
+        return found.net > _LEAST or (found.explained > _LEAST * found.changed and self.p < ALPHA)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return what the checks say together; another order of classes is a difference."""
+        return "different" if self.order else overall([check.outcome for check in self.checks])
 
 
 class Search:
@@ -99,11 +110,10 @@ class Search:
         self.serving, self.served, self.reference = serving, served, reference
         self.trials = Trials(model, serving, served, reference)
         self.names = {pipeline.identity: name for name, pipeline in serving.catalog.items()}
-        self.comparisons = 0
+        self.tried = 0
 
-    def diagnosis(self, tolerance: float, lost: int) -> Diagnosis:
-        """Return the diagnosis of answers that differ; `lost` correct predictions are lost, net."""
-        reference = explanation(self.served, self.reference, self.reference)
+    def diagnosis(self, found: Diagnosis) -> Diagnosis:
+        """Return the diagnosis of answers that differ, with what explains them."""
         catalog = [*self.serving.catalog.values()]
         varied = list(variations(self.serving.reference, self.serving.pictured.size))
         with Progress(total=len(catalog) + len(varied), desc="pipelines", unit="pipeline", delay=2) as bar:
@@ -111,33 +121,27 @@ class Search:
             if not self.trials.is_explained:
                 self.trials.race(varied, bar)
                 self.refined(self.starts(), bar)
-        tried = max(len(self.trials), len(catalog) + len(varied))
-        # Pipelines of one stage take half of the probability of a wrong statement, pairs of stages the other half.
-        self.comparisons = 2 * tried
+        self.tried = max(len(self.trials), len(catalog) + len(varied))
         best, others = self.finalists()
-        left, with_pairs = best.explains.disagreements, tried * (tried + 1)
+        left = best.explains.disagreements
         # A pair is better where the best is wrong, so too few of these prove nothing.
-        if left >= least_changes(with_pairs) and noise_p(left, best.explains.n) < ALPHA / 2:
-            pairs, self.comparisons = self.best_pairs(), with_pairs
+        if left >= least_changes(self.tried**2) and noise_p(left, best.explains.n) < ALPHA / 2:
+            pairs = self.best_pairs()
             if pairs and pairs[0].explains.disagreements <= left / 2 and self.beats(pairs[0], best) < ALPHA:
                 best, others = pairs[0], [*pairs[1:], best, *others]
         alike = tuple(each for each in others if self.beats(best, each) >= ALPHA)
         apart = [each for each in others if not {each.causes} & {best.causes, *(other.causes for other in alike)}]
         runner_up = max(apart, key=lambda each: each.explains.agreement, default=None)
-        p = min(1.0, better_p(self.served, best.answers, self.reference) * self.comparisons)
+        p = min(1.0, better_p(self.served, best.answers, self.reference) * self.comparisons(best))
         p_next = 1.0 if runner_up is None else self.beats(best, runner_up)
-        return Diagnosis(
-            "different",
-            self.serving,
-            reference,
-            tolerance,
-            lost,
-            best,
-            alike,
-            runner_up,
-            p,
-            p_next,
-            self.comparisons,
+        return replace(
+            found,
+            best=best,
+            alike=alike,
+            runner_up=runner_up,
+            p=p,
+            p_next=p_next,
+            comparisons=self.comparisons(best),
             unrelated=is_unrelated(self.served, self.reference),
         )
 
@@ -230,7 +234,14 @@ class Search:
 
     def beats(self, first: Served, second: Served) -> float:
         """Return the p that the first explains the answers better than the second, times the comparisons."""
-        return min(1.0, better_p(self.served, first.answers, second.answers) * self.comparisons)
+        return min(1.0, better_p(self.served, first.answers, second.answers) * self.comparisons(first))
+
+    def comparisons(self, winner: Served) -> int:
+        """Return the number that the p of a winner is multiplied by: twice that of the pipelines of its kind.
+
+        Pipelines of one stage take half of the probability of a wrong statement, pairs of stages the other half.
+        """
+        return 2 * self.tried if len(winner.causes) == 1 else self.tried**2
 
 
 def combined(first: ServingPipeline, second: ServingPipeline, reference: ServingPipeline) -> ServingPipeline | None:

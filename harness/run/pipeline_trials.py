@@ -52,7 +52,7 @@ class Trials:
     """Trials of pipelines against served predictions, (N,) classes, in rounds of more images each."""
 
     def __init__(self, model: RoleModel, serving: Serving, served: np.ndarray, reference: np.ndarray) -> None:
-        self.model, self.serving, self.served = model, serving, served
+        self.model, self.serving, self.served = model, replace(serving, kept={}), served
         draw = np.random.default_rng(0)
         changed = served != reference
         most = _LOOKED_AT if len(served) > 2 * _LOOKED_AT else len(served)
@@ -182,10 +182,14 @@ class Trials:
 
 
 def causes_of(pipeline: ServingPipeline, reference: ServingPipeline) -> tuple[str, ...]:
-    """Return the stages in which a pipeline differs; scaling and normalization by numbers alone are one cause."""
-    causes = []
-    for stage in pipeline.differing(reference):
-        scale, other = pipeline.scale, reference.scale
-        rounds = (scale.bits, scale.precision) != (other.bits, other.precision)
-        causes.append(AFFINE if stage == "normalise" or (stage == "scale" and not rounds) else stage)
-    return tuple(dict.fromkeys(causes))
+    """Return the stages in which a pipeline differs; scaling and normalization by numbers alone are one cause.
+
+    A crop of another size belongs to resizing, which makes the picture that it crops.
+    """
+    scale = reference.scale
+    merged = {"normalise": AFFINE}
+    if (pipeline.scale.bits, pipeline.scale.precision) == (scale.bits, scale.precision):
+        merged["scale"] = AFFINE
+    if pipeline.crop.moves == reference.crop.moves:
+        merged["crop"] = "resize"
+    return tuple(dict.fromkeys(merged.get(stage, stage) for stage in pipeline.differing(reference)))

@@ -11,10 +11,11 @@ import torch
 from harness.base.errors import AnswersError
 from harness.checks.equivalence import TOLERANCE, expect_tolerance
 from harness.inference.predictors.network import PredictorNetwork
-from harness.inference.predictors.recorded import answers_to_some
+from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
-from harness.measures.changed_predictions import class_places, order_in_words
-from harness.measures.explanation import ALPHA, explanation, fits_image_before, least_changes, noise_p
+from harness.measures.changed_predictions import changed, class_places, order_in_words
+from harness.measures.explanation import Explanation, fits_image_before, least_changes
+from harness.run.equality import equality_checks
 from harness.run.model_settings import ModelSettings
 from harness.run.pipeline_search import Diagnosis, Search
 from harness.run.steadiness import expect_steady
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.data import LabelledImages
-    from harness.inference import RoleModel
-    from harness.run.pipeline_search import Outcome
+    from harness.inference import Predictions, RoleModel
 
 _MOSTLY = 0.5
 """Share of a class that another order of classes explains at least; a skew may change many of the others."""
@@ -71,31 +71,46 @@ def skew(request: SkewRequest) -> Diagnosis:
 def diagnosis(
     model: RoleModel, images: LabelledImages, served: np.ndarray, *, tolerance: float = TOLERANCE
 ) -> Diagnosis:
-    """Return the diagnosis of the classes (N,) that were served for these images."""
-    serving = model_serving(model, images)
+    """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie."""
+    original = model.predict(images)
+    decided = served != UNDECIDED
+    some = images if decided.all() else images.take(torch.from_numpy(np.flatnonzero(decided)))
+    given, reference = served[decided], original.predicted[decided]
+    serving = model_serving(model, some)
     if isinstance(model.classifier.plain, PredictorNetwork):
         serving = replace(serving, note=". ".join(filter(None, (serving.note, _PREDICTOR))))
-    reference = model.predict(images).predicted
-    places = class_places(served, reference, classes=len(images.classes), mostly=_MOSTLY)
+    places = class_places(given, reference, classes=len(images.classes), mostly=_MOSTLY)
     if places is not None:
-        undone = np.argsort(places)[served]
-        if _is_another_order(undone, served, reference, classes=len(images.classes)) and (
-            (undone != reference).sum() < Search(model, serving, served, reference).least_disagreements()
+        undone = np.argsort(places)[given]
+        if _is_another_order(undone, given, reference, classes=len(images.classes)) and (
+            (undone != reference).sum() < Search(model, serving, given, reference).least_disagreements()
         ):
             order = order_in_words(places, images.classes, who="the served model")
-            return replace(diagnosis(model, images, undone, tolerance=tolerance), outcome="different", order=order)
-    found = explanation(served, reference, reference)
-    labels = images.labels.numpy()
-    lost = int((reference == labels).sum() - (served == labels).sum())
-    different = noise_p(found.changed, found.n) < ALPHA / 2
-    alike: Outcome = "as judged" if found.upper <= tolerance else "inconclusive"
-    different = different and alike != "as judged"
-    if not different and found.changed < least_changes(1):
-        return Diagnosis(alike, serving, found, tolerance, lost)
-    done = Search(model, serving, served, reference).diagnosis(tolerance, lost)
-    if different or done.named:
-        return done
-    return replace(done, outcome=alike, best=None, alike=(), runner_up=None)
+            in_order = served.copy()
+            in_order[decided] = undone
+            return replace(diagnosis(model, images, in_order, tolerance=tolerance), order=order)
+    artifact = _predictions(served, original)
+    differ = changed(artifact, original)
+    found = Diagnosis(
+        serving,
+        Explanation(len(served), int(differ.sum()), 0, 0),
+        equality_checks(artifact, original, tolerance),
+        lost=int(original.correct.sum() - artifact.correct.sum()),
+        undecided=int((~decided).sum()),
+    )
+    count = int((given != reference).sum())
+    # Few changes prove nothing, and a difference of undecided predictions alone has no stage.
+    if not count or (found.outcome != "different" and count < least_changes(1)):
+        return found
+    done = Search(model, serving, given, reference).diagnosis(found)
+    return done if done.named or found.outcome == "different" else found
+
+
+def _predictions(served: np.ndarray, original: Predictions) -> Predictions:
+    """Return served classes as predictions; an undecided one is another class than the original's."""
+    count = len(original.classes)
+    classes = np.where(served == UNDECIDED, (original.predicted + 1) % count, served)
+    return replace(original, answers=np.eye(count, dtype=np.float32)[classes], exact=None, known=0)
 
 
 def _is_another_order(undone: np.ndarray, served: np.ndarray, reference: np.ndarray, *, classes: int) -> bool:

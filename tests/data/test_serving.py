@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torchvision.transforms.v2 import functional
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
@@ -23,6 +24,7 @@ from harness.data.serving.served import serving_of
 from harness.data.serving.stages import NORMALISATIONS
 from harness.data.serving.variations import neighbors
 from harness.networks import NetworkOptions
+from harness.run.pipeline_trials import causes_of
 
 IMAGENET = NORMALISATIONS["ImageNet mean and std"]
 RNG = np.random.default_rng(5)
@@ -221,6 +223,43 @@ def test_a_stage_that_is_skewed_is_the_only_one_that_differs():
         pixels = skewed.apply(encoded(orientation=6), network=IMAGENET)
         assert pixels.shape == (3, 56, 56)
         assert pixels.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "by_hand"),
+    [
+        ("zoom", lambda picture: center(shorter(picture, 32), 28)),
+        ("zoom-stretched", lambda picture: center(picture.resize((32, 32), Image.Resampling.BILINEAR), 28)),
+        ("shorter-side", lambda picture: center(shorter(picture, 28), 28)),
+        ("crop-first", lambda picture: stretched(center(picture, 53, 38))),
+        ("gamma-linear-late", lambda picture: curved(stretched(picture), 2.2)),
+        ("jpeg-75-late", lambda picture: read_picture(encoded(np.asarray(stretched(picture)), quality=75))),
+    ],
+)
+def test_stages_in_another_order_give_the_pixels_of_a_server(name, by_hand):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (43, 61, 3), dtype=np.uint8))
+    reference = ServingPipeline(color=Color(3), resize=(Resize((28, 28)),))
+    skewed = SKEWS[name].of(reference, Pictured(3, (28, 28)))
+    assert np.array_equal(skewed.cropped(picture), np.asarray(by_hand(picture)))
+    assert causes_of(skewed, reference) == (SKEWS[name].stage,)
+
+
+def stretched(picture):
+    return picture.resize((28, 28), Image.Resampling.BILINEAR)
+
+
+def shorter(picture, side):
+    width, height = picture.size
+    by = side / min(width, height)
+    return picture.resize((int(width * by), int(height * by)), Image.Resampling.BILINEAR)
+
+
+def center(picture, width, height=None):
+    return functional.center_crop(picture, [height or width, width])
+
+
+def curved(picture, gamma):
+    return np.rint(255 * (np.asarray(picture) / 255) ** gamma)
 
 
 def network(pixels, normalise):

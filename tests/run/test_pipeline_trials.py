@@ -7,7 +7,8 @@ from zoo import images_of, role_model
 from harness.base.progress import Progress
 from harness.data.serving.variations import variations
 from harness.inference.serving import model_serving, served_predictions
-from harness.run.pipeline_search import Search
+from harness.measures.explanation import explanation
+from harness.run.pipeline_search import Diagnosis, Search
 from harness.run.pipeline_trials import MANY, WHOLE, Trials
 
 
@@ -98,7 +99,8 @@ def test_pairs_that_could_prove_nothing_are_not_tried(model, serving, asked):
     served = served_predictions(model, serving, serving.skewed("gamma-linear")).predicted.copy()
     served[:6] = (served[:6] + 1) % 4
     search = Search(model, serving, served, model.predict(serving.images).predicted)
-    found = search.diagnosis(0.01, 0)
+    changed = explanation(served, search.reference, search.reference)
+    found = search.diagnosis(Diagnosis(serving, changed, ()))
     assert found.named
     assert not any(len(trial.causes) > 1 for trial in search.trials.ranked(0))
     assert found.comparisons == 2 * len(search.trials)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.data.serving.resizing import Filter
 
 _DETOUR = 8 / 7
-"""By how much pictures of a fixed size are enlarged and then reduced again: 28 pixels become 32."""
+"""By how much pictures are resized beyond the size of the images: 224 pixels become 256, 28 become 32."""
 _LETTERBOX = 114
 """The gray level around a picture that is padded, as object detectors do."""
 
@@ -93,6 +93,18 @@ def _jpeg(quality: int) -> Skew:
     return Skew(f"jpeg-{quality}", "jpeg", lambda reference, _: replace(reference, jpeg=Jpeg(quality)))
 
 
+def _late(skew: Skew) -> Skew:
+    """Return the same change after resizing."""
+
+    def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
+        skewed = skew.change(reference, pictured)
+        if not skewed.resizes:
+            raise NotApplicableError("the reference pipeline resizes nothing")
+        return replace(skewed, **{skew.stage: replace(getattr(skewed, skew.stage), late=True)})
+
+    return Skew(f"{skew.name}-late", skew.stage, change)
+
+
 def _chroma(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
     _expect_color(pictured)
     return replace(reference, jpeg=Jpeg(100, "4:2:0"))
@@ -137,11 +149,18 @@ def _resize(library: str, filtered: Filter, *, antialias: bool) -> Skew:
     return Skew(f"resize-{library}-{filtered}{plain}", "resize", change)
 
 
-def _squashed(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-    last = _expect_resize(reference)
-    return replace(
-        reference, resize=(replace(last, size=pictured.size),), crop=replace(reference.crop, size=pictured.size)
-    )
+def _fitted(
+    name: str, size: Callable[[int, int], int | tuple[int, int]], *, middle: float = 1, of_pixels: bool = False
+) -> Skew:
+    """Return the skew of another `size`, from that of the images, and a center crop; `of_pixels` for all data."""
+
+    def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
+        _expect_known_stages(reference)
+        last = _expect_resize(reference) if reference.resize or not of_pixels else Resize(pictured.size)
+        resized = replace(last, size=size(*pictured.size), side="shorter", middle=middle)
+        return replace(reference, resize=(resized,), crop=replace(reference.crop, size=pictured.size))
+
+    return Skew(name, "resize", change)
 
 
 def _letterboxed(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
@@ -236,14 +255,21 @@ SKEWS: Mapping[str, Skew] = {
         *(_reduced(by) for by in (2, 4)),
         Skew("exif", "orient", _exif_ignored),
         *(_jpeg(quality) for quality in (95, 85, 75)),
+        _late(_jpeg(75)),
         Skew("chroma-420", "jpeg", _chroma),
         Skew("bgr", "color", _bgr),
         Skew("gray", "color", _gray),
         _gamma("gamma-twice", 1 / 2.2),
         _gamma("gamma-linear", 2.2),
+        _late(_gamma("gamma-twice", 1 / 2.2)),
+        _late(_gamma("gamma-linear", 2.2)),
         Skew("video-range", "color", _video),
         *_of_filters(),
-        Skew("squash", "resize", _squashed),
+        _fitted("squash", lambda *size: size),
+        _fitted("shorter-side", min),
+        _fitted("zoom", lambda *size: round(min(size) * _DETOUR), of_pixels=True),
+        _fitted("zoom-stretched", lambda *size: (round(size[0] * _DETOUR), round(size[1] * _DETOUR))),
+        _fitted("crop-first", lambda *size: size, middle=1 / _DETOUR, of_pixels=True),
         Skew("letterbox", "resize", _letterboxed),
         _moved("crop-right-1", right=1),
         _moved("crop-down-1", down=1),

@@ -59,6 +59,11 @@ class ServingPipeline:
             "normalise": str(self.normalise),
         }
 
+    @property
+    def resizes(self) -> bool:
+        """Return whether pictures pass through another size."""
+        return bool(self.resize or self.transform)
+
     def differing(self, other: ServingPipeline) -> tuple[str, ...]:
         """Return the names of the stages in which another pipeline differs."""
         return tuple(
@@ -98,10 +103,7 @@ class ServingPipeline:
 
     def cropped(self, picture: Any, *, where: str = "a picture") -> np.ndarray:
         """Return the pixels before they are scaled, (H, W, C) uint8."""
-        pixels = self._decoded(picture, where)
-        if self.jpeg is not None:
-            pixels = self.jpeg.apply(pixels)
-        pixels = self.color.apply(pixels)
+        pixels = self._altered(self.decoded(picture, where=where), late=False)
         if self.transform is not None:
             from PIL import Image
 
@@ -109,9 +111,17 @@ class ServingPipeline:
             pixels, _ = self.transform.pixels(Image.fromarray(flat), where=where)
         for resize in self.resize:
             pixels = resize.apply(pixels)
-        return self.crop.apply(pixels)
+        return self._altered(self.crop.apply(pixels), late=True)
 
-    def _decoded(self, picture: Any, where: str) -> np.ndarray:
+    def _altered(self, pixels: np.ndarray, *, late: bool) -> np.ndarray:
+        """Return a picture saved as JPEG and in its colors, as far as that comes before or after resizing."""
+        if self.jpeg is not None and self.jpeg.late == late:
+            pixels = self.jpeg.apply(pixels)
+        pixels = pixels if late else self.color.apply(pixels)
+        return self.color.leveled(pixels) if self.color.late == late else pixels
+
+    def decoded(self, picture: Any, *, where: str = "a picture") -> np.ndarray:
+        """Return the decoded picture, (H, W, C) uint8."""
         if isinstance(picture, bytes):
             return self.decode.apply(picture, upright=self.orient.exif, where=where)
         if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[-1] in {1, 3}:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from harness.base.errors import PipelineError
-from harness.data.serving.stages import written
+from harness.data.serving.stages import Crop, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,8 @@ class Resize:
     """A size that pictures are resized to, and the library and filter that do it.
 
     `size` is that of the shorter or the longer side, the other in proportion, or (height, width) to stretch to. Whether
-    a filter antialiases is a choice in torch alone: Pillow's do but for nearest, OpenCV's do not but for area.
+    a filter antialiases is a choice in torch alone: Pillow's do but for nearest, OpenCV's do not but for area. The
+    `middle` is cropped first: a share of each side, or a square of more than one pixel.
     """
 
     size: int | tuple[int, int]
@@ -57,6 +58,7 @@ class Resize:
     filter: Filter = "bilinear"
     antialias: bool = True
     side: Literal["shorter", "longer"] = "shorter"
+    middle: float = 1
 
     def __post_init__(self) -> None:
         if self.filter not in FILTERS[self.library]:
@@ -70,7 +72,9 @@ class Resize:
     def __str__(self) -> str:
         to = written(self.size) if isinstance(self.size, tuple) else f"{self.side} side {self.size}"
         how = "antialiased" if self.antialias else "not antialiased"
-        return f"{to} {self.filter} {how} by {_NAMES[self.library]}"
+        part = f"{self.middle:.1%} of each side" if self.middle < 1 else f"{self.middle:g} px"
+        first = "" if self.middle == 1 else f"middle {part} cropped, then "
+        return f"{first}{to} {self.filter} {how} by {_NAMES[self.library]}"
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) that a picture of this size is resized to, rounded down as torchvision does."""
@@ -81,6 +85,9 @@ class Resize:
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Return the picture (H, W, C) uint8 resized, rounded to whole levels."""
+        if self.middle != 1:
+            kept = [round(self.middle * (side if self.middle < 1 else 1)) for side in pixels.shape[:2]]
+            pixels = Crop((kept[0], kept[1])).apply(pixels)
         height, width = self.of(*pixels.shape[:2])
         if (height, width) == pixels.shape[:2]:
             return pixels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 _TRIED = 8
 """Pictures on which a reference pipeline must give the pixels of the data."""
+_KEPT = 2**28
+"""Most bytes of decoded pictures that a search keeps."""
 _LOOKED_AT = 1_000
 """Pictures whose format and EXIF orientation are looked at; few of a phone's may be turned."""
 
@@ -37,13 +39,15 @@ _LOOKED_AT = 1_000
 class Serving:
     """Images with their reference pipeline, which can be served by other pipelines.
 
-    `origin` is None where the images' own pixels are the first that is known; `note` then says why.
+    `origin` is None where the images' own pixels are the first that is known; `note` then says why. A search keeps
+    pictures as the reference pipeline decodes them, `kept` by their positions in the full split.
     """
 
     images: LabelledImages
     reference: ServingPipeline
     origin: Origin | None
     note: str = ""
+    kept: dict[int, np.ndarray] | None = field(default=None, repr=False)
 
     def skewed(self, name: str) -> ServingPipeline:
         """Return the pipeline of a skew; raises `InputError` for no skew, `NotApplicableError` where none applies."""
@@ -98,6 +102,18 @@ class Serving:
             return self.origin.picture(int(self._numbers[position]))
         return self.images.pixels[position].numpy().transpose(1, 2, 0)
 
+    def picture_for(self, pipeline: ServingPipeline, position: int) -> Any:
+        """Return the picture of the image at a position, decoded if it is kept so and the pipeline decodes it so."""
+        first = self.reference
+        if self.kept is None or (pipeline.decode, pipeline.orient) != (first.decode, first.orient):
+            return self.picture(position)
+        number = int(self._numbers[position])
+        if (known := self.kept.get(number)) is None:
+            known = first.decoded(self.picture(position), where=self.where(position))
+            if known.nbytes * len(self.kept) < _KEPT:
+                self.kept[number] = known
+        return known
+
     def where(self, position: int) -> str:
         """Return the name of the picture of the image at a position, for messages."""
         number = int(self._numbers[position])
@@ -137,7 +153,8 @@ class _Served:
         made = np.empty((len(positions), *shape), dtype=np.float32)
         for row, position in enumerate(positions.tolist()):
             where = serving.where(position)
-            seen = self.pipeline.apply(serving.picture(position), network=serving.reference.normalise, where=where)
+            picture = serving.picture_for(self.pipeline, position)
+            seen = self.pipeline.apply(picture, network=serving.reference.normalise, where=where)
             if seen.shape != shape:
                 raise PipelineError(
                     f"{where}: is {seen.shape} as served by {self.pipeline}, the images are {shape} (channels, height, "

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COLOR = 3
 _SUBSAMPLINGS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+_LATE = " after resizing"
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,14 @@ class Decode:
 
 @dataclass(frozen=True)
 class Jpeg:
-    """A picture saved as JPEG and read again, as a client or a proxy does that sends it on."""
+    """A picture saved as JPEG and read again, as a client or a proxy does that sends it on; `late` after resizing."""
 
     quality: int
     subsampling: Subsampling = "4:2:0"
+    late: bool = False
 
     def __str__(self) -> str:
-        return f"JPEG {self.quality} {self.subsampling}"
+        return f"JPEG {self.quality} {self.subsampling}{_LATE if self.late else ''}"
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Return what is read of the saved picture, by Pillow."""
@@ -78,7 +80,8 @@ class Color:
     """The channels of a picture, their order, and the levels that stand for black, gray and white.
 
     `channels` is 1, 3, or None for as in the file. `gray` makes color pictures gray and keeps their channels. `gamma`
-    is the power that levels in [0, 1] are raised to. `levels` of video run from 16 to 235.
+    is the power that levels in [0, 1] are raised to. `levels` of video run from 16 to 235. Both are `late` after
+    resizing.
     """
 
     channels: Literal[1, 3] | None = None
@@ -86,22 +89,27 @@ class Color:
     gray: bool = False
     gamma: float = 1.0
     levels: Literal["full", "video"] = "full"
+    late: bool = False
 
     def __str__(self) -> str:
         kind = {1: "gray", 3: self.order, None: "channels as in the file"}[self.channels]
         kind = f"{kind} made gray" if self.gray else kind
         gamma = f", gamma {self.gamma:g}" if self.gamma != 1 else ""
-        return kind + gamma + (", levels 16-235" if self.levels == "video" else "")
+        return kind + gamma + (", levels 16-235" if self.levels == "video" else "") + (_LATE if self.late else "")
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the picture in these colors."""
+        """Return the picture in these channels."""
         if self.channels is not None:
             pixels = _with_channels(pixels, self.channels)
         if self.gray and pixels.shape[2] == COLOR:
             pixels = np.repeat(_with_channels(pixels, 1), COLOR, axis=2)
-        if self.gamma != 1 or self.levels == "video":
-            pixels = _levels(self.gamma, video=self.levels == "video")[pixels]
         return pixels[..., ::-1] if self.order == "BGR" else pixels
+
+    def leveled(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the picture in these levels."""
+        if self.gamma == 1 and self.levels == "full":
+            return pixels
+        return np.asarray(_levels(self.gamma, video=self.levels == "video")[pixels])
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,11 @@ class Crop:
     right: int = 0
     down: int = 0
     fill: int = 0
+
+    @property
+    def moves(self) -> tuple[int, int]:
+        """Return by how many pixels it is moved to the right and down."""
+        return self.right, self.down
 
     def __str__(self) -> str:
         whole = "whole picture" if self.right or self.down else "uncropped"

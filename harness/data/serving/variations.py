@@ -21,10 +21,14 @@ _BITS = (7, 5, 4, 3)
 _FACTORS = (0.8, 0.92, 1.08, 1.25)
 _DETOURS = (0.5, 0.75, 2.0)
 _FILTERED = (("opencv", "bilinear"), ("opencv", "area"), ("opencv", "nearest"), ("pillow", "bicubic"))
-_SIZES = (0.87, 0.93, 1.07, 1.15)
+_SIZES = (0.87, 0.93, 1.07, 1.15, 1.3)
 _UNSCALED, _HALF, _TWICE = 1.0, 127.5, 255.0**2
 _STEPS = (0.8, 1.25, 0.94, 1.06, 0.985, 1.015, 0.996, 1.004)
 _PIXELS = (-4, 4, -1, 1)
+_MIDDLES = (0.8, 0.93, 1.0, 1.15, 1.3)
+"""Middles of pictures: shares of each side, and from 1 on the sides of squares over the images' shorter side."""
+_SHARE = 0.015
+"""Step of the share of a picture that is cropped before resizing, for a pixel of a size."""
 
 
 def variations(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[ServingPipeline]:
@@ -59,7 +63,10 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
     if "color" in differing and pipeline.color.gamma != 1:
         for step in _STEPS:
             yield replace(pipeline, color=replace(pipeline.color, gamma=pipeline.color.gamma * step))
-    if "crop" in differing:
+    for stage in ("jpeg", "color"):
+        if stage in differing and pipeline.resizes and (settings := getattr(pipeline, stage)) is not None:
+            yield replace(pipeline, **{stage: replace(settings, late=not settings.late)})
+    if pipeline.crop.moves != reference.crop.moves:
         for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             crop = pipeline.crop
             yield replace(pipeline, crop=replace(crop, right=crop.right + right, down=crop.down + down))
@@ -89,25 +96,31 @@ def _normalised(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
 
 
 def _resized(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[ServingPipeline]:
-    """Yield other sizes, where the crop makes the images alike; where nothing is resized, detours and back."""
-    if not reference.resize:
-        for factor in _DETOURS:
-            there = Resize((round(size[0] * factor), round(size[1] * factor)))
-            for library, filtered in _FILTERED:
-                yield replace(reference, resize=tuple(_by(each, library, filtered) for each in (there, Resize(size))))
-        return
-    last = reference.resize[-1]
-    if isinstance(last.size, int) and reference.crop.size is not None:
-        for factor in _SIZES:
-            yield replace(reference, resize=(*reference.resize[:-1], replace(last, size=round(last.size * factor))))
+    """Yield other sizes and parts of pictures, by several filters; where nothing is resized, also detours and back."""
+    last = reference.resize[-1] if reference.resize else Resize(size)
+    side = last.size if isinstance(last.size, int) else min(size)
+    sizes = [(replace(last, size=round(side * factor), side="shorter"),) for factor in _SIZES]
+    parts = [(replace(last, size=size, middle=kept if kept < 1 else round(min(size) * kept)),) for kept in _MIDDLES]
+    detours = [(Resize((round(size[0] * factor), round(size[1] * factor))), last) for factor in _DETOURS]
+    crop = replace(reference.crop, size=size)
+    for resize in (*sizes, *parts, *(() if reference.resize else detours)):
+        yield replace(reference, resize=resize, crop=crop)
+        for library, filtered in _FILTERED:
+            yield replace(reference, resize=tuple(_by(each, library, filtered) for each in resize), crop=crop)
 
 
 def _resized_nearby(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
     first, *rest = pipeline.resize
+    if pipeline.crop.size and first.middle == 1:
+        size = (first.size, first.size) if isinstance(first.size, int) else min(first.size)
+        yield replace(pipeline, resize=(replace(first, size=size), *rest))
     for step in _PIXELS:
-        if rest or isinstance(first.size, int):
+        if first.middle == 1 and (rest or isinstance(first.size, int) or pipeline.crop.size):
             moved = first.size + step if isinstance(first.size, int) else (first.size[0] + step, first.size[1] + step)
             yield replace(pipeline, resize=(replace(first, size=moved), *rest))
+        if first.middle != 1:
+            middle = first.middle + (step if first.middle > 1 else step * _SHARE)
+            yield replace(pipeline, resize=(replace(first, middle=middle), *rest))
     for library, filters in FILTERS.items():
         for filtered in filters:
             yield replace(pipeline, resize=tuple(_by(each, library, filtered) for each in (first, *rest)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import AnswersError, ChangedError, InputError, printable, some_of
+from harness.base.errors import AnswersError, ChangedError, InputError, some_of
 from harness.base.files import hash_of_file, require_regular
 from harness.data.exported import FLOAT32, as_stored, hash_of_names, names_of
 from harness.data.images import unit_range
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from harness.data.exported import Export
     from harness.networks.options import NetworkOptions
 
+UNDECIDED = -1
+"""The class of a prediction whose leading classes tie."""
 _PLAIN = (
     "has predictions of clean images only, but this check perturbs images. Export the images of the checks "
     "(`stress-harness export-inputs`), or remove such checks"
@@ -99,14 +100,15 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
 def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of clean images with a prediction in a file, (M,) int64, ascending, and the classes, (M,).
 
+    A prediction is `UNDECIDED` if its leading classes tie, as rounded probabilities may.
     Raises `InputError` for predictions of exported images, of images outside the data, and of one image twice.
     """
     named = f"{path}: "
     try:
-        answers = _without_ties(_answers_in(path, images, outputs), named)
+        answers = _answers_in(path, images, outputs)
+        classes = answers.values if answers.values.ndim == 1 else _decided(answers.values)
     except InputError as error:
         raise AnswersError(named + error.message, setting=error.setting) from error
-    classes = answers.values if answers.values.ndim == 1 else answers.values.argmax(axis=1)
     numbers = answers.images
     if numbers is None:
         if len(answers) != len(images):
@@ -145,18 +147,12 @@ def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answ
     return replace(answers, images=numbers_of_files(named.tolist(), images))
 
 
-def _without_ties(answers: Answers, named: str) -> Answers:
-    """Return answers without those that do not decide between classes, as rounded probabilities may not."""
-    if answers.values.ndim == 1 or answers.images is None:
-        return answers
-    decided = (answers.values == answers.values.max(axis=1, keepdims=True)).sum(axis=1) == 1
-    if decided.all():
-        return answers
-    count = int((~decided).sum())
-    if count == len(decided):
+def _decided(values: np.ndarray) -> np.ndarray:
+    """Return the class of the largest of the values, (N, classes), of each image, `UNDECIDED` for several."""
+    tied = (values == values.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    if tied.all():
         raise AnswersError("has the same score for the leading classes of every image; write more digits, or labels")
-    print(f"note: {printable(named)}leaves out {count:,} images whose leading classes tie", file=sys.stderr)
-    return replace(answers, values=answers.values[decided], images=answers.images[decided])
+    return np.where(tied, UNDECIDED, values.argmax(axis=1))
 
 
 def _of_export(answers: Answers) -> np.ndarray:
