@@ -80,7 +80,7 @@ def measure(
         expected = BASELINE if path in baselines else AUGMENTED
         if kind_of(checkpoint) != expected:
             raise InputError(f"{path}: by its record the network is of kind {kind_of(checkpoint)}; named as {expected}")
-    data = pictures(test, training, validation_size=recipe["validation_size"], split=recipe["split_seed"])
+    data = pictures(test, training, validation_size=few(recipe["validation_size"], 20), split=recipe["split_seed"])
     cache = PredictionCache.of_user()
     networks = []
     for path, checkpoint in tqdm(checkpoints.items(), desc="networks", disable=None):

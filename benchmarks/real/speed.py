@@ -236,4 +236,4 @@ def _write(results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(main, "--images 20 --repeats 1 --models resnet18 --memory 20"))
+    raise SystemExit(run(main, "--images 20 --repeats 1 --models resnet18 --memory 50"))
