@@ -23,7 +23,6 @@ SERVED = """
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from harness.data import load_images
@@ -32,7 +31,8 @@ from harness.networks.checkpoints import load_checkpoint
 pixels = torch.nn.functional.pad(load_images("fashion-mnist").pixels.float() / 255, (1, 0))[..., :28]
 with torch.inference_mode():
     logits = torch.cat([load_checkpoint(Path(sys.argv[1])).model.eval()(part) for part in pixels.split(500)])
-np.savez("served.npz", image=np.arange(len(logits)), label=logits.argmax(1).numpy())
+rows = [f"{image},{label}" for image, label in enumerate(logits.argmax(1).tolist())]
+Path("served.csv").write_text("\n".join(["image,label", *rows]))
 """
 """Predictions of a model behind a pipeline that shifts images by one pixel to the right."""
 
@@ -87,7 +87,7 @@ def skew():
     """Return the JSON of `skew` for predictions from shifted images."""
     with copied() as folder:
         run(folder, "-c", SERVED, SHIPPED)
-        return _of_json(folder, "skew", SHIPPED, "--served", "served.npz")
+        return _of_json(folder, "skew", SHIPPED, "--served", "served.csv")
 
 
 def exported():

@@ -13,7 +13,9 @@ import pytest
 
 HOUSE = Path(__file__).parents[2] / "harness"
 ENTRIES = Path(__file__).with_name("sizes.toml")
-HEAD = "# The most lines of code files, and statements (nodes `ast.stmt`), of each room of harness/; see test_size.py.\n"
+HEAD = (
+    "# The most lines of code files, and statements (nodes `ast.stmt`), of each room of harness/; see test_size.py.\n"
+)
 
 
 def sizes(house):
