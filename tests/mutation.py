@@ -24,6 +24,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, CHECKED = ROOT / "tests/mutants.json", ROOT / "tests/mutants.resume"
 COPIED = ("harness", "tests", "stress_tests", "models", "pyproject.toml", "conftest.py", "README.md")
+OF_STATUS = (
+    "run/test_outcome",
+    "run/test_reported",
+    "project/test_writers",
+    "report/test_report",
+    "plugin/test_plugin",
+)
+OF_STATUS = (*OF_STATUS, "plugin/test_agreement", "plugin/test_two_runs")
 PARTS = {
     "checks": (("checks",), ("tests/checks",)),
     "thresholds": (
@@ -35,7 +43,7 @@ PARTS = {
     ),
     "status and reports": (
         ("plugin/exit_status.py", "report/files.py", "report/agreement.py"),
-        ("tests/report/test_agreement.py", "tests/plugin"),
+        tuple(f"tests/{name}.py" for name in OF_STATUS),
     ),
     "checkpoints": (("networks/checkpoints",), ("tests/networks",)),
     "predictors": (("inference/predictors",), ("tests/inference",)),
@@ -97,22 +105,29 @@ def changes(function, lines):
         for operator, left, right in spots:
             old, new = SWAPS.get(type(operator), ("", ""))
             if old and left.end_lineno == right.lineno:
-                yield _changed(lines, left.end_lineno - 1, left.end_col_offset, right.col_offset, old, new)
+                yield _changed(lines, left.end_lineno - 1, (left.end_col_offset, right.col_offset), (old, new))
         if isinstance(node, ast.Constant) and type(node.value) in {bool, int, float} and node.lineno == node.end_lineno:
             new = repr(not node.value) if isinstance(node.value, bool) else repr(node.value + 1)
-            at = (node.lineno - 1, node.col_offset, node.end_col_offset)
-            yield _changed(lines, *at, lines[at[0]].encode()[at[1] : at[2]].decode(), new)
+            yield _replaced(lines, node, lambda _, new=new: new)
         if isinstance(node, ast.If | ast.While | ast.IfExp) and node.test.lineno == node.test.end_lineno:
-            at = (node.test.lineno - 1, node.test.col_offset, node.test.end_col_offset)
-            old = lines[at[0]].encode()[at[1] : at[2]].decode()
-            yield _changed(lines, *at, old, f"(not ({old}))")
+            yield _replaced(lines, node.test, lambda old: f"(not ({old}))")
 
 
-def _changed(lines, number, begin, end, old, new):
-    content = lines[number].encode()
-    return number, (
-        content[:begin] + content[begin:end].replace(old.encode(), new.encode(), 1) + content[end:]
-    ).decode()
+def _replaced(lines, node, new):
+    columns = (node.col_offset, node.end_col_offset)
+    old = lines[node.lineno - 1].encode()[slice(*columns)].decode()
+    return _changed(lines, node.lineno - 1, columns, (old, new(old)))
+
+
+def _changed(lines, number, columns, swap):
+    content, (begin, end), (old, new) = lines[number].encode(), columns, swap
+    changed = content[begin:end].replace(old.encode(), new.encode(), 1)
+    return number, (content[:begin] + changed + content[end:]).decode()
+
+
+def _first(function):
+    """Return the number of a function's first line, from 0, its decorators included."""
+    return min(node.lineno for node in [function, *function.decorator_list]) - 1
 
 
 def mutants_of(part):
@@ -133,18 +148,19 @@ def mutants_of(part):
 
 
 def _same(lines, function, number):
-    return sum(lines[at].strip() == lines[number].strip() for at in range(function.lineno - 1, number))
+    return sum(lines[at].strip() == lines[number].strip() for at in range(_first(function), number))
 
 
 def applied(mutant, house):
     """Return a file below a folder and its text with the mutant in it; None if the function has no such line."""
-    for file in sorted(house.rglob("*.py")):
+    own = tuple(str(house / place) for place in PARTS[mutant.part][0])
+    for file in sorted(house.rglob("*.py"), key=lambda file: (not str(file).startswith(own), file)):
         text = file.read_text("utf-8")
         if mutant.line not in text:
             continue
         lines = text.splitlines()
         for name, function in functions(text):
-            equal = [at for at in range(function.lineno - 1, function.end_lineno) if lines[at].strip() == mutant.line]
+            equal = [at for at in range(_first(function), function.end_lineno) if lines[at].strip() == mutant.line]
             if name == mutant.function and len(equal) > mutant.nth:
                 at = equal[mutant.nth]
                 lines[at] = lines[at][: len(lines[at]) - len(lines[at].lstrip())] + mutant.mutated

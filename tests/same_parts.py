@@ -101,21 +101,20 @@ def exported():
 
 
 def dialog():
-    """Return what a server hears and says while a gate judges its model, each exchange once, with its count.
+    """Return what a server hears and says while a gate judges its model: each form of an exchange once, and the images.
 
-    Batches run side by side, so the exchanges are sorted. Their numbers are left out.
+    Batches run side by side, so numbers of requests are left out, and images are sorted.
     """
     sys.path.insert(0, str(ROOT / "tests"))
     from inference_servers import inference_server
 
-    heard = []
+    forms = set()
     with inference_server() as served, copied() as folder:
         answer = served.answer
 
         def recorded(number, request, content):
             said, part = answer(number, request, content)
-            plain = json.dumps([{**request, "id": ""}, _hash(content), {**said, "id": ""}, _hash(part)], sort_keys=True)
-            heard.append(plain)
+            forms.add(json.dumps([{**request, "id": ""}, len(content), {**said, "id": ""}, len(part)], sort_keys=True))
             return said, part
 
         served.answer = recorded
@@ -124,9 +123,9 @@ def dialog():
         status, _ = run(folder, "-m", "pytest", "stress_tests", *options)
         asked = sorted({(method, path) for method, path, _ in served.requests})
         headers = sorted({name for _, _, sent in served.requests for name in sent})
-    exchanges = {_hash(each.encode()): heard.count(each) for each in sorted(set(heard))}
-    first = json.loads(min(heard))
-    return {"exit_status": status, "asked": asked, "headers": headers, "first": first, "exchanges": exchanges}
+        images = sorted({_hash(image) for image in served.images})
+    exchanges = [json.loads(form) for form in sorted(forms)]
+    return {"exit_status": status, "asked": asked, "headers": headers, "exchanges": exchanges, "images": images}
 
 
 def _hash(content):
