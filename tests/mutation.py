@@ -1,8 +1,8 @@
 """Mutates the code that decides, and records which mutants its tests kill: `python tests/mutation.py --seconds 3600`.
 
 A mutant is a seeded sample's place with one operator, constant or condition changed. It lives in a copy of the
-repository, and the tests of its part run there up to the first failure. Outcomes stand in `mutants.json`; a run goes on
-where the last one ended, until its seconds are spent.
+repository, and the tests of its part run there up to the first failure. Outcomes stand in `mutants.json`; a run
+continues the last one, until its seconds are spent.
 
 `--check` runs the mutants that were killed once, and returns 1 if tests let one live today. A mutant is found again by
 its function, the line and the changed line, in whatever file they stand. One whose line is gone is counted, no more.
@@ -55,7 +55,7 @@ SWAPS = {
     ast.Is: ("is", "is not"), ast.IsNot: ("is not", "is"), ast.And: ("and", "or"), ast.Or: ("or", "and"),
     ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*"),
 }  # fmt: skip
-"""What an operator is written as, and becomes."""
+"""Text of an operator, and of its replacement."""
 LEAST_SECONDS = 60
 """Added to three times the seconds of the sound tests: a mutant whose tests take longer is killed."""
 

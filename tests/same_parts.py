@@ -139,7 +139,7 @@ PARTS = {
     "export": exported,
     "dialog with a server": dialog,
 }
-"""What returns each part, by its name."""
+"""Functions that return the parts, by name."""
 
 
 def differences(before, now, place=""):
