@@ -77,6 +77,7 @@ ON_REQUEST = (
     "server",
     "soak",
     "photographs",
+    "smoke",
 )
 
 

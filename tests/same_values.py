@@ -2,8 +2,11 @@
 
 There are three runs: the shipped model, the baseline as the candidate, and the quick profile. Every measured value,
 threshold, status and verdict must equal that in `same_values.json`, bit by bit on one kind of processor. With
-`--images N`, shares and counts may differ by N images. `--record` writes the file anew. `RENAMED` maps the names that a
-refactoring changes, so values stay comparable.
+`--images N`, shares and counts may differ by N images. `RENAMED` maps the names that a refactoring changes, so values
+stay comparable.
+
+Further parts stand in `same_parts.json`: a calibrated checks file, what `equal` and `skew` print, an export, and the
+dialog with a server. `--only NAME` compares one run or part, and `--record` writes it anew.
 """
 
 import argparse
@@ -13,8 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import same_parts
+
 HERE = Path(__file__).resolve()
 EXPECTED = HERE.with_suffix(".json")
+PARTS = HERE.with_name("same_parts.json")
 RUNS = {
     "default": [],
     "baseline as the candidate": ["--candidate=models/baseline.safetensors"],
@@ -84,24 +90,48 @@ def alike(before: list, now: list, *, images: int) -> bool:
     return value == found or abs(value - found) <= images / (n if 0 <= value <= 1 else 1)
 
 
+def compared_runs(names: list[str], *, record: bool, images: int) -> int:
+    """Run the gate by each name and compare or record it; returns the number of runs that differ."""
+    before, differing = json.loads(EXPECTED.read_bytes()), 0
+    for name in names:
+        run = measured(RUNS[name])
+        if record:
+            before[name] = run
+            text = json.dumps(before).replace("], ", "],\n").replace("{", "{\n").replace("}", "\n}")
+            EXPECTED.write_text(f"{text}\n", "utf-8")
+            continue
+        lines = differences(before[name], run, images=images)
+        differing += bool(lines)
+        print("\n".join([f"{name}: {len(run['checks'])} checks, {len(lines)} differences", *lines]), flush=True)
+    return differing
+
+
+def compared_parts(names: list[str], *, record: bool) -> int:
+    """Make each part and compare or record it; returns the number of parts that differ."""
+    before, differing = json.loads(PARTS.read_bytes()) if PARTS.exists() else {}, 0
+    for name in names:
+        part = json.loads(json.dumps(same_parts.PARTS[name]()))
+        if record:
+            before[name] = part
+            PARTS.write_text(f"{json.dumps(before, indent=0, ensure_ascii=False)}\n", "utf-8")
+            continue
+        lines = same_parts.differences(before.get(name), part)
+        differing += bool(lines)
+        print("\n".join([f"{name}: {len(lines)} differences", *lines]), flush=True)
+    return differing
+
+
 def main() -> int:
-    """Run the gate three times and compare; returns the number of runs that differ."""
+    """Compare or record the runs and parts; returns the number of those that differ."""
+    every = [*RUNS, *same_parts.PARTS]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--record", action="store_true", help="write the file anew")
+    parser.add_argument("--only", action="append", choices=every, metavar="NAME", help=f"one of: {', '.join(every)}")
+    parser.add_argument("--record", action="store_true", help="write the values anew")
     parser.add_argument("--images", type=int, default=0, help="images by which values may differ (default: 0)")
     options = parser.parse_args()
-    now = {name: measured(arguments) for name, arguments in RUNS.items()}
-    if options.record:
-        EXPECTED.write_text(
-            json.dumps(now).replace("], ", "],\n").replace("{", "{\n").replace("}", "\n}") + "\n", "utf-8"
-        )
-        return 0
-    before, differing = json.loads(EXPECTED.read_bytes()), 0
-    for name, run in now.items():
-        lines = differences(before[name], run, images=options.images)
-        differing += bool(lines)
-        print("\n".join([f"{name}: {len(run['checks'])} checks, {len(lines)} differences", *lines]))
-    return differing
+    names = options.only or every
+    differing = compared_runs([name for name in names if name in RUNS], record=options.record, images=options.images)
+    return differing + compared_parts([name for name in names if name in same_parts.PARTS], record=options.record)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.causes.measure import causes, letters
 from benchmarks.causes.report import letters_table, tables
 from benchmarks.pages import write_between
+from benchmarks.smoke import run
 from harness.base.files import write_atomically
 
 README, RESULTS = (Path(__file__).parent / name for name in ("README.md", "results.json"))
@@ -31,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, "--write"))

@@ -3,5 +3,6 @@
 import sys
 
 from benchmarks.claims.cli import main
+from benchmarks.smoke import run
 
-sys.exit(main())
+sys.exit(run(main))

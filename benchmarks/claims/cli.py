@@ -15,9 +15,9 @@ from benchmarks.claims.claims import CLAIMS
 from benchmarks.claims.measure import AUGMENTED, BASELINE, Network, kind_of, recipe_of, values_of
 from benchmarks.claims.pictures import pictures
 from benchmarks.claims.report import Results, read_results, write_tables
+from benchmarks.smoke import fashion_mnist, few
 from harness.base import PredictionCache
 from harness.base.errors import InputError
-from harness.data import load_fashion_mnist, load_images
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
 
@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.report:
             results = read_results()
         else:
-            baselines = options.baselines or [MODELS / "baseline.safetensors", *sorted(KEPT.glob("*.safetensors"))]
-            augmented = [MODELS / "augmented.safetensors", *sorted((MODELS / "panel").glob("*.safetensors"))]
-            results = measure(baselines, augmented, load_images("fashion-mnist"), _training_images())
+            baselines = options.baselines or [MODELS / "baseline.safetensors", *_some(KEPT)]
+            augmented = [MODELS / "augmented.safetensors", *_some(MODELS / "panel")]
+            results = measure(baselines, augmented, fashion_mnist("test"), _training_images())
             results.write()
         write_tables(results)
     except InputError as error:
@@ -80,7 +80,7 @@ def measure(
         expected = BASELINE if path in baselines else AUGMENTED
         if kind_of(checkpoint) != expected:
             raise InputError(f"{path}: by its record the network is of kind {kind_of(checkpoint)}; named as {expected}")
-    data = pictures(test, training, validation_size=recipe["validation_size"], split=recipe["split_seed"])
+    data = pictures(test, training, validation_size=few(recipe["validation_size"], 20), split=recipe["split_seed"])
     cache = PredictionCache.of_user()
     networks = []
     for path, checkpoint in tqdm(checkpoints.items(), desc="networks", disable=None):
@@ -101,9 +101,15 @@ def measure(
     return Results(data.counts, recipe, versions, tuple(networks))
 
 
+def _some(folder: Path) -> list[Path]:
+    """Return the networks in a folder, one in a smoke run."""
+    networks = sorted(folder.glob("*.safetensors"))
+    return networks[: few(len(networks), 1)]
+
+
 def _training_images() -> LabelledImages | None:
     try:
-        return load_fashion_mnist("train")
+        return fashion_mnist("train")
     except InputError as error:
         print(f"the gap between training and validation images is not measured: {error}", file=sys.stderr)
         return None

@@ -10,6 +10,7 @@ from benchmarks.detection.make import checkpoint_path
 from benchmarks.detection.paths import AUGMENTED
 from benchmarks.detection.recipes import TARGET, stamped
 from benchmarks.detection.wording import percent, table, yes_or_no
+from benchmarks.smoke import fashion_mnist
 from harness.base.errors import InputError
 from harness.base.files import write_atomically
 
@@ -55,14 +56,13 @@ def open_all(mutants: Sequence[Mutant], folder: Path, result: Path) -> dict[str,
 
     Raises `InputError` when none is there.
     """
-    from harness.data import load_images
     from harness.networks.checkpoints import load_checkpoint
 
     paths = {mutant.id: checkpoint_path(mutant, folder) for mutant in mutants if mutant.kind == KIND}
     there = {name: path for name, path in paths.items() if path.exists()}
     if not there:
         raise InputError(f"no backdoor is in {folder}; run `train --only '{KIND}-*'` first")
-    images = load_images("fashion-mnist")
+    images = fashion_mnist("test")
     found = {name: opened(load_checkpoint(path), images) for name, path in {AUGMENTED_ID: AUGMENTED, **there}.items()}
     content = {name: asdict(one) for name, one in {**read_backdoors(result), **found}.items()}
     write_atomically(result, (json.dumps(content, indent=1) + "\n").encode())

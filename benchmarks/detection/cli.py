@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,10 +136,12 @@ def _train(options: argparse.Namespace) -> int:
 
 def _make(options: argparse.Namespace) -> int:
     from benchmarks.detection.make import make
-    from harness.data import load_fashion_mnist
+    from benchmarks.smoke import fashion_mnist, few
     from harness.networks.training.shipped import SHIPPED
 
     (mutant,) = matching(options.mutant)
+    shipped = SHIPPED["augmented"]
+    sizes = {"epochs": few(shipped.epochs, 1), "validation_size": few(shipped.validation_size, 20)}
 
     def show(epoch: Epoch) -> None:
         print(
@@ -149,8 +152,8 @@ def _make(options: argparse.Namespace) -> int:
     make(
         mutant,
         options.checkpoints.resolve(),
-        load_images=lambda: load_fashion_mnist("train"),
-        shipped=SHIPPED["augmented"],
+        load_images=lambda: fashion_mnist("train"),
+        shipped=replace(shipped, **sizes),
         on_epoch=show,
     )
     return _OK

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from benchmarks.detection.jobs import python, say
 from benchmarks.detection.paths import DIGITS, ROOT, sha256_of
 from benchmarks.detection.wording import many, percent, table
+from benchmarks.smoke import few
 from harness.base.errors import InputError
 from harness.base.files import write_atomically
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 ORDERS: Mapping[str, tuple[int, int, int]] = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "GBR": (1, 2, 0)}
 """Orders of channels that the network gets; it was trained with the first."""
-SEEDS = (201, 202, 203)
+SEEDS = (201, 202, 203)[: few(3, 1)]
 """Seeds outside the ten of the example's panel."""
+EPOCHS = few(25, 2)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def show_all(folder: Path, result: Path) -> tuple[Shown, ...]:
     for seed in SEEDS:
         trained = example / f"runs/seed-{seed}.pth"
         if not trained.exists():
-            _run(example, "digits_on_photos.py", "train", str(trained), "--seed", str(seed))
+            _run(example, "digits_on_photos.py", "train", str(trained), "--seed", str(seed), "--epochs", str(EPOCHS))
         state = torch.load(trained, weights_only=True)
         for name, order in ORDERS.items():
             candidate = example / f"runs/{name}-seed-{seed}.pth"

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.detection.mutants import HEALTHY, Mutant
 from benchmarks.detection.paths import CHECKS
+from benchmarks.smoke import fashion_mnist, few
 from harness.base.errors import InputError
 from harness.base.files import write_atomically
 from harness.inference import Predictions
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from harness.checks import Check, ChecksFile
     from harness.measures import Measurement
 
-NET_LOSS = 100
+NET_LOSS = few(100, 5)
 _OF_CLEAN_IMAGES = ("accuracy", "pair_failures", "confident_errors")
-_MOST_CHURN = 50
+_MOST_CHURN = few(50, 2)
 """Besides the net loss, up to this many predictions are lost and as many gained, as between any two seeds."""
 
 
@@ -80,11 +81,10 @@ def draw(healthy: Sequence[Predictions], checks: ChecksFile, *, draws: int, seed
     return Flipped(len(healthy), draws, failed, by_clean, checks.sha256)
 
 
-def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: int = 600) -> Flipped:
+def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: int = few(600, 20)) -> Flipped:
     """Draw from all controls that are made, and write the result as JSON; raises `InputError` without any."""
     from benchmarks.detection.make import checkpoint_path
     from harness.checks import read_checks
-    from harness.data import load_images
     from harness.inference import Classifier
     from harness.networks.checkpoints import load_checkpoint
 
@@ -92,7 +92,7 @@ def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: in
     made = [path for path in paths if path.exists()]
     if not made:
         raise InputError(f"none of the {len(paths)} controls is in {folder}; run `train` first")
-    images = load_images("fashion-mnist")
+    images = fashion_mnist("test")
     healthy = [Classifier(load_checkpoint(path).model).predict(images) for path in made]
     drawn = draw(healthy, read_checks(CHECKS), draws=draws)
     write_atomically(result, (json.dumps(asdict(drawn), indent=1) + "\n").encode())

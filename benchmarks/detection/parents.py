@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.detection.make import checkpoint_path, is_made, parent_path
 from benchmarks.detection.paths import sha256_of
+from benchmarks.smoke import fashion_mnist
 from harness.base.errors import InputError
 from harness.base.files import write_atomically
 
@@ -38,12 +39,11 @@ def compare_all(mutants: Sequence[Mutant], folder: Path, result: Path) -> dict[s
 
     Raises `InputError` when none is made.
     """
-    from harness.data import load_images
     from harness.inference import Classifier
     from harness.measures.flips import flips
     from harness.networks.checkpoints import load_checkpoint
 
-    images = load_images("fashion-mnist")
+    images = fashion_mnist("test")
 
     @cache
     def answers(path: Path) -> Predictions:

@@ -16,6 +16,7 @@ from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.mutants import HEALTHY, MUTANTS
 from benchmarks.detection.paths import CHECKS, PANEL, RESULTS
 from benchmarks.detection.results import MEASURED, read_result
+from benchmarks.smoke import few
 from harness.calibration.multiplicity import correlation, multiplier
 from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import ALARMS, share_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from harness.measures.panel.threshold import PanelCheck
 
-DRAWS = 100_000
+DRAWS = few(100_000, 200)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ import torch
 from benchmarks.equivalence.exports import BATCH, dimmed, int8, noise, of_one_class
 from benchmarks.equivalence.networks import SHIPPED, of_training
 from benchmarks.pages import write_between
+from benchmarks.smoke import fashion_mnist, few, run
 from harness.base.files import write_atomically
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.calibration.thresholds import thresholds_of
-from harness.data import load_fashion_mnist
 from harness.data.images import unit_range
 from harness.inference import Predictions
 from harness.measures import METRICS
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "conversions.json"
-PANEL = sorted(Path("models/panel").glob("seed-*.safetensors"))[:8]
-IMAGES, CALIBRATION = 2_000, BATCH
+PANEL = sorted(Path("models/panel").glob("seed-*.safetensors"))[: few(8, 3)]
+IMAGES, CALIBRATION = few(2_000, 200), few(BATCH, 50)
 """Test images, the first ones, and training images that a conversion is calibrated with."""
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "per tensor": {"per_channel": False},
@@ -135,8 +135,8 @@ def read() -> dict[str, dict[str, Values]]:
 
 def main() -> int:
     """Measure what is missing, and write results and page."""
-    images = load_fashion_mnist("test").take(torch.arange(IMAGES))
-    train = load_fashion_mnist("train").take(torch.arange(CALIBRATION))
+    images = fashion_mnist("test").take(torch.arange(IMAGES))
+    train = fashion_mnist("train").take(torch.arange(CALIBRATION))
     results = read()
     with tempfile.TemporaryDirectory() as folder:
         for setting, how in SETTINGS.items():
@@ -156,4 +156,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

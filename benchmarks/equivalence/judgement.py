@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.smoke import IMAGES, few
 from harness.base.errors import InputError
 from harness.measures.changed_predictions import lost_and_gained
 from harness.run.equality import EqualityRequest, equal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.equivalence.networks import Material
     from harness.networks import NetworkOptions
 
+SAMPLES = few(None, IMAGES)
 NOT_APPLICABLE, REFUSED = "not applicable", "refused"
 
 
@@ -58,7 +60,7 @@ def judged(
     try:
         made = make(material, folder / artifact)
         request = EqualityRequest(
-            model_spec(made), original, model=ModelSettings(network=options), history=folder / "none"
+            model_spec(made), original, model=ModelSettings(network=options, samples=SAMPLES), history=folder / "none"
         )
         done = equal(request)
     except LookupError as error:

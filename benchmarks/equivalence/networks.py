@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness.data import load_fashion_mnist
+from benchmarks.smoke import fashion_mnist, few
 from harness.data.images import unit_range
 from harness.inference.loading import load
 from harness.networks import NetworkOptions
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
 SHIPPED = Path("models/augmented.safetensors")
-CALIBRATION = 1_000
+CALIBRATION = few(1_000, 50)
 """Training images that conversions are calibrated with; others than those of any training."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BATCH = 32
@@ -103,7 +103,7 @@ class Source:
     build: Callable[[], nn.Module] | None = None
     begin: Callable[[nn.Module, Tensor, Tensor], None] | None = None
     rate: float = 1e-4
-    steps: int = 200
+    steps: int = few(200, 1)
     frozen: bool = False
     untraced: bool = False
 
@@ -118,7 +118,7 @@ class Source:
 
     def material(self, folder: Path) -> Material:
         """Return the trained network with its later states; trained on the first call, and kept in the folder."""
-        train = load_fashion_mnist("train")
+        train = fashion_mnist("train")
         pixels, labels = unit_range(train.pixels), train.labels
         original = self.original(folder)
         if not original.exists() and self.build and self.begin:
@@ -133,7 +133,7 @@ class Source:
             torch.save({"later": later.state_dict(), "averaged": averaged.state_dict()}, kept)
         states = torch.load(kept, weights_only=True)
         later, averaged = (with_state(network, states[name]) for name in ("later", "averaged"))
-        test = unit_range(load_fashion_mnist("test").pixels)
+        test = unit_range(fashion_mnist("test").pixels)
         return Material(network, later, averaged, pixels[:CALIBRATION], labels[:CALIBRATION], test)
 
     def _trained_on(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[nn.Module, nn.Module]:
@@ -149,7 +149,7 @@ class Source:
 def of_panel(path: Path) -> Material:
     """Return a reference model, with test images in place of training images, as its conversions lose nothing."""
     network = load(path, None).model.eval()
-    test = load_fashion_mnist("test")
+    test = fashion_mnist("test")
     pixels = unit_range(test.pixels)
     return Material(network, network, network, pixels[:CALIBRATION], test.labels[:CALIBRATION], pixels)
 
@@ -196,7 +196,7 @@ def _steps(
 
 
 def _from_nothing(network: nn.Module, pixels: Tensor, labels: Tensor) -> None:
-    _steps(network, pixels, labels, steps=700, rate=1e-3, on_step=lambda: None)
+    _steps(network, pixels, labels, steps=few(700, 2), rate=1e-3, on_step=lambda: None)
 
 
 def _last_layer(network: nn.Module, pixels: Tensor, labels: Tensor) -> None:
@@ -217,7 +217,7 @@ def _last_layer(network: nn.Module, pixels: Tensor, labels: Tensor) -> None:
         )
     mean, std = features.mean(0), features.std(0) + 1e-3
     head = nn.Linear(features.shape[1], 10)
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=few(200, 2), line_search_fn="strong_wolfe")
     scaled = (features - mean) / std
 
     def loss() -> Tensor:
@@ -247,7 +247,7 @@ SOURCES = (
         efficientnet_lite0,
         _last_layer,
         2e-5,
-        100,
+        few(100, 1),
         frozen=True,
         untraced=True,
     ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from benchmarks.few.paths import CHECKPOINTS, README
+from benchmarks.smoke import run
 from harness.base.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,4 +117,4 @@ TABLES: Mapping[str, Callable[[int, Callable[[], None]], str]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, "measure digits", "measure answers", "--splits 2 --write"))

@@ -19,6 +19,7 @@ from benchmarks.detection.paths import CHECKPOINTS as OF_DETECTION
 from benchmarks.few.answers import read_answers, with_answers
 from benchmarks.few.distances import distances_of
 from benchmarks.few.paths import ANSWERS, CHECKPOINTS, DIGITS, EXAMPLE, FASHION, PAIRS, ROOT
+from benchmarks.smoke import few
 from harness.base.errors import InputError
 from harness.base.files import write_atomically
 from harness.calibration.measure import entries_of
@@ -39,7 +40,7 @@ PANEL, TESTS = Path("models/panel"), Path("stress_tests")
 PAIRED = {"clean": "clean", "flipped": "flip", "rotated by 15°": "rotate-ccw-015"}
 AMONG_NETWORKS = frozenset({"consensus", "flips"})
 """Families with values that depend on the other networks: the values of all say nothing of few."""
-SEEDS, EPOCHS = range(1, 25), 10
+SEEDS, EPOCHS = range(1, few(25, 7)), few(10, 1)
 """Epochs of the digits' networks. The example itself trains 25 epochs, so these networks are farther apart."""
 
 
@@ -96,7 +97,7 @@ def measure_answers(mutants: Path = OF_DETECTION) -> None:
     mutants = mutants.resolve()
     names = [mutant.id for mutant in MUTANTS if mutant.kind != HEALTHY]
     with contextlib.chdir(ROOT):
-        paths = sorted(PANEL.glob("*.safetensors"))
+        paths = sorted(PANEL.glob("*.safetensors"))[: few(20, 1)]
         paths += [path for name in names if (path := mutants / f"{name}.safetensors").exists()]
         recording = Recording(TESTS, read_checks(TESTS / "checks.toml"))
         with _bar(len(paths)) as advance:

@@ -12,6 +12,7 @@ from benchmarks.joint.compare import DRAWS, compare
 from benchmarks.joint.networks import networks
 from benchmarks.joint.report import tables
 from benchmarks.pages import write_between
+from benchmarks.smoke import run
 from harness.base.files import write_atomically
 
 README, RESULTS = (Path(__file__).parent / name for name in ("README.md", "results.json"))
@@ -34,4 +35,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, "--draws 2000 --write"))

@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.pages import write_between
 from benchmarks.predictors.server import SIZE, answered, network
+from benchmarks.smoke import few, run, status
 from harness.base.files import write_atomically
 from harness.inference.predictors.http import open_http
 from harness.inference.workers import in_batches
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-BATCH, MOST = 32, 1.2
+BATCH, MOST = few(32, 4), 1.2
 """Images at a time, and the largest ratio to the model's own time that is wanted with binary tensors."""
 
 
@@ -114,19 +115,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dry", action="store_true", help="print, and write nothing")
     options = parser.parse_args()
     versions = f"torch {torch.__version__}, httpx {httpx.__version__}, Python {platform.python_version()}"
     facts: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "versions": versions}
     facts |= {"images": options.images, "rounds": options.rounds}
     facts["seconds"] = measured(images=options.images, rounds=options.rounds)
     print(table(facts))
-    if not options.dry:
-        write_atomically(RESULTS, f"{json.dumps(facts, indent=1)}\n".encode())
-        write_between(HERE / "README.md", "<!-- results -->", "<!-- end of results -->", table(facts))
+    write_atomically(RESULTS, f"{json.dumps(facts, indent=1)}\n".encode())
+    write_between(HERE / "README.md", "<!-- results -->", "<!-- end of results -->", table(facts))
     taken = facts["seconds"]
-    return int(statistics.median(a / b for a, b in zip(taken["binary"], taken["own"], strict=True)) > MOST)
+    return status(statistics.median(a / b for a, b in zip(taken["binary"], taken["own"], strict=True)) > MOST)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, "--images 4 --rounds 1"))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.pages import write_between
+from benchmarks.smoke import run
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- results of memory -->", "<!-- end of results of memory -->"
@@ -127,14 +128,14 @@ def _measure(folder: Path, count: int) -> list[str]:
     check: tuple[str, ...] = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth")
     check = (*check, "--baseline", "none", "--incumbent", "none", "--stress-model", "tiny:Tiny")
     rows = []
-    for run, command in (("decoding", start), ("first check", check), ("second gate", check)):
+    for kind, command in (("decoding", start), ("first check", check), ("second gate", check)):
         used = _run(folder, count, *command)
         beyond = f"{(used.peak - plain.peak) / 2**20:.0f} MiB"
         size = f"{count * 3 * 224 * 224 / 1e9:.2f} GB"
-        row = f"| {count} | {size} | {run} | {used.wall:.0f} | {used.cpu:.0f} | {used.peak / 2**20:.0f} | {beyond} |"
+        row = f"| {count} | {size} | {kind} | {used.wall:.0f} | {used.cpu:.0f} | {used.peak / 2**20:.0f} | {beyond} |"
         print(row, flush=True)
         rows.append(row)
-        if run == "decoding":
+        if kind == "decoding":
             head, _, _ = checks.read_text("utf-8").partition("[[check]]")
             checks.write_text(head + ROWS)
     return rows
@@ -162,4 +163,4 @@ def _run(folder: Path, count: int, *arguments: str) -> Used:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(main, "40"))

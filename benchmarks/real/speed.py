@@ -23,6 +23,7 @@ import torchvision
 from torch import Tensor, nn
 
 from benchmarks.pages import write_between
+from benchmarks.smoke import run
 from benchmarks.speed.stopwatch import cores, peak_memory_mb
 from harness.base.files import write_atomically
 from harness.data import LabelledImages
@@ -235,4 +236,4 @@ def _write(results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(main, "--images 20 --repeats 1 --models resnet18 --memory 50"))

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from benchmarks.pages import write_between
 from benchmarks.real.speed import POSES, made, pictures
 from benchmarks.scale.model import Constants, predicted, ranges
+from benchmarks.smoke import run
 from harness.base.files import write_atomically
 from harness.data import LabelledImages
 from harness.data.pipeline import Pipeline
@@ -239,4 +240,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(main, "--images 20 --repeats 1 --workers 1"))

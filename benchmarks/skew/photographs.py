@@ -20,6 +20,7 @@ import torch
 from benchmarks.skew.faults import photograph_faults
 from benchmarks.skew.measurements import keep, measure_faults, read_results
 from benchmarks.skew.report import write_photographs
+from benchmarks.smoke import run
 from harness.base import PredictionCache
 from harness.data import load_images
 from harness.data.pipeline import Pipeline
@@ -140,4 +141,4 @@ def _measure_stages(model: RoleModel, images: LabelledImages, results: Results) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, "stamps"))

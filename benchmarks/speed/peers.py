@@ -21,13 +21,13 @@ def foolbox_survivors(model: nn.Module, images: LabelledImages) -> np.ndarray:
     """
     import foolbox
 
-    thresholds = foolbox.PyTorchModel(model, thresholds=(0, 1), device="cpu")
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     width = images.pixels.shape[-1]
     attack = foolbox.attacks.SpatialAttack(
         max_translation=3 * width / (width - 1), max_rotation=30, num_translations=5, num_rotations=31, grid_search=True
     )
     with torch.no_grad():
-        _, _, broken = attack(thresholds, images.pixels.float() / 255, images.labels)
+        _, _, broken = attack(wrapped, images.pixels.float() / 255, images.labels)
     return ~broken.numpy().astype(bool)
 
 

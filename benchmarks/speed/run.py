@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.pages import write_between
+from benchmarks.smoke import fashion_mnist, few
 from benchmarks.speed.attention import attention
 from benchmarks.speed.peers import PicturesOneByOne, foolbox_survivors, notebook_epoch, plain_loop
 from benchmarks.speed.pictures import pictures
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import best_float32_rate, cores, peak_memory_mb, timed
 from harness.base.files import write_atomically
-from harness.data import LabelledImages, load_fashion_mnist, load_images, stratified_sample
+from harness.data import LabelledImages, stratified_sample
 from harness.inference import Classifier
 from harness.inference.search import first_failures
 from harness.networks.architectures import build
@@ -86,10 +87,10 @@ def sweep(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
 
 def evaluation(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
     """Measure one pass over clean images, compared with plain loops."""
-    few = stratified_sample(images, 1_000)
+    some = stratified_sample(images, few(1_000, 100))
     with cores(1):
         ours = timed(lambda: Classifier(model, workers=1).predict(images), repeats=3)
-        for batch, data, wanted in ((1_000, images, 4.0), (1, few, 3.0)):
+        for batch, data, wanted in ((1_000, images, 4.0), (1, some, 3.0)):
             peer = timed(lambda data=data, batch=batch: plain_loop(model, data, batch=batch), repeats=2)
             rate, peer_rate = len(images) / ours.cpu_seconds, len(data) / peer.cpu_seconds
             yield Result(
@@ -101,13 +102,13 @@ def evaluation(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
             )
 
 
-def training(count: int) -> Iterator[Result]:
+def training(images: LabelledImages) -> Iterator[Result]:
     """Measure one augmented epoch, against the notebook's loop, on the same images and one core."""
     from harness.networks.training import train
     from harness.networks.training.shipped import SHIPPED
 
-    images = stratified_sample(load_fashion_mnist("train"), count)
-    config = replace(SHIPPED["augmented"], epochs=1, validation_size=100)
+    count = len(images)
+    config = replace(SHIPPED["augmented"], epochs=1, validation_size=min(100, count // 4))
     with cores(1):
         pictures = PicturesOneByOne(images)
         peer = timed(lambda: notebook_epoch(build("fashion-cnn", {}), pictures))
@@ -139,15 +140,20 @@ def growth(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
         with cores(workers):
             return timed(run).seconds
 
-    small, large = seconds(1_000, 75, 1), seconds(10_000, 75, 1)
+    fewer, more, poses = few(1_000, 10), few(10_000, 100), few(775, 155)
+    small, large = seconds(fewer, 75, 1), seconds(more, 75, 1)
     yield Result(
         "time per image, 1,000 → 10,000 images, 75 poses", f"{large:.1f} s", f"{small:.1f} s", 10 * small / large, None
     )
-    few, many = seconds(1_000, 75, 1), seconds(1_000, 775, 1)
+    short, long = seconds(fewer, 75, 1), seconds(fewer, poses, 1)
     yield Result(
-        "time per pose, 75 → 775 poses, 1,000 images", f"{many:.1f} s", f"{few:.1f} s", few / many * 775 / 75, None
+        "time per pose, 75 → 775 poses, 1,000 images",
+        f"{long:.1f} s",
+        f"{short:.1f} s",
+        short / long * poses / 75,
+        None,
     )
-    one, two = seconds(10_000, 75, 1), seconds(10_000, 75, 2)
+    one, two = seconds(more, 75, 1), seconds(more, 75, 2)
     yield Result("speed-up, 1 → 2 cores, 10,000 images, 75 poses", f"{two:.1f} s", f"{one:.1f} s", one / two, 1.8)
 
 
@@ -162,19 +168,16 @@ def memory(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure everything and write results and table; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs; writes nothing")
-    options = parser.parse_args(arguments)
-    model, images = load_checkpoint(MODEL).model, load_images("fashion-mnist")
-    size = 60 if options.quick else 500
+    argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__).parse_args(arguments)
+    model, images, train = load_checkpoint(MODEL).model, fashion_mnist("test"), fashion_mnist("train")
     parts: tuple[Callable[[], Iterator[Result]], ...] = (
-        lambda: memory(model, stratified_sample(images, size) if options.quick else images),
-        lambda: sweep(model, stratified_sample(images, size)),
-        lambda: evaluation(model, stratified_sample(images, 1_000) if options.quick else images),
-        lambda: attention(model, stratified_sample(images, 250 if options.quick else 2_000)),
-        lambda: training(600 if options.quick else 6_000),
-        lambda: pictures(images, count=3 if options.quick else 50),
-        lambda: growth(model, images) if not options.quick else iter(()),
+        lambda: memory(model, images),
+        lambda: sweep(model, stratified_sample(images, few(500, 10))),
+        lambda: evaluation(model, images),
+        lambda: attention(model, stratified_sample(images, few(2_000, 125))),
+        lambda: training(stratified_sample(train, few(6_000, 200))),
+        lambda: pictures(images, count=few(50, 3)),
+        lambda: growth(model, images),
     )
     results = []
     for part in parts:
@@ -183,8 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{result.what}: {result.ours} against {result.peer}: {result.ratio:.2f} {result.reached}", flush=True
             )
             results.append(result)
-    if not options.quick:
-        _write(results)
+    _write(results)
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.smoke import run
 from benchmarks.transfer.paths import README, TEST, TRAIN
 from harness.base.errors import InputError
 
@@ -71,4 +72,4 @@ def _tables(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, "--splits 3 --write"))

@@ -1,0 +1,90 @@
+"""Each benchmark and example runs to its end on few images, and changes nothing; run by `pytest tests -m smoke`."""
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STARTED = re.compile(r"""__name__ == "__main__"|^(?:sys\.exit|raise SystemExit)\(""", re.MULTILINE)
+SERVER = "benchmarks/predictors/server.py"
+"""Started by its benchmark, not by people."""
+MODULES = {
+    str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__main__"): path
+    for path in sorted((ROOT / "benchmarks").rglob("*.py"))
+    if STARTED.search(path.read_text("utf-8")) and path != ROOT / SERVER
+}
+NEEDED = {
+    "benchmarks.scale": "ray",
+    "benchmarks.skew.photographs": "efficientnet_lite_pytorch",
+    "benchmarks.speed": "foolbox",
+}
+EXAMPLES = {
+    "digits_on_photos": (
+        "digits_on_photos.py data",
+        "digits_on_photos.py train runs/new.pth --seed 1 --epochs 1 --digits 64",
+    ),
+    "photographs": (
+        "photographs.py crops --size 64 --count 7",
+        "photographs.py retrain resnet18 runs --size 64 --count 14",
+        "photographs.py retrain vit runs --size 64 --count 14",
+    ),
+}
+
+
+def run(*arguments, cwd=ROOT):
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def contents():
+    """Return the hash of each file that a benchmark could write, by its path."""
+    parts = [ROOT / name for name in ("benchmarks", "docs", "examples", "models", "stress_tests")]
+    found = [path for part in parts for path in part.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    found += [path for name in ("runs", "reports") for path in (ROOT / name).rglob("*") if path.is_file()]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in [*found, ROOT / "README.md"]}
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES)
+def test_each_benchmark_has_the_switch_of_all(path):
+    assert re.search(r"(?:sys\.exit|SystemExit)\(\s*run\(\s*main\b", path.read_text("utf-8")), (
+        "start it by benchmarks.smoke.run(main, …), so it has --smoke"
+    )
+
+
+def test_each_package_of_benchmarks_can_be_started():
+    packages = {path.parent.name for path in (ROOT / "benchmarks").glob("*/__init__.py")}
+    assert packages == {name.split(".")[1] for name in MODULES}
+
+
+def test_each_example_has_a_smoke_run():
+    assert EXAMPLES.keys() == {path.parent.name for path in (ROOT / "examples").glob("*/*.py")}
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("module", MODULES)
+def test_a_benchmark_runs_to_its_end_and_changes_nothing(module):
+    if (needed := NEEDED.get(module)) and importlib.util.find_spec(needed) is None:
+        pytest.skip(f"no {needed}: pip install '.[bench,ray]'")
+    before = contents()
+    run("-m", module, "--smoke")
+    assert contents() == before
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_runs_on_few_images(example, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    folder = tmp_path / example
+    shutil.copytree(ROOT / "examples" / example, folder, ignore=shutil.ignore_patterns("runs", "photos", "*.npz"))
+    for command in EXAMPLES[example]:
+        run(*command.split(), cwd=folder)
+    assert list((folder / "runs").glob("*.pth"))
