@@ -68,7 +68,7 @@ def input_faults(session: StressSession) -> InputFaults | None:
     order = np.random.default_rng(0).permutation(np.flatnonzero(known))
     chosen = np.concatenate([order[gated.correct[order] == which][:few] for which in (True, False)])
     pixels = ServingPipeline(
-        color=Color(gated.images.pixels.shape[1]), normalise=normalization_of(candidate), encoded=False
+        color=Color(1 if gated.images.pixels.shape[1] == 1 else 3), normalise=normalization_of(candidate), encoded=False
     )
 
     def correct(fault: ServingPipeline, positions: np.ndarray) -> np.ndarray:
