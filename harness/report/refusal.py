@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,14 +28,6 @@ TITLE = "Model quality gate"
 _STYLE = Path(__file__).parent / "templates/report.css"
 _SHOWN = 10
 """Reasons that the summary shows."""
-
-
-def run_id_given() -> str:
-    """Return the id that the process that started this run gave it by `harness.run.execute`; empty without one."""
-    try:
-        return str(json.loads(Path(os.environ["STRESS_REQUEST_FILE"]).read_bytes())["run_id"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
 
 
 @dataclass(frozen=True)

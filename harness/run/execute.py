@@ -1,7 +1,6 @@
 """A gate run in a process of its own: how it is started, what passes between the two, and what comes of it.
 
-The environment variable `STRESS_REQUEST_FILE` names a file with what is asked for beyond pytest's options; the run
-writes its answers beside it. No other module starts pytest.
+No other module starts pytest.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.codes import Code
-from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
 from harness.base.termination import GRACE_SECONDS, TerminatedError, termination_raised
 from harness.run.budget import Plan
 from harness.run.export.request import ExportOrder
+from harness.run.handover import Handover
+from harness.run.history import Line
 from harness.run.request import command_line, new_run_id, value_in
 from harness.run.status import NOT_JUDGED, REPORT
 
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 
     from harness.run.request import RunRequest
 
-REQUEST_FILE = "STRESS_REQUEST_FILE"
 _INTERRUPTED = 2
 _TAIL = 15
 """Last lines of its output that the result of a run keeps."""
 _CHILD = """\
-import os, sys
-parent, core = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+import os, pathlib, sys
+parent, core, path = int(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
 from harness.base.parent import end_with_parent
 end_with_parent(parent)
 if core >= 0 and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {core})
 import pytest
-sys.argv.pop(0)
-sys.exit(pytest.main(sys.argv[1:]))
+from harness.run.handover import Handover
+sys.argv = sys.argv[4:]
+sys.exit(pytest.main(sys.argv[1:], plugins=[Handover(path)]))
 """
-"""The code of a run's process: the id of the process that starts it, the core or -1, and pytest's command line."""
+"""The code of a run's process: the process that starts it, the core or -1, the request, and pytest's command line."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class RunResult:
 
     `report` is the content of `stress.json`, None without one, and `reports` its folder. `concluded` says whether the
     run ended by itself: one that crashed did not. `printed` are the last lines that it printed, empty where they went
-    to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan alone.
+    to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan alone. `trace` is the
+    file of the history and the run's line in it, which is for the caller to add: it alone knows the final status.
     """
 
     exit_status: int
@@ -92,6 +93,7 @@ class RunResult:
     status: int = 0
     printed: tuple[str, ...] = ()
     plan: Plan | None = None
+    trace: tuple[Path, Line] | None = None
 
     @property
     def verdict(self) -> str:
@@ -174,14 +176,11 @@ def execute(
     """
     request = request if request.run_id else replace(request, run_id=new_run_id())
     arguments = command_line(request)
-    on_core = -1 if core is None else core
-    command = [sys.executable, "-c", _CHILD, str(os.getpid()), str(on_core), "pytest", *arguments]
     reports = request.root / (value_in(arguments, "reports") or request.reports)
     with tempfile.TemporaryDirectory() as folder:
         path = hand_over(request, Path(folder, "request.json"))
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", REQUEST_FILE: str(path)}
-        status, printed = _run(command, environment, shown=shown, on_line=on_line)
-        answers = _read(_answers_of(path))
+        status, printed = _run(command_to_start(path, arguments, core=core), shown=shown, on_line=on_line)
+        answers = Handover(path).answered
     concluded = answers.get("status") == status or status == _INTERRUPTED
     if "reports" in answers:
         reports = Path(answers["reports"])
@@ -193,7 +192,14 @@ def execute(
         status,
         printed[-_TAIL:],
         read_json(Plan, answers["plan"], where="a plan") if "plan" in answers else None,
+        (Path(answers["history"]), read_json(Line, answers["line"], where="a line")) if "line" in answers else None,
     )
+
+
+def command_to_start(path: Path, arguments: Sequence[str], *, core: int | None = None) -> list[str]:
+    """Return the command of this process for a run with a request from `hand_over`; see `execute`."""
+    how = (str(os.getpid()), str(-1 if core is None else core), str(path))
+    return [sys.executable, "-u", "-c", _CHILD, *how, "pytest", *arguments]
 
 
 def report_in(folder: Path) -> dict[str, Any] | None:
@@ -205,35 +211,28 @@ def report_in(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _run(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    *,
-    shown: bool,
-    on_line: Callable[[str], None] | None,
-) -> tuple[int, tuple[str, ...]]:
+def _run(command: Sequence[str], *, shown: bool, on_line: Callable[[str], None] | None) -> tuple[int, tuple[str, ...]]:
     """Run a command; return its exit status, 2 where Ctrl-C ended it, and the lines that it printed."""
     if shown:
-        return _shown(command, environment), ()
-    how: dict[str, Any] = {"env": environment}
+        return _shown(command), ()
     if on_line is None:
-        run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **how)  # noqa: S603
+        run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
         return run.returncode, tuple((run.stdout + run.stderr).strip().splitlines())
-    how |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     lines: list[str] = []
-    with subprocess.Popen(command, **how) as child:  # noqa: S603
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **streams, text=True, errors="replace") as child:  # type: ignore[call-overload]  # noqa: S603
         for line in child.stdout or ():
             lines.append(line.rstrip("\n"))
             on_line(lines[-1])
     return child.returncode, tuple(lines)
 
 
-def _shown(command: Sequence[str], environment: Mapping[str, str]) -> int:
+def _shown(command: Sequence[str]) -> int:
     """Run a command in this terminal and return its exit status, 2 where Ctrl-C ended it."""
     with (
         _interrupts_left_to_children(),
         termination_raised(),
-        subprocess.Popen(command, env=environment) as child,  # noqa: S603  Our own command.
+        subprocess.Popen(command) as child,  # noqa: S603  Our own command.
     ):
         status = _waited_for(child)
     return _INTERRUPTED if status == -signal.SIGINT else status
@@ -270,10 +269,7 @@ def _interrupts_left_to_children() -> Iterator[None]:
 
 
 def hand_over(request: RunRequest, path: Path) -> Path:
-    """Write the part of a request that pytest has no options for into a file for `STRESS_REQUEST_FILE`.
-
-    Returns its path.
-    """
+    """Write the part of a request that pytest has no options for into a file, and return its path."""
     asked = {
         "run_id": request.run_id,
         "record": None if request.record is None else sorted(request.record),
@@ -286,11 +282,8 @@ def hand_over(request: RunRequest, path: Path) -> Path:
     return path
 
 
-def taken_over(request: RunRequest) -> RunRequest:
-    """Return the request, completed from the file of the process that started this one, if another process did."""
-    if not (path := os.environ.get(REQUEST_FILE)):
-        return request
-    asked = _read(Path(path))
+def taken_over(request: RunRequest, asked: Mapping[str, Any]) -> RunRequest:
+    """Return the request, completed with what the process that started this one wrote by `hand_over`."""
     return replace(
         request,
         run_id=str(asked.get("run_id") or ""),
@@ -299,36 +292,3 @@ def taken_over(request: RunRequest) -> RunRequest:
         panel_predictions=Path(asked["panel_predictions"]) if asked.get("panel_predictions") else None,
         export=read_json(ExportOrder, asked["export"], where="an order for an export") if asked.get("export") else None,
     )
-
-
-def answer(*, reports: Path | None = None, status: int | None = None, plan: Plan | None = None) -> None:
-    """Tell the process that started this run, if any, the folder of its reports, its exit status, or its plan.
-
-    Raises `OSError` where that cannot be written.
-    """
-    if not (path := os.environ.get(REQUEST_FILE)):
-        return
-    said: dict[str, object] = {}
-    if reports is not None:
-        said["reports"] = str(reports)
-    if status is not None:
-        said["status"] = status
-    if plan is not None:
-        said["plan"] = as_json(plan)
-    answers = _answers_of(Path(path))
-    answers.write_text(json.dumps({**_read(answers), **said}), "utf-8")
-
-
-def _answers_of(path: Path) -> Path:
-    return path.with_suffix(".answers.json")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a file between the two processes, empty without one."""
-    if not path.exists():
-        return {}
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})", code=Code.INTERNAL) from None
-    return found

@@ -14,6 +14,8 @@ import pytest
 from outcomes import OLD_REPORTS
 from zoo import Zoo, asked_to_record, without_id
 
+from harness.run.execute import command_to_start
+
 pytestmark = pytest.mark.faults
 SECONDS = 600
 """After which a run is held to hang, however many others there are."""
@@ -188,8 +190,8 @@ def test_a_run_that_judges_nothing_says_so_in_its_reports(shop, arguments, said)
 
 
 def test_a_run_that_records_judges_nothing(shop):
-    with asked_to_record("all"):
-        assert run(shop).returncode == 4
+    with asked_to_record("all") as path:
+        assert run(shop, command=command_to_start(path, ["stress_tests"])[1:]).returncode == 4
     report = json.loads((shop.root / "reports/stress.json").read_text())
     assert (report["verdict"], report["errors"]) == ("error", [])
 
