@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,8 @@ def settled(run: GateRun, status: int) -> int:
             final = NOT_JUDGED
             refuse(run, coded(Code.OUTPUT, f"reports in {run.request.reports_folder} are not as this run wrote them"))
     run.settled_status = final
-    leave(run)
+    with suppress(Exception, KeyboardInterrupt):  # No verdict depends on it.
+        leave(run)
     run.handover.answer(status=final)
     return final
 

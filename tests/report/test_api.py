@@ -14,8 +14,9 @@ from zoo import Zoo, run_here
 import harness
 from harness.base.errors import InputError
 from harness.checks.roles import ROLES
-from harness.report.api import gate
+from harness.report.api import gate, judged
 from harness.run.execute import RunResult, _run, execute
+from harness.run.history import read_history
 from harness.run.request import RunRequest
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
@@ -140,6 +141,29 @@ def test_a_report_of_a_run_that_crashes_at_its_end_says_so(tmp_path, monkeypatch
     result = gate("new.safetensors")
     assert (result.verdict, result.exit_status) == ("error", 4)
     assert json.loads((tmp_path / "reports/stress.json").read_bytes())["verdict"] == "error"
+
+
+@pytest.mark.parametrize(("ends", "verdicts"), [(0, ["pass"]), (3, []), (4, [])])
+def test_the_line_of_a_run_waits_for_its_exit_status(zoo, monkeypatch, ends, verdicts):
+    """The process may end otherwise than pytest, as by a function that a model registers with `atexit`."""
+    run = subprocess.run
+
+    def ending(command, **how):
+        done = run(command, **how)
+        return subprocess.CompletedProcess(command, ends or done.returncode, done.stdout, done.stderr)
+
+    monkeypatch.setattr(subprocess, "run", ending)
+    result = judged(RunRequest({"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
+    assert (result.exit_status, result.verdict) == ((0, "pass") if ends == 0 else (4, "error"))
+    assert [line.verdict for line in read_history(zoo.root / "reports/history.jsonl").lines] == verdicts
+
+
+def test_what_a_run_starts_has_no_request(tmp_path):
+    (tmp_path / "test_one.py").write_text(
+        "import os, sys\ndef test_one():\n    print([name for name in os.environ if 'REQUEST_FILE' in name], sys.argv)\n"
+    )
+    result = execute(RunRequest(root=tmp_path, options=(str(tmp_path), "-q", "-s", "-p", "no:cacheprovider")))
+    assert f"[] ['pytest', '{tmp_path}', '-q'" in " ".join(result.printed)
 
 
 def _reports_that_pass(folder):
