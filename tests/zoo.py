@@ -270,13 +270,12 @@ def in_this_process(pytester, runs: list[list[str]]):
                 result = pytester.runpytest_inprocess(*arguments, plugins=[Handover(request)])
                 kept = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
                 files = {name: content.replace(run_id or _RUN, _RUN) for name, content in kept.items()}
-                answers = request.with_suffix(".answers.json")
-                said = answers.read_bytes().replace(str(reports).encode(), _REPORTS) if answers.exists() else b""
-                files |= {answers.name: said} if said else {}
+                said = request.read_bytes().replace(str(reports).encode(), _REPORTS)
+                files[request.name] = said.replace(run_id or _RUN, _RUN)
                 _REMEMBERED[key] = int(result.ret), result.stdout.str(), result.stderr.str(), files
             status, out, err, files = _REMEMBERED[key]
             for name, content in files.items():
-                place = request if name == "request.answers.json" else reports / name
+                place = request if name == request.name else reports / name
                 place.with_name(name).write_bytes(
                     content.replace(_REPORTS, str(reports).encode()).replace(_RUN, run_id)
                 )

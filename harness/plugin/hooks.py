@@ -241,7 +241,7 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell each worker which bytes are judged, and with which process it ends."""
     run = node.config.stash[RUN]
-    node.workerinput[_PARENT], node.workerinput[ASKED] = os.getpid(), run.handover.asked
+    node.workerinput[_PARENT], node.workerinput[ASKED] = os.getpid(), run.handover.content
     if run.session is not None:
         node.workerinput[INPUTS] = run.inputs
 

@@ -42,7 +42,7 @@ def request_of_config(config: pytest.Config) -> RunRequest:
         _expect_once(config)
         request = RunRequest.of(values_in(config.option), root=config.rootpath)
         request.expect_sound()
-        asked = config.workerinput[ASKED] if hasattr(config, "workerinput") else handover_to(config).asked
+        asked = config.workerinput[ASKED] if hasattr(config, "workerinput") else handover_to(config).content
         return taken_over(request, asked)
     except InputError as error:
         raise pytest.UsageError(coded(error.code, told(error, option_of_pytest))) from None

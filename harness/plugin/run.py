@@ -210,7 +210,10 @@ class GateRun:
         return time_limit(self.request.timeout_seconds, what)
 
     def _expect_alone(self) -> None:
-        """Raise `InputError` for what divides work, or counts it, beside a cluster."""
+        """Raise `InputError` for what divides work, or counts it, beside a cluster, and for less than no worker."""
+        for option in ("numprocesses", "maxprocesses"):
+            if (getattr(self.config.option, option, None) or 0) < 0:
+                raise InputError(f"--{option}: expected a number of workers from 0; pytest would use none")
         if not self.request.backend_options.on_ray:
             return
         if getattr(self.config.option, "dist", "no") != "no":

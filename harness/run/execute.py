@@ -180,7 +180,7 @@ def execute(
     with tempfile.TemporaryDirectory() as folder:
         path = hand_over(request, Path(folder, "request.json"))
         status, printed = _run(command_to_start(path, arguments, core=core), shown=shown, on_line=on_line)
-        answers = Handover(path).answered
+        answers = Handover(path).content
     concluded = answers.get("status") == status or status == _INTERRUPTED
     if "reports" in answers:
         reports = Path(answers["reports"])

@@ -20,44 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Handover:
-    """The file of a request, with answers in another beside it, for one process; nobody waits for a run without one."""
+    """The file of a request, to which one process adds its answers; nobody waits for a run without one."""
 
     path: Path | None = None
     process: int = field(default_factory=os.getpid)
 
     @property
-    def asked(self) -> dict[str, Any]:
-        """Return what is asked for beyond pytest's options; raises `InputError` for a file that cannot be read."""
-        return _read(self.path)
+    def content(self) -> dict[str, Any]:
+        """Return what is asked and answered; raises `InputError` for a file that cannot be read."""
+        try:
+            return dict(json.loads(self.path.read_bytes())) if self.path else {}
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{self.path}: cannot be read ({error})", code=Code.INTERNAL) from None
 
     @property
     def run_id(self) -> str:
         """Return the id of the run that is asked for; empty without one."""
         with suppress(InputError):
-            return str(self.asked.get("run_id", ""))
+            return str(self.content.get("run_id", ""))
         return ""
-
-    @property
-    def answered(self) -> dict[str, Any]:
-        """Return the answers of the run; raises `InputError` for a file that cannot be read."""
-        return _read(self._answers)
 
     def answer(self, **said: object) -> None:
         """Add answers for the process that waits, if one does; to that, no answer means no verdict."""
-        if self._answers is not None:
+        if self.path is not None:
             with suppress(OSError, InputError):
-                self._answers.write_text(json.dumps({**self.answered, **said}), "utf-8")
-
-    @property
-    def _answers(self) -> Path | None:
-        return self.path and self.path.with_suffix(".answers.json")
-
-
-def _read(path: Path | None) -> dict[str, Any]:
-    if path is None or not path.exists():
-        return {}
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})", code=Code.INTERNAL) from None
-    return found
+                self.path.write_text(json.dumps({**self.content, **said}), "utf-8")

@@ -33,6 +33,7 @@ from harness.cli import main
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
 from harness.report.agreement import mark_of_page, mark_of_summary
+from harness.run.handover import Handover
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def judged(tmp_path, monkeypatch):
             (folder / "stress.json").write_text(json.dumps({"run": run_id, **report}))
             (folder / "stress.md").write_text(mark_of_summary(run_id, report["verdict"]))
             (folder / "stress.html").write_text(mark_of_page(run_id, report["verdict"]))
-            request_in(command).with_suffix(".answers.json").write_text(json.dumps({"status": status}))
+            Handover(request_in(command)).answer(status=status)
         return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(subprocess, "run", run)

@@ -332,16 +332,14 @@ _NESTED = """
 import os, subprocess, sys
 import pytest
 
-def nested():
-    if os.environ.pop("OUTER", ""):
-        arguments = ["stress_tests", "-p", "no:html", "--candidate", "good.safetensors"]
-        os._exit({how})
+if os.environ.pop("OUTER", ""):
+    arguments = ["stress_tests", "-p", "no:html", "--candidate", "good.safetensors"]
+    os._exit({how})
 """
 _LATE = "import atexit, os\ndef pytest_configure(config):\n    hasattr(config, 'workerinput') or "
 ENDINGS = {
-    "nested-process": _NESTED.format(how="subprocess.call([sys.executable, '-m', 'pytest', *arguments])")
-    + "nested()\n",
-    "nested-here": _NESTED.format(how="int(pytest.main(arguments))") + "nested()\n",
+    "nested-process": _NESTED.format(how="subprocess.call([sys.executable, '-m', 'pytest', *arguments])"),
+    "nested-here": _NESTED.format(how="int(pytest.main(arguments))"),
     "atexit": f"{_LATE}atexit.register(os._exit, 0)\n",
     "unconfigure": "import os\ndef pytest_unconfigure():\n    os._exit(0)\n",
     "copied": "import os\nos.fork() and os._exit(0)\n",
@@ -349,8 +347,9 @@ ENDINGS = {
 """What ends the process of a run with 0, by the code of a `conftest.py`."""
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
-@pytest.mark.parametrize("ends", ENDINGS)
+@pytest.mark.parametrize(
+    ("ends", "workers"), [*((ends, ()) for ends in ENDINGS), ("atexit", ("-n", "2")), ("unconfigure", ("-n", "2"))]
+)
 def test_a_process_that_ends_otherwise_than_its_run_is_an_error_everywhere(shop, monkeypatch, ends, workers):
     monkeypatch.setenv("OUTER", "1")
     bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from zoo import Zoo, run_here
 
@@ -18,6 +19,7 @@ from harness.report.api import gate, judged
 from harness.run.execute import RunResult, _run, execute
 from harness.run.history import read_history
 from harness.run.request import RunRequest
+from harness.run.settings import SETTINGS
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
 ELSEWHERE = {"plan", "record", "answers", "panel_predictions", "root", "roles", "run_id", "export"}
@@ -109,11 +111,32 @@ def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
         ({"backend": "gpu"}, "^backend gpu: expected one of process, ray"),
         ({"channels": 2}, "^channels 2: expected one of 1, 3"),
         ({"model_arg": "a=1"}, "^model-arg: expected a list of texts, found 'a=1'"),
+        ({"options": "-x"}, "^options: expected a list of texts, found '-x'"),
+        ({"profile": None}, "^profile: expected a text that is not empty, found None"),
+        ({"reports": ""}, "^reports: expected a text that is not empty, found ''"),
+        ({"candidate": ""}, "^candidate: expected a text that is not empty, found ''"),
+        ({"candidate": 5}, "^candidate: expected a text that is not empty, found 5"),
+        ({"timeout": "abc"}, "^timeout: expected a number, found 'abc'"),
+        ({"samples": True}, "^samples: expected an integer, found True"),
+        ({"samples": 1.5}, "^samples: expected an integer, found 1.5"),
+        ({"no_cache": "no"}, "^no-cache: expected True or False, found 'no'"),
+        ({"progress": 1}, "^progress: expected True or False, found 1"),
     ],
 )
 def test_a_value_that_a_setting_cannot_have_is_refused(arguments, said):
     with pytest.raises(InputError, match=said):
         gate(**arguments)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_has_a_type(name):
+    with pytest.raises(InputError, match=f"^{name}: expected "):
+        gate(**{SETTINGS[name].argument: object()})
+
+
+def test_numbers_of_numpy_are_numbers(monkeypatch):
+    monkeypatch.setattr("harness.report.api.judged", lambda request, **_: request.values)
+    assert gate(samples=np.int64(5), timeout=np.float32(9))["samples"] == 5
 
 
 def test_an_argument_that_is_neither_setting_nor_role_is_refused():
@@ -160,7 +183,7 @@ def test_the_line_of_a_run_waits_for_its_exit_status(zoo, monkeypatch, ends, ver
 
 def test_what_a_run_starts_has_no_request(tmp_path):
     (tmp_path / "test_one.py").write_text(
-        "import os, sys\ndef test_one():\n    print([name for name in os.environ if 'REQUEST_FILE' in name], sys.argv)\n"
+        "import os, sys\ndef test_one(): print([name for name in os.environ if 'REQUEST_FILE' in name], sys.argv)\n"
     )
     result = execute(RunRequest(root=tmp_path, options=(str(tmp_path), "-q", "-s", "-p", "no:cacheprovider")))
     assert f"[] ['pytest', '{tmp_path}', '-q'" in " ".join(result.printed)
