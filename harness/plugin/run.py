@@ -211,9 +211,8 @@ class GateRun:
 
     def _expect_alone(self) -> None:
         """Raise `InputError` for what divides work, or counts it, beside a cluster, and for less than no worker."""
-        for option in ("numprocesses", "maxprocesses"):
-            if (getattr(self.config.option, option, None) or 0) < 0:
-                raise InputError(f"--{option}: expected a number of workers from 0; pytest would use none")
+        if (workers := getattr(self.config.option, "numprocesses", None) or 0) < 0:
+            raise InputError(f"-n {workers}: expected a number of workers from 0")
         if not self.request.backend_options.on_ray:
             return
         if getattr(self.config.option, "dist", "no") != "no":

@@ -6,8 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from harness.base.markdown import plain
 from harness.measures.failures import LISTED
-from harness.report.escaping import plain
 from harness.report.failures import confusions_rows
 
 if TYPE_CHECKING:

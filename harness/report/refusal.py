@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from harness.base.codes import code_in
 from harness.base.errors import printable, writable
+from harness.base.markdown import code, plain
 from harness.report.agreement import mark_of_page, mark_of_summary
-from harness.report.escaping import code, plain
 from harness.run.status import INCONCLUSIVE, PAGE, REPORT, SCHEMA, SUMMARY, versions
 
 if TYPE_CHECKING:

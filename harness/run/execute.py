@@ -83,7 +83,7 @@ class RunResult:
     `report` is the content of `stress.json`, None without one, and `reports` its folder. `concluded` says whether the
     run ended by itself: one that crashed did not. `printed` are the last lines that it printed, empty where they went
     to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan alone. `trace` is the
-    file of the history and the run's line in it, which is for the caller to add: it alone knows the final status.
+    file of the history and the run's line, for the caller to add: it alone knows the final status.
     """
 
     exit_status: int

@@ -1,4 +1,4 @@
-"""What passes between a gate run and the process that started it; it needs the standard library alone.
+"""Request and answers between a gate run and the process that started it; it needs the standard library alone.
 
 A plugin of the started pytest holds it, so no other process has it: neither a copy of this one nor what a model starts.
 """

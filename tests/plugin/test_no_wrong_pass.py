@@ -344,7 +344,7 @@ ENDINGS = {
     "unconfigure": "import os\ndef pytest_unconfigure():\n    os._exit(0)\n",
     "copied": "import os\nos.fork() and os._exit(0)\n",
 }
-"""What ends the process of a run with 0, by the code of a `conftest.py`."""
+"""Code of a `conftest.py` that ends the process of a run with 0."""
 
 
 @pytest.mark.parametrize(
