@@ -41,23 +41,23 @@ class Setting:
         return self.name.replace("-", "_")
 
 
-_KINDS: dict[Any, tuple[Any, str]] = {
-    bool: (bool, "True or False"),
-    int: (Integral, "an integer"),
-    float: (Real, "a number"),
-    list: (list | tuple, "a list of texts"),
-}
+_KINDS: dict[Any, Any] = {bool: bool, int: Integral, float: Real, list: list | tuple}
+_WORDS = {bool: "True or False", int: "an integer", float: "a number", list: "a list of texts"}
 """The types in Python of a setting's value, and their names in messages; all others are texts or paths."""
 
 
 def expect_typed(values: Mapping[str, Any], settings: Iterable[Setting]) -> None:
-    """Raise `InputError` for a value of another type than its setting's, and for an empty text."""
+    """Raise `InputError` for a value of another type than its setting's, an empty text, and one that is no choice."""
     for setting in settings:
-        value, named = values[setting.name], list if setting.multiple else bool if setting.flag else setting.type
-        kind, words = _KINDS.get(named, (str | PathLike, "a text that is not empty"))
-        right = isinstance(value, kind) and isinstance(value, bool) == setting.flag
+        kind: Any = list if setting.multiple else bool if setting.flag else setting.type
+        value = values[setting.name]
+        right = isinstance(value, _KINDS.get(kind, str | PathLike)) and isinstance(value, bool) == setting.flag
         if (value == "" and not setting.blank) or not (right or value is setting.default is None):
+            words = _WORDS.get(kind, "a text that is not empty")
             raise InputError(f"expected {words}, found {value!r}", setting=setting.name)
+        if setting.choices and value is not None and value not in setting.choices:
+            known = ", ".join(map(str, setting.choices))
+            raise InputError(f"expected one of {known}", setting=f"{setting.name} {value}")
 
 
 def option_of_command(name: str) -> str:

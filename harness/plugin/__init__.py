@@ -72,5 +72,5 @@ def refuse_to_start(pluginmanager: pytest.PytestPluginManager, reason: str) -> N
         return
     command = ["pytest", *(without_secrets(str(argument)) for argument in config.invocation_params.args)]
     forget(reports)
-    write_refusal(Refusal([printable(reason)], command, handover_to(config).run_id), reports)
+    write_refusal(Refusal([printable(reason)], command, handover_to(config).content.get("run_id", "")), reports)
     raise pytest.UsageError(reason)

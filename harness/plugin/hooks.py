@@ -87,7 +87,7 @@ def _leave_reports(config: pytest.Config, process: int) -> None:
     if run is None and isinstance(error, pytest.UsageError) and reports_named(config):
         error.args = (coded(Code.USAGE, str(error)),)  # Which pytest prints.
     if run is None and error and (reports := reports_named(config)):
-        write_refusal(Refusal([reason], command_of(config), handover_to(config).run_id), reports)
+        write_refusal(Refusal([reason], command_of(config), handover_to(config).content.get("run_id", "")), reports)
         if _ends_otherwise(error):
             raise pytest.UsageError(reason)
     elif run and (run.unfinished or (run.outcome and error and reason not in run.outcome.errors)):

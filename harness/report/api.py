@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 
 _PIXELS = frozenset({"size", "resize", "crop"})
 """Settings that are texts, such as 224x320, and may be numbers in Python."""
-_OWN = (
-    Setting("tests", "The folder of the stress tests.", "python", default="stress_tests"),
-    Setting("options", "Further options of pytest.", "python", multiple=True),
-    Setting("progress", "Print the lines of the run meanwhile.", "python", default=True, flag=True),
-)
-"""Arguments of the gate in Python that are no settings."""
 _VERDICTS = {PASSED: ("pass", "partial"), WORSE: ("fail", "partial"), INTERRUPTED: ("partial",)}
 """Possible verdicts by exit status. A run with the verdict `error` ends with 4 unless interrupted."""
 
@@ -103,7 +97,7 @@ def gate(
     given = {**locals(), **others}
     if surplus := others.keys() - ROLES.keys():
         raise TypeError(f"gate() got an unexpected keyword argument {min(surplus)!r}")
-    expect_typed(given, _OWN)
+    expect_typed(given, [Setting("tests", "", ""), Setting("options", "", "", multiple=True)])
     settings = {name: given[setting.argument] for name, setting in SETTINGS.items() if setting.argument in given}
     settings |= {name: str(value) for name, value in settings.items() if name in _PIXELS and isinstance(value, int)}
     request = RunRequest.of(settings, tests=(str(tests),), options=tuple(options), root=Path.cwd())

@@ -150,8 +150,7 @@ def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table as the content of a CSV file."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(map(_cell, titles))
-    writer.writerows(map(_cell, row) for row in rows)
+    writer.writerows(map(_cell, row) for row in (titles, *rows))
     return content.getvalue()
 
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -268,27 +268,30 @@ def _interrupts_left_to_children() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_ASKED: dict[str, Callable[[Any], Any]] = {
+    "run_id": str,
+    "record": frozenset,
+    "answers": Path,
+    "panel_predictions": Path,
+    "export": partial(read_json, ExportOrder, where="an order for an export"),
+}
+"""What a request asks beyond pytest's options, and how it is read."""
+
+
 def hand_over(request: RunRequest, path: Path) -> Path:
     """Write the part of a request that pytest has no options for into a file, and return its path."""
-    asked = {
-        "run_id": request.run_id,
-        "record": None if request.record is None else sorted(request.record),
-        "answers": request.answers and str(request.answers),
-        "panel_predictions": request.panel_predictions and str(request.panel_predictions),
-        "export": request.export and as_json(request.export),
-    }
+
+    def plain(value: object) -> object:
+        if isinstance(value, frozenset):
+            return sorted(value)
+        return as_json(value) if isinstance(value, ExportOrder) else str(value)
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asked), "utf-8")
+    path.write_text(json.dumps({name: getattr(request, name) for name in _ASKED}, default=plain), "utf-8")
     return path
 
 
 def taken_over(request: RunRequest, asked: Mapping[str, Any]) -> RunRequest:
     """Return the request, completed with what the process that started this one wrote by `hand_over`."""
-    return replace(
-        request,
-        run_id=str(asked.get("run_id") or ""),
-        record=None if asked.get("record") is None else frozenset(asked["record"]),
-        answers=Path(asked["answers"]) if asked.get("answers") else None,
-        panel_predictions=Path(asked["panel_predictions"]) if asked.get("panel_predictions") else None,
-        export=read_json(ExportOrder, asked["export"], where="an order for an export") if asked.get("export") else None,
-    )
+    given = {name: read(asked[name]) for name, read in _ASKED.items() if asked.get(name) is not None}
+    return replace(request, **given)

@@ -11,9 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.base.codes import Code
-from harness.base.errors import InputError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -27,21 +24,13 @@ class Handover:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Return what is asked and answered; raises `InputError` for a file that cannot be read."""
-        try:
+        """Return what is asked and answered; empty where the file cannot be read."""
+        with suppress(OSError, ValueError, TypeError):
             return dict(json.loads(self.path.read_bytes())) if self.path else {}
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{self.path}: cannot be read ({error})", code=Code.INTERNAL) from None
-
-    @property
-    def run_id(self) -> str:
-        """Return the id of the run that is asked for; empty without one."""
-        with suppress(InputError):
-            return str(self.content.get("run_id", ""))
-        return ""
+        return {}
 
     def answer(self, **said: object) -> None:
         """Add answers for the process that waits, if one does; to that, no answer means no verdict."""
         if self.path is not None:
-            with suppress(OSError, InputError):
+            with suppress(OSError):
                 self.path.write_text(json.dumps({**self.content, **said}), "utf-8")

@@ -120,7 +120,6 @@ def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
         ({"samples": True}, "^samples: expected an integer, found True"),
         ({"samples": 1.5}, "^samples: expected an integer, found 1.5"),
         ({"no_cache": "no"}, "^no-cache: expected True or False, found 'no'"),
-        ({"progress": 1}, "^progress: expected True or False, found 1"),
     ],
 )
 def test_a_value_that_a_setting_cannot_have_is_refused(arguments, said):
