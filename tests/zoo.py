@@ -20,6 +20,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from _pytest import pytester as pytester_module
 from torch.nn import functional
 
 from harness.base import PredictionCache
@@ -27,7 +28,8 @@ from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.execute import REQUEST_FILE, hand_over
+from harness.run.execute import hand_over
+from harness.run.handover import Handover
 from harness.run.request import RunRequest, value_in
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
@@ -222,15 +224,19 @@ class GatedZoo(Zoo):
 
 @contextmanager
 def asked_to_record(families: str | None, **more):
-    """Have runs of the gate asked to record these families, joined by commas, or all; None for runs that judge."""
+    """Have runs of the gate asked to record these families, joined by commas, or all; None for runs that judge.
+
+    Yields the file with the request, for runs in other processes.
+    """
     if families is None and not more:
-        yield
+        yield None
         return
     record = frozenset() if families == "all" else frozenset(families.split(",")) if families else None
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = hand_over(RunRequest(record=record, **more), Path(folder, "request.json"))
-        patch.setenv(REQUEST_FILE, str(path))
-        yield
+        main = pytester_module.main
+        patch.setattr(pytester_module, "main", lambda args, plugins: main(args, [*plugins, Handover(path)]))
+        yield path
 
 
 _REMEMBERED: dict[str, tuple[int, str, str, dict[str, bytes]]] = {}
@@ -247,12 +253,12 @@ def in_this_process(pytester, runs: list[list[str]]):
     """
     one_at_a_time = threading.Lock()
 
-    def run(command, *, env=None, **_):
+    def run(command, **_):
         assert command[0] == sys.executable
         arguments = apart(command[command.index("stress_tests") :])
         reports = Path(value_in(arguments, "reports") or pytester.path / "reports")
         with one_at_a_time, hypothesis_as_it_starts():
-            request = Path(env[REQUEST_FILE])
+            request = request_in(command)
             asked = json.loads(request.read_text())
             record = () if asked["record"] is None else (f"record={','.join(asked['record']) or 'all'}",)
             runs.append([*arguments, *record, *(["answers"] if asked["answers"] else [])])
@@ -261,25 +267,26 @@ def in_this_process(pytester, runs: list[list[str]]):
                 pytester.path, [*(argument for argument in arguments if argument != str(reports)), str(asked)]
             )
             if key not in _REMEMBERED:
-                with pytest.MonkeyPatch.context() as patch:
-                    for name, value in (env or {}).items():
-                        patch.setenv(name, value)
-                    result = pytester.runpytest_inprocess(*arguments)
+                result = pytester.runpytest_inprocess(*arguments, plugins=[Handover(request)])
                 kept = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
                 files = {name: content.replace(run_id or _RUN, _RUN) for name, content in kept.items()}
-                answers = request.with_suffix(".answers.json")
-                said = answers.read_bytes().replace(str(reports).encode(), _REPORTS) if answers.exists() else b""
-                files |= {answers.name: said} if said else {}
+                said = request.read_bytes().replace(str(reports).encode(), _REPORTS)
+                files[request.name] = said.replace(run_id or _RUN, _RUN)
                 _REMEMBERED[key] = int(result.ret), result.stdout.str(), result.stderr.str(), files
             status, out, err, files = _REMEMBERED[key]
             for name, content in files.items():
-                place = request if name == "request.answers.json" else reports / name
+                place = request if name == request.name else reports / name
                 place.with_name(name).write_bytes(
                     content.replace(_REPORTS, str(reports).encode()).replace(_RUN, run_id)
                 )
         return subprocess.CompletedProcess(command, status, out, err)
 
     return run
+
+
+def request_in(command: list[str]) -> Path:
+    """Return the file with the request in the command of a run's process."""
+    return Path(command[command.index("pytest") - 1])
 
 
 def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
@@ -291,8 +298,8 @@ def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
 def shown_by_run(monkeypatch) -> None:
     """Have runs that are shown started by `subprocess.run`, too, which tests replace."""
 
-    def shown(command, environment):
-        return subprocess.run(command, env=environment, check=False).returncode
+    def shown(command):
+        return subprocess.run(command, check=False).returncode
 
     monkeypatch.setattr("harness.run.execute._shown", shown)
 

@@ -13,7 +13,7 @@ from benchmarks.detection.mutants import Mutant, mutant_of
 from benchmarks.detection.paths import BASELINE, CHECKS, QUICK_CHECKS, QUICK_RESULTS, RESULTS, sha256_of
 from benchmarks.detection.results import MEASURED, Result, read_result, write_result
 from harness.checks import read_checks
-from harness.run.execute import REQUEST_FILE, hand_over
+from harness.run.execute import command_to_start, hand_over
 from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def measure_all(
         if kept := known.get(mutant.id):
             asked = RunRequest(record=frozenset(kept.missing(checks.checks)))
             path = hand_over(asked, reports.with_suffix(".request.json"))
-            whole = ("env", f"{REQUEST_FILE}={path}", *whole)
+            whole = tuple(command_to_start(path, whole[whole.index("pytest") + 1 :]))
         return Job(mutant.id, whole, reports / "output.txt")
 
     def finish(job: Job, status: int) -> str:

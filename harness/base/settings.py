@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral, Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any
+
+from harness.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from harness.base.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Setting:
 
     `help` refers to other settings by name, without dashes, so one text fits pytest, the commands and Python. `group`
     is its topic. A `multiple` setting may be repeated and has a list of values; a `flag` has no value. A setting that
-    `reads` may name a file or a folder to read.
+    `reads` may name a file or a folder to read. The value of a `blank` one may be empty.
     """
 
     name: str
@@ -31,11 +33,31 @@ class Setting:
     multiple: bool = False
     flag: bool = False
     reads: bool = False
+    blank: bool = False
 
     @property
     def argument(self) -> str:
         """Return the name of the argument in Python, such as `model_arg`."""
         return self.name.replace("-", "_")
+
+
+_KINDS: dict[Any, Any] = {bool: bool, int: Integral, float: Real, list: list | tuple}
+_WORDS = {bool: "True or False", int: "an integer", float: "a number", list: "a list of texts"}
+"""The types in Python of a setting's value, and their names in messages; all others are texts or paths."""
+
+
+def expect_typed(values: Mapping[str, Any], settings: Iterable[Setting]) -> None:
+    """Raise `InputError` for a value of another type than its setting's, an empty text, and one that is no choice."""
+    for setting in settings:
+        kind: Any = list if setting.multiple else bool if setting.flag else setting.type
+        value = values[setting.name]
+        right = isinstance(value, _KINDS.get(kind, str | PathLike)) and isinstance(value, bool) == setting.flag
+        if (value == "" and not setting.blank) or not (right or value is setting.default is None):
+            words = _WORDS.get(kind, "a text that is not empty")
+            raise InputError(f"expected {words}, found {value!r}", setting=setting.name)
+        if setting.choices and value is not None and value not in setting.choices:
+            known = ", ".join(map(str, setting.choices))
+            raise InputError(f"expected one of {known}", setting=f"{setting.name} {value}")
 
 
 def option_of_command(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from harness.base.errors import InputError, printable
-from harness.base.settings import Setting, option_of_command, options_of
+from harness.base.settings import Setting, expect_typed, option_of_command, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -126,6 +126,7 @@ def setting_options(*settings: Setting) -> Callable[[F], F]:
 def _keep(setting: Setting, context: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value is not None and setting.choices:
         value = setting.type(value)
+    expect_typed({setting.name: value}, [setting])
     context.meta.setdefault(_VALUES, {})[setting.name] = value
     if context.get_parameter_source(str(parameter.name)) is not click.core.ParameterSource.DEFAULT:
         context.meta.setdefault(_GIVEN, {})[setting] = value

@@ -83,6 +83,7 @@ CHOICE_SETTINGS = (
         "another known one, if the names then fit).",
         "network",
         metavar="PREFIX",
+        blank=True,
     ),
 )
 """The settings that select the network's tensors within a file."""

@@ -12,10 +12,10 @@ import pytest
 
 from harness.base.codes import Code, coded
 from harness.base.errors import lacking, printable, without_secrets
-from harness.plugin.place import reports_named
+from harness.plugin.place import handover_to, reports_named
 from harness.plugin.printing import stand_in
 from harness.report.files import forget, write_refusal
-from harness.report.refusal import Refusal, run_id_given
+from harness.report.refusal import Refusal
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -72,5 +72,5 @@ def refuse_to_start(pluginmanager: pytest.PytestPluginManager, reason: str) -> N
         return
     command = ["pytest", *(without_secrets(str(argument)) for argument in config.invocation_params.args)]
     forget(reports)
-    write_refusal(Refusal([printable(reason)], command, run_id_given()), reports)
+    write_refusal(Refusal([printable(reason)], command, handover_to(config).content.get("run_id", "")), reports)
     raise pytest.UsageError(reason)

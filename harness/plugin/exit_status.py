@@ -16,7 +16,6 @@ from harness.plugin.sinks import leave
 from harness.report.agreement import agreed_verdict
 from harness.report.files import not_written, report_file, write_refusal, write_reports
 from harness.report.refusal import Refusal
-from harness.run.execute import answer
 from harness.run.status import INTERRUPTED, NOT_JUDGED, PAGE
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Ending:
             pytest.exit(why, returncode=NOT_JUDGED)
 
     def _settle(self, session: pytest.Session, outcome: Outcome) -> None:
-        """Write the reports, now that nothing else is to come, and what the run leaves besides."""
+        """Write the reports, now that nothing else is to come."""
         found = int(session.exitstatus)
         if found != outcome.exit_status and not self.run.reported.interrupted:
             session.exitstatus = NOT_JUDGED
@@ -102,7 +101,6 @@ class Ending:
         except (OSError, InputError) as error:
             pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)
         self.run.unfinished = False
-        leave(self.run)
 
 
 def settled(run: GateRun, status: int) -> int:
@@ -130,8 +128,9 @@ def settled(run: GateRun, status: int) -> int:
             final = NOT_JUDGED
             refuse(run, coded(Code.OUTPUT, f"reports in {run.request.reports_folder} are not as this run wrote them"))
     run.settled_status = final
-    with suppress(OSError, InputError):  # Who waits takes no answer for no verdict.
-        answer(status=final, code=imports.files())
+    with suppress(Exception, KeyboardInterrupt):  # No verdict depends on it.
+        leave(run)
+    run.handover.answer(status=final, code=imports.files())
     return final
 
 

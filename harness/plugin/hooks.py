@@ -25,8 +25,8 @@ from harness.checks.known import read_known
 from harness.plugin.collector import Collector, failures_left_out
 from harness.plugin.exit_status import Ending, TimeKeeper, refuse, settled, unended, write_page_whole
 from harness.plugin.foreign_outputs import expect_others_keep
-from harness.plugin.options import add_options, expect_own
-from harness.plugin.place import reports_named
+from harness.plugin.options import ASKED, add_options, expect_own
+from harness.plugin.place import handover_to, reports_named
 from harness.plugin.printing import drop_unprinted, keep_printing, keep_refusing
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, PREDICTIONS, RUN, GateRun, command_of, selected_checks
@@ -34,7 +34,7 @@ from harness.plugin.sinks import expect_to_leave, with_history
 from harness.plugin.termination import end_with_reports
 from harness.report.agreement import agreed_verdict
 from harness.report.files import alone_in, begin, forget, write_refusal
-from harness.report.refusal import Refusal, run_id_given
+from harness.report.refusal import Refusal
 from harness.run.inputs import inputs_of_run
 from harness.run.opening import EXAMPLES
 from harness.run.settings import option_of_pytest
@@ -89,7 +89,7 @@ def _leave_reports(config: pytest.Config, process: int) -> None:
     if run is None and isinstance(error, pytest.UsageError) and reports_named(config):
         error.args = (coded(Code.USAGE, str(error)),)  # Which pytest prints.
     if run is None and error and (reports := reports_named(config)):
-        write_refusal(Refusal([reason], command_of(config), run_id_given()), reports)
+        write_refusal(Refusal([reason], command_of(config), handover_to(config).content.get("run_id", "")), reports)
         if _ends_otherwise(error):
             raise pytest.UsageError(reason)
     elif run and (run.unfinished or (run.outcome and error and reason not in run.outcome.errors)):
@@ -124,6 +124,7 @@ def _begin(run: GateRun) -> None:
         return
     begin(folder, marked=run.judges, run=run.run_id, candidate=str(candidate))
     run.unfinished = run.begun = run.judges
+    run.handover.answer(reports=str(folder))
 
 
 def _raised(config: pytest.Config) -> BaseException | None:
@@ -242,7 +243,7 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell each worker which bytes are judged, and with which process it ends."""
     run = node.config.stash[RUN]
-    node.workerinput[_PARENT] = os.getpid()
+    node.workerinput[_PARENT], node.workerinput[ASKED] = os.getpid(), run.handover.content
     if run.session is not None:
         node.workerinput |= {INPUTS: run.inputs, PREDICTIONS: run.session.foreign_predictions}
 

@@ -11,13 +11,16 @@ from harness.base.codes import Code, coded
 from harness.base.errors import InputError
 from harness.base.settings import add_settings, told, values_in
 from harness.checks.roles import ROLES
-from harness.plugin.place import lines_of, may_be_gate_run
+from harness.plugin.place import handover_to, lines_of, may_be_gate_run
 from harness.run.execute import taken_over
 from harness.run.request import RunRequest, joined, paths_behind
 from harness.run.settings import SETTINGS, is_bare, option_of_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+ASKED = "stress_asked"
+"""The name under which what another process asks of the run travels to the workers."""
 
 
 def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
@@ -39,9 +42,10 @@ def request_of_config(config: pytest.Config) -> RunRequest:
         _expect_once(config)
         request = RunRequest.of(values_in(config.option), root=config.rootpath)
         request.expect_sound()
+        asked = config.workerinput[ASKED] if hasattr(config, "workerinput") else handover_to(config).content
+        return taken_over(request, asked)
     except InputError as error:
         raise pytest.UsageError(coded(error.code, told(error, option_of_pytest))) from None
-    return taken_over(request)
 
 
 def _expect_once(config: pytest.Config) -> None:

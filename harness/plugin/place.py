@@ -7,8 +7,10 @@ import shlex
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from harness.base.errors import end_copy
 from harness.base.files import read_regular
 from harness.base.settings import value_behind
+from harness.run.handover import Handover
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +57,14 @@ def reports_named(config: pytest.Config) -> Path | None:
     if _PLAN in (*added, *ini, *typed):
         return None
     return config.rootpath / (value_behind([*added, *ini, *typed], "--stress-reports") or "reports")
+
+
+def handover_to(config: pytest.Config) -> Handover:
+    """Return what the process that started this run hands over to it; a copy of this process ends here."""
+    given = (each for each in config.pluginmanager.get_plugins() if isinstance(each, Handover))
+    found = next(given, Handover())
+    end_copy(found.process)
+    return found
 
 
 def lines_of(config: pytest.Config) -> tuple[list[str], list[str], list[str]]:

@@ -14,7 +14,6 @@ from harness.base.errors import InputError, foreign_code, reason
 from harness.base.records import as_json, read_json
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
-from harness.run.execute import answer
 from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     from harness.report.costs import plan_lines
 
     plan = _plan_of(run, session, to_calibrate=run.request.budget_seconds is not None)
-    answer(plan=plan)
+    run.handover.answer(plan=as_json(plan))
     run.planned = True
     in_toml = samples_in_toml(plan.samples, plan)
     if in_toml:

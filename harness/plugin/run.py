@@ -32,7 +32,7 @@ from harness.checks.equivalence import EQUIVALENCE
 from harness.plugin import replay
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureMaker
-from harness.plugin.place import is_gate_run
+from harness.plugin.place import handover_to, is_gate_run
 from harness.plugin.progress import bar
 from harness.plugin.questions import Questions
 from harness.run.budget import REPORT_SECONDS
@@ -92,6 +92,7 @@ class GateRun:
         self.config = config
         self.is_worker = hasattr(config, "workerinput")
         self.active = is_gate_run(config)
+        self.handover = handover_to(config)
         self.request = request_of_config(config)
         self.run_id = self.request.run_id or new_run_id()
         """The id of this run, which its parent process knows, too, if that waits for it."""
@@ -223,7 +224,9 @@ class GateRun:
         return time_limit(self.request.timeout_seconds, what)
 
     def _expect_alone(self) -> None:
-        """Raise `InputError` for what divides work, or counts it, beside a cluster."""
+        """Raise `InputError` for what divides work, or counts it, beside a cluster, and for less than no worker."""
+        if (workers := getattr(self.config.option, "numprocesses", None) or 0) < 0:
+            raise InputError(f"-n {workers}: expected a number of workers from 0")
         if not self.request.backend_options.on_ray:
             return
         if getattr(self.config.option, "dist", "no") != "no":

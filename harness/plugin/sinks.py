@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harness.base.codes import Code
 from harness.base.errors import InputError, PackageError, foreign_code, printable
 from harness.base.outputs import DATABASE, HISTORY, Output
+from harness.base.records import as_json
 from harness.run.history import History, append_run, read_history
 from harness.run.inputs import inputs_of_run
 from harness.run.outcome import line_of
@@ -95,16 +96,20 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
 
 
 def leave(run: GateRun) -> None:
-    """Add the run's line to the history and log it to MLflow, now that all its reports are written.
+    """Add the run's line to the history and log it to MLflow, now that its exit status is known.
 
-    A failure to write them is a line on the terminal; the verdict stands.
+    A process that waits for this one adds the line itself, since this one may still end otherwise. A failure to write
+    them is a line on the terminal; the verdict stands.
     """
     outcome, request = run.outcome, run.request
     if outcome is None or request.record is not None:
         return
     if request.history_path is not None and outcome.history is not None:
+        line = replace(outcome.history.lines[-1], verdict=outcome.verdict)
+        run.handover.answer(history=str(request.history_path), line=as_json(line))
         try:
-            append_run(history_of(request, request.history_path), outcome.history.lines[-1])
+            if run.handover.path is None:
+                append_run(history_of(request, request.history_path), line)
         except Exception as error:
             _tell(run, f"history: this run left no line in {request.history_path} ({_said(error)})")
     if request.mlflow is not None:

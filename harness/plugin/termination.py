@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from harness.base.termination import GRACE_SECONDS, ended_by, on_termination
 from harness.plugin.exit_status import refuse
-from harness.run.execute import answer
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def _end(run: GateRun, number: signal.Signals) -> None:
     reason = ended_by(number)
     with suppress(Exception):
         refuse(run, reason)
-        answer(status=NOT_JUDGED)
+        run.handover.answer(status=NOT_JUDGED)
     with suppress(Exception):
         if capture := run.config.pluginmanager.getplugin("capturemanager"):
             capture.suspend_global_capture()

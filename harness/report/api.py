@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
+from harness.base.errors import printable
+from harness.base.outputs import HISTORY, Output
+from harness.base.settings import Setting, expect_typed
 from harness.checks.roles import ROLES
 from harness.report.agreement import agreed_verdict
 from harness.report.files import alone_in, forget, unmark, write_refusal
 from harness.report.refusal import Refusal
 from harness.run.execute import RunResult, execute, report_in, without_verdict
+from harness.run.history import append_run
 from harness.run.pytest_configuration import added_options
 from harness.run.request import RunRequest, command_line, new_run_id, value_in
 from harness.run.settings import SETTINGS, option_of_pytest
@@ -92,6 +97,7 @@ def gate(
     given = {**locals(), **others}
     if surplus := others.keys() - ROLES.keys():
         raise TypeError(f"gate() got an unexpected keyword argument {min(surplus)!r}")
+    expect_typed(given, [Setting("tests", "", ""), Setting("options", "", "", multiple=True)])
     settings = {name: given[setting.argument] for name, setting in SETTINGS.items() if setting.argument in given}
     settings |= {name: str(value) for name, value in settings.items() if name in _PIXELS and isinstance(value, int)}
     request = RunRequest.of(settings, tests=(str(tests),), options=tuple(options), root=Path.cwd())
@@ -110,7 +116,20 @@ def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str],
     line = [*added_options(request.root / "stress_tests"), *arguments]
     folder = request.root / (value_in(line, "reports") or request.reports)
     with alone_in(folder, wait=option_of_pytest("no-wait") not in line):
-        return _judged_alone(request, arguments, folder, shown=shown, on_line=on_line)
+        result = _judged_alone(request, arguments, folder, shown=shown, on_line=on_line)
+        _leave_line(result)
+        return result
+
+
+def _leave_line(result: RunResult) -> None:
+    """Add the line of a run to its history, unless its process ended otherwise after it had made the line."""
+    if result.trace is None or result.trace[1].verdict != result.verdict:
+        return
+    path, line = result.trace
+    try:
+        append_run(Output(path, HISTORY, within=result.reports), line)
+    except Exception as error:  # No verdict depends on it.
+        print(printable(f"history: this run left no line in {path} ({error})"), file=sys.stderr)
 
 
 def _judged_alone(
@@ -132,5 +151,7 @@ def _judged_alone(
         reason = coded(Code.OUTPUT, found)
     else:
         reason = without_verdict(result.status)
+    forget(result.reports)  # Those of a run that a model started there, too.
+    unmark(result.reports)
     write_refusal(Refusal([reason], ["pytest", *arguments], request.run_id), result.reports)
     return replace(result, exit_status=status, concluded=False, report=report_in(result.reports))

@@ -6,8 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from harness.base.markdown import plain
 from harness.measures.failures import LISTED
-from harness.report.escaping import plain
 from harness.report.failures import confusions_rows
 
 if TYPE_CHECKING:
@@ -150,9 +150,13 @@ def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table as the content of a CSV file."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(titles)
-    writer.writerows(rows)
+    writer.writerows(map(_cell, row) for row in (titles, *rows))
     return content.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Return a cell; a text that a spreadsheet would run as a formula has an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:

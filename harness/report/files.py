@@ -97,8 +97,6 @@ def begin(folder: Path, *, marked: bool, run: str = "", candidate: str = "") -> 
 
     Raises `InputError` when the folder cannot be written, which is better known before a run than after.
     """
-    from harness.run.execute import answer
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
@@ -110,7 +108,6 @@ def begin(folder: Path, *, marked: bool, run: str = "", candidate: str = "") -> 
             lines = [f"{name}: {printable(value)}" for name, value in {**said, "candidate": candidate}.items()]
             text = "\n".join(["A run of the gate has begun, and has no verdict yet.", *lines, ""])
             report_file(folder, UNFINISHED).write(writable(text).encode())
-        answer(reports=folder)
     except OSError as error:
         raise OutputError(not_written(folder, error)) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from harness.base.codes import code_in
 from harness.base.errors import printable, writable
+from harness.base.markdown import code, plain
 from harness.report.agreement import mark_of_page, mark_of_summary
-from harness.report.escaping import code, plain
 from harness.run.status import INCONCLUSIVE, PAGE, REPORT, SCHEMA, SUMMARY, versions
 
 if TYPE_CHECKING:
@@ -29,14 +28,6 @@ TITLE = "Model quality gate"
 _STYLE = Path(__file__).parent / "templates/report.css"
 _SHOWN = 10
 """Reasons that the summary shows."""
-
-
-def run_id_given() -> str:
-    """Return the id that the process that started this run gave it by `harness.run.execute`; empty without one."""
-    try:
-        return str(json.loads(Path(os.environ["STRESS_REQUEST_FILE"]).read_bytes())["run_id"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
 from harness.base.errors import printable, some_of
+from harness.base.markdown import code, plain
 from harness.checks.roles import role_title
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.agreement import mark_of_summary
 from harness.report.closest import closest_lines
-from harness.report.escaping import code, plain
 from harness.report.headline import headline_lines
 from harness.report.serving import losses_by_serving
 from harness.report.side_by_side import side_by_side

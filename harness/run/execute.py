@@ -1,7 +1,6 @@
 """A gate run in a process of its own: how it is started, what passes between the two, and what comes of it.
 
-The environment variable `STRESS_REQUEST_FILE` names a file with what is asked for beyond pytest's options; the run
-writes its answers beside it. No other module starts pytest.
+No other module starts pytest.
 """
 
 from __future__ import annotations
@@ -15,18 +14,19 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base import imports
 from harness.base.codes import Code
-from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
 from harness.base.termination import GRACE_SECONDS, TerminatedError, termination_raised
 from harness.run.budget import Plan
 from harness.run.export.request import ExportOrder
+from harness.run.handover import Handover
+from harness.run.history import Line
 from harness.run.request import command_line, new_run_id, value_in
 from harness.run.status import NOT_JUDGED, REPORT
 
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 
     from harness.run.request import RunRequest
 
-REQUEST_FILE = "STRESS_REQUEST_FILE"
 _INTERRUPTED = 2
 _TAIL = 15
 """Last lines of its output that the result of a run keeps."""
 _CHILD = """\
-import os, sys
-parent, core = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+import os, pathlib, sys
+parent, core, path = int(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
 from harness.base.parent import end_with_parent
 end_with_parent(parent)
 if core >= 0 and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {core})
 import pytest
-sys.argv.pop(0)
-sys.exit(pytest.main(sys.argv[1:]))
+from harness.run.handover import Handover
+sys.argv = sys.argv[4:]
+sys.exit(pytest.main(sys.argv[1:], plugins=[Handover(path)]))
 """
-"""The code of a run's process: the id of the process that starts it, the core or -1, and pytest's command line."""
+"""The code of a run's process: the process that starts it, the core or -1, the request, and pytest's command line."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class RunResult:
 
     `report` is the content of `stress.json`, None without one, and `reports` its folder. `concluded` says whether the
     run ended by itself: one that crashed did not. `printed` are the last lines that it printed, empty where they went
-    to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan alone.
+    to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan alone. `trace` is the
+    file of the history and the run's line, for the caller to add: it alone knows the final status.
     """
 
     exit_status: int
@@ -93,6 +94,7 @@ class RunResult:
     status: int = 0
     printed: tuple[str, ...] = ()
     plan: Plan | None = None
+    trace: tuple[Path, Line] | None = None
 
     @property
     def verdict(self) -> str:
@@ -175,14 +177,13 @@ def execute(
     """
     request = request if request.run_id else replace(request, run_id=new_run_id())
     arguments = command_line(request)
-    on_core = -1 if core is None else core
-    command = [sys.executable, "-c", _CHILD, str(os.getpid()), str(on_core), "pytest", *arguments]
     reports = request.root / (value_in(arguments, "reports") or request.reports)
     with tempfile.TemporaryDirectory() as folder:
         path = hand_over(request, Path(folder, "request.json"))
-        environment = {"PYTHONHASHSEED": "0", **os.environ, "PYTHONUNBUFFERED": "1", REQUEST_FILE: str(path)}
+        command = command_to_start(path, arguments, core=core)
+        environment = {"PYTHONHASHSEED": "0", **os.environ}  # The same in each run.
         status, printed = _run(command, environment, shown=shown, on_line=on_line)
-        answers = _read(_answers_of(path))
+        answers = Handover(path).content
     imports.include(answers.get("code", {}))
     concluded = answers.get("status") == status or status == _INTERRUPTED
     if "reports" in answers:
@@ -195,7 +196,14 @@ def execute(
         status,
         printed[-_TAIL:],
         read_json(Plan, answers["plan"], where="a plan") if "plan" in answers else None,
+        (Path(answers["history"]), read_json(Line, answers["line"], where="a line")) if "line" in answers else None,
     )
+
+
+def command_to_start(path: Path, arguments: Sequence[str], *, core: int | None = None) -> list[str]:
+    """Return the command of this process for a run with a request from `hand_over`; see `execute`."""
+    how = (str(os.getpid()), str(-1 if core is None else core), str(path))
+    return [sys.executable, "-u", "-c", _CHILD, *how, "pytest", *arguments]
 
 
 def report_in(folder: Path) -> dict[str, Any] | None:
@@ -271,74 +279,30 @@ def _interrupts_left_to_children() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def hand_over(request: RunRequest, path: Path) -> Path:
-    """Write the part of a request that pytest has no options for into a file for `STRESS_REQUEST_FILE`.
+_ASKED: dict[str, Callable[[Any], Any]] = {
+    "run_id": str,
+    "record": frozenset,
+    "answers": Path,
+    "panel_predictions": Path,
+    "export": partial(read_json, ExportOrder, where="an order for an export"),
+}
+"""What a request asks beyond pytest's options, and how it is read."""
 
-    Returns its path.
-    """
-    asked = {
-        "run_id": request.run_id,
-        "record": None if request.record is None else sorted(request.record),
-        "answers": request.answers and str(request.answers),
-        "panel_predictions": request.panel_predictions and str(request.panel_predictions),
-        "export": request.export and as_json(request.export),
-    }
+
+def hand_over(request: RunRequest, path: Path) -> Path:
+    """Write the part of a request that pytest has no options for into a file, and return its path."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, frozenset):
+            return sorted(value)
+        return as_json(value) if isinstance(value, ExportOrder) else str(value)
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asked), "utf-8")
+    path.write_text(json.dumps({name: getattr(request, name) for name in _ASKED}, default=plain), "utf-8")
     return path
 
 
-def taken_over(request: RunRequest) -> RunRequest:
-    """Return the request, completed from the file of the process that started this one, if another process did."""
-    if not (path := os.environ.get(REQUEST_FILE)):
-        return request
-    asked = _read(Path(path))
-    return replace(
-        request,
-        run_id=str(asked.get("run_id") or ""),
-        record=None if asked.get("record") is None else frozenset(asked["record"]),
-        answers=Path(asked["answers"]) if asked.get("answers") else None,
-        panel_predictions=Path(asked["panel_predictions"]) if asked.get("panel_predictions") else None,
-        export=read_json(ExportOrder, asked["export"], where="an order for an export") if asked.get("export") else None,
-    )
-
-
-def answer(
-    *,
-    reports: Path | None = None,
-    status: int | None = None,
-    code: Mapping[str, str] | None = None,
-    plan: Plan | None = None,
-) -> None:
-    """Tell the process that started this run, if any, the folder of its reports, its exit status and code, or its plan.
-
-    Raises `OSError` where that cannot be written.
-    """
-    if not (path := os.environ.get(REQUEST_FILE)):
-        return
-    said: dict[str, object] = {}
-    if reports is not None:
-        said["reports"] = str(reports)
-    if status is not None:
-        said["status"] = status
-    if code is not None:
-        said["code"] = code
-    if plan is not None:
-        said["plan"] = as_json(plan)
-    answers = _answers_of(Path(path))
-    answers.write_text(json.dumps({**_read(answers), **said}), "utf-8")
-
-
-def _answers_of(path: Path) -> Path:
-    return path.with_suffix(".answers.json")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a file between the two processes, empty without one."""
-    if not path.exists():
-        return {}
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})", code=Code.INTERNAL) from None
-    return found
+def taken_over(request: RunRequest, asked: Mapping[str, Any]) -> RunRequest:
+    """Return the request, completed with what the process that started this one wrote by `hand_over`."""
+    given = {name: read(asked[name]) for name, read in _ASKED.items() if asked.get(name) is not None}
+    return replace(request, **given)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
-from harness.base.settings import add_settings, options_of, value_behind, values_in
+from harness.base.settings import add_settings, expect_typed, options_of, value_behind, values_in
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks.options import NetworkOptions
@@ -238,13 +238,7 @@ class RunRequest:
 
     def expect_sound(self) -> None:
         """Raise `InputError` for a wrong setting, or one that contradicts another, before anything is loaded."""
-        for name, value in self.values.items():
-            setting = SETTINGS[name]
-            if setting.choices and value is not None and value not in setting.choices:
-                known = ", ".join(map(str, setting.choices))
-                raise InputError(f"expected one of {known}", setting=f"{name} {value}")
-            if setting.multiple and isinstance(value, str):
-                raise InputError(f"expected a list of texts, found {value!r}", setting=name)
+        expect_typed(self.values, SETTINGS.values())
         _ = self.checkpoints, self.backend_options, self.budget_seconds, self.timeout_seconds
 
 

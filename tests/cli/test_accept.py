@@ -24,6 +24,7 @@ from zoo import (
     apart,
     hypothesis_as_it_starts,
     network,
+    request_in,
     run_here,
     shown_by_run,
 )
@@ -32,7 +33,7 @@ from harness.cli import main
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
 from harness.report.agreement import mark_of_page, mark_of_summary
-from harness.run.execute import REQUEST_FILE
+from harness.run.handover import Handover
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def judged(tmp_path, monkeypatch):
     place.runs, place.says = [], (0, {"verdict": "pass"})
     monkeypatch.chdir(tmp_path)
 
-    def run(command, *, env, **_):
+    def run(command, **_):
         place.runs.append(apart(command[command.index("pytest") + 1 :]))
         status, facts = place.says
         if facts is not None:
@@ -128,12 +129,12 @@ def judged(tmp_path, monkeypatch):
                 "checks": [{"id": "clean"}],
                 **facts,
             }
-            run_id, folder = json.loads(Path(env[REQUEST_FILE]).read_text())["run_id"], place.root / "reports"
+            run_id, folder = json.loads(request_in(command).read_text())["run_id"], place.root / "reports"
             folder.mkdir(exist_ok=True)
             (folder / "stress.json").write_text(json.dumps({"run": run_id, **report}))
             (folder / "stress.md").write_text(mark_of_summary(run_id, report["verdict"]))
             (folder / "stress.html").write_text(mark_of_page(run_id, report["verdict"]))
-            Path(env[REQUEST_FILE]).with_suffix(".answers.json").write_text(json.dumps({"status": status}))
+            Handover(request_in(command)).answer(status=status)
         return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(subprocess, "run", run)

@@ -49,7 +49,6 @@ ERRORS = [MemoryError(), RecursionError("too deep"), ImportError("libGL.so.1: ca
         "harness.report.html.scorecard",
         "harness.report.text.summary_lines",
         "harness.plugin.run.outcome_of",
-        "harness.plugin.exit_status.leave",
     ],
 )
 def test_what_fails_at_the_end_is_inconclusive_in_all(zoo, monkeypatch, error, place):
@@ -190,10 +189,10 @@ def test_a_line_of_the_history_with_no_date_in_utc(zoo, at):
     assert f"{path}: line 1: at is {at}" in ran.stdout.str()
 
 
-@pytest.mark.parametrize("place", ["harness.plugin.sinks.read_history", "harness.plugin.sinks.append_run"])
-@pytest.mark.parametrize("error", [OverflowError("date value out of range"), OSError(28, "full"), ValueError()])
+@pytest.mark.parametrize("place", ["exit_status.leave", "sinks.read_history", "sinks.append_run"])
+@pytest.mark.parametrize("error", [OverflowError("date value out of range"), OSError(28, "full"), MemoryError()])
 def test_a_history_that_fails_changes_no_verdict(zoo, monkeypatch, place, error):
-    monkeypatch.setattr(place, raising(error))
+    monkeypatch.setattr(f"harness.plugin.{place}", raising(error))
     expect(zoo, zoo.run(), "pass")
 
 

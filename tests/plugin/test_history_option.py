@@ -103,6 +103,15 @@ def test_what_cannot_work_is_known_before_the_run(zoo, monkeypatch):
     result.stderr.fnmatch_lines(["*--stress-mlflow robustness: MLflow is not installed; pip install*"])
 
 
+@pytest.mark.parametrize("ends", ["raise SystemExit(0)", "raise RuntimeError('late')"])
+def test_a_run_that_ends_otherwise_than_its_tests_leaves_no_line_of_theirs(zoo, ends):
+    (zoo.root / "conftest.py").write_text(f"def pytest_unconfigure():\n    {ends}\n")
+    assert zoo.run().ret == 4
+    assert zoo.report()["verdict"] == "error"
+    path = zoo.root / "reports/history.jsonl"
+    assert {line.verdict for line in read_history(path).lines} <= {"error"}
+
+
 def test_a_history_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["history"]) == 2

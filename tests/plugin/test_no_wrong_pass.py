@@ -14,6 +14,9 @@ import pytest
 from outcomes import OLD_REPORTS
 from zoo import Zoo, asked_to_record, without_id
 
+from harness.run.execute import command_to_start
+from harness.run.history import read_history
+
 pytestmark = pytest.mark.faults
 SECONDS = 600
 """After which a run is held to hang, however many others there are."""
@@ -188,8 +191,8 @@ def test_a_run_that_judges_nothing_says_so_in_its_reports(shop, arguments, said)
 
 
 def test_a_run_that_records_judges_nothing(shop):
-    with asked_to_record("all"):
-        assert run(shop).returncode == 4
+    with asked_to_record("all") as path:
+        assert run(shop, command=command_to_start(path, ["stress_tests"])[1:]).returncode == 4
     report = json.loads((shop.root / "reports/stress.json").read_text())
     assert (report["verdict"], report["errors"]) == ("error", [])
 
@@ -323,3 +326,35 @@ def test_a_test_that_copies_the_process_reports_once(shop, workers):
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("PASS") == 1
     assert json.loads((shop.root / "reports/stress.json").read_text())["verdict"] == "pass"
+
+
+_NESTED = """
+import os, subprocess, sys
+import pytest
+
+if os.environ.pop("OUTER", ""):
+    arguments = ["stress_tests", "-p", "no:html", "--candidate", "good.safetensors"]
+    os._exit({how})
+"""
+_LATE = "import atexit, os\ndef pytest_configure(config):\n    hasattr(config, 'workerinput') or "
+ENDINGS = {
+    "nested-process": _NESTED.format(how="subprocess.call([sys.executable, '-m', 'pytest', *arguments])"),
+    "nested-here": _NESTED.format(how="int(pytest.main(arguments))"),
+    "atexit": f"{_LATE}atexit.register(os._exit, 0)\n",
+    "unconfigure": "import os\ndef pytest_unconfigure():\n    os._exit(0)\n",
+    "copied": "import os\nos.fork() and os._exit(0)\n",
+}
+"""Code of a `conftest.py` that ends the process of a run with 0."""
+
+
+@pytest.mark.parametrize(
+    ("ends", "workers"), [*((ends, ()) for ends in ENDINGS), ("atexit", ("-n", "2")), ("unconfigure", ("-n", "2"))]
+)
+def test_a_process_that_ends_otherwise_than_its_run_is_an_error_everywhere(shop, monkeypatch, ends, workers):
+    monkeypatch.setenv("OUTER", "1")
+    bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)
+    (shop.root / "conftest.py").write_text(ENDINGS[ends])
+    ended = run(shop, "--candidate", str(bad), *workers, command=("-m", "harness", "gate", "stress_tests"))
+    expect_error(shop, ended, said="without a verdict")
+    history = read_history(shop.root / "reports/history.jsonl").lines
+    assert not [line for line in history if line.path.endswith("bad.safetensors")], "the run left a line"

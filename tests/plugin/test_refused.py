@@ -31,13 +31,20 @@ def expect_refusal(folder, said):
         (("--stress-profile=nope",), "argument --stress-profile: invalid choice: 'nope'"),
         (("--stress-size", "axb"), "--stress-size axb: expected a number of pixels"),
         (("--stress-timeout", "-1"), "--stress-timeout -1: expected seconds"),
+        (("--candidate", ""), "--candidate: expected a text that is not empty, found ''"),
+        (("--stress-reports", ""), "--stress-reports: expected a text that is not empty, found ''"),
+        (("--checks=",), "--checks: expected a text that is not empty, found ''"),
+        (("-n", "-1"), "-n -1: expected a number of workers from 0"),
         (("--candidate", "none"), "--candidate none: the gate needs a candidate"),
         (("--stress-ray-workers", "2"), "are settings of the backend ray"),
         (("--stress-backend", "ray", "-n", "2"), "divides the work itself; leave out -n"),
         (("--stress-backend", "ray", "--stress-budget", "20m"), "what a run costs is measured on this machine alone"),
         (("--stress-data", "webdataset:memory://none.tar"), "memory://none.tar: cannot be read (no such file)"),
     ],
-    ids=["unknown", "type", "choice", "size", "timeout", "candidate", "ray", "ray-xdist", "ray-budget", "url"],
+    ids=[
+        *("unknown", "type", "choice", "size", "timeout", "no-text", "no-reports", "no-checks", "workers"),
+        *("candidate", "ray", "ray-xdist", "ray-budget", "url"),
+    ],
 )
 def test_a_wrong_option(zoo, arguments, said):
     leave_old_reports(zoo.root / "reports")

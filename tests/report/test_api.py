@@ -3,21 +3,23 @@
 import dataclasses
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from zoo import Zoo, run_here
 
 import harness
 from harness.base.errors import InputError
 from harness.checks.roles import ROLES
-from harness.report.api import gate
+from harness.report.api import gate, judged
 from harness.run.execute import RunResult, _run, execute
+from harness.run.history import read_history
 from harness.run.request import RunRequest
+from harness.run.settings import SETTINGS
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
 ELSEWHERE = {"plan", "record", "answers", "panel_predictions", "root", "roles", "run_id", "export"}
@@ -109,11 +111,31 @@ def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
         ({"backend": "gpu"}, "^backend gpu: expected one of process, ray"),
         ({"channels": 2}, "^channels 2: expected one of 1, 3"),
         ({"model_arg": "a=1"}, "^model-arg: expected a list of texts, found 'a=1'"),
+        ({"options": "-x"}, "^options: expected a list of texts, found '-x'"),
+        ({"profile": None}, "^profile: expected a text that is not empty, found None"),
+        ({"reports": ""}, "^reports: expected a text that is not empty, found ''"),
+        ({"candidate": ""}, "^candidate: expected a text that is not empty, found ''"),
+        ({"candidate": 5}, "^candidate: expected a text that is not empty, found 5"),
+        ({"timeout": "abc"}, "^timeout: expected a number, found 'abc'"),
+        ({"samples": True}, "^samples: expected an integer, found True"),
+        ({"samples": 1.5}, "^samples: expected an integer, found 1.5"),
+        ({"no_cache": "no"}, "^no-cache: expected True or False, found 'no'"),
     ],
 )
 def test_a_value_that_a_setting_cannot_have_is_refused(arguments, said):
     with pytest.raises(InputError, match=said):
         gate(**arguments)
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "plan"])
+def test_every_setting_has_a_type(name):
+    with pytest.raises(InputError, match=f"^{name}: expected "):
+        gate(**{SETTINGS[name].argument: object()})
+
+
+def test_numbers_of_numpy_are_numbers(monkeypatch):
+    monkeypatch.setattr("harness.report.api.judged", lambda request, **_: request.values)
+    assert gate(samples=np.int64(5), timeout=np.float32(9))["samples"] == 5
 
 
 def test_an_argument_that_is_neither_setting_nor_role_is_refused():
@@ -143,6 +165,29 @@ def test_a_report_of_a_run_that_crashes_at_its_end_says_so(tmp_path, monkeypatch
     assert json.loads((tmp_path / "reports/stress.json").read_bytes())["verdict"] == "error"
 
 
+@pytest.mark.parametrize(("ends", "verdicts"), [(0, ["pass"]), (3, []), (4, [])])
+def test_the_line_of_a_run_waits_for_its_exit_status(zoo, monkeypatch, ends, verdicts):
+    """The process may end otherwise than pytest, as by a function that a model registers with `atexit`."""
+    run = subprocess.run
+
+    def ending(command, **how):
+        done = run(command, **how)
+        return subprocess.CompletedProcess(command, ends or done.returncode, done.stdout, done.stderr)
+
+    monkeypatch.setattr(subprocess, "run", ending)
+    result = judged(RunRequest({"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
+    assert (result.exit_status, result.verdict) == ((0, "pass") if ends == 0 else (4, "error"))
+    assert [line.verdict for line in read_history(zoo.root / "reports/history.jsonl").lines] == verdicts
+
+
+def test_what_a_run_starts_has_no_request(tmp_path):
+    (tmp_path / "test_one.py").write_text(
+        "import os, sys\ndef test_one(): print([name for name in os.environ if 'REQUEST_FILE' in name], sys.argv)\n"
+    )
+    result = execute(RunRequest(root=tmp_path, options=(str(tmp_path), "-q", "-s", "-p", "no:cacheprovider")))
+    assert f"[] ['pytest', '{tmp_path}', '-q'" in " ".join(result.printed)
+
+
 def _reports_that_pass(folder):
     folder.mkdir(exist_ok=True)
     for name in ("stress.html", "stress.md"):
@@ -154,7 +199,7 @@ def _reports_that_pass(folder):
 def test_output_that_is_no_text_is_shown_as_far_as_it_is():
     printed = []
     code = "import sys; sys.stdout.buffer.write(b'caf\\xe9 done\\n')"
-    status, lines = _run([sys.executable, "-c", code], dict(os.environ), shown=False, on_line=printed.append)
+    status, lines = _run([sys.executable, "-c", code], shown=False, on_line=printed.append)
     assert (status, lines) == (0, ("caf\ufffd done",))
 
 

@@ -10,15 +10,42 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from zoo import ARGUMENTS, ROWS, Zoo, checks_text, hypothesis_as_it_starts, network
 
+from harness.base.markdown import plain
 from harness.cli import main
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint
+from harness.report.exports import csv_text
 
 SCRIPT = "<script>alert(1)</script>"
 CLASSES = (SCRIPT, "\"><img src=x onerror='alert(2)'>", "' onmouseover='alert(3)' x='", "javascript:alert(4)&lt;b&gt;")
 ROWS_OF_MARKUP = ROWS.replace('class = "bee"', f"class = {json.dumps(CLASSES[1])}")
 FOLDER = '"><script>alert(1)<'
 """With the slash of a path after it, a script."""
+
+
+SPACE = "&#8203;"
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("@torvalds and a@b.de", f"@{SPACE}torvalds and a@{SPACE}b.de"),
+        ("https://evil.example", f"https:{SPACE}//evil.example"),
+        ("www.evil.example #12 GH-7", f"www{SPACE}.evil.example #{SPACE}12 GH-{SPACE}7"),
+        (r"a\| b", r"a\\\| b"),
+        (r"a \` b", r"a \\\` b"),
+        ("![x](y) <b> &#64;me", r"![x]\(y) &lt;b> &amp;#" + f"{SPACE}64;me"),
+        ("$\\Huge{PASS}$", r"\$\\Huge{PASS}\$"),
+        ("C: 5 of 7, rotate-ccw-010 < 0.5 & more", "C: 5 of 7, rotate-ccw-010 < 0.5 & more"),
+    ],
+)
+def test_markdown_shows_text_unchanged_and_nothing_of_its_own(text, escaped):
+    assert plain(text) == escaped
+
+
+def test_a_table_holds_no_formula():
+    rows = [("=1+1", -0.5, "+x"), ("@a", 3, "-b"), ("a=b", None, "\tc")]
+    assert csv_text(("=t", "n", "x"), rows) == "'=t,n,x\n'=1+1,-0.5,'+x\n'@a,3,'-b\na=b,,'\tc\n"
 
 
 class Live(HTMLParser):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.base.markdown import plain
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -116,7 +118,7 @@ def files_for(form: str, manifest: Mapping[str, Any]) -> dict[str, str]:
         how="as float32 in npz files" if form == "npz" else "as PNG files in zip archives",
         shape=f"{height} x {width} pixels, channels: {channels}",
         classes=len(classes),
-        names=", ".join(f"{number} {name}" for number, name in enumerate(classes))
+        names=", ".join(f"{number} {plain(name)}" for number, name in enumerate(classes))
         if len(classes) <= _LISTED
         else "those of the manifest",
         layout=_LAYOUTS[form],

@@ -8,13 +8,18 @@ from pathlib import Path
 
 from harness.base.errors import printable
 
+_LINKED = re.compile(r"@(?=\w)|#(?=\d)|:(?=//)|\bwww(?=\.)|\bGH-(?=\d)", re.IGNORECASE)
+"""The beginning of a mention, an issue or an address."""
+
 
 def plain(text: str) -> str:
-    """Return text that Markdown shows unchanged: no line, cell, code, element, link or picture of its own."""
-    escaped = (
-        printable(_from_here(text).replace("\n", " ")).replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(")
-    )
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)
+    """Return text that Markdown shows unchanged: no line, cell, code, element, link, picture or mention of its own.
+
+    GitHub finds addresses, mentions and issues even in escaped text; an invisible space ends them.
+    """
+    escaped = re.sub(r"[\\|`$]|(?<=\])\(", r"\\\g<0>", printable(_from_here(text).replace("\n", " ")))
+    escaped = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", escaped))
+    return _LINKED.sub(r"\g<0>&#8203;", escaped)
 
 
 def code(text: str) -> str:
