@@ -37,7 +37,7 @@ _LEFT, _SIGNIFICANT = 0.5, 0.001
 
 @record
 class InputFaults:
-    """Correct predictions of `n` images, as they are and with the `best` of so many input faults, `tried`.
+    """Correct predictions of `n` images, unchanged and with the `best` of so many input faults, `tried`.
 
     The images are of the consensus set, or any without panel predictions. `p` is McNemar's.
     """
