@@ -80,5 +80,5 @@ def letters() -> list[Letters]:
                 value, n = case["rows"][check.id], (check.panel.n if check.panel else None) or checks.data.n
                 verdicts.append(check.judge(Measurement(METRICS[check.metric], value, n, (value, value))))
             cause = likely_cause(verdicts, case["faults"] and InputFaults(**case["faults"]))
-            found.append(Letters(half, name, CASES[name].right, cause and cause.group))
+            found.append(Letters(half, name, CASES[name].right, None if cause is None else cause.group))
     return found

@@ -143,9 +143,9 @@ def trained(case: Case, alphabet: str, seed: int) -> nn.Module:
     steps = case.epochs * -(-len(kept) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in range(case.epochs):
-        for batch in torch.randperm(len(kept)).split(64):
+        for batch in torch.randperm(len(kept)).split(64):  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
-            functional.cross_entropy(network(pixels[batch]), targets[batch]).backward()
+            functional.cross_entropy(network(pixels[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     with torch.no_grad():
@@ -182,9 +182,10 @@ def measure(half: str, folder: Path) -> None:
 
 def _gated(folder: Path, candidate: str) -> dict[str, Any]:
     """Return what the gate measures of a network: the value of each check, and what input faults mend."""
-    roles = {"candidate": folder / candidate, "baseline": "none", "incumbent": "none"}
+    roles: dict[str, str | Path] = {"candidate": folder / candidate, "baseline": "none", "incumbent": "none"}
     request = RunRequest(roles, data=f"npz:{folder}/test.npz", model=MODEL, root=folder, no_cache=True)
     session = open_session(request)
+    assert session.panel_predictions is not None, "calibration has recorded them"
     values = {}
     for check in session.checks.checks:
         seen = session.roles["candidate"].predict(session.images, check.pose)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ _LEFT, _SIGNIFICANT = 0.5, 0.001
 
 @record
 class InputFaults:
-    """Correct predictions of `n` images, as gated and with the `best` of so many input faults, `tried`.
+    """Correct predictions of `n` images, unchanged and with the `best` of so many input faults, `tried`.
 
     The images are of the consensus set, or any without panel predictions. `p` is McNemar's.
     """
@@ -61,18 +61,17 @@ def input_faults(session: StressSession) -> InputFaults | None:
     A few images that are predicted correctly, and as many others, choose the fault. More images measure it.
     """
     candidate, few = session.roles["candidate"], extent_of(session).few
-    gated = candidate.predict(session.of_family("clean").images)
-    known = np.ones(len(gated.labels), dtype=bool)
+    clean = candidate.predict(session.of_family("clean").images)
+    known = np.ones(len(clean.labels), dtype=bool)
     if session.panel_predictions is not None:
-        known = session.panel_predictions.consensus_sets([gated])[0].consensus
+        known = session.panel_predictions.consensus_sets([clean])[0].consensus
     order = np.random.default_rng(0).permutation(np.flatnonzero(known))
-    chosen = np.concatenate([order[gated.correct[order] == which][:few] for which in (True, False)])
-    pixels = ServingPipeline(
-        color=Color(1 if gated.images.pixels.shape[1] == 1 else 3), normalise=normalization_of(candidate), encoded=False
-    )
+    chosen = np.concatenate([order[clean.correct[order] == which][:few] for which in (True, False)])
+    channels: Any = clean.images.pixels.shape[1]
+    pixels = ServingPipeline(color=Color(channels), normalise=normalization_of(candidate), encoded=False)
 
     def correct(fault: ServingPipeline, positions: np.ndarray) -> np.ndarray:
-        images = gated.images.take(torch.from_numpy(positions))
+        images = clean.images.take(torch.from_numpy(positions))
         return served_predictions(candidate, Serving(images, pixels, None), fault).correct
 
     scores, faults = {}, _faults(session, pixels)
@@ -82,24 +81,24 @@ def input_faults(session: StressSession) -> InputFaults | None:
     if not scores:
         return None
     best, most = max(scores, key=lambda name: scores[name]), order[:_MOST]
-    before, after = gated.correct[most], correct(faults[best], most)
+    before, after = clean.correct[most], correct(faults[best], most)
     p = mcnemar_p(int((before & ~after).sum()), int((after & ~before).sum()))
     return InputFaults(len(scores), best, len(most), int(before.sum()), int(after.sum()), p)
 
 
-def _faults(session: StressSession, gated: ServingPipeline) -> dict[str, ServingPipeline]:
+def _faults(session: StressSession, pixels: ServingPipeline) -> dict[str, ServingPipeline]:
     """Return different pipelines that the candidate may have been made for, by their words."""
     channels, height, width = session.images.pixels.shape[1:]
     found = {}
     for skew in SKEWS.values():
         if skew.stage in ("color", "normalise"):  # They need no picture, only pixels.
             with suppress(NotApplicableError):
-                fault = skew.of(gated, Pictured(channels, (height, width)))
+                fault = skew.of(pixels, Pictured(channels, (height, width)))
                 found[skew.in_words(fault)] = fault
     for model in session.roles.values():
-        found[f"the normalization of the {model.role}"] = replace(gated, normalise=normalization_of(model))
+        found[f"the normalization of the {model.role}"] = replace(pixels, normalise=normalization_of(model))
     for name, scale in _LEVELS.items():
-        found[f"{name}, not normalized"] = replace(gated, scale=scale, normalise=Normalise())
-        found[name] = replace(gated, scale=scale)
-    names = {fault: name for name, fault in found.items() if fault != gated}
+        found[f"{name}, not normalized"] = replace(pixels, scale=scale, normalise=Normalise())
+        found[name] = replace(pixels, scale=scale)
+    names = {fault: name for name, fault in found.items() if fault != pixels}
     return {name: fault for fault, name in names.items()}

@@ -1,4 +1,4 @@
-"""Input faults: a candidate that gets wrong pixels is told from one with wrong weights."""
+"""Input faults tell a candidate that gets wrong pixels from one with wrong weights."""
 
 from dataclasses import replace
 
