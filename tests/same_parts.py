@@ -19,7 +19,7 @@ REFERENCE_MODELS, SAMPLES = 3, 500
 SHIPPED, OTHER = "models/augmented.safetensors", "models/panel/seed-001.safetensors"
 FAMILIES, FEW = "clean,flip,rotation", ("--stress-samples", "300")
 VOLATILE = re.compile(r'date = "[^"]*"')
-SERVED = """
+SERVED = r"""
 import sys
 from pathlib import Path
 

@@ -40,7 +40,7 @@ PANEL, TESTS = Path("models/panel"), Path("stress_tests")
 PAIRED = {"clean": "clean", "flipped": "flip", "rotated by 15°": "rotate-ccw-015"}
 AMONG_NETWORKS = frozenset({"consensus", "flips"})
 """Families with values that depend on the other networks: the values of all say nothing of few."""
-SEEDS, EPOCHS = range(1, few(25, 7)), few(10, 1)
+SEEDS, EPOCHS = range(1, few(25, 5)), few(10, 1)
 """Epochs of the digits' networks. The example itself trains 25 epochs, so these networks are farther apart."""
 
 
