@@ -70,8 +70,8 @@ PREDICTOR_SETTINGS = (
     ),
     Setting(
         "classes",
-        "A predictor's classes in its own order, if it does not name them: joined by commas, or a file with one per "
-        "line (default: the data's).",
+        "A predictor's classes in its own order, if it names none: joined by commas, or a file with one per line "
+        "(default: the data's).",
         "network",
         metavar="LIST",
         reads=True,
