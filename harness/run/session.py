@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.measures.panel.predictions import PanelPredictions
 
 SEARCH_SAMPLES, PROBE_SAMPLES, FEW_SAMPLES = 2_000, 500, 32
-UNSEEDED = "its predictions depend on the process, such as on `hash`, the order of a set or unseeded code"
+UNSEEDED = "its predictions depend on the process: on state between calls, `hash`, the order of a set or unseeded code"
 """The reason if a model gives other predictions in another process."""
 
 

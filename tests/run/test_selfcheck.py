@@ -376,7 +376,7 @@ def test_a_perturbation_that_depends_on_the_batch_is_named(session_of):
     session = session_of()
     session.roles["candidate"].predict(session.images, NoiseOfABatch())
     assert re.search(
-        r"under NoiseOfABatch\(\);.* Your own perturbations must change an image alike in any batch",
+        r"under NoiseOfABatch\(\):.* Your own perturbations must change an image alike in any batch",
         detail(session, "answers-are-the-models"),
     )
 
