@@ -286,7 +286,7 @@ _ASKED: dict[str, Callable[[Any], Any]] = {
     "panel_predictions": Path,
     "export": partial(read_json, ExportOrder, where="an order for an export"),
 }
-"""What a request asks beyond pytest's options, and how it is read."""
+"""Fields of a request that pytest has no options for, and how to read each."""
 
 
 def hand_over(request: RunRequest, path: Path) -> Path:

@@ -45,6 +45,7 @@ REASONS = {
     "report/illustrations.py": "a figure in memory",
     "run/acceptance.py": "the incumbent and the checks file that it has just read",
     "run/execute.py": "what passes between two processes, in a temporary folder",
+    "run/handover.py": "answers of a run to the process that waits for it, in that folder",
     "run/export/shards.py": "files of an export, in a folder that was empty or its own",
     "run/history.py": "a line of an output",
     "run/export/write.py": "files of an export, in a folder that was empty or its own",
