@@ -163,4 +163,4 @@ def _run(folder: Path, count: int, *arguments: str) -> Used:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(main, "40"))
+    raise SystemExit(run(main, "200"))
