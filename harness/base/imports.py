@@ -40,10 +40,11 @@ def files() -> dict[str, str]:
     for place in set(sys.path) - _looked_at:
         _looked_at.add(place)
         folder = Path(place).absolute()
-        if folder.is_dir() and _is_users(folder):
+        if _is_users(folder):
             _add_folder(folder)
-        for local in folder.glob("*.dist-info/direct_url.json"):
-            _files[str(local.with_name("RECORD"))] = digest(str(local.with_name("RECORD")))
+        with suppress(OSError):
+            for local in folder.glob("*.dist-info/direct_url.json"):
+                _files[str(local.with_name("RECORD"))] = digest(str(local.with_name("RECORD")))
     return dict(_files)
 
 
@@ -91,7 +92,8 @@ def digest(path: str) -> str:
     """Return the SHA-256 of a file, or of the names of modules in a folder; empty if it cannot be read."""
     try:
         if path.endswith(os.sep):
-            content = "\n".join(sorted(each.name for each in os.scandir(path) if _is_loadable(each))).encode()
+            with os.scandir(path) as entries:
+                content = "\n".join(sorted(each.name for each in entries if _is_loadable(each))).encode()
         elif not Path(path).is_file():
             return ""
         else:
@@ -114,16 +116,15 @@ def _add(file: str, *, again: bool) -> None:
     path = Path(file).absolute()
     if not _is_users(path):
         return
-    for place in (path, *path.parents):
-        if place.is_file():
-            if again or str(place) not in _files:
-                include({str(place): digest(str(place))})
-                _add_folder(place.parent)
-            return
+    place = next((place for place in (path, *path.parents) if os.path.isfile(place)), None)  # noqa: PTH113  No error.
+    if place is not None and (again or str(place) not in _files):
+        include({str(place): digest(str(place))})
+        _add_folder(place.parent)
 
 
 def _add_folder(folder: Path) -> None:
-    _files.setdefault(name := f"{folder}{os.sep}", digest(name))
+    if names := digest(f"{folder}{os.sep}"):
+        _files.setdefault(f"{folder}{os.sep}", names)
 
 
 def _note(event: str, arguments: tuple[object, ...]) -> None:
