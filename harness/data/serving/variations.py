@@ -63,10 +63,11 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
     if "color" in differing and pipeline.color.gamma != 1:
         for step in _STEPS:
             yield replace(pipeline, color=replace(pipeline.color, gamma=pipeline.color.gamma * step))
-    for stage in ("jpeg", "color"):
-        if stage in differing and pipeline.resizes and (settings := getattr(pipeline, stage)) is not None:
-            yield replace(pipeline, **{stage: replace(settings, late=not settings.late)})
-    if pipeline.crop.moves != reference.crop.moves:
+    if "jpeg" in differing and pipeline.jpeg is not None and pipeline.resize:
+        yield replace(pipeline, jpeg=replace(pipeline.jpeg, late=not pipeline.jpeg.late))
+    if "color" in differing and pipeline.resize:
+        yield replace(pipeline, color=replace(pipeline.color, late=not pipeline.color.late))
+    if (pipeline.crop.right, pipeline.crop.down) != (reference.crop.right, reference.crop.down):
         for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             crop = pipeline.crop
             yield replace(pipeline, crop=replace(crop, right=crop.right + right, down=crop.down + down))
