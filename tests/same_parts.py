@@ -124,8 +124,9 @@ def dialog():
         asked = sorted({(method, path) for method, path, _ in served.requests})
         headers = sorted({name for _, _, sent in served.requests for name in sent})
         images = sorted({_hash(image) for image in served.images})
+    told = {"images": len(images), "images_hash": _hash("".join(images).encode())}
     exchanges = [json.loads(form) for form in sorted(forms)]
-    return {"exit_status": status, "asked": asked, "headers": headers, "exchanges": exchanges, "images": images}
+    return {"exit_status": status, "asked": asked, "headers": headers, "exchanges": exchanges, **told}
 
 
 def _hash(content):

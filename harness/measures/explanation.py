@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.measures.equivalence import CONFIDENCE, proportion_limits
 from harness.measures.statistics import proportion_interval
 
 ALPHA = 0.01
@@ -37,11 +36,6 @@ class Explanation:
     def net(self) -> float:
         """Return the share of changed predictions explained, less the share introduced; at most 1."""
         return (self.explained - self.introduced) / max(self.changed, 1)
-
-    @property
-    def upper(self) -> float:
-        """Return the exact upper bound, of 99% confidence, of the share of changed predictions."""
-        return proportion_limits(self.changed, self.n, CONFIDENCE)[1]
 
     @property
     def agreement(self) -> float:

@@ -61,7 +61,7 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
         "changed": found.reference.changed,
         "undecided": found.undecided,
         "correct_lost": found.lost,
-        "upper": found.reference.upper,
+        "upper": found.checks[0].limits[1],
         "tolerance": found.checks[0].tolerance,
         "reference": str(found.serving.reference),
         "causes": _causes(found),

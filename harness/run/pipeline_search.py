@@ -19,7 +19,7 @@ from harness.measures.explanation import (
     least_changes,
     noise_p,
 )
-from harness.run.pipeline_trials import FEW, FIRST, MANY, Trials, causes_of
+from harness.run.pipeline_trials import FEW, FIRST, MANY, Trials, causes_of, of_each_cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,13 +55,12 @@ class Served:
 class Diagnosis:
     """The outcome for a served model, and the pipelines that explain its answers.
 
-    `checks` compare it with the reference as an artifact with its original, and `order` is that of another order of its
-    classes; all else is then of answers put into the data's order. `lost` counts correct predictions lost, net, and
-    `undecided` those whose leading classes tie: they count as changed, and no pipeline explains them. `best` explains
-    most; `alike` are others that no test tells from it, `causes` those of all of them. `runner_up` is the best of
-    another cause. `p` and `p_next` are of the best against the reference and the runner-up, times the number of
-    `comparisons`. `named` says that the cause is proven, `probable` that only the proof is missing. `unrelated` answers
-    agree with the reference no more often than by chance.
+    `checks` compare it with the reference as an artifact with its original. `lost` counts correct predictions lost,
+    net. `undecided` ones, whose leading classes tie, count as changed. `best` explains most; `alike` are others that no
+    test tells from it, `causes` those of all of them. `runner_up` is the best of another cause. `p` and `p_next` are of
+    the best against the reference and the runner-up, times the number of `comparisons`. `named` says that the cause is
+    proven, `probable` that only the proof is missing. If the served model has its classes in another order, `order`
+    says so, and all else is of answers put into the data's. `unrelated` answers agree no more often than by chance.
     """
 
     serving: Serving
@@ -153,21 +152,14 @@ class Search:
 
     def best_of_causes(self, *, listed: bool = False) -> list[Trial]:
         """Return the best trial of each cause, the best first; the best of the catalog if `listed`."""
-        found: dict[tuple[str, ...], Trial] = {}
-        for trial in self.trials.ranked():
-            if len(trial.causes) == 1 and (trial.pipeline.identity in self.names or not listed):
-                found.setdefault(trial.causes, trial)
-        return list(found.values())
+        single = [trial for trial in self.trials.ranked() if len(trial.causes) == 1]
+        return of_each_cause(trial for trial in single if not listed or trial.pipeline.identity in self.names)
 
     def starts(self) -> list[Trial]:
         """Return the three best trials of each cause, if they are better than the reference, the best first."""
-        found: dict[tuple[str, ...], list[Trial]] = {}
-        for trial in self.trials.ranked(FEW):
-            better = self.trials.score(trial, FEW) > self.trials.score(self.trials.reference, FEW)
-            if better and len(trial.causes) == 1:
-                found.setdefault(trial.causes, []).append(trial)
-        starts = [trial for trials in found.values() for trial in trials[:_STARTS]]
-        return sorted(starts, key=lambda trial: -self.trials.score(trial, FEW))
+        least = self.trials.score(self.trials.reference, FEW)
+        single = [trial for trial in self.trials.ranked(FEW) if len(trial.causes) == 1]
+        return of_each_cause((trial for trial in single if self.trials.score(trial, FEW) > least), _STARTS)
 
     def refined(self, starts: Iterable[Trial], bar: Progress) -> None:
         """Walk from each start on a part of the images, and on from the best until a pipeline explains all.
@@ -176,9 +168,9 @@ class Search:
         """
         reached: dict[tuple[str, ...], Trial] = {}
         for start in starts:
-            trial = self.walked(start, FEW, bar)
+            trial = self.trials.climbed(start, FEW, most=_TRIALS, bar=bar)
             if self.trials.score(trial, FEW) == 0:
-                trial = self.walked(trial, MANY, bar)
+                trial = self.trials.climbed(trial, MANY, most=_TRIALS, bar=bar)
             if self.trials.is_explained:
                 return
             best = reached.get(trial.causes, trial)
@@ -186,11 +178,7 @@ class Search:
         for trial in reached.values():
             self.trials.advance(trial, MANY)
         if reached:
-            self.walked(max(reached.values(), key=self.trials.score), MANY, bar)
-
-    def walked(self, start: Trial, until: int, bar: Progress) -> Trial:
-        """Return the trial that a walk from a start ends at, scored by the images of a round."""
-        return self.trials.climbed(start, until, most=_TRIALS, bar=bar)
+            self.trials.climbed(max(reached.values(), key=self.trials.score), MANY, most=_TRIALS, bar=bar)
 
     def finalists(self) -> tuple[Served, list[Served]]:
         """Return the pipeline that explains most on all images, and other good ones, with the best of each cause."""
@@ -220,11 +208,7 @@ class Search:
 
         def found() -> list[Trial]:
             """Return the best trial of each two stages, the best first."""
-            best: dict[tuple[str, ...], Trial] = {}
-            for trial in self.trials.ranked():
-                if trial not in single:
-                    best.setdefault(trial.causes, trial)
-            return list(best.values())
+            return of_each_cause(trial for trial in self.trials.ranked() if trial not in single)
 
         with Progress(total=len(pairs), desc="pairs of stages", unit="pipeline", delay=2) as bar:
             self.trials.race([pair for pair in pairs if pair is not None], bar)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -140,21 +141,14 @@ class Trials:
             if pipeline.identity not in self._trials and self.applies(pipeline):
                 entered.append(self.entered(pipeline))
             bar.update()
-        for until, kept in enumerate(_KEPT):
-            left = self._best(self.ranked(until), *kept)
+        for until, (each, most) in enumerate(_KEPT):
+            ranked = self.ranked(until)
+            left = [*ranked[:most], *of_each_cause(ranked, each)]
             entered = [trial for trial in entered if trial in left]
             bar.total = (bar.total or 0) + len(entered)
             for trial in entered:
                 self.advance(trial, until + 1)
                 bar.update()
-
-    @staticmethod
-    def _best(ranked: list[Trial], each: int, most: int) -> list[Trial]:
-        """Return the best of all, and the best of each cause."""
-        found: dict[tuple[str, ...], list[Trial]] = {}
-        for trial in ranked:
-            found.setdefault(trial.causes, []).append(trial)
-        return [*ranked[:most], *(trial for trials in found.values() for trial in trials[:each])]
 
     def climbed(self, trial: Trial, until: int, *, most: int, bar: Progress) -> Trial:
         """Walk from a trial to neighbors with a better score, for so many trials at most; return the last.
@@ -181,15 +175,26 @@ class Trials:
         return [each for each in neighbors(trial.pipeline, self.serving.reference) if self.applies(each)]
 
 
+def of_each_cause(ranked: Iterable[Trial], most: int = 1) -> list[Trial]:
+    """Return the first trials of each cause, at most so many, in their order."""
+    found: Counter[tuple[str, ...]] = Counter()
+    chosen = []
+    for trial in ranked:
+        found[trial.causes] += 1
+        if found[trial.causes] <= most:
+            chosen.append(trial)
+    return chosen
+
+
 def causes_of(pipeline: ServingPipeline, reference: ServingPipeline) -> tuple[str, ...]:
     """Return the stages in which a pipeline differs; scaling and normalization by numbers alone are one cause.
 
     A crop of another size belongs to resizing, which makes the picture that it crops.
     """
     scale = reference.scale
-    merged = {"normalise": AFFINE}
+    crop, merged = reference.crop, {"normalise": AFFINE}
     if (pipeline.scale.bits, pipeline.scale.precision) == (scale.bits, scale.precision):
         merged["scale"] = AFFINE
-    if pipeline.crop.moves == reference.crop.moves:
+    if (pipeline.crop.right, pipeline.crop.down) == (crop.right, crop.down):
         merged["crop"] = "resize"
     return tuple(dict.fromkeys(merged.get(stage, stage) for stage in pipeline.differing(reference)))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from harness.measures.equivalence import least_images
-from harness.measures.explanation import ALPHA, Explanation, better_p, explanation, least_changes, noise_p
+from harness.measures.equivalence import CONFIDENCE, least_images, proportion_limits
+from harness.measures.explanation import ALPHA, better_p, explanation, least_changes, noise_p
 
 ANSWERS = st.lists(st.integers(0, 2), min_size=1, max_size=40).map(np.array)
 
@@ -67,7 +67,7 @@ def test_the_true_pipeline_is_seldom_beaten_by_any_of_many():
 
 
 def upper(count, n) -> float:
-    return Explanation(n, count, explained=0, introduced=0).upper
+    return proportion_limits(count, n, CONFIDENCE)[1]
 
 
 @given(st.integers(0, 200), st.integers(1, 200))

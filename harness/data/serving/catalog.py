@@ -56,10 +56,6 @@ class Skew:
             raise NotApplicableError(f"the reference pipeline is served so already: {reference.words[self.stage]}")
         return skewed
 
-    def in_words(self, skewed: ServingPipeline) -> str:
-        """Return the changed stage as text, such as "bilinear not antialiased by OpenCV"."""
-        return skewed.words[self.stage]
-
 
 def _decoder(library: Library, name: str = "") -> Skew:
     def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
@@ -97,9 +93,8 @@ def _late(skew: Skew) -> Skew:
     """Return the same change after resizing."""
 
     def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
+        _expect_resize(reference)
         skewed = skew.change(reference, pictured)
-        if not skewed.resizes:
-            raise NotApplicableError("the reference pipeline resizes nothing")
         return replace(skewed, **{skew.stage: replace(getattr(skewed, skew.stage), late=True)})
 
     return Skew(f"{skew.name}-late", skew.stage, change)

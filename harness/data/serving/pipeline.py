@@ -59,11 +59,6 @@ class ServingPipeline:
             "normalise": str(self.normalise),
         }
 
-    @property
-    def resizes(self) -> bool:
-        """Return whether pictures pass through another size."""
-        return bool(self.resize or self.transform)
-
     def differing(self, other: ServingPipeline) -> tuple[str, ...]:
         """Return the names of the stages in which another pipeline differs."""
         return tuple(

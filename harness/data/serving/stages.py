@@ -124,11 +124,6 @@ class Crop:
     down: int = 0
     fill: int = 0
 
-    @property
-    def moves(self) -> tuple[int, int]:
-        """Return by how many pixels it is moved to the right and down."""
-        return self.right, self.down
-
     def __str__(self) -> str:
         whole = "whole picture" if self.right or self.down else "uncropped"
         kept = whole if self.size is None else f"center crop {written(self.size)}"

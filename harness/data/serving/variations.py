@@ -21,11 +21,11 @@ _BITS = (7, 5, 4, 3)
 _FACTORS = (0.8, 0.92, 1.08, 1.25)
 _DETOURS = (0.5, 0.75, 2.0)
 _FILTERED = (("opencv", "bilinear"), ("opencv", "area"), ("opencv", "nearest"), ("pillow", "bicubic"))
-_SIZES = (0.87, 0.93, 1.07, 1.15, 1.3)
+_SIZES = (0.87, 0.93, 1.04, 1.07, 1.1, 1.15, 1.2, 1.25, 1.3)
 _UNSCALED, _HALF, _TWICE = 1.0, 127.5, 255.0**2
 _STEPS = (0.8, 1.25, 0.94, 1.06, 0.985, 1.015, 0.996, 1.004)
 _PIXELS = (-4, 4, -1, 1)
-_MIDDLES = (0.8, 0.93, 1.0, 1.15, 1.3)
+_MIDDLES = (0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.15, 1.3)
 """Middles of pictures: shares of each side, and from 1 on the sides of squares over the images' shorter side."""
 _SHARE = 0.015
 """Step of the share of a picture that is cropped before resizing, for a pixel of a size."""
@@ -63,10 +63,11 @@ def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator
     if "color" in differing and pipeline.color.gamma != 1:
         for step in _STEPS:
             yield replace(pipeline, color=replace(pipeline.color, gamma=pipeline.color.gamma * step))
-    for stage in ("jpeg", "color"):
-        if stage in differing and pipeline.resizes and (settings := getattr(pipeline, stage)) is not None:
-            yield replace(pipeline, **{stage: replace(settings, late=not settings.late)})
-    if pipeline.crop.moves != reference.crop.moves:
+    if "jpeg" in differing and pipeline.jpeg is not None and pipeline.resize:
+        yield replace(pipeline, jpeg=replace(pipeline.jpeg, late=not pipeline.jpeg.late))
+    if "color" in differing and pipeline.resize:
+        yield replace(pipeline, color=replace(pipeline.color, late=not pipeline.color.late))
+    if (pipeline.crop.right, pipeline.crop.down) != (reference.crop.right, reference.crop.down):
         for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             crop = pipeline.crop
             yield replace(pipeline, crop=replace(crop, right=crop.right + right, down=crop.down + down))
@@ -99,7 +100,10 @@ def _resized(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[Serv
     """Yield other sizes and parts of pictures, by several filters; where nothing is resized, also detours and back."""
     last = reference.resize[-1] if reference.resize else Resize(size)
     side = last.size if isinstance(last.size, int) else min(size)
-    sizes = [(replace(last, size=round(side * factor), side="shorter"),) for factor in _SIZES]
+    sides = [round(side * factor) for factor in _SIZES]
+    sizes = [(replace(last, size=each, side="shorter"),) for each in sides]
+    if reference.resize:
+        sizes += [(replace(last, size=(each * size[0] // min(size), each * size[1] // min(size))),) for each in sides]
     parts = [(replace(last, size=size, middle=kept if kept < 1 else round(min(size) * kept)),) for kept in _MIDDLES]
     detours = [(Resize((round(size[0] * factor), round(size[1] * factor))), last) for factor in _DETOURS]
     crop = replace(reference.crop, size=size)
