@@ -81,9 +81,7 @@ def _leave_reports(config: pytest.Config, process: int) -> None:
     end_copy(process)
     run, error = config.stash.get(RUN, None), _raised(config)
     if error and (run or reports_named(config)):
-        with suppress(OSError, ValueError, AttributeError):
-            print(file=sys.stderr, flush=True)
-        stand_in()  # Pytest prints there why it refuses, and would end with 1 if it could not.
+        stand_in(probe="\n")  # Pytest prints there why it refuses, and would end with 1 if it could not.
     said_why = coded(Code.PYTEST, "pytest ended the run before it came to a verdict, and said why")
     reason = _reason(error) if error else said_why
     if run is None and isinstance(error, pytest.UsageError) and reports_named(config):

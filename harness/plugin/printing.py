@@ -6,13 +6,15 @@ import io
 import sys
 
 
-def stand_in() -> None:
+def stand_in(*, probe: str = "") -> None:
     """Put a stream that takes everything in place of each standard stream that takes nothing.
 
-    That is one that was closed from the start, one that is full, or one that nobody reads any longer.
+    That is one that was closed from the start, one that is full, or one that nobody reads any longer. Standard error
+    has no buffer, so only a write shows that: `probe` is written there.
     """
-    for name in ("stdout", "stderr"):
+    for name, text in (("stdout", ""), ("stderr", probe)):
         try:
+            getattr(sys, name).write(text)
             getattr(sys, name).flush()
         except (AttributeError, OSError, ValueError):
             setattr(sys, name, io.StringIO())
