@@ -117,4 +117,4 @@ TABLES: Mapping[str, Callable[[int, Callable[[], None]], str]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, "measure digits", "measure answers", "--splits 2 --write"))
+    sys.exit(run(main, "--splits 2 --write", "measure digits", "--splits 2 --only digits --write", "measure answers"))

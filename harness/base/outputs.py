@@ -61,7 +61,6 @@ PANEL_PREDICTIONS = Kind(
     rb'\s*\{\s*"schema"(?!.*?"(?:verdict|recipe)"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"classes"\s*:)',
 )
 INCUMBENT_DECLARATION = Kind("the declaration of an incumbent", rb"(?:#[^\n]*\n|\s)*schema\s*=\s*\d+\s*\n\s*file\s*=")
-DATABASE = Kind("a database of SQLite", rb"SQLite format 3\0")
 CHECKS = Kind("a checks file", rb"(?:[^\0]*\n)?\s*schema\s*=\s*\d")
 
 
@@ -88,11 +87,6 @@ class Inputs:
             if each.resolve() == place if found is None else found == itself or (found in around and each.is_dir()):
                 return each
         return None
-
-    def inside(self, folder: Path) -> Path | None:
-        """Return the first input in a folder, or the folder itself if it is one; else None."""
-        place = folder.resolve()
-        return next((each for each in self.paths if place in (each.resolve(), *each.resolve().parents)), None)
 
     def without(self, paths: Iterable[Path]) -> Inputs:
         """Return the inputs without those at these paths, which the command replaces."""

@@ -24,10 +24,9 @@ from harness.checks import read_checks
 from harness.checks.known import read_known
 from harness.plugin.collector import Collector, failures_left_out
 from harness.plugin.exit_status import Ending, TimeKeeper, refuse, settled, unended, write_page_whole
-from harness.plugin.foreign_outputs import expect_others_keep
 from harness.plugin.options import ASKED, add_options, expect_own
-from harness.plugin.place import handover_to, reports_named
-from harness.plugin.printing import drop_unprinted, keep_printing, keep_refusing
+from harness.plugin.place import handover_to, only_collects, reports_named
+from harness.plugin.printing import stand_in
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, PREDICTIONS, RUN, GateRun, command_of, selected_checks
 from harness.plugin.sinks import expect_to_leave, with_history
@@ -35,7 +34,6 @@ from harness.plugin.termination import end_with_reports
 from harness.report.agreement import agreed_verdict
 from harness.report.files import alone_in, begin, forget, write_refusal
 from harness.report.refusal import Refusal
-from harness.run.inputs import inputs_of_run
 from harness.run.opening import EXAMPLES
 from harness.run.settings import option_of_pytest
 from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED, PAGE
@@ -83,7 +81,7 @@ def _leave_reports(config: pytest.Config, process: int) -> None:
     end_copy(process)
     run, error = config.stash.get(RUN, None), _raised(config)
     if error and (run or reports_named(config)):
-        keep_refusing()
+        stand_in(probe="\n")  # Pytest prints there why it refuses, and would end with 1 if it could not.
     said_why = coded(Code.PYTEST, "pytest ended the run before it came to a verdict, and said why")
     reason = _reason(error) if error else said_why
     if run is None and isinstance(error, pytest.UsageError) and reports_named(config):
@@ -110,20 +108,14 @@ def _let_go(config: pytest.Config) -> None:
 
 
 def _begin(run: GateRun) -> None:
-    """Keep other runs out of the folder of the reports and remove earlier ones; a listing leaves a run there alone."""
-    if run.judges:
-        end_with_reports(run, run.config.stash[_HOLD])
+    """Keep other runs out of the folder of the reports and remove earlier ones."""
+    end_with_reports(run, run.config.stash[_HOLD])
     folder, candidate = run.request.reports_folder, run.request.roles.get("candidate", "the shipped model")
     capture = run.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled() if capture else nullcontext():
-            run.config.stash[_HOLD].enter_context(alone_in(folder, wait=run.judges and not run.request.no_wait))
-    except InputError:
-        if run.judges:
-            raise
-        return
-    begin(folder, marked=run.judges, run=run.run_id, candidate=str(candidate))
-    run.unfinished = run.begun = run.judges
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        run.config.stash[_HOLD].enter_context(alone_in(folder, wait=not run.request.no_wait))
+    begin(folder, run=run.run_id, candidate=str(candidate))
+    run.unfinished = run.begun = True
     run.handover.answer(reports=str(folder))
 
 
@@ -140,16 +132,6 @@ def _reason(error: BaseException) -> str:
     lines = str(error).splitlines() or [repr(error)]
     line = next((line for line in lines if ": error: " in line), lines[0])
     return coded(Code.USAGE if isinstance(error, pytest.UsageError) else Code.PYTEST, printable(line))
-
-
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Raise `UsageError` for `--debug FILE` where a file is that pytest did not write: it would be emptied next."""
-    named = getattr(early_config.known_args_namespace, "debug", None)
-    path = early_config.invocation_params.dir / named if isinstance(named, str) else None
-    if path is not None and path.is_file() and not path.read_bytes().startswith(b"versions pytest-"):
-        raise pytest.UsageError(
-            f"[{Code.OUTPUT}] --debug {named}: is a file already, and pytest would empty it; name another file"
-        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -176,20 +158,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Ending(run))
     try:
         _limit_hypothesis(run)
-        if not (run.is_worker or run.plans):
+        if run.judges and not run.is_worker:
             _begin(run)
         run.checks = read_checks(run.request.checks_path)
         read_known(run.checks)
-        if not run.is_worker and not config.option.collectonly:
+        if not run.is_worker and not only_collects(config):
             expect_to_leave(run.request)
-            expect_others_keep(config, inputs_of_run(run.request))
             if run.judges and run.request.record is None:
                 _load_report_stack()
             run.start()
     except (InputError, ImportError, MemoryError) as error:
         said_of = told(error, option_of_pytest) if isinstance(error, InputError) else lacking(error)
         reason = coded(code_of(error), said_of)
-        if not (run.is_worker or run.plans):
+        if run.judges and not run.is_worker:
             refuse(run, reason)
         raise pytest.UsageError(_annotated(reason)) from None
     if run.paged and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
@@ -254,7 +235,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if run.active and not run.is_worker:
         session.config.pluginmanager.register(Collector(run, session))
         write_page_whole(session.config, run.request.reports_folder)
-        keep_printing(session.config)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -262,7 +242,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
     if run.misplaced or (run.active and run.plans and not run.planned):
         session.exitstatus = NOT_JUDGED
-    if not run.active or run.plans or session.config.option.collectonly:
+    if not run.judges:
         return
     if run.is_worker:
         _look_back(run, session)
@@ -325,12 +305,12 @@ def _main(config: pytest.Config) -> Generator[None, Any, Any]:
         refuse(run, reason)
         with suppress(OSError, ValueError):
             print(reason, file=sys.stderr)
-        drop_unprinted()
+        stand_in()
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED
     run = config.stash.get(RUN, None)
     if run is None or run.is_worker or not run.judges:
         return status
-    drop_unprinted()
+    stand_in()
     return settled(run, int(status or 0))
 
 

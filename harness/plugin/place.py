@@ -23,8 +23,10 @@ _TAKING_PATHS = {
     *("--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file", "--stress-history"),
 }
 """Options of pytest and its plugins that are followed by a path, which then is none of tests."""
-_LISTING = ("help", "version", "markers", "cacheshow", "showfixtures", "show_fixtures_per_test")
+_LISTING = ("help", "version", "markers", "cacheshow")
 """Options of pytest that print something in place of a run."""
+_COLLECTING = ("collectonly", "showfixtures", "show_fixtures_per_test")
+"""Options of pytest that collect tests and run none."""
 _PLAN = "--stress-plan"
 """The option of a plan, which leaves the reports of earlier runs alone."""
 _MAX_BYTES = 1 << 24
@@ -35,7 +37,7 @@ def is_gate_run(config: pytest.Config) -> bool:
 
     Before pytest has parsed its command line, which may be wrong, the typed line decides.
     """
-    if any(getattr(config.option, name, None) for name in _LISTING):
+    if _asks(config, *_LISTING):
         return False
     if _is_named(config):
         return True
@@ -44,14 +46,22 @@ def is_gate_run(config: pytest.Config) -> bool:
     return touched and _holds_gate(folder)
 
 
+def only_collects(config: pytest.Config) -> bool:
+    """Return whether pytest is to collect tests and list something of them."""
+    return _asks(config, *_COLLECTING)
+
+
 def may_be_gate_run(config: pytest.Config) -> bool:
     """Return whether the project has a gate, or the command line speaks of one."""
     return _is_named(config) or _holds_gate(_stress_tests(config))
 
 
 def reports_named(config: pytest.Config) -> Path | None:
-    """Return the folder of the reports of a gate run before its options are known; None for a plan or another run."""
-    if not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
+    """Return the folder of the reports of a gate run before its options are known; None for a call that judges nothing.
+
+    Such calls are listings, a plan, and runs of other tests.
+    """
+    if only_collects(config) or not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
         return None
     added, ini, typed = lines_of(config)
     if _PLAN in (*added, *ini, *typed):
@@ -74,6 +84,11 @@ def lines_of(config: pytest.Config) -> tuple[list[str], list[str], list[str]]:
     except ValueError:  # An open quotation, which pytest refuses.
         added = []
     return added, list(map(str, config.getini("addopts"))), list(map(str, config.invocation_params.args))
+
+
+def _asks(config: pytest.Config, *names: str) -> bool:
+    """Return whether any of these options of pytest itself is given; it knows them before it loads plugins."""
+    return any(getattr(config.known_args_namespace, name, None) for name in names)
 
 
 def _is_named(config: pytest.Config) -> bool:

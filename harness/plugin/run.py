@@ -32,7 +32,7 @@ from harness.checks.equivalence import EQUIVALENCE
 from harness.plugin import replay
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureMaker
-from harness.plugin.place import handover_to, is_gate_run
+from harness.plugin.place import handover_to, is_gate_run, only_collects
 from harness.plugin.progress import bar
 from harness.plugin.questions import Questions
 from harness.run.budget import REPORT_SECONDS
@@ -271,8 +271,8 @@ class GateRun:
 
     @property
     def judges(self) -> bool:
-        """Return true for a run with a verdict, or with measurements for calibration; false for a plan."""
-        return self.active and not (self.plans or self.config.option.collectonly)
+        """Return true for a run with a verdict, or with measurements for calibration; false for a plan or a listing."""
+        return self.active and not (self.plans or only_collects(self.config))
 
     @property
     def paged(self) -> bool:

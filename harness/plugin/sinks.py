@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.codes import Code
 from harness.base.errors import InputError, PackageError, foreign_code, printable
-from harness.base.outputs import DATABASE, HISTORY, Output
+from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json
 from harness.run.history import History, append_run, read_history
 from harness.run.inputs import inputs_of_run
@@ -50,25 +50,6 @@ def expect_to_leave(request: RunRequest) -> None:
             "MLflow is not installed; pip install 'stress-harness[mlflow]', or leave the setting out",
             setting=f"mlflow {request.mlflow}",
         )
-    if request.mlflow is not None:
-        _expect_mlflow_keeps(request)
-
-
-def _expect_mlflow_keeps(request: RunRequest) -> None:
-    """Raise `InputError` where MLflow would write into an input of the run, or into a file of another kind."""
-    from harness.report.mlflow_run import places_on_disk
-
-    for place in places_on_disk():
-        try:
-            if (read := inputs_of_run(request).holding(place)) is not None:
-                raise InputError(
-                    f"MLflow would write to {place}, which is an input of this run, {read}", code=Code.OUTPUT
-                )
-            if place.is_file():
-                Output(place, DATABASE).expect_own()
-        except InputError as error:
-            advice = f"{error}; name another place by MLFLOW_TRACKING_URI"
-            raise InputError(advice, setting=f"mlflow {request.mlflow}", code=Code.OUTPUT) from None
 
 
 def history_of(request: RunRequest, path: Path) -> Output:

@@ -92,8 +92,8 @@ def _busy(folder: Path) -> str:
     return printable(f"{folder}: another run of the gate writes there: {about}, of {found.get('candidate', 'a model')}")
 
 
-def begin(folder: Path, *, marked: bool, run: str = "", candidate: str = "") -> None:
-    """Remove the reports of an earlier run, which say nothing of this one; a folder `marked` is so until the verdict.
+def begin(folder: Path, *, run: str, candidate: str) -> None:
+    """Remove the reports of an earlier run, which say nothing of this one, and mark the folder until the verdict.
 
     Raises `InputError` when the folder cannot be written, which is better known before a run than after.
     """
@@ -103,11 +103,10 @@ def begin(folder: Path, *, marked: bool, run: str = "", candidate: str = "") -> 
             pass
         for name in (*REPORTS, UNFINISHED):
             report_file(folder, name).remove()
-        if marked:
-            said = {"run": run, "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
-            lines = [f"{name}: {printable(value)}" for name, value in {**said, "candidate": candidate}.items()]
-            text = "\n".join(["A run of the gate has begun, and has no verdict yet.", *lines, ""])
-            report_file(folder, UNFINISHED).write(writable(text).encode())
+        said = {"run": run, "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
+        lines = [f"{name}: {printable(value)}" for name, value in {**said, "candidate": candidate}.items()]
+        text = "\n".join(["A run of the gate has begun, and has no verdict yet.", *lines, ""])
+        report_file(folder, UNFINISHED).write(writable(text).encode())
     except OSError as error:
         raise OutputError(not_written(folder, error)) from None
 

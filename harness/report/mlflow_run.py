@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from harness.run.outcome import line_of
 from harness.run.status import REPORTS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.run.outcome import Outcome
-
-
-def places_on_disk() -> tuple[Path, ...]:
-    """Return the files and folders that MLflow writes to, by `MLFLOW_TRACKING_URI`; none of a server's."""
-    named = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not named:
-        return Path("mlruns"), Path("mlflow.db")  # The defaults of its versions 2 and 3.
-    scheme, _, rest = named.partition(":")
-    if scheme == "sqlite":
-        return (Path(rest.removeprefix("///").partition("?")[0]),)
-    if scheme == "file":
-        return (Path(unquote(urlsplit(named).path)),)
-    return () if "://" in named or named.startswith("databricks") else (Path(named),)
 
 
 def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:

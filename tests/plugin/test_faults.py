@@ -308,14 +308,15 @@ def test_a_junit_file_that_cannot_be_written_is_4(zoo):
 
 
 @pytest.mark.processes
-def test_a_terminal_that_takes_nothing_changes_no_verdict(zoo):
-    command = [sys.executable, "-m", "harness", "gate", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
-    with Path("/dev/full").open("w") as full:
-        run = subprocess.run(
-            command, cwd=zoo.root, stdout=full, stderr=subprocess.DEVNULL, timeout=SECONDS, check=False
-        )
-    assert run.returncode == 0
-    assert zoo.report()["verdict"] == "pass"
+@pytest.mark.parametrize("candidate", ["models/augmented.safetensors", "none.safetensors"], ids=["good", "missing"])
+def test_a_terminal_that_is_gone_does_not_say_that_the_model_is_worse(zoo, candidate):
+    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = {"stdout": writer, "stderr": writer}
+    run = subprocess.run([*command, "--candidate", candidate], cwd=zoo.root, **gone, timeout=SECONDS, check=False)
+    os.close(writer)
+    assert run.returncode == {"error": 4, "pass": 0}[zoo.report()["verdict"]]
 
 
 def expect_no_verdict(zoo, run, *, said):

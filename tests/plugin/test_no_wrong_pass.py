@@ -197,11 +197,6 @@ def test_a_run_that_records_judges_nothing(shop):
     assert (report["verdict"], report["errors"]) == ("error", [])
 
 
-def test_reports_do_not_outlive_a_run_that_only_lists_tests(shop):
-    assert run(shop, "--collect-only").returncode == 0
-    assert not list((shop.root / "reports").iterdir())
-
-
 def test_a_checks_file_without_rows_judges_nothing(shop):
     shop.bind("")
     expect_error(shop, run(shop), said="no threshold of")

@@ -101,9 +101,17 @@ def test_a_wrong_option_of_other_tests_leaves_the_reports_alone(zoo, pytester, a
     assert (zoo.root / "reports/stress.json").read_text() == OLD_REPORTS["stress.json"]
 
 
-def test_help_judges_nothing(zoo):
-    assert zoo.run("--help").ret == 0
-    assert not list(zoo.root.glob("reports/*"))
+LISTINGS = ("--help", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show", "--collect-only")
+
+
+@pytest.mark.parametrize(
+    "more", [*((option,) for option in LISTINGS), ("--co", "--no-such"), ("--co", "--checks=none")]
+)
+def test_a_call_that_judges_nothing_touches_no_report(zoo, more):
+    (zoo.root / "pytest.ini").write_text("[pytest]\n")  # With its cache.
+    leave_old_reports(zoo.root / "reports")
+    assert zoo.run(*more).ret == (0 if len(more) == 1 else 4)
+    assert {path.name: path.read_text() for path in (zoo.root / "reports").iterdir()} == OLD_REPORTS
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,6 @@ REASONS = {
     "data/fashion_mnist.py": "files of the data set that are missing or damaged",
     "inference/predictors/child.py": "standard output, and what the system asks of a process",
     "measures/panel/collection.py": "a temporary folder",
-    "plugin/printing.py": "standard output where it was closed",
     "report/files.py": "a temporary file, which shows that the folder can be written",
     "report/figures.py": "a figure in memory",
     "report/illustrations.py": "a figure in memory",

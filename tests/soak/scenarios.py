@@ -14,7 +14,7 @@ OPTIONS = (
     *(("--stress-no-overview",), ("--stress-no-cache",), ("--stress-plan",), ("--stress-budget", "5s"), ("--co",)),
     *(("--incumbent", "none"), ("--baseline", "none"), ("--stress-device", "cpu"), ("--stress-device", "abacus")),
     *(("--stress-reports", "elsewhere"), ("--stress-history", "history.jsonl"), ("--junitxml=junit.xml",)),
-    *(("--stress-history", "history-odd.jsonl"), ("--stress-history", "zoo.npz"), ("--junitxml=zoo.npz",)),
+    *(("--stress-history", "history-odd.jsonl"), ("--stress-history", "zoo.npz")),
     *(("--html=other.html", "--self-contained-html"), ("--checks", "missing.toml"), ("--stress-size", "abc")),
     *(("-p", "no:html"), ("-p", "no:terminal"), ("-p", "no:cacheprovider"), ("-p", "no:stress-collector")),
     *(("-p", "no:stress-ending"), ("-p", "no:harness.plugin"), ("-p", "no:logging"), ("-p", "no:junitxml")),
