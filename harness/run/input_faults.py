@@ -94,7 +94,7 @@ def _faults(session: StressSession, pixels: ServingPipeline) -> dict[str, Servin
         if skew.stage in ("color", "normalise"):  # They need no picture, only pixels.
             with suppress(NotApplicableError):
                 fault = skew.of(pixels, Pictured(channels, (height, width)))
-                found[skew.in_words(fault)] = fault
+                found[fault.words[skew.stage]] = fault
     for model in session.roles.values():
         found[f"the normalization of the {model.role}"] = replace(pixels, normalise=normalization_of(model))
     for name, scale in _LEVELS.items():
