@@ -298,8 +298,8 @@ def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
 def shown_by_run(monkeypatch) -> None:
     """Have runs that are shown started by `subprocess.run`, too, which tests replace."""
 
-    def shown(command):
-        return subprocess.run(command, check=False).returncode
+    def shown(command, environment):
+        return subprocess.run(command, env=environment, check=False).returncode
 
     monkeypatch.setattr("harness.run.execute._shown", shown)
 

@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.smoke import few, run
 from benchmarks.transfer.measure import measurement_of
 from harness import measures
 from harness.base.files import write_atomically
@@ -36,8 +37,8 @@ ALPHABETS = {"rules": "ABEFGHKMQR", "test": "CDIJLOPTUV"}
 """The classes of either half."""
 FONTS = {"sans": "DejaVuSans", "serif": "DejaVuSerif", "typewriter": "cmtt10", "handwriting": "STIXGeneralItalic"}
 MODEL = "benchmarks.causes.rendered:Net"
-SIDE, TRAINING, TEST = 24, 4_000, 2_000
-EPOCHS, REFERENCES = 6, 8
+SIDE, TRAINING, TEST = 24, few(4_000, 1_500), few(2_000, 200)
+EPOCHS, REFERENCES = few(6, 3), few(8, 3)
 RELABELLED = 4, 7
 """A class, and the one that some of its pictures are labeled as."""
 
@@ -92,8 +93,8 @@ class Net(nn.Module):
         super().__init__()
         widths = (3, 16, 32, 64)
         blocks = [
-            nn.Sequential(nn.Conv2d(few, many, 3, padding=1), nn.BatchNorm2d(many), nn.ReLU(), nn.MaxPool2d(2))
-            for few, many in pairwise(widths)
+            nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2))
+            for before, after in pairwise(widths)
         ]
         self.layers = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(0.2), nn.Linear(9 * widths[-1], 10))
 
@@ -219,6 +220,12 @@ def _run(folder: Path, *arguments: str) -> None:
         raise SystemExit(f"{' '.join(arguments)}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Measure the alphabets that the command line names, or all, in its folder; returns 0."""
     for each in sys.argv[2:] or ALPHABETS:
         measure(each, Path(sys.argv[1]).resolve() / each)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, "runs/causes rules"))

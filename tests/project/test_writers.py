@@ -37,6 +37,7 @@ REASONS = {
     "checks/golden.py": "the golden set that it has just read",
     "cli/options.py": "text of the help, which click collects",
     "data/fashion_mnist.py": "files of the data set that are missing or damaged",
+    "inference/anew.py": "what passes between two processes, in a temporary folder",
     "inference/predictors/child.py": "standard output, and what the system asks of a process",
     "measures/panel/collection.py": "a temporary folder",
     "report/files.py": "a temporary file, which shows that the folder can be written",
