@@ -47,6 +47,12 @@ def held(folder: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
             _release(mine)
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether this process holds a folder, or one that started it does."""
+    name = os.path.realpath(folder)
+    return name in _held or name in os.environ.get(_VARIABLE, "").split(os.pathsep)
+
+
 def _take(folder: Path) -> str | None:
     """Take the lock and return the folder's name for its release, "" if no lock is needed; None if it is busy."""
     name = os.path.realpath(folder)

@@ -15,8 +15,8 @@ import pytest
 
 from harness.base import imports
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError, code_of, end_copy, lacking, printable
-from harness.base.folder_lock import FolderBusyError, held
+from harness.base.errors import InputError, OutputError, code_of, end_copy, lacking, printable
+from harness.base.folder_lock import FolderBusyError, held, is_held
 from harness.base.parent import end_with_parent
 from harness.base.records import as_json
 from harness.base.settings import told
@@ -45,6 +45,8 @@ _HANDLED = pytest.StashKey[BaseException | None]()
 """The exception that is being handled where pytest was called, if any."""
 _HOLD = pytest.StashKey[ExitStack]()
 """The hold of this run on the folder of its reports."""
+_NESTED = pytest.StashKey[bool]()
+"""True where a run that goes on in this process, or in one that started it, has the folder of the reports."""
 _LATER = pytest.StashKey[bool]()
 """True where the hold ends with `pytest_cmdline_main`."""
 _PARENT = "stress_parent"
@@ -65,6 +67,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     config.stash[_HOLD] = ExitStack()
     config.add_cleanup(partial(_let_go, config))
     if reports := reports_named(config):
+        config.stash[_NESTED] = is_held(reports)
         with suppress(FolderBusyError):
             config.stash[_HOLD].enter_context(held(reports))
         forget(reports)  # Before the command line is parsed, which may be wrong.
@@ -111,6 +114,8 @@ def _begin(run: GateRun) -> None:
     """Keep other runs out of the folder of the reports and remove earlier ones."""
     end_with_reports(run, run.config.stash[_HOLD])
     folder, candidate = run.request.reports_folder, run.request.roles.get("candidate", "the shipped model")
+    if run.config.stash.get(_NESTED, False) and run.handover.path is None:
+        raise OutputError(f"{folder}: the run that started this one writes there; name another with --stress-reports")
     capture = run.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():
         run.config.stash[_HOLD].enter_context(alone_in(folder, wait=not run.request.no_wait))

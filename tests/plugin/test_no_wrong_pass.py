@@ -353,3 +353,12 @@ def test_a_process_that_ends_otherwise_than_its_run_is_an_error_everywhere(shop,
     expect_error(shop, ended, said="without a verdict")
     history = read_history(shop.root / "reports/history.jsonl").lines
     assert not [line for line in history if line.path.endswith("bad.safetensors")], "the run left a line"
+
+
+@pytest.mark.parametrize("ends", ["nested-process", "nested-here"])
+def test_a_run_within_a_run_does_not_judge_in_its_place(shop, monkeypatch, ends):
+    monkeypatch.setenv("OUTER", "1")
+    bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)
+    (shop.root / "conftest.py").write_text(ENDINGS[ends])
+    ended = run(shop, "--candidate", str(bad))
+    expect_error(shop, ended, said="the run that started this one writes there")
