@@ -41,6 +41,8 @@ _ENCODED = "encoded"
 _PIXELS = ("uint8", "float32", _ENCODED)
 _LOOK = 0.2
 """Seconds between two checks that the child is alive."""
+_ENDING = 5.0
+"""Seconds that a child may take to end once it has closed its output or mixed up its answers."""
 _SAID = 20
 """Most lines of the child's output in an error message."""
 _HEADER = 1 << 24
@@ -203,7 +205,7 @@ class CallablePredictor:
 
     def _how_it_ended(self) -> str:
         try:
-            status = self._child.wait(_LOOK)
+            status = self._child.wait(_ENDING)
         except subprocess.TimeoutExpired:
             return ""
         if status >= 0:
