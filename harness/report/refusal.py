@@ -81,6 +81,7 @@ def _record(refusal: Refusal) -> str:
         "self_checks": [],
         "checks": [],
         "overview": None,
+        "input_faults": None,
     }
     return json.dumps(plain_record, indent=1) + "\n"
 
