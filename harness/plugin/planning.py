@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.base.errors import InputError, foreign_code, reason
+from harness.base.errors import InputError, Interruption, foreign_code, reason
 from harness.base.records import as_json, read_json
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
-from harness.run.time_limit import TimeLimitExceededError, time_limit
+from harness.run.time_limit import time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     # The tests report a model that raises or hangs; a line of the plan is worth neither the end of a run nor a wait.
     seconds = min(run.request.timeout_seconds or _PATIENCE, _PATIENCE)
     with (
-        suppress(Exception, TimeLimitExceededError),
+        suppress(Exception, Interruption),
         time_limit(seconds, "a first batch"),
         # Nothing captures output here, and what a model prints would be the terminal's.
         redirect_stdout(io.StringIO()),

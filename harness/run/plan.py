@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, NotApplicableError, foreign_code, printable
+from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
 from harness.inference.planning import Ledger, PlannedClassifier
 from harness.inference.predictors.network import PredictorNetwork
 from harness.measures.panel.predictions import PanelPredictions
@@ -203,7 +203,7 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool = True) -> 
             "unknown. A faster device, or smaller images, may help.",
             code=Code.TIME_LIMIT,
         ) from None
-    except Exception as error:
+    except (Exception, Interruption) as error:
         raise InputError(
             f"{model.role} {model.path}: its first batch failed, so there is no plan: {error}", code=Code.MODEL_RAISED
         ) from error

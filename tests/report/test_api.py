@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -199,7 +200,7 @@ def _reports_that_pass(folder):
 def test_output_that_is_no_text_is_shown_as_far_as_it_is():
     printed = []
     code = "import sys; sys.stdout.buffer.write(b'caf\\xe9 done\\n')"
-    status, lines = _run([sys.executable, "-c", code], shown=False, on_line=printed.append)
+    status, lines = _run([sys.executable, "-c", code], os.environ, shown=False, on_line=printed.append)
     assert (status, lines) == (0, ("caf\ufffd done",))
 
 

@@ -113,9 +113,9 @@ def test_the_markdown_of_a_pass_says_what_was_judged_and_nothing_else():
 
 def test_paths_of_a_summary_begin_at_its_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    said = f"{tmp_path}/models/incumbent.toml and /data{tmp_path}/x and https://host{tmp_path}/y"
+    said = f"{tmp_path}/models/incumbent.toml and /data{tmp_path}/x and ~{tmp_path}/y"
     (line,) = [line for line in markdown(replace(OUTCOME, notices=(said,))).splitlines() if "**note**" in line]
-    assert line == f"- **note**: models/incumbent.toml and /data{tmp_path}/x and https://host{tmp_path}/y"
+    assert line == f"- **note**: models/incumbent.toml and /data{tmp_path}/x and ~{tmp_path}/y"
     named = replace(OUTCOME, command=f"pytest --candidate={tmp_path}/runs/new.safetensors '--checks={tmp_path}/a b'")
     assert markdown(named).endswith("Reproduce: `pytest --candidate=runs/new.safetensors '--checks=a b'`\n")
     monkeypatch.chdir("/")
