@@ -25,6 +25,8 @@ NEEDED = {
     "benchmarks.skew.photographs": "efficientnet_lite_pytorch",
     "benchmarks.speed": "foolbox",
 }
+HEAVY = {"benchmarks.detection", "benchmarks.few", "benchmarks.predictors", "benchmarks.scale", "benchmarks.skew"}
+"""Take a minute or more each, since they gate many models; run by `SMOKE=all pytest tests -m smoke`."""
 EXAMPLES = {
     "digits_on_photos": (
         "digits_on_photos.py data",
@@ -74,6 +76,8 @@ def test_each_example_has_a_smoke_run():
 def test_a_benchmark_runs_to_its_end_and_changes_nothing(module):
     if (needed := NEEDED.get(module)) and importlib.util.find_spec(needed) is None:
         pytest.skip(f"no {needed}: pip install '.[bench,ray]'")
+    if module in HEAVY and os.environ.get("SMOKE") != "all":
+        pytest.skip("takes minutes: SMOKE=all")
     before = contents()
     run("-m", module, "--smoke")
     assert contents() == before
