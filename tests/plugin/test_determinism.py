@@ -53,7 +53,9 @@ class Check:
         return report["verdict"], report["checks"]
 
     def kept(self, cache) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (self.folder / cache).glob("**/*.f32")}
+        """Return the entries without their digest, 32 bytes, and the line that lists code, also the working folder."""
+        entries = (self.folder / cache).glob("**/*.f32")
+        return {path.name: path.read_bytes()[32:].partition(b"\n")[2] for path in entries}
 
     def expect_same_predictions(self, cache, other) -> None:
         """The first question decides the errors that keep exact logits; everything that both runs keep is equal."""
