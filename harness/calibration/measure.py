@@ -184,8 +184,8 @@ def kept_or_made(
     """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
 
     A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
-    that measured it. The cores are this machine's, or those of the
-    recording's cluster, which gets `make`. `what` is the suffix of the cached files, one for each kind of content.
+    that measured it. The cores are this machine's, or those of the recording's cluster, which gets `make`. `what` is
+    the suffix of the cached files, one for each kind of content.
     """
     definition = recording.definition()
     tasks = recording.tasks
