@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 FOLLOW = "checks-follow-the-candidate"
+_DRAWS = 6
+"""Random stand-ins: a net change of few images is zero by chance for two of them about once in a hundred checks."""
 
 
 def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfCheck:
@@ -70,7 +72,7 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     differ = all_wrong is not None and all_right is not None and all_wrong.value != all_right.value
     if differ and any(verdict is not None and verdict.status == "fail" for verdict in (all_wrong, all_right)):
         return ""
-    shown = [all_wrong, all_right, *(_judged(check, sampled, judge, at_random(seed)) for seed in range(2))]
+    shown = [all_wrong, all_right, *(_judged(check, sampled, judge, at_random(seed)) for seed in range(_DRAWS))]
     verdicts = [verdict for verdict in shown if verdict is not None and verdict.value is not None]
     if len(verdicts) <= 1:
         return None
