@@ -306,6 +306,11 @@ def shown_by_run(monkeypatch) -> None:
     monkeypatch.setattr("harness.run.execute._shown", shown)
 
 
+def kept_predictions(folder: Path) -> dict[str, bytes]:
+    """Return the entries of a cache, without their digest, 32 bytes, and the line that lists the code that ran."""
+    return {path.name: path.read_bytes()[32:].partition(b"\n")[2] for path in folder.glob("**/*.f32")}
+
+
 def apart(arguments: list[str]) -> list[str]:
     """Return a command line with paths apart from their options, to which the gate joins them by an equals sign."""
     paths = ("--candidate=", "--baseline=", "--incumbent=", "--original=", "--checks=", "--stress-reports=")

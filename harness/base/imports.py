@@ -75,9 +75,9 @@ def unchanged(before: object) -> bool:
     )
 
 
-def with_files(content: bytes, given: Mapping[str, str] | None = None) -> bytes:
-    """Return a result to keep, preceded by its files: the given ones, or all of this process."""
-    return json.dumps(files() if given is None else given).encode() + b"\n" + content
+def with_files(content: bytes) -> bytes:
+    """Return a result to keep, preceded by the files of this process."""
+    return json.dumps(files()).encode() + b"\n" + content
 
 
 def while_unchanged(kept: bytes) -> bytes | None:
@@ -123,8 +123,9 @@ def _add(file: str, *, again: bool) -> None:
 
 
 def _add_folder(folder: Path) -> None:
-    if names := digest(f"{folder}{os.sep}"):
-        _files.setdefault(f"{folder}{os.sep}", names)
+    path = f"{folder}{os.sep}"
+    if path not in _files and (names := digest(path)):
+        _files[path] = names
 
 
 def _note(event: str, arguments: tuple[object, ...]) -> None:

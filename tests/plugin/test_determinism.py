@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from zoo import kept_predictions
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.determinism
@@ -52,14 +53,9 @@ class Check:
         assert len(report["checks"]) > 40
         return report["verdict"], report["checks"]
 
-    def kept(self, cache) -> dict[str, bytes]:
-        """Return the entries without their digest, 32 bytes, and the line that lists code, also the working folder."""
-        entries = (self.folder / cache).glob("**/*.f32")
-        return {path.name: path.read_bytes()[32:].partition(b"\n")[2] for path in entries}
-
     def expect_same_predictions(self, cache, other) -> None:
         """The first question decides the errors that keep exact logits; everything that both runs keep is equal."""
-        one, two = self.kept(cache), self.kept(other)
+        one, two = (kept_predictions(self.folder / name) for name in (cache, other))
         both = one.keys() & two.keys()
         assert len(both) > 0.95 * max(len(one), len(two)) > 40
         assert {name: one[name] for name in both} == {name: two[name] for name in both}

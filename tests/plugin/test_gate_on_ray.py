@@ -12,7 +12,7 @@ import uuid
 import numpy as np
 import pytest
 from rays import MARK, marked, nothing_is_left, ray_cluster, wait_until, workers
-from zoo import ROWS, TRAINING, Zoo
+from zoo import ROWS, TRAINING, Zoo, kept_predictions
 
 pytestmark = pytest.mark.cluster
 
@@ -82,11 +82,6 @@ def report(zoo, folder="reports"):
     return json.loads((zoo.root / folder / "stress.json").read_text())
 
 
-def kept(zoo, cache):
-    """Return the entries without their digest, 32 bytes, and the line that lists code, also of Ray's workers."""
-    return {path.name: path.read_bytes()[32:].partition(b"\n")[2] for path in (zoo.root / cache).glob("**/*.f32")}
-
-
 RAY = ("--stress-backend", "ray")
 
 
@@ -103,7 +98,7 @@ def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo):
     for name in ("verdict", "checks", "errors", "omissions", "self_checks"):
         assert mine[name] == theirs[name]
     assert len(mine["checks"]) == 5
-    assert kept(zoo, "plain") == kept(zoo, "ray")
+    assert kept_predictions(zoo.root / "plain") == kept_predictions(zoo.root / "ray")
     nothing_is_left(zoo.mark, seconds=30)
 
 
