@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rays import named, ray_cluster, wait_until
+from rays import ray_cluster, workers
 from served import serving
 
 from harness.base.errors import InputError
@@ -19,7 +19,7 @@ from harness.data.pipeline import Pipeline
 from harness.data.transforms import transform_of
 from harness.inference import spread_of
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.connection import connect
+from harness.inference.cluster import cluster_of
 from harness.networks.running import BackendOptions, RayOptions
 
 pytestmark = pytest.mark.cluster
@@ -214,7 +214,7 @@ def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
 
     def kill():
         while len(killed) < 2 and not ended.wait(0.5):
-            for chosen in named("ray::call_on_node")[:1]:
+            for chosen in workers()[:1]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chosen, signal.SIGKILL)
                     killed.append(chosen)
@@ -228,28 +228,6 @@ def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
         thread.join()
     assert len(killed) == 2
     assert set(made) == set(range(decoder.TRIED))
-
-
-def test_a_worker_that_hangs_is_not_waited_for(nodes, photos, cache, made, monkeypatch):
-    from harness.inference.cluster import nodes as sending
-
-    monkeypatch.setattr(sending, "_LATE", 5.0)
-    stopped = []
-
-    def stop():
-        stopped.extend(wait_until(lambda: named("ray::call_on_node"), seconds=30))
-        for each in stopped:
-            os.kill(each, signal.SIGSTOP)
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    try:
-        expect_the_same_slowly(photos, nodes, made)
-    finally:
-        thread.join()
-        for each in stopped:
-            os.kill(each, signal.SIGKILL)
-    assert set(made) > set(range(decoder.TRIED)), "what was late is decoded here"
 
 
 class Crashing(Halved):
@@ -271,7 +249,7 @@ def test_pictures_that_are_lost_three_times_end_the_run(nodes, photos):
 def test_a_node_that_cannot_is_asked_for_nothing_more(cluster, nodes, capfd):
     import ray
 
-    connect(nodes.options)
+    cluster_of(RayOptions(address=cluster.address)).start()
     blind = next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
 
     def call(thing):
@@ -291,7 +269,7 @@ def test_a_node_that_cannot_is_asked_for_nothing_more(cluster, nodes, capfd):
 
 def test_without_a_node_the_run_ends(cluster, nodes, photos, monkeypatch):
     """The last one, since it takes the nodes away."""
-    monkeypatch.setattr("harness.inference.cluster.nodes._PATIENCE", 2.0)
+    monkeypatch.setattr("harness.inference.cluster.nodes.PATIENCE", 2.0)
 
     def leave():
         time.sleep(2.0)
@@ -301,6 +279,6 @@ def test_without_a_node_the_run_ends(cluster, nodes, photos, monkeypatch):
     slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
     thread = threading.Thread(target=leave)
     thread.start()
-    with pytest.raises(BackendLostError, match=r"photos: pictures \d+ to \d+: no node of the cluster is left"):
+    with pytest.raises(BackendLostError, match=r"photos: pictures \d+ to \d+: no node is left"):
         load_images(as_folder(photos), pipeline=slowly)
     thread.join()

@@ -1,4 +1,4 @@
-"""Connection to a Ray cluster: import, check of the version, and Ray's logs switched off unless wanted."""
+"""Connection to a Ray cluster: import, address, and Ray's logs switched off unless wanted."""
 
 from __future__ import annotations
 
@@ -11,45 +11,34 @@ from harness.inference.devices import available_cores
 if TYPE_CHECKING:
     from harness.networks.running import RayOptions
 
-LEAST = (2, 50)
-"""The oldest supported release of Ray, its first two numbers."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray sends no statistics.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, which avoids a warning.
 }
 
 
-def connect(options: RayOptions) -> bool:
-    """Join the cluster that the options name, or start one on this machine; returns whether it was started.
+def connect(options: RayOptions) -> None:
+    """Join the cluster that the options name, or start one on this machine; a process stays in its first cluster.
 
-    A process that has joined a cluster stays there. Raises `InputError` if Ray is not installed, is too old, or finds
-    no cluster.
+    Raises `InputError` if Ray is not installed or finds no cluster.
     """
+    if not options.logs:
+        os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     try:
-        for name, value in _QUIET.items():
-            if not options.logs:
-                os.environ.setdefault(name, value)
         import ray
     except ImportError as error:
         raise PackageError(
             f"needs Ray, which is not installed ({error}); pip install 'stress-harness[ray]'", setting="backend ray"
         ) from None
-    if tuple(map(int, ray.__version__.split(".")[:2])) < LEAST:
-        raise PackageError(
-            f"needs Ray {'.'.join(map(str, LEAST))} or newer, {ray.__version__} is installed; "
-            "pip install --upgrade 'stress-harness[ray]'",
-            setting="backend ray",
-        )
     if ray.is_initialized():
-        return False
+        return
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ClusterError(
             "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
             setting=f"ray-address {address}",
         )
-    started = address == "local"
-    own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if started else {}
+    own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}
     level = "info" if options.logs else "critical"
     try:
         ray.init(address, log_to_driver=options.logs, logging_level=level, configure_logging=not options.logs, **own)
@@ -60,4 +49,3 @@ def connect(options: RayOptions) -> bool:
             "RAY_ADDRESS for a new cluster for the run",
             setting=f"ray-address {address}",
         ) from None
-    return started
