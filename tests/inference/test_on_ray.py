@@ -23,7 +23,7 @@ from harness.inference.attention import attend
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster import Cluster
 from harness.inference.cluster import nodes as calls
-from harness.inference.cluster.connection import connect
+from harness.inference.cluster.nodes import connect
 from harness.inference.search import first_failures
 from harness.networks.running import RayOptions
 from harness.perturb import Pose
@@ -276,7 +276,7 @@ def test_a_node_of_another_kind_takes_no_part(nodes):
     classifier = Classifier(network(), backend=cluster)
     cluster.kinds.clear()
     cluster.kinds["other"] = 2
-    with pytest.raises(BackendLostError, match="all nodes are unlike those at the start of the run"):
+    with pytest.raises(InputError, match="unlike the nodes at the start of the run"):
         classifier.predict(images_of(100))
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from harness.base.errors import ClusterError
 from harness.inference.backend import Perturbed
-from harness.inference.cluster.nodes import Nodes, UnlikeError, held, put
+from harness.inference.cluster.nodes import Nodes, held, put
 from harness.inference.cluster.serialization import Pages, SentPixels, in_named_file
 from harness.inference.engine import Engine
 from harness.inference.platforms import this_platform
@@ -102,7 +103,7 @@ class _Logits:
 def _rows(task: BatchTask, inputs: Perturbed, kinds: frozenset[str], part: _Range) -> np.ndarray:
     """Return the task's rows of a range in a worker; `kinds` are the platforms that the run has reported."""
     if (kind := this_platform(inputs.device).kind) not in kinds:
-        raise UnlikeError(f"it is {kind}, unlike the nodes at the start of the run")
+        raise ClusterError(f"a node has joined that is {kind}, unlike the nodes at the start of the run; remove it")
     inputs = inputs.only(np.arange(part.start, part.stop))
     if part.pixels is not None:
         inputs = replace(inputs, pixels=cast("torch.Tensor", part.pixels))
@@ -130,10 +131,6 @@ class _OnCluster(Engine):
         there = self.device.type == "cpu" or torch.cuda.is_available()
         return here if there and kinds == [this_platform(self.device).kind] else (here, *kinds)
 
-    def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return the task's result for the inputs with the model, in batches of this size."""
-        return self._joined(task, model, inputs, size)
-
     def _run(
         self,
         positions: np.ndarray,
@@ -142,8 +139,7 @@ class _OnCluster(Engine):
         *,
         screened_by: nn.Module | None = None,
     ) -> np.ndarray:
-        if not isinstance(inputs, Perturbed):
-            raise TypeError("inputs of a cluster's workers: expected `Perturbed`, which can be sent")
+        assert isinstance(inputs, Perturbed), "other inputs cannot be sent"
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
         model, low = (self.model, False) if screened_by is None else (screened_by, True)
@@ -152,14 +148,14 @@ class _OnCluster(Engine):
         while True:
             try:
                 task = _Logits(classes, low, self._halvings)
-                return self._joined(task, model, some, self._size(low=low))
+                return self.over_batches(task, model, some, size=self._size(low=low))
             except torch.OutOfMemoryError:
                 if self._size(low=low) == 1:
                     raise
                 self._halvings += 1  # As in one process, all batches of a call have one size.
 
-    def _joined(self, task: BatchTask, model: nn.Module, inputs: Perturbed, size: int) -> np.ndarray:
-        """Return the task's rows of all inputs; all are made again if a node lacks the file of the pixels."""
+    def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
+        """Return the task's result for the inputs; all is made again if a node lacks the file of the pixels."""
         cluster, pixels = self._cluster, inputs.pixels
         if id(model) not in self._references:
             self._references[id(model)] = model, put(model, "the model")
@@ -173,11 +169,9 @@ class _OnCluster(Engine):
         )
         rows = []
         for _, answer in cluster.run(call, parts, what=str(inputs), gpus=cluster.options.gpus):
-            if answer is None:
-                cluster.lose(f"{inputs}: all nodes are unlike those at the start of the run")
             if isinstance(answer.failed, FileNotFoundError) and by_file:
                 cluster.reads_files = False
-                return self._joined(task, model, inputs, size)
+                return self.over_batches(task, model, inputs, size=size)
             if answer.failed is not None:
                 raise answer.failed
             rows.append(answer.result)

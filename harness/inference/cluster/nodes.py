@@ -1,4 +1,4 @@
-"""Calls on the nodes of a cluster, as Ray tasks: Ray schedules them, and repeats those of a lost worker or node."""
+"""Calls on the nodes of a Ray cluster, as tasks: Ray schedules them, and repeats those of a lost worker or node."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 
-from harness.base.errors import ClusterError, InputError
+from harness.base.errors import ClusterError, InputError, PackageError
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.connection import connect
 from harness.inference.cluster.serialization import packed
+from harness.inference.devices import available_cores
 from harness.inference.platforms import this_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from harness.networks.running import RayOptions
 
@@ -40,18 +39,51 @@ _AHEAD = 2
 """Calls per core that are begun, so no core waits for the driver; at most as many times this await the consumer."""
 _HELD = 8
 """Objects of the store that a worker keeps: the models of the roles, and the latest calls."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray sends no statistics.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, which avoids a warning.
+}
 
 
-class UnlikeError(InputError):
-    """A node has other code or another platform than those at the start of the run."""
+def connect(options: RayOptions) -> None:
+    """Join the cluster that the options name, or start one on this machine; a process stays in its first cluster.
+
+    Raises `InputError` if Ray is not installed or finds no cluster. Ray's logs are off unless the options want them.
+    """
+    if not options.logs:
+        os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
+    try:
+        import ray
+    except ImportError as error:
+        raise PackageError(
+            f"needs Ray, which is not installed ({error}); pip install 'stress-harness[ray]'", setting="backend ray"
+        ) from None
+    if ray.is_initialized():
+        return
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        raise ClusterError(
+            "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
+            setting=f"ray-address {address}",
+        )
+    own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}
+    level = "info" if options.logs else "critical"
+    try:
+        ray.init(address, log_to_driver=options.logs, logging_level=level, configure_logging=not options.logs, **own)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        said = str(error).splitlines()[0] if str(error) else repr(error)
+        raise ClusterError(
+            f"no cluster can be joined there ({said}). Start one with `ray start --head`, or remove the address and "
+            "RAY_ADDRESS for a new cluster for the run",
+            setting=f"ray-address {address}",
+        ) from None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a call on a node, or the error with which it `failed`."""
+    """The result of a call and the name of its node, or the error with which it `failed`."""
 
     node: str
-    name: str
     result: Any = None
     failed: Exception | None = None
 
@@ -61,19 +93,13 @@ class Nodes:
 
     def __init__(self, options: RayOptions) -> None:
         self.options = options
+        self.device = torch.device("cuda" if options.gpus else "cpu")
         self.kinds: Counter[str] = Counter()
         """Kinds of the nodes' platforms at the start, with the number of workers of each; they determine the bits."""
         self.bfloat16 = True
         """True if bfloat16 is fast on all nodes."""
-        self.unlike: set[str] = set()
-        """Nodes that have joined since the start, with other code or another platform."""
         self.lost = ""
         """The reason why every further call fails; "" while the cluster works."""
-
-    @property
-    def device(self) -> torch.device:
-        """Return the kind of device that models run on."""
-        return torch.device("cuda" if self.options.gpus else "cpu")
 
     @property
     def workers(self) -> int:
@@ -92,17 +118,16 @@ class Nodes:
         from ray.exceptions import RayError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        asked, reason = {}, f"none has answered within {STARTING:.0f} s"
+        asked, reason, gpus = {}, f"none has answered within {STARTING:.0f} s", self.options.gpus
+        call = put(this_platform, "a function")
         for node in ray.nodes():
-            if node["Alive"] and (room := self._room(node["Resources"])):
-                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                options = {"num_cpus": 0, "num_gpus": self.options.gpus, "scheduling_strategy": there}
-                asked[_begun(None, self.device, **options)] = room
+            cores, there = node["Resources"].get("CPU", 0), NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            room = int(min(cores, node["Resources"].get("GPU", 0) / gpus if gpus else math.inf))
+            if node["Alive"] and room:
+                asked[_begun(call, self.device, num_cpus=0, num_gpus=gpus, scheduling_strategy=there)] = room
         if not asked:
-            needs = "one core" + (f" and {self.options.gpus:g} GPUs" if self.options.gpus else "")
-            raise ClusterError(
-                f"no node of the cluster has room for a worker, which needs {needs}", setting="backend ray"
-            )
+            needs = "one core" + (f" and {gpus:g} GPUs" if gpus else "")
+            raise ClusterError(f"no node has room for a worker, which needs {needs}", setting="backend ray")
         for task in ray.wait(list(asked), num_returns=len(asked), timeout=STARTING)[0]:
             try:
                 answer: Answer = ray.get(task)
@@ -110,70 +135,46 @@ class Nodes:
                 reason = _in_a_line(error)
                 continue
             if answer.failed:
-                raise ClusterError(f"node {answer.name}: {answer.failed}", setting="backend ray")
+                raise answer.failed
             self.kinds[answer.result.kind] += asked[task]
             self.bfloat16 &= answer.result.bfloat16
         if not self.kinds:
             self.lose(f"no node can work: {reason}")
 
-    def _room(self, has: Mapping[str, float]) -> int:
-        """Return the number of workers that a node with these resources has room for."""
-        gpus = self.options.gpus
-        return int(min(has.get("CPU", 0), has.get("GPU", 0) / gpus if gpus else math.inf))
-
-    def run(
-        self, call: Any, things: Iterable[T], *, what: str, without: set[str] | None = None, gpus: float = 0.0
-    ) -> Iterator[tuple[T, Answer | None]]:
+    def run(self, call: Any, things: Iterable[T], *, what: str, gpus: float = 0.0) -> Iterator[tuple[T, Answer]]:
         """Yield each thing with the answer of `call`, a reference to the callable, in their order.
 
-        No call begins on the nodes `without`, a set that may grow. The answer is None if only these are left. Raises
-        `BackendLostError` if a call is lost three times, and after half a minute without a node.
+        Raises `BackendLostError` if a call is lost three times, and after half a minute without a node.
         """
         import ray
         from ray.exceptions import RayError
 
-        left, begun, open_ = iter(things), deque[tuple[T, Any]](), set[Any]()
-        without = self.unlike if without is None else without
+        left, begun, open_, seen = iter(things), deque[tuple[T, Any]](), set[Any](), time.monotonic()
         most = self.options.workers or _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))
-
-        def begin(thing: T) -> tuple[T, Any]:
-            options = {"num_cpus": 1, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
-            if without:
-                options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(without))})"}
-            open_.add(task := _begun(call, thing, **options))
-            return thing, task
-
-        seen = time.monotonic()
         # After an error, the calls that have begun run to their end. If Ray gets an answer while it cancels a call, it
         # may end this process with status 1.
         while True:
-            while len(open_) < most and len(begun) < _AHEAD * most and (thing := next(left, None)) is not None:
-                begun.append(begin(thing))
-            if not begun:
-                return
-            if ready := ray.wait(list(open_), timeout=1.0)[0]:
-                open_.difference_update(ready)
-                seen = time.monotonic()
-            elif there := {node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")}:
-                seen = time.monotonic()
-                if there <= without:  # Calls that exclude these nodes would wait for others.
-                    yield from ((thing, None) for thing in chain((thing for thing, _ in begun), left))
-                    return
-            elif time.monotonic() - seen > PATIENCE:
-                self.lose(f"{what}: {begun[0][0]}: no node is left, and no new one has joined for {PATIENCE:.0f} s")
             if self.lost:
                 raise BackendLostError(self.lost)
+            while len(open_) < most and len(begun) < _AHEAD * most and (thing := next(left, None)) is not None:
+                task = _begun(call, thing, num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
+                begun.append((thing, task))
+                open_.add(task)
+            if not begun:
+                return
+            ready, _ = ray.wait(list(open_), timeout=1.0)
+            open_.difference_update(ready)
+            if ready or any(node["Alive"] and node["Resources"].get("CPU") for node in ray.nodes()):
+                seen = time.monotonic()
+            if time.monotonic() - seen > PATIENCE:
+                self.lose(f"{what}: {begun[0][0]}: no node is left, and no new one has joined for {PATIENCE:.0f} s")
             while begun and begun[0][1] not in open_:
                 thing, task = begun.popleft()
                 try:
                     answer: Answer = ray.get(task)
                 except RayError as error:  # The worker returns errors of the call, so this one is Ray's.
                     self.lose(f"{what}: {thing} failed {TRIES} times, the last time by {_in_a_line(error)}")
-                if isinstance(answer.failed, UnlikeError):
-                    without.add(answer.node)
-                    begun.appendleft(begin(thing))
-                else:
-                    yield thing, answer
+                yield thing, answer
 
     def lose(self, why: str) -> NoReturn:
         """Raise `BackendLostError` now and for every later call."""
@@ -205,28 +206,21 @@ def held(reference: Any) -> Any:
 
 
 def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder: str) -> Answer:
-    """Make the call of a reference on a worker; for the reference None, return its platform on the device `thing`."""
-    import ray
-
-    node = ray.get_runtime_context().get_node_id(), platform.node()
+    """Make the call of a reference on a worker with the same `code` of the harness, in a folder if its node has it."""
+    node = platform.node()
+    sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
+    with suppress(OSError):
+        os.chdir(folder)
     try:
         if this_platform(torch.device("cpu")).code != code:
-            raise UnlikeError("it has other code of the harness than this process; install the same on all nodes")
-        sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
-        with suppress(OSError):  # A node need not have the folder.
-            os.chdir(folder)
-        result = this_platform(thing) if call[0] is None else held(call[0])(thing)
+            raise ClusterError(f"node {node} has other code of the harness than this process; install the same on all")
+        return Answer(node, held(call[0])(thing))
     except ModuleNotFoundError as error:
-        said = f"a worker of the cluster has no module {error.name!r}; install it on every node"
-        return Answer(*node, failed=ClusterError(said))
-    except Exception as error:  # Code of the user's may raise any exception.
-        kept = (
-            error
-            if isinstance(error, InputError | FileNotFoundError | torch.OutOfMemoryError)
-            else RuntimeError(str(error))
-        )
-        return Answer(*node, failed=kept)
-    return Answer(*node, result)
+        return Answer(node, failed=ClusterError(f"node {node} has no module {error.name!r}; install it on every node"))
+    except (InputError, FileNotFoundError, torch.OutOfMemoryError) as error:
+        return Answer(node, failed=error)
+    except Exception as error:  # Code of the user's may raise any exception, perhaps one that cannot be pickled.
+        return Answer(node, failed=RuntimeError(str(error)))
 
 
 @cache
@@ -238,10 +232,9 @@ def _task() -> Any:
 
 def _begun(call: Any, thing: Any, **options: Any) -> Any:
     """Return a reference to the answer for a thing, with these options of Ray."""
-    # In a list, Ray passes the reference itself, and the worker reads the call only once. An entry of the path may be
-    # "".
-    path = [os.path.abspath(each) for each in sys.path]  # noqa: PTH100
+    path = [os.path.abspath(each) for each in sys.path]  # noqa: PTH100  An entry may be "".
     code = this_platform(torch.device("cpu")).code
+    # In a list, Ray passes the reference itself, and the worker reads the call only once.
     return _task().options(max_retries=TRIES - 1, **options).remote([call], thing, code, path, str(Path.cwd()))
 
 
