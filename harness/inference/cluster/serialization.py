@@ -9,6 +9,7 @@ import sys
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ from harness.perturb.corruptions import CORRUPTIONS, Corruption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import ModuleType
 
     from torch import Tensor
 
@@ -101,14 +101,13 @@ def packed(thing: Any, what: str) -> bytes:
                 return _declared, (each.name, each.severity, CORRUPTIONS[each.name])
             return super().reducer_override(each)
 
-    # A module may have several names, and torch's lazy modules have a `__file__` that is no path.
-    own = [
-        module for name, module in list(sys.modules.items()) if getattr(module, "__dict__", {}).get("__name__") == name
-    ]
+    # A module may have several names.
+    known = [(name, each, getattr(each, "__dict__", {})) for name, each in list(sys.modules.items())]
+    own = [each for name, each, has in known if has.get("__name__") == name and _is_own(name, str(has.get("__file__")))]
     content = io.BytesIO()
     try:
         with ExitStack() as stack:
-            for module in filter(_is_own, own):
+            for module in own:
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
             Pickler(content).dump(thing)
@@ -117,9 +116,9 @@ def packed(thing: Any, what: str) -> bytes:
     return content.getvalue()
 
 
-def _is_own(module: ModuleType) -> bool:
-    """Return whether a module is a file of the user's project."""
-    file = vars(module).get("__file__")
-    if not file or module.__name__ == "__main__" or module.__name__.partition(".")[0] == "harness":
+@cache
+def _is_own(module: str, file: str) -> bool:
+    """Return whether a module is a file of the user's project; torch's lazy modules have a file that is no path."""
+    if not Path(file).is_absolute() or module == "__main__" or module.partition(".")[0] == "harness":
         return False
-    return Path(file).is_absolute() and "site-packages" not in file and not file.startswith(sys.base_prefix + "/lib")
+    return "site-packages" not in file and not file.startswith(sys.base_prefix + "/lib")
