@@ -206,6 +206,22 @@ def test_an_error_of_the_model_is_told_as_in_one_process(pair):
     assert messages[0] == messages[1]
 
 
+class Hungry(nn.Module):
+    """Takes at most eight images at a time."""
+
+    def forward(self, pixels):
+        if len(pixels) > 8:
+            raise torch.OutOfMemoryError("out of memory")
+        return pixels.flatten(1)[:, :4]
+
+
+def test_batches_that_need_too_much_memory_are_halved_as_in_one_process(pair):
+    images = images_of(100)
+    here, there = pair(Hungry(), screen=False)
+    assert np.array_equal(here.predict(images).answers, there.predict(images).answers)
+    assert here.decides == there.decides
+
+
 def test_what_cannot_be_sent_is_named(pair):
     class Locked(Turned):
         def __init__(self):
