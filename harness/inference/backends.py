@@ -39,11 +39,15 @@ def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
         return None, pick_device(device)
     if device not in {"auto", "cpu"}:
         raise InputError(f"device {device!r}: a cluster's workers get GPUs from ray-gpus; remove the device")
+    return _started(options.ray), "cpu"
+
+
+def _started(options: RayOptions) -> Cluster:
     from harness.inference.cluster import cluster_of
 
-    cluster = cluster_of(options.ray)
+    cluster = cluster_of(options)
     cluster.start()
-    return cluster, "cpu"
+    return cluster
 
 
 def spread_of(options: BackendOptions) -> Spread | None:
@@ -63,16 +67,14 @@ def _decoded(
 
     This process makes the calls that fail on a node, for example without the files.
     """
-    from harness.inference.cluster import cluster_of
     from harness.inference.cluster.nodes import put
 
     def say(why: str) -> None:
         print(printable(f"{what}: {why}; this process does that work"), file=sys.stderr)
 
-    cluster = cluster_of(options.ray)
-    cluster.start()
+    cluster = _started(options.ray)
     try:
-        sent = put(call, what)
+        sent = put(call, "the decoder")
     except InputError as error:
         say(str(error))
         yield from here(things)
@@ -96,16 +98,9 @@ class Tasks:
     options: RayOptions
 
     @property
-    def _cluster(self) -> Cluster:
-        from harness.inference.cluster import cluster_of
-
-        return cluster_of(self.options)
-
-    @property
     def cores(self) -> int:
         """Join the cluster and return the number of parallel tasks: its cores, or fewer by the option workers."""
-        self._cluster.start()
-        return self._cluster.workers
+        return _started(self.options).workers
 
     def result(self, what: str, function: Callable[[int], T]) -> T:
         """Return the function's result from a node of the cluster; its argument is the number of a core of its own.
@@ -119,7 +114,7 @@ class Tasks:
 
         start, environment = time.monotonic(), {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         call = put(partial(_on_a_core, function, Path.cwd(), environment), what)
-        ((_, answer),) = self._cluster.run(call, [what], what="calibration")
+        ((_, answer),) = _started(self.options).run(call, [what], what="calibration")
         if isinstance(answer.failed, InputError):
             raise answer.failed
         if answer.failed is not None:
@@ -129,7 +124,7 @@ class Tasks:
 
     def abandon(self) -> None:
         """End the wait for all running tasks, since their results are no longer needed."""
-        self._cluster.lost = "the calibration was abandoned"
+        _started(self.options).lost = "the calibration was abandoned"
 
 
 def _on_a_core(function: Callable[[int], T], folder: Path, environment: Mapping[str, str], _: str) -> T:
