@@ -23,9 +23,9 @@ def ray_cluster(*, nodes: int):
         found.shutdown()
 
 
-def workers(*, busy: bool = False) -> list[int]:
-    """Return the processes of workers that are at work, or unless `busy`, wait for it."""
-    return named("ray::Worker.run" if busy else "ray::Worker")
+def workers() -> list[int]:
+    """Return the processes of workers that are at work."""
+    return named("ray::call_on_node")
 
 
 def named(begin: str) -> list[int]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks.pages import write_between
 from benchmarks.real.speed import POSES, made, pictures
-from benchmarks.scale.model import Constants, predicted, ranges
+from benchmarks.scale.model import Constants, predicted
 from benchmarks.smoke import run
 from harness.base.files import write_atomically
 from harness.data import LabelledImages
@@ -33,6 +33,7 @@ from harness.data.pipeline import Pipeline
 from harness.data.rows import rows_of_file
 from harness.inference import Classifier
 from harness.inference.cluster import Cluster
+from harness.inference.cluster.backend import ranges
 from harness.inference.devices import batch_size
 from harness.inference.engine import Engine
 from harness.networks.running import RayOptions
@@ -108,7 +109,6 @@ def side_by_side(images: LabelledImages, *, workers: int, repeats: int) -> dict[
             if number:  # The first warms up.
                 taken[name].append(seconds)
     assert all(np.array_equal(*(way.predict(images, pose).answers for way in ways.values())) for pose in POSES[:2])
-    cluster.close()
     return taken
 
 
@@ -130,7 +130,6 @@ def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
     many = fastest(lambda number: classifier.predict(tiny, Pose(dx=number / 100)))
     alone = Classifier(Nothing(), screen=False, workers=1)
     work = fastest(lambda number: alone.predict(tiny, Pose(dx=number / 100)))
-    cluster.close()
     with tempfile.TemporaryFile() as file:
         file.write(images.pixels.numpy().tobytes())
         file.flush()
@@ -150,7 +149,7 @@ def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
         image_bytes=images.pixels[0].numel(),
         file_mb_s=images.pixels.numel() / reading / 1e6,
         call_ms=1e3 * call,
-        range_ms=1e3 * max(many - call - work, 0.0) / ranges(count, 1, most=64),
+        range_ms=1e3 * max(many - call - work, 0.0) / len(list(ranges(count, size=1, workers=1, most=64))),
         merge_us=1e6 * fastest(lambda _: np.concatenate(parts)) / 16_000,
         batch=batch_size(images.pixels.shape[1:], device, screening=True),
     )

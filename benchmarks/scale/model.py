@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-PARTS = 4
-"""Ranges get smaller towards the end of a call: of what is left of its share, a worker takes this part at a time."""
+from harness.inference.cluster.backend import ranges
 
 
 @dataclass(frozen=True)
@@ -51,29 +50,21 @@ class Predicted:
         return max(parts, key=parts.__getitem__)
 
 
-def ranges(batches: int, workers: int, *, most: int) -> int:
-    """Return into how many ranges a call of so many batches is cut, as `harness.inference.cluster.scheduling` does."""
-    left, count = -(-batches // workers), 0
-    while left:
-        left -= min(most, max(1, left // PARTS))
-        count += 1
-    return count * min(workers, batches)
-
-
 def predicted(
     constants: Constants, *, images: int, perturbations: int, nodes: int, cores: int, decoded: bool = False
 ) -> Predicted:
     """Return the time of a check of these images and perturbations on nodes with `cores` cores each.
 
     Unless they are `decoded`, all nodes decode the pictures once into a file on shared storage. The driver writes it.
-    Each node reads its own part once, and has it in its page cache from then on.
+    Ray gives ranges to any node, so each node reads other images for each perturbation until it has read all. It has
+    them in its page cache from then on.
     """
     c, workers = constants, nodes * cores
     most = max(1, min(64, (32 << 20) // (c.batch * c.image_bytes)))
-    count = ranges(-(-images // c.batch), workers, most=most)
+    count = len(list(ranges(-(-images // c.batch), size=1, workers=workers, most=most)))
     return Predicted(
         decode=0.0 if decoded else images * max(c.decode_ms / 1e3 / workers, c.image_bytes / (c.file_mb_s * 1e6)),
-        transfer=images * c.image_bytes / nodes / (c.file_mb_s * 1e6),
+        transfer=images * c.image_bytes * min(1, perturbations / nodes) / (c.file_mb_s * 1e6),
         compute=images * perturbations * c.compute_ms / 1e3 / workers,
         driver=perturbations * (c.call_ms + count * c.range_ms) / 1e3,
         # The last range of a call is a batch; who is done waits for half of one.

@@ -29,6 +29,7 @@ from harness.checks import read_checks
 from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
+from harness.inference.backends import Tasks
 from harness.measures.serving import OF_SERVING
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
     from harness.calibration.panel import Panel
     from harness.checks import ChecksFile, Threshold
-    from harness.inference.cluster.tasks import Tasks
     from harness.measures.panel.predictions import PanelPredictions
     from harness.measures.panel.threshold import Calibrated
     from harness.run.budget import Plan
@@ -92,14 +92,6 @@ class CalibrationRequest:
     def options(self) -> tuple[str, ...]:
         """Return the options of each run of the stress tests."""
         return (*(() if self.device == "auto" else ("--stress-device", self.device)), *self.gate_options)
-
-    def tasks(self) -> Tasks | None:
-        """Return the cluster that measures networks; None for this machine."""
-        if not self.backend.on_ray:
-            return None
-        from harness.inference.cluster.tasks import Tasks
-
-        return Tasks(self.backend.ray)
 
 
 @dataclass(frozen=True)
@@ -239,7 +231,7 @@ def measured_panel(
         checks,
         tuple(sorted({*request.families, *asked})),
         request.options,
-        tasks=request.tasks(),
+        tasks=Tasks(request.backend.ray) if request.backend.on_ray else None,
     )
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.checks import ChecksFile
-    from harness.inference.cluster.tasks import Tasks
+    from harness.inference.backends import Tasks
 
 _VERSIONS = (*LIBRARIES, "stress-harness", "onnxruntime", "timm", "torchvision", "transformers")
 _MEASURED = (0, 4)

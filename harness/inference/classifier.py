@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -255,25 +255,17 @@ class Classifier:
         what = f"images {tuple(images.pixels.shape)} under {perturbation}"
         inputs = self.inputs(images, perturbation)
 
-        def answers() -> np.ndarray:
-            return self._backend.logits(count, inputs, classes=classes, what=what)
+        def logits(name: str, run: Callable[..., np.ndarray], at: np.ndarray) -> np.ndarray:
+            """Return the logits at some positions from the cache, or else by a method of the backend."""
+            compute = partial(run, len(at), inputs.only(at), classes=classes, what=what)
+            return self.cached(name, images, (len(at), classes), compute, perturbation=perturbation)
 
-        def exact(positions: np.ndarray) -> np.ndarray:
-            """Compute all, or the wrong ones; the cache key knows no other selection."""
-            wrong = np.flatnonzero(found.argmax(axis=1) != images.labels.numpy())
-            if len(positions) != count and not np.array_equal(positions, wrong):
-                raise ValueError("exact logits are kept of all images, or of the wrong ones; use Predictions.exactly")
-
-            def compute() -> np.ndarray:
-                return self._backend.exact_logits(len(positions), inputs.only(positions), classes=classes, what=what)
-
-            return cached("logits" if len(positions) == count else "errors", len(positions), compute)
-
-        def cached(name: str, rows: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
-            return self.cached(name, images, (rows, classes), compute, perturbation=perturbation)
+        def exact(at: np.ndarray) -> np.ndarray:
+            # The cache key knows all positions, or the wrong predictions; see `Predictions.exactly`.
+            return logits("logits" if len(at) == count else "errors", self._backend.exact_logits, at)
 
         screened = self._backend.screens_for(count)
-        found = cached("answers", count, answers)
+        found = logits("answers", self._backend.logits, np.arange(count))
         return Predictions(found, images, perturbation, exact=exact if screened else None, known=self.provides.known)
 
     def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:

@@ -351,7 +351,7 @@ def pytest_terminal_summary(
     for line in summary_lines(run.outcome, reports):
         terminalreporter.line(line)
     if run.session and run.session.cluster:
-        terminalreporter.line(run.session.cluster.summary())
+        terminalreporter.line(f"cluster: {run.session.cluster.workers} workers")
     if _on_github():
         from harness.report.text import annotation_lines
 

@@ -21,16 +21,16 @@ from harness.data.serving.served import serving_of
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster import Cluster, actors
-from harness.inference.cluster.connection import connect
-from harness.inference.cluster.worker import Worker
+from harness.inference.cluster import Cluster
+from harness.inference.cluster import nodes as calls
+from harness.inference.cluster.nodes import connect
 from harness.inference.search import first_failures
 from harness.networks.running import RayOptions
 from harness.perturb import Pose
 from harness.perturb.corruptions import CORRUPTIONS, Corruption, corruption
 
 pytestmark = pytest.mark.cluster
-NO_WORKER = r"no worker is left.* of 2000 images under Slowly\(\) have no prediction"
+NO_NODE = r"2000 images under Slowly\(\): images \d+ to \d+: no node is left"
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,7 @@ def nodes():
 
 @pytest.fixture(scope="module")
 def shared(nodes):
-    cluster = Cluster(RayOptions(address=nodes.address))
-    cluster.start()
-    yield cluster
-    cluster.close()
+    return Cluster(RayOptions(address=nodes.address))
 
 
 @pytest.fixture
@@ -84,13 +81,6 @@ class Slowly:
 
     def __repr__(self):
         return "Slowly()"
-
-
-class Unable(Worker):
-    """Ends at once after its start."""
-
-    def __init__(self, path, folder, *, gpus):
-        os._exit(1)
 
 
 class Crashing(nn.Module):
@@ -172,7 +162,7 @@ def test_searches_and_maps_have_the_same_bits(pair):
 def test_images_in_a_file_are_read_where_they_are_needed(pair, tmp_path, monkeypatch):
     from harness.inference.cluster import serialization as sending
 
-    monkeypatch.setattr(sending.SentPixels, "_page", lambda *_: pytest.fail("no pixel is sent"))
+    monkeypatch.setattr(sending.Pages, "of", lambda *_: pytest.fail("no pixel is sent"))
     pixels, labels = large(600)
     (tmp_path / "pixels").write_bytes(pixels.tobytes())
     with (tmp_path / "pixels").open("rb") as file:
@@ -216,6 +206,22 @@ def test_an_error_of_the_model_is_told_as_in_one_process(pair):
     assert messages[0] == messages[1]
 
 
+class Hungry(nn.Module):
+    """Takes at most eight images at a time."""
+
+    def forward(self, pixels):
+        if len(pixels) > 8:
+            raise torch.OutOfMemoryError("out of memory")
+        return pixels.flatten(1)[:, :4]
+
+
+def test_batches_that_need_too_much_memory_are_halved_as_in_one_process(pair):
+    images = images_of(100)
+    here, there = pair(Hungry(), screen=False)
+    assert np.array_equal(here.predict(images).answers, there.predict(images).answers)
+    assert here.decides == there.decides
+
+
 def test_what_cannot_be_sent_is_named(pair):
     class Locked(Turned):
         def __init__(self):
@@ -234,7 +240,7 @@ def test_workers_that_are_killed_change_no_bit(pair):
 
     def kill():
         while len(kills) < 10 and not ended.wait(draw.uniform(0.3, 1.5)):
-            # Both are there, since a range whose worker dies three times ends the run, whatever the cause.
+            # Both work, since a range whose worker dies three times ends the run, whatever the cause.
             if len(there := workers()) == 2:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chosen := draw.choice(there), signal.SIGKILL)
@@ -251,19 +257,6 @@ def test_workers_that_are_killed_change_no_bit(pair):
         ended.set()
         thread.join()
     assert len(kills) == 10
-
-
-def test_a_worker_that_hangs_is_not_waited_for(pair):
-    images = images_of(600)
-    here, there = pair(screen=False)
-    expected = here.predict(images, Slowly(0)).answers
-    there.predict(images, Slowly(0.01))
-    stopped = workers()[0]
-    os.kill(stopped, signal.SIGSTOP)
-    try:
-        assert np.array_equal(there.predict(images, Slowly(0.02)).answers, expected)
-    finally:
-        os.kill(stopped, signal.SIGKILL)
 
 
 def test_nodes_that_leave_and_come_change_no_bit(pair, nodes):
@@ -283,70 +276,41 @@ def test_nodes_that_leave_and_come_change_no_bit(pair, nodes):
     assert np.array_equal(there.predict(images, Slowly(0.02)).answers, expected)
 
 
-def test_four_nodes_give_the_same_bits(nodes, shared):
+def test_four_nodes_give_the_same_bits(nodes):
     images = images_of(1_000)
-    shared.close()
     for _ in range(2):
         nodes.add_node(num_cpus=1)
     cluster = Cluster(RayOptions(address=nodes.address))
-    cluster.start()
-    try:
-        assert sum(cluster.kinds.values()) == 4
-        theirs = Classifier(network(), backend=cluster).predict(images, Pose(7.0)).answers
-        assert np.array_equal(Classifier(network()).predict(images, Pose(7.0)).answers, theirs)
-    finally:
-        cluster.close()
+    theirs = Classifier(network(), backend=cluster).predict(images, Pose(7.0)).answers
+    assert sum(cluster.kinds.values()) == 4
+    assert np.array_equal(Classifier(network()).predict(images, Pose(7.0)).answers, theirs)
+    assert cluster.workers == 4
 
 
-def test_a_range_that_fails_three_times_ends_the_run(nodes, shared):
+def test_a_node_of_another_kind_takes_no_part(nodes):
+    cluster = Cluster(RayOptions(address=nodes.address))
+    classifier = Classifier(network(), backend=cluster)
+    cluster.kinds.clear()
+    cluster.kinds["other"] = 2
+    with pytest.raises(InputError, match="unlike the nodes at the start of the run"):
+        classifier.predict(images_of(100))
+
+
+def test_a_range_that_fails_three_times_ends_the_run(nodes):
     images = images_of(200)
     pixels = images.pixels.clone()
     pixels[100] = 255
-    shared.close()
-    cluster = Cluster(RayOptions(address=nodes.address))
-    classifier = Classifier(Crashing(), backend=cluster, screen=False)
+    classifier = Classifier(Crashing(), backend=Cluster(RayOptions(address=nodes.address)), screen=False)
     began = time.monotonic()
-    with pytest.raises(BackendLostError, match=r"images \d+ to \d+ of 200 images under .* failed 3 times"):
+    with pytest.raises(BackendLostError, match=r"200 images under .*: images \d+ to \d+ failed 3 times"):
         classifier.predict(LabelledImages(pixels, images.labels, images.classes, "zoo", "test"))
     assert time.monotonic() - began < 60
     with pytest.raises(BackendLostError, match="the cluster failed"):
         classifier.predict(images)
-    cluster.close()
 
 
-def test_workers_that_cannot_start_are_waited_for_like_any(nodes, shared, monkeypatch):
-    """As on a node that is leaving, and that nobody has missed yet."""
-    shared.close()
-    cluster = Cluster(RayOptions(address=nodes.address))
-    classifier = Classifier(network(), backend=cluster, screen=False)
-    classifier.predict(images_of(40))
-    monkeypatch.setattr(actors, "Worker", Unable)
-    monkeypatch.setattr(actors, "PATIENCE", 10.0)
-    for worker in workers():
-        os.kill(worker, signal.SIGKILL)
-    with pytest.raises(BackendLostError, match=NO_WORKER):
-        classifier.predict(images_of(2_000), Slowly(0.5))
-    cluster.close()
-
-
-def test_why_workers_do_not_start_is_said(nodes, shared, monkeypatch):
-    class Wanting(Worker):
-        def __init__(self, path, folder, *, gpus):
-            raise ModuleNotFoundError("No module named 'shop'")
-
-    shared.close()
-    monkeypatch.setattr(actors, "Worker", Wanting)
-    monkeypatch.setattr(actors, "TRIES", 1)
-    with pytest.raises(
-        BackendLostError, match=r"workers do not start: .*: ModuleNotFoundError: No module named 'shop'"
-    ):
-        Cluster(RayOptions(address=nodes.address)).start()
-
-
-def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, shared):
-    shared.close()
-    cluster = Cluster(RayOptions(address=nodes.address))
-    classifier = Classifier(network(), backend=cluster, screen=False)
+def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes):
+    classifier = Classifier(network(), backend=Cluster(RayOptions(address=nodes.address)), screen=False)
     classifier.predict(images_of(40))
 
     def leave():
@@ -357,28 +321,28 @@ def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, shared):
     thread = threading.Thread(target=leave)
     thread.start()
     began = time.monotonic()
-    with pytest.raises(BackendLostError, match=NO_WORKER):
+    with pytest.raises(BackendLostError, match=NO_NODE):
         classifier.predict(images_of(2_000), Slowly(0.5))
     assert time.monotonic() - began < 60
     thread.join()
 
 
-def test_a_cluster_whose_nodes_leave_before_a_worker_starts_ends(nodes, monkeypatch):
-    class Starting(Worker):
-        def __init__(self, path, folder, *, gpus):
-            time.sleep(600)
+def test_nodes_that_do_not_answer_at_the_start_end_the_run(nodes, monkeypatch):
+    """The last one, with a node that leaves before it answers."""
 
     def leave():
         for node in list(nodes.worker_nodes):
             nodes.remove_node(node, allow_graceful=False)
 
-    monkeypatch.setattr(actors, "Worker", Starting)
-    monkeypatch.setattr(actors, "PATIENCE", 5.0)
     nodes.add_node(num_cpus=1)
-    thread = threading.Timer(5.0, leave)
+    monkeypatch.setattr(calls, "STARTING", 20.0)
+    monkeypatch.setattr(calls, "call_on_node", lambda *_: time.sleep(600))
+    calls._task.cache_clear()
+    thread = threading.Timer(3.0, leave)
     thread.start()
-    began = time.monotonic()
-    with pytest.raises(BackendLostError, match="no node has room for a worker"):
-        Cluster(RayOptions(address=nodes.address)).start()
-    assert time.monotonic() - began < 60
-    thread.join()
+    try:
+        with pytest.raises(BackendLostError, match="no node can work: "):
+            Cluster(RayOptions(address=nodes.address)).start()
+    finally:
+        calls._task.cache_clear()
+        thread.join()

@@ -11,33 +11,20 @@ from harness.base.errors import InputError
 from harness.base.settings import add_settings, values_in
 from harness.inference import placed
 from harness.inference.backend import Perturbed
-from harness.inference.cluster.scheduling import Ranges, Throughput, speeds
+from harness.inference.cluster.backend import ranges
 from harness.inference.platforms import note_on_platforms
 from harness.networks.running import BACKEND_SETTINGS, BackendOptions, RayOptions
 from harness.perturb import Pose
 
 
 @pytest.mark.parametrize(("count", "size", "workers"), [(1, 8, 2), (100, 8, 3), (1000, 32, 2), (7, 8, 1), (64, 8, 8)])
-def test_each_input_is_handed_out_once_in_whole_batches(count, size, workers):
-    ranges, draw, taken = Ranges(count, size=size, workers=workers, most=5), np.random.default_rng(0), []
-    while (some := ranges.next(int(draw.integers(workers)))) is not None:
-        taken.append(some)
-    assert [number for some in sorted(taken) for number in range(some.start, some.stop)] == list(range(count))
-    assert all(some.start % size == 0 and (some.stop % size == 0 or some.stop == count) for some in taken)
-    assert max(map(len, taken)) <= 5 * size
-
-
-def test_a_worker_takes_its_share_then_lost_work_then_that_of_others():
-    ranges = Ranges(800, size=10, workers=2, most=100)
-    mine = [ranges.next(1) for _ in range(3)]
-    assert [some.start for some in mine] == [400, 500, 570]
-    ranges.again(mine[0])
-    assert ranges.next(0) == mine[0]
-    assert ranges.next(0).start == 0
-    rest = []
-    while (some := ranges.next(1)) is not None:
-        rest.append(some)
-    assert {some.start < 400 for some in rest} == {True, False}
+def test_ranges_are_whole_batches_of_each_input_once(count, size, workers):
+    found = list(ranges(count, size=size, workers=workers, most=5))
+    assert [number for start, stop in found for number in range(start, stop)] == list(range(count))
+    assert all(start % size == 0 and (stop % size == 0 or stop == count) for start, stop in found)
+    lengths = [stop - start for start, stop in found]
+    assert lengths == sorted(lengths, reverse=True)
+    assert max(lengths) <= 5 * size
 
 
 def test_inputs_are_cut_into_parts_that_are_the_same_inputs():
@@ -47,16 +34,6 @@ def test_inputs_are_cut_into_parts_that_are_the_same_inputs():
     whole, some = inputs(np.arange(5)), np.array([1, 2, 4])
     assert torch.equal(inputs.only(some)(np.arange(3)), whole[some])
     assert torch.equal(whole[2], Pose(dx=1.0)(pixels[:1].float() / 255)[0])
-
-
-def test_stragglers_are_named():
-    done = [
-        Throughput("worker 0 on a", 900, 9.0),
-        Throughput("worker 1 on b", 900, 10.0),
-        Throughput("worker 2 on c", 100, 10.0),
-    ]
-    assert speeds(done) == "100, 90, 10 images/s; slow: worker 2 on c (10/s)"
-    assert speeds([]) == "nothing done yet"
 
 
 def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():

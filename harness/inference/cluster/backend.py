@@ -2,56 +2,48 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 
+from harness.base.errors import ClusterError
 from harness.inference.backend import Perturbed
-from harness.inference.cluster.pool import Pool
-from harness.inference.cluster.scheduling import speeds
-from harness.inference.cluster.serialization import packed_model
-from harness.inference.cluster.worker import LogitsTask
+from harness.inference.cluster.nodes import Nodes, held, put
+from harness.inference.cluster.serialization import Pages, SentPixels, in_named_file
 from harness.inference.engine import Engine
+from harness.inference.platforms import this_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterator
 
-    import torch
     from torch import nn
 
     from harness.inference.backend import Backend, BatchTask
-    from harness.inference.cluster.worker import Precision
     from harness.networks.running import RayOptions
 
+_MOST_BYTES, _MOST_BATCHES = 32 << 20, 64
+"""Limits of a range, so a lost worker costs little."""
+_PARTS = 4
+"""A range is one part in this many of a worker's share of the rest, so all workers finish at nearly the same time."""
 
-class Cluster:
-    """Makes backends that run models on the workers of one cluster."""
+
+class Cluster(Nodes):
+    """A cluster that makes backends, which run models on its workers."""
 
     def __init__(self, options: RayOptions) -> None:
-        self._pool = Pool(options)
+        super().__init__(options)
+        self.pages = Pages()
+        self.reads_files = True
+        """False once a node lacks a file with pixels, which then travel."""
 
     def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:  # noqa: ARG002
         """Return a backend for the model; the cluster determines the device and the number of workers."""
-        self._pool.start()
-        return _OnCluster(model, self._pool, screen=screen)
-
-    def start(self) -> None:
-        """Join the cluster and start its workers, unless they have started; raises `InputError` if it fails."""
-        self._pool.start()
-
-    def close(self) -> None:
-        """End the workers; the next use starts others."""
-        self._pool.close()
-
-    @property
-    def kinds(self) -> Mapping[str, int]:
-        """Return the kinds of the workers' platforms as text, with the number of workers of each."""
-        return self._pool.kinds
-
-    def summary(self) -> str:
-        """Return a line with the number of workers and their speeds."""
-        return f"cluster: {len(self._pool.done)} workers; {speeds(self._pool.done.values())}"
+        self.start()
+        return _OnCluster(model, self, screen=screen)
 
 
 @cache
@@ -60,16 +52,74 @@ def cluster_of(options: RayOptions) -> Cluster:
     return Cluster(options)
 
 
+def ranges(count: int, *, size: int, workers: int, most: int) -> Iterator[tuple[int, int]]:
+    """Divide `count` inputs into ranges of whole batches of `size`, at most `most` batches each; the last are small.
+
+    The inputs of a batch depend only on `size`, and so do the bits.
+    """
+    start = 0
+    while start < count:
+        batches = -(-(count - start) // size) // (workers * _PARTS)
+        stop = min(count, start + size * min(most, max(1, batches)))
+        yield start, stop
+        start = stop
+
+
+@dataclass(frozen=True)
+class _Range:
+    """The inputs from `start` to before `stop`: whole batches, except in the last range of a call.
+
+    It has a reference to the model, and its pixels unless a file has them. Ray would never release what these refer to
+    inside pickled bytes.
+    """
+
+    start: int
+    stop: int
+    model: Any
+    pixels: SentPixels | None
+
+    def __str__(self) -> str:
+        return f"images {self.start} to {self.stop - 1}"
+
+
+@dataclass(frozen=True)
+class _Logits:
+    """The task of logits, by a model in float32 or, if `low`, in bfloat16."""
+
+    classes: int
+    low: bool
+    halvings: int
+
+    def __call__(self, model: nn.Module, inputs: Perturbed, workers: int) -> np.ndarray:
+        """Return the logits of each input, (N, classes) float32."""
+        engine = Engine(model, device=inputs.device, workers=workers, screen=False)
+        engine._shape, engine._halvings = inputs.shape, self.halvings
+        rows = engine._run(np.arange(len(inputs)), inputs, self.classes, screened_by=model if self.low else None)
+        if engine._halvings != self.halvings:
+            raise torch.OutOfMemoryError
+        return rows
+
+
+def _rows(task: BatchTask, inputs: Perturbed, kinds: frozenset[str], part: _Range) -> np.ndarray:
+    """Return the task's rows of a range in a worker; `kinds` are the platforms that the run has reported."""
+    if (kind := this_platform(inputs.device).kind) not in kinds:
+        raise ClusterError(f"a node has joined that is {kind}, unlike the nodes at the start of the run; remove it")
+    inputs = inputs.only(np.arange(part.start, part.stop))
+    if part.pixels is not None:
+        inputs = replace(inputs, pixels=cast("torch.Tensor", part.pixels))
+    return task(held(part.model).to(inputs.device, memory_format=torch.channels_last), inputs, 1)
+
+
 class _OnCluster(Engine):
     """The engine of a process, with the computation on workers: screening, repetition and batch sizes are the same.
 
     Ranges are whole batches, so the bits are the same too.
     """
 
-    def __init__(self, model: nn.Module, pool: Pool, *, screen: bool) -> None:
-        super().__init__(model, device=pool.device, workers=1, screen=False)
-        self._pool = pool
-        self.screens = screen and pool.bfloat16
+    def __init__(self, model: nn.Module, cluster: Cluster, *, screen: bool) -> None:
+        super().__init__(model, device=cluster.device, workers=1, screen=False)
+        self._cluster = cluster
+        self.screens = screen and cluster.bfloat16
         if self.screens:
             self._lead = None
         self._references: dict[int, tuple[nn.Module, Any]] = {}
@@ -77,12 +127,9 @@ class _OnCluster(Engine):
     @property
     def decides(self) -> Hashable:
         """Return the same as in one process; with other platforms than this one's, these too."""
-        here = super().decides
-        return here if self._pool.like_this_process else (here, *sorted(self._pool.kinds))
-
-    def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return the task's result for the inputs with the model, in batches of this size."""
-        return _joined(self._pool.run(self._reference_to(model), task, inputs, size=size))
+        here, kinds = super().decides, sorted(self._cluster.kinds)
+        there = self.device.type == "cpu" or torch.cuda.is_available()
+        return here if there and kinds == [this_platform(self.device).kind] else (here, *kinds)
 
     def _run(
         self,
@@ -92,31 +139,40 @@ class _OnCluster(Engine):
         *,
         screened_by: nn.Module | None = None,
     ) -> np.ndarray:
-        if not isinstance(inputs, Perturbed):
-            raise TypeError("inputs of a cluster's workers: expected `Perturbed`, which can be sent")
+        assert isinstance(inputs, Perturbed), "other inputs cannot be sent"
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
-        precision: Precision = (
-            "exact" if screened_by is None else "autocast" if screened_by is self.model else "lowered"
-        )
-        some, model = inputs.only(positions), self._reference_to(self.model)
+        model, low = (self.model, False) if screened_by is None else (screened_by, True)
+        some = inputs.only(positions)
         self._shape = some.shape
         while True:
-            size = self._size(low=precision != "exact")
-            results = self._pool.run(model, LogitsTask(classes, precision, self._halvings), some, size=size)
-            halvings = max(result.halvings for result in results)
-            if halvings == self._halvings:
-                return _joined(results)
-            self._halvings = halvings  # As in one process, all batches of a call have one size.
+            try:
+                task = _Logits(classes, low, self._halvings)
+                return self.over_batches(task, model, some, size=self._size(low=low))
+            except torch.OutOfMemoryError:
+                if self._size(low=low) == 1:
+                    raise
+                self._halvings += 1  # As in one process, all batches of a call have one size.
 
-    def _reference_to(self, model: nn.Module) -> Any:
-        """Return a reference to a model in the object store; each model is stored once while this backend lives."""
-        import ray
-
+    def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
+        """Return the task's result for the inputs; all is made again if a node lacks the file of the pixels."""
+        cluster, pixels = self._cluster, inputs.pixels
         if id(model) not in self._references:
-            self._references[id(model)] = model, ray.put(packed_model(model))
-        return self._references[id(model)][1]
-
-
-def _joined(results: list[Any]) -> np.ndarray:
-    return np.concatenate([result.rows for result in results])
+            self._references[id(model)] = model, put(model, "the model")
+        reference, by_file = self._references[id(model)][1], cluster.reads_files and in_named_file(pixels)
+        there = replace(inputs, device=self.device, pixels=pixels if by_file else cast("torch.Tensor", None))
+        call = put(partial(_rows, task, there, frozenset(cluster.kinds)), str(inputs))
+        most = max(1, min(_MOST_BATCHES, _MOST_BYTES // max(1, size * math.prod(inputs.shape))))
+        parts = (
+            _Range(start, stop, reference, None if by_file else cluster.pages.of(pixels, inputs.at[start:stop]))
+            for start, stop in ranges(len(inputs), size=size, workers=cluster.workers, most=most)
+        )
+        rows = []
+        for _, answer in cluster.run(call, parts, what=str(inputs), gpus=cluster.options.gpus):
+            if isinstance(answer.failed, FileNotFoundError) and by_file:
+                cluster.reads_files = False
+                return self.over_batches(task, model, inputs, size=size)
+            if answer.failed is not None:
+                raise answer.failed
+            rows.append(answer.result)
+        return np.concatenate(rows)

@@ -1,215 +1,243 @@
-"""Calls on the nodes of a cluster, such as decoding pictures: results in order, lost calls repeated."""
+"""Calls on the nodes of a Ray cluster, as tasks: Ray schedules them, and repeats those of a lost worker or node."""
 
 from __future__ import annotations
 
+import math
+import os
 import pickle
 import platform
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 
-from harness.base.errors import InputError, printable
+from harness.base.errors import ClusterError, InputError, PackageError
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.actors import TRIES, in_a_line
-from harness.inference.cluster.connection import connect
-from harness.inference.cluster.serialization import packed_call
-from harness.inference.cluster.worker import enter, place
+from harness.inference.cluster.serialization import packed
+from harness.inference.devices import available_cores
 from harness.inference.platforms import this_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Iterable, Iterator
 
     from harness.networks.running import RayOptions
 
 T = TypeVar("T")
-R = TypeVar("R")
 
-_PATIENCE = 30.0
-"""Most seconds without a core in the cluster."""
-_LATE = 120.0
-"""Most seconds of waiting for the next call in order; this process then makes it, as its worker may hang."""
-_MOMENT = 3.0
-"""Seconds of waiting for a free core before this process does the work."""
+TRIES = 3
+"""Attempts of Ray for a call that is lost with its worker or node."""
+STARTING, PATIENCE = 180.0, 30.0
+"""Most seconds until the nodes answer at the start, and later without any node."""
 _AHEAD = 2
-"""Calls for each core that start ahead of the consumer."""
+"""Calls per core that are begun, so no core waits for the driver; at most as many times this await the consumer."""
+_HELD = 8
+"""Objects of the store that a worker keeps: the models of the roles, and the latest calls."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray sends no statistics.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, which avoids a warning.
+}
+
+
+def connect(options: RayOptions) -> None:
+    """Join the cluster that the options name, or start one on this machine; a process stays in its first cluster.
+
+    Raises `InputError` if Ray is not installed or finds no cluster. Ray's logs are off unless the options want them.
+    """
+    if not options.logs:
+        os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
+    try:
+        import ray
+    except ImportError as error:
+        raise PackageError(
+            f"needs Ray, which is not installed ({error}); pip install 'stress-harness[ray]'", setting="backend ray"
+        ) from None
+    if ray.is_initialized():
+        return
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        raise ClusterError(
+            "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
+            setting=f"ray-address {address}",
+        )
+    own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}
+    level = "info" if options.logs else "critical"
+    try:
+        ray.init(address, log_to_driver=options.logs, logging_level=level, configure_logging=not options.logs, **own)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        said = str(error).splitlines()[0] if str(error) else repr(error)
+        raise ClusterError(
+            f"no cluster can be joined there ({said}). Start one with `ray start --head`, or remove the address and "
+            "RAY_ADDRESS for a new cluster for the run",
+            setting=f"ray-address {address}",
+        ) from None
 
 
 @dataclass(frozen=True)
-class OnNodes:
-    """Makes calls on the cores of a cluster's nodes, see `harness.data.parallel.Spread`.
+class Answer:
+    """The result of a call and the name of its node, or the error with which it `failed`."""
 
-    Only the calls of a lost worker or node are repeated. If a call fails on a node, for example without the files, the
-    node gets no more calls. This process makes failed and late calls itself. Raises `BackendLostError` if a call is
-    lost three times, or after half a minute without a node.
-    """
+    node: str
+    result: Any = None
+    failed: Exception | None = None
 
-    options: RayOptions
 
-    def __call__(
-        self,
-        call: Callable[[T], R],
-        things: Iterable[T],
-        *,
-        here: Callable[[Iterable[T]], Generator[R, None, None]],
-        what: str,
-    ) -> Generator[R, None, None]:
-        """Yield the result of `call` for each thing, in their order."""
+class Nodes:
+    """The nodes of one cluster, and calls on their cores."""
+
+    def __init__(self, options: RayOptions) -> None:
+        self.options = options
+        self.device = torch.device("cuda" if options.gpus else "cpu")
+        self.kinds: Counter[str] = Counter()
+        """Kinds of the nodes' platforms at the start, with the number of workers of each; they determine the bits."""
+        self.bfloat16 = True
+        """True if bfloat16 is fast on all nodes."""
+        self.lost = ""
+        """The reason why every further call fails; "" while the cluster works."""
+
+    @property
+    def workers(self) -> int:
+        """Return the number of parallel calls with a model."""
+        return min(self.kinds.total(), self.options.workers or sys.maxsize)
+
+    def start(self) -> None:
+        """Join the cluster and ask its nodes for their platforms, unless they have answered.
+
+        Raises `InputError` for a cluster without room for a worker, and for nodes with other code than this process.
+        """
+        if self.kinds:
+            return
         connect(self.options)
         import ray
+        from ray.exceptions import RayError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        say = _Saying(what)
-        try:
-            sent = _Sent(ray.put(np.frombuffer(packed_call(call), dtype=np.uint8)))
-        except InputError as error:
-            say(str(error))
-            yield from here(things)
-            return
-        if not _has_free_core():
-            say("no core of the cluster is free")
-            yield from here(things)
-            return
-        blind: set[str] = set()
-        left, waiting = iter(things), deque[tuple[T, Any]]()
-        ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))
+        asked, reason, gpus = {}, f"none has answered within {STARTING:.0f} s", self.options.gpus
+        call = put(this_platform, "a function")
+        for node in ray.nodes():
+            cores, there = node["Resources"].get("CPU", 0), NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            room = int(min(cores, node["Resources"].get("GPU", 0) / gpus if gpus else math.inf))
+            if node["Alive"] and room:
+                asked[_begun(call, self.device, num_cpus=0, num_gpus=gpus, scheduling_strategy=there)] = room
+        if not asked:
+            needs = "one core" + (f" and {gpus:g} GPUs" if gpus else "")
+            raise ClusterError(f"no node has room for a worker, which needs {needs}", setting="backend ray")
+        for task in ray.wait(list(asked), num_returns=len(asked), timeout=STARTING)[0]:
+            try:
+                answer: Answer = ray.get(task)
+            except RayError as error:
+                reason = _in_a_line(error)
+                continue
+            if answer.failed:
+                raise answer.failed
+            self.kinds[answer.result.kind] += asked[task]
+            self.bfloat16 &= answer.result.bfloat16
+        if not self.kinds:
+            self.lose(f"no node can work: {reason}")
+
+    def run(self, call: Any, things: Iterable[T], *, what: str, gpus: float = 0.0) -> Iterator[tuple[T, Answer]]:
+        """Yield each thing with the answer of `call`, a reference to the callable, in their order.
+
+        Raises `BackendLostError` if a call is lost three times, and after half a minute without a node.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        left, begun, open_, seen = iter(things), deque[tuple[T, Any]](), set[Any](), time.monotonic()
+        most = self.options.workers or _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))
         # After an error, the calls that have begun run to their end. If Ray gets an answer while it cancels a call, it
         # may end this process with status 1.
         while True:
-            while len(waiting) < ahead and (not blind or _some_see(blind)):
-                if (thing := next(left, None)) is None:
-                    break
-                waiting.append((thing, sent.begun(thing, blind)))
-            if not waiting:
-                break
-            thing, task = waiting.popleft()
-            answer = _answer(task, blind, f"{what}: {thing}")
-            if answer is None:
-                behind = [thing, *(each for each, _ in waiting)]
-                for lost in (task, *(each for _, each in waiting)):
-                    ray.cancel(lost)  # It would keep a core.
-                waiting.clear()
-                yield from here(behind)
-                continue
-            if answer.failed is None:
-                yield answer.result
-                continue
-            # If the thing itself is at fault, this process raises the error as without a cluster.
-            yield from here([thing])
-            blind.add(answer.node)
-            say(f"node {answer.name} cannot ({answer.failed})")
-        yield from here(left)
+            if self.lost:
+                raise BackendLostError(self.lost)
+            while len(open_) < most and len(begun) < _AHEAD * most and (thing := next(left, None)) is not None:
+                task = _begun(call, thing, num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
+                begun.append((thing, task))
+                open_.add(task)
+            if not begun:
+                return
+            ready, _ = ray.wait(list(open_), timeout=1.0)
+            open_.difference_update(ready)
+            if ready or any(node["Alive"] and node["Resources"].get("CPU") for node in ray.nodes()):
+                seen = time.monotonic()
+            if time.monotonic() - seen > PATIENCE:
+                self.lose(f"{what}: {begun[0][0]}: no node is left, and no new one has joined for {PATIENCE:.0f} s")
+            while begun and begun[0][1] not in open_:
+                thing, task = begun.popleft()
+                try:
+                    answer: Answer = ray.get(task)
+                except RayError as error:  # The worker returns errors of the call, so this one is Ray's.
+                    self.lose(f"{what}: {thing} failed {TRIES} times, the last time by {_in_a_line(error)}")
+                yield thing, answer
+
+    def lose(self, why: str) -> NoReturn:
+        """Raise `BackendLostError` now and for every later call."""
+        self.lost = f"the cluster failed: {why}. A part of the results gives no verdict; repair the cluster, run again"
+        raise BackendLostError(self.lost)
 
 
-class _Saying:
-    """Prints once, on standard error, why this process makes some of the calls."""
-
-    def __init__(self, what: str) -> None:
-        self._what, self._said = what, False
-
-    def __call__(self, why: str) -> None:
-        if not self._said:
-            line = f"{self._what}: {why}; this process does the remaining work"
-            print(printable(line), file=sys.stderr)
-        self._said = True
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """Result of a call on a node, or the reason why it `failed`."""
-
-    node: str
-    name: str
-    result: Any = None
-    failed: str | None = None
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """A call in the object store."""
-
-    reference: Any
-
-    def begun(self, thing: Any, blind: set[str]) -> Any:
-        """Return a reference to the answer for a thing, computed on a node that is not `blind`."""
-        import ray
-
-        options: dict[str, Any] = {"num_cpus": 1, "max_retries": TRIES - 1, "scheduling_strategy": "SPREAD"}
-        if blind:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(blind))})"}
-        code = this_platform(torch.device("cpu")).code
-        # In a list, Ray passes the reference itself, and the worker reads the call only once.
-        return ray.remote(call_on_node).options(**options).remote([self.reference], thing, code, *place())
-
-
-def _has_free_core() -> bool:
-    """Return whether a core of the cluster is free; a new cluster may report it only after a moment."""
+def put(thing: Any, what: str) -> Any:
+    """Return a reference to an object in the store, for workers; raises `InputError` if it cannot be pickled."""
     import ray
 
-    end = time.monotonic() + _MOMENT
-    while (found := ray.available_resources().get("CPU", 0)) < 1 and time.monotonic() < end:
-        time.sleep(0.1)
-    return bool(found >= 1)
-
-
-def _some_see(blind: set[str]) -> bool:
-    """Return whether some node with a core is not `blind`."""
-    import ray
-
-    return any(
-        node["Alive"] and node["Resources"].get("CPU", 0) >= 1 and node["NodeID"] not in blind for node in ray.nodes()
-    )
-
-
-def _answer(task: Any, blind: set[str], what: str) -> _Answer | None:
-    """Wait for an answer and return it; None if all remaining nodes are blind, or if it is late.
-
-    Raises `BackendLostError` if no node is left, and if the call was lost too often.
-    """
-    import ray
-    from ray.exceptions import RayError
-
-    began = seen = time.monotonic()
-    while not ray.wait([task], timeout=1.0)[0]:
-        if time.monotonic() - began > _LATE:
-            return None
-        if _some_see(blind):
-            seen = time.monotonic()
-        elif blind and _some_see(set()):
-            return None
-        elif time.monotonic() - seen > _PATIENCE:
-            raise BackendLostError(
-                f"{what}: no node of the cluster is left, and no new one has joined for {_PATIENCE:.0f} s"
-            )
-    try:
-        answer: _Answer = ray.get(task)
-    except RayError as error:
-        raise BackendLostError(
-            f"the cluster failed: {what} failed {TRIES} times, the last time by {in_a_line(error)}. A part of the "
-            "results gives no verdict; repair the cluster, run again"
-        ) from None
-    return answer
+    return ray.put(np.frombuffer(packed(thing, what), dtype=np.uint8))
 
 
 _held: dict[str, Any] = {}
-"""The latest call of this worker, by the name of its reference."""
+"""The latest objects of the store that this worker has used, by the names of their references."""
 
 
-def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder: str) -> _Answer:
-    """Make the call of a reference on a worker, if the worker has the same `code` of the harness."""
+def held(reference: Any) -> Any:
+    """Return an object of the store; a worker unpickles it once."""
     import ray
 
-    node = ray.get_runtime_context().get_node_id(), platform.node()
+    name = reference.hex()
+    # The latest is the last. A kept reference would keep its object in the store.
+    _held[name] = _held.pop(name) if name in _held else pickle.loads(ray.get(reference))  # noqa: S301  Our own bytes.
+    while len(_held) > _HELD:
+        del _held[next(iter(_held))]
+    return _held[name]
+
+
+def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder: str) -> Answer:
+    """Make the call of a reference on a worker with the same `code` of the harness, in a folder if its node has it."""
+    node = platform.node()
+    sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
+    with suppress(OSError):
+        os.chdir(folder)
     try:
         if this_platform(torch.device("cpu")).code != code:
-            return _Answer(*node, failed="it has other code of the harness; install the same on all nodes")
-        if (name := call[0].hex()) not in _held:
-            enter(path, folder)
-            _held.clear()
-            _held[name] = pickle.loads(ray.get(call[0]))  # noqa: S301  Our own process put it there.
-        return _Answer(*node, _held[name](thing))
-    except Exception as error:  # The driver repeats the call, and raises the error if it fails there too.
-        return _Answer(*node, failed=f"{type(error).__name__}: {error}")
+            raise ClusterError(f"node {node} has other code of the harness than this process; install the same on all")
+        return Answer(node, held(call[0])(thing))
+    except ModuleNotFoundError as error:
+        return Answer(node, failed=ClusterError(f"node {node} has no module {error.name!r}; install it on every node"))
+    except (InputError, FileNotFoundError, torch.OutOfMemoryError) as error:
+        return Answer(node, failed=error)
+    except Exception as error:  # Code of the user's may raise any exception, perhaps one that cannot be pickled.
+        return Answer(node, failed=RuntimeError(str(error)))
+
+
+@cache
+def _task() -> Any:
+    import ray
+
+    return ray.remote(call_on_node)
+
+
+def _begun(call: Any, thing: Any, **options: Any) -> Any:
+    """Return a reference to the answer for a thing, with these options of Ray."""
+    path = [os.path.abspath(each) for each in sys.path]  # noqa: PTH100  An entry may be "".
+    code = this_platform(torch.device("cpu")).code
+    # In a list, Ray passes the reference itself, and the worker reads the call only once.
+    return _task().options(max_retries=TRIES - 1, **options).remote([call], thing, code, path, str(Path.cwd()))
+
+
+def _in_a_line(error: Exception) -> str:
+    """Return one line with the kind of a Ray error and its last line, which quotes the exception, if any."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}"
