@@ -87,7 +87,7 @@ class CallablePredictor:
         with theirs:
             self._child = subprocess.Popen(  # noqa: S603  Our own script.
                 [sys.executable, "-P", str(_CHILD)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

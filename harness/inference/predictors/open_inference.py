@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
+from pydantic import BeforeValidator, ConfigDict, NonNegativeInt
 
 from harness.base.errors import ServerError, some_of
+from harness.base.records import read_record
 from harness.inference.predictors.encoded import content_of
 from harness.inference.predictors.protocol import PredictorError
+from harness.inference.predictors.scores import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+T = TypeVar("T")
+_Text = Annotated[str, BeforeValidator(str)]
 
 BINARY = "binary_tensor_data"
 """The extension of servers for tensors as bytes."""
@@ -31,12 +37,18 @@ _SCORES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 _BITS = (8, 16, 32, 64)
 _LABELS = {f"INT{bits}": f"<i{bits // 8}" for bits in _BITS} | {f"UINT{bits}": f"<u{bits // 8}" for bits in _BITS}
 _OUTPUTS = _SCORES | _LABELS
-_MATRIX = 2
 _UNKNOWN, _CHANNELS = 32, (1, 3)
 
 
 @dataclass(frozen=True)
-class TensorFacts:
+class _Message:
+    """A part of a message; a server may add keys."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="ignore", strict=True)
+
+
+@dataclass(frozen=True)
+class TensorFacts(_Message):
     """A tensor in a server's metadata: its name, datatype and shape; -1 stands for any size."""
 
     name: str
@@ -48,14 +60,45 @@ class TensorFacts:
 
 
 @dataclass(frozen=True)
-class Metadata:
+class Metadata(_Message):
     """The metadata of a served model."""
 
-    name: str
-    versions: tuple[str, ...]
-    platform: str
-    inputs: tuple[TensorFacts, ...]
-    outputs: tuple[TensorFacts, ...]
+    name: _Text = ""
+    versions: tuple[_Text, ...] = ()
+    platform: _Text = ""
+    inputs: tuple[TensorFacts, ...] = ()
+    outputs: tuple[TensorFacts, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServerMetadata(_Message):
+    """The metadata of a server: its extensions of the protocol."""
+
+    extensions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Parameters(_Message):
+    binary_data_size: NonNegativeInt | None = None
+
+
+@dataclass(frozen=True)
+class _Output(TensorFacts):
+    parameters: _Parameters | None = None
+    data: Any = None
+
+    @property
+    def size(self) -> int | None:
+        """The number of its bytes after the JSON; None for values in the JSON."""
+        return None if self.parameters is None else self.parameters.binary_data_size
+
+
+@dataclass(frozen=True)
+class _Reply(_Message):
+    id: _Text = ""
+    model_name: _Text = ""
+    model_version: _Text = ""
+    outputs: tuple[_Output, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,8 +136,8 @@ class Answer:
     version: str | None
 
 
-def read_json(body: bytes, what: str) -> dict[str, Any]:
-    """Return the JSON object in the body of a response; raises `PredictorError` for another body."""
+def read_message(kind: type[T], body: bytes, what: str) -> T:
+    """Return the JSON object in a response's body as a message; raises `PredictorError` for another body."""
     try:
         found = json.loads(body, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
@@ -104,7 +147,8 @@ def read_json(body: bytes, what: str) -> dict[str, Any]:
         ) from None
     if not isinstance(found, dict):
         raise PredictorError(f"{what} is a JSON {type(found).__name__}, expected an object")
-    return found
+    known = {key: value for key, value in found.items() if value is not None}
+    return read_record(kind, known, where=what, error=PredictorError)
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -114,42 +158,6 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
         raise PredictorError(f"the server's JSON repeats keys of an object ({some_of(twice)}), expected each once")
     return found
-
-
-def read_metadata(body: bytes) -> Metadata:
-    """Return the metadata of a model in the body of a response; raises `PredictorError` for invalid ones."""
-    what = "the model's metadata"
-    found = read_json(body, what)
-    versions = found.get("versions") or []
-    if not isinstance(versions, list):
-        raise PredictorError(f"{what} have versions {versions!r}, expected a list")
-    inputs, outputs = (
-        tuple(_facts(each, what) for each in _objects(found.get(key), f"{what}: {key}"))
-        for key in ("inputs", "outputs")
-    )
-    name, platform = str(found.get("name") or ""), str(found.get("platform") or "")
-    return Metadata(name, tuple(map(str, versions)), platform, inputs, outputs)
-
-
-def _objects(found: object, what: str) -> Sequence[Mapping[str, Any]]:
-    if found is None:
-        return []
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise PredictorError(f"{what} are {type(found).__name__}, expected a list of objects")
-    return found
-
-
-def _facts(found: Mapping[str, Any], what: str) -> TensorFacts:
-    name, datatype = found.get("name"), found.get("datatype")
-    if not isinstance(name, str) or not isinstance(datatype, str):
-        raise PredictorError(f"{what} describe a tensor without name or datatype: {found!r}")
-    return TensorFacts(name, datatype, _shape(found.get("shape"), f"{what}: {name}"))
-
-
-def _shape(found: object, what: str) -> tuple[int, ...]:
-    if not isinstance(found, list) or not all(type(each) is int for each in found):
-        raise PredictorError(f"{what} has the shape {found!r}, expected a list of integers")
-    return tuple(found)
 
 
 def input_of(metadata: Metadata, shape: tuple[int, int, int] | None) -> tuple[InputTensor, tuple[int, int, int]]:
@@ -272,100 +280,63 @@ def request_of(
 
 
 def read_answer(
-    body: bytes, header_length: str | None, *, images: int, name: str, number: str, output: TensorFacts | None
+    body: bytes,
+    header_length: str | None,
+    *,
+    images: int,
+    classes: int | None,
+    name: str,
+    number: str,
+    output: TensorFacts | None,
 ) -> Answer:
     """Return the answer to a request for `images`, in the body of a response.
 
     Raises `PredictorError`, with found and expected facts, for a response to another request or of another model. Also
     for another output, datatype or shape, and for values that are not finite.
     """
-    text, content = body, b""
+    length = len(body)
     if header_length is not None:
         length = int(header_length) if header_length.isascii() and header_length.isdecimal() else -1
-        if not 0 <= length <= len(body):
-            raise PredictorError(f"the answer has {len(body)} bytes and the header {HEADER_LENGTH} {header_length!r}")
-        text, content = body[:length], body[length:]
-    found = read_json(text, "the answer")
-    if (other := found.get("id")) not in (None, "", number):
-        raise PredictorError(f"the answer has the id {other!r}, the request had {number!r}")
-    if (other := found.get("model_name")) not in (None, "", name):
-        raise PredictorError(f"the answer is of the model {other!r}, the request was for {name!r}")
-    outputs = _objects(found.get("outputs"), "the answer's outputs")
-    tensor = _chosen(outputs, output)
-    datatype = tensor.get("datatype")
-    announced = (output.datatype if output is not None else "") or datatype
-    if not isinstance(datatype, str) or datatype not in _OUTPUTS or datatype != announced:
-        expected = announced if announced != datatype else "FP32"
-        raise PredictorError(f"the answer has the datatype {datatype!r}, expected {expected}")
-    shape = _shape(tensor.get("shape"), "the answer")
-    parts = _parts(outputs, content, binary=header_length is not None)
-    values = _values(tensor, parts.get(id(tensor)), datatype, shape)
-    return Answer(_scores_or_labels(values, datatype, images), _version(found))
-
-
-def _chosen(outputs: Sequence[Mapping[str, Any]], output: TensorFacts | None) -> Mapping[str, Any]:
-    wanted = [each for each in outputs if output is None or each.get("name") == output.name]
+    if not 0 <= length <= len(body):
+        raise PredictorError(f"the answer has {len(body)} bytes and the header {HEADER_LENGTH} {header_length!r}")
+    found, content = read_message(_Reply, body[:length], "the answer"), body[length:]
+    for key, expected in (("id", number), ("model_name", name)):
+        if (other := getattr(found, key)) not in {"", expected}:
+            raise PredictorError(f"the answer has the {key} {other!r}, expected {expected!r}")
+    wanted = [at for at, each in enumerate(found.outputs) if output is None or each.name == output.name]
     if len(wanted) != 1:
-        found = some_of([repr(each.get("name")) for each in outputs]) or "none"
+        names = some_of([repr(each.name) for each in found.outputs]) or "none"
         expected = "exactly one; name it with http-output" if output is None else f"one {output.name!r}"
-        raise PredictorError(f"the answer has the outputs {found}, expected {expected}")
-    return wanted[0]
+        raise PredictorError(f"the answer has the outputs {names}, expected {expected}")
+    tensor, sizes = found.outputs[wanted[0]], [each.size or 0 for each in found.outputs]
+    announced = (output.datatype if output is not None else "") or tensor.datatype
+    if tensor.datatype not in _OUTPUTS or tensor.datatype != announced:
+        expected = announced if announced != tensor.datatype else "FP32"
+        raise PredictorError(f"the answer has the datatype {tensor.datatype!r}, expected {expected}")
+    if sum(sizes) != len(content):
+        raise PredictorError(f"the answer has {len(content)} bytes of tensors, its outputs announce {sum(sizes)}")
+    start = sum(sizes[: wanted[0]])
+    values = _values(tensor, content[start : start + sizes[wanted[0]]])
+    scores = "labels" if tensor.datatype in _LABELS else "scores"
+    if scores == "labels" and tensor.shape == (images, 1):
+        values = values[:, 0]
+    return Answer(checked(values, scores, images=images, classes=classes), found.model_version or None)
 
 
-def _parts(outputs: Sequence[Mapping[str, Any]], content: bytes, *, binary: bool) -> dict[int, bytes]:
-    """Return the bytes of each output that has some, by the identity of the output's object."""
-    sizes = {}
-    for each in outputs:
-        parameters = each.get("parameters")
-        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-        if size is not None:
-            if type(size) is not int or size < 0 or not binary:
-                raise PredictorError(f"the answer has binary data of size {size!r} without the bytes")
-            sizes[id(each)] = size
-    ends = np.cumsum([0, *sizes.values()], dtype=object)
-    if ends[-1] != len(content):
-        raise PredictorError(f"the answer has {len(content)} bytes of tensors, its outputs announce {ends[-1]}")
-    return {key: content[a:b] for key, (a, b) in zip(sizes, pairwise(ends), strict=True)}
-
-
-def _values(tensor: Mapping[str, Any], part: bytes | None, datatype: str, shape: tuple[int, ...]) -> np.ndarray:
-    dtype = np.dtype(_OUTPUTS[datatype])
-    count = int(np.prod(shape, dtype=object)) if all(size >= 0 for size in shape) else -1
-    if part is not None:
-        if len(part) != count * dtype.itemsize:
-            raise PredictorError(f"the answer has {len(part)} bytes for {datatype} {list(shape)}")
-        return np.frombuffer(part, dtype).reshape(shape)
+def _values(tensor: _Output, content: bytes) -> np.ndarray:
+    """Return the values of an output, from its bytes or from the JSON."""
+    dtype = np.dtype(_OUTPUTS[tensor.datatype])
+    count = math.prod(tensor.shape) if min(tensor.shape, default=0) >= 0 else -1
+    if tensor.size is not None:
+        if tensor.size != count * dtype.itemsize:
+            raise PredictorError(f"the answer has {tensor.size} bytes for {tensor}")
+        return np.frombuffer(content, dtype).reshape(tensor.shape)
     try:
-        values = np.asarray(tensor.get("data"))
+        values = np.asarray(tensor.data)
     except (ValueError, OverflowError):
         values = np.asarray(None)
-    if values.dtype.kind not in ("iuf" if datatype in _SCORES else "iu") and values.size:
-        raise PredictorError(f"the answer's data are {values.dtype} values, expected {datatype}")
+    if values.dtype.kind not in ("iuf" if tensor.datatype in _SCORES else "iu") and values.size:
+        raise PredictorError(f"the answer's data are {values.dtype} values, expected {tensor.datatype}")
     if values.size != count:
-        raise PredictorError(f"the answer has {values.size} values for the shape {list(shape)}")
-    return values.reshape(shape)
-
-
-def _scores_or_labels(values: np.ndarray, datatype: str, images: int) -> np.ndarray:
-    if datatype in _LABELS:
-        if values.shape not in {(images,), (images, 1)}:
-            raise PredictorError(
-                f"the answer has {datatype} {list(values.shape)}, expected a label for each of {images}"
-            )
-        if values.size and int(values.max()) > np.iinfo(np.int64).max:
-            raise PredictorError(f"the answer has the label {values.max()}, which is no class")
-        return values.reshape(images).astype(np.int64)
-    if values.ndim != _MATRIX or len(values) != images:
-        raise PredictorError(
-            f"the answer has the shape {list(values.shape)} for {images} images, expected [{images}, classes]"
-        )
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32)
-    if wrong := int((~np.isfinite(values)).any(axis=1).sum()):
-        raise PredictorError(f"the server answered with NaN or infinity for {wrong} of {images} images")
-    return values
-
-
-def _version(found: Mapping[str, Any]) -> str | None:
-    version = found.get("model_version")
-    return None if version in (None, "") else str(version)
+        raise PredictorError(f"the answer has {values.size} values for the shape {list(tensor.shape)}")
+    return values.reshape(tensor.shape).astype(np.float64 if tensor.datatype in _SCORES else values.dtype)

@@ -17,11 +17,12 @@ from harness.inference.predictors.open_inference import (
     BINARY,
     FILES,
     HEADER_LENGTH,
+    Metadata,
+    ServerMetadata,
     input_of,
     output_of,
     read_answer,
-    read_json,
-    read_metadata,
+    read_message,
     request_of,
 )
 from harness.inference.predictors.protocol import PredictorError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference.predictors.credentials import Credentials
-    from harness.inference.predictors.open_inference import Answer, Metadata
+    from harness.inference.predictors.open_inference import Answer
     from harness.networks.http_options import HttpOptions
 
 _PATH = re.compile(r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?")
@@ -39,7 +40,6 @@ _ROOM, _NUMBER = 1 << 20, 40
 """Most bytes of an answer besides its numbers, and of each number."""
 _MANY = 100_000
 """Most classes of an unknown model."""
-_OK = 200
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class ServedModel:
         self.output = output_of(self.metadata, options.output, classes=classes)
         self.binary = self._speaks_binary()
         self._files = EncodedPictures(images)
-        self._classes = classes or _MANY
+        self._classes = classes
 
     @property
     def decodes(self) -> bool:
@@ -127,19 +127,25 @@ class ServedModel:
 
     def read_metadata(self) -> Metadata:
         """Request the metadata; raises `PredictorError` if the server has none."""
-        reply = self._exchange.get(self.address.path, most_bytes=_ROOM)
-        return read_metadata(self._exchange.expect_ok(reply, "the model's metadata"))
+        what = "the model's metadata"
+        return read_message(Metadata, self._exchange.ask(self.address.path, what, most_bytes=_ROOM)[0], what)
 
     def infer(self, values: np.ndarray) -> Answer:
         """Return the answer for images in the input tensor's form; raises `PredictorError` without one."""
         number = str(next(self._numbers))
         body, headers = request_of(values, self.input, self.output, number=number, binary=self.binary)
-        most_bytes = _ROOM + len(values) * self._classes * _NUMBER
-        reply = self._exchange.post(f"{self.address.path}/infer", body, headers, most_bytes=most_bytes)
+        content, found = self._exchange.ask(
+            f"{self.address.path}/infer",
+            f"inference of {len(values)} images",
+            most_bytes=_ROOM + len(values) * (self._classes or _MANY) * _NUMBER,
+            body=body,
+            headers=headers,
+        )
         return read_answer(
-            self._exchange.expect_ok(reply, f"inference of {len(values)} images"),
-            reply.headers.get(HEADER_LENGTH.lower()),
+            content,
+            found.get(HEADER_LENGTH),
             images=len(values),
+            classes=self._classes,
             name=self.metadata.name or self.address.name,
             number=number,
             output=self.output,
@@ -150,10 +156,11 @@ class ServedModel:
         self._exchange.close()
 
     def _speaks_binary(self) -> bool:
-        reply = self._exchange.get("", most_bytes=_ROOM)
-        if reply.status != _OK:  # Not every server has metadata of its own.
-            return False
-        try:
-            return BINARY in (read_json(reply.body, "the server's metadata").get("extensions") or ())
-        except (PredictorError, TypeError):
+        what = "the server's metadata"
+        try:  # Not every server has metadata of its own.
+            return (
+                BINARY
+                in read_message(ServerMetadata, self._exchange.ask("", what, most_bytes=_ROOM)[0], what).extensions
+            )
+        except PredictorError:
             return False
