@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
+import re
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import AnswersError, ChangedError, InputError, some_of
+from harness.base.errors import AnswersError, ChangedError, InputError, printable, some_of
 from harness.base.files import hash_of_file, require_regular
 from harness.data.exported import FLOAT32, as_stored, hash_of_names, names_of
 from harness.data.images import unit_range
 from harness.data.rows import parts_of
 from harness.inference.predictors.answer_files import Answers, read_answers
-from harness.inference.predictors.file_names import numbers_of_files
 from harness.inference.predictors.protocol import Identity, Provides, UnknownPixelsError
 from harness.perturb.poses import PROTOCOL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.data import LabelledImages
     from harness.data.exported import Export
     from harness.networks.options import NetworkOptions
 
+_SEPARATORS = re.compile(r"[/\\]|: ")
 UNDECIDED = -1
 """The class of a prediction whose leading classes tie."""
 _PLAIN = (
@@ -103,32 +107,16 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     A prediction is `UNDECIDED` if its leading classes tie, as rounded probabilities may.
     Raises `InputError` for predictions of exported images, of images outside the data, and of one image twice.
     """
-    named = f"{path}: "
     try:
         answers = _answers_in(path, images, outputs)
         classes = answers.values if answers.values.ndim == 1 else _decided(answers.values)
+        numbers = _numbers(answers, images)
     except InputError as error:
-        raise AnswersError(named + error.message, setting=error.setting) from error
-    numbers = answers.images
-    if numbers is None:
-        if len(answers) != len(images):
-            raise AnswersError(
-                f"{named}has {len(answers):,} predictions without numbers of images, the data have {len(images):,} "
-                "images; add the numbers, or predict all images in their order"
-            )
-        return np.arange(len(images)), classes
-    if numbers.dtype.kind == "S":
-        raise AnswersError(f"{named}has images of an export; expected numbers of images in the data, from 0")
-    if repeated := len(numbers) - len(np.unique(numbers)):
-        raise AnswersError(f"{named}repeats {repeated:,} of its {len(numbers):,} images; expected one row for each")
-    row_of = {int(number): row for row, number in enumerate(images.positions)}
-    if others := [number for number in numbers.tolist() if number not in row_of]:
-        found = some_of(list(map(str, sorted(others))))
-        first = "; numbers of images begin at 0" if numbers.min() > 0 else ""
-        raise AnswersError(f"{named}has {len(others):,} images that the data do not have: {found}{first}")
-    positions = np.array([row_of[number] for number in numbers.tolist()], dtype=np.int64)
-    order = np.argsort(positions)
-    return positions[order], classes[order]
+        raise AnswersError(f"{path}: {error.message}", setting=error.setting) from error
+    positions = images.positions.numpy()
+    _, found, rows = np.intersect1d(positions, numbers, return_indices=True)
+    order = np.argsort(found)
+    return found[order], classes[rows[order]]
 
 
 def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answers:
@@ -144,7 +132,7 @@ def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answ
     named = answers.images
     if named is None or named.dtype.kind != "U":
         return answers
-    return replace(answers, images=numbers_of_files(named.tolist(), images))
+    return replace(answers, images=_numbers_of_files(named.tolist(), images))
 
 
 def _decided(values: np.ndarray) -> np.ndarray:
@@ -168,13 +156,11 @@ def _of_export(answers: Answers) -> np.ndarray:
     once = np.unique(names)
     if repeated := len(names) - len(once):
         raise AnswersError(f"repeats {repeated} of its {len(names)} images; expected one row for each image")
-    if len(once) < export.images:
+    if missing := export.images - len(once):
         raise AnswersError(
-            f"lacks {export.images - len(once):,} of the {export.images:,} images of its export; predict all of them"
-        )
-    if len(once) > export.images:
-        raise AnswersError(
-            f"has {len(once) - export.images:,} images more than the {export.images:,} of its export; keep only those"
+            f"lacks {missing:,} of the {export.images:,} images of its export; predict all of them"
+            if missing > 0
+            else f"has {-missing:,} images more than the {export.images:,} of its export; keep only those"
         )
     if hash_of_names(once) != export.names:
         raise AnswersError(
@@ -184,29 +170,37 @@ def _of_export(answers: Answers) -> np.ndarray:
     return names
 
 
-def _rows_of_clean(answers: Answers, images: LabelledImages) -> np.ndarray:
-    """Return the row of each image of the data, (N,); raises `InputError` unless each has exactly one."""
-    numbers = answers.images
-    positions = images.positions.numpy()
+def _numbers(answers: Answers, images: LabelledImages) -> np.ndarray:
+    """Return the number in the full split of each row's image, (N,); raises `InputError` unless it has one, once."""
+    numbers, positions = answers.images, images.positions.numpy()
     if numbers is None:
         if len(answers) != len(positions) if images.indices is None else len(answers) <= positions.max():
             raise AnswersError(
-                f"has {len(answers):,} predictions without names of images, the data have {len(positions):,} images; "
-                "expected one for each, in their order"
+                f"has {len(answers):,} predictions without names or numbers of images, the data have "
+                f"{len(positions):,} images; expected one for each, in their order"
             )
-        return positions
+        return np.arange(len(answers))
     if numbers.dtype.kind == "S":
-        raise AnswersError("has names of exported images but no line export; copy it from manifest.json")
-    counts = Counter(numbers.tolist())
-    if repeated := sum(count - 1 for count in counts.values()):
+        raise AnswersError(
+            "has names of exported images but no line export, for clean images; copy the line from manifest.json, or "
+            "write numbers of images in the data, from 0"
+        )
+    if repeated := len(numbers) - len(np.unique(numbers)):
         raise AnswersError(f"repeats {repeated:,} of its {len(numbers):,} images; expected one row for each image")
-    if missing := len(set(positions.tolist()) - counts.keys()):
-        raise AnswersError(f"lacks {missing:,} of the {len(positions):,} images of the data; predict all of them")
-    if images.indices is None and len(numbers) > len(positions):
-        more = sorted(counts.keys() - set(positions.tolist()))
-        raise AnswersError(f"has {len(more):,} images that the data do not have: {some_of(list(map(str, more)))}")
-    row_of = {number: row for row, number in enumerate(numbers.tolist())}
-    return np.array([row_of[position] for position in positions.tolist()], dtype=np.int64)
+    if images.indices is None and len(others := np.setdiff1d(numbers, positions)):
+        first = "; numbers of images begin at 0" if numbers.min() > 0 else ""
+        found = some_of(list(map(str, others.tolist())))
+        raise AnswersError(f"has {len(others):,} images that the data do not have: {found}{first}")
+    return numbers
+
+
+def _rows_of_clean(answers: Answers, images: LabelledImages) -> np.ndarray:
+    """Return the row of each image of the data, (N,); raises `InputError` for images without one."""
+    row_of = {number: row for row, number in enumerate(_numbers(answers, images).tolist())}
+    rows = [row_of.get(position, -1) for position in images.positions.tolist()]
+    if missing := rows.count(-1):
+        raise AnswersError(f"lacks {missing:,} of the {len(rows):,} images of the data; predict all of them")
+    return np.array(rows, dtype=np.int64)
 
 
 def _of_clean(images: LabelledImages) -> np.ndarray:
@@ -224,3 +218,44 @@ def _without_twins(names: np.ndarray, rows: np.ndarray, answers: Answers) -> tup
     if differing := int((predicted != predicted[first][which]).sum()):
         raise AnswersError(f"has other predictions for {differing} images than for images with the same pixels")
     return once, rows[first]
+
+
+def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarray:
+    """Return the number in the data of each image whose file is named, (N,) int64.
+
+    A file is the one with the longest common end of its path; folders above may differ. Raises `InputError` for data
+    without files, and for a name of no file or of several.
+    """
+    if images.origin is None:
+        raise AnswersError(
+            f"names images as {printable(names[0][:40])!r}, and the data have no files; expected their numbers, from 0"
+        )
+    files: dict[str, list[tuple[list[str], int]]] = defaultdict(list)
+    for number in images.positions.tolist():
+        parts = _parts(images.origin.where(number))
+        files[parts[0]].append((parts, number))
+    example = "/".join(_parts(images.origin.where(int(images.positions[0])))[1::-1])
+    found, wrong = [], {0: list[str](), 2: list[str]()}
+    for name in names:
+        asked = _parts(name)
+        lengths = [(len(os.path.commonprefix([asked, parts])), number) for parts, number in files.get(asked[0], ())]
+        numbers = [number for length, number in lengths if length == max(lengths)[0]]
+        if len(numbers) == 1:
+            found.append(numbers[0])
+        else:
+            wrong[min(2, len(numbers))].append(name)
+    for count, what, advice in (
+        (0, "no files", f"expected names such as {printable(example)!r}, or numbers from 0"),
+        (2, "those of several files", f"write more of their paths, such as {printable(example)!r}"),
+    ):
+        if some := wrong[count]:
+            raise AnswersError(
+                f"{len(some):,} of {len(names):,} names in image are {what} of the data: {printable(some_of(some))}; "
+                f"{advice}"
+            )
+    return np.array(found, dtype=np.int64)
+
+
+def _parts(path: str) -> list[str]:
+    """Return the parts of a path, the last one first."""
+    return [part for part in _SEPARATORS.split(path.strip()) if part not in {"", "."}][::-1] or [""]
