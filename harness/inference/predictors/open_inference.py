@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -37,7 +38,8 @@ _SCORES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 _BITS = (8, 16, 32, 64)
 _LABELS = {f"INT{bits}": f"<i{bits // 8}" for bits in _BITS} | {f"UINT{bits}": f"<u{bits // 8}" for bits in _BITS}
 _OUTPUTS = _SCORES | _LABELS
-_UNKNOWN, _CHANNELS = 32, (1, 3)
+_CHANNELS, _OPEN = (1, 3), (3, 32, 32)
+"""Numbers of channels, and the shape of images whose sizes are open."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,6 @@ class _Output(TensorFacts):
     parameters: _Parameters | None = None
     data: Any = None
 
-    @property
-    def size(self) -> int | None:
-        """The number of its bytes after the JSON; None for values in the JSON."""
-        return None if self.parameters is None else self.parameters.binary_data_size
-
 
 @dataclass(frozen=True)
 class _Reply(_Message):
@@ -128,14 +125,6 @@ class InputTensor:
         return np.ascontiguousarray(values)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The answer to one request: scores (N, classes) float32, or labels (N,) int64, and the model's version."""
-
-    values: np.ndarray
-    version: str | None
-
-
 def read_message(kind: type[T], body: bytes, what: str) -> T:
     """Return the JSON object in a response's body as a message; raises `PredictorError` for another body."""
     try:
@@ -160,7 +149,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def input_of(metadata: Metadata, shape: tuple[int, int, int] | None) -> tuple[InputTensor, tuple[int, int, int]]:
+def input_of(metadata: Metadata, shape: tuple[int, ...] | None) -> tuple[InputTensor, tuple[int, ...]]:
     """Return the tensor for images of a shape (C, H, W), and this shape.
 
     Without a shape, the metadata give it, with 32 pixels for an open size. Raises `InputError` for several inputs, and
@@ -173,52 +162,41 @@ def input_of(metadata: Metadata, shape: tuple[int, int, int] | None) -> tuple[In
             "describe it in the server's configuration of the model"
         )
     (tensor,) = metadata.inputs
-    if tensor.datatype not in {*_INPUTS, BYTES}:
-        raise ServerError(f"the model's input {tensor} has another datatype than {', '.join((*_INPUTS, BYTES))}")
     batch, *rest = tensor.shape or (0,)
-    if batch == 0 or batch < ANY:
-        raise ServerError(f"the model's input {tensor} has no dimension of images, expected -1 or a number first")
-    size = None if batch == ANY else batch
-    if tensor.datatype == BYTES:
-        if rest not in ([], [1], [ANY]):
-            raise ServerError(f"the model's input {tensor} takes several files an image, expected [-1] or [-1, 1]")
-        return InputTensor(tensor.name, BYTES, FILES, size, (1,) * len(rest)), shape or (3, _UNKNOWN, _UNKNOWN)
-    if shape is None:
-        shape = _shape_in(rest)
-    layouts = [layout for layout, expected in _layouts(shape).items() if _fits(rest, expected)]
-    if not layouts:
-        expected = " or ".join(str([ANY, *each]) for each in dict.fromkeys(_layouts(shape).values()))
-        raise ServerError(f"the model's input {tensor} does not take images {shape}; expected the shape {expected}")
-    if len(layouts) > 1 and shape[0] > 1:
-        raise ServerError(
-            f"the model's input {tensor} fits several layouts ({' or '.join(layouts)}); set the number of channels in "
-            "the server's configuration of the model"
-        )
-    return InputTensor(tensor.name, tensor.datatype, layouts[0], size), shape
-
-
-def _layouts(shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
-    channels, height, width = shape
-    layouts: dict[str, tuple[int, ...]] = {"NCHW": shape, "NHWC": (height, width, channels)}
-    return layouts if channels > 1 else layouts | {"NHW": (height, width), "N": (height * width,)}
+    size, fault = None if batch == ANY else batch, ""
+    if tensor.datatype not in {*_INPUTS, BYTES}:
+        fault = f"has another datatype than {', '.join((*_INPUTS, BYTES))}"
+    elif batch == 0 or batch < ANY:
+        fault = "has no dimension of images, expected -1 or a number first"
+    elif tensor.datatype == BYTES:
+        if rest in ([], [1], [ANY]):
+            return InputTensor(tensor.name, BYTES, FILES, size, (1,) * len(rest)), shape or _OPEN
+        fault = "takes several files an image, expected [-1] or [-1, 1]"
+    else:
+        if shape is None:
+            sizes = [given if own == ANY else own for own, given in zip(rest, _OPEN[-len(rest) :], strict=False)]
+            if len(sizes) == len(_OPEN) and sizes[-1] in _CHANNELS:
+                sizes = [sizes[-1], *sizes[:-1]]
+            shape = (1, 1, *sizes)[-len(_OPEN) :]
+        channels, height, width = shape
+        layouts: dict[str, tuple[int, ...]] = {"NCHW": shape, "NHWC": (height, width, channels)}
+        if channels == 1:
+            layouts |= {"NHW": (height, width), "N": (height * width,)}
+        fitting = [layout for layout, expected in layouts.items() if _fits(rest, expected)]
+        if len(fitting) == 1 or (fitting and channels == 1):
+            return InputTensor(tensor.name, tensor.datatype, fitting[0], size), shape
+        expected = " or ".join(str([ANY, *each]) for each in dict.fromkeys(layouts.values()))
+        fault = f"does not take images {shape}; expected the shape {expected}"
+        if fitting:
+            fault = (
+                f"fits several layouts ({' or '.join(fitting)}); set the number of channels in the server's "
+                "configuration of the model"
+            )
+    raise ServerError(f"the model's input {tensor} {fault}")
 
 
 def _fits(found: Sequence[int], expected: Sequence[int]) -> bool:
     return len(found) == len(expected) and all(a in {ANY, b} for a, b in zip(found, expected, strict=True))
-
-
-def _shape_in(rest: Sequence[int]) -> tuple[int, int, int]:
-    """Return a shape (C, H, W) that fits a tensor with these dimensions after the first."""
-    match [_UNKNOWN if size == ANY else size for size in rest]:
-        case [values]:
-            return 1, 1, values
-        case [height, width]:
-            return 1, height, width
-        case [height, width, channels] if channels in _CHANNELS:
-            return channels, height, width
-        case [channels, height, width]:
-            return channels if channels in _CHANNELS else 3, height, width
-    return 1, 1, 1
 
 
 def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) -> TensorFacts | None:
@@ -227,25 +205,21 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
     The `wanted` one comes first, then the only one with a score per class, then the only one with labels. Raises
     `InputError` if no output or several remain.
     """
-    usable = [each for each in metadata.outputs if each.datatype in _OUTPUTS]
-    named = [each for each in metadata.outputs if each.name == wanted]
-    if wanted is not None and metadata.outputs:
-        if not named:
-            found = some_of([str(each) for each in metadata.outputs])
-            raise ServerError(f"is no output of the model, which has {found}", setting=f"http-output {wanted}")
-        if named[0] not in usable:
-            raise ServerError(f"the model's output {named[0]} has another datatype than {', '.join(_OUTPUTS)}")
-        return named[0]
+    found = some_of([str(each) for each in metadata.outputs])
     if not metadata.outputs:
         return None if wanted is None else TensorFacts(wanted, "", ())
-    if len(metadata.outputs) == 1 and usable:
-        return usable[0]
+    usable = [each for each in metadata.outputs if each.datatype in _OUTPUTS]
+    if wanted is not None:
+        named = next((each for each in metadata.outputs if each.name == wanted), None)
+        if named is None:
+            raise ServerError(f"is no output of the model, which has {found}", setting=f"http-output {wanted}")
+        if named not in usable:
+            raise ServerError(f"the model's output {named} has another datatype than {', '.join(_OUTPUTS)}")
+        return named
     scores = [each for each in usable if each.datatype in _SCORES and _fits(each.shape, (ANY, classes or ANY))]
-    labels = [each for each in usable if each.datatype in _LABELS]
-    for some in (scores, labels):
+    for some in (usable if len(metadata.outputs) == 1 else [], scores, [each for each in usable if each not in scores]):
         if len(some) == 1:
             return some[0]
-    found = some_of([str(each) for each in metadata.outputs])
     raise ServerError(f"the model's outputs are {found}; name the one to measure with http-output")
 
 
@@ -280,16 +254,9 @@ def request_of(
 
 
 def read_answer(
-    body: bytes,
-    header_length: str | None,
-    *,
-    images: int,
-    classes: int | None,
-    name: str,
-    number: str,
-    output: TensorFacts | None,
-) -> Answer:
-    """Return the answer to a request for `images`, in the body of a response.
+    body: bytes, header_length: str | None, *, number: str, name: str, output: TensorFacts | None, **sizes: Any
+) -> tuple[np.ndarray, str | None]:
+    """Return the answer in the body of a response, see `checked` with its `sizes`, and the model's version.
 
     Raises `PredictorError`, with found and expected facts, for a response to another request or of another model. Also
     for another output, datatype or shape, and for values that are not finite.
@@ -308,35 +275,35 @@ def read_answer(
         names = some_of([repr(each.name) for each in found.outputs]) or "none"
         expected = "exactly one; name it with http-output" if output is None else f"one {output.name!r}"
         raise PredictorError(f"the answer has the outputs {names}, expected {expected}")
-    tensor, sizes = found.outputs[wanted[0]], [each.size or 0 for each in found.outputs]
-    announced = (output.datatype if output is not None else "") or tensor.datatype
-    if tensor.datatype not in _OUTPUTS or tensor.datatype != announced:
-        expected = announced if announced != tensor.datatype else "FP32"
-        raise PredictorError(f"the answer has the datatype {tensor.datatype!r}, expected {expected}")
-    if sum(sizes) != len(content):
-        raise PredictorError(f"the answer has {len(content)} bytes of tensors, its outputs announce {sum(sizes)}")
-    start = sum(sizes[: wanted[0]])
-    values = _values(tensor, content[start : start + sizes[wanted[0]]])
-    scores = "labels" if tensor.datatype in _LABELS else "scores"
-    if scores == "labels" and tensor.shape == (images, 1):
+    tensor = found.outputs[wanted[0]]
+    kind, announced = tensor.datatype, (output.datatype if output is not None else "") or tensor.datatype
+    if kind not in _OUTPUTS or kind != announced:
+        expected = "FP32" if kind == announced else announced
+        raise PredictorError(f"the answer has the datatype {kind!r}, expected {expected}")
+    lengths = [each.parameters and each.parameters.binary_data_size for each in found.outputs]
+    ends = [*accumulate((each or 0 for each in lengths), initial=0)]
+    if ends[-1] != len(content):
+        raise PredictorError(f"the answer has {len(content)} bytes of tensors, its outputs announce {ends[-1]}")
+    part = None if lengths[wanted[0]] is None else content[ends[wanted[0]] : ends[wanted[0] + 1]]
+    values = _values(tensor, part)
+    if kind in _LABELS and tensor.shape[1:] == (1,):
         values = values[:, 0]
-    return Answer(checked(values, scores, images=images, classes=classes), found.model_version or None)
+    return checked(values, "labels" if kind in _LABELS else "scores", **sizes), found.model_version or None
 
 
-def _values(tensor: _Output, content: bytes) -> np.ndarray:
-    """Return the values of an output, from its bytes or from the JSON."""
-    dtype = np.dtype(_OUTPUTS[tensor.datatype])
-    count = math.prod(tensor.shape) if min(tensor.shape, default=0) >= 0 else -1
-    if tensor.size is not None:
-        if tensor.size != count * dtype.itemsize:
-            raise PredictorError(f"the answer has {tensor.size} bytes for {tensor}")
+def _values(tensor: _Output, content: bytes | None) -> np.ndarray:
+    kind = tensor.datatype
+    dtype, count = np.dtype(_OUTPUTS[kind]), math.prod(tensor.shape) if min(tensor.shape, default=0) >= 0 else -1
+    if content is not None:
+        if len(content) != count * dtype.itemsize:
+            raise PredictorError(f"the answer has {len(content)} bytes for {tensor}")
         return np.frombuffer(content, dtype).reshape(tensor.shape)
     try:
         values = np.asarray(tensor.data)
-    except (ValueError, OverflowError):
+    except ValueError:  # Lists of several lengths.
         values = np.asarray(None)
-    if values.dtype.kind not in ("iuf" if tensor.datatype in _SCORES else "iu") and values.size:
-        raise PredictorError(f"the answer's data are {values.dtype} values, expected {tensor.datatype}")
+    if values.dtype.kind not in ("iuf" if kind in _SCORES else "iu") and values.size:
+        raise PredictorError(f"the answer's data are {values.dtype} values, expected {kind}")
     if values.size != count:
         raise PredictorError(f"the answer has {values.size} values for the shape {list(tensor.shape)}")
-    return values.reshape(tensor.shape).astype(np.float64 if tensor.datatype in _SCORES else values.dtype)
+    return values.reshape(tensor.shape).astype(np.float64 if kind in _SCORES else values.dtype)

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from harness.base.errors import ServerError
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference.predictors.credentials import Credentials
-    from harness.inference.predictors.open_inference import Answer
     from harness.networks.http_options import HttpOptions
 
 _PATH = re.compile(r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?")
@@ -102,19 +101,22 @@ class ServedModel:
         images: LabelledImages | None,
         timeout_s: float,
     ) -> None:
-        shape = None if images is None else cast("tuple[int, int, int]", tuple(images.pixels.shape[1:]))
-        classes = None if images is None else len(images.classes)
         if credentials.header and not (address.local or address.root.startswith("https:")):
             raise ServerError(f"would get the credentials of {credentials.source} unencrypted; use https://")
         self.address, self.credentials = address, credentials
         self._exchange = Exchange(address.root, credentials, options, timeout_s=timeout_s, local=address.local)
         self._numbers = count(1)
         self.metadata = self.read_metadata()
-        self.input, self.shape = input_of(self.metadata, shape)
-        self.output = output_of(self.metadata, options.output, classes=classes)
-        self.binary = self._speaks_binary()
+        self._classes = None if images is None else len(images.classes)
+        self.input, self.shape = input_of(self.metadata, None if images is None else tuple(images.pixels.shape[1:]))
+        self.output = output_of(self.metadata, options.output, classes=self._classes)
         self._files = EncodedPictures(images)
-        self._classes = classes
+        what = "the server's metadata"
+        try:
+            found = read_message(ServerMetadata, self._exchange.ask("", what, most_bytes=_ROOM)[0], what)
+            self._binary = BINARY in found.extensions
+        except PredictorError:  # Not every server has metadata of its own.
+            self._binary = False
 
     @property
     def decodes(self) -> bool:
@@ -130,10 +132,10 @@ class ServedModel:
         what = "the model's metadata"
         return read_message(Metadata, self._exchange.ask(self.address.path, what, most_bytes=_ROOM)[0], what)
 
-    def infer(self, values: np.ndarray) -> Answer:
-        """Return the answer for images in the input tensor's form; raises `PredictorError` without one."""
+    def infer(self, values: np.ndarray) -> tuple[np.ndarray, str | None]:
+        """Return the answer for images in the input tensor's form, and the version that the server names."""
         number = str(next(self._numbers))
-        body, headers = request_of(values, self.input, self.output, number=number, binary=self.binary)
+        body, headers = request_of(values, self.input, self.output, number=number, binary=self._binary)
         content, found = self._exchange.ask(
             f"{self.address.path}/infer",
             f"inference of {len(values)} images",
@@ -154,13 +156,3 @@ class ServedModel:
     def close(self) -> None:
         """Close all connections; it may be called twice."""
         self._exchange.close()
-
-    def _speaks_binary(self) -> bool:
-        what = "the server's metadata"
-        try:  # Not every server has metadata of its own.
-            return (
-                BINARY
-                in read_message(ServerMetadata, self._exchange.ask("", what, most_bytes=_ROOM)[0], what).extensions
-            )
-        except PredictorError:
-            return False
