@@ -160,22 +160,22 @@ WRONG = {
     ),
     "repeats images": (
         lambda a: {name: np.concatenate([a[name], a[name][:3]]) for name in ("image", "probabilities")},
-        "repeats 3 of its 83 images",
+        "has 83 rows of 80 images, expected one row for each",
     ),
     "repeats in place of others": (
         lambda a: {"image": np.concatenate([cut(a["image"], 3), a["image"][:3]])},
-        "repeats 3 of its 80 images",
+        "lacks 3 of the 80 images",
     ),
     "foreign images": (
         lambda a: {"image": np.concatenate([cut(a["image"], 1), np.array([b"f" * 64])])},
-        "as many as its export, but other ones",
+        "has 80 rows of 80 images, expected one row for each of the 80 images of its export",
     ),
     "more images": (
         lambda a: {
             "image": np.concatenate([a["image"], np.array([b"f" * 64])]),
             "probabilities": np.concatenate([a["probabilities"], a["probabilities"][:1]]),
         },
-        "has 1 images more than the 80 of its export",
+        "has 81 rows of 81 images, expected one row for each of the 80",
     ),
     "another protocol": (
         lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")},
@@ -316,9 +316,9 @@ TEXTS = {
     "image,label,label\n0,ant,ant\n": "has the columns label twice",
     "image,ant,bee,cat\n0,1,0,0\n": "one column for each class",
     "image,label\n0,ant\n1\n": "line 3 has 1 values, expected 2",
-    "image,label\n0,fox\n1,hen\n2,ant\n": "2 labels are no class of the data: 'fox', 'hen'",
-    "image,ant,bee,cat,dog\n0,1,0,0,x\n": "has other values than numbers",
-    "image,label\n0,ant\n1,1\n": "1 of 2 labels are names of classes and 1 are numbers; expected only names",
+    "image,label\n0,fox\n1,hen\n2,ant\n": r"2 labels are no class of the data \('fox', 'hen'\)",
+    "image,ant,bee,cat,dog\n0,1,0,0,x\n": "has empty cells or other values than numbers",
+    "image,label\n0,ant\n1,1\n": "1 are names of classes and 1 are numbers; expected only names",
     "image,label\na.png,ant\n": "names images as 'a.png', and the data have no files; expected their numbers, from 0",
     'image,label\n0,"ant\n': "cannot be read as CSV",
 }

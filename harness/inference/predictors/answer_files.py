@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from harness.inference.predictors.protocol import Scores
 
-MAX_BYTES, MAX_TEXT = 16 << 30, 4 << 30
-"""Largest file in bytes; the second value is for text."""
 _SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
 _KEYS = ("image", "export", "label")
 _NAMED, _BYTES, _NUMBER = re.compile(r"[0-9a-f]{64}"), re.compile(r"b'[0-9a-f]{64}'"), re.compile(r"[0-9]{1,18}")
@@ -60,14 +58,11 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
 
     Raises `InputError` for a file without valid predictions of these classes.
     """
-    limit = {".npz": MAX_BYTES, ".csv": MAX_TEXT, ".parquet": MAX_BYTES}.get(kind := path.suffix.lower())
-    if limit is None:
+    kind = path.suffix.lower()
+    if kind not in {".npz", ".csv", ".parquet"}:
         raise AnswersError(f"{path.name} is no file of predictions; expected .npz, .csv, .parquet")
     with _reading(""):
         require_regular(path)
-        size = path.stat().st_size
-    if size > limit:
-        raise AnswersError(f"has {size:,} bytes, more than {limit:,}; write an .npz file with labels or float32 scores")
     arrays = _of_npz(path) if kind == ".npz" else _of_table(_rows(path, classes), classes, outputs)
     scores = next(name for name in _SCORES if name in arrays)
     values = np.atleast_1d(arrays[scores])
@@ -223,16 +218,12 @@ def _labels(texts: Sequence[str], classes: Sequence[str]) -> dict[str, np.ndarra
     for known, named in ((names, {"classes": np.array(classes)}), (numbers, {})):
         if found <= known.keys():
             return {"labels": np.array([known[text] for text in texts], dtype=np.int64), **named}
-    wrong = sorted(found - names.keys() - numbers.keys())
-    counts = [sum(text in known for text in texts) for known in (set(wrong), names, numbers)]
-    if wrong:
-        raise AnswersError(
-            f"{counts[0]} labels are no class of the data: {printable(some_of([repr(text[:40]) for text in wrong]))}; "
-            f"expected names of classes, or numbers from 0 to {len(classes) - 1}"
-        )
+    others = found - names.keys() - numbers.keys()
+    counts = [f"{sum(text in known for text in texts):,}" for known in (others, names, numbers)]
     raise AnswersError(
-        f"{counts[1]:,} of {len(texts):,} labels are names of classes and {counts[2]:,} are numbers; expected only "
-        f"names ({some_of(classes)}), or only numbers from 0 to {len(classes) - 1}"
+        f"{counts[0]} labels are no class of the data ({some_of(sorted(repr(each[:40]) for each in others)) or 'none'}), "
+        f"{counts[1]} are names of classes and {counts[2]} are numbers; expected only names ({some_of(classes)}), or "
+        f"only numbers from 0 to {len(classes) - 1}"
     )
 
 
@@ -241,9 +232,7 @@ def _floats(columns: Mapping[str, Any], classes: Sequence[str]) -> np.ndarray:
         with np.errstate(over="ignore"):
             return np.array([columns[name] for name in classes], dtype=np.float64).T.astype(np.float32)
     except (ValueError, TypeError) as error:
-        if empty := sum(str(value or "").strip() == "" for name in classes for value in columns[name]):
-            raise AnswersError(
-                f"{empty:,} cells of columns of classes are empty; write 0 for classes without a probability, or the "
-                "column label"
-            ) from None
-        raise AnswersError(f"a column of a class has other values than numbers ({printable(error)})") from None
+        raise AnswersError(
+            f"a column of a class has empty cells or other values than numbers ({printable(error)}); write 0 for "
+            "classes without a probability, or the column label"
+        ) from None

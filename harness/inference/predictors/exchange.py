@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import socket
-import ssl
 import threading
 import time
 import weakref
@@ -163,7 +162,7 @@ class Exchange:
                     response, content = self._once(path, body, headers, most_bytes)
             except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
                 found = _reason(error)
-                if isinstance(_cause(error), ssl.SSLCertVerificationError):
+                if "CERTIFICATE_VERIFY_FAILED" in found:
                     break
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise PredictorError(f"the server cannot be asked: {_reason(error)}") from None
@@ -232,12 +231,6 @@ def _parts(body: bytes) -> Iterator[bytes]:
 
 def _reason(error: Exception) -> str:
     return str(error).rstrip(".") or type(error).__name__
-
-
-def _cause(error: BaseException) -> BaseException:
-    while (deeper := error.__cause__ or error.__context__) is not None:
-        error = deeper
-    return error
 
 
 def _wait_asked_for(asked: str, otherwise: float) -> float:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,18 +154,12 @@ def _of_export(answers: Answers) -> np.ndarray:
     if names is None or names.dtype.kind != "S":
         raise AnswersError("has an export but no names of images; copy the array image of each shard")
     once = np.unique(names)
-    if repeated := len(names) - len(once):
-        raise AnswersError(f"repeats {repeated} of its {len(names)} images; expected one row for each image")
-    if missing := export.images - len(once):
+    if (missing := export.images - len(once)) > 0:
+        raise AnswersError(f"lacks {missing:,} of the {export.images:,} images of its export; predict all of them")
+    if len(names) > export.images or hash_of_names(once) != export.names:
         raise AnswersError(
-            f"lacks {missing:,} of the {export.images:,} images of its export; predict all of them"
-            if missing > 0
-            else f"has {-missing:,} images more than the {export.images:,} of its export; keep only those"
-        )
-    if hash_of_names(once) != export.names:
-        raise AnswersError(
-            f"has {len(once):,} images, as many as its export, but other ones; copy names and line export from one "
-            "export"
+            f"has {len(names):,} rows of {len(once):,} images, expected one row for each of the {export.images:,} "
+            "images of its export; copy names and the line export from one export"
         )
     return names
 
@@ -238,8 +232,9 @@ def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarra
     found, wrong = [], {0: list[str](), 2: list[str]()}
     for name in names:
         asked = _parts(name)
-        lengths = [(len(os.path.commonprefix([asked, parts])), number) for parts, number in files.get(asked[0], ())]
-        numbers = [number for length, number in lengths if length == max(lengths)[0]]
+        lengths = [(_common(asked, parts), number) for parts, number in files.get(asked[0], ())]
+        longest = max(lengths, default=(0, 0))[0]
+        numbers = [number for length, number in lengths if length == longest]
         if len(numbers) == 1:
             found.append(numbers[0])
         else:
@@ -259,3 +254,7 @@ def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarra
 def _parts(path: str) -> list[str]:
     """Return the parts of a path, the last one first."""
     return [part for part in _SEPARATORS.split(path.strip()) if part not in {"", "."}][::-1] or [""]
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
