@@ -47,7 +47,6 @@ _SAID = 20
 """Most lines of the child's output in an error message."""
 _HEADER = 1 << 24
 """Most bytes of the header of an answer."""
-_KIND = "python"
 
 
 def open_callable(spec: str, options: NetworkOptions, images: LabelledImages | None) -> CallablePredictor:
@@ -58,9 +57,7 @@ def open_callable(spec: str, options: NetworkOptions, images: LabelledImages | N
     name = spec.partition(":")[2]
     if not is_name(name):
         raise UnusableModelError("expected python:package.module:callable")
-    predictor = CallablePredictor(name, options, images)
-    predictor.start()
-    return predictor
+    return CallablePredictor(name, options, images)
 
 
 class CallablePredictor:
@@ -71,18 +68,12 @@ class CallablePredictor:
     """
 
     def __init__(self, name: str, options: NetworkOptions, images: LabelledImages | None) -> None:
-        self.name, self._options = name, options
-        self._images = images
-        self._files = None if images is None else EncodedPictures(images)
-        self._classes = (options.predictor.classes or images.classes) if images else ()
-        self._timeout = options.predictor.timeout
+        self._options, self._images, self._files = options, images, EncodedPictures(images)
+        classes = (options.predictor.classes or images.classes) if images else ()
         self._said: deque[str] = deque(maxlen=_SAID)
         self._broken = ""
         self._one_at_a_time = threading.Lock()
         self._code: dict[str, str] = {}
-
-    def start(self) -> None:
-        """Start the child, which imports the code; raises `PredictorError` if that fails."""
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(  # noqa: S603  Our own script.
@@ -100,20 +91,18 @@ class CallablePredictor:
             threading.Thread(target=target, args=arguments, daemon=True).start()
         here = str(Path.cwd())
         path = [here, *(part for part in sys.path if part not in {"", here})]
-        opening = {"spec": self.name, "classes": self._classes, "path": path}
-        self._facts = self._exchanged(opening, b"", "import")[0]["facts"]
+        self._facts = self._exchanged({"spec": name, "classes": classes, "path": path}, b"", "import")[0]["facts"]
+        self._pixels = "uint8" if self._facts["pixels"] is None else str(self._facts["pixels"])
+        self._classes = tuple(self._facts["classes"] or classes)
+        self._name = name
         top = self._facts["top"]
-        for name, valid, expected in (
+        for declared, valid, expected in (
             ("pixels", self._pixels in _PIXELS, " or ".join(_PIXELS)),
             ("top", top is None or (isinstance(top, int) and top >= 1), "a number of classes, 1 or more"),
         ):
             if not valid:
                 self.close()
-                raise PredictorError(f"declares {name} = {self._facts[name]!r}, expected {expected}")
-
-    @property
-    def _pixels(self) -> str:
-        return "uint8" if self._facts["pixels"] is None else str(self._facts["pixels"])
+                raise PredictorError(f"declares {declared} = {self._facts[declared]!r}, expected {expected}")
 
     @cached_property
     def identity(self) -> Identity:
@@ -124,13 +113,13 @@ class CallablePredictor:
         for file in files:
             if hash_of_file(file) is None:
                 raise UnusableModelError(f"declares the file {file}, which does not exist")
-        facts = {"callable": self.name, "sources_sha256": _hash_of(code), "pixels": self._pixels}
+        facts = {"callable": self._name, "sources_sha256": _hash_of(code), "pixels": self._pixels}
         declared = [(file.name, hash_of_file(file)) for file in sorted(files)]
         facts |= {"files_sha256": _hash_of(declared)} if files else {}
-        versions = [platform.python_version(), *self._facts["versions"]]
         # Different files may have the same pixels, and a cache only knows pixels.
         lasting = self._facts["files"] is not None and self._pixels != _ENCODED
-        return Identity(_KIND, facts, lasting=lasting, runtime="\n".join(versions))
+        versions = [platform.python_version(), *self._facts["versions"]]
+        return Identity("python", facts, lasting=lasting, runtime="\n".join(versions))
 
     @cached_property
     def provides(self) -> Provides:
@@ -138,15 +127,13 @@ class CallablePredictor:
         if self._images is None:
             return Provides()
         some = self._images.pixels[: self._options.predictor.batch].numpy().astype(np.float32) / np.float32(255)
-        answers = self.predict(some)
-        top = self._facts["top"]
-        found = provided(answers, self._options.outputs, self._facts["outputs"], top=top)
+        found = provided(self.predict(some), self._options.outputs, self._facts["outputs"], top=self._facts["top"])
         return replace(found, classes=tuple(self._facts["classes"] or ()))
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the callable's answers for pixels (N, C, H, W); see `Predictor`."""
         header: dict[str, Any] = {"dtype": self._pixels}
-        if self._pixels == _ENCODED and self._files is not None:
+        if self._pixels == _ENCODED:
             files = self._files.of(pixels)
             header["lengths"], content = [len(file) for file in files], b"".join(files)
         else:
@@ -154,7 +141,7 @@ class CallablePredictor:
             if self._pixels == "uint8":
                 laid_out = np.rint(laid_out * 255).clip(0, 255).astype(np.uint8)
             header["shape"], content = laid_out.shape, laid_out.tobytes()
-        most = 8 * max(LARGEST, len(pixels) * len(self._facts["classes"] or self._classes))
+        most = 8 * max(LARGEST, len(pixels) * len(self._classes))
         answer, data = self._exchanged(header, content, f"{len(pixels)} images", most=most)
         return np.frombuffer(data, dtype=answer["dtype"]).reshape(answer["shape"])
 
@@ -170,14 +157,14 @@ class CallablePredictor:
             if self._broken:
                 raise PredictorError(self._broken)
             try:
-                with within(self._timeout, self.close) as late:
+                with within(self._options.predictor.timeout, self.close) as late:
                     self._connection.send_bytes(json.dumps(header).encode())
                     self._connection.send_bytes(content)
                     answer = json.loads(self._connection.recv_bytes(_HEADER))
                     data = self._connection.recv_bytes(most)
             except (OSError, EOFError, ValueError) as error:
-                how = f"gave no answer within {self._timeout:g} s (predictor-timeout)" if late.is_set() else ""
-                raise self._failed(f"on {what} {f'it {how}' if how else self._how_it_ended(error)}") from None
+                how = f"it gave no answer within {self._options.predictor.timeout:g} s (predictor-timeout)"
+                raise self._failed(f"on {what} {how if late.is_set() else self._how_it_ended(error)}") from None
             except BaseException:  # A late answer would be taken for the next one.
                 self._failed("it was interrupted")
                 raise

@@ -35,11 +35,6 @@ class Credentials:
     source: str
     header: str = field(default="", repr=False)
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """Return the headers of a request with them."""
-        return {"Authorization": self.header} if self.header else {}
-
     @contextmanager
     def hidden(self) -> Iterator[None]:
         """Hide them in the messages of errors, which may quote the server, and drop the frames that hold its answer."""

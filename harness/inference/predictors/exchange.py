@@ -112,12 +112,14 @@ class Exchange:
         self.root = root
         self._timeout_s = timeout_s
         self._options: dict[str, Any] = {
-            "headers": {"Accept-Encoding": "identity", "User-Agent": "stress-harness", **credentials.headers},
+            "headers": {"Accept-Encoding": "identity", "User-Agent": "stress-harness"},
             "timeout": httpx.Timeout(None, connect=min(_CONNECT_S, timeout_s)),
             # Reading certificates takes time, and only https needs it.
             "verify": httpx.create_ssl_context() if root.startswith("https:") else False,
             "trust_env": not local,  # A proxy does not reach this machine's own servers.
         }
+        if credentials.header:
+            self._options["headers"]["Authorization"] = credentials.header
         self._turns = _turns.setdefault((root, options), _Turns(options.concurrency, options.rate))
         self._idle: list[_Line] = []
         self._closing = weakref.finalize(self, _close, self._idle)
@@ -126,31 +128,29 @@ class Exchange:
 
     def ask(
         self, path: str, what: str, *, most_bytes: int, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> tuple[bytes, Mapping[str, str]]:
-        """Return the body and the headers of the response for a path under the root; a request with a body is a POST.
+    ) -> httpx.Response:
+        """Return the response for a path under the root; a request with a body is a POST.
 
         Raises `ServerLostError` without a response. Raises `PredictorError`, which quotes the server, for an error.
         """
-        response, content = self._answered(path, body, headers or {}, most_bytes)
-        if response.status_code == _OK:
-            return content, response.headers
-        if response.status_code in _REDIRECTS:
+        response = self._answered(path, body, headers or {}, most_bytes)
+        status = response.status_code
+        if status == _OK:
+            return response
+        if status in _REDIRECTS:
             where = response.headers.get("location", "").partition("?")[0] or "nowhere"
             raise PredictorError(f"{what}: the server redirects to {where}; name that address")
-        said = content.decode("utf-8", "replace").strip() or "nothing"
+        said = response.content.decode("utf-8", "replace").strip() or "nothing"
         if response.headers.get("content-type", "").startswith("text/plain"):  # It may end with an exception.
             said = said.splitlines()[-1]
-        status = response.status_code
         raise PredictorError(f"{what}: the server answers {status}: {said}{_HINTS.get(status, '')}")
 
     def close(self) -> None:
         """Close all connections; it may be called twice, and is optional at the end of the process."""
         self._closing()
 
-    def _answered(
-        self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int
-    ) -> tuple[httpx.Response, bytes]:
-        """Return the response with any status that is not retried, and its body."""
+    def _answered(self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> httpx.Response:
+        """Return the response with any status that is not retried."""
         import httpx
 
         found = ""
@@ -159,7 +159,7 @@ class Exchange:
             self._turns.wait()
             try:
                 with self._turns.slots:
-                    response, content = self._once(path, body, headers, most_bytes)
+                    response = self._once(path, body, headers, most_bytes)
             except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
                 found = _reason(error)
                 if "CERTIFICATE_VERIFY_FAILED" in found:
@@ -168,7 +168,7 @@ class Exchange:
                 raise PredictorError(f"the server cannot be asked: {_reason(error)}") from None
             else:
                 if response.status_code not in RETRIED:
-                    return response, content
+                    return response
                 found = f"it answers {response.status_code}"
                 wait = _wait_asked_for(response.headers.get("retry-after", ""), wait)
                 if wait > _LONGEST_WAIT:
@@ -177,9 +177,7 @@ class Exchange:
                 time.sleep(wait)
         raise ServerLostError(f"the server gave no answer in {attempt + 1} attempts: {found}")
 
-    def _once(
-        self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int
-    ) -> tuple[httpx.Response, bytes]:
+    def _once(self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> httpx.Response:
         import httpx
 
         line = self._idle.pop() if self._idle else _Line(httpx.Client(**self._options))
@@ -207,15 +205,15 @@ class Exchange:
             except BaseException:
                 line.close()
                 if late.is_set():
-                    within_s = f"{self._timeout_s:g} s (predictor-timeout)"
-                    raise ServerLostError(f"the server gave no answer within {within_s}") from None
+                    given = f"{self._timeout_s:g} s (predictor-timeout)"
+                    raise ServerLostError(f"the server gave no answer within {given}") from None
                 raise
             finally:
                 _asking.now = False
         self._idle.append(line)
         if not self._closing.alive:
             _close(self._idle)
-        return response, bytes(content)
+        return httpx.Response(response.status_code, headers=response.headers, content=bytes(content))
 
 
 def _is_foreign(_record: logging.LogRecord) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from harness.inference.backend import MakeBackend
-    from harness.inference.predictors.protocol import Identity, Predictor, Provides
+    from harness.inference.predictors.protocol import Predictor, Provides
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -31,22 +31,16 @@ class PredictorNetwork(nn.Module):
     A label becomes logits with the largest at the label; no probability is then known.
     """
 
+    predictor: Predictor
+
     def __init__(self, predictor: Predictor, *, classes: Sequence[str] = (), named: Sequence[str] = ()) -> None:
         super().__init__()
-        self._asked, self.classes = (predictor,), len(classes)  # In a tuple, since a predictor may be a module itself.
+        self.__dict__["predictor"] = predictor  # It may be a module itself, but not a part of this one.
+        self.classes = len(classes)
+        self.identity, self.provides = predictor.identity, predictor.provides
         self.order = order_of(named, classes) if named and classes else None
-        digest = bytes.fromhex(predictor.identity.sha256)
+        digest = bytes.fromhex(self.identity.sha256)
         self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
-
-    @property
-    def predictor(self) -> Predictor:
-        """Return the wrapped predictor."""
-        return self._asked[0]
-
-    @property
-    def identity(self) -> Identity:
-        """Return the predictor's identity."""
-        return self.predictor.identity
 
     @property
     def fingerprint(self) -> str | None:
@@ -56,11 +50,6 @@ class PredictorNetwork(nn.Module):
         order = None if self.order is None else self.order.tolist()
         decisive = self.identity.sha256, self.identity.runtime, order, self.provides.scores, self.provides.top
         return hashlib.sha256(repr(decisive).encode()).hexdigest()
-
-    @property
-    def provides(self) -> Provides:
-        """Return the kind of the predictor's answers."""
-        return self.predictor.provides
 
     @property
     def declared(self) -> dict[str, str]:

@@ -113,7 +113,7 @@ class ServedModel:
         self._files = EncodedPictures(images)
         what = "the server's metadata"
         try:
-            found = read_message(ServerMetadata, self._exchange.ask("", what, most_bytes=_ROOM)[0], what)
+            found = read_message(ServerMetadata, self._exchange.ask("", what, most_bytes=_ROOM).content, what)
             self._binary = BINARY in found.extensions
         except PredictorError:  # Not every server has metadata of its own.
             self._binary = False
@@ -130,13 +130,13 @@ class ServedModel:
     def read_metadata(self) -> Metadata:
         """Request the metadata; raises `PredictorError` if the server has none."""
         what = "the model's metadata"
-        return read_message(Metadata, self._exchange.ask(self.address.path, what, most_bytes=_ROOM)[0], what)
+        return read_message(Metadata, self._exchange.ask(self.address.path, what, most_bytes=_ROOM).content, what)
 
     def infer(self, values: np.ndarray) -> tuple[np.ndarray, str | None]:
         """Return the answer for images in the input tensor's form, and the version that the server names."""
         number = str(next(self._numbers))
         body, headers = request_of(values, self.input, self.output, number=number, binary=self._binary)
-        content, found = self._exchange.ask(
+        response = self._exchange.ask(
             f"{self.address.path}/infer",
             f"inference of {len(values)} images",
             most_bytes=_ROOM + len(values) * (self._classes or _MANY) * _NUMBER,
@@ -144,8 +144,8 @@ class ServedModel:
             headers=headers,
         )
         return read_answer(
-            content,
-            found.get(HEADER_LENGTH),
+            response.content,
+            response.headers.get(HEADER_LENGTH),
             images=len(values),
             classes=self._classes,
             name=self.metadata.name or self.address.name,
