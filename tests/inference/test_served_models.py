@@ -529,10 +529,21 @@ class TestAnAnswer:
         with pytest.raises(InputError, match="compressed its answer"):
             opened(server.url)
 
-    def test_that_comes_after_an_endless_header_is_given_up(self, server):
+    @pytest.mark.parametrize(
+        ("begin", "part"),
+        [
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x"),
+            (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"x"),
+            (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        ],
+        ids=["headers", "body", "body without a length", "one header"],
+    )
+    def test_that_comes_in_endless_parts_is_given_up(self, server, begin, part):
         def dripping(number, handler):
+            handler.wfile.write(begin)
             for _ in range(40):
-                handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                handler.wfile.write(part)
                 time.sleep(0.05)
             return dropped(handler)
 

@@ -49,25 +49,20 @@ _HEADER = 1 << 24
 """Most bytes of the header of an answer."""
 
 
-def open_callable(spec: str, options: NetworkOptions, images: LabelledImages | None) -> CallablePredictor:
-    """Start the child process of `python:package.module:callable`, which imports the user's code.
-
-    Raises `InputError` for a SPEC of another form, and `PredictorError` for code that cannot be imported.
-    """
-    name = spec.partition(":")[2]
-    if not is_name(name):
-        raise UnusableModelError("expected python:package.module:callable")
-    return CallablePredictor(name, options, images)
-
-
 class CallablePredictor:
     """A callable in a child process; it gets pixels (N, H, W, C), uint8 or float32 by its declaration.
 
     If it declares encoded pictures, it gets a list of N files as bytes, see `EncodedPictures`. The code can only affect
     its own process. Once it crashes or hangs, every later call fails with the same error.
+
+    Raises `InputError` for a SPEC other than `python:package.module:callable`, and `PredictorError` for code that
+    cannot be imported.
     """
 
-    def __init__(self, name: str, options: NetworkOptions, images: LabelledImages | None) -> None:
+    def __init__(self, spec: str, options: NetworkOptions, images: LabelledImages | None) -> None:
+        self._name = spec.partition(":")[2]
+        if not is_name(self._name):
+            raise UnusableModelError("expected python:package.module:callable")
         self._options, self._images, self._files = options, images, EncodedPictures(images)
         classes = (options.predictor.classes or images.classes) if images else ()
         self._said: deque[str] = deque(maxlen=_SAID)
@@ -91,10 +86,10 @@ class CallablePredictor:
             threading.Thread(target=target, args=arguments, daemon=True).start()
         here = str(Path.cwd())
         path = [here, *(part for part in sys.path if part not in {"", here})]
-        self._facts = self._exchanged({"spec": name, "classes": classes, "path": path}, b"", "import")[0]["facts"]
+        opening = {"spec": self._name, "classes": classes, "path": path}
+        self._facts = self._exchanged(opening, b"", "import")[0]["facts"]
         self._pixels = "uint8" if self._facts["pixels"] is None else str(self._facts["pixels"])
         self._classes = tuple(self._facts["classes"] or classes)
-        self._name = name
         top = self._facts["top"]
         for declared, valid, expected in (
             ("pixels", self._pixels in _PIXELS, " or ".join(_PIXELS)),

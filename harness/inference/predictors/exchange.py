@@ -9,7 +9,6 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code
@@ -88,7 +87,7 @@ class _Line:
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Keep the socket of a new connection; TLS wraps the original, but not its duplicate."""
-        if event == "connection.connect_tcp.complete":
+        if event.endswith(".connect_tcp.complete"):
             if self._socket is not None:
                 self._socket.close()
             self._socket = info["return_value"].get_extra_info("socket").dup()
@@ -170,7 +169,8 @@ class Exchange:
                 if response.status_code not in RETRIED:
                     return response
                 found = f"it answers {response.status_code}"
-                wait = _wait_asked_for(response.headers.get("retry-after", ""), wait)
+                asked = response.headers.get("retry-after", "")
+                wait = float(asked[:9]) if asked.isascii() and asked.isdecimal() else wait
                 if wait > _LONGEST_WAIT:
                     raise ServerLostError(f"the server {found.removeprefix('it ')} and asks to wait for {wait:.0f} s")
             if attempt + 1 < ATTEMPTS:
@@ -229,16 +229,6 @@ def _parts(body: bytes) -> Iterator[bytes]:
 
 def _reason(error: Exception) -> str:
     return str(error).rstrip(".") or type(error).__name__
-
-
-def _wait_asked_for(asked: str, otherwise: float) -> float:
-    """Return the seconds of the header Retry-After, a number or a date; `otherwise` without one."""
-    if asked.isascii() and asked.isdecimal():
-        return float(asked[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return otherwise
 
 
 def _close(lines: list[_Line]) -> None:

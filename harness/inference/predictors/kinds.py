@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, UnusableModelError
-from harness.inference.predictors.callables import open_callable
+from harness.inference.predictors.callables import CallablePredictor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,14 +60,14 @@ KINDS: dict[str, Kind] = {
         "python:package.module:callable",
         "Your own code, in a child process without PyTorch: pixels (N, H, W, C) in, scores or labels out.",
         "logits, probabilities, top-k or labels",
-        open=open_callable,
+        open=CallablePredictor,
     ),
     "openvino": Kind(
         "openvino:model.xml",
         "A network in OpenVINO's format, float or int8, run on the CPU.",
         "logits, probabilities or labels",
         "openvino",
-        "openvino_ir:open_openvino",
+        "openvino_ir:OpenVinoPredictor",
     ),
     "https": _SERVED,
     "http": _SERVED,

@@ -231,22 +231,22 @@ def request_of(
     With `binary`, the tensor follows the JSON as bytes, and the answer shall have the same form. Files then have their
     length before them; otherwise they are base64 text in JSON.
     """
-    tensor: dict[str, Any] = {"name": taken.name, "shape": list(values.shape), "datatype": taken.datatype}
-    content = content_of(values) if binary else b""
-    if binary:
-        tensor |= {"parameters": {"binary_data_size": len(content)}}
-    elif taken.layout == FILES:
-        texts = [base64.b64encode(file).decode("ascii") for file in values.ravel().tolist()]
-        tensor |= {"parameters": {"content_type": "base64"}, "data": texts}
-    else:
-        tensor |= {"data": values.ravel().tolist()}
-    if taken.layout == FILES:
-        tensor |= {"shape": [len(values), *taken.row]}
+    files = taken.layout == FILES
+    shape = [len(values), *taken.row] if files else list(values.shape)
+    tensor: dict[str, Any] = {"name": taken.name, "shape": shape, "datatype": taken.datatype}
     message: dict[str, Any] = {"id": number, "inputs": [tensor]}
     if output is not None:
         message["outputs"] = [{"name": output.name} | ({"parameters": {"binary_data": True}} if binary else {})]
     elif binary:
         message["parameters"] = {"binary_data_output": True}
+    content = content_of(values) if binary else b""
+    if binary:
+        tensor["parameters"] = {"binary_data_size": len(content)}
+    elif files:
+        texts = [base64.b64encode(file).decode("ascii") for file in values.ravel().tolist()]
+        tensor |= {"parameters": {"content_type": "base64"}, "data": texts}
+    else:
+        tensor["data"] = values.ravel().tolist()
     text = json.dumps(message, separators=(",", ":")).encode()
     if not binary:
         return text, {"Content-Type": "application/json"}
@@ -261,9 +261,8 @@ def read_answer(
     Raises `PredictorError`, with found and expected facts, for a response to another request or of another model. Also
     for another output, datatype or shape, and for values that are not finite.
     """
-    length = len(body)
-    if header_length is not None:
-        length = int(header_length) if header_length.isascii() and header_length.isdecimal() else -1
+    given = str(len(body)) if header_length is None else header_length
+    length = int(given) if given.isascii() and given.isdecimal() else -1
     if not 0 <= length <= len(body):
         raise PredictorError(f"the answer has {len(body)} bytes and the header {HEADER_LENGTH} {header_length!r}")
     found, content = read_message(_Reply, body[:length], "the answer"), body[length:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,45 +30,41 @@ if TYPE_CHECKING:
 _SEPARATORS = re.compile(r"[/\\]|: ")
 UNDECIDED = -1
 """The class of a prediction whose leading classes tie."""
-_PLAIN = (
-    "has predictions of clean images only, but this check perturbs images. Export the images of the checks "
-    "(`stress-harness export-inputs`), or remove such checks"
-)
 
 
+@dataclass(frozen=True, eq=False)
 class RecordedAnswers:
     """Predictions of a file, for the images of an export or the clean images of a data set.
 
     `names` are sorted, (N,), with a row for each in `values`. Without an `export`, pixels are float32.
     """
 
-    def __init__(
-        self, identity: Identity, provides: Provides, names: np.ndarray, values: np.ndarray, export: Export | None
-    ) -> None:
-        self.identity, self.provides = identity, provides
-        self.export = export
-        self._names, self._values = names, values
+    identity: Identity
+    provides: Provides
+    names: np.ndarray
+    values: np.ndarray
+    export: Export | None = None
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the recorded predictions for pixels (N, C, H, W), float32; raises `UnknownPixelsError` for others."""
         stored = FLOAT32 if self.export is None else self.export.pixels
         asked = names_of(as_stored(pixels, stored))
-        rows = np.searchsorted(self._names, asked)
-        known = self._names[np.minimum(rows, len(self._names) - 1)] == asked
-        if not known.all():
-            raise UnknownPixelsError(self._lacking(int((~known).sum()), len(asked)))
-        return np.asarray(self._values[rows])
+        rows = np.searchsorted(self.names, asked)
+        known = self.names[np.minimum(rows, len(self.names) - 1)] == asked
+        if known.all():
+            return np.asarray(self.values[rows])
+        if self.export is None:
+            raise UnknownPixelsError(
+                "has predictions of clean images only, but this check perturbs images. Export the images of the checks "
+                "(`stress-harness export-inputs`), or remove such checks"
+            )
+        raise UnknownPixelsError(
+            f"has no prediction for {int((~known).sum())} of {len(asked)} images of one request, which are not in its "
+            "export. Export again with this version and the same data, checks and options"
+        )
 
     def close(self) -> None:
         """Do nothing: the file is already in memory."""
-
-    def _lacking(self, count: int, asked: int) -> str:
-        if self.export is None:
-            return _PLAIN
-        return (
-            f"has no prediction for {count} of {asked} images of one request, which are not in its export. Export "
-            "again with this version and the same data, checks and options"
-        )
 
 
 def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | None) -> RecordedAnswers:
@@ -84,9 +80,7 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
         raise AnswersError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
     identity = Identity("recorded", {"file": str(sha256), "declared": str(options.outputs)}, lasting=False)
     if images is None:
-        return RecordedAnswers(
-            identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64), None
-        )
+        return RecordedAnswers(identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64))
     answers = _answers_in(path, images, options.outputs)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):

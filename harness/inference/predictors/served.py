@@ -76,10 +76,8 @@ def address_of(url: str) -> Address:
     if "@" in parts.netloc:
         raise ServerError(f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of netrc")
     found = _PATH.fullmatch(parts.path)
-    if not (host and found and url.isascii() and url.isprintable() and " " not in url):
-        raise ServerError(f"is no address of a served model; {expected}")
-    if "?" in url or "#" in url:
-        raise ServerError(f"has a query or a fragment; {expected}")
+    if not (host and found and url.isascii() and url.isprintable()) or set(url) & set(" ?#"):
+        raise ServerError(f"is no address of a served model without a query or a fragment; {expected}")
     root = f"{parts.scheme}://{parts.netloc.lower()}{found['prefix']}/v2"
     version = found["version"]
     return Address(root, found["path"], unquote(found["name"]), version and unquote(version), host)
