@@ -192,7 +192,7 @@ class HttpPredictor:
                 f"the server gives other predictions for {wrong} of {len(images)} images that were sent again in "
                 "another order. It mixes up its predictions, or its model changed"
             )
-        self._audit.passed(keys)
+        self._audit.unconfirmed.difference_update(keys)
 
     def _read(self, content: bytes) -> np.ndarray:
         return np.frombuffer(content, self._like.dtype).reshape(-1, *self._like.shape[1:])
@@ -211,7 +211,7 @@ class HttpPredictor:
             with self._lock:
                 self._lost = self._lost or f"{self._served.address.url}: {error}{kept}"
                 if self._answers and not gone:
-                    self._answers.drop(self._audit.unconfirmed)
+                    self._answers.drop(list(self._audit.unconfirmed))
             raise BackendLostError(self._lost) from error
 
 

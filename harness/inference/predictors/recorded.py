@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,17 +217,14 @@ def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarra
         raise AnswersError(
             f"names images as {printable(names[0][:40])!r}, and the data have no files; expected their numbers, from 0"
         )
-    files: dict[str, list[tuple[list[str], int]]] = defaultdict(list)
+    ends: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number in images.positions.tolist():
-        parts = _parts(images.origin.where(number))
-        files[parts[0]].append((parts, number))
-    example = "/".join(_parts(images.origin.where(int(images.positions[0])))[1::-1])
+        for end in _ends(images.origin.where(number)):
+            ends[end].append(number)
+    example = "/".join(_ends(images.origin.where(int(images.positions[0])))[0][1::-1])
     found, wrong = [], {0: list[str](), 2: list[str]()}
     for name in names:
-        asked = _parts(name)
-        lengths = [(_common(asked, parts), number) for parts, number in files.get(asked[0], ())]
-        longest = max(lengths, default=(0, 0))[0]
-        numbers = [number for length, number in lengths if length == longest]
+        numbers = next((ends[end] for end in _ends(name) if end in ends), [])
         if len(numbers) == 1:
             found.append(numbers[0])
         else:
@@ -245,10 +241,7 @@ def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarra
     return np.array(found, dtype=np.int64)
 
 
-def _parts(path: str) -> list[str]:
-    """Return the parts of a path, the last one first."""
-    return [part for part in _SEPARATORS.split(path.strip()) if part not in {"", "."}][::-1] or [""]
-
-
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+def _ends(path: str) -> list[tuple[str, ...]]:
+    """Return the ends of a path, the longest one first, each with its last part first."""
+    parts = [part for part in _SEPARATORS.split(path.strip()) if part not in {"", "."}][::-1]
+    return [tuple(parts[:length]) for length in range(len(parts), 0, -1)]
