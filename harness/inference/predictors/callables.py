@@ -93,7 +93,7 @@ class CallablePredictor:
         top = self._facts["top"]
         for declared, valid, expected in (
             ("pixels", self._pixels in _PIXELS, " or ".join(_PIXELS)),
-            ("top", top is None or (isinstance(top, int) and top >= 1), "a number of classes, 1 or more"),
+            ("top", top is None or (type(top) is int and top >= 1), "a number of classes, 1 or more"),
         ):
             if not valid:
                 self.close()

@@ -36,16 +36,11 @@ LARGEST = 1_000_000
 """Most values of an answer with a wrong shape that the child sends for inspection."""
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """End this process once its parent has ended, whatever the user's code does."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
 
 
 def _happened(error: BaseException) -> str:
@@ -83,7 +78,7 @@ def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
         files = [files]
     loaded = list(sys.modules.items())
     return {
-        **{name: _plain(declared(name)) for name in ("pixels", "outputs", "top")},
+        **{name: declared(name) for name in ("pixels", "outputs", "top")},
         "files": files if files is None else [str(Path(file).absolute()) for file in files],
         "classes": None if classes is None else [str(each) for each in classes],
         "versions": sorted(
@@ -111,10 +106,10 @@ def _code() -> Callable[[], dict[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a declaration as JSON has it, or else its text, which the parent refuses."""
+    """Return a declaration that JSON does not have: an integer of NumPy, or else a text that the parent refuses."""
     with contextlib.suppress(TypeError):
-        value = value if isinstance(value, bool) else operator.index(value)  # Also an integer of NumPy.
-    return value if value is None or type(value) is int or isinstance(value, str) else repr(value)[:_SHORT]
+        return operator.index(value)
+    return repr(value)[:_SHORT]
 
 
 def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:
@@ -150,7 +145,7 @@ def main() -> None:
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     process = os.getpid()
-    _end_with_parent()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with contextlib.suppress(OSError):  # If memory runs out, Linux kills this process before the run.
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     code = _code()
@@ -174,7 +169,7 @@ def main() -> None:
             answer, content = {"error": _happened(error)}, b""
         if os.getpid() != process:  # The user's code forked this process, and the fork returned here.
             os._exit(0)
-        connection.send_bytes(json.dumps({"code": code(), **answer}).encode())
+        connection.send_bytes(json.dumps({"code": code(), **answer}, default=_plain).encode())
         connection.send_bytes(content)
         try:
             header, content = json.loads(connection.recv_bytes()), connection.recv_bytes()
