@@ -222,7 +222,7 @@ def _labels(texts: Sequence[str], classes: Sequence[str]) -> dict[str, np.ndarra
     counts = [f"{sum(text in known for text in texts):,}" for known in (others, names, numbers)]
     raise AnswersError(
         f"{counts[0]} labels are no class of the data ({some_of(sorted(repr(each[:40]) for each in others))}), "
-        f"{counts[1]} are names of classes and {counts[2]} are numbers; expected only names ({some_of(classes)}), or "
+        f"{counts[1]} are names of classes and {counts[2]} are numbers. Expected only names ({some_of(classes)}), or "
         f"only numbers from 0 to {len(classes) - 1}"
     )
 

@@ -160,7 +160,7 @@ class CallablePredictor:
             except (OSError, EOFError, ValueError) as error:
                 how = f"it gave no answer within {self._options.predictor.timeout:g} s (predictor-timeout)"
                 raise self._failed(f"on {what} {how if late.is_set() else self._how_it_ended(error)}") from None
-            except BaseException:  # A late answer would be taken for the next one.
+            except BaseException:  # The next request would get a late answer.
                 self._failed("it was interrupted")
                 raise
         self._code |= answer["code"]

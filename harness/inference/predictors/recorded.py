@@ -152,7 +152,7 @@ def _of_export(answers: Answers) -> np.ndarray:
     if len(names) > export.images or hash_of_names(once) != export.names:
         raise AnswersError(
             f"has {len(names):,} rows of {len(once):,} images, expected one row for each of the {export.images:,} "
-            "images of its export; copy names and the line export from one export"
+            "images of its export. Copy names and the line export from one export"
         )
     return names
 
@@ -169,7 +169,7 @@ def _numbers(answers: Answers, images: LabelledImages) -> np.ndarray:
         return np.arange(len(answers))
     if numbers.dtype.kind == "S":
         raise AnswersError(
-            "has names of exported images but no line export, for clean images; copy the line from manifest.json, or "
+            "has names of exported images but no line export, for clean images. Copy the line from manifest.json, or "
             "write numbers of images in the data, from 0"
         )
     if repeated := len(numbers) - len(np.unique(numbers)):

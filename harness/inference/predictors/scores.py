@@ -47,7 +47,7 @@ def provided(answers: np.ndarray, setting: str | None, own: str | None, *, top: 
 def checked(answers: np.ndarray, scores: str, *, images: int, classes: int | None, top: bool = False) -> np.ndarray:
     """Return the answers for N images as labels, (N,) int64, or as other scores, (N, classes) float32.
 
-    Raises `PredictorError` for another type or shape, for labels that are no class, and for scores that are not finite;
+    Raises `PredictorError` for another type or shape, for labels that are no class, and for scores that are not finite.
     NaN stands for unknown probabilities of the `top` classes. None stands for any number of classes.
     """
     if scores == "labels":
