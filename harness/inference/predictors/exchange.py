@@ -180,7 +180,10 @@ class Exchange:
     def _once(self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> httpx.Response:
         import httpx
 
-        line = self._idle.pop() if self._idle else _Line(httpx.Client(**self._options))
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = _Line(httpx.Client(**self._options))
         request = line.client.build_request(
             "POST" if body else "GET",
             f"{self.root}{path}",
