@@ -220,10 +220,10 @@ def test_an_identical_pipeline_is_never_blamed(model, serving, seed):
         ("image,label\n400,ant\n", "1 images that the data do not have: 400"),
         ("image,label\n0,cow\n", "1 labels are no class"),
         ("label\nant\n", "expected image"),
-        (f"image,label\n{'a' * 64},ant\n", "has images of an export"),
+        (f"image,label\n{'a' * 64},ant\n", "has names of exported images"),
         ("", "is empty"),
         ("0,ant\n0,bee\n", "has the columns 0, ant; expected image"),
-        ("image,ant,bee,cat,dog\n0,0.5,0.2,,\n", "2 cells of columns of classes are empty; write 0"),
+        ("image,ant,bee,cat,dog\n0,0.5,0.2,,\n", "a column of a class has empty cells"),
         ("image,label\n1,ant\n400,ant\n", "do not have: 400; numbers of images begin at 0"),
     ],
 )

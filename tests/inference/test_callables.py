@@ -124,7 +124,7 @@ FAULTS = {
         "class Odd(Exception):\n    def __reduce__(self): raise ValueError\nraise Odd('x')",
         "it raised .*Odd: x",
     ),
-    "shape": ("return scores(pixels)[:-1]", r"shape \(31, 3\) for 32 images .*, expected \(32, 3\)"),
+    "shape": ("return scores(pixels)[:-1]", r"shape \(31, 3\) for 32 images, expected \(32, 3\)"),
     "nothing": ("return None", "it returned NoneType of object, expected an array of numbers"),
     "nan": ("return scores(pixels) * np.nan", "NaN or infinity for 32 of 32 images"),
     "huge": ("return np.zeros((len(pixels), 1 << 24), np.int8)", r"shape \(32, 16777216\), expected \(32, 3\) scores"),
@@ -143,6 +143,42 @@ def test_a_fault_is_an_error_of_the_candidate(opened, fault):
     with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
         opened(f"def answer(pixels):\n{body}", timeout=1.0 if fault == "hang" else 20.0)
     assert time.monotonic() - start < 10
+
+
+CHANNEL = """
+    import gc
+    from multiprocessing.connection import Connection
+
+    CHANNEL = next(each for each in gc.get_objects() if isinstance(each, Connection))
+
+    def never(*_):
+        time.sleep(60)
+
+    def answer(pixels):
+        {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [
+        ("os.write(CHANNEL.fileno(), bytes(3)); never()", r"no answer within 2 s \(predictor-timeout\)"),
+        ("CHANNEL._send(bytes([0, 0, 1, 0]) + b'{'); never()", r"no answer within 2 s \(predictor-timeout\)"),
+        ("CHANNEL.send_bytes(bytes((1 << 24) + 1))", "it sent no valid answer|its process was ended"),
+        ("CHANNEL.send_bytes(b'no JSON'); never()", "it sent no valid answer"),
+        ("CHANNEL.recv_bytes = never; return scores(pixels)", r"no answer within 2 s \(predictor-timeout\)"),
+    ],
+    ids=["half a length", "half a message", "too large", "no message", "a request that it never reads"],
+)
+def test_no_message_holds_the_run_up(opened, does, message):
+    large = LabelledImages(
+        torch.zeros((40, 1, 128, 128), dtype=torch.uint8), IMAGES.labels, IMAGES.classes, "x", "test"
+    )
+    code = CHANNEL.format(does).replace("scores(pixels)", "pixels.reshape(len(pixels), -1)[:, :3] * 1.0")
+    start = time.monotonic()
+    with pytest.raises(InputError, match=message):
+        opened(code, images=large, timeout=2.0)
+    assert time.monotonic() - start < 15
 
 
 def test_a_fault_later_on_stays(opened):

@@ -95,13 +95,25 @@ def test_attention_is_not_applicable_in_one_line(opened):
 
 
 WRONG = {
-    "shape": (lambda pixels: logits(pixels)[:, :2], Provides(), r"shape \(32, 2\) for 32 images .* expected \(32, 3\)"),
+    "shape": (lambda pixels: logits(pixels)[:, :2], Provides(), r"shape \(32, 2\) for 32 images, expected \(32, 3\)"),
     "nan": (lambda pixels: logits(pixels) * np.nan, Provides(), "NaN or infinity for 32 of 32 images"),
-    "integers": (lambda pixels: logits(pixels).astype(int), Provides(), "int64 values, expected logits"),
+    "integers": (
+        lambda pixels: logits(pixels).astype(int),
+        Provides(),
+        "logits are int64 of shape .*, expected floats",
+    ),
     "sums": (lambda pixels: probabilities(pixels) / 2, Provides("probabilities"), "sums of 0.5 to 0.5"),
     "negative": (lambda pixels: probabilities(pixels) * 3 - 2 / 3, Provides("probabilities"), "probabilities are -"),
-    "label": (lambda pixels: np.full(len(pixels), 3), Provides("labels"), "labels 3, the data have classes 0 to 2"),
-    "labels": (lambda pixels: np.zeros(len(pixels)), Provides("labels"), "float64 values of shape .* expected 32 int"),
+    "label": (
+        lambda pixels: np.full(len(pixels), 3),
+        Provides("labels"),
+        "32 of 32 labels are no class: 3; the data have classes 0 to 2",
+    ),
+    "labels": (
+        lambda pixels: np.zeros(len(pixels)),
+        Provides("labels"),
+        "labels are float64 of shape .* expected 32 int",
+    ),
     "top": (probabilities, Provides("probabilities", top=2), "declared the top 2 classes, but returned 3"),
 }
 

@@ -160,22 +160,22 @@ WRONG = {
     ),
     "repeats images": (
         lambda a: {name: np.concatenate([a[name], a[name][:3]]) for name in ("image", "probabilities")},
-        "repeats 3 of its 83 images",
+        "has 83 rows of 80 images, expected one row for each",
     ),
     "repeats in place of others": (
         lambda a: {"image": np.concatenate([cut(a["image"], 3), a["image"][:3]])},
-        "repeats 3 of its 80 images",
+        "lacks 3 of the 80 images",
     ),
     "foreign images": (
         lambda a: {"image": np.concatenate([cut(a["image"], 1), np.array([b"f" * 64])])},
-        "as many as its export, but other ones",
+        "has 80 rows of 80 images, expected one row for each of the 80 images of its export",
     ),
     "more images": (
         lambda a: {
             "image": np.concatenate([a["image"], np.array([b"f" * 64])]),
             "probabilities": np.concatenate([a["probabilities"], a["probabilities"][:1]]),
         },
-        "has 1 images more than the 80 of its export",
+        "has 81 rows of 81 images, expected one row for each of the 80",
     ),
     "another protocol": (
         lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")},
@@ -183,7 +183,7 @@ WRONG = {
     ),
     "no line of an export": (lambda _: {"export": None}, "has names of exported images but no line export"),
     "a line of something else": (lambda _: {"export": "inputs"}, "expected the line `export` of the manifest.json"),
-    "several lines": (lambda a: {"export": np.array([str(a["export"])] * 2)}, "export is an array of 2 values"),
+    "several lines": (lambda a: {"export": np.array([str(a["export"])] * 2)}, "has 2 different lines in export"),
     "no names": (lambda _: {"image": None}, "has an export but no names of images"),
     "names of files": (
         lambda a: {"image": np.array([f"{n}.png" for n in range(80)])},
@@ -198,14 +198,17 @@ WRONG = {
         "holds Python objects, which are never unpickled",
     ),
     "another length": (lambda a: {"probabilities": cut(a["probabilities"])}, "has 80 images and 75 predictions"),
-    "too few classes": (lambda a: {"probabilities": a["probabilities"][:, :3]}, "expected 4 columns"),
+    "too few classes": (
+        lambda a: {"probabilities": a["probabilities"][:, :3]},
+        r"have the shape \(80, 3\) for 80 images, expected \(80, 4\)",
+    ),
     "other classes": (
         lambda _: {"classes": np.array(["a", "b", "c", "d"])},
-        "classes are a, b, c, d, the data have ant",
+        "it lacks ant, bee, cat, dog, has besides a, b, c, d",
     ),
     "not a number": (
         lambda a: {"probabilities": np.where(np.arange(80)[:, None] < 7, np.nan, a["probabilities"])},
-        "of 7 of 80 images are NaN or infinite",
+        "NaN or infinity for 7 of 80 images",
     ),
     "integers for probabilities": (
         lambda a: {"probabilities": (a["probabilities"] * 100).astype(int)},
@@ -213,7 +216,7 @@ WRONG = {
     ),
     "labels that are no class": (
         lambda _: {"probabilities": None, "labels": np.arange(80)},
-        "76 of 80 labels are no class: 4, 5, 6, 7, 8 and 71 more; expected 0 to 3",
+        "76 of 80 labels are no class: 4, 5, 6, 7, 8 and 71 more; the data have classes 0 to 3",
     ),
     "labels as floats": (lambda _: {"probabilities": None, "labels": np.zeros(80)}, "labels are float64"),
     "labels and probabilities": (
@@ -225,7 +228,7 @@ WRONG = {
         "has the arrays images, masks; expected probabilities, image, export and classes only",
     ),
     "no answers": (lambda _: {"probabilities": None}, "expected exactly one of labels, probabilities and logits"),
-    "three axes": (lambda a: {"probabilities": a["probabilities"][..., None]}, r"of shape \(80, 4, 1\)"),
+    "three axes": (lambda a: {"probabilities": a["probabilities"][..., None]}, r"the shape \(80, 4, 1\)"),
     "empty": (
         lambda a: {"image": a["image"][:0], "probabilities": a["probabilities"][:0]},
         "has no rows; expected a row for each image",
@@ -248,7 +251,7 @@ def test_a_wrong_file_is_refused_in_one_sentence(opened, arrays, kind):
         (np.arange(30), "lacks 10 of the 40 images of the data"),
         (np.concatenate([np.arange(COUNT), [3, 4]]), "repeats 2 of its 42 images"),
         (np.concatenate([np.arange(COUNT), [77]]), "has 1 images that the data do not have: 77"),
-        (None, "has 39 predictions without names of images, the data have 40"),
+        (None, "has 39 predictions without names or numbers of images, the data have 40"),
     ],
 )
 def test_wrong_answers_to_clean_images_are_refused(opened, numbers, message):
@@ -301,7 +304,7 @@ def test_what_a_file_says_comes_before_settings_for_other_models(opened, tmp_pat
 
 
 def test_scores_beyond_float32_are_infinite(opened, arrays):
-    with pytest.raises(InputError, match="logits of 80 of 80 images are NaN or infinite"):
+    with pytest.raises(InputError, match="its logits have NaN or infinity for 80 of 80 images"):
         opened(probabilities=None, logits=(arrays["probabilities"].astype(float) + 1) * 1e300)
 
 
@@ -313,9 +316,9 @@ TEXTS = {
     "image,label,label\n0,ant,ant\n": "has the columns label twice",
     "image,ant,bee,cat\n0,1,0,0\n": "one column for each class",
     "image,label\n0,ant\n1\n": "line 3 has 1 values, expected 2",
-    "image,label\n0,fox\n1,hen\n2,ant\n": "2 labels are no class of the data: 'fox', 'hen'",
-    "image,ant,bee,cat,dog\n0,1,0,0,x\n": "has other values than numbers",
-    "image,label\n0,ant\n1,1\n": "1 of 2 labels are names of classes and 1 are numbers; expected only names",
+    "image,label\n0,fox\n1,hen\n2,ant\n": r"2 labels are no class of the data \('fox', 'hen'\)",
+    "image,ant,bee,cat,dog\n0,1,0,0,x\n": "has empty cells or other values than numbers",
+    "image,label\n0,ant\n1,1\n": "1 are names of classes and 1 are numbers. Expected only names",
     "image,label\na.png,ant\n": "names images as 'a.png', and the data have no files; expected their numbers, from 0",
     'image,label\n0,"ant\n': "cannot be read as CSV",
 }

@@ -423,9 +423,9 @@ class TestMetadata:
             ([("a", "FP32", [1, 28, 28, 1, 1])], "does not take images"),
             ([("a", "FP32", [])], "no dimension of images"),
             ([("a", "FP32", [0, 784])], "no dimension of images"),
-            ([("a", "FP32", None)], "has the shape None"),
-            ([("a", None, [1])], "without name or datatype"),
-            ("pixels", "expected a list of objects"),
+            ([("a", "FP32", None)], "shape is None, expected a list"),
+            ([("a", None, [1])], "datatype is None, expected text"),
+            ("pixels", "inputs is 'pixels', expected a list"),
         ],
     )
     def test_that_do_not_fit_are_refused_before_anything_is_sent(self, server, inputs, said):
@@ -454,17 +454,17 @@ class TestAnAnswer:
         ("change", "said"),
         [
             (changed(id="other"), "has the id"),
-            (changed(model_name="other"), "is of the model"),
+            (changed(model_name="other"), "has the model_name 'other', expected 'clf'"),
             (changed({"name": "other"}), "has the outputs 'other', expected one 'scores'"),
             (changed({"datatype": "INT64"}), "has the datatype 'INT64', expected FP32"),
             (changed({"datatype": "FP9"}), "has the datatype 'FP9'"),
-            (changed({"datatype": ["FP32"]}), "has the datatype"),
+            (changed({"datatype": ["FP32"]}), "datatype is .*, expected text"),
             (changed({"shape": [320]}), "the answer has"),
             (changed({"shape": [-32, -10]}), "the answer has"),
-            (changed({"shape": "32x10"}), "has the shape '32x10'"),
+            (changed({"shape": "32x10"}), "shape is '32x10', expected a list"),
             (changed(outputs=[]), "has the outputs none|bytes of tensors"),
             (changed(outputs=None), "has the outputs none|bytes of tensors"),
-            (changed(outputs="x"), "expected a list of objects"),
+            (changed(outputs="x"), "outputs is 'x', expected a list"),
             (changed(id=["x"]), "has the id"),
         ],
     )
@@ -482,7 +482,7 @@ class TestAnAnswer:
             (["1"] * 10, "expected FP32"),
             ([True] * 10, "expected FP32"),
             ([None] * 10, "expected FP32"),
-            ([10**400] * 10, "expected FP32"),
+            ([10**400] * 10, "a whole number of 401 digits"),
             ([[1.0], [2.0, 3.0]], "expected FP32"),
             ([1.0] * 9, "9 values"),
             ({}, "expected FP32"),
@@ -529,10 +529,21 @@ class TestAnAnswer:
         with pytest.raises(InputError, match="compressed its answer"):
             opened(server.url)
 
-    def test_that_comes_after_an_endless_header_is_given_up(self, server):
+    @pytest.mark.parametrize(
+        ("begin", "part"),
+        [
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x"),
+            (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"x"),
+            (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        ],
+        ids=["headers", "body", "body without a length", "one header"],
+    )
+    def test_that_comes_in_endless_parts_is_given_up(self, server, begin, part):
         def dripping(number, handler):
+            handler.wfile.write(begin)
             for _ in range(40):
-                handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                handler.wfile.write(part)
                 time.sleep(0.05)
             return dropped(handler)
 

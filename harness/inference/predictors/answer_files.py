@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import csv
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import AnswersError, PackageError, printable, some_of
+from harness.base.errors import AnswersError, PackageError, UnusableModelError, printable, some_of
 from harness.base.files import require_regular
 from harness.data.exported import NAME, Export
 from harness.data.npz import array_in, opened
+from harness.inference.predictors.classes import order_of
+from harness.inference.predictors.protocol import PredictorError
+from harness.inference.predictors.scores import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from harness.inference.predictors.protocol import Scores
 
-MAX_BYTES, MAX_TEXT = 16 << 30, 4 << 30
-"""Largest file in bytes; the second value is for text."""
 _SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
 _KEYS = ("image", "export", "label")
-_NAMED, _BYTES = re.compile(r"[0-9a-f]{64}"), re.compile(r"b'[0-9a-f]{64}'")
+_NAMED, _BYTES, _NUMBER = re.compile(r"[0-9a-f]{64}"), re.compile(r"b'[0-9a-f]{64}'"), re.compile(r"[0-9]{1,18}")
 _ROWS_AT_A_TIME = 65_536
 _SEPARATORS = (",", ";", "\t")
 """Separators of values; the first one in the line of names counts."""
@@ -55,51 +58,45 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
 
     Raises `InputError` for a file without valid predictions of these classes.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise AnswersError(f"{path.name} is no file of predictions; expected {', '.join(_READERS)}")
-    try:
+    kind = path.suffix.lower()
+    if kind not in {".npz", ".csv", ".parquet"}:
+        raise AnswersError(f"{path.name} is no file of predictions; expected .npz, .csv, .parquet")
+    with _reading(""):
         require_regular(path)
-        size = path.stat().st_size
-    except OSError as error:
-        raise AnswersError(f"cannot be read ({error.strerror or error})") from None
-    limit = MAX_TEXT if path.suffix.lower() == ".csv" else MAX_BYTES
-    if size > limit:
-        raise AnswersError(f"has {size:,} bytes, more than {limit:,}; write an .npz file with labels or float32 scores")
-    answers = reader(path, classes, outputs)
-    if not len(answers):
+    arrays = _of_npz(path) if kind == ".npz" else _of_table(_rows(path, classes), classes, outputs)
+    scores = next(name for name in _SCORES if name in arrays)
+    values = np.atleast_1d(arrays[scores])
+    if not len(values):
         raise AnswersError("has no rows; expected a row for each image")
-    _expect_values(answers, classes)
-    return answers
+    try:
+        values = checked(values, scores, images=len(values), classes=len(classes))
+        if "classes" in arrays:
+            order = order_of([str(name) for name in arrays["classes"].reshape(-1)], classes)
+            values = np.argsort(order)[values] if scores == "labels" else values[:, order]
+    except (PredictorError, UnusableModelError) as error:
+        raise AnswersError(error.message) from None
+    images = arrays.get("image")
+    if images is not None and len(images) != len(values):
+        raise AnswersError(f"has {len(images)} images and {len(values)} predictions; expected one for each image")
+    exports = arrays.get("export", np.empty(0)).reshape(-1).tolist()
+    if len(exports) > 1:
+        raise AnswersError(f"has {len(exports)} different lines in export, expected one line of text")
+    export = Export.read(_text(exports[0])) if exports else None
+    return Answers(scores, values, images, export, named="classes" in arrays)
 
 
-def _expect_values(answers: Answers, classes: Sequence[str]) -> None:
-    values, scores = answers.values, answers.scores
-    if scores == "labels":
-        outside = (values < 0) | (values >= len(classes))
-        if outside.any():
-            found = some_of([str(each) for each in np.unique(values[outside])])
-            raise AnswersError(
-                f"{outside.sum()} of {len(values)} labels are no class: {found}; expected 0 to {len(classes) - 1}"
-            )
-        return
-    if values.shape[1:] != (len(classes),):
-        raise AnswersError(
-            f"{scores} have the shape {values.shape}, expected {len(classes)} columns, one for each class of the data"
-        )
-    if wrong := int((~np.isfinite(values)).any(axis=1).sum()):
-        raise AnswersError(f"{scores} of {wrong} of {len(values)} images are NaN or infinite")
+@contextmanager
+def _reading(kind: str) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise AnswersError(f"is no text in UTF-8 ({error.reason} at byte {error.start}); save it in UTF-8") from None
+    except (OSError, csv.Error) as error:
+        said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise AnswersError(f"cannot be read{kind and f' as {kind}'} ({printable(said)})") from None
 
 
-def _labels(values: np.ndarray) -> np.ndarray:
-    if not np.issubdtype(values.dtype, np.integer) or values.ndim != 1:
-        raise AnswersError(f"labels are {values.dtype} of shape {values.shape}, expected (N,) integers")
-    if values.dtype == np.uint64 and len(values) and values.max() > np.iinfo(np.int64).max:
-        raise AnswersError(f"labels run to {values.max()}, which is no class")
-    return values.astype(np.int64)
-
-
-def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:  # noqa: ARG001  The names of the arrays declare it.
+def _of_npz(path: Path) -> dict[str, np.ndarray]:
     with opened(path) as (archive, members):
         kinds = [name for name in _SCORES if name in members]
         if len(kinds) != 1:
@@ -108,44 +105,7 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
         if others := sorted(set(members) - {*kinds, "image", "export", "classes"}):
             raise AnswersError(f"has the arrays {some_of(others)}; expected {kinds[0]}, image, export and classes only")
         arrays = {name: array_in(archive, member) for name, member in members.items()}
-    scores = kinds[0]
-    values = arrays[scores]
-    if scores == "labels":
-        values = _labels(values)
-    elif not np.issubdtype(values.dtype, np.floating) or values.ndim != 2:  # noqa: PLR2004  (N, classes)
-        raise AnswersError(f"{scores} are {values.dtype} of shape {values.shape}, expected (N, {len(classes)}) floats")
-    else:
-        values = _as_float32(values)
-    if "classes" in arrays:
-        values = _in_order(values, [str(name) for name in arrays["classes"].reshape(-1)], classes, scores)
-    images = _images(arrays["image"]) if "image" in arrays else None
-    if images is not None and len(images) != len(values):
-        raise AnswersError(f"has {len(images)} images and {len(values)} predictions; expected one for each image")
-    export = None
-    if "export" in arrays:
-        if arrays["export"].size != 1:
-            raise AnswersError(f"export is an array of {arrays['export'].size} values, expected one line of text")
-        export = Export.read(_text(arrays["export"].reshape(-1)[0]))
-    return Answers(scores, values, images, export, named="classes" in arrays)
-
-
-def _in_order(values: np.ndarray, names: list[str], classes: Sequence[str], scores: Scores) -> np.ndarray:
-    """Return values in the order of the data's classes, from columns or labels in the order of `names`."""
-    if sorted(names) != sorted(classes):
-        raise AnswersError(f"classes are {some_of(names)}, the data have {some_of(classes)}")
-    if scores == "labels":
-        if len(values) and (values.min() < 0 or values.max() >= len(names)):
-            return values  # `_expect_values` refuses them with their number.
-        return np.asarray(np.array([classes.index(name) for name in names], dtype=np.int64)[values])
-    if values.shape[1] != len(names):
-        return values
-    return values[:, [names.index(name) for name in classes]]
-
-
-def _as_float32(values: np.ndarray) -> np.ndarray:
-    """Return values as float32; those beyond its range become infinite."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32, copy=False)
+        return arrays | ({"image": _images(arrays["image"])} if "image" in arrays else {})
 
 
 def _images(values: np.ndarray) -> np.ndarray:
@@ -156,15 +116,16 @@ def _images(values: np.ndarray) -> np.ndarray:
         raise AnswersError(
             f"image is {values.dtype} of shape {values.shape}, expected (N,) names of the export, as text"
         )
-    texts = [_text(value) for value in values.tolist()]
-    named = sum(_NAMED.fullmatch(text) is not None for text in texts)
-    if named == len(texts):
+    texts = [_text(value).strip() for value in values.tolist()]
+    if all(map(_NUMBER.fullmatch, texts)):
+        return np.array(texts).astype(np.int64)
+    wrong = [text for text in texts if not _NAMED.fullmatch(text)]
+    if not wrong:
         return np.array(texts, dtype=NAME)
-    wrong = next(text for text in texts if not _NAMED.fullmatch(text))
-    if named or _BYTES.fullmatch(wrong):
+    if len(wrong) < len(texts) or _BYTES.fullmatch(wrong[0]):
         raise AnswersError(
-            f"{len(texts) - named} of {len(texts)} names in image are no names of an export, such as "
-            f"{printable(wrong[:40])!r}; expected 64 hexadecimal digits as text, not b'…'"
+            f"{len(wrong)} of {len(texts)} names in image are no names of an export, such as "
+            f"{printable(wrong[0][:40])!r}; expected 64 hexadecimal digits as text, not b'…'"
         )
     return np.array(texts, dtype=np.str_)
 
@@ -173,78 +134,48 @@ def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _of_csv(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+def _rows(path: Path, classes: Sequence[str]) -> Iterator[Sequence[Any]]:
+    """Yield the names of a table's columns, and then each row, with text in the columns `_KEYS`."""
+    if path.suffix.lower() == ".csv":
+        with _reading("CSV"), path.open(encoding="utf-8-sig", newline="") as file:
             start = file.readline(_LONGEST_HEAD)
             file.seek(0)
             separator = next((each for each in _SEPARATORS if each in start), ",")
-            rows = csv.reader(file, delimiter=separator, strict=True)
-            head = next(rows, None)
-            if head is None:
-                raise AnswersError("is empty; expected a line with the names of columns")
-            head = [name if name in classes else name.strip() for name in head]
-            return _of_rows(head, _in_parts(rows, head), classes, outputs)
-    except UnicodeDecodeError as error:
-        raise AnswersError(f"is no text in UTF-8 ({error.reason} at byte {error.start}); save it in UTF-8") from None
-    except csv.Error as error:
-        raise AnswersError(f"cannot be read as CSV ({error})") from None
-    except OSError as error:
-        raise AnswersError(f"cannot be read ({error.strerror or error})") from None
-
-
-def _in_parts(rows: Iterator[list[str]], head: Sequence[str]) -> Iterator[dict[str, Sequence[str]]]:
-    """Yield the columns of some rows at a time, by their names."""
-    part: list[list[str]] = []
-    for number, row in enumerate(rows, start=2):
-        if not row:
-            continue
-        if len(row) != len(head):
-            raise AnswersError(f"line {number} has {len(row)} values, expected {len(head)} as in the first line")
-        part.append(row)
-        if len(part) == _ROWS_AT_A_TIME:
-            yield dict(zip(head, zip(*part, strict=True), strict=True))
-            part = []
-    if part:
-        yield dict(zip(head, zip(*part, strict=True), strict=True))
-
-
-def _of_parquet(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            yield (names := next(reader, []))
+            for row in filter(None, reader):
+                if len(row) != len(names):
+                    raise AnswersError(
+                        f"line {reader.line_num} has {len(row)} values, expected {len(names)} as in the first line"
+                    )
+                yield row
+        return
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
         raise PackageError("needs pyarrow; pip install 'stress-harness[hf]', or write an .npz file") from None
     try:
-        with parquet.ParquetFile(path) as file:
-            head = list(map(str, file.schema_arrow.names))
+        with _reading("Parquet"), parquet.ParquetFile(path) as file:
+            yield (head := list(map(str, file.schema_arrow.names)))
             known = [name for name in head if name in {*_KEYS, *classes}]
-            batches = file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=known)
-            parts = (
-                {
-                    name: tuple(map(_plain, column.to_pylist()))
-                    if name in _KEYS
-                    else column.to_numpy(zero_copy_only=False)
-                    for name, column in zip(batch.schema.names, batch.columns, strict=True)
-                }
-                for batch in batches
-            )
-            return _of_rows(head, parts, classes, outputs)
-    except (OSError, pa.ArrowException) as error:
+            for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=known):
+                columns = {name: column.to_pylist() for name, column in zip(known, batch.columns, strict=True)}
+                for name in set(known) & set(_KEYS):
+                    columns[name] = ["" if value is None else _text(value) for value in columns[name]]
+                yield from zip(*(columns.get(name, repeat("")) for name in head), strict=False)
+    except pa.ArrowException as error:
         raise AnswersError(f"cannot be read as Parquet ({printable(str(error).splitlines()[0])})") from None
 
 
-def _plain(value: object) -> str:
-    return "" if value is None else _text(value)
-
-
-def _of_rows(
-    head: list[str], parts: Iterator[Mapping[str, Any]], classes: Sequence[str], outputs: str | None
-) -> Answers:
-    """Return the predictions of a table: `image`, perhaps `export`, and `label` or a column for each class.
+def _of_table(rows: Iterator[Sequence[Any]], classes: Sequence[str], outputs: str | None) -> dict[str, np.ndarray]:
+    """Return the arrays of a table: `image`, perhaps `export`, and `label` or a column for each class.
 
     Other columns beside a label do not count.
     """
+    head = [name if name in classes else name.strip() for name in next(rows, ())]
+    if not head:
+        raise AnswersError("is empty; expected a line with the names of columns")
     others = [name for name in head if name not in _KEYS]
     labelled = "label" in head and not set(others) & set(classes)
     by_class = "label" not in head and set(others) == set(classes)
@@ -256,74 +187,52 @@ def _of_rows(
     if twice := sorted({name for name in (*_KEYS, *classes) if head.count(name) > 1}):
         raise AnswersError(f"has the columns {some_of(twice)} twice")
     images: list[np.ndarray] = []
-    values: list[np.ndarray] = []
+    values: list[np.ndarray] = [np.empty((0, len(classes)), np.float32)]
+    labels: list[str] = []
     exports: set[str] = set()
-    for columns in parts:
-        images.append(_names_or_numbers(columns["image"]))
+    once: dict[str, str] = {}
+    while part := list(islice(rows, _ROWS_AT_A_TIME)):
+        columns: dict[str, Sequence[Any]] = dict(zip(head, zip(*part, strict=True), strict=True))
+        images.append(_images(np.array(columns["image"], dtype=np.str_)))
         exports.update(filter(None, columns.get("export", ())))
-        values.append(_numbers_of(columns["label"], classes) if labelled else _floats(columns, classes))
-    if len(exports) > 1:
-        raise AnswersError(f"has {len(exports)} different lines in export, expected rows of one export")
-    scores: Scores = "labels" if labelled else ("logits" if outputs == "logits" else "probabilities")
-    if not values:
-        return Answers(scores, np.empty(0, dtype=np.int64), None, None)
+        if labelled:
+            labels += [once.setdefault(text, text) for text in map(str.strip, columns["label"])]
+        else:
+            values.append(_floats(columns, classes))
     if len({part.dtype.kind for part in images}) > 1:
         raise AnswersError("image has both names and numbers of images; expected one of them")
-    export = Export.read(exports.pop()) if exports else None
-    found, names = np.concatenate(values), np.concatenate(images)
-    if not labelled:
-        return Answers(scores, found, names, export, named=True)
-    return Answers(scores, _one_kind(found, classes), names, export, named=bool((found[:, 0] >= 0).all()))
+    arrays = {"image": np.concatenate(images or [np.empty(0, np.int64)]), "export": np.array(list(exports))}
+    if labelled:
+        return _labels(labels, classes) | arrays
+    return arrays | {
+        "logits" if outputs == "logits" else "probabilities": np.concatenate(values),
+        "classes": np.array(classes),
+    }
 
 
-def _names_or_numbers(texts: Sequence[str]) -> np.ndarray:
-    texts = [text.strip() for text in texts]
-    if all(text.isascii() and text.isdigit() and len(text) <= 18 for text in texts):  # noqa: PLR2004  Fits into int64.
-        return np.array([int(text) for text in texts], dtype=np.int64)
-    return _images(np.array(texts, dtype=np.str_))
-
-
-def _numbers_of(texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Return the class of each text by its name and by its number, (N, 2); -1 for no class."""
-    names = {name: number for number, name in enumerate(classes)}
-    numbers = {str(number): number for number in range(len(classes))}
-    stripped = [text.strip() for text in texts]
-    found = [(names.get(text, -1), numbers.get(text, -1)) for text in stripped]
-    if (-1, -1) in found:
-        wrong = sorted({text[:40] for text, classed in zip(texts, found, strict=True) if classed == (-1, -1)})
-        raise AnswersError(
-            f"{found.count((-1, -1))} labels are no class of the data: {printable(some_of(list(map(repr, wrong))))}; "
-            f"expected names of classes, or numbers from 0 to {len(classes) - 1}"
-        )
-    return np.array(found, dtype=np.int64)
-
-
-def _one_kind(found: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def _labels(texts: Sequence[str], classes: Sequence[str]) -> dict[str, np.ndarray]:
     """Return labels if all are names, or else if all are numbers; a name may look like a number."""
-    for labels in found.T:
-        if (labels >= 0).all():
-            return np.asarray(labels)
-    named, numbered = (found >= 0).sum(axis=0)
+    found = set(texts)
+    names = {name.strip(): number for number, name in enumerate(classes)}
+    numbers = {str(number): number for number in range(len(classes))}
+    for known, named in ((names, {"classes": np.array(classes)}), (numbers, {})):
+        if found <= known.keys():
+            return {"labels": np.array([known[text] for text in texts], dtype=np.int64), **named}
+    others = found - names.keys() - numbers.keys()
+    counts = [f"{sum(text in known for text in texts):,}" for known in (others, names, numbers)]
     raise AnswersError(
-        f"{named:,} of {len(found):,} labels are names of classes and {numbered:,} are numbers; expected only names "
-        f"({some_of(classes)}), or only numbers from 0 to {len(classes) - 1}"
+        f"{counts[0]} labels are no class of the data ({some_of(sorted(repr(each[:40]) for each in others))}), "
+        f"{counts[1]} are names of classes and {counts[2]} are numbers. Expected only names ({some_of(classes)}), or "
+        f"only numbers from 0 to {len(classes) - 1}"
     )
 
 
 def _floats(columns: Mapping[str, Any], classes: Sequence[str]) -> np.ndarray:
     try:
-        return _as_float32(np.array([columns[name] for name in classes], dtype=np.float64).T)
+        with np.errstate(over="ignore"):
+            return np.array([columns[name] for name in classes], dtype=np.float64).T.astype(np.float32)
     except (ValueError, TypeError) as error:
-        if empty := sum(str(value or "").strip() == "" for name in classes for value in columns[name]):
-            raise AnswersError(
-                f"{empty:,} cells of columns of classes are empty; write 0 for classes without a probability, or the "
-                "column label"
-            ) from None
-        raise AnswersError(f"a column of a class has other values than numbers ({printable(error)})") from None
-
-
-_READERS: dict[str, Callable[[Path, Sequence[str], str | None], Answers]] = {
-    ".npz": _of_npz,
-    ".csv": _of_csv,
-    ".parquet": _of_parquet,
-}
+        raise AnswersError(
+            f"a column of a class has empty cells or other values than numbers ({printable(error)}); write 0 for "
+            "classes without a probability, or the column label"
+        ) from None

@@ -33,7 +33,8 @@ class Audit:
         self._lock = threading.Lock()
         self._drawn: list[tuple[np.ndarray, np.ndarray]] = []
         self._new: set[bytes] = set()
-        self._unconfirmed: set[bytes] = set()
+        self.unconfirmed: set[bytes] = set()
+        """The keys of all predictions that no audit has confirmed."""
         self._after, self.largest = 1, 1
 
     def note(self, images: np.ndarray, answers: np.ndarray, keys: Iterable[bytes]) -> bool:
@@ -44,7 +45,7 @@ class Audit:
             self._drawn += [(images[place], answers[place]) for place in at]
             self.largest = max(self.largest, len(images))
             self._new |= {*keys}
-            self._unconfirmed |= self._new
+            self.unconfirmed |= self._new
             return len(self._drawn) >= self._after
 
     def begin(self) -> tuple[np.ndarray, np.ndarray, set[bytes]] | None:
@@ -61,17 +62,6 @@ class Audit:
             drawn = [*drawn[first:], anchor, *drawn[:first]]
         images, answers = zip(*drawn, strict=True)
         return np.stack(images), np.stack(answers), keys
-
-    def passed(self, keys: set[bytes]) -> None:
-        """Trust the predictions of these keys."""
-        with self._lock:
-            self._unconfirmed -= keys
-
-    @property
-    def unconfirmed(self) -> list[bytes]:
-        """Return the keys of all predictions that no audit has confirmed."""
-        with self._lock:
-            return list(self._unconfirmed)
 
 
 def differing(before: np.ndarray, again: np.ndarray) -> np.ndarray:

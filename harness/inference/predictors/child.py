@@ -1,8 +1,8 @@
-"""The child process of a callable: it imports the user's code and answers batches from standard input.
+"""The child process of a callable: it imports the user's code and answers batches from a socket.
 
-It runs as a script, `python -P child.py`, with only NumPy and the standard library. A request is a line of JSON and the
-bytes of an array, and so is an answer. The user's code cannot touch either: it reads an empty input, and prints to
-standard error.
+It runs as a script, `python -P child.py`, with only NumPy and the standard library. A request has two messages, JSON
+and the bytes of an array, and so has an answer. The socket is the standard input until the user's code is imported,
+which finds that empty.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import sys
 import threading
 import time
 import traceback
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,33 +32,15 @@ _SHORT = 500
 """Most characters of an error's text in a report."""
 _STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
 """Audit events of code that starts another process."""
-_LARGEST = 1_000_000
-"""Most values of an answer with a wrong shape that are sent for inspection."""
+LARGEST = 1_000_000
+"""Most values of an answer with a wrong shape that the child sends for inspection."""
 
 
-def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Return this process's input and output, and detach the user's code from them."""
-    read, write = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    return read, write
-
-
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """End this process once its parent has ended, whatever the user's code does."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _send(write: IO[bytes], header: dict[str, Any], content: bytes) -> None:
-    write.write(json.dumps({**header, "bytes": len(content)}).encode() + b"\n" + content)
-    write.flush()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
 
 
 def _happened(error: BaseException) -> str:
@@ -95,7 +78,7 @@ def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
         files = [files]
     loaded = list(sys.modules.items())
     return {
-        **{name: _plain(declared(name)) for name in ("pixels", "outputs", "top")},
+        **{name: declared(name) for name in ("pixels", "outputs", "top")},
         "files": files if files is None else [str(Path(file).absolute()) for file in files],
         "classes": None if classes is None else [str(each) for each in classes],
         "versions": sorted(
@@ -123,10 +106,10 @@ def _code() -> Callable[[], dict[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a declaration as JSON has it, or else its text, which the parent refuses."""
+    """Return a declaration that JSON does not have: an integer of NumPy, or else a text that the parent refuses."""
     with contextlib.suppress(TypeError):
-        value = value if isinstance(value, bool) else operator.index(value)  # Also an integer of NumPy.
-    return value if value is None or type(value) is int or isinstance(value, str) else repr(value)[:_SHORT]
+        return operator.index(value)
+    return repr(value)[:_SHORT]
 
 
 def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:
@@ -134,7 +117,7 @@ def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:
     import numpy as np
 
     array = np.asarray(answer)
-    if array.size > max(_LARGEST, images * len(classes)):
+    if array.size > max(LARGEST, images * len(classes)):
         raise ValueError(f"it returned an array of shape {array.shape}, expected {(images, len(classes))} scores")
     if array.ndim == 1 and all(isinstance(each, str) for each in array.tolist()):
         numbers = {name: number for number, name in enumerate(classes)}
@@ -158,39 +141,40 @@ def _images(header: dict[str, Any], content: bytes) -> Any:
 
 
 def main() -> None:
-    """Answer requests until standard input ends."""
-    read, write = _own_streams()
+    """Answer requests until the parent closes its end."""
+    connection = Connection(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     process = os.getpid()
-    _end_with_parent()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with contextlib.suppress(OSError):  # If memory runs out, Linux kills this process before the run.
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     code = _code()
-    opening = json.loads(read.readline())
+    opening, content = json.loads(connection.recv_bytes()), connection.recv_bytes()
     sys.path[:] = opening["path"]
     sys.argv = [opening["spec"]]
 
     function: Callable[[np.ndarray], Any] | None = None
-    header: dict[str, Any] = {"number": 0}
+    header: dict[str, Any] = {}
     while True:
-        content = b""
         try:
             if function is None:
                 found, function = _load(opening["spec"], opening["classes"])
                 facts = _facts(found, function)
                 answer: dict[str, Any] = {"facts": facts}
             else:
-                images = _images(header, read.read(header["bytes"]))
+                images = _images(header, content)
                 array = _array(function(images), facts["classes"] or opening["classes"], len(images))
                 answer, content = {"shape": array.shape, "dtype": str(array.dtype)}, array.tobytes()
         except BaseException as error:  # The answer reports any exception of the user's code.
-            answer = {"error": _happened(error)}
+            answer, content = {"error": _happened(error)}, b""
         if os.getpid() != process:  # The user's code forked this process, and the fork returned here.
             os._exit(0)
-        _send(write, {"number": header["number"], "code": code(), **answer}, content)
-        line = read.readline()
-        if not line:
+        connection.send_bytes(json.dumps({"code": code(), **answer}, default=_plain).encode())
+        connection.send_bytes(content)
+        try:
+            header, content = json.loads(connection.recv_bytes()), connection.recv_bytes()
+        except EOFError:
             os._exit(0)
-        header = json.loads(line)
 
 
 if __name__ == "__main__":

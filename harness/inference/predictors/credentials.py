@@ -35,11 +35,6 @@ class Credentials:
     source: str
     header: str = field(default="", repr=False)
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """Return the headers of a request with them."""
-        return {"Authorization": self.header} if self.header else {}
-
     @contextmanager
     def hidden(self) -> Iterator[None]:
         """Hide them in the messages of errors, which may quote the server, and drop the frames that hold its answer."""
@@ -88,23 +83,22 @@ def credentials_for(host: str) -> Credentials:
 
     Raises `InputError`, which shows no secret, for a token that is invalid in a header, and for an invalid netrc.
     """
-    token = os.environ.get(TOKEN, "").strip()
-    if token:
+    import httpx
+
+    if token := os.environ.get(TOKEN, "").strip():
         if not (token.isascii() and token.isprintable()):
             raise ServerError(f"{TOKEN}: has characters that are invalid in a header; expected printable ASCII")
         return Credentials(TOKEN, token if " " in token else f"Bearer {token}")
     named = os.environ.get("NETRC")
     path = Path(named) if named else Path.home() / ".netrc"
+    request = httpx.Request("GET", f"https://{f'[{host}]' if ':' in host else host}")
     try:
-        entry = netrc.netrc(path).authenticators(host)
+        next(httpx.NetRCAuth(str(path)).auth_flow(request))
     except FileNotFoundError:
-        entry = None
+        pass
     except (OSError, UnicodeDecodeError) as error:
         raise ServerError(f"{path}: cannot be read ({type(error).__name__})") from None
     except netrc.NetrcParseError as error:
         raise ServerError(f"{path}: line {error.lineno} is no netrc entry, or others can read the file") from None
-    if entry is None:
-        return Credentials("none")
-    login, account, password = entry
-    pair = base64.b64encode(f"{login or account}:{password}".encode()).decode()
-    return Credentials(f"{path}", f"Basic {pair}")
+    header = request.headers.get("Authorization", "")
+    return Credentials(str(path) if header else "none", header)

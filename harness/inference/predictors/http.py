@@ -19,17 +19,16 @@ from harness.inference.predictors.audit import Audit, differing
 from harness.inference.predictors.credentials import credentials_for
 from harness.inference.predictors.encoded import key_of
 from harness.inference.predictors.exchange import ServerLostError
-from harness.inference.predictors.protocol import Identity, PredictorError, Provides
+from harness.inference.predictors.protocol import Identity, PredictorError
 from harness.inference.predictors.scores import provided
 from harness.inference.predictors.served import ServedModel, address_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from harness.base import PredictionCache
     from harness.base.answers import Answers
     from harness.data import LabelledImages
-    from harness.inference.predictors.open_inference import Answer
     from harness.networks.options import NetworkOptions
 
 _PROBES = b"probes"
@@ -54,20 +53,19 @@ class HttpPredictor:
         self._served = served
         self._lock, self._lost = threading.Lock(), ""
         probes = served.encoded(_probes(served.shape))
-        first = served.infer(self._repeated(probes[:1]))
-        self._like, self._named = first.values[:1], first.version
+        first, self._named = served.infer(self._repeated(probes[:1]))
+        self._like = first[:1]
         versions = served.metadata.versions
-        version = first.version or served.address.version or (versions[0] if len(versions) == 1 else None)
+        version = self._named or served.address.version or (versions[0] if len(versions) == 1 else None)
         self.version = version and served.credentials.hidden_in(version)
-        alone = [self._infer(self._repeated(each[None]))[:1] for each in probes]
-        self._probed = np.concatenate(alone)
+        self._probed = np.concatenate([self._infer(self._repeated(each[None]))[:1] for each in probes])
         if wrong := int(differing(self._probed, self._infer(self._repeated(probes))[:_FEW]).sum()):
             raise PredictorError(
                 f"the server gives other predictions for {wrong} of {_FEW} images in one batch than alone. It mixes up "
                 "their order, or images of a batch affect each other"
             )
         self._audit = Audit(probes, self._probed)
-        self._provides = replace(provided(self._probed, outputs, None), calls=calls)
+        self.provides = replace(provided(self._probed, outputs, None), calls=calls)
         self._answers: Answers | None = None
 
     @property
@@ -88,11 +86,6 @@ class HttpPredictor:
         }
         return Identity("http", facts, lasting=self.version is not None and not served.decodes)
 
-    @property
-    def provides(self) -> Provides:
-        """Return the kind of answers."""
-        return self._provides
-
     def keep_in(self, cache: PredictionCache) -> None:
         """Store predictions beside a cache from now on, and use stored ones; without a version do nothing.
 
@@ -104,10 +97,9 @@ class HttpPredictor:
         store.prune()
         answers = store.of(self.identity.sha256)
         kept = answers.find([_PROBES]).get(_PROBES)
-        before = None if kept is None else self._read(kept, _FEW)
         if kept is None:
             answers.add({_PROBES: self._probed.tobytes()})
-        elif before is None or differing(before, self._probed).any():
+        elif len(kept) != self._probed.nbytes or differing(self._read(kept), self._probed).any():
             raise ServerError(
                 f"the server gives other predictions than in an earlier run, but its version is still {self.version}. "
                 "Predictions of both models would mix. Give the new model another version, or empty the cache with "
@@ -124,13 +116,18 @@ class HttpPredictor:
         values = self._served.encoded(pixels)
         keys = [key_of(each) for each in values]
         with self._ending_the_run():
-            found = self._kept(keys)
-            missing = {key: at for at, key in enumerate(keys) if key not in found}
-            if missing:
+            kept = {} if self._answers is None else self._answers.find(keys)
+            size = self._like.nbytes
+            found = {key: self._read(content)[0] for key, content in kept.items() if len(content) == size}
+            if missing := {key: at for at, key in enumerate(keys) if key not in found}:
                 asked = values if len(missing) == len(values) else values[list(missing.values())]
                 answers = self._infer(asked, size=len(values))
                 found |= dict(zip(missing, answers, strict=True))
-                if self._noted(list(missing), asked, answers):
+                with self._lock:
+                    due = self._audit.note(asked, answers, missing)
+                    if self._answers is not None and not self._lost:
+                        self._answers.add({key: answer.tobytes() for key, answer in zip(missing, answers, strict=True)})
+                if due:
                     self._ask_again()
         return np.stack([found[key] for key in keys])
 
@@ -144,48 +141,36 @@ class HttpPredictor:
         self._served.close()
 
     def _infer(self, values: np.ndarray, *, size: int | None = None) -> np.ndarray:
-        """Return the predictions for images in the input tensor's form, in validated requests of one size."""
+        """Return the predictions for images in the input tensor's form, in validated requests of one size.
+
+        The last request is padded with black images or a repeated file.
+        """
         size = self._served.input.batch or size or len(values)
-        parts = [values[start : start + size] for start in range(0, len(values), size)]
-        answers = [self._checked(self._served.infer(self._filled(each, size))) for each in parts]
-        return np.concatenate([given[: len(each)] for given, each in zip(answers, parts, strict=True)])
-
-    def _checked(self, answer: Answer) -> np.ndarray:
-        """Return the values of an answer; raises `DoubtfulServerError` for another version or kind of values."""
-        if answer.version != self._named:
-            raise DoubtfulServerError(
-                f"the model changed during the run: its version was {self._named}, and now is {answer.version}"
-            )
-        if self._named is None:
-            self._expect_metadata()
-        like, values = self._like, answer.values
-        if values.shape[1:] != like.shape[1:] or values.dtype != like.dtype:
-            raise DoubtfulServerError(
-                f"the server answers an image with {values.dtype} {list(values.shape[1:])}, expected {like.dtype} "
-                f"{list(like.shape[1:])} as before"
-            )
-        return values
-
-    def _noted(self, keys: Sequence[bytes], images: np.ndarray, answers: np.ndarray) -> bool:
-        """Store predictions unless the server is lost, and note them for an audit; returns whether one is due."""
-        with self._lock:
-            due = self._audit.note(images, answers, keys)
-            if self._answers is not None and not self._lost:
-                self._answers.add({key: answer.tobytes() for key, answer in zip(keys, answers, strict=True)})
-            return due
+        found = []
+        for start in range(0, len(values), size):
+            part = values[start : start + size]
+            more = part[:1].repeat(size - len(part), axis=0)
+            whole = np.concatenate([part, more if self._served.decodes else np.zeros_like(more)])
+            answers, version = self._served.infer(whole)
+            if version != self._named:
+                raise DoubtfulServerError(
+                    f"the model changed during the run: its version was {self._named}, and now is {version}"
+                )
+            if version is None:
+                self._expect_metadata()
+            like = self._like
+            if answers.shape[1:] != like.shape[1:] or answers.dtype != like.dtype:
+                raise DoubtfulServerError(
+                    f"the server answers an image with {answers.dtype} {list(answers.shape[1:])}, expected "
+                    f"{like.dtype} {list(like.shape[1:])} as before"
+                )
+            found.append(answers[: len(part)])
+        return np.concatenate(found)
 
     def _repeated(self, values: np.ndarray) -> np.ndarray:
         """Return images, repeated up to the model's batch size if that is fixed."""
         size = max(len(values), self._served.input.batch or 0)
         return values[np.arange(size) % len(values)]
-
-    def _filled(self, values: np.ndarray, size: int = 1) -> np.ndarray:
-        """Return images padded to the model's batch size, or else to `size`, with black images or a repeated file."""
-        size = self._served.input.batch or size
-        if len(values) >= size:
-            return values
-        more = values[:1].repeat(size - len(values), axis=0)
-        return np.concatenate([values, more if self._served.decodes else np.zeros_like(more)])
 
     def _expect_metadata(self) -> None:
         now, before = self._served.read_metadata(), self._served.metadata
@@ -207,20 +192,10 @@ class HttpPredictor:
                 f"the server gives other predictions for {wrong} of {len(images)} images that were sent again in "
                 "another order. It mixes up its predictions, or its model changed"
             )
-        self._audit.passed(keys)
+        self._audit.unconfirmed.difference_update(keys)
 
-    def _kept(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        if self._answers is None:
-            return {}
-        read = {key: self._read(content, 1) for key, content in self._answers.find(keys).items()}
-        return {key: answer[0] for key, answer in read.items() if answer is not None}
-
-    def _read(self, content: bytes, images: int) -> np.ndarray | None:
-        """Return predictions from their bytes; None for those of another kind."""
-        like = self._like
-        if len(content) != images * like.nbytes:
-            return None
-        return np.frombuffer(content, like.dtype).reshape(images, *like.shape[1:])
+    def _read(self, content: bytes) -> np.ndarray:
+        return np.frombuffer(content, self._like.dtype).reshape(-1, *self._like.shape[1:])
 
     @contextmanager
     def _ending_the_run(self) -> Iterator[None]:
@@ -236,7 +211,7 @@ class HttpPredictor:
             with self._lock:
                 self._lost = self._lost or f"{self._served.address.url}: {error}{kept}"
                 if self._answers and not gone:
-                    self._answers.drop(self._audit.unconfirmed)
+                    self._answers.drop(list(self._audit.unconfirmed))
             raise BackendLostError(self._lost) from error
 
 
@@ -251,7 +226,7 @@ def open_http(spec: str, options: NetworkOptions, images: LabelledImages | None)
         return HttpPredictor(served, outputs=options.outputs, calls=http.concurrency)
 
 
-def _probes(shape: tuple[int, int, int]) -> np.ndarray:
+def _probes(shape: tuple[int, ...]) -> np.ndarray:
     """Return images (4, C, H, W) of tiles with random brightness, the same in every run."""
     channels, height, width = shape
     tiles = np.random.default_rng(0).random((_FEW, channels, _TILES, _TILES), dtype=np.float32)

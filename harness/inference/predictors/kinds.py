@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, UnusableModelError
-from harness.inference.predictors.callables import open_callable
+from harness.inference.predictors.callables import CallablePredictor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,26 +28,15 @@ if TYPE_CHECKING:
 class Kind:
     """One kind of predictor: its `form` in an option, a line of help, and a text on its answers.
 
-    `extra` is the package's extra that it needs, "" for none. `open` is None for files of networks.
+    `extra` is the package's extra that it needs, "" for none. `open` may be the name of a function in a module of this
+    folder, which is imported at the first use. It is None for files of networks.
     """
 
     form: str
     help: str
     provides: str
     extra: str = ""
-    open: Open | None = None
-
-
-def _open_http(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
-    from harness.inference.predictors.http import open_http
-
-    return open_http(spec, options, images)
-
-
-def _open_openvino(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
-    from harness.inference.predictors.openvino_ir import open_openvino
-
-    return open_openvino(spec, options, images)
+    open: Open | str | None = None
 
 
 _SERVED = Kind(
@@ -54,15 +44,8 @@ _SERVED = Kind(
     "A served model, by the Open Inference Protocol (KServe v2 REST) of Triton and MLServer.",
     "logits, probabilities or labels",
     "http",
-    _open_http,
+    "http:open_http",
 )
-
-
-def _recorded(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
-    from harness.inference.predictors.recorded import open_recorded
-
-    return open_recorded(spec, options, images)
-
 
 KINDS: dict[str, Kind] = {
     ".safetensors": Kind(
@@ -77,14 +60,14 @@ KINDS: dict[str, Kind] = {
         "python:package.module:callable",
         "Your own code, in a child process without PyTorch: pixels (N, H, W, C) in, scores or labels out.",
         "logits, probabilities, top-k or labels",
-        open=open_callable,
+        open=CallablePredictor,
     ),
     "openvino": Kind(
         "openvino:model.xml",
         "A network in OpenVINO's format, float or int8, run on the CPU.",
         "logits, probabilities or labels",
         "openvino",
-        _open_openvino,
+        "openvino_ir:OpenVinoPredictor",
     ),
     "https": _SERVED,
     "http": _SERVED,
@@ -92,7 +75,7 @@ KINDS: dict[str, Kind] = {
         "predictions:answers.npz, .csv, .parquet",
         "Recorded predictions for exported images, or only for clean images.",
         "logits, probabilities or labels, for the images of `export-inputs`",
-        open=_recorded,
+        open="recorded:open_recorded",
     ),
 }
 """The kinds by the scheme of a SPEC, or by the suffix of a file."""
@@ -114,7 +97,11 @@ def open_predictor(spec: str, options: NetworkOptions, images: LabelledImages | 
     kind = KINDS[spec.partition(":")[0]]
     assert kind.open is not None
     try:
-        return kind.open(spec, options, images)
+        opened = kind.open
+        if isinstance(opened, str):
+            module, name = opened.split(":")
+            opened = getattr(import_module(f"{__package__}.{module}"), name)
+        return opened(spec, options, images)
     except InputError:
         raise
     except ImportError as error:

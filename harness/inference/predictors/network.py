@@ -10,20 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.base.errors import some_of
 from harness.inference.engine import Engine, padded
 from harness.inference.predictors.classes import order_of
 from harness.inference.predictors.protocol import PredictorError, Remote
-from harness.inference.predictors.scores import SUMS_TO_ONE
+from harness.inference.predictors.scores import SUMS_TO_ONE, checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from harness.inference.backend import MakeBackend
-    from harness.inference.predictors.protocol import Identity, Predictor, Provides
+    from harness.inference.predictors.protocol import Predictor, Provides
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
-_MATRIX = 2
 
 
 class PredictorNetwork(nn.Module):
@@ -33,22 +31,16 @@ class PredictorNetwork(nn.Module):
     A label becomes logits with the largest at the label; no probability is then known.
     """
 
+    predictor: Predictor
+
     def __init__(self, predictor: Predictor, *, classes: Sequence[str] = (), named: Sequence[str] = ()) -> None:
         super().__init__()
-        self._asked, self.classes = (predictor,), len(classes)  # In a tuple, since a predictor may be a module itself.
+        self.__dict__["predictor"] = predictor  # It may be a module itself, but not a part of this one.
+        self.classes = len(classes)
+        self.identity, self.provides = predictor.identity, predictor.provides
         self.order = order_of(named, classes) if named and classes else None
-        digest = bytes.fromhex(predictor.identity.sha256)
+        digest = bytes.fromhex(self.identity.sha256)
         self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
-
-    @property
-    def predictor(self) -> Predictor:
-        """Return the wrapped predictor."""
-        return self._asked[0]
-
-    @property
-    def identity(self) -> Identity:
-        """Return the predictor's identity."""
-        return self.predictor.identity
 
     @property
     def fingerprint(self) -> str | None:
@@ -58,11 +50,6 @@ class PredictorNetwork(nn.Module):
         order = None if self.order is None else self.order.tolist()
         decisive = self.identity.sha256, self.identity.runtime, order, self.provides.scores, self.provides.top
         return hashlib.sha256(repr(decisive).encode()).hexdigest()
-
-    @property
-    def provides(self) -> Provides:
-        """Return the kind of the predictor's answers."""
-        return self.predictor.provides
 
     @property
     def declared(self) -> dict[str, str]:
@@ -87,48 +74,23 @@ class PredictorNetwork(nn.Module):
 def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: int) -> np.ndarray:
     """Return logits, (N, classes) float32, of a predictor's answers for N images.
 
-    Raises `PredictorError` for another shape, for labels that are no class, and for values that are not finite. Also
-    for probabilities that do not sum to one.
+    Raises `PredictorError` for invalid answers, see `checked`, and for probabilities that do not sum to one.
     """
+    answers = checked(answers, provides.scores, images=images, classes=classes, top=provides.top is not None)
     if provides.scores == "labels":
-        return _of_labels(answers, images, classes)
-    if answers.shape != (images, classes):
-        raise PredictorError(
-            f"the predictor returned an array of shape {answers.shape} for {images} images of data with {classes} "
-            f"classes, expected {(images, classes)}"
-        )
-    if not np.issubdtype(answers.dtype, np.floating):
-        raise PredictorError(f"the predictor returned {answers.dtype} values, expected {provides.scores} as float")
-    answers = answers.astype(np.float32)
+        return np.asarray(np.eye(classes, dtype=np.float32)[answers])
     if provides.top is not None:
         answers = _completed(answers, provides.top)
-    if wrong := int((~np.isfinite(answers)).any(axis=1).sum()):
-        raise PredictorError(f"the predictor returned NaN or infinity for {wrong} of {images} images")
     if provides.scores == "logits":
-        return answers
+        return answers.copy()
     sums = answers.sum(axis=1)
-    wrong = int(((np.abs(sums - 1) > SUMS_TO_ONE) | (answers < 0).any(axis=1)).sum())
-    if wrong:
+    if wrong := int(((np.abs(sums - 1) > SUMS_TO_ONE) | (answers < 0).any(axis=1)).sum()):
         raise PredictorError(
             f"the predictor's probabilities are {answers.min():.3g} to {answers.max():.3g} with sums of "
             f"{sums.min():.3g} to {sums.max():.3g}, expected a sum of 1 ({wrong} of {images} images are wrong). "
             "Declare logits with model-outputs logits, or return probabilities"
         )
     return np.asarray(np.log(np.maximum(answers, _SMALLEST)))
-
-
-def _of_labels(answers: np.ndarray, images: int, classes: int) -> np.ndarray:
-    if answers.shape != (images,) or not np.issubdtype(answers.dtype, np.integer):
-        raise PredictorError(
-            f"the predictor returned {answers.dtype} values of shape {answers.shape} for {images} images, "
-            f"expected {images} integers, a label for each"
-        )
-    if len(others := np.unique(answers[(answers < 0) | (answers >= classes)])):
-        raise PredictorError(
-            f"the predictor returned labels {some_of([str(each) for each in others])}, the data have classes 0 to "
-            f"{classes - 1}"
-        )
-    return np.asarray(np.eye(classes, dtype=np.float32)[answers])
 
 
 def _completed(answers: np.ndarray, top: int) -> np.ndarray:

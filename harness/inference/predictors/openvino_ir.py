@@ -24,26 +24,11 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.networks.options import NetworkOptions
 
-_KIND = "openvino"
 _EXPORT = "Convert the network again with openvino.save_model: one input of images, one output per class."
 _TRIAL = Trial("openvino", megabytes=4_000, seconds=60, doing="compiling", advice=_EXPORT)
 _IMAGES = 4
 """Dimensions of a batch of images."""
 _FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
-
-
-def open_openvino(spec: str, options: NetworkOptions, images: LabelledImages | None) -> OpenVinoPredictor:
-    """Read `openvino:model.xml` and the .bin beside it, and compile the network.
-
-    Raises `CheckpointRefused` for irregular files, `InputError` for a network that does not fit the images, and
-    `ImportError` without OpenVINO.
-    """
-    import openvino  # noqa: F401  A missing package is an error before any file is read.
-
-    path = Path(spec.partition(":")[2])
-    if path.suffix.lower() != ".xml":
-        raise UnusableModelError("expected openvino:model.xml, with model.bin beside it")
-    return OpenVinoPredictor(path, options, images)
 
 
 class OpenVinoPredictor:
@@ -53,15 +38,21 @@ class OpenVinoPredictor:
     say so. An input of u8 gets bytes.
     """
 
-    def __init__(self, path: Path, options: NetworkOptions, images: LabelledImages | None) -> None:
+    def __init__(self, spec: str, options: NetworkOptions, images: LabelledImages | None) -> None:
+        import openvino
+
+        path = Path(spec.partition(":")[2])
+        if path.suffix.lower() != ".xml":
+            raise UnusableModelError("expected openvino:model.xml, with model.bin beside it")
         description, weights = read_regular(path), read_regular(path.with_suffix(".bin"))
         self._options, self._images, self._path = options, images, path
-        self._facts = {
+        facts = {
             "xml_sha256": hashlib.sha256(description).hexdigest(),
             "bin_sha256": hashlib.sha256(weights).hexdigest(),
         }
         if options.normalisation is not None:
-            self._facts["normalisation"] = options.normalisation
+            facts["normalisation"] = options.normalisation
+        self.identity = Identity("openvino", facts, runtime=str(openvino.__version__))  # It affects the last bits.
         self._calls = available_cores()
         if images is not None:
             self._shape = tuple(images.pixels.shape[1:])
@@ -107,13 +98,6 @@ class OpenVinoPredictor:
             "the model again"
         )
 
-    @property
-    def identity(self) -> Identity:
-        """Return the hashes of both files, with the version of OpenVINO, which affects the last bits."""
-        import openvino
-
-        return Identity(_KIND, self._facts, runtime=str(openvino.__version__))
-
     @cached_property
     def provides(self) -> Provides:
         """Return the kind of the answers, from those for the first images and from the declarations."""
@@ -135,7 +119,7 @@ class OpenVinoPredictor:
         import openvino
 
         description, weights = read_regular(self._path), read_regular(self._path.with_suffix(".bin"))
-        if hashlib.sha256(description).hexdigest() != self._facts["xml_sha256"]:
+        if hashlib.sha256(description).hexdigest() != self.identity.facts["xml_sha256"]:
             raise ChangedError(f"{self._path}: changed during the comparison; compare again when nothing writes to it")
         core = openvino.Core()
         model = core.read_model(description, weights)

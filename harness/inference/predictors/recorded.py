@@ -2,69 +2,68 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import AnswersError, ChangedError, InputError, some_of
+from harness.base.errors import AnswersError, ChangedError, InputError, printable, some_of
 from harness.base.files import hash_of_file, require_regular
 from harness.data.exported import FLOAT32, as_stored, hash_of_names, names_of
 from harness.data.images import unit_range
 from harness.data.rows import parts_of
 from harness.inference.predictors.answer_files import Answers, read_answers
-from harness.inference.predictors.file_names import numbers_of_files
 from harness.inference.predictors.protocol import Identity, Provides, UnknownPixelsError
 from harness.perturb.poses import PROTOCOL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.data import LabelledImages
     from harness.data.exported import Export
     from harness.networks.options import NetworkOptions
 
+_SEPARATORS = re.compile(r"[/\\]|: ")
 UNDECIDED = -1
 """The class of a prediction whose leading classes tie."""
-_PLAIN = (
-    "has predictions of clean images only, but this check perturbs images. Export the images of the checks "
-    "(`stress-harness export-inputs`), or remove such checks"
-)
 
 
+@dataclass(frozen=True, eq=False)
 class RecordedAnswers:
     """Predictions of a file, for the images of an export or the clean images of a data set.
 
     `names` are sorted, (N,), with a row for each in `values`. Without an `export`, pixels are float32.
     """
 
-    def __init__(
-        self, identity: Identity, provides: Provides, names: np.ndarray, values: np.ndarray, export: Export | None
-    ) -> None:
-        self.identity, self.provides = identity, provides
-        self.export = export
-        self._names, self._values = names, values
+    identity: Identity
+    provides: Provides
+    names: np.ndarray
+    values: np.ndarray
+    export: Export | None = None
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the recorded predictions for pixels (N, C, H, W), float32; raises `UnknownPixelsError` for others."""
         stored = FLOAT32 if self.export is None else self.export.pixels
         asked = names_of(as_stored(pixels, stored))
-        rows = np.searchsorted(self._names, asked)
-        known = self._names[np.minimum(rows, len(self._names) - 1)] == asked
-        if not known.all():
-            raise UnknownPixelsError(self._lacking(int((~known).sum()), len(asked)))
-        return np.asarray(self._values[rows])
+        rows = np.searchsorted(self.names, asked)
+        known = self.names[np.minimum(rows, len(self.names) - 1)] == asked
+        if known.all():
+            return np.asarray(self.values[rows])
+        if self.export is None:
+            raise UnknownPixelsError(
+                "has predictions of clean images only, but this check perturbs images. Export the images of the checks "
+                "(`stress-harness export-inputs`), or remove such checks"
+            )
+        raise UnknownPixelsError(
+            f"has no prediction for {int((~known).sum())} of {len(asked)} images of one request, which are not in its "
+            "export. Export again with this version and the same data, checks and options"
+        )
 
     def close(self) -> None:
         """Do nothing: the file is already in memory."""
-
-    def _lacking(self, count: int, asked: int) -> str:
-        if self.export is None:
-            return _PLAIN
-        return (
-            f"has no prediction for {count} of {asked} images of one request, which are not in its export. Export "
-            "again with this version and the same data, checks and options"
-        )
 
 
 def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | None) -> RecordedAnswers:
@@ -80,9 +79,7 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
         raise AnswersError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
     identity = Identity("recorded", {"file": str(sha256), "declared": str(options.outputs)}, lasting=False)
     if images is None:
-        return RecordedAnswers(
-            identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64), None
-        )
+        return RecordedAnswers(identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64))
     answers = _answers_in(path, images, options.outputs)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
@@ -103,32 +100,16 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     A prediction is `UNDECIDED` if its leading classes tie, as rounded probabilities may.
     Raises `InputError` for predictions of exported images, of images outside the data, and of one image twice.
     """
-    named = f"{path}: "
     try:
         answers = _answers_in(path, images, outputs)
         classes = answers.values if answers.values.ndim == 1 else _decided(answers.values)
+        numbers = _numbers(answers, images)
     except InputError as error:
-        raise AnswersError(named + error.message, setting=error.setting) from error
-    numbers = answers.images
-    if numbers is None:
-        if len(answers) != len(images):
-            raise AnswersError(
-                f"{named}has {len(answers):,} predictions without numbers of images, the data have {len(images):,} "
-                "images; add the numbers, or predict all images in their order"
-            )
-        return np.arange(len(images)), classes
-    if numbers.dtype.kind == "S":
-        raise AnswersError(f"{named}has images of an export; expected numbers of images in the data, from 0")
-    if repeated := len(numbers) - len(np.unique(numbers)):
-        raise AnswersError(f"{named}repeats {repeated:,} of its {len(numbers):,} images; expected one row for each")
-    row_of = {int(number): row for row, number in enumerate(images.positions)}
-    if others := [number for number in numbers.tolist() if number not in row_of]:
-        found = some_of(list(map(str, sorted(others))))
-        first = "; numbers of images begin at 0" if numbers.min() > 0 else ""
-        raise AnswersError(f"{named}has {len(others):,} images that the data do not have: {found}{first}")
-    positions = np.array([row_of[number] for number in numbers.tolist()], dtype=np.int64)
-    order = np.argsort(positions)
-    return positions[order], classes[order]
+        raise AnswersError(f"{path}: {error.message}", setting=error.setting) from error
+    positions = images.positions.numpy()
+    _, found, rows = np.intersect1d(positions, numbers, return_indices=True)
+    order = np.argsort(found)
+    return found[order], classes[rows[order]]
 
 
 def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answers:
@@ -144,7 +125,7 @@ def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answ
     named = answers.images
     if named is None or named.dtype.kind != "U":
         return answers
-    return replace(answers, images=numbers_of_files(named.tolist(), images))
+    return replace(answers, images=_numbers_of_files(named.tolist(), images))
 
 
 def _decided(values: np.ndarray) -> np.ndarray:
@@ -166,47 +147,47 @@ def _of_export(answers: Answers) -> np.ndarray:
     if names is None or names.dtype.kind != "S":
         raise AnswersError("has an export but no names of images; copy the array image of each shard")
     once = np.unique(names)
-    if repeated := len(names) - len(once):
-        raise AnswersError(f"repeats {repeated} of its {len(names)} images; expected one row for each image")
-    if len(once) < export.images:
+    if (missing := export.images - len(once)) > 0:
+        raise AnswersError(f"lacks {missing:,} of the {export.images:,} images of its export; predict all of them")
+    if len(names) > export.images or hash_of_names(once) != export.names:
         raise AnswersError(
-            f"lacks {export.images - len(once):,} of the {export.images:,} images of its export; predict all of them"
-        )
-    if len(once) > export.images:
-        raise AnswersError(
-            f"has {len(once) - export.images:,} images more than the {export.images:,} of its export; keep only those"
-        )
-    if hash_of_names(once) != export.names:
-        raise AnswersError(
-            f"has {len(once):,} images, as many as its export, but other ones; copy names and line export from one "
-            "export"
+            f"has {len(names):,} rows of {len(once):,} images, expected one row for each of the {export.images:,} "
+            "images of its export. Copy names and the line export from one export"
         )
     return names
 
 
-def _rows_of_clean(answers: Answers, images: LabelledImages) -> np.ndarray:
-    """Return the row of each image of the data, (N,); raises `InputError` unless each has exactly one."""
-    numbers = answers.images
-    positions = images.positions.numpy()
+def _numbers(answers: Answers, images: LabelledImages) -> np.ndarray:
+    """Return the number in the full split of each row's image, (N,); raises `InputError` unless it has one, once."""
+    numbers, positions = answers.images, images.positions.numpy()
     if numbers is None:
         if len(answers) != len(positions) if images.indices is None else len(answers) <= positions.max():
             raise AnswersError(
-                f"has {len(answers):,} predictions without names of images, the data have {len(positions):,} images; "
-                "expected one for each, in their order"
+                f"has {len(answers):,} predictions without names or numbers of images, the data have "
+                f"{len(positions):,} images; expected one for each, in their order"
             )
-        return positions
+        return np.arange(len(answers))
     if numbers.dtype.kind == "S":
-        raise AnswersError("has names of exported images but no line export; copy it from manifest.json")
-    counts = Counter(numbers.tolist())
-    if repeated := sum(count - 1 for count in counts.values()):
+        raise AnswersError(
+            "has names of exported images but no line export, for clean images. Copy the line from manifest.json, or "
+            "write numbers of images in the data, from 0"
+        )
+    if repeated := len(numbers) - len(np.unique(numbers)):
         raise AnswersError(f"repeats {repeated:,} of its {len(numbers):,} images; expected one row for each image")
-    if missing := len(set(positions.tolist()) - counts.keys()):
-        raise AnswersError(f"lacks {missing:,} of the {len(positions):,} images of the data; predict all of them")
-    if images.indices is None and len(numbers) > len(positions):
-        more = sorted(counts.keys() - set(positions.tolist()))
-        raise AnswersError(f"has {len(more):,} images that the data do not have: {some_of(list(map(str, more)))}")
-    row_of = {number: row for row, number in enumerate(numbers.tolist())}
-    return np.array([row_of[position] for position in positions.tolist()], dtype=np.int64)
+    if images.indices is None and len(others := np.setdiff1d(numbers, positions)):
+        first = "; numbers of images begin at 0" if numbers.min() > 0 else ""
+        found = some_of(list(map(str, others.tolist())))
+        raise AnswersError(f"has {len(others):,} images that the data do not have: {found}{first}")
+    return numbers
+
+
+def _rows_of_clean(answers: Answers, images: LabelledImages) -> np.ndarray:
+    """Return the row of each image of the data, (N,); raises `InputError` for images without one."""
+    row_of = {number: row for row, number in enumerate(_numbers(answers, images).tolist())}
+    rows = [row_of.get(position, -1) for position in images.positions.tolist()]
+    if missing := rows.count(-1):
+        raise AnswersError(f"lacks {missing:,} of the {len(rows):,} images of the data; predict all of them")
+    return np.array(rows, dtype=np.int64)
 
 
 def _of_clean(images: LabelledImages) -> np.ndarray:
@@ -224,3 +205,43 @@ def _without_twins(names: np.ndarray, rows: np.ndarray, answers: Answers) -> tup
     if differing := int((predicted != predicted[first][which]).sum()):
         raise AnswersError(f"has other predictions for {differing} images than for images with the same pixels")
     return once, rows[first]
+
+
+def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarray:
+    """Return the number in the data of each image whose file is named, (N,) int64.
+
+    A file is the one with the longest common end of its path; folders above may differ. Raises `InputError` for data
+    without files, and for a name of no file or of several.
+    """
+    if images.origin is None:
+        raise AnswersError(
+            f"names images as {printable(names[0][:40])!r}, and the data have no files; expected their numbers, from 0"
+        )
+    ends: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for number in images.positions.tolist():
+        for end in _ends(images.origin.where(number)):
+            ends[end].append(number)
+    example = "/".join(_ends(images.origin.where(int(images.positions[0])))[0][1::-1])
+    found, wrong = [], {0: list[str](), 2: list[str]()}
+    for name in names:
+        numbers = next((ends[end] for end in _ends(name) if end in ends), [])
+        if len(numbers) == 1:
+            found.append(numbers[0])
+        else:
+            wrong[min(2, len(numbers))].append(name)
+    for count, what, advice in (
+        (0, "no files", f"expected names such as {printable(example)!r}, or numbers from 0"),
+        (2, "those of several files", f"write more of their paths, such as {printable(example)!r}"),
+    ):
+        if some := wrong[count]:
+            raise AnswersError(
+                f"{len(some):,} of {len(names):,} names in image are {what} of the data: {printable(some_of(some))}; "
+                f"{advice}"
+            )
+    return np.array(found, dtype=np.int64)
+
+
+def _ends(path: str) -> list[tuple[str, ...]]:
+    """Return the ends of a path, the longest one first, each with its last part first."""
+    parts = [part for part in _SEPARATORS.split(path.strip()) if part not in {"", "."}][::-1]
+    return [tuple(parts[:length]) for length in range(len(parts), 0, -1)]

@@ -1,4 +1,4 @@
-"""The kind of a predictor's scores: declared, or beyond doubt by its answers."""
+"""The scores of a predictor: their kind, declared or beyond doubt, and the validation of its answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from harness.base.errors import some_of
 from harness.inference.predictors.protocol import PredictorError, Provides
 
 if TYPE_CHECKING:
@@ -41,3 +42,32 @@ def provided(answers: np.ndarray, setting: str | None, own: str | None, *, top: 
         if bool((answers >= 0).all()) and bool((np.abs(sums - 1) < SUMS_TO_ONE).all()):
             return Provides("probabilities", note=_TAKEN)
     return Provides(cast("Scores", declared or "logits"), top=top)
+
+
+def checked(answers: np.ndarray, scores: str, *, images: int, classes: int | None, top: bool = False) -> np.ndarray:
+    """Return the answers for N images as labels, (N,) int64, or as other scores, (N, classes) float32.
+
+    Raises `PredictorError` for another type or shape, for labels that are no class, and for scores that are not finite.
+    NaN stands for unknown probabilities of the `top` classes. None stands for any number of classes.
+    """
+    if scores == "labels":
+        if answers.shape != (images,) or not np.issubdtype(answers.dtype, np.integer):
+            raise PredictorError(f"its labels are {answers.dtype} of shape {answers.shape}, expected {images} integers")
+        most = (np.iinfo(np.int64).max if classes is None else classes) - 1
+        outside = (answers < 0) | (answers > most)
+        if outside.any():
+            found = some_of([str(each) for each in np.unique(answers[outside])])
+            raise PredictorError(
+                f"{outside.sum()} of {images} labels are no class: {found}; the data have classes 0 to {most}"
+            )
+        return answers.astype(np.int64)
+    if not np.issubdtype(answers.dtype, np.floating):
+        raise PredictorError(f"its {scores} are {answers.dtype} of shape {answers.shape}, expected floats")
+    if answers.ndim != 2 or answers.shape != (images, answers.shape[1] if classes is None else classes):  # noqa: PLR2004
+        expected = f"({images}, {'classes' if classes is None else classes})"
+        raise PredictorError(f"its {scores} have the shape {answers.shape} for {images} images, expected {expected}")
+    with np.errstate(over="ignore"):  # Values beyond the range of float32 become infinite.
+        answers = answers.astype(np.float32, copy=False)
+    if not top and (wrong := int((~np.isfinite(answers)).any(axis=1).sum())):
+        raise PredictorError(f"its {scores} have NaN or infinity for {wrong} of {images} images")
+    return answers

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from harness.base.errors import ServerError
@@ -17,11 +17,12 @@ from harness.inference.predictors.open_inference import (
     BINARY,
     FILES,
     HEADER_LENGTH,
+    Metadata,
+    ServerMetadata,
     input_of,
     output_of,
     read_answer,
-    read_json,
-    read_metadata,
+    read_message,
     request_of,
 )
 from harness.inference.predictors.protocol import PredictorError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference.predictors.credentials import Credentials
-    from harness.inference.predictors.open_inference import Answer, Metadata
     from harness.networks.http_options import HttpOptions
 
 _PATH = re.compile(r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?")
@@ -39,7 +39,6 @@ _ROOM, _NUMBER = 1 << 20, 40
 """Most bytes of an answer besides its numbers, and of each number."""
 _MANY = 100_000
 """Most classes of an unknown model."""
-_OK = 200
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,8 @@ def address_of(url: str) -> Address:
     if "@" in parts.netloc:
         raise ServerError(f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of netrc")
     found = _PATH.fullmatch(parts.path)
-    if not (host and found and url.isascii() and url.isprintable() and " " not in url):
-        raise ServerError(f"is no address of a served model; {expected}")
-    if "?" in url or "#" in url:
-        raise ServerError(f"has a query or a fragment; {expected}")
+    if not (host and found and url.isascii() and url.isprintable()) or set(url) & set(" ?#"):
+        raise ServerError(f"is no address of a served model without a query or a fragment; {expected}")
     root = f"{parts.scheme}://{parts.netloc.lower()}{found['prefix']}/v2"
     version = found["version"]
     return Address(root, found["path"], unquote(found["name"]), version and unquote(version), host)
@@ -102,19 +99,22 @@ class ServedModel:
         images: LabelledImages | None,
         timeout_s: float,
     ) -> None:
-        shape = None if images is None else cast("tuple[int, int, int]", tuple(images.pixels.shape[1:]))
-        classes = None if images is None else len(images.classes)
         if credentials.header and not (address.local or address.root.startswith("https:")):
             raise ServerError(f"would get the credentials of {credentials.source} unencrypted; use https://")
         self.address, self.credentials = address, credentials
         self._exchange = Exchange(address.root, credentials, options, timeout_s=timeout_s, local=address.local)
         self._numbers = count(1)
         self.metadata = self.read_metadata()
-        self.input, self.shape = input_of(self.metadata, shape)
-        self.output = output_of(self.metadata, options.output, classes=classes)
-        self.binary = self._speaks_binary()
+        self._classes = None if images is None else len(images.classes)
+        self.input, self.shape = input_of(self.metadata, None if images is None else tuple(images.pixels.shape[1:]))
+        self.output = output_of(self.metadata, options.output, classes=self._classes)
         self._files = EncodedPictures(images)
-        self._classes = classes or _MANY
+        what = "the server's metadata"
+        try:
+            found = read_message(ServerMetadata, self._exchange.ask("", what, most_bytes=_ROOM).content, what)
+            self._binary = BINARY in found.extensions
+        except PredictorError:  # Not every server has metadata of its own.
+            self._binary = False
 
     @property
     def decodes(self) -> bool:
@@ -127,19 +127,25 @@ class ServedModel:
 
     def read_metadata(self) -> Metadata:
         """Request the metadata; raises `PredictorError` if the server has none."""
-        reply = self._exchange.get(self.address.path, most_bytes=_ROOM)
-        return read_metadata(self._exchange.expect_ok(reply, "the model's metadata"))
+        what = "the model's metadata"
+        return read_message(Metadata, self._exchange.ask(self.address.path, what, most_bytes=_ROOM).content, what)
 
-    def infer(self, values: np.ndarray) -> Answer:
-        """Return the answer for images in the input tensor's form; raises `PredictorError` without one."""
+    def infer(self, values: np.ndarray) -> tuple[np.ndarray, str | None]:
+        """Return the answer for images in the input tensor's form, and the version that the server names."""
         number = str(next(self._numbers))
-        body, headers = request_of(values, self.input, self.output, number=number, binary=self.binary)
-        most_bytes = _ROOM + len(values) * self._classes * _NUMBER
-        reply = self._exchange.post(f"{self.address.path}/infer", body, headers, most_bytes=most_bytes)
+        body, headers = request_of(values, self.input, self.output, number=number, binary=self._binary)
+        response = self._exchange.ask(
+            f"{self.address.path}/infer",
+            f"inference of {len(values)} images",
+            most_bytes=_ROOM + len(values) * (self._classes or _MANY) * _NUMBER,
+            body=body,
+            headers=headers,
+        )
         return read_answer(
-            self._exchange.expect_ok(reply, f"inference of {len(values)} images"),
-            reply.headers.get(HEADER_LENGTH.lower()),
+            response.content,
+            response.headers.get(HEADER_LENGTH),
             images=len(values),
+            classes=self._classes,
             name=self.metadata.name or self.address.name,
             number=number,
             output=self.output,
@@ -148,12 +154,3 @@ class ServedModel:
     def close(self) -> None:
         """Close all connections; it may be called twice."""
         self._exchange.close()
-
-    def _speaks_binary(self) -> bool:
-        reply = self._exchange.get("", most_bytes=_ROOM)
-        if reply.status != _OK:  # Not every server has metadata of its own.
-            return False
-        try:
-            return BINARY in (read_json(reply.body, "the server's metadata").get("extensions") or ())
-        except (PredictorError, TypeError):
-            return False
