@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.report.gallery import data_uri
+from harness.report.gallery import Face, sheet
 from harness.report.page import Section, render
 from harness.run.overview import Clean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from harness.run.outcome import Outcome
     from harness.run.overview import Mistake
@@ -32,15 +32,12 @@ def confusions(outcome: Outcome) -> Section | None:
         [_cell(line, at, row=row, pictured=(names[row], name) in shown) for at, name in enumerate(names)]
         for row, line in enumerate(counts)
     ]
-    listed = sorted(
-        (
-            {**cell, "words": f"{names[row]} → {names[column]}"}
-            for row, line in enumerate(cells)
-            for column, cell in enumerate(line)
-            if cell["key"]
-        ),
-        key=lambda cell: -cell["count"],
-    )[:_LISTED]
+    pairs = [
+        (cell, f"{names[row]} → {names[column]}")
+        for row, line in enumerate(cells)
+        for column, cell in enumerate(line)
+        if cell["key"]
+    ]
     wrong = sum(sum(row) - row[at] for at, row in enumerate(counts))
     few = "" if len(overview.mistakes) == wrong else f" Pictures show {len(overview.mistakes):,} of them."
     body = render(
@@ -48,8 +45,8 @@ def confusions(outcome: Outcome) -> Section | None:
         lead=f"{wrong:,} of {overview.n:,} clean images are predicted wrong.{few}",
         classes=list(enumerate(names)),
         cells=cells if len(names) <= _CLASSES else [],
-        listed=listed,
-        tiles=[_tile(each, names, outcome.thumbnails) | _known(each, outcome) for each in overview.mistakes],
+        listed=sorted(pairs, key=lambda pair: -pair[0]["count"])[:_LISTED],
+        gallery=sheet("", [_face(each, names, outcome) for each in overview.mistakes]),
         sure=any(each.confidence is not None for each in overview.mistakes),
     )
     return Section("confusions", "Confusions and their images", body)
@@ -67,25 +64,21 @@ def _cell(counts: Sequence[int], column: int, *, row: int, pictured: bool) -> di
     }
 
 
-def _known(mistake: Mistake, outcome: Outcome) -> dict[str, str]:
-    """Return the mark of an image that is a known issue."""
-    return {"known": outcome.known_text(f"image {mistake.index}")}
-
-
-def _tile(mistake: Mistake, names: Sequence[str], pictures: Mapping[int | str, Any]) -> dict[str, Any]:
-    pixels, known = pictures.get(mistake.index), mistake.reference
+def _face(mistake: Mistake, names: Sequence[str], outcome: Outcome) -> Face:
+    image, known = f"image {mistake.index}", mistake.reference
     sure = "" if mistake.confidence is None else f"{mistake.confidence:.0%}"
     beside = ""
     if known is not None:
         beside = f"reference models: {known.predicted} {known.confidence:.0%}, {known.wrong} of {known.models} wrong"
-    words = f"image {mistake.index}: {mistake.true} predicted as {mistake.predicted}"
-    return {
-        "key": f"{names.index(mistake.true)}-{names.index(mistake.predicted)}",
-        "sure": 100 if mistake.confidence is None else round(100 * mistake.confidence),
-        "source": "" if pixels is None else data_uri(pixels),
-        "words": "; ".join(filter(None, (f"{words} {sure}".strip(), beside))),
-        "true": mistake.true,
-        "said": f"{mistake.predicted} {sure}".strip(),
-        "about": f"image {mistake.index}",
-        "beside": beside,
-    }
+    words = f"{image}: {mistake.true} predicted as {mistake.predicted} {sure}".strip()
+    return Face(
+        outcome.thumbnails.get(mistake.index),
+        mistake.true,
+        f"{mistake.predicted} {sure}".strip(),
+        image,
+        "; ".join(filter(None, (words, beside))),
+        beside=beside,
+        known=outcome.known_text(image),
+        key=f"{names.index(mistake.true)}-{names.index(mistake.predicted)}",
+        sure=100 if mistake.confidence is None else round(100 * mistake.confidence),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.measures.accuracy import ACCURACY
-from harness.report.page import Section, render
+from harness.report.page import Section, paragraphs, render
 from harness.report.wording import points
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def corruption_map(outcome: Outcome) -> Section | None:
         f"{(_DIFFERENCE if compared else _ALONE).format(n=images)}{judged} of {len(shown)} have a threshold; those in "
         "brackets are informational. A cross marks a check that fails; these corruptions come first."
     )
-    body = render("corruption_map", lead=lead, severities=_SEVERITIES, rows=rows)
+    body = paragraphs(lead, kind="soft") + render("corruption_map", severities=_SEVERITIES, rows=rows)
     return Section("damage", "Common corruptions", body)
 
 

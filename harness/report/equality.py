@@ -12,8 +12,8 @@ from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.measures.equivalence import images_needed
 from harness.report.figures import BAD, figure, styled
 from harness.report.gallery import Face, sheet
-from harness.report.illustrations import Illustration, figure_html
-from harness.report.page import Section, render, table
+from harness.report.illustrations import Illustration, figures_html
+from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:
@@ -126,9 +126,12 @@ def differences(outcome: Outcome) -> Section | None:
     found = outcome.differences
     if found is None:
         return None
-    parts = [(title, Markup(body)) for title, body in found.parts]  # noqa: S704  Made here, by another process.
-    lines = [*filter(None, [found.caution]), found.sentence]
-    return Section("original", "Differences from the original", render("differences", lines=lines, parts=parts))
+    parts = [
+        folded(title, Markup(body), opened=not at)  # noqa: S704  Made here, by another process.
+        for at, (title, body) in enumerate(found.parts)
+    ]
+    body = Markup().join([paragraphs(found.caution, found.sentence), *parts])
+    return Section("original", "Differences from the original", body)
 
 
 def equality_lines(done: Equality) -> list[str]:
@@ -180,10 +183,9 @@ def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
         Section("checks", "The checks", _checks(done)),
         *([] if done.layers is None else [Section("layers", "Layers", _layers(done.layers))]),
         *_parts(done),
-        Section("covered", "Inputs", render("facts", facts=facts.items())),
+        inputs(facts.items()),
     ]
-    title = f"{done.artifact.path} against {done.original.path}"
-    return str(render("whole", title=title, banner=banner, lead="", sections=sections))
+    return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
 
 
 def _checks(done: Equality) -> Markup:
@@ -201,7 +203,7 @@ def _checks(done: Equality) -> Markup:
 def _layers(found: LayerDifferences) -> Markup:
     """Return the layers in the order of execution, up to some beyond the first that differs."""
     rows = [(layer.name, f"{layer.distance:.2g}", layer.outcome) for layer in found.shown]
-    return render("differences", lines=[found.sentence], parts=[]) + table(("layer", "distance", "outcome"), rows)
+    return paragraphs(found.sentence) + table(("layer", "distance", "outcome"), rows)
 
 
 def _confidences(done: Equality) -> tuple[np.ndarray, np.ndarray] | None:
@@ -278,7 +280,7 @@ def _scatter(done: Equality) -> Markup | str:
         f"Scatter of {len(sure[0]):,} images; {int(done.differ.sum()):,} predictions changed.",
         partial(_confidence_scatter, *sure, done.differ),
     )
-    return render("ranking", figures=[figure_html(shown)], rows="")
+    return figures_html([shown])
 
 
 @styled

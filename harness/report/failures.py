@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.report.gallery import in_order, mistake, sheet
-from harness.report.page import Section, render, table
+from harness.report.page import Section, folded, paragraphs, table
 from harness.report.tables import LEGEND, mark_of_counts, marked
 from harness.run.examples import PICTURED
 from harness.run.overview import Failing
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
-    from markupsafe import Markup
 
     from harness.run.overview import Changes, Overview
 
@@ -37,16 +38,12 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
         return None
     changes = overview.changes
     new = _changed(changes, thumbnails, new=True) if changes else []
-    folded = [*new, *_persistent(overview, thumbnails), *(_changed(changes, thumbnails, new=False) if changes else [])]
+    parts = [*new, *_persistent(overview, thumbnails), *(_changed(changes, thumbnails, new=False) if changes else [])]
     titles, rows = kinds_rows(overview)
     kinds = table(titles, _marked(overview, rows), numbers=True)
-    body = render(
-        "failures",
-        how_to_read=_how_to_read(overview),
-        kinds=kinds,
-        folded=folded,
-        opened=bool(new and overview.of_recipe),
-    )
+    opened = bool(new and overview.of_recipe)
+    details = [folded(title, body, opened=opened and not at) for at, (title, body) in enumerate(parts)]
+    body = Markup().join([paragraphs(_how_to_read(overview), kind="soft"), kinds, *details])
     return Section("failures", "Failures by kind", body)
 
 
@@ -150,4 +147,4 @@ def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, M
     count = f"{len(shown)} of {len(persistent.rows)}" if len(shown) < len(persistent.rows) else "All"
     order = in_order(row.confidence for row in shown)
     lead = f"Most often {', '.join(often)}. {count}{order and f'{order}, by the mean over the poses'}."
-    return [(title, render("lead", lines=[lead], hints=sheet("", faces)))]
+    return [(title, paragraphs(lead) + sheet("", faces))]

@@ -25,8 +25,8 @@ _LARGEST = 96
 class Face(NamedTuple):
     """An image of a sheet, (H, W, C) uint8 or None where its pixels are not known, with its class `true`.
 
-    `said` is its prediction or state, and `wrong` marks that as an error. `about` has further facts. `words` describes
-    the image for those who cannot see it.
+    `said` is its prediction or state, and `wrong` marks that as an error. `about`, `beside` and `known` have further
+    facts. `words` describes the image for those who cannot see it. A script chooses by `key` and by confidence, `sure`.
     """
 
     pixels: np.ndarray | None
@@ -35,12 +35,20 @@ class Face(NamedTuple):
     about: str
     words: str
     wrong: bool = True
+    beside: str = ""
+    known: str = ""
+    key: str = ""
+    sure: int = 100
+
+    @property
+    def source(self) -> str:
+        """Return the address of its picture; empty without pixels."""
+        return "" if self.pixels is None else data_uri(self.pixels)
 
 
 def sheet(title: str, faces: Sequence[Face]) -> Markup:
     """Return the images as a list under a title, in as many columns as the page has room for; empty without images."""
-    tiles = [{**face._asdict(), "source": "" if face.pixels is None else data_uri(face.pixels)} for face in faces]
-    return render("gallery", title=title, tiles=tiles) if tiles else Markup()
+    return render("gallery", title=title, faces=faces) if faces else Markup()
 
 
 def mistake(
@@ -64,7 +72,14 @@ def mistake(
 
 def gallery_html(title: str, tiles: Sequence[Tile]) -> str:
     """Return the tiles of a test as a sheet; "" without tiles."""
-    return str(sheet(title, [_of_tile(tile) for tile in tiles]))
+    faces = []
+    for tile in tiles:
+        answer, new = tile.answer, tile.new
+        also = {None: "", True: f"; the {tile.against} is correct", False: f"; the {tile.against} is wrong too"}[new]
+        about = {None: "", True: "new", False: f"{tile.against} wrong too"}[new]
+        names = answer.true, answer.predicted
+        faces.append(mistake(tile.pixels, answer.index, names, answer.confidence, about=about, also=also))
+    return str(sheet(title, faces))
 
 
 def thumbnails(title: str, shown: Sequence[tuple[np.ndarray, str, str, str]]) -> Markup:
@@ -89,13 +104,6 @@ def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], coun
     shown = f"{len(tiles)} of {count}" if len(tiles) < count else f"all {count}"
     sure = in_order(tile.answer.confidence for tile in tiles)
     return f"{pair[0]} and {pair[1]} predicted as each other, {images}: {shown}{order}{sure}"
-
-
-def _of_tile(tile: Tile) -> Face:
-    answer = tile.answer
-    also = {None: "", True: f"; the {tile.against} is correct", False: f"; the {tile.against} is wrong too"}[tile.new]
-    news = {None: "", True: "new", False: f"{tile.against} wrong too"}[tile.new]
-    return mistake(tile.pixels, answer.index, (answer.true, answer.predicted), answer.confidence, about=news, also=also)
 
 
 def data_uri(pixels: np.ndarray) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.checks.golden import GOLDEN
 from harness.report.gallery import thumbnails
-from harness.report.page import Section, render, table
+from harness.report.page import Section, folded, paragraphs, table
 from harness.report.tables import SIGNS
 from harness.run.outcome import worst_first
 
@@ -31,10 +31,7 @@ def golden(outcome: Outcome) -> Section | None:
         (one.check.id, SIGNS[one.status], one.detail, one.check.hand.date if one.check.hand else "") for one in verdicts
     ]
     failed = sum(not one.passed for one in verdicts)
-    body = render(
-        "golden",
-        lead=f"{len(verdicts) - failed} of {len(verdicts)} images that must never be wrong again are correct.",
-        pictures=thumbnails(f"{len(shown)} of {len(verdicts)} golden images", shown) if shown else "",
-        rows=table(("image", "result", "found", "added"), rows),
-    )
-    return Section("golden", "Golden set", body)
+    lead = f"{len(verdicts) - failed} of {len(verdicts)} images that must never be wrong again are correct."
+    pictures = thumbnails(f"{len(shown)} of {len(verdicts)} golden images", shown)
+    results = folded("Results, and the reason for each image", table(("image", "result", "found", "added"), rows))
+    return Section("golden", "Golden set", paragraphs(lead) + pictures + results)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from harness.checks.families import family_title
 from harness.measures import Unit
-from harness.report.illustrations import Illustration, figure_html
-from harness.report.page import Section, render, table
+from harness.report.illustrations import Illustration, figures_html
+from harness.report.page import Section, folded, paragraphs, table, whole_page
 from harness.run.history import LAST, failing_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from markupsafe import Markup
 
     from harness.run.history import History, Line, Since
     from harness.run.outcome import Outcome
@@ -28,6 +28,8 @@ _TITLES = (
     "robust accuracy",
     "smallest margin",
 )
+_UNFOLDED = 10
+"""Failing checks that a page lists unfolded."""
 _LISTED = 20
 """Failing checks that the terminal lists with the start of their failure."""
 
@@ -42,7 +44,7 @@ def history(outcome: Outcome) -> Section | None:
     try:
         body = _body(lines, outcome.history.damaged)
     except Exception as error:  # Earlier runs cannot spoil this report, whatever their lines hold.
-        body = render("lead", lines=[f"The run history cannot be drawn: {error!r}"], hints="")
+        body = paragraphs(f"The run history cannot be drawn: {error!r}")
     return Section("history", "Run history", body)
 
 
@@ -53,8 +55,8 @@ def history_page(known: History, *, source: str, last: int = LAST) -> str:
         for number, like in enumerate(known.all_series, start=1)
         if (lines := known.series(like)[-last:])
     ]
-    lead = render("lead", lines=[f"{len(known.lines)} runs of {source}", *known.damaged], hints="")
-    return str(render("whole", title="History of the model quality gate", banner="", lead=lead, sections=sections))
+    lead = paragraphs(f"{len(known.lines)} runs of {source}", *known.damaged)
+    return whole_page("History of the model quality gate", lead, sections)
 
 
 def history_lines(known: History, *, last: int = LAST) -> list[str]:
@@ -82,16 +84,14 @@ def _title(like: tuple[str, str], lines: Sequence[Line]) -> str:
 
 
 def _body(lines: Sequence[Line], damaged: Sequence[str]) -> Markup:
-    since = failing_since(lines)
-    titles = ("check", "fails since", "for")
-    return render(
-        "history",
-        damaged=damaged,
-        figures=[figure_html(each) for each in _illustrations(lines)] if len(lines) > 1 else [],
-        since=table(titles, [_told(one) for one in since]) if since else "",
-        failing=len(since),
-        title=f"All {len(lines)} runs, the latest first",
-        runs=table(_TITLES, [_row(line) for line in reversed(lines)]),
+    body = paragraphs(*damaged, kind="worse")
+    if since := failing_since(lines):
+        shown = table(("check", "fails since", "for"), [_told(one) for one in since])
+        body += Markup("<h3>Failing since</h3>")
+        body += shown if len(since) <= _UNFOLDED else folded(f"{len(since)} checks fail", shown)
+    body += figures_html(_illustrations(lines) if len(lines) > 1 else ())
+    return body + folded(
+        f"All {len(lines)} runs, the latest first", table(_TITLES, [_row(line) for line in reversed(lines)])
     )
 
 

@@ -8,7 +8,7 @@ from harness.report.failures import failures
 from harness.report.headline import conclusion
 from harness.report.illustrations import figures
 from harness.report.informational import informational_note
-from harness.report.page import Section, render
+from harness.report.page import Section, inputs, paragraphs, render, whole_page
 from harness.report.refusal import TITLE
 from harness.report.scorecard import hints_list, said_first, verdict_banner
 from harness.report.sections import SECTIONS
@@ -44,7 +44,7 @@ def details(verdict: Verdict, pictures: Sequence[str]) -> str:
 
 def not_made(error: str) -> str:
     """Return the line in the place of a test's pictures when they could not be made."""
-    return str(render("lead", lines=[f"the pictures could not be made: {error}"], hints=""))
+    return str(paragraphs(f"the pictures could not be made: {error}"))
 
 
 def left_out(what: str, command: str) -> str:
@@ -68,9 +68,7 @@ def comparison_page(
         failures(overview, thumbnails),
         figures(overview),
         Section("changes", f"Images that changed from {second} to {first}", changed),
-        Section("covered", "Inputs", render("facts", facts=facts.items())),
+        inputs(facts.items()),
     ]
-    shown = [section for section in sections if section is not None]
-    title = f"{first} against {second}"
-    lead = render("lead", lines=[conclusion(overview, flips)], hints=hints_list(overview))
-    return str(render("whole", title=title, banner="", lead=lead, sections=shown))
+    lead = paragraphs(conclusion(overview, flips)) + hints_list(overview)
+    return whole_page(f"{first} against {second}", lead, sections)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.checks.roles import role_title
 from harness.measures import Unit
-from harness.report.page import Section, render
+from harness.report.page import Section, folded, paragraphs, render
 from harness.report.reference_values import NO_VALUES, ReferenceValues
 from harness.report.tables import classes, left_out
 from harness.run.overview import TELLING, Clean, Looking, Shifted, Surviving, Training, Turned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from markupsafe import Markup
     from matplotlib.figure import Figure
@@ -64,15 +64,18 @@ def figure_html(illustration: Illustration) -> Markup:
     )
 
 
+def figures_html(several: Iterable[Illustration]) -> Markup:
+    """Return figures in as many columns as the page has room for; empty without any."""
+    return render("figures", drawn=[figure_html(each) for each in several])
+
+
 def figures(overview: Overview, known: ReferenceValues = NO_VALUES) -> Section:
     """Return all figures that the overview has numbers for, before the values that are `known` of reference models."""
-    too_few, drawn = left_out(overview), []
     if overview.sample < TELLING:
-        too_few = f"No curves or maps: {overview.sample} images are too few for them."
+        body = paragraphs(f"No curves or maps: {overview.sample} images are too few for them.")
     else:
-        drawn = [figure_html(each) for each in illustrations(overview, known)]
-    body = render("figures", too_few=too_few, figures=drawn, classes=classes(overview))
-    return Section("figures", "Figures", body)
+        body = paragraphs(left_out(overview)) + figures_html(illustrations(overview, known))
+    return Section("figures", "Figures", body + folded("Accuracy of each class, as a table", classes(overview)))
 
 
 def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Iterator[Illustration]:

@@ -10,7 +10,7 @@ import numpy as np
 from harness.measures import Unit
 from harness.report.exports import csv_text
 from harness.report.gallery import thumbnails
-from harness.report.page import Section, folded, render, table
+from harness.report.page import Section, folded, paragraphs, table
 from harness.run.overview import Labels
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def label_error_section(outcome: Outcome) -> Section | None:
     """
     overview, title = outcome.overview, "Suspected label errors"
     if overview is not None and overview.label_errors_missing:
-        return Section("label-errors", title, render("lead", lines=[overview.label_errors_missing], hints=""))
+        return Section("label-errors", title, paragraphs(overview.label_errors_missing))
     if overview is None or overview.label_errors is None or not overview.label_errors.rows:
         return None
     found = overview.label_errors
@@ -86,14 +86,8 @@ def label_error_section(outcome: Outcome) -> Section | None:
         f"{found.n:,} images. Some labels are wrong, and some images could be either. Each check counts all of them."
     )
     listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspected label errors, the most suspect first"
-    body = render(
-        "label_errors",
-        lead=lead,
-        verdicts=_both_verdicts(outcome),
-        pictures=folded(f"Pictures of the first {len(shown)}: label, and reference models", thumbnails("", shown)),
-        listed=listed,
-        rows=table([str(title) for title in titles], rows[:_LISTED]),
-    )
+    pictures = folded(f"Pictures of the first {len(shown)}: label, and reference models", thumbnails("", shown))
+    body = paragraphs(lead, _both_verdicts(outcome)) + pictures + folded(listed, table(titles, rows[:_LISTED]))
     return Section("label-errors", title, body)
 
 

@@ -8,7 +8,7 @@ from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.closest import known_margins
 from harness.report.page import Section, render
-from harness.report.side_by_side import line_of_incumbent
+from harness.report.tables import line_of_incumbent
 from harness.report.wording import explained
 from harness.run.history import FARTHEST
 from harness.run.outcome import spread

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checks.families import family_title
 from harness.measures import Unit
-from harness.report.illustrations import Illustration, figure_html
-from harness.report.page import Section, render, table
+from harness.report.illustrations import Illustration, figures_html
+from harness.report.page import Section, folded, inputs, paragraphs, table, whole_page
 from harness.run.ranking import best_behaviors, families_of, wins
 
 if TYPE_CHECKING:
@@ -69,22 +69,17 @@ def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
     heads = ("behavior", "row", "best candidate", "ahead of the next by, standard deviations of the reference models")
     sections = [
         Section("ranking", "Candidates, best first", table(titles, rows)),
-        Section("margins", "Smallest margins", _figures(candidates)),
+        Section("margins", "Smallest margins", figures_html(_illustrations(candidates))),
         Section("wins", "Wins", table(heads, where) if where else "No candidate is clearly ahead anywhere."),
         Section("rows", "All rows", _every_row(candidates)),
-        Section("covered", "Inputs", render("facts", facts=facts.items())),
+        inputs(facts.items()),
     ]
-    lead = render("lead", lines=[one.remark for one in candidates if one.remark], hints="")
-    title = f"{len(candidates)} candidates by the gate"
-    return str(render("whole", title=title, banner="", lead=lead, sections=sections))
+    lead = paragraphs(*(one.remark for one in candidates))
+    return whole_page(f"{len(candidates)} candidates by the gate", lead, sections)
 
 
 def _family_of(win: Win, candidates: Sequence[Judged]) -> str:
     return next(str(one.rows[win.row]["family"]) for one in candidates if one.name == win.candidate)
-
-
-def _figures(candidates: Sequence[Judged]) -> Markup:
-    return render("ranking", figures=[figure_html(each) for each in _illustrations(candidates)], rows="")
 
 
 def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
@@ -107,7 +102,7 @@ def _every_row(candidates: Sequence[Judged]) -> Markup:
     names = list(dict.fromkeys(name for one in candidates for name in one.rows))
     rows = [(name, *(_cell(one.rows.get(name)) for one in candidates)) for name in names]
     titles = ("row", *(one.name for one in candidates))
-    return render("ranking", figures=[], rows=table(titles, rows, numbers=True), count=len(names))
+    return folded(f"Measurements: {len(names)} rows", table(titles, rows, numbers=True))
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:

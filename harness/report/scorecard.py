@@ -6,19 +6,19 @@ import re
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from harness.checks.families import family_title
 from harness.checks.roles import role_title
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.report.closest import margin_lines, signs
 from harness.report.headline import headline_lines, sentence
-from harness.report.page import Section, render
+from harness.report.page import Section, inputs, paragraphs, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
 from harness.report.wording import case, explained, hints, measured_and_required, reference, where_it_looks
 from harness.run.outcome import slack, worst_first
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import Overview
@@ -49,8 +49,8 @@ def said_first(outcome: Outcome) -> Markup:
     said += outcome.omissions
     said += [outcome.scope] if outcome.scope else []
     said += [f"{name}: failed" for name in outcome.failed_tests]
-    found = "" if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
-    return render("lead", lines=said, hints=found)
+    found = Markup() if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
+    return paragraphs(*said) + found
 
 
 def hints_list(overview: Overview | None, *, looks: str = "") -> Markup:
@@ -65,7 +65,7 @@ def what_got_worse(outcome: Outcome) -> Section | None:
         return _closest(outcome)
     rows = [_row(failed[0], counted=_counted(failed, of=judged_of(outcome, name))) for name, failed in families.items()]
     found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview, good=False))
-    body = render("behaviors", hints=found, title="its worst case", rows=rows, shown=_SHOWN)
+    body = found + render("behaviors", title="its worst case", rows=rows, shown=_SHOWN)
     return Section("worse", "Failing behaviors", body, columns=True, beside=_example(outcome, _failing(outcome)))
 
 
@@ -129,25 +129,25 @@ def _closest(outcome: Outcome) -> Section | None:
     for _, verdict in sorted(judged, key=itemgetter(0)):
         closest.setdefault(verdict.check.family, verdict)
     rows = [_row(verdict) for verdict in list(closest.values())[:_CLOSEST]]
-    body = render("behaviors", hints="", title="case", rows=rows, shown=_CLOSEST)
+    body = render("behaviors", title="case", rows=rows, shown=_CLOSEST)
     return Section("worse", "Checks closest to failing", body)
 
 
 def coverage(outcome: Outcome) -> Section:
     """Return the inputs of the run, the origin of its thresholds, and the command to reproduce it."""
-    facts: list[tuple[str, str]] = [
-        (role_title(role), render("model", path=model["path"], sha256=model["sha256"][:12]))
+    facts: list[tuple[str, object]] = [
+        (role_title(role), render("code", text=model["path"], beside=model["sha256"][:12]))
         for role, model in outcome.models.items()
     ]
     facts += [
         ("data", data_in_words(outcome)),
         *((("reference pipeline", pipeline),) if (pipeline := outcome.data.get("pipeline")) else ()),
-        ("reproduce", render("command", command=outcome.command)),
+        ("reproduce", render("code", text=outcome.command)),
         ("versions", ", ".join(f"{name} {release}" for name, release in outcome.versions.items())),
         ("thresholds", outcome.provenance),
         *(("", note) for note in notes(outcome)[1:]),
     ]
-    return Section("covered", "Inputs and command", render("facts", facts=facts))
+    return inputs(facts, "Inputs and command")
 
 
 def consensus_errors(outcome: Outcome) -> Section | None:
@@ -162,10 +162,7 @@ def consensus_errors(outcome: Outcome) -> Section | None:
         return None
     assert shown.value is not None
     usual = f" Reference models: {said}." if (said := reference(shown)) else ""
-    body = render(
-        "consensus_errors",
-        lead=f"{shown.value:,.0f} wrong predictions, {shown.detail}.{usual}",
-        pictures=outcome.consensus_pictures[shown.check.id][:_LEADING],
-        id=shown.check.id,
-    )
+    lead = paragraphs(f"{shown.value:,.0f} wrong predictions, {shown.detail}.{usual}")
+    pictures = render("pictures", pictures=outcome.consensus_pictures[shown.check.id][:_LEADING])
+    body = lead + pictures + render("its_pictures", id=shown.check.id)
     return Section("known", "Consensus-set errors", body)

@@ -17,13 +17,12 @@ from harness.report.history import history
 from harness.report.illustrations import figures
 from harness.report.label_errors import label_error_section
 from harness.report.margins import margins
-from harness.report.page import Section, folded, render, table
+from harness.report.page import Section, folded, paragraphs, table
 from harness.report.reference_values import as_checked, reference_values
 from harness.report.scorecard import consensus_errors, coverage, what_got_worse
 from harness.report.serving import serving
-from harness.report.side_by_side import robust_accuracies
 from harness.report.slices import slices
-from harness.report.tables import SIGNS, models, regressions
+from harness.report.tables import SIGNS, models, regressions, robust_accuracies
 from harness.report.wording import words
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def comparison(outcome: Outcome) -> Section | None:
     if outcome.overview is not None:
         return Section("comparison", title, models(outcome.overview, robust_accuracies(outcome)))
     if outcome.overview_missing:
-        return Section("comparison", title, render("lead", lines=[outcome.overview_missing], hints=""))
+        return Section("comparison", title, paragraphs(outcome.overview_missing))
     return None
 
 

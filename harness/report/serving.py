@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.checks.skew import SKEW
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
-from harness.report.page import Section, folded, render, table
+from harness.report.page import Section, folded, paragraphs, table
 from harness.report.tables import SIGNS
 from harness.report.wording import measured_and_required, reference
 
@@ -38,8 +38,8 @@ def serving(outcome: Outcome) -> Section | None:
     failing = sum(one.status == "fail" for one in verdicts)
     number = "1 pipeline" if len(skews) == 1 else f"{len(skews)} pipelines"
     said = f"{number}, {failing} of {len(verdicts)} checks fail" if failing else f"{number}, and no check of them fails"
-    hints = folded(said, shown, opened=bool(failing))
-    return Section("serving", "Served through another pipeline", render("lead", lines=filter(None, lines), hints=hints))
+    body = paragraphs(*lines) + folded(said, shown, opened=bool(failing))
+    return Section("serving", "Served through another pipeline", body)
 
 
 def losses_by_serving(outcome: Outcome) -> list[str]:

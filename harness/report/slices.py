@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from harness.checks.slices import SLICE
 from harness.measures import Unit
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.report.figures import figure, styled
-from harness.report.illustrations import Illustration, figure_html
-from harness.report.page import Section, render, table
+from harness.report.illustrations import Illustration, figures_html
+from harness.report.page import Section, folded, table
 from harness.report.tables import SIGNS
 from harness.report.wording import measured_and_required, reference
 from harness.run.outcome import worst_first
@@ -17,7 +19,6 @@ from harness.run.outcome import worst_first
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from markupsafe import Markup
     from matplotlib.figure import Figure
 
     from harness.checks import Verdict
@@ -39,19 +40,16 @@ def slices(outcome: Outcome) -> Section | None:
         return None
     columns = list(dict.fromkeys(str(one.check.keys.get("by")) for one in verdicts))
     parts = [_column(name, [one for one in verdicts if one.check.keys.get("by") == name], outcome) for name in columns]
-    return Section("slices", "Groups of images", render("slices", parts=parts))
+    return Section("slices", "Groups of images", Markup().join(parts))
 
 
-def _column(name: str, verdicts: Sequence[Verdict], outcome: Outcome) -> dict[str, Markup | str | int]:
+def _column(name: str, verdicts: Sequence[Verdict], outcome: Outcome) -> Markup:
     groups = [one for one in verdicts if one.metric == GROUP_ACCURACY.name]
     clean = [one.value for one in outcome.verdicts if (one.check.family, one.metric) == ("clean", "accuracy")]
     titles = ("group", "images", "result", "measured", "threshold", "reference models", "")
-    return {
-        "name": name,
-        "drawn": figure_html(_illustration(name, groups, clean[0] if clean else None)) if groups else "",
-        "rows": table(titles, [_row(one) for one in worst_first(tuple(verdicts))]),
-        "count": len(verdicts),
-    }
+    drawn = figures_html([_illustration(name, groups, clean[0] if clean else None)] if groups else ())
+    rows = table(titles, [_row(one) for one in worst_first(tuple(verdicts))])
+    return drawn + folded(f"By {name}, as a table: {len(verdicts)} rows", rows)
 
 
 def _row(verdict: Verdict) -> tuple[object, ...]:

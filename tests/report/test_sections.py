@@ -75,7 +75,7 @@ def test_what_stands_beside_a_section_follows_it_in_the_contents(monkeypatch):
 
 
 def test_a_value_that_a_template_lacks_is_an_error():
-    with pytest.raises(Exception, match="'run' is undefined"):
+    with pytest.raises(Exception, match="'run' was not provided"):
         render("banner", kind="pass", sentence="All hold.")
 
 
