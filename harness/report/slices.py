@@ -9,12 +9,13 @@ from markupsafe import Markup
 from harness.checks.slices import SLICE
 from harness.measures import Unit
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
-from harness.report.figures import figure, styled
+from harness.report.figures import dots, figure, spread, styled
 from harness.report.illustrations import Illustration, figures_html
 from harness.report.page import Section, folded, table
 from harness.report.tables import SIGNS
 from harness.report.wording import measured_and_required, reference
 from harness.run.outcome import worst_first
+from harness.run.overview import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,6 @@ _DRAWN = 40
 """Groups that a figure has room for; those with the lowest accuracy are drawn."""
 _LETTERS = 24
 """Letters of a group's name that a figure has room for."""
-_SPREADS = 2.0
-"""Standard deviations of the reference models to either side of their mean that a band shows."""
 _HOLDS, _FAILS, _REPORTED = ("#0072B2", "o"), ("#C04A00", "X"), ("#5a626e", "o")
 
 
@@ -91,25 +90,15 @@ def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Fig
     picture = figure(height=1.1 + 0.24 * len(verdicts))
     axes = picture.subplots()
     for at, verdict in enumerate(verdicts):
-        value, (low, high) = verdict.value or 0.0, verdict.interval or (0.0, 1.0)
         known = verdict.check.reference
         if known and known.mean is not None and known.std is not None:
-            away = _SPREADS * known.std
-            axes.barh(at, 200 * away, left=100 * (known.mean - away), height=0.7, color="0.88")
+            spread(axes, at, known.mean, known.std, height=0.7, color="0.88")
         if verdict.threshold is not None:
             axes.plot([100 * verdict.threshold], [at], "|", color="0.2", markersize=11, markeredgewidth=1.6)
         color, marker = {"fail": _FAILS, "pass": _HOLDS}.get(verdict.status, _REPORTED)
-        filled = verdict.threshold is not None
-        axes.errorbar(
-            [100 * value],
-            [at],
-            xerr=[[max(100 * (value - low), 0.0)], [max(100 * (high - value), 0.0)]],
-            color=color,
-            marker=marker,
-            markersize=7,
-            markerfacecolor=color if filled else "white",
-            capsize=2,
-        )
+        face = color if verdict.threshold is not None else "white"
+        rate = Rate(verdict.value or 0.0, *(verdict.interval or (0.0, 1.0)), verdict.n)
+        dots(axes, [at], [rate], across=True, color=color, marker=marker, markersize=7, markerfacecolor=face)
     if overall is not None:
         axes.axvline(100 * overall, color="0.4", linewidth=1, linestyle=":")
     names = [f"{str(verdict.check.keys.get('group'))[:_LETTERS]} ({verdict.n:,})" for verdict in verdicts]
