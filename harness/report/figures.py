@@ -109,10 +109,8 @@ def curve(
     axes: Axes, severities: Sequence[float] | np.ndarray, shares: Sequence[float] | np.ndarray, n: int, **look: Any
 ) -> None:
     """Plot shares of `n` images, in percent, with their 95% intervals as a band."""
-    low, high = zip(*(proportion_interval(round(share * n), n) for share in shares), strict=True)
-    axes.fill_between(
-        severities, *([100 * end for end in ends] for ends in (low, high)), alpha=0.15, color=look["color"]
-    )
+    low, high = 100 * np.array([proportion_interval(round(share * n), n) for share in shares]).T
+    axes.fill_between(severities, low, high, alpha=0.15, color=look["color"])
     axes.plot(severities, [100 * share for share in shares], **look)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.report.at_a_glance import informational_note
 from harness.report.failures import failures
 from harness.report.headline import conclusion
 from harness.report.illustrations import figures
-from harness.report.informational import informational_note
 from harness.report.page import Section, inputs, paragraphs, render, whole_page
 from harness.report.refusal import TITLE
 from harness.report.scorecard import hints_list, said_first, verdict_banner

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.report.at_a_glance import corruption_map, margins
 from harness.report.check_table import checks
 from harness.report.confusions import confusions
-from harness.report.corruption_map import corruption_map
 from harness.report.equality import differences
 from harness.report.failures import failures
-from harness.report.golden import golden
+from harness.report.family_sections import golden, serving, slices
 from harness.report.history import history
 from harness.report.illustrations import figures
 from harness.report.label_errors import label_error_section
-from harness.report.margins import margins
 from harness.report.page import Section, folded, paragraphs, table
 from harness.report.reference_values import as_checked, reference_values
 from harness.report.scorecard import consensus_errors, coverage, what_got_worse
-from harness.report.serving import serving
-from harness.report.slices import slices
 from harness.report.tables import SIGNS, models, regressions, robust_accuracies
 from harness.report.wording import words
 
