@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checks.families import family_title
 from harness.measures import Unit
+from harness.report.history import margins_of_models
 from harness.report.illustrations import Illustration, figures_html
 from harness.report.page import Section, folded, inputs, paragraphs, table, whole_page
 from harness.run.ranking import best_behaviors, families_of, wins
@@ -83,8 +84,6 @@ def _family_of(win: Win, candidates: Sequence[Judged]) -> str:
 
 
 def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
-    from harness.report import trends
-
     judged, names = [one for one in candidates if one.verdict != "error"], families_of(candidates)
     if not (judged and names):
         return
@@ -93,7 +92,7 @@ def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
         "Smallest margin of each behavior",
         "Blue passes, orange with a cross fails. The candidates stand in the order of their ranks.",
         f"Distance from the threshold by behavior and candidate. Clearly the best: {best or 'none'}.",
-        lambda: trends.margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
+        lambda: margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
         is_map=True,
     )
 
