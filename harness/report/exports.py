@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from harness.base.markdown import plain
+from harness.base.markdown import plain, table
 from harness.measures.failures import LISTED
 from harness.report.failures import confusions_rows
 
@@ -28,9 +28,9 @@ def failures_csv(tables: Sequence[FailureTable]) -> str:
     return csv_text(
         titles,
         (
-            (table.kind, table.seen, row.index, row.true, *_said(row), *_probabilities(row, tables[0].classes))
-            for table in tables
-            for row in table.rows
+            (one.kind, one.seen, row.index, row.true, *_said(row), *_probabilities(row, tables[0].classes))
+            for one in tables
+            for row in one.rows
         ),
     )
 
@@ -83,21 +83,21 @@ def failures_markdown(
     title: str, report: ClassificationReport, tables: Sequence[FailureTable], persistent: PersistentFailures
 ) -> str:
     """Return all that `evaluate --failures` finds: scores, the most confident failures by kind, those that persist."""
-    lines = [f"# {plain(title)}", "", *_markdown(scores_rows(report))]
+    lines = [f"# {plain(title)}", "", *table(scores_rows(report)), ""]
     for name, classes in (("images of", report.absent), ("predictions of", report.never_predicted)):
         lines += [f"No {name} {plain(', '.join(classes))}.", ""] if classes else []
-    for table in tables:
-        shown = f", the {_SHOWN} most confident" if len(table.rows) > _SHOWN else ""
-        lines += [f"## {plain(f'{table.kind}, {table.seen}')}: {len(table.rows)} of {table.n} images{shown}", ""]
-        lines += [f"No image is of {plain(', '.join(table.absent))}.", ""] if table.absent else []
+    for one in tables:
+        shown = f", the {_SHOWN} most confident" if len(one.rows) > _SHOWN else ""
+        lines += [f"## {plain(f'{one.kind}, {one.seen}')}: {len(one.rows)} of {one.n} images{shown}", ""]
+        lines += [f"No image is of {plain(', '.join(one.absent))}.", ""] if one.absent else []
         rows = [
-            (str(row.index), row.true, row.predicted, _percent(row.confidence), _others(row, table.classes))
-            for row in table.rows[:_SHOWN]
+            (str(row.index), row.true, row.predicted, _percent(row.confidence), _others(row, one.classes))
+            for row in one.rows[:_SHOWN]
         ]
-        lines += _markdown([("image", "true", "predicted as", "confidence", "then"), *rows]) if rows else []
+        lines += [*table([("image", "true", "predicted as", "confidence", "then"), *rows]), ""] if rows else []
     lines += [f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images", ""]
     groups = [[str(cell) for cell in row] for row in confusions_rows(persistent.by_confusion())]
-    lines += _markdown([["true → predicted as", "images", "their numbers"], *groups]) if groups else []
+    lines += [*table([["true → predicted as", "images", "their numbers"], *groups]), ""] if groups else []
     return "\n".join(lines)
 
 
@@ -138,12 +138,3 @@ def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> object:
     """Return a cell; a text that a spreadsheet would run as a formula has an apostrophe in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table, its first row the titles, and an empty line after it."""
-
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(map(plain, cells))} |"
-
-    return [line(rows[0]), line("---" for _ in rows[0]), *map(line, rows[1:]), ""]
