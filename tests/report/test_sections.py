@@ -12,9 +12,9 @@ import pytest
 from outcomes import EMPTY
 from overviews import overview
 
-from harness.report import html, sections
+from harness.report import html
+from harness.report.html import SECTIONS, of_models
 from harness.report.page import Section, render, table
-from harness.report.sections import SECTIONS, of_models
 
 ROOT = Path(__file__).parents[2]
 EVIL = "</h2><script>alert(1)</script>"
@@ -55,7 +55,7 @@ def test_a_section_more_stands_where_the_list_has_it(monkeypatch):
 
 
 def test_a_section_with_nothing_to_say_is_not_there(monkeypatch):
-    monkeypatch.setattr(html, "SECTIONS", (lambda _: None, sections.tests))
+    monkeypatch.setattr(html, "SECTIONS", (lambda _: None, html.tests))
     assert headings(html.scorecard(EMPTY)) == [("tests", "Tests without a check")]
 
 
