@@ -35,9 +35,8 @@ _LEADING = 2
 def verdict_banner(outcome: Outcome) -> Markup:
     """Return the verdict in a plain sentence, the top facts, and the verdict as the terminal has it."""
     kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
-    facts = [*headline_lines(outcome), *signs(outcome)]
-    said = {"sentence": sentence(outcome), "facts": facts, "headline": outcome.headline}
-    return render("banner", kind=kind, run=outcome.run, verdict=outcome.verdict, **said)
+    facts, run = [*headline_lines(outcome), *signs(outcome)], {"run": outcome.run, "verdict": outcome.verdict}
+    return render("banner", kind=kind, sentence=sentence(outcome), facts=facts, headline=outcome.headline, **run)
 
 
 def said_first(outcome: Outcome) -> Markup:
@@ -46,9 +45,7 @@ def said_first(outcome: Outcome) -> Markup:
     Where nothing fails, also how near the model is to failing, and what its errors have in common.
     """
     said = [*outcome.errors, *self_check_failures(outcome), *margin_lines(outcome), *outcome.notices]
-    said += outcome.omissions
-    said += [outcome.scope] if outcome.scope else []
-    said += [f"{name}: failed" for name in outcome.failed_tests]
+    said += [*outcome.omissions, outcome.scope, *(f"{name}: failed" for name in outcome.failed_tests)]
     found = Markup() if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
     return paragraphs(*said) + found
 
@@ -103,14 +100,8 @@ def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
     shown = next((each for each in pictured if _image_in(outcome.examples[each.check.id]) not in leading), None)
     if shown is None:
         return None
-    check = shown.check
-    body = render(
-        "example",
-        picture=outcome.examples[check.id],
-        behavior=family_title(check.family),
-        case=case(shown),
-        id=check.id,
-    )
+    name, title = shown.check.id, family_title(shown.check.family)
+    body = render("example", picture=outcome.examples[name], behavior=title, case=case(shown), id=name)
     return Section("example", "Example", body)
 
 
@@ -123,11 +114,11 @@ def _image_in(picture: str) -> str:
 def _closest(outcome: Outcome) -> Section | None:
     passed = [verdict for verdict in outcome.verdicts if verdict.status == "pass" and not verdict.excused]
     judged = [(away, verdict) for verdict in passed if (away := slack(verdict)) is not None]
-    if not judged:
-        return None
     closest: dict[str, Verdict] = {}
     for _, verdict in sorted(judged, key=itemgetter(0)):
         closest.setdefault(verdict.check.family, verdict)
+    if not closest:
+        return None
     rows = [_row(verdict) for verdict in list(closest.values())[:_CLOSEST]]
     body = render("behaviors", title="case", rows=rows, shown=_CLOSEST)
     return Section("worse", "Checks closest to failing", body)
@@ -139,9 +130,10 @@ def coverage(outcome: Outcome) -> Section:
         (role_title(role), render("code", text=model["path"], beside=model["sha256"][:12]))
         for role, model in outcome.models.items()
     ]
+    pipeline = outcome.data.get("pipeline")
     facts += [
         ("data", data_in_words(outcome)),
-        *((("reference pipeline", pipeline),) if (pipeline := outcome.data.get("pipeline")) else ()),
+        *([("reference pipeline", pipeline)] if pipeline else []),
         ("reproduce", render("code", text=outcome.command)),
         ("versions", ", ".join(f"{name} {release}" for name, release in outcome.versions.items())),
         ("thresholds", outcome.provenance),
