@@ -61,6 +61,7 @@ _APART = 2.0
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 _COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
+_LOOK_AT_LABELS = "Look at the labels of these classes and at the last layer."
 _BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models."""
 
@@ -195,10 +196,6 @@ def _calibration(found: _Evidence) -> str:
     return "Checks of confidence fail, and none of accuracy."
 
 
-def _attention(found: _Evidence) -> str:
-    return "Only checks of attention fail." if found.areas == {"attention"} else ""
-
-
 def _geometry(found: _Evidence) -> str:
     if not found.mostly("geometry"):
         return ""
@@ -229,10 +226,6 @@ def _group(found: _Evidence) -> str:
                 f"any other group by {by} at most {np.exp(max(others)):.1f} times."
             )
     return ""
-
-
-def _classes(found: _Evidence) -> str:
-    return _by_points(found) or _by_margin(found)
 
 
 def _by_margin(found: _Evidence) -> str:
@@ -303,10 +296,15 @@ _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
         "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits.",
         _calibration,
     ),
-    (ATTENTION, "Look at what stands beside the objects in training images.", _attention),
+    (
+        ATTENTION,
+        "Look at what stands beside the objects in training images.",
+        lambda found: "Only checks of attention fail." if found.areas == {"attention"} else "",
+    ),
     (GEOMETRY, "Look at the augmentation: its angles, shifts and flips.", _geometry),
     (GROUP, "Look at this group's pictures, labels and share of the training data.", _group),
-    (CLASSES, "Look at the labels of these classes and at the last layer.", _classes),
+    (CLASSES, _LOOK_AT_LABELS, _by_points),
+    (CLASSES, _LOOK_AT_LABELS, _by_margin),
     (PIPELINE, _COMPARE_PIXELS, _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
     (DRIFT, "Look at weights, precision, training time and data, then at the pixels of training and gate.", _drift),

@@ -15,9 +15,7 @@ from harness.run.ranking import best_behaviors, families_of, wins
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from markupsafe import Markup
-
-    from harness.run.ranking import Judged, Win
+    from harness.run.ranking import Judged
 
 _NAMED = 5
 """Rows won by a candidate that the terminal names."""
@@ -65,43 +63,33 @@ def ranking_lines(candidates: Sequence[Judged]) -> list[str]:
 def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
     """Return a page that ranks the candidates, given the best first; `facts` has its inputs by title."""
     titles, *rows = ranking_rows(candidates)
-    led = wins(candidates)
-    where = [(family_title(_family_of(win, candidates)), win.row, win.candidate, f"{win.lead:.1f}") for win in led]
+    families = {name: str(row["family"]) for one in candidates for name, row in one.rows.items()}
+    where = [(family_title(families[win.row]), win.row, win.candidate, f"{win.lead:.1f}") for win in wins(candidates)]
     heads = ("behavior", "row", "best candidate", "ahead of the next by, standard deviations of the reference models")
+    measured = [(name, *(_cell(one.rows.get(name)) for one in candidates)) for name in families]
+    every_row = table(("row", *(one.name for one in candidates)), measured, numbers=True)
     sections = [
         Section("ranking", "Candidates, best first", table(titles, rows)),
         Section("margins", "Smallest margins", figures_html(_illustrations(candidates))),
         Section("wins", "Wins", table(heads, where) if where else "No candidate is clearly ahead anywhere."),
-        Section("rows", "All rows", _every_row(candidates)),
+        Section("rows", "All rows", folded(f"Measurements: {len(measured)} rows", every_row)),
         inputs(facts.items()),
     ]
     lead = paragraphs(*(one.remark for one in candidates))
     return whole_page(f"{len(candidates)} candidates by the gate", lead, sections)
 
 
-def _family_of(win: Win, candidates: Sequence[Judged]) -> str:
-    return next(str(one.rows[win.row]["family"]) for one in candidates if one.name == win.candidate)
-
-
 def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
     judged, names = [one for one in candidates if one.verdict != "error"], families_of(candidates)
-    if not (judged and names):
-        return
-    best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviors(candidates).items())
-    yield Illustration(
-        "Smallest margin of each behavior",
-        "Blue passes, orange with a cross fails. The candidates stand in the order of their ranks.",
-        f"Distance from the threshold by behavior and candidate. Clearly the best: {best or 'none'}.",
-        lambda: margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
-        is_map=True,
-    )
-
-
-def _every_row(candidates: Sequence[Judged]) -> Markup:
-    names = list(dict.fromkeys(name for one in candidates for name in one.rows))
-    rows = [(name, *(_cell(one.rows.get(name)) for one in candidates)) for name in names]
-    titles = ("row", *(one.name for one in candidates))
-    return folded(f"Measurements: {len(names)} rows", table(titles, rows, numbers=True))
+    if judged and names:
+        best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviors(candidates).items())
+        yield Illustration(
+            "Smallest margin of each behavior",
+            "Blue passes, orange with a cross fails. The candidates stand in the order of their ranks.",
+            f"Distance from the threshold by behavior and candidate. Clearly the best: {best or 'none'}.",
+            lambda: margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
+            is_map=True,
+        )
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:
