@@ -99,10 +99,10 @@ def dots(axes: Axes, places: Sequence[float], rates: Sequence[Rate], *, across: 
         [max(100 * (rate.value - rate.low), 0.0) for rate in rates],
         [max(100 * (rate.high - rate.value), 0.0) for rate in rates],
     ]
-    if across:
-        axes.errorbar(values, places, xerr=reach, capsize=2, **look)
-    else:
-        axes.errorbar(places, values, yerr=reach, capsize=2, **look)
+    at: dict[str, Any] = (
+        {"x": values, "y": places, "xerr": reach} if across else {"x": places, "y": values, "yerr": reach}
+    )
+    axes.errorbar(**at, capsize=2, **look)
 
 
 def curve(
@@ -123,12 +123,6 @@ def band(axes: Axes, of: Band, *, across: float = 1, up: float = 100, limits: tu
 def spread(axes: Axes, at: float, mean: float, std: float, **look: Any) -> None:
     """Draw the band of the reference models in one row of a figure, in percent."""
     axes.barh(at, 200 * SPREADS * std, left=100 * (mean - SPREADS * std), **look)
-
-
-def rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the rows of a figure, the first one at the top."""
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
 
 
 @styled
@@ -198,7 +192,8 @@ def class_accuracies(overview: Overview, reference: Mapping[str, tuple[float, fl
         places = [at + 0.6 * ((number + 0.5) / count - 0.5) for at in rates]
         ends += [rate.low for rate in rates.values()]
         dots(axes, places, [*rates.values()], across=True, **{**look, "linestyle": "none"})
-    rows(axes, short_names(overview.classes, shown))
+    axes.set_yticks(range(len(shown)), short_names(overview.classes, shown))
+    axes.invert_yaxis()
     axes.set(xlabel="clean accuracy, %", xlim=(max(5 * int(20 * min(ends)) - 1, 0), 100.5))
     picture.legend(loc="outside upper center", ncols=count, fontsize=9)
     return picture
@@ -247,7 +242,8 @@ def attention_by_class(overview: Overview) -> Figure:
         places = [at + 0.8 * ((number + 0.5) / len(shown) - 0.5) for at in lifts]
         axes.barh(places, [*lifts.values()], height=height, color=look["color"], label=look["label"])
     axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="uniform baseline")
-    rows(axes, short_names(overview.classes, classes))
+    axes.set_yticks(range(len(classes)), short_names(overview.classes, classes))
+    axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("lift: Grad-CAM mass on the object, uniform map = 1")
     picture.legend(loc="outside upper center", ncols=2, fontsize=9)
