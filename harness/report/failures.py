@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from harness.checks.roles import role_title
-from harness.measures import Unit
 from harness.report.gallery import in_order, mistake, sheet
 from harness.report.page import Section, folded, paragraphs, table
-from harness.report.tables import LEGEND, mark_of_counts, marked
+from harness.report.tables import LEGEND, kinds_rows, mark_of_counts, marked
 from harness.run.examples import PICTURED
 from harness.run.overview import Failing
 
@@ -44,24 +43,6 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
     details = [folded(title, body, opened=opened and not at) for at, (title, body) in enumerate(parts)]
     body = Markup().join([paragraphs(_how_to_read(overview), kind="soft"), kinds, *details])
     return Section("failures", "Failures by kind", body)
-
-
-def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
-    """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners."""
-    models, changes = overview.models, overview.changes
-    counts = list(zip(*(model[Failing].failures for model in models), strict=True))
-    titles = ["kind", *(model.name for model in models)]
-    rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
-    if changes:
-        titles += ["new", "fixed", "shared"]
-        for row, change in zip(rows, changes.by_kind, strict=True):
-            row += [change.new, change.fixed, change.shared]
-    if any(kind.moved is None for kinds in counts for kind in kinds):
-        return titles, rows
-    titles += [f"{model.name}, corners" for model in models]
-    for row, kinds in zip(rows, counts, strict=True):
-        row += [Unit.SHARE.format(kind.moved or 0.0) for kind in kinds]
-    return titles, rows
 
 
 def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[list[object]]:

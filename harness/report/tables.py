@@ -11,6 +11,7 @@ from harness.measures import Unit
 from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.statistics import proportion_interval, related
 from harness.perturb import IDENTITY
+from harness.report.headline import conclusion
 from harness.report.page import Section, paragraphs, render, table
 from harness.report.wording import looks_less, significantly_more
 from harness.run.outcome import robust_verdict
@@ -19,6 +20,7 @@ from harness.run.overview import TELLING, Clean, Failing, Looking, Moved, Rate, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.measures.flips import Flips
     from harness.run.history import Line
     from harness.run.outcome import Outcome
     from harness.run.overview import ModelOverview, Overview
@@ -126,6 +128,59 @@ def side_by_side(outcome: Outcome) -> list[list[str]]:
     if any(count is not None for count in sure):
         rows.append(["errors above 90% confidence", *("–" if count is None else f"{count:,}" for count in sure)])
     return rows
+
+
+def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
+    """Return two models as a table for the terminal; `changed` are the flips from the second to the first."""
+    from harness.report.text import aligned
+
+    first, second = overview.models
+    clean, *others = metrics(overview, {})
+    by_class = zip(overview.classes, first[Clean].per_class, second[Clean].per_class, strict=True)
+    rates = [(clean.line, clean.rates), *((f"  {name}", [mine, theirs]) for name, mine, theirs in by_class)]
+    rates += [
+        (line + (f" (of {found[0].n} images)" if found[0] and found[0].n < overview.n else ""), found)
+        for _, _, line, found in others
+    ]
+    rows: list[tuple[str, ...]] = [("", first.name, second.name, "difference")]
+    for title, (mine, theirs) in rates:
+        if mine and theirs:
+            shares = map(_share, (mine.value, theirs.value))
+            rows.append((title, *shares, _difference(mine.value - theirs.value)))
+    counts = (first[Clean].confident_errors, second[Clean].confident_errors)
+    if counts[0] is not None and counts[1] is not None:
+        rows.append(("errors above 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
+    gaps = (first[Clean].calibration_error, second[Clean].calibration_error)
+    if gaps[0] is not None and gaps[1] is not None:
+        told = Unit.SHARE.told_apart(gaps[0], gaps[1])
+        digits = len(told[0].removesuffix("%").partition(".")[2])
+        rows.append(("expected calibration error", *told, f"{100 * (gaps[0] - gaps[1]):+.{digits}f} points"))
+    looks = (first[Looking].on_object_overall, second[Looking].on_object_overall)
+    if looks[0] and looks[1]:
+        lifts = (looks[0].lift, looks[1].lift)
+        texts = (f"{lift:.2f}" for lift in lifts)
+        rows.append(("Grad-CAM mass on the object, lift", *texts, f"{lifts[0] - lifts[1]:+.2f}"))
+    lines = [conclusion(overview, changed.as_json()), "", *aligned(rows), *filter(None, [left_out(overview)]), ""]
+    titles, kinds = kinds_rows(overview)
+    return [*lines, *aligned([titles, *(list(map(str, row)) for row in kinds)])]
+
+
+def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
+    """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners."""
+    models, changes = overview.models, overview.changes
+    counts = list(zip(*(model[Failing].failures for model in models), strict=True))
+    titles = ["kind", *(model.name for model in models)]
+    rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
+    if changes:
+        titles += ["new", "fixed", "shared"]
+        for row, change in zip(rows, changes.by_kind, strict=True):
+            row += [change.new, change.fixed, change.shared]
+    if any(kind.moved is None for kinds in counts for kind in kinds):
+        return titles, rows
+    titles += [f"{model.name}, corners" for model in models]
+    for row, kinds in zip(rows, counts, strict=True):
+        row += [Unit.SHARE.format(kind.moved or 0.0) for kind in kinds]
+    return titles, rows
 
 
 def robust_accuracies(outcome: Outcome) -> dict[str, Rate]:
