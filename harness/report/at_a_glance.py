@@ -114,9 +114,15 @@ def corruption_map(outcome: Outcome) -> Section | None:
         return None
     shown = [verdict for verdicts in found.values() for verdict in verdicts.values()]
     compared = all(_drop(verdict) is not None for verdict in shown)
+
+    def urgency(name: str) -> tuple[int, float]:
+        verdicts = found[name].values()
+        values = [verdict.value or 0.0 if (drop := _drop(verdict)) is None else drop for verdict in verdicts]
+        return -sum(not verdict.passed for verdict in verdicts), sum(values) / len(values)
+
     rows = [
-        (name.replace("-", " "), [_cell(verdicts.get(at), compared=compared) for at in _SEVERITIES])
-        for name, verdicts in sorted(found.items(), key=lambda item: _urgency(list(item[1].values())))
+        (name.replace("-", " "), [_cell(found[name].get(at), compared=compared) for at in _SEVERITIES])
+        for name in sorted(found, key=urgency)
     ]
     judged, images = sum(verdict.status != "informational" for verdict in shown), max(verdict.n for verdict in shown)
     lead = (
@@ -133,12 +139,6 @@ def _drop(verdict: Verdict) -> float | None:
     if verdict.value is None or known is None or known.mean is None:
         return None
     return verdict.value - known.mean
-
-
-def _urgency(verdicts: list[Verdict]) -> tuple[int, float]:
-    """Return the sort key of a row: its failing checks, then the mean of its differences, or of its values."""
-    values = [verdict.value or 0.0 if (drop := _drop(verdict)) is None else drop for verdict in verdicts]
-    return -sum(not verdict.passed for verdict in verdicts), sum(values) / len(values)
 
 
 def _cell(verdict: Verdict | None, *, compared: bool) -> dict[str, Any] | None:

@@ -151,10 +151,10 @@ def _together(verdicts: Sequence[Verdict]) -> list[str]:
     rows = [(p, 1 / len(of_family)) for of_family in families.values() for p, _ in of_family]
     if len(families) <= 1 or (p := combined_p(*zip(*rows, strict=True))) > RARE_TOGETHER:
         return []
-    of_each = [
-        (combined_p([p for p, _ in each], [1] * len(each)), fmean(away for _, away in each), name)
-        for name, each in families.items()
-    ]
+    of_each = []
+    for name, each in families.items():
+        values, deviations = zip(*each, strict=True)
+        of_each.append((combined_p(values, [1] * len(each)), fmean(deviations), name))
     named = ", ".join(f"{name} {mean:+.1f}" for _, mean, name in sorted(of_each)[:_CARRYING] if mean > 0)
     means = f"; mostly {named} standard deviations, means of a family's checks" if named else ""
     return [f"worse than reference models over {len(rows)} checks together: p {related(p)}{means}"]

@@ -147,21 +147,16 @@ def equality_json(done: Equality) -> dict[str, object]:
         "original": done.original.as_json(),
         "data": {"name": done.images.name, "sha256": done.images.sha256, "n": len(done.images)},
         "changed": done.images.positions.numpy()[done.differ].tolist(),
-        "checks": [
-            {
-                "title": check.title,
-                "metric": check.measurement.metric.name,
-                "value": check.measurement.value,
-                "n": check.measurement.n,
-                "bounds": list(check.limits),
-                "tolerance": check.tolerance,
-                "outcome": check.outcome,
-                "detail": check.measurement.detail,
-            }
-            for check in done.checks
-        ],
+        "checks": [_as_plain(check) for check in done.checks],
         **({} if done.layers is None else {"layers": done.layers.as_json()}),
     }
+
+
+def _as_plain(check: EqualityCheck) -> dict[str, object]:
+    found = check.measurement
+    measured = {"title": check.title, "metric": found.metric.name, "value": found.value, "n": found.n}
+    judged = {"bounds": list(check.limits), "tolerance": check.tolerance, "outcome": check.outcome}
+    return {**measured, **judged, "detail": found.detail}
 
 
 def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
