@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.at_a_glance import corruption_map, informational_note, margins
 from harness.report.check_table import checks
-from harness.report.confusions import confusions
 from harness.report.equality import differences
 from harness.report.failures import failures
 from harness.report.family_sections import golden, serving, slices
+from harness.report.gallery import confusions
 from harness.report.headline import conclusion
 from harness.report.history import history
 from harness.report.illustrations import figures
