@@ -61,6 +61,7 @@ _APART = 2.0
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 _COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
+_LOOK_AT_TRAINING = "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits."
 _LOOK_AT_LABELS = "Look at the labels of these classes and at the last layer."
 _BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models."""
@@ -96,10 +97,9 @@ def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None)
         return None
     counted = ", ".join(f"{area} {failed.count(area)} of {judged.count(area)}" for area in _by_count(failed))
     if faults is not None and faults.explain:
-        said = (
-            f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without: the "
-            f"pixels, not the weights ({faults.n:,} images that reference models predict correctly)."
-        )
+        shares = f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without"
+        images = f"{faults.n:,} images that reference models predict correctly"
+        said = f"{shares}: the pixels, not the weights ({images})."
         return Cause(PIPELINE, said, _COMPARE_PIXELS, counted)
     found = _Evidence(known)
     for group, advice, rule in _RULES:
@@ -196,6 +196,10 @@ def _calibration(found: _Evidence) -> str:
     return "Checks of confidence fail, and none of accuracy."
 
 
+def _attention(found: _Evidence) -> str:
+    return "Only checks of attention fail." if found.areas == {"attention"} else ""
+
+
 def _geometry(found: _Evidence) -> str:
     if not found.mostly("geometry"):
         return ""
@@ -260,10 +264,8 @@ def _pipeline(found: _Evidence) -> str:
     worse = sorted((kind for kind in kinds if kinds[kind] >= _WORSE), key=lambda kind: -kinds[kind])
     if len(better) < _TWO or not worse or found.areas <= {"corruptions"}:
         return ""
-    return (
-        f"Under {better[0]} and {better[1]} the model is better than reference models, under {worse[0]} worse: "
-        "it expects other pixels than it gets."
-    )
+    under = f"Under {better[0]} and {better[1]} the model is better than reference models, under {worse[0]} worse"
+    return f"{under}: it expects other pixels than it gets."
 
 
 def _corruption(found: _Evidence) -> str:
@@ -291,16 +293,8 @@ def _by_count(names: Sequence[str]) -> list[str]:
 
 _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
     (LABELS, "Look at wrong training labels first.", _labels),
-    (
-        CALIBRATION,
-        "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits.",
-        _calibration,
-    ),
-    (
-        ATTENTION,
-        "Look at what stands beside the objects in training images.",
-        lambda found: "Only checks of attention fail." if found.areas == {"attention"} else "",
-    ),
+    (CALIBRATION, _LOOK_AT_TRAINING, _calibration),
+    (ATTENTION, "Look at what stands beside the objects in training images.", _attention),
     (GEOMETRY, "Look at the augmentation: its angles, shifts and flips.", _geometry),
     (GROUP, "Look at this group's pictures, labels and share of the training data.", _group),
     (CLASSES, _LOOK_AT_LABELS, _by_points),

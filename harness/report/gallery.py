@@ -92,11 +92,8 @@ def gallery_html(title: str, tiles: Sequence[Tile]) -> str:
 
 def thumbnails(title: str, shown: Sequence[tuple[np.ndarray, str, str, str]]) -> Markup:
     """Return images (H, W, C) uint8, each with its number, its class and its state, as a sheet."""
-    faces = [
-        Face(pixels, true, said, f"image {index}", f"image {index}: {true}, {said}", wrong=False)
-        for pixels, index, true, said in shown
-    ]
-    return sheet(title, faces)
+    named = ((pixels, true, said, f"image {index}") for pixels, index, true, said in shown)
+    return sheet(title, [Face(*each, f"{each[3]}: {each[1]}, {each[2]}", wrong=False) for each in named])
 
 
 def in_order(confidences: Iterable[float | None]) -> str:
