@@ -5,12 +5,8 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.base.errors import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _LINKED = re.compile(r"@(?=\w)|#(?=\d)|:(?=//)|\bwww(?=\.)|\bGH-(?=\d)", re.IGNORECASE)
 """The beginning of a mention, an issue or an address."""
@@ -31,14 +27,6 @@ def code(text: str) -> str:
     line = printable(_from_here(text))
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table whose first row has the titles; none without rows."""
-    if not rows:
-        return []
-    titles, *others = ([plain(cell) for cell in row] for row in rows)
-    return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *others)]
 
 
 def _from_here(text: str) -> str:

@@ -6,9 +6,10 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from harness.base.markdown import plain, table
+from harness.base.markdown import plain
 from harness.measures.failures import LISTED
 from harness.report.failures import confusions_rows
+from harness.report.text import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
 from harness.base.errors import printable, some_of
-from harness.base.markdown import code, plain, table
+from harness.base.markdown import code, plain
 from harness.checks.roles import role_title
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
@@ -216,6 +216,14 @@ def _what_fails(outcome: Outcome) -> list[list[str]]:
     opening = f"<details><summary>{sum(map(len, more.values()))} more; stress.html has the numbers of all</summary>"
     names = [f"- {plain(family)}: {some_of(ids, shown=_NAMED)}" for family, ids in more.items()]
     return [table(rows), found, [opening], names, ["</details>"]]
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table of Markdown whose first row has the titles; none without rows."""
+    if not rows:
+        return []
+    titles, *others = ([plain(cell) for cell in row] for row in rows)
+    return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *others)]
 
 
 def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:
