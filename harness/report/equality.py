@@ -185,8 +185,8 @@ def _checks(done: Equality) -> Markup:
     for check in done.checks:
         measured, outcome = check.measurement, _VERDICTS[check.outcome].lower()
         value, held = measured.unit.told_apart(measured.value, check.tolerance)
-        bounds = " to ".join(_limits(check))
-        rows.append((check.title, value, bounds, held, f"{measured.n:,}", outcome, measured.detail))
+        limits = " to ".join(_limits(check))
+        rows.append((check.title, value, limits, held, f"{measured.n:,}", outcome, measured.detail))
     return table(titles, rows)
 
 

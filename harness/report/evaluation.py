@@ -9,7 +9,7 @@ from harness.base.records import as_plain
 from harness.report.exports import failures_csv, failures_markdown, persistent_csv, scores_csv, scores_rows
 from harness.report.failures import confusions_rows
 from harness.report.label_errors import label_errors_csv, label_errors_rows, without_in_words
-from harness.report.text import aligned
+from harness.report.tables import aligned
 
 if TYPE_CHECKING:
     from pathlib import Path

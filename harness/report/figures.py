@@ -1,4 +1,4 @@
-"""Figures as Matplotlib objects, for files, reports and notebooks, and the shapes of which they consist.
+"""Figures as Matplotlib objects, for files, reports and notebooks, and their shapes: dots, curves and bands.
 
 A model has a color, marker and line of its own. Blue and vermilion are not among the colors: they say good and bad.
 """

@@ -12,6 +12,7 @@ from harness.measures import Unit
 from harness.report.figures import WIDTH, figure, styled
 from harness.report.illustrations import Illustration, figures_html
 from harness.report.page import Section, folded, paragraphs, table, whole_page
+from harness.report.tables import aligned
 from harness.run.history import LAST, failing_since
 
 if TYPE_CHECKING:
@@ -70,8 +71,6 @@ def history_page(known: History, *, source: str, last: int = LAST) -> str:
 
 def history_lines(known: History, *, last: int = LAST) -> list[str]:
     """Return the last runs of each profile on each data as tables for the terminal, with the start of each failure."""
-    from harness.report.text import aligned
-
     said: list[str] = []
     if not known.all_series:
         return [f"{len(known.lines)} runs, none with the verdict pass or fail"]

@@ -10,6 +10,7 @@ from harness.measures import Unit
 from harness.report.history import margins_of_models
 from harness.report.illustrations import Illustration, figures_html
 from harness.report.page import Section, folded, inputs, paragraphs, table, whole_page
+from harness.report.tables import aligned
 from harness.run.ranking import best_behaviors, families_of, wins
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ def ranking_rows(candidates: Sequence[Judged]) -> list[tuple[str, ...]]:
 
 def ranking_lines(candidates: Sequence[Judged]) -> list[str]:
     """Return the ranking as lines for the terminal, with the rows that each wins and the reasons of failed runs."""
-    from harness.report.text import aligned
-
     lines = aligned(ranking_rows(candidates), text=(0, 1, 2, 4, 5, 6))
     led = wins(candidates)
     for one in candidates:

@@ -18,7 +18,7 @@ from harness.run.outcome import robust_verdict
 from harness.run.overview import TELLING, Clean, Failing, Looking, Moved, Rate, RobustAccuracy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from harness.measures.flips import Flips
     from harness.run.history import Line
@@ -132,8 +132,6 @@ def side_by_side(outcome: Outcome) -> list[list[str]]:
 
 def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
     """Return two models as a table for the terminal; `changed` are the flips from the second to the first."""
-    from harness.report.text import aligned
-
     first, second = overview.models
     clean, *others = metrics(overview, {})
     by_class = zip(overview.classes, first[Clean].per_class, second[Clean].per_class, strict=True)
@@ -163,6 +161,18 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
     lines = [conclusion(overview, changed.as_json()), "", *aligned(rows), *filter(None, [left_out(overview)]), ""]
     titles, kinds = kinds_rows(overview)
     return [*lines, *aligned([titles, *(list(map(str, row)) for row in kinds)])]
+
+
+def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:
+    """Return the rows as lines of a table for the terminal; columns of `text` are aligned left, all others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if at in text else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:

@@ -226,18 +226,6 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *others)]
 
 
-def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:
-    """Return the rows as lines of a table for the terminal; columns of `text` are aligned left, all others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at in text else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
     """Return a workflow command for why the run is inconclusive, and for each check that fails, the worst first.
 
