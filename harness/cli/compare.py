@@ -126,9 +126,9 @@ def _compare_two(
     """Compare two checkpoints by their predictions."""
     began = time.process_time()
     from harness.base.outputs import PAGE, Output, table_kind
-    from harness.report.comparison import comparison_lines
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
+    from harness.report.tables import comparison_lines
     from harness.run.budget import seconds_in
     from harness.run.comparison import ComparisonRequest, compare
     from harness.run.inputs import inputs_of_command

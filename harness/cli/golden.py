@@ -79,7 +79,7 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
 @checks_option
 def _list(checks_path: Path, *, declare: bool) -> int:
     """List golden images."""
-    from harness.report.text import aligned
+    from harness.report.tables import aligned
     from harness.run.golden import declare_golden_images, expect_fitting, expect_pictures, listed_golden_images
 
     project = project_with(checks_path) if declare else None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @checks_option
 def list_command(what: str, checks_path: Path) -> int:
     """Print what there is."""
-    from harness.report.text import aligned
+    from harness.report.tables import aligned
     from harness.run import inventory
 
     tables = {

@@ -42,9 +42,9 @@ def broken_image_lines(done: BrokenImage) -> list[str]:
     sure = f", {clean.sure} confidence" if clean.sure else ""
     lines = [f"image {done.number}: {clean.true}{sure}"]
     for path, each in done.by:
-        where = f"correct up to the limit of {path.limit}"
-        if each:
-            where = f"{each.pose.in_words()}: {answered(each.answer)}"
+        where = (
+            f"{each.pose.in_words()}: {answered(each.answer)}" if each else f"correct up to the limit of {path.limit}"
+        )
         lines.append(f"  {path.name}: {where}")
     return lines
 

@@ -61,37 +61,28 @@ _APART = 2.0
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 _COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
+_LOOK_AT_TRAINING = "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits."
+_LOOK_AT_LABELS = "Look at the labels of these classes and at the last layer."
 _BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models."""
 
 
 @dataclass(frozen=True)
-class Effect:
-    """Failing checks of one area, of all that were judged there."""
-
-    area: str
-    failing: int
-    judged: int
-
-
-@dataclass(frozen=True)
 class Cause:
-    """Likely cause of failures: a group, the evidence for it, the next step, and the areas with failing checks."""
+    """Likely cause of failures: a group, the evidence for it, the next step, and the failing checks by area.
+
+    `counted` is text, such as `geometry 37 of 55, classes 3 of 25`.
+    """
 
     group: str
     evidence: str
     advice: str
-    effects: tuple[Effect, ...]
+    counted: str
 
     @property
     def sentence(self) -> str:
         """Return group and evidence as one line."""
         return f"Likely cause: {self.group}. {self.evidence}"
-
-    @property
-    def counted(self) -> str:
-        """Return the failing checks by area, such as `geometry 37 of 55, classes 3 of 25`."""
-        return ", ".join(f"{each.area} {each.failing} of {each.judged}" for each in self.effects)
 
 
 def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None) -> Cause | None:
@@ -99,45 +90,26 @@ def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None)
 
     `faults` are the input faults that the run tried.
     """
-    judged = [each for each in verdicts if not ROLES[each.check.role].precondition]
-    if not any(each.status == "fail" for each in judged):
+    known = [each for each in verdicts if not ROLES[each.check.role].precondition]
+    judged = [_area(each) for each in known if each.judged]
+    failed = [_area(each) for each in known if each.status == "fail"]
+    if not failed:
         return None
-    found, effects = _Evidence(judged, _telling(judged)), _effects(judged)
+    counted = ", ".join(f"{area} {failed.count(area)} of {judged.count(area)}" for area in _by_count(failed))
     if faults is not None and faults.explain:
-        return Cause(PIPELINE, _mended(faults), _COMPARE_PIXELS, effects)
+        shares = f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without"
+        images = f"{faults.n:,} images that reference models predict correctly"
+        said = f"{shares}: the pixels, not the weights ({images})."
+        return Cause(PIPELINE, said, _COMPARE_PIXELS, counted)
+    found = _Evidence(known)
     for group, advice, rule in _RULES:
         if evidence := rule(found):
-            return Cause(group, evidence, advice, effects)
-    return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", effects)
-
-
-def _mended(faults: InputFaults) -> str:
-    return (
-        f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without: the "
-        f"pixels, not the weights ({faults.n:,} images that reference models predict correctly)."
-    )
+            return Cause(group, evidence, advice, counted)
+    return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", counted)
 
 
 def _area(verdict: Verdict) -> str:
     return next((area for area, families in AREAS.items() if verdict.check.family in families), _OTHER)
-
-
-def _effects(verdicts: Sequence[Verdict]) -> tuple[Effect, ...]:
-    """Return the areas with failing checks, those with most of them first."""
-    judged = [_area(each) for each in verdicts if each.judged]
-    failed = [_area(each) for each in verdicts if each.status == "fail"]
-    return tuple(Effect(area, failed.count(area), judged.count(area)) for area in _by_count(failed))
-
-
-def _telling(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return failing checks, and informational ones beyond reference models, without those that miss by little.
-
-    Checks without reference models have no comparable miss, so all of them count.
-    """
-    beyond = [each for each in verdicts if each.status == "fail"] + [each for _, each in rare(verdicts)[1]]
-    missed = [_missed(each) for each in beyond]
-    least = _BESIDE * max((miss for miss in missed if miss is not None), default=0.0)
-    return [each for each, miss in zip(beyond, missed, strict=True) if miss is None or miss >= least]
 
 
 def _missed(verdict: Verdict) -> float | None:
@@ -149,92 +121,53 @@ def _missed(verdict: Verdict) -> float | None:
     return abs(verdict.value - threshold) / known.std
 
 
-@dataclass(frozen=True)
 class _Evidence:
-    """Verdicts on the candidate, and those of them that tell of a cause: `failed`, see `_telling`."""
+    """Verdicts on the candidate, and those of them that tell of a cause.
 
-    verdicts: Sequence[Verdict]
-    failed: Sequence[Verdict]
+    `failed` are failing checks, and informational ones beyond reference models, without those that miss by little.
+    Checks without reference models have no comparable miss, so all of them count. `misses` has the miss of each.
+    `lost` is by how much each class lies below reference models on clean images, a share not below 0. `carrying` are
+    the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.
+    """
 
-    @property
-    def areas(self) -> set[str]:
-        """Return the areas with a failing check."""
-        return {_area(each) for each in self.failed}
-
-    @property
-    def clean_holds(self) -> bool:
-        """Return whether overall accuracy on clean images does not fail."""
-        return all(each.check.family not in {"clean", "regression"} for each in self.failed)
-
-    @property
-    def lost_by_class(self) -> dict[str, float]:
-        """Return by how much each class lies below reference models on clean images, a share; not above 0."""
-        return {
+    def __init__(self, verdicts: Sequence[Verdict]) -> None:
+        self.verdicts = verdicts
+        beyond = [each for each in verdicts if each.status == "fail"] + [each for _, each in rare(verdicts)[1]]
+        least = _BESIDE * max((miss for miss in map(_missed, beyond) if miss is not None), default=0.0)
+        self.failed = [each for each in beyond if (miss := _missed(each)) is None or miss >= least]
+        self.misses = [_missed(each) or 0.0 for each in self.failed]
+        self.areas = {_area(each) for each in self.failed}
+        self.clean_holds = all(each.check.family not in {"clean", "regression"} for each in self.failed)
+        self.lost = {
             each.check.class_name: max(each.check.panel.mean - each.value, 0.0)
-            for each in self.verdicts
+            for each in verdicts
             if _is_of_class(each) and each.check.class_name and each.value is not None
             if each.check.panel and each.check.panel.mean is not None
         }
-
-    @property
-    def odds_by_group(self) -> dict[str, dict[str, float]]:
-        """Return, by column and group, the log of the ratio of the odds of an error to those of reference models.
-
-        Uniform damage moves all of them alike, though it costs the hardest group most points.
-        """
-        found: dict[str, dict[str, float]] = {}
-        for each in self.verdicts:
-            if each.metric != GROUP_ACCURACY.name or each.check.pose != IDENTITY or each.value is None:
-                continue
-            if each.check.panel and each.check.panel.mean is not None:
-                by, group = str(each.check.keys.get("by")), str(each.check.keys.get("group"))
-                own, usual = (each.n * right + 0.5 for right in (each.value, each.check.panel.mean))
-                odds = (each.n + 1 - own) / own, (each.n + 1 - usual) / usual
-                found.setdefault(by, {})[group] = float(np.log(odds[0] / odds[1]))
-        return found
-
-    def falling_groups(self, by: str) -> list[str]:
-        """Return the groups of a column whose difference to the others fails."""
-        different = [each.check.keys for each in self.failed if each.metric == GROUP_DIFFERENCE.name]
-        return list(dict.fromkeys(str(keys.get("group")) for keys in different if keys.get("by") == by))
-
-    @property
-    def failing_classes(self) -> set[str]:
-        """Return the classes that fail their own check of accuracy on clean images."""
-        return {each.check.class_name for each in self.failed if each.check.class_name and _is_of_class(each)}
-
-    @property
-    def missed(self) -> dict[str, float]:
-        """Return the largest miss for each class, and for the checks that are not about one class, by an empty name."""
-        found: dict[str, float] = {}
-        for each in self.failed:
-            if each.metric != WORST_CLASS_CONSENSUS_SET_ERRORS.name and each.check.family != "pairs":
-                name = each.check.class_name or ""
-                found[name] = max(found.get(name, 0.0), _missed(each) or 0.0)
-        return found
-
-    @property
-    def by_corruption(self) -> dict[str, float]:
-        """Return the mean deviation of each kind of corruption."""
-        found: dict[str, list[float]] = {}
-        for each in self.verdicts:
-            if each.check.family != "corruption" or each.metric != ACCURACY.name:
-                continue
-            if (away := deviation(each)) is not None:
-                found.setdefault(str(each.check.keys.get("corruption")).replace("-", " "), []).append(away)
-        return {kind: float(np.mean(values)) for kind, values in found.items()}
+        named = sorted(self.lost, key=lambda name: -self.lost[name])[:_TWO]
+        carried = sum(self.lost[name] for name in named)
+        enough = len(self.lost) >= _LEAST_CLASSES and carried > 0 and carried >= _CARRY * sum(self.lost.values())
+        self.carrying = named if enough else []
+        kinds: dict[str, list[float]] = {}
+        for each in verdicts:
+            is_share = (each.check.family, each.metric) == ("corruption", ACCURACY.name)
+            if is_share and (away := deviation(each)) is not None:
+                kinds.setdefault(str(each.check.keys.get("corruption")).replace("-", " "), []).append(away)
+        self.kinds = {kind: float(np.mean(values)) for kind, values in kinds.items()}
 
     def better(self, by: float) -> list[str]:
         """Return the kinds of corruption that are better by so many standard deviations, the best first."""
-        kinds = self.by_corruption
-        return sorted((kind for kind in kinds if kinds[kind] <= -by), key=lambda kind: kinds[kind])
+        return sorted((kind for kind in self.kinds if self.kinds[kind] <= -by), key=lambda kind: self.kinds[kind])
 
     def mostly(self, area: str) -> bool:
-        """Return whether half of the failing checks are of an area, and half of those of a family there fail."""
+        """Return whether half of the failing checks are of an area, and half of those of a family there fail.
+
+        Overall accuracy on clean images must pass.
+        """
         inside = [each.check.family for each in self.failed if _area(each) == area]
         judged = [each.check.family for each in self.verdicts if each.judged]
         whole = any(2 * inside.count(family) >= judged.count(family) for family in inside)
-        return 2 * len(inside) >= len(self.failed) and whole
+        return self.clean_holds and 2 * len(inside) >= len(self.failed) and whole
 
 
 def _is_of_class(verdict: Verdict) -> bool:
@@ -258,9 +191,7 @@ def _labels(found: _Evidence) -> str:
 
 
 def _calibration(found: _Evidence) -> str:
-    if "confidence" not in found.areas or not found.areas <= {"confidence", "attention"}:
-        return ""
-    if max(_missed(each) or 0.0 for each in found.failed) < FAR:
+    if "confidence" not in found.areas or not found.areas <= {"confidence", "attention"} or max(found.misses) < FAR:
         return ""
     return "Checks of confidence fail, and none of accuracy."
 
@@ -270,31 +201,44 @@ def _attention(found: _Evidence) -> str:
 
 
 def _geometry(found: _Evidence) -> str:
-    if not found.clean_holds or not found.mostly("geometry"):
+    if not found.mostly("geometry"):
         return ""
     families = _by_count([each.check.family for each in found.failed if _area(each) == "geometry"])
     return f"Clean accuracy passes, and most failing checks rotate, translate or flip images ({some_of(families)})."
 
 
 def _group(found: _Evidence) -> str:
-    for by, odds in found.odds_by_group.items():
-        falling = found.falling_groups(by)
-        others = [ratio for group, ratio in odds.items() if group not in falling]
-        own = odds.get(falling[0], 0.0) if len(falling) == 1 else 0.0
-        if own > 0 and others and max(others) <= _OTHERS * own:
+    """Compare the odds of an error, by column and group: damage to all moves all odds alike, but not accuracy."""
+    ratios: dict[str, dict[str, float]] = {}
+    for each in found.verdicts:
+        panel, keys = each.check.panel, each.check.keys
+        if (each.metric, each.check.pose) != (GROUP_ACCURACY.name, IDENTITY) or each.value is None:
+            continue
+        if panel and panel.mean is not None:
+            own, usual = (each.n * right + 0.5 for right in (each.value, panel.mean))
+            odds = (each.n + 1 - own) / own, (each.n + 1 - usual) / usual
+            ratios.setdefault(str(keys.get("by")), {})[str(keys.get("group"))] = float(np.log(odds[0] / odds[1]))
+    different = [each.check.keys for each in found.failed if each.metric == GROUP_DIFFERENCE.name]
+    for by, of_groups in ratios.items():
+        falling = {str(keys.get("group")) for keys in different if keys.get("by") == by}
+        others = [ratio for group, ratio in of_groups.items() if group not in falling]
+        (group,) = falling if len(falling) == 1 else ("",)
+        rise = of_groups.get(group, 0.0)
+        if rise > 0 and others and max(others) <= _OTHERS * rise:
             return (
-                f"The odds of an error on {by} {falling[0]} are {np.exp(own):.1f} times those of reference models, on "
+                f"The odds of an error on {by} {group} are {np.exp(rise):.1f} times those of reference models, on "
                 f"any other group by {by} at most {np.exp(max(others)):.1f} times."
             )
     return ""
 
 
-def _classes(found: _Evidence) -> str:
-    return _by_points(found) or _by_margin(found)
-
-
 def _by_margin(found: _Evidence) -> str:
-    own = found.missed
+    """Compare the largest miss of each class with that of the checks that are not about one class."""
+    own: dict[str, float] = {}
+    for each, miss in zip(found.failed, found.misses, strict=True):
+        if each.metric != WORST_CLASS_CONSENSUS_SET_ERRORS.name and each.check.family != "pairs":
+            name = each.check.class_name or ""
+            own[name] = max(own.get(name, 0.0), miss)
     others, most = own.pop("", 0.0), max(own.values(), default=0.0)
     apart = [name for name, miss in own.items() if miss >= most / _APART]
     if len(apart) > _TWO or most < max(_APART * others, FAR):
@@ -304,51 +248,40 @@ def _by_margin(found: _Evidence) -> str:
 
 
 def _by_points(found: _Evidence) -> str:
-    named = _carrying(found)
-    if not named or found.failing_classes - set(named):
+    named, lost = found.carrying, found.lost
+    failing = {each.check.class_name for each in found.failed if each.check.class_name and _is_of_class(each)}
+    if not named or failing - set(named):
         return ""
     if len(found.better(_FAR_BETTER)) >= _TWO or not found.areas & {"clean images", "classes"}:
         return ""
-    lost = found.lost_by_class
     gaps = " and ".join(f"{name} {points(-lost[name])} points" for name in named if lost[name])
     share = sum(lost[name] for name in named) / sum(lost.values())
     return f"{gaps} against reference models: {share:.0%} of what all classes lose."
 
 
-def _carrying(found: _Evidence) -> list[str]:
-    """Return the two classes that carry most of the accuracy lost by all; none if others lose as well."""
-    lost = found.lost_by_class
-    named = sorted(lost, key=lambda name: -lost[name])[:_TWO]
-    carried = sum(lost[name] for name in named)
-    enough = len(lost) >= _LEAST_CLASSES and carried > 0 and carried >= _CARRY * sum(lost.values())
-    return named if enough else []
-
-
 def _pipeline(found: _Evidence) -> str:
-    better, kinds = found.better(_BETTER), found.by_corruption
+    better, kinds = found.better(_BETTER), found.kinds
     worse = sorted((kind for kind in kinds if kinds[kind] >= _WORSE), key=lambda kind: -kinds[kind])
     if len(better) < _TWO or not worse or found.areas <= {"corruptions"}:
         return ""
-    return (
-        f"Under {better[0]} and {better[1]} the model is better than reference models, under {worse[0]} worse: "
-        "it expects other pixels than it gets."
-    )
+    under = f"Under {better[0]} and {better[1]} the model is better than reference models, under {worse[0]} worse"
+    return f"{under}: it expects other pixels than it gets."
 
 
 def _corruption(found: _Evidence) -> str:
-    if not found.clean_holds or not found.mostly("corruptions"):
+    if not found.mostly("corruptions"):
         return ""
     kinds = _by_count([str(each.check.keys.get("corruption")) for each in found.failed if _area(each) == "corruptions"])
     return f"Clean accuracy passes, and most failing checks are of corruptions ({some_of(kinds)})."
 
 
 def _drift(found: _Evidence) -> str:
-    misses = [(_missed(each) or 0.0, each.metric) for each in found.failed]
-    if any(metric == GROUP_DIFFERENCE.name and 4 * miss >= max(misses)[0] for miss, metric in misses):
+    misses = zip(found.failed, found.misses, strict=True)
+    if any(each.metric == GROUP_DIFFERENCE.name and 4 * miss >= max(found.misses) for each, miss in misses):
         return ""  # Neither everything nor, as far as odds tell, one group alone.
     if found.clean_holds and len({_OTHER if area in _OF_DATA else area for area in found.areas}) <= _TWO:
         return ""
-    named = " and ".join(_carrying(found))
+    named = " and ".join(found.carrying)
     most = f"{named} lose most" if named else "no class, pose or corruption stands out"
     return f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and {most}."
 
@@ -360,15 +293,12 @@ def _by_count(names: Sequence[str]) -> list[str]:
 
 _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
     (LABELS, "Look at wrong training labels first.", _labels),
-    (
-        CALIBRATION,
-        "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits.",
-        _calibration,
-    ),
+    (CALIBRATION, _LOOK_AT_TRAINING, _calibration),
     (ATTENTION, "Look at what stands beside the objects in training images.", _attention),
     (GEOMETRY, "Look at the augmentation: its angles, shifts and flips.", _geometry),
     (GROUP, "Look at this group's pictures, labels and share of the training data.", _group),
-    (CLASSES, "Look at the labels of these classes and at the last layer.", _classes),
+    (CLASSES, _LOOK_AT_LABELS, _by_points),
+    (CLASSES, _LOOK_AT_LABELS, _by_margin),
     (PIPELINE, _COMPARE_PIXELS, _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
     (DRIFT, "Look at weights, precision, training time and data, then at the pixels of training and gate.", _drift),

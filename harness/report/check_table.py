@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -39,7 +40,9 @@ def checks(outcome: Outcome) -> Section:
     """Return a row for each check, which links can name by its id, the worst failures first."""
     verdicts = worst_first(outcome.verdicts)
     families = {name: str(at) for at, name in enumerate(dict.fromkeys(one.check.family for one in verdicts))}
-    classes = {name: str(at) for at, name in enumerate(_classes(outcome, verdicts))}
+    about = dict.fromkeys(name for verdict in verdicts for name in _of_classes(verdict))
+    known = [name for name in outcome.data.get("classes", ()) if name in about]  # In the order of the data's.
+    classes = {name: str(at) for at, name in enumerate(dict.fromkeys([*known, *about]))}
     command = shlex.split(outcome.command)
     rows = [
         {
@@ -53,9 +56,7 @@ def checks(outcome: Outcome) -> Section:
         }
         for order, verdict in enumerate(verdicts)
     ]
-    counts: dict[str, int] = {}
-    for verdict in verdicts:
-        counts[verdict.status] = counts.get(verdict.status, 0) + 1
+    counts = Counter(verdict.status for verdict in verdicts)
     body = render(
         "checks",
         columns=_COLUMNS,
@@ -71,13 +72,6 @@ def _of_classes(verdict: Verdict) -> tuple[str, ...]:
     """Return the classes that a check is about: one, the two of a pair, or none."""
     pair = verdict.check.keys.get("pair") or ()
     return (verdict.check.class_name,) if verdict.check.class_name else tuple(map(str, pair))
-
-
-def _classes(outcome: Outcome, verdicts: list[Verdict]) -> list[str]:
-    """Return the classes that some check is about, in the order of the data's."""
-    about = dict.fromkeys(name for verdict in verdicts for name in _of_classes(verdict))
-    known = [name for name in outcome.data.get("classes", ()) if name in about]
-    return [*known, *(name for name in about if name not in known)]
 
 
 def _cells(verdict: Verdict) -> Mapping[str, Any]:

@@ -39,8 +39,14 @@ def closest_lines(outcome: Outcome) -> list[str]:
 
 
 def margin_lines(outcome: Outcome) -> list[str]:
-    """Return a line with the smallest margins of a run that passes; none for other runs."""
-    return _margins(outcome.verdicts) if outcome.verdict == "pass" else []
+    """Return a line with the smallest margin of each family of a run that passes; none for other runs."""
+    if outcome.verdict != "pass":
+        return []
+    closest: dict[str, str] = {}
+    for away, verdict in sorted(known_margins(outcome.verdicts), key=itemgetter(0)):
+        closest.setdefault(verdict.check.family, f"{verdict.check.id} {away:.1f}")
+    named = ", ".join([*closest.values()][:_CLOSEST])
+    return [f"closest to failing: {named} standard deviations inside the threshold"] if named else []
 
 
 def signs(outcome: Outcome) -> list[str]:
@@ -48,9 +54,19 @@ def signs(outcome: Outcome) -> list[str]:
     if outcome.verdict not in {"pass", "fail"}:
         return []
     looked_at, found = rare(outcome.verdicts)
+    said = []
+    for p, verdict in found[:_NAMED]:
+        panel, why = verdict.check.panel, f"p {related(p)}"
+        if panel is not None and not _is_rare(p, verdict):
+            why = f"beyond their threshold of {verdict.unit.format(panel.threshold)}"
+        measured = f"{verdict.check.id} {verdict.unit.format(verdict.value or 0.0)}"
+        away = f"{deviation(verdict):.1f} standard deviations"
+        said.append(f"{measured}, reference models {reference(verdict)} ({away}, {why})")
+    more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    lines = [f"worse than reference models among {looked_at} informational checks: {'; '.join(said)}{more}"]
     named = {verdict.check.id for _, verdict in found}
     rest = [verdict for verdict in outcome.verdicts if verdict.check.id not in named]
-    return [*_signs(looked_at, found), *(_together(rest) if outcome.verdict == "pass" else [])]
+    return [*(lines if found else []), *(_together(rest) if outcome.verdict == "pass" else [])]
 
 
 def probability(verdict: Verdict) -> float:
@@ -96,28 +112,19 @@ def deviation(verdict: Verdict) -> float | None:
     return away if verdict.check.direction == "at_most" else -away
 
 
-def _margins(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return a line with the smallest margin of each family, of those that have one in standard deviations."""
-    closest: dict[str, tuple[float, Verdict]] = {}
-    for away, verdict in sorted(known_margins(verdicts), key=lambda item: item[0]):
-        closest.setdefault(verdict.check.family, (away, verdict))
-    named = [f"{verdict.check.id} {away:.1f}" for away, verdict in list(closest.values())[:_CLOSEST]]
-    return [f"closest to failing: {', '.join(named)} standard deviations inside the threshold"] if named else []
-
-
 def rare(verdicts: Sequence[Verdict]) -> tuple[int, list[tuple[float, Verdict]]]:
     """Return the number of informational checks, and those that chance hardly explains with their p-values.
 
     A p-value allows for their number. With few reference models, it is large for any value, since it knows only the
     spread of their own values. Their threshold knows more, so a value beyond it counts, too.
     """
-    looked_at = [verdict for verdict in verdicts if _deviations(verdict) is not None]
+    looked_at = [one for one in verdicts if one.status == "informational" and deviation(one) is not None]
     found = sorted(((probability(verdict) * len(looked_at), verdict) for verdict in looked_at), key=itemgetter(0))
     return len(looked_at), [(p, each) for p, each in found if _is_rare(p, each) or _beyond(each)]
 
 
 def _is_rare(p: float, verdict: Verdict) -> bool:
-    return p <= RARE and (_deviations(verdict) or 0) >= FAR
+    return p <= RARE and (deviation(verdict) or 0) >= FAR
 
 
 def _beyond(verdict: Verdict) -> bool:
@@ -128,26 +135,6 @@ def _beyond(verdict: Verdict) -> bool:
     if panel.n not in {None, verdict.n} or "within" in verdict.check.keys or verdict.check.significance is not None:
         return False  # A threshold for other images, for a shorter search, or together with a test.
     return value > panel.threshold if verdict.check.direction == "at_most" else value < panel.threshold
-
-
-def _signs(looked_at: int, found: Sequence[tuple[float, Verdict]]) -> list[str]:
-    """Return a line of the informational checks that chance hardly explains, however many of them there are."""
-    if not found:
-        return []
-    named = [
-        f"{verdict.check.id} {verdict.unit.format(verdict.value or 0.0)}, reference models {reference(verdict)} "
-        f"({_deviations(verdict):.1f} standard deviations, {_why(p, verdict)})"
-        for p, verdict in found[:_NAMED]
-    ]
-    more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return [f"worse than reference models among {looked_at} informational checks: {'; '.join(named)}{more}"]
-
-
-def _why(p: float, verdict: Verdict) -> str:
-    panel = verdict.check.panel
-    if _is_rare(p, verdict) or panel is None:
-        return f"p {related(p)}"
-    return f"beyond their threshold of {verdict.unit.format(panel.threshold)}"
 
 
 def _together(verdicts: Sequence[Verdict]) -> list[str]:
@@ -164,15 +151,10 @@ def _together(verdicts: Sequence[Verdict]) -> list[str]:
     rows = [(p, 1 / len(of_family)) for of_family in families.values() for p, _ in of_family]
     if len(families) <= 1 or (p := combined_p(*zip(*rows, strict=True))) > RARE_TOGETHER:
         return []
-    of_each = [
-        (combined_p([p for p, _ in each], [1] * len(each)), fmean(away for _, away in each), name)
-        for name, each in families.items()
-    ]
+    of_each = []
+    for name, each in families.items():
+        values, deviations = zip(*each, strict=True)
+        of_each.append((combined_p(values, [1] * len(each)), fmean(deviations), name))
     named = ", ".join(f"{name} {mean:+.1f}" for _, mean, name in sorted(of_each)[:_CARRYING] if mean > 0)
     means = f"; mostly {named} standard deviations, means of a family's checks" if named else ""
     return [f"worse than reference models over {len(rows)} checks together: p {related(p)}{means}"]
-
-
-def _deviations(verdict: Verdict) -> float | None:
-    """Return the deviation of an informational check; None for any other check."""
-    return deviation(verdict) if verdict.status == "informational" else None

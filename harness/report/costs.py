@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.calibration.promise import planned_drop
-from harness.report.text import aligned
+from harness.report.tables import aligned
 from harness.run.budget import OVERVIEW, duration, in_cores
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def plan_lines(plan: Plan) -> list[str]:
         counts = (f"{count:,}" for count in (line.passes, line.poses, line.maps, line.cached))
         rows.append((name, *sizes, *counts, duration(line.seconds), drop))
     free = any(line.tests and not (line.poses or line.maps or line.cached) for line in plan.lines.values())
+    per_map = f", {costs.map_seconds * 1000:.2g} ms per Grad-CAM map" if plan.total.maps else ""
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
     return [
         *aligned(rows),
@@ -39,7 +40,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "detectable drop: points of accuracy that every check of a family detects, with 3 reference models, 90% "
         "accuracy and 95% power. Families of other metrics have none. More models detect smaller drops; under "
         "perturbations that cost over 5 points, drops are larger.",
-        f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and pose{_map_in_words(plan)}; times "
+        f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and pose{per_map}; times "
         f"are for {in_cores(costs.cores)}{memory}",
         *(
             f"not counted to the end, since its tests took too long: {name}; it takes more than the table says"
@@ -48,10 +49,6 @@ def plan_lines(plan: Plan) -> list[str]:
         *(["0 s: families above ask for the same predictions, or the family does not apply"] if free else []),
         *(["searches end early, so their times are upper bounds"] if _SEARCHING & plan.lines.keys() else []),
     ]
-
-
-def _map_in_words(plan: Plan) -> str:
-    return f", {plan.costs.map_seconds * 1000:.2g} ms per Grad-CAM map" if plan.total.maps else ""
 
 
 def _fit_in_words(plan: Plan, seconds: float) -> str:

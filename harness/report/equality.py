@@ -12,17 +12,16 @@ from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.measures.equivalence import images_needed
 from harness.report.figures import BAD, figure, styled
 from harness.report.gallery import Face, sheet
-from harness.report.illustrations import Illustration, figure_html
-from harness.report.page import Section, render, table
+from harness.report.illustrations import Illustration, figures_html
+from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
 
     from harness.run.equality import Equality, EqualityCheck
-    from harness.run.layers import LayerDifferences
     from harness.run.outcome import Outcome
 
 _SHOWN = 60
@@ -49,12 +48,19 @@ def sentence(done: Equality) -> str:
 def deciding(checks: Sequence[EqualityCheck], outcome: str) -> tuple[str, str]:
     """Return what decided the outcome if the check of all predictions did not, and how many more images would tell."""
     first, *others = checks
-    named = [
-        f"; {check.title}{_where(check)}: {share(check)}"
-        for check in others
-        if check.outcome == outcome != "equal" and first.outcome != outcome
-    ]
-    return "".join(named[:1]), _more(checks) if outcome == "inconclusive" else ""
+    decides = more = ""
+    if outcome not in {"equal", first.outcome}:
+        for check in [check for check in others if check.outcome == outcome][:1]:
+            name = getattr(check.quantity, "name", "")
+            decides = f"; {check.title}{f' ({name})' if name else ''}: {share(check)}"
+    if outcome == "inconclusive":
+        undecided = [check for check in checks if check.outcome == "inconclusive" and not check.implied]
+        needed = [(images_needed(check.quantity, check.tolerance), check.quantity.n) for check in undecided]
+        numbers = [number - n for number, n in needed if number is not None]
+        more = "; it lies too close to the tolerance for any number of images"
+        if len(numbers) == len(undecided):
+            more = f"; about {max(numbers):,} more images would tell"
+    return decides, more
 
 
 def _changes(done: Equality, said: str) -> str:
@@ -80,25 +86,10 @@ def _limits(check: EqualityCheck) -> tuple[str, str]:
     return lower, upper
 
 
-def _where(check: EqualityCheck) -> str:
-    name = getattr(check.quantity, "name", "")
-    return f" ({name})" if name else ""
-
-
 def _lost(done: Equality) -> str:
     lost, gained = lost_and_gained(*done.predictions, done.differ)
     is_lost = "correct prediction is lost" if lost.sum() == 1 else "correct predictions are lost"
     return f"{int(lost.sum()):,} {is_lost}, {int(gained.sum()):,} gained"
-
-
-def _more(checks: Iterable[EqualityCheck]) -> str:
-    """Say how many more images would tell, by the check that needs the most."""
-    undecided = [check for check in checks if check.outcome == "inconclusive" and not check.implied]
-    needed = [images_needed(check.quantity, check.tolerance) for check in undecided]
-    numbers = [number - check.quantity.n for number, check in zip(needed, undecided, strict=True) if number is not None]
-    if len(numbers) < len(undecided):
-        return "; it lies too close to the tolerance for any number of images"
-    return f"; about {max(numbers):,} more images would tell"
 
 
 def differences_of(done: Equality) -> Differences:
@@ -112,12 +103,17 @@ def differences_of(done: Equality) -> Differences:
 
 def _parts(done: Equality) -> list[Section]:
     """Return what differs and where, part by part, without those that have nothing to show."""
-    parts = (
-        Section("changed", "Changed predictions", _changed_images(done)),
-        Section("pairs", "Changes from class to class", _pairs(done)),
-        Section("classes", "Classes and groups", _classes(done)),
-        Section("confidence", "Confidence of original and artifact", _scatter(done)),
-    )
+    sure, parts = _confidences(done), [Section("changed", "Changed predictions", _changed_images(done))]
+    parts.append(Section("pairs", "Changes from class to class", _pairs(done)))
+    parts.append(Section("classes", "Classes and groups", _classes(done)))
+    if sure is not None:
+        scatter = Illustration(
+            "Confidence of the original against that of the artifact",
+            "A point for each image; orange ones are predictions that changed. On the diagonal nothing moves.",
+            f"Scatter of {len(sure[0]):,} images; {int(done.differ.sum()):,} predictions changed.",
+            partial(_confidence_scatter, *sure, done.differ),
+        )
+        parts.append(Section("confidence", "Confidence of original and artifact", figures_html([scatter])))
     return [part for part in parts if part.body]
 
 
@@ -126,9 +122,12 @@ def differences(outcome: Outcome) -> Section | None:
     found = outcome.differences
     if found is None:
         return None
-    parts = [(title, Markup(body)) for title, body in found.parts]  # noqa: S704  Made here, by another process.
-    lines = [*filter(None, [found.caution]), found.sentence]
-    return Section("original", "Differences from the original", render("differences", lines=lines, parts=parts))
+    parts = [
+        folded(title, Markup(body), opened=not at)  # noqa: S704  Made here, by another process.
+        for at, (title, body) in enumerate(found.parts)
+    ]
+    body = Markup().join([paragraphs(found.caution, found.sentence), *parts])
+    return Section("original", "Differences from the original", body)
 
 
 def equality_lines(done: Equality) -> list[str]:
@@ -148,21 +147,16 @@ def equality_json(done: Equality) -> dict[str, object]:
         "original": done.original.as_json(),
         "data": {"name": done.images.name, "sha256": done.images.sha256, "n": len(done.images)},
         "changed": done.images.positions.numpy()[done.differ].tolist(),
-        "checks": [
-            {
-                "title": check.title,
-                "metric": check.measurement.metric.name,
-                "value": check.measurement.value,
-                "n": check.measurement.n,
-                "bounds": list(check.limits),
-                "tolerance": check.tolerance,
-                "outcome": check.outcome,
-                "detail": check.measurement.detail,
-            }
-            for check in done.checks
-        ],
+        "checks": [_as_plain(check) for check in done.checks],
         **({} if done.layers is None else {"layers": done.layers.as_json()}),
     }
+
+
+def _as_plain(check: EqualityCheck) -> dict[str, object]:
+    found = check.measurement
+    measured = {"title": check.title, "metric": found.metric.name, "value": found.value, "n": found.n}
+    judged = {"bounds": list(check.limits), "tolerance": check.tolerance, "outcome": check.outcome}
+    return {**measured, **judged, "detail": found.detail}
 
 
 def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
@@ -176,32 +170,24 @@ def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
         run="",
         verdict=done.outcome,
     )
-    sections = [
-        Section("checks", "The checks", _checks(done)),
-        *([] if done.layers is None else [Section("layers", "Layers", _layers(done.layers))]),
-        *_parts(done),
-        Section("covered", "Inputs", render("facts", facts=facts.items())),
-    ]
-    title = f"{done.artifact.path} against {done.original.path}"
-    return str(render("whole", title=title, banner=banner, lead="", sections=sections))
+    layers = None
+    if done.layers is not None:  # In the order of execution, up to some beyond the first that differs.
+        rows = [(layer.name, f"{layer.distance:.2g}", layer.outcome) for layer in done.layers.shown]
+        body = paragraphs(done.layers.sentence) + table(("layer", "distance", "outcome"), rows)
+        layers = Section("layers", "Layers", body)
+    sections = [Section("checks", "The checks", _checks(done)), layers, *_parts(done), inputs(facts.items())]
+    return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
 
 
 def _checks(done: Equality) -> Markup:
     titles = ("check", "measured", "99% bounds, one-sided", "tolerance", "n", "outcome", "detail")
     rows = []
     for check in done.checks:
-        value, held = check.measurement.unit.told_apart(check.measurement.value, check.tolerance)
-        lower, upper = _limits(check)
-        outcome = _VERDICTS[check.outcome].lower()
-        n = f"{check.measurement.n:,}"
-        rows.append((check.title, value, f"{lower} to {upper}", held, n, outcome, check.measurement.detail))
+        measured, outcome = check.measurement, _VERDICTS[check.outcome].lower()
+        value, held = measured.unit.told_apart(measured.value, check.tolerance)
+        limits = " to ".join(_limits(check))
+        rows.append((check.title, value, limits, held, f"{measured.n:,}", outcome, measured.detail))
     return table(titles, rows)
-
-
-def _layers(found: LayerDifferences) -> Markup:
-    """Return the layers in the order of execution, up to some beyond the first that differs."""
-    rows = [(layer.name, f"{layer.distance:.2g}", layer.outcome) for layer in found.shown]
-    return render("differences", lines=[found.sentence], parts=[]) + table(("layer", "distance", "outcome"), rows)
 
 
 def _confidences(done: Equality) -> tuple[np.ndarray, np.ndarray] | None:
@@ -266,19 +252,6 @@ def _classes(done: Equality) -> Markup:
         for name, count, n, of in sorted(found, key=lambda item: -item[1] / item[2])[:_MOST_CLASSES]:
             rows.append((name, title, count, f"{n:,}", f"{count / n:.1%}", int(lost[of].sum()), int(gained[of].sum())))
     return table(("name", "of", "changed", "n", "share", "correct lost", "gained"), rows, numbers=True)
-
-
-def _scatter(done: Equality) -> Markup | str:
-    sure = _confidences(done)
-    if sure is None:
-        return ""
-    shown = Illustration(
-        "Confidence of the original against that of the artifact",
-        "A point for each image; orange ones are predictions that changed. On the diagonal nothing moves.",
-        f"Scatter of {len(sure[0]):,} images; {int(done.differ.sum()):,} predictions changed.",
-        partial(_confidence_scatter, *sure, done.differ),
-    )
-    return render("ranking", figures=[figure_html(shown)], rows="")
 
 
 @styled

@@ -9,26 +9,24 @@ from harness.base.records import as_plain
 from harness.report.exports import failures_csv, failures_markdown, persistent_csv, scores_csv, scores_rows
 from harness.report.failures import confusions_rows
 from harness.report.label_errors import label_errors_csv, label_errors_rows, without_in_words
-from harness.report.text import aligned
+from harness.report.tables import aligned
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.run.evaluation import Evaluation, FoundFailures, FoundLabelErrors
+    from harness.run.evaluation import Evaluation, FoundFailures
 
 _CONFUSIONS, _LABEL_ERRORS = 12, 20
 """Confusions of persistent failures, and suspected label errors, that the terminal shows; the files have all."""
-_FAILURE_FILES = ("failures.csv", "persistent.csv", "classes.csv", "failures.md")
 _LABEL_ERRORS_FILE = "label_errors.csv"
-
-
-FILES = {
+_OF_FAILURES = {
     "failures.csv": table_kind("a table of failures", "kind,seen,image"),
     "persistent.csv": table_kind("a table of persistent failures", "image,true,predicted"),
     "classes.csv": table_kind("a table of classes", "class,precision,recall"),
     "failures.md": Kind("a list of failures", rb"# Failures of "),
-    _LABEL_ERRORS_FILE: table_kind("a table of suspected label errors", "image,label,reference answer"),
 }
+_OF_LABELS = table_kind("a table of suspected label errors", "image,label,reference answer")
+FILES = {**_OF_FAILURES, _LABEL_ERRORS_FILE: _OF_LABELS}
 """The kind of each file that an evaluation may leave, by its name."""
 
 
@@ -37,13 +35,9 @@ def evaluation_files(done: Evaluation) -> dict[str, bytes]:
     texts: dict[str, str] = {}
     if done.failures:
         tables, persistent = done.failures.tables, done.failures.persistent
-        contents = (
-            failures_csv(tables),
-            persistent_csv(persistent),
-            scores_csv(done.report),
-            failures_markdown(f"Failures of {done.checkpoint}", done.report, tables, persistent),
-        )
-        texts = dict(zip(_FAILURE_FILES, contents, strict=True))
+        listed = failures_markdown(f"Failures of {done.checkpoint}", done.report, tables, persistent)
+        contents = failures_csv(tables), persistent_csv(persistent), scores_csv(done.report), listed
+        texts = dict(zip(_OF_FAILURES, contents, strict=True))
     if done.label_errors and done.label_errors.found:
         texts[_LABEL_ERRORS_FILE] = label_errors_csv(done.label_errors.found, done.clean)
     return {name: text.encode() for name, text in texts.items()}
@@ -57,7 +51,7 @@ def evaluation_json(done: Evaluation, folder: Path, *, classes: bool) -> dict[st
     if done.failures:
         said["failures"] = [table.as_json() for table in done.failures.tables]
         said["persistent"] = done.failures.persistent.as_json()
-        said["files"] = [str(folder / name) for name in _FAILURE_FILES]
+        said["files"] = [str(folder / name) for name in _OF_FAILURES]
     if done.label_errors:
         said["label_errors"] = done.label_errors.found and done.label_errors.found.as_json()
         if done.label_errors.found:
@@ -76,11 +70,21 @@ def evaluation_lines(done: Evaluation, folder: Path, *, classes: bool) -> list[s
     if classes:
         lines += ["", *aligned(scores_rows(done.report))]
     if done.failures:
-        written = ", ".join(str(folder / name) for name in _FAILURE_FILES)
+        written = ", ".join(str(folder / name) for name in _OF_FAILURES)
         lines += ["", *_failures(done.failures, done.report.n), f"written: {written}"]
-    if done.label_errors:
-        lines += ["", *_label_errors(done.label_errors, folder)]
-    return lines
+    if done.label_errors is None:
+        return lines
+    found, rest = done.label_errors.found, done.label_errors.rest
+    if found is None or rest is None:
+        return [*lines, "", done.label_errors.missing]
+    count, models = len(found.rows), found.reference_models
+    lines += ["", f"labels that nearly all of {models} reference models agree against: {count} of {found.n}"]
+    if count:
+        shown = label_errors_rows(found)[: _LABEL_ERRORS + 1]
+        lines += aligned([list(map(str, row)) for row in shown], text=(0, 1, 2))
+    if count > _LABEL_ERRORS:
+        lines.append(f"and {count - _LABEL_ERRORS} more, in {_LABEL_ERRORS_FILE}")
+    return [*lines, without_in_words(rest), f"written: {folder / _LABEL_ERRORS_FILE}"]
 
 
 def _failures(found: FoundFailures, images: int) -> list[str]:
@@ -98,16 +102,3 @@ def _failures(found: FoundFailures, images: int) -> list[str]:
     if len(groups) > _CONFUSIONS:
         lines.append(f"and {len(groups) - _CONFUSIONS} rarer confusions, in persistent.csv")
     return lines
-
-
-def _label_errors(done: FoundLabelErrors, folder: Path) -> list[str]:
-    if done.found is None or done.rest is None:
-        return [done.missing]
-    found, count = done.found, len(done.found.rows)
-    lines = [f"labels that nearly all of {found.reference_models} reference models agree against: {count} of {found.n}"]
-    if count:
-        shown = label_errors_rows(found)[: _LABEL_ERRORS + 1]
-        lines += aligned([[str(cell) for cell in row] for row in shown], text=(0, 1, 2))
-    if count > _LABEL_ERRORS:
-        lines.append(f"and {count - _LABEL_ERRORS} more, in {_LABEL_ERRORS_FILE}")
-    return [*lines, without_in_words(done.rest), f"written: {folder / _LABEL_ERRORS_FILE}"]

@@ -31,6 +31,8 @@ ROW = 30
 
 _BAR, _PERCENT = 4, 50
 """Height of a class's bar, and the width kept for its percentage."""
+_LEAST = 0.005
+"""Smallest share that is not 0%."""
 _NAME_LINES = 3
 """Lines that the name of a class takes beside its share; the last of a longer one ends in an ellipsis."""
 _IN_A_ROW = 3
@@ -48,16 +50,24 @@ _FAINTEST, _STRONGEST = 0.2, 0.8
 
 def picture(example: Example) -> np.ndarray:
     """Return the picture, (height, width, 3) uint8 RGB."""
-    cells = [[*_lines(f"image {example.index}", bold=True), _square(example.original), *_of_original(example)]]
+    cell = [*_lines(f"image {example.index}", bold=True), _square(example.original)]
+    cell += _lines(f"true: {example.true}", bold=True, color=_RIGHT)
+    if example.pose and example.at_rest:  # The prediction without the change.
+        cell += [*_lines(f"{example.name}:"), *_answer(example.at_rest)]
+    cells = [np.vstack(cell)]
     if _changed(example):
-        cells.append([*_lines("→ as seen", bold=True), _square(example.seen), *_lines(example.pose)])
-    cells += [
-        [*_lines(name, bold=True), *_map(example.seen, view), *_classes(example, view)]
-        for name, view in _views(example)
-    ]
+        cells.append(np.vstack([*_lines("→ as seen", bold=True), _square(example.seen), *_lines(example.pose)]))
+    for name, view in _views(example):
+        cell = _lines(name, bold=True)
+        if view.attention is not None and view.attention.any():
+            cell.append(_square(example.seen, (view.attention / view.attention.max()).astype(np.float32)))
+        elif view.attention is not None:
+            cell.append(np.full((SIZE, SIZE, 3), _FRAME, dtype=np.uint8))
+            write(cell[-1], "looks nowhere", x=0, y=(SIZE - TEXT_HEIGHT) // 2, width=SIZE, align="center")
+        cells.append(np.vstack([*cell, *_classes(example, view)]))
     if len(cells) <= _IN_A_ROW:
-        return _side_by_side([np.vstack(cell) for cell in cells])
-    rows = [_side_by_side([np.vstack(cell) for cell in cells[at : at + 2]]) for at in range(0, len(cells), 2)]
+        return _side_by_side(cells)
+    rows = [_side_by_side(cells[at : at + 2]) for at in range(0, len(cells), 2)]
     width = max(row.shape[1] for row in rows)
     return np.vstack([_padded(row, width=width, height=len(row) + GAP) for row in rows])
 
@@ -121,14 +131,19 @@ def caption(example: Example) -> str:
 
 def in_words(example: Example) -> str:
     """Return a description of the picture for those who cannot see it."""
-    reference = example.reference and example.reference[1]
-    said = [
-        f"{name}: {answered(view.answer) if view.answer is reference else _described(view, example.classes)}"
-        for name, view in _views(example)
-    ]
+    said = [f"image {example.index}, true class {example.true}{_posed(example)}"]
     if example.pose and example.at_rest:
-        said.insert(0, f"{example.name}, clean: {answered(example.at_rest)}")
-    return "; ".join([f"image {example.index}, true class {example.true}{_posed(example)}", *said])
+        said.append(f"{example.name}, clean: {answered(example.at_rest)}")
+    for name, view in _views(example):
+        then = ""
+        if not example.reference or view.answer is not example.reference[1]:
+            shares = view.answer.shares(example.classes).items()
+            ranked = sorted(((share, name) for name, share in shares if name != view.answer.predicted), reverse=True)
+            others = [f"{name} {share:.0%}" for share, name in ranked[:2] if share >= _LEAST]
+            also = f" (then {', '.join(others)})" if others else ""
+            then = f"{also}, {_looks(view.attention)}"
+        said.append(f"{name}: {answered(view.answer)}{then}")
+    return "; ".join(said)
 
 
 def answered(answer: Answer) -> str:
@@ -164,14 +179,6 @@ def _posed(example: Example) -> str:
     return f", {example.pose}" if example.pose else ""
 
 
-def _described(view: ModelView, classes: Sequence[str]) -> str:
-    shares = view.answer.shares(classes).items()
-    ranked = sorted(((share, name) for name, share in shares if name != view.answer.predicted), reverse=True)
-    others = [f"{name} {share:.0%}" for share, name in ranked[:2] if share >= 0.005]  # noqa: PLR2004
-    then = f" (then {', '.join(others)})" if others else ""
-    return f"{answered(view.answer)}{then}, {_looks(view.attention)}"
-
-
 def _looks(attention: np.ndarray | None) -> str:
     """Say in which ninth of the image the attention is highest."""
     if attention is None:
@@ -184,26 +191,8 @@ def _looks(attention: np.ndarray | None) -> str:
     return f"looks most at the {down} {across}"
 
 
-def _of_original(example: Example) -> list[np.ndarray]:
-    """Return the lines below the original: its class and, if the image was changed, the prediction without that."""
-    lines = _lines(f"true: {example.true}", bold=True, color=_RIGHT)
-    if example.pose and example.at_rest:
-        right = example.at_rest.predicted == example.true
-        lines += _lines(f"{example.name}:", color=_INK)
-        lines += _lines(marked(example.at_rest), color=_RIGHT if right else _WRONG_WORDS)
-    return lines
-
-
-def _map(image: np.ndarray, view: ModelView) -> list[np.ndarray]:
-    """Return an image under the model's map, scaled to its maximum; nothing for a model without a map."""
-    attention = view.attention
-    if attention is None:
-        return []
-    if attention.any():
-        return [_square(image, (attention / attention.max()).astype(np.float32))]
-    empty = np.full((SIZE, SIZE, 3), _FRAME, dtype=np.uint8)
-    write(empty, "looks nowhere", x=0, y=(SIZE - TEXT_HEIGHT) // 2, width=SIZE, align="center")
-    return [empty]
+def _answer(answer: Answer) -> list[np.ndarray]:
+    return _lines(marked(answer), color=_RIGHT if answer.predicted == answer.true else _WRONG_WORDS)
 
 
 def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
@@ -214,7 +203,7 @@ def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
     answer = view.answer
     shares = answer.shares(example.classes)
     if not shares:
-        return _lines(marked(answer), color=_RIGHT if answer.predicted == answer.true else _WRONG_WORDS)
+        return _answer(answer)
     order = sorted(shares, key=lambda name: -shares[name])
     rows: list[np.ndarray] = []
     for name in [name for at, name in enumerate(order) if at < LIKELIEST or name == example.true]:
@@ -227,7 +216,7 @@ def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
         rows += [_line(line, color=words) for line in above]
         row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)
         write(row, last, x=0, y=0, width=SIZE - _PERCENT, color=words)
-        percent = f"{share:.0%}" if share >= 0.005 or not share else "<1%"  # noqa: PLR2004
+        percent = f"{share:.0%}" if share >= _LEAST or not share else "<1%"
         write(row, percent, x=SIZE - _PERCENT, y=0, width=_PERCENT, align="right", color=words)
         length = max(round(SIZE * share), 1)
         row[TEXT_HEIGHT : TEXT_HEIGHT + _BAR, :length] = _RIGHT if true else (_WRONG if taken else _OTHER)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.base.markdown import plain
 from harness.measures.failures import LISTED
 from harness.report.failures import confusions_rows
+from harness.report.text import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,13 +24,14 @@ _SHOWN = 20
 
 def failures_csv(tables: Sequence[FailureTable]) -> str:
     """Return a line for each failure of each table, with each class's probability, of many classes the true one's."""
-    classes = tables[0].classes
+    listed = _listed(tables[0].classes)
+    titles = ("kind", "seen", "image", "true", "predicted", "confidence", *(f"P({name})" for name in listed))
     return csv_text(
-        ("kind", "seen", "image", "true", "predicted", "confidence", *_probability_titles(classes)),
+        titles,
         (
-            (table.kind, table.seen, row.index, row.true, *_said(row), *_probabilities(row, classes))
-            for table in tables
-            for row in table.rows
+            (one.kind, one.seen, row.index, row.true, *_said(row), *_probabilities(row, tables[0].classes))
+            for one in tables
+            for row in one.rows
         ),
     )
 
@@ -40,29 +42,17 @@ def changes_csv(changes: Sequence[FailureChanges]) -> str:
     Probabilities are as in `failures_csv`.
     """
     classes = changes[0].classes
-    return csv_text(
-        (
-            *("kind", "change", "image", "true", "predicted", "confidence", "predicted before", "confidence before"),
-            *_probability_titles(classes),
-            *_probability_titles(classes, "before "),
-        ),
-        (
-            (
-                *(
-                    each.kind,
-                    change,
-                    both.candidate.index,
-                    both.candidate.true,
-                    *_said(both.candidate),
-                    *_said(both.other),
-                ),
-                *(*_probabilities(both.candidate, classes), *_probabilities(both.other, classes)),
-            )
-            for each in changes
-            for change in ("new", "fixed", "shared")
-            for both in getattr(each, change)
-        ),
-    )
+    titles = ["kind", "change", "image", "true", "predicted", "confidence", "predicted before", "confidence before"]
+    titles += [f"{before}P({name})" for before in ("", "before ") for name in _listed(classes)]
+    rows = []
+    for each in changes:
+        for change in ("new", "fixed", "shared"):
+            for both in getattr(each, change):
+                pair = both.candidate, both.other
+                said = [cell for answer in pair for cell in _said(answer)]
+                said += [share for answer in pair for share in _probabilities(answer, classes)]
+                rows.append((each.kind, change, both.candidate.index, both.candidate.true, *said))
+    return csv_text(titles, rows)
 
 
 def persistent_csv(found: PersistentFailures) -> str:
@@ -73,51 +63,47 @@ def persistent_csv(found: PersistentFailures) -> str:
 
 def scores_csv(report: ClassificationReport) -> str:
     """Return a line for each class and average; an undefined score is empty."""
-    return csv_text(
-        ("class", "precision", "recall", "f1", "support"),
-        (
-            (each.name, *("" if score is None else f"{score:.4f}" for score in _scores(each)), each.support)
-            for each in (*report.classes, report.macro, report.weighted)
-        ),
-    )
+    return csv_text(("class", "precision", "recall", "f1", "support"), _scores(report, 4, ""))
 
 
 def scores_rows(report: ClassificationReport) -> list[list[str]]:
     """Return titles and rows of the scores by class and their averages; an undefined score is a dash."""
-    rows = [
-        [each.name, *("–" if score is None else f"{score:.3f}" for score in _scores(each)), str(each.support)]
-        for each in (*report.classes, report.macro, report.weighted)
-    ]
-    return [["", "precision", "recall", "F1", "support"], *rows]
+    return [["", "precision", "recall", "F1", "support"], *_scores(report, 3, "–")]
+
+
+def _scores(report: ClassificationReport, digits: int, undefined: str) -> list[list[str]]:
+    rows = []
+    for each in (*report.classes, report.macro, report.weighted):
+        scores = (each.precision, each.recall, each.f1)
+        shown = [undefined if score is None else f"{score:.{digits}f}" for score in scores]
+        rows.append([each.name, *shown, str(each.support)])
+    return rows
 
 
 def failures_markdown(
     title: str, report: ClassificationReport, tables: Sequence[FailureTable], persistent: PersistentFailures
 ) -> str:
     """Return all that `evaluate --failures` finds: scores, the most confident failures by kind, those that persist."""
-    lines = [f"# {plain(title)}", "", *_markdown(scores_rows(report))]
+    lines = [f"# {plain(title)}", "", *table(scores_rows(report)), ""]
     for name, classes in (("images of", report.absent), ("predictions of", report.never_predicted)):
         lines += [f"No {name} {plain(', '.join(classes))}.", ""] if classes else []
-    for table in tables:
-        shown = f", the {_SHOWN} most confident" if len(table.rows) > _SHOWN else ""
-        lines += [f"## {plain(f'{table.kind}, {table.seen}')}: {len(table.rows)} of {table.n} images{shown}", ""]
-        lines += [f"No image is of {plain(', '.join(table.absent))}.", ""] if table.absent else []
-        if table.rows:
-            rows = [
-                [
-                    str(row.index),
-                    row.true,
-                    row.predicted,
-                    "–" if row.confidence is None else f"{row.confidence:.1%}",
-                    _others(row, table.classes),
-                ]
-                for row in table.rows[:_SHOWN]
-            ]
-            lines += _markdown([["image", "true", "predicted as", "confidence", "then"], *rows])
+    for one in tables:
+        shown = f", the {_SHOWN} most confident" if len(one.rows) > _SHOWN else ""
+        lines += [f"## {plain(f'{one.kind}, {one.seen}')}: {len(one.rows)} of {one.n} images{shown}", ""]
+        lines += [f"No image is of {plain(', '.join(one.absent))}.", ""] if one.absent else []
+        rows = [
+            (str(row.index), row.true, row.predicted, _percent(row.confidence), _others(row, one.classes))
+            for row in one.rows[:_SHOWN]
+        ]
+        lines += [*table([("image", "true", "predicted as", "confidence", "then"), *rows]), ""] if rows else []
     lines += [f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images", ""]
     groups = [[str(cell) for cell in row] for row in confusions_rows(persistent.by_confusion())]
-    lines += _markdown([["true → predicted as", "images", "their numbers"], *groups]) if groups else []
+    lines += [*table([["true → predicted as", "images", "their numbers"], *groups]), ""] if groups else []
     return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def _others(row: Answer, classes: Sequence[str]) -> str:
@@ -127,23 +113,19 @@ def _others(row: Answer, classes: Sequence[str]) -> str:
     return ", ".join(f"{name} {share:.1%}" for share, name in ranked[:2])
 
 
-def _scores(each: object) -> tuple[float | None, ...]:
-    return tuple(getattr(each, name) for name in ("precision", "recall", "f1"))
-
-
 def _said(answer: Answer) -> tuple[str, str]:
     return answer.predicted, "" if answer.confidence is None else f"{answer.confidence:.4f}"
 
 
-def _probabilities(answer: Answer, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the probabilities under the titles of `_probability_titles`; what is not known is left empty."""
+def _listed(classes: Sequence[str]) -> Sequence[str]:
+    return classes if len(classes) <= LISTED else ("true",)
+
+
+def _probabilities(answer: Answer, classes: Sequence[str]) -> list[str]:
+    """Return the probabilities of the listed classes, or of the true one; what is not known is left empty."""
     shares = answer.shares(classes)
     listed = classes if len(classes) <= LISTED else (answer.true,)
-    return tuple(f"{shares[name]:.4f}" if name in shares else "" for name in listed)
-
-
-def _probability_titles(classes: Sequence[str], prefix: str = "") -> tuple[str, ...]:
-    return tuple(f"{prefix}P({name})" for name in (classes if len(classes) <= LISTED else ("true",)))
+    return [f"{shares[name]:.4f}" if name in shares else "" for name in listed]
 
 
 def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -157,12 +139,3 @@ def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> object:
     """Return a cell; a text that a spreadsheet would run as a formula has an apostrophe in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table, its first row the titles, and an empty line after it."""
-
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(map(plain, cells))} |"
-
-    return [line(rows[0]), line("---" for _ in rows[0]), *map(line, rows[1:]), ""]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from harness.checks.roles import role_title
-from harness.measures import Unit
 from harness.report.gallery import in_order, mistake, sheet
-from harness.report.page import Section, render, table
-from harness.report.tables import LEGEND, mark_of_counts, marked
+from harness.report.page import Section, folded, paragraphs, table
+from harness.report.tables import LEGEND, kinds_rows, mark_of_counts, marked
 from harness.run.examples import PICTURED
 from harness.run.overview import Failing
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
-    from markupsafe import Markup
 
     from harness.run.overview import Changes, Overview
 
@@ -35,69 +35,41 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
     """
     if not overview.models[0][Failing].failures:
         return None
-    changes = overview.changes
-    new = _changed(changes, thumbnails, new=True) if changes else []
-    folded = [*new, *_persistent(overview, thumbnails), *(_changed(changes, thumbnails, new=False) if changes else [])]
+    new, fixed = (_changed(overview.changes, thumbnails, new=each) for each in (True, False))
+    parts = [*new, *_persistent(overview, thumbnails), *fixed]
     titles, rows = kinds_rows(overview)
     kinds = table(titles, _marked(overview, rows), numbers=True)
-    body = render(
-        "failures",
-        how_to_read=_how_to_read(overview),
-        kinds=kinds,
-        folded=folded,
-        opened=bool(new and overview.of_recipe),
-    )
+    opened = bool(new and overview.of_recipe)
+    details = [folded(title, body, opened=opened and not at) for at, (title, body) in enumerate(parts)]
+    body = Markup().join([paragraphs(_how_to_read(overview), kind="soft"), kinds, *details])
     return Section("failures", "Failures by kind", body)
-
-
-def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
-    """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners."""
-    models, changes = overview.models, overview.changes
-    counts = list(zip(*(model[Failing].failures for model in models), strict=True))
-    titles = ["kind", *(model.name for model in models)]
-    rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
-    if changes:
-        titles += ["new", "fixed", "shared"]
-        for row, change in zip(rows, changes.by_kind, strict=True):
-            row += [change.new, change.fixed, change.shared]
-    if any(kind.moved is None for kinds in counts for kind in kinds):
-        return titles, rows
-    titles += [f"{model.name}, corners" for model in models]
-    for row, kinds in zip(rows, counts, strict=True):
-        row += [Unit.SHARE.format(kind.moved or 0.0) for kind in kinds]
-    return titles, rows
 
 
 def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[list[object]]:
     """Return a row for each confusion of `PersistentFailures.by_confusion`: classes, count and images."""
-    return [
-        [
-            f"{true} → {taken_for}",
-            len(numbers),
-            ", ".join(map(str, numbers[:NUMBERS_SHOWN])) + (" …" if len(numbers) > NUMBERS_SHOWN else ""),
-        ]
-        for true, taken_for, numbers in groups
-    ]
+    rows: list[list[object]] = []
+    for true, taken_for, numbers in groups:
+        more = " …" if len(numbers) > NUMBERS_SHOWN else ""
+        rows.append([f"{true} → {taken_for}", len(numbers), ", ".join(map(str, numbers[:NUMBERS_SHOWN])) + more])
+    return rows
 
 
 def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[object]]:
     """Return the rows of `kinds_rows` with a mark on values worse than those of the model compared with the first."""
+    shown = [list(row) for row in rows]
     if (reference := overview.of_recipe) is None:
-        return [list(row) for row in rows]
-    first, moved = overview.models[0], len(rows[0]) - len(overview.models)
-    shown = []
-    pairs = zip(first[Failing].failures, reference[Failing].failures, strict=True)
-    for at, (row, (mine, theirs)) in enumerate(zip(rows, pairs, strict=True)):
-        cells = list(row)
-        cells[1] = marked(cells[1], mark_of_counts(mine.count, theirs.count))
+        return shown
+    count = len(overview.models)
+    pairs = zip(overview.models[0][Failing].failures, reference[Failing].failures, strict=True)
+    for at, (cells, (mine, theirs)) in enumerate(zip(shown, pairs, strict=True)):
+        marks = {1: mark_of_counts(mine.count, theirs.count)}
         if overview.changes:
-            change, place = overview.changes.by_kind[at], 1 + len(overview.models)
-            cells[place] = marked(cells[place], mark_of_counts(change.new, change.fixed))
+            change = overview.changes.by_kind[at]
+            marks[1 + count] = mark_of_counts(change.new, change.fixed)
         if mine.moved is not None and theirs.moved is not None:
-            cells[moved] = marked(
-                cells[moved], mark_of_counts(overview.sample * mine.moved, overview.sample * theirs.moved)
-            )
-        shown.append(cells)
+            marks[len(cells) - count] = mark_of_counts(overview.sample * mine.moved, overview.sample * theirs.moved)
+        for place, mark in marks.items():
+            cells[place] = marked(cells[place], mark)
     return shown
 
 
@@ -111,10 +83,9 @@ def _how_to_read(overview: Overview) -> str:
     return f"Counts are of {overview.n:,} clean images.{changes}{moved if shares else ''}{legend}"
 
 
-def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tuple[str, Markup]]:
+def _changed(changes: Changes | None, thumbnails: Thumbnails, *, new: bool) -> list[tuple[str, Markup]]:
     """Return the errors that only one of the two models makes, the most confident first."""
-    shown = changes.new_failures if new else changes.fixed_failures
-    if not shown:
+    if changes is None or not (shown := changes.new_failures if new else changes.fixed_failures):
         return []
     faces = []
     for each in shown:
@@ -125,9 +96,8 @@ def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tup
         faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))
     total = changes.by_kind[0].new if new else changes.by_kind[0].fixed
     count = f"{len(shown)} of {total}" if len(shown) < total else f"all {total}"
-    what = f"New errors, which the {role_title(changes.against)} does not make"
-    if not new:
-        what = f"Fixed errors, which the {role_title(changes.against)} makes"
+    name = role_title(changes.against)
+    what = f"New errors, which the {name} does not make" if new else f"Fixed errors, which the {name} makes"
     order = in_order((each.candidate if new else each.other).confidence for each in shown)
     return [(f"{what}: {count}{order}", sheet("", faces))]
 
@@ -150,4 +120,4 @@ def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, M
     count = f"{len(shown)} of {len(persistent.rows)}" if len(shown) < len(persistent.rows) else "All"
     order = in_order(row.confidence for row in shown)
     lead = f"Most often {', '.join(often)}. {count}{order and f'{order}, by the mean over the poses'}."
-    return [(title, render("lead", lines=[lead], hints=sheet("", faces)))]
+    return [(title, paragraphs(lead) + sheet("", faces))]

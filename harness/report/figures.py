@@ -1,4 +1,4 @@
-"""Figures as Matplotlib objects, for files, reports and notebooks: curves, dots, bars and reliability by model.
+"""Figures as Matplotlib objects, for files, reports and notebooks, and their shapes: dots, curves and bands.
 
 A model has a color, marker and line of its own. Blue and vermilion are not among the colors: they say good and bad.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import numpy as np
 
 from harness.measures.statistics import proportion_interval
-from harness.report.reference_values import FEW, NO_VALUES
+from harness.report.reference_values import FEW, NO_VALUES, Band
 from harness.run.overview import Clean, Looking, Surviving, Turned
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.inference.search import Breaking
-    from harness.report.reference_values import Band, ReferenceValues
+    from harness.report.reference_values import ReferenceValues
     from harness.run.overview import ModelOverview, Overview, Rate
 
 P = ParamSpec("P")
@@ -46,7 +46,7 @@ CLASSES_SHOWN = 100
 """Classes that a figure shows at most: if there are more, those with the lowest accuracy."""
 _NAME = 32
 """Characters of a class's name in a figure."""
-_BAND = 2.0
+SPREADS = 2.0
 """Standard deviations of the reference models to either side of their mean that a band shows."""
 _REFERENCE: dict[str, Any] = {"color": "#E3C565", "alpha": 0.55, "linewidth": 0, "label": "reference models"}
 _LOOKS = (("#7B3294", "o", "-"), ("#595959", "s", "--"), ("#00806B", "^", ":"))
@@ -92,12 +92,37 @@ def _looks(overview: Overview) -> Iterable[tuple[ModelOverview, dict[str, Any]]]
         yield model, {"color": color, "marker": marker, "linestyle": line, "label": model.name}
 
 
-def _errors(rates: Sequence[Rate]) -> list[list[float]]:
-    """Return how far the intervals reach below and above, in percent, as Matplotlib's error bars take it."""
-    return [
+def dots(axes: Axes, places: Sequence[float], rates: Sequence[Rate], *, across: bool = False, **look: Any) -> None:
+    """Plot rates in percent with their 95% intervals, upwards or `across`."""
+    values = [100 * rate.value for rate in rates]
+    reach = [
         [max(100 * (rate.value - rate.low), 0.0) for rate in rates],
         [max(100 * (rate.high - rate.value), 0.0) for rate in rates],
     ]
+    at: dict[str, Any] = (
+        {"x": values, "y": places, "xerr": reach} if across else {"x": places, "y": values, "yerr": reach}
+    )
+    axes.errorbar(**at, capsize=2, **look)
+
+
+def curve(
+    axes: Axes, severities: Sequence[float] | np.ndarray, shares: Sequence[float] | np.ndarray, n: int, **look: Any
+) -> None:
+    """Plot shares of `n` images, in percent, with their 95% intervals as a band."""
+    low, high = 100 * np.array([proportion_interval(round(share * n), n) for share in shares]).T
+    axes.fill_between(severities, low, high, alpha=0.15, color=look["color"])
+    axes.plot(severities, [100 * share for share in shares], **look)
+
+
+def band(axes: Axes, of: Band, *, across: float = 1, up: float = 100, limits: tuple[float, float] = (0, 100)) -> None:
+    """Draw the band of the reference models within these limits; its places and values are scaled for display."""
+    low, high = (np.clip(up * (of.mean + side * of.std), *limits) for side in (-SPREADS, SPREADS))
+    axes.fill_between(across * of.at, low, high, **_REFERENCE)
+
+
+def spread(axes: Axes, at: float, mean: float, std: float, **look: Any) -> None:
+    """Draw the band of the reference models in one row of a figure, in percent."""
+    axes.barh(at, 200 * SPREADS * std, left=100 * (mean - SPREADS * std), **look)
 
 
 @styled
@@ -110,22 +135,14 @@ def rotation_curves(overview: Overview, known: Mapping[float, tuple[float, float
     axes = picture.subplots()
     axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="augmentation range: ±10°")
     if known:
-        degrees = sorted(known)
-        low, high = ([100 * (known[at][0] + side * known[at][1]) for at in degrees] for side in (-_BAND, _BAND))
-        axes.fill_between(degrees, low, high, **_REFERENCE)
+        degrees = np.array(sorted(known))
+        mean, std = np.array([known[at] for at in degrees]).T
+        band(axes, Band(degrees, mean, std), limits=(-np.inf, np.inf))
     for model, look in _looks(overview):
-        values = [100 * rate.value for rate in model[Turned].rotation]
-        axes.errorbar(overview.degrees, values, yerr=_errors(model[Turned].rotation), capsize=2, **look)
+        dots(axes, overview.degrees, model[Turned].rotation, **look)
     axes.set(xlabel="rotation, degrees (positive is counter-clockwise)", ylabel="accuracy, %", ylim=(0, 101))
     axes.legend(loc="lower center", fontsize=9)
     return picture
-
-
-def _behind(axes: Axes, band: Band, scales: tuple[float, float], *, limits: tuple[float, float]) -> None:
-    """Draw a band of the reference models within these limits; `scales` are the factors of its places and values."""
-    across, up = scales
-    low, high = (np.clip(up * (band.mean + side * band.std), *limits) for side in (-_BAND, _BAND))
-    axes.fill_between(across * band.at, low, high, **_REFERENCE)
 
 
 @styled
@@ -135,32 +152,22 @@ def survival_by_model(overview: Overview, known: Mapping[str, Band] | None = Non
     A curve for each model, with 95% intervals; a model's number of images stands beside its name. `known` has the bands
     of the reference models by path.
     """
-    paths = list(dict.fromkeys(curve.path for model in overview.models for curve in model[Surviving].survival))
+    paths = list(dict.fromkeys(each.path for model in overview.models for each in model[Surviving].survival))
     picture = figure()
     columns: Sequence[Axes] = picture.subplots(1, max(len(paths), 1), sharey=True, squeeze=False)[0]
     for axes, path in zip(columns, paths, strict=True):
         if known and path in known:
-            _behind(axes, known[path], (1, 100), limits=(0, 100))
+            band(axes, known[path])
         for model, look in _looks(overview):
-            for curve in (curve for curve in model[Surviving].survival if curve.path == path):
-                shown = {**look, "marker": "", "label": f"{model.name} (n={curve.n:,})"}
-                _surviving(axes, curve.severities, curve.shares, curve.n, **shown)
-                axes.set_xlabel(f"{path} up to, {curve.unit}")
+            for each in (each for each in model[Surviving].survival if each.path == path):
+                shown = {**look, "marker": "", "label": f"{model.name} (n={each.n:,})"}
+                curve(axes, each.severities, each.shares, each.n, **shown)
+                axes.set_xlabel(f"{path} up to, {each.unit}")
         axes.set_ylim(0, 101)
     columns[0].set_ylabel("predictions still correct, %")
     named = {label: handle for axes in columns for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     picture.legend(named.values(), named, loc="outside upper center", ncols=2, fontsize=9)
     return picture
-
-
-def _surviving(
-    axes: Axes, severities: Sequence[float] | np.ndarray, shares: Sequence[float] | np.ndarray, n: int, **look: Any
-) -> None:
-    """Plot shares of `n` images, in percent, with their 95% intervals as a band."""
-    low, high = zip(*(proportion_interval(round(share * n), n) for share in shares), strict=True)
-    percent = [[100 * end for end in ends] for ends in (low, high)]
-    axes.fill_between(severities, percent[0], percent[1], alpha=0.15, color=look["color"])
-    axes.plot(severities, [100 * share for share in shares], **look)
 
 
 @styled
@@ -173,24 +180,21 @@ def class_accuracies(overview: Overview, reference: Mapping[str, tuple[float, fl
     count, shown = len(overview.models), classes_shown(overview.models[0])
     picture = figure(height=0.8 + len(shown) * (0.16 + 0.1 * count))
     axes = picture.subplots()
-    lowest = 1.0
+    ends = [1.0]
     for at, name in enumerate(overview.classes[position] for position in shown):
         if reference and name in reference:
             mean, std = reference[name]
-            band = {**_REFERENCE, "label": None if axes.patches else _REFERENCE["label"]}
-            axes.barh(at, 200 * _BAND * std, left=100 * (mean - _BAND * std), height=0.8, **band)
-            lowest = min(lowest, mean - _BAND * std)
+            label = None if axes.patches else _REFERENCE["label"]
+            spread(axes, at, mean, std, height=0.8, **{**_REFERENCE, "label": label})
+            ends.append(mean - SPREADS * std)
     for number, (model, look) in enumerate(_looks(overview)):
-        rates_shown = [model[Clean].per_class[at] for at in shown]
-        known = [(at, rate) for at, rate in enumerate(rates_shown) if rate is not None]
-        places = [at + 0.6 * ((number + 0.5) / count - 0.5) for at, _ in known]
-        rates = [rate for _, rate in known]
-        lowest = min([lowest, *(rate.low for rate in rates)])
-        values = [100 * rate.value for rate in rates]
-        axes.errorbar(values, places, xerr=_errors(rates), capsize=2, **{**look, "linestyle": "none"})
+        rates = {at: rate for at, position in enumerate(shown) if (rate := model[Clean].per_class[position])}
+        places = [at + 0.6 * ((number + 0.5) / count - 0.5) for at in rates]
+        ends += [rate.low for rate in rates.values()]
+        dots(axes, places, [*rates.values()], across=True, **{**look, "linestyle": "none"})
     axes.set_yticks(range(len(shown)), short_names(overview.classes, shown))
     axes.invert_yaxis()
-    axes.set(xlabel="clean accuracy, %", xlim=(max(5 * int(20 * lowest) - 1, 0), 100.5))
+    axes.set(xlabel="clean accuracy, %", xlim=(max(5 * int(20 * min(ends)) - 1, 0), 100.5))
     picture.legend(loc="outside upper center", ncols=count, fontsize=9)
     return picture
 
@@ -208,8 +212,8 @@ def reliability_diagrams(overview: Overview, known: ReferenceValues = NO_VALUES)
     upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="perfectly calibrated")
     if known.reliability and known.confidences:
         n = max(sum(item.count for item in model[Clean].reliability) for model in overview.models)
-        _behind(upper, known.reliability, (100, 100), limits=(0, 100))
-        _behind(lower, known.confidences, (100, n), limits=(1, n))
+        band(upper, known.reliability, across=100)
+        band(lower, known.confidences, across=100, up=n, limits=(1, n))
     for model, look in _looks(overview):
         if (error := model[Clean].calibration_error) is None:
             continue
@@ -230,19 +234,13 @@ def reliability_diagrams(overview: Overview, known: ReferenceValues = NO_VALUES)
 def attention_by_class(overview: Overview) -> Figure:
     """Plot the lift by class: Grad-CAM mass on the object over that of a uniform map."""
     shown = [(model, look) for model, look in _looks(overview) if any(model[Looking].on_object)]
-    classes = classes_shown(overview.models[0])
+    classes, height = classes_shown(overview.models[0]), 0.8 / max(len(shown), 1)
     picture = figure(height=0.8 + len(classes) * (0.12 + 0.14 * len(shown)))
     axes = picture.subplots()
     for number, (model, look) in enumerate(shown):
-        items = [model[Looking].on_object[at] for at in classes]
-        known = [(at, item) for at, item in enumerate(items) if item is not None]
-        axes.barh(
-            [at + 0.8 * ((number + 0.5) / len(shown) - 0.5) for at, _ in known],
-            [item.lift for _, item in known],
-            height=0.8 / len(shown),
-            color=look["color"],
-            label=look["label"],
-        )
+        lifts = {at: item.lift for at, position in enumerate(classes) if (item := model[Looking].on_object[position])}
+        places = [at + 0.8 * ((number + 0.5) / len(shown) - 0.5) for at in lifts]
+        axes.barh(places, [*lifts.values()], height=height, color=look["color"], label=look["label"])
     axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="uniform baseline")
     axes.set_yticks(range(len(classes)), short_names(overview.classes, classes))
     axes.invert_yaxis()
@@ -267,13 +265,13 @@ def survival_curves(curves: Sequence[Breaking]) -> Figure:
     Shares are of the images with a correct clean prediction. Marks show where one in ten and where half of them fail.
     """
     picture = figure(width=4 * len(curves), height=3.8)
-    for axes, curve in zip(picture.subplots(1, len(curves), sharey=True, squeeze=False)[0], curves, strict=True):
-        title, unit, factor = _PATHS.get(curve.path.name, (f"{curve.path.name}, {curve.path.unit}", "", 1))
-        severities, shares = curve.survival()
-        n = len(curve.severity)
-        _surviving(axes, factor * severities, shares, n, color=_LOOKS[0][0])
+    for axes, found in zip(picture.subplots(1, len(curves), sharey=True, squeeze=False)[0], curves, strict=True):
+        title, unit, factor = _PATHS.get(found.path.name, (f"{found.path.name}, {found.path.unit}", "", 1))
+        severities, shares = found.survival()
+        n = len(found.severity)
+        curve(axes, factor * severities, shares, n, color=_LOOKS[0][0])
         for share, name in ((0.1, "one in ten fails by"), (0.5, "half fail by")):
-            if (at := factor * curve.quantile(share)) < factor * severities[-1]:
+            if (at := factor * found.quantile(share)) < factor * severities[-1]:
                 marker = {"marker": "o", "fillstyle": "none", "linestyle": "none", "color": "0.2"}
                 axes.plot([at], [100 * (1 - share)], **marker, label=f"{name} {at:.3g}{unit}")
         axes.set(xlabel=title, ylim=(0, 102), title=f"{n:,} images with a correct clean prediction")

@@ -1,32 +1,40 @@
-"""Sheets of small pictures, each with its class, its prediction and the confidence."""
+"""Sheets of small pictures, each with its class and prediction, and the confusions that choose among them."""
 
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 from markupsafe import Markup
 
 from harness.perturb import IDENTITY
-from harness.report.page import render
+from harness.report.page import Section, render
+from harness.run.overview import Clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.perturb import Pose
     from harness.run.examples import Tile
+    from harness.run.outcome import Outcome
+    from harness.run.overview import Mistake
 
 _LARGEST = 96
 """Pixels that a tile's picture keeps of its longer side; smaller images keep their size."""
+_CLASSES = 20
+"""A table has so many classes at most; of more, the most frequent confusions are listed."""
+_LISTED = 30
+_FULL = 0.15
+"""Share of a true class at which the color of a confusion is full."""
 
 
 class Face(NamedTuple):
     """An image of a sheet, (H, W, C) uint8 or None where its pixels are not known, with its class `true`.
 
-    `said` is its prediction or state, and `wrong` marks that as an error. `about` has further facts. `words` describes
-    the image for those who cannot see it.
+    `said` is its prediction or state, and `wrong` marks that as an error. `about`, `beside` and `known` have further
+    facts. `words` describes the image for those who cannot see it. A script chooses by `key` and by confidence, `sure`.
     """
 
     pixels: np.ndarray | None
@@ -35,12 +43,20 @@ class Face(NamedTuple):
     about: str
     words: str
     wrong: bool = True
+    beside: str = ""
+    known: str = ""
+    key: str = ""
+    sure: int = 100
+
+    @property
+    def source(self) -> str:
+        """Return the address of its picture; empty without pixels."""
+        return "" if self.pixels is None else data_uri(self.pixels)
 
 
 def sheet(title: str, faces: Sequence[Face]) -> Markup:
     """Return the images as a list under a title, in as many columns as the page has room for; empty without images."""
-    tiles = [{**face._asdict(), "source": "" if face.pixels is None else data_uri(face.pixels)} for face in faces]
-    return render("gallery", title=title, tiles=tiles) if tiles else Markup()
+    return render("gallery", title=title, faces=faces) if faces else Markup()
 
 
 def mistake(
@@ -64,16 +80,20 @@ def mistake(
 
 def gallery_html(title: str, tiles: Sequence[Tile]) -> str:
     """Return the tiles of a test as a sheet; "" without tiles."""
-    return str(sheet(title, [_of_tile(tile) for tile in tiles]))
+    faces = []
+    for tile in tiles:
+        answer, new = tile.answer, tile.new
+        also = {None: "", True: f"; the {tile.against} is correct", False: f"; the {tile.against} is wrong too"}[new]
+        about = {None: "", True: "new", False: f"{tile.against} wrong too"}[new]
+        names = answer.true, answer.predicted
+        faces.append(mistake(tile.pixels, answer.index, names, answer.confidence, about=about, also=also))
+    return str(sheet(title, faces))
 
 
 def thumbnails(title: str, shown: Sequence[tuple[np.ndarray, str, str, str]]) -> Markup:
     """Return images (H, W, C) uint8, each with its number, its class and its state, as a sheet."""
-    faces = [
-        Face(pixels, true, said, f"image {index}", f"image {index}: {true}, {said}", wrong=False)
-        for pixels, index, true, said in shown
-    ]
-    return sheet(title, faces)
+    named = ((pixels, true, said, f"image {index}") for pixels, index, true, said in shown)
+    return sheet(title, [Face(*each, f"{each[3]}: {each[1]}, {each[2]}", wrong=False) for each in named])
 
 
 def in_order(confidences: Iterable[float | None]) -> str:
@@ -91,11 +111,67 @@ def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], coun
     return f"{pair[0]} and {pair[1]} predicted as each other, {images}: {shown}{order}{sure}"
 
 
-def _of_tile(tile: Tile) -> Face:
-    answer = tile.answer
-    also = {None: "", True: f"; the {tile.against} is correct", False: f"; the {tile.against} is wrong too"}[tile.new]
-    news = {None: "", True: "new", False: f"{tile.against} wrong too"}[tile.new]
-    return mistake(tile.pixels, answer.index, (answer.true, answer.predicted), answer.confidence, about=news, also=also)
+def confusions(outcome: Outcome) -> Section | None:
+    """Return the candidate's confusions on clean images, each with pictures; None without mistakes."""
+    overview = outcome.overview
+    if overview is None or not overview.mistakes:
+        return None
+    counts, names = overview.models[0][Clean].confusion, overview.classes
+    shown = {(each.true, each.predicted) for each in overview.mistakes}
+    cells = [
+        [_cell(line, at, row=row, pictured=(names[row], name) in shown) for at, name in enumerate(names)]
+        for row, line in enumerate(counts)
+    ]
+    pairs = [
+        (cell, f"{names[row]} → {names[column]}")
+        for row, line in enumerate(cells)
+        for column, cell in enumerate(line)
+        if cell["key"]
+    ]
+    wrong = sum(sum(row) - row[at] for at, row in enumerate(counts))
+    few = "" if len(overview.mistakes) == wrong else f" Pictures show {len(overview.mistakes):,} of them."
+    body = render(
+        "confusions",
+        lead=f"{wrong:,} of {overview.n:,} clean images are predicted wrong.{few}",
+        classes=list(enumerate(names)),
+        cells=cells if len(names) <= _CLASSES else [],
+        listed=sorted(pairs, key=lambda pair: -pair[0]["count"])[:_LISTED],
+        gallery=sheet("", [_face(each, names, outcome) for each in overview.mistakes]),
+        sure=any(each.confidence is not None for each in overview.mistakes),
+    )
+    return Section("confusions", "Confusions and their images", body)
+
+
+def _cell(counts: Sequence[int], column: int, *, row: int, pictured: bool) -> dict[str, Any]:
+    """Return a cell of the table: its count, the key that its images carry, and the strength of its color."""
+    count, total = counts[column], sum(counts)
+    share = count / total if total and column != row else 0.0
+    return {
+        "count": count,
+        "right": column == row,
+        "key": f"{row}-{column}" if pictured else "",
+        "strength": round(100 * min(share / _FULL, 1.0)),
+    }
+
+
+def _face(wrong: Mistake, names: Sequence[str], outcome: Outcome) -> Face:
+    image, known = f"image {wrong.index}", wrong.reference
+    sure = "" if wrong.confidence is None else f"{wrong.confidence:.0%}"
+    beside = ""
+    if known is not None:
+        beside = f"reference models: {known.predicted} {known.confidence:.0%}, {known.wrong} of {known.models} wrong"
+    words = f"{image}: {wrong.true} predicted as {wrong.predicted} {sure}".strip()
+    return Face(
+        outcome.thumbnails.get(wrong.index),
+        wrong.true,
+        f"{wrong.predicted} {sure}".strip(),
+        image,
+        "; ".join(filter(None, (words, beside))),
+        beside=beside,
+        known=outcome.known_text(image),
+        key=f"{names.index(wrong.true)}-{names.index(wrong.predicted)}",
+        sure=100 if wrong.confidence is None else round(100 * wrong.confidence),
+    )
 
 
 def data_uri(pixels: np.ndarray) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
-    from harness.run.overview import ModelOverview, Overview, Rate
+    from harness.run.overview import ModelOverview, Overview
 
 _CLASSES = 2
 """Classes that are named."""
@@ -60,49 +60,37 @@ def headline_lines(outcome: Outcome) -> list[str]:
     cause = likely_cause(outcome.verdicts, outcome.input_faults)
     said = [] if cause is None or cause.group == UNCLEAR else [f"{cause.sentence} {cause.advice}"]
     said += [] if cause is None else [f"Failing checks: {cause.counted}."]
+    clean = next(filter(_is_clean, outcome.verdicts), None)
     if (overview := outcome.overview) is None:
-        return [*_clean_of_checks(outcome), *said]
-    shipped = overview.reference is not None and "incumbent" in overview.reference.roles
-    regression = top_regression(overview) if shipped else ""
-    beside = "" if shipped else _reference_models(outcome)
-    return [accuracy_line(overview, beside=beside), *([f"{regression}."] if regression else []), *said]
-
-
-def _clean_of_checks(outcome: Outcome) -> list[str]:
-    """Return clean accuracy as a check measured it, for a run without an overview."""
-    found = _clean_check(outcome)
-    return [] if found is None else [f"Clean accuracy {found.unit.format(found.value or 0.0)}."]
-
-
-def _clean_check(outcome: Outcome) -> Verdict | None:
-    for verdict in outcome.verdicts:
-        check = verdict.check
-        if (check.role, check.family, verdict.metric) != ("candidate", "clean", "accuracy") or verdict.value is None:
-            continue
-        if check.pose == IDENTITY and check.class_name is None:
-            return verdict
-    return None
-
-
-def _reference_models(outcome: Outcome) -> str:
-    """Return the clean accuracy of the reference models, as `reference models 92.6% ± 0.2`; empty if not known."""
-    found = _clean_check(outcome)
-    known = "" if found is None or found.check.panel is None else reference(found)
-    return f"reference models {known}" if known else ""
-
-
-def accuracy_line(overview: Overview, *, beside: str = "") -> str:
-    """Return the clean accuracy of the first model beside that of the one that it is compared with, or `beside`."""
+        accuracy = "" if clean is None else f"Clean accuracy {clean.unit.format(clean.value or 0.0)}."
+        return [*filter(None, [accuracy]), *said]
     mine, other = overview.models[0], overview.reference
-    line = f"Clean accuracy {Unit.SHARE.format(mine[Clean].accuracy.value)}"
-    if beside:
-        line += f", {beside}"
+    line, regression = f"Clean accuracy {Unit.SHARE.format(mine[Clean].accuracy.value)}", ""
+    shipped = other is not None and "incumbent" in other.roles
+    known = reference(clean) if clean is not None and clean.check.panel is not None and not shipped else ""
+    if known:
+        line += f", reference models {known}"
     elif other is not None:
         theirs = other[Clean].accuracy
         gap = points(mine[Clean].accuracy.value - theirs.value)
         line += f", {other.name} {Unit.SHARE.format(theirs.value)} ({gap} points)"
-    also = "; the candidate is the incumbent itself" if {"candidate", "incumbent"} <= set(mine.roles) else ""
-    return f"{line}{also}."
+    if {"candidate", "incumbent"} <= set(mine.roles):
+        line += "; the candidate is the incumbent itself"
+    if shipped and (regression := top_regression(overview)):
+        regression += "."
+    return [f"{line}.", *filter(None, [regression]), *said]
+
+
+def _is_clean(verdict: Verdict) -> bool:
+    check = verdict.check
+    asked = ("candidate", "clean", "accuracy", IDENTITY, None)
+    return (
+        check.role,
+        check.family,
+        verdict.metric,
+        check.pose,
+        check.class_name,
+    ) == asked and verdict.value is not None
 
 
 def top_regression(overview: Overview) -> str:
@@ -135,37 +123,26 @@ def _classes(overview: Overview, reference: ModelOverview) -> str:
     if not named:
         return ""
     gaps = [f"{overview.classes[at]} {points(-lost[at])}" for at in named]
-    targets = [_mostly(counts[at] - before[at], at) for at in named]
+    targets = [_mostly(overview, counts[at] - before[at], at) for at in named]
     more = f" ({len(worse) - len(named)} more classes worse)" if len(worse) > len(named) else ""
     if len({*targets}) == 1:
-        said = f"{' and '.join(gaps)} points"
-        return f"{said}{_predicted(overview, targets[0])}{more}"
-    said = ", and ".join(f"{gap} points{_predicted(overview, at)}" for gap, at in zip(gaps, targets, strict=True))
-    return f"{said}{more}"
+        return f"{' and '.join(gaps)} points{targets[0]}{more}"
+    return ", and ".join(f"{gap} points{target}" for gap, target in zip(gaps, targets, strict=True)) + more
 
 
-def _mostly(rise: np.ndarray, true: int) -> int | None:
-    """Return the class that most of the further errors of one class are predicted as; None without one."""
+def _mostly(overview: Overview, rise: np.ndarray, true: int) -> str:
+    """Say which class most of the further errors of one class are predicted as; empty without one."""
     further = np.maximum(rise, 0)
     further[true] = 0
     at = int(further.argmax())
-    return at if further[at] > _MOSTLY * further.sum() else None
-
-
-def _predicted(overview: Overview, at: int | None) -> str:
-    return "" if at is None else f", mostly predicted as {overview.classes[at]}"
+    return f", mostly predicted as {overview.classes[at]}" if further[at] > _MOSTLY * further.sum() else ""
 
 
 def _posed(model: ModelOverview, reference: ModelOverview) -> str:
     mine, theirs = model[Moved].corners, reference[Moved].corners
-    if mine is None or theirs is None or not _below(mine, theirs):
+    if mine is None or theirs is None or mine.high >= theirs.low:  # Intervals of 95% that are not apart.
         return ""
     return (
         f"Rotated and translated by up to 10° and 2 px, accuracy is {Unit.SHARE.format(mine.value)}, "
         f"{reference.name} {Unit.SHARE.format(theirs.value)} ({points(mine.value - theirs.value)} points)"
     )
-
-
-def _below(mine: Rate, theirs: Rate) -> bool:
-    """Return whether two intervals of 95% are apart, the first below the second."""
-    return mine.high < theirs.low

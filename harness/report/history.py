@@ -1,35 +1,47 @@
-"""Run history: the last runs as a part of a report, as a page, and as lines for the terminal."""
+"""Run history: the last runs as a part of a report, as a page, as figures, and as lines for the terminal."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from markupsafe import Markup
+
 from harness.checks.families import family_title
 from harness.measures import Unit
-from harness.report.illustrations import Illustration, figure_html
-from harness.report.page import Section, render, table
+from harness.report.figures import WIDTH, figure, styled
+from harness.report.illustrations import Illustration, figures_html
+from harness.report.page import Section, folded, paragraphs, table, whole_page
+from harness.report.tables import aligned
 from harness.run.history import LAST, failing_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from markupsafe import Markup
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from harness.run.history import History, Line, Since
     from harness.run.outcome import Outcome
 
-_TITLES = (
-    "run (UTC)",
-    "candidate",
-    "verdict",
-    "failing",
-    "clean",
-    "worst pose",
-    "robust accuracy",
-    "smallest margin",
-)
+_TITLES = ("run (UTC)", "candidate", "verdict", "failing", "clean", "worst pose", "robust accuracy", "smallest margin")
+_UNFOLDED = 10
+"""Failing checks that a page lists unfolded."""
 _LISTED = 20
 """Failing checks that the terminal lists with the start of their failure."""
+_TICKS = 5
+"""Runs that have their date at the axis, at most."""
+_FULL = 6.0
+"""Margin, in standard deviations of reference models, at which colors are full."""
+_LETTERS = 24
+"""Letters of the name of a model, or of a family, that are shown."""
+_CURVES = (
+    ("clean", "clean", "#333333", "o", "-"),
+    ("worst_pose", "at the worst pose of a check", "#009E73", "^", ":"),
+    ("robust_accuracy", "robust accuracy", "#CC79A7", "s", "--"),
+)
+_FAILING, _HOLDING = "#C04A00", "#0072B2"
+"""The page's colors of what fails and what passes."""
 
 
 def history(outcome: Outcome) -> Section | None:
@@ -42,7 +54,7 @@ def history(outcome: Outcome) -> Section | None:
     try:
         body = _body(lines, outcome.history.damaged)
     except Exception as error:  # Earlier runs cannot spoil this report, whatever their lines hold.
-        body = render("lead", lines=[f"The run history cannot be drawn: {error!r}"], hints="")
+        body = paragraphs(f"The run history cannot be drawn: {error!r}")
     return Section("history", "Run history", body)
 
 
@@ -53,14 +65,12 @@ def history_page(known: History, *, source: str, last: int = LAST) -> str:
         for number, like in enumerate(known.all_series, start=1)
         if (lines := known.series(like)[-last:])
     ]
-    lead = render("lead", lines=[f"{len(known.lines)} runs of {source}", *known.damaged], hints="")
-    return str(render("whole", title="History of the model quality gate", banner="", lead=lead, sections=sections))
+    lead = paragraphs(f"{len(known.lines)} runs of {source}", *known.damaged)
+    return whole_page("History of the model quality gate", lead, sections)
 
 
 def history_lines(known: History, *, last: int = LAST) -> list[str]:
     """Return the last runs of each profile on each data as tables for the terminal, with the start of each failure."""
-    from harness.report.text import aligned
-
     said: list[str] = []
     if not known.all_series:
         return [f"{len(known.lines)} runs, none with the verdict pass or fail"]
@@ -82,17 +92,14 @@ def _title(like: tuple[str, str], lines: Sequence[Line]) -> str:
 
 
 def _body(lines: Sequence[Line], damaged: Sequence[str]) -> Markup:
-    since = failing_since(lines)
-    titles = ("check", "fails since", "for")
-    return render(
-        "history",
-        damaged=damaged,
-        figures=[figure_html(each) for each in _illustrations(lines)] if len(lines) > 1 else [],
-        since=table(titles, [_told(one) for one in since]) if since else "",
-        failing=len(since),
-        title=f"All {len(lines)} runs, the latest first",
-        runs=table(_TITLES, [_row(line) for line in reversed(lines)]),
-    )
+    body = paragraphs(*damaged, kind="worse")
+    if since := failing_since(lines):
+        shown = table(("check", "fails since", "for"), [_told(one) for one in since])
+        body += Markup("<h3>Failing since</h3>")
+        body += shown if len(since) <= _UNFOLDED else folded(f"{len(since)} checks fail", shown)
+    body += figures_html(_illustrations(lines) if len(lines) > 1 else ())
+    runs = table(_TITLES, [_row(line) for line in reversed(lines)])
+    return body + folded(f"All {len(lines)} runs, the latest first", runs)
 
 
 def _told(since: Since) -> tuple[str, str, str]:
@@ -114,31 +121,91 @@ def _row(line: Line) -> tuple[str, ...]:
 
 
 def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
-    from harness.report import trends
-
-    first, last = lines[0], lines[-1]
+    last = lines[-1]
+    first_and_last = (
+        f"clean accuracy {_share(line.clean)}, {len(line.failing)} of {line.judged} checks fail"
+        for line in (lines[0], last)
+    )
     yield Illustration(
         "Accuracy and failing checks",
         f"The last run of each of {len(lines)} candidates, the latest on the right.",
-        f"Accuracy over {len(lines)} runs. First: {_spoken(first)}; last: {_spoken(last)}.",
-        lambda: trends.accuracy_over_runs(lines),
+        "Accuracy over {} runs. First: {}; last: {}.".format(len(lines), *first_and_last),
+        lambda: accuracy_over_runs(lines),
     )
-    if names := trends.families_of(lines):
-        tightest = ", ".join(
-            f"{family_title(name)} {last.margins[name]:+.1f}" for name in names if name in last.margins
-        )
+    if any(line.margins for line in lines):
+        tightest = ", ".join(f"{family_title(name)} {margin:+.1f}" for name, margin in last.margins.items())
         yield Illustration(
             "Smallest margin of each behavior",
             "Blue passes, orange with a cross fails. Fading blue is a slow decline.",
             f"Distance from the threshold by behavior and run, in standard deviations. In the last run: {tightest}.",
-            lambda: trends.margins_over_runs(lines),
+            lambda: margins_over_runs(lines),
             is_map=True,
         )
 
 
-def _spoken(line: Line) -> str:
-    return f"clean accuracy {_share(line.clean)}, {len(line.failing)} of {line.judged} checks fail"
-
-
 def _share(value: float | None) -> str:
     return "–" if value is None else Unit.SHARE.format(value)
+
+
+@styled
+def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
+    """Plot accuracy, clean and under pose, for each run, oldest first; below, the number of failing checks."""
+    from matplotlib.ticker import MaxNLocator
+
+    picture = figure(height=4.0)
+    upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for name, label, color, marker, style in _CURVES:
+        known = {at: 100 * value for at, line in enumerate(lines) if (value := getattr(line, name)) is not None}
+        if known:
+            upper.plot([*known], [*known.values()], color=color, marker=marker, linestyle=style, label=label)
+    upper.set_ylabel("accuracy, %")
+    picture.legend(loc="outside upper center", ncols=2, fontsize=8)
+    failing = [len(line.failing) for line in lines]
+    lower.bar(range(len(lines)), failing, color=_FAILING)
+    lower.set_ylabel("failing checks")
+    lower.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
+    lower.set_ylim(bottom=0, top=max(1, *failing) * 1.05)
+    _date(lower, lines)
+    return picture
+
+
+@styled
+def margins_over_runs(lines: Sequence[Line]) -> Figure:
+    """Draw the smallest margin of each family in each run, a column, families from the latest run back."""
+    families = list(dict.fromkeys(family for line in reversed(lines) for family in line.margins))
+    picture, axes = _margin_map(families, [line.margins for line in lines])
+    _date(axes, lines)
+    return picture
+
+
+@styled
+def margins_of_models(names: Sequence[str], margins: Sequence[Mapping[str, float]], families: Sequence[str]) -> Figure:
+    """Draw the smallest margin of each family, a column for each model."""
+    picture, axes = _margin_map(families, margins)
+    axes.set_xticks(range(len(names)), [name[:_LETTERS] for name in names], rotation=90, fontsize=8)
+    return picture
+
+
+def _margin_map(names: Sequence[str], margins: Sequence[Mapping[str, float]]) -> tuple[Figure, Axes]:
+    """Draw margins by family, a row, in standard deviations of reference models; what fails has a cross."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    values = np.array([[each.get(name, np.nan) for each in margins] for name in names])
+    picture = figure(width=WIDTH, height=1.7 + 0.24 * len(names))
+    axes = picture.subplots()
+    colors = LinearSegmentedColormap.from_list("margins", (_FAILING, "#f7f7f7", _HOLDING))
+    shown = axes.imshow(values, cmap=colors, vmin=-_FULL, vmax=_FULL, aspect="auto", interpolation="nearest")
+    failing, columns = np.nonzero(values < 0)
+    axes.plot(columns, failing, "x", color="#1b1e23", markersize=4, linestyle="none")
+    axes.set_yticks(range(len(names)), [name[:_LETTERS] for name in names], fontsize=9)
+    axes.grid(visible=False)
+    bar = picture.colorbar(shown, ax=axes, location="top", shrink=0.9, aspect=40, extend="both")
+    bar.set_label("margin in standard deviations of the reference models; × fails", fontsize=9)
+    return picture, axes
+
+
+def _date(axes: Axes, lines: Sequence[Line]) -> None:
+    """Name some of the runs along the axis, the last one among them, by day and candidate."""
+    at = range(len(lines) - 1, -1, len(lines) // -_TICKS)
+    axes.set_xticks(at, [f"{lines[each].date[5:10]}\n{lines[each].candidate[:6]}" for each in at], fontsize=8)
+    axes.set_xlabel("run: day, candidate's SHA-256", fontsize=9)

@@ -1,22 +1,39 @@
-"""The pages: the report of a run, the details of each of its tests, and a comparison of two models on its own."""
+"""The pages and their sections: the report of a run, the details of its tests, and a comparison of two models.
+
+To add a section, write a function that returns a `Section`, or None where there is nothing to say, and name it in
+`SECTIONS`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.report.at_a_glance import corruption_map, informational_note, margins
+from harness.report.check_table import checks
+from harness.report.equality import differences
 from harness.report.failures import failures
+from harness.report.family_sections import golden, serving, slices
+from harness.report.gallery import confusions
 from harness.report.headline import conclusion
+from harness.report.history import history
 from harness.report.illustrations import figures
-from harness.report.informational import informational_note
-from harness.report.page import Section, render
+from harness.report.label_errors import label_error_section
+from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
+from harness.report.reference_values import as_checked, reference_values
 from harness.report.refusal import TITLE
-from harness.report.scorecard import hints_list, said_first, verdict_banner
-from harness.report.sections import SECTIONS
-from harness.report.tables import changes, models
-from harness.report.wording import candidate_name
+from harness.report.scorecard import (
+    consensus_errors,
+    coverage,
+    hints_list,
+    said_first,
+    verdict_banner,
+    what_got_worse,
+)
+from harness.report.tables import SIGNS, changes, models, regressions, robust_accuracies
+from harness.report.wording import candidate_name, words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
@@ -44,7 +61,7 @@ def details(verdict: Verdict, pictures: Sequence[str]) -> str:
 
 def not_made(error: str) -> str:
     """Return the line in the place of a test's pictures when they could not be made."""
-    return str(render("lead", lines=[f"the pictures could not be made: {error}"], hints=""))
+    return str(paragraphs(f"the pictures could not be made: {error}"))
 
 
 def left_out(what: str, command: str) -> str:
@@ -68,9 +85,74 @@ def comparison_page(
         failures(overview, thumbnails),
         figures(overview),
         Section("changes", f"Images that changed from {second} to {first}", changed),
-        Section("covered", "Inputs", render("facts", facts=facts.items())),
+        inputs(facts.items()),
     ]
-    shown = [section for section in sections if section is not None]
-    title = f"{first} against {second}"
-    lead = render("lead", lines=[conclusion(overview, flips)], hints=hints_list(overview))
-    return str(render("whole", title=title, banner="", lead=lead, sections=shown))
+    lead = paragraphs(conclusion(overview, flips)) + hints_list(overview)
+    return whole_page(f"{first} against {second}", lead, sections)
+
+
+def of_models(show: Callable[[Overview], Section | None]) -> Callable[[Outcome], Section | None]:
+    """Return a section of the models side by side as one of a run, which may not have compared them."""
+    return lambda outcome: None if outcome.overview is None else show(outcome.overview)
+
+
+def comparison(outcome: Outcome) -> Section | None:
+    """Return the candidate beside the baseline and the incumbent, or why they could not be compared."""
+    body = paragraphs(outcome.overview_missing)
+    if outcome.overview is not None:
+        body = models(outcome.overview, robust_accuracies(outcome))
+    return Section("comparison", "Comparison with other models", body) if body else None
+
+
+def mistakes(outcome: Outcome) -> Section | None:
+    """Return the errors of the candidate by kind, with small pictures of them."""
+    return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
+
+
+def curves_and_maps(outcome: Outcome) -> Section | None:
+    """Return the figures of the models, with what the checks state of the candidate and of the reference models."""
+    if outcome.overview is None:
+        return None
+    known = reference_values(outcome.verdicts, outcome.reference_curves)
+    return figures(as_checked(outcome.overview, outcome.verdicts), known)
+
+
+def self_checks(outcome: Outcome) -> Section | None:
+    """Return the results of the run's self-checks."""
+    if not outcome.self_checks:
+        return None
+    rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
+    failed = sum(check.status == "fail" for check in outcome.self_checks)
+    said = f"{failed} of {len(rows)} self-checks fail" if failed else f"{len(rows)} self-checks, and none fails"
+    shown = table(("self-check", "result", "found"), rows)
+    return Section("self-checks", "Self-checks", folded(said, shown, opened=bool(failed)))
+
+
+def tests(_outcome: Outcome) -> Section:
+    """Return the heading of the list of other tests, which pytest-html adds; the page drops an empty one."""
+    return Section("tests", "Tests without a check")
+
+
+SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
+    consensus_errors,
+    what_got_worse,
+    margins,
+    differences,
+    golden,
+    slices,
+    comparison,
+    corruption_map,
+    serving,
+    mistakes,
+    confusions,
+    label_error_section,
+    history,
+    coverage,
+    curves_and_maps,
+    self_checks,
+    regressions,
+    checks,
+    words,
+    tests,
+)
+"""Sections of a report, from top to bottom; its contents follow from them."""

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.checks.roles import role_title
 from harness.measures import Unit
-from harness.report.page import Section, render
+from harness.report.page import Section, folded, paragraphs, render
 from harness.report.reference_values import NO_VALUES, ReferenceValues
 from harness.report.tables import classes, left_out
 from harness.run.overview import TELLING, Clean, Looking, Shifted, Surviving, Training, Turned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from markupsafe import Markup
     from matplotlib.figure import Figure
 
-    from harness.run.overview import ModelOverview, Overview, Rate
+    from harness.run.overview import ModelOverview, Overview
 
 
 class Illustration(NamedTuple):
@@ -64,15 +64,18 @@ def figure_html(illustration: Illustration) -> Markup:
     )
 
 
+def figures_html(several: Iterable[Illustration]) -> Markup:
+    """Return figures in as many columns as the page has room for; empty without any."""
+    return render("figures", drawn=[figure_html(each) for each in several])
+
+
 def figures(overview: Overview, known: ReferenceValues = NO_VALUES) -> Section:
     """Return all figures that the overview has numbers for, before the values that are `known` of reference models."""
-    too_few, drawn = left_out(overview), []
     if overview.sample < TELLING:
-        too_few = f"No curves or maps: {overview.sample} images are too few for them."
+        body = paragraphs(f"No curves or maps: {overview.sample} images are too few for them.")
     else:
-        drawn = [figure_html(each) for each in illustrations(overview, known)]
-    body = render("figures", too_few=too_few, figures=drawn, classes=classes(overview))
-    return Section("figures", "Figures", body)
+        body = paragraphs(left_out(overview)) + figures_html(illustrations(overview, known))
+    return Section("figures", "Figures", body + folded("Accuracy of each class, as a table", classes(overview)))
 
 
 def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Iterator[Illustration]:
@@ -80,14 +83,18 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
     from harness.report import figures as curves
     from harness.report import matrices
 
-    models = overview.models
-    first = models[0]
-    if first[Turned].rotation:
-        images = max(overview.sample, min(rate.n for rate in first[Turned].rotation))
+    models, names, reference = overview.models, overview.classes, overview.reference
+    first, count = models[0], len(overview.classes)
+    worst = f" (the {curves.CLASSES_SHOWN} worst of {count:,} classes)" if count > curves.CLASSES_SHOWN else ""
+    if rates := first[Turned].rotation:
+        sizes = {model.name: min(rate.n for rate in model[Turned].rotation) for model in models}
+        images = ", ".join(f"{name} {size:,} images" for name, size in sizes.items())
+        if len({*sizes.values()}) == 1:
+            images = f"{sizes[first.name]:,} images each"
         yield Illustration(
-            f"Accuracy against rotation{_of(images, overview)}",
-            f"Higher and flatter is better. Bars are 95% intervals: {_images_of(models)}.{_band(known.by_degrees)}",
-            "Accuracy against rotation. " + _spoken(models, _at_turns(overview)),
+            f"Accuracy against rotation{_of(max(overview.sample, min(rate.n for rate in rates)), overview)}",
+            f"Higher and flatter is better. Bars are 95% intervals: {images}.{_band(known.by_degrees)}",
+            "Accuracy against rotation. " + _spoken(models, lambda model: _at_turns(model, overview)),
             lambda: curves.rotation_curves(overview, known.by_degrees),
         )
     if shifts := first[Shifted].shift:
@@ -95,7 +102,10 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
             f"Accuracy by translation{_of(shifts[0][0].n, overview)}",
             "Each cell is the accuracy, in percent, shifted right (columns) and down (rows). The middle is clean.",
             "Accuracy for shifts of up to 4 pixels. "
-            + _spoken(models, lambda model: f"{_percent(_worst(model[Shifted].shift))} at the worst"),
+            + _spoken(
+                models,
+                lambda each: f"{min(rate.value for row in each[Shifted].shift for rate in row):.0%} at the worst",
+            ),
             lambda: matrices.shift_maps(overview),
             is_map=True,
         )
@@ -110,31 +120,48 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
             lambda: curves.survival_by_model(overview, known.survival),
         )
     yield Illustration(
-        f"Clean accuracy by class{_worst_of(overview)}",
+        f"Clean accuracy by class{worst}",
         "Further right is better; the bars are 95% intervals. The scale does not begin at 0." + _band(known.by_class),
         "Clean accuracy by class. " + _spoken(models, lambda model: _worst_class(model, overview)),
         lambda: curves.class_accuracies(overview, known.by_class),
     )
-    yield from _matrices(overview)
-    calibrated = tuple(model for model in models if model[Clean].calibration_error is not None)
-    sure = max((sum(item.count for item in model[Clean].reliability) for model in calibrated), default=0)
-    if calibrated:
+    for model in filter(None, (first, reference)):
+        title = role_title(model.name)
+        yield Illustration(
+            f"Confusions of the {title}{worst}",
+            "Each row is a true class. A colored cell is a confusion, in full color from 15% on. Correct predictions "
+            "are gray.",
+            f"Confusion matrix of {title}. {_worst_class(model, overview)}",
+            lambda model=model: matrices.confusion_matrix(model, names),  # type: ignore[misc]
+            is_map=True,
+        )
+    if reference is not None:
+        title = role_title(reference.name)
+        yield Illustration(
+            f"Change of the confusions{worst}",
+            f"In orange cells, the {first.name} is worse than the {title}: more confusions, or fewer correct "
+            "predictions on the diagonal. In blue cells, it is better.",
+            f"Difference of the confusion matrices of {first.name} and {title}, in points.",
+            lambda: matrices.confusion_difference(first, reference, names),
+            is_map=True,
+        )
+    if calibrated := tuple(model for model in models if model[Clean].calibration_error is not None):
+        sure = max(sum(item.count for item in model[Clean].reliability) for model in calibrated)
+        error = "expected calibration error"
+        said = _spoken(calibrated, lambda each: f"{error} {Unit.SHARE.format(each[Clean].calibration_error or 0.0)}")
         yield Illustration(
             f"Reliability diagram{_of(sure, overview)}",
             "On the gray line, predictions with 80% confidence are correct 80% of the time. Below it, the model is "
             "overconfident." + _band(known.reliability),
-            "Reliability diagram. "
-            + _spoken(
-                calibrated,
-                lambda model: f"expected calibration error {Unit.SHARE.format(model[Clean].calibration_error or 0.0)}",
-            ),
+            f"Reliability diagram. {said}",
             lambda: curves.reliability_diagrams(overview, known),
         )
     if any(any(model[Looking].on_object) for model in models):
+        said = _spoken(models, _lift)
         yield Illustration(
-            f"Grad-CAM mass on the object{_of(overview.sample, overview)}{_worst_of(overview)}",
+            f"Grad-CAM mass on the object{_of(overview.sample, overview)}{worst}",
             "Left of the dashed line, less of the Grad-CAM mass is on the object than with a uniform map.",
-            "Grad-CAM lift by class. " + _spoken(models, _lift),
+            f"Grad-CAM lift by class. {said}",
             lambda: curves.attention_by_class(overview),
         )
     if any(model[Training].history for model in models):
@@ -144,38 +171,6 @@ def illustrations(overview: Overview, known: ReferenceValues = NO_VALUES) -> Ite
             "Loss and accuracy by epoch of training.",
             lambda: curves.training_curves({model.name: model[Training].history for model in models}),
         )
-
-
-def _matrices(overview: Overview) -> Iterator[Illustration]:
-    from harness.report import matrices
-
-    names, first, reference = overview.classes, overview.models[0], overview.reference
-    for model in filter(None, (first, reference)):
-        yield Illustration(
-            f"Confusions of the {role_title(model.name)}{_worst_of(overview)}",
-            "Each row is a true class. A colored cell is a confusion, in full color from 15% on. Correct predictions "
-            "are gray.",
-            f"Confusion matrix of {role_title(model.name)}. {_worst_class(model, overview)}",
-            lambda model=model: matrices.confusion_matrix(model, names),  # type: ignore[misc]
-            is_map=True,
-        )
-    if reference is not None:
-        yield Illustration(
-            f"Change of the confusions{_worst_of(overview)}",
-            f"In orange cells, the {first.name} is worse than the {role_title(reference.name)}: more confusions, or "
-            "fewer correct predictions on the diagonal. In blue cells, it is better.",
-            f"Difference of the confusion matrices of {first.name} and {role_title(reference.name)}, in points.",
-            lambda: matrices.confusion_difference(first, reference, names),
-            is_map=True,
-        )
-
-
-def _images_of(models: tuple[ModelOverview, ...]) -> str:
-    """Return the number of images of each model's curve, as text."""
-    sizes = [min(rate.n for rate in model[Turned].rotation) for model in models]
-    if len({*sizes}) == 1:
-        return f"{sizes[0]:,} images each"
-    return ", ".join(f"{model.name} {size:,} images" for model, size in zip(models, sizes, strict=True))
 
 
 def _band(values: object) -> str:
@@ -188,40 +183,22 @@ def _of(n: int, overview: Overview) -> str:
     return f" ({n:,} of {overview.n:,} images)" if n < overview.n else ""
 
 
-def _worst_of(overview: Overview) -> str:
-    """Return the note behind a title that a figure shows only some classes."""
-    from harness.report.figures import CLASSES_SHOWN
-
-    count = len(overview.classes)
-    return f" (the {CLASSES_SHOWN} worst of {count:,} classes)" if count > CLASSES_SHOWN else ""
-
-
 def _spoken(models: tuple[ModelOverview, ...], say: Callable[[ModelOverview], str]) -> str:
     return "; ".join(f"{role_title(model.name)}: {say(model)}" for model in models)
 
 
-def _at_turns(overview: Overview) -> Callable[[ModelOverview], str]:
-    def say(model: ModelOverview) -> str:
-        pairs = zip(overview.degrees, model[Turned].rotation, strict=True)
-        return ", ".join(f"{_percent(rate.value)} at {degrees:+g}°" for degrees, rate in pairs)
-
-    return say
+def _at_turns(model: ModelOverview, overview: Overview) -> str:
+    pairs = zip(overview.degrees, model[Turned].rotation, strict=True)
+    return ", ".join(f"{rate.value:.0%} at {degrees:+g}°" for degrees, rate in pairs)
 
 
 def _worst_class(model: ModelOverview, overview: Overview) -> str:
-    known = [(rate.value, name) for rate, name in zip(model[Clean].per_class, overview.classes, strict=True) if rate]
-    value, name = min(known)
-    return f"worst class {name}, {_percent(value)}"
+    value, name = min(
+        (rate.value, name) for rate, name in zip(model[Clean].per_class, overview.classes, strict=True) if rate
+    )
+    return f"worst class {name}, {value:.0%}"
 
 
 def _lift(model: ModelOverview) -> str:
     found = model[Looking].on_object_overall
     return f"lift {found.lift:.2f}" if found else "not measured"
-
-
-def _worst(rates: Sequence[Sequence[Rate]]) -> float:
-    return min(rate.value for row in rates for rate in row)
-
-
-def _percent(value: float) -> str:
-    return f"{value:.0%}"

@@ -10,7 +10,7 @@ import numpy as np
 from harness.measures import Unit
 from harness.report.exports import csv_text
 from harness.report.gallery import thumbnails
-from harness.report.page import Section, folded, render, table
+from harness.report.page import Section, folded, paragraphs, table
 from harness.run.overview import Labels
 
 if TYPE_CHECKING:
@@ -20,23 +20,15 @@ if TYPE_CHECKING:
 
 _PICTURED, _LISTED = 24, 100
 """Suspected label errors with a picture on the page, and those that it lists."""
-_TITLES = ("image", "label", "reference models say", "confidence", "of the label", "against it")
 
 
 def label_errors_rows(found: LabelErrors) -> list[list[object]]:
     """Return titles and rows of the suspected label errors, the most suspect first."""
-    rows: list[list[object]] = [
-        [
-            row.index,
-            row.label,
-            row.answer,
-            f"{row.probability:.1%}",
-            f"{row.label_probability:.2%}",
-            f"{row.wrong} of {found.reference_models}",
-        ]
-        for row in found.rows
-    ]
-    return [list(_TITLES), *rows]
+    rows: list[list[object]] = [["image", "label", "reference models say", "confidence", "of the label", "against it"]]
+    for row in found.rows:
+        shares = f"{row.probability:.1%}", f"{row.label_probability:.2%}"
+        rows.append([row.index, row.label, row.answer, *shares, f"{row.wrong} of {found.reference_models}"])
+    return rows
 
 
 def label_errors_csv(found: LabelErrors, predictions: Predictions) -> str:
@@ -44,16 +36,11 @@ def label_errors_csv(found: LabelErrors, predictions: Predictions) -> str:
     at = np.searchsorted(predictions.images.positions.numpy(), found.indices)
     answers = [predictions.classes[label] for label in predictions.predicted[at]]
     titles = ("image", "label", "reference answer", "reference probability", "probability of the label", "suspicion")
-    return csv_text(
-        (*titles, "against it", "reference_models", "predicted"),
-        (
-            (
-                *(row.index, row.label, row.answer, f"{row.probability:.6f}", f"{row.label_probability:.6f}"),
-                *(f"{row.suspicion:.6f}", row.wrong, found.reference_models, answer),
-            )
-            for row, answer in zip(found.rows, answers, strict=True)
-        ),
-    )
+    rows = []
+    for row, answer in zip(found.rows, answers, strict=True):
+        shares = (f"{share:.6f}" for share in (row.probability, row.label_probability, row.suspicion))
+        rows.append((row.index, row.label, row.answer, *shares, row.wrong, found.reference_models, answer))
+    return csv_text((*titles, "against it", "reference_models", "predicted"), rows)
 
 
 def without_in_words(rest: WithoutLabelErrors) -> str:
@@ -71,7 +58,7 @@ def label_error_section(outcome: Outcome) -> Section | None:
     """
     overview, title = outcome.overview, "Suspected label errors"
     if overview is not None and overview.label_errors_missing:
-        return Section("label-errors", title, render("lead", lines=[overview.label_errors_missing], hints=""))
+        return Section("label-errors", title, paragraphs(overview.label_errors_missing))
     if overview is None or overview.label_errors is None or not overview.label_errors.rows:
         return None
     found = overview.label_errors
@@ -86,14 +73,8 @@ def label_error_section(outcome: Outcome) -> Section | None:
         f"{found.n:,} images. Some labels are wrong, and some images could be either. Each check counts all of them."
     )
     listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspected label errors, the most suspect first"
-    body = render(
-        "label_errors",
-        lead=lead,
-        verdicts=_both_verdicts(outcome),
-        pictures=folded(f"Pictures of the first {len(shown)}: label, and reference models", thumbnails("", shown)),
-        listed=listed,
-        rows=table([str(title) for title in titles], rows[:_LISTED]),
-    )
+    pictures = folded(f"Pictures of the first {len(shown)}: label, and reference models", thumbnails("", shown))
+    body = paragraphs(lead, _both_verdicts(outcome)) + pictures + folded(listed, table(titles, rows[:_LISTED]))
     return Section("label-errors", title, body)
 
 
@@ -103,32 +84,23 @@ def _both_verdicts(outcome: Outcome) -> str:
     The threshold of the rest lies as many standard deviations of prediction below the mean of the reference models as
     the check's own. Mean and deviation are those on the rest.
     """
-    clean = next(
-        (one for one in outcome.verdicts if (one.check.family, one.check.role) == ("clean", "candidate")), None
-    )
+    of_candidate = (one for one in outcome.verdicts if (one.check.family, one.check.role) == ("clean", "candidate"))
+    clean = next(of_candidate, None)
     rest = outcome.overview.models[0][Labels].without_label_errors if outcome.overview else None
     if clean is None or clean.value is None or rest is None:
         return ""
-    percent = Unit.SHARE.format
-    said = f"Clean accuracy with all images {percent(clean.value)}"
-    said += (
-        f", {_holds(clean.value, clean.threshold)} {percent(clean.threshold)}" if clean.threshold is not None else ""
-    )
-    said += f"; without the suspected label errors {percent(rest.accuracy)}"
-    panel = clean.check.panel
-    if (
-        panel
-        and panel.k
-        and panel.reference_models
-        and rest.reference_mean is not None
-        and rest.reference_std is not None
-    ):
+    said = f"Clean accuracy with all images {_held(clean.value, clean.threshold)}; without the suspected label errors "
+    threshold, panel, mean, std = None, clean.check.panel, rest.reference_mean, rest.reference_std
+    if panel and panel.k and panel.reference_models and mean is not None and std is not None:
         # Few reference models may be close by chance: the check's deviation is moderated, and so is its multiplier.
-        least = max(rest.reference_std, panel.std or 0, 1 / rest.n)
-        threshold = rest.reference_mean - panel.k * least * math.sqrt(1 + 1 / panel.reference_models)
-        said += f", {_holds(rest.accuracy, threshold)} {percent(threshold)}, the threshold on the same images"
-    return f"{said}. {rest.lost} of its errors are on suspected label errors."
+        least = max(std, panel.std or 0, 1 / rest.n)
+        threshold = mean - panel.k * least * math.sqrt(1 + 1 / panel.reference_models)
+    same = "" if threshold is None else ", the threshold on the same images"
+    return f"{said}{_held(rest.accuracy, threshold)}{same}. {rest.lost} of its errors are on suspected label errors."
 
 
-def _holds(value: float, limit: float) -> str:
-    return "which passes: at least" if value >= limit else "which fails: at least"
+def _held(value: float, threshold: float | None) -> str:
+    percent = Unit.SHARE.format
+    if threshold is None:
+        return percent(value)
+    return f"{percent(value)}, which {'passes' if value >= threshold else 'fails'}: at least {percent(threshold)}"

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
     from harness.run.overview import ModelOverview, Overview
@@ -31,29 +30,18 @@ _MUTED, _MUTED_INK = "#e9ebee", "#50565e"
 @styled
 def shift_maps(overview: Overview) -> Figure:
     """Draw accuracy, in percent, for every shift right (columns) and down (rows), one map for each model."""
-    import seaborn
+    from matplotlib.colors import Normalize
 
     count = len(overview.models)
     picture = figure(width=WIDTH, height=1.0 + (WIDTH - 0.6) / count)
     columns: Sequence[Axes] = picture.subplots(1, count, sharex=True, sharey=True, squeeze=False)[0]
-    labels = [f"{shift:+g}" if shift else "0" for shift in overview.shifts]
+    names = [f"{shift:+g}" if shift else "0" for shift in overview.shifts]
     for axes, model in zip(columns, overview.models, strict=True):
         values = np.array([[100 * rate.value for rate in row] for row in model[Shifted].shift])
-        seaborn.heatmap(
-            values,
-            ax=axes,
-            vmin=0,
-            vmax=100,
-            cmap="cividis",
-            square=True,
-            cbar=False,
-            linewidths=0.5,
-            xticklabels=labels,
-            yticklabels=labels,
-        )
-        _write_digits(axes, np.array([[f"{value:.0f}" for value in row] for row in values]))
+        _draw(axes, values, names, linewidths=0.5, cmap="cividis", norm=Normalize(0, 100))
+        _write(axes, np.array([[f"{value:.0f}" for value in row] for row in values]), size=10)
         axes.set(title=model.name)
-        axes.tick_params(length=0, rotation=0)
+        axes.tick_params(rotation=0)
     columns[0].set_ylabel("dy, pixels (down is +)")
     columns[count // 2].set_xlabel("dx, pixels (right is +)", loc="left" if count == 2 else "center")  # noqa: PLR2004
     return picture
@@ -69,16 +57,18 @@ def shares(model: ModelOverview) -> np.ndarray:
 @styled
 def confusion_matrix(model: ModelOverview, classes: Sequence[str]) -> Figure:
     """Draw the confusion matrix, in percent of the true class's images."""
-    picture = figure(height=4.7)
-    _draw_confusion(picture.subplots(), model, classes)
-    return picture
+    return _confusions(model, None, classes)
 
 
 @styled
 def confusion_difference(model: ModelOverview, reference: ModelOverview, classes: Sequence[str]) -> Figure:
     """Draw the confusion matrix of a model minus that of a reference, in percentage points."""
+    return _confusions(model, reference, classes)
+
+
+def _confusions(model: ModelOverview, reference: ModelOverview | None, classes: Sequence[str]) -> Figure:
     picture = figure(height=4.7)
-    _draw_difference(picture.subplots(), model, reference, classes)
+    _draw_confusions(picture.subplots(), model, reference, classes)
     return picture
 
 
@@ -87,86 +77,55 @@ def confusion_matrices(overview: Overview) -> Figure:
     """Draw the confusion matrices of the first two models side by side with their difference."""
     model, reference = overview.models[:2]
     picture = figure(width=3 * WIDTH, height=4.7)
-    left, middle, right = picture.subplots(1, 3)
-    _draw_confusion(left, model, overview.classes)
-    _draw_confusion(middle, reference, overview.classes)
-    _draw_difference(right, model, reference, overview.classes)
+    shown = ((model, None), (reference, None), (model, reference))
+    for axes, (one, other) in zip(picture.subplots(1, 3), shown, strict=True):
+        _draw_confusions(axes, one, other, overview.classes)
     return picture
 
 
-def _draw_confusion(axes: Axes, model: ModelOverview, classes: Sequence[str]) -> None:
+def _draw_confusions(axes: Axes, model: ModelOverview, reference: ModelOverview | None, classes: Sequence[str]) -> None:
+    """Draw confusions, or what changed since a reference: blue is better, orange worse."""
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     shown = classes_shown(model)
-    values = shares(model)[np.ix_(shown, shown)]
-    diagonal = np.eye(len(shown), dtype=bool)
-    cmap = LinearSegmentedColormap.from_list("confused", ["#ffffff", BAD, "#5e2600"])
-    _draw(axes, values, short_names(classes, shown), cmap=cmap, norm=Normalize(0, _MOST_CONFUSED), mask=diagonal)
-    axes.set_facecolor(_MUTED)
-    _write_digits(axes, _labels(values, "{:.0f}"), of=len(shown))
-    axes.set_title(f"{model.name}, % of the true class")
+    at, diagonal = np.ix_(shown, shown), np.eye(len(shown), dtype=bool)
+    values, names = shares(model)[at], short_names(classes, shown)
+    if reference is None:
+        cmap = LinearSegmentedColormap.from_list("confused", ["#ffffff", BAD, "#5e2600"])
+        _draw(axes, values, names, cmap=cmap, norm=Normalize(0, _MOST_CONFUSED), mask=diagonal)
+        axes.set_facecolor(_MUTED)
+        title, written = f"{model.name}, % of the true class", "{:.0f}"
+    else:
+        values -= shares(reference)[at]
+        reach = max(float(np.nanmax(np.abs(values), initial=0)), _LEAST_REACH)
+        # More is better on the diagonal, where predictions are correct, and worse elsewhere.
+        better = np.where(diagonal, values, -values)
+        cmap = LinearSegmentedColormap.from_list("better", [BAD, "#f7f7f7", GOOD])
+        _draw(axes, better, names, cmap=cmap, norm=Normalize(-reach, reach))
+        title, written = f"{model.name} − {reference.name}, points", "{:+.0f}"
+    if len(shown) <= _LABELED:
+        labels = [[written.format(value) if abs(value.round()) >= 1 else "" for value in row] for row in values]
+        _write(axes, np.array(labels), size=8)
+    axes.tick_params(axis="x", rotation=90)
+    axes.tick_params(axis="y", rotation=0)
+    axes.set(xlabel="predicted as", ylabel="true class", title=title)
 
 
-def _draw_difference(axes: Axes, model: ModelOverview, reference: ModelOverview, classes: Sequence[str]) -> None:
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
-
-    shown = classes_shown(model)
-    difference = (shares(model) - shares(reference))[np.ix_(shown, shown)]
-    reach = max(float(np.nanmax(np.abs(difference), initial=0)), _LEAST_REACH)
-    # More is better on the diagonal, where predictions are correct, and worse elsewhere.
-    better = np.where(np.eye(len(shown), dtype=bool), difference, -difference)
-    cmap = LinearSegmentedColormap.from_list("better", [BAD, "#f7f7f7", GOOD])
-    _draw(axes, better, short_names(classes, shown), cmap=cmap, norm=Normalize(-reach, reach))
-    _write_digits(axes, _labels(difference, "{:+.0f}"), of=len(shown))
-    axes.set_title(f"{model.name} − {reference.name}, points")
-
-
-def _draw(
-    axes: Axes,
-    values: np.ndarray,
-    classes: Sequence[str],
-    *,
-    cmap: Colormap,
-    norm: Normalize,
-    mask: np.ndarray | None = None,
-) -> None:
+def _draw(axes: Axes, values: np.ndarray, names: Sequence[str], **look: Any) -> None:
     import seaborn
 
-    seaborn.heatmap(
-        values,
-        ax=axes,
-        mask=mask,
-        cmap=cmap,
-        norm=norm,
-        square=True,
-        cbar=False,
-        xticklabels=classes,
-        yticklabels=classes,
-    )
-    axes.tick_params(axis="x", rotation=90, length=0)
-    axes.tick_params(axis="y", rotation=0, length=0)
-    axes.set(xlabel="predicted as", ylabel="true class")
+    seaborn.heatmap(values, ax=axes, square=True, cbar=False, xticklabels=names, yticklabels=names, **look)
+    axes.tick_params(length=0)
 
 
-def _labels(values: np.ndarray, written: str) -> np.ndarray:
-    """Return the texts of the cells: whole numbers, and nothing for less than one."""
-    return np.array([[written.format(value) if abs(value.round()) >= 1 else "" for value in row] for row in values])
-
-
-def _write_digits(axes: Axes, labels: np.ndarray, *, of: int = 0) -> None:
-    """Write a label into each cell, in black or white: whichever has more contrast with its color, at least 4.5:1.
-
-    With more than a few classes, cells hold none.
-    """
-    if of > _LABELED:
-        return
+def _write(axes: Axes, labels: np.ndarray, *, size: int) -> None:
+    """Write a label into each cell, in black or white: whichever has more contrast with its color, at least 4.5:1."""
     (mesh,) = axes.collections
     values: Any = np.ma.asarray(mesh.get_array())
     colors = np.asarray(mesh.to_rgba(values)).reshape(*labels.shape, 4)
     hidden = np.ma.getmaskarray(values).reshape(labels.shape)
     for row, column in np.ndindex(labels.shape):
         ink = _MUTED_INK if hidden[row, column] else ink_on(colors[row, column])
-        size = 8 if of else 10
         axes.text(column + 0.5, row + 0.5, str(labels[row, column]), ha="center", va="center", fontsize=size, color=ink)
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from harness.base.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,20 +39,35 @@ def all_of(sections: Sequence[Section]) -> list[Section]:
     return [each for section in sections for each in (section, section.beside) if each is not None]
 
 
-def render(template: str, /, **values: object) -> Markup:
-    """Return the markup of a template: its values are text, and escaped, unless they are markup already."""
-    # The template has escaped it, so another template must not escape it again.
-    return Markup(_environment().get_template(f"{template}.html").render(values))  # noqa: S704
+def render(part: str, /, **values: object) -> Markup:
+    """Return the markup of a macro of the templates: its values are text, and escaped, unless they are markup."""
+    return _macros()[part](**values)
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: bool = False) -> Markup:
+def paragraphs(*lines: object, kind: str = "") -> Markup:
+    """Return a paragraph for each line that is not empty, of this kind, such as `soft`."""
+    return render("paragraphs", lines=[line for line in lines if line], kind=kind)
+
+
+def table(titles: Sequence[object], rows: Sequence[Sequence[object]], *, numbers: bool = False) -> Markup:
     """Return a table of plain cells; with `numbers`, all columns but the first are aligned as such."""
     return render("table", titles=titles, rows=rows, numbers=numbers)
 
 
-def folded(summary: str, body: Markup, *, opened: bool = False) -> Markup:
+def folded(summary: str, body: Markup | str, *, opened: bool = False) -> Markup:
     """Return markup under a summary that unfolds it."""
     return render("folded", summary=summary, body=body, opened=opened)
+
+
+def inputs(facts: Iterable[tuple[str, object]], title: str = "Inputs") -> Section:
+    """Return the section with what a page is about, by title."""
+    return Section("covered", title, render("facts", facts=facts))
+
+
+def whole_page(title: str, lead: Markup, sections: Iterable[Section | None], *, banner: Markup | str = "") -> str:
+    """Return a page of its own with the sections that are not None."""
+    shown = [section for section in sections if section is not None]
+    return str(render("whole", title=title, banner=banner, lead=lead, sections=shown))
 
 
 class _Unbroken(Extension):
@@ -63,7 +78,7 @@ class _Unbroken(Extension):
 
 
 @cache
-def _environment() -> Environment:
+def _macros() -> dict[str, Callable[..., Markup]]:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -76,4 +91,5 @@ def _environment() -> Environment:
         source = (TEMPLATES / f"report.{kind}").read_text("utf-8")
         environment.globals[kind] = Markup(source)  # noqa: S704  Ours.
     environment.globals["all_of"] = all_of
-    return environment
+    modules = [vars(environment.get_template(f"{name}.html").module) for name in ("page", "parts", "sections")]
+    return {name: macro for module in modules for name, macro in module.items() if callable(macro)}

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checks.families import family_title
 from harness.measures import Unit
-from harness.report.illustrations import Illustration, figure_html
-from harness.report.page import Section, render, table
+from harness.report.history import margins_of_models
+from harness.report.illustrations import Illustration, figures_html
+from harness.report.page import Section, folded, inputs, paragraphs, table, whole_page
+from harness.report.tables import aligned
 from harness.run.ranking import best_behaviors, families_of, wins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from markupsafe import Markup
-
-    from harness.run.ranking import Judged, Win
+    from harness.run.ranking import Judged
 
 _NAMED = 5
 """Rows won by a candidate that the terminal names."""
@@ -45,8 +45,6 @@ def ranking_rows(candidates: Sequence[Judged]) -> list[tuple[str, ...]]:
 
 def ranking_lines(candidates: Sequence[Judged]) -> list[str]:
     """Return the ranking as lines for the terminal, with the rows that each wins and the reasons of failed runs."""
-    from harness.report.text import aligned
-
     lines = aligned(ranking_rows(candidates), text=(0, 1, 2, 4, 5, 6))
     led = wins(candidates)
     for one in candidates:
@@ -64,50 +62,33 @@ def ranking_lines(candidates: Sequence[Judged]) -> list[str]:
 def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
     """Return a page that ranks the candidates, given the best first; `facts` has its inputs by title."""
     titles, *rows = ranking_rows(candidates)
-    led = wins(candidates)
-    where = [(family_title(_family_of(win, candidates)), win.row, win.candidate, f"{win.lead:.1f}") for win in led]
+    families = {name: str(row["family"]) for one in candidates for name, row in one.rows.items()}
+    where = [(family_title(families[win.row]), win.row, win.candidate, f"{win.lead:.1f}") for win in wins(candidates)]
     heads = ("behavior", "row", "best candidate", "ahead of the next by, standard deviations of the reference models")
+    measured = [(name, *(_cell(one.rows.get(name)) for one in candidates)) for name in families]
+    every_row = table(("row", *(one.name for one in candidates)), measured, numbers=True)
     sections = [
         Section("ranking", "Candidates, best first", table(titles, rows)),
-        Section("margins", "Smallest margins", _figures(candidates)),
+        Section("margins", "Smallest margins", figures_html(_illustrations(candidates))),
         Section("wins", "Wins", table(heads, where) if where else "No candidate is clearly ahead anywhere."),
-        Section("rows", "All rows", _every_row(candidates)),
-        Section("covered", "Inputs", render("facts", facts=facts.items())),
+        Section("rows", "All rows", folded(f"Measurements: {len(measured)} rows", every_row)),
+        inputs(facts.items()),
     ]
-    lead = render("lead", lines=[one.remark for one in candidates if one.remark], hints="")
-    title = f"{len(candidates)} candidates by the gate"
-    return str(render("whole", title=title, banner="", lead=lead, sections=sections))
-
-
-def _family_of(win: Win, candidates: Sequence[Judged]) -> str:
-    return next(str(one.rows[win.row]["family"]) for one in candidates if one.name == win.candidate)
-
-
-def _figures(candidates: Sequence[Judged]) -> Markup:
-    return render("ranking", figures=[figure_html(each) for each in _illustrations(candidates)], rows="")
+    lead = paragraphs(*(one.remark for one in candidates))
+    return whole_page(f"{len(candidates)} candidates by the gate", lead, sections)
 
 
 def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
-    from harness.report import trends
-
     judged, names = [one for one in candidates if one.verdict != "error"], families_of(candidates)
-    if not (judged and names):
-        return
-    best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviors(candidates).items())
-    yield Illustration(
-        "Smallest margin of each behavior",
-        "Blue passes, orange with a cross fails. The candidates stand in the order of their ranks.",
-        f"Distance from the threshold by behavior and candidate. Clearly the best: {best or 'none'}.",
-        lambda: trends.margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
-        is_map=True,
-    )
-
-
-def _every_row(candidates: Sequence[Judged]) -> Markup:
-    names = list(dict.fromkeys(name for one in candidates for name in one.rows))
-    rows = [(name, *(_cell(one.rows.get(name)) for one in candidates)) for name in names]
-    titles = ("row", *(one.name for one in candidates))
-    return render("ranking", figures=[], rows=table(titles, rows, numbers=True), count=len(names))
+    if judged and names:
+        best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviors(candidates).items())
+        yield Illustration(
+            "Smallest margin of each behavior",
+            "Blue passes, orange with a cross fails. The candidates stand in the order of their ranks.",
+            f"Distance from the threshold by behavior and candidate. Clearly the best: {best or 'none'}.",
+            lambda: margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
+            is_map=True,
+        )
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:

@@ -60,39 +60,30 @@ def reference_values(verdicts: Sequence[Verdict], curves: Mapping[str, Sequence[
     """
     by_degrees, by_class = {}, {}
     for verdict in _on_accuracy(verdicts):
-        known, pose = verdict.check.reference, verdict.check.pose
-        if known is None or known.mean is None or known.std is None:
+        panel, pose = verdict.check.reference, verdict.check.pose
+        if panel is None or panel.mean is None or panel.std is None:
             continue
         if verdict.check.class_name is not None:
             if pose == IDENTITY:
-                by_class[verdict.check.class_name] = float(known.mean), float(known.std)
+                by_class[verdict.check.class_name] = float(panel.mean), float(panel.std)
         elif pose == Pose(pose.degrees):
-            by_degrees[float(pose.degrees)] = float(known.mean), float(known.std)
-    known_curves = {name: of_models for name, of_models in curves.items() if len(of_models) >= SETTLED}
-    survival = {
-        path: _band(*_points(of_models)) for path in PATHS if (of_models := known_curves.get(survival_name(path)))
-    }
-    return ReferenceValues(by_degrees, by_class, survival, *_reliability(known_curves.get(RELIABILITY, ())))
-
-
-def _band(at: np.ndarray, values: np.ndarray) -> Band:
-    return Band(at.mean(axis=0), values.mean(axis=0), values.std(axis=0, ddof=1))
-
-
-def _points(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Return places and values, (K, P) float64 each, with NaN for an empty bin."""
-    at, values = ([getattr(curve, name) for curve in curves] for name in ("at", "values"))
-    return np.array(at, dtype=np.float64), np.array(values, dtype=np.float64)
-
-
-def _reliability(curves: Sequence[Curve]) -> tuple[Band | None, Band | None]:
-    """Return the bands of accuracy and of the share of predictions, in the bins where every model has ten or more."""
-    counts = np.array([curve.counts for curve in curves], dtype=np.float64)
-    if not counts.size or not (known := counts.min(axis=0) >= FEW).any():
-        return None, None
-    at, accuracies = (each[:, known] for each in _points(curves))
+            by_degrees[float(pose.degrees)] = float(panel.mean), float(panel.std)
+    known = {name: of_models for name, of_models in curves.items() if len(of_models) >= SETTLED}
+    survival = {path: _band(of_models) for path in PATHS if (of_models := known.get(survival_name(path)))}
+    reliability = known.get(RELIABILITY, ())
+    counts = np.array([curve.counts for curve in reliability], dtype=np.float64)
+    if not counts.size or not (full := counts.min(axis=0) >= FEW).any():  # Bins where every model has ten or more.
+        return ReferenceValues(by_degrees, by_class, survival)
     shares = counts / counts.sum(axis=1, keepdims=True)
-    return _band(at, accuracies), _band(at, shares[:, known])
+    return ReferenceValues(by_degrees, by_class, survival, _band(reliability, full), _band(reliability, full, shares))
+
+
+def _band(curves: Sequence[Curve], some: np.ndarray | None = None, values: np.ndarray | None = None) -> Band:
+    """Return the band of curves, or of other values (K, P) at their places, of all or `some` places, (P,) bool."""
+    places = slice(None) if some is None else some
+    at, own = (np.array([getattr(curve, name) for curve in curves], dtype=np.float64) for name in ("at", "values"))
+    at, found = at[:, places], (own if values is None else values)[:, places]
+    return Band(at.mean(axis=0), found.mean(axis=0), found.std(axis=0, ddof=1))
 
 
 def as_checked(overview: Overview, verdicts: Sequence[Verdict]) -> Overview:

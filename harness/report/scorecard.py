@@ -6,19 +6,19 @@ import re
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from harness.checks.families import family_title
 from harness.checks.roles import role_title
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.report.closest import margin_lines, signs
 from harness.report.headline import headline_lines, sentence
-from harness.report.page import Section, render
+from harness.report.page import Section, inputs, paragraphs, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
 from harness.report.wording import case, explained, hints, measured_and_required, reference, where_it_looks
 from harness.run.outcome import slack, worst_first
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import Overview
@@ -35,9 +35,8 @@ _LEADING = 2
 def verdict_banner(outcome: Outcome) -> Markup:
     """Return the verdict in a plain sentence, the top facts, and the verdict as the terminal has it."""
     kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
-    facts = [*headline_lines(outcome), *signs(outcome)]
-    said = {"sentence": sentence(outcome), "facts": facts, "headline": outcome.headline}
-    return render("banner", kind=kind, run=outcome.run, verdict=outcome.verdict, **said)
+    facts, run = [*headline_lines(outcome), *signs(outcome)], {"run": outcome.run, "verdict": outcome.verdict}
+    return render("banner", kind=kind, sentence=sentence(outcome), facts=facts, headline=outcome.headline, **run)
 
 
 def said_first(outcome: Outcome) -> Markup:
@@ -46,11 +45,9 @@ def said_first(outcome: Outcome) -> Markup:
     Where nothing fails, also how near the model is to failing, and what its errors have in common.
     """
     said = [*outcome.errors, *self_check_failures(outcome), *margin_lines(outcome), *outcome.notices]
-    said += outcome.omissions
-    said += [outcome.scope] if outcome.scope else []
-    said += [f"{name}: failed" for name in outcome.failed_tests]
-    found = "" if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
-    return render("lead", lines=said, hints=found)
+    said += [*outcome.omissions, outcome.scope, *(f"{name}: failed" for name in outcome.failed_tests)]
+    found = Markup() if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
+    return paragraphs(*said) + found
 
 
 def hints_list(overview: Overview | None, *, looks: str = "") -> Markup:
@@ -65,7 +62,7 @@ def what_got_worse(outcome: Outcome) -> Section | None:
         return _closest(outcome)
     rows = [_row(failed[0], counted=_counted(failed, of=judged_of(outcome, name))) for name, failed in families.items()]
     found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview, good=False))
-    body = render("behaviors", hints=found, title="its worst case", rows=rows, shown=_SHOWN)
+    body = found + render("behaviors", title="its worst case", rows=rows, shown=_SHOWN)
     return Section("worse", "Failing behaviors", body, columns=True, beside=_example(outcome, _failing(outcome)))
 
 
@@ -103,14 +100,8 @@ def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
     shown = next((each for each in pictured if _image_in(outcome.examples[each.check.id]) not in leading), None)
     if shown is None:
         return None
-    check = shown.check
-    body = render(
-        "example",
-        picture=outcome.examples[check.id],
-        behavior=family_title(check.family),
-        case=case(shown),
-        id=check.id,
-    )
+    name, title = shown.check.id, family_title(shown.check.family)
+    body = render("example", picture=outcome.examples[name], behavior=title, case=case(shown), id=name)
     return Section("example", "Example", body)
 
 
@@ -123,31 +114,32 @@ def _image_in(picture: str) -> str:
 def _closest(outcome: Outcome) -> Section | None:
     passed = [verdict for verdict in outcome.verdicts if verdict.status == "pass" and not verdict.excused]
     judged = [(away, verdict) for verdict in passed if (away := slack(verdict)) is not None]
-    if not judged:
-        return None
     closest: dict[str, Verdict] = {}
     for _, verdict in sorted(judged, key=itemgetter(0)):
         closest.setdefault(verdict.check.family, verdict)
+    if not closest:
+        return None
     rows = [_row(verdict) for verdict in list(closest.values())[:_CLOSEST]]
-    body = render("behaviors", hints="", title="case", rows=rows, shown=_CLOSEST)
+    body = render("behaviors", title="case", rows=rows, shown=_CLOSEST)
     return Section("worse", "Checks closest to failing", body)
 
 
 def coverage(outcome: Outcome) -> Section:
     """Return the inputs of the run, the origin of its thresholds, and the command to reproduce it."""
-    facts: list[tuple[str, str]] = [
-        (role_title(role), render("model", path=model["path"], sha256=model["sha256"][:12]))
+    facts: list[tuple[str, object]] = [
+        (role_title(role), render("code", text=model["path"], beside=model["sha256"][:12]))
         for role, model in outcome.models.items()
     ]
+    pipeline = outcome.data.get("pipeline")
     facts += [
         ("data", data_in_words(outcome)),
-        *((("reference pipeline", pipeline),) if (pipeline := outcome.data.get("pipeline")) else ()),
-        ("reproduce", render("command", command=outcome.command)),
+        *([("reference pipeline", pipeline)] if pipeline else []),
+        ("reproduce", render("code", text=outcome.command)),
         ("versions", ", ".join(f"{name} {release}" for name, release in outcome.versions.items())),
         ("thresholds", outcome.provenance),
         *(("", note) for note in notes(outcome)[1:]),
     ]
-    return Section("covered", "Inputs and command", render("facts", facts=facts))
+    return inputs(facts, "Inputs and command")
 
 
 def consensus_errors(outcome: Outcome) -> Section | None:
@@ -162,10 +154,7 @@ def consensus_errors(outcome: Outcome) -> Section | None:
         return None
     assert shown.value is not None
     usual = f" Reference models: {said}." if (said := reference(shown)) else ""
-    body = render(
-        "consensus_errors",
-        lead=f"{shown.value:,.0f} wrong predictions, {shown.detail}.{usual}",
-        pictures=outcome.consensus_pictures[shown.check.id][:_LEADING],
-        id=shown.check.id,
-    )
+    lead = paragraphs(f"{shown.value:,.0f} wrong predictions, {shown.detail}.{usual}")
+    pictures = render("pictures", pictures=outcome.consensus_pictures[shown.check.id][:_LEADING])
+    body = lead + pictures + render("its_pictures", id=shown.check.id)
     return Section("known", "Consensus-set errors", body)

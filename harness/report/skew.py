@@ -18,9 +18,8 @@ _UNRELATED = "predictions for other images agree as often; compare image with th
 
 def diagnosis_lines(found: Diagnosis) -> list[str]:
     """Return the outcome in a sentence, the reference pipeline, and what explains the served predictions."""
-    lines = [sentence(found), f"reference: {found.serving.reference}"]
-    if found.order:
-        lines.insert(1, f"cause: classes: {found.order}")
+    lines = [sentence(found), *([f"cause: classes: {found.order}"] if found.order else [])]
+    lines.append(f"reference: {found.serving.reference}")
     if found.serving.note:
         lines.append(f"note: {found.serving.note}")
     if found.undecided:
@@ -29,12 +28,17 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
     best = found.best
     if best is None:
         return lines
-    if found.named:
-        lines += [f"{_title(found)}: {_words(found, best)}", f"  {_share(best)}; p {related(found.p)}"]
-    else:
-        lines += _not_proven(found, best)
-    lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in _others(found)]
-    if found.runner_up is not None and found.named:
+    if not found.named:
+        return lines + _not_proven(found, best)
+    title = "cause, a pair of stages" if len(found.causes[0]) == _PAIR else "cause"
+    lines.append(f"{title if len(found.causes) == 1 else 'cause, one of several'}: {_words(found, best)}")
+    lines.append(f"  {_share(best)}; p {related(found.p)}")
+    others: dict[tuple[str, ...], Served] = {}  # The best pipeline of each other cause.
+    for each in found.alike:
+        others.setdefault(each.causes, each)
+    others.pop(best.causes, None)
+    lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in others.values()]
+    if found.runner_up is not None:
         said = f"{_words(found, found.runner_up)}; {_net(found.runner_up)}, p of the difference {related(found.p_next)}"
         lines.append(f"runner-up: {said}")
     return lines
@@ -53,7 +57,9 @@ def sentence(found: Diagnosis) -> str:
 
 
 def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
-    """Return the diagnosis as a record."""
+    """Return the diagnosis as a record; `causes` has each cause with the order of classes if that is another."""
+    classes = ["classes"] if found.order else []
+    stages = [[*classes, *causes] for causes in found.causes] if found.named else []
     return {
         "outcome": "as judged" if found.outcome == "equal" else found.outcome,
         "named": found.named or bool(found.order),
@@ -64,7 +70,7 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
         "upper": found.checks[0].limits[1],
         "tolerance": found.checks[0].tolerance,
         "reference": str(found.serving.reference),
-        "causes": _causes(found),
+        "causes": stages or ([classes] if classes else []),
         "order": found.order,
         "best": None if found.best is None else _record(found, found.best),
         "alike": [_record(found, each) for each in found.alike],
@@ -75,13 +81,6 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
         "comparisons": found.comparisons,
         "unrelated": found.unrelated,
     }
-
-
-def _causes(found: Diagnosis) -> list[list[str]]:
-    """Return the causes that are named, each with the order of classes if that is another."""
-    classes = ["classes"] if found.order else []
-    stages = [list(causes) for causes in found.causes] if found.named else []
-    return [classes + each for each in stages] or ([classes] if classes else [])
 
 
 def _record(found: Diagnosis, served: Served) -> dict[str, Any]:
@@ -97,12 +96,6 @@ def _record(found: Diagnosis, served: Served) -> dict[str, Any]:
         "explained_share": counts.explained / max(counts.changed, 1),
         "interval": list(counts.interval),
     }
-
-
-def _title(found: Diagnosis) -> str:
-    if len(found.causes) > 1:
-        return "cause, one of several"
-    return "cause, a pair of stages" if len(found.causes[0]) == _PAIR else "cause"
 
 
 def _words(found: Diagnosis, served: Served) -> str:
@@ -122,16 +115,6 @@ def _share(served: Served) -> str:
 
 def _net(served: Served) -> str:
     return f"explains {max(served.explains.net, 0):.1%}, net"
-
-
-def _others(found: Diagnosis) -> tuple[Served, ...]:
-    """Return the best pipeline of each cause that is not told apart from the best one's."""
-    assert found.best is not None
-    first: dict[tuple[str, ...], Served] = {}
-    for each in found.alike if found.named else ():
-        if each.causes != found.best.causes:
-            first.setdefault(each.causes, each)
-    return tuple(first.values())
 
 
 def _not_proven(found: Diagnosis, best: Served) -> list[str]:

@@ -14,9 +14,9 @@ from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.agreement import mark_of_summary
 from harness.report.closest import closest_lines
+from harness.report.family_sections import losses_by_serving
 from harness.report.headline import headline_lines
-from harness.report.serving import losses_by_serving
-from harness.report.side_by_side import side_by_side
+from harness.report.tables import side_by_side
 from harness.report.wording import measured_and_required, points
 from harness.run.outcome import Outcome, worst_first
 from harness.run.status import MEANING, PAGE
@@ -63,30 +63,19 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     lines += [f"  {line}" for line in (*headline_lines(outcome), *closest_lines(outcome))]
     lines += [f"  note: {notice}" for notice in outcome.notices]
     unjudged = [*outcome.errors, *self_check_failures(outcome)]
-    for said in (
-        [f"partial: {omission}" for omission in outcome.omissions],
-        unjudged,
-        [f"{failure}: failed" for failure in outcome.failed_tests],
-    ):
+    failed_tests = [f"{failure}: failed" for failure in outcome.failed_tests]
+    for said in ([f"partial: {omission}" for omission in outcome.omissions], unjudged, failed_tests):
         lines += [f"  {line}" for line in said[:_LISTED]]
         lines += [f"  and {len(said) - _LISTED} more like that, listed in the report"] if len(said) > _LISTED else []
-    shown, others = worst_checks(outcome)
-    lines += [f"  {verdict.explain(str(report))}" for verdict in shown]
+    # The worst of each family, then the others; a failure comes before what is inconclusive.
+    families = [*failures_by_family(outcome, statuses={"fail", "inconclusive"}).values()]
+    worst = [failed[0] for failed in families] + [verdict for failed in families for verdict in failed[1:]]
+    lines += [f"  {verdict.explain(str(report))}" for verdict in worst[:_MOST_SHOWN]]
+    others = len(worst) - _MOST_SHOWN
     more = "1 more check does" if others == 1 else f"{others} more checks do"
-    lines += [f"  and {more} not pass, listed in the report, and above with -v"] if others else []
+    lines += [f"  and {more} not pass, listed in the report, and above with -v"] if others > 0 else []
     lines.append(f"report: {report}")
     return [printable(line) for line in lines]
-
-
-def worst_checks(outcome: Outcome) -> tuple[list[Verdict], int]:
-    """Return the worst of each family, then the worst of the others, ten in all, and how many others there are.
-
-    A failure comes before what is inconclusive.
-    """
-    families = failures_by_family(outcome, statuses={"fail", "inconclusive"})
-    firsts = [failed[0] for failed in families.values()]
-    others = [verdict for failed in families.values() for verdict in failed[1:]]
-    return [*firsts, *others][:_MOST_SHOWN], max(len(firsts) + len(others) - _MOST_SHOWN, 0)
 
 
 def failures_by_family(outcome: Outcome, *, statuses: Collection[str] = _FAILING) -> dict[str, list[Verdict]]:
@@ -129,23 +118,23 @@ def notes(outcome: Outcome) -> list[str]:
     return said
 
 
-def _checks(count: int) -> str:
-    return "1 check" if count == 1 else f"{count} checks"
-
-
 def _not_applicable(outcome: Outcome) -> list[str]:
     """Return a line for each reason for which checks are not applicable, those of most checks first."""
+
+    def checks(count: int) -> str:
+        return "1 check" if count == 1 else f"{count} checks"
+
     reasons: dict[str, list[str]] = {}
     for verdict in outcome.verdicts:
         if verdict.status == "not_applicable":
             reasons.setdefault(verdict.detail, []).append(verdict.check.family)
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     said = [
-        f"{_checks(len(families))} not applicable ({some_of(list(dict.fromkeys(families)))}): {reason}"
+        f"{checks(len(families))} not applicable ({some_of(list(dict.fromkeys(families)))}): {reason}"
         for reason, families in ranked[:_REASONS]
     ]
     if more := sum(len(families) for _, families in ranked[_REASONS:]):
-        said.append(f"{_checks(more)} not applicable for other reasons, which the report lists")
+        said.append(f"{checks(more)} not applicable for other reasons, which the report lists")
     return said
 
 
@@ -172,29 +161,28 @@ def markdown(outcome: Outcome) -> str:
     """
     icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
     unjudged = [plain(error) for error in (*outcome.errors, *self_check_failures(outcome))]
-    said_first = [
-        *_first("**inconclusive**", unjudged),
-        *(f"- {plain(line)}" for line in closest_lines(outcome)),
-        *(f"- **note**: {plain(notice)}" for notice in outcome.notices),
-        *(f"- partial: {plain(omission)}" for omission in outcome.omissions),
-        *([f"- {plain(outcome.scope)}"] if outcome.scope else []),
-        *_first("failed", [code(failure) for failure in outcome.failed_tests]),
-    ]
-    judged = [
-        *(
-            f"- {role_title(role)}: {code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
-            for role, model in outcome.models.items()
-        ),
-        f"- data: {plain(data_in_words(outcome))}",
-        *([f"- reference pipeline: {plain(pipeline)}"] if (pipeline := outcome.data.get("pipeline")) else []),
-        *(f"- {plain(line)}" for line in losses_by_serving(outcome)),
-        *(f"- {plain(note)}" for note in notes(outcome)),
-        *([mark_of_summary(outcome.run, outcome.verdict)] if outcome.run else []),
-    ]
+    said_first = _first("**inconclusive**", unjudged)
+    for title, lines in (
+        ("", closest_lines(outcome)),
+        ("**note**: ", outcome.notices),
+        ("partial: ", outcome.omissions),
+        ("", [outcome.scope] if outcome.scope else []),
+    ):
+        said_first += [f"- {title}{plain(line)}" for line in lines]
+    said_first += _first("failed", [code(failure) for failure in outcome.failed_tests])
+    judged = []
+    for role, model in outcome.models.items():
+        sha256 = f" (`{model['sha256'][:12]}`)" if model["sha256"] else ""
+        judged.append(f"- {role_title(role)}: {code(model['path'])}{sha256}")
+    judged.append(f"- data: {plain(data_in_words(outcome))}")
+    if pipeline := outcome.data.get("pipeline"):
+        judged.append(f"- reference pipeline: {plain(pipeline)}")
+    judged += [f"- {plain(line)}" for line in (*losses_by_serving(outcome), *notes(outcome))]
+    judged += [mark_of_summary(outcome.run, outcome.verdict)] if outcome.run else []
     blocks = [
         [f"## {icon} Model quality gate: {plain(outcome.headline)}"],
         [*(plain(line) for line in headline_lines(outcome)), f"Report: [{PAGE}]({PAGE})"],
-        _table(side_by_side(outcome)),
+        table(side_by_side(outcome)),
         said_first,
         *_what_fails(outcome),
         ["What was judged:"],
@@ -202,14 +190,6 @@ def markdown(outcome: Outcome) -> str:
         [f"Reproduce: {code(outcome.command)}"],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows, the titles first, as a table of Markdown; empty for none."""
-    if not rows:
-        return []
-    titles, *others = ([plain(cell) for cell in row] for row in rows)
-    return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *others)]
 
 
 def _first(title: str, said: Sequence[str]) -> list[str]:
@@ -221,41 +201,29 @@ def _first(title: str, said: Sequence[str]) -> list[str]:
 def _what_fails(outcome: Outcome) -> list[list[str]]:
     """Return a table of the families that fail, the worst first, what was found of three, and the others by name."""
     families = failures_by_family(outcome)
-    if not families:
-        return []
-    table = [
-        "| family | failing | the worst | measured | threshold | missed by |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for family, (worst, *others) in families.items():
+    rows = [("family", "failing", "the worst", "measured", "threshold", "missed by")] if families else []
+    for family, failed in families.items():
+        worst, of = failed[0], judged_of(outcome, family)
+        counts: Counter[str] = Counter(verdict.status for verdict in failed)
+        said = {"fail": "", "inconclusive": " cannot tell", "error": " not judged"}
+        failing = ", ".join(f"{counts[status]} of {of}{words}" for status, words in said.items() if counts[status])
         numbers = ("", "") if worst.value is None else measured_and_required(worst)
-        failing = _counted([worst, *others], of=judged_of(outcome, family))
-        table.append(f"| {' | '.join((plain(family), failing, worst.check.id, *numbers, worst.missed))} |")
+        rows.append((family, failing, worst.check.id, *numbers, worst.missed))
     found = [f"- {plain(worst.explain())}" for worst, *_ in list(families.values())[:_EXPLAINED]]
     more = {family: [verdict.check.id for verdict in others] for family, (_, *others) in families.items() if others}
     if not more:
-        return [table, found]
+        return [table(rows), found]
     opening = f"<details><summary>{sum(map(len, more.values()))} more; stress.html has the numbers of all</summary>"
     names = [f"- {plain(family)}: {some_of(ids, shown=_NAMED)}" for family, ids in more.items()]
-    return [table, found, [opening], names, ["</details>"]]
+    return [table(rows), found, [opening], names, ["</details>"]]
 
 
-def _counted(failed: Sequence[Verdict], *, of: int) -> str:
-    counts: Counter[str] = Counter(verdict.status for verdict in failed)
-    said = {"fail": "", "inconclusive": " cannot tell", "error": " not judged"}
-    return ", ".join(f"{counts[status]} of {of}{words}" for status, words in said.items() if counts[status])
-
-
-def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:
-    """Return the rows as lines of a table for the terminal; columns of `text` are aligned left, all others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at in text else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table of Markdown whose first row has the titles; none without rows."""
+    if not rows:
+        return []
+    titles, *others = ([plain(cell) for cell in row] for row in rows)
+    return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *others)]
 
 
 def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
@@ -264,28 +232,21 @@ def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
     Of more than ten the last says how many more there are, and where: in `report`.
     """
     found = [(NOT_JUDGED, error) for error in (*outcome.errors, *self_check_failures(outcome))]
-    found += [
-        (verdict.check.id, verdict.explain()) for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"
-    ]
+    failed = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"]
+    found += [(verdict.check.id, verdict.explain()) for verdict in failed]
     found += [(failure, "failed") for failure in outcome.failed_tests]
-    if len(found) > ANNOTATED:
-        more = len(found) - ANNOTATED + 1
-        found = [
-            *found[: ANNOTATED - 1],
-            (f"{more} more", f"{more} more checks or tests fail; they are listed in {report}"),
-        ]
+    if (more := len(found) - ANNOTATED + 1) > 1:
+        last = f"{more} more", f"{more} more checks or tests fail; they are listed in {report}"
+        found = [*found[: ANNOTATED - 1], last]
     return [annotation(title, message) for title, message in found]
 
 
 def annotation(title: str, message: str) -> str:
     """Return the workflow command that shows an error; whatever the texts hold, it is one line and one command."""
-    return f"::error title={_property(title)}::{_data(message)}"
+    name = _data(title).replace(":", "%3A").replace(",", "%2C")
+    return f"::error title={name}::{_data(message)}"
 
 
 def _data(text: str) -> str:
     """Return text with its lines kept as a workflow command does, and what cannot be printed escaped as in Python."""
     return "".join(_ENCODED.get(each) or printable(each) for each in text)
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

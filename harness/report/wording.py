@@ -69,10 +69,8 @@ def measured_and_required(verdict: Verdict) -> tuple[str, str]:
     if verdict.limit is None:
         return verdict.unit.format(verdict.value).replace("-", minus), ""
     value, limit = (each.replace("-", minus) for each in verdict.unit.told_apart(verdict.value, verdict.limit))
-    return (
-        value,
-        f"{'at least' if verdict.check.direction == 'at_least' else 'at most'} {limit}{or_not_significant(verdict)}",
-    )
+    word = "at least" if verdict.check.direction == "at_least" else "at most"
+    return value, f"{word} {limit}{or_not_significant(verdict)}"
 
 
 def or_not_significant(verdict: Verdict) -> str:
@@ -101,32 +99,42 @@ def hints(overview: Overview | None) -> list[tuple[str, str]]:
     """
     if overview is None or (reference := overview.of_recipe) is None:
         return []
-    return [
-        *_blind_sides(overview.models[0], reference),
-        *_looking_elsewhere(overview.models[0], reference),
-        *_confusions(overview, reference),
-        *_fragile(overview.models[0], reference),
+    model, name = overview.models[0], role_title(reference.name)
+    found = [
+        (
+            f"It does not look at the {side} half of the image",
+            f"blacking it out changes {changed:.0%} of its predictions; {name} {reference[Moved].covered[side]:.0%}",
+        )
+        for side, changed in model[Moved].covered.items()
+        if changed <= _UNSEEN and reference[Moved].covered.get(side, 0) >= _SEEN
     ]
+    mine, theirs = model[Looking].on_object_overall, reference[Looking].on_object_overall
+    if mine is not None and theirs is not None and looks_less(mine, theirs):
+        shares = f"{mine.ratio:.0%}, uniform baseline {mine.uniform:.0%}; {name} {theirs.ratio:.0%}"
+        found.append(("It looks at the object less", f"Grad-CAM mass on the object {shares}"))
+    found += _confusions(overview, reference)
+    there, beside = model[Moved].corners, reference[Moved].corners
+    if there is not None and beside is not None:
+        lost = 100 * (beside.value - there.value)
+        if lost >= max(_HINT_POINTS, 200 * (reference[Clean].accuracy.value - model[Clean].accuracy.value)):
+            said = f"it predicts {there.value:.0%} of {there.n:,} images correctly; {name} {beside.value:.0%}"
+            found.append(("It fails on images rotated and translated a little", said))
+    return found
 
 
 def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str, str]]:
     from harness.report.matrices import shares
 
     mine, theirs = np.nan_to_num(shares(overview.models[0])), np.nan_to_num(shares(reference))
-    rise, name = mine - theirs, role_title(reference.name)
-    np.fill_diagonal(rise, 0)
-    found = []
     counts, before = (np.array(model[Clean].confusion) for model in (overview.models[0], reference))
+    rise, found = mine - theirs, []
+    np.fill_diagonal(rise, 0)
     for at in np.argsort(-rise, axis=None)[:3]:
-        true, taken = divmod(int(at), len(overview.classes))
-        n = int(counts[true].sum())
-        if rise[true, taken] >= _HINT_POINTS and significantly_more(int(counts[true, taken]), int(before[true, taken])):
-            found.append(
-                (
-                    f"{overview.classes[true]} is predicted as {overview.classes[taken]}",
-                    f"{mine[true, taken]:.0f}% of the time; {name} {theirs[true, taken]:.0f}% (of {n:,} images)",
-                )
-            )
+        cell = true, taken = divmod(int(at), len(overview.classes))
+        if rise[cell] >= _HINT_POINTS and significantly_more(int(counts[cell]), int(before[cell])):
+            beside = f"{role_title(reference.name)} {theirs[cell]:.0f}% (of {int(counts[true].sum()):,} images)"
+            what = f"{overview.classes[true]} is predicted as {overview.classes[taken]}"
+            found.append((what, f"{mine[cell]:.0f}% of the time; {beside}"))
     return found
 
 
@@ -138,34 +146,6 @@ def significantly_more(mine: float, theirs: float) -> bool:
     return mine - theirs > Z95 * math.sqrt(mine + theirs)
 
 
-def _blind_sides(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
-    return [
-        (
-            f"It does not look at the {side} half of the image",
-            f"blacking it out changes {changed:.0%} of its predictions; "
-            f"{role_title(reference.name)} {reference[Moved].covered[side]:.0%}",
-        )
-        for side, changed in model[Moved].covered.items()
-        if changed <= _UNSEEN and reference[Moved].covered.get(side, 0) >= _SEEN
-    ]
-
-
-def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
-    there, beside = model[Moved].corners, reference[Moved].corners
-    if there is None or beside is None:
-        return []
-    mine, theirs = there.value, beside.value
-    lost = 100 * (theirs - mine)
-    if lost < _HINT_POINTS or lost < 200 * (reference[Clean].accuracy.value - model[Clean].accuracy.value):
-        return []
-    return [
-        (
-            "It fails on images rotated and translated a little",
-            f"it predicts {mine:.0%} of {there.n:,} images correctly; {role_title(reference.name)} {theirs:.0%}",
-        )
-    ]
-
-
 def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
     """Return a sentence on how much of its Grad-CAM mass the first model has on the object.
 
@@ -175,36 +155,20 @@ def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
     if not (overview and found) or (found.lift >= _LOOKS and not good):
         return ""
     reference, shipped = overview.reference, overview.of_recipe
-    if shipped and _looking_elsewhere(overview.models[0], shipped):
+    if shipped and (theirs := shipped[Looking].on_object_overall) and looks_less(found, theirs):
         return ""  # Said among the hints.
-    theirs = reference[Looking].on_object_overall if reference else None
-    beside = f"; {_model(reference.name)} {theirs.ratio:.0%}" if reference and theirs else ""
+    theirs, beside = reference[Looking].on_object_overall if reference else None, ""
+    if reference and theirs:  # A baseline is no uniform baseline.
+        name = "baseline model" if reference.name == "baseline" else role_title(reference.name)
+        beside = f"; {name} {theirs.ratio:.0%}"
     says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
     shares = f"Grad-CAM mass on the object {found.ratio:.0%}, uniform baseline {found.uniform:.0%}{beside}"
     return f"{says}: {shares} ({found.n:,} images)."
 
 
-def _model(role: str) -> str:
-    """Return the title of a role; that of the baseline is no uniform baseline."""
-    return "baseline model" if role == "baseline" else role_title(role)
-
-
 def looks_less(mine: OnObject, theirs: OnObject) -> bool:
     """Return whether a model looks at the object clearly less than another."""
     return mine.lift <= _LESS * theirs.lift
-
-
-def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
-    mine, theirs = model[Looking].on_object_overall, reference[Looking].on_object_overall
-    if mine is None or theirs is None or not looks_less(mine, theirs):
-        return []
-    return [
-        (
-            "It looks at the object less",
-            f"Grad-CAM mass on the object {mine.ratio:.0%}, uniform baseline {mine.uniform:.0%}; "
-            f"{role_title(reference.name)} {theirs.ratio:.0%}",
-        )
-    ]
 
 
 WORDS: Mapping[str, tuple[str, str]] = {

@@ -12,7 +12,7 @@ from zoo import images_of, network
 
 from harness.inference import Classifier
 from harness.measures.panel.predictions import PanelPredictions, PanelView
-from harness.report.confusions import confusions
+from harness.report.gallery import confusions
 from harness.run.overview import Mistake, Reference
 from harness.run.overview import mistakes as module
 from harness.run.overview.mistakes import mistakes_of
@@ -50,7 +50,7 @@ def test_cells_lead_to_their_images_and_others_are_numbers():
 
 
 def test_many_classes_have_a_list_instead_of_a_table(monkeypatch):
-    monkeypatch.setattr("harness.report.confusions._CLASSES", 2)
+    monkeypatch.setattr("harness.report.gallery._CLASSES", 2)
     body = shown()
     assert "<table" not in body
     assert "top → shirt" in body

@@ -13,7 +13,7 @@ from harness.measures.accuracy import GOLDEN_RIGHT
 from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.panel.label_errors import LabelError, LabelErrors, WithoutLabelErrors
-from harness.report.golden import golden
+from harness.report.family_sections import golden
 from harness.report.label_errors import label_error_section
 from harness.report.scorecard import consensus_errors
 from harness.report.tables import models

@@ -13,8 +13,7 @@ from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
 from harness.perturb import Pose
 from harness.report import figures
-from harness.report.corruption_map import corruption_map
-from harness.report.margins import margins
+from harness.report.at_a_glance import corruption_map, margins
 from harness.report.reference_values import as_checked, reference_values
 from harness.run.history import History
 from harness.run.outcome import line_of

@@ -12,9 +12,9 @@ import pytest
 from outcomes import EMPTY
 from overviews import overview
 
-from harness.report import html, sections
+from harness.report import html
+from harness.report.html import SECTIONS, of_models
 from harness.report.page import Section, render, table
-from harness.report.sections import SECTIONS, of_models
 
 ROOT = Path(__file__).parents[2]
 EVIL = "</h2><script>alert(1)</script>"
@@ -55,7 +55,7 @@ def test_a_section_more_stands_where_the_list_has_it(monkeypatch):
 
 
 def test_a_section_with_nothing_to_say_is_not_there(monkeypatch):
-    monkeypatch.setattr(html, "SECTIONS", (lambda _: None, sections.tests))
+    monkeypatch.setattr(html, "SECTIONS", (lambda _: None, html.tests))
     assert headings(html.scorecard(EMPTY)) == [("tests", "Tests without a check")]
 
 
@@ -75,7 +75,7 @@ def test_what_stands_beside_a_section_follows_it_in_the_contents(monkeypatch):
 
 
 def test_a_value_that_a_template_lacks_is_an_error():
-    with pytest.raises(Exception, match="'run' is undefined"):
+    with pytest.raises(Exception, match="'run' was not provided"):
         render("banner", kind="pass", sentence="All hold.")
 
 

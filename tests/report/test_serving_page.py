@@ -6,7 +6,7 @@ from outcomes import EMPTY, PASS
 
 from harness.checks import Check, Threshold, Verdict
 from harness.measures import Unit
-from harness.report.serving import losses_by_serving, serving
+from harness.report.family_sections import losses_by_serving, serving
 
 EVIL = "<script>alert('x')</script>"
 

@@ -6,7 +6,7 @@ import pytest
 from outcomes import EMPTY, PASS
 
 from harness.checks import Check, Threshold, Verdict
-from harness.report.slices import group_dots, slices
+from harness.report.family_sections import group_dots, slices
 
 EVIL = "<script>alert('x')</script>"
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from outcomes import EMPTY, verdict
 
-from harness.report import trends
-from harness.report.history import history, history_lines, history_page
+from harness.report.history import accuracy_over_runs, history, history_lines, history_page, margins_over_runs
 from harness.report.html import scorecard
 from harness.report.mlflow_run import log_run
 from harness.run.history import History
@@ -64,10 +63,10 @@ def test_a_first_run_has_no_history_but_for_what_cannot_be_read():
 
 def test_the_figures_hold_what_the_runs_measured():
     lines = known(0, 3, 99).lines
-    upper, lower = trends.accuracy_over_runs(lines).axes
+    upper, lower = accuracy_over_runs(lines).axes
     assert [list(curve.get_ydata()) for curve in upper.lines] == [[90.0] * 3, [70.0] * 3]
     assert [bar.get_height() for bar in lower.patches] == [0, 3, 99]
-    axes = trends.margins_over_runs(lines).axes[0]
+    axes = margins_over_runs(lines).axes[0]
     values = np.asarray(axes.images[0].get_array())
     assert values.shape == (len(FAMILIES), 3)
     assert (values[0] == [pytest.approx(1.18), pytest.approx(-1.18), pytest.approx(-1.18)]).all()

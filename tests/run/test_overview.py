@@ -23,8 +23,8 @@ from harness.networks.checkpoints import Record
 from harness.perturb import IDENTITY, Pose
 from harness.perturb.backgrounds import SIDES, Covered
 from harness.perturb.grids import PATHS
-from harness.report.comparison import comparison_lines
 from harness.report.html import comparison_page
+from harness.report.tables import comparison_lines
 from harness.run.overview import (
     PARTS,
     Clean,
