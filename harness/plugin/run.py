@@ -360,9 +360,9 @@ class GateRun:
             self.reported.overview_missing = f"The models could not be compared: {error}"
 
     def judge(self, session: StressSession, check: Check) -> Verdict | None:
-        """Run the stress test of a check as a plain function, in another session; None where none ran here."""
+        """Run the stress test of a check in another session; None where none was collected here."""
         test = self.tests.get(check.id)
-        return None if test is None else replay.judge(test, session)
+        return None if test is None else replay.judge(self, test, session)
 
     def finish(self) -> Outcome:
         """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""

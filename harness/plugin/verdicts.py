@@ -14,6 +14,7 @@ from harness.checks import Check
 from harness.plugin import fixtures
 from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
+from harness.run.arguments import ARGUMENTS
 from harness.run.hypothesis_poses import expect_answers_to_draws, is_hypothesis_test, with_smallest_pose
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ def _look_at_the_sample(item: pytest.Function, session: StressSession, family: s
     own = session.of_family(family)
     if own is session:
         return
-    for name in ("images", "search_images", "panel_images", "probe_images"):
-        if name in item.funcargs:
-            item.funcargs[name] = getattr(own, name)
+    item.funcargs |= {name: make(own) for name, (_, make) in ARGUMENTS.items() if name in item.funcargs}
     if "stress_session" in item.funcargs:
         item.funcargs["stress_session"] = own
 

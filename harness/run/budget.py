@@ -12,7 +12,7 @@ from harness.base.records import record
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from harness.inference.planning import Asked, Ledger
+    from harness.inference.ledger import Asked, Ledger
 
 DEFAULT = 1_800.0
 """Seconds that the gate of a new checks file may take where nobody says otherwise."""
@@ -33,7 +33,7 @@ class Line:
     """One line of a plan: the work of a family, of the self-checks or of the overview, in `seconds` of the clock.
 
     A family has so many `tests`, which measure `images` out of all that they may measure. `fewest` are the images of
-    its check of the smallest class or group. See `harness.inference.planning.Asked` for the counts.
+    its check of the smallest class or group. See `harness.inference.ledger.Asked` for the counts.
     """
 
     seconds: float

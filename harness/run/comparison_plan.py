@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.data import sample_up_to
-from harness.inference.planning import Ledger, PlannedClassifier
+from harness.inference.ledger import Ledger
+from harness.inference.standins import counting
 from harness.run.budget import Costs, duration, in_cores
 from harness.run.overview import (
     PARTS,
@@ -176,7 +177,7 @@ def _clean(models: Mapping[str, RoleModel], images: LabelledImages, costs: Mappi
     seconds = 0.0
     for name, model in models.items():
         ledger = Ledger()
-        PlannedClassifier(model.classifier, ledger).predict(images)
+        counting(model, ledger).predict(images)
         seconds += costs[name].seconds(ledger.now)
     return seconds
 
@@ -195,7 +196,7 @@ def _counted(
     probe = None if searched is None else sample_up_to(images, searched)
     for name, model in models.items():
         ledger = Ledger()
-        planned = replace(model, classifier=PlannedClassifier(model.classifier, ledger))
+        planned = counting(model, ledger)
         subject = Subject(planned, images, sample, fewer, None, (), probe, probe)
         parts = [part for part in PARTS if (part.record in _SEARCHES) == (searched is not None)]
         for part in sorted(parts, key=lambda part: part.record is not Clean):

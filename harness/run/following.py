@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import some_of
-from harness.measures import METRICS
-from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
-from harness.run.outcome import SelfCheck
-from harness.run.standins import (
+from harness.inference.standins import (
     Answer,
     at_random,
     mostly_right,
@@ -21,6 +18,9 @@ from harness.run.standins import (
     wrong_by,
     wrong_by_swapping,
 )
+from harness.measures import METRICS
+from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
+from harness.run.outcome import SelfCheck
 
 if TYPE_CHECKING:
     from harness.checks import Check, Verdict

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.checks import Check, Verdict
+from harness.inference.standins import at_random, standing_in, wrong_by
 from harness.measures.statistics import mcnemar_p
 from harness.run.outcome import SelfCheck
 from harness.run.session import StressSession
-from harness.run.standins import at_random, standing_in, wrong_by
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,8 +16,9 @@ from harness.base.cache import PredictionCache
 from harness.calibration.promise import detectable_drop, planned_drop
 from harness.checks import read_checks
 from harness.cli import main
-from harness.inference.planning import Ledger, PlannedClassifier
+from harness.inference.ledger import Ledger
 from harness.inference.search import first_failures
+from harness.inference.standins import counting
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report.costs import plan_lines
@@ -51,7 +52,7 @@ def judge(session, check):
 
 def test_each_pass_counts_once_under_the_name_that_asked_first(session, images):
     ledger = Ledger()
-    planned = PlannedClassifier(session.roles["candidate"].classifier, ledger)
+    planned = counting(session.roles["candidate"], ledger)
     with ledger.under("clean"):
         assert planned.predict(images).correct.all()
     with ledger.under("rotation"):
@@ -65,7 +66,7 @@ def test_each_pass_counts_once_under_the_name_that_asked_first(session, images):
 
 def test_a_search_is_counted_to_its_end(session, images):
     ledger = Ledger()
-    found = first_failures(PlannedClassifier(session.roles["candidate"].classifier, ledger), images, POSES)
+    found = first_failures(counting(session.roles["candidate"], ledger).classifier, images, POSES)
     assert found.right_everywhere.all()
     assert ledger.now.poses == len(POSES) * 40
 
@@ -73,7 +74,7 @@ def test_a_search_is_counted_to_its_end(session, images):
 def test_what_the_cache_has_costs_nothing_and_is_what_it_has(session, images):
     real = session.roles["candidate"].predict(images, Pose(10))
     ledger = Ledger()
-    planned = PlannedClassifier(session.roles["candidate"].classifier, ledger).predict(images, Pose(10))
+    planned = counting(session.roles["candidate"], ledger).predict(images, Pose(10))
     assert np.array_equal(planned.answers, real.answers)
     assert (ledger.now.poses, ledger.now.cached) == (0, 40)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.data.exported import Export
-    from harness.inference.questions import Questions
+    from harness.run.export.asking import Questions
     from harness.run.export.request import ExportOrder
     from harness.run.session import StressSession
 
@@ -129,7 +129,7 @@ def _ranges(questions: Questions, size: int) -> Iterator[list[tuple[int, np.ndar
     """Yield, for shards of this size, numbers of questions with the images to make, in an order that stays."""
     parts: list[tuple[int, np.ndarray]] = []
     room = size
-    for asked, question in enumerate(questions.asked.values()):
+    for asked, question in enumerate(questions.asked):
         for numbers in questions.parts(question.numbers):
             rest = numbers
             while len(rest):
@@ -143,7 +143,7 @@ def _ranges(questions: Questions, size: int) -> Iterator[list[tuple[int, np.ndar
 
 
 def _made(questions: Questions, asked: int, numbers: np.ndarray, stored: str) -> Shard:
-    question = list(questions.asked.values())[asked]
+    question = questions.asked[asked]
     (shape,) = questions.shapes
     step = max(1, _PART // (4 * math.prod(shape)))
     made = []
@@ -180,9 +180,9 @@ def _manifest(
             {
                 "perturbation": str(question.perturbation),
                 "images": len(question.numbers),
-                "checks": {name: len(np.unique(np.concatenate(parts))) for name, parts in question.by_name.items()},
+                "checks": {name: len(numbers) for name, numbers in question.by_name.items()},
             }
-            for question in questions.asked.values()
+            for question in questions.asked
         ],
         "files": shards,
     }
