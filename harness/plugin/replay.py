@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,7 +24,7 @@ def judge(run: GateRun, test: pytest.Function, session: StressSession) -> Verdic
     `request`, keep their values. None where the test does not apply, or a fixture raises: it may expect a network.
     """
     kept, state = (run.session, run.evidence), test.session._setupstate
-    row = test.callspec.params["stress_check"]
+    row: Any = test.callspec.params["stress_check"]
     run.session, run.evidence = session.of_family(row.family), Evidence()
     try:
         run.session.expect_answers_for(row.family)

@@ -291,8 +291,7 @@ class GateRun:
 
     def check_itself(self) -> None:
         """Run the self-checks with the collected stress tests."""
-        from harness.run.remembered import memory_of
-        from harness.run.selfcheck import self_checks
+        from harness.run.selfcheck import memory_of, self_checks
 
         try:
             with self.limited("self-checks"), foreign_code(), bar("self-checks") as show:

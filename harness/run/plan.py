@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from harness.checks import Check, Verdict
     from harness.data import LabelledImages
     from harness.inference import Classifier, RoleModel
-    from harness.run.noticed import Judge
+    from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
 _TRIED, _SCREENED = 32, (65, 251)

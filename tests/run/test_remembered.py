@@ -16,8 +16,8 @@ from harness.base.cache import PredictionCache
 from harness.checks import read_checks
 from harness.inference.platforms import measuring_code
 from harness.run.outcome import SelfCheck
-from harness.run.remembered import Memory, memory_of
 from harness.run.sampling import FREE_PASSES, LEAST, affordable_passes, extent_of, free_passes
+from harness.run.selfcheck import Memory, memory_of
 from harness.run.session import StressSession
 
 

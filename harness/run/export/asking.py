@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from harness.checks import Check
     from harness.perturb import Perturbation
-    from harness.run.noticed import Judge
+    from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
 
