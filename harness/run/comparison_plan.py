@@ -107,7 +107,7 @@ def plan_comparison(
 
     def total(curves: int, searched: int, parts: Sequence[object]) -> np.ndarray:
         found = [(searches[searched] if part in _SEARCHES else counts[curves])[part] for part in (Clean, *parts)]
-        return np.sum(found, axis=0)
+        return np.asarray(np.sum(found, axis=0))
 
     whole, _ = total(sizes[-1], probes[-1], _ORDER)
     curves, searched, parts = sizes[-1], probes[-1], list(_ORDER)
@@ -187,9 +187,9 @@ def _counted(
         planned = counting(model, ledger := Ledger())
         subject = Subject(planned, images, sample, fewer, None, (), probe, probe)
         parts = [part for part in PARTS if (part.record in _SEARCHES) == (searched is not None)]
-        parts.sort(key=lambda part: part.record is not Clean)
         works: list[tuple[Any, str, Callable[[], object]]] = [
-            (part.record, part.record.__name__, partial(part.measure, subject)) for part in parts
+            (part.record, part.record.__name__, partial(part.measure, subject))
+            for part in sorted(parts, key=lambda part: part.record is not Clean)
         ]
         if searched is None:
             works.append((CONFIDENCE, CONFIDENCE, lambda: planned.predict(images).probabilities))  # noqa: B023
