@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.base.errors import printable, some_of
+from harness.base.errors import InputError, printable, some_of
 from harness.plugin.run import selected_checks
 from harness.run.budget import duration
 from harness.run.export.start import SAID
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 def export(run: GateRun, session: pytest.Session) -> None:
     """Write the images that the collected tests ask about; raises `InputError` where that cannot be done."""
     from harness.run.export.asking import fitting, questions_of
-    from harness.run.export.request import expect_families, scope_of
+    from harness.run.export.request import scope_of
     from harness.run.export.write import write_export
 
     order, stress, request = run.request.export, run.prepare(), run.request
     assert order is not None
     checks = selected_checks(session)
-    expect_families(order.families, {check.family for check in checks})
+    known = sorted({check.family for check in checks})
+    if missing := [family for family in order.families if family not in known]:
+        raise InputError(f"--families {','.join(missing)}: no check is of this family; there are {', '.join(known)}")
     checks = [check for check in checks if not order.families or check.family in order.families]
     samples: dict[str, int] = {}
     if (seconds := request.budget_seconds) is not None:

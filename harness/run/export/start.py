@@ -56,10 +56,5 @@ def export_inputs(
         result = execute(request, on_line=told)
     if result.status:
         why = [line.removeprefix(REFUSED) for line in result.printed if line.startswith(REFUSED)]
-        if why:
-            raise InputError(why[-1])
-        raise InputError(
-            f"nothing was exported; pytest ended with exit status {result.status}:",
-            below=result.printed,
-            code=Code.PYTEST,
-        )
+        ended = f"nothing was exported; pytest ended with exit status {result.status}:"
+        raise InputError(why[-1]) if why else InputError(ended, below=result.printed, code=Code.PYTEST)
