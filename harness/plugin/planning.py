@@ -12,6 +12,7 @@ import pytest
 
 from harness.base.errors import InputError, foreign_code, reason
 from harness.base.records import as_json, read_json
+from harness.plugin.replay import end_all
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
 
@@ -67,7 +68,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         else:
             _fit(run, session)
     finally:
-        session._setupstate.teardown_exact(None)  # What counting has set up.
+        end_all(session)
     return True if run.plans else None
 
 

@@ -304,6 +304,8 @@ class GateRun:
         # A model that fails here, or a test that cannot be run by hand.
         except (Exception, Interruption) as error:
             self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {lacking(error)}"),)
+        finally:
+            replay.end_all(next(iter(self.tests.values())).session)
 
     @property
     def has_overview(self) -> bool:
