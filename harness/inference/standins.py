@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from harness.inference.predictions import Predictions
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Hashable, Sequence
 
     from torch import nn
 
@@ -30,37 +31,28 @@ CERTAIN = 50.0
 """The logit of the predicted class of a stand-in that is certain; the others are 0."""
 
 
-class Answer(Protocol):
-    """Makes the logits of a stand-in."""
-
-    def __call__(self, labels: np.ndarray, classes: int, asked: str) -> np.ndarray:
-        """Return logits, (N, classes), for labels (N,); `asked` names the images and the perturbation."""
+Answer = Callable[[np.ndarray, int, str], np.ndarray]
+"""Makes the logits of a stand-in, (N, classes), for labels (N,), so many classes, and what is asked about, as text."""
 
 
-def right(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:  # noqa: ARG001
-    """Return logits that are certain, and right."""
-    return _certain(labels, classes)
+def wrong_by(step: int | np.ndarray) -> Answer:
+    """Return what takes each class for another, so many classes on, and is certain; (N,) steps are of N images."""
+    return lambda labels, classes, _: _certain((labels + step) % classes, classes)
 
 
-def wrong_by(step: int) -> Answer:
-    """Return what takes each class for another, so many classes on, and is certain."""
-    return lambda labels, classes, asked: _certain((labels + step) % classes, classes)  # noqa: ARG005
+right = wrong_by(0)
+"""Logits that are certain, and right."""
 
 
 def wrong_by_swapping(first: int, second: int) -> Answer:
     """Return what takes either class of a pair for the other, and every other class for the next, and is certain."""
 
-    def answer(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:  # noqa: ARG001
+    def answer(labels: np.ndarray, classes: int, _: str) -> np.ndarray:
         taken = (np.arange(classes) + 1) % classes
         taken[[first, second]] = second, first
         return _certain(taken[labels], classes)
 
     return answer
-
-
-def wrong_among(chosen: np.ndarray) -> Answer:
-    """Return what is certain, wrong on the images chosen, (N,) bool, and right on the others of these N."""
-    return lambda labels, classes, asked: _certain((labels + chosen) % classes, classes)  # noqa: ARG005
 
 
 def mostly_right(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:

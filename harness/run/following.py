@@ -14,7 +14,6 @@ from harness.inference.standins import (
     mostly_right,
     right,
     standing_in,
-    wrong_among,
     wrong_by,
     wrong_by_swapping,
 )
@@ -107,9 +106,9 @@ def _wrong(check: Check, sampled: StressSession) -> tuple[Answer, str]:
     images, pair, by = sampled.images, check.keys.get("pair"), str(check.keys.get("by"))
     one_side = "all images of its group, and on no others"
     if check.metric == CLASS_DIFFERENCE.name and check.class_name in images.classes:
-        return wrong_among(images.labels.numpy() == images.classes.index(check.class_name)), one_side
+        return wrong_by(images.labels.numpy() == images.classes.index(check.class_name)), one_side
     if check.metric == GROUP_DIFFERENCE.name and by in images.groups:
-        return wrong_among(np.asarray(images.groups[by] == check.keys.get("group"))), one_side
+        return wrong_by(np.asarray(images.groups[by] == check.keys.get("group"))), one_side
     if pair and set(pair) <= set(images.classes) and len(set(pair)) > 1:
         return wrong_by_swapping(*map(images.classes.index, pair)), "all images"
     return wrong_by(1), "all images"
