@@ -23,7 +23,7 @@ from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores
 from harness.run.overview import overview_of
 from harness.run.sampling import rows_passes
 from harness.run.selfcheck import self_checks
-from harness.run.time_limit import planning_limit, time_limit
+from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,13 +78,11 @@ def asked_by(
         works.append((OVERVIEW, lambda: overview_of(planned, searched=searched)))
     for name, work in works:
         try:
-            if (left := until - time.monotonic()) <= 0:
-                raise TimeoutError
-            with ledger.under(name), planning_limit(min(left, EACH), name):
+            left = max(until - time.monotonic(), 1e-3)
+            with ledger.under(name), time_limit(min(left, EACH), name):
                 work()
-        except TimeoutError:
-            if name not in ledger.uncounted:
-                ledger.uncounted += (name,)
+        except TimeLimitExceededError:
+            ledger.uncounted = tuple(dict.fromkeys((*ledger.uncounted, name)))
     return ledger
 
 
@@ -182,9 +180,9 @@ def measured_costs(session: StressSession) -> Costs:
 def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool = True) -> Costs:
     """Measure what an image costs a model, as `measured_costs` does; `maps` says whether maps are measured, too."""
     try:
-        with planning_limit(MEASURING, "measuring a batch"), foreign_code():
+        with time_limit(MEASURING, "measuring a batch"), foreign_code():
             return _measured(model, images, maps=maps)
-    except TimeoutError:
+    except TimeLimitExceededError:
         raise InputError(
             f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so the cost of a run is "
             "unknown. A faster device, or smaller images, may help.",

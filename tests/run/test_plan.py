@@ -26,6 +26,7 @@ from harness.run import plan
 from harness.run.budget import CHECKS, OVERVIEW, duration
 from harness.run.plan import asked_by, measured_costs, plan_of
 from harness.run.session import StressSession
+from harness.run.time_limit import TimeLimitExceededError
 
 POSES = tuple(Pose(degrees) for degrees in (10, 5, -5))
 
@@ -127,10 +128,10 @@ def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session,
         assert 0 < seconds <= plan.EACH
         yield
         if what == "rotation":
-            raise TimeoutError
+            raise TimeLimitExceededError
 
     with monkeypatch.context() as patched:
-        patched.setattr(plan, "planning_limit", limit)
+        patched.setattr(plan, "time_limit", limit)
         counted = asked_by(session, session.checks.checks, judge, overview=False)
     assert counted.uncounted == ("rotation",)
     assert counted.asked["clean"].poses == 40
