@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,12 +16,11 @@ from harness.inference.predictions import Predictions
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Sequence
 
     from torch import nn
 
     from harness.data.images import LabelledImages
-    from harness.inference.backend import Perturbed
     from harness.inference.ledger import Ledger
     from harness.inference.predictors import Provides
     from harness.inference.role import RoleModel
@@ -107,24 +106,25 @@ class StandIn(Classifier):
             self._cache = of._cache if cached else None
 
     @property
+    def _counted(self) -> Classifier:
+        if self._of is None:
+            raise NotApplicableError("a stand-in for the candidate has no network")
+        return self._of
+
+    @property
     def plain(self) -> nn.Module:
         """Return the network that a plan counts for; raises `NotApplicableError` without one."""
-        return super().plain if self._of is not None else self._without_network()
+        return self._counted.plain
 
     @property
     def model(self) -> nn.Module:
         """Return the network that a plan counts for, as the backend runs it; raises as `plain`."""
-        return super().model if self._of is not None else self._without_network()
+        return self._counted.model
 
     @property
     def fingerprint(self) -> str | None:
-        """Return the fingerprint of the replaced model; without one, nothing is cached."""
-        return self._of.fingerprint if self._of is not None else None
-
-    @property
-    def decides(self) -> Hashable:
-        """Return what decides the bits: those of the replaced model, or labels."""
-        return super().decides if self._of is not None else "labels"
+        """Return the fingerprint of the model that a plan counts for; raises as `plain`."""
+        return self._counted.fingerprint
 
     def like(self, model: nn.Module) -> Classifier:  # noqa: ARG002  The model does not run.
         """Return the stand-in of another model, with wrong predictions."""
@@ -184,22 +184,12 @@ class StandIn(Classifier):
                 return compute()
 
     def in_one_batch(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
-        """Return logits as `Classifier.in_one_batch` does; raises `NotApplicableError` without a network."""
-        return self._logits_of_network(images, positions)
-
-    def in_padded_batches(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
-        """Return logits as `Classifier.in_padded_batches` does; raises `NotApplicableError` without a network."""
-        return self._logits_of_network(images, positions)
-
-    def over_batches(self, task: Any, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return the task's result with the network; raises `NotApplicableError` without one."""
-        return super().over_batches(task, inputs, size=size) if self._of is not None else self._without_network()
-
-    def _logits_of_network(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
-        if self._of is None:
-            self._without_network()
+        """Return logits as `Classifier.in_one_batch` does; raises as `plain`."""
+        assert self._counted
         self._count(len(positions), images)
         return self._logits(images, IDENTITY, positions)
+
+    in_padded_batches = in_one_batch
 
     def _count(self, inputs: int, images: LabelledImages) -> None:
         if self._ledger is not None:
@@ -215,9 +205,6 @@ class StandIn(Classifier):
             return self._answer(labels[positions], classes, asked).astype(np.float32)
         answer = self._answer(labels, classes, asked).astype(np.float32)
         return answer if positions is None else answer[positions]
-
-    def _without_network(self) -> NoReturn:
-        raise NotApplicableError("a stand-in for the candidate has no network")
 
 
 def standing_in(model: RoleModel, answer: Answer) -> RoleModel:

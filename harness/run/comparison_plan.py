@@ -70,15 +70,13 @@ class ComparisonPlan:
     def lines(self) -> list[str]:
         """Return the plan as lines of text."""
         n = len(self.images)
-        some = f"{n:,} of {self.out_of:,} images" if n < self.out_of else f"{n:,} images"
-        parts = [f"clean on {some}"]
+        parts = [f"clean on {n:,} of {self.out_of:,} images" if n < self.out_of else f"clean on {n:,} images"]
         if not {Moved, Turned, Shifted, Looking} <= self.without:
             parts.append(f"turned and moved on {self.curves:,}")
         if not set(_SEARCHES) <= self.without:
             parts.append(f"searches on {self.searches:,}")
         took = f"at most {duration(self.seconds)}" if self.seconds >= 1 else "about a second"
-        if math.isnan(self.seconds):
-            took = "an unknown time"
+        took = "an unknown time" if math.isnan(self.seconds) else took
         lines = [f"plan: {took} on {in_cores(self.cores)}: {', '.join(parts)}"]
         titles = [part.title for part in PARTS if part.record in self.without]
         titles += [CONFIDENCE] if CONFIDENCE in self.without else []

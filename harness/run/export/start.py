@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.checks import read_checks
-from harness.run.budget import seconds_in
 from harness.run.execute import execute
 from harness.run.request import RunRequest
 
@@ -36,7 +35,7 @@ def export_inputs(
     """
     if budget is not None:
         seconds_in(budget)
-    read = read_checks(checks)
+    quick = read_checks(checks).data.sample is not None
 
     def told(line: str) -> None:
         if line.startswith(SAID.rstrip(": ")):
@@ -45,7 +44,7 @@ def export_inputs(
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
             checks=checks,
-            profile="default" if read.data.sample is None else "quick",
+            profile="quick" if quick else "default",
             plan=True,
             budget=budget,
             reports=folder,
