@@ -28,7 +28,7 @@ from harness.run.overview import (
     Surviving,
     Turned,
 )
-from harness.run.overview.measure import CONFIDENCE, curve_sizes, least_of, samples_of
+from harness.run.overview.measure import CONFIDENCE, curve_sizes, least_of, left_out, samples_of
 from harness.run.plan import costs_of
 from harness.run.session import PROBE_SAMPLES
 
@@ -108,21 +108,21 @@ def plan_comparison(
         return np.asarray(np.sum(found, axis=0))
 
     whole, _ = total(sizes[-1], probes[-1], _ORDER)
-    curves, searched, parts = sizes[-1], probes[-1], list(_ORDER)
+    curves, searched, without = sizes[-1], probes[-1], frozenset[object]()
     if whole > left:
-        curves, searched, parts = sizes[0], probes[0], []
-        for part in _ORDER:
-            if total(curves, searched, [*parts, part])[0] <= left:
-                parts.append(part)
+        curves, searched = sizes[0], probes[0]
+        clean = total(curves, searched, ())[0]
+        without = left_out({part: total(curves, searched, (part,))[0] - clean for part in _ORDER}, left - clean)
+        parts = [part for part in _ORDER if part not in without]
         curves = max(size for size in sizes if size == curves or total(size, searched, parts)[0] <= left)
         searched = max(size for size in probes if size == searched or total(curves, size, parts)[0] <= left)
-    seconds, poses = total(curves, searched, parts)
+    seconds, poses = total(curves, searched, [part for part in _ORDER if part not in without])
     return ComparisonPlan(
         some,
         len(images),
         curves,
         searched,
-        frozenset(part for part in _ORDER if part not in parts),
+        without,
         besides + float(seconds),
         besides + float(whole),
         int(poses),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.checks import read_checks
+from harness.run.budget import seconds_in
 from harness.run.execute import execute
 from harness.run.request import RunRequest
 
