@@ -34,9 +34,9 @@ def choose_samples(
 ) -> ChecksFile:
     """Write samples for a time limit such as 30m, or `none` for all images, into a checks file, and return the file.
 
-    The plan is of an uncalibrated copy, without recipe and golden set, since both name files that are not beside it;
-    the golden set costs almost nothing. `on_fit` is called with the plan. Raises `InputError`, and writes nothing, if
-    the file changes meanwhile.
+    The plan is of an uncalibrated copy. It has no recipe and no golden set, since both name files that are not beside
+    it. The golden set costs almost nothing. `on_fit` is called with the plan. Raises `InputError`, and writes nothing,
+    if the file changes meanwhile.
     """
     import tomlkit
 

@@ -1,4 +1,4 @@
-"""Plan of a run, or its images, in its place; samples that fit it into a time; the first line about its cost."""
+"""Plan of a run, or its images, in its place, samples that fit it into a time, and the first line about its cost."""
 
 from __future__ import annotations
 

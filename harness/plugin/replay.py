@@ -8,31 +8,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.base.errors import NotApplicableError
-from harness.run.evidence import Evidence
 from harness.run.hypothesis_poses import expect_answers_to_draws
 
 if TYPE_CHECKING:
     from harness.checks import Verdict
-    from harness.plugin.run import GateRun
+    from harness.run.evidence import Evidence
     from harness.run.session import StressSession
 
 
-def judge(run: GateRun, test: pytest.Function, session: StressSession) -> Verdict | None:
+def judge(test: pytest.Function, session: StressSession, evidence: Evidence) -> Verdict | None:
     """Return what a stress test says of the session's candidate, on its row; None where it shows no verdict.
 
-    pytest sets the test up, with this session in place of the run's. Fixtures that take none of the gate's, nor
+    pytest sets the test up, while the run has this session and evidence. Fixtures that take none of the gate's, nor
     `request`, keep their values. None where the test does not apply, or a fixture raises: it may expect a network.
     """
-    kept, state = (run.session, run.evidence), test.session._setupstate
     row: Any = test.callspec.params["stress_check"]
-    run.session, run.evidence = session.of_family(row.family), Evidence()
     try:
-        run.session.expect_answers_for(row.family)
-        expect_answers_to_draws(test.obj, run.session)
-        state.teardown_exact(test.parent)  # type: ignore[arg-type]
+        session.expect_answers_for(row.family)
+        expect_answers_to_draws(test.obj, session)
+        test.session._setupstate.teardown_exact(test.parent)  # type: ignore[arg-type]
         test._initrequest()
         try:
-            state.setup(test)
+            test.session._setupstate.setup(test)
         except (Exception, pytest.fail.Exception):
             return None
         with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
@@ -40,10 +37,9 @@ def judge(run: GateRun, test: pytest.Function, session: StressSession) -> Verdic
     except (pytest.skip.Exception, NotApplicableError):
         return None
     else:
-        return run.evidence.verdict
+        return evidence.verdict
     finally:
         _end(test)
-        run.session, run.evidence = kept
 
 
 def _end(test: pytest.Function) -> None:

@@ -361,9 +361,16 @@ class GateRun:
             self.reported.overview_missing = f"The models could not be compared: {error}"
 
     def judge(self, session: StressSession, check: Check) -> Verdict | None:
-        """Run the stress test of a check in another session; None where none was collected here."""
+        """Run the stress test of a check while fixtures give another session; None where none was collected here."""
         test = self.tests.get(check.id)
-        return None if test is None else replay.judge(self, test, session)
+        if test is None:
+            return None
+        kept = self.session, self.evidence
+        self.session, self.evidence = session.of_family(check.family), Evidence()
+        try:
+            return replay.judge(test, self.session, self.evidence)
+        finally:
+            self.session, self.evidence = kept
 
     def finish(self) -> Outcome:
         """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""

@@ -50,4 +50,4 @@ ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
         attrgetter("paired_incumbent"),
     ),
 }
-"""What each argument is, and how a session gives it. The plugin adds `stress_session`, `stress_check`, `evidence`."""
+"""Each argument as text, and how a session gives it. The plugin adds `stress_session`, `stress_check`, `evidence`."""
