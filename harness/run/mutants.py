@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.checks import Check, Verdict
 from harness.checks.equivalence import EQUIVALENCE, TOLERANCE
 from harness.inference import Predictions
-from harness.inference.standins import at_random, standing_in, wrong_by
+from harness.inference.standins import StandIn, at_random, standing_in, wrong_by
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.statistics import mcnemar_p
-from harness.perturb import IDENTITY
 from harness.run.outcome import SelfCheck
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:
     from harness.checks.damages import Damage
-    from harness.inference import RoleModel
+    from harness.data import LabelledImages
+    from harness.inference import Classifier, RoleModel
     from harness.perturb import Perturbation
 
 HURTS = 0.001
@@ -119,7 +119,7 @@ def changes_are_noticed(session: StressSession, judge: Judge) -> SelfCheck:
     for check in checks:
         limit = check.binding.threshold if check.binding else 0
         share = max(TOLERANCE, limit + check.by_conversions / images)
-        permuted = replace(original, role="candidate", classifier=_Permuted(original.classifier, share))  # type: ignore[arg-type]
+        permuted = replace(original, role="candidate", classifier=_Permuted(original.classifier, share))
         verdicts.append(judge(with_candidate(session, permuted), check))
     judged = [verdict for verdict in verdicts if verdict is not None]
     if not judged:
@@ -133,17 +133,15 @@ def changes_are_noticed(session: StressSession, judge: Judge) -> SelfCheck:
     return SelfCheck(CHANGED, "pass", f"{harm} does not pass as equal")
 
 
-class _Permuted:
-    """A classifier with the predictions of another one, a share of them moved to the next class."""
+class _Permuted(StandIn):
+    """Gives the predictions of another classifier, a share of them moved to the next class."""
 
-    def __init__(self, classifier: Any, share: float) -> None:
-        self._classifier, self._share = classifier, share
+    def __init__(self, original: Classifier, share: float) -> None:
+        super().__init__(original.provides)
+        self._original, self._share = original, share
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._classifier, name)
-
-    def predict(self, images: Any, perturbation: Perturbation = IDENTITY) -> Predictions:
-        found = self._classifier.predict(images, perturbation)
+    def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
+        found = self._original.predict(images, perturbation)
         answers = found.answers.copy()
         at = np.unique(np.linspace(0, len(answers) - 1, math.ceil(self._share * len(answers))).astype(np.int64))
         answers[at] = np.roll(answers[at], 1, axis=1)
