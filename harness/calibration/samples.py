@@ -34,19 +34,23 @@ def choose_samples(
 ) -> ChecksFile:
     """Write samples for a time limit such as 30m, or `none` for all images, into a checks file, and return the file.
 
-    `on_fit` is called with the plan. Raises `InputError`, and writes nothing, if the file changes meanwhile.
+    The plan is of an uncalibrated copy. It has no recipe and no golden set, since both name files that are not beside
+    it. The golden set costs almost nothing. `on_fit` is called with the plan. Raises `InputError`, and writes nothing,
+    if the file changes meanwhile.
     """
+    import tomlkit
+
     lines: list[str] = []
     if budget != "none":
+        document = tomlkit.parse(with_samples(checks.path.read_text("utf-8"), ()))
+        for name in ("recipe", "golden"):
+            document.pop(name, None)
+        for check in document.get("check", ()):
+            check.pop("panel", None)
         with tempfile.TemporaryDirectory() as folder:
-            fit = fit_for(
-                budget,
-                uncalibrated(checks, Path(folder)),
-                checkpoint,
-                tests=checks.path.parent,
-                options=options,
-                quick=checks.data.sample is not None,
-            )
+            copy, quick = Path(folder, checks.path.name), checks.data.sample is not None
+            copy.write_text(tomlkit.dumps(document), "utf-8")
+            fit = fit_for(budget, copy, checkpoint, tests=checks.path.parent, options=options, quick=quick)
         if on_fit:
             on_fit(fit)
         lines = samples_in_toml(fit.samples, fit)
@@ -86,24 +90,6 @@ def fit_for(
     return result.plan
 
 
-def uncalibrated(checks: ChecksFile, folder: Path) -> Path:
-    """Write an uncalibrated copy of a checks file into the folder, and return its path.
-
-    The copy has no recipe and no golden set, since both name files that are not in the folder. The golden set costs
-    almost nothing with any samples.
-    """
-    import tomlkit
-
-    document = tomlkit.parse(with_samples(checks.path.read_text("utf-8"), ()))
-    for name in ("recipe", "golden"):
-        document.pop(name, None)
-    for check in document.get("check", ()):
-        check.pop("panel", None)
-    path = folder / checks.path.name
-    path.write_text(tomlkit.dumps(document), "utf-8")
-    return path
-
-
 def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
     """Return samples as lines of a checks file, each with the drop that checks then detect; none if all images fit."""
     if not samples or plan.budget is None:
@@ -125,31 +111,25 @@ def with_samples(content: str, lines: Sequence[str]) -> str:
 
     All else, including comments, does not change. Raises `InputError` for samples in another form.
     """
-    tables = re.split(r"(?m)^(?=\[)", content)
-    at = [number for number, table in enumerate(tables) if re.match(r"\[data\]", table)]
-    before = [number for number, table in enumerate(tables) if re.match(r"\[data\.samples\]", table)]
-    for number in (*at, *before):  # Comments before the next table belong to that table.
-        entries, after = _apart(tables[number])
-        if number in before:
-            entries = ""
-        elif lines:
-            entries = f"{entries.rstrip(chr(10))}\n\n" + "\n".join(lines) + "\n"
-        tables[number] = entries + after
-    made = re.sub(r"\n{3,}", "\n\n", "".join(tables)) if before else "".join(tables)
-    if len(at) != 1 or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
+    tables, found = re.split(r"(?m)^(?=\[)", content), []
+    for number, table in enumerate(tables):
+        if name := re.match(r"\[data(\.samples)?\]", table):
+            # Empty lines and comments before the next table belong to that.
+            end = re.search(r"(?m)(?:^[ \t]*(?:#.*)?\n)*\Z", table)
+            entries, after = (table[: end.start()], end[0]) if end else (table, "")
+            if name[1]:
+                entries = ""
+            elif lines:
+                entries = f"{entries.rstrip(chr(10))}\n\n" + "\n".join(lines) + "\n"
+            tables[number] = entries + after
+            found.append(name[1])
+    made = "".join(tables)
+    made = re.sub(r"\n{3,}", "\n\n", made) if ".samples" in found else made
+    wanted = tomllib.loads("\n".join(lines))["data"]["samples"] if lines else {}
+    try:
+        rewritten = tomllib.loads(made)["data"].get("samples", {}) == wanted
+    except (ValueError, LookupError, AttributeError):
+        rewritten = False
+    if found.count(None) != 1 or not rewritten:
         raise CalibrationError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
     return made
-
-
-def _apart(table: str) -> tuple[str, str]:
-    """Return a table's entries, and the empty lines and comments after them."""
-    match = re.search(r"(?:^[ \t]*(?:#.*)?\n)*\Z", table, re.MULTILINE)
-    start = match.start() if match else len(table)
-    return table[:start], table[start:]
-
-
-def _samples_in(text: str) -> object:
-    try:
-        return tomllib.loads(text)["data"].get("samples", {})
-    except (ValueError, LookupError, AttributeError):
-        return None

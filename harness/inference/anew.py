@@ -59,11 +59,10 @@ class Way:
     def logits(self, classifier: Classifier, images: LabelledImages) -> np.ndarray:
         """Return the logits of the images at `positions`, (M, classes); raises `ModelError` as `predict` does."""
         at = self.positions(len(images))
-        if self.size is not None:
-            parts = [at[start : start + self.size] for start in range(0, len(at), self.size)]
-            return np.concatenate([classifier.in_one_batch(images, part) for part in parts])
-        backend, inputs = classifier.backend_for(classifier.plain, workers=1, screen=False), classifier.inputs(images)
-        return backend.exact_logits(len(at), inputs.only(at), classes=len(images.classes), what=f"images {self.how}")
+        if self.size is None:
+            return classifier.in_padded_batches(images, at)
+        parts = [at[start : start + self.size] for start in range(0, len(at), self.size)]
+        return np.concatenate([classifier.in_one_batch(images, part) for part in parts])
 
 
 WAYS = (

@@ -170,6 +170,12 @@ class Classifier:
             (logits,) = in_batches(predict, positions, size=len(positions), workers=1)
         return np.asarray(logits.cpu().numpy())
 
+    def in_padded_batches(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
+        """Return the logits of these images, (M, classes), by the given model, in batches padded as in a run."""
+        backend = self.backend_for(self.plain, workers=1, screen=False)
+        inputs, what = self.inputs(images).only(positions), f"{len(positions)} images in padded batches"
+        return backend.exact_logits(len(positions), inputs, classes=len(images.classes), what=what)
+
     @property
     def answered(self) -> tuple[Predictions, ...]:
         """Return all predictions so far, computed or from the cache, in the order of the requests."""

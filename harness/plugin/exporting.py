@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.base.errors import printable, some_of
-from harness.base.progress import Progress
+from harness.base.errors import InputError, printable, some_of
 from harness.plugin.run import selected_checks
 from harness.run.budget import duration
 from harness.run.export.start import SAID
@@ -20,16 +19,18 @@ if TYPE_CHECKING:
 def export(run: GateRun, session: pytest.Session) -> None:
     """Write the images that the collected tests ask about; raises `InputError` where that cannot be done."""
     from harness.run.export.asking import fitting, questions_of
-    from harness.run.export.request import expect_families, scope_of
+    from harness.run.export.request import scope_of
     from harness.run.export.write import write_export
 
-    order, stress = run.request.export, run.prepare()
+    order, stress, request = run.request.export, run.prepare(), run.request
     assert order is not None
     checks = selected_checks(session)
-    expect_families(order.families, {check.family for check in checks})
+    known = sorted({check.family for check in checks})
+    if missing := [family for family in order.families if family not in known]:
+        raise InputError(f"--families {','.join(missing)}: no check is of this family; there are {', '.join(known)}")
     checks = [check for check in checks if not order.families or check.family in order.families]
     samples: dict[str, int] = {}
-    if (seconds := run.request.budget_seconds) is not None:
+    if (seconds := request.budget_seconds) is not None:
         plan = fitting(stress, checks, run.judge, seconds=seconds, images_per_second=order.images_per_second)
         samples = plan.samples
         sizes = [f"{name} {line.images:,} of {line.out_of:,}" for name, line in plan.lines.items() if name in samples]
@@ -37,23 +38,13 @@ def export(run: GateRun, session: pytest.Session) -> None:
         taken = f"{duration(plan.total.seconds)} of {duration(seconds)}"
         _say(f"at {order.images_per_second:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}")
     failed: dict[str, Exception] = {}
-    questions = questions_of(
-        replace(stress, fitted=samples),
-        checks,
-        run.judge,
-        overview=order.overview,
-        on_failure=lambda name, error: failed.update({name: error}),
-    )
+    fitted = replace(stress, fitted=samples)
+    questions = questions_of(fitted, checks, run.judge, overview=order.overview, on_failure=failed.__setitem__)
     for name, error in failed.items():
         _say(f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})")
-    scope = scope_of(
-        stress.checks, checks, pixels=order.pixels, profile=run.request.profile, measured=run.request.samples
-    )
+    scope = scope_of(stress.checks, checks, pixels=order.pixels, profile=request.profile, measured=request.samples)
     scope = replace(scope, families=order.families, samples=samples)
-    with Progress(total=len(questions), unit="image", desc=SAID.rstrip(": "), delay=2) as bar:
-        done = write_export(
-            questions, stress, scope, order, say=_say, on_written=lambda at, _: (bar.update(at - bar.n), None)[1]
-        )
+    done = write_export(questions, stress, scope, order, say=_say, doing=SAID.rstrip(": "))
     resumed = f", {done.resumed} of them from an earlier run" if done.resumed else ""
     _say(f"{done.manifest['images']:,} images in {len(done.manifest['files']):,} files{resumed}")
 

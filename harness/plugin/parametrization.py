@@ -64,28 +64,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 raise pytest.UsageError(run.elsewhere)
             config.workeroutput[MISPLACED] = run.elsewhere  # type: ignore[attr-defined]
         return
-    families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("stress_check"))}
-    functions = [item for item in families if isinstance(item, pytest.Function)]
-    rows: dict[pytest.Function, Any] = {item: item.callspec.params["stress_check"] for item in functions}
-    run.tests = {row.id: item for item, row in rows.items()}
-    left_out: set[pytest.Item] = set()
+    marked = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("stress_check"))}
+    functions = [item for item in marked if isinstance(item, pytest.Function)]
+    rows: dict[pytest.Item, Any] = {item: item.callspec.params["stress_check"] for item in functions}
+    run.tests = {rows[item].id: item for item in functions}
+    request, unknown = run.request, {item for item, row in rows.items() if row.definition not in run.rows}
     # An empty golden set is no check of this run, nor is an original that is not named. Groups, skews, images of no
     # class and a class next to the others need a row. A panel knows nothing of golden images.
-    recording = run.request.record is not None
-    golden = {item: row for item, row in rows.items() if row.family == GOLDEN}
-    unasked = {item for item, row in golden.items() if recording or row.definition not in run.rows}
-    with_rows = {CLASS_DIFFERENCE, SKEW, SLICE, UNKNOWN}
-    unasked |= {item for item, row in rows.items() if row.family in with_rows and row.definition not in run.rows}
-    if "original" not in run.request.checkpoints:
-        unasked |= {item for item, row in rows.items() if row.family == EQUIVALENCE and row.definition not in run.rows}
+    with_rows = {CLASS_DIFFERENCE, GOLDEN, SKEW, SLICE, UNKNOWN}
+    with_rows |= set() if "original" in request.checkpoints else {EQUIVALENCE}
+    unasked = {item for item in unknown if marked[item] in with_rows}
+    unasked |= {item for item, family in marked.items() if family == GOLDEN and request.record is not None}
     items[:] = [item for item in items if item not in unasked]
-    if run.checks and run.checks.data.sample is not None:
-        left_out |= {item for item, row in rows.items() if row.definition not in run.rows}
-    if run.request.record:
-        asked = {item for item, row in rows.items() if row.id in run.request.record}
-        left_out |= {item for item in items if families.get(item) not in run.request.record and item not in asked}
-    if run.request.answers is not None:
+    left_out = unknown.copy() if run.checks and run.checks.data.sample is not None else set[pytest.Item]()
+    if request.record:
+        asked = {item for item, family in marked.items() if family in request.record}
+        asked |= {item for item, row in rows.items() if row.id in request.record}
+        left_out |= set(items) - asked
+    if request.answers is not None:
         left_out |= {item for item in items if PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))}
-    if left_out:
-        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    if deselected := [item for item in items if item in left_out]:
+        config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in left_out]

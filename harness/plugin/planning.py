@@ -1,25 +1,23 @@
-"""Plan of a run in its place, samples that fit it into a time, and the first line about its cost."""
+"""Plan of a run, or its images, in its place, samples that fit it into a time, and the first line about its cost."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.base.errors import InputError, Interruption, foreign_code, reason
+from harness.base.errors import InputError, foreign_code, reason
 from harness.base.records import as_json, read_json
+from harness.plugin.replay import end_all
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
-from harness.run.time_limit import time_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from harness.base import PredictionCache
+    from collections.abc import Callable
 
 _PATIENCE = 30.0
 """Seconds that a run may take to say how long it will take."""
@@ -39,21 +37,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash[RUN]
     if run.session is None or run.is_worker or run.plans or config.get_verbosity() < 0:
         return []
-    from harness.run.plan import rows_in_brief, time_in_brief
+    from harness.run.plan import cost_in_brief
 
-    took = "how long it takes is not known, a first batch failed or took too long"
-    # The tests report a model that raises or hangs; a line of the plan is worth neither the end of a run nor a wait.
-    seconds = min(run.request.timeout_seconds or _PATIENCE, _PATIENCE)
-    with (
-        suppress(Exception, Interruption),
-        time_limit(seconds, "a first batch"),
-        # Nothing captures output here, and what a model prints would be the terminal's.
-        redirect_stdout(io.StringIO()),
-        redirect_stderr(io.StringIO()),
-        foreign_code(),
-    ):
-        took = time_in_brief(run.session, start_seconds=run.start_seconds)
-    lines = [f"stress: {rows_in_brief(run.session)}; {took}"]
+    patience = min(run.request.timeout_seconds or _PATIENCE, _PATIENCE)
+    # Nothing captures output here, and what a model prints would be the terminal's.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        lines = [f"stress: {cost_in_brief(run.session, start_seconds=run.start_seconds, patience=patience)}"]
     if run.fits_a_budget and run.request.budget_seconds:
         lines.append(f"stress: samples are chosen that fit into {duration(run.request.budget_seconds)}, if need be")
     return lines
@@ -69,41 +58,43 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Plan in place of running the tests, or find the samples with which they fit into a time."""
+    """Plan or export in place of running the tests, or find the samples with which they fit into a time."""
     run = session.config.stash[RUN]
-    if session.testsfailed or not session.items or not run.active:
+    if session.testsfailed or not session.items or not (run.active and (run.plans or run.fits_a_budget)):
         return None
-    if run.fits_a_budget:
-        _fit(run, session)
-    if not run.plans:
-        return None
+    try:
+        if run.plans:
+            _in_place(run, session)
+        else:
+            _fit(run, session)
+    finally:
+        end_all(session)
+    return True if run.plans else None
+
+
+def _in_place(run: GateRun, session: pytest.Session) -> None:
+    """Say what a run costs, or export its images; without either the status is 4."""
     if run.request.export is not None:
-        _export(run, session)
-        return True
+        from harness.plugin.exporting import export
+
+        try:
+            export(run, session)
+            run.planned = True
+        except (InputError, OSError) as error:
+            print(f"ERROR: {reason(error)}", flush=True)
+        return
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     reporter.ensure_newline()
     reporter.section("what a run would cost")
     try:
         lines = _planned(run, session)
-    except Exception as error:  # Whatever a model raises; without a plan the status is 4.
+    except Exception as error:  # Whatever a model raises.
         lines = [f"there is no plan: {reason(error)}"]
     for line in lines:
         reporter.write_line(line)
-    return True
 
 
-def _export(run: GateRun, session: pytest.Session) -> None:
-    from harness.plugin.exporting import export
-
-    try:
-        export(run, session)
-    except (InputError, OSError) as error:  # Without an export the status is 4.
-        print(f"ERROR: {reason(error)}", flush=True)
-    else:
-        run.planned = True
-
-
-def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None = None, to_calibrate: bool = False) -> Plan:
+def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None, to_calibrate: bool = False) -> Plan:
     from harness.run.plan import plan_of
 
     with foreign_code():
@@ -122,7 +113,7 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     from harness.calibration.samples import samples_in_toml
     from harness.report.costs import plan_lines
 
-    plan = _plan_of(run, session, to_calibrate=run.request.budget_seconds is not None)
+    plan = _plan_of(run, session, costs=None, to_calibrate=run.request.budget_seconds is not None)
     run.handover.answer(plan=as_json(plan))
     run.planned = True
     in_toml = samples_in_toml(plan.samples, plan)
@@ -131,46 +122,37 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     return [*plan_lines(plan), "nothing was judged", *in_toml]
 
 
-@contextmanager
-def _shared(run: GateRun) -> Iterator[PredictionCache | None]:
-    """Give a worker the cache through which the first that plans tells the others; None where a process is alone.
-
-    The others would find answers in the cache that the first has left there meanwhile, and choose other samples.
-    """
-    cache = run.prepare().cache
-    if not run.is_worker or cache is None:
-        yield None
-        return
-    from filelock import FileLock
-
-    with ExitStack() as stack:
-        with suppress(OSError):  # In a folder that cannot be written no worker leaves answers.
-            cache.folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(cache.folder / "plan.lock"))
-        yield cache
-
-
-def _key(session: pytest.Session) -> str:
-    """Return under which name the workers of this run share their plan."""
-    run_of_workers = session.config.workerinput["testrunuid"]  # type: ignore[attr-defined]
-    return hashlib.sha256(f"plan {run_of_workers}".encode()).hexdigest()
-
-
 def _fit(run: GateRun, session: pytest.Session) -> None:
     """Have the families measured on samples that fit, on the same in each process."""
     from harness.report.costs import plan_lines
 
-    costs = run.costs
     if run.is_worker:
-        costs = read_json(Costs, session.config.workerinput[_COSTS], where="the controller's costs")  # type: ignore[attr-defined]
-    with _shared(run) as cache:
-        found = cache and cache.load_text(_key(session))
-        plan = read_json(Plan, found, where="a worker's plan") if found else _plan_of(run, session, costs=costs)
-        if cache and not found:
-            cache.store_text(_key(session), as_json(plan))
+        given = session.config.workerinput  # type: ignore[attr-defined]
+        costs = read_json(Costs, given[_COSTS], where="the controller's costs")
+        plan = _shared(run, given["testrunuid"], lambda: _plan_of(run, session, costs=costs))
+    else:
+        plan = _plan_of(run, session, costs=run.costs)
     run.session = replace(run.prepare(), fitted=plan.samples)
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None and not run.is_worker and session.config.get_verbosity() >= 0:
         reporter.ensure_newline()
         for line in plan_lines(plan):
             reporter.write_line(f"stress: {line}")
+
+
+def _shared(run: GateRun, run_of_workers: str, make: Callable[[], Plan]) -> Plan:
+    """Return the plan of the worker that makes it first: it leaves answers in the cache, which would change others'."""
+    if (cache := run.prepare().cache) is None:
+        return make()
+    from filelock import FileLock
+
+    key = hashlib.sha256(f"plan {run_of_workers}".encode()).hexdigest()
+    with ExitStack() as stack:
+        with suppress(OSError):  # In a folder that cannot be written no worker leaves answers.
+            cache.folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(cache.folder / "plan.lock"))
+        if (found := cache.load_text(key)) is not None:
+            return read_json(Plan, found, where="a worker's plan")
+        plan = make()
+        cache.store_text(key, as_json(plan))
+        return plan

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class Questions:
-    """Counts what is asked of the models, by role, in the running test and in the fixtures of the user's own.
+    """Roles of the models that the running test asks, and that each fixture asked when it was set up.
 
     A model that is one network in two roles counts for both.
     """
 
     def __init__(self) -> None:
         self._before: Counter[str] = Counter()
-        self._of_fixtures: WeakKeyDictionary[pytest.FixtureDef[Any], frozenset[str]] = WeakKeyDictionary()
-        self._through_fixtures: frozenset[str] = frozenset()
+        self._of_fixtures: WeakKeyDictionary[pytest.FixtureDef[Any], set[str]] = WeakKeyDictionary()
+        self._through_fixtures: set[str] = set()
 
     @contextmanager
     def within(self, fixture: pytest.FixtureDef[Any], session: StressSession | None) -> Iterator[None]:
@@ -33,13 +33,12 @@ class Questions:
         try:
             yield
         finally:
-            self._of_fixtures[fixture] = frozenset((_questions(session) - before).keys())
+            self._of_fixtures[fixture] = set(_questions(session) - before)
 
     def begin(self, item: pytest.Function, session: StressSession) -> None:
         """Begin to count for the call of a test, whose fixtures are set up."""
         definitions = [each for found in item._fixtureinfo.name2fixturedefs.values() for each in found]
-        asked = (self._of_fixtures.get(definition, frozenset()) for definition in definitions)
-        self._through_fixtures = frozenset[str]().union(*asked)
+        self._through_fixtures = set().union(*(self._of_fixtures.get(each, ()) for each in definitions))
         self._before = _questions(session)
 
     def asked(self, role: str, session: StressSession | None) -> bool:
@@ -48,5 +47,4 @@ class Questions:
 
 
 def _questions(session: StressSession | None) -> Counter[str]:
-    """Return how much was asked of each role so far; nothing before the models are opened."""
     return Counter({role: model.classifier.questions for role, model in session.roles.items()} if session else {})

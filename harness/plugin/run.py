@@ -291,8 +291,7 @@ class GateRun:
 
     def check_itself(self) -> None:
         """Run the self-checks with the collected stress tests."""
-        from harness.run.remembered import memory_of
-        from harness.run.selfcheck import self_checks
+        from harness.run.selfcheck import memory_of, self_checks
 
         try:
             with self.limited("self-checks"), foreign_code(), bar("self-checks") as show:
@@ -305,6 +304,8 @@ class GateRun:
         # A model that fails here, or a test that cannot be run by hand.
         except (Exception, Interruption) as error:
             self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {lacking(error)}"),)
+        finally:
+            replay.end_all(next(iter(self.tests.values())).session)
 
     @property
     def has_overview(self) -> bool:
@@ -360,9 +361,16 @@ class GateRun:
             self.reported.overview_missing = f"The models could not be compared: {error}"
 
     def judge(self, session: StressSession, check: Check) -> Verdict | None:
-        """Run the stress test of a check as a plain function, in another session; None where none ran here."""
+        """Run the stress test of a check while fixtures give another session; None where none was collected here."""
         test = self.tests.get(check.id)
-        return None if test is None else replay.judge(test, session)
+        if test is None:
+            return None
+        kept = self.session, self.evidence
+        self.session, self.evidence = session.of_family(check.family), Evidence()
+        try:
+            return replay.judge(test, self.session, self.evidence)
+        finally:
+            self.session, self.evidence = kept
 
     def finish(self) -> Outcome:
         """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""

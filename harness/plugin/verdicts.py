@@ -14,7 +14,8 @@ from harness.checks import Check
 from harness.plugin import fixtures
 from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
-from harness.run.hypothesis_poses import expect_answers_to_draws, is_hypothesis_test, with_smallest_pose
+from harness.run.arguments import ARGUMENTS
+from harness.run.hypothesis_poses import expect_answers_to_draws, inner_test, with_smallest_pose
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -82,9 +83,7 @@ def _look_at_the_sample(item: pytest.Function, session: StressSession, family: s
     own = session.of_family(family)
     if own is session:
         return
-    for name in ("images", "search_images", "panel_images", "probe_images"):
-        if name in item.funcargs:
-            item.funcargs[name] = getattr(own, name)
+    item.funcargs |= {name: make(own) for name, (_, make) in ARGUMENTS.items() if name in item.funcargs}
     if "stress_session" in item.funcargs:
         item.funcargs["stress_session"] = own
 
@@ -102,7 +101,7 @@ def pytest_runtest_makereport(
     if not run.active or item.get_closest_marker("stress_check") is None or (report.when != "call" and report.passed):
         return report
     row: Check = item.callspec.params["stress_check"]  # type: ignore[attr-defined]
-    if is_hypothesis_test(item.obj):  # type: ignore[attr-defined]
+    if inner_test(item.obj):  # type: ignore[attr-defined]
         run.evidence.settle_on_last_failure()
     skip, shown = call.excinfo.value if call.excinfo else None, run.evidence.verdict
     failed = shown is not None and not shown.passed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,18 +95,17 @@ def survival(request: BreakRequest) -> Survival:
     images = request.model.images()
     classifier = request.model.open(request.checkpoint, images).classifier
     curves: list[Breaking] = []
-    total = sum(len(path.poses) + 1 for path in PATHS.values())
-    with Progress(total=total, unit="pose", desc="turning and moving") as bar:
-        done = 0
-
-        def advance(poses: int) -> None:
-            bar.update(done + poses - bar.n)
-
+    poses = [len(path.poses) + 1 for path in PATHS.values()]
+    with Progress(total=sum(poses), unit="pose", desc="turning and moving") as bar:
         for path in PATHS.values():
-            curves.append(breaking(classifier, images, path, on_evaluated=advance))
-            done += len(path.poses) + 1
-            advance(0)
+            done = sum(poses[: len(curves)])
+            curves.append(breaking(classifier, images, path, on_evaluated=partial(_advance, bar, done)))
+            _advance(bar, done, poses[len(curves) - 1])
     return Survival(len(images), tuple(curves), {curve.path.name: _numbers(curve) for curve in curves})
+
+
+def _advance(bar: Progress, before: int, poses: int) -> None:
+    bar.update(before + poses - bar.n)
 
 
 def _numbers(curve: Breaking) -> dict[str, Any]:

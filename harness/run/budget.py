@@ -12,7 +12,7 @@ from harness.base.records import record
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from harness.inference.planning import Asked, Ledger
+    from harness.inference.ledger import Asked, Ledger
 
 DEFAULT = 1_800.0
 """Seconds that the gate of a new checks file may take where nobody says otherwise."""
@@ -33,7 +33,7 @@ class Line:
     """One line of a plan: the work of a family, of the self-checks or of the overview, in `seconds` of the clock.
 
     A family has so many `tests`, which measure `images` out of all that they may measure. `fewest` are the images of
-    its check of the smallest class or group. See `harness.inference.planning.Asked` for the counts.
+    its check of the smallest class or group. See `harness.inference.ledger.Asked` for the counts.
     """
 
     seconds: float
@@ -150,18 +150,13 @@ def plan_from(
     besides = costs.besides_seconds
     if budget is not None:
         samples, ledger = _fitted(count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept)
-    measured = {name: samples.get(name, size) for name, size in sizes.items()}
-    lines = {
-        name: Line(
-            costs.seconds(asked),
-            *(asked.passes, asked.poses, asked.maps, asked.cached),
-            tests=(tests or {}).get(name, 0),
-            images=measured.get(name, 0),
-            out_of=sizes.get(name, 0),
-            fewest=round(measured.get(name, 0) * (shares or {}).get(name, 1)),
-        )
-        for name, asked in ledger.asked.items()
-    }
+    lines = {}
+    for name, asked in ledger.asked.items():
+        size = sizes.get(name, 0)
+        measured = samples.get(name, size)
+        fewest = round(measured * (shares or {}).get(name, 1))
+        counts = asked.passes, asked.poses, asked.maps, asked.cached
+        lines[name] = Line(costs.seconds(asked), *counts, (tests or {}).get(name, 0), measured, size, fewest)
     if besides:
         lines[START] = Line(besides, 0, 0, 0, 0)
     all_images = besides + sum(map(costs.seconds, whole.asked.values()))
@@ -179,16 +174,21 @@ def _fitted(
 ) -> tuple[dict[str, int], Ledger]:
     """Return samples that fit, none where all images do, and what a run with them asks for."""
     samples: dict[str, int] = {}
-    ledger = whole
-    before = after = {name: costs.seconds(asked) for name, asked in whole.asked.items()}
+    ledger, asked = whole, whole.asked
+    before = after = {name: costs.seconds(each) for name, each in asked.items()}
     # A search has a sample of its own, so a larger sample of the family costs it nothing. Families that use the
-    # predictions of another have its size, since other images would be new work.
+    # predictions of another, and ask for none, have its size, since other images would be new work.
     limits = {
-        name: min(size, whole.asked[name].images or size)
+        name: min(size, asked[name].images or size)
         for name, size in sizes.items()
-        if name in whole.asked and name not in kept
+        if name in asked and name not in kept
     }
-    leaders = {name: _leader(name, whole.asked, before, among=limits) for name in limits}
+    leaders = {
+        name: next((other for other in limits if other in asked[name].shares and before[other] > 0), name)
+        if before[name] == 0
+        else name
+        for name in limits
+    }
     alike = Counter(leaders.values())
     for _ in range(_ROUNDS):
         besides = sum(after.get(name, 0.0) for name in (CHECKS, OVERVIEW, *kept))
@@ -197,28 +197,21 @@ def _fitted(
             / samples.get(lead, limits[lead])
             for lead in alike
         }
-        found = fitting_samples(each, images=limits, seconds=max(budget - besides, 0), alike=alike)
-        found = {name: min(found[lead], limits[name]) for name, lead in leaders.items() if lead in found}
-        found = {name: _rounded(size) for name, size in found.items() if size < limits[name]}
+        sized = fitting_samples(each, images=limits, seconds=max(budget - besides, 0), alike=alike)
+        found = {name: min(sized[lead], limits[name]) for name, lead in leaders.items() if lead in sized}
+        # For people to read, with two digits that count.
+        found = {
+            name: size // step * step
+            for name, size in found.items()
+            if size < limits[name] and (step := 10 ** max(len(str(size)) - 2, 0))
+        }
         if found == samples:
             break
         samples, ledger = found, count(found)
-        after = {name: costs.seconds(asked) for name, asked in ledger.asked.items()}
+        after = {name: costs.seconds(each) for name, each in ledger.asked.items()}
         if sum(after.values()) <= budget * _TOLERANCE:
             break
     return samples, ledger
-
-
-def _rounded(size: int) -> int:
-    """Return a number of images for people to read, no larger: with two digits that count."""
-    step: int = 10 ** max(len(str(size)) - 2, 0)
-    return size // step * step
-
-
-def _leader(name: str, asked: Mapping[str, Asked], seconds: Mapping[str, float], *, among: Collection[str]) -> str:
-    """Return the family whose predictions a family uses that asks for none itself, or else its own name."""
-    shared = [other for other in among if other in asked[name].shares and seconds[other] > 0]
-    return shared[0] if seconds[name] == 0 and shared else name
 
 
 def seconds_in(text: str) -> float:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from harness.base.errors import InputError
 from harness.data import sample_up_to
-from harness.inference.planning import Ledger, PlannedClassifier
+from harness.inference.ledger import Ledger
+from harness.inference.standins import counting
 from harness.run.budget import Costs, duration, in_cores
 from harness.run.overview import (
     PARTS,
@@ -23,12 +28,12 @@ from harness.run.overview import (
     Surviving,
     Turned,
 )
-from harness.run.overview.measure import CONFIDENCE, curve_sizes, least_of, samples_of
+from harness.run.overview.measure import CONFIDENCE, curve_sizes, least_of, left_out, samples_of
 from harness.run.plan import costs_of
 from harness.run.session import PROBE_SAMPLES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
@@ -65,15 +70,13 @@ class ComparisonPlan:
     def lines(self) -> list[str]:
         """Return the plan as lines of text."""
         n = len(self.images)
-        some = f"{n:,} of {self.out_of:,} images" if n < self.out_of else f"{n:,} images"
-        parts = [f"clean on {some}"]
+        parts = [f"clean on {n:,} of {self.out_of:,} images" if n < self.out_of else f"clean on {n:,} images"]
         if not {Moved, Turned, Shifted, Looking} <= self.without:
             parts.append(f"turned and moved on {self.curves:,}")
         if not set(_SEARCHES) <= self.without:
             parts.append(f"searches on {self.searches:,}")
         took = f"at most {duration(self.seconds)}" if self.seconds >= 1 else "about a second"
-        if math.isnan(self.seconds):
-            took = "an unknown time"
+        took = "an unknown time" if math.isnan(self.seconds) else took
         lines = [f"plan: {took} on {in_cores(self.cores)}: {', '.join(parts)}"]
         titles = [part.title for part in PARTS if part.record in self.without]
         titles += [CONFIDENCE] if CONFIDENCE in self.without else []
@@ -85,22 +88,6 @@ class ComparisonPlan:
         return lines
 
 
-@dataclass
-class _Counted:
-    """Costs of each part, of all models: seconds of the clock, and inputs to run models on."""
-
-    seconds: dict[object, float] = field(default_factory=dict)
-    poses: dict[object, int] = field(default_factory=dict)
-
-    def add(self, part: object, ledger: Ledger, name: str, costs: Costs) -> None:
-        asked = ledger.asked[name]
-        self.seconds[part] = self.seconds.get(part, 0.0) + costs.seconds(asked)
-        self.poses[part] = self.poses.get(part, 0) + asked.poses + asked.maps
-
-    def total(self, parts: Sequence[object]) -> tuple[float, int]:
-        return sum(self.seconds.get(part, 0.0) for part in parts), sum(self.poses.get(part, 0) for part in parts)
-
-
 def plan_comparison(
     models: Mapping[str, RoleModel], images: LabelledImages, *, budget: float | None, besides: float = 0.0
 ) -> ComparisonPlan:
@@ -110,31 +97,37 @@ def plan_comparison(
     are always measured, a sample of them where all take too long.
     """
     costs = _costs(models, images, required=budget is not None)
-    cores = max(each.cores for each in costs.values())
     left = math.inf if budget is None else max(budget - besides, 0.0)
     some = images if budget is None else _affordable(models, images, costs, left * _CLEAN)
     sizes, probes = curve_sizes(some), sorted({least_of(some), min(PROBE_SAMPLES, len(some))})
     counts = {size: _counted(models, some, costs, curves=size) for size in sizes}
     searches = {size: _counted(models, some, costs, searched=size) for size in probes}
 
-    def total(curves: int, searched: int, parts: Sequence[object]) -> tuple[float, int]:
-        own = counts[curves].total([part for part in (Clean, *parts) if part not in _SEARCHES])
-        found = searches[searched].total([part for part in parts if part in _SEARCHES])
-        return own[0] + found[0], own[1] + found[1]
+    def total(curves: int, searched: int, parts: Sequence[object]) -> np.ndarray:
+        found = [(searches[searched] if part in _SEARCHES else counts[curves])[part] for part in (Clean, *parts)]
+        return np.asarray(np.sum(found, axis=0))
 
     whole, _ = total(sizes[-1], probes[-1], _ORDER)
-    curves, searched, parts = sizes[-1], probes[-1], list(_ORDER)
+    curves, searched, without = sizes[-1], probes[-1], frozenset[object]()
     if whole > left:
-        curves, searched, parts = sizes[0], probes[0], []
-        for part in _ORDER:
-            if total(curves, searched, [*parts, part])[0] <= left:
-                parts.append(part)
+        curves, searched = sizes[0], probes[0]
+        clean = total(curves, searched, ())[0]
+        without = left_out({part: total(curves, searched, (part,))[0] - clean for part in _ORDER}, left - clean)
+        parts = [part for part in _ORDER if part not in without]
         curves = max(size for size in sizes if size == curves or total(size, searched, parts)[0] <= left)
         searched = max(size for size in probes if size == searched or total(curves, size, parts)[0] <= left)
-    seconds, poses = total(curves, searched, parts)
-    without = frozenset(part for part in _ORDER if part not in parts)
+    seconds, poses = total(curves, searched, [part for part in _ORDER if part not in without])
     return ComparisonPlan(
-        some, len(images), curves, searched, without, besides + seconds, besides + whole, poses, cores, budget
+        some,
+        len(images),
+        curves,
+        searched,
+        without,
+        besides + float(seconds),
+        besides + float(whole),
+        int(poses),
+        max(each.cores for each in costs.values()),
+        budget,
     )
 
 
@@ -143,13 +136,11 @@ def _costs(models: Mapping[str, RoleModel], images: LabelledImages, *, required:
 
     Unless costs are `required`, those of a model without an answer in time are NaN; else this raises `InputError`.
     """
-    kinds: dict[str, Costs] = {}
+    kinds: dict[str, Costs] = {"recorded": Costs(0.0, 0.0, 0)}
     costs = {}
     for name, model in models.items():
-        if not model.provides.live:
-            costs[name] = Costs(0.0, 0.0, 0)
-            continue
-        kind = f"{model.classifier.device} {model.classifier.model}"
+        live = model.provides.live
+        kind = f"{model.classifier.device} {model.classifier.model}" if live else "recorded"
         if kind not in kinds:
             try:
                 kinds[kind] = costs_of(model, images)
@@ -166,19 +157,13 @@ def _affordable(
 ) -> LabelledImages:
     """Return the images, or the largest sample of them whose clean predictions fit into so many seconds."""
     for size in (len(images), *(size for size in reversed(_SIZES) if size < len(images))):
-        some = images if size == len(images) else sample_up_to(images, size)
-        if _clean(models, some, costs) <= seconds:
+        some, took = images if size == len(images) else sample_up_to(images, size), 0.0
+        for name, model in models.items():
+            counting(model, ledger := Ledger()).predict(some)
+            took += costs[name].seconds(ledger.now)
+        if took <= seconds:
             break
     return some
-
-
-def _clean(models: Mapping[str, RoleModel], images: LabelledImages, costs: Mapping[str, Costs]) -> float:
-    seconds = 0.0
-    for name, model in models.items():
-        ledger = Ledger()
-        PlannedClassifier(model.classifier, ledger).predict(images)
-        seconds += costs[name].seconds(ledger.now)
-    return seconds
 
 
 def _counted(
@@ -188,28 +173,28 @@ def _counted(
     *,
     curves: int | None = None,
     searched: int | None = None,
-) -> _Counted:
-    """Count what the parts of an overview ask for: curves of so many images, or searches."""
-    counted = _Counted()
+) -> Mapping[object, np.ndarray]:
+    """Return what the parts of an overview ask for, of all models: seconds of the clock, and inputs to run models on.
+
+    These are curves of so many images, or searches. Failures are looked at in the poses of `Moved`.
+    """
+    counted: dict[object, np.ndarray] = defaultdict(lambda: np.zeros(2))
     sample, fewer = samples_of(images, curves)
     probe = None if searched is None else sample_up_to(images, searched)
     for name, model in models.items():
-        ledger = Ledger()
-        planned = replace(model, classifier=PlannedClassifier(model.classifier, ledger))
+        planned = counting(model, ledger := Ledger())
         subject = Subject(planned, images, sample, fewer, None, (), probe, probe)
         parts = [part for part in PARTS if (part.record in _SEARCHES) == (searched is not None)]
-        for part in sorted(parts, key=lambda part: part.record is not Clean):
-            name_of = part.record.__name__
-            with ledger.under(name_of), suppress(Exception):  # It may fail for made-up predictions.
-                part.measure(subject)
-            counted.add(_counts_for(part.record), ledger, name_of, costs[name])
+        works: list[tuple[Any, str, Callable[[], object]]] = [
+            (part.record, part.record.__name__, partial(part.measure, subject))
+            for part in sorted(parts, key=lambda part: part.record is not Clean)
+        ]
         if searched is None:
-            with ledger.under(CONFIDENCE), suppress(Exception):
-                _ = planned.predict(images).probabilities
-            counted.add(CONFIDENCE, ledger, CONFIDENCE, costs[name])
+            works.append((CONFIDENCE, CONFIDENCE, lambda: planned.predict(images).probabilities))  # noqa: B023
+        for record, under, work in works:
+            with ledger.under(under), suppress(Exception):  # It may fail for made-up predictions.
+                work()
+            part = record if record in _ORDER else Moved if record is Failing else Clean
+            asked = ledger.asked[under]
+            counted[part] += costs[name].seconds(asked), asked.poses + asked.maps
     return counted
-
-
-def _counts_for(record: type) -> object:
-    """Return which part's cost that of this one belongs to: failures are looked at in the poses of `Moved`."""
-    return record if record in _ORDER else Moved if record is Failing else Clean

@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import some_of
-from harness.measures import METRICS
-from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
-from harness.run.outcome import SelfCheck
-from harness.run.standins import (
+from harness.inference.standins import (
     Answer,
     at_random,
     mostly_right,
     right,
     standing_in,
-    wrong_among,
     wrong_by,
     wrong_by_swapping,
 )
+from harness.measures import METRICS
+from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
+from harness.run.outcome import SelfCheck
 
 if TYPE_CHECKING:
     from harness.checks import Check, Verdict
-    from harness.run.noticed import Judge
+    from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
 FOLLOW = "checks-follow-the-candidate"
@@ -51,10 +50,8 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfChe
             silent.append(check.id)
     told, others = len(checks) - len(silent), ""
     if silent:
-        others = (
-            "; the others need a network, do not apply or take a fixture that cannot be made here: "
-            f"{some_of(silent, shown=20)}"
-        )
+        others = "; the others need a network, do not apply or take a fixture that cannot be made here: "
+        others += some_of(silent, shown=20)
     return SelfCheck(
         FOLLOW,
         "pass" if told else "not_applicable",
@@ -65,71 +62,53 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfChe
 
 def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     """Say what is wrong with the test of a check; empty if nothing is, None if stand-ins cannot tell."""
-    compared = _compared(check, sampled)
-    wrong = _wrong(check, sampled) if compared is None else wrong_among(compared)
-    all_wrong = _judged(check, sampled, judge, wrong)
-    all_right = _judged(check, sampled, judge, right)
+    # A stand-in is no reference model, though the candidate may be one.
+    panel = sampled.panel_predictions and replace(sampled.panel_predictions, excluded=None)
+
+    def judged(answer: Answer, *, others: Answer = mostly_right) -> Verdict | None:
+        answers = dict.fromkeys(sampled.roles, others) | {"candidate": answer}
+        roles = {role: standing_in(model, answers[role]) for role, model in sampled.roles.items()}
+        try:
+            return judge(replace(sampled, roles=roles, panel_predictions=panel), check)
+        except Exception:  # A test may expect a network, or be given what it cannot measure.
+            return None
+
+    wrong, compared = _wrong(check, sampled)
+    all_wrong, all_right = judged(wrong), judged(right)
     differ = all_wrong is not None and all_right is not None and all_wrong.value != all_right.value
     if differ and any(verdict is not None and verdict.status == "fail" for verdict in (all_wrong, all_right)):
         return ""
-    shown = [all_wrong, all_right, *(_judged(check, sampled, judge, at_random(seed)) for seed in range(_DRAWS))]
+    shown = [all_wrong, all_right, *(judged(at_random(seed)) for seed in range(_DRAWS))]
     verdicts = [verdict for verdict in shown if verdict is not None and verdict.value is not None]
     if len(verdicts) <= 1:
         return None
     shipped = check.metric in METRICS.shipped
     if len({verdict.value for verdict in verdicts}) == 1:
-        if shipped or _follows_another(check, sampled, judge, verdicts[0]):
+        # Another metric may be the same for all models, unless it is another with other models in the other roles.
+        other = None if shipped else judged(right, others=wrong_by(1))
+        if shipped or (other is not None and other.value != verdicts[0].value):
             return (
                 f"measures {verdicts[0].numbers[0]}, whether the candidate's predictions are all right, all wrong or "
                 "random: it measures something else than the candidate"
             )
         return None
     if shipped and differ and all_wrong is not None and all(verdict.status == "pass" for verdict in verdicts):
-        images = "all images" if compared is None else "all images of its group, and on no others"
-        return f"passes a candidate that is wrong on {images} ({all_wrong.explain()})"
+        return f"passes a candidate that is wrong on {compared} ({all_wrong.explain()})"
     return ""
 
 
-def _compared(check: Check, sampled: StressSession) -> np.ndarray | None:
-    """Return the images that a check compares with the others, (N,) bool; None for a check of no difference.
+def _wrong(check: Check, sampled: StressSession) -> tuple[Answer, str]:
+    """Return what is wrong on the images that a check is about, and these as text.
 
-    A candidate that is wrong on all images shows no difference.
+    Of a difference, those are of one side: a candidate that is wrong on all images shows none. For a pair of classes,
+    it takes either for the other.
     """
-    images = sampled.images
+    images, pair, by = sampled.images, check.keys.get("pair"), str(check.keys.get("by"))
+    one_side = "all images of its group, and on no others"
     if check.metric == CLASS_DIFFERENCE.name and check.class_name in images.classes:
-        return np.asarray(images.labels.numpy() == images.classes.index(check.class_name))
-    by = str(check.keys.get("by"))
+        return wrong_by(images.labels.numpy() == images.classes.index(check.class_name)), one_side
     if check.metric == GROUP_DIFFERENCE.name and by in images.groups:
-        return np.asarray(images.groups[by] == check.keys.get("group"))
-    return None
-
-
-def _wrong(check: Check, sampled: StressSession) -> Answer:
-    """Return what is wrong on all images; for a pair of classes it takes either for the other."""
-    classes, pair = sampled.images.classes, check.keys.get("pair")
-    if pair and set(pair) <= set(classes) and len(set(pair)) > 1:
-        return wrong_by_swapping(*map(classes.index, pair))
-    return wrong_by(1)
-
-
-def _follows_another(check: Check, sampled: StressSession, judge: Judge, before: Verdict) -> bool:
-    """Return whether the value of a check is another with wrong predictions in all roles but the candidate's."""
-    verdict = _judged(check, sampled, judge, right, others=wrong_by(1))
-    return verdict is not None and verdict.value != before.value
-
-
-def _judged(
-    check: Check, sampled: StressSession, judge: Judge, answer: Answer, *, others: Answer = mostly_right
-) -> Verdict | None:
-    """Return the verdict of a check's test on stand-ins in all roles; None where it gives none, for any reason.
-
-    A stand-in is no reference model, though the candidate may be one.
-    """
-    roles = {
-        role: standing_in(model, answer if role == "candidate" else others) for role, model in sampled.roles.items()
-    }
-    panel = sampled.panel_predictions and replace(sampled.panel_predictions, excluded=None)
-    try:
-        return judge(replace(sampled, roles=roles, panel_predictions=panel), check)
-    except Exception:  # A test may expect a network, or be given what it cannot measure.
-        return None
+        return wrong_by(np.asarray(images.groups[by] == check.keys.get("group"))), one_side
+    if pair and set(pair) <= set(images.classes) and len(set(pair)) > 1:
+        return wrong_by_swapping(*map(images.classes.index, pair)), "all images"
+    return wrong_by(1), "all images"

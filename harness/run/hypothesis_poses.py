@@ -19,13 +19,8 @@ _STEP, _STEPS = 0.1, 50
 """Step and reach, in degrees or pixels, of the search around the smallest failing pose."""
 
 
-def is_hypothesis_test(test: Callable[..., object]) -> bool:
-    """Return whether Hypothesis runs the test many times, and shrinks what fails."""
-    return _inner(test) is not None
-
-
-def _inner(test: Callable[..., object]) -> Callable[..., object] | None:
-    """Return the test that Hypothesis runs many times; None for another test."""
+def inner_test(test: Callable[..., object]) -> Callable[..., object] | None:
+    """Return the test that Hypothesis runs many times, and shrinks where it fails; None for another test."""
     return getattr(getattr(test, "hypothesis", None), "inner_test", None)
 
 
@@ -33,7 +28,7 @@ def expect_answers_to_draws(test: Callable[..., object], session: StressSession)
     """Raise `NotApplicableError` for a Hypothesis test of recorded predictions: it draws poses that nobody recorded."""
     from harness.inference.search import expect_live
 
-    if is_hypothesis_test(test):
+    if inner_test(test):
         for model in session.roles.values():
             expect_live(model.classifier)
 
@@ -45,7 +40,7 @@ def with_smallest_pose(
 
     `fixtures` are the arguments of the `test` that Hypothesis does not draw. Other tests' verdicts stay unchanged.
     """
-    inner, pose = _inner(test), getattr(evidence.seen, "perturbation", None)
+    inner, pose = inner_test(test), getattr(evidence.seen, "perturbation", None)
     if inner is None or verdict.status != "fail" or not isinstance(pose, Pose):
         return verdict
 
@@ -57,7 +52,8 @@ def with_smallest_pose(
             inner(**{**fixtures, "evidence": shown, "pose": pose})
         return shown.verdict is not None and shown.verdict.status == "fail"
 
-    found = f"smallest failing pose: {pose.in_words()}, @example(pose={_spelled(pose)})"
+    named = ", ".join(f"{name}={value:g}" for name, value in vars(pose).items() if value)
+    found = f"smallest failing pose: {pose.in_words()}, @example(pose=Pose({named}))"
     return replace(verdict, detail="; ".join(filter(None, (found, _reach(pose, fails), verdict.detail))))
 
 
@@ -75,8 +71,3 @@ def _reach(pose: Pose, fails: Callable[[Pose], bool]) -> str:
             end = value
         ends.append(end)
     return f"fails from {ends[0]:g} to {ends[1]:g}{unit}"
-
-
-def _spelled(pose: Pose) -> str:
-    named = [f"{name}={value:g}" for name, value in vars(pose).items() if value]
-    return f"Pose({', '.join(named)})"

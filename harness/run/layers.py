@@ -113,37 +113,32 @@ def layer_differences(
         )
     model, shown = original.classifier.plain, np.argsort(~differ, kind="stable")[:_IMAGES]
     pixels = original.classifier.pixels(images, shown)
-    layers = _outputs(model, pixels)
+    calls = _outputs(model, pixels)
     found: dict[int, list[np.ndarray]] = defaultdict(list)
     for tensor in _tensors_of(artifact, pixels):
         found[tensor.size].append(tensor)
-    distances = [_distance(call.output, found[call.output.size]) for call in layers[:-1]]
+    distances = [_distance(call.output, found[call.output.size]) for call in calls[:-1]]
     with torch.no_grad():
         answers = logits_of(artifact.classifier.plain(pixels))[0].cpu().float().numpy()
-    distances.append(_distance(_centered(layers[-1].output), [_centered(answers)]))
-    return LayerDifferences(_judged(model, pixels, layers, distances))
-
-
-def _judged(model: nn.Module, pixels: Tensor, layers: Sequence[_Call], distances: Sequence[float]) -> tuple[Layer, ...]:
-    """Return the layers; those before the first different one that have no tensor of their own are merged."""
-    judged: list[Layer] = []
+    distances.append(_distance(_centered(calls[-1].output), [_centered(answers)]))
+    layers: list[Layer] = []
     begun = False
-    for number, (call, distance) in enumerate(zip(layers, distances, strict=True)):
-        if call.unchanged:
-            continue
+    for number, (call, distance) in enumerate(zip(calls, distances, strict=True)):
         merged = False
-        if not begun and distance > NOISE:
-            followers = [later for later, each in zip(distances, layers, strict=True) if each.takes == number]
+        # Layers before the first different one that have no tensor of their own are merged.
+        if not (call.unchanged or begun) and distance > NOISE:
+            followers = [later for later, each in zip(distances, calls, strict=True) if each.takes == number]
             merged = min(followers, default=distance) < distance / _NEARER
             # A difference that later layers dilute is no merger.
             enough = min(_EXACT, distance / _NEARER**2)
-            equal = [at for at in range(number + 1, len(layers)) if distances[at] <= enough]
+            equal = [at for at in range(number + 1, len(calls)) if distances[at] <= enough]
             if equal and not merged:
                 shaken = _outputs(model, pixels, shaking=number)
-                merged = any(not np.array_equal(shaken[at].output, layers[at].output) for at in equal)
+                merged = any(not np.array_equal(shaken[at].output, calls[at].output) for at in equal)
             begun = not merged
-        judged.append(Layer(call.name, distance, merged))
-    return tuple(judged)
+        if not call.unchanged:
+            layers.append(Layer(call.name, distance, merged))
+    return LayerDifferences(tuple(layers))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,15 +168,14 @@ def _outputs(model: nn.Module, pixels: Tensor, *, shaking: int | None = None) ->
             if not isinstance(output, Tensor) or not output.is_floating_point() or len(output) != len(pixels):
                 return None
             values = output.detach().cpu().float().numpy().copy()
-            kept = None
+            shaken = None
             if len(calls) == shaking:
-                generator = torch.Generator().manual_seed(0)
-                noise = torch.randn(output.shape, generator=generator).to(output)
-                kept = output.mean() + noise * (output.std() + 1)
+                noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+                shaken = output.mean() + noise * (output.std() + 1)
             takes = next((number for number, each in enumerate(given) if inputs and each is inputs[0]), None)
-            calls.append(_Call(name, values, takes, bool(calls) and _is_same(calls[-1].output, values)))
-            given.append(output if kept is None else kept)
-            return kept
+            calls.append(_Call(name, values, takes, bool(calls) and np.array_equal(calls[-1].output, values)))
+            given.append(output if shaken is None else shaken)
+            return shaken
 
         return record
 
@@ -191,18 +185,20 @@ def _outputs(model: nn.Module, pixels: Tensor, *, shaking: int | None = None) ->
     return [*calls, _Call(LOGITS, logits.detach().cpu().float().numpy())]
 
 
-def _is_same(earlier: np.ndarray, values: np.ndarray) -> bool:
-    return earlier.shape == values.shape and np.array_equal(earlier, values)
-
-
 def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
     """Return the tensors that an artifact computes for pixels, each (N, ...)."""
     model = artifact.classifier.plain
     if isinstance(model, PredictorNetwork) and isinstance(model.predictor, OpenVinoPredictor):
         return model.predictor.tensors(pixels.cpu().numpy())
-    for network in model.modules():
-        if isinstance(network, OnnxNetwork):
-            return tensors_of(network, _inputs_of(model, network, pixels))
+    if network := next((each for each in model.modules() if isinstance(each, OnnxNetwork)), None):
+        taken: list[np.ndarray] = []  # It may be within another model, which prepares its input.
+        handle = network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].cpu().numpy()))
+        try:
+            with torch.no_grad():
+                model(pixels)
+        finally:
+            handle.remove()
+        return tensors_of(network, taken[0])
     if not artifact.provides.layers:
         raise InputError(
             f"{artifact.path}: gives predictions only; layers can be compared of a checkpoint, of an ONNX file and of "
@@ -210,18 +206,6 @@ def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
             setting="layers",
         )
     return [call.output for call in _outputs(model, pixels)]
-
-
-def _inputs_of(model: nn.Module, network: nn.Module, pixels: Tensor) -> np.ndarray:
-    """Return what a network within a model is given for these pixels."""
-    taken: list[np.ndarray] = []
-    handle = network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].cpu().numpy()))
-    try:
-        with torch.no_grad():
-            model(pixels)
-    finally:
-        handle.remove()
-    return taken[0]
 
 
 def _centered(logits: np.ndarray) -> np.ndarray:
@@ -232,14 +216,8 @@ def _centered(logits: np.ndarray) -> np.ndarray:
 def _distance(output: np.ndarray, tensors: Sequence[np.ndarray]) -> float:
     """Return the least distance of an output from tensors of its size, with channels first or last, by its spread."""
     spread = float(output.std()) or 1.0
-    layouts = [output]
+    layouts = [output.ravel()]
     if output.ndim == 4:  # noqa: PLR2004  (N, C, H, W)
-        layouts.append(np.ascontiguousarray(output.transpose(0, 2, 3, 1)))
-    return min(
-        (
-            float(np.sqrt(np.mean((layout.ravel() - tensor.ravel()) ** 2))) / spread
-            for layout in layouts
-            for tensor in tensors
-        ),
-        default=math.inf,
-    )
+        layouts.append(output.transpose(0, 2, 3, 1).ravel())
+    pairs = [(layout, tensor.ravel()) for layout in layouts for tensor in tensors]
+    return min((float(np.sqrt(np.mean((one - other) ** 2))) / spread for one, other in pairs), default=math.inf)

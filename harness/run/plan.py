@@ -14,15 +14,16 @@ import torch
 
 from harness.base.codes import Code
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
-from harness.inference.planning import Ledger, PlannedClassifier
+from harness.inference.ledger import Ledger
 from harness.inference.predictors.network import PredictorNetwork
+from harness.inference.standins import StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
 from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from
 from harness.run.overview import overview_of
 from harness.run.sampling import rows_passes
 from harness.run.selfcheck import self_checks
-from harness.run.time_limit import planning_limit
+from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from harness.checks import Check, Verdict
     from harness.data import LabelledImages
     from harness.inference import Classifier, RoleModel
-    from harness.run.noticed import Judge
+    from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
 _TRIED, _SCREENED = 32, (65, 251)
@@ -57,37 +58,31 @@ def asked_by(
     Families stand in the order of their tests. Work that two families share counts for the first. Work of earlier runs
     counts by itself where `cached`, else as all other work.
     """
-    ledger = Ledger()
+    ledger, until = Ledger(), time.monotonic() + COUNTING
     twins = {
-        id(model.classifier): PlannedClassifier(model.classifier, ledger, cached=cached)
+        id(model.classifier): StandIn(model.provides, ledger=ledger, of=model.classifier, cached=cached)
         for model in session.roles.values()
     }
     roles = {role: replace(model, classifier=twins[id(model.classifier)]) for role, model in session.roles.items()}
     planned = replace(session, roles=roles, cache=None)
-    until = time.monotonic() + COUNTING
 
     def ask(session: StressSession, check: Check) -> Verdict | None:
         with suppress(Exception):  # A test that cannot cope with made-up answers has been counted up to there.
             return judge(session, check)
         return None
 
-    def count(name: str, what: Callable[[], object]) -> None:
-        try:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            with ledger.under(name), planning_limit(min(left, EACH), name):
-                what()
-        except TimeoutError:
-            if name not in ledger.uncounted:
-                ledger.uncounted += (name,)
-
-    for check in checks:
-        count(check.family, partial(ask, planned, check))
-    count(CHECKS, lambda: self_checks(planned, ask))
+    works: list[tuple[str, Callable[[], object]]] = [(check.family, partial(ask, planned, check)) for check in checks]
+    works.append((CHECKS, lambda: self_checks(planned, ask)))
     if overview:
         searched = any(check.keys.get("path") for check in checks)
-        count(OVERVIEW, lambda: overview_of(planned, searched=searched))
+        works.append((OVERVIEW, lambda: overview_of(planned, searched=searched)))
+    for name, work in works:
+        try:
+            left = max(until - time.monotonic(), 1e-3)
+            with ledger.under(name), time_limit(min(left, EACH), name):
+                work()
+        except TimeLimitExceededError:
+            ledger.uncounted = tuple(dict.fromkeys((*ledger.uncounted, name)))
     return ledger
 
 
@@ -123,27 +118,16 @@ def plan_of(
         fitted = replace(session, fitted=samples)
         return asked_by(fitted, checks, judge, overview=overview, cached=not to_calibrate)
 
-    return plan_from(
-        count,
-        sizes,
-        costs or measured_costs(session),
-        tests=Counter(check.family for check in checks),
-        shares=_smallest_shares(checks, session.images),
-        images=len(session.images),
-        budget=budget,
-        kept=kept,
-    )
-
-
-def _smallest_shares(checks: Sequence[Check], images: LabelledImages) -> dict[str, float]:
-    """Return, by family, the share of the images in the smallest class or group that it has a check of; else 1."""
     shares: dict[str, float] = {}
     for check in checks:
-        shares[check.family] = min(_share_of_images(check, images), shares.get(check.family, 1.0))
-    return shares
+        shares[check.family] = min(_share_of_images(check, session.images), shares.get(check.family, 1.0))
+    tests, images = Counter(check.family for check in checks), len(session.images)
+    costs = costs or measured_costs(session)
+    return plan_from(count, sizes, costs, tests=tests, shares=shares, images=images, budget=budget, kept=kept)
 
 
 def _share_of_images(check: Check, images: LabelledImages) -> float:
+    """Return the share of the images in the class, or in the smallest group, that a check is about; else 1."""
     by, group = str(check.keys.get("by")), check.keys.get("group")
     if check.class_name in images.classes:
         return float((images.labels == images.classes.index(check.class_name)).float().mean()) or 1.0
@@ -154,29 +138,30 @@ def _share_of_images(check: Check, images: LabelledImages) -> float:
     return float(chosen.min() / len(images)) if len(chosen) else 1.0
 
 
-def rows_in_brief(session: StressSession) -> str:
-    """Say how much the rows ask for at least."""
-    rows, images = len(session.checks.checks), len(session.images)
-    name = printable(session.images.name)
-    return (
-        f"{rows} checks on {images:,} images of {name}: {rows_passes(session):,} image-poses, without searches and maps"
+def cost_in_brief(session: StressSession, *, start_seconds: float, patience: float) -> str:
+    """Say how much the rows ask for at least, and the time of that; measures a batch, unless predictions are cached.
+
+    A batch that takes longer than `patience`, in seconds, is given up.
+    """
+    images, candidate, passes = session.images, session.roles["candidate"], rows_passes(session)
+    asked = (
+        f"{len(session.checks.checks)} checks on {len(images):,} images of {printable(images.name)}: "
+        f"{passes:,} image-poses, without searches and maps; "
     )
-
-
-def time_in_brief(session: StressSession, *, start_seconds: float) -> str:
-    """Return the time that this takes, and what comes on top; measures a batch, unless predictions are cached."""
-    images, candidate = session.images, session.roles["candidate"]
     if not candidate.provides.live:
-        return "the candidate's predictions are recorded"
+        return f"{asked}the candidate's predictions are recorded"
     posed = next((check.pose for check in session.checks.checks if check.pose != Pose()), Pose())
     key = candidate.classifier.cache_key("answers", images, posed)
     if session.cache is not None and key is not None and session.cache.has(key):
-        return "predictions of an earlier run are in the cache"
-    cores = candidate.classifier.workers
-    seconds = rows_passes(session) * _seconds(candidate, images, _TRIED, exact=True) / cores
-    memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
-    besides = f"plus {duration(start_seconds)} to start, self-checks and the comparison of models"
-    return f"about {duration(seconds)} on {in_cores(cores)}, {besides}{memory} (--stress-plan: all)"
+        return f"{asked}predictions of an earlier run are in the cache"
+    took, cores = "how long it takes is not known, a first batch failed or took too long", candidate.classifier.workers
+    # The tests report a model that raises or hangs; a line of the plan is worth neither the end of a run nor a wait.
+    with suppress(Exception, Interruption), time_limit(patience, "a first batch"), foreign_code():
+        seconds = passes * _seconds(candidate, images, _TRIED, exact=True) / cores
+        memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
+        besides = f"plus {duration(start_seconds)} to start, self-checks and the comparison of models"
+        took = f"about {duration(seconds)} on {in_cores(cores)}, {besides}{memory} (--stress-plan: all)"
+    return asked + took
 
 
 def measured_costs(session: StressSession) -> Costs:
@@ -195,9 +180,9 @@ def measured_costs(session: StressSession) -> Costs:
 def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool = True) -> Costs:
     """Measure what an image costs a model, as `measured_costs` does; `maps` says whether maps are measured, too."""
     try:
-        with planning_limit(MEASURING, "measuring a batch"), foreign_code():
+        with time_limit(MEASURING, "measuring a batch"), foreign_code():
             return _measured(model, images, maps=maps)
-    except TimeoutError:
+    except TimeLimitExceededError:
         raise InputError(
             f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so the cost of a run is "
             "unknown. A faster device, or smaller images, may help.",
@@ -219,7 +204,14 @@ def _measured(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
     screened = next(filter(backend.screens_for, _SCREENED), None)
     if screened is not None and each * screened < _PATIENCE:
         each = min(each, _seconds(model, images, screened, exact=False))
-    map_seconds = _map_seconds(model, images, tried) if maps else MAP_PASSES * each
+    map_seconds = MAP_PASSES * each
+    if maps:
+        some = images.take(torch.arange(min(tried, len(images))))
+        fresh, map_seconds = replace(model, classifier=classifier.like(classifier.plain)), 0.0
+        with suppress(NotApplicableError):
+            start = _clock(classifier)
+            fresh.attend(some)
+            map_seconds = (_clock(classifier) - start) / len(some)
     return Costs(each, map_seconds, _peak_bytes(), classifier.workers)
 
 
@@ -234,17 +226,6 @@ def _seconds(model: RoleModel, images: LabelledImages, count: int, *, exact: boo
     start = _clock(classifier)
     run(count, inputs, classes=len(images.classes), what="a plan's images")
     return (_clock(classifier) - start) / count
-
-
-def _map_seconds(model: RoleModel, images: LabelledImages, tried: int) -> float:
-    some = images.take(torch.arange(min(tried, len(images))))
-    fresh = replace(model, classifier=model.classifier.like(model.classifier.plain))
-    start = _clock(model.classifier)
-    try:
-        fresh.attend(some)
-    except NotApplicableError:
-        return 0.0
-    return (_clock(model.classifier) - start) / len(some)
 
 
 def _clock(classifier: Classifier) -> float:

@@ -13,7 +13,6 @@ from harness.checks.golden import GOLDEN
 from harness.checks.slices import SLICE
 
 if TYPE_CHECKING:
-    from harness.data import LabelledImages
     from harness.run.session import StressSession
 
 SHARE = 0.2
@@ -62,26 +61,26 @@ class Extent:
 
 
 def affordable_passes(session: StressSession) -> int:
-    """Return the image-passes that self-checks and overview together may take besides those of the rows."""
-    beside = rows_passes(session) * SHARE / (1 - SHARE)
-    return max(int(beside), free_passes(session.images))
+    """Return the image-passes that self-checks and overview together may take besides those of the rows.
+
+    Any run may take some, fewer for larger images.
+    """
+    height, width = session.images.pixels.shape[-2:]
+    free = int(FREE_PASSES * min(1.0, (FREE_PIXELS / (height * width)) ** GROWTH))
+    return max(int(rows_passes(session) * SHARE / (1 - SHARE)), free)
 
 
 def rows_passes(session: StressSession) -> int:
-    """Return the image-passes that the rows of the checks file ask for at least: one for each image in each case."""
+    """Return the image-passes that the rows of the checks file ask for at least: one for each image in each case.
+
+    Golden images are few, and groups are of the clean images, which are predicted anyway.
+    """
     sizes: dict[object, int] = {}
     for check in session.checks.checks:
-        if check.family in {GOLDEN, SLICE}:
-            continue  # One image each, or the clean images, which are predicted anyway.
-        case, size = (check.role, check.pose, repr(check.keys)), session.size_of(check.family)
-        sizes[case] = max(sizes.get(case, 0), size)
+        if check.family not in {GOLDEN, SLICE}:
+            case = check.role, check.pose, repr(check.keys)
+            sizes[case] = max(sizes.get(case, 0), session.size_of(check.family))
     return sum(sizes.values())
-
-
-def free_passes(images: LabelledImages) -> int:
-    """Return the image-passes of images of this size that any run may take."""
-    height, width = images.pixels.shape[-2:]
-    return int(FREE_PASSES * min(1.0, (FREE_PIXELS / (height * width)) ** GROWTH))
 
 
 def extent_of(session: StressSession) -> Extent:

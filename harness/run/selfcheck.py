@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+import hashlib
+import platform
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
+from harness.base.cache import installed
 from harness.base.errors import InputError, NotApplicableError
+from harness.base.records import as_json, read_json
+from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.families import damages
 from harness.data import sample_up_to
 from harness.inference.attention import attend
+from harness.inference.platforms import measuring_code
 from harness.inference.predictors import UnknownPixelsError
 from harness.measures.localisation import rank_correlation
+from harness.perturb import PROTOCOL
 from harness.run.following import FOLLOW, checks_follow_the_candidate
-from harness.run.noticed import Judge, is_noticed
-from harness.run.original import original_checks
+from harness.run.mutants import CHANGED, changes_are_noticed, is_noticed
 from harness.run.outcome import SelfCheck
-from harness.run.remembered import Memory
 from harness.run.sampling import extent_of
 from harness.run.steadiness import (
     ANSWERS,
@@ -30,9 +36,10 @@ from harness.run.steadiness import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from harness.checks.damages import Damage
+    from harness.base import PredictionCache
+    from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
 SAMPLES = 1_000
@@ -44,6 +51,48 @@ STOOD_IN = 200
 """Images on which stand-ins are judged at first."""
 
 MAPS = "maps-follow-weights"
+_LIBRARIES = ("stress-harness", "torch", "numpy", "scipy", "hypothesis", "opencv-python", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Self-checks of earlier runs, in the user's cache; without a `cache`, or a `key`, everything is checked anew.
+
+    A check that fails is never kept, and no verdict of a gate is: those are a matter of each run.
+    """
+
+    cache: PredictionCache | None = None
+    key: str = ""
+
+    def remembered(self, name: str, check: Callable[[], SelfCheck]) -> SelfCheck:
+        """Return what the check of this name found before, or finds now."""
+        if self.cache is None or not self.key:
+            return check()
+        key = hashlib.sha256(f"self-check {name} {self.key}".encode()).hexdigest()
+        if (kept := self.cache.load_text(key)) is not None:
+            return read_json(SelfCheck, kept, where="a self-check of an earlier run")
+        found = check()
+        if found.status != "fail":
+            self.cache.store_text(key, as_json(found))
+        return found
+
+
+def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
+    """Return the memory of a session, in which the tests of these checks are run.
+
+    The key is all that decides a check: the models' computations and tensors, images, checks file, this package's code,
+    versions and platform. The cache compares the user's code. For a model that cannot be traced, nothing is remembered.
+    """
+    models = [
+        (role, model.classifier.fingerprint, model.model_sha256, model.layer, repr(model.classifier.decides))
+        for role, model in sorted(session.roles.items())
+    ]
+    if any(fingerprint is None for _, fingerprint, *_ in models):
+        return Memory()
+    images = session.images.sha256, tuple(session.images.pixels.shape), session.checks.sha256
+    ours = PROTOCOL, measuring_code(), platform.python_version(), platform.platform(), installed(_LIBRARIES)
+    decisive = sorted(tests), *images, sorted(session.fitted.items()), session.thorough, models, *ours
+    return Memory(session.cache, hashlib.sha256(repr(decisive).encode()).hexdigest())
 
 
 def self_checks(
@@ -59,38 +108,33 @@ def self_checks(
     checks that its own process answers as before. `on_check` is called before each check, with its name and the number
     of all checks.
     """
-    memory, damaging = memory or Memory(), damages(session.checks)
-    extent = extent_of(session)
+    extent, model = extent_of(session), session.roles["candidate"]
     sizes = sorted({min(size, SAMPLES, len(session.images)) for size in (extent.damaged, SAMPLES)})
     rest = session.of_family("clean")  # The clean images that the run has predicted already, a sample of all or all.
     anew = _sample(rest, min(SAMPLES, extent.anew))
-    if not session.roles["candidate"].provides.live:
+    if not model.provides.live:
         # Recorded predictions cover only the images of the checks, and cost nothing.
         sizes, anew = [len(session.images)], rest
     # One classifier for all repeated predictions: it remembers only those of these checks.
-    candidate = session.roles["candidate"].classifier
-    fresh = candidate.like(candidate.model)
-
-    def remembered(name: str, check: Callable[[StressSession], SelfCheck]) -> Callable[[], SelfCheck]:
-        return lambda: memory.remembered(name, lambda: _until_it_holds(check, session, sizes))
-
-    def noticed(family: str, damage: Damage) -> Callable[[], SelfCheck]:
-        return remembered(damage.name, lambda sampled: is_noticed(family, damage, sampled, judge))
-
-    def followed(sampled: StressSession) -> SelfCheck:
-        return checks_follow_the_candidate(sampled, judge)
-
+    fresh, most = model.classifier.like(model.classifier.model), min(ANSWERS, extent.answers // extent.few)
     checks: dict[str, Callable[[], SelfCheck]] = {
         "identity-equals-clean": lambda: identity_changes_nothing(fresh, anew),
         "model-equals-itself": lambda: model_equals_itself([*rest.roles.values()], rest.images),
-        "answers-are-the-models": lambda: answers_are_the_models(
-            session.roles["candidate"], most=min(ANSWERS, extent.answers // extent.few), few=extent.few
-        ),
-        **{damage.name: noticed(family, damage) for family, damage in damaging.items()},
-        FOLLOW: lambda: memory.remembered(FOLLOW, lambda: _until_it_holds(followed, session, [STOOD_IN, *sizes])),
-        MAPS: remembered(MAPS, _maps_follow_weights),
-        **original_checks(session, judge),
+        "answers-are-the-models": lambda: answers_are_the_models(model, most=most, few=extent.few),
     }
+    broken: dict[str, Callable[[StressSession], SelfCheck]] = {
+        **{
+            damage.name: partial(is_noticed, family, damage, judge=judge)
+            for family, damage in damages(session.checks).items()
+        },
+        FOLLOW: partial(checks_follow_the_candidate, judge=judge),
+        MAPS: _maps_follow_weights,
+    }
+    for name, on_sample in broken.items():
+        until = partial(_until_it_holds, on_sample, session, [*([STOOD_IN] if name == FOLLOW else []), *sizes])
+        checks[name] = partial((memory or Memory()).remembered, name, until)
+    if "original" in session.roles and session.checks.family(EQUIVALENCE):
+        checks[CHANGED] = lambda: changes_are_noticed(session, judge)
     found = []
     for name, check in checks.items():
         if on_check:
@@ -98,9 +142,8 @@ def self_checks(
         try:
             found.append(check())
         except UnknownPixelsError:
-            found.append(
-                SelfCheck(name, "not_applicable", "recorded predictions have none for the images of this check")
-            )
+            why = "recorded predictions have none for the images of this check"
+            found.append(SelfCheck(name, "not_applicable", why))
         except NotApplicableError as error:  # For example, a predictor of labels has no confidence to damage.
             found.append(SelfCheck(name, "not_applicable", str(error)))
     return tuple(found)
@@ -113,17 +156,15 @@ def _until_it_holds(
 
     On few images, the interval of a check is wide and may excuse a mutant. That must not end a run.
     """
-    found = check(_sample(session, sizes[0]))
-    for size in sizes[1:]:
+    for size in sizes:
+        found = check(_sample(session, size))
         if found.status != "fail":
             break
-        found = check(_sample(session, size))
     return found
 
 
 def _sample(session: StressSession, size: int) -> StressSession:
-    images = sample_up_to(session.images, size)
-    return replace(session, images=images, whole=None)
+    return replace(session, images=sample_up_to(session.images, size), whole=None)
 
 
 def _maps_follow_weights(sampled: StressSession) -> SelfCheck:

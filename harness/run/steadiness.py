@@ -101,27 +101,25 @@ def answers_are_the_models(model: RoleModel, *, most: int = ANSWERS, few: int = 
     many images.
     """
     fresh, answered = model.classifier.like(model.classifier.model), model.classifier.answered
-    some = answered[:: -(-len(answered) // most)] if answered else ()
-    count = differing = 0
-    under: list[object] = []
-    for before in some:
+    count, under = 0, dict[object, int]()
+    for before in answered[:: -(-len(answered) // most)] if answered else ():
         chosen = np.unique(np.linspace(0, len(before.labels) - 1, few).astype(np.int64))
         anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
         count += len(chosen)
         if others := int((anew.predicted != before.predicted[chosen]).sum()):
-            differing += others
-            under.append(before.perturbation)
-    return SelfCheck(
-        "answers-are-the-models",
-        "fail" if differing else "pass",
-        f"{differing} of {count} predictions of this run are others when predicted anew, as under "
-        f"{printable(under[0])}: it keeps state, or the cache is of another. Empty it with "
-        "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
-        if differing
-        # Without their number: with workers each process has answers of its own.
-        else f"predictions of this run, from the cache or not, are the same when predicted anew, {few} "
-        f"images of each of {most} perturbations at most",
+            under[before.perturbation] = under.get(before.perturbation, 0) + others
+    # Without their number: with workers each process has answers of its own.
+    detail = (
+        f"predictions of this run, from the cache or not, are the same when predicted anew, {few} images of each of "
+        f"{most} perturbations at most"
     )
+    if under:
+        detail = (
+            f"{sum(under.values())} of {count} predictions of this run are others when predicted anew, as under "
+            f"{printable(next(iter(under)))}: it keeps state, or the cache is of another. Empty it with "
+            "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
+        )
+    return SelfCheck("answers-are-the-models", "fail" if under else "pass", detail)
 
 
 class _AtRest:

@@ -73,16 +73,6 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, max(remaining - (time.monotonic() - start), 0.001), interval)
 
 
-@contextmanager
-def planning_limit(seconds: float, what: str) -> Iterator[None]:
-    """Raise `TimeoutError` when the block takes longer: what plans must go on, or say that there is no plan."""
-    try:
-        with time_limit(seconds, what):
-            yield
-    except TimeLimitExceededError as error:
-        raise TimeoutError(str(error)) from None
-
-
 def _insist(seconds: float, what: str, ended: threading.Event) -> None:
     """Set the timer anew when the time is over and nothing has come of it; when that is of no use, end the process."""
     process, over = os.getpid(), seconds

@@ -328,32 +328,20 @@ def test_clean(candidate, images, more, {taken}evidence, stress_check):
 
 
 OF_PYTEST = {
-    "request": """
-@pytest.fixture
-def answers(request, images):
+    "request and a parameter": """
+@pytest.fixture(params=["incumbent"], scope="session")
+def answers(request, images, tmp_path_factory):
+    request.addfinalizer(tmp_path_factory.mktemp("answers").rmdir)
     request.getfixturevalue("candidate").predict(images)
-    return request.getfixturevalue("incumbent").predict(images)
-""",
-    "temporary folder": """
-@pytest.fixture
-def answers(candidate, incumbent, images, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    candidate.predict(images)
-    yield incumbent.predict(images)
-""",
-    "parameter": """
-@pytest.fixture(params=["incumbent"])
-def answers(request, candidate, images):
-    candidate.predict(images)
     return request.getfixturevalue(request.param).predict(images)
 """,
-    "temporary folders": """
+    "fixtures of pytest": """
 @pytest.fixture
-def answers(candidate, incumbent, images, tmp_path_factory, capsys, request):
-    request.addfinalizer(tmp_path_factory.mktemp("answers").rmdir)
+def answers(candidate, incumbent, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     print(candidate.predict(images))
     assert capsys.readouterr().out
-    return incumbent.predict(images)
+    yield incumbent.predict(images)
 """,
 }
 TAKES = """

@@ -16,8 +16,9 @@ from harness.base.cache import PredictionCache
 from harness.calibration.promise import detectable_drop, planned_drop
 from harness.checks import read_checks
 from harness.cli import main
-from harness.inference.planning import Ledger, PlannedClassifier
+from harness.inference.ledger import Ledger
 from harness.inference.search import first_failures
+from harness.inference.standins import counting
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report.costs import plan_lines
@@ -25,6 +26,7 @@ from harness.run import plan
 from harness.run.budget import CHECKS, OVERVIEW, duration
 from harness.run.plan import asked_by, measured_costs, plan_of
 from harness.run.session import StressSession
+from harness.run.time_limit import TimeLimitExceededError
 
 POSES = tuple(Pose(degrees) for degrees in (10, 5, -5))
 
@@ -51,7 +53,7 @@ def judge(session, check):
 
 def test_each_pass_counts_once_under_the_name_that_asked_first(session, images):
     ledger = Ledger()
-    planned = PlannedClassifier(session.roles["candidate"].classifier, ledger)
+    planned = counting(session.roles["candidate"], ledger)
     with ledger.under("clean"):
         assert planned.predict(images).correct.all()
     with ledger.under("rotation"):
@@ -65,7 +67,7 @@ def test_each_pass_counts_once_under_the_name_that_asked_first(session, images):
 
 def test_a_search_is_counted_to_its_end(session, images):
     ledger = Ledger()
-    found = first_failures(PlannedClassifier(session.roles["candidate"].classifier, ledger), images, POSES)
+    found = first_failures(counting(session.roles["candidate"], ledger).classifier, images, POSES)
     assert found.right_everywhere.all()
     assert ledger.now.poses == len(POSES) * 40
 
@@ -73,7 +75,7 @@ def test_a_search_is_counted_to_its_end(session, images):
 def test_what_the_cache_has_costs_nothing_and_is_what_it_has(session, images):
     real = session.roles["candidate"].predict(images, Pose(10))
     ledger = Ledger()
-    planned = PlannedClassifier(session.roles["candidate"].classifier, ledger).predict(images, Pose(10))
+    planned = counting(session.roles["candidate"], ledger).predict(images, Pose(10))
     assert np.array_equal(planned.answers, real.answers)
     assert (ledger.now.poses, ledger.now.cached) == (0, 40)
 
@@ -126,10 +128,10 @@ def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session,
         assert 0 < seconds <= plan.EACH
         yield
         if what == "rotation":
-            raise TimeoutError
+            raise TimeLimitExceededError
 
     with monkeypatch.context() as patched:
-        patched.setattr(plan, "planning_limit", limit)
+        patched.setattr(plan, "time_limit", limit)
         counted = asked_by(session, session.checks.checks, judge, overview=False)
     assert counted.uncounted == ("rotation",)
     assert counted.asked["clean"].poses == 40

@@ -33,7 +33,11 @@ def scope_of_recorded(
             continue
         name = f"{role} {model.path}"
         if answers.export is None:
-            _expect_clean(name, checks)
+            if posed := [check.id for check in checks.checks if check.pose != IDENTITY]:
+                raise AnswersError(
+                    f"{name} has predictions for clean images only, but {len(posed)} of {len(checks.checks)} checks of "
+                    f"{checks.path} need others, such as {posed[0]}; {AGAIN}, or keep clean checks"
+                )
             continue
         judged = [check for check in checks.checks if check.family in (answers.export.families or {check.family})]
         wanted = scope_of(checks, judged, pixels=answers.export.pixels, profile=profile, measured=measured)
@@ -68,13 +72,3 @@ def _expect_scope(name: str, export: Export, wanted: Export, checks: ChecksFile)
                 "setting of the export, or export again",
                 setting=f"{setting} {ours}" if ours else setting,
             )
-
-
-def _expect_clean(name: str, checks: ChecksFile) -> None:
-    """Raise `InputError` for checks in a pose, whose images a file of answers to clean images does not know."""
-    posed = [check.id for check in checks.checks if check.pose != IDENTITY]
-    if posed:
-        raise AnswersError(
-            f"{name} has predictions for clean images only, but {len(posed)} of {len(checks.checks)} checks of "
-            f"{checks.path} need others, such as {posed[0]}; {AGAIN}, or keep clean checks"
-        )

@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
 from harness.base.records import record
 from harness.data.exported import FORMATS, Export
 from harness.perturb.poses import PROTOCOL
@@ -62,11 +61,3 @@ def scope_of(checks: ChecksFile, asked: Sequence[Check], *, pixels: str, profile
         profile,
         measured or 0,
     )
-
-
-def expect_families(families: tuple[str, ...], known: set[str]) -> None:
-    """Raise `InputError` for a family that no test is of."""
-    if missing := [family for family in families if family not in known]:
-        raise InputError(
-            f"--families {','.join(missing)}: no check is of this family; there are {', '.join(sorted(known))}"
-        )

@@ -36,7 +36,7 @@ def export_inputs(
     """
     if budget is not None:
         seconds_in(budget)
-    read = read_checks(checks)
+    quick = read_checks(checks).data.sample is not None
 
     def told(line: str) -> None:
         if line.startswith(SAID.rstrip(": ")):
@@ -45,7 +45,7 @@ def export_inputs(
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
             checks=checks,
-            profile="default" if read.data.sample is None else "quick",
+            profile="quick" if quick else "default",
             plan=True,
             budget=budget,
             reports=folder,
@@ -56,10 +56,5 @@ def export_inputs(
         result = execute(request, on_line=told)
     if result.status:
         why = [line.removeprefix(REFUSED) for line in result.printed if line.startswith(REFUSED)]
-        if why:
-            raise InputError(why[-1])
-        raise InputError(
-            f"nothing was exported; pytest ended with exit status {result.status}:",
-            below=result.printed,
-            code=Code.PYTEST,
-        )
+        ended = f"nothing was exported; pytest ended with exit status {result.status}:"
+        raise InputError(why[-1]) if why else InputError(ended, below=result.printed, code=Code.PYTEST)

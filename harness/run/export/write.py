@@ -12,18 +12,9 @@ import numpy as np
 
 from harness.base.errors import OutputError
 from harness.base.files import hash_of_file, locked, write_atomically
-from harness.data.exported import NAME
-from harness.run.export.shards import (
-    FILES,
-    ROW_BYTES,
-    SHARD_BYTES,
-    SUFFIXES,
-    Shard,
-    found_shard,
-    joined,
-    shard_of,
-    write_shard,
-)
+from harness.base.progress import Progress
+from harness.data.exported import NAME, as_stored, names_of
+from harness.run.export.shards import ROW_BYTES, SHARD_BYTES, SUFFIXES, Shard, names_in
 from harness.run.export.template import files_for
 
 if TYPE_CHECKING:
@@ -31,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.data.exported import Export
-    from harness.inference.questions import Questions
+    from harness.run.export.asking import Questions
     from harness.run.export.request import ExportOrder
     from harness.run.session import StressSession
 
@@ -58,29 +49,31 @@ def write_export(
     order: ExportOrder,
     *,
     say: Callable[[str], None] = print,
-    on_written: Callable[[int, int], None] | None = None,
+    doing: str = "",
 ) -> Written:
     """Write the images of the questions into the folder of the order, and return what is there.
 
-    `say` takes a line with the size before anything is written, `on_written` images done and all of them. Raises
+    `say` takes a line with the size before anything is written; a bar of progress says what it is `doing`. Raises
     `InputError` for a folder with something else in it, and for a disk without room.
     """
     if len(questions.shapes) != 1:
         shapes = " and ".join(map(str, sorted(questions.shapes))) or "none"
         raise OutputError(f"tests ask about images of these shapes: {shapes}; expected one shape (C, H, W)")
     (shape,) = questions.shapes
-    total = len(questions)
+    if order.format == "png" and shape[0] not in {1, 3}:
+        raise OutputError(f"PNG holds images of 1 or 3 channels, these have {shape[0]}; export with --format npz")
+    total, suffix = len(questions), SUFFIXES[order.format]
     each = math.prod(shape) * (4 if order.format == "npz" else 1)
     size = max(1, SHARD_BYTES // each)
     needed = total * (each + ROW_BYTES[order.format])
     with locked(order.path):
         begun = {"export": str(scope), "format": order.format, "asked": questions.identity()}
         _expect_own_folder(order.path, begun)
-        free = shutil.disk_usage(_existing(order.path)).free
-        there = sum(path.stat().st_size for path in order.path.glob(f"shard-*{SUFFIXES[order.format]}"))
-        dimensions = "x".join(map(str, shape))
+        existing = next(path for path in (order.path.absolute(), *order.path.absolute().parents) if path.exists())
+        free = shutil.disk_usage(existing).free
+        there = sum(path.stat().st_size for path in order.path.glob(f"shard-*{suffix}"))
         say(
-            f"{total:,} images of {dimensions} under {len(questions.asked)} perturbations: at most "
+            f"{total:,} images of {'x'.join(map(str, shape))} under {len(questions.asked)} perturbations: at most "
             f"{needed / 1e6:,.1f} MB in {-(-total // size):,} files of {order.path}; {free / 1e9:,.1f} GB are free"
         )
         if free < needed - there + MARGIN:
@@ -90,8 +83,24 @@ def write_export(
             )
         order.path.mkdir(parents=True, exist_ok=True)
         write_atomically(order.path / BEGUN, _as_json(begun))
-        shards, names, resumed = _write_shards(questions, order, size, on_written=on_written)
-        manifest = _manifest(questions, session, scope.holding(names), order, shards)
+        seen: set[bytes] = set()
+        entries, resumed = [], 0
+        with Progress(total=total, unit="image", desc=doing, delay=2) as bar:
+            for number, parts in enumerate(_ranges(questions, size)):
+                path = order.path / f"shard-{number:05}{suffix}"
+                names = names_in(path, order.format)
+                resumed += names is not None
+                if names is None:
+                    shard = _made(questions, parts, order.pixels, seen)
+                    names = shard.names
+                    if len(names):
+                        write_atomically(path, shard.content(order.format))
+                seen.update(names.tolist())
+                if len(names):
+                    entries.append({"file": path.name, "images": len(names), "sha256": hash_of_file(path)})
+                bar.update(min((number + 1) * size, total) - bar.n)
+        held = scope.holding(np.array(sorted(seen), dtype=NAME))
+        manifest = _manifest(questions, session, held, order, entries)
         for name, text in files_for(order.format, manifest).items():
             if not (order.path / name).exists():
                 write_atomically(order.path / name, text.encode())
@@ -99,37 +108,11 @@ def write_export(
     return Written(manifest, resumed)
 
 
-def _write_shards(
-    questions: Questions, order: ExportOrder, size: int, *, on_written: Callable[[int, int], None] | None
-) -> tuple[list[dict[str, Any]], np.ndarray, int]:
-    """Write the shards that are not there; return their entries, all names, and how many files were there."""
-    form, total = FILES[order.format], len(questions)
-    seen: set[bytes] = set()
-    entries: list[dict[str, Any]] = []
-    resumed = 0
-    for number, parts in enumerate(_ranges(questions, size)):
-        path = order.path / f"shard-{number:05}{SUFFIXES[order.format]}"
-        names = found_shard(path, form) if path.exists() else None
-        if names is None:
-            shard = joined([_made(questions, asked, numbers, order.pixels) for asked, numbers in parts]).new_to(seen)
-            names = shard.names
-            if len(shard):
-                write_shard(path, shard, form)
-        else:
-            resumed += 1
-        seen.update(names.tolist())
-        if len(names):
-            entries.append({"file": path.name, "images": len(names), "sha256": hash_of_file(path)})
-        if on_written:
-            on_written(min((number + 1) * size, total), total)
-    return entries, np.array(sorted(seen), dtype=NAME), resumed
-
-
 def _ranges(questions: Questions, size: int) -> Iterator[list[tuple[int, np.ndarray]]]:
     """Yield, for shards of this size, numbers of questions with the images to make, in an order that stays."""
     parts: list[tuple[int, np.ndarray]] = []
     room = size
-    for asked, question in enumerate(questions.asked.values()):
+    for asked, question in enumerate(questions.asked):
         for numbers in questions.parts(question.numbers):
             rest = numbers
             while len(rest):
@@ -142,15 +125,20 @@ def _ranges(questions: Questions, size: int) -> Iterator[list[tuple[int, np.ndar
         yield parts
 
 
-def _made(questions: Questions, asked: int, numbers: np.ndarray, stored: str) -> Shard:
-    question = list(questions.asked.values())[asked]
+def _made(questions: Questions, parts: list[tuple[int, np.ndarray]], stored: str, seen: set[bytes]) -> Shard:
+    """Return a shard of these images, each once, without those of shards before."""
     (shape,) = questions.shapes
     step = max(1, _PART // (4 * math.prod(shape)))
     made = []
-    for start in range(0, len(numbers), step):
-        pixels, index = questions.pixels(question, numbers[start : start + step])
-        made.append(shard_of(pixels, index, asked, stored=stored))
-    return joined(made)
+    for asked, numbers in parts:
+        for start in range(0, len(numbers), step):
+            pixels, index = questions.pixels(questions.asked[asked], numbers[start : start + step])
+            kept = as_stored(pixels, stored)
+            made.append((names_of(kept), kept, index, np.full(len(kept), asked, dtype=np.int32)))
+    whole = Shard(*map(np.concatenate, zip(*made, strict=True)))
+    _, first = np.unique(whole.names, return_index=True)
+    new = np.array([row for row in np.sort(first) if whole.names[row] not in seen], dtype=np.int64)
+    return Shard(*(each[new] for each in whole))
 
 
 def _manifest(
@@ -180,9 +168,9 @@ def _manifest(
             {
                 "perturbation": str(question.perturbation),
                 "images": len(question.numbers),
-                "checks": {name: len(np.unique(np.concatenate(parts))) for name, parts in question.by_name.items()},
+                "checks": {name: len(numbers) for name, numbers in question.by_name.items()},
             }
-            for question in questions.asked.values()
+            for question in questions.asked
         ],
         "files": shards,
     }
@@ -207,12 +195,6 @@ def _expect_own_folder(folder: Path, begun: dict[str, str]) -> None:
             f"{folder}: holds another export (other checks, data, families or format); name another folder, or remove "
             "this one"
         )
-
-
-def _existing(path: Path) -> Path:
-    """Return the path, or the folder above it that exists."""
-    path = path.absolute()
-    return path if path.exists() else _existing(path.parent)
 
 
 def _as_json(content: dict[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.base.errors import NotApplicableError
 from harness.checks.roles import INCUMBENT
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from harness.inference import RoleModel
     from harness.measures.panel.predictions import PanelPredictions
     from harness.run.session import StressSession
+
+T = TypeVar("T")
 
 SAMPLES = 1_000
 """Images of curves: enough for an interval of ±2 points, few enough to take seconds."""
@@ -90,7 +92,7 @@ def samples_of(images: LabelledImages, curves: int | None = None) -> tuple[Label
     return sample, sample_up_to(sample, max(-(-len(sample) // 2), least))
 
 
-def left_out(costs: Mapping[type, float], affordable: float) -> frozenset[type]:
+def left_out(costs: Mapping[T, float], affordable: float) -> frozenset[T]:
     """Return what does not fit when the parts of these costs are taken one after the other, as long as one fits."""
     without = set()
     for record, cost in costs.items():

@@ -1,0 +1,218 @@
+"""Stand-ins for a model: they answer from the labels, without a network, and note in a ledger what is asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.base.errors import NotApplicableError
+from harness.inference.classifier import Classifier
+from harness.inference.predictions import Predictions
+from harness.perturb import IDENTITY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from harness.data.images import LabelledImages
+    from harness.inference.ledger import Ledger
+    from harness.inference.predictors import Provides
+    from harness.inference.role import RoleModel
+    from harness.perturb import Perturbation, Pose
+
+CERTAIN = 50.0
+"""The logit of the predicted class of a stand-in that is certain; the others are 0."""
+
+
+Answer = Callable[[np.ndarray, int, str], np.ndarray]
+"""Makes the logits of a stand-in, (N, classes), for labels (N,), so many classes, and what is asked about, as text."""
+
+
+def wrong_by(step: int | np.ndarray) -> Answer:
+    """Return what takes each class for another, so many classes on, and is certain; (N,) steps are of N images."""
+    return lambda labels, classes, _: _certain((labels + step) % classes, classes)
+
+
+right = wrong_by(0)
+"""Logits that are certain, and right."""
+
+
+def wrong_by_swapping(first: int, second: int) -> Answer:
+    """Return what takes either class of a pair for the other, and every other class for the next, and is certain."""
+
+    def answer(labels: np.ndarray, classes: int, _: str) -> np.ndarray:
+        taken = (np.arange(classes) + 1) % classes
+        taken[[first, second]] = second, first
+        return _certain(taken[labels], classes)
+
+    return answer
+
+
+def mostly_right(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:
+    """Return logits that are certain, and wrong on about one of ten images."""
+    misses = _draws(asked, "mostly right").random(len(labels)) < 0.1  # noqa: PLR2004
+    return _certain((labels + misses) % classes, classes)
+
+
+def at_random(seed: int) -> Answer:
+    """Return what draws each class, and how certain it is, anew for all images and perturbations."""
+
+    def answer(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:
+        draws = _draws(asked, f"at random {seed}")
+        scale = draws.uniform(0.5, 10) * draws.uniform(0.5, 2, size=(len(labels), 1))
+        return np.asarray(_certain(draws.integers(0, classes, len(labels)), classes) * scale / CERTAIN)
+
+    return answer
+
+
+def _certain(predicted: np.ndarray, classes: int) -> np.ndarray:
+    return np.asarray(CERTAIN * np.eye(classes, dtype=np.float32)[predicted])
+
+
+def _draws(*about: str) -> np.random.Generator:
+    digest = hashlib.sha256(repr(about).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+class StandIn(Classifier):
+    """Answers from the labels of the images; it has no layers, costs no pass of a network, and is asked in a ledger.
+
+    `of` is the model that a plan counts for. Its cached predictions come from the cache, and its network runs only to
+    list its layers. Correct answers have a search with early exit run to its end, so its count is an upper bound. A
+    copy by `like`, in place of a mutant, has no cache and is wrong on every image, so the first check catches it.
+    """
+
+    def __init__(
+        self,
+        provides: Provides,
+        answer: Answer = right,
+        *,
+        ledger: Ledger | None = None,
+        of: Classifier | None = None,
+        cached: bool = True,
+    ) -> None:
+        self.provides, self._answer, self._ledger, self._of = provides, answer, ledger, of
+        self.questions, self._remembered, self._measured_on = 0, {}, None
+        self.device, self.workers, self._cache = torch.device("cpu"), 1, None
+        if of is not None:
+            self.device, self.workers, self._backend = of.device, of.workers, of._backend
+            self._plain, self._model, self.rounded = of._plain, of._model, of.rounded
+            self._cache = of._cache if cached else None
+
+    @property
+    def _counted(self) -> Classifier:
+        if self._of is None:
+            raise NotApplicableError("a stand-in for the candidate has no network")
+        return self._of
+
+    @property
+    def plain(self) -> nn.Module:
+        """Return the network that a plan counts for; raises `NotApplicableError` without one."""
+        return self._counted.plain
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the network that a plan counts for, as the backend runs it; raises as `plain`."""
+        return self._counted.model
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Return the fingerprint of the model that a plan counts for; raises as `plain`."""
+        return self._counted.fingerprint
+
+    def like(self, model: nn.Module) -> Classifier:  # noqa: ARG002  The model does not run.
+        """Return the stand-in of another model, with wrong predictions."""
+        return StandIn(self.provides, wrong_by(1), ledger=self._ledger, of=self._of, cached=False)
+
+    def predict(
+        self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
+    ) -> Predictions:
+        """Return predictions as `Classifier.predict` does, and note the use; only a plan's are kept."""
+        if self._ledger is not None:
+            self._ledger.look(self, images, perturbation)
+        return super().predict(images, perturbation, keep=keep and self._of is not None)
+
+    def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
+        if self._of is not None:
+            return super()._predictions(images, perturbation)
+        return Predictions(self._logits(images, perturbation), images, perturbation, known=self.provides.known)
+
+    def predict_pairs(
+        self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
+    ) -> np.ndarray:
+        """Return the classes for image `positions[i]` in pose `poses[which[i]]`, as `predict` does."""
+        self._count(len(positions), images)
+        predicted = np.empty(len(positions), dtype=np.int64)
+        for number in np.unique(which):
+            chosen = which == number
+            if self._ledger is not None:
+                self._ledger.look(self, images, poses[number], positions[chosen])
+            predicted[chosen] = self._logits(images, poses[number], positions[chosen]).argmax(axis=1)
+        return predicted
+
+    def cached(
+        self,
+        what: object,
+        images: LabelledImages,
+        shape: tuple[int, ...],
+        compute: Callable[[], np.ndarray],
+        *,
+        perturbation: Perturbation = IDENTITY,
+    ) -> np.ndarray:
+        """Return the cached values; without any, a plan counts the request and answers it."""
+        if self._of is None or self._ledger is None:
+            return compute()
+        key = self.cache_key(what, images, perturbation)
+        if key is not None and self._cache is not None and (values := self._cache.load(key, shape)) is not None:
+            self._ledger.now.add(cached=len(images), images=len(images))
+            return values
+        match what:
+            case "answers" | "logits" | "errors":
+                self._count(shape[0], images)
+                return self._logits(images, perturbation)[: shape[0]]
+            case ("attention", *_):
+                self._ledger.now.add(maps=len(images), images=len(images))
+                maps = np.ones((len(images), shape[1] - len(images.classes)), dtype=np.float32)
+                return np.concatenate([self._logits(images, perturbation), maps], axis=1)
+            case _:
+                return compute()
+
+    def in_one_batch(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
+        """Return logits as `Classifier.in_one_batch` does; raises as `plain`."""
+        assert self._counted
+        self._count(len(positions), images)
+        return self._logits(images, IDENTITY, positions)
+
+    in_padded_batches = in_one_batch
+
+    def _count(self, inputs: int, images: LabelledImages) -> None:
+        if self._ledger is not None:
+            self._ledger.now.add(passes=1, poses=inputs, images=len(images))
+
+    def _logits(
+        self, images: LabelledImages, perturbation: Perturbation, positions: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return logits of all images, or of those at these positions: the same, though others were drawn with them."""
+        asked = f"{images.sha256} {tuple(images.pixels.shape)} {perturbation!r}"
+        labels, classes = images.labels.numpy(), len(images.classes)
+        if self._ledger is not None and positions is not None:  # A class decides alone, and images may be many.
+            return self._answer(labels[positions], classes, asked).astype(np.float32)
+        answer = self._answer(labels, classes, asked).astype(np.float32)
+        return answer if positions is None else answer[positions]
+
+
+def standing_in(model: RoleModel, answer: Answer) -> RoleModel:
+    """Return a stand-in in the role of a model, which is no network of any other role."""
+    classifier = StandIn(replace(model.provides, layers=False, live=True), answer)
+    return replace(model, model_sha256=f"stand-in of {model.role}", classifier=classifier)
+
+
+def counting(model: RoleModel, ledger: Ledger) -> RoleModel:
+    """Return the stand-in of a plan in place of a model; it counts, and finds what is cached."""
+    return replace(model, classifier=StandIn(model.provides, ledger=ledger, of=model.classifier))

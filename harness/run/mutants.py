@@ -1,0 +1,148 @@
+"""Self-checks of the stress tests: broken models in the candidate's role fail where they should."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.checks import Check, Verdict
+from harness.checks.equivalence import EQUIVALENCE, TOLERANCE
+from harness.inference import Predictions
+from harness.inference.standins import StandIn, at_random, standing_in, wrong_by
+from harness.measures.changed_predictions import PREDICTIONS_CHANGED
+from harness.measures.statistics import mcnemar_p
+from harness.run.outcome import SelfCheck
+from harness.run.session import StressSession
+
+if TYPE_CHECKING:
+    from harness.checks.damages import Damage
+    from harness.data import LabelledImages
+    from harness.inference import Classifier, RoleModel
+    from harness.perturb import Perturbation
+
+HURTS = 0.001
+"""A damage counts as one when McNemar's p, of failures with it and without, is below this."""
+CHANGED = "changed-original"
+
+Judge = Callable[[StressSession, Check], Verdict | None]
+"""Runs the stress test of a check's family in a session; None when there is no such test."""
+
+
+def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge) -> SelfCheck:
+    """Check that some check of the family fails a mutant in the candidate's role.
+
+    Where the damage does not hurt the candidate, another model is damaged, and at last stand-ins take the role.
+    """
+    checks = [
+        check
+        for check in sampled.checks.family(family)
+        if check.binding and check.role == "candidate" and damage.concerns(check)
+    ]
+    if not checks:
+        detail = f"no check of family {family!r} that is about this has a threshold"
+        return SelfCheck(damage.name, "not_applicable", detail)
+    candidate, unhurt = sampled.roles["candidate"], ""
+    models: dict[str, RoleModel] = {}
+    for model in (candidate, *sampled.roles.values()):
+        models.setdefault(model.model_sha256, model)
+    for subject in models.values():
+        damaged = damage.apply(subject, checks, sampled.images.classes)
+        fails, failed = damage.fails(damaged.predict(sampled.images)), damage.fails(subject.predict(sampled.images))
+        new, gone = int((fails & ~failed).sum()), int((failed & ~fails).sum())
+        if new > gone and mcnemar_p(new, gone) < HURTS:
+            harm = f"the mutant fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
+            if subject.role != "candidate":
+                harm = f"{unhurt}of the {subject.role}, {harm}"
+                damaged = replace(damaged, role="candidate", model_sha256="damaged")
+            return _judged(checks, sampled, judge, broken=(damaged,), name=damage.name, harm=harm)
+        unhurt = unhurt or (
+            f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before; "
+        )
+    stand_ins = tuple(standing_in(candidate, answer) for answer in (wrong_by(1), at_random(0)))
+    harm = f"{unhurt}of predictions that are all wrong, or random,"
+    return _judged(checks, sampled, judge, broken=stand_ins, name=damage.name, harm=harm)
+
+
+def with_candidate(session: StressSession, model: RoleModel) -> StressSession:
+    """Return the session with another model in the candidate's role."""
+    return replace(session, roles={**session.roles, "candidate": model})
+
+
+def _judged(
+    checks: list[Check], sampled: StressSession, judge: Judge, *, broken: tuple[RoleModel, ...], name: str, harm: str
+) -> SelfCheck:
+    """Return whether a check fails one of the broken models in the candidate's role; `harm` says how it is broken."""
+    family, passed = checks[0].family, dict[str, tuple[Check, Verdict]]()
+    for model in broken:
+        for check in checks:
+            verdict = judge(with_candidate(sampled, model), check)
+            if verdict is not None and verdict.status == "fail":
+                return SelfCheck(name, "pass", f"{harm} check {check.id} of family {family!r} notices")
+            if verdict is not None:
+                passed[check.id] = check, verdict
+    if not passed:
+        but = "was collected, or only with fixtures that a self-check cannot give"
+        return SelfCheck(name, "not_applicable", f"no test of family {family!r} {but}")
+    # A check that the intact model fails can fail. A mutant may even correct a prediction, such as that for the image
+    # of a golden check, which says nothing against the threshold.
+    blind = [now for check, now in passed.values() if (own := judge(sampled, check)) is None or own.status != "fail"]
+    if not blind:
+        detail = f"the intact model fails all {len(passed)} checks of family {family!r}, and the damage mends that"
+        return SelfCheck(name, "not_applicable", detail)
+    return SelfCheck(
+        name,
+        "fail",
+        f"{harm} all {len(blind)} checks of family {family!r} let it pass, such as {blind[0].explain()}; "
+        f"set thresholds that can fail in {sampled.checks.path}, or correct the test",
+    )
+
+
+def changes_are_noticed(session: StressSession, judge: Judge) -> SelfCheck:
+    """Check that the original with 1% of its predictions permuted, or the tolerance if it is larger, does not pass.
+
+    A check by conversions has a threshold for as many images as it was made with.
+    """
+    original, images = session.roles["original"], len(session.images)
+    checks = [
+        check
+        for check in session.checks.family(EQUIVALENCE)
+        if check.metric == PREDICTIONS_CHANGED.name
+        and (check.panel and check.panel.n == images if check.by_conversions else check.tolerance is not None)
+    ]
+    if not checks:
+        return SelfCheck(CHANGED, "not_applicable", f"no check on {PREDICTIONS_CHANGED.name} has a tolerance")
+    verdicts = []
+    for check in checks:
+        limit = check.binding.threshold if check.binding else 0
+        share = max(TOLERANCE, limit + check.by_conversions / images)
+        permuted = replace(original, role="candidate", classifier=_Permuted(original.classifier, share))
+        verdicts.append(judge(with_candidate(session, permuted), check))
+    judged = [verdict for verdict in verdicts if verdict is not None]
+    if not judged:
+        return SelfCheck(CHANGED, "not_applicable", f"no test of {PREDICTIONS_CHANGED.name} was collected")
+    harm, passed = (
+        f"the original with {share:.1%} of its predictions permuted",
+        [each for each in judged if each.passed],
+    )
+    if passed:
+        return SelfCheck(CHANGED, "fail", f"{harm} passes: {passed[0].explain()}; correct the test")
+    return SelfCheck(CHANGED, "pass", f"{harm} does not pass as equal")
+
+
+class _Permuted(StandIn):
+    """Gives the predictions of another classifier, a share of them moved to the next class."""
+
+    def __init__(self, original: Classifier, share: float) -> None:
+        super().__init__(original.provides)
+        self._original, self._share = original, share
+
+    def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
+        found = self._original.predict(images, perturbation)
+        answers = found.answers.copy()
+        at = np.unique(np.linspace(0, len(answers) - 1, math.ceil(self._share * len(answers))).astype(np.int64))
+        answers[at] = np.roll(answers[at], 1, axis=1)
+        return Predictions(answers, images, perturbation, known=found.known)
