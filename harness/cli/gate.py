@@ -76,10 +76,6 @@ def _run_gate(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BaseException as error:  # Nothing that goes wrong here is a verdict.
         reason = _reason(error)
-        with suppress(Exception):
-            from harness.report.files import refuse_command
-
-            refuse_command(given, reason)
         return _said(f"{reason}\n{MEANING}")
     return result.exit_status
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +12,8 @@ from harness.base.codes import Code
 from harness.base.errors import InputError, PackageError, foreign_code, printable
 from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json
-from harness.run.history import History, append_run, read_history
+from harness.plugin.claim import CLAIM
+from harness.run.history import History, leave_line, read_history
 from harness.run.inputs import inputs_of_run
 from harness.run.outcome import line_of
 
@@ -77,22 +77,19 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
 
 
 def leave(run: GateRun) -> None:
-    """Add the run's line to the history and log it to MLflow, now that its exit status is known.
+    """Add the run's line to the history and log it to MLflow, now that its reports are those of its outcome.
 
     A process that waits for this one adds the line itself, since this one may still end otherwise. A failure to write
     them is a line on the terminal; the verdict stands.
     """
-    outcome, request = run.outcome, run.request
-    if outcome is None or request.record is not None:
+    outcome, request, failed = run.outcome, run.request, ""
+    if outcome is None or request.record is not None or run.config.stash[CLAIM].published is None:
         return
     if request.history_path is not None and outcome.history is not None:
-        line = replace(outcome.history.lines[-1], verdict=outcome.verdict)
+        line = outcome.history.lines[-1]
         run.handover.answer(history=str(request.history_path), line=as_json(line))
-        try:
-            if run.handover.path is None:
-                append_run(history_of(request, request.history_path), line)
-        except Exception as error:
-            _tell(run, f"history: this run left no line in {request.history_path} ({_said(error)})")
+        if run.handover.path is None:
+            failed = leave_line(history_of(request, request.history_path), line)
     if request.mlflow is not None:
         try:
             from harness.report.mlflow_run import log_run
@@ -100,14 +97,11 @@ def leave(run: GateRun) -> None:
             with foreign_code():
                 log_run(outcome, request.reports_folder, experiment=request.mlflow)
         except Exception as error:  # Its server may be away, and its code is not ours.
-            _tell(run, f"MLflow: this run was not logged ({_said(error)})")
+            failed += f"\nMLflow: this run was not logged ({_said(error)})"
+    if failed and (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
+        for line_of_text in failed.strip().splitlines():
+            reporter.write_line(printable(line_of_text), red=True)
 
 
 def _said(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error or repr(error))
-
-
-def _tell(run: GateRun, line: str) -> None:
-    if (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
-        with suppress(Exception):
-            reporter.write_line(printable(line), red=True)

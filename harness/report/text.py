@@ -12,9 +12,9 @@ from harness.base.markdown import code, plain
 from harness.checks.roles import role_title
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
-from harness.report.agreement import mark_of_summary
 from harness.report.closest import closest_lines
 from harness.report.headline import headline_lines
+from harness.report.refusal import mark_of_summary
 from harness.report.serving import losses_by_serving
 from harness.report.side_by_side import side_by_side
 from harness.report.wording import measured_and_required, points

@@ -28,14 +28,13 @@ from harness.run.export.request import ExportOrder
 from harness.run.handover import Handover
 from harness.run.history import Line
 from harness.run.request import command_line, new_run_id, value_in
-from harness.run.status import NOT_JUDGED, REPORT
+from harness.run.status import INTERRUPTED, NOT_JUDGED, report_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness.run.request import RunRequest
 
-_INTERRUPTED = 2
 _TAIL = 15
 """Last lines of its output that the result of a run keeps."""
 _CHILD = """\
@@ -81,10 +80,11 @@ class Measured:
 class RunResult:
     """Result of a run. An inconclusive run has the verdict `error` and `exit_status` 4; `errors` say why.
 
-    `report` is the content of `stress.json`, None without one, and `reports` its folder. `concluded` says whether the
-    run ended by itself: one that crashed did not. `printed` are the last lines that it printed, empty where they went
-    to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan alone. `trace` is the
-    file of the history and the run's line, for the caller to add: it alone knows the final status.
+    `report` is the content of `stress.json`, None where that is of another run, and `reports` its folder. `concluded`
+    says whether the run ended by itself: one that crashed did not. `printed` are the last lines that it printed, empty
+    where they went to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan
+    alone. `trace` is the file of the history and the run's line, for the caller to add: it alone knows the final
+    status. `refused` says why the run left no report.
     """
 
     exit_status: int
@@ -95,6 +95,7 @@ class RunResult:
     printed: tuple[str, ...] = ()
     plan: Plan | None = None
     trace: tuple[Path, Line] | None = None
+    refused: str = ""
 
     @property
     def verdict(self) -> str:
@@ -117,7 +118,9 @@ class RunResult:
         """Return why nothing could be judged."""
         if self.report is not None and self.report.get("errors"):
             return tuple(self.report["errors"])
-        return () if self.concluded else (without_verdict(self.status),)
+        if self.concluded and self.report is not None:
+            return ()
+        return (self.refused or without_verdict(self.status),)
 
     @cached_property
     def checks(self) -> tuple[Measured, ...]:
@@ -185,18 +188,19 @@ def execute(
         status, printed = _run(command, environment, shown=shown, on_line=on_line)
         answers = Handover(path).content
     imports.include(answers.get("code", {}))
-    concluded = answers.get("status") == status or status == _INTERRUPTED
-    if "reports" in answers:
-        reports = Path(answers["reports"])
+    concluded = answers.get("status") == status or status == INTERRUPTED
+    reports = Path(answers.get("reports", reports))
+    report = report_in(reports)
     return RunResult(
         status if concluded else NOT_JUDGED,
         reports,
-        report_in(reports),
+        report if report.get("run") == request.run_id else None,
         concluded,
         status,
         printed[-_TAIL:],
         read_json(Plan, answers["plan"], where="a plan") if "plan" in answers else None,
         (Path(answers["history"]), read_json(Line, answers["line"], where="a line")) if "line" in answers else None,
+        str(answers.get("reason", "")),
     )
 
 
@@ -204,15 +208,6 @@ def command_to_start(path: Path, arguments: Sequence[str], *, core: int | None =
     """Return the command of this process for a run with a request from `hand_over`; see `execute`."""
     how = (str(os.getpid()), str(-1 if core is None else core), str(path))
     return [sys.executable, "-u", "-c", _CHILD, *how, "pytest", *arguments]
-
-
-def report_in(folder: Path) -> dict[str, Any] | None:
-    """Return the content of the folder's `stress.json`, None where it cannot be read."""
-    try:
-        found = json.loads((folder / REPORT).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _run(
@@ -246,7 +241,7 @@ def _shown(command: Sequence[str], environment: Mapping[str, str]) -> int:
         subprocess.Popen(command, env=environment) as child,  # noqa: S603  Our own command.
     ):
         status = _waited_for(child)
-    return _INTERRUPTED if status == -signal.SIGINT else status
+    return INTERRUPTED if status == -signal.SIGINT else status
 
 
 def _waited_for(child: subprocess.Popen[bytes]) -> int:
