@@ -11,8 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from html import escape
@@ -31,7 +30,7 @@ from harness.run.request import command_line, new_run_id, value_in
 from harness.run.status import INTERRUPTED, NOT_JUDGED, report_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.run.request import RunRequest
 
@@ -235,43 +234,23 @@ def _run(
 
 def _shown(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command in this terminal and return its exit status, 2 where Ctrl-C ended it."""
-    with (
-        _interrupts_left_to_children(),
-        termination_raised(),
-        subprocess.Popen(command, env=environment) as child,  # noqa: S603  Our own command.
-    ):
+    with termination_raised(), subprocess.Popen(command, env=environment) as child:  # noqa: S603  Our own command.
         status = _waited_for(child)
     return INTERRUPTED if status == -signal.SIGINT else status
 
 
 def _waited_for(child: subprocess.Popen[bytes]) -> int:
     """Return the exit status of a child; a signal that ends this process is passed on, for the child to say so."""
-    try:
+    while True:
         try:
             return child.wait()
+        except KeyboardInterrupt:  # The child is interrupted, too.
+            continue
         except TerminatedError as ended:
             child.send_signal(ended.signal)
-            return child.wait(timeout=GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        return child.wait()
-    except BaseException:
-        child.kill()
-        raise
-
-
-@contextmanager
-def _interrupts_left_to_children() -> Iterator[None]:
-    """Go on at Ctrl-C; a child process is interrupted by it as ever, unless this one was not to be interrupted."""
-    mine = threading.current_thread() is threading.main_thread()  # Others are not interrupted.
-    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda *_: None)  # Unlike SIG_IGN, it is not inherited.
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+            with suppress(subprocess.TimeoutExpired):
+                return child.wait(timeout=GRACE_SECONDS)
+            child.kill()
 
 
 _ASKED: dict[str, Callable[[Any], Any]] = {

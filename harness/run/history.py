@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, printable
+from harness.base.errors import InputError, printable, said_of
 from harness.base.files import numbered_lines
 from harness.base.records import as_json, read_json, record, refusal_of_schema
 from harness.run.settings import HISTORY_FILE
@@ -134,8 +134,7 @@ def leave_line(output: Output, line: Line) -> str:
     try:
         output.append_line(as_json(line))
     except Exception as error:
-        said = getattr(error, "strerror", None) or error or repr(error)
-        return printable(f"history: this run left no line in {output.path} ({said})")
+        return printable(f"history: this run left no line in {output.path} ({said_of(error)})")
     return ""
 
 
