@@ -40,7 +40,7 @@ def claim(config: pytest.Config, folder: Path) -> Claim:
     if CLAIM in config.stash:
         return config.stash[CLAIM]
     asked = handover_to(config)
-    made = Claim(folder, command_of(config), asked.run_id or uuid.uuid4().hex)
+    made = Claim(folder, command_of(config), asked.content.get("run_id") or uuid.uuid4().hex)
     try:
         if is_held(folder):
             raise OutputError(

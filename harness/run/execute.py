@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
@@ -69,10 +69,7 @@ class Measured:
     @staticmethod
     def of(entry: Mapping[str, Any]) -> Measured:
         """Return the result in an entry of `stress.json`."""
-        named = ("id", "role", "family", "metric", "status", "value")
-        known = {name: entry[name] for name in named}
-        more = {name: entry[name] for name in ("direction", "n", "explanation")}
-        return Measured(**known, threshold=entry["threshold"], **more)
+        return Measured(**{each.name: entry[each.name] for each in fields(Measured)})
 
 
 @dataclass(frozen=True)
@@ -233,24 +230,22 @@ def _run(
 
 
 def _shown(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command in this terminal and return its exit status, 2 where Ctrl-C ended it."""
+    """Run a command in this terminal and return its exit status, 2 where Ctrl-C ended it.
+
+    A signal that asks this process to end is passed on, for the child to say so in its reports.
+    """
     with termination_raised(), subprocess.Popen(command, env=environment) as child:  # noqa: S603  Our own command.
-        status = _waited_for(child)
-    return INTERRUPTED if status == -signal.SIGINT else status
-
-
-def _waited_for(child: subprocess.Popen[bytes]) -> int:
-    """Return the exit status of a child; a signal that ends this process is passed on, for the child to say so."""
-    while True:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:  # The child is interrupted, too.
-            continue
-        except TerminatedError as ended:
-            child.send_signal(ended.signal)
-            with suppress(subprocess.TimeoutExpired):
-                return child.wait(timeout=GRACE_SECONDS)
-            child.kill()
+        while child.returncode is None:
+            try:
+                child.wait()
+            except KeyboardInterrupt:  # The child is interrupted, too.
+                continue
+            except TerminatedError as ended:
+                child.send_signal(ended.signal)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=GRACE_SECONDS)
+                child.kill()
+    return INTERRUPTED if child.returncode == -signal.SIGINT else child.returncode
 
 
 _ASKED: dict[str, Callable[[Any], Any]] = {

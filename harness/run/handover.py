@@ -29,11 +29,6 @@ class Handover:
             return dict(json.loads(self.path.read_bytes())) if self.path else {}
         return {}
 
-    @property
-    def run_id(self) -> str:
-        """Return the id that the run is to have; empty where nobody waits for it."""
-        return str(self.content.get("run_id") or "")
-
     def answer(self, **said: object) -> None:
         """Add answers for the process that waits, if one does; to that, no answer means no verdict."""
         if self.path is not None:

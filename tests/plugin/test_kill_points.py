@@ -169,7 +169,7 @@ def writes_in(points):
     return [point for point in points if point.startswith(WRITES)]
 
 
-def test_a_run_refuses_before_it_reads_anything_and_writes_its_outcome_last(points):
+def test_the_refusal_comes_first_and_the_outcome_last(points):
     replaced = [point.split()[2] for point in points if point.startswith("replace") and point.endswith("before")]
     assert replaced == ["stress.json", "stress.md", "stress.html", "stress.html", "stress.md", "stress.json"]
     first, last = (points.index(point) for point in writes_in(points)[:: len(writes_in(points)) - 1])
