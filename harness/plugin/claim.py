@@ -37,8 +37,13 @@ def claim_early(config: pytest.Config) -> None:
 
 def claim(config: pytest.Config, folder: Path) -> Claim:
     """Take the folder of the reports, and refuse this run there; raises `UsageError` where that cannot be done."""
-    if CLAIM in config.stash:
-        return config.stash[CLAIM]
+    known = config.stash.get(CLAIM, None)
+    if known and known.folder == folder:
+        return known
+    if known:  # Not all options stand on the typed line, as in a file behind @.
+        refuse(known, f"[{Code.PYTEST}] the reports of this run are in {folder}")
+        known.ending = True
+        known.release()
     asked = handover_to(config)
     made = Claim(folder, command_of(config), asked.content.get("run_id") or uuid.uuid4().hex)
     try:
@@ -76,7 +81,7 @@ def refuse(claimed: Claim, *reasons: str) -> None:
     """Have the reports say why the run is inconclusive; where that cannot be written, an earlier refusal stays."""
     try:
         claimed.refuse(*reasons)
-    except (InputError, MemoryError) as error:
+    except Exception as error:
         print(reason(error), file=sys.stderr)
 
 

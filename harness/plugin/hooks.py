@@ -15,7 +15,7 @@ import pytest
 
 from harness.base import imports
 from harness.base.codes import coded
-from harness.base.errors import InputError, code_of, lacking, printable
+from harness.base.errors import InputError, code_of, end_copy, lacking, printable
 from harness.base.parent import end_with_parent
 from harness.base.records import as_json
 from harness.base.settings import told
@@ -226,13 +226,15 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
 
 def _unconcluded(config: pytest.Config, error: BaseException) -> None:
     """Refuse a run that an exception ends, and say so on standard error; a `UsageError` is raised again."""
+    claimed = config.stash[CLAIM]
+    end_copy(claimed.process)
     if isinstance(error, pytest.UsageError):
-        refuse(config.stash[CLAIM], why := reason_of(error))
-        report = f"report: {_relative(config.stash[CLAIM].folder) / PAGE}"
+        refuse(claimed, why := reason_of(error))
+        report = f"report: {_relative(claimed.folder) / PAGE}"
         error.args = ("\n".join([why, *_annotations(why), MEANING, report]),)
         raise error
     outcome = run.outcome if (run := config.stash.get(RUN, None)) else None
-    refuse(config.stash[CLAIM], *(outcome.errors if outcome else ()), why := unended(error))
+    refuse(claimed, *(outcome.errors if outcome else ()), why := unended(error))
     with suppress(OSError, ValueError):
         print(why, file=sys.stderr)
 

@@ -56,7 +56,7 @@ def may_be_gate_run(config: pytest.Config) -> bool:
 
 
 def reports_named(config: pytest.Config) -> Path | None:
-    """Return the folder of the reports of a run that judges, as far as it is known before all options are.
+    """Return the folder of the reports of a run that judges, before all options are known.
 
     None for listings, a plan and runs of other tests.
     """

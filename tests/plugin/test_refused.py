@@ -101,7 +101,17 @@ def test_a_wrong_option_of_other_tests_leaves_the_reports_alone(zoo, pytester, a
     assert (zoo.root / "reports/stress.json").read_text() == OLD_REPORTS["stress.json"]
 
 
-LISTINGS = ("--help", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show", "--collect-only")
+LISTINGS = (
+    *("--help", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show", "--collect-only", "--stress-plan"),
+)
+    "--stress-plan",
+    "--help",
+    "--markers",
+    "--fixtures",
+    "--fixtures-per-test",
+    "--cache-show",
+    "--collect-only",
+)
 
 
 @pytest.mark.parametrize(
