@@ -104,14 +104,6 @@ def test_a_wrong_option_of_other_tests_leaves_the_reports_alone(zoo, pytester, a
 LISTINGS = (
     *("--help", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show", "--collect-only", "--stress-plan"),
 )
-    "--stress-plan",
-    "--help",
-    "--markers",
-    "--fixtures",
-    "--fixtures-per-test",
-    "--cache-show",
-    "--collect-only",
-)
 
 
 @pytest.mark.parametrize(
