@@ -239,8 +239,13 @@ def _unconcluded(config: pytest.Config, error: BaseException) -> None:
         print(why, file=sys.stderr)
 
 
+def _on_github() -> bool:
+    """Return whether this runs on a runner of GitHub's, which takes annotations from what a step prints."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
 def _annotations(message: str) -> list[str]:
-    if os.environ.get("GITHUB_ACTIONS") != "true":
+    if not _on_github():
         return []
     from harness.report.text import NOT_JUDGED as KIND
     from harness.report.text import annotation
@@ -273,7 +278,7 @@ def pytest_terminal_summary(
         terminalreporter.line(line)
     if run.session and run.session.cluster:
         terminalreporter.line(run.session.cluster.summary())
-    if os.environ.get("GITHUB_ACTIONS") == "true":  # Which takes annotations from what a step prints.
+    if _on_github():
         from harness.report.text import annotation_lines
 
         for line in annotation_lines(run.outcome, reports / PAGE):

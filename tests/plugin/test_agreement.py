@@ -185,25 +185,6 @@ def test_a_history_that_cannot_be_drawn_changes_no_verdict(zoo, monkeypatch):
     assert "The run history cannot be drawn" in (zoo.root / "reports/stress.html").read_text()
 
 
-GONE = """
-import os
-
-there = os.chdir
-
-def gone(path):
-    os.chdir = there
-    raise FileNotFoundError(2, "No such file or directory", str(path))
-
-def pytest_sessionstart():
-    os.chdir = gone
-"""
-
-
-def test_a_working_folder_that_is_deleted_meanwhile(zoo):
-    (zoo.root / "conftest.py").write_text(GONE)
-    expect(zoo, zoo.run(), "error", said="No such file or directory")
-
-
 def test_a_refusal_has_the_keys_of_every_report(zoo):
     expect(zoo, zoo.run(), "pass")
     keys = set(zoo.report())

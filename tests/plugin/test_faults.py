@@ -239,26 +239,6 @@ def test_reports_folder_that_cannot_be_written_ends_with_4_at_once(zoo):
     assert "--stress-reports" in run.stderr.str()
 
 
-FULL_AT_THE_END = """
-import errno, os
-
-def full(*_):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-def pytest_sessionfinish():
-    os.fsync = full
-"""
-
-
-def test_disk_that_fills_up_during_a_run_ends_with_4(zoo, monkeypatch):
-    monkeypatch.setattr(os, "fsync", os.fsync)  # So that it is put back.
-    (zoo.root / "conftest.py").write_text(FULL_AT_THE_END)
-    run = zoo.run(page=True)
-    assert run.ret == 4
-    assert "reports cannot be written to" in run.stderr.str()
-    assert "did not finish" in zoo.report()["errors"][0]
-
-
 def test_a_junit_file_that_cannot_be_written_is_4(zoo):
     expect_no_verdict(zoo, zoo.run("--junit-xml", "zoo.npz/junit.xml", page=True), said="zoo.npz")
 

@@ -62,14 +62,6 @@ def test_what_opens_a_url_stands_in_no_report_and_no_message(zoo, more):
     assert "hunter2" not in "".join((*texts, *ran.outlines, *ran.errlines))
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("argument", ["--no-such-option", "--stress-timeout=-1"], ids=["unknown", "timeout"])
-def test_a_wrong_option_of_a_run_with_workers(zoo, argument):
-    leave_old_reports(zoo.root / "reports")
-    assert zoo.run("-n", "2", argument).ret == 4
-    expect_refusal(zoo.root / "reports", argument.partition("=")[0])
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
