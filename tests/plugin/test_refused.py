@@ -159,3 +159,11 @@ def test_a_plain_test_of_the_gate_is_no_verdict(zoo, pytester, arguments):
     assert pytester.runpytest_inprocess(*arguments, *more).ret == 4
     assert zoo.report()["verdict"] == "error"
     assert "inconclusive" in (zoo.root / "reports/stress.html").read_text()
+
+
+def test_reports_that_a_file_of_options_names(zoo):
+    """The typed line does not say so: the folder of the default has a refusal, the other the outcome."""
+    (zoo.root / "more").write_text("--stress-reports=out\n")
+    assert zoo.run("@more").ret == 0
+    assert zoo.report("out")["verdict"] == "pass"
+    assert f"the reports of this run are in {zoo.root / 'out'}" in zoo.report()["errors"][0]
