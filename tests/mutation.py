@@ -31,7 +31,7 @@ OF_STATUS = (
     "report/test_report",
     "plugin/test_plugin",
 )
-OF_STATUS = (*OF_STATUS, "plugin/test_agreement", "plugin/test_two_runs")
+OF_STATUS = (*OF_STATUS, "plugin/test_agreement", "plugin/test_two_runs", "plugin/test_kill_points")
 PARTS = {
     "checks": (("checks",), ("tests/checks",)),
     "thresholds": (
@@ -42,7 +42,7 @@ PARTS = {
         ("tests/calibration",),
     ),
     "status and reports": (
-        ("plugin/exit_status.py", "report/files.py", "report/agreement.py"),
+        ("plugin/exit_status.py", "plugin/claim.py", "report/files.py"),
         tuple(f"tests/{name}.py" for name in OF_STATUS),
     ),
     "checkpoints": (("networks/checkpoints",), ("tests/networks",)),

@@ -166,6 +166,11 @@ def reason(error: BaseException) -> str:
     return coded(code_of(error), str(error))
 
 
+def said_of(error: Exception) -> str:
+    """Return what an exception of any kind says, of the system without its number and file."""
+    return str(getattr(error, "strerror", None) or error or repr(error))
+
+
 @contextmanager
 def foreign_code() -> Iterator[None]:
     """Run the user's code, such as a network, and turn anything that it raises into an `Exception`.

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,12 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     Without `durable`, the write does not wait for the disk, and a machine that stops may leave a truncated file. The
     reader must detect that.
     """
+    with _written_beside(path, content, durable=durable) as temporary:
+        temporary.replace(path)
+
+
+@contextmanager
+def _written_beside(path: Path, content: bytes, *, durable: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
@@ -60,25 +66,30 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
             if durable:
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
-            temporary.replace(path)
+            yield temporary
         finally:
             temporary.unlink(missing_ok=True)
 
 
 def write_all_or_none(files: Mapping[Path, bytes]) -> None:
-    """Write several files by `write_atomically`; if one fails, restore the others and raise `OSError`."""
+    """Write several files as `write_atomically` does, in this order; if one fails, restore the others and raise it.
+
+    All are on the disk before the first replaces another, so a full disk changes none.
+    """
     before: dict[Path, bytes | None] = {}
-    try:
-        for path, content in files.items():
-            before[path] = path.read_bytes() if path.exists() else None
-            write_atomically(path, content)
-    except BaseException:
-        for path, content_before in before.items():
-            if content_before is None:
-                path.unlink(missing_ok=True)
-            else:
-                write_atomically(path, content_before)
-        raise
+    with ExitStack() as stack:
+        written = {path: stack.enter_context(_written_beside(path, content)) for path, content in files.items()}
+        try:
+            for path, temporary in written.items():
+                before[path] = path.read_bytes() if path.exists() else None
+                temporary.replace(path)
+        except BaseException:
+            for path, content_before in before.items():
+                if content_before is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    write_atomically(path, content_before)
+            raise
 
 
 def hash_of_file(path: Path) -> str | None:

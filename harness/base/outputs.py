@@ -47,7 +47,6 @@ _VERDICT = rb'(?i)[^\0]*?(?:pass|fail|partial|error|verdict|quality gate|id="hea
 REPORT_PAGE = Kind("the page of a gate run", _VERDICT)
 REPORT_JSON = Kind("the record of a gate run", _VERDICT)
 REPORT_MARKDOWN = Kind("the summary of a gate run", _VERDICT)
-MARKER = Kind("the marker of a gate run", rb"A run of the gate")
 HISTORY = Kind("a run history", rb'(?:[^\0]*\n)?\s*(?:\{[^\n]*"candidate"\s*:|<{7}|>{7})')
 PICTURE = Kind("a picture of the harness", re.escape(_PNG) + rb".{25,70}" + re.escape(_MARK))
 CURVES = Kind("curves of a training", re.escape(_PNG) + rb".{25,70}tEXtSoftware\0(?:stress-harness|Matplotlib)")

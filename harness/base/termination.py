@@ -13,12 +13,9 @@ from harness.base.codes import Code
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""The signals that ask a process to end."""
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 GRACE_SECONDS = 10
 """Most seconds that a process may take to end after such a signal, before it is killed."""
-_handled: set[int] = set()
-"""The signals that this process handles at present."""
 
 
 class TerminatedError(BaseException):
@@ -34,39 +31,33 @@ def ended_by(number: signal.Signals) -> str:
     return f"[{Code.INTERRUPTED}] the run was ended by {number.name} and came to no verdict; run the gate again"
 
 
-def on_termination(handle: Callable[[signal.Signals], None]) -> Callable[[], None]:
-    """Call `handle` once in place of death by a signal; return a function that undoes this.
+@contextmanager
+def on_termination(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Call `handle` once in place of death by a signal, until the block ends.
 
     A signal that is ignored (`nohup`), or that other code handles, does not change. Forks of this process die as usual.
     Outside the main thread it does nothing.
     """
+    process = os.getpid()
 
     def end(number: int, _: object) -> None:
+        copied = os.getpid() != process
         for each in mine:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, signal.SIG_DFL if copied else signal.SIG_IGN)
+        if copied:
+            os.kill(os.getpid(), number)
         handle(signal.Signals(number))
 
-    def undo() -> None:
-        for each in mine:
-            if signal.getsignal(each) in {end, signal.SIG_IGN}:
-                signal.signal(each, signal.SIG_DFL)
-        _handled.difference_update(mine)
-
     main = threading.current_thread() is threading.main_thread()
-    mine = [number for number in SIGNALS if main and signal.getsignal(number) == signal.SIG_DFL]
+    mine = [number for number in _SIGNALS if main and signal.getsignal(number) == signal.SIG_DFL]
     for number in mine:
         signal.signal(number, end)
-    _handled.update(mine)
-    return undo
-
-
-def _die_as_usual() -> None:
-    for number in _handled:
-        signal.signal(number, signal.SIG_DFL)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_die_as_usual)
+    try:
+        yield
+    finally:
+        for number in mine:
+            if signal.getsignal(number) in {end, signal.SIG_IGN}:
+                signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -76,8 +67,5 @@ def termination_raised() -> Iterator[None]:
     def stop(number: signal.Signals) -> None:
         raise TerminatedError(number)
 
-    undo = on_termination(stop)
-    try:
+    with on_termination(stop):
         yield
-    finally:
-        undo()

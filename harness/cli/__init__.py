@@ -57,10 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
 
         from harness.cli.group import commands
     except ImportError as error:
-        if given[:1] == ["gate"]:
-            from harness.report.files import refuse_command
-
-            refuse_command(given[1:], coded(Code.PACKAGE, lacking(error)))
         return _said(Code.PACKAGE, lacking(error), refused)
     try:
         status: Any = commands.main(given, prog_name="stress-harness", standalone_mode=False)

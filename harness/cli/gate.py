@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,35 +51,25 @@ class _Gate(Command):
 @click.argument("arguments", nargs=-1)
 def gate_command(arguments: tuple[str, ...]) -> int:
     """Run the gate."""
-    return run_gate(arguments)
+    return _run(arguments)
 
 
-def run_gate(arguments: Sequence[str]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     """Run pytest with these arguments in a child process and return the exit status: 4 whatever goes wrong here."""
-    with termination_raised():
-        return _run_gate(arguments)
-
-
-def _run_gate(arguments: Sequence[str]) -> int:
-    allowed = ALLOW_PARTIAL in arguments
     given = tuple(argument for argument in arguments if argument != ALLOW_PARTIAL)
     try:
-        if not given and not Path("stress_tests").exists():
-            return _said(f"[{Code.USAGE}] there is no gate here; run `stress-harness init` to make one")
-        from harness.run.request import RunRequest
+        with termination_raised():
+            if not given and not Path("stress_tests").exists():
+                return _said(f"[{Code.USAGE}] there is no gate here; run `stress-harness init` to make one")
+            from harness.run.request import RunRequest
 
-        result = judged(RunRequest(options=given or ("stress_tests",), root=Path.cwd()))
-        if result.verdict == "partial" and result.exit_status != INTERRUPTED and not allowed:
-            return _said(_PARTIAL)
+            result = judged(RunRequest(options=given or ("stress_tests",), root=Path.cwd()))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BaseException as error:  # Nothing that goes wrong here is a verdict.
-        reason = _reason(error)
-        with suppress(Exception):
-            from harness.report.files import refuse_command
-
-            refuse_command(given, reason)
-        return _said(f"{reason}\n{MEANING}")
+        return _said(f"{_reason(error)}\n{MEANING}")
+    if result.verdict == "partial" and result.exit_status != INTERRUPTED and ALLOW_PARTIAL not in arguments:
+        return _said(_PARTIAL)
     return result.exit_status
 
 
@@ -97,16 +86,13 @@ def judged(request: RunRequest) -> RunResult:
 
 def _reason(error: BaseException) -> str:
     """Return in one line, with its code, why the run could not start."""
-    if isinstance(error, TerminatedError):
-        return str(error)
     if isinstance(error, OSError):
         where = error.filename or ("the working folder" if isinstance(error, FileNotFoundError) else "")
         why = f"{where}: {error.strerror or error}; the candidate was not evaluated".removeprefix(": ")
         return coded(Code.FILE, printable(why))
-    return coded(code_of(error), lacking(error))
+    return str(error) if isinstance(error, TerminatedError) else coded(code_of(error), lacking(error))
 
 
 def _said(message: str) -> int:
-    with suppress(OSError, ValueError, AttributeError):  # Standard error may be closed.
-        print(f"error: {message}", file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr)
     return NOT_JUDGED

@@ -6,16 +6,15 @@ This module and those that it imports at once need no package besides pytest.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.base.codes import Code, coded
-from harness.base.errors import lacking, printable, without_secrets
-from harness.plugin.place import handover_to, reports_named
-from harness.plugin.printing import stand_in
-from harness.report.files import forget, write_refusal
-from harness.report.refusal import Refusal
+from harness.base.errors import lacking, printable
+from harness.plugin.claim import claim_early
+from harness.plugin.place import reports_named
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -43,34 +42,22 @@ def check(family: str, *keys: Key[Any], metric: str = "") -> pytest.MarkDecorato
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Load the modules with the hooks; a gate run that lacks one ends with 4, in one sentence."""
+    """Claim the reports of a run that judges, and load the modules with the hooks; a run that lacks one ends with 4."""
     _sessions.append(True)
-    stand_in()
+    config = pluginmanager.get_plugin("pytestconfig")
+    assert isinstance(config, pytest.Config)
+    claim_early(config)
     try:
-        for module in MODULES:
-            pluginmanager.import_plugin(module)
+        for module in map(import_module, MODULES):
+            pluginmanager.register(module, str(id(module)))  # No option can leave out a plugin of this name.
     except pytest.UsageError:
         raise
     except Exception as error:  # A package that is missing or broken raises anything.
-        refuse_to_start(pluginmanager, coded(Code.PACKAGE, lacking(error)))
-    if off := [module for module in MODULES if pluginmanager.is_blocked(module)]:
-        refuse_without(pluginmanager, off[0])
+        refuse_to_start(config, coded(Code.PACKAGE, lacking(error)))
 
 
-def refuse_without(pluginmanager: pytest.PytestPluginManager, plugin: str) -> None:
-    """Refuse a run of the gate in which this plugin is switched off."""
-    why = f"{plugin} is switched off (-p no:{plugin}); the gate needs it, leave that out"
-    refuse_to_start(pluginmanager, coded(Code.PYTEST, why))
-
-
-def refuse_to_start(pluginmanager: pytest.PytestPluginManager, reason: str) -> None:
-    """End a gate run with reports that say why; another run goes on without the plugin."""
-    config = pluginmanager.get_plugin("pytestconfig")
-    assert isinstance(config, pytest.Config)
-    reports = reports_named(config)
-    if reports is None:
-        return
-    command = ["pytest", *(without_secrets(str(argument)) for argument in config.invocation_params.args)]
-    forget(reports)
-    write_refusal(Refusal([printable(reason)], command, handover_to(config).content.get("run_id", "")), reports)
-    raise pytest.UsageError(reason)
+def refuse_to_start(config: pytest.Config, reason: str) -> None:
+    """End a gate run, with a reason for its reports; another run goes on without the plugin."""
+    if reports_named(config) is not None:
+        claim_early(config)
+        raise pytest.UsageError(printable(reason))

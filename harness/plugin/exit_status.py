@@ -1,28 +1,27 @@
-"""End of a run: its exit status and all reports agree, and no copy of a process of the run decides anything."""
+"""End of a run: its reports become those of its outcome, if that has the status with which the process ends."""
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.base import imports
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError, Interruption, code_of, end_copy, lacking, reason, without_secrets, writable
-from harness.plugin.sinks import leave
-from harness.report.agreement import agreed_verdict
-from harness.report.files import not_written, report_file, write_refusal, write_reports
-from harness.report.refusal import Refusal
-from harness.run.status import INTERRUPTED, NOT_JUDGED, PAGE
+from harness.base.errors import InputError, Interruption, code_of, end_copy, lacking, reason, writable
+from harness.base.termination import ended_by
+from harness.plugin.claim import refuse
+from harness.report.refusal import bare_page, mark_of_page
+from harness.run.status import INTERRUPTED, NOT_JUDGED, PAGE, REPORT, SUMMARY
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Generator
-    from pathlib import Path
 
     from harness.plugin.run import GateRun
+    from harness.report.files import Claim
     from harness.run.outcome import Outcome
 
 
@@ -31,6 +30,7 @@ class TimeKeeper:
 
     def __init__(self, run: GateRun) -> None:
         self.run = run
+        self.process = os.getpid()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
@@ -46,109 +46,68 @@ class TimeKeeper:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-        """Let no other test wait for a model that hangs, or for what it ran on."""
+        """Let no other test wait for a model that hangs, or for what it ran on, and end a copy that a test made."""
+        if not getattr(item.config.option, "forked", False):
+            end_copy(self.process)
         if call.excinfo is not None and isinstance(call.excinfo.value, Interruption):
             self.run.hung = True
             item.session.shouldstop = f"{item.name} had no answer"
 
 
-class Ending:
-    """Holds what all others do at the end of a run to what the run says of itself, in each of its processes."""
-
-    def __init__(self, run: GateRun) -> None:
-        self.run = run
-        self.process = os.getpid()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> None:
-        """End a copy of this process that a test made and that came back from it, unless it is to (`--forked`)."""
-        if not getattr(item.config.option, "forked", False):
-            end_copy(self.process)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """End with 4, and say so in all reports, when something cannot be written: a page, JUnit's file, a line.
-
-        The others have written theirs by then, and may have said `pass`. The record comes last.
-        """
-        end_copy(self.process)
-        try:
-            yield
-            if self.run.outcome:
-                self._settle(session, self.run.outcome)
-        except BaseException as error:
-            why = unended(error)
-            if self.run.outcome or self.run.unfinished:
-                refuse(self.run, why)
-            if self.run.is_worker or isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
-                raise
-            pytest.exit(why, returncode=NOT_JUDGED)
-
-    def _settle(self, session: pytest.Session, outcome: Outcome) -> None:
-        """Write the reports, now that nothing else is to come."""
-        found = int(session.exitstatus)
-        if found != outcome.exit_status and not self.run.reported.interrupted:
-            session.exitstatus = NOT_JUDGED
-            refuse(self.run, _other_status(found, outcome.exit_status))
-            return
-        if changed := _changed(self.run, outcome):
-            session.exitstatus = NOT_JUDGED
-            refuse(self.run, changed)
-            return
-        folder = self.run.request.reports_folder
-        try:
-            write_reports(outcome, folder, paged=self.run.paged)
-        except (OSError, InputError) as error:
-            pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)
-        self.run.unfinished = False
-
-
-def settled(run: GateRun, status: int) -> int:
-    """Return the exit status of a run that ended with this one: what its reports say, which say why if they must.
-
-    A process that waits for the run gets the status, too.
-    """
+def concluded(run: GateRun, claim: Claim, status: int) -> int:
+    """Publish the outcome of a run that ends with this status, or refuse the run; return the exit status."""
+    end_copy(claim.process)
+    final = INTERRUPTED if status == INTERRUPTED and run.reported.interrupted else NOT_JUDGED
     outcome = run.outcome
-    if run.reported.interrupted and status == INTERRUPTED:
-        final = INTERRUPTED
-    elif outcome is None:
-        final = NOT_JUDGED
-        if agreed_verdict(run.request.reports_folder, run=run.run_id) != "error":
-            refuse(run, coded(Code.PYTEST, f"pytest ended the run with exit status {status} and without a verdict"))
-    elif status != outcome.exit_status:
-        final = NOT_JUDGED
-        if outcome.verdict != "error":
-            refuse(run, _other_status(status, outcome.exit_status))
-    elif changed := _changed(run, outcome):
-        final = NOT_JUDGED
-        refuse(run, changed)
-    else:
-        final = status
-        if run.paged and agreed_verdict(run.request.reports_folder, run=run.run_id) != outcome.verdict:
-            final = NOT_JUDGED
-            refuse(run, coded(Code.OUTPUT, f"reports in {run.request.reports_folder} are not as this run wrote them"))
-    run.settled_status = final
-    with suppress(Exception, KeyboardInterrupt):  # No verdict depends on it.
-        leave(run)
-    run.handover.answer(status=final, code=imports.files())
+    if outcome is None:
+        ended = f"[{Code.PYTEST}] pytest ended the run with exit status {status} and without a verdict"
+        refuse(claim, *(run.reported.errors or [ended]))
+        return final
+    why = ""
+    if status != outcome.exit_status and final != INTERRUPTED:
+        why = (
+            f"[{Code.PYTEST}] the run ended with exit status {status} though its verdict has {outcome.exit_status}, as "
+            "by another plugin; run the gate without it"
+        )
+    elif outcome.verdict != "error":
+        try:
+            run.expect_same_inputs()  # Another plugin may write until the end.
+        except InputError as error:
+            why = reason(error)
+    if not why:
+        try:
+            claim.publish(_reports(run, outcome, claim), status)
+        except (Exception, KeyboardInterrupt) as error:  # A package that is broken raises anything.
+            why = reason(error) if isinstance(error, InputError) else unended(error)
+            print(why, file=sys.stderr)
+        else:
+            return status
+    refuse(claim, *outcome.errors, why)
     return final
 
 
-def _changed(run: GateRun, outcome: Outcome) -> str:
-    """Say which input of the run is not as it was, as another plugin may write until the end; empty if none."""
-    if outcome.verdict == "error":
-        return ""
-    try:
-        run.expect_same_inputs()
-    except InputError as error:
-        return reason(error)
-    return ""
+def _reports(run: GateRun, outcome: Outcome, claim: Claim) -> dict[str, bytes]:
+    from harness.report.text import as_json, markdown
+
+    whole = mark_of_page(outcome.run, outcome.verdict) in run.page
+    page = run.page if whole else _bare_page(outcome, claim)
+    made = {PAGE: page, SUMMARY: markdown(outcome), REPORT: as_json(outcome)}
+    return {name: writable(content).encode() for name, content in made.items()}
 
 
-def _other_status(found: int, expected: int) -> str:
-    return (
-        f"[{Code.PYTEST}] the run ended with exit status {found} though its verdict has {expected}, as by another "
-        "plugin; run the gate without it"
+def _bare_page(outcome: Outcome, claim: Claim) -> str:
+    """Return the page of a run for which pytest-html wrote none."""
+    from harness.report.headline import sentence
+    from harness.report.text import summary_lines
+
+    why = f"pytest-html wrote no page of this run, so figures are left out. {REPORT} has all numbers."
+    return bare_page(
+        run=outcome.run,
+        verdict=outcome.verdict,
+        sentence=sentence(outcome),
+        headline=outcome.headline,
+        said=[why, *summary_lines(outcome, claim.folder)],
+        facts={"reproduce": outcome.command},
     )
 
 
@@ -158,30 +117,25 @@ def unended(error: BaseException) -> str:
     return coded(code_of(error), f"the run came to no end: {said}")
 
 
-def refuse(run: GateRun, why: str) -> None:
-    """Have all reports of a run say that it is inconclusive, and why, whatever they say now."""
-    if run.outcome:
-        run.outcome = replace(run.outcome, errors=(*run.outcome.errors, why))
-    run.unfinished = False
-    reasons = run.outcome.errors if run.outcome else (why,)
-    models = {role: without_secrets(str(path)) for role, path in run.request.checkpoints.items()}
-    data = without_secrets(run.request.data)
-    refusal = Refusal(reasons, run.command, run.run_id, run.request.profile, models, data)
-    write_refusal(refusal, run.request.reports_folder, begun=run.begun)
+def end_at_once(run: GateRun, claim: Claim, number: signal.Signals) -> None:
+    """End the process of a run with 4, since a signal asks for it; one that has an outcome ends with its status."""
+    if claim.published is None:
+        with suppress(Exception):
+            refuse(claim, ended_by(number))
+            run.handover.answer(status=NOT_JUDGED)
+            if capture := run.config.pluginmanager.getplugin("capturemanager"):
+                capture.suspend_global_capture()
+            print(f"\nERROR: {ended_by(number)}", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+    os._exit(NOT_JUDGED if claim.published is None else claim.published)
 
 
-def write_page_whole(config: pytest.Config, folder: Path) -> None:
-    """Have pytest-html write the run's page as the other files are written; by itself it writes in place.
+def keep_page(run: GateRun) -> None:
+    """Have pytest-html hand over the run's page, which it would write in place, before the run has ended.
 
     The replaced function has no public name; a version without it keeps its own way.
     """
-
-    def write(page: str) -> None:
-        try:
-            report_file(folder, PAGE).write(writable(page).encode())
-        except (OSError, InputError) as error:  # Any other exception would end pytest with 1, for a worse model.
-            pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)
-
-    for plugin in config.pluginmanager.get_plugins():
-        if hasattr(plugin, "_write_report") and getattr(plugin, "_report_path", None) == folder / PAGE:
-            plugin._write_report = write
+    place = run.request.reports_folder / PAGE
+    for plugin in run.config.pluginmanager.get_plugins():
+        if hasattr(plugin, "_write_report") and getattr(plugin, "_report_path", None) == place:
+            plugin._write_report = lambda page: setattr(run, "page", page)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pytest
 
+from harness.base.codes import Code
 from harness.plugin import __name__ as plugin
-from harness.plugin import refuse_without
-
-if TYPE_CHECKING:
-    import pytest
+from harness.plugin import refuse_to_start
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     """End a gate run with 4 if an option leaves out the plugin that judges."""
-    if pluginmanager.is_blocked(plugin):
-        refuse_without(pluginmanager, plugin)
+    config = pluginmanager.get_plugin("pytestconfig")
+    if pluginmanager.is_blocked(plugin) and isinstance(config, pytest.Config):
+        why = f"{plugin} is switched off (-p no:{plugin}); the gate needs it, leave that out"
+        refuse_to_start(config, f"[{Code.PYTEST}] {why}")

@@ -7,9 +7,10 @@ import shlex
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from harness.base.errors import end_copy
+from harness.base.errors import end_copy, without_secrets
 from harness.base.files import read_regular
 from harness.base.settings import value_behind
+from harness.report.refusal import ROLES
 from harness.run.handover import Handover
 
 if TYPE_CHECKING:
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
 
 _NAMING = ("candidate", "checks")
 """Options that make a run one of the gate, wherever it is."""
-_TAKING_PATHS = {
-    *("--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file", "--stress-history"),
-}
-"""Options of pytest and its plugins that are followed by a path, which then is none of tests."""
+_TAKING_PATHS = {f"--{name}" for name in ("stress-reports", "stress-history", "stress-data", *ROLES)}
+"""Options of this plugin that are followed by a path, which then is none of tests."""
 _LISTING = ("help", "version", "markers", "cacheshow")
 """Options of pytest that print something in place of a run."""
 _COLLECTING = ("collectonly", "showfixtures", "show_fixtures_per_test")
@@ -42,7 +41,7 @@ def is_gate_run(config: pytest.Config) -> bool:
     if _is_named(config):
         return True
     folder = _stress_tests(config)
-    touched = any(folder in (place, *place.parents) or place in folder.parents for place in _places(config, folder))
+    touched = any(folder in (place, *place.parents) or place in folder.parents for place in _places(config))
     return touched and _holds_gate(folder)
 
 
@@ -57,16 +56,14 @@ def may_be_gate_run(config: pytest.Config) -> bool:
 
 
 def reports_named(config: pytest.Config) -> Path | None:
-    """Return the folder of the reports of a gate run before its options are known; None for a call that judges nothing.
+    """Return the folder of the reports of a run that judges, before all options are known.
 
-    Such calls are listings, a plan, and runs of other tests.
+    None for listings, a plan and runs of other tests.
     """
     if only_collects(config) or not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
         return None
-    added, ini, typed = lines_of(config)
-    if _PLAN in (*added, *ini, *typed):
-        return None
-    return config.rootpath / (value_behind([*added, *ini, *typed], "--stress-reports") or "reports")
+    given = [each for line in lines_of(config) for each in line]
+    return None if _PLAN in given else config.rootpath / (value_behind(given, "--stress-reports") or "reports")
 
 
 def handover_to(config: pytest.Config) -> Handover:
@@ -75,6 +72,11 @@ def handover_to(config: pytest.Config) -> Handover:
     found = next(given, Handover())
     end_copy(found.process)
     return found
+
+
+def command_of(config: pytest.Config) -> list[str]:
+    """Return how a run was started, for everyone to read."""
+    return ["pytest", *(without_secrets(str(argument)) for argument in config.invocation_params.args)]
 
 
 def lines_of(config: pytest.Config) -> tuple[list[str], list[str], list[str]]:
@@ -112,20 +114,16 @@ def _names_plugin(file: Path) -> bool:
         return False
 
 
-def _places(config: pytest.Config, folder: Path) -> list[Path]:
+def _places(config: pytest.Config) -> list[Path]:
     """Return the places of tests: those that pytest has found, or else those that were typed, or else its own."""
 
-    def place_of(argument: object) -> Path:
-        return (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
+    def place_of(argument: str) -> Path:
+        return (config.invocation_params.dir / argument.split("::", maxsplit=1)[0]).resolve()
 
     if parsed := getattr(config, "args", None):  # Empty until then.
-        return [place_of(each) for each in parsed]
-    typed = list(map(str, config.invocation_params.args))
-    places = [
-        place_of(each)
-        for before, each in pairwise(["", *typed])
-        if folder in (place_of(each), *place_of(each).parents)
-        or (not (each.startswith("-") or before in _TAKING_PATHS) and place_of(each).exists())
-    ]
+        return [place_of(str(each)) for each in parsed]
+    behind = {after for before, after in pairwise(map(str, config.invocation_params.args)) if before in _TAKING_PATHS}
+    typed = [each for each in config.known_args_namespace.file_or_dir if each not in behind]
+    places = [place for place in map(place_of, typed) if place.exists() or place.parent.exists()]
     default = [config.rootpath / each for each in config.getini("testpaths")] or [config.rootpath]
     return places or [place.resolve() for place in default]

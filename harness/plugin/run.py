@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,14 +26,14 @@ from harness.base.errors import (
     lacking,
     printable,
     reason,
-    without_secrets,
 )
 from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.checks.equivalence import EQUIVALENCE
 from harness.plugin import replay
+from harness.plugin.claim import CLAIM
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureMaker
-from harness.plugin.place import handover_to, is_gate_run, only_collects
+from harness.plugin.place import command_of, handover_to, is_gate_run, only_collects
 from harness.plugin.progress import bar
 from harness.plugin.questions import Questions
 from harness.run.budget import REPORT_SECONDS
@@ -42,7 +43,6 @@ from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
-from harness.run.request import new_run_id
 from harness.run.session import UNSEEDED
 from harness.run.time_limit import time_limit
 from harness.run.unchanged import expect_unchanged, state_of
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from harness.measures.metric import Curve
     from harness.run.budget import Costs
     from harness.run.input_faults import InputFaults
+    from harness.run.request import RunRequest
     from harness.run.session import StressSession
 
 
@@ -93,9 +94,6 @@ class GateRun:
         self.is_worker = hasattr(config, "workerinput")
         self.active = is_gate_run(config)
         self.handover = handover_to(config)
-        self.request = request_of_config(config)
-        self.run_id = self.request.run_id or new_run_id()
-        """The id of this run, which its parent process knows, too, if that waits for it."""
         self.checks: ChecksFile | None = None
         self.session: StressSession | None = None
         self.evidence = Evidence()
@@ -108,18 +106,24 @@ class GateRun:
         self.hung = False
         """True if a model gave no answer in time, or its backend is lost; it is then not asked again."""
         self.outcome: Outcome | None = None
-        self.unfinished = False
-        """True in a run that has begun and has written no reports yet."""
-        self.begun = False
-        """True once the folder of reports is this run's, which has removed all reports there."""
-        self.settled_status: int | None = None
-        """The exit status of the run, once its reports say the same."""
+        self.page = ""
+        """The page that pytest-html made."""
         self.planned = False
         """True if a plan replaced the run."""
         self.costs: Costs | None = None
         """Cost of an image, measured by the controller of a run with a budget."""
         self.misplaced = False
         """True if workers have stress tests although this is no run of a gate."""
+
+    @cached_property
+    def request(self) -> RunRequest:
+        """Return what the options ask for; raises `UsageError` for one that is none."""
+        return request_of_config(self.config)
+
+    @property
+    def reports_folder(self) -> Path:
+        """Return the folder that reports go to, before other options are looked at."""
+        return self.config.rootpath / (self.config.option.stress_reports or "reports")
 
     @property
     def rows(self) -> frozenset[str]:
@@ -267,7 +271,7 @@ class GateRun:
     @property
     def plans(self) -> bool:
         """Return whether this is no run, but its plan."""
-        return self.active and self.request.plan
+        return self.active and self.config.option.stress_plan
 
     @property
     def judges(self) -> bool:
@@ -277,7 +281,7 @@ class GateRun:
     @property
     def paged(self) -> bool:
         """Return whether this process writes a page: the controller of a run that judges."""
-        return self.judges and not self.is_worker and self.request.record is None
+        return self.judges and not self.is_worker and self.handover.content.get("record") is None
 
     @property
     def fits_a_budget(self) -> bool:
@@ -387,7 +391,7 @@ class GateRun:
             session,
             profile=self.request.profile,
             command=self.command,
-            run=self.run_id,
+            run=self.config.stash[CLAIM].run,
             default=default,
         )
         return replace(outcome, reference_curves=self._reference_curves(), input_faults=self._input_faults(outcome))
@@ -417,11 +421,6 @@ class GateRun:
 def selected_checks(session: pytest.Session) -> list[Check]:
     """Return the rows of the tests that run."""
     return [item.callspec.params["stress_check"] for item in session.items if item.get_closest_marker("stress_check")]  # type: ignore[attr-defined]
-
-
-def command_of(config: pytest.Config) -> list[str]:
-    """Return how a run was started, for everyone to read."""
-    return ["pytest", *(without_secrets(str(argument)) for argument in config.invocation_params.args)]
 
 
 def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from harness.base.codes import Code
-from harness.base.errors import InputError, PackageError, foreign_code, printable
+from harness.base.errors import InputError, OutputError, PackageError, foreign_code, printable, said_of
 from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json
-from harness.run.history import History, append_run, read_history
+from harness.plugin.claim import CLAIM
+from harness.run.history import leave_line, read_history
 from harness.run.inputs import inputs_of_run
 from harness.run.outcome import line_of
 
@@ -36,15 +35,12 @@ def expect_to_leave(request: RunRequest) -> None:
     path = request.history_path
     if request.history is not None and path is not None:
         try:
-            history_of(request, path).expect_own()
+            _history_of(request, path).expect_own()
         except InputError as error:
             raise InputError(error.message, setting="history", code=error.code) from None
-    if request.history is not None and path is not None and path.exists():
         read_history(path)
-        if not os.access(path, os.W_OK):
-            raise InputError(
-                "cannot be written; name another file, or none", setting=f"history {path}", code=Code.OUTPUT
-            )
+        if path.exists() and not os.access(path, os.W_OK):
+            raise OutputError("cannot be written; name another file, or none", setting=f"history {path}")
     if request.mlflow is not None and importlib.util.find_spec("mlflow") is None:
         raise PackageError(
             "MLflow is not installed; pip install 'stress-harness[mlflow]', or leave the setting out",
@@ -52,47 +48,42 @@ def expect_to_leave(request: RunRequest) -> None:
         )
 
 
-def history_of(request: RunRequest, path: Path) -> Output:
-    """Return the history at a path as an output of this run."""
+def _history_of(request: RunRequest, path: Path) -> Output:
     return Output(path, HISTORY, inputs_of_run(request), within=request.reports_folder)
 
 
 def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
     """Return the outcome with the runs before it, and with what of their file cannot be read among its remarks."""
-    if request.history_path is None or request.record is not None:
+    path = request.history_path
+    if path is None or request.record is not None:
         return outcome
+    remarks = outcome.remarks
     try:
-        history_of(request, request.history_path).expect_own()
-        before = read_history(request.history_path)
-    except Exception as error:  # It could be read when the run began; no verdict depends on it.
-        before = History((), (_said(error),))
-    remarks = (*outcome.remarks, *(f"history: {line}" for line in before.damaged))
-    try:
+        _history_of(request, path).expect_own()
+        before = read_history(path)
+        remarks += tuple(f"history: {line}" for line in before.damaged)
         now = line_of(outcome)
         if late := sum(line.at > now.at + _CLOCKS_DIFFER for line in before.lines):
-            remarks = (*remarks, f"history: {late} runs are dated after this one; check the clock of this machine")
+            remarks += (f"history: {late} runs are dated after this one; check the clock of this machine",)
         return replace(outcome, history=before.and_now(now), remarks=remarks)
-    except Exception as error:
-        return replace(outcome, remarks=(*remarks, f"history: this run leaves no line ({_said(error)})"))
+    except Exception as error:  # It could be read when the run began; no verdict depends on it.
+        return replace(outcome, remarks=(*remarks, f"history: this run leaves no line ({said_of(error)})"))
 
 
 def leave(run: GateRun) -> None:
-    """Add the run's line to the history and log it to MLflow, now that its exit status is known.
+    """Add the run's line to the history and log it to MLflow, now that its reports are those of its outcome.
 
     A process that waits for this one adds the line itself, since this one may still end otherwise. A failure to write
     them is a line on the terminal; the verdict stands.
     """
-    outcome, request = run.outcome, run.request
-    if outcome is None or request.record is not None:
+    outcome, request, failed = run.outcome, run.request, ""
+    if outcome is None or request.record is not None or run.config.stash[CLAIM].published is None:
         return
     if request.history_path is not None and outcome.history is not None:
-        line = replace(outcome.history.lines[-1], verdict=outcome.verdict)
+        line = outcome.history.lines[-1]
         run.handover.answer(history=str(request.history_path), line=as_json(line))
-        try:
-            if run.handover.path is None:
-                append_run(history_of(request, request.history_path), line)
-        except Exception as error:
-            _tell(run, f"history: this run left no line in {request.history_path} ({_said(error)})")
+        if run.handover.path is None:
+            failed = leave_line(_history_of(request, request.history_path), line)
     if request.mlflow is not None:
         try:
             from harness.report.mlflow_run import log_run
@@ -100,14 +91,7 @@ def leave(run: GateRun) -> None:
             with foreign_code():
                 log_run(outcome, request.reports_folder, experiment=request.mlflow)
         except Exception as error:  # Its server may be away, and its code is not ours.
-            _tell(run, f"MLflow: this run was not logged ({_said(error)})")
-
-
-def _said(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or repr(error))
-
-
-def _tell(run: GateRun, line: str) -> None:
-    if (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
-        with suppress(Exception):
-            reporter.write_line(printable(line), red=True)
+            failed += f"\nMLflow: this run was not logged ({said_of(error)})"
+    if failed and (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
+        for line_of_text in failed.strip().splitlines():
+            reporter.write_line(printable(line_of_text), red=True)

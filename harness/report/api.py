@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
-from harness.base.errors import printable
+from harness.base.errors import InputError
 from harness.base.outputs import HISTORY, Output
 from harness.base.settings import Setting, expect_typed
 from harness.checks.roles import ROLES
-from harness.report.agreement import agreed_verdict
-from harness.report.files import alone_in, forget, unmark, write_refusal
-from harness.report.refusal import Refusal
-from harness.run.execute import RunResult, execute, report_in, without_verdict
-from harness.run.history import append_run
-from harness.run.pytest_configuration import added_options
-from harness.run.request import RunRequest, command_line, new_run_id, value_in
-from harness.run.settings import SETTINGS, option_of_pytest
-from harness.run.status import INTERRUPTED, NOT_JUDGED, PASSED, WORSE
+from harness.report.files import UNFINISHED, Claim, agreed_verdict
+from harness.run.execute import RunResult, execute, without_verdict
+from harness.run.history import leave_line
+from harness.run.request import RunRequest, command_line, new_run_id
+from harness.run.settings import SETTINGS
+from harness.run.status import INTERRUPTED, NOT_JUDGED, PASSED, WORSE, report_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,50 +106,27 @@ def gate(
 def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str], None] | None = None) -> RunResult:
     """Run the gate as `execute` does, and make sure that its reports agree with its exit status.
 
-    Reports of an earlier run are removed. If exit status and reports differ, as after a crash, all reports get the
-    verdict `error`, and the result has the exit status 4.
+    If they differ, as after a crash, all reports get the verdict `error`, and the result has the exit status 4. The
+    line of a run in its history is added here, since its process may end otherwise after it has made the line.
     """
     request = replace(request, run_id=new_run_id())
-    arguments = command_line(request)
-    line = [*added_options(request.root / "stress_tests"), *arguments]
-    folder = request.root / (value_in(line, "reports") or request.reports)
-    with alone_in(folder, wait=option_of_pytest("no-wait") not in line):
-        result = _judged_alone(request, arguments, folder, shown=shown, on_line=on_line)
-        _leave_line(result)
-        return result
-
-
-def _leave_line(result: RunResult) -> None:
-    """Add the line of a run to its history, unless its process ended otherwise after it had made the line."""
-    if result.trace is None or result.trace[1].verdict != result.verdict:
-        return
-    path, line = result.trace
-    try:
-        append_run(Output(path, HISTORY, within=result.reports), line)
-    except Exception as error:  # No verdict depends on it.
-        print(printable(f"history: this run left no line in {path} ({error})"), file=sys.stderr)
-
-
-def _judged_alone(
-    request: RunRequest, arguments: list[str], folder: Path, *, shown: bool, on_line: Callable[[str], None] | None
-) -> RunResult:
-    forget(folder)
-    unmark(folder)
     result = execute(request, shown=shown, on_line=on_line)
     if result.plan is not None:
         return result
     verdict = agreed_verdict(result.reports, run=request.run_id)
     if result.concluded and verdict in _VERDICTS.get(result.exit_status, ()):
+        if result.trace and (failed := leave_line(Output(result.trace[0], HISTORY), result.trace[1])):
+            print(failed, file=sys.stderr)
         return result
-    status = INTERRUPTED if result.exit_status == INTERRUPTED else NOT_JUDGED
-    if verdict == "error":
-        return replace(result, exit_status=status)
+    result = replace(result, exit_status=INTERRUPTED if result.exit_status == INTERRUPTED else NOT_JUDGED)
+    if (verdict == "error" and result.errors != (UNFINISHED,)) or (result.concluded and result.report is None):
+        return result
+    reason = without_verdict(result.status)
     if result.concluded:
         found = f"the gate ended with exit status {result.status}, and its reports do not agree; nothing was judged"
         reason = coded(Code.OUTPUT, found)
-    else:
-        reason = without_verdict(result.status)
-    forget(result.reports)  # Those of a run that a model started there, too.
-    unmark(result.reports)
-    write_refusal(Refusal([reason], ["pytest", *arguments], request.run_id), result.reports)
-    return replace(result, exit_status=status, concluded=False, report=report_in(result.reports))
+    claim = Claim(result.reports, ["pytest", *command_line(request)], request.run_id)
+    with suppress(InputError):
+        claim.take(wait=False, reason=reason)
+    claim.release()
+    return replace(result, concluded=False, report=report_in(result.reports) or None)

@@ -1,185 +1,109 @@
-"""The files that a run leaves: each complete or not at all, none of an earlier run, and the record last."""
+"""The reports of a run, which refuse it until its outcome replaces them; only the standard library is needed."""
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, OutputError, printable, writable
+from harness.base.errors import OutputError
 from harness.base.files import read_regular
 from harness.base.folder_lock import FolderBusyError, held
-from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Kind, Output
-from harness.base.settings import value_behind
-from harness.report.agreement import page_says, run_in
-from harness.report.refusal import Refusal, bare_page
-from harness.run.status import PAGE, REPORT, REPORTS, SUMMARY
+from harness.base.outputs import REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output, write_together
+from harness.report.refusal import Refusal, mark_of_page, mark_of_summary
+from harness.run.status import PAGE, REPORT, SUMMARY, report_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from harness.run.outcome import Outcome
+UNFINISHED = f"[{Code.CRASH}] the run did not finish; run the gate again"
+"""The reason of every refusal until a better one is known."""
+_KINDS = {PAGE: REPORT_PAGE, SUMMARY: REPORT_MARKDOWN, REPORT: REPORT_JSON}
+"""The reports in the order in which an outcome replaces them; a refusal does so the other way round.
 
-UNFINISHED = "stress.unfinished"
-"""The file that is in the folder of the reports as long as a run has no verdict."""
-
-
-_KINDS = {PAGE: REPORT_PAGE, REPORT: REPORT_JSON, SUMMARY: REPORT_MARKDOWN, UNFINISHED: MARKER}
-_WHATEVER = Kind("a report", b"")
-
-
-def report_file(folder: Path, name: str) -> Output:
-    """Return a file of a run in the folder of its reports as an output."""
-    return Output(folder / name, _KINDS[name], within=folder)
+So the record is the first to refuse a run and the last to say more.
+"""
+_MAX_BYTES = 1 << 30
 
 
-def forget(folder: Path, *, begun: bool = False) -> None:
-    """Remove the reports of an earlier run, where there are any and they can be removed; not those of one that runs.
+@dataclass
+class Claim:
+    """The folder of the reports as that of one run, which this process holds from `take` to `release`.
 
-    In the folder of a run that has `begun`, which had none left, whatever has these names now.
-    """
-    with suppress(FolderBusyError), held(folder):
-        for name in REPORTS:
-            with suppress(OSError, InputError):
-                (Output(folder / name, _WHATEVER, within=folder) if begun else report_file(folder, name)).remove()
-
-
-def marker_of(folder: Path) -> dict[str, str]:
-    """Return what the marker of an unfinished run says of it: `run`, `process`, `since` and `candidate`."""
-    try:
-        lines = read_regular(folder / UNFINISHED, max_bytes=1 << 16).decode(errors="replace").splitlines()
-    except OSError:
-        return {}
-    return {name: value for name, colon, value in (line.partition(": ") for line in lines) if colon}
-
-
-def taken_by(folder: Path, run: str) -> str:
-    """Return the id of another run that has the folder by now; empty where none has."""
-    marked = marker_of(folder).get("run")
-    found = marked or run_in(folder)
-    return "" if found == run else found
-
-
-@contextmanager
-def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Keep other runs out of the folder of the reports until the block ends.
-
-    If another run is there, wait for its end and say so on standard error. Without `wait`, raises `InputError`.
+    `command` is how the run was started, and `known` has further facts of its refusals, as in `Refusal`.
     """
 
-    def say() -> None:
-        print(f"{_busy(folder)}; waiting for it to end (--stress-no-wait: end with 4)", file=sys.stderr, flush=True)
+    folder: Path
+    command: Sequence[str]
+    run: str
+    known: dict[str, Any] = field(default_factory=dict)
+    process: int = field(default_factory=os.getpid)
+    ending: bool = False
+    """True if `pytest_cmdline_main` ends the run."""
+    published: int | None = None
+    """The exit status of the run, once its reports are those of its outcome."""
+    hold: ExitStack = field(default_factory=ExitStack)
 
-    with suppress(OSError):  # Told when the run begins there.
-        folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    def take(self, *, wait: bool, reason: str = UNFINISHED) -> None:
+        """Keep other runs out of the folder, and have its reports refuse this run for this reason.
+
+        If another run is there, `wait` for its end. Raises `InputError` for a folder that another run has, or that
+        cannot be written; reports there stay unchanged.
+        """
+        busy = f"{self.folder}: another run of the gate writes there"
+
+        def say() -> None:
+            print(f"{busy}; waiting for it to end (--stress-no-wait: end with 4)", file=sys.stderr, flush=True)
+
         try:
-            stack.enter_context(held(folder, on_wait=say if wait else None))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.hold.enter_context(held(self.folder, on_wait=say if wait else None))
+            self.refuse(reason)
         except FolderBusyError:
             advice = "wait for it to end, or name another folder with --stress-reports"
-            raise OutputError(f"{_busy(folder)}; {advice}") from None
-        yield
+            raise OutputError(f"{busy}; {advice}") from None
+        except OSError as error:
+            raise self._not_written(error) from None
+
+    def release(self) -> None:
+        """Let other runs into the folder."""
+        self.hold.close()
+
+    def refuse(self, *reasons: str) -> None:
+        """Have all reports say that the run is inconclusive, and why; raises `InputError` and changes none of them."""
+        self._write(Refusal(reasons, self.command, self.run, **self.known).contents(), [*reversed(_KINDS)])
+
+    def publish(self, contents: Mapping[str, bytes], status: int) -> None:
+        """Have all reports say how a run ends with this status; raises `InputError` and changes none of them."""
+        self._write(contents, [*_KINDS])
+        self.published = status
+
+    def _write(self, contents: Mapping[str, bytes], names: Sequence[str]) -> None:
+        try:
+            write_together(
+                {Output(self.folder / name, _KINDS[name], within=self.folder): contents[name] for name in names}
+            )
+        except OSError as error:
+            raise self._not_written(error) from None
+
+    def _not_written(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"reports cannot be written to {self.folder}: {error.strerror or error}; make room there, or name another "
+            "folder with --stress-reports"
+        )
 
 
-def _busy(folder: Path) -> str:
-    found = marker_of(folder)
-    about = f"process {found.get('process', 'unknown')}, since {found.get('since', 'unknown')}"
-    return printable(f"{folder}: another run of the gate writes there: {about}, of {found.get('candidate', 'a model')}")
-
-
-def begin(folder: Path, *, run: str, candidate: str) -> None:
-    """Remove the reports of an earlier run, which say nothing of this one, and mark the folder until the verdict.
-
-    Raises `InputError` when the folder cannot be written, which is better known before a run than after.
-    """
+def agreed_verdict(folder: Path, *, run: str) -> str:
+    """Return the verdict that all three reports of this run carry; empty if one is missing or differs."""
+    report = report_in(folder)
+    verdict = str(report.get("verdict", ""))
+    marks = {SUMMARY: mark_of_summary(run, verdict), PAGE: mark_of_page(run, verdict)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-        for name in (*REPORTS, UNFINISHED):
-            report_file(folder, name).remove()
-        said = {"run": run, "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
-        lines = [f"{name}: {printable(value)}" for name, value in {**said, "candidate": candidate}.items()]
-        text = "\n".join(["A run of the gate has begun, and has no verdict yet.", *lines, ""])
-        report_file(folder, UNFINISHED).write(writable(text).encode())
-    except OSError as error:
-        raise OutputError(not_written(folder, error)) from None
-
-
-def unmark(folder: Path) -> None:
-    """Remove the mark of a run without a verdict."""
-    with suppress(OSError, InputError):
-        report_file(folder, UNFINISHED).remove()
-
-
-def write_reports(outcome: Outcome, folder: Path, *, paged: bool = False) -> None:
-    """Write the summary and, last, the record; of a `paged` run a bare page between them, if it has none yet.
-
-    A crash between them leaves no record, so none says `pass`. Raises `InputError` where another run has the folder.
-    """
-    from harness.report.text import as_json, markdown
-
-    if other := taken_by(folder, outcome.run):
-        raise OutputError(f"run {other} has taken the folder meanwhile")
-    record, summary = as_json(outcome), markdown(outcome)
-    report_file(folder, SUMMARY).write(writable(summary).encode())
-    if paged and not page_says(folder, run=outcome.run, verdict=outcome.verdict):
-        report_file(folder, PAGE).write(writable(_bare_page_of(outcome, folder)).encode())
-    report_file(folder, REPORT).write(record.encode())
-    unmark(folder)
-
-
-def _bare_page_of(outcome: Outcome, folder: Path) -> str:
-    """Return the page of a run for which pytest-html wrote none."""
-    from harness.report.headline import sentence
-    from harness.report.text import summary_lines
-
-    why = f"pytest-html wrote no page of this run, so figures are left out. {REPORT} has all numbers."
-    return bare_page(
-        run=outcome.run,
-        verdict=outcome.verdict,
-        sentence=sentence(outcome),
-        headline=outcome.headline,
-        said=[why, *summary_lines(outcome, folder)],
-        facts={"reproduce": outcome.command},
-    )
-
-
-def write_refusal(refusal: Refusal, folder: Path, *, begun: bool = False) -> None:
-    """Write all three reports of a run without a verdict; one that cannot be written is not left as it was.
-
-    Another run that has the folder keeps its reports.
-    """
-    if refusal.run and taken_by(folder, refusal.run):
-        return
-    # Without memory there is no report at all, and none that says `pass`.
-    with suppress(Exception, FolderBusyError), held(folder):
-        forget(folder, begun=begun)  # On a full disk, what stands there now takes the room of new reports.
-        for name, content in refusal.contents().items():
-            try:
-                report_file(folder, name).write(content)
-                unmark(folder)
-            except OSError:
-                if name == REPORT:  # The other reports never stand without the record.
-                    return
-            except InputError:
-                pass
-
-
-def refuse_command(arguments: Sequence[str], reason: str) -> None:
-    """Write the reports of a command line whose run could not be started."""
-    folder = Path(value_behind(arguments, "--stress-reports") or "reports")
-    write_refusal(Refusal([reason], ["pytest", *arguments]), folder)
-
-
-def not_written(folder: Path, error: OSError | InputError) -> str:
-    """Say why reports cannot be written, and what helps."""
-    return (
-        f"[{Code.OUTPUT}] reports cannot be written to {folder}: {getattr(error, 'strerror', None) or error}; "
-        "make room there, or name another folder with --stress-reports"
-    )
+        told = (mark.encode() in read_regular(folder / name, max_bytes=_MAX_BYTES) for name, mark in marks.items())
+        return verdict if report.get("run") == run and all(told) else ""
+    except OSError:
+        return ""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from harness.base.codes import code_in
 from harness.base.errors import printable, writable
 from harness.base.markdown import code, plain
-from harness.report.agreement import mark_of_page, mark_of_summary
 from harness.run.status import INCONCLUSIVE, PAGE, REPORT, SCHEMA, SUMMARY, versions
 
 if TYPE_CHECKING:
@@ -28,6 +27,16 @@ TITLE = "Model quality gate"
 _STYLE = Path(__file__).parent / "templates/report.css"
 _SHOWN = 10
 """Reasons that the summary shows."""
+
+
+def mark_of_summary(run: str, verdict: str) -> str:
+    """Return the line of `stress.md` that names the run and its verdict."""
+    return f"- run: `{run}`, verdict `{verdict}`"
+
+
+def mark_of_page(run: str, verdict: str) -> str:
+    """Return the attributes of an element of `stress.html` that name the run and its verdict."""
+    return f'data-run="{run}" data-verdict="{verdict}"'
 
 
 @dataclass(frozen=True)

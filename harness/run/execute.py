@@ -11,9 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
@@ -28,14 +27,13 @@ from harness.run.export.request import ExportOrder
 from harness.run.handover import Handover
 from harness.run.history import Line
 from harness.run.request import command_line, new_run_id, value_in
-from harness.run.status import NOT_JUDGED, REPORT
+from harness.run.status import INTERRUPTED, NOT_JUDGED, report_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.run.request import RunRequest
 
-_INTERRUPTED = 2
 _TAIL = 15
 """Last lines of its output that the result of a run keeps."""
 _CHILD = """\
@@ -71,20 +69,18 @@ class Measured:
     @staticmethod
     def of(entry: Mapping[str, Any]) -> Measured:
         """Return the result in an entry of `stress.json`."""
-        named = ("id", "role", "family", "metric", "status", "value")
-        known = {name: entry[name] for name in named}
-        more = {name: entry[name] for name in ("direction", "n", "explanation")}
-        return Measured(**known, threshold=entry["threshold"], **more)
+        return Measured(**{each.name: entry[each.name] for each in fields(Measured)})
 
 
 @dataclass(frozen=True)
 class RunResult:
     """Result of a run. An inconclusive run has the verdict `error` and `exit_status` 4; `errors` say why.
 
-    `report` is the content of `stress.json`, None without one, and `reports` its folder. `concluded` says whether the
-    run ended by itself: one that crashed did not. `printed` are the last lines that it printed, empty where they went
-    to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan alone. `trace` is the
-    file of the history and the run's line, for the caller to add: it alone knows the final status.
+    `report` is the content of `stress.json`, None where that is of another run, and `reports` its folder. `concluded`
+    says whether the run ended by itself: one that crashed did not. `printed` are the last lines that it printed, empty
+    where they went to the terminal. `status` is that of its process. `plan` is the answer to a request for a plan
+    alone. `trace` is the file of the history and the run's line, for the caller to add: it alone knows the final
+    status. `refused` says why the run left no report.
     """
 
     exit_status: int
@@ -95,6 +91,7 @@ class RunResult:
     printed: tuple[str, ...] = ()
     plan: Plan | None = None
     trace: tuple[Path, Line] | None = None
+    refused: str = ""
 
     @property
     def verdict(self) -> str:
@@ -117,7 +114,9 @@ class RunResult:
         """Return why nothing could be judged."""
         if self.report is not None and self.report.get("errors"):
             return tuple(self.report["errors"])
-        return () if self.concluded else (without_verdict(self.status),)
+        if self.concluded and self.report is not None:
+            return ()
+        return (self.refused or without_verdict(self.status),)
 
     @cached_property
     def checks(self) -> tuple[Measured, ...]:
@@ -185,18 +184,19 @@ def execute(
         status, printed = _run(command, environment, shown=shown, on_line=on_line)
         answers = Handover(path).content
     imports.include(answers.get("code", {}))
-    concluded = answers.get("status") == status or status == _INTERRUPTED
-    if "reports" in answers:
-        reports = Path(answers["reports"])
+    concluded = answers.get("status") == status or status == INTERRUPTED
+    reports = Path(answers.get("reports", reports))
+    report = report_in(reports)
     return RunResult(
         status if concluded else NOT_JUDGED,
         reports,
-        report_in(reports),
+        report if report.get("run") == request.run_id else None,
         concluded,
         status,
         printed[-_TAIL:],
         read_json(Plan, answers["plan"], where="a plan") if "plan" in answers else None,
         (Path(answers["history"]), read_json(Line, answers["line"], where="a line")) if "line" in answers else None,
+        str(answers.get("reason", "")),
     )
 
 
@@ -204,15 +204,6 @@ def command_to_start(path: Path, arguments: Sequence[str], *, core: int | None =
     """Return the command of this process for a run with a request from `hand_over`; see `execute`."""
     how = (str(os.getpid()), str(-1 if core is None else core), str(path))
     return [sys.executable, "-u", "-c", _CHILD, *how, "pytest", *arguments]
-
-
-def report_in(folder: Path) -> dict[str, Any] | None:
-    """Return the content of the folder's `stress.json`, None where it cannot be read."""
-    try:
-        found = json.loads((folder / REPORT).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _run(
@@ -239,44 +230,22 @@ def _run(
 
 
 def _shown(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command in this terminal and return its exit status, 2 where Ctrl-C ended it."""
-    with (
-        _interrupts_left_to_children(),
-        termination_raised(),
-        subprocess.Popen(command, env=environment) as child,  # noqa: S603  Our own command.
-    ):
-        status = _waited_for(child)
-    return _INTERRUPTED if status == -signal.SIGINT else status
+    """Run a command in this terminal and return its exit status, 2 where Ctrl-C ended it.
 
-
-def _waited_for(child: subprocess.Popen[bytes]) -> int:
-    """Return the exit status of a child; a signal that ends this process is passed on, for the child to say so."""
-    try:
-        try:
-            return child.wait()
-        except TerminatedError as ended:
-            child.send_signal(ended.signal)
-            return child.wait(timeout=GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        return child.wait()
-    except BaseException:
-        child.kill()
-        raise
-
-
-@contextmanager
-def _interrupts_left_to_children() -> Iterator[None]:
-    """Go on at Ctrl-C; a child process is interrupted by it as ever, unless this one was not to be interrupted."""
-    mine = threading.current_thread() is threading.main_thread()  # Others are not interrupted.
-    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda *_: None)  # Unlike SIG_IGN, it is not inherited.
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    A signal that asks this process to end is passed on, for the child to say so in its reports.
+    """
+    with termination_raised(), subprocess.Popen(command, env=environment) as child:  # noqa: S603  Our own command.
+        while child.returncode is None:
+            try:
+                child.wait()
+            except KeyboardInterrupt:  # The child is interrupted, too.
+                continue
+            except TerminatedError as ended:
+                child.send_signal(ended.signal)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=GRACE_SECONDS)
+                child.kill()
+    return INTERRUPTED if child.returncode == -signal.SIGINT else child.returncode
 
 
 _ASKED: dict[str, Callable[[Any], Any]] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from harness.base.codes import Code
-from harness.base.errors import InputError
+from harness.base.errors import InputError, printable, said_of
 from harness.base.files import numbered_lines
 from harness.base.records import as_json, read_json, record, refusal_of_schema
 from harness.run.settings import HISTORY_FILE
@@ -129,12 +129,13 @@ def failing_since(lines: Sequence[Line]) -> list[Since]:
     return sorted(found, key=lambda since: -since.runs)
 
 
-def append_run(output: Output, line: Line) -> None:
-    """Add the line of a run to a file, one process at a time.
-
-    Raises `OSError` where it cannot be written whole, and `InputError` for a file that is no history.
-    """
-    output.append_line(as_json(line))
+def leave_line(output: Output, line: Line) -> str:
+    """Add the line of a run to its history, one process at a time; return what failed, which changes no verdict."""
+    try:
+        output.append_line(as_json(line))
+    except Exception as error:
+        return printable(f"history: this run left no line in {output.path} ({said_of(error)})")
+    return ""
 
 
 def read_history(path: Path) -> History:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from harness.base.files import read_regular
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PASSED, WORSE, INTERRUPTED, NOT_JUDGED = 0, 1, 2, 4
 """Exit statuses; "worse" and "inconclusive" never share one."""
@@ -17,6 +24,7 @@ INCONCLUSIVE = "ERROR: the run is inconclusive"
 """The headline of a run without a verdict."""
 MEANING = f"exit status {NOT_JUDGED}: inconclusive; this run says nothing about the candidate"
 """The line that explains the exit status of a run without a verdict."""
+_MAX_BYTES = 1 << 30
 _PACKAGES = {"torch": "torch", "hypothesis": "hypothesis", "harness": "stress-harness"}
 
 
@@ -27,3 +35,12 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(package)
     return found
+
+
+def report_in(folder: Path) -> dict[str, Any]:
+    """Return the content of the folder's `stress.json`; empty where it cannot be read."""
+    try:
+        found = json.loads(read_regular(folder / REPORT, max_bytes=_MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

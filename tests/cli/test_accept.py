@@ -32,7 +32,7 @@ from zoo import (
 from harness.cli import main
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
-from harness.report.agreement import mark_of_page, mark_of_summary
+from harness.report.refusal import mark_of_page, mark_of_summary
 from harness.run.handover import Handover
 
 

@@ -239,87 +239,8 @@ def test_reports_folder_that_cannot_be_written_ends_with_4_at_once(zoo):
     assert "--stress-reports" in run.stderr.str()
 
 
-FULL_AT_THE_END = """
-import errno, os
-
-def full(*_):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-def pytest_sessionstart():
-    os.fsync = full
-"""
-
-
-def test_disk_that_fills_up_during_a_run_ends_with_4(zoo, monkeypatch):
-    monkeypatch.setattr(os, "fsync", os.fsync)  # So that it is put back.
-    (zoo.root / "conftest.py").write_text(FULL_AT_THE_END)
-    run = zoo.run(page=True)
-    assert run.ret == 4
-    assert "reports cannot be written to" in run.stderr.str()
-    assert not (zoo.root / "reports/stress.json").exists()
-
-
-@pytest.mark.parametrize("name", ["stress.json", "stress.md", "stress.html"])
-def test_a_report_that_cannot_be_written_leaves_no_report_that_says_pass(zoo, monkeypatch, name):
-    """In the place of its first writing stands what a full disk says."""
-    refused = []
-
-    def write(path, content):
-        if path.name == name and not refused:
-            refused.append(path)
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write_atomically(path, content)
-
-    monkeypatch.setattr("harness.base.outputs.write_atomically", write)
-    expect_no_verdict(zoo, zoo.run(page=True), said="No space left on device")
-    assert refused
-
-
-UNWRITABLE = """
-import pytest
-
-class Other:
-    @pytest.hookimpl({when}=True)
-    def pytest_sessionfinish(self):
-        raise {error}
-
-def pytest_configure(config):
-    config.pluginmanager.register(Other())
-"""
-
-
-@pytest.mark.parametrize("when", ["tryfirst", "trylast"])
-@pytest.mark.parametrize("error", ["OSError(28, 'No space left on device')", "ValueError('mine')"], ids=["os", "other"])
-def test_what_another_plugin_raises_at_the_end_is_no_verdict(zoo, when, error):
-    (zoo.root / "conftest.py").write_text(UNWRITABLE.format(when=when, error=error))
-    run = zoo.run()
-    assert run.ret == 4
-    assert "Traceback" not in run.stderr.str()
-    assert zoo.report()["verdict"] == "error"
-    assert error[-6:-2] in " ".join(zoo.report()["errors"])
-
-
-@pytest.mark.processes
-def test_what_is_raised_after_the_end_takes_the_verdict_back(zoo):
-    (zoo.root / "conftest.py").write_text("def pytest_unconfigure():\n    raise OSError(28, 'No space left')\n")
-    assert check(zoo).returncode
-    assert zoo.report()["verdict"] == "error"
-
-
 def test_a_junit_file_that_cannot_be_written_is_4(zoo):
     expect_no_verdict(zoo, zoo.run("--junit-xml", "zoo.npz/junit.xml", page=True), said="zoo.npz")
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize("candidate", ["models/augmented.safetensors", "none.safetensors"], ids=["good", "missing"])
-def test_a_terminal_that_is_gone_does_not_say_that_the_model_is_worse(zoo, candidate):
-    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
-    reader, writer = os.pipe()
-    os.close(reader)
-    gone = {"stdout": writer, "stderr": writer}
-    run = subprocess.run([*command, "--candidate", candidate], cwd=zoo.root, **gone, timeout=SECONDS, check=False)
-    os.close(writer)
-    assert run.returncode == {"error": 4, "pass": 0}[zoo.report()["verdict"]]
 
 
 def expect_no_verdict(zoo, run, *, said):

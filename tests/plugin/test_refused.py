@@ -62,14 +62,6 @@ def test_what_opens_a_url_stands_in_no_report_and_no_message(zoo, more):
     assert "hunter2" not in "".join((*texts, *ran.outlines, *ran.errlines))
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("argument", ["--no-such-option", "--stress-timeout=-1"], ids=["unknown", "timeout"])
-def test_a_wrong_option_of_a_run_with_workers(zoo, argument):
-    leave_old_reports(zoo.root / "reports")
-    assert zoo.run("-n", "2", argument).ret == 4
-    expect_refusal(zoo.root / "reports", argument.partition("=")[0])
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -101,7 +93,9 @@ def test_a_wrong_option_of_other_tests_leaves_the_reports_alone(zoo, pytester, a
     assert (zoo.root / "reports/stress.json").read_text() == OLD_REPORTS["stress.json"]
 
 
-LISTINGS = ("--help", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show", "--collect-only")
+LISTINGS = (
+    *("--help", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show", "--collect-only", "--stress-plan"),
+)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +132,6 @@ def test_a_test_file_that_there_is_not(zoo, pytester):
         "error",
         ["[USAGE] file or directory not found: stress_tests/test_none.py"],
     )
-    assert not (zoo.root / "reports/stress.unfinished").exists()
 
 
 @pytest.mark.parametrize(
@@ -166,3 +159,11 @@ def test_a_plain_test_of_the_gate_is_no_verdict(zoo, pytester, arguments):
     assert pytester.runpytest_inprocess(*arguments, *more).ret == 4
     assert zoo.report()["verdict"] == "error"
     assert "inconclusive" in (zoo.root / "reports/stress.html").read_text()
+
+
+def test_reports_that_a_file_of_options_names(zoo):
+    """The typed line does not say so: the folder of the default has a refusal, the other the outcome."""
+    (zoo.root / "more").write_text("--stress-reports=out\n")
+    assert zoo.run("@more").ret == 0
+    assert zoo.report("out")["verdict"] == "pass"
+    assert f"the reports of this run are in {zoo.root / 'out'}" in zoo.report()["errors"][0]

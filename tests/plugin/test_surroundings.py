@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.agreement import agreed_verdict
+from harness.report.files import agreed_verdict
 from harness.run.history import read_history
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,6 @@ def test_a_clock_that_is_set_back_between_two_runs_changes_no_verdict(zoo, monke
     for path in kept:
         os.utime(path, (later, later))
     monkeypatch.setattr("harness.run.outcome.datetime", Past)
-    monkeypatch.setattr("harness.report.files.datetime", Past)
     zoo.save("worse.safetensors", blind=True)
     ran = zoo.run("--candidate", "worse.safetensors")
     assert (ran.ret, agreed_verdict(zoo.root / "reports", run=zoo.report()["run"])) == (1, "fail")

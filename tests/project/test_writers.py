@@ -40,7 +40,6 @@ REASONS = {
     "inference/anew.py": "what passes between two processes, in a temporary folder",
     "inference/predictors/child.py": "standard output, and what the system asks of a process",
     "measures/panel/collection.py": "a temporary folder",
-    "report/files.py": "a temporary file, which shows that the folder can be written",
     "report/figures.py": "a figure in memory",
     "report/illustrations.py": "a figure in memory",
     "run/acceptance.py": "the incumbent and the checks file that it has just read",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outcomes import OLD_REPORTS
 from zoo import Zoo, run_here
 
 import harness
@@ -179,6 +180,24 @@ def test_the_line_of_a_run_waits_for_its_exit_status(zoo, monkeypatch, ends, ver
     result = judged(RunRequest({"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
     assert (result.exit_status, result.verdict) == ((0, "pass") if ends == 0 else (4, "error"))
     assert [line.verdict for line in read_history(zoo.root / "reports/history.jsonl").lines] == verdicts
+
+
+@pytest.mark.parametrize("option", ["--stress-plan", "--collect-only"])
+def test_a_call_that_judges_nothing_changes_no_report(zoo, option):
+    for name, text in OLD_REPORTS.items():
+        (zoo.root / "reports").mkdir(exist_ok=True)
+        (zoo.root / "reports" / name).write_text(text)
+    request = RunRequest({"candidate": "new.safetensors"}, tests=("stress_tests",), options=(option,), root=zoo.root)
+    result = judged(request)
+    assert (result.exit_status, result.report) == (0 if "plan" in option else 4, None)
+    assert {path.name: path.read_text() for path in (zoo.root / "reports").iterdir()} == OLD_REPORTS
+
+
+def test_a_folder_that_cannot_be_written_keeps_its_reports(zoo):
+    (zoo.root / "reports").write_text("in the way")
+    result = judged(RunRequest({"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
+    assert (result.exit_status, result.verdict) == (4, "error")
+    assert "reports cannot be written" in result.errors[0]
 
 
 def test_what_a_run_starts_has_no_request(tmp_path):

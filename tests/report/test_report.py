@@ -1,7 +1,6 @@
 """Reports say what the outcome holds, escape what others wrote, and show pictures that can be opened."""
 
 import html
-import json
 import re
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
@@ -20,7 +19,6 @@ from harness.measures.worst_poses import ROBUST_ACCURACY
 from harness.networks.training import Epoch
 from harness.perturb import Pose
 from harness.report.figures import training_curves
-from harness.report.files import write_reports
 from harness.report.html import comparison_page, details, scorecard
 from harness.report.tables import classes
 from harness.report.text import markdown, notes, summary_lines
@@ -229,13 +227,6 @@ def test_the_markdown_has_ten_errors_and_counts_the_others():
 def test_the_summary_says_what_was_left_out_and_what_went_wrong():
     lines = summary_lines(replace(OUTCOME, omissions=("half",), errors=("NaN",)), Path("reports"))
     assert {"  partial: half", "  NaN"} <= set(lines)
-
-
-def test_both_files_are_written_and_readable(tmp_path):
-    write_reports(OUTCOME, tmp_path / "reports")
-    assert json.loads((tmp_path / "reports" / "stress.json").read_text()) == json.loads(json.dumps(OUTCOME.as_json()))
-    assert (tmp_path / "reports" / "stress.md").read_text(encoding="utf-8") == markdown(OUTCOME)
-    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["stress.json", "stress.md"]
 
 
 # The scorecard.
