@@ -15,13 +15,8 @@ from harness.perturb import IDENTITY
 from harness.report.closest import closest_lines
 from harness.report.family_sections import losses_by_serving
 from harness.report.headline import headline_lines
-<<<<<<< HEAD
-from harness.report.tables import side_by_side
-=======
 from harness.report.refusal import mark_of_summary
-from harness.report.serving import losses_by_serving
-from harness.report.side_by_side import side_by_side
->>>>>>> refusal
+from harness.report.tables import side_by_side
 from harness.report.wording import measured_and_required, points
 from harness.run.outcome import Outcome, worst_first
 from harness.run.status import MEANING, PAGE
