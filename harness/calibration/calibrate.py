@@ -16,7 +16,7 @@ from harness.base.errors import CalibrationError, ChangedError, InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
-from harness.calibration.measure import expect_no_copies, measure_panel
+from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.outliers import check_panel
 from harness.calibration.panel import panel_at_hand, read_panel
 from harness.calibration.panel_predictions import share, with_predictions
@@ -249,15 +249,13 @@ def measured_panel(
         def tell(note: str) -> None:
             bar.write(note, file=sys.stderr)
 
+        loaded = load_reference_models(checkpoints, recording, network=request.network, on_note=tell)
         tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
-        recording, predictions, earlier = with_predictions(
-            checkpoints, recording, predictions_path, network=request.network, on_model=advance
-        )
-        bar.reset()
-        bar.set_description("measuring")
-        panel = measure_panel(checkpoints, recording, network=request.network, on_model=advance, on_note=tell)
-    data = request_of(request.options, tests=request.checks_path.parent).data_options
-    expect_no_copies(checkpoints, data.load(request.network.transform), network=request.network, device=request.device)
+        with recording.on_cores() as at_work:
+            informed, predictions, earlier = with_predictions(loaded, at_work, predictions_path, advance)
+            bar.reset()
+            bar.set_description("measuring")
+            panel = measure_panel(loaded, informed, on_model=advance, on_note=tell)
     if known:
         panel = _joined(known, panel, checks, path, again=(*asked, *_ids_of(known, request.families)))
     panel = with_earlier_conversions(panel, _there(path), checks.checks)

@@ -7,6 +7,7 @@ import json
 import queue
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,20 +23,22 @@ from harness.calibration.recording import Recording, record
 from harness.checks import Check
 from harness.data import sample_up_to
 from harness.inference import open_model
-from harness.inference.devices import usable_cores
 from harness.inference.loading import is_lasting
 from harness.measures import Unit
 from harness.measures.metric import Curve
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
+from harness.run.request import request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.data import LabelledImages
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
+    from harness.run.execute import RunResult
+    from harness.run.request import RunRequest
+    from harness.run.warm import WarmProcess
 
 T = TypeVar("T")
 _FEW, _ROUNDING = 32, 1e-3
@@ -43,20 +46,17 @@ _FEW, _ROUNDING = 32, 1e-3
 trainings are far larger."""
 
 
-def measure_panel(
+def load_reference_models(
     checkpoints: Sequence[Path | str],
     recording: Recording,
     *,
     network: NetworkOptions | None = None,
-    on_model: Callable[[], None] | None = None,
     on_note: Callable[[str], None] | None = None,
-) -> Panel:
-    """Measure every checkpoint, in the network of the options if it needs one, and return the panel.
+) -> list[Checkpoint]:
+    """Load the models of a panel, in the network of the options if they need one.
 
-    Measurements stay in the user's cache. A killed run therefore continues, and a panel costs nothing if its tests have
-    not changed. `on_model` is called after each checkpoint, and `on_note` with a line on the choice among a file's
-    tensors. Raises `InputError` for a checkpoint given twice, for checkpoints of different recipes, and for a failed
-    run of the tests.
+    `on_note` is called with a line on the choice among a file's tensors. Raises `InputError` for checkpoints of
+    different recipes, and for two that are the same network up to rounding.
     """
     from harness.inference.loading import load
 
@@ -64,7 +64,38 @@ def measure_panel(
     for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
         if on_note:
             on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
-    recipe = _common_recipe(loaded)
+    _common_recipe(loaded)
+    _expect_different(loaded, request_of(recording.options, tests=recording.tests), network)
+    return loaded
+
+
+def _expect_different(loaded: Sequence[Checkpoint], request: RunRequest, network: NetworkOptions | None) -> None:
+    few = sample_up_to(request.data_options.load(network.transform if network else None), _FEW)
+    others: dict[Path | str, tuple[str, np.ndarray]] = {}
+    for checkpoint in loaded:
+        model = open_model(checkpoint.path, few, network=network, device=request.device, ordered=False)
+        logits = model.predict(few).computed
+        for other, (sha256, theirs) in others.items():
+            close = np.abs(logits - theirs).max() <= _ROUNDING * np.ptp(theirs)
+            if checkpoint.model_sha256 == sha256 or (model.provides.scores != "labels" and close):
+                raise PanelError(
+                    f"{checkpoint.path}: is the same network as {other}, up to rounding; a panel needs different ones"
+                )
+        others[checkpoint.path] = checkpoint.model_sha256, logits
+
+
+def measure_panel(
+    loaded: Sequence[Checkpoint],
+    recording: Recording,
+    *,
+    on_model: Callable[[], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Panel:
+    """Measure loaded reference models and return their panel.
+
+    Measurements stay in the user's cache. A killed run therefore continues, and a panel costs nothing if its tests have
+    not changed. `on_model` is called after each model. Raises `InputError` for a failed run of the tests.
+    """
     measured, partial = _on_all(entries_of(loaded, recording, on_model))
     if partial and on_note:
         on_note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
@@ -103,7 +134,7 @@ def measure_panel(
     return Panel(
         data.sha256,
         PROTOCOL,
-        recipe,
+        _common_recipe(loaded),
         tuple(checks.values()),
         tuple(models),
         data.sample,
@@ -123,16 +154,8 @@ def _on_all(measured: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, A
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
     """Return the common training config without the seed; empty if the files have none."""
-    first: dict[str, Path | str] = {}
-    paths: set[Path | str] = set()
     recipes: list[tuple[Path | str, dict[str, Any]]] = []
     for checkpoint in checkpoints:
-        named = checkpoint.path if isinstance(checkpoint.path, str) else checkpoint.path.resolve()
-        if named in paths:
-            raise PanelError(f"{checkpoint.path}: named twice; a panel needs different networks")
-        paths.add(named)
-        if (twin := first.setdefault(checkpoint.model_sha256, checkpoint.path)) != checkpoint.path:
-            raise PanelError(f"{checkpoint.path}: has the same weights as {twin}; a panel needs different networks")
         if checkpoint.record and checkpoint.record.training:
             recipe = {name: value for name, value in checkpoint.record.training.items() if name != "seed"}
             recipes.append((checkpoint.path, recipe))
@@ -146,28 +169,13 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
     return recipes[0][1] if recipes else {}
 
 
-def expect_no_copies(
-    checkpoints: Sequence[Path | str], images: LabelledImages, *, network: NetworkOptions | None, device: str
-) -> None:
-    """Raise `InputError` for a checkpoint that gives the logits of another one up to rounding, on a few images."""
-    few = sample_up_to(images, _FEW)
-    others: dict[Path | str, np.ndarray] = {}
-    for path in checkpoints:
-        model = open_model(path, few, network=network, device=device, ordered=False)
-        logits = model.predict(few).computed
-        for other, theirs in others.items():
-            if model.provides.scores != "labels" and np.abs(logits - theirs).max() <= _ROUNDING * np.ptp(theirs):
-                raise PanelError(f"{path}: has the logits of {other} up to rounding; a panel needs different networks")
-        others[path] = logits
-
-
 def entries_of(
     checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] | None = None
 ) -> list[list[dict[str, Any]]]:
-    """Return the entries of each checkpoint, from the user's cache or measured now, one checkpoint per core."""
+    """Return the entries of each checkpoint, from the user's cache or measured now."""
 
-    def measure(checkpoint: Checkpoint, core: int) -> bytes:
-        return json.dumps(record(checkpoint.path, recording, core=core, sha256=checkpoint.sha256)).encode()
+    def measure(checkpoint: Checkpoint, run: Callable[[RunRequest], RunResult]) -> bytes:
+        return json.dumps(record(checkpoint.path, recording, run, sha256=checkpoint.sha256)).encode()
 
     return kept_or_made(checkpoints, recording, make=measure, read=json.loads, on_model=on_model)
 
@@ -176,7 +184,7 @@ def kept_or_made(
     checkpoints: Sequence[Checkpoint],
     recording: Recording,
     *,
-    make: Callable[[Checkpoint, int], bytes],
+    make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes],
     read: Callable[[bytes], T],
     what: str = "json",
     on_model: Callable[[], None] | None = None,
@@ -184,57 +192,76 @@ def kept_or_made(
     """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
 
     A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
-    that measured it. The cores are this machine's, or those of the recording's cluster, which gets `make`. `what` is
-    the suffix of the cached files, one for each kind of content.
+    that measured it. The cores are this machine's, or those of the recording's cluster. `make` gets the function that
+    runs the gate there. `what` is the suffix of the cached files, one for each kind of content.
     """
-    definition = recording.definition()
-    tasks = recording.tasks
-    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for core in range(tasks.cores) if tasks else usable_cores():
-        cores.put(core)
+    definition, tasks = recording.definition(), recording.tasks
 
-    def made_on(core: int, checkpoint: Checkpoint) -> bytes:
-        if tasks is None:
-            return with_files(make(checkpoint, core))
-        light = replace(checkpoint, model=nn.Identity())  # The node reads the model from its file.
-        return tasks.result(str(checkpoint.path), lambda there: with_files(make(light, there)))
-
-    def measured(checkpoint: Checkpoint) -> T:
+    def place(checkpoint: Checkpoint) -> Path:
         key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
-        path = user_folder("measured") / f"{key}.{what}"
-        try:
-            if not is_lasting(checkpoint):
-                raise FileNotFoundError(path)
-            if (there := while_unchanged(path.read_bytes())) is None:
-                raise FileNotFoundError(path)
-            kept = read(there)
-        except (OSError, ValueError):
-            core = cores.get()
+        return user_folder("measured") / f"{key}.{what}"
+
+    def kept(checkpoint: Checkpoint) -> T | None:
+        with suppress(OSError, ValueError):
+            if is_lasting(checkpoint) and (there := while_unchanged(place(checkpoint).read_bytes())) is not None:
+                return read(there)
+        return None
+
+    def on_node(checkpoint: Checkpoint) -> bytes:
+        light = replace(checkpoint, model=nn.Identity())  # The node reads the model from its file.
+        alone = replace(recording, tasks=None)
+
+        def there(core: int) -> bytes:
+            process = alone.process_on(core)
             try:
-                made = made_on(core, checkpoint)
+                return with_files(make(light, process.run))
             finally:
-                cores.put(core)
-            if recording.definition() != definition:
-                raise ChangedError(
-                    f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
-                    "calibrate again when nothing writes to them"
-                ) from None
-            if is_lasting(checkpoint):
-                write_atomically(path, made)
-            kept = read(made.partition(b"\n")[2])
+                process.close()
+
+        assert tasks is not None
+        return tasks.result(str(checkpoint.path), there)
+
+    def made(checkpoint: Checkpoint) -> T:
+        if tasks:
+            content = on_node(checkpoint)
+        else:
+            process = idle.get()
+            try:
+                content = with_files(make(checkpoint, process.run))
+            finally:
+                idle.put(process)
+        if recording.definition() != definition:
+            raise ChangedError(
+                f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
+                "calibrate again when nothing writes to them"
+            )
+        if is_lasting(checkpoint):
+            write_atomically(place(checkpoint), content)
         if on_model:
             on_model()
-        return kept
+        return read(content.partition(b"\n")[2])
 
-    with ThreadPoolExecutor(cores.qsize()) as pool:
-        futures = [pool.submit(measured, checkpoint) for checkpoint in checkpoints]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            if tasks:
-                tasks.abandon()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    found = [kept(checkpoint) for checkpoint in checkpoints]
+    if on_model:
+        for _ in filter(None, found):
+            on_model()
+    with recording.on_cores() as at_work:
+        processes = at_work.processes[: found.count(None)]
+        idle: queue.SimpleQueue[WarmProcess] = queue.SimpleQueue()
+        for process in processes:
+            process.start()  # Each ends with this thread, those of the pool are too short-lived.
+            idle.put(process)
+        with ThreadPoolExecutor(tasks.cores if tasks else max(len(processes), 1)) as pool:
+            futures = {at: pool.submit(made, checkpoints[at]) for at, there in enumerate(found) if there is None}
+            try:
+                return [futures[at].result() if there is None else there for at, there in enumerate(found)]
+            except BaseException:
+                if tasks:
+                    tasks.abandon()
+                for process in processes:
+                    process.close()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
 def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:

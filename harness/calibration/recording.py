@@ -5,26 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.cache import installed
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
+from harness.inference.devices import usable_cores
 from harness.inference.platforms import LIBRARIES, measuring_code
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
-from harness.run.execute import execute
 from harness.run.pytest_configuration import added_options
 from harness.run.request import RunRequest
+from harness.run.warm import WarmProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness.checks import ChecksFile
     from harness.inference.cluster.tasks import Tasks
+    from harness.run.execute import RunResult
 
 _VERSIONS = (*LIBRARIES, "stress-harness", "onnxruntime", "timm", "torchvision", "transformers")
 _MEASURED = (0, 4)
@@ -38,7 +41,7 @@ class Recording:
     `tasks` says on which cluster checkpoints are measured, None for this machine. `answers` is the folder in which
     answers are left.
     `panel_predictions` is a file in place of the recipe's. `originals` are the models that checkpoints were made from,
-    by the checkpoint's path.
+    by the checkpoint's path. `processes` measure checkpoints, one on each core.
     """
 
     tests: Path
@@ -49,6 +52,24 @@ class Recording:
     answers: Path | None = None
     panel_predictions: Path | None = None
     originals: Mapping[str, Path | str] = field(default_factory=dict)
+    processes: tuple[WarmProcess, ...] = ()
+
+    @contextmanager
+    def on_cores(self) -> Iterator[Recording]:
+        """Yield the recording with a process for each core of this machine, unless it has some."""
+        if self.processes or self.tasks:
+            yield self
+            return
+        processes = tuple(self.process_on(core) for core in usable_cores())
+        try:
+            yield replace(self, processes=processes)
+        finally:
+            for process in processes:
+                process.close()
+
+    def process_on(self, core: int) -> WarmProcess:
+        """Return a process for runs on a core."""
+        return WarmProcess(core, self.tests, self.options)
 
     @property
     def project(self) -> tuple[str, ...]:
@@ -91,13 +112,13 @@ def hashes_of_named_files(options: Sequence[str]) -> list[str]:
 
 
 def record(
-    checkpoint: Path | str, recording: Recording, *, core: int, sha256: str | None = None
+    checkpoint: Path | str, recording: Recording, run: Callable[[RunRequest], RunResult], *, sha256: str | None = None
 ) -> list[dict[str, Any]]:
     """Run the stress tests on a checkpoint in record mode and return the measured checks' entries of `stress.json`.
 
     Raises `InputError` as `recorded` does, and when there is no test of the families.
     """
-    report = recorded(checkpoint, recording, core=core, sha256=sha256)
+    report = recorded(checkpoint, recording, run, sha256=sha256)
     if not (report["checks"] or report["errors"]):
         named = ", ".join(recording.families) or "any"
         raise CalibrationError(
@@ -110,12 +131,13 @@ def record(
     ]
 
 
-def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256: str | None = None) -> dict[str, Any]:
+def recorded(
+    checkpoint: Path | str, recording: Recording, run: Callable[[RunRequest], RunResult], *, sha256: str | None = None
+) -> Mapping[str, Any]:
     """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
 
-    The run uses one core, so each core measures a checkpoint at the same time, starting up included. Raises
-    `InputError` if the run could not measure. The same holds if it read other bytes than this process: another checks
-    file, other data or, given its `sha256`, another checkpoint.
+    `run` runs the gate. Raises `InputError` if it could not measure, and if it read other bytes than this process:
+    another checks file, other data or, given its `sha256`, another checkpoint.
     """
     original = recording.originals.get(str(checkpoint))
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +156,7 @@ def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256:
             answers=recording.answers,
             panel_predictions=recording.panel_predictions,
         )
-        result = execute(request, core=core)
+        result = run(request)
     report = result.report
     nothing = report is not None and not (report["checks"] or report["errors"])
     if report is None or report["errors"] or not (nothing or result.status in _MEASURED):
@@ -151,4 +173,4 @@ def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256:
                 f"{path}: changed while the panel was measured: its SHA-256 was {before[:12]}…, and is {found[:12]}… "
                 "now; calibrate again when nothing writes to it"
             )
-    return dict(report)
+    return report
