@@ -304,7 +304,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
 
     Raises `InputError` for other networks, and for checks that have changed since their measurement.
     """
-    if [model.sha256 for model in new.models] != [model.sha256 for model in known.models]:
+    if not known.is_of_models(new):
         raise CalibrationError(
             f"{path}: its networks are not those measured now; calibrate all families, without --family and --check"
         )
@@ -317,16 +317,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
                 f"{checks.path}: check {row.id!r} has changed since {path} was measured; calibrate its family too, "
                 f"with --family {row.family}, or all, without --family"
             )
-    models = tuple(
-        replace(
-            measured,
-            values={**{row.id: old.values[row.id] for row in kept}, **measured.values},
-            curves=tuple({curve.name: curve for curve in (*old.curves, *measured.curves)}.values()),
-        )
-        for old, measured in zip(known.models, new.models, strict=True)
-    )
-    chance = {**{row.id: known.chance[row.id] for row in kept if row.id in known.chance}, **new.chance}
-    return replace(new, checks=kept + new.checks, models=models, chance=chance)
+    return new.joined(known.of(kept, curved=True), new)
 
 
 def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:

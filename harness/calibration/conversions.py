@@ -120,18 +120,8 @@ def _with_values(
             left_out.append(name)
             continue
         definition = known.get(name) or Check(name, EQUIVALENCE, entry["metric"]).definition
-        rows.append(
-            PanelCheck(
-                name,
-                EQUIVALENCE,
-                entry["metric"],
-                Unit(entry["unit"]),
-                entry["direction"],
-                entry["n"],
-                definition,
-                conversions=command,
-            )
-        )
+        about = (entry["metric"], Unit(entry["unit"]), entry["direction"], entry["n"], definition)
+        rows.append(PanelCheck(name, EQUIVALENCE, *about, conversions=command))
     if not rows:
         raise CalibrationError(
             f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "
@@ -139,28 +129,20 @@ def _with_values(
         )
     for name in left_out:
         on_note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
-    kept = tuple(row for row in panel.checks if row.family != EQUIVALENCE)
     models = tuple(
-        replace(
-            model,
-            values={
-                **{row.id: model.values[row.id] for row in kept},
-                **{row.id: entries[row.id]["value"] for row in rows},
-            },
-        )
+        replace(model, values={row.id: entries[row.id]["value"] for row in rows})
         for model, entries in zip(panel.models, by_model, strict=True)
     )
-    chance = {name: each for name, each in panel.chance.items() if any(row.id == name for row in kept)}
-    return replace(panel, checks=(*kept, *rows), models=models, chance=chance)
+    kept = panel.of(tuple(row for row in panel.checks if row.family != EQUIVALENCE), curved=True)
+    return panel.joined(kept, replace(panel, checks=tuple(rows), models=models, chance={}))
 
 
 def with_earlier_conversions(panel: Panel, earlier: Panel | None, checks: Sequence[Check]) -> Panel:
     """Return the panel with the conversions' values of an `earlier` panel of the same models and images."""
     if (
         earlier is None
-        or earlier.data_sha256 != panel.data_sha256
-        or earlier.sample != panel.sample
-        or [model.sha256 for model in earlier.models] != [model.sha256 for model in panel.models]
+        or (earlier.data_sha256, earlier.sample) != (panel.data_sha256, panel.sample)
+        or not panel.is_of_models(earlier)
     ):
         return panel
     now, measured = {check.id: check.definition for check in checks}, {row.id for row in panel.checks}
@@ -169,8 +151,4 @@ def with_earlier_conversions(panel: Panel, earlier: Panel | None, checks: Sequen
         for row in earlier.checks
         if row.conversions and row.id not in measured and now.get(row.id) == row.definition
     )
-    models = tuple(
-        replace(model, values={**model.values, **{row.id: old.values[row.id] for row in rows}})
-        for model, old in zip(panel.models, earlier.models, strict=True)
-    )
-    return replace(panel, checks=(*panel.checks, *rows), models=models)
+    return panel.joined(panel, earlier.of(rows))

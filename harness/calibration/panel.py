@@ -121,15 +121,39 @@ class Panel:
             for name in names
         }
 
+    def of(self, rows: tuple[PanelCheck, ...], *, curved: bool = False) -> Panel:
+        """Return the part of the panel with these checks, and with the curves if `curved`."""
+        ids = [row.id for row in rows]
+        models = tuple(
+            replace(model, values={name: model.values[name] for name in ids}, curves=model.curves if curved else ())
+            for model in self.models
+        )
+        chance = {name: found for name, found in self.chance.items() if name in ids}
+        return replace(self, checks=rows, models=models, chance=chance)
+
+    def joined(self, before: Panel, after: Panel) -> Panel:
+        """Return the panel with the measurements of two panels of the same models in place of its own."""
+        models = tuple(
+            replace(
+                model,
+                values={**first.values, **second.values},
+                curves=tuple({curve.name: curve for curve in (*first.curves, *second.curves)}.values()),
+            )
+            for model, first, second in zip(self.models, before.models, after.models, strict=True)
+        )
+        chance = {**before.chance, **after.chance}
+        return replace(self, checks=before.checks + after.checks, models=models, chance=chance)
+
+    def is_of_models(self, other: Panel) -> bool:
+        """Return whether another panel is of the same models."""
+        return [model.sha256 for model in self.models] == [model.sha256 for model in other.models]
+
     def with_multipliers(self, made: Mapping[str, float], *, before: Panel | None) -> Panel:
         """Return the panel with the multipliers of new thresholds, and those of the same models `before`.
 
         Several checks files may share a panel, with thresholds of different calibrations.
         """
-        same = before is not None and [model.sha256 for model in before.models] == [
-            model.sha256 for model in self.models
-        ]
-        earlier = before.multipliers if before is not None and same else {}
+        earlier = before.multipliers if before is not None and self.is_of_models(before) else {}
         return replace(
             self, multipliers={check: tuple(dict.fromkeys((*earlier.get(check, ()), k))) for check, k in made.items()}
         )

@@ -12,6 +12,7 @@ from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, Output
+from harness.base.toml_tables import with_table
 from harness.calibration.promise import planned_drop
 from harness.checks import read_checks
 from harness.run.budget import Plan, duration, in_cores
@@ -125,27 +126,11 @@ def with_samples(content: str, lines: Sequence[str]) -> str:
 
     All else, including comments, does not change. Raises `InputError` for samples in another form.
     """
-    tables = re.split(r"(?m)^(?=\[)", content)
-    at = [number for number, table in enumerate(tables) if re.match(r"\[data\]", table)]
-    before = [number for number, table in enumerate(tables) if re.match(r"\[data\.samples\]", table)]
-    for number in (*at, *before):  # Comments before the next table belong to that table.
-        entries, after = _apart(tables[number])
-        if number in before:
-            entries = ""
-        elif lines:
-            entries = f"{entries.rstrip(chr(10))}\n\n" + "\n".join(lines) + "\n"
-        tables[number] = entries + after
-    made = re.sub(r"\n{3,}", "\n\n", "".join(tables)) if before else "".join(tables)
-    if len(at) != 1 or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
+    made = with_table(content, "data.samples", "\n".join(lines), behind="data")
+    one = len(re.findall(r"(?m)^\[data\]", content)) == 1
+    if not one or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
         raise CalibrationError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
     return made
-
-
-def _apart(table: str) -> tuple[str, str]:
-    """Return a table's entries, and the empty lines and comments after them."""
-    match = re.search(r"(?:^[ \t]*(?:#.*)?\n)*\Z", table, re.MULTILINE)
-    start = match.start() if match else len(table)
-    return table[:start], table[start:]
 
 
 def _samples_in(text: str) -> object:
