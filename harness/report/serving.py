@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.checks.skew import SKEW
+from harness.checks.families import SKEW
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 from harness.report.page import Section, folded, render, table
 from harness.report.tables import SIGNS
