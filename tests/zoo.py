@@ -301,7 +301,6 @@ def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
         run = subprocess.run(command_to_start(path, arguments), capture_output=True, text=True, check=False)
         return run.returncode, tuple((run.stdout + run.stderr).strip().splitlines())
 
-    monkeypatch.setattr(WarmProcess, "start", lambda self: None)
     monkeypatch.setattr(WarmProcess, "ask", ask)
 
 

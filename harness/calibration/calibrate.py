@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -110,9 +109,9 @@ class MeasuredPanel:
     """
 
     panel: Panel
-    predictions: PanelPredictions | None
-    earlier: PanelPredictions | None
     checks: ChecksFile
+    predictions: PanelPredictions | None = None
+    earlier: PanelPredictions | None = None
 
 
 @dataclass(frozen=True)
@@ -148,35 +147,37 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
         output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
     measured = measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
-    before[request.checks_path] = measured.checks.sha256
-    check_panel(measured.panel)
-    calibrated = thresholds_of(
-        measured.panel, measured.checks.budgets, by_hand=by_hand(measured.checks, measured.panel)
-    )
-    _write(measured, calibrated, before, outputs)
-    has_value = {item.check.id for item in calibrated}
-    hands = {name: hand for name, hand in _hands(measured.checks, measured.panel).items() if name in has_value}
-    ended = {item.check.id for item in calibrated if (hand := hands.get(item.check.id)) and ends(item, hand.reason)}
+    panel, checks = measured.panel, measured.checks
+    calibrated = _thresholds(panel, checks)
+    _write(measured, calibrated, before | {request.checks_path: checks.sha256}, outputs)
+    items = {item.check.id: item for item in calibrated}
+    hands = {name: hand for name, hand in _hands(checks, panel).items() if name in items}
+    ended = {name: hand.threshold for name, hand in hands.items() if ends(items[name], hand.reason)}
     new, old = measured.predictions, measured.earlier
     return Calibration(
-        measured.panel,
+        panel,
         calibrated,
-        measured.checks,
+        checks,
         paths[0],
         paths[1] if new else None,
-        tuple(check.id for check in measured.checks.checks if check.panel and check.id not in has_value),
+        tuple(check.id for check in checks.checks if check.panel and check.id not in items),
         tuple(share(request.checks_path, new, old)) if new and old else (),
         {name: hand.threshold for name, hand in hands.items() if name not in ended},
-        {name: hand.threshold for name, hand in hands.items() if name in ended},
+        ended,
     )
+
+
+def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
+    """Return the panel's thresholds; raises `InputError` for a panel that is too small or has an outlier."""
+    check_panel(panel)
+    return thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
 
 
 def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibrated]]:
     """Return the panel in the file and its thresholds, without a measurement and without writing."""
     checks = read_checks(request.checks_path)
     panel = read_panel(request.panel_path(checks), checks)
-    check_panel(panel)
-    return panel, thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
+    return panel, _thresholds(panel, checks)
 
 
 def panel_to_plan(
@@ -215,73 +216,38 @@ def measured_panel(
     """
     from harness.base.progress import Progress
 
-    checks = read_checks(request.checks_path)
+    checks, network = read_checks(request.checks_path), request.network
     path, predictions_path = request.panel_path(checks), _predictions_path(request, checks)
+    recording = Recording(checks.path.parent, checks, options=request.options, tasks=request.tasks())
     if request.convert is not None:
-        return _measured_conversions(request, request.convert, checks, path)
+        panel = read_panel(path, checks)
+        recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
+        with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
+            return MeasuredPanel(measured_conversions(request.convert, panel, recording, network, bar), checks)
     asked = _ids_asked_for(request, checks)
     known = panel_at_hand(path, checks, partly=bool(request.families or asked), expect_own=expect_own)
     checkpoints: list[Path | str] = list(request.checkpoints)
     if known and not checkpoints:
         checkpoints = [model_spec(model.path) for model in known.models]
     elif not checkpoints:
-        checkpoints += train_reference_models(
-            checks,
-            path.with_suffix(""),
-            reference_models=request.reference_models,
-            jobs=request.jobs,
-            device=request.device,
-        )
+        models, jobs = request.reference_models, request.jobs
+        folder = path.with_suffix("")
+        checkpoints += train_reference_models(checks, folder, reference_models=models, jobs=jobs, device=request.device)
     if request.budget is not None:
         checks = choose_samples(request.budget, checks, checkpoints[0], options=request.options, on_fit=on_fit)
-    recording = Recording(
-        checks.path.parent,
-        checks,
-        tuple(sorted({*request.families, *asked})),
-        request.options,
-        tasks=request.tasks(),
-    )
+    recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
-
-        def advance() -> None:
-            bar.update()
-
-        def tell(note: str) -> None:
-            bar.write(note, file=sys.stderr)
-
-        loaded = load_reference_models(checkpoints, recording, network=request.network, on_note=tell)
-        tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
-        with recording.on_cores() as at_work:
-            informed, predictions, earlier = with_predictions(loaded, at_work, predictions_path, advance)
-            bar.reset()
-            bar.set_description("measuring")
-            panel = measure_panel(loaded, informed, on_model=advance, on_note=tell)
+        loaded = load_reference_models(checkpoints, recording, network=network, on_note=bar.tell)
+        bar.tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
+        recording, predictions, earlier = with_predictions(loaded, recording, predictions_path, bar.advance)
+        bar.reset()
+        bar.set_description("measuring")
+        panel = measure_panel(loaded, recording, on_model=bar.advance, on_note=bar.tell)
     if known:
-        panel = _joined(known, panel, checks, path, again=(*asked, *_ids_of(known, request.families)))
+        of_families = [row.id for row in known.checks if row.family in request.families and not row.conversions]
+        panel = _joined(known, panel, checks, path, again=(*asked, *of_families))
     panel = with_earlier_conversions(panel, _there(path), checks.checks)
-    return MeasuredPanel(panel, predictions, earlier, checks)
-
-
-def _measured_conversions(request: CalibrationRequest, command: str, checks: ChecksFile, path: Path) -> MeasuredPanel:
-    """Convert the models of the panel in the file and measure the conversions; see `measured_conversions`."""
-    from harness.base.progress import Progress
-
-    panel = read_panel(path, checks)
-    recording = Recording(checks.path.parent, checks, (EQUIVALENCE,), request.options)
-    with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
-
-        def advance() -> None:
-            bar.update()
-
-        panel = measured_conversions(
-            command,
-            panel,
-            recording,
-            network=request.network,
-            on_model=advance,
-            on_note=lambda note: bar.write(note, file=sys.stderr),
-        )
-    return MeasuredPanel(panel, None, None, checks)
+    return MeasuredPanel(panel, checks, predictions, earlier)
 
 
 def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str, ...]:
@@ -292,11 +258,6 @@ def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str
             raise InputError(f"--check {pattern}: no check of {checks.path} has such an id; write the check first")
         asked.update(dict.fromkeys(found))
     return tuple(asked)
-
-
-def _ids_of(panel: Panel, families: Sequence[str]) -> list[str]:
-    """Return the ids of the checks of families, without those that only conversions measure."""
-    return [row.id for row in panel.checks if row.family in families and not row.conversions]
 
 
 def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: Sequence[str]) -> Panel:

@@ -24,6 +24,7 @@ from harness.run.request import model_spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from harness.base.progress import Progress
     from harness.calibration.panel import Panel
     from harness.calibration.recording import Recording
     from harness.networks import NetworkOptions
@@ -54,16 +55,14 @@ def measured_conversions(
     command: str,
     panel: Panel,
     recording: Recording,
-    *,
     network: NetworkOptions,
-    on_model: Callable[[], None],
-    on_note: Callable[[str], None],
+    bar: Progress,
 ) -> Panel:
     """Convert the panel's models, measure their conversions, and return the panel with these values.
 
-    They replace those of earlier conversions. `on_model` is called after each conversion and after each measurement.
-    `on_note` is called with a line on each check that cannot have a threshold. Raises `InputError` for a command that
-    fails or that converts two models to the same file.
+    They replace those of earlier conversions. `bar` advances at each conversion and each measurement, and tells of
+    checks that cannot have a threshold. Raises `InputError` for a command that fails or that converts two models to the
+    same file.
     """
     from harness.inference.loading import load
 
@@ -72,7 +71,7 @@ def measured_conversions(
         artifacts: dict[str, Path | str] = {}
         for number, model in enumerate(panel.models, start=1):
             artifacts[model.path] = _converted(words, model.path, Path(folder) / f"{number:03d}")
-            on_model()
+            bar.advance()
         loaded = [load(artifact, network) for artifact in artifacts.values()]
         twins: dict[str, str] = {}
         for path, artifact in zip(artifacts, loaded, strict=True):
@@ -82,8 +81,8 @@ def measured_conversions(
                     setting="convert",
                 )
         originals = {str(artifact): model_spec(path) for path, artifact in artifacts.items()}
-        measured = entries_of(loaded, replace(recording, originals=originals), on_model)
-    return _with_values(panel, measured, recording.checks.written, command, on_note)
+        measured = entries_of(loaded, replace(recording, originals=originals), bar.advance)
+    return _with_values(panel, measured, recording.checks.written, command, bar.tell)
 
 
 def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:

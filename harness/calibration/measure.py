@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import queue
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,12 +22,15 @@ from harness.calibration.recording import Recording, record
 from harness.checks import Check
 from harness.data import sample_up_to
 from harness.inference import open_model
+from harness.inference.devices import usable_cores
 from harness.inference.loading import is_lasting
 from harness.measures import Unit
 from harness.measures.metric import Curve
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
+from harness.run.execute import execute
 from harness.run.request import request_of
+from harness.run.warm import WarmProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from harness.networks.checkpoints import Checkpoint
     from harness.run.execute import RunResult
     from harness.run.request import RunRequest
-    from harness.run.warm import WarmProcess
 
 T = TypeVar("T")
 _FEW, _ROUNDING = 32, 1e-3
@@ -46,12 +47,16 @@ _FEW, _ROUNDING = 32, 1e-3
 trainings are far larger."""
 
 
+def _nothing(*_: str) -> None:
+    """Tell nobody."""
+
+
 def load_reference_models(
     checkpoints: Sequence[Path | str],
     recording: Recording,
     *,
     network: NetworkOptions | None = None,
-    on_note: Callable[[str], None] | None = None,
+    on_note: Callable[[str], None] = _nothing,
 ) -> list[Checkpoint]:
     """Load the models of a panel, in the network of the options if they need one.
 
@@ -62,8 +67,7 @@ def load_reference_models(
 
     loaded = [load(path, network) for path in checkpoints]
     for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
-        if on_note:
-            on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
+        on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
     _common_recipe(loaded)
     _expect_different(loaded, request_of(recording.options, tests=recording.tests), network)
     return loaded
@@ -88,8 +92,8 @@ def measure_panel(
     loaded: Sequence[Checkpoint],
     recording: Recording,
     *,
-    on_model: Callable[[], None] | None = None,
-    on_note: Callable[[str], None] | None = None,
+    on_model: Callable[[], None] = _nothing,
+    on_note: Callable[[str], None] = _nothing,
 ) -> Panel:
     """Measure loaded reference models and return their panel.
 
@@ -97,7 +101,7 @@ def measure_panel(
     not changed. `on_model` is called after each model. Raises `InputError` for a failed run of the tests.
     """
     measured, partial = _on_all(entries_of(loaded, recording, on_model))
-    if partial and on_note:
+    if partial:
         on_note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
     known = {check.id: check.definition for check in recording.checks.checks}
     checks: dict[str, PanelCheck] = {}
@@ -170,7 +174,7 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
 
 
 def entries_of(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] | None = None
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] = _nothing
 ) -> list[list[dict[str, Any]]]:
     """Return the entries of each checkpoint, from the user's cache or measured now."""
 
@@ -187,13 +191,14 @@ def kept_or_made(
     make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes],
     read: Callable[[bytes], T],
     what: str = "json",
-    on_model: Callable[[], None] | None = None,
+    on_model: Callable[[], None] = _nothing,
 ) -> list[T]:
     """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
 
     A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
-    that measured it. The cores are this machine's, or those of the recording's cluster. `make` gets the function that
-    runs the gate there. `what` is the suffix of the cached files, one for each kind of content.
+    that measured it. The cores are this machine's, with a process that has loaded the data, or those of the recording's
+    cluster. `make` gets the function that runs the gate there. `what` is the suffix of the cached files, one for each
+    kind of content.
     """
     definition, tasks = recording.definition(), recording.tasks
 
@@ -207,29 +212,12 @@ def kept_or_made(
                 return read(there)
         return None
 
-    def on_node(checkpoint: Checkpoint) -> bytes:
-        light = replace(checkpoint, model=nn.Identity())  # The node reads the model from its file.
-        alone = replace(recording, tasks=None)
-
-        def there(core: int) -> bytes:
-            process = alone.process_on(core)
-            try:
-                return with_files(make(light, process.run))
-            finally:
-                process.close()
-
-        assert tasks is not None
-        return tasks.result(str(checkpoint.path), there)
-
-    def made(checkpoint: Checkpoint) -> T:
+    def made(checkpoint: Checkpoint, process: WarmProcess) -> T:
         if tasks:
-            content = on_node(checkpoint)
+            light = replace(checkpoint, model=nn.Identity())  # The node reads the model from its file.
+            content = tasks.result(str(checkpoint.path), lambda: with_files(make(light, execute)))
         else:
-            process = idle.get()
-            try:
-                content = with_files(make(checkpoint, process.run))
-            finally:
-                idle.put(process)
+            content = with_files(make(checkpoint, process.run))
         if recording.definition() != definition:
             raise ChangedError(
                 f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
@@ -237,31 +225,29 @@ def kept_or_made(
             )
         if is_lasting(checkpoint):
             write_atomically(place(checkpoint), content)
-        if on_model:
-            on_model()
         return read(content.partition(b"\n")[2])
 
+    def work(core: int) -> None:
+        with closing(WarmProcess(core, recording.tests, recording.options)) as process:
+            for at in iter(lambda: todo.popleft() if todo else None, None):
+                try:
+                    found[at] = made(checkpoints[at], process)
+                except BaseException:
+                    todo.clear()
+                    if tasks:
+                        tasks.abandon()
+                    raise
+                on_model()
+
     found = [kept(checkpoint) for checkpoint in checkpoints]
-    if on_model:
-        for _ in filter(None, found):
-            on_model()
-    with recording.on_cores() as at_work:
-        processes = at_work.processes[: found.count(None)]
-        idle: queue.SimpleQueue[WarmProcess] = queue.SimpleQueue()
-        for process in processes:
-            process.start()  # Each ends with this thread, those of the pool are too short-lived.
-            idle.put(process)
-        with ThreadPoolExecutor(tasks.cores if tasks else max(len(processes), 1)) as pool:
-            futures = {at: pool.submit(made, checkpoints[at]) for at, there in enumerate(found) if there is None}
-            try:
-                return [futures[at].result() if there is None else there for at, there in enumerate(found)]
-            except BaseException:
-                if tasks:
-                    tasks.abandon()
-                for process in processes:
-                    process.close()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    todo = deque(at for at, there in enumerate(found) if there is None)
+    for _ in range(len(found) - len(todo)):
+        on_model()
+    if todo:
+        cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(todo)]
+        with ThreadPoolExecutor(len(cores)) as pool:
+            list(pool.map(work, cores))
+    return [there for there in found if there is not None]
 
 
 def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.cache import installed
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
-from harness.inference.devices import usable_cores
 from harness.inference.platforms import LIBRARIES, measuring_code
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
 from harness.run.pytest_configuration import added_options
 from harness.run.request import RunRequest
-from harness.run.warm import WarmProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import ChecksFile
     from harness.inference.cluster.tasks import Tasks
@@ -41,7 +38,7 @@ class Recording:
     `tasks` says on which cluster checkpoints are measured, None for this machine. `answers` is the folder in which
     answers are left.
     `panel_predictions` is a file in place of the recipe's. `originals` are the models that checkpoints were made from,
-    by the checkpoint's path. `processes` measure checkpoints, one on each core.
+    by the checkpoint's path.
     """
 
     tests: Path
@@ -52,24 +49,6 @@ class Recording:
     answers: Path | None = None
     panel_predictions: Path | None = None
     originals: Mapping[str, Path | str] = field(default_factory=dict)
-    processes: tuple[WarmProcess, ...] = ()
-
-    @contextmanager
-    def on_cores(self) -> Iterator[Recording]:
-        """Yield the recording with a process for each core of this machine, unless it has some."""
-        if self.processes or self.tasks:
-            yield self
-            return
-        processes = tuple(self.process_on(core) for core in usable_cores())
-        try:
-            yield replace(self, processes=processes)
-        finally:
-            for process in processes:
-                process.close()
-
-    def process_on(self, core: int) -> WarmProcess:
-        """Return a process for runs on a core."""
-        return WarmProcess(core, self.tests, self.options)
 
     @property
     def project(self) -> tuple[str, ...]:

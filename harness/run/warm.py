@@ -14,9 +14,10 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.base.parent import end_with_parent
+from harness.run.execute import execute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,30 +34,22 @@ _CODE = "import sys; from harness.run.warm import serve; serve(int(sys.argv[1]),
 
 
 class WarmProcess:
-    """A process on one core; it starts with the first run, and again after it was lost."""
+    """A process on one core, from its first run on; a lost one is started again. It ends with the thread that asks."""
 
     def __init__(self, core: int, tests: Path, options: Sequence[str]) -> None:
         self._about = [str(core), str(tests), *options]
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
-        """Start the process unless it runs; it ends with the thread that starts it."""
-        if self._process is None:
-            command = [sys.executable, "-u", "-c", _CODE, str(os.getpid()), *self._about]
-            environment = {"PYTHONHASHSEED": "0", **os.environ}
-            pipe = subprocess.PIPE
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)  # noqa: S603
-
     def run(self, request: RunRequest) -> RunResult:
         """Run the gate in a copy of the process."""
-        from harness.run.execute import execute
-
         return execute(request, by=self.ask)
 
     def ask(self, path: Path, arguments: Sequence[str]) -> tuple[int, tuple[str, ...]]:
         """Return the exit status of pytest with these arguments, and what it printed; the request is in a file."""
-        self.start()
-        assert self._process is not None
+        if self._process is None:
+            command = [sys.executable, "-u", "-c", _CODE, str(os.getpid()), *self._about]
+            how: dict[str, Any] = {"text": True, "env": {"PYTHONHASHSEED": "0", **os.environ}}
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **how)  # noqa: S603
         process, said = self._process, ""
         assert process.stdin is not None
         assert process.stdout is not None
@@ -66,13 +59,12 @@ class WarmProcess:
             said = process.stdout.readline()
         if not said:  # The whole process was lost.
             self.close()
-        lines: tuple[str, ...] = ()
-        with suppress(OSError):
-            lines = tuple(_printed(path).read_text(errors="replace").strip().splitlines())
-        return int(said or process.wait()), lines
+        printed = _printed(path)
+        lines = printed.read_text(errors="replace").strip().splitlines() if printed.exists() else ()
+        return int(said or process.wait()), tuple(lines)
 
     def close(self) -> None:
-        """End the process, and the run that is a copy of it."""
+        """End the process."""
         if self._process is not None:
             with suppress(BrokenPipeError), self._process as process:  # As of what was never read.
                 process.kill()

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from harness.inference import Classifier, loading
 from harness.measures import accuracy, confident_errors
 from harness.perturb import IDENTITY, Pose
 from harness.run.execute import execute
+from harness.run.warm import WarmProcess
 
 JITTER = 0.02
 ON_ZOO = ("--stress-data", "npz:zoo.npz")
@@ -661,8 +663,7 @@ def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):
     here = measure.record(Path(zoo.seeds[0]), recording, execute)
     monkeypatch.undo()
     monkeypatch.chdir(zoo.root)
-    with recording.on_cores() as at_work:
-        process = at_work.processes[0]
+    with closing(WarmProcess(0, recording.tests, recording.options)) as process:
         assert measure.record(Path(zoo.seeds[0]), recording, process.run) == here
         assert np.isfinite([found["value"] for found in here]).all()
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from zoo import Zoo
 from harness.base.errors import CalibrationError
 from harness.calibration.recording import Recording, record
 from harness.checks import read_checks
+from harness.run.warm import WarmProcess
 
 OPTIONS = ("--stress-data", "npz:zoo.npz")
 DANGEROUS = """
@@ -43,12 +45,16 @@ def recording(pytester):
     (zoo.tests / "test_own.py").write_text(DANGEROUS)
     for name, jitter in (("one", 0.02), ("crash", 0.3), ("two", 0.5)):
         zoo.save(f"{name}.safetensors", seed=1, jitter=jitter)
-    with Recording(Path("stress_tests"), read_checks(zoo.checks), (), OPTIONS).on_cores() as recording:
-        yield recording
+    return Recording(Path("stress_tests"), read_checks(zoo.checks), (), OPTIONS)
 
 
-def test_a_crash_is_named_and_leaves_the_other_runs_alone(recording):
-    process = recording.processes[0]
+@pytest.fixture
+def process(recording):
+    with closing(WarmProcess(0, recording.tests, recording.options)) as process:
+        yield process
+
+
+def test_a_crash_is_named_and_leaves_the_other_runs_alone(recording, process):
     first = record(Path("one.safetensors"), recording, process.run)
     with pytest.raises(CalibrationError, match=r"crash\.safetensors: the stress tests ended with exit status -11"):
         record(Path("crash.safetensors"), recording, process.run)
@@ -57,10 +63,9 @@ def test_a_crash_is_named_and_leaves_the_other_runs_alone(recording):
     assert other[0]["value"] != first[0]["value"]
 
 
-def test_a_lost_process_is_named_and_started_again(recording):
-    process = recording.processes[0]
-    process.start()
+def test_a_lost_process_is_named_and_started_again(recording, process):
+    first = record(Path("one.safetensors"), recording, process.run)
     os.kill(process._process.pid, signal.SIGKILL)
     with pytest.raises(CalibrationError, match=r"one\.safetensors: the stress tests ended with exit status -9"):
         record(Path("one.safetensors"), recording, process.run)
-    assert record(Path("one.safetensors"), recording, process.run)
+    assert record(Path("one.safetensors"), recording, process.run) == first

@@ -51,8 +51,8 @@ class Tasks:
 
         return max(1, min(int(ray.cluster_resources().get("CPU", 0)), self.options.workers or sys.maxsize))
 
-    def result(self, what: str, function: Callable[[int], T]) -> T:
-        """Return the function's result from a node of the cluster; its argument is the number of a core of its own.
+    def result(self, what: str, function: Callable[[], T]) -> T:
+        """Return the function's result from a node of the cluster, where it has a core of its own.
 
         Prints `what`, the time and the node at the end. An `InputError` of the function is raised here. Raises
         `BackendLostError` if the task was lost with its node three times, or if no node is left.
@@ -103,7 +103,9 @@ def _run(function: bytes, folder: str, environment: dict[str, str]) -> tuple[str
             "storage that all nodes share"
         ) from None
     with _a_core() as core:
-        return platform.node(), pickle.loads(function)(core)  # noqa: S301  Our own process sent it.
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {core})  # The processes that it starts have this core, too.
+        return platform.node(), pickle.loads(function)()  # noqa: S301  Our own process sent it.
 
 
 def _user() -> int:
