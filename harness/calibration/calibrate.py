@@ -168,7 +168,6 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
 
 
 def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
-    """Return the panel's thresholds; raises `InputError` for a panel that is too small or has an outlier."""
     check_panel(panel)
     return thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
 
@@ -251,7 +250,6 @@ def measured_panel(
 
 
 def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str, ...]:
-    """Return the ids that match patterns; raises `InputError` for a pattern without a check in the file."""
     asked: dict[str, None] = {}
     for pattern in request.check_ids:
         if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
@@ -289,7 +287,6 @@ def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
 
 
 def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tuple[Output, Output, Output]:
-    """Return the outputs for panel, predictions and checks, which replace no other input of a calibration."""
     gate = request_of(request.gate_options, tests=request.checks_path.parent)
     read = inputs_of_run(replace(gate, checks=request.checks_path), more=request.checkpoints)
     others = read.without([panel, predictions, request.checks_path])
@@ -301,7 +298,6 @@ def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tup
 
 
 def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
-    """Return a description of the panel, with advice if its thresholds are provisional."""
     count = len(panel.models)
     if count >= PROVISIONAL:
         return f"{count} reference models, the same recipe with other seeds"
@@ -356,7 +352,6 @@ def _write(
 
 
 def _there(path: Path) -> Panel | None:
-    """Return the panel in a file; None if it cannot be read."""
     try:
         return read_panel(path)
     except InputError:

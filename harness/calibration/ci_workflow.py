@@ -22,8 +22,6 @@ _OTHERS = (
     *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
 )
 """Files besides checkpoints and images that decide a verdict: panel, checks, code and configuration."""
-_EXTRAS = ((r"(hf|parquet):", "hf"), (r"[a-z]+:(.*[^a-z])?[a-z0-9]+://", "remote"))
-"""Patterns of data, and the extra of the harness that reads them."""
 
 _TEXT = """\
 # Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks for. If checks, panel,
@@ -31,7 +29,8 @@ _TEXT = """\
 # step before the gate fetches them. Failing checks are annotations of the pull
 # request, their table is on the job's page, and the reports with pictures are an artifact. Exit status 1 means that a
 # checkpoint is worse, 4 that a run is inconclusive. If your package index lacks the harness, name the path or the
-# address of its wheel instead.
+# address of its wheel instead. requirements.txt names what your data and models need besides, such as
+# stress-harness[onnx].
 name: Model quality gate
 
 on:
@@ -131,7 +130,6 @@ def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None
     there = data and not (folder / data).is_absolute() and (folder / data).exists()
     others = (*_OTHERS, *((data, f"{data}/**") if there else ()))
     paths = (*(f"**{suffix}" for suffix in suffixes), *others)
-    extras = f"[{','.join(found)}]" if (found := _extras(model, candidate or "")) else ""
     lines = {
         "PATHS": "" if predictor else "\n    paths:" + "".join(f"\n      - {json.dumps(path)}" for path in paths),
         "DEFAULT": f"\n        default: {named}" if candidate else "",
@@ -139,14 +137,7 @@ def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None
         "PATTERNS": " ".join(f"'*{suffix}'" for suffix in suffixes),
         "SUFFIXES": ", ".join(suffixes),
         "OTHERS": shlex.join(f":(glob){path}" if "/" in path else path.replace("**", "*") for path in others),
-        "HARNESS": shlex.quote(f"stress-harness{extras}=={version('stress-harness')}"),
+        "HARNESS": f"stress-harness=={version('stress-harness')}",
         "PYTHON": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
     return re.sub(r"@([A-Z]+)@", lambda found: lines[found[1]], _TEXT)
-
-
-def _extras(model: ModelSettings, candidate: str) -> list[str]:
-    found = {extra for pattern, extra in _EXTRAS if re.match(pattern, model.data.spec)}
-    found |= {"onnx"} if candidate.endswith(".onnx") else set()
-    found |= {"openvino"} if candidate.startswith("openvino:") else set()
-    return sorted(found | ({"http"} if re.match(r"https?:", candidate) else set()))

@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import CalibrationError
-from harness.calibration.measure import entries_of
-from harness.checks.check import Check
+from harness.calibration.measure import check_in, entries_of
 from harness.checks.equivalence import EQUIVALENCE
-from harness.measures import Unit
-from harness.measures.panel.threshold import PanelCheck
 from harness.run.request import model_spec
 
 if TYPE_CHECKING:
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from harness.base.progress import Progress
     from harness.calibration.panel import Panel
     from harness.calibration.recording import Recording
+    from harness.checks import Check
     from harness.networks import NetworkOptions
 
 INPUT, OUTPUT = "{input}", "{output}"
@@ -109,7 +107,6 @@ def _with_values(
     command: str,
     on_note: Callable[[str], None],
 ) -> Panel:
-    """Return the panel with new values of the family, (models, checks), in place of the former ones."""
     known = {check.id: check.definition for check in checks}
     by_model = [{entry["id"]: entry for entry in entries} for entries in measured]
     rows, left_out = [], []
@@ -118,9 +115,7 @@ def _with_values(
         if any(other is None or other["n"] != entry["n"] for other in others):
             left_out.append(name)
             continue
-        definition = known.get(name) or Check(name, EQUIVALENCE, entry["metric"]).definition
-        about = (entry["metric"], Unit(entry["unit"]), entry["direction"], entry["n"], definition)
-        rows.append(PanelCheck(name, EQUIVALENCE, *about, conversions=command))
+        rows.append(replace(check_in(entry, known), scale="plain", conversions=command))
     if not rows:
         raise CalibrationError(
             f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "

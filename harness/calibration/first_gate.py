@@ -105,7 +105,6 @@ def initialize(request: InitRequest, folder: Path) -> Initialized:
 
 
 def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
-    """Return the contents to write, by path, and a description of the gate."""
     families = None if request.families is None else families_of(request.families)
     configured = _configuration(request.gate_options)
     images = request.model.all_images()
@@ -142,7 +141,6 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
 
 
 def _no_incumbent(request: InitRequest) -> dict[Path, bytes]:
-    """Return the declaration that no model is accepted yet, by its path; none if an incumbent exists."""
     weights = Path("models", f"{ROLES[INCUMBENT].own}.safetensors")
     path = declaration_path(weights)
     shipped = request.model.data == DataOptions()
@@ -199,7 +197,6 @@ def _joined(said: Mapping[str, Sequence[tuple[str, ...]]]) -> str:
 
 
 def _candidate(path: Path | str | None) -> str | None:
-    """Return the path of a checkpoint in the repository, or the SPEC of a predictor; None for one elsewhere."""
     if not isinstance(path, Path):
         return path
     inside = path.resolve().is_relative_to(Path.cwd())
@@ -283,7 +280,6 @@ def _with_samples(request: InitRequest, checks: Path) -> Plan:
 
 
 def _untrained(network: NetworkOptions, folder: Path) -> Path:
-    """Save the network of the options with random weights, which take as much time as others."""
     import torch
 
     if (build := network.builder()) is None:

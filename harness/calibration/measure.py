@@ -108,13 +108,7 @@ def measure_panel(
     models = []
     for checkpoint, entries in zip(loaded, measured, strict=True):
         for entry in entries:
-            check = PanelCheck(
-                **{name: entry[name] for name in ("id", "family", "metric", "direction", "n")},
-                unit=Unit(entry["unit"]),
-                scale=entry.get("scale", "plain"),
-                # For a test without a check, it is the check that calibration appends.
-                definition=known.get(entry["id"]) or _appended(entry).definition,
-            )
+            check = check_in(entry, known)
             if (other := checks.setdefault(check.id, check)) != check:
                 mine, theirs = as_plain(check), as_plain(other)
                 name = next(name for name in mine if mine[name] != theirs[name])
@@ -157,7 +151,6 @@ def _on_all(measured: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, A
 
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
-    """Return the common training config without the seed; empty if the files have none."""
     recipes: list[tuple[Path | str, dict[str, Any]]] = []
     for checkpoint in checkpoints:
         if checkpoint.record and checkpoint.record.training:
@@ -260,6 +253,9 @@ def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
     return tuple(sorted((curve for curve in found if names[curve.name] == 1), key=lambda curve: curve.name))
 
 
-def _appended(entry: Mapping[str, Any]) -> Check:
-    """Return the check that calibration appends to the file for a test without one."""
-    return Check(id=entry["id"], family=entry["family"], metric=entry["metric"])
+def check_in(entry: Mapping[str, Any], known: Mapping[str, str]) -> PanelCheck:
+    """Return the check of an entry; `known` are definitions by id, and a test without a check has that of a new row."""
+    named = {name: entry[name] for name in ("id", "family", "metric")}
+    definition = known.get(entry["id"]) or Check(**named).definition
+    more = {"direction": entry["direction"], "n": entry["n"], "scale": entry.get("scale", "plain")}
+    return PanelCheck(**named, **more, unit=Unit(entry["unit"]), definition=definition)

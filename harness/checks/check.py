@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from harness.base.codes import Code
 from harness.base.errors import InputError
-from harness.base.records import Unbounded, as_json, as_plain, read_json, read_record, record
+from harness.base.records import Unbounded, as_plain, read_record, record
 from harness.checks.keys import Key
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
@@ -520,15 +520,6 @@ class Verdict:
     def _number(self, value: float) -> str:
         return self.unit.format(value, decimals=4)
 
-    def as_wire(self) -> str:
-        """Return the verdict as JSON, for the way from a worker to the controller."""
-        return as_json(self)
-
-    @staticmethod
-    def from_wire(wire: str) -> Verdict:
-        """Return the verdict that `as_wire` sent."""
-        return read_json(Verdict, wire, where="a worker's verdict")
-
     def as_json(self) -> dict[str, Any]:
         """Return the check's entry in `stress.json`."""
         reference = self.check.reference
@@ -560,12 +551,10 @@ class Verdict:
 
 
 def _reference_models(reference: Threshold) -> str:
-    """Return the number of reference models behind a mean and a standard deviation, if it is known."""
     count = reference.reference_models
     models = f"{count} reference model{'' if count == 1 else 's'}" if count else "reference models"
     return f"conversions of {models}" if reference.conversions else models
 
 
 def _is_share_of_images(value: float, n: int) -> bool:
-    """Return whether a value is a whole number of `n` images; a mean of scores hardly ever is."""
     return abs(value * n - round(value * n)) < 1e-6  # noqa: PLR2004  A tolerance for rounding.

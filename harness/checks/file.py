@@ -60,8 +60,6 @@ class DataFingerprint:
 
 @record
 class _Head:
-    """The content of a checks file."""
-
     schema: int
     protocol: int
     data: DataFingerprint

@@ -118,6 +118,5 @@ def _unit_of(check: Check, metric: Metric) -> Unit:
 
 
 def _rounded(value: float, digits: int) -> tuple[float, float]:
-    """Return the least and the greatest number that rounds to `value` at this number of decimals."""
     half = _HALF * 10**-digits
     return value - half, value + half

@@ -328,7 +328,6 @@ class GateRun:
             self._tried("the original", self._compare_with_original)
 
     def _tried(self, what: str, step: Callable[[], None]) -> BaseException | None:
-        """Run a step at the end of the run within the time of a check; return what it raises."""
         try:
             with self.limited(what), foreign_code():
                 step()
@@ -408,7 +407,6 @@ def command_of(config: pytest.Config) -> list[str]:
 
 
 def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:
-    """Raise `InputError` for an input whose hash is another than it was."""
     for name, sha256 in inputs.items():
         if (was := before.get(name, "")) != sha256:
             raise ChangedError(

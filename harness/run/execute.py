@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
@@ -69,10 +69,7 @@ class Measured:
     @staticmethod
     def of(entry: Mapping[str, Any]) -> Measured:
         """Return the result in an entry of `stress.json`."""
-        named = ("id", "role", "family", "metric", "status", "value")
-        known = {name: entry[name] for name in named}
-        more = {name: entry[name] for name in ("direction", "n", "explanation")}
-        return Measured(**known, threshold=entry["threshold"], **more)
+        return Measured(**{item.name: entry[item.name] for item in fields(Measured)})
 
 
 @dataclass(frozen=True)
@@ -225,7 +222,6 @@ def _run(
     shown: bool,
     on_line: Callable[[str], None] | None,
 ) -> tuple[int, tuple[str, ...]]:
-    """Run a command; return its exit status, 2 where Ctrl-C ended it, and the lines that it printed."""
     if shown:
         return _shown(command, environment), ()
     how: dict[str, Any] = {"env": environment}
@@ -242,7 +238,6 @@ def _run(
 
 
 def _shown(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command in this terminal and return its exit status, 2 where Ctrl-C ended it."""
     with (
         _interrupts_left_to_children(),
         termination_raised(),

@@ -171,7 +171,6 @@ def outcome_of(
 
 
 def _reference_pipeline(session: StressSession) -> str:
-    """Return what makes the pixels that the candidate sees, stage by stage."""
     from harness.data.serving.served import serving_of
     from harness.inference.serving import normalization_of
 
@@ -189,7 +188,6 @@ def _new(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _without_incumbent(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return the ids of the checks with a threshold that do not apply for want of an incumbent."""
     return [each.check.id for each in verdicts if each.without == INCUMBENT and each.check.binding is not None]
 
 
@@ -212,7 +210,6 @@ def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, 
 
 
 def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day: date) -> list[str]:
-    """Return notices on failing checks that are known issues, and on issues that have expired by this day."""
     failing = {each.check.id for each in verdicts if each.status == "fail"}
     accepted = [issue.about for issue in known if issue.check in failing and day <= issue.last_day]
     expired = [f"{issue.about} ({issue.until}, {issue.owner})" for issue in known if day > issue.last_day]
@@ -225,7 +222,6 @@ def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day
 
 
 def _thumbnails(session: StressSession, overview: Overview | None) -> dict[int | str, np.ndarray]:
-    """Return the pictures of golden images, by their checks' ids, and of those that the overview names, by number."""
     found: dict[int | str, np.ndarray] = {}
     if session.golden is not None:
         pixels = session.golden.pixels.permute(0, 2, 3, 1).numpy()
@@ -251,7 +247,6 @@ def _mixed(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _margin(verdict: Verdict) -> float | None:
-    """Return how far a share is from its threshold; None where there is no threshold, or no share."""
     if verdict.value is None or verdict.threshold is None or not verdict.judged:
         return None
     metric = METRICS.get(verdict.metric)
@@ -259,7 +254,6 @@ def _margin(verdict: Verdict) -> float | None:
 
 
 def _dropped(session: StressSession) -> list[str]:
-    """Return a remark on checks that accepted the incumbent and that the checks file lacks."""
     incumbent, declared = session.roles.get("incumbent"), session.declared
     its_own = incumbent.record.acceptance if incumbent and incumbent.record else None
     same = incumbent and declared and declared.sha256 == incumbent.sha256
@@ -311,12 +305,10 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
 
 
 def _unanswered(session: StressSession) -> list[str]:
-    """Return the families of the checks file that recorded predictions were not exported for."""
     return sorted({check.family for check in session.checks.checks} - set(session.answered))
 
 
 def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
-    """Return the rows that no test measured; a test without a row may share its name with one of another family."""
     took, families = {check.definition for check in measured}, {check.family for check in measured}
     missing = [check for check in rows if check.definition not in took]
     if not missing:
@@ -327,7 +319,6 @@ def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
 
 
 def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
-    """Say which families were measured on fewer images than their thresholds were made for, to fit into a time."""
     shares = {verdict.check.family: verdict.check.share for verdict in verdicts if verdict.check.share < 1}
     if not shares:
         return []
@@ -355,7 +346,6 @@ def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
 
 
 def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
-    """Say what checks made for a sample leave out of the default profile; empty for other checks."""
     if checks.data.sample is None:
         return ""
     count = len(checks.checks)
@@ -371,6 +361,5 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
 
 
 def _own(checks: ChecksFile, default: ChecksFile) -> str:
-    """Say how many checks the default profile lacks; empty for none."""
     own = {check.id for check in checks.checks} - {check.id for check in default.checks}
     return f"; of this profile alone: {len(own)} of its {len(checks.checks)}" if own else ""

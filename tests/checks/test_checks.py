@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.base.records import as_json, read_json
 from harness.checks import Check, ChecksError, Threshold, Verdict, read_checks
 from harness.data import load_fashion_mnist
 from harness.measures import METRICS, Measurement, Metric, Unit
@@ -786,7 +787,7 @@ VERDICTS = {
 
 @pytest.mark.parametrize("verdict", VERDICTS.values(), ids=VERDICTS)
 def test_a_verdict_survives_the_wire(verdict):
-    received = Verdict.from_wire(json.loads(json.dumps(verdict.as_wire())))
+    received = read_json(Verdict, as_json(verdict), where="sent")
     assert received == verdict
     assert received.explain("r.html") == verdict.explain("r.html")
     assert received.as_json() == verdict.as_json()
@@ -794,7 +795,7 @@ def test_a_verdict_survives_the_wire(verdict):
 
 def test_a_verdict_keeps_its_failures_over_the_wire():
     verdict = Check("clean", "clean", "accuracy").judge(share(0.8, failures=np.array([9, 4])))
-    assert Verdict.from_wire(json.loads(json.dumps(verdict.as_wire()))).failures == (9, 4)
+    assert read_json(Verdict, as_json(verdict), where="sent").failures == (9, 4)
 
 
 CONTRACT = {
