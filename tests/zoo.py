@@ -24,6 +24,7 @@ from _pytest import pytester as pytester_module
 from torch.nn import functional
 
 from harness.base import PredictionCache
+from harness.calibration.warm import WarmProcess
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
@@ -31,7 +32,6 @@ from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.execute import command_to_start, hand_over
 from harness.run.handover import Handover
 from harness.run.request import RunRequest, value_in
-from harness.run.warm import WarmProcess
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")

@@ -47,14 +47,6 @@ class Progress(_Bar):
         if self._on_terminal:
             super().clear(nolock)
 
-    def advance(self) -> None:
-        """Count one more."""
-        self.update()
-
-    def tell(self, line: str) -> None:
-        """Write a line above the bar."""
-        self.write(line, file=sys.stderr)
-
     def reset(self, total: float | None = None) -> None:
         """Start again from zero."""
         self._parts = 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write
 from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
 from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.outliers import check_panel
-from harness.calibration.panel import panel_at_hand, read_panel
+from harness.calibration.panel import panel_at_hand, read_panel, readable_panel
 from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
@@ -222,7 +224,9 @@ def measured_panel(
         panel = read_panel(path, checks)
         recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
         with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
-            return MeasuredPanel(measured_conversions(request.convert, panel, recording, network, bar), checks)
+            tell = partial(bar.write, file=sys.stderr)
+            how = partial(measured_conversions, network=network, on_model=bar.update, on_note=tell)
+            return MeasuredPanel(how(request.convert, panel, recording), checks)
     asked = _ids_asked_for(request, checks)
     known = panel_at_hand(path, checks, partly=bool(request.families or asked), expect_own=expect_own)
     checkpoints: list[Path | str] = list(request.checkpoints)
@@ -236,16 +240,17 @@ def measured_panel(
         checks = choose_samples(request.budget, checks, checkpoints[0], options=request.options, on_fit=on_fit)
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
-        loaded = load_reference_models(checkpoints, recording, network=network, on_note=bar.tell)
-        bar.tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
-        recording, predictions, earlier = with_predictions(loaded, recording, predictions_path, bar.advance)
+        tell = partial(bar.write, file=sys.stderr)
+        loaded = load_reference_models(checkpoints, recording, network=network, on_note=tell)
+        tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
+        recording, predictions, earlier = with_predictions(loaded, recording, predictions_path, bar.update)
         bar.reset()
         bar.set_description("measuring")
-        panel = measure_panel(loaded, recording, on_model=bar.advance, on_note=bar.tell)
+        panel = measure_panel(loaded, recording, on_model=bar.update, on_note=tell)
     if known:
         of_families = [row.id for row in known.checks if row.family in request.families and not row.conversions]
         panel = _joined(known, panel, checks, path, again=(*asked, *of_families))
-    panel = with_earlier_conversions(panel, _there(path), checks.checks)
+    panel = with_earlier_conversions(panel, readable_panel(path), checks.checks)
     return MeasuredPanel(panel, checks, predictions, earlier)
 
 
@@ -280,7 +285,6 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
 
 
 def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
-    """Return the file of the panel's predictions; each panel has its own."""
     path = request.panel_path(checks)
     own = path == replace(request, panel=None).panel_path(checks)
     return (checks.panel_predictions if own else None) or path.with_suffix(".predictions.json")
@@ -321,24 +325,27 @@ def _write(
     """
     predictions, checks = measured.predictions, measured.checks
     panel_path, predictions_path = (output.path for output in outputs[:2])
-    panel = measured.panel.with_multipliers({item.check.id: item.k for item in calibrated}, before=_there(panel_path))
+    ks = {item.check.id: item.k for item in calibrated}
+    panel = measured.panel.with_multipliers(ks, before=readable_panel(panel_path))
     date = datetime.now(UTC).date().isoformat()
     seeds = [model.seed for model in panel.models]
-    recipe: dict[str, Any] = {"about": _about(panel, calibrated), "panel": panel_path.as_posix(), "date": date}
-    if None not in seeds:
-        recipe["seeds"] = seeds
+    named = checks.recipe  # Where no test has asked for predictions now, other checks were measured with earlier ones.
     if predictions:
         # Relative to the checks file, so the gate finds it from any working directory.
-        recipe["panel_predictions"] = os.path.relpath(predictions_path, checks.path.parent)
-        recipe["panel_predictions_sha256"] = predictions.sha256
-    else:  # No test has asked for predictions now, but other checks were measured with the earlier ones.
-        recipe |= {
-            name: checks.recipe[name]
-            for name in ("panel_predictions", "panel_predictions_sha256")
-            if name in checks.recipe
-        }
-    if panel.recipe:
-        recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
+        path = os.path.relpath(predictions_path, checks.path.parent)
+        named = {"panel_predictions": path, "panel_predictions_sha256": predictions.sha256}
+    recipe: dict[str, Any] = {
+        "about": _about(panel, calibrated),
+        "panel": panel_path.as_posix(),
+        "date": date,
+        **({} if None in seeds else {"seeds": seeds}),
+        **{name: named[name] for name in ("panel_predictions", "panel_predictions_sha256") if name in named},
+        **(
+            {"training": {name: each for name, each in panel.recipe.items() if each is not None}}
+            if panel.recipe
+            else {}
+        ),
+    }
     with locked(checks.path):
         if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
             raise ChangedError(
@@ -351,15 +358,7 @@ def _write(
         write_together({**kept, outputs[0]: panel.as_bytes(), outputs[2]: rows.encode()})
 
 
-def _there(path: Path) -> Panel | None:
-    try:
-        return read_panel(path)
-    except InputError:
-        return None
-
-
 def _expect_readable(content: str, path: Path) -> None:
-    """Raise `InputError` for content that is no valid checks file at this place."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=path.suffix) as made:
         made.write(content.encode())
         made.flush()

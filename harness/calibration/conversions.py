@@ -21,7 +21,6 @@ from harness.run.request import model_spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.base.progress import Progress
     from harness.calibration.panel import Panel
     from harness.calibration.recording import Recording
     from harness.checks import Check
@@ -53,14 +52,16 @@ def measured_conversions(
     command: str,
     panel: Panel,
     recording: Recording,
+    *,
     network: NetworkOptions,
-    bar: Progress,
+    on_model: Callable[[], object],
+    on_note: Callable[[str], None],
 ) -> Panel:
     """Convert the panel's models, measure their conversions, and return the panel with these values.
 
-    They replace those of earlier conversions. `bar` advances at each conversion and each measurement, and tells of
-    checks that cannot have a threshold. Raises `InputError` for a command that fails or that converts two models to the
-    same file.
+    They replace those of earlier conversions. `on_model` is called at each conversion and each measurement,
+    and `on_note` with a line on checks that cannot have a threshold. Raises `InputError` for a command that fails or
+    that converts two models to the same file.
     """
     from harness.inference.loading import load
 
@@ -69,7 +70,7 @@ def measured_conversions(
         artifacts: dict[str, Path | str] = {}
         for number, model in enumerate(panel.models, start=1):
             artifacts[model.path] = _converted(words, model.path, Path(folder) / f"{number:03d}")
-            bar.advance()
+            on_model()
         loaded = [load(artifact, network) for artifact in artifacts.values()]
         twins: dict[str, str] = {}
         for path, artifact in zip(artifacts, loaded, strict=True):
@@ -79,12 +80,11 @@ def measured_conversions(
                     setting="convert",
                 )
         originals = {str(artifact): model_spec(path) for path, artifact in artifacts.items()}
-        measured = entries_of(loaded, replace(recording, originals=originals), bar.advance)
-    return _with_values(panel, measured, recording.checks.written, command, bar.tell)
+        measured = entries_of(loaded, replace(recording, originals=originals), on_model)
+    return _with_values(panel, measured, recording.checks.written, command, on_note)
 
 
 def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
-    """Return the artifact that the command makes from a model; the command names the suffix."""
     suffix = next(word.partition(OUTPUT)[2] for word in words if OUTPUT in word)
     output = path if suffix else path.with_suffix(_SUFFIX)
     line = [word.replace(INPUT, model).replace(OUTPUT, str(output)) for word in words]
@@ -109,19 +109,15 @@ def _with_values(
 ) -> Panel:
     known = {check.id: check.definition for check in checks}
     by_model = [{entry["id"]: entry for entry in entries} for entries in measured]
-    rows, left_out = [], []
-    for name, entry in by_model[0].items():
-        others = [entries.get(name) for entries in by_model]
-        if any(other is None or other["n"] != entry["n"] for other in others):
-            left_out.append(name)
-            continue
-        rows.append(replace(check_in(entry, known), scale="plain", conversions=command))
+    first = by_model[0]
+    same = [name for name in first if all(name in each and each[name]["n"] == first[name]["n"] for each in by_model)]
+    rows = [replace(check_in(first[name], known), scale="plain", conversions=command) for name in same]
     if not rows:
         raise CalibrationError(
             f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "
             f"{EQUIVALENCE}`"
         )
-    for name in left_out:
+    for name in (name for name in first if name not in same):
         on_note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
     models = tuple(
         replace(model, values={row.id: entries[row.id]["value"] for row in rows})

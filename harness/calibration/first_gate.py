@@ -175,7 +175,6 @@ def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
 
 
 def _ignored() -> dict[Path, bytes]:
-    """Return the .gitignore with a line for the reports, by its path; nothing if it speaks of them, or is no file."""
     path, line = Path(".gitignore"), b"reports/"
     text = path.read_bytes() if path.is_file() else b""
     if path.is_dir() or b"reports" in (known.strip().strip(b"!/*") for known in text.splitlines()):
@@ -185,7 +184,6 @@ def _ignored() -> dict[Path, bytes]:
 
 
 def _said(line: Sequence[str]) -> dict[str, list[tuple[str, ...]]]:
-    """Return the options of pytest for data and network by setting, including those with a default value."""
     values = request_of(line).values
     settings = [replace(setting, default=None) for setting in (*DATA_SETTINGS, *NETWORK_SETTINGS)]
     named = [setting for setting in settings if value_in(line, setting.name)]

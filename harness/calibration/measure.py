@@ -19,6 +19,7 @@ from harness.base.imports import while_unchanged, with_files
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
+from harness.calibration.warm import WarmProcess
 from harness.checks import Check
 from harness.data import sample_up_to
 from harness.inference import open_model
@@ -30,7 +31,6 @@ from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 from harness.run.execute import execute
 from harness.run.request import request_of
-from harness.run.warm import WarmProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -92,7 +92,7 @@ def measure_panel(
     loaded: Sequence[Checkpoint],
     recording: Recording,
     *,
-    on_model: Callable[[], None] = _nothing,
+    on_model: Callable[[], object] = _nothing,
     on_note: Callable[[str], None] = _nothing,
 ) -> Panel:
     """Measure loaded reference models and return their panel.
@@ -142,7 +142,6 @@ def measure_panel(
 
 
 def _on_all(measured: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
-    """Return the entries of checks that apply to every model, such as errors to look at, and the ids of the others."""
     ids = [{entry["id"] for entry in entries} for entries in measured]
     common = set.intersection(*ids)
     return [[entry for entry in entries if entry["id"] in common] for entries in measured], sorted(
@@ -151,11 +150,11 @@ def _on_all(measured: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, A
 
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
-    recipes: list[tuple[Path | str, dict[str, Any]]] = []
-    for checkpoint in checkpoints:
-        if checkpoint.record and checkpoint.record.training:
-            recipe = {name: value for name, value in checkpoint.record.training.items() if name != "seed"}
-            recipes.append((checkpoint.path, recipe))
+    recipes = [
+        (each.path, {name: value for name, value in each.record.training.items() if name != "seed"})
+        for each in checkpoints
+        if each.record and each.record.training
+    ]
     for path, recipe in recipes:
         if recipe != recipes[0][1]:
             differing = sorted(name for name in recipe if recipe[name] != recipes[0][1].get(name))
@@ -167,7 +166,7 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
 
 
 def entries_of(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] = _nothing
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = _nothing
 ) -> list[list[dict[str, Any]]]:
     """Return the entries of each checkpoint, from the user's cache or measured now."""
 
@@ -184,7 +183,7 @@ def kept_or_made(
     make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes],
     read: Callable[[bytes], T],
     what: str = "json",
-    on_model: Callable[[], None] = _nothing,
+    on_model: Callable[[], object] = _nothing,
 ) -> list[T]:
     """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
 

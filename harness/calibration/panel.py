@@ -179,51 +179,56 @@ def panel_at_hand(path: Path, checks: ChecksFile, *, partly: bool, expect_own: b
 
     With `expect_own`, raises `InputError` for a panel of another sample of the same data, which would be replaced.
     """
-    if expect_own:
-        try:
-            there = read_panel(path)
-        except InputError:  # The calibration replaces it.
-            there = None
-        if there and there.data_sha256 == checks.data.sha256:
-            expect_sample_of(checks, there, path)
+    if expect_own and (there := readable_panel(path)) and there.data_sha256 == checks.data.sha256:
+        expect_sample_of(checks, there, path)
     return read_panel(path, checks) if partly else None
+
+
+def readable_panel(path: Path) -> Panel | None:
+    """Return the panel in a file; None if it cannot be read."""
+    try:
+        return read_panel(path)
+    except InputError:
+        return None
 
 
 def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     """Read a panel of `Panel.write`; raises `InputError` if it is invalid or does not fit the checks."""
-    next_step = "`stress-harness calibrate` makes a panel"
+    try:
+        panel = _panel_in(path)
+    except InputError as error:
+        raise PanelError(f"{error}; `stress-harness calibrate` makes a panel") from None
+    if panel.protocol != PROTOCOL:
+        raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
+    if checks is not None:
+        if panel.data_sha256 != checks.data.sha256:
+            raise PanelError(
+                f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {checks.path} is for "
+                f"{checks.data.sha256[:12]}; calibrate again"
+            )
+        expect_sample_of(checks, panel, path)
+    return panel
+
+
+def _panel_in(path: Path) -> Panel:
     try:
         content = json.loads(read_regular(path, max_bytes=MAX_BYTES))
     except OSError as error:
-        raise PanelError(f"{path}: cannot be read ({error.strerror}); {next_step}") from None
+        raise PanelError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise PanelError(f"{path}: not a panel ({error}); {next_step}") from None
+        raise PanelError(f"{path}: not a panel ({error})") from None
     if not isinstance(content, dict):
-        raise PanelError(f"{path}: not a panel, but {type(content).__name__}; {next_step}")
+        raise PanelError(f"{path}: not a panel, but {type(content).__name__}")
     if (schema := content.pop("schema", None)) != SCHEMA:
-        raise PanelError(f"{refusal_of_schema(path, schema, expected=SCHEMA)}; {next_step}")
-    try:
-        panel = read_record(Panel, content, where=f"{path}")
-    except InputError as error:
-        raise PanelError(f"{error}; {next_step}") from None
+        raise PanelError(refusal_of_schema(path, schema, expected=SCHEMA))
+    panel = read_record(Panel, content, where=f"{path}")
     for model in panel.models:
         if lacking := [check.id for check in panel.checks if check.id not in model.values]:
-            raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {next_step}")
+            raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}")
     for name, curves in panel.curves().items():
         points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
         if len(points) > 1 or len(curves) != len(panel.models):
-            raise PanelError(
-                f"{path}: not a panel: expected one curve {name!r} of each model, all with as many points; {next_step}"
-            )
-    if panel.protocol != PROTOCOL:
-        raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
-    if checks is not None and panel.data_sha256 != checks.data.sha256:
-        raise PanelError(
-            f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {checks.path} is for "
-            f"{checks.data.sha256[:12]}; calibrate again"
-        )
-    if checks is not None:
-        expect_sample_of(checks, panel, path)
+            raise PanelError(f"{path}: not a panel: expected one curve {name!r} of each model, all with as many points")
     return panel
 
 

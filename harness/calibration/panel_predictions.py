@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def record_predictions(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None]
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object]
 ) -> list[list[ReferencePredictions]]:
     """Return the predictions of each checkpoint that the stress tests need; empty if they need none.
 
@@ -58,7 +58,7 @@ def record_predictions(
 
 
 def with_predictions(
-    loaded: Sequence[Checkpoint], recording: Recording, file: Path, on_model: Callable[[], None]
+    loaded: Sequence[Checkpoint], recording: Recording, file: Path, on_model: Callable[[], object]
 ) -> tuple[Recording, PanelPredictions | None, PanelPredictions | None]:
     """Return a recording with the models' predictions, the new predictions, and the old ones of `file`.
 

@@ -115,8 +115,8 @@ def recorded(
 ) -> Mapping[str, Any]:
     """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
 
-    `run` runs the gate. Raises `InputError` if it could not measure, and if it read other bytes than this process:
-    another checks file, other data or, given its `sha256`, another checkpoint.
+    `run` runs the gate. Raises `InputError` if it could not measure. The same holds if it read other bytes than this
+    process: another checks file, other data or, given its `sha256`, another checkpoint.
     """
     original = recording.originals.get(str(checkpoint))
     with tempfile.TemporaryDirectory() as folder:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from harness.base.toml_tables import with_table
 from harness.calibration.thresholds import PROVISIONAL
 from harness.checks.check import UNTIL_CALIBRATED
+from harness.checks.toml_tables import with_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.measures.panel.threshold import Calibrated
 
 _NEW = ("id", "family", "metric", "direction")
-"""What a new row has besides its threshold."""
+"""Entries of a new row besides its threshold."""
 _DIGITS = 12
 """Digits of a check's definition in the file, which identify the check of the calibration."""
 

@@ -12,9 +12,9 @@ from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, Output
-from harness.base.toml_tables import with_table
 from harness.calibration.promise import planned_drop
 from harness.checks import read_checks
+from harness.checks.toml_tables import with_table
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
 from harness.run.request import RunRequest

@@ -93,7 +93,6 @@ def _kind(item: Calibrated) -> str:
 
 
 def _more_thresholds(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
-    """Return a line with the expected number of checks with a threshold for more reference models; none from 20 on."""
     have, checks = len(panel.models), len(panel.checks)
     sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
     if not sizes or have < PROVISIONAL:
@@ -241,16 +240,9 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
 
 
 def _cell(checks: list[Calibrated], panel: Panel | None) -> str:
-    """Return the number of checks with a threshold and the best one's drop, with `panel` also the cautious drop."""
     if not checks:
         return "none"
     best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)
     drops = [best] if panel is None else [best, *cautious(panel, [best])]
-    unit = best.check.unit
-    numbers = [
-        f"{item.minimum_detectable_drop:.0f}"
-        if unit is Unit.IMAGES
-        else unit.format(item.minimum_detectable_drop, decimals=4)
-        for item in drops
-    ]
-    return f"{len(checks)}, {' to '.join(numbers)}{' images' if unit is Unit.IMAGES else ''}"
+    said = " to ".join(_value(best.check, item.minimum_detectable_drop) for item in drops)
+    return f"{len(checks)}, {said}{' images' if best.check.unit is Unit.IMAGES else ''}"

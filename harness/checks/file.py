@@ -174,7 +174,6 @@ def read_checks(path: Path) -> ChecksFile:
 
 
 def _table(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """Return a file's content and its table; raises `ChecksError` for an unreadable one."""
     try:
         content = read_regular(path, max_bytes=MAX_BYTES)
         table = tomllib.loads(_plain_keys(content.decode("utf-8")))

@@ -18,9 +18,9 @@ from pydantic import Field
 from harness.base import locked
 from harness.base.files import read_regular, write_all_or_none
 from harness.base.records import read_record, record, refusal_of_schema
-from harness.base.toml_tables import with_table
 from harness.checks.check import Check, ChecksError, Threshold
 from harness.checks.shipped import shipped_tests
+from harness.checks.toml_tables import with_table
 from harness.measures.accuracy import GOLDEN_RIGHT
 
 if TYPE_CHECKING:
@@ -289,7 +289,6 @@ def write_golden(
 
 
 def _content_of(golden: Sequence[GoldenImage], path: Path) -> bytes:
-    """Return the content of the list; raises `ChecksError` for one that `read_golden` would refuse."""
     try:
         content = list_text(golden).encode()
     except UnicodeEncodeError as error:  # Names on disk may hold bytes that are no text.

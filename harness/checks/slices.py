@@ -106,7 +106,6 @@ def slice_checks(images: LabelledImages) -> list[Row]:
 
 
 def _has_pairs(groups: Groups, column: str) -> bool:
-    """Return whether each group of the column has an image whose pair has another one in another group."""
     if PAIR not in groups:
         return False
     in_groups: dict[str, set[str]] = {}

@@ -67,7 +67,6 @@ def starter_checks(
 
 
 def _by_default(images: LabelledImages) -> tuple[LabelledImages, tuple[str, ...]]:
-    """Return the images with the columns of groups that have checks by default, and the default families for them."""
     many = len(images.classes) > MOST
     families = tuple(name for name in DEFAULT if not (many and name in _OF_FEW_CLASSES))
     if not (columns := compared_columns(images.groups)):

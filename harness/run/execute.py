@@ -43,12 +43,14 @@ import pathlib, sys
 parent, path = int(sys.argv[1]), pathlib.Path(sys.argv[2])
 from harness.base.parent import end_with_parent
 end_with_parent(parent)
+sys.argv = sys.argv[3:]
+"""
+PYTEST = """\
 import pytest
 from harness.run.handover import Handover
-sys.argv = sys.argv[3:]
 sys.exit(pytest.main(sys.argv[1:], plugins=[Handover(path)]))
 """
-"""The code of a run's process: the process that starts it, the request, and pytest's command line."""
+"""The code of a run's process, the second part with pytest's command line in `sys.argv` and the request at `path`."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def execute(
 
 def command_to_start(path: Path, arguments: Sequence[str]) -> list[str]:
     """Return the command of this process for a run with a request from `hand_over`; see `execute`."""
-    return [sys.executable, "-u", "-c", _CHILD, str(os.getpid()), str(path), "pytest", *arguments]
+    return [sys.executable, "-u", "-c", _CHILD + PYTEST, str(os.getpid()), str(path), "pytest", *arguments]
 
 
 def report_in(folder: Path) -> dict[str, Any] | None:

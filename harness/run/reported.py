@@ -270,7 +270,8 @@ def _dropped(session: StressSession) -> list[str]:
 
 def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressSession) -> list[str]:
     """Return the parts that a run did not cover; each makes its verdict partial."""
-    omissions = _unmeasured(session.checks.checks, [verdict.check for verdict in verdicts])
+    rows = session.checks.checks
+    omissions = _unmeasured(rows, [verdict.check for verdict in verdicts])
     if reported.interrupted:
         omissions.append("the run was interrupted, and did not check itself")
     elif not reported.self_checks and not session.recording:
@@ -285,7 +286,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
             f"thresholds that need panel predictions, which do not exist for these images: {some_of(lacking)}; "
             "calibrate them anew"
         )
-    if session.answered and (others := _unanswered(session)):
+    if session.answered and (others := sorted({check.family for check in rows} - set(session.answered))):
         omissions.append(
             f"recorded predictions were exported for {some_of(session.answered, shown=20)} alone; not measured: "
             f"{some_of(others, shown=20)}"
@@ -302,10 +303,6 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
         sample = "" if made_for.sample is None else f"; the checks are made for a sample of {made_for.sample}"
         omissions.append(f"{len(session.images)} of {made_for.n} images were measured{sample}")
     return omissions
-
-
-def _unanswered(session: StressSession) -> list[str]:
-    return sorted({check.family for check in session.checks.checks} - set(session.answered))
 
 
 def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
@@ -356,10 +353,6 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
         families = [name for name in dict.fromkeys(check.family for check in default.checks) if not checks.family(name)]
         among = f" (all of {', '.join(families)})" if families else ""
         left_out = f"{len(others)} of the default profile's {len(default.checks)} checks{among} and {left_out}"
-    own = "" if default is None else _own(checks, default)
-    return f"{measured}; left out are {left_out}{own}"
-
-
-def _own(checks: ChecksFile, default: ChecksFile) -> str:
-    own = {check.id for check in checks.checks} - {check.id for check in default.checks}
-    return f"; of this profile alone: {len(own)} of its {len(checks.checks)}" if own else ""
+        own = {check.id for check in checks.checks} - {check.id for check in default.checks}
+        left_out += f"; of this profile alone: {len(own)} of its {count}" if own else ""
+    return f"{measured}; left out are {left_out}"

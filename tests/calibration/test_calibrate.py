@@ -21,13 +21,13 @@ from harness.calibration import measure
 from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
+from harness.calibration.warm import WarmProcess
 from harness.checks import read_checks
 from harness.cli import main
 from harness.inference import Classifier, loading
 from harness.measures import accuracy, confident_errors
 from harness.perturb import IDENTITY, Pose
 from harness.run.execute import execute
-from harness.run.warm import WarmProcess
 
 JITTER = 0.02
 ON_ZOO = ("--stress-data", "npz:zoo.npz")

@@ -108,21 +108,17 @@ def _run(function: bytes, folder: str, environment: dict[str, str]) -> tuple[str
         return platform.node(), pickle.loads(function)()  # noqa: S301  Our own process sent it.
 
 
-def _user() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0
-
-
 @contextmanager
 def _a_core() -> Iterator[int]:
     """Yield the number of a core of this node without another task; if all have one, any core."""
     from filelock import FileLock, Timeout
 
-    cores = usable_cores()
+    cores, user = usable_cores(), os.getuid() if hasattr(os, "getuid") else 0
     with ExitStack() as stack:
         for core in cores:
             try:
                 stack.enter_context(
-                    FileLock(Path(tempfile.gettempdir()) / f"stress-harness-{_user()}-core-{core}.lock", timeout=0)
+                    FileLock(Path(tempfile.gettempdir()) / f"stress-harness-{user}-core-{core}.lock", timeout=0)
                 )
             except Timeout:
                 continue

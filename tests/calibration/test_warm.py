@@ -10,8 +10,8 @@ from zoo import Zoo
 
 from harness.base.errors import CalibrationError
 from harness.calibration.recording import Recording, record
+from harness.calibration.warm import WarmProcess
 from harness.checks import read_checks
-from harness.run.warm import WarmProcess
 
 OPTIONS = ("--stress-data", "npz:zoo.npz")
 DANGEROUS = """

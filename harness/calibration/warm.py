@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.parent import end_with_parent
-from harness.run.execute import execute
+from harness.run.execute import PYTEST, execute
+from harness.run.opening import load_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +26,18 @@ if TYPE_CHECKING:
     from harness.run.execute import RunResult
     from harness.run.request import RunRequest
 
+_PRINTED = "printed.txt"
 _MODULES = (
     *("harness.run.opening", "harness.run.golden", "harness.run.hypothesis_poses", "harness.run.selfcheck"),
     *("harness.checks.families", "harness.inference.attention", "harness.networks.checkpoints", "scipy.stats"),
 )
-"""What a run imports besides the plugin, which pytest must import itself."""
-_CODE = "import sys; from harness.run.warm import serve; serve(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])"
+"""Imports of every run besides the plugin, which pytest must import itself."""
+_CODE = f"""\
+import sys
+from harness.calibration.warm import copies
+path, sys.argv = copies(*sys.argv[1:])
+{PYTEST}"""
+"""The code of a process: copies of it run pytest."""
 
 
 class WarmProcess:
@@ -38,7 +45,7 @@ class WarmProcess:
 
     def __init__(self, core: int, tests: Path, options: Sequence[str]) -> None:
         self._about = [str(core), str(tests), *options]
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Any = None
 
     def run(self, request: RunRequest) -> RunResult:
         """Run the gate in a copy of the process."""
@@ -51,15 +58,13 @@ class WarmProcess:
             how: dict[str, Any] = {"text": True, "env": {"PYTHONHASHSEED": "0", **os.environ}}
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **how)  # noqa: S603
         process, said = self._process, ""
-        assert process.stdin is not None
-        assert process.stdout is not None
         with suppress(BrokenPipeError):
             process.stdin.write(json.dumps([str(path), *arguments]) + "\n")
             process.stdin.flush()
             said = process.stdout.readline()
         if not said:  # The whole process was lost.
             self.close()
-        printed = _printed(path)
+        printed = path.with_name(_PRINTED)
         lines = printed.read_text(errors="replace").strip().splitlines() if printed.exists() else ()
         return int(said or process.wait()), tuple(lines)
 
@@ -71,41 +76,28 @@ class WarmProcess:
             self._process = None
 
 
-def _printed(path: Path) -> Path:
-    return path.with_name("printed.txt")
+def copies(parent: str, core: str, tests: str, *options: str) -> tuple[Path, list[str]]:
+    """Load what every run needs, and return in a copy of this process the request and pytest's command line of a run.
 
-
-def serve(parent: int, core: int, tests: str, *options: str) -> None:
-    """Load what every run needs, and run pytest in a copy of this process for each line of the input."""
-    end_with_parent(parent)
+    Each line of the input asks for one. The copy's input is empty, and its output a file beside the request.
+    """
+    end_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process.
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(0, {int(core)})
     for name in _MODULES:
         import_module(name)
-    from harness.run.opening import load_ahead
-
     load_ahead(options, Path(tests))
     process = os.getpid()
     while line := sys.stdin.readline():
-        if (copy := os.fork()) == 0:
-            path, *arguments = json.loads(line)
-            _run(process, Path(path), arguments)
-        _, status = os.waitpid(copy, 0)
-        print(os.waitstatus_to_exitcode(status))
-
-
-def _run(process: int, path: Path, arguments: list[str]) -> None:
-    """Run pytest and end this process, whose input and output are its own."""
-    import pytest
-
-    from harness.run.handover import Handover
-
-    end_with_parent(process)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with Path(os.devnull).open() as nothing, _printed(path).open("w") as printed:
-        os.dup2(nothing.fileno(), 0)
-        os.dup2(printed.fileno(), 1)
-        os.dup2(printed.fileno(), 2)
-    sys.argv = ["pytest", *arguments]
-    sys.exit(pytest.main(arguments, plugins=[Handover(path)]))
+        if copy := os.fork():
+            print(os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]))
+            continue
+        end_with_parent(process)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        path, *arguments = json.loads(line)
+        with Path(os.devnull).open() as nothing, Path(path).with_name(_PRINTED).open("w") as printed:
+            for file, number in ((nothing, 0), (printed, 1), (printed, 2)):
+                os.dup2(file.fileno(), number)
+        return Path(path), ["pytest", *arguments]
+    sys.exit()
