@@ -56,7 +56,8 @@ class WarmProcess:
         if self._process is None:
             command = [sys.executable, "-u", "-c", _CODE, str(os.getpid()), *self._about]
             how: dict[str, Any] = {"text": True, "env": {"PYTHONHASHSEED": "0", **os.environ}}
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **how)  # noqa: S603
+            how |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self._process = subprocess.Popen(command, **how)  # noqa: S603
         process, said = self._process, ""
         with suppress(BrokenPipeError):
             process.stdin.write(json.dumps([str(path), *arguments]) + "\n")
@@ -85,14 +86,17 @@ def copies(parent: str, core: str, tests: str, *options: str) -> tuple[Path, lis
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core)})
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # The data may be loaded by code that prints.
     for name in _MODULES:
         import_module(name)
     load_ahead(options, Path(tests))
     process = os.getpid()
     while line := sys.stdin.readline():
         if copy := os.fork():
-            print(os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]))
+            print(os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]), file=answers)
             continue
+        answers.close()
         end_with_parent(process)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         path, *arguments = json.loads(line)

@@ -27,10 +27,8 @@ from harness.base.errors import (
     reason,
     without_secrets,
 )
-from harness.calibration.record import expect_thresholds_of_record, recorded_curves
 from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.checks.equivalence import EQUIVALENCE
-from harness.inference.predictors import UnknownPixelsError
 from harness.plugin import replay
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureMaker
@@ -39,7 +37,6 @@ from harness.plugin.progress import bar
 from harness.plugin.questions import Questions
 from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
-from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults
 from harness.run.inputs import inputs_of_run
 from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
@@ -196,6 +193,8 @@ class GateRun:
         if self.request.export is None:
             expect_candidate(self.request, self.checks)
             if self.request.record is None and self.request.answers is None:
+                from harness.calibration.record import expect_thresholds_of_record
+
                 self.checks.expect_rows_as_calibrated()
                 expect_thresholds_of_record(self.checks, self.request.root)
             self.request.expect_incumbent()
@@ -315,6 +314,8 @@ class GateRun:
             if why:
                 self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {lacking(why)}"),)
         if self.compares_models and not self.hung:
+            from harness.inference.predictors import UnknownPixelsError
+
             why = self._tried("the overview", lambda: self._compare_models(selected))
             if isinstance(why, UnknownPixelsError):
                 self.reported.overview_missing = (
@@ -369,6 +370,9 @@ class GateRun:
 
     def finish(self) -> Outcome:
         """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""
+        from harness.calibration.record import recorded_curves
+        from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults
+
         try:
             self.expect_same_inputs()
         except InputError as error:
