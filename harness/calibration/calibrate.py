@@ -155,15 +155,14 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
     items = {item.check.id: item for item in calibrated}
     hands = {name: hand for name, hand in _hands(checks, panel).items() if name in items}
     ended = {name: hand.threshold for name, hand in hands.items() if ends(items[name], hand.reason)}
-    new, old = measured.predictions, measured.earlier
     return Calibration(
         panel,
         calibrated,
         checks,
         paths[0],
-        paths[1] if new else None,
+        paths[1] if measured.predictions else None,
         tuple(check.id for check in checks.checks if check.panel and check.id not in items),
-        tuple(share(request.checks_path, new, old)) if new and old else (),
+        tuple(share(request.checks_path, measured.predictions, measured.earlier)),
         {name: hand.threshold for name, hand in hands.items() if name not in ended},
         ended,
     )
@@ -217,14 +216,13 @@ def measured_panel(
     """
     from harness.base.progress import Progress
 
-    checks, network = read_checks(request.checks_path), request.network
+    checks, network, tell = read_checks(request.checks_path), request.network, partial(Progress.write, file=sys.stderr)
     path, predictions_path = request.panel_path(checks), _predictions_path(request, checks)
     recording = Recording(checks.path.parent, checks, options=request.options, tasks=request.tasks())
     if request.convert is not None:
         panel = read_panel(path, checks)
         recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
         with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
-            tell = partial(bar.write, file=sys.stderr)
             how = partial(measured_conversions, network=network, on_model=bar.update, on_note=tell)
             return MeasuredPanel(how(request.convert, panel, recording), checks)
     asked = _ids_asked_for(request, checks)
@@ -240,7 +238,6 @@ def measured_panel(
         checks = choose_samples(request.budget, checks, checkpoints[0], options=request.options, on_fit=on_fit)
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
-        tell = partial(bar.write, file=sys.stderr)
         loaded = load_reference_models(checkpoints, recording, network=network, on_note=tell)
         tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
         recording, predictions, earlier = with_predictions(loaded, recording, predictions_path, bar.update)

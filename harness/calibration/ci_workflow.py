@@ -122,7 +122,6 @@ def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None
     `candidate` is the path of a checkpoint there, the default of "Run workflow". A `predictor` has no file that could
     change, so each pull request gates it. The repository's packages come from its requirements and its own package.
     """
-    named = json.dumps(candidate, ensure_ascii=False)
     quoted = "'" + (candidate or "").replace("'", "''") + "'"  # An expression doubles each quote.
     own = re.search(r"\.[A-Za-z0-9]+$", candidate or "")
     suffixes = SUFFIXES if predictor or own is None else tuple(dict.fromkeys((own[0], *SUFFIXES)))
@@ -132,7 +131,7 @@ def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None
     paths = (*(f"**{suffix}" for suffix in suffixes), *others)
     lines = {
         "PATHS": "" if predictor else "\n    paths:" + "".join(f"\n      - {json.dumps(path)}" for path in paths),
-        "DEFAULT": f"\n        default: {named}" if candidate else "",
+        "DEFAULT": f"\n        default: {json.dumps(candidate, ensure_ascii=False)}" if candidate else "",
         "CANDIDATE": f"${{{{ inputs.candidate{f' || {quoted}' if predictor else ''} }}}}",
         "PATTERNS": " ".join(f"'*{suffix}'" for suffix in suffixes),
         "SUFFIXES": ", ".join(suffixes),

@@ -103,13 +103,13 @@ def _mentions_predictions(project: Path) -> bool:
     return False
 
 
-def share(checks: Path, new: PanelPredictions, old: PanelPredictions) -> list[str]:
+def share(checks: Path, new: PanelPredictions | None, old: PanelPredictions | None) -> list[str]:
     """Write the hash of new panel predictions into the checks files beside this one that declare the old ones.
 
     Returns a line on each. A file does not change if its thresholds would; its line then says so.
     """
     lines: list[str] = []
-    if old.sha256 == new.sha256:
+    if new is None or old is None or old.sha256 == new.sha256:
         return lines
     for path in sorted(checks.parent.glob("*.toml")):
         if path.resolve() == checks.resolve() or old.sha256.encode() not in path.read_bytes():

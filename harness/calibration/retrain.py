@@ -6,6 +6,7 @@ import multiprocessing
 import queue
 import signal
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -89,13 +90,11 @@ def _follow(futures: set[Future[None]], epochs: Queue[int], on_epoch: Callable[[
         done, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
         for future in done:
             future.result()
-        while True:
-            try:
+        with suppress(queue.Empty):
+            while True:
                 number = epochs.get_nowait()
-            except queue.Empty:
-                break
-            if on_epoch:
-                on_epoch(number)
+                if on_epoch:
+                    on_epoch(number)
 
 
 def _is_done(path: Path, config: TrainingConfig) -> bool:

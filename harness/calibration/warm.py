@@ -55,9 +55,14 @@ class WarmProcess:
         """Return the exit status of pytest with these arguments, and what it printed; the request is in a file."""
         if self._process is None:
             command = [sys.executable, "-u", "-c", _CODE, str(os.getpid()), *self._about]
-            how: dict[str, Any] = {"text": True, "env": {"PYTHONHASHSEED": "0", **os.environ}}
-            how |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self._process = subprocess.Popen(command, **how)  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603
+                command,
+                env={"PYTHONHASHSEED": "0", **os.environ},
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
         process, said = self._process, ""
         with suppress(BrokenPipeError):
             process.stdin.write(json.dumps([str(path), *arguments]) + "\n")
