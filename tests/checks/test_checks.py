@@ -562,9 +562,9 @@ def test_more_images_than_the_threshold_is_made_for_have_an_interval():
 def test_of_two_verdicts_the_one_farther_on_the_bad_side_is_worse(metric, value, other, worse):
     check = Check("clean", "clean", metric)
     one, another = (check.judge(share(each, metric=metric)) for each in (value, other))
-    assert one.is_worse_than(another) == worse
-    assert not one.is_worse_than(check.unjudged("error", "it raised"))
-    assert not check.unjudged("error", "it raised").is_worse_than(one)
+    assert one.outranks(another) == worse
+    assert not one.outranks(check.unjudged("error", "it raised"))
+    assert check.unjudged("error", "it raised").outranks(one)
 
 
 def test_a_baseline_that_fails_is_an_error():
