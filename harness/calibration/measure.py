@@ -29,7 +29,6 @@ from harness.measures import Unit
 from harness.measures.metric import Curve
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
-from harness.run.execute import execute
 from harness.run.request import request_of
 
 if TYPE_CHECKING:
@@ -205,11 +204,13 @@ def kept_or_made(
         return None
 
     def made(checkpoint: Checkpoint, process: WarmProcess) -> T:
-        if tasks:
-            light = replace(checkpoint, model=nn.Identity())  # The node reads the model from its file.
-            content = tasks.result(str(checkpoint.path), lambda: with_files(make(light, execute)))
-        else:
-            content = with_files(make(checkpoint, process.run))
+        light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
+
+        def there(core: int) -> bytes:
+            with closing(WarmProcess(core, recording.tests, recording.options)) as own:
+                return with_files(make(light, own.run))
+
+        content = tasks.result(str(checkpoint.path), there) if tasks else with_files(make(checkpoint, process.run))
         if recording.definition() != definition:
             raise ChangedError(
                 f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "

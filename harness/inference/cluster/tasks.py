@@ -51,8 +51,8 @@ class Tasks:
 
         return max(1, min(int(ray.cluster_resources().get("CPU", 0)), self.options.workers or sys.maxsize))
 
-    def result(self, what: str, function: Callable[[], T]) -> T:
-        """Return the function's result from a node of the cluster, where it has a core of its own.
+    def result(self, what: str, function: Callable[[int], T]) -> T:
+        """Return the function's result from a node of the cluster; its argument is the number of a core of its own.
 
         Prints `what`, the time and the node at the end. An `InputError` of the function is raised here. Raises
         `BackendLostError` if the task was lost with its node three times, or if no node is left.
@@ -103,9 +103,11 @@ def _run(function: bytes, folder: str, environment: dict[str, str]) -> tuple[str
             "storage that all nodes share"
         ) from None
     with _a_core() as core:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {core})  # The processes that it starts have this core, too.
-        return platform.node(), pickle.loads(function)()  # noqa: S301  Our own process sent it.
+        return platform.node(), pickle.loads(function)(core)  # noqa: S301  Our own process sent it.
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 @contextmanager
@@ -113,12 +115,12 @@ def _a_core() -> Iterator[int]:
     """Yield the number of a core of this node without another task; if all have one, any core."""
     from filelock import FileLock, Timeout
 
-    cores, user = usable_cores(), os.getuid() if hasattr(os, "getuid") else 0
+    cores = usable_cores()
     with ExitStack() as stack:
         for core in cores:
             try:
                 stack.enter_context(
-                    FileLock(Path(tempfile.gettempdir()) / f"stress-harness-{user}-core-{core}.lock", timeout=0)
+                    FileLock(Path(tempfile.gettempdir()) / f"stress-harness-{_user()}-core-{core}.lock", timeout=0)
                 )
             except Timeout:
                 continue
