@@ -24,11 +24,12 @@ from _pytest import pytester as pytester_module
 from torch.nn import functional
 
 from harness.base import PredictionCache
+from harness.calibration.warm import WarmProcess
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.execute import hand_over
+from harness.run.execute import command_to_start, hand_over
 from harness.run.handover import Handover
 from harness.run.request import RunRequest, value_in
 
@@ -295,6 +296,12 @@ def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
     """Have runs of the gate in this process, shown or read; `runs` keeps their commands."""
     monkeypatch.setattr(subprocess, "run", in_this_process(pytester, runs))
     shown_by_run(monkeypatch)
+
+    def ask(self, path, arguments):
+        run = subprocess.run(command_to_start(path, arguments), capture_output=True, text=True, check=False)
+        return run.returncode, tuple((run.stdout + run.stderr).strip().splitlines())
+
+    monkeypatch.setattr(WarmProcess, "ask", ask)
 
 
 def shown_by_run(monkeypatch) -> None:

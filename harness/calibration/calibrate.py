@@ -8,6 +8,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ from harness.base.errors import CalibrationError, ChangedError, InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
-from harness.calibration.measure import expect_no_copies, measure_panel
+from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.outliers import check_panel
-from harness.calibration.panel import panel_at_hand, read_panel
+from harness.calibration.panel import panel_at_hand, read_panel, readable_panel
 from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
@@ -102,9 +103,9 @@ class MeasuredPanel:
     """
 
     panel: Panel
-    predictions: PanelPredictions | None
-    earlier: PanelPredictions | None
     checks: ChecksFile
+    predictions: PanelPredictions | None = None
+    earlier: PanelPredictions | None = None
 
 
 @dataclass(frozen=True)
@@ -140,35 +141,35 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
         output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
     measured = measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
-    before[request.checks_path] = measured.checks.sha256
-    check_panel(measured.panel)
-    calibrated = thresholds_of(
-        measured.panel, measured.checks.budgets, by_hand=by_hand(measured.checks, measured.panel)
-    )
-    _write(measured, calibrated, before, outputs)
-    has_value = {item.check.id for item in calibrated}
-    hands = {name: hand for name, hand in _hands(measured.checks, measured.panel).items() if name in has_value}
-    ended = {item.check.id for item in calibrated if (hand := hands.get(item.check.id)) and ends(item, hand.reason)}
-    new, old = measured.predictions, measured.earlier
+    panel, checks = measured.panel, measured.checks
+    calibrated = _thresholds(panel, checks)
+    _write(measured, calibrated, before | {request.checks_path: checks.sha256}, outputs)
+    items = {item.check.id: item for item in calibrated}
+    hands = {name: hand for name, hand in _hands(checks, panel).items() if name in items}
+    ended = {name: hand.threshold for name, hand in hands.items() if ends(items[name], hand.reason)}
     return Calibration(
-        measured.panel,
+        panel,
         calibrated,
-        measured.checks,
+        checks,
         paths[0],
-        paths[1] if new else None,
-        tuple(check.id for check in measured.checks.checks if check.panel and check.id not in has_value),
-        tuple(share(request.checks_path, new, old)) if new and old else (),
+        paths[1] if measured.predictions else None,
+        tuple(check.id for check in checks.checks if check.panel and check.id not in items),
+        tuple(share(request.checks_path, measured.predictions, measured.earlier)),
         {name: hand.threshold for name, hand in hands.items() if name not in ended},
-        {name: hand.threshold for name, hand in hands.items() if name in ended},
+        ended,
     )
+
+
+def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
+    check_panel(panel)
+    return thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
 
 
 def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibrated]]:
     """Return the panel in the file and its thresholds, without a measurement and without writing."""
     checks = read_checks(request.checks_path)
     panel = read_panel(request.panel_path(checks), checks)
-    check_panel(panel)
-    return panel, thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
+    return panel, _thresholds(panel, checks)
 
 
 def panel_to_plan(
@@ -207,79 +208,47 @@ def measured_panel(
     """
     from harness.base.progress import Progress
 
-    checks = read_checks(request.checks_path)
+    checks, network, tell = read_checks(request.checks_path), request.network, partial(Progress.write, file=sys.stderr)
     path, predictions_path = request.panel_path(checks), _predictions_path(request, checks)
+    recording = Recording(
+        checks.path.parent,
+        checks,
+        options=request.options,
+        tasks=Tasks(request.backend.ray) if request.backend.on_ray else None,
+    )
     if request.convert is not None:
-        return _measured_conversions(request, request.convert, checks, path)
+        panel = read_panel(path, checks)
+        recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
+        with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
+            how = partial(measured_conversions, network=network, on_model=bar.update, on_note=tell)
+            return MeasuredPanel(how(request.convert, panel, recording), checks)
     asked = _ids_asked_for(request, checks)
     known = panel_at_hand(path, checks, partly=bool(request.families or asked), expect_own=expect_own)
     checkpoints: list[Path | str] = list(request.checkpoints)
     if known and not checkpoints:
         checkpoints = [model_spec(model.path) for model in known.models]
     elif not checkpoints:
-        checkpoints += train_reference_models(
-            checks,
-            path.with_suffix(""),
-            reference_models=request.reference_models,
-            jobs=request.jobs,
-            device=request.device,
-        )
+        models, jobs = request.reference_models, request.jobs
+        folder = path.with_suffix("")
+        checkpoints += train_reference_models(checks, folder, reference_models=models, jobs=jobs, device=request.device)
     if request.budget is not None:
         checks = choose_samples(request.budget, checks, checkpoints[0], options=request.options, on_fit=on_fit)
-    recording = Recording(
-        checks.path.parent,
-        checks,
-        tuple(sorted({*request.families, *asked})),
-        request.options,
-        tasks=Tasks(request.backend.ray) if request.backend.on_ray else None,
-    )
+    recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
-
-        def advance() -> None:
-            bar.update()
-
-        def tell(note: str) -> None:
-            bar.write(note, file=sys.stderr)
-
+        loaded = load_reference_models(checkpoints, recording, network=network, on_note=tell)
         tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
-        recording, predictions, earlier = with_predictions(
-            checkpoints, recording, predictions_path, network=request.network, on_model=advance
-        )
+        recording, predictions, earlier = with_predictions(loaded, recording, predictions_path, bar.update)
         bar.reset()
         bar.set_description("measuring")
-        panel = measure_panel(checkpoints, recording, network=request.network, on_model=advance, on_note=tell)
-    data = request_of(request.options, tests=request.checks_path.parent).data_options
-    expect_no_copies(checkpoints, data.load(request.network.transform), network=request.network, device=request.device)
+        panel = measure_panel(loaded, recording, on_model=bar.update, on_note=tell)
     if known:
-        panel = _joined(known, panel, checks, path, again=(*asked, *_ids_of(known, request.families)))
-    panel = with_earlier_conversions(panel, _there(path), checks.checks)
-    return MeasuredPanel(panel, predictions, earlier, checks)
-
-
-def _measured_conversions(request: CalibrationRequest, command: str, checks: ChecksFile, path: Path) -> MeasuredPanel:
-    """Convert the models of the panel in the file and measure the conversions; see `measured_conversions`."""
-    from harness.base.progress import Progress
-
-    panel = read_panel(path, checks)
-    recording = Recording(checks.path.parent, checks, (EQUIVALENCE,), request.options)
-    with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
-
-        def advance() -> None:
-            bar.update()
-
-        panel = measured_conversions(
-            command,
-            panel,
-            recording,
-            network=request.network,
-            on_model=advance,
-            on_note=lambda note: bar.write(note, file=sys.stderr),
-        )
-    return MeasuredPanel(panel, None, None, checks)
+        of_families = [row.id for row in known.checks if row.family in request.families and not row.conversions]
+        panel = _joined(known, panel, checks, path, again=(*asked, *of_families))
+    panel = with_earlier_conversions(panel, readable_panel(path), checks.checks)
+    return MeasuredPanel(panel, checks, predictions, earlier)
 
 
 def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str, ...]:
-    """Return the ids that match patterns; raises `InputError` for a pattern without a check in the file."""
     asked: dict[str, None] = {}
     for pattern in request.check_ids:
         if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
@@ -288,17 +257,12 @@ def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str
     return tuple(asked)
 
 
-def _ids_of(panel: Panel, families: Sequence[str]) -> list[str]:
-    """Return the ids of the checks of families, without those that only conversions measure."""
-    return [row.id for row in panel.checks if row.family in families and not row.conversions]
-
-
 def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: Sequence[str]) -> Panel:
     """Return the new measurements, with those of the panel in `path` that were not measured `again`.
 
     Raises `InputError` for other networks, and for checks that have changed since their measurement.
     """
-    if [model.sha256 for model in new.models] != [model.sha256 for model in known.models]:
+    if not known.is_of_models(new):
         raise CalibrationError(
             f"{path}: its networks are not those measured now; calibrate all families, without --family and --check"
         )
@@ -311,27 +275,16 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
                 f"{checks.path}: check {row.id!r} has changed since {path} was measured; calibrate its family too, "
                 f"with --family {row.family}, or all, without --family"
             )
-    models = tuple(
-        replace(
-            measured,
-            values={**{row.id: old.values[row.id] for row in kept}, **measured.values},
-            curves=tuple({curve.name: curve for curve in (*old.curves, *measured.curves)}.values()),
-        )
-        for old, measured in zip(known.models, new.models, strict=True)
-    )
-    chance = {**{row.id: known.chance[row.id] for row in kept if row.id in known.chance}, **new.chance}
-    return replace(new, checks=kept + new.checks, models=models, chance=chance)
+    return new.joined(known.of(kept, curved=True), new)
 
 
 def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
-    """Return the file of the panel's predictions; each panel has its own."""
     path = request.panel_path(checks)
     own = path == replace(request, panel=None).panel_path(checks)
     return (checks.panel_predictions if own else None) or path.with_suffix(".predictions.json")
 
 
 def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tuple[Output, Output, Output]:
-    """Return the outputs for panel, predictions and checks, which replace no other input of a calibration."""
     gate = request_of(request.gate_options, tests=request.checks_path.parent)
     read = inputs_of_run(replace(gate, checks=request.checks_path), more=request.checkpoints)
     others = read.without([panel, predictions, request.checks_path])
@@ -343,7 +296,6 @@ def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tup
 
 
 def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
-    """Return a description of the panel, with advice if its thresholds are provisional."""
     count = len(panel.models)
     if count >= PROVISIONAL:
         return f"{count} reference models, the same recipe with other seeds"
@@ -367,24 +319,27 @@ def _write(
     """
     predictions, checks = measured.predictions, measured.checks
     panel_path, predictions_path = (output.path for output in outputs[:2])
-    panel = measured.panel.with_multipliers({item.check.id: item.k for item in calibrated}, before=_there(panel_path))
+    ks = {item.check.id: item.k for item in calibrated}
+    panel = measured.panel.with_multipliers(ks, before=readable_panel(panel_path))
     date = datetime.now(UTC).date().isoformat()
     seeds = [model.seed for model in panel.models]
-    recipe: dict[str, Any] = {"about": _about(panel, calibrated), "panel": panel_path.as_posix(), "date": date}
-    if None not in seeds:
-        recipe["seeds"] = seeds
+    named = checks.recipe  # Where no test has asked for predictions now, other checks were measured with earlier ones.
     if predictions:
         # Relative to the checks file, so the gate finds it from any working directory.
-        recipe["panel_predictions"] = os.path.relpath(predictions_path, checks.path.parent)
-        recipe["panel_predictions_sha256"] = predictions.sha256
-    else:  # No test has asked for predictions now, but other checks were measured with the earlier ones.
-        recipe |= {
-            name: checks.recipe[name]
-            for name in ("panel_predictions", "panel_predictions_sha256")
-            if name in checks.recipe
-        }
-    if panel.recipe:
-        recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
+        path = os.path.relpath(predictions_path, checks.path.parent)
+        named = {"panel_predictions": path, "panel_predictions_sha256": predictions.sha256}
+    recipe: dict[str, Any] = {
+        "about": _about(panel, calibrated),
+        "panel": panel_path.as_posix(),
+        "date": date,
+        **({} if None in seeds else {"seeds": seeds}),
+        **{name: named[name] for name in ("panel_predictions", "panel_predictions_sha256") if name in named},
+        **(
+            {"training": {name: each for name, each in panel.recipe.items() if each is not None}}
+            if panel.recipe
+            else {}
+        ),
+    }
     with locked(checks.path):
         if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
             raise ChangedError(
@@ -397,16 +352,7 @@ def _write(
         write_together({**kept, outputs[0]: panel.as_bytes(), outputs[2]: rows.encode()})
 
 
-def _there(path: Path) -> Panel | None:
-    """Return the panel in a file; None if it cannot be read."""
-    try:
-        return read_panel(path)
-    except InputError:
-        return None
-
-
 def _expect_readable(content: str, path: Path) -> None:
-    """Raise `InputError` for content that is no valid checks file at this place."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=path.suffix) as made:
         made.write(content.encode())
         made.flush()

@@ -22,8 +22,6 @@ _OTHERS = (
     *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
 )
 """Files besides checkpoints and images that decide a verdict: panel, checks, code and configuration."""
-_EXTRAS = ((r"(hf|parquet):", "hf"), (r"[a-z]+:(.*[^a-z])?[a-z0-9]+://", "remote"))
-"""Patterns of data, and the extra of the harness that reads them."""
 
 _TEXT = """\
 # Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks for. If checks, panel,
@@ -31,7 +29,8 @@ _TEXT = """\
 # step before the gate fetches them. Failing checks are annotations of the pull
 # request, their table is on the job's page, and the reports with pictures are an artifact. Exit status 1 means that a
 # checkpoint is worse, 4 that a run is inconclusive. If your package index lacks the harness, name the path or the
-# address of its wheel instead.
+# address of its wheel instead. requirements.txt names what your data and models need besides, such as
+# stress-harness[onnx].
 name: Model quality gate
 
 on:
@@ -123,7 +122,6 @@ def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None
     `candidate` is the path of a checkpoint there, the default of "Run workflow". A `predictor` has no file that could
     change, so each pull request gates it. The repository's packages come from its requirements and its own package.
     """
-    named = json.dumps(candidate, ensure_ascii=False)
     quoted = "'" + (candidate or "").replace("'", "''") + "'"  # An expression doubles each quote.
     own = re.search(r"\.[A-Za-z0-9]+$", candidate or "")
     suffixes = SUFFIXES if predictor or own is None else tuple(dict.fromkeys((own[0], *SUFFIXES)))
@@ -131,22 +129,14 @@ def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None
     there = data and not (folder / data).is_absolute() and (folder / data).exists()
     others = (*_OTHERS, *((data, f"{data}/**") if there else ()))
     paths = (*(f"**{suffix}" for suffix in suffixes), *others)
-    extras = f"[{','.join(found)}]" if (found := _extras(model, candidate or "")) else ""
     lines = {
         "PATHS": "" if predictor else "\n    paths:" + "".join(f"\n      - {json.dumps(path)}" for path in paths),
-        "DEFAULT": f"\n        default: {named}" if candidate else "",
+        "DEFAULT": f"\n        default: {json.dumps(candidate, ensure_ascii=False)}" if candidate else "",
         "CANDIDATE": f"${{{{ inputs.candidate{f' || {quoted}' if predictor else ''} }}}}",
         "PATTERNS": " ".join(f"'*{suffix}'" for suffix in suffixes),
         "SUFFIXES": ", ".join(suffixes),
         "OTHERS": shlex.join(f":(glob){path}" if "/" in path else path.replace("**", "*") for path in others),
-        "HARNESS": shlex.quote(f"stress-harness{extras}=={version('stress-harness')}"),
+        "HARNESS": f"stress-harness=={version('stress-harness')}",
         "PYTHON": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
     return re.sub(r"@([A-Z]+)@", lambda found: lines[found[1]], _TEXT)
-
-
-def _extras(model: ModelSettings, candidate: str) -> list[str]:
-    found = {extra for pattern, extra in _EXTRAS if re.match(pattern, model.data.spec)}
-    found |= {"onnx"} if candidate.endswith(".onnx") else set()
-    found |= {"openvino"} if candidate.startswith("openvino:") else set()
-    return sorted(found | ({"http"} if re.match(r"https?:", candidate) else set()))

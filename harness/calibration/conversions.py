@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import CalibrationError
-from harness.calibration.measure import entries_of
-from harness.checks.check import Check
+from harness.calibration.measure import check_in, entries_of
 from harness.checks.equivalence import EQUIVALENCE
-from harness.measures import Unit
-from harness.measures.panel.threshold import PanelCheck
 from harness.run.request import model_spec
 
 if TYPE_CHECKING:
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
 
     from harness.calibration.panel import Panel
     from harness.calibration.recording import Recording
+    from harness.checks import Check
     from harness.networks import NetworkOptions
 
 INPUT, OUTPUT = "{input}", "{output}"
@@ -56,14 +54,14 @@ def measured_conversions(
     recording: Recording,
     *,
     network: NetworkOptions,
-    on_model: Callable[[], None],
+    on_model: Callable[[], object],
     on_note: Callable[[str], None],
 ) -> Panel:
     """Convert the panel's models, measure their conversions, and return the panel with these values.
 
-    They replace those of earlier conversions. `on_model` is called after each conversion and after each measurement.
-    `on_note` is called with a line on each check that cannot have a threshold. Raises `InputError` for a command that
-    fails or that converts two models to the same file.
+    They replace those of earlier conversions. `on_model` is called at each conversion and each measurement,
+    and `on_note` with a line on checks that cannot have a threshold. Raises `InputError` for a command that fails or
+    that converts two models to the same file.
     """
     from harness.inference.loading import load
 
@@ -87,7 +85,6 @@ def measured_conversions(
 
 
 def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
-    """Return the artifact that the command makes from a model; the command names the suffix."""
     suffix = next(word.partition(OUTPUT)[2] for word in words if OUTPUT in word)
     output = path if suffix else path.with_suffix(_SUFFIX)
     line = [word.replace(INPUT, model).replace(OUTPUT, str(output)) for word in words]
@@ -110,57 +107,32 @@ def _with_values(
     command: str,
     on_note: Callable[[str], None],
 ) -> Panel:
-    """Return the panel with new values of the family, (models, checks), in place of the former ones."""
     known = {check.id: check.definition for check in checks}
     by_model = [{entry["id"]: entry for entry in entries} for entries in measured]
-    rows, left_out = [], []
-    for name, entry in by_model[0].items():
-        others = [entries.get(name) for entries in by_model]
-        if any(other is None or other["n"] != entry["n"] for other in others):
-            left_out.append(name)
-            continue
-        definition = known.get(name) or Check(name, EQUIVALENCE, entry["metric"]).definition
-        rows.append(
-            PanelCheck(
-                name,
-                EQUIVALENCE,
-                entry["metric"],
-                Unit(entry["unit"]),
-                entry["direction"],
-                entry["n"],
-                definition,
-                conversions=command,
-            )
-        )
+    first = by_model[0]
+    same = [name for name in first if all(name in each and each[name]["n"] == first[name]["n"] for each in by_model)]
+    rows = [replace(check_in(first[name], known), scale="plain", conversions=command) for name in same]
     if not rows:
         raise CalibrationError(
             f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "
             f"{EQUIVALENCE}`"
         )
-    for name in left_out:
+    for name in (name for name in first if name not in same):
         on_note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
-    kept = tuple(row for row in panel.checks if row.family != EQUIVALENCE)
     models = tuple(
-        replace(
-            model,
-            values={
-                **{row.id: model.values[row.id] for row in kept},
-                **{row.id: entries[row.id]["value"] for row in rows},
-            },
-        )
+        replace(model, values={row.id: entries[row.id]["value"] for row in rows})
         for model, entries in zip(panel.models, by_model, strict=True)
     )
-    chance = {name: each for name, each in panel.chance.items() if any(row.id == name for row in kept)}
-    return replace(panel, checks=(*kept, *rows), models=models, chance=chance)
+    kept = panel.of(tuple(row for row in panel.checks if row.family != EQUIVALENCE), curved=True)
+    return panel.joined(kept, replace(panel, checks=tuple(rows), models=models, chance={}))
 
 
 def with_earlier_conversions(panel: Panel, earlier: Panel | None, checks: Sequence[Check]) -> Panel:
     """Return the panel with the conversions' values of an `earlier` panel of the same models and images."""
     if (
         earlier is None
-        or earlier.data_sha256 != panel.data_sha256
-        or earlier.sample != panel.sample
-        or [model.sha256 for model in earlier.models] != [model.sha256 for model in panel.models]
+        or (earlier.data_sha256, earlier.sample) != (panel.data_sha256, panel.sample)
+        or not panel.is_of_models(earlier)
     ):
         return panel
     now, measured = {check.id: check.definition for check in checks}, {row.id for row in panel.checks}
@@ -169,8 +141,4 @@ def with_earlier_conversions(panel: Panel, earlier: Panel | None, checks: Sequen
         for row in earlier.checks
         if row.conversions and row.id not in measured and now.get(row.id) == row.definition
     )
-    models = tuple(
-        replace(model, values={**model.values, **{row.id: old.values[row.id] for row in rows}})
-        for model, old in zip(panel.models, earlier.models, strict=True)
-    )
-    return replace(panel, checks=(*panel.checks, *rows), models=models)
+    return panel.joined(panel, earlier.of(rows))

@@ -105,7 +105,6 @@ def initialize(request: InitRequest, folder: Path) -> Initialized:
 
 
 def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
-    """Return the contents to write, by path, and a description of the gate."""
     families = None if request.families is None else families_of(request.families)
     configured = _configuration(request.gate_options)
     images = request.model.all_images()
@@ -142,7 +141,6 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
 
 
 def _no_incumbent(request: InitRequest) -> dict[Path, bytes]:
-    """Return the declaration that no model is accepted yet, by its path; none if an incumbent exists."""
     weights = Path("models", f"{ROLES[INCUMBENT].own}.safetensors")
     path = declaration_path(weights)
     shipped = request.model.data == DataOptions()
@@ -177,7 +175,6 @@ def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
 
 
 def _ignored() -> dict[Path, bytes]:
-    """Return the .gitignore with a line for the reports, by its path; nothing if it speaks of them, or is no file."""
     path, line = Path(".gitignore"), b"reports/"
     text = path.read_bytes() if path.is_file() else b""
     if path.is_dir() or b"reports" in (known.strip().strip(b"!/*") for known in text.splitlines()):
@@ -187,7 +184,6 @@ def _ignored() -> dict[Path, bytes]:
 
 
 def _said(line: Sequence[str]) -> dict[str, list[tuple[str, ...]]]:
-    """Return the options of pytest for data and network by setting, including those with a default value."""
     values = request_of(line).values
     settings = [replace(setting, default=None) for setting in (*DATA_SETTINGS, *NETWORK_SETTINGS)]
     named = [setting for setting in settings if value_in(line, setting.name)]
@@ -199,7 +195,6 @@ def _joined(said: Mapping[str, Sequence[tuple[str, ...]]]) -> str:
 
 
 def _candidate(path: Path | str | None) -> str | None:
-    """Return the path of a checkpoint in the repository, or the SPEC of a predictor; None for one elsewhere."""
     if not isinstance(path, Path):
         return path
     inside = path.resolve().is_relative_to(Path.cwd())
@@ -283,7 +278,6 @@ def _with_samples(request: InitRequest, checks: Path) -> Plan:
 
 
 def _untrained(network: NetworkOptions, folder: Path) -> Path:
-    """Save the network of the options with random weights, which take as much time as others."""
     import torch
 
     if (build := network.builder()) is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import queue
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ from harness.base.imports import while_unchanged, with_files
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
+from harness.calibration.warm import WarmProcess
 from harness.checks import Check
 from harness.data import sample_up_to
 from harness.inference import open_model
@@ -28,14 +29,16 @@ from harness.measures import Unit
 from harness.measures.metric import Curve
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
+from harness.run.request import request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.data import LabelledImages
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
+    from harness.run.execute import RunResult
+    from harness.run.request import RunRequest
 
 T = TypeVar("T")
 _FEW, _ROUNDING = 32, 1e-3
@@ -43,43 +46,68 @@ _FEW, _ROUNDING = 32, 1e-3
 trainings are far larger."""
 
 
-def measure_panel(
+def _nothing(*_: str) -> None:
+    """Tell nobody."""
+
+
+def load_reference_models(
     checkpoints: Sequence[Path | str],
     recording: Recording,
     *,
     network: NetworkOptions | None = None,
-    on_model: Callable[[], None] | None = None,
-    on_note: Callable[[str], None] | None = None,
-) -> Panel:
-    """Measure every checkpoint, in the network of the options if it needs one, and return the panel.
+    on_note: Callable[[str], None] = _nothing,
+) -> list[Checkpoint]:
+    """Load the models of a panel, in the network of the options if they need one.
 
-    Measurements stay in the user's cache. A killed run therefore continues, and a panel costs nothing if its tests have
-    not changed. `on_model` is called after each checkpoint, and `on_note` with a line on the choice among a file's
-    tensors. Raises `InputError` for a checkpoint given twice, for checkpoints of different recipes, and for a failed
-    run of the tests.
+    `on_note` is called with a line on the choice among a file's tensors. Raises `InputError` for checkpoints of
+    different recipes, and for two that are the same network up to rounding.
     """
     from harness.inference.loading import load
 
     loaded = [load(path, network) for path in checkpoints]
     for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
-        if on_note:
-            on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
-    recipe = _common_recipe(loaded)
+        on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
+    _common_recipe(loaded)
+    _expect_different(loaded, request_of(recording.options, tests=recording.tests), network)
+    return loaded
+
+
+def _expect_different(loaded: Sequence[Checkpoint], request: RunRequest, network: NetworkOptions | None) -> None:
+    few = sample_up_to(request.data_options.load(network.transform if network else None), _FEW)
+    others: dict[Path | str, tuple[str, np.ndarray]] = {}
+    for checkpoint in loaded:
+        model = open_model(checkpoint.path, few, network=network, device=request.device, ordered=False)
+        logits = model.predict(few).computed
+        for other, (sha256, theirs) in others.items():
+            close = np.abs(logits - theirs).max() <= _ROUNDING * np.ptp(theirs)
+            if checkpoint.model_sha256 == sha256 or (model.provides.scores != "labels" and close):
+                raise PanelError(
+                    f"{checkpoint.path}: is the same network as {other}, up to rounding; a panel needs different ones"
+                )
+        others[checkpoint.path] = checkpoint.model_sha256, logits
+
+
+def measure_panel(
+    loaded: Sequence[Checkpoint],
+    recording: Recording,
+    *,
+    on_model: Callable[[], object] = _nothing,
+    on_note: Callable[[str], None] = _nothing,
+) -> Panel:
+    """Measure loaded reference models and return their panel.
+
+    Measurements stay in the user's cache. A killed run therefore continues, and a panel costs nothing if its tests have
+    not changed. `on_model` is called after each model. Raises `InputError` for a failed run of the tests.
+    """
     measured, partial = _on_all(entries_of(loaded, recording, on_model))
-    if partial and on_note:
+    if partial:
         on_note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
     known = {check.id: check.definition for check in recording.checks.checks}
     checks: dict[str, PanelCheck] = {}
     models = []
     for checkpoint, entries in zip(loaded, measured, strict=True):
         for entry in entries:
-            check = PanelCheck(
-                **{name: entry[name] for name in ("id", "family", "metric", "direction", "n")},
-                unit=Unit(entry["unit"]),
-                scale=entry.get("scale", "plain"),
-                # For a test without a check, it is the check that calibration appends.
-                definition=known.get(entry["id"]) or _appended(entry).definition,
-            )
+            check = check_in(entry, known)
             if (other := checks.setdefault(check.id, check)) != check:
                 mine, theirs = as_plain(check), as_plain(other)
                 name = next(name for name in mine if mine[name] != theirs[name])
@@ -103,7 +131,7 @@ def measure_panel(
     return Panel(
         data.sha256,
         PROTOCOL,
-        recipe,
+        _common_recipe(loaded),
         tuple(checks.values()),
         tuple(models),
         data.sample,
@@ -113,7 +141,6 @@ def measure_panel(
 
 
 def _on_all(measured: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
-    """Return the entries of checks that apply to every model, such as errors to look at, and the ids of the others."""
     ids = [{entry["id"] for entry in entries} for entries in measured]
     common = set.intersection(*ids)
     return [[entry for entry in entries if entry["id"] in common] for entries in measured], sorted(
@@ -122,20 +149,11 @@ def _on_all(measured: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, A
 
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
-    """Return the common training config without the seed; empty if the files have none."""
-    first: dict[str, Path | str] = {}
-    paths: set[Path | str] = set()
-    recipes: list[tuple[Path | str, dict[str, Any]]] = []
-    for checkpoint in checkpoints:
-        named = checkpoint.path if isinstance(checkpoint.path, str) else checkpoint.path.resolve()
-        if named in paths:
-            raise PanelError(f"{checkpoint.path}: named twice; a panel needs different networks")
-        paths.add(named)
-        if (twin := first.setdefault(checkpoint.model_sha256, checkpoint.path)) != checkpoint.path:
-            raise PanelError(f"{checkpoint.path}: has the same weights as {twin}; a panel needs different networks")
-        if checkpoint.record and checkpoint.record.training:
-            recipe = {name: value for name, value in checkpoint.record.training.items() if name != "seed"}
-            recipes.append((checkpoint.path, recipe))
+    recipes = [
+        (each.path, {name: value for name, value in each.record.training.items() if name != "seed"})
+        for each in checkpoints
+        if each.record and each.record.training
+    ]
     for path, recipe in recipes:
         if recipe != recipes[0][1]:
             differing = sorted(name for name in recipe if recipe[name] != recipes[0][1].get(name))
@@ -146,28 +164,13 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
     return recipes[0][1] if recipes else {}
 
 
-def expect_no_copies(
-    checkpoints: Sequence[Path | str], images: LabelledImages, *, network: NetworkOptions | None, device: str
-) -> None:
-    """Raise `InputError` for a checkpoint that gives the logits of another one up to rounding, on a few images."""
-    few = sample_up_to(images, _FEW)
-    others: dict[Path | str, np.ndarray] = {}
-    for path in checkpoints:
-        model = open_model(path, few, network=network, device=device, ordered=False)
-        logits = model.predict(few).computed
-        for other, theirs in others.items():
-            if model.provides.scores != "labels" and np.abs(logits - theirs).max() <= _ROUNDING * np.ptp(theirs):
-                raise PanelError(f"{path}: has the logits of {other} up to rounding; a panel needs different networks")
-        others[path] = logits
-
-
 def entries_of(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] | None = None
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = _nothing
 ) -> list[list[dict[str, Any]]]:
-    """Return the entries of each checkpoint, from the user's cache or measured now, one checkpoint per core."""
+    """Return the entries of each checkpoint, from the user's cache or measured now."""
 
-    def measure(checkpoint: Checkpoint, core: int) -> bytes:
-        return json.dumps(record(checkpoint.path, recording, core=core, sha256=checkpoint.sha256)).encode()
+    def measure(checkpoint: Checkpoint, run: Callable[[RunRequest], RunResult]) -> bytes:
+        return json.dumps(record(checkpoint.path, recording, run, sha256=checkpoint.sha256)).encode()
 
     return kept_or_made(checkpoints, recording, make=measure, read=json.loads, on_model=on_model)
 
@@ -176,65 +179,68 @@ def kept_or_made(
     checkpoints: Sequence[Checkpoint],
     recording: Recording,
     *,
-    make: Callable[[Checkpoint, int], bytes],
+    make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes],
     read: Callable[[bytes], T],
     what: str = "json",
-    on_model: Callable[[], None] | None = None,
+    on_model: Callable[[], object] = _nothing,
 ) -> list[T]:
     """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
 
     A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
-    that measured it. The cores are this machine's, or those of the recording's cluster, which gets `make`. `what` is
-    the suffix of the cached files, one for each kind of content.
+    that measured it. The cores are this machine's, with a process that has loaded the data, or those of the recording's
+    cluster. `make` gets the function that runs the gate there. `what` is the suffix of the cached files, one for each
+    kind of content.
     """
-    definition = recording.definition()
-    tasks = recording.tasks
-    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for core in range(tasks.cores) if tasks else usable_cores():
-        cores.put(core)
+    definition, tasks = recording.definition(), recording.tasks
 
-    def made_on(core: int, checkpoint: Checkpoint) -> bytes:
-        if tasks is None:
-            return with_files(make(checkpoint, core))
-        light = replace(checkpoint, model=nn.Identity())  # The node reads the model from its file.
-        return tasks.result(str(checkpoint.path), lambda there: with_files(make(light, there)))
-
-    def measured(checkpoint: Checkpoint) -> T:
+    def place(checkpoint: Checkpoint) -> Path:
         key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
-        path = user_folder("measured") / f"{key}.{what}"
-        try:
-            if not is_lasting(checkpoint):
-                raise FileNotFoundError(path)
-            if (there := while_unchanged(path.read_bytes())) is None:
-                raise FileNotFoundError(path)
-            kept = read(there)
-        except (OSError, ValueError):
-            core = cores.get()
-            try:
-                made = made_on(core, checkpoint)
-            finally:
-                cores.put(core)
-            if recording.definition() != definition:
-                raise ChangedError(
-                    f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
-                    "calibrate again when nothing writes to them"
-                ) from None
-            if is_lasting(checkpoint):
-                write_atomically(path, made)
-            kept = read(made.partition(b"\n")[2])
-        if on_model:
-            on_model()
-        return kept
+        return user_folder("measured") / f"{key}.{what}"
 
-    with ThreadPoolExecutor(cores.qsize()) as pool:
-        futures = [pool.submit(measured, checkpoint) for checkpoint in checkpoints]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            if tasks:
-                tasks.abandon()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    def kept(checkpoint: Checkpoint) -> T | None:
+        with suppress(OSError, ValueError):
+            if is_lasting(checkpoint) and (there := while_unchanged(place(checkpoint).read_bytes())) is not None:
+                return read(there)
+        return None
+
+    def made(checkpoint: Checkpoint, process: WarmProcess) -> T:
+        light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
+
+        def there(core: int) -> bytes:
+            with closing(WarmProcess(core, recording.tests, recording.options)) as own:
+                return with_files(make(light, own.run))
+
+        content = tasks.result(str(checkpoint.path), there) if tasks else with_files(make(checkpoint, process.run))
+        if recording.definition() != definition:
+            raise ChangedError(
+                f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
+                "calibrate again when nothing writes to them"
+            )
+        if is_lasting(checkpoint):
+            write_atomically(place(checkpoint), content)
+        return read(content.partition(b"\n")[2])
+
+    def work(core: int) -> None:
+        with closing(WarmProcess(core, recording.tests, recording.options)) as process:
+            for at in iter(lambda: todo.popleft() if todo else None, None):
+                try:
+                    found[at] = made(checkpoints[at], process)
+                except BaseException:
+                    todo.clear()
+                    if tasks:
+                        tasks.abandon()
+                    raise
+                on_model()
+
+    found = [kept(checkpoint) for checkpoint in checkpoints]
+    todo = deque(at for at, there in enumerate(found) if there is None)
+    for _ in range(len(found) - len(todo)):
+        on_model()
+    if todo:
+        cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(todo)]
+        with ThreadPoolExecutor(len(cores)) as pool:
+            list(pool.map(work, cores))
+    return [there for there in found if there is not None]
 
 
 def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
@@ -247,6 +253,9 @@ def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
     return tuple(sorted((curve for curve in found if names[curve.name] == 1), key=lambda curve: curve.name))
 
 
-def _appended(entry: Mapping[str, Any]) -> Check:
-    """Return the check that calibration appends to the file for a test without one."""
-    return Check(id=entry["id"], family=entry["family"], metric=entry["metric"])
+def check_in(entry: Mapping[str, Any], known: Mapping[str, str]) -> PanelCheck:
+    """Return the check of an entry; `known` are definitions by id, and a test without a check has that of a new row."""
+    named = {name: entry[name] for name in ("id", "family", "metric")}
+    definition = known.get(entry["id"]) or Check(**named).definition
+    more = {"direction": entry["direction"], "n": entry["n"], "scale": entry.get("scale", "plain")}
+    return PanelCheck(**named, **more, unit=Unit(entry["unit"]), definition=definition)

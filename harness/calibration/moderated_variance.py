@@ -85,7 +85,6 @@ class Moderated:
         return np.asarray(-stdtrit(df, each))
 
     def _degrees(self, reference_models: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return the degrees of freedom of each check's variance, the inflation's part in it, and the inflation's."""
         nu = reference_models - 1
         known = self.worth + nu
         shared = self.worth * self.by_chance / np.maximum(known, 1e-9)
@@ -94,7 +93,6 @@ class Moderated:
 
 @cache
 def _inflations(df: float, nodes: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights for the inflation in units of its estimate: df over chi-squared with df."""
     from scipy.stats import chi2
 
     deviations = np.linspace(-12, 6, nodes)  # Deviations of the logarithm; a small sum of squares is a large inflation.

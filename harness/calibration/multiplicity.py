@@ -39,7 +39,6 @@ def multiplier(
 
 @cache
 def _drawn(correlations: bytes, share: float, reference_models: int, draws: int, seed: int) -> float:
-    """Return the quantile of the bootstrap; cached, since each leave-one-out panel needs the same."""
     rng, flat = np.random.default_rng(seed), np.frombuffer(correlations)
     checks = math.isqrt(len(flat))
     # Cholesky's root does not exist for singular correlations.

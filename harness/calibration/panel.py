@@ -121,15 +121,39 @@ class Panel:
             for name in names
         }
 
+    def of(self, rows: tuple[PanelCheck, ...], *, curved: bool = False) -> Panel:
+        """Return the part of the panel with these checks, and with the curves if `curved`."""
+        ids = [row.id for row in rows]
+        models = tuple(
+            replace(model, values={name: model.values[name] for name in ids}, curves=model.curves if curved else ())
+            for model in self.models
+        )
+        chance = {name: found for name, found in self.chance.items() if name in ids}
+        return replace(self, checks=rows, models=models, chance=chance)
+
+    def joined(self, before: Panel, after: Panel) -> Panel:
+        """Return the panel with the measurements of two panels of the same models in place of its own."""
+        models = tuple(
+            replace(
+                model,
+                values={**first.values, **second.values},
+                curves=tuple({curve.name: curve for curve in (*first.curves, *second.curves)}.values()),
+            )
+            for model, first, second in zip(self.models, before.models, after.models, strict=True)
+        )
+        chance = {**before.chance, **after.chance}
+        return replace(self, checks=before.checks + after.checks, models=models, chance=chance)
+
+    def is_of_models(self, other: Panel) -> bool:
+        """Return whether another panel is of the same models."""
+        return [model.sha256 for model in self.models] == [model.sha256 for model in other.models]
+
     def with_multipliers(self, made: Mapping[str, float], *, before: Panel | None) -> Panel:
         """Return the panel with the multipliers of new thresholds, and those of the same models `before`.
 
         Several checks files may share a panel, with thresholds of different calibrations.
         """
-        same = before is not None and [model.sha256 for model in before.models] == [
-            model.sha256 for model in self.models
-        ]
-        earlier = before.multipliers if before is not None and same else {}
+        earlier = before.multipliers if before is not None and self.is_of_models(before) else {}
         return replace(
             self, multipliers={check: tuple(dict.fromkeys((*earlier.get(check, ()), k))) for check, k in made.items()}
         )
@@ -155,51 +179,56 @@ def panel_at_hand(path: Path, checks: ChecksFile, *, partly: bool, expect_own: b
 
     With `expect_own`, raises `InputError` for a panel of another sample of the same data, which would be replaced.
     """
-    if expect_own:
-        try:
-            there = read_panel(path)
-        except InputError:  # The calibration replaces it.
-            there = None
-        if there and there.data_sha256 == checks.data.sha256:
-            expect_sample_of(checks, there, path)
+    if expect_own and (there := readable_panel(path)) and there.data_sha256 == checks.data.sha256:
+        expect_sample_of(checks, there, path)
     return read_panel(path, checks) if partly else None
+
+
+def readable_panel(path: Path) -> Panel | None:
+    """Return the panel in a file; None if it cannot be read."""
+    try:
+        return read_panel(path)
+    except InputError:
+        return None
 
 
 def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     """Read a panel of `Panel.write`; raises `InputError` if it is invalid or does not fit the checks."""
-    next_step = "`stress-harness calibrate` makes a panel"
+    try:
+        panel = _panel_in(path)
+    except InputError as error:
+        raise PanelError(f"{error}; `stress-harness calibrate` makes a panel") from None
+    if panel.protocol != PROTOCOL:
+        raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
+    if checks is not None:
+        if panel.data_sha256 != checks.data.sha256:
+            raise PanelError(
+                f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {checks.path} is for "
+                f"{checks.data.sha256[:12]}; calibrate again"
+            )
+        expect_sample_of(checks, panel, path)
+    return panel
+
+
+def _panel_in(path: Path) -> Panel:
     try:
         content = json.loads(read_regular(path, max_bytes=MAX_BYTES))
     except OSError as error:
-        raise PanelError(f"{path}: cannot be read ({error.strerror}); {next_step}") from None
+        raise PanelError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise PanelError(f"{path}: not a panel ({error}); {next_step}") from None
+        raise PanelError(f"{path}: not a panel ({error})") from None
     if not isinstance(content, dict):
-        raise PanelError(f"{path}: not a panel, but {type(content).__name__}; {next_step}")
+        raise PanelError(f"{path}: not a panel, but {type(content).__name__}")
     if (schema := content.pop("schema", None)) != SCHEMA:
-        raise PanelError(f"{refusal_of_schema(path, schema, expected=SCHEMA)}; {next_step}")
-    try:
-        panel = read_record(Panel, content, where=f"{path}")
-    except InputError as error:
-        raise PanelError(f"{error}; {next_step}") from None
+        raise PanelError(refusal_of_schema(path, schema, expected=SCHEMA))
+    panel = read_record(Panel, content, where=f"{path}")
     for model in panel.models:
         if lacking := [check.id for check in panel.checks if check.id not in model.values]:
-            raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {next_step}")
+            raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}")
     for name, curves in panel.curves().items():
         points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
         if len(points) > 1 or len(curves) != len(panel.models):
-            raise PanelError(
-                f"{path}: not a panel: expected one curve {name!r} of each model, all with as many points; {next_step}"
-            )
-    if panel.protocol != PROTOCOL:
-        raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
-    if checks is not None and panel.data_sha256 != checks.data.sha256:
-        raise PanelError(
-            f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {checks.path} is for "
-            f"{checks.data.sha256[:12]}; calibrate again"
-        )
-    if checks is not None:
-        expect_sample_of(checks, panel, path)
+            raise PanelError(f"{path}: not a panel: expected one curve {name!r} of each model, all with as many points")
     return panel
 
 

@@ -28,22 +28,23 @@ from harness.measures.panel.predictions import PanelPredictions, read_panel_pred
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
+    from harness.run.execute import RunResult
+    from harness.run.request import RunRequest
 
 
 def record_predictions(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] | None = None
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object]
 ) -> list[list[ReferencePredictions]]:
     """Return the predictions of each checkpoint that the stress tests need; empty if they need none.
 
     They stay in the user's cache, like measurements. Raises `InputError` if the tests could not run.
     """
 
-    def make(checkpoint: Checkpoint, core: int) -> bytes:
+    def make(checkpoint: Checkpoint, run: Callable[[RunRequest], RunResult]) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             asking = replace(recording, answers=Path(folder))
-            recorded(checkpoint.path, asking, core=core, sha256=checkpoint.sha256)
+            recorded(checkpoint.path, asking, run, sha256=checkpoint.sha256)
             return archive_of(Path(folder))
 
     found: list[list[ReferencePredictions]] = []
@@ -57,21 +58,14 @@ def record_predictions(
 
 
 def with_predictions(
-    checkpoints: Sequence[Path | str],
-    recording: Recording,
-    file: Path,
-    *,
-    network: NetworkOptions | None = None,
-    on_model: Callable[[], None] | None = None,
+    loaded: Sequence[Checkpoint], recording: Recording, file: Path, on_model: Callable[[], object]
 ) -> tuple[Recording, PanelPredictions | None, PanelPredictions | None]:
-    """Return a recording with the checkpoints' predictions, the new predictions, and the old ones of `file`.
+    """Return a recording with the models' predictions, the new predictions, and the old ones of `file`.
 
     The new predictions are completed with the old ones, and written to the user's cache for the recording. If the tests
     need none, the recording does not change. Raises `InputError` if tests could not run or requested different images
     for different models. For a part of the families, it also refuses a missing file and one of other thresholds.
     """
-    from harness.inference.loading import load
-
     checks, old = recording.checks, None
     if recording.families and checks.panel_predictions is not None and not file.exists():
         raise PanelError(
@@ -86,7 +80,6 @@ def with_predictions(
         except InputError:
             if recording.families:
                 raise
-    loaded = [load(path, network) for path in checkpoints]
     found = record_predictions(loaded, recording, on_model)
     models = [each.model_sha256 for each in loaded]
     new = combined(checks.data.sha256, checks.data.n, models, found) if found else None
@@ -110,13 +103,13 @@ def _mentions_predictions(project: Path) -> bool:
     return False
 
 
-def share(checks: Path, new: PanelPredictions, old: PanelPredictions) -> list[str]:
+def share(checks: Path, new: PanelPredictions | None, old: PanelPredictions | None) -> list[str]:
     """Write the hash of new panel predictions into the checks files beside this one that declare the old ones.
 
     Returns a line on each. A file does not change if its thresholds would; its line then says so.
     """
     lines: list[str] = []
-    if old.sha256 == new.sha256:
+    if new is None or old is None or old.sha256 == new.sha256:
         return lines
     for path in sorted(checks.parent.glob("*.toml")):
         if path.resolve() == checks.resolve() or old.sha256.encode() not in path.read_bytes():

@@ -53,7 +53,6 @@ def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ..
 
 
 def _record_of(checks: ChecksFile, root: Path) -> Path | None:
-    """Return the path of the file's own panel record; None without one."""
     named = checks.recipe.get("panel")
     return path if named is not None and (path := root / str(named)).exists() else None
 
@@ -85,7 +84,6 @@ def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str,
 
 
 def _departure(check: Check, recorded: Sequence[Calibrated]) -> Departure | None:
-    """Return the first value of a check's panel threshold that no recorded threshold has; None if one has all."""
     assert check.panel is not None
     measured = recorded[0].check
     if not check.panel.definition or not measured.definition.startswith(check.panel.definition):

@@ -16,15 +16,15 @@ from harness.inference.platforms import LIBRARIES, measuring_code
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
-from harness.run.execute import execute
 from harness.run.pytest_configuration import added_options
 from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import ChecksFile
     from harness.inference.backends import Tasks
+    from harness.run.execute import RunResult
 
 _VERSIONS = (*LIBRARIES, "stress-harness", "onnxruntime", "timm", "torchvision", "transformers")
 _MEASURED = (0, 4)
@@ -91,13 +91,13 @@ def hashes_of_named_files(options: Sequence[str]) -> list[str]:
 
 
 def record(
-    checkpoint: Path | str, recording: Recording, *, core: int, sha256: str | None = None
+    checkpoint: Path | str, recording: Recording, run: Callable[[RunRequest], RunResult], *, sha256: str | None = None
 ) -> list[dict[str, Any]]:
     """Run the stress tests on a checkpoint in record mode and return the measured checks' entries of `stress.json`.
 
     Raises `InputError` as `recorded` does, and when there is no test of the families.
     """
-    report = recorded(checkpoint, recording, core=core, sha256=sha256)
+    report = recorded(checkpoint, recording, run, sha256=sha256)
     if not (report["checks"] or report["errors"]):
         named = ", ".join(recording.families) or "any"
         raise CalibrationError(
@@ -110,12 +110,13 @@ def record(
     ]
 
 
-def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256: str | None = None) -> dict[str, Any]:
+def recorded(
+    checkpoint: Path | str, recording: Recording, run: Callable[[RunRequest], RunResult], *, sha256: str | None = None
+) -> Mapping[str, Any]:
     """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
 
-    The run uses one core, so each core measures a checkpoint at the same time, starting up included. Raises
-    `InputError` if the run could not measure. The same holds if it read other bytes than this process: another checks
-    file, other data or, given its `sha256`, another checkpoint.
+    `run` runs the gate. Raises `InputError` if it could not measure. The same holds if it read other bytes than this
+    process: another checks file, other data or, given its `sha256`, another checkpoint.
     """
     original = recording.originals.get(str(checkpoint))
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +135,7 @@ def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256:
             answers=recording.answers,
             panel_predictions=recording.panel_predictions,
         )
-        result = execute(request, core=core)
+        result = run(request)
     report = result.report
     nothing = report is not None and not (report["checks"] or report["errors"])
     if report is None or report["errors"] or not (nothing or result.status in _MEASURED):
@@ -151,4 +152,4 @@ def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256:
                 f"{path}: changed while the panel was measured: its SHA-256 was {before[:12]}…, and is {found[:12]}… "
                 "now; calibrate again when nothing writes to it"
             )
-    return dict(report)
+    return report

@@ -6,6 +6,7 @@ import multiprocessing
 import queue
 import signal
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,17 +40,13 @@ def train_reference_models(
         )
     total = reference_models * config.epochs
     with Progress(total=total, unit="epoch", desc=f"training {reference_models} networks", smoothing=0) as bar:
-
-        def advance(epochs: int) -> None:
-            bar.update(epochs)
-
         return train_panel(
             config,
             folder,
             reference_models=reference_models,
             jobs=jobs or (available_cores() if device == "cpu" else 1),
             device=device,
-            on_epoch=advance,
+            on_epoch=bar.update,
         )
 
 
@@ -60,7 +57,7 @@ def train_panel(
     reference_models: int,
     jobs: int,
     device: str = "cpu",
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: Callable[[int], object] | None = None,
 ) -> list[Path]:
     """Train the seeds 1 to `reference_models` of a recipe, `jobs` at a time; return their checkpoints in that order.
 
@@ -87,19 +84,17 @@ def train_panel(
     return list(models.values())
 
 
-def _follow(futures: set[Future[None]], epochs: Queue[int], on_epoch: Callable[[int], None] | None) -> None:
+def _follow(futures: set[Future[None]], epochs: Queue[int], on_epoch: Callable[[int], object] | None) -> None:
     pending = set(futures)
     while pending:
         done, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
         for future in done:
             future.result()
-        while True:
-            try:
+        with suppress(queue.Empty):
+            while True:
                 number = epochs.get_nowait()
-            except queue.Empty:
-                break
-            if on_epoch:
-                on_epoch(number)
+                if on_epoch:
+                    on_epoch(number)
 
 
 def _is_done(path: Path, config: TrainingConfig) -> bool:

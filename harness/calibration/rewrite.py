@@ -9,6 +9,7 @@ import tomlkit
 
 from harness.calibration.thresholds import PROVISIONAL
 from harness.checks.check import UNTIL_CALIBRATED
+from harness.checks.toml_tables import with_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from harness.measures.panel.threshold import Calibrated
 
+_NEW = ("id", "family", "metric", "direction")
+"""Entries of a new row besides its threshold."""
 _DIGITS = 12
 """Digits of a check's definition in the file, which identify the check of the calibration."""
 
@@ -29,7 +32,7 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
     calibrated" is removed if the panel's counts. `recipe` replaces the file's `[recipe]`; each threshold has the
     `date`.
     """
-    document = tomlkit.parse(_with_recipe(content, recipe))
+    document = tomlkit.parse(with_table(content, "recipe", tomlkit.dumps({"recipe": recipe})))
     if "check" not in document:
         document.add("check", tomlkit.aot())
     checks: dict[str, Table] = {check["id"]: check for check in document["check"]}
@@ -38,7 +41,8 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
             checks[unmeasured].pop("informational", None)
     for item in calibrated:
         if item.check.id not in checks:
-            checks[item.check.id] = _new_check(item)
+            checks[item.check.id] = tomlkit.table()
+            checks[item.check.id].update({name: getattr(item.check, name) for name in _NEW})
             document["check"].append(checks[item.check.id])
         check = checks[item.check.id]
         check.pop("panel", None)
@@ -55,27 +59,6 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
 def ends(item: Calibrated, reason: str) -> bool:
     """Return whether a panel's threshold replaces one by hand with this reason; it needs at least three models."""
     return reason == UNTIL_CALIBRATED and not item.informational and item.reference_models >= PROVISIONAL
-
-
-def _with_recipe(content: str, recipe: Mapping[str, Any]) -> str:
-    """Return the text with another `[recipe]`; text between its last entry and the next table stays."""
-    tables = re.split(r"(?m)^(?=\[)", content)
-    ours = [number for number, table in enumerate(tables) if re.match(r"\[recipe[\].]", table)]
-    if not ours:
-        ours, before = [1], tables[0].rstrip("\n") + "\n\n"
-        tables = [before, "", *tables[1:]]
-    *_, last = (tables[number] for number in ours)
-    after = re.search(r"(?:^[ \t]*(?:#.*)?\n)*\Z", last, re.MULTILINE)
-    kept = after[0] if after and last else "\n"
-    tables[ours[0]] = tomlkit.dumps({"recipe": recipe}).rstrip("\n") + "\n" + kept
-    return "".join(table for number, table in enumerate(tables) if number not in ours[1:])
-
-
-def _new_check(item: Calibrated) -> Table:
-    check = tomlkit.table()
-    check.update({"id": item.check.id, "family": item.check.family, "metric": item.check.metric})
-    check["direction"] = item.check.direction
-    return check
 
 
 def _threshold(item: Calibrated, date: str) -> InlineTable:

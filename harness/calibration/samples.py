@@ -14,6 +14,7 @@ from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.promise import planned_drop
 from harness.checks import read_checks
+from harness.checks.toml_tables import with_table
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
 from harness.run.request import RunRequest
@@ -111,25 +112,15 @@ def with_samples(content: str, lines: Sequence[str]) -> str:
 
     All else, including comments, does not change. Raises `InputError` for samples in another form.
     """
-    tables, found = re.split(r"(?m)^(?=\[)", content), []
-    for number, table in enumerate(tables):
-        if name := re.match(r"\[data(\.samples)?\]", table):
-            # Empty lines and comments before the next table belong to that.
-            end = re.search(r"(?m)(?:^[ \t]*(?:#.*)?\n)*\Z", table)
-            entries, after = (table[: end.start()], end[0]) if end else (table, "")
-            if name[1]:
-                entries = ""
-            elif lines:
-                entries = f"{entries.rstrip(chr(10))}\n\n" + "\n".join(lines) + "\n"
-            tables[number] = entries + after
-            found.append(name[1])
-    made = "".join(tables)
-    made = re.sub(r"\n{3,}", "\n\n", made) if ".samples" in found else made
-    wanted = tomllib.loads("\n".join(lines))["data"]["samples"] if lines else {}
-    try:
-        rewritten = tomllib.loads(made)["data"].get("samples", {}) == wanted
-    except (ValueError, LookupError, AttributeError):
-        rewritten = False
-    if found.count(None) != 1 or not rewritten:
+    made = with_table(content, "data.samples", "\n".join(lines), behind="data")
+    one = len(re.findall(r"(?m)^\[data\]", content)) == 1
+    if not one or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
         raise CalibrationError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
     return made
+
+
+def _samples_in(text: str) -> object:
+    try:
+        return tomllib.loads(text)["data"].get("samples", {})
+    except (ValueError, LookupError, AttributeError):
+        return None

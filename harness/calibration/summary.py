@@ -79,14 +79,12 @@ def calibration_lines(
 
 
 def _counted(informational: Sequence[Calibrated], checks: int) -> str:
-    """Return a line with the number of informational checks, by their kinds of reasons."""
     kinds = Counter(map(_kind, informational))
     said = "; ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     return f"informational: {len(informational)} of {checks} checks: {said} (-v prints all reasons)"
 
 
 def _kind(item: Calibrated) -> str:
-    """Return the kind of reason for which a check is informational, as the end of a sentence."""
     if not item.prior and item.reference_models < FEW:
         return f"need {FEW} reference models to know how these differ"
     if item.minimum_detectable_drop > item.budget:
@@ -95,7 +93,6 @@ def _kind(item: Calibrated) -> str:
 
 
 def _more_thresholds(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
-    """Return a line with the expected number of checks with a threshold for more reference models; none from 20 on."""
     have, checks = len(panel.models), len(panel.checks)
     sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
     if not sizes or have < PROVISIONAL:
@@ -109,7 +106,6 @@ def _more_thresholds(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
 
 
 def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], ended: Mapping[str, float]) -> list[str]:
-    """Return lines on thresholds by hand: replaced ones, winning ones, and lenient ones among these."""
     lines = [
         f"{name}: the panel's threshold, {panel[name].threshold:g}, replaces the one by hand, {hand:g}, that was "
         f"{UNTIL_CALIBRATED}"
@@ -189,7 +185,6 @@ def _beside(family: str, items: Sequence[Calibrated], calibrated: Sequence[Calib
 
 
 def _drop(item: Calibrated) -> str:
-    """Return the minimum detectable drop as text, of shares in points."""
     if item.check.unit in {Unit.SHARE, Unit.DIFFERENCE}:
         return f"{100 * item.minimum_detectable_drop:.1f} points"
     return _number(item)
@@ -245,16 +240,9 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
 
 
 def _cell(checks: list[Calibrated], panel: Panel | None) -> str:
-    """Return the number of checks with a threshold and the best one's drop, with `panel` also the cautious drop."""
     if not checks:
         return "none"
     best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)
     drops = [best] if panel is None else [best, *cautious(panel, [best])]
-    unit = best.check.unit
-    numbers = [
-        f"{item.minimum_detectable_drop:.0f}"
-        if unit is Unit.IMAGES
-        else unit.format(item.minimum_detectable_drop, decimals=4)
-        for item in drops
-    ]
-    return f"{len(checks)}, {' to '.join(numbers)}{' images' if unit is Unit.IMAGES else ''}"
+    said = " to ".join(_value(best.check, item.minimum_detectable_drop) for item in drops)
+    return f"{len(checks)}, {said}{' images' if best.check.unit is Unit.IMAGES else ''}"

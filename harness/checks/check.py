@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from harness.base.codes import Code
 from harness.base.errors import InputError
-from harness.base.records import Unbounded, as_json, as_plain, read_json, read_record, record
+from harness.base.records import Unbounded, as_plain, read_record, record
 from harness.checks.keys import Key
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
@@ -41,15 +41,8 @@ _FEW = 10
 """Number of images up to which a verdict gives a distance from the threshold in images; above, in points."""
 
 Status = Literal["pass", "fail", "inconclusive", "informational", "not_applicable", "error"]
-_GRAVITY: dict[Status, int] = {
-    "not_applicable": 0,
-    "informational": 1,
-    "pass": 2,
-    "inconclusive": 3,
-    "fail": 4,
-    "error": 5,
-}
-"""Order of the statuses: if one check has several verdicts, the gravest counts."""
+STATUSES: tuple[Status, ...] = ("error", "fail", "inconclusive", "pass", "informational", "not_applicable")
+"""The statuses, the gravest first: if one check has several verdicts, that counts."""
 
 
 def is_id(name: str) -> bool:
@@ -183,7 +176,6 @@ class Check:
 
     @property
     def _tolerated(self) -> Threshold | None:
-        """Return the tolerance; None without one, and for serving metrics with a threshold of the panel."""
         if self.tolerance is None or (self.metric in OF_SERVING and self.panel and not self.informational):
             return None
         return Threshold(self.tolerance, reason=self.reason)
@@ -469,16 +461,11 @@ class Verdict:
         unit = Unit.DIFFERENCE if self.unit is Unit.SHARE else self.unit
         return unit.told_apart(gap, 0.0)[0].removeprefix("+")
 
-    def is_worse_than(self, other: Verdict) -> bool:
-        """Return whether this value lies farther on the bad side than that of another verdict of the same check."""
-        if self.value is None or other.value is None:
-            return False
-        return self.value > other.value if self.check.direction == "at_most" else self.value < other.value
-
     def outranks(self, other: Verdict) -> bool:
         """Return whether this verdict replaces another of the same check: the graver, or at equal gravity the worse."""
-        mine, its = _GRAVITY[self.status], _GRAVITY[other.status]
-        return mine > its or (mine == its and self.is_worse_than(other))
+        if self.status != other.status or self.value is None or other.value is None:
+            return STATUSES.index(self.status) < STATUSES.index(other.status)
+        return self.value > other.value if self.check.direction == "at_most" else self.value < other.value
 
     def explain(self, report: str = "") -> str:
         """Return one line with value, threshold, number of images and interval; `report` is the page with pictures."""
@@ -520,15 +507,6 @@ class Verdict:
     def _number(self, value: float) -> str:
         return self.unit.format(value, decimals=4)
 
-    def as_wire(self) -> str:
-        """Return the verdict as JSON, for the way from a worker to the controller."""
-        return as_json(self)
-
-    @staticmethod
-    def from_wire(wire: str) -> Verdict:
-        """Return the verdict that `as_wire` sent."""
-        return read_json(Verdict, wire, where="a worker's verdict")
-
     def as_json(self) -> dict[str, Any]:
         """Return the check's entry in `stress.json`."""
         reference = self.check.reference
@@ -560,12 +538,10 @@ class Verdict:
 
 
 def _reference_models(reference: Threshold) -> str:
-    """Return the number of reference models behind a mean and a standard deviation, if it is known."""
     count = reference.reference_models
     models = f"{count} reference model{'' if count == 1 else 's'}" if count else "reference models"
     return f"conversions of {models}" if reference.conversions else models
 
 
 def _is_share_of_images(value: float, n: int) -> bool:
-    """Return whether a value is a whole number of `n` images; a mean of scores hardly ever is."""
     return abs(value * n - round(value * n)) < 1e-6  # noqa: PLR2004  A tolerance for rounding.

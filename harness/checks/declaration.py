@@ -26,8 +26,6 @@ _HEAD = """\
 
 @record
 class _Table:
-    """Content of the file: the name and SHA-256 of a model's file, or the name none with a reason."""
-
     schema: int
     file: str
     sha256: str = ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
-from harness.checks.starter_check import StarterCheck, in_toml, slugs
+from harness.checks.starter_check import in_toml, slugs
 
 if TYPE_CHECKING:
+    from harness.checks.first_checks import Row
     from harness.data import LabelledImages
 
 EQUIVALENCE = "equivalence"
@@ -25,7 +26,7 @@ _LOST = "no more correct predictions are lost than predictions may change"
 _MEAN = "a healthy int8 conversion of the shipped model moves probabilities by 0.6% on average"
 
 
-def equivalence_checks(images: LabelledImages) -> list[StarterCheck]:
+def equivalence_checks(images: LabelledImages) -> list[Row]:
     """Return first checks of predictions changed, correct predictions lost and confidence moved, with tolerances."""
     corruptions = in_toml([[name, _SEVERITY] for name in _CORRUPTIONS])
     return [
@@ -36,10 +37,10 @@ def equivalence_checks(images: LabelledImages) -> list[StarterCheck]:
         _check("lost", "correct_predictions_lost", TOLERANCE, _LOST),
         _check("lost-class", "worst_class_correct_predictions_lost", OF_A_PART, _LOST),
         _check("confidence", "confidence_moved", _CONFIDENCE, _MEAN),
-        StarterCheck(f"{EQUIVALENCE}-confidence-p99", EQUIVALENCE, "confidence_moved_p99"),
+        (f"{EQUIVALENCE}-confidence-p99", "confidence_moved_p99"),
         # No tolerance: a first checks file has no panel yet, and the verdict would be partial.
-        StarterCheck(f"{EQUIVALENCE}-consensus", EQUIVALENCE, "consensus_predictions_changed"),
-        StarterCheck(f"{EQUIVALENCE}-calibration", EQUIVALENCE, "calibration_error_change"),
+        (f"{EQUIVALENCE}-consensus", "consensus_predictions_changed"),
+        (f"{EQUIVALENCE}-calibration", "calibration_error_change"),
         *(
             _check(slug, "worst_group_predictions_changed", OF_A_PART, OF_A_CLASS, f"by = {in_toml(column)}")
             for column, slug in slugs(list(images.groups), kind="column").items()
@@ -53,6 +54,5 @@ def expect_tolerance(tolerance: float) -> None:
         raise InputError(f"expected a share above 0% and below 100%, found {tolerance:.4%}", setting="tolerance")
 
 
-def _check(name: str, metric: str, tolerance: float, reason: str, *more: str) -> StarterCheck:
-    held = f"tolerance = {tolerance}", f"reason = {in_toml(reason)}"
-    return StarterCheck(f"{EQUIVALENCE}-{name}", EQUIVALENCE, metric, (*more, *held))
+def _check(name: str, metric: str, tolerance: float, reason: str, *more: str) -> Row:
+    return (f"{EQUIVALENCE}-{name}", metric, *more, f"tolerance = {tolerance}", f"reason = {in_toml(reason)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from harness.checks.check import UNTIL_CALIBRATED
+from harness.checks import first_checks
 from harness.checks.damages import (
     BlankAll,
     BlankLeftHalf,
@@ -26,45 +26,16 @@ from harness.checks.damages import (
 )
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
-from harness.checks.skew import SKEW, skew_checks
 from harness.checks.slices import CLASS_DIFFERENCE, SLICE, slice_checks
-from harness.checks.starter_check import StarterCheck, in_toml, slugs
-from harness.checks.unknown import UNKNOWN, unknown_checks
+from harness.checks.unknown import UNKNOWN
 from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
-from harness.perturb.corruptions import SHIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.checks.file import ChecksFile
-    from harness.data import LabelledImages
-
-_DEGREES = (-10, -5, 5, 10)
-_SHARE = 0.07
-"""Translation as a share of the image size: 2 of 28 pixels."""
-_SEVERITY = 3
-"""Severity of corruptions, the middle of five."""
-
-
-@dataclass(frozen=True)
-class StarterData:
-    """The images and options that the checks of a first checks file depend on."""
-
-    images: LabelledImages
-    pairs: tuple[tuple[str, str], ...]
-    min_accuracy: float | None
-
-    @property
-    def slugs(self) -> dict[str, str]:
-        """Return the name of each class in ids; classes with the same spelling there get a number."""
-        return slugs(self.images.classes)
-
-    @property
-    def shift(self) -> tuple[int, int]:
-        """Return the translation to the right and down, in pixels."""
-        height, width = self.images.pixels.shape[2:]
-        return max(1, round(_SHARE * width)), max(1, round(_SHARE * height))
+    from harness.checks.first_checks import Row, StarterData
 
 
 @dataclass(frozen=True)
@@ -82,161 +53,11 @@ class Family:
     failure: str
     page: str
     metrics: tuple[str, ...]
-    starter_checks: Callable[[StarterData], list[StarterCheck]] | None = None
+    starter_checks: Callable[[StarterData], list[Row]] | None = None
     damage: Damage | None = None
 
 
-def _clean(about: StarterData) -> list[StarterCheck]:
-    by_hand = f'hand = {{ threshold = {about.min_accuracy}, reason = "{UNTIL_CALIBRATED}" }}'
-    return [StarterCheck("clean", "clean", "accuracy", () if about.min_accuracy is None else (by_hand,))]
-
-
-def _class(about: StarterData) -> list[StarterCheck]:
-    return [
-        StarterCheck(f"clean-{slug}", "class", "accuracy", (f"class = {in_toml(name)}",))
-        for name, slug in about.slugs.items()
-    ]
-
-
-def _class_differences(about: StarterData) -> list[StarterCheck]:
-    return [
-        StarterCheck(f"difference-{slug}", CLASS_DIFFERENCE, "class_difference", (f"class = {in_toml(name)}",))
-        for name, slug in about.slugs.items()
-        if len(about.slugs) > 1
-    ]
-
-
-def _consensus(_: StarterData) -> list[StarterCheck]:
-    rest = ('under = ["rest"]',)
-    return [
-        StarterCheck("consensus-clean", "consensus", "consensus_set_errors", rest),
-        StarterCheck("consensus-class", "consensus", "worst_class_consensus_set_errors", rest),
-    ]
-
-
-def _rotation(_: StarterData) -> list[StarterCheck]:
-    return [StarterCheck(f"rotate-{_way(at)}", "rotation", "accuracy", (_pose(degrees=at),)) for at in _DEGREES]
-
-
-def _shift(about: StarterData) -> list[StarterCheck]:
-    right, down = about.shift
-    poses = {
-        f"shift-right-{right}": _pose(dx=right),
-        f"shift-left-{right}": _pose(dx=-right),
-        f"shift-down-{down}": _pose(dy=down),
-        f"shift-up-{down}": _pose(dy=-down),
-    }
-    return [StarterCheck(name, "shift", "accuracy", (pose,)) for name, pose in poses.items()]
-
-
-def _flip(_: StarterData) -> list[StarterCheck]:
-    return [StarterCheck("flip", "flip", "accuracy"), StarterCheck("flip-invariance", "flip", "invariance")]
-
-
-def _corners(about: StarterData) -> list[StarterCheck]:
-    right, down = about.shift
-    return [
-        StarterCheck(
-            f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}",
-            "pose",
-            "accuracy",
-            (_pose(degrees=degrees, dx=dx, dy=dy),),
-        )
-        for degrees in (_DEGREES[-1], _DEGREES[0])
-        for dy in (down, -down)
-        for dx in (right, -right)
-    ]
-
-
-def _confidence(_: StarterData) -> list[StarterCheck]:
-    return [
-        StarterCheck("confident-errors", "confidence", "confident_errors", ("confidence = 0.9",)),
-        StarterCheck("calibration-error-clean", "confidence", "calibration_error"),
-        StarterCheck("log-loss-clean", "confidence", "negative_log_likelihood"),
-        *(
-            StarterCheck(f"confidence-{metric.replace('_', '-')}", "confidence", metric)
-            for metric in ("brier_score", "confidence_on_errors", "risk_coverage_area")
-        ),
-    ]
-
-
-def _pairs(about: StarterData) -> list[StarterCheck]:
-    return [
-        StarterCheck(
-            f"pair-{about.slugs[first]}-{about.slugs[second]}",
-            "pairs",
-            "pair_failures",
-            (f"pair = {in_toml([first, second])}",),
-        )
-        for first, second in about.pairs
-    ]
-
-
-def _gain(_: StarterData) -> list[StarterCheck]:
-    at = (_DEGREES[-1], _DEGREES[0])
-    return [StarterCheck(f"gain-{_way(each)}", "gain", "accuracy_gain", (_pose(degrees=each),)) for each in at]
-
-
-def _regression(_: StarterData) -> list[StarterCheck]:
-    by_hand = 'hand = { threshold = -0.01, reason = "a point of accuracy" }'
-    return [StarterCheck("regression-clean", "regression", "accuracy_change", ("significance = 0.001", by_hand))]
-
-
-def _flips(about: StarterData) -> list[StarterCheck]:
-    return [
-        StarterCheck("flips", "flips", "negative_flips"),
-        *(
-            StarterCheck(f"flips-{slug}", "flips", "negative_flips", (f"class = {in_toml(name)}",))
-            for name, slug in about.slugs.items()
-        ),
-        StarterCheck("flips-consensus", "flips", "negative_flips", ('among = "consensus"',)),
-    ]
-
-
-def _search(about: StarterData) -> list[StarterCheck]:
-    right, down = about.shift
-    within = _pose("within", degrees=_DEGREES[-1], dx=right, dy=down)
-    return [
-        StarterCheck("drawn-pose", "search", "accuracy", (within,)),
-        StarterCheck("drawn-pose-unchanged", "search", "unchanged_share", (within,)),
-        StarterCheck("worst-pose-augmentation-range", "search", "robust_accuracy", ('grid = "augmentation-range"',)),
-        StarterCheck(
-            "break-rotation-median", "search", "breaking_severity", ('path = "rotation"', "share_broken = 0.5")
-        ),
-    ]
-
-
-def _attention(_: StarterData) -> list[StarterCheck]:
-    return [
-        StarterCheck("attention-ratio", "attention", "attention_ratio"),
-        StarterCheck("attention-lift", "attention", "attention_lift"),
-        StarterCheck("attention-dead", "attention", "dead_maps"),
-        StarterCheck("background-swapped", "attention", "prediction_consistency", ('background = "swapped"',)),
-        StarterCheck("object-erased", "attention", "object_dependence"),
-    ]
-
-
-def _corruption(_: StarterData) -> list[StarterCheck]:
-    return [
-        StarterCheck(
-            f"corrupt-{name}-{_SEVERITY}",
-            "corruption",
-            "accuracy",
-            (f"corruption = {in_toml(name)}", f"severity = {_SEVERITY}"),
-        )
-        for name in SHIPPED
-    ]
-
-
-def _way(degrees: int) -> str:
-    return f"{'ccw' if degrees > 0 else 'cw'}-{abs(degrees):03}"
-
-
-def _pose(key: str = "pose", *, degrees: int = 0, dx: int = 0, dy: int = 0) -> str:
-    named = {"degrees": degrees, "dx": dx, "dy": dy}
-    return f"{key} = {{ {', '.join(f'{name} = {value}' for name, value in named.items() if value)} }}"
-
-
+SKEW = "skew"
 _SHIPPED = (
     Family(
         "clean",
@@ -245,7 +66,7 @@ _SHIPPED = (
         failure="All classes fall a little: the training was cut short, or its preprocessing was different.",
         page="behaviours/clean",
         metrics=("accuracy",),
-        starter_checks=_clean,
+        starter_checks=first_checks.clean,
         damage=Damage("left-half-blanked", OnPixels(BlankLeftHalf)),
     ),
     Family(
@@ -255,7 +76,7 @@ _SHIPPED = (
         failure="Look at the labels of the class and at its share of the training data.",
         page="behaviours/clean",
         metrics=("accuracy",),
-        starter_checks=_class,
+        starter_checks=first_checks.of_each_class("clean", "accuracy"),
         damage=Damage("swapped-logits", lambda model, watched: nn.Sequential(model, SwapLogits(watched))),
     ),
     Family(
@@ -265,7 +86,7 @@ _SHIPPED = (
         failure="The class itself is worse: look at its labels, and at its share of the training data.",
         page="slices",
         metrics=("class_difference",),
-        starter_checks=_class_differences,
+        starter_checks=first_checks.class_differences,
     ),
     Family(
         "consensus",
@@ -275,7 +96,10 @@ _SHIPPED = (
         "class point to its labels.",
         page="behaviours/consensus",
         metrics=("consensus_set_errors", "worst_class_consensus_set_errors"),
-        starter_checks=_consensus,
+        starter_checks=lambda _: [
+            ("consensus-clean", "consensus_set_errors", 'under = ["rest"]'),
+            ("consensus-class", "worst_class_consensus_set_errors", 'under = ["rest"]'),
+        ],
     ),
     Family(
         "rotation",
@@ -285,7 +109,7 @@ _SHIPPED = (
         "augmentation rotates in the other only.",
         page="behaviours/rotation",
         metrics=("accuracy",),
-        starter_checks=_rotation,
+        starter_checks=first_checks.rotation,
         damage=Damage("turned-020", OnPixels(Turn)),
     ),
     Family(
@@ -296,7 +120,7 @@ _SHIPPED = (
         "crops one side.",
         page="behaviours/shift",
         metrics=("accuracy",),
-        starter_checks=_shift,
+        starter_checks=first_checks.shift,
     ),
     Family(
         "flip",
@@ -305,7 +129,7 @@ _SHIPPED = (
         failure="Flips are missing from the augmentation, or all objects of the training data point the same way.",
         page="behaviours/flip",
         metrics=("accuracy", "invariance"),
-        starter_checks=_flip,
+        starter_checks=lambda _: [("flip", "accuracy"), ("flip-invariance", "invariance")],
     ),
     Family(
         "pose",
@@ -314,7 +138,7 @@ _SHIPPED = (
         failure="Only the corners fail: the augmentation draws a rotation or a translation, not both.",
         page="behaviours/pose",
         metrics=("accuracy",),
-        starter_checks=_corners,
+        starter_checks=first_checks.corners,
     ),
     Family(
         "confidence",
@@ -331,7 +155,14 @@ _SHIPPED = (
             "confidence_on_errors",
             "risk_coverage_area",
         ),
-        starter_checks=_confidence,
+        starter_checks=lambda _: [
+            ("confident-errors", "confident_errors", "confidence = 0.9"),
+            ("calibration-error-clean", "calibration_error"),
+            ("log-loss-clean", "negative_log_likelihood"),
+            ("confidence-brier-score", "brier_score"),
+            ("confidence-confidence-on-errors", "confidence_on_errors"),
+            ("confidence-risk-coverage-area", "risk_coverage_area"),
+        ],
         damage=Damage("overconfident", on_logits(ScaleLogits), confident_errors, unmoved="risk_coverage_area"),
     ),
     Family(
@@ -342,7 +173,7 @@ _SHIPPED = (
         "detail that distinguishes them.",
         page="behaviours/confusion-pairs",
         metrics=("pair_failures",),
-        starter_checks=_pairs,
+        starter_checks=first_checks.pairs,
     ),
     Family(
         "gain",
@@ -352,7 +183,7 @@ _SHIPPED = (
         "before.",
         page="behaviours/gain-over-baseline",
         metrics=("accuracy_gain",),
-        starter_checks=_gain,
+        starter_checks=first_checks.gain,
     ),
     Family(
         "baseline",
@@ -369,7 +200,12 @@ _SHIPPED = (
         failure="Look at the new errors, not at the sum: one class often gets worse while another gets better.",
         page="behaviours/regression",
         metrics=("accuracy_change",),
-        starter_checks=_regression,
+        starter_checks=lambda _: [
+            (
+                *("regression-clean", "accuracy_change", "significance = 0.001"),
+                'hand = { threshold = -0.01, reason = "a point of accuracy" }',
+            )
+        ],
     ),
     Family(
         "flips",
@@ -378,7 +214,7 @@ _SHIPPED = (
         failure="Flips in the consensus set mean a broken model. Many flips at the same accuracy mean another recipe.",
         page="behaviours/flips",
         metrics=("negative_flips",),
-        starter_checks=_flips,
+        starter_checks=first_checks.flips,
     ),
     Family(
         "search",
@@ -395,7 +231,7 @@ _SHIPPED = (
             "unchanged_share",
             "breaking_severity",
         ),
-        starter_checks=_search,
+        starter_checks=first_checks.search,
         damage=Damage("turned-020-searched", OnPixels(Turn), metric="robust_accuracy"),
     ),
     Family(
@@ -413,7 +249,13 @@ _SHIPPED = (
             "prediction_consistency",
             "object_dependence",
         ),
-        starter_checks=_attention,
+        starter_checks=lambda _: [
+            ("attention-ratio", "attention_ratio"),
+            ("attention-lift", "attention_lift"),
+            ("attention-dead", "dead_maps"),
+            ("background-swapped", "prediction_consistency", 'background = "swapped"'),
+            ("object-erased", "object_dependence"),
+        ],
         damage=Damage("blind", OnPixels(BlankAll, costs_accuracy=False), metric="object_dependence"),
     ),
     Family(
@@ -424,7 +266,7 @@ _SHIPPED = (
         "texture.",
         page="behaviours/corruption",
         metrics=("accuracy", "confidence_rise", "mean_corruption_error"),
-        starter_checks=_corruption,
+        starter_checks=first_checks.corruption,
         damage=Damage("blurred", OnPixels(Blur), metric="accuracy"),
     ),
     Family(
@@ -435,7 +277,7 @@ _SHIPPED = (
         failure="Serve by the reference pipeline, or train with the variation that costs the most.",
         page="behaviours/skew",
         metrics=(SERVED_CORRECT_PREDICTIONS_LOST.name, SERVED_PREDICTIONS_CHANGED.name),
-        starter_checks=lambda data: skew_checks(data.images),
+        starter_checks=first_checks.skew,
     ),
     Family(
         GOLDEN,
@@ -474,7 +316,7 @@ _SHIPPED = (
         "training data.",
         page="behaviours/unknown",
         metrics=("unknown_auroc", "unknown_fpr95"),
-        starter_checks=lambda _: unknown_checks(),
+        starter_checks=first_checks.unknown,
     ),
 )
 FAMILIES = {family.name: family for family in _SHIPPED}

@@ -60,8 +60,6 @@ class DataFingerprint:
 
 @record
 class _Head:
-    """The content of a checks file."""
-
     schema: int
     protocol: int
     data: DataFingerprint
@@ -176,7 +174,6 @@ def read_checks(path: Path) -> ChecksFile:
 
 
 def _table(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """Return a file's content and its table; raises `ChecksError` for an unreadable one."""
     try:
         content = read_regular(path, max_bytes=MAX_BYTES)
         table = tomllib.loads(_plain_keys(content.decode("utf-8")))

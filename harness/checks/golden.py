@@ -20,6 +20,7 @@ from harness.base.files import read_regular, write_all_or_none
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check, ChecksError, Threshold
 from harness.checks.shipped import shipped_tests
+from harness.checks.toml_tables import with_table
 from harness.measures.accuracy import GOLDEN_RIGHT
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ _HEAD = """\
 _DECLARED = re.compile(r"(?m)^\n?(?:<{7}.*\n)?\[golden\]\n((?:[^\[\n][^\n]*(?:\n|\Z)|\n)*)")
 _ENTRY = re.compile(r"(?m)^(?:[ \t]*\w+[ \t]*=|<{7}|={7}|>{7}).*(?:\n|\Z)")
 """An entry, or a conflict marker of version control."""
-_REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
-"""The text between the last entry of a table and the next table: comments on the latter."""
 
 
 @record
@@ -215,17 +214,8 @@ def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> st
     Raises `ChecksError` for a file that is no TOML, and where the declaration does not fit into it.
     """
     without = _DECLARED.sub(lambda found: _ENTRY.sub("", found[1]), text)  # A person wrote the comments: they stay.
-    tables = re.split(r"(?m)^(?=\[)", without)
-    ours = [number for number, table in enumerate(tables) if re.match(r"\[data[\].]", table)]
     said = {"sha256": hashlib.sha256(content).hexdigest(), "n": count}
-    made = without
-    if count and ours:
-        last = tables[ours[-1]]
-        rest = _REST.search(last)
-        start = rest.start() if rest else len(last)
-        table = tomlkit.dumps({"golden": said})
-        tables[ours[-1]] = f"{last[:start]}\n{table}{last[start:] or chr(10)}"
-        made = "".join(tables)
+    made = with_table(without, GOLDEN, tomlkit.dumps({GOLDEN: said}), behind="data") if count else without
     before = _table(text) or _table(without)  # Two declarations of merged branches are no valid TOML.
     if before is None:
         raise ChecksError(f"{path}: not valid TOML; correct it, or finish the merge, then `golden list --declare`")
@@ -299,7 +289,6 @@ def write_golden(
 
 
 def _content_of(golden: Sequence[GoldenImage], path: Path) -> bytes:
-    """Return the content of the list; raises `ChecksError` for one that `read_golden` would refuse."""
     try:
         content = list_text(golden).encode()
     except UnicodeEncodeError as error:  # Names on disk may hold bytes that are no text.

@@ -91,7 +91,6 @@ def first_departure(
 
 
 def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[str, float]) -> list[Calibrated]:
-    """Return the thresholds for the extremes of all numbers that the file may have rounded to the row's."""
     numbers = {key: getattr(panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
     unit = _unit_of(check, metric)
     about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], scale=metric.scale)
@@ -112,12 +111,10 @@ def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[s
 
 
 def _unit_of(check: Check, metric: Metric) -> Unit:
-    """Return the unit of a check's values: that of its path for a breaking severity, else the metric's."""
     path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
     return metric.unit if path is None else Unit(path.unit)
 
 
 def _rounded(value: float, digits: int) -> tuple[float, float]:
-    """Return the least and the greatest number that rounds to `value` at this number of decimals."""
     half = _HALF * 10**-digits
     return value - half, value + half

@@ -39,7 +39,6 @@ def shipped_tests() -> tuple[ShippedTest, ...]:
 
 
 def _taken(text: str) -> frozenset[tuple[str, str]]:
-    """Return family and metric of each `@check(...)` in the source of a test file."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":

@@ -8,11 +8,12 @@ import numpy as np
 
 from harness.base.errors import InputError, some_of
 from harness.checks.check import ChecksError
-from harness.checks.starter_check import StarterCheck, in_toml, slugs
+from harness.checks.starter_check import in_toml, slugs
 from harness.data.groups import groups_in_words, groups_sha256
 
 if TYPE_CHECKING:
     from harness.checks.file import ChecksFile
+    from harness.checks.first_checks import Row
     from harness.data import LabelledImages
     from harness.data.groups import Groups
 
@@ -77,7 +78,7 @@ def compared_columns(groups: Groups) -> list[str]:
     return found
 
 
-def slice_checks(images: LabelledImages) -> list[StarterCheck]:
+def slice_checks(images: LabelledImages) -> list[Row]:
     """Return first checks of the groups of these images: for each column the worst group, the gap, and each group.
 
     Each group has a check of its accuracy and one of its difference to the others, by pairs where the data have some.
@@ -86,27 +87,25 @@ def slice_checks(images: LabelledImages) -> list[StarterCheck]:
     groups = {name: sorted(set(values.tolist())) for name, values in images.groups.items() if name != PAIR}
     if not groups:
         raise InputError(f"--families {SLICE}: the data have no groups; add a value for each image ({_WHERE})")
-    checks = []
+    checks: list[Row] = []
     for column, slug in slugs(list(groups), kind="column").items():
         by, least = f"by = {in_toml(column)}", f"least = {LEAST}"
-        checks.append(StarterCheck(f"worst-{slug}", SLICE, "worst_group_accuracy", (by, least)))
-        checks.append(StarterCheck(f"gap-{slug}", SLICE, "group_gap", (by, least)))
+        checks.append((f"worst-{slug}", "worst_group_accuracy", by, least))
+        checks.append((f"gap-{slug}", "group_gap", by, least))
         if len(groups[column]) <= MOST:  # Among hundreds of groups, the worst one is enough.
             named = {
                 name: (by, f"group = {in_toml(group)}") for group, name in slugs(groups[column], kind="group").items()
             }
-            checks += [StarterCheck(f"slice-{slug}-{name}", SLICE, "group_accuracy", of) for name, of in named.items()]
+            checks += [(f"slice-{slug}-{name}", "group_accuracy", *of) for name, of in named.items()]
             if len(groups[column]) > 1:
                 paired = (f"paired_by = {in_toml(PAIR)}",) if _has_pairs(images.groups, column) else ()
                 checks += [
-                    StarterCheck(f"difference-{slug}-{name}", SLICE, "group_difference", (*of, *paired))
-                    for name, of in named.items()
+                    (f"difference-{slug}-{name}", "group_difference", *of, *paired) for name, of in named.items()
                 ]
     return checks
 
 
 def _has_pairs(groups: Groups, column: str) -> bool:
-    """Return whether each group of the column has an image whose pair has another one in another group."""
     if PAIR not in groups:
         return False
     in_groups: dict[str, set[str]] = {}

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
-from harness.checks.families import FAMILIES, StarterData
+from harness.checks.families import FAMILIES
 from harness.checks.file import SCHEMA
+from harness.checks.first_checks import StarterData
 from harness.checks.slices import CLASS_DIFFERENCE, MOST, PAIR, SLICE, compared_columns
 from harness.checks.starter_check import StarterCheck, in_toml, with_ids_apart
 from harness.data.groups import groups_sha256
@@ -16,6 +17,7 @@ from harness.perturb import PROTOCOL
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from harness.checks.first_checks import Row
     from harness.data import LabelledImages
 
 DEFAULT = (
@@ -56,11 +58,15 @@ def starter_checks(
             f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as 0.9, and the family "
             "clean"
         )
-    return with_ids_apart(check for name, checks in offered().items() if name in families for check in checks(about))
+    return with_ids_apart(
+        StarterCheck(name, family, metric, tuple(more))
+        for family, rows in offered().items()
+        if family in families
+        for name, metric, *more in rows(about)
+    )
 
 
 def _by_default(images: LabelledImages) -> tuple[LabelledImages, tuple[str, ...]]:
-    """Return the images with the columns of groups that have checks by default, and the default families for them."""
     many = len(images.classes) > MOST
     families = tuple(name for name in DEFAULT if not (many and name in _OF_FEW_CLASSES))
     if not (columns := compared_columns(images.groups)):
@@ -69,7 +75,7 @@ def _by_default(images: LabelledImages) -> tuple[LabelledImages, tuple[str, ...]
     return replace(images, groups=groups), (*families, SLICE)
 
 
-def offered() -> dict[str, Callable[[StarterData], list[StarterCheck]]]:
+def offered() -> dict[str, Callable[[StarterData], list[Row]]]:
     """Return the families that a first checks file may have, each with the function that makes its checks."""
     return {family.name: family.starter_checks for family in FAMILIES.values() if family.starter_checks is not None}
 

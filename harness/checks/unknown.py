@@ -1,4 +1,4 @@
-"""Checks of images of no class: first checks, and a test that images from elsewhere are those of a threshold."""
+"""Checks of images of no class: a test that images from elsewhere are those of a threshold."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.checks.check import ChecksError
-from harness.checks.starter_check import StarterCheck, in_toml
-from harness.measures.unknown import SCORES, UNKNOWN_AUROC, UNKNOWN_FPR95
-from harness.perturb.unfamiliar import UNFAMILIAR
+from harness.checks.first_checks import ELSEWHERE
 
 if TYPE_CHECKING:
     from harness.checks.file import ChecksFile
@@ -16,23 +14,6 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"
 """The family of these checks, and the key that names their images."""
-ELSEWHERE = "elsewhere"
-"""The images that the setting `unknown` names."""
-
-
-def unknown_checks() -> list[StarterCheck]:
-    """Return first checks for each kind of images: AUROC by every score, and FPR95 by energy."""
-    return [
-        StarterCheck(
-            f"{UNKNOWN}-{kind}-{'fpr95-' if metric is UNKNOWN_FPR95 else ''}{score}",
-            UNKNOWN,
-            metric.name,
-            (f"{UNKNOWN} = {in_toml(kind)}", f"score = {in_toml(score)}"),
-        )
-        for kind in (*UNFAMILIAR, ELSEWHERE)
-        for metric, scores in ((UNKNOWN_AUROC, SCORES), (UNKNOWN_FPR95, ("energy",)))
-        for score in scores
-    ]
 
 
 def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *, recording: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,5 +157,10 @@ def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
 
 
 def _verdicts_in(report: Any) -> list[Verdict]:
-    """Return the verdicts that travel with a report; what could not be collected has none."""
-    return [Verdict.from_wire(value) for name, value in getattr(report, "user_properties", ()) if name == PROPERTY]
+    return [_verdict(value) for name, value in getattr(report, "user_properties", ()) if name == PROPERTY]
+
+
+@cache
+def _verdict(sent: str) -> Verdict:
+    """Return the verdict that travels with a test's report, made once from what is sent."""
+    return read_json(Verdict, sent, where="a worker's verdict")

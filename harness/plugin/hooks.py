@@ -160,7 +160,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not run.judges:
         return
     if run.is_worker:
-        _look_back(run, session)
+        run.look_back(selected_checks(session))
         session.config.workeroutput.update(  # type: ignore[attr-defined]
             code=imports.files(),
             self_checks=[as_json(check) for check in run.reported.self_checks],
@@ -173,16 +173,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         _conclude(run, session)
 
 
-def _look_back(run: GateRun, session: pytest.Session) -> None:
-    """Check the run itself and compare the models, each in the process that is to."""
-    if run.checks_itself and not run.reported.interrupted:
-        run.check_itself()
-    if run.compares_models and not (run.reported.interrupted or run.hung):
-        run.compare_models(selected_checks(session))
-    if run.compares_with_original and not (run.reported.interrupted or run.hung):
-        run.compare_with_original()
-
-
 def _conclude(run: GateRun, session: pytest.Session) -> None:
     """Make the outcome in the controller."""
     interrupted = run.reported.interrupted
@@ -191,7 +181,7 @@ def _conclude(run: GateRun, session: pytest.Session) -> None:
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         tell(session.config, checks=run.checks_itself, compares=run.compares_models)
-    _look_back(run, session)
+    run.look_back(selected_checks(session))
     run.outcome = with_history(run.finish(), run.request)
     if not interrupted:
         session.exitstatus = run.outcome.exit_status

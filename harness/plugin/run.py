@@ -48,7 +48,7 @@ from harness.run.time_limit import time_limit
 from harness.run.unchanged import expect_unchanged, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -197,7 +197,11 @@ class GateRun:
         assert self.checks is not None
         if self.request.export is None:
             expect_candidate(self.request, self.checks)
-            self._expect_thresholds()
+            if self.request.record is None and self.request.answers is None:
+                from harness.calibration.record import expect_thresholds_of_record
+
+                self.checks.expect_rows_as_calibrated()
+                expect_thresholds_of_record(self.checks, self.request.root)
             self.request.expect_incumbent()
             self._train_missing()
         self.files = state_of(inputs_of_run(self.request))
@@ -241,14 +245,6 @@ class GateRun:
                 setting="backend ray",
             )
 
-    def _expect_thresholds(self) -> None:
-        """Raise `InputError` for panel thresholds that are not the panel's; a calibration makes them anew."""
-        from harness.calibration.record import expect_thresholds_of_record
-
-        if self.request.record is None and self.request.answers is None and self.checks is not None:
-            self.checks.expect_rows_as_calibrated()
-            expect_thresholds_of_record(self.checks, self.request.root)
-
     def _train_missing(self) -> None:
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
@@ -261,12 +257,6 @@ class GateRun:
     def command(self) -> list[str]:
         """Return how this run was started."""
         return command_of(self.config)
-
-    @property
-    def checks_itself(self) -> bool:
-        """Return whether this process runs the self-checks: the only one, or the first worker."""
-        first = not self.is_worker or self.config.workerinput["workerid"] == "gw0"  # type: ignore[attr-defined]
-        return first and not self.hung and self.request.record is None and bool(self.tests)
 
     @property
     def plans(self) -> bool:
@@ -293,24 +283,6 @@ class GateRun:
         """Return whether workers check the run, and compare its models, at its end."""
         return not self.is_worker and not self.tests and self.request.record is None
 
-    def check_itself(self) -> None:
-        """Run the self-checks with the collected stress tests."""
-        from harness.run.selfcheck import memory_of, self_checks
-
-        try:
-            with self.limited("self-checks"), foreign_code(), bar("self-checks") as show:
-                session = self.prepare()
-                memory = memory_of(session, self.tests)
-                steps = itertools.count()
-                self.reported.self_checks = self_checks(
-                    session, self.judge, memory=memory, on_check=lambda name, total: show(next(steps), total, name)
-                )
-        # A model that fails here, or a test that cannot be run by hand.
-        except (Exception, Interruption) as error:
-            self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {lacking(error)}"),)
-        finally:
-            replay.end_all(next(iter(self.tests.values())).session)
-
     @property
     def has_overview(self) -> bool:
         """Return whether the run measures an overview; one by checks made for a sample, to be quick, does not."""
@@ -318,51 +290,85 @@ class GateRun:
         return not self.request.no_overview and not made_for_sample and self.request.record is None and bool(self.tests)
 
     @property
+    def checks_itself(self) -> bool:
+        """Return whether this process runs the self-checks: the only one, or the first worker."""
+        return self._looks_back_as(0) and not self.hung
+
+    @property
     def compares_models(self) -> bool:
-        """Return whether this process measures the overview."""
-        return self.has_overview and self._looks_at_models
+        """Return whether this process measures the overview: the only one, or the second worker, if any."""
+        return self.has_overview and self._looks_back_as(1)
 
-    @property
-    def _looks_at_models(self) -> bool:
-        """Return whether this process is that which compares models: the only one, or the second worker, if any."""
-        if not self.is_worker:
-            return True
-        given = self.config.workerinput  # type: ignore[attr-defined]
-        return bool(given["workerid"] == f"gw{min(1, given['workercount'] - 1)}")
+    def _looks_back_as(self, number: int) -> bool:
+        """Return whether this process is the only one, or the worker of this number or the last below it."""
+        if self.is_worker:
+            given = self.config.workerinput  # type: ignore[attr-defined]
+            if given["workerid"] != f"gw{min(number, given['workercount'] - 1)}":
+                return False
+        return self.request.record is None and bool(self.tests)
 
-    @property
-    def compares_with_original(self) -> bool:
-        """Return whether this process says what differs from the original."""
-        named = self.checks is not None and self.checks.family(EQUIVALENCE) and "original" in self.request.checkpoints
-        return bool(named) and self._looks_at_models and self.request.record is None and bool(self.tests)
+    def look_back(self, selected: Sequence[Check]) -> None:
+        """Check the run itself, compare its models, and say what differs from the original, if this process is to.
 
-    def compare_with_original(self) -> None:
-        """Say what differs from the original; where that fails, the checks say all."""
+        `selected` are the checks of this run, in whichever process. A model may fail here; what the checks say stands.
+        """
+        if self.reported.interrupted:
+            return
+        if self.checks_itself:
+            why = self._tried("self-checks", self._check_itself)
+            if why:
+                self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {lacking(why)}"),)
+        if self.compares_models and not self.hung:
+            from harness.inference.predictors import UnknownPixelsError
+
+            why = self._tried("the overview", lambda: self._compare_models(selected))
+            if isinstance(why, UnknownPixelsError):
+                self.reported.overview_missing = (
+                    "The models were not compared: the recorded predictions have none for the images of this "
+                    "comparison. `stress-harness export-inputs --overview` exports these, too."
+                )
+            elif why:
+                self.reported.overview_missing = f"The models could not be compared: {why}"
+        with_original = self.checks is not None and self.checks.family(EQUIVALENCE)
+        if with_original and "original" in self.request.checkpoints and self._looks_back_as(1) and not self.hung:
+            self._tried("the original", self._compare_with_original)
+
+    def _tried(self, what: str, step: Callable[[], None]) -> BaseException | None:
+        try:
+            with self.limited(what), foreign_code():
+                step()
+        except (Exception, Interruption) as error:
+            return error
+        return None
+
+    def _check_itself(self) -> None:
+        from harness.run.selfcheck import memory_of, self_checks
+
+        steps = itertools.count()
+        try:
+            with bar("self-checks") as show:
+                self.reported.self_checks = self_checks(
+                    self.prepare(),
+                    self.judge,
+                    memory=memory_of(self.prepare(), self.tests),
+                    on_check=lambda name, total: show(next(steps), total, name),
+                )
+        finally:
+            replay.end_all(next(iter(self.tests.values())).session)
+
+    def _compare_models(self, selected: Sequence[Check]) -> None:
+        with bar("comparing the models") as show:
+            self.reported.overview = overview_of(
+                self.prepare(),
+                searched=any(check.keys.get("path") for check in selected),
+                on_measured=lambda done, total: show(done, total, ""),
+            )
+
+    def _compare_with_original(self) -> None:
         from harness.report.equality import differences_of
         from harness.run.equality import equality_in
 
-        with suppress(Exception, Interruption), self.limited("the original"), foreign_code():
-            self.reported.differences = differences_of(equality_in(self.prepare(), self.request.history_path))
-
-    def compare_models(self, selected: Sequence[Check]) -> None:
-        """Measure the overview; `selected` are the checks of this run, in whichever process."""
-        from harness.inference.predictors import UnknownPixelsError
-
-        try:
-            with self.limited("the overview"), foreign_code(), bar("comparing the models") as show:
-                self.reported.overview = overview_of(
-                    self.prepare(),
-                    searched=any(check.keys.get("path") for check in selected),
-                    on_measured=lambda done, total: show(done, total, ""),
-                )
-        except UnknownPixelsError:
-            self.reported.overview_missing = (
-                "The models were not compared: the recorded predictions have none for the images of this comparison. "
-                "`stress-harness export-inputs --overview` exports these, too."
-            )
-        # A model that fails here; what the checks say of it stands.
-        except (Exception, Interruption) as error:
-            self.reported.overview_missing = f"The models could not be compared: {error}"
+        self.reported.differences = differences_of(equality_in(self.prepare(), self.request.history_path))
 
     def judge(self, session: StressSession, check: Check) -> Verdict | None:
         """Run the stress test of a check while fixtures give another session; None where none was collected here."""
@@ -378,6 +384,9 @@ class GateRun:
 
     def finish(self) -> Outcome:
         """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""
+        from harness.calibration.record import recorded_curves
+        from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults
+
         try:
             self.expect_same_inputs()
         except InputError as error:
@@ -394,28 +403,15 @@ class GateRun:
             run=self.config.stash[CLAIM].run,
             default=default,
         )
-        return replace(outcome, reference_curves=self._reference_curves(), input_faults=self._input_faults(outcome))
-
-    def _input_faults(self, outcome: Outcome) -> InputFaults | None:
-        """Return what other pixels mend after a failure on clean images; where that fails, the checks say all."""
-        from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults
-
-        session, failed = self.prepare(), {verdict.check.family for verdict in outcome.failed}
+        curves: Mapping[str, Sequence[Curve]] = {}
+        if outcome.overview is not None:
+            with suppress(InputError):  # Figures then have no bands.
+                curves = recorded_curves(session.checks, self.request.root)
+        faults: list[InputFaults | None] = []
         able = session.roles["candidate"].provides.live and not (self.reported.interrupted or self.hung)
-        if able and failed & ON_CLEAN_IMAGES and self.request.record is None:
-            with suppress(Exception, Interruption), self.limited("input faults"), foreign_code():
-                return input_faults(session)
-        return None
-
-    def _reference_curves(self) -> Mapping[str, Sequence[Curve]]:
-        """Return the curves of the reference models for the figures; a panel that cannot be read leaves bands out."""
-        from harness.calibration.record import recorded_curves
-
-        assert self.checks is not None
-        if self.reported.overview is not None:
-            with suppress(InputError):
-                return recorded_curves(self.checks, self.request.root)
-        return {}
+        if able and self.request.record is None and {each.check.family for each in outcome.failed} & ON_CLEAN_IMAGES:
+            self._tried("input faults", lambda: faults.append(input_faults(session)))
+        return replace(outcome, reference_curves=curves, input_faults=faults[0] if faults else None)
 
 
 def selected_checks(session: pytest.Session) -> list[Check]:
@@ -424,7 +420,6 @@ def selected_checks(session: pytest.Session) -> list[Check]:
 
 
 def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:
-    """Raise `InputError` for an input whose hash is another than it was."""
     for name, sha256 in inputs.items():
         if (was := before.get(name, "")) != sha256:
             raise ChangedError(

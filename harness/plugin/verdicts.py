@@ -10,6 +10,7 @@ import pytest
 
 from harness.base.codes import Code
 from harness.base.errors import InputError, Interruption, NotApplicableError, code_of, foreign_code, printable
+from harness.base.records import as_json
 from harness.checks import Check
 from harness.plugin import fixtures
 from harness.plugin.pictures import PICTURES
@@ -113,7 +114,7 @@ def pytest_runtest_makereport(
         fixtures = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}  # type: ignore[attr-defined]
         verdict = with_smallest_pose(item.obj, fixtures, verdict, run.evidence)  # type: ignore[attr-defined]
     _say(report, item, verdict)
-    report.user_properties.append((PROPERTY, verdict.as_wire()))
+    report.user_properties.append((PROPERTY, as_json(verdict)))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "threshold", "n")]
     if item.config.pluginmanager.hasplugin("html") and run.request.record is None and not run.hung:
@@ -145,13 +146,11 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
 
 
 def _code_of(raised: BaseException | None) -> str:
-    """Return the code of what a test raised; what is no error of the harness is the test's own."""
     found = Code.INTERNAL if raised is None else code_of(raised)
     return Code.TEST if found == Code.INTERNAL else found
 
 
 def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
-    """Say why a verdict is none on its row's model by its row's threshold; empty if it is."""
     if not _is_about(verdict, run.prepare().scaled(row)):
         return (
             f"the test shows the verdict of another check than its own ({verdict.check.id}, threshold "

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from harness.checks.families import SKEW
 from harness.checks.golden import GOLDEN
-from harness.checks.skew import SKEW
 from harness.checks.slices import SLICE
 from harness.measures import Unit
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED

@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 _TAIL = 15
 """Last lines of its output that the result of a run keeps."""
 _CHILD = """\
-import os, pathlib, sys
-parent, core, path = int(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
+import pathlib, sys
+parent, path = int(sys.argv[1]), pathlib.Path(sys.argv[2])
 from harness.base.parent import end_with_parent
 end_with_parent(parent)
-if core >= 0 and hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {core})
+sys.argv = sys.argv[3:]
+"""
+PYTEST = """\
 import pytest
 from harness.run.handover import Handover
-sys.argv = sys.argv[4:]
 sys.exit(pytest.main(sys.argv[1:], plugins=[Handover(path)]))
 """
-"""The code of a run's process: the process that starts it, the core or -1, the request, and pytest's command line."""
+"""The code of a run's process, the second part with pytest's command line in `sys.argv` and the request at `path`."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Measured:
     @staticmethod
     def of(entry: Mapping[str, Any]) -> Measured:
         """Return the result in an entry of `stress.json`."""
-        return Measured(**{each.name: entry[each.name] for each in fields(Measured)})
+        return Measured(**{item.name: entry[item.name] for item in fields(Measured)})
 
 
 @dataclass(frozen=True)
@@ -165,23 +165,29 @@ def without_verdict(status: int) -> str:
 
 
 def execute(
-    request: RunRequest, *, core: int | None = None, shown: bool = False, on_line: Callable[[str], None] | None = None
+    request: RunRequest,
+    *,
+    shown: bool = False,
+    on_line: Callable[[str], None] | None = None,
+    by: Callable[[Path, Sequence[str]], tuple[int, tuple[str, ...]]] | None = None,
 ) -> RunResult:
     """Run the gate in a child process and return its result.
 
     If `shown`, its output goes to the terminal, and else line by line to `on_line`; the last lines are in the result.
-    With `core`, the child keeps to one core, so several runs can share a machine. The child ends with this process. A
-    child that is shown handles Ctrl-C itself, and the status is 2 then. SIGTERM and SIGHUP to this process go to that
-    child, too. It ends with 4, and after 10 s it is killed.
+    The child ends with this process. A child that is shown handles Ctrl-C itself, and the status is 2 then. SIGTERM and
+    SIGHUP to this process go to that child, too. It ends with 4, and after 10 s it is killed. `by` starts pytest in
+    place of a new process: it takes the file of the request and the arguments, and returns status and lines.
     """
     request = request if request.run_id else replace(request, run_id=new_run_id())
     arguments = command_line(request)
     reports = request.root / (value_in(arguments, "reports") or request.reports)
     with tempfile.TemporaryDirectory() as folder:
         path = hand_over(request, Path(folder, "request.json"))
-        command = command_to_start(path, arguments, core=core)
         environment = {"PYTHONHASHSEED": "0", **os.environ}  # The same in each run.
-        status, printed = _run(command, environment, shown=shown, on_line=on_line)
+        if by:
+            status, printed = by(path, arguments)
+        else:
+            status, printed = _run(command_to_start(path, arguments), environment, shown=shown, on_line=on_line)
         answers = Handover(path).content
     imports.include(answers.get("code", {}))
     concluded = answers.get("status") == status or status == INTERRUPTED
@@ -200,10 +206,9 @@ def execute(
     )
 
 
-def command_to_start(path: Path, arguments: Sequence[str], *, core: int | None = None) -> list[str]:
+def command_to_start(path: Path, arguments: Sequence[str]) -> list[str]:
     """Return the command of this process for a run with a request from `hand_over`; see `execute`."""
-    how = (str(os.getpid()), str(-1 if core is None else core), str(path))
-    return [sys.executable, "-u", "-c", _CHILD, *how, "pytest", *arguments]
+    return [sys.executable, "-u", "-c", _CHILD + PYTEST, str(os.getpid()), str(path), "pytest", *arguments]
 
 
 def _run(
@@ -213,7 +218,6 @@ def _run(
     shown: bool,
     on_line: Callable[[str], None] | None,
 ) -> tuple[int, tuple[str, ...]]:
-    """Run a command; return its exit status, 2 where Ctrl-C ended it, and the lines that it printed."""
     if shown:
         return _shown(command, environment), ()
     how: dict[str, Any] = {"env": environment}

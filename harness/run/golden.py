@@ -51,8 +51,6 @@ class GoldenError(InputError):
 
 @dataclass(frozen=True)
 class _New:
-    """A picture to add: the content and suffix of its file, its class, and its source."""
-
     content: bytes
     suffix: str
     class_name: str
@@ -271,7 +269,6 @@ def _golden(new: _New, reason: str, taken: set[str], reference: tuple[int, int] 
 
 
 def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_New]:
-    """Return what an argument names: a test image by its number, a picture, or those of a folder."""
 
     def class_of(said: str, where: str) -> str:
         if (wanted := class_name or said) not in images.classes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,18 +11,33 @@ from harness.base.errors import AnswersError, DataError, IncumbentError, InputEr
 from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.run.compatibility import expect_data_of, expect_profile_of
+from harness.run.request import request_of
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.data import LabelledImages
+    from harness.data.options import DataOptions
     from harness.inference import RoleModel
     from harness.measures.panel.predictions import PanelPredictions
+    from harness.networks import NetworkOptions
     from harness.run.request import RunRequest
 
 EXAMPLES = {"quick": 100, "default": 100, "thorough": 1_000}
 """Poses that Hypothesis draws for a test, by profile."""
+
+
+_ahead: dict[tuple[DataOptions, NetworkOptions], LabelledImages] = {}
+"""Images that this process loaded before its runs, by the settings that make them."""
+
+
+def load_ahead(options: Sequence[str], tests: Path) -> None:
+    """Load the images of later runs in this process and its copies; one that cannot load them will say so."""
+    with suppress(Exception):
+        request = request_of(options, tests=tests)
+        data, network = request.data_options, request.network_options
+        _ahead[data, network] = data.load(network.transform)
 
 
 def open_session(request: RunRequest, *, checks: ChecksFile | None = None, workers: int | None = None) -> StressSession:
@@ -39,7 +55,8 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
 
     network = request.network_options
     checks = checks or read_checks(request.checks_path)
-    images = request.data_options.load(network.transform, spread=spread_of(request.backend_options))
+    if (images := _ahead.get((request.data_options, network))) is None:
+        images = request.data_options.load(network.transform, spread=spread_of(request.backend_options))
     expect_data_of(checks, images)
     expect_profile_of(checks, request.profile)
     if request.record is None and request.answers is None:

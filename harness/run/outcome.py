@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.base.codes import code_in
 from harness.base.errors import some_of, writable
 from harness.base.records import record
+from harness.checks.check import STATUSES
 from harness.checks.roles import ROLES
 from harness.perturb import IDENTITY, PROTOCOL
 from harness.run.history import FARTHEST, History, Line, Overall
@@ -27,15 +28,8 @@ if TYPE_CHECKING:
     from harness.run.input_faults import InputFaults
     from harness.run.overview import Overview
 
-_COUNTED: Mapping[str, str] = {
-    "error": "without a result",
-    "fail": "fail",
-    "inconclusive": "inconclusive",
-    "pass": "pass",
-    "informational": "informational (without a threshold)",
-    "not_applicable": "not applicable",
-}
-"""The words for each status of a check, in the order of a count."""
+_COUNTED = {"error": "without a result", "informational": "informational (without a threshold)"}
+"""The words for a status in a count, where they are others than its name."""
 SETTLED = 3
 """Reference models from which on thresholds are not provisional."""
 
@@ -152,7 +146,8 @@ class Outcome:
     def counts(self) -> str:
         """Return the number of checks with each status, as `33 checks: 1 pass, 23 informational, 9 not applicable`."""
         found: Counter[str] = Counter(verdict.status for verdict in self.verdicts)
-        said = [f"{found[status]} {words}" for status, words in _COUNTED.items() if found[status]]
+        words = {status: _COUNTED.get(status, status.replace("_", " ")) for status in STATUSES}
+        said = [f"{found[status]} {words[status]}" for status in STATUSES if found[status]]
         return f"{len(self.verdicts)} check{'s' if len(self.verdicts) > 1 else ''}: {', '.join(said)}"
 
     @property
@@ -252,11 +247,8 @@ def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
 
 def urgency(verdict: Verdict) -> tuple[int, float]:
     """Return the sort key of a verdict: its status, and how far a failure misses its threshold."""
-    rank = {"error": 0, "fail": 1, "inconclusive": 2, "pass": 3, "informational": 4, "not_applicable": 5}[
-        verdict.status
-    ]
     missed_by = slack(verdict) if verdict.status == "fail" else None
-    return rank, missed_by or 0.0
+    return STATUSES.index(verdict.status), missed_by or 0.0
 
 
 def slack(verdict: Verdict) -> float | None:

@@ -171,7 +171,6 @@ def outcome_of(
 
 
 def _reference_pipeline(session: StressSession) -> str:
-    """Return what makes the pixels that the candidate sees, stage by stage."""
     from harness.data.serving.served import serving_of
     from harness.inference.serving import normalization_of
 
@@ -189,7 +188,6 @@ def _new(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _without_incumbent(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return the ids of the checks with a threshold that do not apply for want of an incumbent."""
     return [each.check.id for each in verdicts if each.without == INCUMBENT and each.check.binding is not None]
 
 
@@ -212,7 +210,6 @@ def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, 
 
 
 def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day: date) -> list[str]:
-    """Return notices on failing checks that are known issues, and on issues that have expired by this day."""
     failing = {each.check.id for each in verdicts if each.status == "fail"}
     accepted = [issue.about for issue in known if issue.check in failing and day <= issue.last_day]
     expired = [f"{issue.about} ({issue.until}, {issue.owner})" for issue in known if day > issue.last_day]
@@ -225,7 +222,6 @@ def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day
 
 
 def _thumbnails(session: StressSession, overview: Overview | None) -> dict[int | str, np.ndarray]:
-    """Return the pictures of golden images, by their checks' ids, and of those that the overview names, by number."""
     found: dict[int | str, np.ndarray] = {}
     if session.golden is not None:
         pixels = session.golden.pixels.permute(0, 2, 3, 1).numpy()
@@ -251,7 +247,6 @@ def _mixed(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _margin(verdict: Verdict) -> float | None:
-    """Return how far a share is from its threshold; None where there is no threshold, or no share."""
     if verdict.value is None or verdict.threshold is None or not verdict.judged:
         return None
     metric = METRICS.get(verdict.metric)
@@ -259,7 +254,6 @@ def _margin(verdict: Verdict) -> float | None:
 
 
 def _dropped(session: StressSession) -> list[str]:
-    """Return a remark on checks that accepted the incumbent and that the checks file lacks."""
     incumbent, declared = session.roles.get("incumbent"), session.declared
     its_own = incumbent.record.acceptance if incumbent and incumbent.record else None
     same = incumbent and declared and declared.sha256 == incumbent.sha256
@@ -276,7 +270,8 @@ def _dropped(session: StressSession) -> list[str]:
 
 def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressSession) -> list[str]:
     """Return the parts that a run did not cover; each makes its verdict partial."""
-    omissions = _unmeasured(session.checks.checks, [verdict.check for verdict in verdicts])
+    rows = session.checks.checks
+    omissions = _unmeasured(rows, [verdict.check for verdict in verdicts])
     if reported.interrupted:
         omissions.append("the run was interrupted, and did not check itself")
     elif not reported.self_checks and not session.recording:
@@ -291,7 +286,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
             f"thresholds that need panel predictions, which do not exist for these images: {some_of(lacking)}; "
             "calibrate them anew"
         )
-    if session.answered and (others := _unanswered(session)):
+    if session.answered and (others := sorted({check.family for check in rows} - set(session.answered))):
         omissions.append(
             f"recorded predictions were exported for {some_of(session.answered, shown=20)} alone; not measured: "
             f"{some_of(others, shown=20)}"
@@ -310,13 +305,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
     return omissions
 
 
-def _unanswered(session: StressSession) -> list[str]:
-    """Return the families of the checks file that recorded predictions were not exported for."""
-    return sorted({check.family for check in session.checks.checks} - set(session.answered))
-
-
 def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
-    """Return the rows that no test measured; a test without a row may share its name with one of another family."""
     took, families = {check.definition for check in measured}, {check.family for check in measured}
     missing = [check for check in rows if check.definition not in took]
     if not missing:
@@ -327,7 +316,6 @@ def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
 
 
 def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
-    """Say which families were measured on fewer images than their thresholds were made for, to fit into a time."""
     shares = {verdict.check.family: verdict.check.share for verdict in verdicts if verdict.check.share < 1}
     if not shares:
         return []
@@ -355,7 +343,6 @@ def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
 
 
 def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
-    """Say what checks made for a sample leave out of the default profile; empty for other checks."""
     if checks.data.sample is None:
         return ""
     count = len(checks.checks)
@@ -366,11 +353,6 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
         families = [name for name in dict.fromkeys(check.family for check in default.checks) if not checks.family(name)]
         among = f" (all of {', '.join(families)})" if families else ""
         left_out = f"{len(others)} of the default profile's {len(default.checks)} checks{among} and {left_out}"
-    own = "" if default is None else _own(checks, default)
-    return f"{measured}; left out are {left_out}{own}"
-
-
-def _own(checks: ChecksFile, default: ChecksFile) -> str:
-    """Say how many checks the default profile lacks; empty for none."""
-    own = {check.id for check in checks.checks} - {check.id for check in default.checks}
-    return f"; of this profile alone: {len(own)} of its {len(checks.checks)}" if own else ""
+        own = {check.id for check in checks.checks} - {check.id for check in default.checks}
+        left_out += f"; of this profile alone: {len(own)} of its {count}" if own else ""
+    return f"{measured}; left out are {left_out}"

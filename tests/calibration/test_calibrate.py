@@ -1,10 +1,10 @@
 """`stress-harness calibrate`: reference models are measured by the stress tests themselves, and set the thresholds."""
 
-import os
 import re
 import shutil
 import subprocess
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +18,19 @@ from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, netw
 
 from harness.base.errors import InputError
 from harness.calibration import measure
-from harness.calibration.measure import measure_panel
+from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
+from harness.calibration.warm import WarmProcess
 from harness.checks import read_checks
 from harness.cli import main
 from harness.inference import Classifier, loading
 from harness.measures import accuracy, confident_errors
 from harness.perturb import IDENTITY, Pose
+from harness.run.execute import execute
 
 JITTER = 0.02
-CORE = min(os.sched_getaffinity(0))
+ON_ZOO = ("--stress-data", "npz:zoo.npz")
 UNBOUND = (
     "\n[budget]\nrotation = 0.2  # they differ\n"
     + re.sub("hand = .*", "", ROWS)
@@ -498,10 +500,10 @@ def no_such_family(zoo):
 
 
 REFUSALS = {
-    copied: r"copy\.safetensors: has the same weights as seed-3\.safetensors",
-    named_twice: r"seed-1\.safetensors: named twice; a panel needs different networks",
-    relabelled: r"relabelled\.safetensors: has the same weights as seed-3\.safetensors",
-    a_copy_up_to_rounding: r"near\.safetensors: has the logits of seed-3\.safetensors up to rounding",
+    copied: r"copy\.safetensors: is the same network as seed-3\.safetensors",
+    named_twice: r"seed-1\.safetensors: is the same network as seed-1\.safetensors",
+    relabelled: r"relabelled\.safetensors: is the same network as seed-3\.safetensors",
+    a_copy_up_to_rounding: r"near\.safetensors: is the same network as seed-3\.safetensors, up to rounding",
     another_recipe: r"long\.safetensors: its recipe differs from that of seed-1\.safetensors in epochs",
     an_outlier: r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; remove them",
     garbage: r"REFUSED\[FORMAT\] bad\.safetensors",
@@ -583,9 +585,9 @@ def measured(zoo, monkeypatch, tmp_path):
 
     def measure_with(*lists, **how):
         entries = dict(zip(zoo.seeds, lists, strict=False))
-        monkeypatch.setattr(measure, "record", lambda path, recording, **_: entries[path.name])
-        recording = Recording(zoo.tests, read_checks(zoo.checks))
-        return measure_panel([zoo.root / name for name in entries], recording, **how)
+        monkeypatch.setattr(measure, "record", lambda path, recording, run, **_: entries[path.name])
+        recording = Recording(zoo.tests, read_checks(zoo.checks), (), ON_ZOO)
+        return measure_panel(load_reference_models([zoo.root / name for name in entries], recording), recording, **how)
 
     return measure_with
 
@@ -604,9 +606,8 @@ def test_members_keep_their_order_and_rows_that_of_the_first(measured):
 def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
     said, load = [], loading.load
     monkeypatch.setattr(loading, "load", lambda path, network: replace(load(path, network), note="of module."))
-    monkeypatch.setattr(measure, "record", lambda *_, **__: [entry()])
-    recording = Recording(zoo.tests, read_checks(zoo.checks))
-    measure_panel([zoo.root / name for name in zoo.seeds[:3]], recording, on_note=said.append)
+    recording = Recording(zoo.tests, read_checks(zoo.checks), (), ON_ZOO)
+    load_reference_models([zoo.root / name for name in zoo.seeds[:3]], recording, on_note=said.append)
     assert said == [f"{', '.join(str(zoo.root / name) for name in zoo.seeds[:3])}: of module."]
 
 
@@ -632,7 +633,7 @@ def test_the_values_of_a_run_are_the_measured_rows_of_the_candidate(zoo, pyteste
     zoo.checks.write_text(f"{zoo.checks.read_text()}\n{baseline}")
     options = ("--stress-data", "npz:zoo.npz", "--baseline", "models/augmented.safetensors")
     recording = Recording(Path("stress_tests"), read_checks(zoo.checks), ("gain", "baseline", "regression"), options)
-    (found,) = measure.record(Path("seed-1.safetensors"), recording, core=CORE)
+    (found,) = measure.record(Path("seed-1.safetensors"), recording, execute)
     assert (found["id"], found["family"], found["unit"]) == ("gain", "gain", "difference")
     one, other = (
         accuracy(Classifier(network(**facts), workers=1).predict(zoo.images)).value
@@ -659,11 +660,12 @@ def test_what_is_kept_depends_on_all_that_decides_the_values(zoo):
 def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):
     """The whole way, once."""
     recording = Recording(Path("stress_tests"), read_checks(zoo.checks), ("clean",), ("--stress-data", "npz:zoo.npz"))
-    here = measure.record(Path(zoo.seeds[0]), recording, core=CORE)
+    here = measure.record(Path(zoo.seeds[0]), recording, execute)
     monkeypatch.undo()
     monkeypatch.chdir(zoo.root)
-    assert measure.record(Path(zoo.seeds[0]), recording, core=CORE) == here
-    assert np.isfinite([found["value"] for found in here]).all()
+    with closing(WarmProcess(0, recording.tests, recording.options)) as process:
+        assert measure.record(Path(zoo.seeds[0]), recording, process.run) == here
+        assert np.isfinite([found["value"] for found in here]).all()
 
 
 @pytest.mark.parametrize("change", ["pose = { degrees = 10 }", "confidence = 0.9"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.base.records import as_json, read_json
 from harness.checks import Check, ChecksError, Threshold, Verdict, read_checks
 from harness.data import load_fashion_mnist
 from harness.measures import METRICS, Measurement, Metric, Unit
@@ -561,9 +562,9 @@ def test_more_images_than_the_threshold_is_made_for_have_an_interval():
 def test_of_two_verdicts_the_one_farther_on_the_bad_side_is_worse(metric, value, other, worse):
     check = Check("clean", "clean", metric)
     one, another = (check.judge(share(each, metric=metric)) for each in (value, other))
-    assert one.is_worse_than(another) == worse
-    assert not one.is_worse_than(check.unjudged("error", "it raised"))
-    assert not check.unjudged("error", "it raised").is_worse_than(one)
+    assert one.outranks(another) == worse
+    assert not one.outranks(check.unjudged("error", "it raised"))
+    assert check.unjudged("error", "it raised").outranks(one)
 
 
 def test_a_baseline_that_fails_is_an_error():
@@ -786,7 +787,7 @@ VERDICTS = {
 
 @pytest.mark.parametrize("verdict", VERDICTS.values(), ids=VERDICTS)
 def test_a_verdict_survives_the_wire(verdict):
-    received = Verdict.from_wire(json.loads(json.dumps(verdict.as_wire())))
+    received = read_json(Verdict, as_json(verdict), where="sent")
     assert received == verdict
     assert received.explain("r.html") == verdict.explain("r.html")
     assert received.as_json() == verdict.as_json()
@@ -794,7 +795,7 @@ def test_a_verdict_survives_the_wire(verdict):
 
 def test_a_verdict_keeps_its_failures_over_the_wire():
     verdict = Check("clean", "clean", "accuracy").judge(share(0.8, failures=np.array([9, 4])))
-    assert Verdict.from_wire(json.loads(json.dumps(verdict.as_wire()))).failures == (9, 4)
+    assert read_json(Verdict, as_json(verdict), where="sent").failures == (9, 4)
 
 
 CONTRACT = {

@@ -13,7 +13,6 @@ from harness.checks.damages import Damage, on_logits
 from harness.checks.families import FAMILIES, Family, damages, family_title
 from harness.checks.shipped import shipped_tests
 from harness.checks.starter import starter, starter_checks
-from harness.checks.starter_check import StarterCheck
 from harness.data import LabelledImages
 from harness.measures import METRICS, Measurement
 from harness.measures.accuracy import ACCURACY
@@ -26,7 +25,7 @@ DIM = Family(
     failure="The training data lack poor light.",
     page="behaviours/dim",
     metrics=("accuracy",),
-    starter_checks=lambda _: [StarterCheck("dim-030", "dim", "accuracy", ("strength = 0.3",))],
+    starter_checks=lambda _: [("dim-030", "accuracy", "strength = 0.3")],
     damage=Damage("lights-out", on_logits(nn.Identity)),
 )
 

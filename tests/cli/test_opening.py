@@ -129,7 +129,7 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
         trained.append((device, jobs))
         return [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05) for seed in range(reference_models)]
 
-    def record(checkpoint, recording, *, core, **_):
+    def record(checkpoint, recording, run, **_):
         recorded.append(recording.options)
         raise KeyboardInterrupt
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from harness.base.errors import InputError
+from harness.base.records import as_json, read_json
 from harness.checks import Check, ChecksError, Threshold, Verdict
 from harness.data import LabelledImages
 from harness.inference import Predictions
@@ -268,7 +269,7 @@ def test_a_significance_asked_of_a_metric_without_p_value_is_refused(value):
 def test_a_verdict_carries_its_flips_over_the_wire_and_into_stress_json():
     measured = accuracy_change(answers(LABELS, AFTER), answers(LABELS, BEFORE))
     verdict = REGRESSION.judge(measured)
-    received = Verdict.from_wire(json.loads(json.dumps(verdict.as_wire())))
+    received = read_json(Verdict, as_json(verdict), where="sent")
     assert received == verdict
     assert json.loads(json.dumps(received.as_json()))["flips"] == json.loads(json.dumps(measured.flips.as_json()))
     assert "flips" not in Check("clean", "clean", "accuracy").judge(accuracy(answers(LABELS, AFTER))).as_json()

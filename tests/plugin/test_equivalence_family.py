@@ -9,7 +9,7 @@ import scipy.stats  # noqa: F401  since it drops what a run inside this process 
 import torch
 from zoo import ARGUMENTS, CLASSES, EQUIVALENCE, checks_text, images_of, network
 
-from harness.checks.equivalence import equivalence_checks
+from harness.checks.starter import starter_checks
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint
 
@@ -263,7 +263,7 @@ def test_without_rows_and_original_the_family_is_no_check_of_the_run(zoo):
 
 
 def test_a_first_check_of_the_consensus_set_waits_for_a_panel(zoo):
-    rows = {row.id: row for row in equivalence_checks(images_of())}
+    rows = {row.id: row for row in starter_checks(images_of(), ["equivalence"])}
     zoo.bind(f"\n{rows['equivalence-consensus'].as_toml()}\n{EQUIVALENCE}")
     assert zoo.run(artifact(zoo, jitter=1e-6), ORIGINAL).ret == 0
     assert row(zoo, "equivalence-consensus")["status"] == "not_applicable"
