@@ -28,10 +28,10 @@ from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import read_checks
 from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.equivalence import EQUIVALENCE
+from harness.checks.gate_table import hash_of_checks
 from harness.checks.slices import SLICE
 from harness.measures.serving import OF_SERVING
-from harness.networks import NetworkOptions
-from harness.networks.running import BackendOptions
+from harness.networks.options import BackendOptions, NetworkOptions
 from harness.run.budget import seconds_in
 from harness.run.inputs import inputs_of_run
 from harness.run.request import model_spec, request_of
@@ -91,7 +91,7 @@ class CalibrationRequest:
     @property
     def options(self) -> tuple[str, ...]:
         """Return the options of each run of the stress tests."""
-        return (*(() if self.device == "auto" else ("--stress-device", self.device)), *self.gate_options)
+        return self.gate_options
 
     def tasks(self) -> Tasks | None:
         """Return the cluster that measures networks; None for this machine."""
@@ -99,7 +99,7 @@ class CalibrationRequest:
             return None
         from harness.inference.cluster.tasks import Tasks
 
-        return Tasks(self.backend.ray)
+        return Tasks(self.backend)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,6 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
         output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
     measured = measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
-    before[request.checks_path] = measured.checks.sha256
     check_panel(measured.panel)
     calibrated = thresholds_of(
         measured.panel, measured.checks.budgets, by_hand=by_hand(measured.checks, measured.panel)
@@ -256,8 +255,10 @@ def measured_panel(
         bar.reset()
         bar.set_description("measuring")
         panel = measure_panel(checkpoints, recording, network=request.network, on_model=advance, on_note=tell)
-    data = request_of(request.options, tests=request.checks_path.parent).data_options
-    expect_no_copies(checkpoints, data.load(request.network.transform), network=request.network, device=request.device)
+    data = request_of(request.options, root=Path())
+    expect_no_copies(
+        checkpoints, data.load(request.network.transform_named), network=request.network, device=request.device
+    )
     if known:
         panel = _joined(known, panel, checks, path, again=(*asked, *_ids_of(known, request.families)))
     panel = with_earlier_conversions(panel, _there(path), checks.checks)
@@ -340,8 +341,8 @@ def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
 
 def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tuple[Output, Output, Output]:
     """Return the outputs for panel, predictions and checks, which replace no other input of a calibration."""
-    gate = request_of(request.gate_options, tests=request.checks_path.parent)
-    read = inputs_of_run(replace(gate, checks=request.checks_path), more=request.checkpoints)
+    gate = request_of(request.gate_options, root=Path())
+    read = inputs_of_run(gate.but(checks=request.checks_path), more=request.checkpoints)
     others = read.without([panel, predictions, request.checks_path])
     return (
         Output(panel, PANEL, others),
@@ -394,7 +395,10 @@ def _write(
     if panel.recipe:
         recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
     with locked(checks.path):
-        if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
+        changed = [path for path, sha256 in before.items() if hash_of_file(path) != sha256]
+        if hash_of_checks(checks.path) != checks.sha256:
+            changed.append(checks.path)
+        if changed:
             raise ChangedError(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
                 "the measurements are kept"

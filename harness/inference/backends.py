@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.inference.devices import pick_device
+from harness.networks.options import BackendOptions
 
 if TYPE_CHECKING:
     from harness.data.parallel import Spread
     from harness.inference.cluster import Cluster
-    from harness.networks.running import BackendOptions
 
 
 def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
@@ -21,10 +21,10 @@ def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
     if not options.on_ray:
         return None, pick_device(device)
     if device not in {"auto", "cpu"}:
-        raise InputError(f"device {device!r}: a cluster's workers get GPUs from ray-gpus; remove the device")
+        raise InputError(f"device {device!r}: a cluster's workers get GPUs from ray_gpus; remove the device")
     from harness.inference.cluster import cluster_of
 
-    cluster = cluster_of(options.ray)
+    cluster = cluster_of(options.part(BackendOptions))
     cluster.start()
     return cluster, "cpu"
 
@@ -35,4 +35,4 @@ def spread_of(options: BackendOptions) -> Spread | None:
         return None
     from harness.inference.cluster.nodes import OnNodes
 
-    return OnNodes(options.ray)
+    return OnNodes(options.part(BackendOptions))

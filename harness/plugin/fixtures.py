@@ -59,7 +59,7 @@ def golden_images(stress_session: StressSession) -> LabelledImages:
 
 @pytest.fixture(scope="session")
 def unknown_images(stress_session: StressSession) -> LabelledImages | None:
-    """Return the images from elsewhere, of no class, that `--stress-unknown` names; None where it names none."""
+    """Return the images from elsewhere, of no class, that the setting `unknown` names; None without it."""
     return stress_session.elsewhere
 
 

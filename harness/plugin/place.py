@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NAMING = ("candidate", "checks")
 """Options that make a run one of the gate, wherever it is."""
 _TAKING_PATHS = {
-    *("--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file", "--stress-history"),
+    *("--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file"),
 }
 """Options of pytest and its plugins that are followed by a path, which then is none of tests."""
 _LISTING = ("help", "version", "markers", "cacheshow")
@@ -64,9 +64,11 @@ def reports_named(config: pytest.Config) -> Path | None:
     if only_collects(config) or not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
         return None
     added, ini, typed = lines_of(config)
-    if _PLAN in (*added, *ini, *typed):
+    asked = handover_to(config).content.get("request", {})
+    if _PLAN in (*added, *ini, *typed) or asked.get("plan"):
         return None
-    return config.rootpath / (value_behind([*added, *ini, *typed], "--stress-reports") or "reports")
+    named = value_behind(typed, "--stress-reports") or asked.get("reports")
+    return config.rootpath / (named or value_behind([*ini, *added], "--stress-reports") or "reports")
 
 
 def handover_to(config: pytest.Config) -> Handover:
@@ -93,6 +95,8 @@ def _asks(config: pytest.Config, *names: str) -> bool:
 
 def _is_named(config: pytest.Config) -> bool:
     options = {each.partition("=")[0] for line in lines_of(config) for each in line}
+    asked = handover_to(config).content.get("request", {})
+    options |= {f"--{name}" for name in (*asked, *asked.get("roles", ()))}
     return any(f"--{name}" in options or getattr(config.option, f"stress_{name}", None) for name in _NAMING)
 
 

@@ -42,7 +42,7 @@ from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
-from harness.run.request import new_run_id
+from harness.run.request import command_line, new_run_id, read_plain
 from harness.run.session import UNSEEDED
 from harness.run.time_limit import time_limit
 from harness.run.unchanged import expect_unchanged, state_of
@@ -227,7 +227,7 @@ class GateRun:
         """Raise `InputError` for what divides work, or counts it, beside a cluster, and for less than no worker."""
         if (workers := getattr(self.config.option, "numprocesses", None) or 0) < 0:
             raise InputError(f"-n {workers}: expected a number of workers from 0")
-        if not self.request.backend_options.on_ray:
+        if not self.request.on_ray:
             return
         if getattr(self.config.option, "dist", "no") != "no":
             raise InputError("divides the work itself; leave out -n and --dist", setting="backend ray")
@@ -248,10 +248,8 @@ class GateRun:
     def _train_missing(self) -> None:
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
-            for role, path in train_missing(self.request).items():
-                # Workers get the option, too.
-                setattr(self.config.option, f"stress_{role}", str(path))
-        self.request = request_of_config(self.config)
+            trained = train_missing(self.request)
+        self.request = self.request.but(roles={**self.request.roles, **trained})
 
     @property
     def command(self) -> list[str]:
@@ -413,7 +411,9 @@ def selected_checks(session: pytest.Session) -> list[Check]:
 
 def command_of(config: pytest.Config) -> list[str]:
     """Return how a run was started, for everyone to read."""
-    return ["pytest", *(without_secrets(str(argument)) for argument in config.invocation_params.args)]
+    asked, typed = handover_to(config).content.get("request", {}), list(map(str, config.invocation_params.args))
+    line = [*command_line(read_plain(asked).but(tests=(), options=()))] if asked else []
+    return ["pytest", *map(without_secrets, [*typed, *line])]
 
 
 def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:

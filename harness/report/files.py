@@ -73,7 +73,7 @@ def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
     """
 
     def say() -> None:
-        print(f"{_busy(folder)}; waiting for it to end (--stress-no-wait: end with 4)", file=sys.stderr, flush=True)
+        print(f"{_busy(folder)}; waiting for it to end (no_wait = true: end with 4)", file=sys.stderr, flush=True)
 
     with suppress(OSError):  # Told when the run begins there.
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import AnswersError, DataError, IncumbentError, InputError, UnusableModelError
 from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
+from harness.networks import NetworkOptions
 from harness.run.compatibility import expect_data_of, expect_profile_of
 from harness.run.session import StressSession
 
@@ -37,9 +38,9 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.run.export.matching import scope_of_recorded
     from harness.run.golden import golden_images
 
-    network = request.network_options
+    network, words = request.part(NetworkOptions), request.transform_named
     checks = checks or read_checks(request.checks_path)
-    images = request.data_options.load(network.transform, spread=spread_of(request.backend_options))
+    images = request.load(words, spread=spread_of(request))
     expect_data_of(checks, images)
     expect_profile_of(checks, request.profile)
     if request.record is None and request.answers is None:
@@ -52,7 +53,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     if (size := request.sample_size(checks.data)) is not None:
         whole = None if request.samples is not None else images
         images = stratified_sample(images, size)
-    cluster, device = placed(request.backend_options, request.device)
+    cluster, device = placed(request, request.device)
     cache = None if request.no_cache else PredictionCache.of_user()
     if cache:
         cache.prune()
@@ -86,7 +87,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         cache=cache,
         fitted=recorded.samples if recorded else {},
         answered=recorded.families if recorded else (),
-        golden=golden_images(checks, images, request.data_options, network.transform),
+        golden=golden_images(checks, images, request, words),
         elsewhere=elsewhere,
         panel_predictions=panel_predictions and _of_others(panel_predictions, roles),
         cluster=cluster,
@@ -101,8 +102,8 @@ def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:
     """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
     if request.shipped and checks.data.name != request.data:
         raise DataError(
-            f"{checks.path}: made for the data {checks.data.name!r}; name them with --stress-data, on the command line "
-            "or in the addopts of your pytest configuration"
+            f'{checks.path}: made for the data {checks.data.name!r}; name them by data = "…" '
+            "below [gate] in stress_tests/checks.toml, or by --stress-set data=…"
         )
     named = "candidate" in request.roles or "candidate" in request.shipped
     candidate = request.checkpoints["candidate"]
@@ -136,9 +137,7 @@ def _elsewhere(request: RunRequest, images: LabelledImages) -> LabelledImages | 
         return None
     from harness.data.elsewhere import load_elsewhere
 
-    return load_elsewhere(
-        request.unknown, images, request.data_options.whole_pipeline(request.network_options.transform)
-    )
+    return load_elsewhere(request.unknown, images, request.whole_pipeline(request.transform_named))
 
 
 def _panel_predictions(request: RunRequest, checks: ChecksFile, images: LabelledImages) -> PanelPredictions | None:

@@ -20,7 +20,7 @@ from harness.inference.cluster.worker import Worker, place
 from harness.inference.platforms import Platform, this_platform
 
 if TYPE_CHECKING:
-    from harness.networks.running import RayOptions
+    from harness.networks.options import BackendOptions
 
 TRIES = 3
 """Attempts for a range, or to start a worker, before the run ends."""
@@ -54,7 +54,7 @@ class ActorState:
 class Actors:
     """The workers of one cluster."""
 
-    def __init__(self, options: RayOptions) -> None:
+    def __init__(self, options: BackendOptions) -> None:
         self.options = options
         self.kinds: Counter[str] = Counter()
         """Platforms at the start, by the number of workers of each; platforms determine the bits."""
@@ -69,7 +69,7 @@ class Actors:
     @property
     def device(self) -> torch.device:
         """Return the kind of device that workers run on."""
-        return torch.device("cuda" if self.options.gpus else "cpu")
+        return torch.device("cuda" if self.options.ray_gpus else "cpu")
 
     @property
     def bfloat16(self) -> bool:
@@ -115,20 +115,20 @@ class Actors:
         """Return the number of workers that the cluster has room for."""
         import ray
 
-        found, gpus = ray.cluster_resources(), self.options.gpus
+        found, gpus = ray.cluster_resources(), self.options.ray_gpus
         return float(min(found.get("CPU", 0.0), found.get("GPU", 0.0) / gpus if gpus else math.inf))
 
     def _count(self) -> int:
         import ray
 
         if (room := self._room()) < 1:
-            found, gpus = ray.cluster_resources(), self.options.gpus
+            found, gpus = ray.cluster_resources(), self.options.ray_gpus
             has = f"{found.get('CPU', 0):g} cores and {found.get('GPU', 0):g} GPUs"
             raise ClusterError(
                 f"the cluster has {has}, a worker needs one core" + (f" and {gpus:g} GPUs" if gpus else ""),
                 setting="backend ray",
             )
-        return int(min(room, self.options.workers or math.inf))
+        return int(min(room, self.options.ray_workers or math.inf))
 
     def heard(self) -> list[ActorState]:
         """Start the workers that are due; return those with a result, after a short wait at most."""
@@ -151,9 +151,9 @@ class Actors:
     def _begin(self, actor: ActorState) -> None:
         import ray
 
-        options = {"num_cpus": 1, "num_gpus": self.options.gpus, "max_restarts": 0}
+        options = {"num_cpus": 1, "num_gpus": self.options.ray_gpus, "max_restarts": 0}
         # Plain arguments: an actor with object references in its constructor cannot restart (ray#53727).
-        actor.handle = ray.remote(Worker).options(**options).remote(*place(), gpus=bool(self.options.gpus))
+        actor.handle = ray.remote(Worker).options(**options).remote(*place(), gpus=bool(self.options.ray_gpus))
         actor.starting = actor.handle.facts.remote()
 
     def welcome(self, actor: ActorState) -> None:

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from harness.inference.backend import Backend, BatchTask
     from harness.inference.cluster.worker import Precision
-    from harness.networks.running import RayOptions
+    from harness.networks.options import BackendOptions
 
 
 class Cluster:
     """Makes backends that run models on the workers of one cluster."""
 
-    def __init__(self, options: RayOptions) -> None:
+    def __init__(self, options: BackendOptions) -> None:
         self._pool = Pool(options)
 
     def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:  # noqa: ARG002
@@ -55,7 +55,7 @@ class Cluster:
 
 
 @cache
-def cluster_of(options: RayOptions) -> Cluster:
+def cluster_of(options: BackendOptions) -> Cluster:
     """Return the cluster of these options, one for this process."""
     return Cluster(options)
 

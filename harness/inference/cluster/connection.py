@@ -9,7 +9,7 @@ from harness.base.errors import ClusterError, PackageError
 from harness.inference.devices import available_cores
 
 if TYPE_CHECKING:
-    from harness.networks.running import RayOptions
+    from harness.networks.options import BackendOptions
 
 LEAST = (2, 50)
 """The oldest supported release of Ray, its first two numbers."""
@@ -19,7 +19,7 @@ _QUIET = {
 }
 
 
-def connect(options: RayOptions) -> bool:
+def connect(options: BackendOptions) -> bool:
     """Join the cluster that the options name, or start one on this machine; returns whether it was started.
 
     A process that has joined a cluster stays there. Raises `InputError` if Ray is not installed, is too old, or finds
@@ -27,7 +27,7 @@ def connect(options: RayOptions) -> bool:
     """
     try:
         for name, value in _QUIET.items():
-            if not options.logs:
+            if not options.ray_logs:
                 os.environ.setdefault(name, value)
         import ray
     except ImportError as error:
@@ -42,22 +42,24 @@ def connect(options: RayOptions) -> bool:
         )
     if ray.is_initialized():
         return False
-    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = options.ray_address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ClusterError(
             "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
-            setting=f"ray-address {address}",
+            setting=f"ray_address {address}",
         )
     started = address == "local"
     own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if started else {}
-    level = "info" if options.logs else "critical"
+    level = "info" if options.ray_logs else "critical"
     try:
-        ray.init(address, log_to_driver=options.logs, logging_level=level, configure_logging=not options.logs, **own)
+        ray.init(
+            address, log_to_driver=options.ray_logs, logging_level=level, configure_logging=not options.ray_logs, **own
+        )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else repr(error)
         raise ClusterError(
             f"no cluster can be joined there ({said}). Start one with `ray start --head`, or remove the address and "
             "RAY_ADDRESS for a new cluster for the run",
-            setting=f"ray-address {address}",
+            setting=f"ray_address {address}",
         ) from None
     return started

@@ -24,7 +24,7 @@ from harness.inference.platforms import this_platform
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from harness.networks.running import RayOptions
+    from harness.networks.options import BackendOptions
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,7 +48,7 @@ class OnNodes:
     lost three times, or after half a minute without a node.
     """
 
-    options: RayOptions
+    options: BackendOptions
 
     def __call__(
         self,

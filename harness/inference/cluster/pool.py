@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.inference.backend import BatchTask, Perturbed
     from harness.inference.cluster.worker import LogitsTask, RangeResult
-    from harness.networks.running import RayOptions
+    from harness.networks.options import BackendOptions
 
 _MOST_BYTES, _MOST_BATCHES = 32 << 20, 64
 """Limits of a range, so a lost worker costs little."""
@@ -47,7 +47,7 @@ class _Call:
 class Pool(Actors):
     """The workers of a cluster, and this process's pixels in the object store."""
 
-    def __init__(self, options: RayOptions) -> None:
+    def __init__(self, options: BackendOptions) -> None:
         super().__init__(options)
         self._store = SentPixels()
         self._calls = 0

@@ -22,7 +22,7 @@ from harness.inference.devices import usable_cores
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.networks.running import RayOptions
+    from harness.networks.options import BackendOptions
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ _ENVIRONMENT = ("PYTHONPATH", "XDG_CACHE_HOME", "FASHION_MNIST_DIR")
 class Tasks:
     """Runs functions on a cluster, one per core; all nodes must share the project's folder."""
 
-    options: RayOptions
+    options: BackendOptions
 
     @property
     def cores(self) -> int:
@@ -49,7 +49,7 @@ class Tasks:
         connect(self.options)
         import ray
 
-        return max(1, min(int(ray.cluster_resources().get("CPU", 0)), self.options.workers or sys.maxsize))
+        return max(1, min(int(ray.cluster_resources().get("CPU", 0)), self.options.ray_workers or sys.maxsize))
 
     def result(self, what: str, function: Callable[[int], T]) -> T:
         """Return the function's result from a node of the cluster; its argument is the number of a core of its own.

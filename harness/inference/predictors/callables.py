@@ -74,8 +74,8 @@ class CallablePredictor:
         self.name, self._options = name, options
         self._images = images
         self._files = None if images is None else EncodedPictures(images)
-        self._classes = (options.predictor.classes or images.classes) if images else ()
-        self._timeout = options.predictor.timeout
+        self._classes = (options.class_names or images.classes) if images else ()
+        self._timeout = options.predictor_timeout
         self._said: deque[str] = deque(maxlen=_SAID)
         self._broken = ""
         self._one_at_a_time, self._talking = threading.Lock(), threading.Lock()
@@ -133,10 +133,10 @@ class CallablePredictor:
         """Return the kind of the answers, from those for the first images and from the declarations."""
         if self._images is None:
             return Provides()
-        some = self._images.pixels[: self._options.predictor.batch].numpy().astype(np.float32) / np.float32(255)
+        some = self._images.pixels[: self._options.predictor_batch].numpy().astype(np.float32) / np.float32(255)
         answers = self.predict(some)
         top = self._facts["top"]
-        found = provided(answers, self._options.outputs, self._facts["outputs"], top=top)
+        found = provided(answers, self._options.model_outputs, self._facts["outputs"], top=top)
         return replace(found, classes=tuple(self._facts["classes"] or ()))
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
@@ -193,7 +193,7 @@ class CallablePredictor:
                 gone = self._child.poll() is not None
                 if time.monotonic() > until:
                     raise self._failed(
-                        f"on {what} it gave no answer within {self._timeout:g} s (predictor-timeout)"
+                        f"on {what} it gave no answer within {self._timeout:g} s (predictor_timeout)"
                     ) from None
 
     def _failed(self, happened: str) -> PredictorError:

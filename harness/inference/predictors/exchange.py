@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import httpx
 
     from harness.inference.predictors.credentials import Credentials
-    from harness.networks.http_options import HttpOptions
+    from harness.networks.options import PredictorOptions
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ _CONNECT_S = 10.0
 _PART = 1 << 18
 _OK, _REDIRECTS = 200, range(300, 400)
 _ACCESS = f"; set {TOKEN}, or write an entry of netrc"
-_SMALLER = "; if it takes fewer images at a time, set their number with predictor-batch"
+_SMALLER = "; if it takes fewer images at a time, set their number with predictor_batch"
 _HINTS = {401: _ACCESS, 403: _ACCESS, **dict.fromkeys((400, 413, 422, 500), _SMALLER)}
 
 
@@ -80,22 +80,20 @@ class Exchange:
     than allowed, is refused.
     """
 
-    def __init__(
-        self, root: str, credentials: Credentials, options: HttpOptions, *, timeout_s: float, local: bool
-    ) -> None:
+    def __init__(self, root: str, credentials: Credentials, options: PredictorOptions, *, local: bool) -> None:
         import httpx
 
         self.root = root
-        self._timeout_s = timeout_s
+        self._timeout_s = options.predictor_timeout
         self._client = httpx.AsyncClient(
             headers={"Accept-Encoding": "identity", "User-Agent": "stress-harness", **credentials.headers},
-            timeout=httpx.Timeout(None, connect=min(_CONNECT_S, timeout_s)),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.concurrency),
+            timeout=httpx.Timeout(None, connect=min(_CONNECT_S, self._timeout_s)),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.http_concurrency),
             follow_redirects=False,
             verify=root.startswith("https:"),  # Reading certificates takes time, and only https needs it.
             trust_env=not local,  # A proxy does not reach this machine's own servers.
         )
-        self._slots, self._pace = _turns(root, options)
+        self._slots, self._pace = _turns(root, options.http_concurrency, options.http_rate)
         self._closing = weakref.finalize(self, _close, self._client)
         self._closing.atexit = False
 
@@ -141,7 +139,7 @@ class Exchange:
                 if isinstance(_cause(error), ssl.SSLCertVerificationError):
                     break
             except TimeoutError:
-                within = f"{self._timeout_s:g} s (predictor-timeout)"
+                within = f"{self._timeout_s:g} s (predictor_timeout)"
                 raise ServerLostError(f"the server gave no answer within {within}") from None
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise PredictorError(f"the server cannot be asked: {_reason(error)}") from None
@@ -221,10 +219,10 @@ _ONE = threading.Lock()
 """Lock for making the loop or a semaphore, so all threads share one."""
 
 
-def _turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pace]:
+def _turns(root: str, concurrency: int, rate: float | None) -> tuple[asyncio.Semaphore, Pace]:
     """Return the limits of this process's requests to a server: their number at a time, and their rate."""
     with _ONE:
-        return _made_turns(root, options)
+        return _made_turns(root, concurrency, rate)
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -234,8 +232,8 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 @lru_cache
-def _made_turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pace]:  # noqa: ARG001  One per server.
-    return asyncio.Semaphore(options.concurrency), Pace(options.rate)
+def _made_turns(root: str, concurrency: int, rate: float | None) -> tuple[asyncio.Semaphore, Pace]:  # noqa: ARG001  One per server.
+    return asyncio.Semaphore(concurrency), Pace(rate)
 
 
 @lru_cache(maxsize=1)

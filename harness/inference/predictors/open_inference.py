@@ -224,7 +224,7 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
     if wanted is not None and metadata.outputs:
         if not named:
             found = some_of([str(each) for each in metadata.outputs])
-            raise ServerError(f"is no output of the model, which has {found}", setting=f"http-output {wanted}")
+            raise ServerError(f"is no output of the model, which has {found}", setting=f"http_output {wanted}")
         if named[0] not in usable:
             raise ServerError(f"the model's output {named[0]} has another datatype than {', '.join(_OUTPUTS)}")
         return named[0]
@@ -238,7 +238,7 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
         if len(some) == 1:
             return some[0]
     found = some_of([str(each) for each in metadata.outputs])
-    raise ServerError(f"the model's outputs are {found}; name the one to measure with http-output")
+    raise ServerError(f"the model's outputs are {found}; name the one to measure with http_output")
 
 
 def request_of(
@@ -307,7 +307,7 @@ def _chosen(outputs: Sequence[Mapping[str, Any]], output: TensorFacts | None) ->
     wanted = [each for each in outputs if output is None or each.get("name") == output.name]
     if len(wanted) != 1:
         found = some_of([repr(each.get("name")) for each in outputs]) or "none"
-        expected = "exactly one; name it with http-output" if output is None else f"one {output.name!r}"
+        expected = "exactly one; name it with http_output" if output is None else f"one {output.name!r}"
         raise PredictorError(f"the answer has the outputs {found}, expected {expected}")
     return wanted[0]
 

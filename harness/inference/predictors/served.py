@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference.predictors.credentials import Credentials
     from harness.inference.predictors.open_inference import Answer, Metadata
-    from harness.networks.http_options import HttpOptions
+    from harness.networks.options import PredictorOptions
 
 _PATH = re.compile(r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?")
 _ROOM, _NUMBER = 1 << 20, 40
@@ -96,22 +96,21 @@ class ServedModel:
     def __init__(
         self,
         address: Address,
-        options: HttpOptions,
+        options: PredictorOptions,
         credentials: Credentials,
         *,
         images: LabelledImages | None,
-        timeout_s: float,
     ) -> None:
         shape = None if images is None else cast("tuple[int, int, int]", tuple(images.pixels.shape[1:]))
         classes = None if images is None else len(images.classes)
         if credentials.header and not (address.local or address.root.startswith("https:")):
             raise ServerError(f"would get the credentials of {credentials.source} unencrypted; use https://")
         self.address, self.credentials = address, credentials
-        self._exchange = Exchange(address.root, credentials, options, timeout_s=timeout_s, local=address.local)
+        self._exchange = Exchange(address.root, credentials, options, local=address.local)
         self._numbers = count(1)
         self.metadata = self.read_metadata()
         self.input, self.shape = input_of(self.metadata, shape)
-        self.output = output_of(self.metadata, options.output, classes=classes)
+        self.output = output_of(self.metadata, options.http_output, classes=classes)
         self.binary = self._speaks_binary()
         self._files = EncodedPictures(images)
         self._classes = classes or _MANY
