@@ -103,12 +103,13 @@ class Setting:
 
 def settings_of(kind: type[Settings]) -> dict[str, Setting]:
     """Return the settings of a model by name, in the order of its groups."""
-    groups = [base for base in reversed(kind.__mro__) if issubclass(base, Settings) and "__annotations__" in vars(base)]
-    owner = {name: base.__name__ for base in groups for name in vars(base).get("__annotations__", ())}
+    groups = [base for base in kind.__mro__ if issubclass(base, Settings)]
+    owners = [(base.__name__, name) for base in groups for name in vars(base).get("__annotations__", ())]
+    fields = kind.model_fields
     return {
-        name: _setting(name, owner.get(name, kind.__name__), field)
-        for name, field in kind.model_fields.items()
-        if field.description
+        name: _setting(name, group, fields[name])
+        for group, name in owners
+        if getattr(fields.get(name), "description", "")
     }
 
 

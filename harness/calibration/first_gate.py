@@ -18,7 +18,7 @@ from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.calibration.samples import fit_for, samples_in_toml, with_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
-from harness.checks.gate_table import HEAD, entries, read_table, with_table
+from harness.checks.gate_table import HEAD, entries, with_table
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import SLICE
@@ -27,6 +27,7 @@ from harness.data.groups import groups_sha256
 from harness.data.options import DataOptions
 from harness.measures.classification import confused_pairs
 from harness.run.budget import seconds_in
+from harness.run.request import own_settings
 from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _no_incumbent(request: InitRequest) -> dict[Path, bytes]:
 def _new_entries(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the table of the checks file lacks; raises `InputError` if it has other values."""
     path = Path(TESTS, CHECKS)
-    there = read_table(path)
+    there = own_settings(Path())
     if other := {name: value for name, value in wanted.items() if there.get(name, value) != value}:
         raise ConfigurationError(
             f"{path}: its {HEAD} has {'; '.join(entries({name: there[name] for name in other}))}, but init was given "

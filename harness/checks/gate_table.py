@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HEAD = "[gate]"
 _MAX_BYTES = 16 << 20
+_PIXELS = ("size", "resize", "crop")
+"""Settings that are texts, such as 64x96, and look like numbers most of the time."""
 _TABLE = re.compile(
     r"(?ms)^\[gate[.\]].*?(?=^[ \t]*(?:#[^\n]*)?\n(?:[ \t]*(?:#[^\n]*)?\n)*(?:\[|\Z)|^\[(?!gate[.\]])|\Z)"
 )
@@ -79,7 +81,10 @@ def with_table(text: str, values: Mapping[str, object]) -> str:
 
 def entries(values: Mapping[str, object]) -> list[str]:
     """Return settings as lines of the table."""
-    return [f"{name} = {_in_toml(value)}" for name, value in values.items()]
+    return [
+        f"{name} = {value if name in _PIXELS and str(value).isdigit() else _in_toml(value)}"
+        for name, value in values.items()
+    ]
 
 
 def _in_toml(value: object) -> str:

@@ -94,7 +94,7 @@ def init_command(
         budget,
         ci is not None,
         project.request,
-        {name: value for name, value in given().items() if name in IN_TABLE},
+        {name: given()[name] for name in IN_TABLE if name in given()},
     )
     print("\n".join(_told(initialize(request, folder), request, folder)))
     return OK

@@ -47,13 +47,13 @@ def request_of_config(config: pytest.Config) -> RunRequest:
     What another process hands over wins over the configuration, and what was typed over that.
     """
     if hasattr(config, "workerinput"):
-        return request.read_plain(config.workerinput[ASKED])
+        return RunRequest(**config.workerinput[ASKED])
     try:
         _expect_once(config)
         own = request.own_settings(config.rootpath) if is_gate_run(config) else {}
         handed = dict(handover_to(config).content.get("request", {}))
         typed = request.read_line(lines_of(config)[2])[0] if handed else {}
-        given = request.read_plain(handed).given
+        given = RunRequest(**handed).given
         made = RunRequest.of(own, request.line_values(config.option), given, typed, root=config.rootpath)
         made.expect_sound()
     except InputError as error:

@@ -42,7 +42,7 @@ from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
-from harness.run.request import command_line, new_run_id, read_plain
+from harness.run.request import RunRequest, command_line, new_run_id
 from harness.run.session import UNSEEDED
 from harness.run.time_limit import time_limit
 from harness.run.unchanged import expect_unchanged, state_of
@@ -412,7 +412,7 @@ def selected_checks(session: pytest.Session) -> list[Check]:
 def command_of(config: pytest.Config) -> list[str]:
     """Return how a run was started, for everyone to read."""
     asked, typed = handover_to(config).content.get("request", {}), list(map(str, config.invocation_params.args))
-    line = [*command_line(read_plain(asked).but(tests=(), options=()))] if asked else []
+    line = [*command_line(RunRequest(**asked).but(tests=(), options=()))] if asked else []
     return ["pytest", *map(without_secrets, [*typed, *line])]
 
 

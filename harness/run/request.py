@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import uuid
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from harness.base.errors import ConfigurationError, InputError
 from harness.base.groups import add_settings, pairs_of, unknown, values_in, values_of
+from harness.base.records import read_record
 from harness.base.settings import value_behind
 from harness.checks.gate_table import HEAD, entries, read_table
 from harness.checks.roles import INCUMBENT, ROLES
@@ -67,6 +67,10 @@ def model_spec(given: Spec) -> Path | str:
     return kinds.model_spec(given)
 
 
+def _order_of(value: Any) -> Any:
+    return read_record(ExportOrder, value, where="an order for an export") if isinstance(value, dict) else value
+
+
 class RunRequest(RunSettings):
     """All that a gate run is asked for: the settings, and more.
 
@@ -79,13 +83,13 @@ class RunRequest(RunSettings):
     """
 
     roles: dict[str, Spec] = Field(default_factory=dict)
-    tests: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    record: frozenset[str] | None = None
-    answers: Path | None = None
-    panel_predictions: Path | None = None
-    export: ExportOrder | None = None
-    root: Path = Path()
+    tests: tuple[str, ...] = Field((), strict=False)
+    options: tuple[str, ...] = Field((), strict=False)
+    record: frozenset[str] | None = Field(None, strict=False)
+    answers: Path | None = Field(None, strict=False)
+    panel_predictions: Path | None = Field(None, strict=False)
+    export: Annotated[ExportOrder | None, BeforeValidator(_order_of)] = None
+    root: Path = Field(Path(), strict=False)
     run_id: str = ""
 
     @staticmethod
@@ -99,7 +103,7 @@ class RunRequest(RunSettings):
 
     @property
     def plain(self) -> dict[str, Any]:
-        """Return what was given, as JSON that `read_plain` reads in another process."""
+        """Return what was given, as JSON that another process makes it of."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     @cached_property
@@ -193,11 +197,6 @@ class RunRequest(RunSettings):
     def expect_sound(self) -> None:
         """Raise `InputError` for a setting that contradicts another, before anything is loaded."""
         _ = self.checkpoints, self.budget_seconds
-
-
-def read_plain(plain: Mapping[str, Any]) -> RunRequest:
-    """Return the request of another process, which gave it as `plain`."""
-    return RunRequest.model_validate_json(json.dumps(plain))
 
 
 def new_run_id() -> str:
