@@ -11,8 +11,8 @@ from benchmarks.smoke import IMAGES, few
 from harness.base.errors import InputError
 from harness.measures.changed_predictions import lost_and_gained
 from harness.run.equality import EqualityRequest, equal
-from harness.run.model_settings import ModelSettings
 from harness.run.request import model_spec
+from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -132,7 +132,8 @@ def _members(annotation: Any) -> list[Any]:
 
 def _refusal(kind: type[Settings], error: Any) -> InputError:
     """Return the error for the first thing that pydantic refuses, in one sentence."""
-    name, value = str(error["loc"][0]), error["input"]
+    inside = error["loc"][0] == "roles" and len(error["loc"]) > 1
+    name, value = str(error["loc"][1 if inside else 0]), error["input"]
     if error["type"] == "extra_forbidden":
         return unknown(name, settings_of(kind))
     context = {key: str(value).replace(" or ", ", ").replace("'", "") if key == "expected" else value
@@ -160,7 +161,7 @@ def values_of(pairs: Sequence[str], known: Mapping[str, Setting]) -> dict[str, A
     for pair in pairs:
         key, equals, value = pair.partition("=")
         name, dot, part = key.partition(".")
-        if not equals:
+        if not equals or (dot and not part.isidentifier()):
             raise InputError(f"expected KEY=VALUE, found {pair!r}", setting="set")
         if name not in known:
             raise unknown(name, known)

@@ -60,13 +60,14 @@ def gate(
         if not result.passed:
             print(result.headline, *result.failed, sep="\\n")
     """
-    given = {name: value for name, value in locals().items() if name in ON_LINE and value is not None}
+    settings |= {name: value for name, value in locals().items() if name in ON_LINE and value is not None}
     if not isinstance(tests, str | Path) or isinstance(options, str):
         raise InputError("tests is a path, and options are a list of texts")
     if wrong := next((name for name in settings if name not in SETTINGS or name == "plan"), None):
         raise unknown(wrong, SETTINGS)
+    given = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # NumPy's.
     more: dict[str, Any] = {"tests": (str(tests),), "options": tuple(options), "root": Path.cwd()}
-    request = RunRequest.of(given, settings, **more)
+    request = RunRequest.of(given, **more)
     request.expect_sound()
     return judged(request, on_line=print if progress else None)
 

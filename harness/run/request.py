@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from harness.base.errors import ConfigurationError, InputError
-from harness.base.groups import add_settings, pairs_of, unknown, values_in, values_of
+from harness.base.groups import Text, add_settings, pairs_of, unknown, values_in, values_of
 from harness.base.records import read_record
 from harness.base.settings import value_behind
 from harness.checks.gate_table import HEAD, entries, read_table
@@ -82,7 +82,7 @@ class RunRequest(RunSettings):
     as `new_run_id` makes it, or empty.
     """
 
-    roles: dict[str, Spec] = Field(default_factory=dict)
+    roles: dict[str, Text | Path] = Field(default_factory=dict)
     tests: tuple[str, ...] = Field((), strict=False)
     options: tuple[str, ...] = Field((), strict=False)
     record: frozenset[str] | None = Field(None, strict=False)

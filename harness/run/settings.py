@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 HISTORY_FILE = "history.jsonl"
 """The file in which runs leave a line, by default in the folder of reports."""
-_BARE = frozenset({*ROLES, "checks"})
 
 
 class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
@@ -94,13 +93,13 @@ class ReportSettings(Settings):
         "most a "
         "fifth of the run's work).",
     )
-    reports: str | Path = setting(
+    reports: Text | Path = setting(
         default="reports", about="The folder that reports are written to (default: reports).", metavar="DIR", line=True
     )
     no_wait: bool = setting(
         default=False, about="End with 4 if another run writes to the folder of reports (default: wait for it to end)."
     )
-    history: str | Path | None = setting(
+    history: Text | Path | None = setting(
         "The file of the run history, or none (default: "
         f"{HISTORY_FILE} in the folder of reports; in CI none). The run adds a line, and the report draws the last "
         "runs.",
@@ -116,7 +115,7 @@ class ReportSettings(Settings):
 class RunSettings(ModelSettings, ReportSettings):
     """Every setting of a run but its models."""
 
-    checks: str | Path | None = setting(
+    checks: Text | Path | None = setting(
         "The file with the thresholds (default: stress_tests/checks.toml; in the quick profile "
         "stress_tests/checks-quick.toml if it is there).",
         metavar="PATH",
@@ -211,7 +210,7 @@ def option_of_pytest(name: str) -> str:
     """
     if name in IN_TABLE:
         return name
-    return f"--{name}" if name in _BARE else f"--stress-{name.replace('_', '-')}"
+    return f"--{name}" if name in ROLES or name == "checks" else f"--stress-{name.replace('_', '-')}"
 
 
 def option_of_command(name: str) -> str:

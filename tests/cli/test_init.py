@@ -10,6 +10,7 @@ import pytest
 import scipy.stats  # noqa: F401
 import torch
 import torch._dynamo
+from harness.run.pytest_configuration import added_options
 from zoo import ARGUMENTS, CLASSES, checks_text, hypothesis_as_it_starts, images_of, network
 
 from harness.base import files
@@ -20,7 +21,6 @@ from harness.checks.starter import offered
 from harness.cli import main
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.pytest_configuration import added_options
 
 SHIPPED = {test.name: test.text for test in shipped_tests()}
 DATA = ("--data", "npz:shop.npz")
@@ -82,7 +82,7 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
         DECLARATION,
     }
     assert read_declaration(Path(DECLARATION)).weights is None
-    options = (*LOADING, "--stress-data", "npz:shop.npz", "--stress-size", "8")
+    options = (*LOADING, "--stress-set", "data=npz:shop.npz", "--stress-set", "size=8")
     assert added_options(shop / "stress_tests") == options
     checks = read_checks(shop / "stress_tests/checks.toml")
     assert (checks.data.n, checks.data.classes) == (80, CLASSES)
@@ -190,7 +190,7 @@ def test_families_are_added_where_images_are_golden(shop):
     """Whose rows are not written in the checks file; nor are they rows of it where there are no others."""
     assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
     checks = shop / "stress_tests/checks.toml"
-    assert main(["golden", "add", "0", "--reason", "seen", "--", "--stress-data", "npz:shop.npz"]) == 0
+    assert main(["golden", "add", "0", "--reason", "seen", "--", "--stress-set", "data=npz:shop.npz"]) == 0
     assert main(["init", *DATA, "--families", "flip", "--budget", "none"]) == 0
     rows = read_checks(checks).checks
     assert list(dict.fromkeys(check.family for check in rows)) == ["clean", "flip", "golden"]
@@ -276,9 +276,16 @@ testpaths = ["tests"]
 
 def test_a_configuration_keeps_all_that_it_says(shop):
     (shop / "pyproject.toml").write_text(PYPROJECT)
-    assert main(["init", *DATA, "--model-arg", "width=2", "--model-arg", "depth=3"]) == 0
+    assert main(["init", *DATA, "--set", "model_args.width=2", "--set", "model_args.depth=3"]) == 0
     text = (shop / "pyproject.toml").read_text()
-    options = ["--stress-data", "npz:shop.npz", "--stress-model-arg", "width=2", "--stress-model-arg", "depth=3"]
+    options = [
+        "--stress-set",
+        "data=npz:shop.npz",
+        "--stress-set",
+        "model_args.width=2",
+        "--stress-set",
+        "model_args.depth=3",
+    ]
     kept = text.splitlines()
     assert [line for line in PYPROJECT.splitlines() if line not in kept] == ['addopts = ["-q"]']
     whole = {"addopts": ["-q", *LOADING, *options], "testpaths": ["tests"]}
@@ -301,16 +308,16 @@ def test_a_configuration_keeps_all_that_it_says(shop):
 def test_options_are_added_to_those_there_in_each_format(shop, name, text):
     (shop / name).write_text(text)
     assert main(["init", *DATA]) == 0
-    assert added_options(shop / "stress_tests") == ("-q", "-ra", *LOADING, "--stress-data", "npz:shop.npz")
+    assert added_options(shop / "stress_tests") == ("-q", "-ra", *LOADING, "--stress-set", "data=npz:shop.npz")
     assert {line for line in text.splitlines() if "addopts" not in line} <= set((shop / name).read_text().splitlines())
 
 
 def test_other_options_there_are_kept_and_told(shop, capsys):
-    (shop / "pytest.ini").write_text("[pytest]\naddopts = --stress-data npz:other.npz\n")
+    (shop / "pytest.ini").write_text("[pytest]\naddopts = --stress-set data=npz:other.npz\n")
     before = files_in(shop)
     assert main(["init", *DATA]) == 2
     said = capsys.readouterr().err
-    assert "its addopts have --stress-data npz:other.npz, but init was given --stress-data npz:shop.npz" in said
+    assert "its addopts have --stress-set data=npz:other.npz, but init was given --stress-set data=npz:shop.npz" in said
     assert files_in(shop) == before
 
 
@@ -347,7 +354,7 @@ def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop,
                 *DATA,
                 "--model",
                 "slow:Net",
-                *("--model-arg", "in_features=1", "--model-arg", "out_features=1"),
+                *("--set", "model_args.in_features=1", "--set", "model_args.out_features=1"),
             ]
         )
         == 0

@@ -5,12 +5,12 @@ import json
 import click
 import numpy as np
 import pytest
+from harness.run.pytest_configuration import added_options
 from zoo import Zoo
 
 from harness.base.errors import InputError
 from harness.cli import main
 from harness.cli.group import commands
-from harness.run.pytest_configuration import added_options
 
 GOOD, OTHER, THIRD = "good.safetensors", "shaken.safetensors", "third.safetensors"
 FEW = ("--samples", "8")
@@ -76,7 +76,7 @@ def test_every_command_is_known_here():
 
 @each_command
 def test_a_command_takes_the_data_of_the_configuration(zoo, loaded, arguments, capsys):
-    configure(zoo, "--stress-data npz:zoo.npz")
+    configure(zoo, "--stress-set data=npz:zoo.npz")
     main(arguments)
     assert capsys.readouterr().out.splitlines()[0] == "data: npz:zoo.npz (from pytest.ini)"
     assert set(loaded) in ({"npz:zoo.npz"}, {"in a run"}) or arguments[1] == "list", "no image is golden yet"
@@ -109,13 +109,13 @@ def test_a_checks_file_for_the_shipped_data_names_them(zoo, loaded, capsys):
 
 
 def test_an_option_wins_over_the_configuration(zoo, capsys):
-    configure(zoo, "--stress-data npz:none.npz --stress-size 9")
+    configure(zoo, "--stress-set data=npz:none.npz --stress-set size=9")
     assert main(["evaluate", GOOD, "--data", "npz:zoo.npz", "--size", "16"]) == 0
     assert capsys.readouterr().out.startswith("data: npz:zoo.npz, size 16 (from the command line)\n")
 
 
 def test_beside_json_the_line_is_on_standard_error(zoo, capsys):
-    configure(zoo, "--stress-data npz:zoo.npz")
+    configure(zoo, "--stress-set data=npz:zoo.npz")
     assert main(["evaluate", GOOD, "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["clean_accuracy"] > 0.8
@@ -123,9 +123,9 @@ def test_beside_json_the_line_is_on_standard_error(zoo, capsys):
 
 
 def test_options_of_the_environment_count_as_in_pytest(zoo, capsys, monkeypatch):
-    configure(zoo, "--stress-data npz:none.npz")
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-q --stress-data npz:zoo.npz")
-    assert added_options(zoo.tests)[-3:] == ("-q", "--stress-data", "npz:zoo.npz")
+    configure(zoo, "--stress-set data=npz:none.npz")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-q --stress-set data=npz:zoo.npz")
+    assert added_options(zoo.tests)[-3:] == ("-q", "--stress-set", "data=npz:zoo.npz")
     assert main(["evaluate", GOOD]) == 0
     assert capsys.readouterr().out.startswith("data: npz:zoo.npz (from PYTEST_ADDOPTS)\n")
 
@@ -136,7 +136,7 @@ def test_network_and_incumbent_are_those_of_the_configuration(zoo, capsys):
         "def network():\n"
         "    return FashionCNN(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)\n"
     )
-    configure(zoo, f"--stress-data npz:zoo.npz --stress-model own:network --incumbent {OTHER}")
+    configure(zoo, f"--stress-set data=npz:zoo.npz --stress-set model=own:network --incumbent {OTHER}")
     assert main(["compare", GOOD, *FEW]) == 0
     assert "good" in (out := capsys.readouterr().out)
     assert "shaken" in out

@@ -19,7 +19,6 @@ from harness.data import LabelledImages, load_images
 from harness.inference import open_model
 from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
-from harness.networks.predictor_options import PredictorOptions
 from harness.perturb import Pose
 
 PIXELS = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -45,7 +44,7 @@ def opened(tmp_path, monkeypatch):
         imports.begin()  # As another process does.
         (tmp_path / "own.py").write_text(textwrap.dedent(HEAD) + textwrap.dedent(code))
         outputs = options.pop("outputs", None)
-        network = NetworkOptions(outputs=outputs, predictor=PredictorOptions(**{"timeout": 20.0, **options}))
+        network = NetworkOptions(model_outputs=outputs, **{"predictor_timeout": 20.0, **options})
         model = open_model(model_spec(f"python:own:{name}"), images, role="candidate", network=network, cache=cache)
         made.append(model)
         return model
@@ -116,7 +115,7 @@ FAULTS = {
     "end": ("print('bye', flush=True); os._exit(0)", "its process ended with status 0; it printed: bye"),
     "crash": ("os.kill(os.getpid(), 11)", "its process was ended by SIGSEGV"),
     "kill": ("os.kill(os.getpid(), 9)", "its process was ended by SIGKILL, possibly for lack of memory"),
-    "hang": ("time.sleep(60)", r"no answer within 1 s \(predictor-timeout\)"),
+    "hang": ("time.sleep(60)", r"no answer within 1 s \(predictor_timeout\)"),
     "fork": ("return scores(pixels) if os.fork() else scores(pixels) * 0", ""),
     "fork and end": ("os.fork() and os._exit(3); time.sleep(60)", "its process ended with status 3"),
     "closed": ("os.closerange(3, 20)", "its process ended with status 1"),
@@ -141,7 +140,7 @@ def test_a_fault_is_an_error_of_the_candidate(opened, fault):
         return
     start = time.monotonic()
     with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
-        opened(f"def answer(pixels):\n{body}", timeout=1.0 if fault == "hang" else 20.0)
+        opened(f"def answer(pixels):\n{body}", predictor_timeout=1.0 if fault == "hang" else 20.0)
     assert time.monotonic() - start < 10
 
 
@@ -197,11 +196,11 @@ def test_undeclared_probabilities_are_taken_as_such(opened, end, scores):
             e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) {end}
     """)
     assert model.provides.scores == scores
-    assert ("set model-outputs logits" in model.note) == (scores == "probabilities")
+    assert ("set model_outputs logits" in model.note) == (scores == "probabilities")
 
 
 def test_probabilities_of_the_first_images_alone_are_refused(opened):
-    with pytest.raises(InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model-outputs logits"):
+    with pytest.raises(InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model_outputs logits"):
         opened("""
             calls = []
             def answer(pixels):
@@ -231,7 +230,7 @@ def test_a_process_that_it_leaves_behind_holds_nothing_up(opened, last):
         """
     start = time.monotonic()
     with suppress(InputError):
-        opened(code, timeout=1.0).classifier.plain.predictor.close()
+        opened(code, predictor_timeout=1.0).classifier.plain.predictor.close()
     assert time.monotonic() - start < 6
 
 

@@ -20,7 +20,7 @@ from harness.data.transforms import transform_of
 from harness.inference import spread_of
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster.connection import connect
-from harness.networks.running import BackendOptions, RayOptions
+from harness.networks.options import BackendOptions
 
 pytestmark = pytest.mark.cluster
 COUNT = 40
@@ -37,7 +37,7 @@ def cluster():
 
 @pytest.fixture
 def nodes(cluster):
-    return spread_of(BackendOptions("ray", RayOptions(address=cluster.address)))
+    return spread_of(BackendOptions(backend="ray", ray_address=cluster.address))
 
 
 @pytest.fixture(autouse=True)

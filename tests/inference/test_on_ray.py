@@ -25,7 +25,7 @@ from harness.inference.cluster import Cluster, actors
 from harness.inference.cluster.connection import connect
 from harness.inference.cluster.worker import Worker
 from harness.inference.search import first_failures
-from harness.networks.running import RayOptions
+from harness.networks.options import BackendOptions
 from harness.perturb import Pose
 from harness.perturb.corruptions import CORRUPTIONS, Corruption, corruption
 
@@ -38,14 +38,14 @@ def nodes():
     """A cluster of two nodes, which this process has joined."""
     ray = pytest.importorskip("ray")
     with ray_cluster(nodes=2) as found:
-        connect(RayOptions(address=found.address))
+        connect(BackendOptions(ray_address=found.address))
         yield found
         ray.shutdown()
 
 
 @pytest.fixture(scope="module")
 def shared(nodes):
-    cluster = Cluster(RayOptions(address=nodes.address))
+    cluster = Cluster(BackendOptions(ray_address=nodes.address))
     cluster.start()
     yield cluster
     cluster.close()
@@ -288,7 +288,7 @@ def test_four_nodes_give_the_same_bits(nodes, shared):
     shared.close()
     for _ in range(2):
         nodes.add_node(num_cpus=1)
-    cluster = Cluster(RayOptions(address=nodes.address))
+    cluster = Cluster(BackendOptions(ray_address=nodes.address))
     cluster.start()
     try:
         assert sum(cluster.kinds.values()) == 4
@@ -303,7 +303,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes, shared):
     pixels = images.pixels.clone()
     pixels[100] = 255
     shared.close()
-    cluster = Cluster(RayOptions(address=nodes.address))
+    cluster = Cluster(BackendOptions(ray_address=nodes.address))
     classifier = Classifier(Crashing(), backend=cluster, screen=False)
     began = time.monotonic()
     with pytest.raises(BackendLostError, match=r"images \d+ to \d+ of 200 images under .* failed 3 times"):
@@ -317,7 +317,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes, shared):
 def test_workers_that_cannot_start_are_waited_for_like_any(nodes, shared, monkeypatch):
     """As on a node that is leaving, and that nobody has missed yet."""
     shared.close()
-    cluster = Cluster(RayOptions(address=nodes.address))
+    cluster = Cluster(BackendOptions(ray_address=nodes.address))
     classifier = Classifier(network(), backend=cluster, screen=False)
     classifier.predict(images_of(40))
     monkeypatch.setattr(actors, "Worker", Unable)
@@ -340,12 +340,12 @@ def test_why_workers_do_not_start_is_said(nodes, shared, monkeypatch):
     with pytest.raises(
         BackendLostError, match=r"workers do not start: .*: ModuleNotFoundError: No module named 'shop'"
     ):
-        Cluster(RayOptions(address=nodes.address)).start()
+        Cluster(BackendOptions(ray_address=nodes.address)).start()
 
 
 def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, shared):
     shared.close()
-    cluster = Cluster(RayOptions(address=nodes.address))
+    cluster = Cluster(BackendOptions(ray_address=nodes.address))
     classifier = Classifier(network(), backend=cluster, screen=False)
     classifier.predict(images_of(40))
 
@@ -379,6 +379,6 @@ def test_a_cluster_whose_nodes_leave_before_a_worker_starts_ends(nodes, monkeypa
     thread.start()
     began = time.monotonic()
     with pytest.raises(BackendLostError, match="no node has room for a worker"):
-        Cluster(RayOptions(address=nodes.address)).start()
+        Cluster(BackendOptions(ray_address=nodes.address)).start()
     assert time.monotonic() - began < 60
     thread.join()

@@ -87,7 +87,7 @@ def test_every_option_has_help(pytester):
     text = pytester.runpytest_inprocess("--help").stdout.str()
     options = ("candidate", "baseline", "incumbent", "checks", "stress-model", "stress-model-arg", "stress-data")
     options += ("stress-profile", "stress-samples", "stress-device", "stress-reports", "stress-size")
-    options += ("stress-channels", "stress-model-outputs", "stress-normalisation", "stress-layer", "stress-no-cache")
+    options += ("stress-channels", "stress-model-outputs", "stress-normalization", "stress-layer", "stress-no-cache")
     assert [option for option in options if f"  --{option}" not in text] == []
 
 
@@ -119,7 +119,7 @@ def test_the_path_of_a_checkpoint_does_not_decide_the_root(pytester):
     )
     (other / "pytest.ini").write_text("[pytest]\n")
     checkpoint = zoo.save("new.safetensors").rename(other / "new.safetensors")
-    data = ("--stress-data", zoo.data, "-p", "no:html")
+    data = ("--stress-set", f"data={zoo.data}", "-p", "no:html")
     result = pytester.runpytest_inprocess(*data, "--candidate", checkpoint)
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"*took its root directory, {other}, *the tests, {zoo.root}. *"])

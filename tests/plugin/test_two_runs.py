@@ -37,7 +37,7 @@ def children_take_hangups():
 
 def started(folder, *arguments, command=("-m", "harness", "gate")):
     return subprocess.Popen(
-        [sys.executable, *command, "stress_tests", "--stress-data", "npz:zoo.npz", "-p", "no:html", *arguments],
+        [sys.executable, *command, "stress_tests", "--stress-set", "data=npz:zoo.npz", "-p", "no:html", *arguments],
         cwd=folder,
         env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
         stdout=subprocess.PIPE,
@@ -132,14 +132,14 @@ def test_a_run_whose_folder_is_held_ends_with_4_and_leaves_it(zoo):
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
-        run = zoo.run("--stress-no-wait")
+        run = zoo.run("--stress-set=no_wait=true")
         assert run.ret == 4
         run.stderr.fnmatch_lines(["*another run of the gate writes there: process 7, since unknown, of x.pth; wait*"])
         assert zoo.run("--stress-plan").ret == 0
         assert (folder / UNFINISHED).read_text() == marker
         assert sorted(path.name for path in folder.iterdir()) == ["stress.md", UNFINISHED]
         holder.kill()
-    assert zoo.run("--stress-no-wait").ret == 0
+    assert zoo.run("--stress-set=no_wait=true").ret == 0
 
 
 def test_a_run_whose_folder_was_taken_writes_no_verdict(zoo, monkeypatch):
@@ -248,7 +248,7 @@ def test_a_second_run_waits_and_says_for_whom(slow):
         if "another run" in line:
             break
     assert "waiting for it to end" in line
-    third = started(slow.root, "--stress-no-wait", command=("-m", "pytest"))
+    third = started(slow.root, "--stress-set=no_wait=true", command=("-m", "pytest"))
     assert third.communicate(timeout=SECONDS)[0].count("another run of the gate writes there") >= 1
     assert third.returncode == 4
     assert (slow.root / "reports" / UNFINISHED).exists()
