@@ -269,8 +269,7 @@ def in_this_process(pytester, runs: list[list[str]]):
             asked = RunRequest(**handed["request"])
             reports = Path(asked.reports if asked.given.get("reports") else reports)
             record = () if asked.record is None else (f"record={','.join(sorted(asked.record)) or 'all'}",)
-            line = apart(command_line(asked.but(tests=(), options=())))
-            runs.append([*arguments, *line, *record, *(["answers"] if asked.answers else [])])
+            runs.append([*line_of(command), *record, *(["answers"] if asked.answers else [])])
             run_id = asked.run_id.encode()
             same = {name: value for name, value in asked.plain.items() if name not in {"run_id", "reports"}}
             key = _digest(pytester.path, [*(argument for argument in arguments if argument != str(reports)), str(same)])
@@ -290,6 +289,11 @@ def in_this_process(pytester, runs: list[list[str]]):
         return subprocess.CompletedProcess(command, status, out, err)
 
     return run
+
+
+def line_of(command: list[str]) -> list[str]:
+    """Return what a person types for the run of a command, each value behind its option."""
+    return apart(command_line(RunRequest(**json.loads(request_in(command).read_text())["request"])))
 
 
 def request_in(command: list[str]) -> Path:

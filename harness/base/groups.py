@@ -5,8 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from difflib import get_close_matches
-from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,11 +14,11 @@ from harness.base.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pydantic.fields import FieldInfo
 
 Part = TypeVar("Part", bound="Settings")
 Text = Annotated[str, Field(min_length=1)]
 """A text that is not empty."""
+_TYPES: dict[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool, "object": dict}
 _WORDS = {
     "string_type": "a text",
     "string_too_short": "a text that is not empty",
@@ -38,15 +37,15 @@ _WORDS = {
 
 
 def setting(
-    about: str, *, default: Any = None, metavar: str = "", line: bool = False, reads: bool = False, **bounds: Any
+    about: str, *, default: Any = None, metavar: str = "", line: bool = False, reads: bool = False, **more: Any
 ) -> Any:
     """Return a field with its help, which refers to other settings by name, so one text fits every surface.
 
     A setting of the command `line` changes from run to run; all others stand in the project's table. One that `reads`
     may name a file or a folder to read.
     """
-    more: Any = {"metavar": metavar, "line": line, "reads": reads}
-    return Field(default, description=about, json_schema_extra=more, **bounds)
+    extra: Any = {"metavar": metavar, "line": line, "reads": reads}
+    return Field(default, description=about, json_schema_extra=extra, **more)
 
 
 class Settings(BaseModel):
@@ -96,38 +95,25 @@ class Setting:
         return self.type is bool
 
     @property
-    def values(self) -> str:
+    def value(self) -> str:
         """Return a word for its values, or all of them."""
-        return "|".join(map(str, self.choices)) or self.metavar or ("true|false" if self.flag else self.type.__name__)
+        return self.metavar or "|".join(map(str, self.choices)) or self.type.__name__
 
 
 def settings_of(kind: type[Settings]) -> dict[str, Setting]:
     """Return the settings of a model by name, in the order of its groups."""
+    schema = kind.model_json_schema()["properties"]
     groups = [base for base in kind.__mro__ if issubclass(base, Settings)]
     owners = [(base.__name__, name) for base in groups for name in vars(base).get("__annotations__", ())]
-    fields = kind.model_fields
-    return {
-        name: _setting(name, group, fields[name])
-        for group, name in owners
-        if getattr(fields.get(name), "description", "")
-    }
+    return {name: _setting(name, group, schema[name]) for group, name in owners if "line" in schema.get(name, ())}
 
 
-def _setting(name: str, group: str, field: FieldInfo) -> Setting:
-    kinds = [each for each in _members(field.annotation) if each is not NoneType]
-    choices = tuple(value for each in kinds if get_origin(each) is Literal for value in get_args(each))
-    plain = type(choices[0]) if choices else get_origin(kinds[0]) or kinds[0]
-    more: Any = field.json_schema_extra
-    return Setting(name, field.description or "", group, field.default, plain, choices, **more)
-
-
-def _members(annotation: Any) -> list[Any]:
-    """Return the types that a union is made of, without their bounds."""
-    if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
-    if get_origin(annotation) is None or get_origin(annotation) in {Literal, dict}:
-        return [annotation]
-    return [each for member in get_args(annotation) for each in _members(member)]
+def _setting(name: str, group: str, schema: Mapping[str, Any]) -> Setting:
+    """Return a setting by the schema of its field: of several types, the first is that of its option."""
+    first = schema.get("anyOf", [schema])[0]
+    more = {key: schema[key] for key in ("metavar", "line", "reads")}
+    default, choices = schema.get("default"), tuple(first.get("enum", ()))
+    return Setting(name, schema["description"], group, default, _TYPES[first["type"]], choices, **more)
 
 
 def _refusal(kind: type[Settings], error: Any) -> InputError:
@@ -154,7 +140,7 @@ def unknown(name: str, known: Iterable[str]) -> InputError:
 def values_of(pairs: Sequence[str], known: Mapping[str, Setting]) -> dict[str, Any]:
     """Return settings by name from `KEY=VALUE` pairs; `KEY.PART=VALUE` sets one entry of a table.
 
-    Texts stay as they are, and other values are read as literals. Raises `InputError` for an unknown name and for one
+    Texts do not change, and other values are read as literals. Raises `InputError` for an unknown name and for one
     that is set twice.
     """
     values: dict[str, Any] = {}
@@ -174,7 +160,7 @@ def values_of(pairs: Sequence[str], known: Mapping[str, Setting]) -> dict[str, A
 
 
 def literal(text: str) -> Any:
-    """Return the value of a Python literal, or TOML's `true` and `false`; any other text as it is."""
+    """Return the value of a Python literal, or TOML's `true` and `false`; any other text unchanged."""
     try:
         return {"true": True, "false": False}[text] if text in {"true", "false"} else ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -133,7 +133,7 @@ def _compare_two(
 
     candidate, *others = checkpoints
     project = project_with(checks_path, as_json=as_json)
-    other = next(iter(others), project.incumbent)
+    other = next(iter(others), None)
     request = ComparisonRequest(candidate, other, project.request, budget)
     inputs = inputs_of_command(request.paths, request.model)
     page = Output(output, PAGE, inputs, within=REPORTS)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from harness.base.errors import InputError, printable
-from harness.base.groups import Setting, pairs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from harness.base.groups import Setting
     from harness.run.project import Project
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
@@ -154,21 +154,16 @@ def given() -> dict[str, Any]:
 
 def given_line() -> list[str]:
     """Return the settings on the command line as options of the command."""
-    found = dict(click.get_current_context().meta.get(_GIVEN, {}))
-    return [*(f"--set={pair}" for pair in found.pop("set", ())), *(f"--{name}={at}" for name, at in found.items())]
+    from harness.run.settings import as_options, option_of_command
+
+    return as_options(given(), option_of_command)
 
 
 def for_gate() -> tuple[str, ...]:
     """Return the settings on the command line, and what follows `--`, as options of pytest."""
-    from harness.run.settings import IN_TABLE, option_of_pytest
+    from harness.run.settings import as_options
 
-    found = given()
-    pairs = pairs_of({name: found.pop(name) for name in [*found] if name in IN_TABLE})
-    line = [
-        *(f"--stress-set={pair}" for pair in pairs),
-        *(f"{option_of_pytest(name)}={at}" for name, at in found.items()),
-    ]
-    return (*line, *passed_on())
+    return (*as_options(given()), *passed_on())
 
 
 def checks_option(function: F) -> F:

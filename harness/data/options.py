@@ -53,8 +53,7 @@ class DataOptions(Settings):
         metavar="PIXELS",
     )
     crop: Pixels | None = setting(
-        "Keep the center of images, after resize, such as 224 (default: the whole image).",
-        metavar="HEIGHTxWIDTH",
+        "Keep the center of images, after resize, such as 224 (default: the whole image).", metavar="HEIGHTxWIDTH"
     )
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = setting(
         "The interpolation of resize and size (default: bilinear)."

@@ -110,7 +110,7 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
     )
     model_outputs: Literal["logits", "probabilities"] | None = setting(
         "The kind of output of the network of model, or of an ONNX file (default: logits, and an error if they look "
-        "like probabilities).",
+        "like probabilities)."
     )
     normalization: Text | None = setting(
         "The normalization of pixels in [0, 1] for the network of model or of an ONNX file: imagenet, or mean and "
@@ -151,9 +151,7 @@ class BackendOptions(Settings):
         metavar="ADDRESS",
     )
     ray_workers: int | None = setting(
-        "Use at most this many workers, each with one core and its GPUs (default: as many as fit).",
-        metavar="N",
-        ge=1,
+        "Use at most this many workers, each with one core and its GPUs (default: as many as fit).", metavar="N", ge=1
     )
     ray_gpus: float = setting(
         default=0.0,

@@ -63,7 +63,8 @@ def request_of_config(config: pytest.Config) -> RunRequest:
 
 def _expect_once(config: pytest.Config) -> None:
     """Raise `InputError` for a setting that is given twice in one place; a command line may override configuration."""
-    single = {option_of_pytest(name): name for name, each in ON_LINE.items() if not each.flag}
+    named = [*ROLES, *(name for name, each in ON_LINE.items() if not each.flag)]
+    single = {option_of_pytest(name): name for name in named}
     for line in lines_of(config):
         given = list(takewhile(lambda each: each != "--", line))
         options = [each.partition("=")[0] for each in given]

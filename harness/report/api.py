@@ -12,6 +12,7 @@ from harness.base.codes import Code, coded
 from harness.base.errors import InputError, printable
 from harness.base.groups import unknown
 from harness.base.outputs import HISTORY, Output
+from harness.checks.roles import ROLES
 from harness.report.agreement import agreed_verdict
 from harness.report.files import alone_in, forget, unmark, write_refusal
 from harness.report.refusal import Refusal
@@ -60,10 +61,10 @@ def gate(
         if not result.passed:
             print(result.headline, *result.failed, sep="\\n")
     """
-    settings |= {name: value for name, value in locals().items() if name in ON_LINE and value is not None}
+    settings |= {name: value for name, value in locals().items() if name in {*ROLES, *ON_LINE} and value is not None}
     if not isinstance(tests, str | Path) or isinstance(options, str):
         raise InputError("tests is a path, and options are a list of texts")
-    if wrong := next((name for name in settings if name not in SETTINGS or name == "plan"), None):
+    if wrong := next((name for name in settings if name not in {*ROLES, *SETTINGS} or name == "plan"), None):
         raise unknown(wrong, SETTINGS)
     given = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # NumPy's.
     more: dict[str, Any] = {"tests": (str(tests),), "options": tuple(options), "root": Path.cwd()}

@@ -283,7 +283,7 @@ def _original_of(report: Mapping[str, Any]) -> dict[str, str]:
 def _outputs(request: AcceptRequest) -> tuple[Output, Output]:
     """Return what an acceptance writes: the weights of the incumbent, and its declaration."""
     others = {role: path for role, path in request.run.roles.items() if role != INCUMBENT}
-    read = inputs_of_run(replace(request.run, roles={**others, INCUMBENT: "none"}))
+    read = inputs_of_run(request.run.but(roles={**others, INCUMBENT: "none"}))
     return (
         Output(request.written, ONNX if request.as_file else CHECKPOINT, read),
         Output(declaration_path(request.incumbent), INCUMBENT_DECLARATION, read),

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 from harness.base.files import read_regular
 from harness.base.outputs import Inputs
 from harness.base.user_code import is_name
-from harness.run.request import RunRequest
-from harness.run.settings import SETTINGS, ModelSettings
+from harness.run.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from harness.run.request import RunRequest
+    from harness.run.settings import ModelSettings
 
 
 _IN_PARTS = frozenset({".onnx", ".xml"})
 """Suffixes of networks that keep their weights in files of similar names."""
 _MAX_BYTES = 256 << 20
-_READ = [name for name, each in SETTINGS.items() if each.reads and name in RunRequest.model_fields]
+_READ = [name for name, each in SETTINGS.items() if each.reads]
 _CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 
 

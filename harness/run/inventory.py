@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.checks import read_checks
+from harness.checks.roles import ROLES
 from harness.data.sources import SOURCES
 from harness.measures import METRICS
 from harness.perturb.corruptions import CORRUPTIONS
+from harness.run.request import setting_of
 from harness.run.settings import GROUPS, SETTINGS, option_of_pytest
 
 if TYPE_CHECKING:
@@ -35,7 +37,10 @@ def settings_table() -> Table:
     """Return the settings of a run, by topic: each with its place, its values, its default in the help."""
     order = list(dict.fromkeys(GROUPS.values()))
     found = sorted(SETTINGS.values(), key=lambda each: order.index(GROUPS[each.group]))
-    rows = [(option_of_pytest(each.name), GROUPS[each.group], each.values, each.help) for each in found]
+    rows = [
+        (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value, each.help)
+        for each in (*map(setting_of, ROLES), *found)
+    ]
     return [("setting", "topic", "value", "meaning"), *rows]
 
 

@@ -10,9 +10,8 @@ from harness.base.errors import ConfigurationError
 from harness.base.groups import pairs_of
 from harness.checks import read_checks
 from harness.checks.gate_table import HEAD
-from harness.checks.roles import INCUMBENT
 from harness.data.options import DataOptions
-from harness.run.request import OWN, RunRequest, model_spec, own_settings, read_line
+from harness.run.request import OWN, RunRequest, own_settings, read_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,12 +26,6 @@ class Project:
 
     request: RunRequest
     data_from: str
-
-    @property
-    def incumbent(self) -> Path | str | None:
-        """Return the incumbent that the options name; None where they name none."""
-        named = self.request.roles.get(INCUMBENT)
-        return None if named in {None, "none"} else model_spec(named)
 
     @property
     def data_line(self) -> str:

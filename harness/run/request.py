@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from harness.base.errors import ConfigurationError, InputError
-from harness.base.groups import Text, add_settings, pairs_of, unknown, values_in, values_of
+from harness.base.groups import Setting, Text, add_settings, unknown, values_in, values_of
 from harness.base.records import read_record
 from harness.base.settings import value_behind
 from harness.checks.gate_table import HEAD, entries, read_table
@@ -29,6 +29,7 @@ from harness.run.settings import (
     SET,
     SETTINGS,
     RunSettings,
+    as_options,
     option_of_pytest,
 )
 
@@ -83,18 +84,18 @@ class RunRequest(RunSettings):
     """
 
     roles: dict[str, Text | Path] = Field(default_factory=dict)
-    tests: tuple[str, ...] = Field((), strict=False)
-    options: tuple[str, ...] = Field((), strict=False)
-    record: frozenset[str] | None = Field(None, strict=False)
-    answers: Path | None = Field(None, strict=False)
-    panel_predictions: Path | None = Field(None, strict=False)
+    tests: tuple[str, ...] = Field(default=(), strict=False)
+    options: tuple[str, ...] = Field(default=(), strict=False)
+    record: frozenset[str] | None = Field(default=None, strict=False)
+    answers: Path | None = Field(default=None, strict=False)
+    panel_predictions: Path | None = Field(default=None, strict=False)
     export: Annotated[ExportOrder | None, BeforeValidator(_order_of)] = None
-    root: Path = Field(Path(), strict=False)
+    root: Path = Field(default=Path(), strict=False)
     run_id: str = ""
 
     @staticmethod
     def of(*layers: Mapping[str, Any], **more: Any) -> RunRequest:
-        """Return the request of settings by name; later ones win; tables are joined entry by entry."""
+        """Return the request of settings by name: later ones win, and tables are joined entry by entry."""
         values: dict[str, Any] = {}
         for name, value in (item for layer in layers for item in layer.items()):
             values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
@@ -227,10 +228,18 @@ def set_values(pairs: Sequence[str]) -> dict[str, Any]:
     return values_of(pairs, IN_TABLE)
 
 
+def setting_of(role: str) -> Setting:
+    """Return the setting that names the checkpoint of a role."""
+    about = ROLES[role]
+    text = f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words})."
+    return Setting(role, text, "", metavar="PATH|none" if about.optional else "PATH", line=True, reads=True)
+
+
 def add_options(add: Any, *, bare: bool = True) -> None:
     """Add pytest's options to a parser; those with a common name only if they are `bare`. See `line_values`."""
-    known = [each for name, each in ON_LINE.items() if bare or option_of_pytest(name).startswith("--stress")]
-    add_settings(add, known, option_of_pytest)
+    known = [*map(setting_of, ROLES), *ON_LINE.values()]
+    named = [each for each in known if bare or option_of_pytest(each.name).startswith("--stress")]
+    add_settings(add, named, option_of_pytest)
     how = {"action": "append", "default": [], "metavar": SET.metavar, "help": SET.help}
     add(option_of_pytest(SET.name), dest="stress_set", **how)
 
@@ -275,7 +284,7 @@ def expect_none_moved(arguments: Sequence[str], *, place: str = "") -> None:
     if not pairs:
         return
     lines = "; ".join(entries(values_of(list(pairs.values()), IN_TABLE)))
-    for_once = " ".join(shlex.join([option_of_pytest(SET.name), pair]) for pair in pairs.values())
+    for_once = shlex.join(f"{option_of_pytest(SET.name)}={pair}" for pair in pairs.values())
     removed = f", and remove the options from addopts in {place}" if place else ""
     raise ConfigurationError(
         f"options have become settings of the project: write {lines} below {HEAD} in {OWN}{removed}; or give "
@@ -285,15 +294,8 @@ def expect_none_moved(arguments: Sequence[str], *, place: str = "") -> None:
 
 def command_line(request: RunRequest) -> list[str]:
     """Return how a person starts the run of a request with pytest; the fields of calibration have no option."""
-    given = {name: value for name, value in request.given.items() if name in SETTINGS and value is not None}
-    line = [
-        option_of_pytest(name) if value is True else f"{option_of_pytest(name)}={value}"
-        for name, value in {**request.roles, **given}.items()
-        if name in ON_LINE and value is not False
-    ]
-    table = {name: value for name, value in given.items() if name in IN_TABLE}
-    line += [f"{option_of_pytest(SET.name)}={pair}" for pair in pairs_of(table)]
-    return [*request.tests, *line, *request.options]
+    given = {name: value for name, value in request.given.items() if name in SETTINGS}
+    return [*request.tests, *as_options({**request.roles, **given}), *request.options]
 
 
 def value_in(arguments: Sequence[str], name: str) -> str | None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.base.errors import printable
-from harness.base.groups import Setting, Settings, Text, setting, settings_of
-from harness.checks.roles import ROLES
+from harness.base.groups import Setting, Settings, Text, pairs_of, setting, settings_of
 from harness.data.options import DataOptions
 from harness.networks.options import BackendOptions, NetworkOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
@@ -169,15 +169,8 @@ class RunSettings(ModelSettings, ReportSettings):
     )
 
 
-def setting_of(role: str) -> Setting:
-    """Return the setting that names the checkpoint of a role."""
-    about = ROLES[role]
-    text = f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words})."
-    return Setting(role, text, "roles", metavar="PATH|none" if about.optional else "PATH", line=True, reads=True)
-
-
-SETTINGS = {role: setting_of(role) for role in ROLES} | settings_of(RunSettings)
-"""Every setting by its name."""
+SETTINGS = settings_of(RunSettings)
+"""Every setting by its name, but the roles, which have one each."""
 ON_LINE = {name: each for name, each in SETTINGS.items() if each.line}
 """The settings that pytest has an option for."""
 IN_TABLE = {name: each for name, each in SETTINGS.items() if not each.line}
@@ -190,7 +183,6 @@ SET = Setting(
     metavar="KEY=VALUE",
 )
 GROUPS = {
-    "roles": "Models",
     "DataOptions": "Images",
     "NetworkOptions": "Networks",
     "ChoiceOptions": "Networks",
@@ -210,7 +202,17 @@ def option_of_pytest(name: str) -> str:
     """
     if name in IN_TABLE:
         return name
-    return f"--{name}" if name in ROLES or name == "checks" else f"--stress-{name.replace('_', '-')}"
+    return f"--stress-{name.replace('_', '-')}" if name in {*ON_LINE, SET.name} - {"checks"} else f"--{name}"
+
+
+def as_options(values: Mapping[str, Any], option_of: Callable[[str], str] = option_of_pytest) -> list[str]:
+    """Return settings by name as options: those of the line each by its own, all others by `set`."""
+    table = {name: value for name, value in values.items() if name in IN_TABLE and value is not None}
+    line = [(option_of(name), value) for name, value in values.items() if name not in IN_TABLE]
+    return [
+        *(option if value is True else f"{option}={value}" for option, value in line if value not in {None, False}),
+        *(f"{option_of(SET.name)}={pair}" for pair in pairs_of(table)),
+    ]
 
 
 def option_of_command(name: str) -> str:

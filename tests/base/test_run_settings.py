@@ -25,7 +25,7 @@ def test_each_surface_names_the_setting_in_its_way(error, by_pytest, by_command,
 
 def test_pytest_has_few_options():
     assert {option_of_pytest(name) for name in ON_LINE} == {
-        *("--candidate", "--baseline", "--incumbent", "--original", "--checks", "--stress-profile", "--stress-samples"),
+        *("--checks", "--stress-profile", "--stress-samples"),
         *("--stress-budget", "--stress-plan", "--stress-reports", "--stress-device", "--stress-backend"),
         "--stress-no-cache",
     }

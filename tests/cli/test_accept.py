@@ -21,8 +21,8 @@ from zoo import (
     ROWS,
     TRAINING,
     Zoo,
-    apart,
     hypothesis_as_it_starts,
+    line_of,
     network,
     request_in,
     run_here,
@@ -117,10 +117,10 @@ def judged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(command, **_):
-        place.runs.append(apart(command[command.index("pytest") + 1 :]))
+        place.runs.append(line_of(command))
         status, facts = place.says
         if facts is not None:
-            candidate = Path(apart(command)[apart(command).index("--candidate") + 1])
+            candidate = Path(line_of(command)[line_of(command).index("--candidate") + 1])
             report = {
                 "profile": "default",
                 "candidate": {"sha256": hashlib.sha256(candidate.read_bytes()).hexdigest()},

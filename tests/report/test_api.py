@@ -14,6 +14,7 @@ from zoo import Zoo, run_here
 
 import harness
 from harness.base.errors import InputError
+from harness.checks.roles import ROLES
 from harness.report.api import gate, judged
 from harness.run.execute import RunResult, _run, execute
 from harness.run.history import read_history
@@ -129,7 +130,7 @@ def test_a_value_that_a_setting_cannot_have_is_refused(arguments, said):
         gate(**arguments)
 
 
-@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "plan"])
+@pytest.mark.parametrize("name", [name for name in (*ROLES, *SETTINGS) if name != "plan"])
 def test_every_setting_has_a_type(name):
     with pytest.raises(InputError, match=f"^{name} <.*>: expected "):
         gate(**{name: object()})

@@ -9,7 +9,6 @@ from zoo import ROWS, Zoo, hypothesis_as_it_starts
 
 from harness.checks import ChecksError, read_checks
 from harness.checks.roles import ROLES, Role
-from harness.run.settings import ON_LINE, SETTINGS, setting_of
 
 TEACHER_ROW = """
 [[check]]
@@ -49,8 +48,6 @@ def zoo(pytester, monkeypatch):
 @pytest.fixture
 def teacher(monkeypatch, zoo):
     monkeypatch.setitem(ROLES, "teacher", Role("The model that the candidate learnt from", precondition=True))
-    for known in (SETTINGS, ON_LINE):
-        monkeypatch.setitem(known, "teacher", setting_of("teacher"))
     zoo.bind(ROWS.split('\n[[check]]\nid = "rotate')[0].replace("bee", "ant") + TEACHER_ROW)
     (zoo.tests / "test_teacher.py").write_text(TEACHER_TEST)
     (zoo.tests / "conftest.py").write_text(TEACHER_FIXTURE)
