@@ -24,7 +24,7 @@ PAGE = Path(__file__).parent / "reference/options.md"
 _BEGIN = """\
 # Options and commands
 
-`python docs/options_page.py` writes this page from the settings and from the commands. `--help` says the same.
+`python docs/options_page.py` writes this page from settings and commands. `--help` says the same.
 
 """
 _GATE = """\
@@ -38,15 +38,16 @@ Help texts name settings without dashes: `samples` is `--stress-samples` for pyt
 _TABLE = """\
 ## Settings of a project
 
-They stand in the table `[gate]` of `stress_tests/checks.toml`, one on a line, such as `size = 64`. `stress-harness init`
-writes it. `--stress-set size=64` replaces one for a run of pytest, `--set size=64` for a command, and `size=64` in
-`harness.gate`. The command line wins, then `set`, then the table, then the default.
+They stand in the table `[gate]` of `stress_tests/checks.toml`, such as `size = 64`. The command `init` writes it.
+`--stress-set size=64` replaces one for a run of pytest, `--set size=64` for a command, and `size=64` in `harness.gate`.
+The command line wins, then `set`, then the table, then the default.
 """
 
 
 def page() -> str:
     """Return the whole page."""
-    options = _table(("option", "meaning"), map(_setting, (*map(setting_of, ROLES), *ON_LINE.values(), SET)))
+    line = (*map(setting_of, ROLES), *ON_LINE.values(), SET)
+    options = _table(("option", "meaning"), map(_setting, line))
     return "\n".join([_BEGIN + _summaries(), _GATE, options, _TABLE, *_settings(), *_commands()])
 
 

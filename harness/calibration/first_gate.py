@@ -48,7 +48,7 @@ _CONFIGURED = {
     "tox.ini": "[pytest]",
     "setup.cfg": "[tool:pytest]",
 }
-"""The files that may configure pytest, each with the text by which it does."""
+"""The files that may configure pytest, each with the text that does so."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
 from harness.run.execute import execute
+from harness.run.inputs import CONFIGURATION
 from harness.run.request import RunRequest, own_settings
 
 if TYPE_CHECKING:
@@ -53,7 +55,9 @@ class Recording:
     @property
     def project(self) -> tuple[str, ...]:
         """Return the settings of the project, which decide the values, and hashes of their files."""
-        ours = pairs_of(own_settings(Path()))
+        texts = [Path(name).read_text("utf-8", "replace") for name in CONFIGURATION if Path(name).is_file()]
+        baselines = re.findall(r"--baseline[=\s\"',]+([^\s\"',]+)", "\n".join(texts))  # In addopts.
+        ours = [*pairs_of(own_settings(Path())), *(f"baseline={path}" for path in baselines)]
         return (*ours, *hashes_of_named_files(ours))
 
     def definition(self) -> str:

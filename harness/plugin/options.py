@@ -44,7 +44,7 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
 def request_of_config(config: pytest.Config) -> RunRequest:
     """Return what the options and the project ask for; raises `UsageError` for an option that is none.
 
-    What another process hands over wins over the configuration, and what was typed over that.
+    The request of another process wins over the configuration, and the typed line over both.
     """
     if hasattr(config, "workerinput"):
         return RunRequest(**config.workerinput[ASKED])

@@ -49,8 +49,8 @@ def gate(
 ) -> RunResult:
     r"""Run the gate on a candidate in a process of its own, and return its verdict with every value measured.
 
-    Arguments are the settings of `pytest stress_tests` by their names, with the same defaults; `settings` are those of
-    the table `[gate]` in `stress_tests/checks.toml`, which they replace for this run, and checkpoints of further roles.
+    Arguments are the settings of `pytest stress_tests` by their names, with the same defaults. `settings` replace those
+    of the table `[gate]` in `stress_tests/checks.toml`, or are checkpoints of further roles.
     `tests` is the folder of the stress tests, and `options` are further options of pytest. With `progress`, the lines
     of the run are printed meanwhile. An inconclusive run raises nothing: its verdict is `error`, and `errors` say why.
     Raises `InputError` for a wrong setting.

@@ -24,7 +24,7 @@ _IN_PARTS = frozenset({".onnx", ".xml"})
 """Suffixes of networks that keep their weights in files of similar names."""
 _MAX_BYTES = 256 << 20
 _READ = [name for name, each in SETTINGS.items() if each.reads]
-_CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
+CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 
 
 def inputs_of_run(request: RunRequest, *, more: Iterable[str | Path] = ()) -> Inputs:
@@ -72,7 +72,7 @@ def _of_project(checks: Path) -> Iterator[Path]:
     folder = checks.parent
     yield from (checks, *sorted(folder.glob("*.py")), folder / "golden")
     for place in {folder.resolve().parent, Path.cwd()}:
-        yield from (*sorted(place.glob("*.py")), *(place / name for name in _CONFIGURATION))
+        yield from (*sorted(place.glob("*.py")), *(place / name for name in CONFIGURATION))
     recipe = _read(checks).get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
     if isinstance(predictions := recipe.get("panel_predictions"), str):

@@ -199,8 +199,10 @@ def test_networks_are_measured_without_judging_them(zoo, monkeypatch, tmp_path):
     assert run_calibrate(zoo) == 0
     for command in zoo.runs:
         joined = " ".join(command)
-        assert " --incumbent none --checks stress_tests/checks.toml " in joined
-        assert "--stress-set data=npz:zoo.npz record=all" in joined
+        assert " --incumbent none " in joined
+        assert " --checks stress_tests/checks.toml " in joined
+        assert "--stress-set data=npz:zoo.npz" in joined
+        assert joined.endswith(" record=all")
     assert {command[command.index("--candidate") + 1] for command in zoo.runs} == set(zoo.seeds)
     checks = read_checks(zoo.checks)
     assert (checks.checks[0].hand.threshold, checks.checks[0].panel.threshold < 1) == (1.0, True), (

@@ -53,7 +53,7 @@ def shop(tmp_path):
 
 def run(shop, *arguments, command=("-m", "pytest", "stress_tests")):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    data = () if "--stress-data" in arguments else ("--stress-set", f"data={shop.data}")
+    data = () if any("data=" in each for each in arguments) else ("--stress-set", f"data={shop.data}")
     return subprocess.run(
         [sys.executable, *command, *OPTIONS, *data, *arguments],
         cwd=shop.root,

@@ -51,7 +51,7 @@ model_args = { width = 2, depth = 3 }
 """
 
 
-def test_a_request_is_another_processs_by_json_and_a_persons_by_its_command_line():
+def test_a_request_travels_as_json_and_is_shown_as_a_line():
     asked = ASKED.but(export=ExportOrder("out"), record=frozenset({"clean"}), answers=Path("answers"))
     assert RunRequest(**json.loads(json.dumps(asked.plain))) == asked
     line = command_line(ASKED.but(tests=("shop",)))
