@@ -323,7 +323,15 @@ def kept_predictions(folder: Path) -> dict[str, bytes]:
 
 def apart(arguments: list[str]) -> list[str]:
     """Return a command line with paths apart from their options, to which the gate joins them by an equals sign."""
-    paths = ("--candidate=", "--baseline=", "--incumbent=", "--original=", "--checks=", "--stress-reports=")
+    paths = (
+        "--candidate=",
+        "--baseline=",
+        "--incumbent=",
+        "--original=",
+        "--checks=",
+        "--stress-reports=",
+        "--stress-set=",
+    )
     return [part for each in arguments for part in (each.split("=", 1) if each.startswith(paths) else [each])]
 
 

@@ -23,7 +23,7 @@ _MAX_BYTES = 16 << 20
 _PIXELS = ("size", "resize", "crop")
 """Settings that are texts, such as 64x96, and look like numbers most of the time."""
 _TABLE = re.compile(
-    r"(?ms)^\[gate[.\]].*?(?=^[ \t]*(?:#[^\n]*)?\n(?:[ \t]*(?:#[^\n]*)?\n)*(?:\[|\Z)|^\[(?!gate[.\]])|\Z)"
+    r"(?ms)^\[gate[.\]].*?(?=^[ \t]*(?:#[^\n]*)?\n(?:[ \t]*(?:#[^\n]*)?\n)*(?:\[(?!gate[.\]])|\Z)|^\[(?!gate[.\]])|\Z)"
 )
 """The table and its sub-tables, without the empty lines and comments before the next table."""
 

@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import (
-    FILE,
-    MODEL,
-    MODEL_NAMES,
-    NEGATIVE,
-    OK,
-    REPORTS,
-    Command,
-    json_option,
-    project_with,
-    run_options,
-)
+from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, model_options, project_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +23,7 @@ if TYPE_CHECKING:
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @click.option("--image", type=int, metavar="N", help="The test image's number, from 0 (default: all images).")
-@run_options(*MODEL_NAMES)
+@model_options
 @click.option(
     "--output",
     type=FILE,

@@ -150,7 +150,7 @@ def calibrate_command(
         convert,
         model.part(NetworkOptions),
         model.part(BackendOptions),
-        for_gate(),
+        for_gate("backend"),  # The backend runs whole runs of the gate.
     )
     if convert is not None and (power or plan):
         raise InputError("--convert sets thresholds; leave it out with --power and --plan")

@@ -16,7 +16,6 @@ from harness.base.errors import InputError, printable
 from harness.cli.options import (
     FILE,
     MODEL,
-    MODEL_NAMES,
     OK,
     REPORTS,
     Command,
@@ -24,10 +23,10 @@ from harness.cli.options import (
     for_gate,
     given_line,
     json_option,
+    model_options,
     passed_on,
     project_with,
     refuse_own,
-    run_options,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ DEFAULT = "60s"
     "them by verdict, by failing checks, then by the smallest margin. The page names the rows that each wins.",
 )
 @click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A [B [C...]]")
-@run_options(*MODEL_NAMES)
+@model_options
 @checks_option
 @click.option(
     "--output",

@@ -14,15 +14,14 @@ from harness.base.errors import printable
 from harness.cli.options import (
     FILE,
     MODEL,
-    MODEL_NAMES,
     NEGATIVE,
     OK,
     REPORTS,
     Command,
     given_line,
     json_option,
+    model_options,
     project_with,
-    run_options,
 )
 from harness.run.status import NOT_JUDGED
 
@@ -80,7 +79,7 @@ SHARE = _Share()
     help="The outputs of the artifact alone; probabilities for an export with a softmax "
     "(default: those of the original).",
 )
-@run_options(*MODEL_NAMES)
+@model_options
 @click.option(
     "--output",
     type=FILE,

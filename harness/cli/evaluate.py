@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, MODEL_NAMES, OK, REPORTS, Command, json_option, project_with, run_options
+from harness.cli.options import FILE, MODEL, OK, REPORTS, Command, json_option, model_options, project_with
 
 
 @click.command(
@@ -20,7 +20,7 @@ from harness.cli.options import FILE, MODEL, MODEL_NAMES, OK, REPORTS, Command, 
     "print precision and recall by class, failures by kind, as tables, and suspected label errors.",
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
-@run_options(*MODEL_NAMES)
+@model_options
 @click.option("--poses", "on_grid", is_flag=True, help="Also search the 9x5x5 grid of poses (minutes).")
 @click.option("--per-class", is_flag=True, help="Also print precision, recall and F1 of each class.")
 @click.option(

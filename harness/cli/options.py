@@ -140,8 +140,9 @@ def run_options(*more: str) -> Callable[[F], F]:
     return setting_options(*(SETTINGS[name] for name in more), SET)
 
 
-MODEL_NAMES = ("data", "size", "model", "samples", "device", "backend")
-"""The settings that commands on a model have options for."""
+def model_options(function: F) -> F:
+    """Add the options of commands on a model."""
+    return run_options("data", "size", "model", "samples", "device", "backend")(function)
 
 
 def given() -> dict[str, Any]:
@@ -159,11 +160,11 @@ def given_line() -> list[str]:
     return as_options(given(), option_of_command)
 
 
-def for_gate() -> tuple[str, ...]:
-    """Return the settings on the command line, and what follows `--`, as options of pytest."""
+def for_gate(*without: str) -> tuple[str, ...]:
+    """Return the settings on the command line but some, and what follows `--`, as options of pytest."""
     from harness.run.settings import as_options
 
-    return (*as_options(given()), *passed_on())
+    return (*as_options({name: value for name, value in given().items() if name not in without}), *passed_on())
 
 
 def checks_option(function: F) -> F:

@@ -9,7 +9,7 @@ import click
 
 from harness.base.errors import printable
 from harness.cli.equal import SHARE
-from harness.cli.options import MODEL, MODEL_NAMES, NEGATIVE, OK, Command, json_option, project_with, run_options
+from harness.cli.options import MODEL, NEGATIVE, OK, Command, json_option, model_options, project_with
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     metavar="SHARE",
     help="The share of predictions that may change (default: 1%).",
 )
-@run_options(*MODEL_NAMES)
+@model_options
 @json_option
 def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
     """Explain served predictions."""

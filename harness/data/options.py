@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
@@ -23,11 +23,7 @@ if TYPE_CHECKING:
     from harness.data.transforms import Transform
 
 
-def _as_text(value: Any) -> Any:
-    return str(value) if type(value) is int else value
-
-
-Pixels = Annotated[str, BeforeValidator(_as_text)]
+Pixels = Annotated[Text, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 """A number of pixels, or HEIGHTxWIDTH, as a text or a number."""
 
 
@@ -84,17 +80,17 @@ class DataOptions(Settings):
         """Return the pipeline, without a transform, which is imported when the images are loaded."""
         from harness.data.pipeline import Pipeline
 
-        resize = _parsed("resize", self.resize)
-        if resize is not None and resize[0] != resize[1]:
+        resize = self.resize and parse_size(self.resize, setting="resize")
+        if resize and resize[0] != resize[1]:
             raise PipelineError(
                 "expected the length of the shorter side, such as 256; size stretches to a height and a width",
                 setting=f"resize {self.resize}",
             )
         return Pipeline(
-            size=_parsed("size", self.size),
+            size=parse_size(self.size) if self.size else None,
             channels=self.channels,
-            resize=resize and resize[0],
-            crop=_parsed("crop", self.crop),
+            resize=resize[0] if resize else None,
+            crop=parse_size(self.crop, setting="crop") if self.crop else None,
             interpolation=self.interpolation,
             antialias=self.antialias != "no",
         )
@@ -132,7 +128,3 @@ def parse_size(text: str, *, setting: str = "size") -> tuple[int, int]:
             "expected a number of pixels, or HEIGHTxWIDTH, such as 64 or 64x96", setting=f"{setting} {text}"
         )
     return int(found[1]), int(found[2] or found[1])
-
-
-def _parsed(setting: str, text: str | None) -> tuple[int, int] | None:
-    return None if text is None else parse_size(text, setting=setting)

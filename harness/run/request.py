@@ -284,7 +284,7 @@ def expect_none_moved(arguments: Sequence[str], *, place: str = "") -> None:
     if not pairs:
         return
     lines = "; ".join(entries(values_of(list(pairs.values()), IN_TABLE)))
-    for_once = shlex.join(f"{option_of_pytest(SET.name)}={pair}" for pair in pairs.values())
+    for_once = " ".join(f"{option_of_pytest(SET.name)} {shlex.quote(pair)}" for pair in pairs.values())
     removed = f", and remove the options from addopts in {place}" if place else ""
     raise ConfigurationError(
         f"options have become settings of the project: write {lines} below {HEAD} in {OWN}{removed}; or give "

@@ -163,7 +163,7 @@ def test_the_page_says_how_to_reproduce_the_comparison(zoo, capsys):
     command = html.unescape(re.search(r"stress-harness compare [^<]*", page)[0])
     assert cli.main([*shlex.split(command)[1:], "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == expected
-    for option in ("--samples 60", "--crop 16", "--normalization 0,1"):
+    for option in ("--samples=60", "--set=crop=16", "--set=normalization=0,1"):
         assert option in command
 
 

@@ -362,7 +362,7 @@ def test_the_layer_is_an_option_and_a_wrong_one_ends_the_run(gallery):
     result, _ = gallery("object", "--stress-set", "layer=relu9")
     assert result.ret == 4
     result.stderr.fnmatch_lines(
-        ["*--stress-set layer=relu9: candidate looker.pth: layer 'relu9': * it has network.conv (16x16)*"]
+        ["*layer relu9: candidate looker.pth: layer 'relu9': * it has network.conv (16x16)*"]
     )
 
 

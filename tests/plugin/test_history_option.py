@@ -100,7 +100,7 @@ def test_what_cannot_work_is_known_before_the_run(zoo, monkeypatch):
     monkeypatch.setattr("harness.plugin.sinks.importlib.util.find_spec", lambda _: None)
     result = zoo.run("--stress-set", "mlflow=robustness")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*--stress-set mlflow=robustness: MLflow is not installed; pip install*"])
+    result.stderr.fnmatch_lines(["*mlflow robustness: MLflow is not installed; pip install*"])
 
 
 @pytest.mark.parametrize("ends", ["raise SystemExit(0)", "raise RuntimeError('late')"])

@@ -32,7 +32,7 @@ class Bright(torch.nn.Module):
     def forward(self, x):
         return self.gain * self.weigh(x.mean(1).flatten(1))
 """
-DATA = "data: folder:photos/test, size 8 (from pytest.ini)"
+DATA = "data: folder:photos/test, size 8 (from stress_tests/checks.toml)"
 
 
 def saved(path: Path, *, seed: int, sign: float = 1.0) -> None:
