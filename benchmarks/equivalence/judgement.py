@@ -59,9 +59,8 @@ def judged(
     """Make an artifact in the folder, and compare it with its original."""
     try:
         made = make(material, folder / artifact)
-        request = EqualityRequest(
-            model_spec(made), original, model=ModelSettings(network=options, samples=SAMPLES), history=folder / "none"
-        )
+        model = ModelSettings(**options.given, samples=SAMPLES)
+        request = EqualityRequest(model_spec(made), original, model=model, history=folder / "none")
         done = equal(request)
     except LookupError as error:
         return Judged(network, artifact, held_out, NOT_APPLICABLE, note=str(error))

@@ -5,9 +5,20 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from harness.base.errors import InputError
 
@@ -18,6 +29,19 @@ if TYPE_CHECKING:
 Part = TypeVar("Part", bound="Settings")
 Text = Annotated[str, Field(min_length=1)]
 """A text that is not empty."""
+
+
+def _place(value: Any) -> Any:
+    """Return a path or a text that is not empty; a path may have bytes that are no text, which pydantic refuses."""
+    if not isinstance(value, str | Path):
+        raise PydanticCustomError("string_type", "a text")
+    if not str(value):
+        raise PydanticCustomError("string_too_short", "a text that is not empty")
+    return value
+
+
+Place = Annotated[Any, PlainValidator(_place), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+"""A path, or a specification of another kind, as a text or a `Path`."""
 _TYPES: dict[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool, "object": dict}
 _WORDS = {
     "string_type": "a text",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from harness.base.errors import ConfigurationError, InputError
-from harness.base.groups import Setting, Text, add_settings, unknown, values_in, values_of
+from harness.base.groups import Place, Setting, add_settings, unknown, values_in, values_of
 from harness.base.records import read_record
 from harness.base.settings import value_behind
 from harness.checks.gate_table import HEAD, entries, read_table
@@ -83,7 +83,7 @@ class RunRequest(RunSettings):
     as `new_run_id` makes it, or empty.
     """
 
-    roles: dict[str, Text | Path] = Field(default_factory=dict)
+    roles: dict[str, Place] = Field(default_factory=dict)
     tests: tuple[str, ...] = Field(default=(), strict=False)
     options: tuple[str, ...] = Field(default=(), strict=False)
     record: frozenset[str] | None = Field(default=None, strict=False)
@@ -169,7 +169,7 @@ class RunRequest(RunSettings):
     @property
     def reports_folder(self) -> Path:
         """Return the folder that reports go to."""
-        return self.root / self.reports
+        return self.root / Path(self.reports)
 
     @property
     def history_path(self) -> Path | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.base.errors import printable
-from harness.base.groups import Setting, Settings, Text, pairs_of, setting, settings_of
+from harness.base.groups import Place, Setting, Settings, Text, pairs_of, setting, settings_of
 from harness.data.options import DataOptions
 from harness.networks.options import BackendOptions, NetworkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
     from typing import Any
 
     from harness.data import LabelledImages
@@ -93,13 +93,13 @@ class ReportSettings(Settings):
         "most a "
         "fifth of the run's work).",
     )
-    reports: Text | Path = setting(
+    reports: Place = setting(
         default="reports", about="The folder that reports are written to (default: reports).", metavar="DIR", line=True
     )
     no_wait: bool = setting(
         default=False, about="End with 4 if another run writes to the folder of reports (default: wait for it to end)."
     )
-    history: Text | Path | None = setting(
+    history: Place | None = setting(
         "The file of the run history, or none (default: "
         f"{HISTORY_FILE} in the folder of reports; in CI none). The run adds a line, and the report draws the last "
         "runs.",
@@ -115,7 +115,7 @@ class ReportSettings(Settings):
 class RunSettings(ModelSettings, ReportSettings):
     """Every setting of a run but its models."""
 
-    checks: Text | Path | None = setting(
+    checks: Place | None = setting(
         "The file with the thresholds (default: stress_tests/checks.toml; in the quick profile "
         "stress_tests/checks-quick.toml if it is there).",
         metavar="PATH",

@@ -319,19 +319,19 @@ def test_classes_in_another_order_are_found_and_named(opened):
         opened(ORDERED.replace("SHIFT", "1"), images=images)
     own = tuple(str(told.value)[-5:].split(","))
     for model in (
-        opened(ORDERED.replace("SHIFT", "1"), images=images, classes=own),
+        opened(ORDERED.replace("SHIFT", "1"), images=images, classes=",".join(own)),
         opened(ORDERED.replace("SHIFT", "1") + f"    answer.classes = {own!r}\n", images=images),
     ):
         assert model.predict(images).correct.all()
     with pytest.raises(InputError, match=r"(?m)own order: c,a,b$"):
-        opened(ORDERED.replace("SHIFT", "1"), images=images, classes=("b", "a", "c"))
+        opened(ORDERED.replace("SHIFT", "1"), images=images, classes="b,a,c")
     declares = ORDERED.replace("SHIFT", "1") + f"    answer.classes = {own!r}\n"
     names = "def answer(pixels):\n    return np.array(['a', 'b', 'c'])[pixels[:, 0, 0, 0] % 3]\n"
     for code in (declares, names):  # These say the order themselves, and the setting is for other models.
-        model = opened(code, images=images, classes=("b", "a", "c"), outputs="probabilities")
+        model = opened(code, images=images, classes="b,a,c", outputs="probabilities")
         assert model.predict(images).correct.all()
     with pytest.raises(InputError, match="it lacks c, has besides x"):
-        opened(ORDERED.replace("SHIFT", "0"), images=images, classes=("a", "b", "x"))
+        opened(ORDERED.replace("SHIFT", "0"), images=images, classes="a,b,x")
 
 
 ENCODED = """

@@ -361,9 +361,7 @@ def test_the_layer_is_an_option_and_a_wrong_one_ends_the_run(gallery):
     assert report is not None
     result, _ = gallery("object", "--stress-set", "layer=relu9")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(
-        ["*layer relu9: candidate looker.pth: layer 'relu9': * it has network.conv (16x16)*"]
-    )
+    result.stderr.fnmatch_lines(["*layer relu9: candidate looker.pth: layer 'relu9': * it has network.conv (16x16)*"])
 
 
 # Maps must follow the weights.
