@@ -119,7 +119,7 @@ BROKEN = {
         "The pixels are normalized with MNIST's mean and standard deviation, not with those of training.",
         PIPELINE,
         figures.class_accuracies,
-        damaged(weights.wrong_normalisation, (0.1307, 0.3081)),
+        damaged(weights.wrong_normalization, (0.1307, 0.3081)),
         profile="quick",
     ),
     "inverted-pixels": Broken(
@@ -127,7 +127,7 @@ BROKEN = {
         "The model gets one minus each pixel, as if black and white were exchanged.",
         PIPELINE,
         confusions,
-        damaged(weights.wrong_normalisation, (1 - MEAN, -STD)),
+        damaged(weights.wrong_normalization, (1 - MEAN, -STD)),
         profile="quick",
     ),
     "weight-noise": Broken(

@@ -1,4 +1,4 @@
-"""Page of all options, made from the table of settings and the commands: `python docs/options_page.py` writes it."""
+"""Page of all options, made from the settings and the commands: `python docs/options_page.py` writes it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.checks.roles import ROLES
 from harness.cli import COMMANDS
 from harness.cli.group import commands
-from harness.run.settings import SETTINGS, option_of_pytest
+from harness.run.request import setting_of
+from harness.run.settings import GROUPS, IN_TABLE, ON_LINE, SET, SETTINGS, option_of_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,31 +24,31 @@ PAGE = Path(__file__).parent / "reference/options.md"
 _BEGIN = """\
 # Options and commands
 
-`python docs/options_page.py` writes this page from the table of settings and from the commands. `--help` says the same.
+`python docs/options_page.py` writes this page from settings and commands. `--help` says the same.
 
 """
 _GATE = """\
 ## pytest stress_tests
 
-`--candidate`, `--baseline`, `--incumbent`, `--original` and `--checks` are options where a folder `stress_tests` has a
-gate. Options of your own project belong into `addopts` of its pytest configuration.
+These options change from run to run. `--candidate`, `--baseline`, `--incumbent`, `--original` and `--checks` are
+options where a folder `stress_tests` has a gate. Commands have the same without the prefix.
 
-Help texts name settings without the prefix: `data` is `--stress-data` for pytest, and `--data` for a command.
+Help texts name settings without dashes: `samples` is `--stress-samples` for pytest, and `--samples` for a command.
 """
-_GROUPS = {
-    "models": "Models",
-    "data": "Images",
-    "network": "Networks and predictors",
-    "scope": "Scope",
-    "backend": "Backend",
-    "report": "Reports",
-}
-"""Title of each group of settings."""
+_TABLE = """\
+## Settings of a project
+
+They stand in the table `[gate]` of `stress_tests/checks.toml`, such as `size = 64`. The command `init` writes it.
+`--stress-set size=64` replaces one for a run of pytest, `--set size=64` for a command, and `size=64` in `harness.gate`.
+The command line wins, then `set`, then the table, then the default.
+"""
 
 
 def page() -> str:
     """Return the whole page."""
-    return "\n".join([_BEGIN + _summaries(), _GATE, *_settings(), *_commands()])
+    line = (*map(setting_of, ROLES), *ON_LINE.values(), SET)
+    options = _table(("option", "meaning"), map(_setting, line))
+    return "\n".join([_BEGIN + _summaries(), _GATE, options, _TABLE, *_settings(), *_commands()])
 
 
 def _summaries() -> str:
@@ -56,15 +58,15 @@ def _summaries() -> str:
 
 
 def _settings() -> Iterator[str]:
-    """Yield the options of the gate, by group."""
-    settings = sorted(SETTINGS.values(), key=lambda each: list(_GROUPS).index(each.group))
-    for group, those in groupby(settings, key=lambda each: each.group):
-        yield f"### {_GROUPS[group]}\n\n{_table(('option', 'meaning'), map(_setting, those))}"
+    """Yield the settings of a project, by topic."""
+    order = list(dict.fromkeys(GROUPS.values()))
+    settings = sorted(IN_TABLE.values(), key=lambda each: order.index(GROUPS[each.group]))
+    for title, those in groupby(settings, key=lambda each: GROUPS[each.group]):
+        yield f"### {title}\n\n{_table(('setting', 'meaning'), map(_setting, those))}"
 
 
 def _setting(setting: Setting) -> tuple[str, str]:
-    choices = "|".join(map(str, setting.choices))
-    value = "" if setting.flag else setting.metavar or choices or setting.type.__name__.upper()
+    value = "" if setting.flag and setting.line else setting.value
     return _code(f"{option_of_pytest(setting.name)} {value}"), _escaped(setting.help)
 
 
@@ -88,7 +90,9 @@ def _section(heading: str, line: str, command: click.Command) -> str:
     rows = [(_option(each, context), _escaped(each.help or "")) for each in options if each not in shared]
     if shared:
         names = ", ".join(_code(each.opts[0]) for each in shared)
-        rows.append((names, "See [the options of pytest](#pytest-stress-tests), there with the prefix `--stress-`."))
+        rows.append(
+            (names, "See [the options of pytest](#pytest-stress-tests) and [the settings](#settings-of-a-project).")
+        )
     if rows:
         parts.append(_table(("option", "meaning"), rows))
     if isinstance(command, click.Group):
@@ -98,7 +102,7 @@ def _section(heading: str, line: str, command: click.Command) -> str:
 
 def _is_shared(option: click.Option) -> bool:
     """Return whether an option is that of a setting, which says the same for pytest."""
-    setting = SETTINGS.get(option.opts[0].removeprefix("--"))
+    setting = {**SETTINGS, SET.name: SET}.get(option.opts[0].removeprefix("--"))
     return setting is not None and setting.help == option.help
 
 

@@ -444,7 +444,7 @@ NATIVE = {
         "ARCHITECTURE",
         lambda: native_file_of({**small().state_dict(), "\x1b[2J\x1b]0;owned\x07": torch.zeros(1)}),
     ),
-    "normalisation-by-zero": ("NONFINITE", lambda: with_record(small(), arguments={**ARGUMENTS, "std": 0})),
+    "normalization-by-zero": ("NONFINITE", lambda: with_record(small(), arguments={**ARGUMENTS, "std": 0})),
 }
 
 

@@ -42,7 +42,7 @@ def measured(options: list[str]) -> dict:
     """Return the verdict, the exit status and the checks of one run, from its `stress.json`."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pytest", "stress_tests", "-q", "-p", "no:cacheprovider", *options]
-        command += [f"--stress-reports={folder}", "--stress-history=none"]
+        command += [f"--stress-reports={folder}", "--stress-set=history=none"]
         status = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.DEVNULL, check=False).returncode
         report = json.loads(Path(folder, "stress.json").read_bytes())
     checks = report["checks"] if "checks" in report else report["gates"]

@@ -31,7 +31,7 @@ from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.execute import command_to_start, hand_over
 from harness.run.handover import Handover
-from harness.run.request import RunRequest, value_in
+from harness.run.request import RunRequest, command_line, value_in
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -207,8 +207,12 @@ class GatedZoo(Zoo):
         page = page or "-n" in arguments
         pages = () if page else ("-p", "no:html")
         planned = "--stress-plan" in arguments
-        overviews = () if page or overview or planned else ("--stress-no-overview",)
-        data = () if "--stress-data" in arguments else ("--stress-data", "npz:zoo.npz")
+        overviews = () if page or overview or planned else ("--stress-set=no_overview=true",)
+        data = (
+            ()
+            if any(map(re.compile(r"(--stress-set=)?data=").match, arguments))
+            else ("--stress-set", "data=npz:zoo.npz")
+        )
         arguments = (*pages, *overviews, *data, "stress_tests", *arguments)
         with hypothesis_as_it_starts(), asked_to_record(record):
             return self.pytester.runpytest_inprocess(*arguments, **how)
@@ -262,13 +266,14 @@ def in_this_process(pytester, runs: list[list[str]]):
         reports = Path(value_in(arguments, "reports") or pytester.path / "reports")
         with one_at_a_time, hypothesis_as_it_starts():
             request = request_in(command)
-            asked = json.loads(request.read_text())
-            record = () if asked["record"] is None else (f"record={','.join(asked['record']) or 'all'}",)
-            runs.append([*arguments, *record, *(["answers"] if asked["answers"] else [])])
-            run_id = asked.pop("run_id").encode()
-            key = _digest(
-                pytester.path, [*(argument for argument in arguments if argument != str(reports)), str(asked)]
-            )
+            handed = json.loads(request.read_text())
+            asked = RunRequest(**handed["request"])
+            reports = Path(asked.reports if asked.given.get("reports") else reports)
+            record = () if asked.record is None else (f"record={','.join(sorted(asked.record)) or 'all'}",)
+            runs.append([*line_of(command), *record, *(["answers"] if asked.answers else [])])
+            run_id = asked.run_id.encode()
+            same = {name: value for name, value in asked.plain.items() if name not in {"run_id", "reports"}}
+            key = _digest(pytester.path, [*(argument for argument in arguments if argument != str(reports)), str(same)])
             if key not in _REMEMBERED:
                 result = pytester.runpytest_inprocess(*arguments, plugins=[Handover(request)])
                 kept = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
@@ -285,6 +290,11 @@ def in_this_process(pytester, runs: list[list[str]]):
         return subprocess.CompletedProcess(command, status, out, err)
 
     return run
+
+
+def line_of(command: list[str]) -> list[str]:
+    """Return what a person types for the run of a command, each value behind its option."""
+    return apart(command_line(RunRequest(**json.loads(request_in(command).read_text())["request"])))
 
 
 def request_in(command: list[str]) -> Path:
@@ -320,7 +330,15 @@ def kept_predictions(folder: Path) -> dict[str, bytes]:
 
 def apart(arguments: list[str]) -> list[str]:
     """Return a command line with paths apart from their options, to which the gate joins them by an equals sign."""
-    paths = ("--candidate=", "--baseline=", "--incumbent=", "--original=", "--checks=", "--stress-reports=")
+    paths = (
+        "--candidate=",
+        "--baseline=",
+        "--incumbent=",
+        "--original=",
+        "--checks=",
+        "--stress-reports=",
+        "--stress-set=",
+    )
     return [part for each in arguments for part in (each.split("=", 1) if each.startswith(paths) else [each])]
 
 

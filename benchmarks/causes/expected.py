@@ -30,7 +30,7 @@ EXPECTED: Mapping[str, frozenset[str]] = {
     "starved-class": frozenset({CLASSES}),
     "swapped-logits": frozenset({CLASSES}),
     "weight-noise": frozenset({DRIFT}),
-    "wrong-normalisation": frozenset({PIPELINE}),
+    "wrong-normalization": frozenset({PIPELINE}),
 }
 """Causes that are right for a kind, sorted by kind. Rules come from every other kind, from the first on.
 

@@ -184,7 +184,7 @@ def measure(half: str, folder: Path) -> None:
 def _gated(folder: Path, candidate: str) -> dict[str, Any]:
     """Return what the gate measures of a network: the value of each check, and what input faults mend."""
     roles: dict[str, str | Path] = {"candidate": folder / candidate, "baseline": "none", "incumbent": "none"}
-    request = RunRequest(roles, data=f"npz:{folder}/test.npz", model=MODEL, root=folder, no_cache=True)
+    request = RunRequest(roles=roles, data=f"npz:{folder}/test.npz", model=MODEL, root=folder, no_cache=True)
     session = open_session(request)
     assert session.panel_predictions is not None, "calibration has recorded them"
     values = {}

@@ -201,8 +201,8 @@ KINDS: Mapping[str, Kind] = {
             Strength(20, "20 batches after their reset"),
         ),
         _damaged(
-            "wrong-normalisation",
-            weights.wrong_normalisation,
+            "wrong-normalization",
+            weights.wrong_normalization,
             Strength((0.2860 * 1.05, 0.3530), "mean ×1.05"),
             Strength((0.2860 * 1.1, 0.3530), "mean ×1.1"),
             Strength((0.1307, 0.3081), "MNIST's statistics"),

@@ -19,7 +19,7 @@ MIXED = ("Shirt", "T-shirt/top")
 """The classes whose logits `swapped_logits` mixes."""
 
 
-def wrong_normalisation(checkpoint: Checkpoint, amount: tuple[float, float], generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
+def wrong_normalization(checkpoint: Checkpoint, amount: tuple[float, float], generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
     """Serve the model with another (mean, standard deviation) of the pixels than it was trained with."""
     mean, std = amount
     record = _record(checkpoint)

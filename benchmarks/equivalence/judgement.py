@@ -11,8 +11,8 @@ from benchmarks.smoke import IMAGES, few
 from harness.base.errors import InputError
 from harness.measures.changed_predictions import lost_and_gained
 from harness.run.equality import EqualityRequest, equal
-from harness.run.model_settings import ModelSettings
 from harness.run.request import model_spec
+from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,9 +59,8 @@ def judged(
     """Make an artifact in the folder, and compare it with its original."""
     try:
         made = make(material, folder / artifact)
-        request = EqualityRequest(
-            model_spec(made), original, model=ModelSettings(network=options, samples=SAMPLES), history=folder / "none"
-        )
+        model = ModelSettings(**options.given, samples=SAMPLES)
+        request = EqualityRequest(model_spec(made), original, model=model, history=folder / "none")
         done = equal(request)
     except LookupError as error:
         return Judged(network, artifact, held_out, NOT_APPLICABLE, note=str(error))

@@ -110,7 +110,7 @@ class Source:
     @property
     def options(self) -> NetworkOptions:
         """Return the options that let the harness build it."""
-        return NetworkOptions() if self.build is None else NetworkOptions(spec=f"{__name__}:{self.build.__name__}")
+        return NetworkOptions() if self.build is None else NetworkOptions(model=f"{__name__}:{self.build.__name__}")
 
     def original(self, folder: Path) -> Path:
         """Return the file of the original."""

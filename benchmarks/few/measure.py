@@ -82,7 +82,7 @@ def measure_digits(folder: Path = CHECKPOINTS) -> None:
     sys.path.insert(0, str(example))
     with contextlib.chdir(example), _bar(len(paths)) as advance:
         checks = read_checks(TESTS / "checks.toml")
-        network = request_of((), tests=TESTS).network_options
+        network = request_of((), root=Path())
         loaded = [load_model(path, network) for path in paths]
         measured = entries_of(loaded, Recording(TESTS, checks), advance)
     distances_of([path.stem for path in paths], measured).write(DIGITS)

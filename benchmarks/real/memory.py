@@ -126,7 +126,7 @@ def _measure(folder: Path, count: int) -> list[str]:
     data, checks = "synthetic:Synthetic", folder / "stress_tests/checks.toml"
     start: tuple[str, ...] = ("-m", "harness", "init", "--families", "clean,shift,confidence", "--data", data)
     check: tuple[str, ...] = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth")
-    check = (*check, "--baseline", "none", "--incumbent", "none", "--stress-model", "tiny:Tiny")
+    check = (*check, "--baseline", "none", "--incumbent", "none", "--stress-set", "model=tiny:Tiny")
     rows = []
     for kind, command in (("decoding", start), ("first check", check), ("second gate", check)):
         used = _run(folder, count, *command)

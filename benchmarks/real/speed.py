@@ -32,7 +32,7 @@ from harness.inference import Classifier
 from harness.inference.attention import attend
 from harness.inference.graph import folded
 from harness.inference.screening import has_bfloat16, lowered
-from harness.networks.builders import parse_normalisation
+from harness.networks.builders import parse_normalization
 from harness.networks.declared import DeclaredNetwork
 from harness.perturb import IDENTITY, Pose
 
@@ -102,7 +102,7 @@ def made(name: str, images: LabelledImages) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = MODELS[name](num_classes=10)
-    model = DeclaredNetwork(network, normalisation=parse_normalisation("imagenet"), probabilities=False)
+    model = DeclaredNetwork(network, normalization=parse_normalization("imagenet"), probabilities=False)
     model.eval().requires_grad_(requires_grad=False)
     *_, last = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
     seen: list[Tensor] = []

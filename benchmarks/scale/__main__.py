@@ -36,7 +36,7 @@ from harness.inference.cluster import Cluster
 from harness.inference.cluster.backend import ranges
 from harness.inference.devices import batch_size
 from harness.inference.engine import Engine
-from harness.networks.running import RayOptions
+from harness.networks.options import BackendOptions
 from harness.perturb import Pose
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def side_by_side(images: LabelledImages, *, workers: int, repeats: int) -> dict[
     Both have as many workers; the start of the cluster is apart.
     """
     model = made("resnet18", images.take(torch.arange(min(50, len(images)))))
-    cluster = Cluster(RayOptions(workers=workers))
+    cluster = Cluster(BackendOptions(ray_workers=workers))
     taken: dict[str, list[tuple[float, float]]] = {"process": [], "ray": [], "start": [timed(cluster.start)]}
     ways = {
         name: Classifier(model, workers=workers, backend=way) for name, way in (("process", Engine), ("ray", cluster))
@@ -114,7 +114,7 @@ def side_by_side(images: LabelledImages, *, workers: int, repeats: int) -> dict[
 
 def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
     """Return what each part takes on this machine by itself, the fastest of several times, since noise only adds."""
-    cluster, device, count = Cluster(RayOptions(workers=1)), torch.device("cpu"), 64
+    cluster, device, count = Cluster(BackendOptions(ray_workers=1)), torch.device("cpu"), 64
     cluster.start()
     classifier = Classifier(Nothing(), backend=cluster, screen=False)
     size = batch_size((3, 8, 8), device, screening=False)

@@ -77,7 +77,7 @@ def main() -> int:
         images = images.take(torch.arange(few(len(images), 12)))
         images = replace(images, classes=tuple(map(str, range(_CLASSES))), name="photographs")
         weights = _weights(Path(root, "lite0.pth"))
-        network = NetworkOptions(spec="benchmarks.skew.photographs:lite0", normalisation="0.5,0.5")
+        network = NetworkOptions(model="benchmarks.skew.photographs:lite0", normalization="0.5,0.5")
         model = open_model(weights, images, network=network, cache=PredictionCache.of_user())
         print(len(images), "photographs", flush=True)
         _measure_stages(model, images, results)

@@ -29,11 +29,11 @@ from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import read_checks
 from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.equivalence import EQUIVALENCE
+from harness.checks.gate_table import hash_of_checks
 from harness.checks.slices import SLICE
 from harness.inference.backends import Tasks
 from harness.measures.serving import OF_SERVING
-from harness.networks import NetworkOptions
-from harness.networks.running import BackendOptions
+from harness.networks.options import BackendOptions, NetworkOptions
 from harness.run.budget import seconds_in
 from harness.run.inputs import inputs_of_run
 from harness.run.request import model_spec, request_of
@@ -92,7 +92,7 @@ class CalibrationRequest:
     @property
     def options(self) -> tuple[str, ...]:
         """Return the options of each run of the stress tests."""
-        return (*(() if self.device == "auto" else ("--stress-device", self.device)), *self.gate_options)
+        return self.gate_options
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
     measured = measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
     panel, checks = measured.panel, measured.checks
     calibrated = _thresholds(panel, checks)
-    _write(measured, calibrated, before | {request.checks_path: checks.sha256}, outputs)
+    _write(measured, calibrated, before, outputs)
     items = {item.check.id: item for item in calibrated}
     hands = {name: hand for name, hand in _hands(checks, panel).items() if name in items}
     ended = {name: hand.threshold for name, hand in hands.items() if ends(items[name], hand.reason)}
@@ -214,7 +214,7 @@ def measured_panel(
         checks.path.parent,
         checks,
         options=request.options,
-        tasks=Tasks(request.backend.ray) if request.backend.on_ray else None,
+        tasks=Tasks(request.backend) if request.backend.on_ray else None,
     )
     if request.convert is not None:
         panel = read_panel(path, checks)
@@ -285,8 +285,8 @@ def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
 
 
 def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tuple[Output, Output, Output]:
-    gate = request_of(request.gate_options, tests=request.checks_path.parent)
-    read = inputs_of_run(replace(gate, checks=request.checks_path), more=request.checkpoints)
+    gate = request_of(request.gate_options, root=Path())
+    read = inputs_of_run(gate.but(checks=request.checks_path), more=request.checkpoints)
     others = read.without([panel, predictions, request.checks_path])
     return (
         Output(panel, PANEL, others),
@@ -341,7 +341,10 @@ def _write(
         ),
     }
     with locked(checks.path):
-        if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
+        changed = [path for path, sha256 in before.items() if hash_of_file(path) != sha256]
+        if hash_of_checks(checks.path) != checks.sha256:
+            changed.append(checks.path)
+        if changed:
             raise ChangedError(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
                 "the measurements are kept"

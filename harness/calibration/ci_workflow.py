@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.run.model_settings import ModelSettings
+    from harness.run.settings import ModelSettings
 
 WORKFLOW = ".github/workflows/model-gate.yml"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".onnx")
@@ -125,7 +125,7 @@ def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None
     quoted = "'" + (candidate or "").replace("'", "''") + "'"  # An expression doubles each quote.
     own = re.search(r"\.[A-Za-z0-9]+$", candidate or "")
     suffixes = SUFFIXES if predictor or own is None else tuple(dict.fromkeys((own[0], *SUFFIXES)))
-    data = model.data.spec.partition(":")[2]
+    data = model.data.partition(":")[2]
     there = data and not (folder / data).is_absolute() and (folder / data).exists()
     others = (*_OTHERS, *((data, f"{data}/**") if there else ()))
     paths = (*(f"**{suffix}" for suffix in suffixes), *others)

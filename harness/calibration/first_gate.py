@@ -1,10 +1,9 @@
-"""First gate of a repository: tests, checks, options in the pytest configuration, a workflow, ignored reports."""
+"""First gate of a repository: tests, checks, the table of its settings, a workflow, ignored reports."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 import tempfile
 import tomllib
 from dataclasses import dataclass, field, replace
@@ -15,28 +14,25 @@ from harness.base import outputs
 from harness.base.codes import Code
 from harness.base.errors import ConfigurationError, InputError, OutputError
 from harness.base.files import write_all_or_none
-from harness.base.settings import options_of
 from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.calibration.samples import fit_for, samples_in_toml, with_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
+from harness.checks.gate_table import HEAD, entries, with_table
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import SLICE
 from harness.checks.starter import families_of, offered, starter, starter_checks
 from harness.data.groups import groups_sha256
 from harness.data.options import DataOptions
-from harness.data.settings import DATA_SETTINGS
 from harness.measures.classification import confused_pairs
-from harness.networks.options import NETWORK_SETTINGS
 from harness.run.budget import seconds_in
-from harness.run.model_settings import ModelSettings
-from harness.run.pytest_configuration import configuration, options_in, with_options
-from harness.run.request import request_of, value_in
-from harness.run.settings import option_of_pytest
+from harness.run.request import own_settings
+from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from harness.checks import ChecksFile
     from harness.checks.starter_check import StarterCheck
@@ -45,8 +41,14 @@ if TYPE_CHECKING:
     from harness.run.budget import Plan
 
 TESTS, CHECKS = "stress_tests", "checks.toml"
-_LOADING = ("-p", "harness.plugin")
-"""With this option, pytest loads the gate before other packages' plugins, which may fail to import."""
+_PYTEST = Path("pytest.ini")
+_CONFIGURED = {
+    **dict.fromkeys(("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"), ""),
+    "pyproject.toml": "[tool.pytest",
+    "tox.ini": "[pytest]",
+    "setup.cfg": "[tool:pytest]",
+}
+"""The files that may configure pytest, each with the text that does so."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class InitRequest:
 
     `families` are names joined by commas, None for the default ones. `checkpoint` is a model: its confusions become
     checks, and its run is timed. `budget` is a time limit that determines samples, or `none` for all images.
-    `gate_options` are written into the pytest configuration, each with its value.
+    `gate` are the settings to write into the table of the checks file.
     """
 
     families: str | None = None
@@ -64,7 +66,7 @@ class InitRequest:
     budget: str = "30m"
     workflow: bool = False
     model: ModelSettings = field(default_factory=ModelSettings)
-    gate_options: tuple[tuple[str, ...], ...] = ()
+    gate: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def initialize(request: InitRequest, folder: Path) -> Initialized:
 
 def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
     families = None if request.families is None else families_of(request.families)
-    configured = _configuration(request.gate_options)
+    table = _new_entries(request.gate)
     images = request.model.all_images()
     pairs: list[tuple[str, str]] = []
     accuracy: float | None = None
@@ -119,8 +121,9 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
         rows = _lacking(checks, rows, request)
     tests = [test for test in shipped_tests() if any(test.takes_check(row.family, row.metric) for row in rows)]
     texts = {Path(TESTS, test.name): test.text for test in tests if not (checks and Path(TESTS, test.name).exists())}
-    if rows:
-        texts[Path(TESTS, CHECKS)] = _with_rows(checks, rows, images) if checks else starter(images, rows)
+    if rows or (checks and table):
+        text = _with_rows(checks, rows, images) if checks else starter(images, rows)
+        texts[Path(TESTS, CHECKS)] = with_table(text, table)
     if request.workflow:
         predictor = isinstance(request.checkpoint, str)
         candidate = _candidate(request.checkpoint)
@@ -133,7 +136,7 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
             f"{', '.join(map(str, other))}: exists with other content, so nothing was written. Move the file away if "
             "you want a new one"
         )
-    new = {path: content for path, content in files.items() if path not in there} | configured | _ignored()
+    new = {path: content for path, content in files.items() if path not in there} | _configuration() | _ignored()
     kept = [Path(TESTS, CHECKS), *sorted(Path(TESTS).glob("test_*.py"))] if checks else []
     unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
     lacking = tuple(name for name in offered() if checks and not checks.family(name))
@@ -143,35 +146,32 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
 def _no_incumbent(request: InitRequest) -> dict[Path, bytes]:
     weights = Path("models", f"{ROLES[INCUMBENT].own}.safetensors")
     path = declaration_path(weights)
-    shipped = request.model.data == DataOptions()
+    shipped = request.model.part(DataOptions) == DataOptions()
     return {} if shipped or path.exists() or weights.exists() else {path: declaration_of_none()}
 
 
-def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
-    """Return the pytest configuration with these options, by its path; nothing if it has them already.
-
-    Raises `InputError` if it has other values of the same options.
-    """
-    found = configuration(Path())
-    path = found or Path("pyproject.toml" if Path("pyproject.toml").is_file() else "pytest.ini")
-    text = path.read_text("utf-8") if path.exists() else ""
-    present = options_in(path.name, text) if found else None
-    try:
-        there = _said(present or ())
-    except InputError as error:
-        raise ConfigurationError(f"{path}: its addopts cannot be read ({error})") from None
-    asked = _said([part for option in wanted for part in option])
-    if any(name in there and not set(options) <= set(there[name]) for name, options in asked.items()):
+def _new_entries(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the table of the checks file lacks; raises `InputError` if it has other values."""
+    path = Path(TESTS, CHECKS)
+    there = own_settings(Path())
+    if other := {name: value for name, value in wanted.items() if there.get(name, value) != value}:
         raise ConfigurationError(
-            f"{path}: its addopts have {_joined(there)}, but init was given {_joined(asked)}; nothing was written. "
-            "Give init the same options, or write the new ones there by hand"
+            f"{path}: its {HEAD} has {'; '.join(entries({name: there[name] for name in other}))}, but init was given "
+            f"{'; '.join(entries(other))}; nothing was written. Give init the same settings, or edit the table"
         )
-    new = [option for name, options in asked.items() if name not in there for option in options]
-    if present is not None and not new:
+    return {name: value for name, value in wanted.items() if name not in there}
+
+
+def _configuration() -> dict[Path, bytes]:
+    """Return a configuration of pytest, by its path; nothing if the repository has one.
+
+    With it, pytest loads the gate before other packages' plugins, which may fail to import.
+    """
+    if any(Path(name).is_file() and mark in Path(name).read_text("utf-8") for name, mark in _CONFIGURED.items()):
         return {}
     own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
-    loading = [] if _LOADING[1] in (present or ()) else [_LOADING]
-    return {path: with_options(path.name, text, [*loading, *new], testpaths="" if own_tests else TESTS).encode()}
+    places = "" if own_tests else f"testpaths = {TESTS}\n"
+    return {_PYTEST: f"[pytest]\n{places}addopts = -p harness.plugin\n".encode()}
 
 
 def _ignored() -> dict[Path, bytes]:
@@ -181,17 +181,6 @@ def _ignored() -> dict[Path, bytes]:
         return {}
     end = b"\r\n" if b"\r\n" in text else b"\n"
     return {path: text + (end if text and not text.endswith(b"\n") else b"") + line + end}
-
-
-def _said(line: Sequence[str]) -> dict[str, list[tuple[str, ...]]]:
-    values = request_of(line).values
-    settings = [replace(setting, default=None) for setting in (*DATA_SETTINGS, *NETWORK_SETTINGS)]
-    named = [setting for setting in settings if value_in(line, setting.name)]
-    return {setting.name: options_of(values, [setting], option_of_pytest) for setting in named}
-
-
-def _joined(said: Mapping[str, Sequence[tuple[str, ...]]]) -> str:
-    return " ".join(shlex.join(option) for options in said.values() for option in options)
 
 
 def _candidate(path: Path | str | None) -> str | None:
@@ -267,7 +256,7 @@ def _with_samples(request: InitRequest, checks: Path) -> Plan:
     it fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = request.checkpoint or _untrained(request.model.network, Path(folder))
+        checkpoint = request.checkpoint or _untrained(request.model, Path(folder))
         device = () if request.model.device == "auto" else ("--stress-device", request.model.device)
         fit = fit_for(request.budget, checks, checkpoint, tests=checks.parent, options=device)
     if fit.samples:

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -33,7 +34,6 @@ from harness.run.request import request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
@@ -68,12 +68,12 @@ def load_reference_models(
     for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
         on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
     _common_recipe(loaded)
-    _expect_different(loaded, request_of(recording.options, tests=recording.tests), network)
+    _expect_different(loaded, request_of(recording.options, root=Path()), network)
     return loaded
 
 
 def _expect_different(loaded: Sequence[Checkpoint], request: RunRequest, network: NetworkOptions | None) -> None:
-    few = sample_up_to(request.data_options.load(network.transform if network else None), _FEW)
+    few = sample_up_to(request.load(network.transform_named if network else None), _FEW)
     others: dict[Path | str, tuple[str, np.ndarray]] = {}
     for checkpoint in loaded:
         model = open_model(checkpoint.path, few, network=network, device=request.device, ordered=False)
@@ -207,7 +207,7 @@ def kept_or_made(
         light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
 
         def there(core: int) -> bytes:
-            with closing(WarmProcess(core, recording.tests, recording.options)) as own:
+            with closing(WarmProcess(core, recording.options)) as own:
                 return with_files(make(light, own.run))
 
         content = tasks.result(str(checkpoint.path), there) if tasks else with_files(make(checkpoint, process.run))
@@ -221,7 +221,7 @@ def kept_or_made(
         return read(content.partition(b"\n")[2])
 
     def work(core: int) -> None:
-        with closing(WarmProcess(core, recording.tests, recording.options)) as process:
+        with closing(WarmProcess(core, recording.options)) as process:
             for at in iter(lambda: todo.popleft() if todo else None, None):
                 try:
                     found[at] = made(checkpoints[at], process)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from harness.base.cache import installed
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
+from harness.base.groups import pairs_of
 from harness.inference.platforms import LIBRARIES, measuring_code
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
-from harness.run.pytest_configuration import added_options
-from harness.run.request import RunRequest
+from harness.run.inputs import CONFIGURATION
+from harness.run.request import RunRequest, own_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,9 +54,10 @@ class Recording:
 
     @property
     def project(self) -> tuple[str, ...]:
-        """Return the options in a user's own pytest configuration that decide the values, and hashes of their files."""
-        added = added_options(self.tests)
-        ours = added if any(option.startswith(("--stress", "--baseline")) for option in added) else ()
+        """Return the settings of the project, which decide the values, and hashes of their files."""
+        texts = [Path(name).read_text("utf-8", "replace") for name in CONFIGURATION if Path(name).is_file()]
+        baselines = re.findall(r"--baseline[=\s\"',]+([^\s\"',]+)", "\n".join(texts))  # In addopts.
+        ours = [*pairs_of(own_settings(Path())), *(f"baseline={path}" for path in baselines)]
         return (*ours, *hashes_of_named_files(ours))
 
     def definition(self) -> str:

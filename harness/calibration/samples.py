@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError
-from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.promise import planned_drop
 from harness.checks import read_checks
+from harness.checks.gate_table import hash_of_checks
 from harness.checks.toml_tables import with_table
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
@@ -57,7 +57,7 @@ def choose_samples(
         lines = samples_in_toml(fit.samples, fit)
     content = with_samples(checks.path.read_text("utf-8"), lines).encode()
     with locked(checks.path):
-        if hash_of_file(checks.path) != checks.sha256:
+        if hash_of_checks(checks.path) != checks.sha256:
             raise ChangedError(
                 f"{checks.path}: changed while its samples were chosen, nothing was written; run it again"
             )

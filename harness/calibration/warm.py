@@ -43,8 +43,8 @@ path, sys.argv = copies(*sys.argv[1:])
 class WarmProcess:
     """A process on one core, from its first run on; a lost one is started again. It ends with the thread that asks."""
 
-    def __init__(self, core: int, tests: Path, options: Sequence[str]) -> None:
-        self._about = [str(core), str(tests), *options]
+    def __init__(self, core: int, options: Sequence[str]) -> None:
+        self._about = [str(core), *options]
         self._process: Any = None
 
     def run(self, request: RunRequest) -> RunResult:
@@ -82,7 +82,7 @@ class WarmProcess:
             self._process = None
 
 
-def copies(parent: str, core: str, tests: str, *options: str) -> tuple[Path, list[str]]:
+def copies(parent: str, core: str, *options: str) -> tuple[Path, list[str]]:
     """Load what every run needs, and return in a copy of this process the request and pytest's command line of a run.
 
     Each line of the input asks for one. The copy's input is empty, and its output a file beside the request.
@@ -95,7 +95,7 @@ def copies(parent: str, core: str, tests: str, *options: str) -> tuple[Path, lis
     os.dup2(2, 1)  # The data may be loaded by code that prints.
     for name in _MODULES:
         import_module(name)
-    load_ahead(options, Path(tests))
+    load_ahead(options)
     process = os.getpid()
     while line := sys.stdin.readline():
         if copy := os.fork():

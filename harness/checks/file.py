@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -14,6 +13,7 @@ from harness.base.errors import PanelError
 from harness.base.files import read_regular
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
+from harness.checks.gate_table import hash_of, split
 from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
 from harness.checks.provenance import OWN, departure_of
 from harness.measures import METRICS
@@ -68,6 +68,8 @@ class _Head:
     recipe: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Annotated[float, Field(gt=0)]] = field(default_factory=dict)
     golden: GoldenDeclaration | None = None
+    gate: dict[str, Any] = field(default_factory=dict)
+    """The project's settings, which are read from its own file alone, see `harness.checks.gate_table`."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def read_checks(path: Path) -> ChecksFile:
     if not isinstance(rows, list):
         raise ChecksError(f"{path}: check must be an array of tables, written [[check]]")
     head = read_record(_Head, table, where=f"{path}", error=ChecksError)
+    if head.gate and "gate" in tomllib.loads(split(content.decode())[1]):
+        raise ChecksError(f"{path}: write [gate] as a table of its own, with each value on one line")
     if head.schema != SCHEMA:
         raise ChecksError(refusal_of_schema(path, head.schema, expected=SCHEMA))
     if head.protocol != PROTOCOL:
@@ -170,7 +174,7 @@ def read_checks(path: Path) -> ChecksFile:
         if check.id in first_row:
             raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first_row[check.id]} has this id already")
         first_row[check.id] = number
-    return ChecksFile(path, hashlib.sha256(content).hexdigest(), data, head.recipe, head.budget, checks, golden)
+    return ChecksFile(path, hash_of(content), data, head.recipe, head.budget, checks, golden)
 
 
 def _table(path: Path) -> tuple[bytes, dict[str, Any]]:

@@ -32,7 +32,7 @@ COMMANDS = {
         "evaluate": ("evaluate", "Print a checkpoint's accuracy, failures and suspected label errors."),
         "compare": ("compare", "Compare a checkpoint with the incumbent or others."),
         "break": ("break_image", "Find the smallest rotation and shift that a checkpoint fails on."),
-        "list": ("listing", "Print the checks, metrics, corruptions or sources of data."),
+        "list": ("listing", "Print the checks, settings, metrics, corruptions or sources of data."),
     },
     "Maintain": {
         "train": ("train", "Train a Fashion-MNIST classifier."),
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
             print(f"{error.ctx.get_usage()}\n{hint}\n", file=sys.stderr)
         return _said(Code.USAGE, error.format_message(), refused)
     except InputError as error:
-        from harness.base.settings import option_of_command, told
+        from harness.base.settings import told
+        from harness.run.settings import option_of_command
 
         return _said(error.code, told(error, option_of_command), refused)
     except Interruption as error:  # The workers that models run on are lost.

@@ -9,7 +9,7 @@ import click
 from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.cli.gate import judged
-from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_option, passed_on, refuse_own
+from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_option, for_gate, refuse_own, run_options
 
 
 @click.command(
@@ -42,6 +42,7 @@ from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_optio
     help="The file to write, with its declaration beside it (default: models/incumbent.safetensors). A copy of an ONNX "
     "file has the suffix .onnx instead.",
 )
+@run_options()
 @checks_option
 def accept_command(
     checkpoint: Path | str,
@@ -62,7 +63,7 @@ def accept_command(
             "the gate runs",
             code=Code.NOT_ACCEPTED,
         )
-    request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, original, passed_on(), Path.cwd())
+    request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, original, for_gate(), Path.cwd())
     done = accept(request, judge=judged)
     if done.accepted:
         by_force = " by force" if done.forced else ""

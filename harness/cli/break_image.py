@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, project_with, setting_options
-from harness.run.model_settings import MODEL_SETTINGS
+from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, model_options, project_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @click.option("--image", type=int, metavar="N", help="The test image's number, from 0 (default: all images).")
-@setting_options(*MODEL_SETTINGS)
+@model_options
 @click.option(
     "--output",
     type=FILE,
@@ -39,7 +38,7 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     from harness.run.breaking import BreakRequest, break_image, survival
     from harness.run.inputs import inputs_of_command
 
-    request = BreakRequest(checkpoint, image, project_with(as_json=as_json).model)
+    request = BreakRequest(checkpoint, image, project_with(as_json=as_json).request)
     path = output or REPORTS / ("survival.png" if image is None else f"break-{image}.png")
     picture = Output(path, PICTURE, inputs_of_command([checkpoint], request.model), within=REPORTS)
     picture.expect_own()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,16 +14,13 @@ from harness.cli.options import (
     OK,
     Command,
     checks_option,
+    for_gate,
     passed_on,
     project_with,
-    setting_options,
-    values,
+    run_options,
 )
-from harness.run.model_settings import BACKEND_SETTINGS, ModelSettings, device_setting
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.run.budget import Plan
 
 
@@ -51,7 +49,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Networks to train at a time (default: one per core, and one on a device other than the CPU).",
 )
-@setting_options(device_setting("Where networks are trained and measured"), *BACKEND_SETTINGS)
+@run_options("device", "backend")
 @click.option(
     "--panel",
     type=FILE,
@@ -132,28 +130,27 @@ def calibrate_command(
     )
     from harness.calibration.summary import calibration_lines, plan_lines, power_lines
     from harness.calibration.thresholds import PROVISIONAL
+    from harness.networks.options import BackendOptions, NetworkOptions
     from harness.run.request import request_of
 
     if any(option.partition("=")[0] == "--stress-budget" for option in passed_on()):
         raise InputError("--stress-budget applies to gate runs; use calibrate --budget, before --")
-    if power:  # Nothing is measured, and no data are needed.
-        network = request_of(passed_on(), tests=checks_path.parent).network_options
-    else:
-        network = project_with(checks_path).model.network
+    # For the power, nothing is measured, and no data are needed.
+    model = request_of(for_gate(), root=Path()) if power else project_with(checks_path).request
     request = CalibrationRequest(
         checks_path,
         checkpoints,
         reference_models,
         jobs,
-        values()["device"],
+        model.device,
         panel,
         families,
         check_ids,
         budget,
         convert,
-        network,
-        ModelSettings.of(values()).backend,
-        passed_on(),
+        model.part(NetworkOptions),
+        model.part(BackendOptions),
+        for_gate("backend"),  # The backend runs whole runs of the gate.
     )
     if convert is not None and (power or plan):
         raise InputError("--convert sets thresholds; leave it out with --power and --plan")

@@ -20,14 +20,14 @@ from harness.cli.options import (
     REPORTS,
     Command,
     checks_option,
-    given_options,
+    for_gate,
+    given_line,
     json_option,
+    model_options,
     passed_on,
     project_with,
     refuse_own,
-    setting_options,
 )
-from harness.run.model_settings import MODEL_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ DEFAULT = "60s"
     "them by verdict, by failing checks, then by the smallest margin. The page names the rows that each wins.",
 )
 @click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A [B [C...]]")
-@setting_options(*MODEL_SETTINGS)
+@model_options
 @checks_option
 @click.option(
     "--output",
@@ -107,11 +107,8 @@ def _print_plan(plan: ComparisonPlan, *, file: TextIO) -> None:
 
 def _reproduce(paths: Sequence[Path | str], *more: str) -> str:
     """Return the command that makes the same comparison again."""
-    from harness.base.settings import option_of_command
-
-    own = [part for each in given_options(option_of_command) for part in each]
-    for_gate = ["--", *passed_on()] if passed_on() else []
-    return shlex.join(["stress-harness", "compare", *map(str, paths), *more, *own, *for_gate])
+    passed = ["--", *passed_on()] if passed_on() else []
+    return shlex.join(["stress-harness", "compare", *map(str, paths), *more, *given_line(), *passed])
 
 
 def _compare_two(
@@ -135,8 +132,8 @@ def _compare_two(
 
     candidate, *others = checkpoints
     project = project_with(checks_path, as_json=as_json)
-    other = next(iter(others), project.incumbent)
-    request = ComparisonRequest(candidate, other, project.model, budget)
+    other = next(iter(others), None)
+    request = ComparisonRequest(candidate, other, project.request, budget)
     inputs = inputs_of_command(request.paths, request.model)
     page = Output(output, PAGE, inputs, within=REPORTS)
     changes = table_kind("a table of changes", "kind,change,image")
@@ -168,14 +165,12 @@ def _compare_many(paths: tuple[Path | str, ...], checks_path: Path, output: Path
     from harness.run.inputs import inputs_of_command
     from harness.run.ranking import RankingRequest, rank
     from harness.run.request import joined
-    from harness.run.settings import option_of_pytest
 
     refuse_own("--candidate", "--checks", "--stress-reports")
-    passed = [part for option in given_options(option_of_pytest) for part in option] + [*passed_on()]
-    model = project_with(checks_path, as_json=as_json).model
+    model = project_with(checks_path, as_json=as_json).request
     page = Output(output, PAGE, inputs_of_command(paths, model, checks=checks_path), within=REPORTS)
     page.expect_own()
-    candidates = rank(RankingRequest(paths, checks_path, model.network, tuple(joined(passed))))
+    candidates = rank(RankingRequest(paths, checks_path, model, tuple(joined(for_gate()))))
     facts = {
         **{one.name: f"{one.path} ({one.sha256[:12]})" for one in candidates},
         "checks": str(checks_path),

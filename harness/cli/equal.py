@@ -18,13 +18,11 @@ from harness.cli.options import (
     OK,
     REPORTS,
     Command,
-    given_options,
+    given_line,
     json_option,
+    model_options,
     project_with,
-    setting_options,
 )
-from harness.networks.builders import OUTPUTS
-from harness.run.model_settings import MODEL_SETTINGS
 from harness.run.status import NOT_JUDGED
 
 
@@ -70,18 +68,18 @@ SHARE = _Share()
     "artifact is one too, or an ONNX or OpenVINO file.",
 )
 @click.option(
-    "--artifact-normalisation",
+    "--artifact-normalization",
     metavar="MEAN,STD|none",
     help="The normalization of the artifact alone; none for one that normalizes by itself "
     "(default: that of the original).",
 )
 @click.option(
     "--artifact-outputs",
-    type=click.Choice(OUTPUTS),
+    type=click.Choice(["logits", "probabilities"]),
     help="The outputs of the artifact alone; probabilities for an export with a softmax "
     "(default: those of the original).",
 )
-@setting_options(*MODEL_SETTINGS)
+@model_options
 @click.option(
     "--output",
     type=FILE,
@@ -91,12 +89,11 @@ SHARE = _Share()
 )
 @json_option
 def equal_command(
-    artifact: Path | str, original: Path | str, tolerance: float, artifact_normalisation: str | None,
+    artifact: Path | str, original: Path | str, tolerance: float, artifact_normalization: str | None,
     artifact_outputs: str | None, output: Path, *, layers: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Compare an artifact with its original."""
     from harness.base.outputs import PAGE, Output
-    from harness.base.settings import option_of_command
     from harness.report.equality import equality_json, equality_lines, equality_page
     from harness.run.equality import EqualityRequest, equal
     from harness.run.inputs import inputs_of_command
@@ -106,8 +103,8 @@ def equal_command(
         artifact,
         original,
         tolerance,
-        project_with(as_json=as_json).model,
-        artifact_normalisation=artifact_normalisation,
+        project_with(as_json=as_json).request,
+        artifact_normalization=artifact_normalization,
         artifact_outputs=artifact_outputs,
     )
     page = Output(output, PAGE, inputs_of_command((artifact, original), request.model), within=REPORTS)
@@ -115,11 +112,10 @@ def equal_command(
     done = equal(request)
     if layers:
         done = replace(done, layers=layer_differences(done.artifact, done.original, done.images, done.differ))
-    own = [part for each in given_options(option_of_command) for part in each]
     line = ["equal", str(artifact), "--original", str(original), "--tolerance", f"{tolerance:g}"]
-    for option, value in (("normalisation", artifact_normalisation), ("outputs", artifact_outputs)):
+    for option, value in (("normalization", artifact_normalization), ("outputs", artifact_outputs)):
         line += [] if value is None else [f"--artifact-{option}", value]
-    line += [*(["--layers"] if layers else []), *own]
+    line += [*(["--layers"] if layers else []), *given_line()]
     facts = {**done.facts, "reproduce": shlex.join(["stress-harness", *line])}
     page.write(equality_page(done, facts).encode())
     if as_json:

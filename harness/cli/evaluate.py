@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, OK, REPORTS, Command, json_option, project_with, setting_options
-from harness.run.model_settings import MODEL_SETTINGS
+from harness.cli.options import FILE, MODEL, OK, REPORTS, Command, json_option, model_options, project_with
 
 
 @click.command(
@@ -21,7 +20,7 @@ from harness.run.model_settings import MODEL_SETTINGS
     "print precision and recall by class, failures by kind, as tables, and suspected label errors.",
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
-@setting_options(*MODEL_SETTINGS)
+@model_options
 @click.option("--poses", "on_grid", is_flag=True, help="Also search the 9x5x5 grid of poses (minutes).")
 @click.option("--per-class", is_flag=True, help="Also print precision, recall and F1 of each class.")
 @click.option(
@@ -89,7 +88,7 @@ def evaluate_command(
     from harness.run.evaluation import EvaluationRequest, evaluate
     from harness.run.inputs import inputs_of_command
 
-    settings = project_with(as_json=as_json).model
+    settings = project_with(as_json=as_json).request
     inputs = inputs_of_command([checkpoint, predictions_path], settings)
     outputs = {name: Output(output / name, kind, inputs, within=REPORTS) for name, kind in FILES.items()}
     if failures or label_errors:

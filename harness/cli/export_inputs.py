@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import FILE, OK, Command, checks_option, passed_on, project_with
+from harness.cli.options import FILE, OK, Command, checks_option, for_gate, project_with, run_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,7 @@ _FORMATS = ("npz", "png")
     "--candidate predictions:FILE` judges them. An export that was interrupted resumes.",
 )
 @click.argument("folder", metavar="OUT", type=FILE)
+@run_options()
 @checks_option
 @click.option(
     "--families",
@@ -63,7 +64,7 @@ def export_inputs_command(
     named = tuple(filter(None, (name.strip() for name in families.split(","))))
     project_with(checks_path)
     order = ExportOrder(str(folder.absolute()), form, named, speed, overview)
-    export_inputs(order, checks_path, budget=budget, options=passed_on(), say=print)
+    export_inputs(order, checks_path, budget=budget, options=for_gate(), say=print)
     print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the predictions:")
     print(f"  stress-harness gate --candidate predictions:{'answers.npz' if form == 'npz' else 'answers.csv'}")
     return OK

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import FILE, OK, Command, setting_options, values
-from harness.run.model_settings import CHOICE_SETTINGS, ModelSettings
+from harness.base.groups import settings_of
+from harness.cli.options import FILE, OK, Command, given, setting_options
+from harness.networks.options import ChoiceOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 )
 @click.argument("source", type=FILE, metavar="STATE_DICT")
 @click.argument("destination", type=FILE, metavar="CHECKPOINT")
-@setting_options(*CHOICE_SETTINGS)
+@setting_options(*settings_of(ChoiceOptions).values())
 def convert_command(source: Path, destination: Path) -> int:
     """Convert a checkpoint."""
     from harness.run.checkpoint_files import ConvertRequest, convert_checkpoint
 
-    choice = ModelSettings.of(values()).network.choice()
+    choice = ChoiceOptions(**given()).choice()
     note = convert_checkpoint(ConvertRequest(source, destination, choice))
     print(f"{destination}: written from {source}{f' ({note})' if note else ''}")
     return OK

@@ -12,9 +12,8 @@ from harness.cli.options import (
     Command,
     checks_option,
     project_with,
-    setting_options,
+    run_options,
 )
-from harness.run.model_settings import device_setting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     "golden",
     short_help="Keep images that must never be wrong again.",
     help="Keep images that must never be wrong again, such as those of an incident or a customer's complaint. Each is "
-    "a check of its own, in a folder beside the checks file. Data and network are those of the project's pytest "
-    "configuration, or named after --, such as -- --stress-data npz:shop.npz.",
+    "a check of its own, in a folder beside the checks file. Data and network are those of the project's table [gate], "
+    "or given by --set.",
     epilog="Example: stress-harness golden add 4071 complaints/coat.png --class Coat --reason 'complaint of 12 May'",
 )
 def golden_command() -> None:
@@ -48,15 +47,15 @@ def golden_command() -> None:
     metavar="NAME",
     help="Their class (default: the label of a test image, the folder of a picture).",
 )
-@setting_options(device_setting("Where reference models predict them"))
+@run_options("device")
 @checks_option
 def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_path: Path) -> int:
     """Add golden images."""
     from harness.calibration.panel import reference_models_of
     from harness.run.golden import GoldenRequest, add_golden_images
 
-    model = project_with(checks_path).model
-    request = GoldenRequest(checks_path, images, reason, class_name, model.data, model.network, model.device)
+    model = project_with(checks_path).request
+    request = GoldenRequest(checks_path, images, reason, class_name, model)
     done = add_golden_images(request, reference_models=reference_models_of)
     for image in done.added:
         print(printable(f"{image.id}: {image.source}, {image.class_name}; {done.agreement(image)}"))
@@ -76,6 +75,7 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
     is_flag=True,
     help="Declare the list in the checks files, after it was merged or edited by hand.",
 )
+@run_options()
 @checks_option
 def _list(checks_path: Path, *, declare: bool) -> int:
     """List golden images."""
@@ -100,7 +100,7 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     print("\n".join(map(printable, aligned([titles, *rows], text=tuple(range(len(titles)))))))
     expect_pictures(checks_path)
     if project:
-        expect_fitting(checks_path, project.model.data, project.model.network)
+        expect_fitting(checks_path, project.request)
     return OK
 
 

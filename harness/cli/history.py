@@ -41,8 +41,8 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
         raise InputError(f"--last {last}: expected a number of candidates, at least 1")
     if not file.exists():
         raise InputError(
-            f"{file}: there is no such file. Runs of the gate write to the file of --stress-history, by default "
-            f"reports/history.jsonl. In CI, they need the option.",
+            f"{file}: there is no such file. Runs of the gate write to the file of the setting history, by default "
+            f"reports/history.jsonl. In CI, they need the setting.",
             code=Code.HISTORY,
         )
     page = Output(output, PAGE, Inputs((file,)), within=REPORTS)

@@ -15,11 +15,10 @@ from harness.cli.options import (
     MODEL,
     OK,
     Command,
-    given_options,
+    given,
     project_with,
-    setting_options,
+    run_options,
 )
-from harness.run.model_settings import DATA_AND_NETWORK, device_setting
 
 if TYPE_CHECKING:
     from harness.calibration.first_gate import Initialized, InitRequest
@@ -33,8 +32,10 @@ _BELOW = 0.05
     cls=Command,
     example="init --data folder:photos/test --size 224 --checkpoint runs/a.pth --model torchvision.models:resnet18",
     help="Make a gate in your own repository FOLDER (default: this one). It writes stress_tests/ with the tests of the "
-    "families wanted and a checks file. It also writes the options into your pytest configuration, and a workflow if "
-    "asked for. Paths in options are relative to the repository. Existing files stay; an existing checks file gets "
+    "families wanted and a checks file. Its table [gate] has the settings given here, for all commands. It also "
+    "writes a "
+    "workflow if asked for. Paths in options are relative to the repository. Existing files stay; an existing checks "
+    "file gets "
     "only the named families that it lacks.",
 )
 @click.argument("folder", type=FILE, default=Path())
@@ -69,7 +70,7 @@ _BELOW = 0.05
 @click.option(
     "--ci", type=click.Choice(["github"]), help="Write a workflow that gates checkpoints, too (default: none)."
 )
-@setting_options(*DATA_AND_NETWORK, device_setting("Where the model of --checkpoint runs"))
+@run_options("data", "size", "model", "device")
 def init_command(
     folder: Path,
     families: str | None,
@@ -80,21 +81,20 @@ def init_command(
 ) -> int:
     """Make a gate."""
     from harness.calibration.first_gate import InitRequest, initialize
-    from harness.run.pytest_configuration import configuration
-    from harness.run.settings import option_of_pytest
+    from harness.run.settings import IN_TABLE
 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; make it first")
     with contextlib.chdir(folder):
-        project = project_with(configured=configuration(Path()) is not None)
+        project = project_with()
     request = InitRequest(
         families,
         min_accuracy,
         checkpoint,
         budget,
         ci is not None,
-        project.model,
-        tuple(given_options(option_of_pytest, DATA_AND_NETWORK)),
+        project.request,
+        {name: given()[name] for name in IN_TABLE if name in given()},
     )
     print("\n".join(_told(initialize(request, folder), request, folder)))
     return OK

@@ -1,4 +1,4 @@
-"""The command `list`: the checks of a gate, and the metrics, corruptions, sources and predictors that exist."""
+"""The command `list`: the checks of a gate, the settings, and the metrics, corruptions, sources and predictors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     "list",
     cls=Command,
     example="list checks",
-    help="Print the checks of the checks file, or the metrics, corruptions, data sources or predictors that exist, "
+    help="Print the checks of the checks file, or the settings, metrics, corruptions, data sources or predictors "
+    "that exist, "
     "those of installed packages included.",
 )
-@click.argument("what", type=click.Choice(["checks", "metrics", "corruptions", "sources", "predictors"]))
+@click.argument("what", type=click.Choice(["checks", "settings", "metrics", "corruptions", "sources", "predictors"]))
 @checks_option
 def list_command(what: str, checks_path: Path) -> int:
     """Print what there is."""
@@ -29,6 +30,7 @@ def list_command(what: str, checks_path: Path) -> int:
 
     tables = {
         "checks": lambda: inventory.checks_table(checks_path),
+        "settings": inventory.settings_table,
         "metrics": inventory.metrics_table,
         "corruptions": inventory.corruptions_table,
         "sources": inventory.sources_table,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from harness.base.errors import InputError, printable
-from harness.base.settings import Setting, expect_typed, option_of_command, options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Sequence
 
+    from harness.base.groups import Setting
     from harness.run.project import Project
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
@@ -41,7 +40,7 @@ REPORTS = Path("reports")
 """The folder of outputs that no option names; no link in it is followed."""
 CHECKS = Path("stress_tests/checks.toml")
 """The checks file of a repository that names no other."""
-_VALUES, _GIVEN, _PASSED_ON = "harness.values", "harness.given", "harness.passed_on"
+_GIVEN, _PASSED_ON = "harness.given", "harness.passed_on"
 
 
 class Command(click.Command):
@@ -63,14 +62,22 @@ class Command(click.Command):
             end = args.index("--")
             ctx.meta[_PASSED_ON] = tuple(args[end + 1 :])
             args = args[:end]
-        return super().parse_args(ctx, _one_each(args, self.many))
+        try:
+            return super().parse_args(ctx, _one_each(args, self.many))
+        except click.NoSuchOption as error:
+            from harness.run.settings import IN_TABLE
+
+            name = error.option_name.lstrip("-").replace("-", "_").replace("normalisation", "normalization")
+            if name in IN_TABLE:
+                raise InputError(f"{error.option_name} is a setting of the project; give --set {name}=VALUE") from None
+            raise
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what is passed on, and the example."""
         if self.passes_on:
             formatter.write_paragraph()
             formatter.write_text(
-                "Options after -- go to the gate, for example: -- --stress-data npz:shop.npz --baseline none"
+                "Options after -- go to the gate, for example: -- --stress-samples 500 --baseline none"
             )
         formatter.write(f"\nExample:\n  stress-harness {self.example}\n")
 
@@ -98,24 +105,22 @@ def passed_on() -> tuple[str, ...]:
 
 
 def setting_options(*settings: Setting) -> Callable[[F], F]:
-    """Add an option for each setting; `values` has their values."""
+    """Add an option for each setting; `given` has the values of those on the command line."""
 
     def add(function: Any) -> Any:
         for setting in reversed(settings):
             how: dict[str, Any] = {"type": setting.type, "metavar": setting.metavar or None}
             if setting.flag:
-                how = {"is_flag": True, "default": False}
+                how = {"is_flag": True, "default": None}
             elif setting.choices:
-                how = {"type": click.Choice([str(choice) for choice in setting.choices])}
-            how.setdefault("default", setting.default)
-            if setting.multiple:
-                how |= {"multiple": True, "default": ()}
+                how = {"type": click.Choice(setting.choices)}
+            elif setting.name in {"set", "model-arg"}:
+                how |= {"multiple": True}
             function = click.option(
-                option_of_command(setting.name),
-                setting.argument,
+                f"--{setting.name.replace('_', '-')}",
                 help=setting.help,
                 expose_value=False,
-                callback=partial(_keep, setting),
+                callback=partial(_keep, setting.name),
                 **how,
             )(function)
         return function
@@ -123,26 +128,43 @@ def setting_options(*settings: Setting) -> Callable[[F], F]:
     return add
 
 
-def _keep(setting: Setting, context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is not None and setting.choices:
-        value = setting.type(value)
-    expect_typed({setting.name: value}, [setting])
-    context.meta.setdefault(_VALUES, {})[setting.name] = value
-    if context.get_parameter_source(str(parameter.name)) is not click.core.ParameterSource.DEFAULT:
-        context.meta.setdefault(_GIVEN, {})[setting] = value
+def _keep(name: str, context: click.Context, _: click.Parameter, value: Any) -> None:
+    if value not in {None, ()}:
+        context.meta.setdefault(_GIVEN, {})[name] = value
 
 
-def values() -> dict[str, Any]:
-    """Return the values of the command's settings by name."""
-    return dict(click.get_current_context().meta.get(_VALUES, {}))
+def run_options(*more: str) -> Callable[[F], F]:
+    """Add the options `--NAME` for more settings of a run, and `--set`."""
+    from harness.run.settings import SET, SETTINGS
+
+    return setting_options(*(SETTINGS[name] for name in more), SET)
 
 
-def given_options(option_of: Callable[[str], str], settings: Container[Setting] | None = None) -> list[tuple[str, ...]]:
-    """Return the settings on the command line as options of a surface, each with its value; all, or some `settings`."""
-    values = click.get_current_context().meta.get(_GIVEN, {})
-    given = {setting: value for setting, value in values.items() if settings is None or setting in settings}
-    named = [replace(setting, default=None) for setting in given]  # Also one that is as by default.
-    return options_of({setting.name: value for setting, value in given.items()}, named, option_of)
+def model_options(function: F) -> F:
+    """Add the options of commands on a model."""
+    return run_options("data", "size", "model", "samples", "device", "backend")(function)
+
+
+def given() -> dict[str, Any]:
+    """Return the settings on the command line by name: those with an option of their own, and those of `--set`."""
+    from harness.run.request import set_values
+
+    found = dict(click.get_current_context().meta.get(_GIVEN, {}))
+    return {**set_values(found.pop("set", ())), **found}
+
+
+def given_line() -> list[str]:
+    """Return the settings on the command line as options of the command."""
+    from harness.run.settings import as_options, option_of_command
+
+    return as_options(given(), option_of_command)
+
+
+def for_gate(*without: str) -> tuple[str, ...]:
+    """Return the settings on the command line but some, and what follows `--`, as options of pytest."""
+    from harness.run.settings import as_options
+
+    return (*as_options({name: value for name, value in given().items() if name not in without}), *passed_on())
 
 
 def checks_option(function: F) -> F:
@@ -175,15 +197,13 @@ def refuse_own(*own: str) -> None:
             )
 
 
-def project_with(checks_path: Path = CHECKS, *, as_json: bool = False, configured: bool = True) -> Project:
-    """Return the gate of the repository with the options given here, and say in a line which data it has.
+def project_with(checks_path: Path = CHECKS, *, as_json: bool = False) -> Project:
+    """Return the gate of the repository with the settings given here, and say in a line which data it has.
 
     The line goes to standard error beside JSON.
     """
     from harness.run.project import project_of
-    from harness.run.settings import option_of_pytest
 
-    given = [part for option in given_options(option_of_pytest) for part in option]
-    project = project_of(checks_path, [*given, *passed_on()], configured=configured)
+    project = project_of(checks_path, given(), passed_on())
     print(printable(project.data_line), file=sys.stderr if as_json else sys.stdout, flush=True)
     return project

@@ -9,8 +9,7 @@ import click
 
 from harness.base.errors import printable
 from harness.cli.equal import SHARE
-from harness.cli.options import MODEL, NEGATIVE, OK, Command, json_option, project_with, setting_options
-from harness.run.model_settings import MODEL_SETTINGS
+from harness.cli.options import MODEL, NEGATIVE, OK, Command, json_option, model_options, project_with
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -43,14 +42,14 @@ if TYPE_CHECKING:
     metavar="SHARE",
     help="The share of predictions that may change (default: 1%).",
 )
-@setting_options(*MODEL_SETTINGS)
+@model_options
 @json_option
 def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
     """Explain served predictions."""
     from harness.report.skew import diagnosis_json, diagnosis_lines
     from harness.run.skew import SkewRequest, skew
 
-    found = skew(SkewRequest(candidate, served, tolerance, project_with(as_json=as_json).model))
+    found = skew(SkewRequest(candidate, served, tolerance, project_with(as_json=as_json).request))
     if as_json:
         print(json.dumps(diagnosis_json(found)))
     else:

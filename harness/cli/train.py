@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.base.settings import Setting
-from harness.cli.options import FILE, OK, Command, setting_options, values
-from harness.run.model_settings import device_setting
+from harness.base.groups import Setting
+from harness.cli.options import FILE, OK, Command, given, setting_options
+from harness.run.settings import SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,9 +64,8 @@ RECIPE_SETTINGS = (
         "(default recipe: dropout=0.1).",
         "training",
         metavar="KEY=VALUE",
-        multiple=True,
     ),
-    device_setting("Where to train; the weights are the same bits again on the same device alone"),
+    SETTINGS["device"],
 )
 @click.option(
     "--data-dir",
@@ -81,10 +80,10 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     from harness.report.figures import as_png, training_curves
     from harness.run.checkpoint_files import TrainRequest, train_checkpoint, training_config
 
-    found = values()
-    fields = {setting.argument: found.get(setting.name) for setting in RECIPE_SETTINGS}
-    config = training_config(preset, augment=augment, values=fields, arguments=found["model-arg"])
-    request = TrainRequest(destination, config, data_dir, found["device"])
+    found = given()
+    fields = {setting.name.replace("-", "_"): found.get(setting.name) for setting in RECIPE_SETTINGS}
+    config = training_config(preset, augment=augment, values=fields, arguments=found.get("model-arg", ()))
+    request = TrainRequest(destination, config, data_dir, found.get("device", "auto"))
     done = train_checkpoint(request)
     epochs = [asdict(epoch) for epoch in done.epochs]
     request.curves.write(as_png(training_curves({destination.stem: epochs}, kept=done.best.epoch)))

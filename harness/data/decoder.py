@@ -258,7 +258,7 @@ class Decoder:
             masks=masks,
             notes=notes,
             pipeline=self.pipeline.in_words,
-            normalisation=None if transform is None else transform.normalisation,
+            normalization=None if transform is None else transform.normalization,
             origin=self.origin,
             content=Content(pixels, labels, masks, known=sha256),
         )

@@ -60,7 +60,7 @@ class LabelledImages:
     operation of a tensor needs memory for all.
 
     `notes` are lines about how the images were read. `pipeline` describes the steps from pictures to pixels.
-    `normalisation`, (mean, std) of each channel, is the last step of their pipeline, which the network takes over.
+    `normalization`, (mean, std) of each channel, is the last step of their pipeline, which the network takes over.
     `groups` gives the group of each image by column, such as camera, as (N,) text.
     """
 
@@ -73,7 +73,7 @@ class LabelledImages:
     masks: Tensor | None = None
     notes: tuple[str, ...] = ()
     pipeline: str = ""
-    normalisation: tuple[Sequence[float], Sequence[float]] | None = None
+    normalization: tuple[Sequence[float], Sequence[float]] | None = None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     origin: Origin | None = field(default=None, repr=False)
     """The pictures behind the images; None if only the pixels are known."""
@@ -189,5 +189,5 @@ def labelled_like(
         name,
         images.split,
         pipeline=images.pipeline,
-        normalisation=images.normalisation,
+        normalization=images.normalization,
     )

@@ -1,59 +1,99 @@
-"""Test images and their pipeline as the settings name them."""
+"""Test images and their pipeline as the settings name them; NumPy is imported when they are first needed."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BeforeValidator, model_validator
 
 from harness.base.errors import PipelineError
-from harness.base.settings import with_defaults
-from harness.data.pipeline import Pipeline
-from harness.data.settings import DATA_SETTINGS
-from harness.data.sources import load_images
-from harness.data.transforms import WORDS, named_transform
+from harness.base.groups import Settings, Text, setting
+from harness.data.sources import specs_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from typing import Self
 
     from harness.data.images import LabelledImages
     from harness.data.parallel import Spread
+    from harness.data.pipeline import Pipeline
     from harness.data.transforms import Transform
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """The specification of labeled images, and the pipeline that makes their pixels."""
+Pixels = Annotated[Text, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""A number of pixels, or HEIGHTxWIDTH, as a text or a number."""
 
-    spec: str = "fashion-mnist"
-    pipeline: Pipeline = field(default_factory=Pipeline)
-    transform: str | None = None
-    """The specification of a transform that replaces the pipeline's own steps; imported when the images are loaded."""
 
-    @staticmethod
-    def of(values: Mapping[str, Any]) -> DataOptions:
-        """Return the options for the values of settings; a missing one has its default.
+class DataOptions(Settings):
+    """The specification of labeled images, and the pipeline that makes their pixels; contradictions are refused."""
 
-        Raises `InputError` for an invalid size and for contradictory settings.
-        """
-        given = with_defaults(values, DATA_SETTINGS)
-        resize = _parsed("resize", given["resize"])
-        if resize is not None and resize[0] != resize[1]:
+    data: Text = setting(
+        default="fashion-mnist",
+        about=f"The labeled test images: {specs_in_words()}; `stress-harness list sources` explains each "
+        "(default: fashion-mnist).",
+        metavar="SPEC",
+        reads=True,
+    )
+    size: Pixels | None = setting(
+        "Stretch images to this size, such as 64 or 64x96; not for fashion-mnist (default: unchanged).",
+        metavar="HEIGHTxWIDTH",
+    )
+    channels: Literal[1, 3] | None = setting(
+        "Load images as gray, 1, or as color, 3; not for fashion-mnist (default: unchanged)."
+    )
+    resize: Pixels | None = setting(
+        "Resize the shorter side of images to this length, the other in proportion (default: unchanged).",
+        metavar="PIXELS",
+    )
+    crop: Pixels | None = setting(
+        "Keep the center of images, after resize, such as 224 (default: the whole image).", metavar="HEIGHTxWIDTH"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = setting(
+        "The interpolation of resize and size (default: bilinear)."
+    )
+    antialias: Literal["yes", "no"] = setting(
+        default="yes", about="Antialias while resizing: yes as torchvision does for PIL images, no as it may for "
+        "tensors "
+        "(default: yes).",
+    )  # fmt: skip
+    transform: Text | None = setting(
+        "A pipeline that replaces these options: module:callable, timm or torchvision. A callable takes a picture "
+        "(PIL, RGB) and always returns the same tensor (C, H, W) or array, in [0, 1] or uint8. The words timm and "
+        "torchvision stand for the network's own pipeline, by timm's data config or torchvision's default weights. A "
+        "last Normalize of torchvision becomes the network's, unless `normalization` sets another (default: none).",
+        metavar="SPEC",
+        reads=True,
+    )
+
+    @model_validator(mode="after")
+    def _expect_no_contradiction(self) -> Self:
+        """Raise an error before anything is loaded or imported."""
+        if self.given.keys() & DataOptions.model_fields.keys() - {"data"}:
+            self.pipeline.expect_alone(self.transform)
+        return self
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """Return the pipeline, without a transform, which is imported when the images are loaded."""
+        from harness.data.pipeline import Pipeline
+
+        resize = self.resize and parse_size(self.resize, setting="resize")
+        if resize and resize[0] != resize[1]:
             raise PipelineError(
                 "expected the length of the shorter side, such as 256; size stretches to a height and a width",
-                setting=f"resize {given['resize']}",
+                setting=f"resize {self.resize}",
             )
-        # Contradictions raise an error before anything is loaded or imported.
-        pipeline = Pipeline(
-            size=_parsed("size", given["size"]),
-            channels=given["channels"],
-            resize=resize and resize[0],
-            crop=_parsed("crop", given["crop"]),
-            interpolation=given["interpolation"],
-            antialias=given["antialias"] != "no",
+        return Pipeline(
+            size=parse_size(self.size) if self.size else None,
+            channels=self.channels,
+            resize=resize[0] if resize else None,
+            crop=parse_size(self.crop, setting="crop") if self.crop else None,
+            interpolation=self.interpolation,
+            antialias=self.antialias != "no",
         )
-        pipeline.expect_alone(given["transform"])
-        return DataOptions(given["data"], pipeline, given["transform"])
 
     def load(self, words: Callable[[str], Transform] | None = None, *, spread: Spread | None = None) -> LabelledImages:
         """Load the images; see `load_images`.
@@ -61,13 +101,17 @@ class DataOptions:
         `words` returns the network's transform for the word `timm` or `torchvision`. `spread`, for example a cluster,
         decodes many pictures; without it, this process does.
         """
-        return load_images(self.spec, pipeline=replace(self.whole_pipeline(words), spread=spread))
+        from harness.data.sources import load_images
+
+        return load_images(self.data, pipeline=replace(self.whole_pipeline(words), spread=spread))
 
     def whole_pipeline(self, words: Callable[[str], Transform] | None = None) -> Pipeline:
         """Return the pipeline with its transform, which is imported now; see `load`."""
         return replace(self.pipeline, transform=self._transform(words))
 
     def _transform(self, words: Callable[[str], Transform] | None) -> Transform | None:
+        from harness.data.transforms import WORDS, named_transform
+
         if self.transform is None:
             return None
         if self.transform not in WORDS:
@@ -84,7 +128,3 @@ def parse_size(text: str, *, setting: str = "size") -> tuple[int, int]:
             "expected a number of pixels, or HEIGHTxWIDTH, such as 64 or 64x96", setting=f"{setting} {text}"
         )
     return int(found[1]), int(found[2] or found[1])
-
-
-def _parsed(setting: str, text: str | None) -> tuple[int, int] | None:
-    return None if text is None else parse_size(text, setting=setting)

@@ -128,11 +128,7 @@ def _named(images: LabelledImages) -> LabelledImages:
     return replace(images, name=writable(images.name), classes=tuple(map(writable, images.classes)))
 
 
-def specs_in_words(*, explained: bool = False) -> str:
-    """Return the forms of a specification as text, with a description of each if `explained`."""
+def specs_in_words() -> str:
+    """Return the forms of a specification as text."""
     forms = [name + (f":{source.takes}" if source.takes else "") for name, source in SOURCES.items()]
-    if explained:
-        abouts = [source.about and f" ({source.about})" for source in SOURCES.values()]
-        forms = [form + about for form, about in zip(forms, abouts, strict=True)]
-    named = "module:callable" + (" (a data set of pictures and labels, or what returns one)" if explained else "")
-    return f"{', '.join(forms)} or {named}"
+    return f"{', '.join(forms)} or module:callable"

@@ -33,7 +33,7 @@ _EXPECTED = "expected a picture of 1 or 3 channels: a PIL image, uint8, or float
 class Transform:
     """A deterministic callable from an RGB picture to a tensor or array, uint8 or in [0, 1].
 
-    `about` describes it, and `identity` is a text with all known facts about its code. `normalisation`, (mean, std) of
+    `about` describes it, and `identity` is a text with all known facts about its code. `normalization`, (mean, std) of
     each channel, is the step that was split off.
     """
 
@@ -41,7 +41,7 @@ class Transform:
     call: Callable[[Image], Any]
     about: str
     identity: str
-    normalisation: Normalisation | None = None
+    normalization: Normalisation | None = None
 
     def pixels(self, picture: Image, *, where: str) -> tuple[np.ndarray, bool]:
         """Return the pixels of an RGB picture, (H, W, C) uint8, and whether values had to be rounded."""
@@ -74,7 +74,7 @@ def named_transform(spec: str) -> Transform:
 
 def transform_of(spec: str, named: Any, *, identity: str = "") -> Transform:
     """Return an object as a transform, with its last normalization split off."""
-    call, normalisation = _split(named)
+    call, normalization = _split(named)
     about = " ".join(repr(call).split()) if not hasattr(call, "__name__") else str(call.__name__)
     if _is_of(call, "albumentations"):
         inner = call
@@ -83,7 +83,7 @@ def transform_of(spec: str, named: Any, *, identity: str = "") -> Transform:
             return inner(image=np.array(picture))["image"]
 
     about = about if " at 0x" not in about else type(named).__name__
-    return Transform(spec, call, about, f"{about} {normalisation} {_versions(named)} {identity}", normalisation)
+    return Transform(spec, call, about, f"{about} {normalization} {_versions(named)} {identity}", normalization)
 
 
 def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
@@ -119,7 +119,7 @@ def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
     if not (lowest >= 0 and highest <= 1):
         raise PipelineError(
             f"{found} from {lowest:.3g} to {highest:.3g}, expected [0, 1], where perturbations act. Remove Normalize "
-            "and set the option `normalisation` instead, or clamp the overshoot of resizing"
+            "and set the option `normalization` instead, or clamp the overshoot of resizing"
         )
     levels = array * 255
     rounded = levels.round()

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.base.errors import ClusterError, InputError, printable
 from harness.inference.backend import BackendLostError
 from harness.inference.devices import pick_device, usable_cores
+from harness.networks.options import BackendOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
     from harness.data.parallel import Spread
     from harness.inference.cluster import Cluster
-    from harness.networks.running import BackendOptions, RayOptions
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,11 +38,11 @@ def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
     if not options.on_ray:
         return None, pick_device(device)
     if device not in {"auto", "cpu"}:
-        raise InputError(f"device {device!r}: a cluster's workers get GPUs from ray-gpus; remove the device")
-    return _started(options.ray), "cpu"
+        raise InputError(f"device {device!r}: a cluster's workers get GPUs from ray_gpus; remove the device")
+    return _started(options.part(BackendOptions)), "cpu"
 
 
-def _started(options: RayOptions) -> Cluster:
+def _started(options: BackendOptions) -> Cluster:
     from harness.inference.cluster import cluster_of
 
     cluster = cluster_of(options)
@@ -72,7 +72,7 @@ def _decoded(
     def say(why: str) -> None:
         print(printable(f"{what}: {why}; this process does that work"), file=sys.stderr)
 
-    cluster = _started(options.ray)
+    cluster = _started(options.part(BackendOptions))
     try:
         sent = put(call, "the decoder")
     except InputError as error:
@@ -95,7 +95,7 @@ def _decoded(
 class Tasks:
     """Runs functions on a cluster, one per core; all nodes must share the project's folder."""
 
-    options: RayOptions
+    options: BackendOptions
 
     @property
     def cores(self) -> int:

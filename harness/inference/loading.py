@@ -29,7 +29,7 @@ def load(spec: Path | str, options: NetworkOptions | None = None, images: Labell
         return load_model(spec, options)
     predictor = open_predictor(spec, options, images)
     classes = images.classes if images else ()
-    named = (predictor.provides.classes if images else ()) or options.predictor.classes
+    named = (predictor.provides.classes if images else ()) or options.class_names
     network = PredictorNetwork(predictor, classes=classes, named=named)
     if images is None:
         predictor.close()

@@ -144,7 +144,7 @@ def open_model(
         raise _named(error, role, path) from error
     if isinstance(checkpoint.model, PredictorNetwork):
         # Its work does not use this machine's cores, and the predictor itself limits the parallel calls.
-        backend, device, workers = asking(provides, size=network.predictor.batch), "cpu", 1
+        backend, device, workers = asking(provides, size=network.predictor_batch), "cpu", 1
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
     try:
         if twin:
@@ -166,7 +166,7 @@ def open_model(
             classifier.measure_precision_on(images)
         where = provides.note
         if not isinstance(checkpoint.model, PredictorNetwork):
-            where = expect_fit(checkpoint.model, images, outputs=network.outputs)
+            where = expect_fit(checkpoint.model, images, outputs=network.model_outputs)
         _expect_answers(classifier, images, ordered=ordered)
     except InputError as error:
         raise _named(error, role, path) from error

@@ -11,21 +11,17 @@ from harness.base.errors import InputError, PackageError, UnusableModelError, fo
 from harness.base.user_code import named_object, no_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
     from harness.data.transforms import Transform
 
-OUTPUTS = ("logits", "probabilities")
-"""Kinds of outputs of a network."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of each channel for models pretrained on ImageNet."""
 
-_TOML = {"true": True, "false": False}
 
-
-def parse_normalisation(text: str | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def parse_normalization(text: str | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Return mean and std, one number or one per channel, from `imagenet` or `MEAN,STD`; None for `none`.
 
     Each is a number or a list of numbers: `0.286,0.353`, `[0.49,0.48,0.45],[0.25,0.24,0.26]`. Raises `InputError` for
@@ -46,26 +42,9 @@ def parse_normalisation(text: str | None) -> tuple[tuple[float, ...], tuple[floa
         raise UnusableModelError(
             "expected imagenet, or mean and standard deviation of pixels in [0, 1], as "
             "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0; or none",
-            setting=f"normalisation {text}",
+            setting=f"normalization {text}",
         ) from None
     return mean, std
-
-
-def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return `key=value` arguments as a dict; values are Python literals, or TOML's `true` and `false`, else strings.
-
-    Raises `InputError` for an argument of another form.
-    """
-    keywords: dict[str, Any] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not (key.isidentifier() and equals):
-            raise UnusableModelError("expected key=value", setting=f"model-arg {argument}")
-        try:
-            keywords[key] = _TOML[value] if value in _TOML else ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            keywords[key] = value
-    return keywords
 
 
 @dataclass(frozen=True)
@@ -118,16 +97,15 @@ class Builder:
         return model
 
 
-def import_builder(spec: str, arguments: Sequence[str]) -> Builder:
-    """Return the builder of the user's network for `package.module:callable` and `key=value` arguments.
+def import_builder(spec: str, keywords: Mapping[str, Any]) -> Builder:
+    """Return the builder of the user's network for `package.module:callable` and its arguments.
 
     The working directory is importable; the callable may be an attribute, as in `module:Class.method`. Raises
-    `InputError` for a callable that cannot be imported and for a malformed argument.
+    `InputError` for a callable that cannot be imported.
     """
     module_name, colon, attribute = spec.partition(":")
     if not (module_name and colon and attribute):
         raise UnusableModelError("expected package.module:callable", setting=f"model {spec}")
-    keywords = parse_arguments(arguments)
     from harness.networks.process import settings_kept
 
     with settings_kept():

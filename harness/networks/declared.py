@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import InputError, UnusableModelError, some_of
-from harness.networks.builders import parse_normalisation
+from harness.networks.builders import parse_normalization
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
 from harness.networks.evaluation import evaluation_copy, logits_of
 from harness.networks.options import NetworkOptions
@@ -40,11 +40,11 @@ class DeclaredNetwork(nn.Module):
     std: Tensor | None
 
     def __init__(
-        self, network: nn.Module, *, normalisation: tuple[Sequence[float], Sequence[float]] | None, probabilities: bool
+        self, network: nn.Module, *, normalization: tuple[Sequence[float], Sequence[float]] | None, probabilities: bool
     ) -> None:
         super().__init__()
         self.network, self.probabilities = network, probabilities
-        for name, values in zip(("mean", "std"), normalisation or (None, None), strict=True):
+        for name, values in zip(("mean", "std"), normalization or (None, None), strict=True):
             tensor = None if values is None else torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
             self.register_buffer(name, tensor, persistent=False)
 
@@ -59,7 +59,7 @@ class DeclaredNetwork(nn.Module):
         steps = "none"
         if self.mean is not None and self.std is not None:
             steps = f"mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
-        return {"outputs": "probabilities" if self.probabilities else "logits", "normalisation": steps}
+        return {"outputs": "probabilities" if self.probabilities else "logits", "normalization": steps}
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Return the network's input for pixels in [0, 1]."""
@@ -74,19 +74,19 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
     apply.
     """
     options = options or NetworkOptions()
-    normalisation = parse_normalisation(options.normalisation)
+    normalization = parse_normalization(options.normalization)
     if path.suffix.lower() == ".onnx":
         from harness.networks.checkpoints.onnx_network import load_onnx
 
         checkpoint = load_onnx(path)
         if checkpoint.model.takes_bytes:
-            normalisation = None
+            normalization = None
     else:
         checkpoint = load_checkpoint(path, builder=options.builder(), choice=options.choice())
     if checkpoint.architecture not in USERS:
         return checkpoint
     network = DeclaredNetwork(
-        checkpoint.model, normalisation=normalisation, probabilities=options.outputs == "probabilities"
+        checkpoint.model, normalization=normalization, probabilities=options.model_outputs == "probabilities"
     )
     return replace(checkpoint, model=network.eval())
 
@@ -107,7 +107,7 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
         raise UnusableModelError(
             f"has {len(given)} means, the data have {channels} channels; give one for each, or set channels for the "
             "data",
-            setting="normalisation",
+            setting="normalization",
         )
     wanted = _channels_taken(network)
     if wanted not in {None, channels}:
@@ -132,7 +132,7 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     if answers.shape[1] != len(images.classes):
         raise UnusableModelError(
             f"the model has {answers.shape[1]} classes, the data have {len(images.classes)} classes "
-            f"({some_of(images.classes)}); build it for these, such as with model-arg num_classes="
+            f"({some_of(images.classes)}); build it for these, such as with model_args.num_classes="
             f"{len(images.classes)}, or name the data that it was trained for"
         )
     if not isinstance(model, DeclaredNetwork):
@@ -148,13 +148,13 @@ def _expect_declared(answers: Tensor, declared: str | None) -> None:
     if declared == "probabilities" and not alike:
         raise UnusableModelError(
             f"the model's outputs are {answers.min():.3g} to {answers.max():.3g} with sums of {sums.min():.3g} to "
-            f"{sums.max():.3g} per image, expected 0 to 1 and a sum of 1. Set model-outputs logits",
-            setting="model-outputs probabilities",
+            f"{sums.max():.3g} per image, expected 0 to 1 and a sum of 1. Set model_outputs logits",
+            setting="model_outputs probabilities",
         )
     if declared is None and alike and answers.shape[1] > 1:
         raise UnusableModelError(
             "the model's outputs look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. "
-            "Set model-outputs probabilities, or model-outputs logits if they are logits"
+            "Set model_outputs probabilities, or model_outputs logits if they are logits"
         )
 
 

@@ -15,7 +15,7 @@ import pytest
 from harness.base.codes import Code, code_in, coded
 from harness.base.errors import InputError, OutputError, end_copy, lacking, printable, reason
 from harness.base.folder_lock import is_held
-from harness.plugin.place import command_of, handover_to, lines_of, reports_named
+from harness.plugin.place import command_of, handover_to, reports_named, waits_for_others
 from harness.report.files import Claim
 from harness.run.status import INTERRUPTED, NOT_JUDGED
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 CLAIM = pytest.StashKey[Claim]()
 """The reports of a run that judges; workers, plans and listings have none."""
-_NO_WAIT = "--stress-no-wait"
 
 
 def claim_early(config: pytest.Config) -> None:
@@ -51,7 +50,7 @@ def claim(config: pytest.Config, folder: Path) -> Claim:
             raise OutputError(
                 f"{folder}: the run that started this one writes there; name another with --stress-reports"
             )
-        made.take(wait=all(_NO_WAIT not in line for line in lines_of(config)))
+        made.take(wait=waits_for_others(config))
     except InputError as error:
         made.release()
         asked.answer(status=NOT_JUDGED, reason=reason(error))

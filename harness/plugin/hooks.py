@@ -147,7 +147,7 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell each worker which bytes are judged, and with which process it ends."""
     run = node.config.stash[RUN]
-    node.workerinput[_PARENT], node.workerinput[ASKED] = os.getpid(), run.handover.content
+    node.workerinput[_PARENT], node.workerinput[ASKED] = os.getpid(), run.request.plain
     if run.session is not None:
         node.workerinput |= {INPUTS: run.inputs, PREDICTIONS: run.session.foreign_predictions}
 
@@ -177,7 +177,7 @@ def _conclude(run: GateRun, session: pytest.Session) -> None:
     """Make the outcome in the controller."""
     interrupted = run.reported.interrupted
     if run.request.no_overview:
-        run.reported.overview_missing = "The models were not compared (--stress-no-overview)."
+        run.reported.overview_missing = "The models were not compared (no_overview)."
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         tell(session.config, checks=run.checks_itself, compares=run.compares_models)

@@ -9,12 +9,12 @@ import pytest
 
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError
-from harness.base.settings import add_settings, told, values_in
+from harness.base.settings import told, values_behind
 from harness.checks.roles import ROLES
-from harness.plugin.place import handover_to, lines_of, may_be_gate_run
-from harness.run.execute import taken_over
+from harness.plugin.place import handover_to, is_gate_run, lines_of, may_be_gate_run
+from harness.run import request
 from harness.run.request import RunRequest, joined, paths_behind
-from harness.run.settings import SETTINGS, is_bare, option_of_pytest
+from harness.run.settings import ON_LINE, SET, option_of_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ ASKED = "stress_asked"
 
 
 def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
-    """Add the gate's options, one group.
+    """Add the gate's options, one group; raises `UsageError` for one that is a setting of the project now.
 
     Options with a common name are added only in a project with a gate. Another project with this package in its
     environment may define such options itself, and pytest ends if two plugins define one.
@@ -32,29 +32,45 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     plain = ", ".join(f"--{role}" for role in ROLES)
     about = f"{plain} and --checks are known where stress_tests/ has a gate, or one is named"
     group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
-    known = [setting for name, setting in SETTINGS.items() if may_be_gate_run(config) or not is_bare(name)]
-    add_settings(group.addoption, known, option_of_pytest)
+    request.add_options(group.addoption, bare=may_be_gate_run(config))
+    places = ("PYTEST_ADDOPTS", config.inipath.name if config.inipath else "", "")
+    try:
+        for line, place in zip(lines_of(config), places, strict=True):
+            request.expect_none_moved(line, place=place)
+    except InputError as error:
+        raise pytest.UsageError(coded(error.code, str(error))) from None
 
 
 def request_of_config(config: pytest.Config) -> RunRequest:
-    """Return what the options ask for; raises `UsageError` for one that is none."""
+    """Return what the options and the project ask for; raises `UsageError` for an option that is none.
+
+    The request of another process wins over the configuration, and the typed line over both.
+    """
+    if hasattr(config, "workerinput"):
+        return RunRequest(**config.workerinput[ASKED])
     try:
         _expect_once(config)
-        request = RunRequest.of(values_in(config.option), root=config.rootpath)
-        request.expect_sound()
-        asked = config.workerinput[ASKED] if hasattr(config, "workerinput") else handover_to(config).content
-        return taken_over(request, asked)
+        own = request.own_settings(config.rootpath) if is_gate_run(config) else {}
+        handed = dict(handover_to(config).content.get("request", {}))
+        typed = request.read_line(lines_of(config)[2])[0] if handed else {}
+        given = RunRequest(**handed).given
+        made = RunRequest.of(own, request.line_values(config.option), given, typed, root=config.rootpath)
+        made.expect_sound()
     except InputError as error:
         raise pytest.UsageError(coded(error.code, told(error, option_of_pytest))) from None
+    return made
 
 
 def _expect_once(config: pytest.Config) -> None:
     """Raise `InputError` for a setting that is given twice in one place; a command line may override configuration."""
-    single = {option_of_pytest(name): name for name, each in SETTINGS.items() if not (each.multiple or each.flag)}
+    named = [*ROLES, *(name for name, each in ON_LINE.items() if not each.flag)]
+    single = {option_of_pytest(name): name for name in named}
     for line in lines_of(config):
-        options = [each.partition("=")[0] for each in takewhile(lambda each: each != "--", line)]
+        given = list(takewhile(lambda each: each != "--", line))
+        options = [each.partition("=")[0] for each in given]
         if twice := next((option for option in options if option in single and options.count(option) > 1), None):
             raise InputError("it is given more than once; leave one of them out", setting=single[twice])
+        request.set_values(values_behind(given, option_of_pytest(SET.name)))
 
 
 def expect_own(config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import tomllib
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 _NAMING = ("candidate", "checks")
 """Options that make a run one of the gate, wherever it is."""
-_TAKING_PATHS = {f"--{name}" for name in ("stress-reports", "stress-history", "stress-data", *ROLES)}
-"""Options of this plugin that are followed by a path, which then is none of tests."""
+_TAKING_VALUES = {f"--{name}" for name in ("stress-reports", "stress-set", *ROLES)}
+"""Options of this plugin that are followed by a value, which then is no place of tests."""
 _LISTING = ("help", "version", "markers", "cacheshow")
 """Options of pytest that print something in place of a run."""
 _COLLECTING = ("collectonly", "showfixtures", "show_fixtures_per_test")
@@ -62,8 +63,24 @@ def reports_named(config: pytest.Config) -> Path | None:
     """
     if only_collects(config) or not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
         return None
-    given = [each for line in lines_of(config) for each in line]
-    return None if _PLAN in given else config.rootpath / (value_behind(given, "--stress-reports") or "reports")
+    added, ini, typed = lines_of(config)
+    asked = handover_to(config).content.get("request", {})
+    if _PLAN in (*added, *ini, *typed) or asked.get("plan"):
+        return None
+    named = value_behind(typed, "--stress-reports") or asked.get("reports")
+    return config.rootpath / (named or value_behind([*ini, *added], "--stress-reports") or "reports")
+
+
+def waits_for_others(config: pytest.Config) -> bool:
+    """Return whether the run waits for another that has the folder of its reports; the setting `no_wait` forbids it."""
+    asked = handover_to(config).content.get("request", {})
+    try:
+        table = tomllib.loads(read_regular(_stress_tests(config) / "checks.toml", max_bytes=_MAX_BYTES).decode())
+    except (OSError, ValueError):
+        table = {}
+    pairs = [each.rpartition("--stress-set=")[2] for line in lines_of(config) for each in line]
+    typed = [pair.partition("=")[2] for pair in pairs if pair.startswith("no_wait=")]
+    return (typed or [asked.get("no_wait", table.get("gate", {}).get("no_wait", False))])[-1] not in {True, "true"}
 
 
 def handover_to(config: pytest.Config) -> Handover:
@@ -76,7 +93,8 @@ def handover_to(config: pytest.Config) -> Handover:
 
 def command_of(config: pytest.Config) -> list[str]:
     """Return how a run was started, for everyone to read."""
-    return ["pytest", *(without_secrets(str(argument)) for argument in config.invocation_params.args)]
+    handed = handover_to(config).content.get("command")
+    return [without_secrets(str(each)) for each in handed or ["pytest", *config.invocation_params.args]]
 
 
 def lines_of(config: pytest.Config) -> tuple[list[str], list[str], list[str]]:
@@ -95,6 +113,8 @@ def _asks(config: pytest.Config, *names: str) -> bool:
 
 def _is_named(config: pytest.Config) -> bool:
     options = {each.partition("=")[0] for line in lines_of(config) for each in line}
+    asked = handover_to(config).content.get("request", {})
+    options |= {f"--{name}" for name in (*asked, *asked.get("roles", ()))}
     return any(f"--{name}" in options or getattr(config.option, f"stress_{name}", None) for name in _NAMING)
 
 
@@ -122,7 +142,7 @@ def _places(config: pytest.Config) -> list[Path]:
 
     if parsed := getattr(config, "args", None):  # Empty until then.
         return [place_of(str(each)) for each in parsed]
-    behind = {after for before, after in pairwise(map(str, config.invocation_params.args)) if before in _TAKING_PATHS}
+    behind = {after for before, after in pairwise(map(str, config.invocation_params.args)) if before in _TAKING_VALUES}
     typed = [each for each in config.known_args_namespace.file_or_dir if each not in behind]
     places = [place for place in map(place_of, typed) if place.exists() or place.parent.exists()]
     default = [config.rootpath / each for each in config.getini("testpaths")] or [config.rootpath]

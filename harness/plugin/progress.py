@@ -18,7 +18,7 @@ _DELAY = 2.0
 def tell(config: pytest.Config, *, checks: bool, compares: bool, below: str = "") -> None:
     """Say on the terminal what the run does now, after `below`, which ends the line of the last test where need be."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
-    parts = ["checks itself"] * checks + ["compares the models (--stress-no-overview skips this)"] * compares
+    parts = ["checks itself"] * checks + ["compares the models (no_overview skips this)"] * compares
     if reporter is None or not parts or (config.get_verbosity() < 0 and not sys.stderr.isatty()):
         return
     reporter.ensure_newline()

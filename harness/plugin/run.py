@@ -235,7 +235,7 @@ class GateRun:
         """Raise `InputError` for what divides work, or counts it, beside a cluster, and for less than no worker."""
         if (workers := getattr(self.config.option, "numprocesses", None) or 0) < 0:
             raise InputError(f"-n {workers}: expected a number of workers from 0")
-        if not self.request.backend_options.on_ray:
+        if not self.request.on_ray:
             return
         if getattr(self.config.option, "dist", "no") != "no":
             raise InputError("divides the work itself; leave out -n and --dist", setting="backend ray")
@@ -248,10 +248,8 @@ class GateRun:
     def _train_missing(self) -> None:
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
-            for role, path in train_missing(self.request).items():
-                # Workers get the option, too.
-                setattr(self.config.option, f"stress_{role}", str(path))
-        self.request = request_of_config(self.config)
+            trained = train_missing(self.request)
+        self.request = self.request.but(roles={**self.request.roles, **trained})
 
     @property
     def command(self) -> list[str]:

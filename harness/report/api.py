@@ -6,25 +6,23 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError
+from harness.base.groups import unknown
 from harness.base.outputs import HISTORY, Output
-from harness.base.settings import Setting, expect_typed
 from harness.checks.roles import ROLES
 from harness.report.files import UNFINISHED, Claim, agreed_verdict
 from harness.run.execute import RunResult, execute, without_verdict
 from harness.run.history import leave_line
 from harness.run.request import RunRequest, command_line, new_run_id
-from harness.run.settings import SETTINGS
+from harness.run.settings import ON_LINE, SETTINGS
 from harness.run.status import INTERRUPTED, NOT_JUDGED, PASSED, WORSE, report_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_PIXELS = frozenset({"size", "resize", "crop"})
-"""Settings that are texts, such as 224x320, and may be numbers in Python."""
 _VERDICTS = {PASSED: ("pass", "partial"), WORSE: ("fail", "partial"), INTERRUPTED: ("partial",)}
 """Possible verdicts by exit status. A run with the verdict `error` ends with 4 unless interrupted."""
 
@@ -37,54 +35,23 @@ def gate(
     incumbent: str | Path | None = None,
     original: str | Path | None = None,
     checks: str | Path | None = None,
-    model: str | None = None,
-    model_arg: Sequence[str] = (),
-    model_outputs: str | None = None,
-    normalisation: str | None = None,
-    checkpoint_key: str | None = None,
-    strip_prefix: str | None = None,
-    predictor_batch: int = 32,
-    predictor_timeout: float = 120.0,
-    classes: str | None = None,
-    http_concurrency: int = 4,
-    http_rate: float | None = None,
-    http_output: str | None = None,
-    data: str = "fashion-mnist",
-    size: str | int | None = None,
-    channels: int | None = None,
-    resize: str | int | None = None,
-    crop: str | int | None = None,
-    interpolation: str | None = None,
-    antialias: str = "yes",
-    transform: str | None = None,
-    unknown: str | None = None,
-    layer: str | None = None,
-    profile: str = "default",
+    profile: str | None = None,
     samples: int | None = None,
-    device: str = "auto",
-    no_cache: bool = False,
     budget: str | None = None,
-    timeout: float | None = None,
-    backend: str = "process",
-    ray_address: str | None = None,
-    ray_workers: int | None = None,
-    ray_gpus: float = 0.0,
-    ray_logs: bool = False,
-    no_overview: bool = False,
-    no_wait: bool = False,
-    reports: str | Path = "reports",
-    history: str | Path | None = None,
-    mlflow: str | None = None,
+    reports: str | Path | None = None,
+    device: str | None = None,
+    no_cache: bool | None = None,
     options: Sequence[str] = (),
     progress: bool = True,
-    **others: str | Path,
+    **settings: Any,
 ) -> RunResult:
     r"""Run the gate on a candidate in a process of its own, and return its verdict with every value measured.
 
-    Arguments are the settings of `pytest stress_tests` by their names, with the same defaults. `tests` is the folder of
-    the stress tests, and `options` are further options of pytest. With `progress`, the lines of the run are printed
-    meanwhile. `others` are checkpoints of further roles. An inconclusive run raises nothing: its verdict is `error`,
-    and `errors` say why. Raises `InputError` for a wrong setting.
+    Arguments are the settings of `pytest stress_tests` by their names, with the same defaults. `settings` replace those
+    of the table `[gate]` in `stress_tests/checks.toml`, or are checkpoints of further roles.
+    `tests` is the folder of the stress tests, and `options` are further options of pytest. With `progress`, the lines
+    of the run are printed meanwhile. An inconclusive run raises nothing: its verdict is `error`, and `errors` say why.
+    Raises `InputError` for a wrong setting.
 
         from harness import gate
 
@@ -92,13 +59,14 @@ def gate(
         if not result.passed:
             print(result.headline, *result.failed, sep="\\n")
     """
-    given = {**locals(), **others}
-    if surplus := others.keys() - ROLES.keys():
-        raise TypeError(f"gate() got an unexpected keyword argument {min(surplus)!r}")
-    expect_typed(given, [Setting("tests", "", ""), Setting("options", "", "", multiple=True)])
-    settings = {name: given[setting.argument] for name, setting in SETTINGS.items() if setting.argument in given}
-    settings |= {name: str(value) for name, value in settings.items() if name in _PIXELS and isinstance(value, int)}
-    request = RunRequest.of(settings, tests=(str(tests),), options=tuple(options), root=Path.cwd())
+    settings |= {name: value for name, value in locals().items() if name in {*ROLES, *ON_LINE} and value is not None}
+    if not isinstance(tests, str | Path) or isinstance(options, str):
+        raise InputError("tests is a path, and options are a list of texts")
+    if wrong := next((name for name in settings if name not in {*ROLES, *SETTINGS} or name == "plan"), None):
+        raise unknown(wrong, SETTINGS)
+    given = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # NumPy's.
+    more: dict[str, Any] = {"tests": (str(tests),), "options": tuple(options), "root": Path.cwd()}
+    request = RunRequest.of(given, **more)
     request.expect_sound()
     return judged(request, on_line=print if progress else None)
 
@@ -109,7 +77,7 @@ def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str],
     If they differ, as after a crash, all reports get the verdict `error`, and the result has the exit status 4. The
     line of a run in its history is added here, since its process may end otherwise after it has made the line.
     """
-    request = replace(request, run_id=new_run_id())
+    request = request.but(run_id=new_run_id())
     result = execute(request, shown=shown, on_line=on_line)
     if result.plan is not None:
         return result

@@ -60,5 +60,5 @@ def _fit_in_words(plan: Plan, seconds: float) -> str:
         said = "all images fit into" if plan.fits else "even the fewest images do not fit into"
         said = f"{said} {budget} on {cores}: they take about {taken}"
     if not plan.fits and OVERVIEW in plan.lines:
-        said += f"; --stress-no-overview saves {duration(plan.lines[OVERVIEW].seconds)}"
+        said += f"; no_overview saves {duration(plan.lines[OVERVIEW].seconds)}"
     return said

@@ -57,7 +57,7 @@ class Claim:
         busy = f"{self.folder}: another run of the gate writes there"
 
         def say() -> None:
-            print(f"{busy}; waiting for it to end (--stress-no-wait: end with 4)", file=sys.stderr, flush=True)
+            print(f"{busy}; waiting for it to end (no_wait = true: end with 4)", file=sys.stderr, flush=True)
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

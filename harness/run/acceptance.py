@@ -20,6 +20,7 @@ from harness.checks.declaration import (
     read_declaration,
 )
 from harness.checks.equivalence import EQUIVALENCE
+from harness.checks.gate_table import hash_of_checks
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
@@ -93,8 +94,10 @@ class AcceptRequest:
         roles |= {} if self.original is None else {"original": self.original}
         compared, declared = self.compared, self.declared
         if compared is None:
-            asked = request_of(self.gate_options, tests=self.checks_path.parent)
-            shipped = ROLES[INCUMBENT].default(self.root / "models", shipped_data=asked.data_options == DataOptions())
+            asked = request_of(self.gate_options, root=self.root)
+            shipped = ROLES[INCUMBENT].default(
+                self.root / "models", shipped_data=asked.part(DataOptions) == DataOptions()
+            )
             roles |= {} if shipped else {INCUMBENT: "none"}
         elif declared is not None and declared.found != declared.sha256:
             roles[INCUMBENT] = "none"
@@ -157,7 +160,7 @@ def _accept_alone(request: AcceptRequest, judge: Callable[[RunRequest], RunResul
         )
     models = (request.written, compared, request.original)
     before = {path: hash_of_file(path) for path in models if isinstance(path, Path)}
-    checks = hash_of_file(request.checks_path)
+    checks = hash_of_checks(request.checks_path)
     result = judge(request.run)
     report = result.report or {"verdict": "error"}
     if report["verdict"] == "error" or result.exit_status not in {0, 1}:
@@ -227,7 +230,7 @@ def _write(
 
 def _checkpoint_of(request: AcceptRequest, report: Mapping[str, Any]) -> tuple[str, _Write]:
     """Return the SHA-256 of the checkpoint, and what writes it with the record of its acceptance."""
-    network = request_of(request.gate_options, tests=request.checks_path.parent).network_options
+    network = request_of(request.gate_options, root=request.root)
     checkpoint = load_checkpoint(request.checkpoint, builder=network.builder(), choice=network.choice())
     record = checkpoint.record or Record(checkpoint.architecture, {}, tuple(report["data"]["classes"]))
 
@@ -248,7 +251,7 @@ def _expect_original(request: AcceptRequest) -> None:
     if not request.as_file or request.original is not None:
         return
     replaced = request.run.roles.get(INCUMBENT)
-    built = request_of(request.gate_options, tests=request.checks_path.parent).network_options.spec
+    built = request_of(request.gate_options, root=request.root).model
     if built is None and (replaced == "none" or str(replaced).lower().endswith(".onnx")):
         return
     other = f"the setting model names {built}" if built else f"the incumbent {replaced or 'that ships'} is no ONNX file"
@@ -280,7 +283,7 @@ def _original_of(report: Mapping[str, Any]) -> dict[str, str]:
 def _outputs(request: AcceptRequest) -> tuple[Output, Output]:
     """Return what an acceptance writes: the weights of the incumbent, and its declaration."""
     others = {role: path for role, path in request.run.roles.items() if role != INCUMBENT}
-    read = inputs_of_run(replace(request.run, roles={**others, INCUMBENT: "none"}))
+    read = inputs_of_run(request.run.but(roles={**others, INCUMBENT: "none"}))
     return (
         Output(request.written, ONNX if request.as_file else CHECKPOINT, read),
         Output(declaration_path(request.incumbent), INCUMBENT_DECLARATION, read),

@@ -37,7 +37,7 @@ ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
     "probe_images": ("the fixed, smaller sample for searches that draw their poses", attrgetter("probe_images")),
     "golden_images": ("the images that must never be wrong again", attrgetter("golden_images")),
     "unknown_images": (
-        "the images from elsewhere, of no class, that `--stress-unknown` names; None where it names none",
+        "the images from elsewhere, of no class, that the setting `unknown` names; None without it",
         attrgetter("elsewhere"),
     ),
     **{role: of_role(role) for role in ROLES},

@@ -17,7 +17,7 @@ from harness.measures import breaking_severity
 from harness.measures.failures import Answer, answers_at
 from harness.perturb import IDENTITY, Pose
 from harness.perturb.grids import PATHS, SeverityPath, fine_paths
-from harness.run.model_settings import ModelSettings
+from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

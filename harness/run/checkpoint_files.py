@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import OutputError
+from harness.base.errors import InputError, OutputError
+from harness.base.groups import literal
 from harness.base.outputs import CHECKPOINT, CURVES, Inputs, Output
 from harness.base.progress import Progress
 from harness.data.fashion_mnist import CLASSES
 from harness.inference import pick_device
 from harness.networks import training
-from harness.networks.builders import parse_arguments
 from harness.networks.checkpoints import Choice, Record, load_checkpoint, save_checkpoint
 from harness.networks.training import PRESETS, Epoch, TrainingConfig, augmented, best_epoch, write_history
 from harness.networks.training.state import epochs_output
@@ -71,7 +71,11 @@ def training_config(
     config = augmented(PRESETS[preset]) if augment else PRESETS[preset]
     names = {item.name for item in fields(TrainingConfig)}
     given = {name: value for name, value in (values or {}).items() if name in names and value is not None}
-    return replace(config, **given, arguments={**config.arguments, **parse_arguments(arguments)})
+    pairs = [argument.partition("=") for argument in arguments]
+    if wrong := next(("".join(pair) for pair in pairs if not (pair[0].isidentifier() and pair[1])), None):
+        raise InputError("expected KEY=VALUE", setting=f"model-arg {wrong}")
+    own = {key: literal(value) for key, _, value in pairs}
+    return replace(config, **given, arguments={**config.arguments, **own})
 
 
 def train_checkpoint(request: TrainRequest) -> Trained:

@@ -18,9 +18,9 @@ from harness.measures.flips import Flips, flips
 from harness.run.budget import REPORT_SECONDS
 from harness.run.comparison_plan import ComparisonPlan, plan_comparison
 from harness.run.examples import spoken_of, thumbnails_of
-from harness.run.model_settings import ModelSettings
 from harness.run.overview import Overview, RobustAccuracy, Surviving, measure_overview
 from harness.run.overview.measure import CONFIDENCE
+from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class ComparisonRequest:
         models, role = Path("models"), ROLES[INCUMBENT]
         if (declared := role.declared(models)) is not None:
             declared.expect_weights()
-        incumbent = role.default(models, shipped_data=self.model.data.spec == DataOptions().spec)
+        incumbent = role.default(models, shipped_data=self.model.data == DataOptions().data)
         if incumbent is None:
             raise IncumbentError(
                 "there is no incumbent yet to compare with: `stress-harness accept` makes one; or name two"

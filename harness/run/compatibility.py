@@ -28,7 +28,8 @@ def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
             raise InputError(
                 f"{checks.path}: made for other data: its [data] {name} is {expected!r}, these data have "
                 f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}). Name the checks file of "
-                "these data with --checks, or the data of the checks file with --stress-data. `stress-harness init` "
+                "these data with --checks, or the data of the checks file with --stress-set data=…. `stress-harness "
+                "init` "
                 "writes a checks file for these data.",
                 code=Code.CHECKS,
             )

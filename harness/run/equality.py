@@ -23,8 +23,7 @@ from harness.measures.changed_predictions import (
 from harness.measures.equivalence import CONFIDENCE, outcomes_of, overall
 from harness.perturb import IDENTITY
 from harness.run.history import read_history
-from harness.run.model_settings import ModelSettings
-from harness.run.settings import HISTORY_FILE
+from harness.run.settings import HISTORY_FILE, ModelSettings
 from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 _HISTORY = Path("reports") / HISTORY_FILE
-_OPTION = "--artifact-normalisation"
+_OPTION = "--artifact-normalization"
 _HINTED = 500
 """Images of the comparison that finds an artifact that normalizes by itself."""
 
@@ -47,7 +46,7 @@ _HINTED = 500
 class EqualityRequest:
     """A comparison of an artifact with its original, by the share of predictions that may change, in (0, 1).
 
-    `artifact_normalisation` and `artifact_outputs` are those of the artifact, where they are not those of `model`. The
+    `artifact_normalization` and `artifact_outputs` are those of the artifact, where they are not those of `model`. The
     normalization "none" leaves its pixels in [0, 1].
     """
 
@@ -56,18 +55,14 @@ class EqualityRequest:
     tolerance: float = TOLERANCE
     model: ModelSettings = field(default_factory=ModelSettings)
     history: Path = _HISTORY
-    artifact_normalisation: str | None = None
+    artifact_normalization: str | None = None
     artifact_outputs: str | None = None
 
     @property
     def of_artifact(self) -> ModelSettings:
         """Return the settings that the artifact is opened with."""
-        network = self.model.network
-        if self.artifact_normalisation is not None:
-            network = replace(network, normalisation=self.artifact_normalisation)
-        if self.artifact_outputs is not None:
-            network = replace(network, outputs=self.artifact_outputs)
-        return replace(self.model, network=network)
+        own = {"normalization": self.artifact_normalization, "model_outputs": self.artifact_outputs}
+        return self.model.but(**{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +161,7 @@ def _artifact(request: EqualityRequest, images: LabelledImages, original: RoleMo
     try:
         return request.of_artifact.open(request.artifact, images, others=[original], ordered=False)
     except InputError as error:
-        if "model-outputs" not in str(error):
+        if "model_outputs" not in str(error):
             raise
         message = f"{error.message}; set --artifact-outputs for outputs of the artifact alone"
         raise InputError(message, setting=error.setting, code=error.code) from error
@@ -174,13 +169,13 @@ def _artifact(request: EqualityRequest, images: LabelledImages, original: RoleMo
 
 def _hint(done: Equality, request: EqualityRequest) -> str:
     """Say whether a different artifact normalizes by itself: on some images, unchanged pixels make it equal."""
-    declared = getattr(done.artifact.classifier.plain, "declared", {}).get("normalisation", "none")
-    if declared == "none" or request.artifact_normalisation is not None:
+    declared = getattr(done.artifact.classifier.plain, "declared", {}).get("normalization", "none")
+    if declared == "none" or request.artifact_normalization is not None:
         return ""
     import torch
 
     some = done.images.take(torch.arange(min(len(done.images), _HINTED)))
-    unchanged = replace(request, artifact_normalisation="none")
+    unchanged = replace(request, artifact_normalization="none")
     artifact = unchanged.of_artifact.open(request.artifact, some, ordered=False)
     count = int(changed(artifact.predict(some), done.original.predict(some)).sum())
     if count > request.tolerance * len(some):

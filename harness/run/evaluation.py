@@ -28,7 +28,7 @@ from harness.measures.panel.label_errors import (
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.persistence import PersistentFailures, persistent_failures
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners, augmentation_range_poses
-from harness.run.model_settings import ModelSettings
+from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

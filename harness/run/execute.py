@@ -12,21 +12,20 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, fields
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base import imports
 from harness.base.codes import Code
-from harness.base.records import as_json, read_json
+from harness.base.records import read_json
 from harness.base.termination import GRACE_SECONDS, TerminatedError, termination_raised
 from harness.run.budget import Plan
-from harness.run.export.request import ExportOrder
 from harness.run.handover import Handover
 from harness.run.history import Line
-from harness.run.request import command_line, new_run_id, value_in
+from harness.run.request import command_line, joined, new_run_id, value_in
 from harness.run.status import INTERRUPTED, NOT_JUDGED, report_in
 
 if TYPE_CHECKING:
@@ -178,8 +177,8 @@ def execute(
     SIGHUP to this process go to that child, too. It ends with 4, and after 10 s it is killed. `by` starts pytest in
     place of a new process: it takes the file of the request and the arguments, and returns status and lines.
     """
-    request = request if request.run_id else replace(request, run_id=new_run_id())
-    arguments = command_line(request)
+    request = request if request.run_id else request.but(run_id=new_run_id())
+    arguments = [*request.tests, *joined(request.options)]
     reports = request.root / (value_in(arguments, "reports") or request.reports)
     with tempfile.TemporaryDirectory() as folder:
         path = hand_over(request, Path(folder, "request.json"))
@@ -252,30 +251,9 @@ def _shown(command: Sequence[str], environment: Mapping[str, str]) -> int:
     return INTERRUPTED if child.returncode == -signal.SIGINT else child.returncode
 
 
-_ASKED: dict[str, Callable[[Any], Any]] = {
-    "run_id": str,
-    "record": frozenset,
-    "answers": Path,
-    "panel_predictions": Path,
-    "export": partial(read_json, ExportOrder, where="an order for an export"),
-}
-"""Fields of a request that pytest has no options for, and how to read each."""
-
-
 def hand_over(request: RunRequest, path: Path) -> Path:
-    """Write the part of a request that pytest has no options for into a file, and return its path."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, frozenset):
-            return sorted(value)
-        return as_json(value) if isinstance(value, ExportOrder) else str(value)
-
+    """Write a request into a file, for the process that runs it, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({name: getattr(request, name) for name in _ASKED}, default=plain), "utf-8")
+    asked = {"run_id": request.run_id, "request": request.plain, "command": ["pytest", *command_line(request)]}
+    path.write_text(json.dumps(asked), "utf-8")
     return path
-
-
-def taken_over(request: RunRequest, asked: Mapping[str, Any]) -> RunRequest:
-    """Return the request, completed with what the process that started this one wrote by `hand_over`."""
-    given = {name: read(asked[name]) for name, read in _ASKED.items() if asked.get(name) is not None}
-    return replace(request, **given)

@@ -27,16 +27,17 @@ from harness.checks.golden import (
 )
 from harness.data.image_files import SUFFIXES, as_png
 from harness.data.images import labelled_like
-from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline, pixels_like
 from harness.networks import NetworkOptions
 from harness.run.compatibility import expect_data_of
+from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness.checks import ChecksFile
     from harness.data import LabelledImages
+    from harness.data.options import DataOptions
     from harness.data.transforms import Transform
 
 _MAX_DIGITS = 18
@@ -74,9 +75,7 @@ class GoldenRequest:
     images: tuple[str, ...]
     reason: str
     class_name: str | None = None
-    data: DataOptions = field(default_factory=DataOptions)
-    network: NetworkOptions = field(default_factory=NetworkOptions)
-    device: str = "auto"
+    model: ModelSettings = field(default_factory=ModelSettings)
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an empty reason."""
@@ -117,9 +116,9 @@ def add_golden_images(
     """
     with alone_with(request.checks_path):
         checks = read_checks(request.checks_path)
-        images = images_for(checks, request.data, request.network)
+        images = images_for(checks, request.model)
         new = [each for name in request.images for each in _found(name, images, request.class_name)]
-        asked = _made(new, checks, images, request.data, request.network)
+        asked = _made(new, checks, images, request.model)
         right, unknown = [], ""
         try:
             right = _correct_counts(reference_models(checks), asked, request, named=str(checks.recipe.get("panel")))
@@ -191,15 +190,15 @@ def expect_pictures(checks_path: Path) -> None:
         picture_of(image, checks_path)
 
 
-def expect_fitting(checks_path: Path, data: DataOptions, network: NetworkOptions) -> None:
+def expect_fitting(checks_path: Path, model: ModelSettings) -> None:
     """Raise `InputError` for a golden image that does not fit the images and the classes of the data."""
     checks = read_checks(checks_path)
-    golden_images(checks, images_for(checks, data, network), data, network.transform)
+    golden_images(checks, images_for(checks, model), model, model.transform_named)
 
 
-def images_for(checks: ChecksFile, data: DataOptions, network: NetworkOptions) -> LabelledImages:
+def images_for(checks: ChecksFile, model: ModelSettings) -> LabelledImages:
     """Return the images that a checks file was made for; raises `InputError` for other data."""
-    images = data.load(network.transform)
+    images = model.load(model.transform_named)
     expect_data_of(checks, images)
     return replace(images, classes=checks.data.classes) if checks.data.classes else images
 
@@ -229,14 +228,13 @@ def golden_images(
     return labelled_like(images, made, labels, name="golden")
 
 
-def _made(
-    new: Sequence[_New], checks: ChecksFile, images: LabelledImages, data: DataOptions, network: NetworkOptions
-) -> LabelledImages:
+def _made(new: Sequence[_New], checks: ChecksFile, images: LabelledImages, model: ModelSettings) -> LabelledImages:
     """Return the new images, converted like the test images.
 
     Raises `InputError` for one whose pixels, or file, are in the set already.
     """
-    present, pipeline = golden_images(checks, images, data, network.transform), data.whole_pipeline(network.transform)
+    words = model.transform_named
+    present, pipeline = golden_images(checks, images, model, words), model.whole_pipeline(words)
     names = [f"{image.id}, {image.class_name}" for image in checks.golden]
     files = [image.sha256 for image in checks.golden]
     pixels = [] if present is None else list(present.pixels.numpy())
@@ -312,7 +310,7 @@ def _correct_counts(
 
     known, right = list(reference_models), np.zeros(len(asked), dtype=np.int64)
     for path, sha256 in Progress(known, desc="asking reference models", unit="network", delay=2):
-        model = open_model(path, asked, network=request.network, device=request.device)
+        model = open_model(path, asked, network=request.model.part(NetworkOptions), device=request.model.device)
         if model.sha256 != sha256:
             raise GoldenError(f"{path} is not the network of the panel {named}")
         right += model.predict(asked).correct

@@ -16,18 +16,20 @@ from harness.run.settings import SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from harness.run.model_settings import ModelSettings
     from harness.run.request import RunRequest
+    from harness.run.settings import ModelSettings
+
 
 _IN_PARTS = frozenset({".onnx", ".xml"})
 """Suffixes of networks that keep their weights in files of similar names."""
 _MAX_BYTES = 256 << 20
-_CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
+_READ = [name for name, each in SETTINGS.items() if each.reads]
+CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 
 
 def inputs_of_run(request: RunRequest, *, more: Iterable[str | Path] = ()) -> Inputs:
     """Return what a run of the gate reads, and the files that `more` specifications name."""
-    named = [value for name, value in request.values.items() if SETTINGS[name].reads]
+    named = [*request.roles.values(), *(getattr(request, name) for name in _READ)]
     specs = [value for value in (*named, *request.checkpoints.values(), *more) if isinstance(value, str | Path)]
     return Inputs((*_named(specs), *_of_project(request.checks_path)))
 
@@ -38,7 +40,7 @@ def inputs_of_command(
     """Return what a command reads: the files at `paths`, those that its settings name, and those of the checks file."""
     specs: list[str | Path | None] = list(paths)
     if settings is not None:
-        specs += [settings.data.spec, settings.data.transform, settings.network.spec]
+        specs += [settings.data, settings.transform, settings.model]
     return Inputs((*_named(spec for spec in specs if spec), *(_of_project(checks) if checks else ())))
 
 
@@ -70,7 +72,7 @@ def _of_project(checks: Path) -> Iterator[Path]:
     folder = checks.parent
     yield from (checks, *sorted(folder.glob("*.py")), folder / "golden")
     for place in {folder.resolve().parent, Path.cwd()}:
-        yield from (*sorted(place.glob("*.py")), *(place / name for name in _CONFIGURATION))
+        yield from (*sorted(place.glob("*.py")), *(place / name for name in CONFIGURATION))
     recipe = _read(checks).get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
     if isinstance(predictions := recipe.get("panel_predictions"), str):

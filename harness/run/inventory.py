@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.checks import read_checks
+from harness.checks.roles import ROLES
 from harness.data.sources import SOURCES
 from harness.measures import METRICS
 from harness.perturb.corruptions import CORRUPTIONS
+from harness.run.request import setting_of
+from harness.run.settings import GROUPS, SETTINGS, option_of_pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +31,17 @@ def checks_table(path: Path) -> Table:
             threshold, of = f"{check.binding.threshold:g}", str(check.provenance)
         rows.append((check.id, check.family, check.metric, check.direction or "", threshold, of))
     return [titles, *rows]
+
+
+def settings_table() -> Table:
+    """Return the settings of a run, by topic: each with its place, its values, its default in the help."""
+    order = list(dict.fromkeys(GROUPS.values()))
+    found = sorted(SETTINGS.values(), key=lambda each: order.index(GROUPS[each.group]))
+    rows = [
+        (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value, each.help)
+        for each in (*map(setting_of, ROLES), *found)
+    ]
+    return [("setting", "topic", "value", "meaning"), *rows]
 
 
 def metrics_table() -> Table:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from harness.base.errors import AnswersError, DataError, IncumbentError, InputError, UnusableModelError
 from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
+from harness.data.options import DataOptions
+from harness.networks import NetworkOptions
 from harness.run.compatibility import expect_data_of, expect_profile_of
 from harness.run.request import request_of
 from harness.run.session import StressSession
@@ -18,26 +20,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.data import LabelledImages
-    from harness.data.options import DataOptions
     from harness.inference import RoleModel
     from harness.measures.panel.predictions import PanelPredictions
-    from harness.networks import NetworkOptions
     from harness.run.request import RunRequest
 
 EXAMPLES = {"quick": 100, "default": 100, "thorough": 1_000}
 """Poses that Hypothesis draws for a test, by profile."""
 
 
-_ahead: dict[tuple[DataOptions, NetworkOptions], LabelledImages] = {}
+_ahead: dict[str, LabelledImages] = {}
 """Images that this process loaded before its runs, by the settings that make them."""
 
 
-def load_ahead(options: Sequence[str], tests: Path) -> None:
+def load_ahead(options: Sequence[str]) -> None:
     """Load the images of later runs in this process and its copies; one that cannot load them will say so."""
     with suppress(Exception):
-        request = request_of(options, tests=tests)
-        data, network = request.data_options, request.network_options
-        _ahead[data, network] = data.load(network.transform)
+        request = request_of(options, root=Path())
+        _ahead[_made_by(request)] = request.load(request.transform_named)
+
+
+def _made_by(request: RunRequest) -> str:
+    return f"{request.part(DataOptions)!r} {request.part(NetworkOptions)!r}"
 
 
 def open_session(request: RunRequest, *, checks: ChecksFile | None = None, workers: int | None = None) -> StressSession:
@@ -53,10 +56,10 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.run.export.matching import scope_of_recorded
     from harness.run.golden import golden_images
 
-    network = request.network_options
+    network, words = request.part(NetworkOptions), request.transform_named
     checks = checks or read_checks(request.checks_path)
-    if (images := _ahead.get((request.data_options, network))) is None:
-        images = request.data_options.load(network.transform, spread=spread_of(request.backend_options))
+    if (images := _ahead.get(_made_by(request))) is None:
+        images = request.load(words, spread=spread_of(request))
     expect_data_of(checks, images)
     expect_profile_of(checks, request.profile)
     if request.record is None and request.answers is None:
@@ -69,7 +72,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     if (size := request.sample_size(checks.data)) is not None:
         whole = None if request.samples is not None else images
         images = stratified_sample(images, size)
-    cluster, device = placed(request.backend_options, request.device)
+    cluster, device = placed(request, request.device)
     cache = None if request.no_cache else PredictionCache.of_user()
     if cache:
         cache.prune()
@@ -103,7 +106,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         cache=cache,
         fitted=recorded.samples if recorded else {},
         answered=recorded.families if recorded else (),
-        golden=golden_images(checks, images, request.data_options, network.transform),
+        golden=golden_images(checks, images, request, words),
         elsewhere=elsewhere,
         panel_predictions=panel_predictions and _of_others(panel_predictions, roles),
         cluster=cluster,
@@ -118,8 +121,8 @@ def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:
     """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
     if request.shipped and checks.data.name != request.data:
         raise DataError(
-            f"{checks.path}: made for the data {checks.data.name!r}; name them with --stress-data, on the command line "
-            "or in the addopts of your pytest configuration"
+            f'{checks.path}: made for the data {checks.data.name!r}; name them by data = "…" '
+            "below [gate] in stress_tests/checks.toml, or by --stress-set data=…"
         )
     named = "candidate" in request.roles or "candidate" in request.shipped
     candidate = request.checkpoints["candidate"]
@@ -153,9 +156,7 @@ def _elsewhere(request: RunRequest, images: LabelledImages) -> LabelledImages | 
         return None
     from harness.data.elsewhere import load_elsewhere
 
-    return load_elsewhere(
-        request.unknown, images, request.data_options.whole_pipeline(request.network_options.transform)
-    )
+    return load_elsewhere(request.unknown, images, request.whole_pipeline(request.transform_named))
 
 
 def _panel_predictions(request: RunRequest, checks: ChecksFile, images: LabelledImages) -> PanelPredictions | None:

@@ -1,43 +1,60 @@
-"""Request for a gate run, as Python values and as a command line of pytest."""
+"""Request for a gate run: its settings, from a command line, a project's table or Python, and what else it needs."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shlex
-import threading
 import uuid
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from harness.base.errors import InputError
-from harness.base.settings import add_settings, expect_typed, options_of, value_behind, values_in
+from pydantic import BeforeValidator, Field
+
+from harness.base.errors import ConfigurationError, InputError
+from harness.base.groups import Place, Setting, add_settings, unknown, values_in, values_of
+from harness.base.records import read_record
+from harness.base.settings import value_behind
+from harness.checks.gate_table import HEAD, entries, read_table
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
-from harness.networks.options import NetworkOptions
-from harness.networks.running import BackendOptions
 from harness.run.budget import seconds_in
-from harness.run.pytest_configuration import added_options
-from harness.run.settings import HISTORY_FILE, SETTINGS, option_of_pytest
+from harness.run.export.request import ExportOrder
+from harness.run.settings import (
+    HISTORY_FILE,
+    IN_TABLE,
+    ON_LINE,
+    SET,
+    SETTINGS,
+    RunSettings,
+    as_options,
+    option_of_pytest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.checks.declaration import Declaration
     from harness.checks.file import DataFingerprint
-    from harness.run.export.request import ExportOrder
 
+OWN = Path("stress_tests/checks.toml")
+"""The checks file of a project, with the table of its settings; relative to its root."""
 QUICK_SAMPLES = 2_000
 """Images of a quick run whose checks file was made for all."""
 TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
 """Time limit of a check, by profile: far more than a ResNet-50 needs on one core."""
 _ON_CI = ("CI", "BUILD_NUMBER", "TF_BUILD")
 """Environment variables of continuous integration, at least one of them set; pytest looks at the first two."""
-_PATHS = {*(f"--{role}" for role in ROLES), "--checks", "--stress-reports", "--stress-history"}
+_PATHS = {*(f"--{role}" for role in ROLES), "--checks", "--stress-reports"}
 """Options with a path behind them, which pytest would treat as a place of tests."""
+_FORMER = {
+    **{f"--stress-{name.replace('_', '-')}": name for name in IN_TABLE},
+    "--stress-model-arg": "model_args",
+    "--stress-normalization": "normalization",
+}
+"""Settings of the table that were options of pytest."""
 
 Spec = str | Path
 
@@ -51,9 +68,12 @@ def model_spec(given: Spec) -> Path | str:
     return kinds.model_spec(given)
 
 
-@dataclass(frozen=True)
-class RunRequest:
-    """All that a gate run is asked for: the settings, each by its name, as in `harness.run.settings`.
+def _order_of(value: Any) -> Any:
+    return read_record(ExportOrder, value, where="an order for an export") if isinstance(value, dict) else value
+
+
+class RunRequest(RunSettings):
+    """All that a gate run is asked for: the settings, and more.
 
     `roles` are the named checkpoints, "none" for none. A missing value, or None, means the default, relative to `root`,
     the folder of the project. `tests` are files or folders of stress tests, and `options` further options of pytest.
@@ -63,86 +83,29 @@ class RunRequest:
     as `new_run_id` makes it, or empty.
     """
 
-    roles: Mapping[str, Spec] = field(default_factory=dict)
-    checks: Spec | None = None
-    model: str | None = None
-    model_arg: Sequence[str] = ()
-    model_outputs: str | None = None
-    normalisation: str | None = None
-    checkpoint_key: str | None = None
-    strip_prefix: str | None = None
-    predictor_batch: int = 32
-    predictor_timeout: float = 120.0
-    classes: str | None = None
-    http_concurrency: int = 4
-    http_rate: float | None = None
-    http_output: str | None = None
-    data: str = "fashion-mnist"
-    size: str | None = None
-    channels: int | None = None
-    resize: str | None = None
-    crop: str | None = None
-    interpolation: str | None = None
-    antialias: str = "yes"
-    transform: str | None = None
-    unknown: str | None = None
-    layer: str | None = None
-    profile: str = "default"
-    samples: int | None = None
-    device: str = "auto"
-    no_cache: bool = False
-    plan: bool = False
-    budget: str | None = None
-    timeout: float | None = None
-    backend: str = "process"
-    ray_address: str | None = None
-    ray_workers: int | None = None
-    ray_gpus: float = 0.0
-    ray_logs: bool = False
-    no_overview: bool = False
-    no_wait: bool = False
-    reports: Spec = "reports"
-    history: Spec | None = None
-    mlflow: str | None = None
-    tests: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    record: frozenset[str] | None = None
-    answers: Path | None = None
-    panel_predictions: Path | None = None
-    export: ExportOrder | None = None
-    root: Path = Path()
+    roles: dict[str, Place] = Field(default_factory=dict)
+    tests: tuple[str, ...] = Field(default=(), strict=False)
+    options: tuple[str, ...] = Field(default=(), strict=False)
+    record: frozenset[str] | None = Field(default=None, strict=False)
+    answers: Path | None = Field(default=None, strict=False)
+    panel_predictions: Path | None = Field(default=None, strict=False)
+    export: Annotated[ExportOrder | None, BeforeValidator(_order_of)] = None
+    root: Path = Field(default=Path(), strict=False)
     run_id: str = ""
 
     @staticmethod
-    def of(values: Mapping[str, Any], **more: Any) -> RunRequest:
-        """Return the request of these values of settings, by name; those that are missing have their defaults."""
-        known = {name: value for name, value in values.items() if name in SETTINGS}
-        roles = {role: known.pop(role) for role in ROLES if role in known}
-        named = {role: path for role, path in roles.items() if path is not None}
-        return RunRequest(named, **{SETTINGS[name].argument: value for name, value in known.items()}, **more)
+    def of(*layers: Mapping[str, Any], **more: Any) -> RunRequest:
+        """Return the request of settings by name: later ones win, and tables are joined entry by entry."""
+        values: dict[str, Any] = {}
+        for name, value in (item for layer in layers for item in layer.items()):
+            values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+        named = {role: found for role in ROLES if (found := values.pop(role, None)) is not None}
+        return RunRequest(**{**values, "roles": {**values.get("roles", {}), **named}, **more})
 
     @property
-    def values(self) -> dict[str, Any]:
-        """Return the value of every setting by its name."""
-        return {
-            name: self.roles.get(name) if name in ROLES else getattr(self, setting.argument)
-            for name, setting in SETTINGS.items()
-        }
-
-    @cached_property
-    def data_options(self) -> DataOptions:
-        """Return the options of the data; raises `InputError` for options that contradict each other."""
-        return DataOptions.of(self.values)
-
-    @cached_property
-    def network_options(self) -> NetworkOptions:
-        """Return the options of the networks."""
-        return NetworkOptions.of(self.values)
-
-    @cached_property
-    def backend_options(self) -> BackendOptions:
-        """Return the options of the backend; raises `InputError` for a wrong one."""
-        return BackendOptions.of(self.values)
+    def plain(self) -> dict[str, Any]:
+        """Return what was given, as JSON that another process makes it of."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
     @cached_property
     def checkpoints(self) -> dict[str, Path | str]:
@@ -188,7 +151,7 @@ class RunRequest:
 
     @property
     def _ours(self) -> bool:
-        return self.data_options == DataOptions()
+        return self.part(DataOptions) == DataOptions()
 
     @property
     def checks_path(self) -> Path:
@@ -206,7 +169,7 @@ class RunRequest:
     @property
     def reports_folder(self) -> Path:
         """Return the folder that reports go to."""
-        return self.root / self.reports
+        return self.root / Path(self.reports)
 
     @property
     def history_path(self) -> Path | None:
@@ -223,12 +186,8 @@ class RunRequest:
 
     @property
     def timeout_seconds(self) -> float:
-        """Return the time limit of a check in seconds, 0 for no limit; raises `InputError` for any other value."""
-        if self.timeout is None:
-            return TIMEOUT_SECONDS[self.profile]
-        if not 0 <= self.timeout < threading.TIMEOUT_MAX:
-            raise InputError("expected seconds, 0 for no limit", setting=f"timeout {self.timeout:g}")
-        return self.timeout
+        """Return the time limit of a check in seconds, 0 for no limit."""
+        return TIMEOUT_SECONDS[self.profile] if self.timeout is None else self.timeout
 
     def sample_size(self, made_for: DataFingerprint) -> int | None:
         """Return the number of images to measure, None for all, by checks made for these data."""
@@ -237,9 +196,8 @@ class RunRequest:
         return (made_for.sample or QUICK_SAMPLES) if self.profile == "quick" else None
 
     def expect_sound(self) -> None:
-        """Raise `InputError` for a wrong setting, or one that contradicts another, before anything is loaded."""
-        expect_typed(self.values, SETTINGS.values())
-        _ = self.checkpoints, self.backend_options, self.budget_seconds, self.timeout_seconds
+        """Raise `InputError` for a setting that contradicts another, before anything is loaded."""
+        _ = self.checkpoints, self.budget_seconds
 
 
 def new_run_id() -> str:
@@ -247,26 +205,97 @@ def new_run_id() -> str:
     return uuid.uuid4().hex
 
 
-def command_line(request: RunRequest) -> list[str]:
-    """Return the arguments of pytest for a request; the fields of calibration have no option."""
-    given = [part for option in options_of(request.values, SETTINGS.values(), option_of_pytest) for part in option]
-    return joined([*request.tests, *given, *request.options])
+def own_settings(root: Path) -> dict[str, Any]:
+    """Return the settings in the table of a project's own checks file, whatever checks file a run uses.
 
-
-def request_of(arguments: Sequence[str], *, tests: Path | None = None) -> RunRequest:
-    """Return the request of a command line of pytest; other arguments, such as paths of tests, stand in `options`.
-
-    With `tests`, their folder, the options in the configuration of its project count, too. Raises `InputError` for a
-    wrong value.
+    Raises `InputError` for an unknown setting, and a wrong value.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    add_settings(parser.add_argument, SETTINGS.values(), option_of_pytest)
-    line = [*(added_options(tests) if tests else ()), *arguments]
+    table, where = read_table(root / OWN), f"{root / OWN}: {HEAD}"
+    for name in table.keys() - IN_TABLE.keys():
+        if name in ON_LINE:
+            raise ConfigurationError(f"{where} {name}: it changes from run to run; give {option_of_pytest(name)}")
+        raise ConfigurationError(f"{where} {unknown(name, IN_TABLE)}")
     try:
-        found, rest = parser.parse_known_args(line)
+        return RunSettings(**table).given
+    except InputError as error:
+        raise ConfigurationError(f"{where} {error}") from None
+
+
+def set_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of `KEY=VALUE` pairs; raises `InputError` for one that pytest has an option for."""
+    if named := next((name for name in ON_LINE if any(pair.startswith(f"{name}=") for pair in pairs)), None):
+        raise InputError(f"it is an option of its own, {option_of_pytest(named)}", setting=f"set {named}")
+    return values_of(pairs, IN_TABLE)
+
+
+def setting_of(role: str) -> Setting:
+    """Return the setting that names the checkpoint of a role."""
+    about = ROLES[role]
+    text = f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words})."
+    return Setting(role, text, "", metavar="PATH|none" if about.optional else "PATH", line=True, reads=True)
+
+
+def add_options(add: Any, *, bare: bool = True) -> None:
+    """Add pytest's options to a parser; those with a common name only if they are `bare`. See `line_values`."""
+    known = [*map(setting_of, ROLES), *ON_LINE.values()]
+    named = [each for each in known if bare or option_of_pytest(each.name).startswith("--stress")]
+    add_settings(add, named, option_of_pytest)
+    how = {"action": "append", "default": [], "metavar": SET.metavar, "help": SET.help}
+    add(option_of_pytest(SET.name), dest="stress_set", **how)
+
+
+def line_values(namespace: object) -> dict[str, Any]:
+    """Return the settings in the result of a parser with `add_options`; of two, the later one counts."""
+    found = values_in(namespace)
+    last = {pair.partition("=")[0]: pair for pair in found.pop("set", ())}
+    return {**set_values(list(last.values())), **found}
+
+
+def read_line(arguments: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the settings on a command line of pytest, and its other arguments; raises `InputError` for a wrong one."""
+    expect_none_moved(arguments)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_options(parser.add_argument)
+    try:
+        found, rest = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise InputError(str(error)) from None
-    return RunRequest.of(values_in(found), options=tuple(rest))
+    return line_values(found), tuple(rest)
+
+
+def request_of(arguments: Sequence[str], *, root: Path | None = None) -> RunRequest:
+    """Return the request of a command line of pytest; other arguments, such as paths of tests, stand in `options`.
+
+    With the `root` of a project, its own settings count, too. Raises `InputError` for a wrong value.
+    """
+    values, rest = read_line(arguments)
+    return RunRequest.of(own_settings(root) if root else {}, values, options=rest, root=root or Path())
+
+
+def expect_none_moved(arguments: Sequence[str], *, place: str = "") -> None:
+    """Raise `InputError` for options that have become settings of the table, with the lines to write instead."""
+    pairs: dict[str, str] = {}
+    for each, following in pairwise((*arguments, "")):
+        option, equals, value = each.partition("=")
+        if (name := _FORMER.get(option)) is not None:
+            given = value if equals else "true" if IN_TABLE[name].flag else following
+            pair = f"{name}.{given}" if name == "model_args" else f"{name}={given}"
+            pairs[pair.partition("=")[0]] = pair
+    if not pairs:
+        return
+    lines = "; ".join(entries(values_of(list(pairs.values()), IN_TABLE)))
+    for_once = " ".join(f"{option_of_pytest(SET.name)} {shlex.quote(pair)}" for pair in pairs.values())
+    removed = f", and remove the options from addopts in {place}" if place else ""
+    raise ConfigurationError(
+        f"options have become settings of the project: write {lines} below {HEAD} in {OWN}{removed}; or give "
+        f"{for_once} for one run"
+    )
+
+
+def command_line(request: RunRequest) -> list[str]:
+    """Return how a person starts the run of a request with pytest; the fields of calibration have no option."""
+    given = {name: value for name, value in request.given.items() if name in SETTINGS}
+    return [*request.tests, *as_options({**request.roles, **given}), *request.options]
 
 
 def value_in(arguments: Sequence[str], name: str) -> str | None:

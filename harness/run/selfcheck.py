@@ -194,7 +194,7 @@ def _maps_follow_weights(sampled: StressSession) -> SelfCheck:
     )
     if mean < ALIKE:
         return SelfCheck(name, "pass", f"{facts}, below {ALIKE}")
-    advice = "they do not depend on what the model has learned; name another layer with --stress-layer"
+    advice = "they do not depend on what the model has learned; name another by the setting layer"
     return SelfCheck(name, "fail", f"{facts}, not below {ALIKE}: {advice}")
 
 

@@ -2,177 +2,223 @@
 
 from __future__ import annotations
 
-from harness.base.settings import Setting
-from harness.checks.roles import ROLES
-from harness.data.settings import DATA_SETTINGS
-from harness.networks.options import NETWORK_SETTINGS
-from harness.networks.running import BACKEND_SETTINGS
+import sys
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from harness.base.errors import printable
+from harness.base.groups import Place, Setting, Settings, Text, pairs_of, setting, settings_of
+from harness.data.options import DataOptions
+from harness.networks.options import BackendOptions, NetworkOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from harness.data import LabelledImages
+    from harness.inference import RoleModel
 
 HISTORY_FILE = "history.jsonl"
 """The file in which runs leave a line, by default in the folder of reports."""
-PROFILES = ("quick", "default", "thorough")
-
-CHECKS_SETTING = Setting(
-    "checks",
-    "The file with the thresholds (default: stress_tests/checks.toml; in the quick profile "
-    "stress_tests/checks-quick.toml if it is there).",
-    "models",
-    metavar="PATH",
-    reads=True,
-)
 
 
-def is_bare(name: str) -> bool:
-    """Return whether pytest, too, knows a setting by its name alone: a role, or the checks file.
+class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
+    """Which images, how networks are built that are not the shipped one, and where they run.
 
-    All others have a prefix, so two plugins never share an option.
+    Asides on data and checkpoints go to standard error.
     """
-    return name in ROLES or name == CHECKS_SETTING.name
 
-
-def option_of_pytest(name: str) -> str:
-    """Return pytest's option for a setting: `--candidate`, `--stress-size`."""
-    return f"--{name}" if is_bare(name) else f"--stress-{name}"
-
-
-def setting_of(role: str) -> Setting:
-    """Return the setting that names the checkpoint of a role."""
-    about = ROLES[role]
-    return Setting(
-        role,
-        f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words}).",
-        "models",
-        metavar="PATH|none" if about.optional else "PATH",
-        reads=True,
+    samples: int | None = setting(
+        "Measure a stratified sample of N images only; the verdict is then partial (default: all images).",
+        metavar="N",
+        line=True,
+    )
+    device: Text = setting(
+        default="auto",
+        about="Where to run: auto, cpu, cuda or mps; auto is the first available of cuda, mps and cpu (default: auto).",
+        metavar="DEVICE",
+        line=True,
     )
 
+    def all_images(self) -> LabelledImages:
+        """Return all images of the data."""
+        from harness.inference import spread_of
 
-UNKNOWN_SETTING = Setting(
-    "unknown",
-    "Images of none of the classes, for checks of the family unknown: a folder of pictures, folder:PATH, or a SPEC of "
-    "data. Labels do not count, and at most 1,000 images are used (default: none).",
-    "data",
-    metavar="SPEC",
-    reads=True,
-)
-SCOPE_SETTINGS = (
-    Setting(
-        "layer",
-        "The layer for Grad-CAM, by its name in the model (default: the end of the last block of convolutions, behind "
-        "its ReLU). In a transformer, the default is the last layer whose patches decide.",
-        "scope",
-        metavar="NAME",
-    ),
-    Setting(
-        "profile",
-        "The amount of work: quick, default or thorough (default: default). quick runs the few checks of "
-        "stress_tests/checks-quick.toml on their sample. With other checks, it measures 2,000 images, and the verdict "
-        "is partial. The profile thorough takes many minutes: grids of poses on all images, and Hypothesis searches "
-        "ten times as long.",
-        "scope",
-        default="default",
-        choices=PROFILES,
-    ),
-    Setting(
-        "samples",
-        "Measure a stratified sample of N images only; the verdict is then partial (default: all images).",
-        "scope",
-        type=int,
-        metavar="N",
-    ),
-    Setting(
-        "device",
-        "Where to run: auto, cpu, cuda or mps; auto is the first available of cuda, mps and cpu (default: auto).",
-        "scope",
-        default="auto",
-        metavar="DEVICE",
-    ),
-    Setting(
-        "no-cache",
-        "Predict anew instead of using the predictions of earlier runs in the user's cache (default: use them).",
-        "scope",
-        default=False,
-        flag=True,
-    ),
-    Setting(
-        "plan",
-        "Print the cost of a run by family, without running or judging anything. Like --collect-only, it ends with 0 "
-        "and leaves no report (default: run).",
-        "scope",
-        default=False,
-        flag=True,
-    ),
-    Setting(
-        "budget",
-        "Fit the run into this time on this machine, such as 90s, 20m or 1.5h (default: all images). If all images "
-        "take longer, families measure stratified samples, and the verdict is partial. `calibrate --budget` makes "
-        "thresholds for samples that fit. With plan, the run only prints the samples.",
-        "scope",
-        metavar="TIME",
-    ),
-    Setting(
-        "timeout",
-        "Time limit of one check; a model that hangs makes the run inconclusive. 0 means no limit (default: 1800, in "
-        "the thorough profile 18000).",
-        "scope",
-        type=float,
-        metavar="SECONDS",
-    ),
-)
-"""The settings of a run's scope, device and time."""
+        images = self.load(self.transform_named, spread=spread_of(self))
+        for note in images.notes:
+            print(f"note: {printable(note)}", file=sys.stderr)
+        return images
 
-REPORT_SETTINGS = (
-    Setting(
-        "no-overview",
-        "Leave out the comparison of the models, with its curves, confusions and maps (default: compare, in at most a "
+    def images(self) -> LabelledImages:
+        """Return the sample of the images, or all of them."""
+        from harness.data import stratified_sample
+
+        images = self.all_images()
+        return images if self.samples is None else stratified_sample(images, self.samples)
+
+    def open(
+        self, path: Path | str, images: LabelledImages, *, others: Iterable[RoleModel] = (), ordered: bool = True
+    ) -> RoleModel:
+        """Return a checkpoint opened for the images; its predictions are cached, and found again by the gate.
+
+        One that is not `ordered` may have its classes in another order than the data.
+        """
+        from harness.base import PredictionCache
+        from harness.inference import open_model, placed
+        from harness.inference.engine import Engine
+
+        cluster, device = placed(self, self.device)
+        model = open_model(
+            path,
+            images,
+            network=self.part(NetworkOptions),
+            device=device,
+            cache=PredictionCache.of_user(),
+            backend=cluster or Engine,
+            others=others,
+            ordered=ordered,
+        )
+        if model.note:
+            print(f"{path}: {model.note}", file=sys.stderr)
+        return model
+
+
+class ReportSettings(Settings):
+    """The settings of a run's reports."""
+
+    no_overview: bool = setting(
+        default=False,
+        about="Leave out the comparison of the models, with its curves, confusions and maps (default: compare, in at "
+        "most a "
         "fifth of the run's work).",
-        "report",
-        default=False,
-        flag=True,
-    ),
-    Setting(
-        "reports",
-        "The folder that reports are written to (default: reports).",
-        "report",
-        default="reports",
-        metavar="DIR",
-    ),
-    Setting(
-        "no-wait",
-        "End with 4 if another run writes to the folder of reports (default: wait for it to end).",
-        "report",
-        default=False,
-        flag=True,
-    ),
-    Setting(
-        "history",
+    )
+    reports: Place = setting(
+        default="reports", about="The folder that reports are written to (default: reports).", metavar="DIR", line=True
+    )
+    no_wait: bool = setting(
+        default=False, about="End with 4 if another run writes to the folder of reports (default: wait for it to end)."
+    )
+    history: Place | None = setting(
         "The file of the run history, or none (default: "
         f"{HISTORY_FILE} in the folder of reports; in CI none). The run adds a line, and the report draws the last "
         "runs.",
-        "report",
         metavar="FILE",
-    ),
-    Setting(
-        "mlflow",
+    )
+    mlflow: Text | None = setting(
         "Log the run to this experiment of MLflow: measurements as metrics, the verdict as a tag, the reports as "
         "artifacts. Needs the extra mlflow; where to is MLflow's own MLFLOW_TRACKING_URI (default: no).",
-        "report",
         metavar="EXPERIMENT",
-    ),
-)
-"""The settings of a run's reports."""
-
-SETTINGS = {
-    setting.name: setting
-    for setting in (
-        *map(setting_of, ROLES),
-        CHECKS_SETTING,
-        *NETWORK_SETTINGS,
-        *DATA_SETTINGS,
-        UNKNOWN_SETTING,
-        *SCOPE_SETTINGS,
-        *BACKEND_SETTINGS,
-        *REPORT_SETTINGS,
     )
+
+
+class RunSettings(ModelSettings, ReportSettings):
+    """Every setting of a run but its models."""
+
+    checks: Place | None = setting(
+        "The file with the thresholds (default: stress_tests/checks.toml; in the quick profile "
+        "stress_tests/checks-quick.toml if it is there).",
+        metavar="PATH",
+        line=True,
+        reads=True,
+    )
+    unknown: Text | None = setting(
+        "Images of none of the classes, for checks of the family unknown: a folder of pictures, folder:PATH, or a SPEC "
+        "of data. Labels do not count, and at most 1,000 images are used (default: none).",
+        metavar="SPEC",
+        reads=True,
+    )
+    layer: Text | None = setting(
+        "The layer for Grad-CAM, by its name in the model (default: the end of the last block of convolutions, behind "
+        "its ReLU). In a transformer, the default is the last layer whose patches decide.",
+        metavar="NAME",
+    )
+    profile: Literal["quick", "default", "thorough"] = setting(
+        default="default",
+        about="The amount of work: quick, default or thorough (default: default). quick runs the few checks of "
+        "stress_tests/checks-quick.toml on their sample. With other checks, it measures 2,000 images, and the verdict "
+        "is partial. The profile thorough takes many minutes: grids of poses on all images, and Hypothesis searches "
+        "ten times as long.",
+        line=True,
+    )
+    no_cache: bool = setting(
+        default=False,
+        about="Predict anew instead of using the predictions of earlier runs in the user's cache (default: use them).",
+        line=True,
+    )
+    plan: bool = setting(
+        default=False,
+        about="Print the cost of a run by family, without running or judging anything. Like --collect-only, it ends "
+        "with 0 "
+        "and leaves no report (default: run).",
+        line=True,
+    )
+    budget: Text | None = setting(
+        "Fit the run into this time on this machine, such as 90s, 20m or 1.5h (default: all images). If all images "
+        "take longer, families measure stratified samples, and the verdict is partial. `calibrate --budget` makes "
+        "thresholds for samples that fit. With plan, the run only prints the samples.",
+        metavar="TIME",
+        line=True,
+    )
+    timeout: float | None = setting(
+        "Time limit of one check; a model that hangs makes the run inconclusive. 0 means no limit (default: 1800, in "
+        "the thorough profile 18000).",
+        metavar="SECONDS",
+        ge=0,
+        lt=threading.TIMEOUT_MAX,
+    )
+
+
+SETTINGS = settings_of(RunSettings)
+"""Every setting by its name, but the roles, which have one each."""
+ON_LINE = {name: each for name, each in SETTINGS.items() if each.line}
+"""The settings that pytest has an option for."""
+IN_TABLE = {name: each for name, each in SETTINGS.items() if not each.line}
+"""The settings that describe the project: in its table, or given by `set`."""
+SET = Setting(
+    "set",
+    "A setting of the project for this run alone, such as size=64; may be given several times. `stress-harness list "
+    "settings` prints all (default: the table [gate] of stress_tests/checks.toml).",
+    "set",
+    metavar="KEY=VALUE",
+)
+GROUPS = {
+    "DataOptions": "Images",
+    "NetworkOptions": "Networks",
+    "ChoiceOptions": "Networks",
+    "PredictorOptions": "Predictors",
+    "ModelSettings": "Scope",
+    "RunSettings": "Scope",
+    "BackendOptions": "Backend",
+    "ReportSettings": "Reports",
 }
-"""Every setting by its name, in the order in which a surface shows them."""
+"""Title of each group of settings, in the order in which a page shows them."""
+
+
+def option_of_pytest(name: str) -> str:
+    """Return pytest's option for a setting, `--candidate` or `--stress-samples`, or its key in the table, `size`.
+
+    Roles and the checks file have no prefix; all others have one, so two plugins never share an option.
+    """
+    if name in IN_TABLE:
+        return name
+    return f"--stress-{name.replace('_', '-')}" if name in {*ON_LINE, SET.name} - {"checks"} else f"--{name}"
+
+
+def as_options(values: Mapping[str, Any], option_of: Callable[[str], str] = option_of_pytest) -> list[str]:
+    """Return settings by name as options: those of the line each by its own, all others by `set`."""
+    table = {name: value for name, value in values.items() if name in IN_TABLE and value is not None}
+    line = [(option_of(name), value) for name, value in values.items() if name not in IN_TABLE]
+    return [
+        *(option if value is True else f"{option}={value}" for option, value in line if value not in {None, False}),
+        *(f"{option_of(SET.name)}={pair}" for pair in pairs_of(table)),
+    ]
+
+
+def option_of_command(name: str) -> str:
+    """Return the option of the commands for a setting, or its key in the table."""
+    return name if name in IN_TABLE and name not in COMMON else f"--{name.replace('_', '-')}"
+
+
+COMMON = ("data", "size", "model")
+"""Settings of the table that commands have an option for, since nobody can begin without them."""

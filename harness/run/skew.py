@@ -16,8 +16,8 @@ from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
 from harness.measures.explanation import Explanation, fits_image_before, least_changes
 from harness.run.equality import equality_checks
-from harness.run.model_settings import ModelSettings
 from harness.run.pipeline_search import Diagnosis, Search
+from harness.run.settings import ModelSettings
 from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def skew(request: SkewRequest) -> Diagnosis:
         expect_steady([model], images)
         return diagnosis(request.model.open(request.candidate, images), images, served, tolerance=request.tolerance)
     whole = request.model.all_images()
-    positions, served = answers_to_some(request.served, whole, outputs=request.model.network.outputs)
+    positions, served = answers_to_some(request.served, whole, outputs=request.model.model_outputs)
     if request.model.samples is not None and request.model.samples < len(positions):
         chosen = np.sort(np.random.default_rng(0).permutation(len(positions))[: request.model.samples])
         positions, served = positions[chosen], served[chosen]

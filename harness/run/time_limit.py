@@ -49,7 +49,7 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
             return
         raise TimeLimitExceededError(
             f"{what}: no answer within {seconds:g} s; a model that hangs cannot be judged, one that is slow needs a "
-            "longer --stress-timeout or fewer --stress-samples"
+            "longer timeout or fewer --stress-samples"
         )
 
     start, ended = time.monotonic(), threading.Event()

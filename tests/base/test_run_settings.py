@@ -3,14 +3,16 @@
 import pytest
 
 from harness.base.errors import InputError
-from harness.base.settings import option_of_command, told, with_defaults
-from harness.run.settings import SETTINGS, option_of_pytest
+from harness.base.settings import told
+from harness.run.settings import ON_LINE, SETTINGS, option_of_command, option_of_pytest
 
 
 @pytest.mark.parametrize(
     ("error", "by_pytest", "by_command", "in_python"),
     [
-        (InputError("none", setting="size 0"), "--stress-size 0: none", "--size 0: none", "size 0: none"),
+        (InputError("none", setting="size 0"), "size 0: none", "--size 0: none", "size 0: none"),
+        (InputError("none", setting="channels 2"), "channels 2: none", "channels 2: none", "channels 2: none"),
+        (InputError("none", setting="samples 0"), "--stress-samples 0: none", "--samples 0: none", "samples 0: none"),
         (InputError("none", setting="baseline"), "--baseline: none", "--baseline: none", "baseline: none"),
         (InputError("none", below=["more"]), "none\nmore", "none\nmore", "none\nmore"),
     ],
@@ -21,16 +23,17 @@ def test_each_surface_names_the_setting_in_its_way(error, by_pytest, by_command,
     assert str(error) == in_python
 
 
+def test_pytest_has_few_options():
+    assert {option_of_pytest(name) for name in ON_LINE} == {
+        *("--checks", "--stress-profile", "--stress-samples"),
+        *("--stress-budget", "--stress-plan", "--stress-reports", "--stress-device", "--stress-backend"),
+        "--stress-no-cache",
+    }
+
+
 def test_every_setting_says_its_default():
     assert [name for name, setting in SETTINGS.items() if "(default: " not in setting.help] == []
 
 
 def test_no_help_names_the_option_of_one_surface():
     assert [name for name, setting in SETTINGS.items() if "--stress" in setting.help] == []
-
-
-def test_what_is_not_given_is_as_by_default():
-    assert with_defaults({"size": "64"}, [SETTINGS["size"], SETTINGS["data"]]) == {
-        "size": "64",
-        "data": "fashion-mnist",
-    }

@@ -30,7 +30,7 @@ from harness.perturb import IDENTITY, Pose
 from harness.run.execute import execute
 
 JITTER = 0.02
-ON_ZOO = ("--stress-data", "npz:zoo.npz")
+ON_ZOO = ("--stress-set", "data=npz:zoo.npz")
 UNBOUND = (
     "\n[budget]\nrotation = 0.2  # they differ\n"
     + re.sub("hand = .*", "", ROWS)
@@ -65,7 +65,7 @@ def run_calibrate(zoo, *arguments, checkpoints=None) -> int:
     """Calibrate with the eight reference models, unless others are given."""
     given = zoo.seeds if checkpoints is None else checkpoints
     named = ["--checkpoints", *map(str, given)] if given else []
-    return main(["calibrate", *arguments, *named, "--", "--stress-data", "npz:zoo.npz"])
+    return main(["calibrate", *arguments, *named, "--", "--stress-set", "data=npz:zoo.npz"])
 
 
 def state(zoo) -> dict[str, bytes | None]:
@@ -132,7 +132,7 @@ def test_the_checks_file_holds_the_thresholds_and_whose_they_are(zoo):
 
 def test_a_member_passes_the_gate_it_made_and_a_worse_network_fails(zoo, pytester):
     assert run_calibrate(zoo) == 0
-    options = ("-p", "no:html", "stress_tests", "--stress-data", "npz:zoo.npz", "--candidate")
+    options = ("-p", "no:html", "stress_tests", "--stress-set", "data=npz:zoo.npz", "--candidate")
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["thresholds: 8 reference models*; the candidate's recipe is the same"])
@@ -164,7 +164,7 @@ def test_samples_fit_with_golden_images_and_panel_predictions(zoo):
     """Both lie beside the checks file and change no samples."""
     shutil.copy(STRESS_TESTS / "test_consensus.py", zoo.tests)
     zoo.bind(UNBOUND + '\n[[check]]\nid = "lost"\nfamily = "consensus"\nmetric = "consensus_set_errors"\n')
-    data = ("--", "--stress-data", "npz:zoo.npz")
+    data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["golden", "add", "0", "--reason", "seen", *data]) == 0
     before = read_checks(zoo.checks).golden
     for _ in range(2):
@@ -201,8 +201,10 @@ def test_networks_are_measured_without_judging_them(zoo, monkeypatch, tmp_path):
     assert run_calibrate(zoo) == 0
     for command in zoo.runs:
         joined = " ".join(command)
-        assert " --incumbent none --checks stress_tests/checks.toml " in joined
-        assert "--stress-data npz:zoo.npz record=all" in joined
+        assert " --incumbent none " in joined
+        assert " --checks stress_tests/checks.toml " in joined
+        assert "--stress-set data=npz:zoo.npz" in joined
+        assert joined.endswith(" record=all")
     assert {command[command.index("--candidate") + 1] for command in zoo.runs} == set(zoo.seeds)
     checks = read_checks(zoo.checks)
     assert (checks.checks[0].hand.threshold, checks.checks[0].panel.threshold < 1) == (1.0, True), (
@@ -547,7 +549,7 @@ def test_a_file_that_changes_before_a_network_is_measured_is_refused(zoo, capsys
 
     changed, once = [], threading.Lock()
     monkeypatch.setattr(subprocess, "run", change_and_run)
-    baseline = ("--stress-data", "npz:zoo.npz", "--baseline", "models/augmented.safetensors")
+    baseline = ("--stress-set", "data=npz:zoo.npz", "--baseline", "models/augmented.safetensors")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, "--", *baseline]) == 2
     assert re.search(r"^error: .* changed while ", capsys.readouterr().err, re.MULTILINE)
     assert state(zoo) in changed
@@ -631,7 +633,7 @@ def test_the_values_of_a_run_are_the_measured_rows_of_the_candidate(zoo, pyteste
     shutil.copy(STRESS_TESTS / "test_regression.py", zoo.tests)
     baseline = '[[check]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
     zoo.checks.write_text(f"{zoo.checks.read_text()}\n{baseline}")
-    options = ("--stress-data", "npz:zoo.npz", "--baseline", "models/augmented.safetensors")
+    options = ("--stress-set", "data=npz:zoo.npz", "--baseline", "models/augmented.safetensors")
     recording = Recording(Path("stress_tests"), read_checks(zoo.checks), ("gain", "baseline", "regression"), options)
     (found,) = measure.record(Path("seed-1.safetensors"), recording, execute)
     assert (found["id"], found["family"], found["unit"]) == ("gain", "gain", "difference")
@@ -643,7 +645,7 @@ def test_the_values_of_a_run_are_the_measured_rows_of_the_candidate(zoo, pyteste
 
 
 def test_what_is_kept_depends_on_all_that_decides_the_values(zoo):
-    recording = Recording(zoo.tests, read_checks(zoo.checks), (), ("--stress-data", "npz:zoo.npz"))
+    recording = Recording(zoo.tests, read_checks(zoo.checks), (), ("--stress-set", "data=npz:zoo.npz"))
     first = recording.definition()
     assert recording.definition() == first
     assert replace(recording, families=("clean",)).definition() != first
@@ -659,7 +661,9 @@ def test_what_is_kept_depends_on_all_that_decides_the_values(zoo):
 
 def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):
     """The whole way, once."""
-    recording = Recording(Path("stress_tests"), read_checks(zoo.checks), ("clean",), ("--stress-data", "npz:zoo.npz"))
+    recording = Recording(
+        Path("stress_tests"), read_checks(zoo.checks), ("clean",), ("--stress-set", "data=npz:zoo.npz")
+    )
     here = measure.record(Path(zoo.seeds[0]), recording, execute)
     monkeypatch.undo()
     monkeypatch.chdir(zoo.root)
@@ -673,7 +677,7 @@ def test_a_row_changed_after_its_calibration_has_no_threshold(zoo, pytester, cha
     """A milder one would pass by the threshold of the stricter."""
     milder = {"pose = { degrees = 10 }": "pose = { degrees = 1 }", "confidence = 0.9": "confidence = 0.99"}[change]
     assert run_calibrate(zoo) == 0
-    options = ("stress_tests", "-p", "no:html", "--stress-data", "npz:zoo.npz", "--candidate", "seed-1.safetensors")
+    options = ("stress_tests", "-p", "no:html", "--stress-set", "data=npz:zoo.npz", "--candidate", "seed-1.safetensors")
     assert pytester.runpytest_inprocess(*options).ret == 0
     text = zoo.checks.read_text()
     assert text.count(change) == 1

@@ -91,14 +91,14 @@ def zoo(pytester, monkeypatch, cache):
 
 
 def calibrate(*arguments) -> int:
-    return main(["calibrate", *arguments, "--", "--stress-data", "npz:zoo.npz"])
+    return main(["calibrate", *arguments, "--", "--stress-set", "data=npz:zoo.npz"])
 
 
 def gate(zoo, pytester, jitter) -> tuple[int, dict[str, dict]]:
     """Run the gate on a conversion of the candidate; returns the exit status, and the entries of the family."""
     shaken("models/augmented.safetensors", "artifact.safetensors", jitter=jitter)
     done = pytester.runpytest_inprocess(
-        "-p", "no:html", "stress_tests", "--stress-data", "npz:zoo.npz", "--candidate=artifact.safetensors",
+        "-p", "no:html", "stress_tests", "--stress-set", "data=npz:zoo.npz", "--candidate=artifact.safetensors",
         "--original=models/augmented.safetensors",
     )  # fmt: skip
     report = json.loads((zoo.root / "reports/stress.json").read_text())

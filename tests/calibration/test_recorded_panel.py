@@ -23,7 +23,7 @@ def zoo(pytester, monkeypatch, tmp_path):
 
 def calibrated(zoo, models):
     """Return the panel and the checks file that these reference models give."""
-    assert main(["calibrate", "--checkpoints", *models, "--", "--stress-data", "npz:zoo.npz"]) == 0
+    assert main(["calibrate", "--checkpoints", *models, "--", "--stress-set", "data=npz:zoo.npz"]) == 0
     checks = read_checks(zoo.checks)
     return read_panel(zoo.root / "models/panel.json", checks), checks
 
@@ -32,7 +32,7 @@ def test_recorded_reference_models_are_a_panel(zoo, pytester):
     files = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1) for seed in range(1, 4)]
     folder = zoo.root / "inputs"
     with hypothesis_as_it_starts(), asked_to_record(None, export=ExportOrder(str(folder))):
-        pytester.runpytest_inprocess("--stress-data", "npz:zoo.npz", "stress_tests", "--stress-plan")
+        pytester.runpytest_inprocess("--stress-set", "data=npz:zoo.npz", "stress_tests", "--stress-plan")
     specs = [answer(folder, file, f"answers-{number}.npz") for number, file in enumerate(files)]
     recorded, checks = calibrated(zoo, specs)
     assert [model.path for model in recorded.models] == specs
@@ -47,10 +47,10 @@ def test_answers_to_a_sample_make_no_threshold(zoo, pytester, capsys):
     folder = zoo.root / "inputs"
     with hypothesis_as_it_starts(), asked_to_record(None, export=ExportOrder(str(folder))):
         pytester.runpytest_inprocess(
-            "--stress-data", "npz:zoo.npz", "stress_tests", "--stress-plan", "--stress-budget", "4s"
+            "--stress-set", "data=npz:zoo.npz", "stress_tests", "--stress-plan", "--stress-budget", "4s"
         )
     spec = answer(folder, zoo.root / "models/augmented.safetensors", "answers.npz")
-    assert main(["calibrate", "--checkpoints", spec, "--", "--stress-data", "npz:zoo.npz"]) == 2
+    assert main(["calibrate", "--checkpoints", spec, "--", "--stress-set", "data=npz:zoo.npz"]) == 2
     assert "the predictions are of an export with --budget, and thresholds need all images" in capsys.readouterr().err
 
 
@@ -60,7 +60,7 @@ def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester, mon
     monkeypatch.setattr("harness.plugin.hooks._REPORT_STACK", ("none_draws_here",))
     calibrated(zoo, files)
     assert len(runs) == len(files)
-    plan = ("--stress-data", "npz:zoo.npz", "stress_tests", "--stress-plan", "--candidate", files[1])
+    plan = ("--stress-set", "data=npz:zoo.npz", "stress_tests", "--stress-plan", "--candidate", files[1])
     with hypothesis_as_it_starts():
         result = pytester.runpytest_inprocess(*plan)
     # Images, out of how many, tests, then no passes, no poses, no maps, and all of them cached.

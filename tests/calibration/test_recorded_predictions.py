@@ -173,11 +173,11 @@ def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytes
     """The default and the quick profile do so; a threshold stays where its inputs did not change."""
     pooled = zoo.checks.read_text()
     zoo.checks.write_text(re.sub(r'(?s)\[\[check\]\]\nid = "consensus-pooled".*?(?=\[\[check)', "", pooled))
-    data = ("--", "--stress-data", "npz:zoo.npz")
+    data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     other, old = zoo.tests / "checks-other.toml", read_checks(zoo.checks).recipe["panel_predictions_sha256"]
     other.write_text(zoo.checks.read_text())
-    run = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
+    run = ("-p", "no:html", "--stress-set", "data=npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
     check = (
         '\n[[check]]\nid = "consensus-pooled"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = '
         '["mirrored"]\n'
@@ -254,7 +254,7 @@ def expect_mean_of(classifiers, images, known):
 
 
 def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pytester, capsys):
-    data = ("--", "--stress-data", "npz:zoo.npz")
+    data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     checks, panel = read_checks(zoo.checks), read_panel(zoo.panel)
     assert checks.panel_predictions == zoo.checks.parent / "../models/panel.predictions.json"
@@ -275,7 +275,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     expect_mean_of(classifiers, zoo.images, known)
 
     # A member passes, a network that reads nothing loses most of it, and another file is refused.
-    options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate")
+    options = ("-p", "no:html", "--stress-set", "data=npz:zoo.npz", "stress_tests", "--candidate")
     assert pytester.runpytest_inprocess(*options, "seed-3.safetensors").ret == 0
     zoo.save("blind.safetensors", blind=True)
     assert pytester.runpytest_inprocess(*options, "blind.safetensors").ret == 1
@@ -320,7 +320,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
 
 
 def test_a_calibration_of_some_needs_the_panel_of_the_others(zoo, capsys):
-    data = ("--", "--stress-data", "npz:zoo.npz")
+    data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     before, file = zoo.checks.read_bytes(), zoo.root / "models/panel.predictions.json"
     file.unlink()
@@ -332,7 +332,7 @@ def test_a_calibration_of_some_needs_the_panel_of_the_others(zoo, capsys):
 @pytest.mark.parametrize("lacks", ["a perturbation", "images"])
 def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pytester, lacks):
     """As of a file that was made for fewer checks, or for a sample, by whatever way it came there."""
-    data = ("--", "--stress-data", "npz:zoo.npz")
+    data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     file = zoo.root / "models/panel.predictions.json"
     known = read_panel_predictions(file)
@@ -346,7 +346,7 @@ def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pyte
     replace(known, views=views).write(file)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     zoo.checks.write_text(zoo.checks.read_text().replace(known.sha256, sha256))
-    options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
+    options = ("-p", "no:html", "--stress-set", "data=npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
     pytester.runpytest_inprocess(*options)
     stress = json.loads((zoo.root / "reports/stress.json").read_text())
     checks = "consensus-pooled" if lacks == "a perturbation" else "consensus-clean, consensus-pooled"
@@ -358,7 +358,7 @@ def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pyte
 def test_a_test_that_asks_in_a_way_of_its_own_is_calibrated(zoo, way):
     (zoo.tests / "test_consensus.py").unlink()
     (zoo.tests / "test_own.py").write_text(OWN.format(code=ASKS[way]))
-    data = ("--", "--stress-data", "npz:zoo.npz")
+    data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds[:3], *data]) == 0
     (own,) = read_checks(zoo.checks).family("own")
     assert own.panel is not None
@@ -377,21 +377,21 @@ def test_consensus_and_flips_have_thresholds_on_samples_of_their_own(zoo, pytest
     assert "[data.samples]" not in text
     zoo.checks.write_text(text.replace("[budget]", f"[data.samples]\n{samples}\n\n[budget]", 1) + FLIPS)
     shutil.copy(STRESS_TESTS / "test_flips.py", zoo.checks.parent)
-    data = ("--", "--stress-data", "npz:zoo.npz")
+    data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     checks = {check.id: check for check in read_panel(zoo.panel).checks}
     assert tuple(checks[name].n for name in ("consensus-clean", "flips", "flips-consensus")) == (*n, n[1])
     assert "no threshold any more: elsewhere" in capsys.readouterr().out
     (nobody,) = [check for check in read_checks(zoo.checks).checks if check.id == "elsewhere"]
     assert nobody.panel is None, "one of other networks is not left there"
-    options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
+    options = ("-p", "no:html", "--stress-set", "data=npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
     pytester.runpytest_inprocess(*options, "--incumbent", "seed-4.safetensors")
     judged = {each["id"]: each["value"] for each in report(zoo)}
     assert None not in {judged[name] for name in ("consensus-clean", "flips", "flips-consensus")}
 
 
 def test_a_sample_has_a_panel_of_its_own(zoo, capsys):
-    data, quick = ("--", "--stress-data", "npz:zoo.npz"), zoo.checks.with_name("checks-quick.toml")
+    data, quick = ("--", "--stress-set", "data=npz:zoo.npz"), zoo.checks.with_name("checks-quick.toml")
     quick.write_text(zoo.checks.read_text().replace("[data]", "[data]\nsample = 100", 1))
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     before = zoo.panel.read_bytes()

@@ -48,7 +48,7 @@ def zoo(pytester, monkeypatch, tmp_path):
 
 
 def calibrate(zoo, *arguments) -> None:
-    assert main(["calibrate", *arguments, "--", "--stress-data", "npz:zoo.npz"]) == 0
+    assert main(["calibrate", *arguments, "--", "--stress-set", "data=npz:zoo.npz"]) == 0
 
 
 def drawn_in(page: str) -> dict[str, tuple[str, str]]:

@@ -13,7 +13,7 @@ from harness.calibration.recording import Recording, record
 from harness.calibration.warm import WarmProcess
 from harness.checks import read_checks
 
-OPTIONS = ("--stress-data", "npz:zoo.npz")
+OPTIONS = ("--stress-set", "data=npz:zoo.npz")
 DANGEROUS = """
 import os, signal
 from pathlib import Path

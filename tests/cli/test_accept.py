@@ -21,8 +21,8 @@ from zoo import (
     ROWS,
     TRAINING,
     Zoo,
-    apart,
     hypothesis_as_it_starts,
+    line_of,
     network,
     request_in,
     run_here,
@@ -48,11 +48,11 @@ def zoo(pytester, monkeypatch):
 
 
 def accept(zoo, *arguments, options=()) -> int:
-    return main(["accept", *map(str, arguments), "--", "--stress-data", zoo.data, *options])
+    return main(["accept", *map(str, arguments), "--", "--stress-set", f"data={zoo.data}", *options])
 
 
 def gate_run(zoo, pytester, candidate, *options, page=False):
-    arguments = ("--candidate", str(candidate), "--stress-data", zoo.data, *options)
+    arguments = ("--candidate", str(candidate), "--stress-set", f"data={zoo.data}", *options)
     pages = () if page else ("-p", "no:html")
     result = pytester.runpytest_inprocess("stress_tests", *arguments, *pages)
     return result, json.loads((zoo.root / "reports/stress.json").read_text())
@@ -117,10 +117,10 @@ def judged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(command, **_):
-        place.runs.append(apart(command[command.index("pytest") + 1 :]))
+        place.runs.append(line_of(command))
         status, facts = place.says
         if facts is not None:
-            candidate = Path(apart(command)[apart(command).index("--candidate") + 1])
+            candidate = Path(line_of(command)[line_of(command).index("--candidate") + 1])
             report = {
                 "profile": "default",
                 "candidate": {"sha256": hashlib.sha256(candidate.read_bytes()).hexdigest()},
@@ -152,7 +152,7 @@ def test_the_run_is_the_checks_own_on_the_candidate_with_the_options_given(judge
     (command,) = judged.runs
     assert command[:5] == ["stress_tests", "--candidate", "new.safetensors", "--incumbent", "none"]
     assert "--checks stress_tests/checks.toml" in " ".join(command)
-    assert command[-4:] == ["--stress-data", judged.data, "--baseline", "none"]
+    assert command[-4:] == ["--stress-set", f"data={judged.data}", "--baseline", "none"]
     assert accept(judged, "new.safetensors") == 0
     assert "--incumbent models/incumbent.safetensors" in " ".join(judged.runs[1])
 
@@ -370,9 +370,9 @@ def test_a_significant_loss_against_it_fails_and_one_by_chance_does_not(zoo, pyt
 
 def test_a_network_of_the_users_own_is_accepted_and_loaded_by_its_builder(zoo, pytester):
     torch.save(network().state_dict(), zoo.root / "own.pth")
-    own = ["--stress-model", "harness.networks.architectures:FashionCNN"]
+    own = ["--stress-set", "model=harness.networks.architectures:FashionCNN"]
     for name, value in ARGUMENTS.items():
-        own += ["--stress-model-arg", f"{name}={value!r}"]
+        own += ["--stress-set", f"model_args.{name}={value!r}"]
     assert accept(zoo, "own.pth", options=own) == 0
     accepted = load_checkpoint(zoo.incumbent, builder=lambda: network(jitter=1.0))
     assert (accepted.record.architecture, accepted.record.classes) == ("user", CLASSES)

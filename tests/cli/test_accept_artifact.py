@@ -57,7 +57,7 @@ def export(zoo, name="new.onnx", **how):
 
 def accept(zoo, *arguments, original=ORIGINAL) -> int:
     named = () if original is None else ("--original", original)
-    return main(["accept", *map(str, arguments), *named, "--", "--stress-data", zoo.data])
+    return main(["accept", *map(str, arguments), *named, "--", "--stress-set", f"data={zoo.data}"])
 
 
 def sha256(path) -> str:
@@ -83,7 +83,7 @@ def test_later_candidates_are_compared_with_it(zoo, pytester):
     export(zoo)
     assert accept(zoo, "new.onnx") == 0
     zoo.save("worse.safetensors", jitter=0.4, seed=1)
-    options = ("--candidate", "worse.safetensors", "--stress-data", zoo.data, "-p", "no:html")
+    options = ("--candidate", "worse.safetensors", "--stress-set", f"data={zoo.data}", "-p", "no:html")
     assert pytester.runpytest_inprocess("stress_tests", *options).ret == 1
     report = json.loads((zoo.root / "reports/stress.json").read_text())
     assert report["incumbent"]["path"].endswith("models/incumbent.onnx")
@@ -95,7 +95,7 @@ def test_checks_that_it_was_accepted_by_and_are_gone_are_named(zoo, pytester):
     export(zoo)
     assert accept(zoo, "new.onnx") == 0
     zoo.bind(CLEAN + REGRESSION)
-    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, "-p", "no:html")
+    result = pytester.runpytest_inprocess("stress_tests", "--stress-set", f"data={zoo.data}", "-p", "no:html")
     result.stdout.fnmatch_lines(["1 checks that the last accepted model (incumbent) was accepted by are not in *"])
     result.stdout.fnmatch_lines(["*checks.toml: equivalence-clean"])
 

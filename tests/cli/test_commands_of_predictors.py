@@ -81,7 +81,7 @@ def zoo(pytester, monkeypatch, tmp_path):
 @pytest.mark.parametrize(("kind", "sure"), [("Model", True), ("Labels", False)])
 def test_three_callables_are_a_panel(zoo, kind, sure):
     named = [f"python:own:{kind}{seed}" for seed in range(3)]
-    assert main(["calibrate", "--checkpoints", *named, "--", "--stress-data", "npz:zoo.npz"]) == 0
+    assert main(["calibrate", "--checkpoints", *named, "--", "--stress-set", "data=npz:zoo.npz"]) == 0
     checks = read_checks(zoo.checks)
     assert [model["path"] for model in json.loads((zoo.root / "models/panel.json").read_text())["models"]] == named
     calibrated = {check.id: check.panel is not None for check in checks.checks}
@@ -94,7 +94,7 @@ def test_three_callables_are_a_panel(zoo, kind, sure):
 def test_answers_without_declared_files_are_measured_again(zoo):
     (zoo.root / "own.py").write_text(OWN.replace(", files =", ", other ="))
     named = [f"python:own:Model{seed}" for seed in range(3)]
-    assert main(["calibrate", "--checkpoints", *named, "--", "--stress-data", "npz:zoo.npz"]) == 0
+    assert main(["calibrate", "--checkpoints", *named, "--", "--stress-set", "data=npz:zoo.npz"]) == 0
     assert not list(user_folder("measured").glob("*.json"))
 
 

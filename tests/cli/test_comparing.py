@@ -106,7 +106,7 @@ def test_a_network_of_ones_own_is_built_by_its_callable(zoo, capsys, monkeypatch
     for name in ("a", "b"):
         own_model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 4))
         torch.save(own_model.state_dict(), zoo.root / f"{name}.pth")
-    own = ["--model", "my_models:build", "--model-arg", "width=256"]
+    own = ["--model", "my_models:build", "--set", "model_args.width=256"]
     assert cli.main(["compare", "a.pth", "b.pth", "--data", zoo.data, "--samples", "8", *own]) == 0
     assert "attention" not in capsys.readouterr().out, "there is no convolution to look at"
 
@@ -156,14 +156,14 @@ def test_what_cannot_be_compared_is_refused(zoo, capsys):
 def test_the_page_says_how_to_reproduce_the_comparison(zoo, capsys):
     """With the sample, the network and the pipeline, and whatever a shell would split."""
     shutil.copy(zoo.root / "shaken.safetensors", zoo.root / "it's shaken.safetensors")
-    first = ["it's shaken.safetensors", "good.safetensors", "--data", zoo.data, "--samples", "60", "--crop", "16"]
-    assert cli.main(["compare", *first, "--normalisation", "0,1", "--json"]) == 0
+    first = ["it's shaken.safetensors", "good.safetensors", "--data", zoo.data, "--samples", "60", "--set", "crop=16"]
+    assert cli.main(["compare", *first, "--set", "normalization=0,1", "--json"]) == 0
     expected = json.loads(capsys.readouterr().out)
     page = (zoo.root / "reports/compare.html").read_text()
     command = html.unescape(re.search(r"stress-harness compare [^<]*", page)[0])
     assert cli.main([*shlex.split(command)[1:], "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == expected
-    for option in ("--samples 60", "--crop 16", "--normalisation 0,1"):
+    for option in ("--samples=60", "--set=crop=16", "--set=normalization=0,1"):
         assert option in command
 
 
@@ -201,7 +201,7 @@ def test_many_checkpoints_are_ranked_by_the_gate(gated, capsys):
     assert all("clean" in one["failing"] and one["margins"]["clean"] < 0 for one in others)
     assert [len(one["failing"]) for one in found["ranking"]] == sorted(len(one["failing"]) for one in found["ranking"])
     assert len(gated.runs) == 3
-    assert all(run[run.index("--stress-data") + 1] == gated.data for run in gated.runs)
+    assert all(f"data={gated.data}" in run for run in gated.runs)
     assert "Wins</h2>" in (gated.root / "out/many.html").read_text()
     assert not list(gated.root.glob("reports/history*")), "a comparison is no run of the history"
 

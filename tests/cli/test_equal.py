@@ -154,7 +154,7 @@ class OfBytes(torch.nn.Module):
 def test_an_export_that_takes_bytes_is_equal(zoo, capsys):
     exported(OfBytes().eval(), zoo.root / "a.onnx", of=torch.zeros(2, 16, 16, 1, dtype=torch.uint8))
     line = ["equal", "a.onnx", "--original", ORIGINAL, "--data", zoo.data, "--tolerance", "2%", "--layers"]
-    assert main([*line, "--normalisation", "0.3,0.4"]) == 0
+    assert main([*line, "--set", "normalization=0.3,0.4"]) == 0
     out = capsys.readouterr().out
     assert "changes 0 of 400 predictions" in out
     assert "are equal, up to float noise" in out
@@ -188,12 +188,12 @@ def shipped(zoo, monkeypatch):
     )
     monkeypatch.syspath_prepend(zoo.root)
     exported(Shipped(model), zoo.root / "a.onnx")
-    original = ["--original", "own.pth", "--model", "own_network:build", "--normalisation", "0.6,0.1"]
+    original = ["--original", "own.pth", "--model", "own_network:build", "--set", "normalization=0.6,0.1"]
     return ["equal", "a.onnx", *original, "--data", zoo.data, "--tolerance", "2%"]
 
 
 def test_an_artifact_may_have_other_outputs_and_normalization(shipped, capsys):
-    assert main([*shipped, "--artifact-outputs", "probabilities", "--artifact-normalisation", "none"]) == 0
+    assert main([*shipped, "--artifact-outputs", "probabilities", "--artifact-normalization", "none"]) == 0
     assert "changes 0 of 400 predictions" in capsys.readouterr().out
 
 
@@ -206,7 +206,7 @@ def test_an_artifact_that_normalizes_by_itself_is_hinted_at(shipped, zoo, capsys
     assert main([*shipped, "--artifact-outputs", "probabilities"]) == 1
     hint = (
         "The artifact normalizes by itself: without the declared normalization, it changes 0 of 400 predictions. Add "
-        "--artifact-normalisation none."
+        "--artifact-normalization none."
     )
     assert hint in capsys.readouterr().out.splitlines()
     assert hint in (zoo.root / "reports/equal.html").read_text()

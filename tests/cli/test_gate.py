@@ -25,7 +25,7 @@ PACKAGES = (
 @pytest.fixture
 def shop(tmp_path):
     zoo = Zoo(tmp_path)
-    (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-data {zoo.data}\n")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-set data={zoo.data}\n")
     return zoo
 
 

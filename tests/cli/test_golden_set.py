@@ -5,7 +5,6 @@ import os
 import re
 import threading
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
@@ -52,7 +51,7 @@ class GoldenZoo(GatedZoo):
 
     def golden(self, *arguments: object, reason: str | None = "an incident") -> int:
         reasons = ("--reason", reason) if arguments[0] == "add" and reason is not None else ()
-        return main(["golden", *map(str, arguments), *reasons, "--", "--stress-data", self.data])
+        return main(["golden", *map(str, arguments), *reasons, "--", "--stress-set", f"data={self.data}"])
 
     @property
     def moved(self) -> dict[str, str]:
@@ -75,11 +74,11 @@ class GoldenZoo(GatedZoo):
 
     def open(self, **facts):
         options = RunRequest(
-            {"candidate": self.root / "models/augmented.safetensors", "baseline": "none", "incumbent": "none"},
+            roles={"candidate": self.root / "models/augmented.safetensors", "baseline": "none", "incumbent": "none"},
             checks=self.checks,
             no_cache=True,
         )
-        return open_session(replace(options, data=self.data, **facts))
+        return open_session(options.but(data=self.data, **facts))
 
 
 @pytest.fixture
@@ -189,10 +188,9 @@ def test_a_golden_file_is_refused_again_with_other_pixels(zoo, capsys):
     folder = zoo.root / "photos"
     for label, name in enumerate(("ant", "bee")):
         zoo.picture(f"photos/{name}/{label}.png", zoo.noise(label, 24, 24))
-    options = ("--reason", "seen", "--", "--stress-data", f"folder:{folder}")
-    options += ("--stress-resize", "20", "--stress-crop", "16")
-    pipeline = replace(DataOptions().pipeline, resize=20, crop=(16, 16))
-    zoo.checks.write_text(checks_text(DataOptions(f"folder:{folder}", pipeline).load(), ROW))
+    options = ("--reason", "seen", "--", "--stress-set", f"data=folder:{folder}")
+    options += ("--stress-set", "resize=20", "--stress-set", "crop=16")
+    zoo.checks.write_text(checks_text(DataOptions(data=f"folder:{folder}", resize=20, crop=16).load(), ROW))
     assert main(["golden", "add", "1", *options]) == 0
     (kept,) = zoo.set.glob("*.png")
     before = zoo.checks.read_bytes()
@@ -214,9 +212,9 @@ def test_a_folder_that_is_no_text_is_a_class_by_its_escaped_name(zoo):
     for label, name in enumerate(("ant", os.fsdecode(b"caf\xe9"))):
         zoo.picture(f"photos/{name}/{label}.png", zoo.noise(label))
     data = f"folder:{zoo.root / 'photos'}"
-    zoo.checks.write_text(checks_text(DataOptions(data).load(), ROW))
+    zoo.checks.write_text(checks_text(DataOptions(data=data).load(), ROW))
     more = zoo.picture(f"more/{name}/seen.png", zoo.noise(7)).parents[1]
-    assert main(["golden", "add", "1", str(more), "--reason", "seen", "--", "--stress-data", data]) == 0
+    assert main(["golden", "add", "1", str(more), "--reason", "seen", "--", "--stress-set", f"data={data}"]) == 0
     assert [image.class_name for image in read_checks(zoo.checks).golden] == [r"caf\udce9", r"caf\udce9"]
 
 
@@ -224,8 +222,8 @@ def test_a_pipeline_makes_pixels_and_leaves_a_test_image_alone(zoo):
     folder = zoo.root / "photos"
     for label, name in enumerate(("ant", "bee")):
         zoo.picture(f"photos/{name}/{label}.png", zoo.noise(label, 20, 30))
-    options = ("--stress-data", f"folder:{folder}", "--stress-size", "16")
-    data = DataOptions(f"folder:{folder}", replace(DataOptions().pipeline, size=(16, 16)))
+    options = ("--stress-set", f"data=folder:{folder}", "--stress-set", "size=16")
+    data = DataOptions(data=f"folder:{folder}", size=16)
     images = data.load()
     zoo.checks.write_text(checks_text(images, ROW))
     zoo.picture("large.png", zoo.noise(7, 40, 40))

@@ -20,7 +20,6 @@ from harness.checks.starter import offered
 from harness.cli import main
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.pytest_configuration import added_options
 
 SHIPPED = {test.name: test.text for test in shipped_tests()}
 DATA = ("--data", "npz:shop.npz")
@@ -46,8 +45,6 @@ def files_in(folder) -> dict[str, bytes]:
 
 
 # Files that it writes.
-
-LOADING = ("-p", "harness.plugin")
 
 
 @pytest.mark.parametrize(
@@ -82,8 +79,8 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
         DECLARATION,
     }
     assert read_declaration(Path(DECLARATION)).weights is None
-    options = (*LOADING, "--stress-data", "npz:shop.npz", "--stress-size", "8")
-    assert added_options(shop / "stress_tests") == options
+    assert written["pytest.ini"] == b"[pytest]\ntestpaths = stress_tests\naddopts = -p harness.plugin\n"
+    assert '\n[gate]\ndata = "npz:shop.npz"\nsize = 8\n\n[data]\n' in written["stress_tests/checks.toml"].decode()
     checks = read_checks(shop / "stress_tests/checks.toml")
     assert (checks.data.n, checks.data.classes) == (80, CLASSES)
     assert {check.id for check in checks.checks if check.binding} == {"clean", "regression-clean"}
@@ -190,7 +187,7 @@ def test_families_are_added_where_images_are_golden(shop):
     """Whose rows are not written in the checks file; nor are they rows of it where there are no others."""
     assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
     checks = shop / "stress_tests/checks.toml"
-    assert main(["golden", "add", "0", "--reason", "seen", "--", "--stress-data", "npz:shop.npz"]) == 0
+    assert main(["golden", "add", "0", "--reason", "seen", "--", "--stress-set", "data=npz:shop.npz"]) == 0
     assert main(["init", *DATA, "--families", "flip", "--budget", "none"]) == 0
     rows = read_checks(checks).checks
     assert list(dict.fromkeys(check.family for check in rows)) == ["clean", "flip", "golden"]
@@ -263,27 +260,18 @@ def test_a_write_that_fails_leaves_nothing(shop, monkeypatch, capsys):
     assert files_in(shop) == {"pytest.ini": b"[pytest]\n"}
 
 
-PYPROJECT = """\
-[project]
-name = "shop"  # ours
-
-[tool.pytest.ini_options]
-# quiet, please
-addopts = ["-q"]
-testpaths = ["tests"]
-"""
+def table(shop) -> dict:
+    return tomllib.loads((shop / "stress_tests/checks.toml").read_text())["gate"]
 
 
-def test_a_configuration_keeps_all_that_it_says(shop):
-    (shop / "pyproject.toml").write_text(PYPROJECT)
-    assert main(["init", *DATA, "--model-arg", "width=2", "--model-arg", "depth=3"]) == 0
-    text = (shop / "pyproject.toml").read_text()
-    options = ["--stress-data", "npz:shop.npz", "--stress-model-arg", "width=2", "--stress-model-arg", "depth=3"]
-    kept = text.splitlines()
-    assert [line for line in PYPROJECT.splitlines() if line not in kept] == ['addopts = ["-q"]']
-    whole = {"addopts": ["-q", *LOADING, *options], "testpaths": ["tests"]}
-    assert tomllib.loads(text)["tool"]["pytest"]["ini_options"] == whole
-    assert not (shop / "pytest.ini").exists()
+def test_settings_that_are_new_are_added_to_the_table(shop):
+    assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
+    before = read_checks(shop / "stress_tests/checks.toml")
+    more = ("--set", "model_args.width=2", "--set", "model_args.deep=true", "--set", "normalization=imagenet")
+    assert main(["init", *DATA, "--families", "clean", "--budget", "none", *more]) == 0
+    model_args = {"width": 2, "deep": True}
+    assert table(shop) == {"data": "npz:shop.npz", "model_args": model_args, "normalization": "imagenet"}
+    assert read_checks(shop / "stress_tests/checks.toml").sha256 == before.sha256
 
 
 @pytest.mark.parametrize(
@@ -293,25 +281,47 @@ def test_a_configuration_keeps_all_that_it_says(shop):
         ("setup.cfg", "[metadata]\nname = shop\n\n[tool:pytest]\naddopts = -q -ra\n"),
         ("tox.ini", "[pytest]\naddopts = -q -ra\n\n[tox]\nenvlist = py\n"),
         ("pyproject.toml", '[tool.pytest.ini_options]\naddopts = "-q -ra" # mine\n'),
-        ("pyproject.toml", '[tool.pytest]\naddopts = [\n    "-q", # mine\n    "-ra",\n]\n'),
         ("pytest.toml", '[pytest]\naddopts = ["-q", "-ra"]\n'),
     ],
-    ids=["pytest.ini", "setup.cfg", "tox.ini", "pyproject-text", "pyproject-native", "pytest.toml"],
 )
-def test_options_are_added_to_those_there_in_each_format(shop, name, text):
+def test_a_configuration_of_pytest_stays_as_it_is(shop, name, text):
     (shop / name).write_text(text)
     assert main(["init", *DATA]) == 0
-    assert added_options(shop / "stress_tests") == ("-q", "-ra", *LOADING, "--stress-data", "npz:shop.npz")
-    assert {line for line in text.splitlines() if "addopts" not in line} <= set((shop / name).read_text().splitlines())
+    assert (shop / name).read_text() == text
+    assert name == "pytest.ini" or not (shop / "pytest.ini").exists()
+    assert table(shop) == {"data": "npz:shop.npz"}
 
 
-def test_other_options_there_are_kept_and_told(shop, capsys):
-    (shop / "pytest.ini").write_text("[pytest]\naddopts = --stress-data npz:other.npz\n")
+def test_other_settings_there_are_kept_and_told(shop, capsys):
+    assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
     before = files_in(shop)
-    assert main(["init", *DATA]) == 2
+    assert main(["init", "--data", "npz:other.npz"]) == 2
     said = capsys.readouterr().err
-    assert "its addopts have --stress-data npz:other.npz, but init was given --stress-data npz:shop.npz" in said
+    assert 'its [gate] has data = "npz:shop.npz", but init was given data = "npz:other.npz"' in said
     assert files_in(shop) == before
+
+
+@pytest.mark.parametrize("place", ["pytest.ini", "pyproject.toml"])
+def test_a_repository_of_before_is_told_what_to_write(shop, pytester, place):
+    """Its configuration of pytest names what stands in the table now."""
+    assert (
+        main(["init", str(pytester.path), "--data", f"npz:{shop}/shop.npz", "--families", "clean", "--budget", "none"])
+        == 0
+    )
+    root, line = pytester.path, f"-p harness.plugin --stress-set data=npz:{shop}/shop.npz --stress-set size=8"
+    (root / "pytest.ini").unlink()
+    ini = {
+        "pytest.ini": f"[pytest]\naddopts = {line}\n",
+        "pyproject.toml": f'[tool.pytest.ini_options]\naddopts = "{line}"\n',
+    }
+    (root / place).write_text(ini[place])
+    with hypothesis_as_it_starts():
+        result = pytester.runpytest_inprocess("stress_tests")
+    assert result.ret == 4
+    said = result.stderr.str()
+    assert f'write data = "npz:{shop}/shop.npz"; size = 8 below [gate] in stress_tests/checks.toml' in said
+    assert f"remove the options from addopts in {place}" in said
+    assert f"--stress-set data=npz:{shop}/shop.npz --stress-set size=8" in said
 
 
 def test_own_tests_stay_what_pytest_runs_by_itself(shop):
@@ -347,7 +357,7 @@ def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop,
                 *DATA,
                 "--model",
                 "slow:Net",
-                *("--model-arg", "in_features=1", "--model-arg", "out_features=1"),
+                *("--set", "model_args.in_features=1", "--set", "model_args.out_features=1"),
             ]
         )
         == 0

@@ -9,7 +9,7 @@ from zoo import TRAINING, shown_by_run
 from harness.cli import main
 
 DATA = ("--data", "npz:zoo.npz")
-GATE = ("--", "--stress-data", "npz:zoo.npz")
+GATE = ("--", "--stress-set", "data=npz:zoo.npz")
 PANEL = [f"seed-{seed}.safetensors" for seed in range(3)]
 
 

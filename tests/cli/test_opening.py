@@ -7,6 +7,7 @@ import pytest
 import torch
 from zoo import ARGUMENTS, CLASSES, Zoo
 
+from harness.checks.gate_table import with_table
 from harness.cli import main
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -90,7 +91,7 @@ def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
         return forward(self, pixels)
 
     monkeypatch.setattr(OnnxNetwork, "forward", watched)
-    assert command("model.onnx", "--model-outputs", "logits") in {0, 1}
+    assert command("model.onnx", "--set", "model_outputs=logits") in {0, 1}
     assert screened
     assert not any(screened)
 
@@ -102,7 +103,7 @@ def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
     "arguments", [["train", "new.safetensors"], ["calibrate", "--reference-models", "8"]], ids=["train", "calibrate"]
 )
 def test_nothing_is_trained_on_a_device_that_there_is_not(zoo, capsys, arguments):
-    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = --stress-data {zoo.data}\n")
+    zoo.checks.write_text(with_table(zoo.checks.read_text(), {"data": zoo.data}))
     assert main([*arguments, "--device", "abacus"]) == 2
     assert "device 'abacus' cannot be used" in capsys.readouterr().err
     assert not (zoo.root / "new.safetensors").exists()
@@ -135,16 +136,16 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
 
     monkeypatch.setattr("harness.calibration.retrain.train_panel", train_panel)
     monkeypatch.setattr("harness.calibration.measure.record", record)
-    given = ["--", "--stress-data", zoo.data]
+    given = ["--", "--stress-set", f"data={zoo.data}"]
     zoo.checks.write_text(zoo.checks.read_text().replace('name = "zoo"', 'name = "fashion-mnist"'))
     assert main(["calibrate", "--reference-models", "8", "--jobs", "3", "--device", "cpu", *given]) == 130
     assert trained == [("cpu", 3)]
-    assert set(recorded) == {("--stress-device", "cpu", "--stress-data", zoo.data)}
+    assert set(recorded) == {("--stress-device=cpu", "--stress-set", f"data={zoo.data}")}
 
 
 def test_networks_of_the_shipped_recipe_are_not_trained_for_other_data(zoo, monkeypatch, capsys):
     monkeypatch.setattr("harness.calibration.retrain.train_panel", lambda *_, **__: pytest.fail("trained"))
-    assert main(["calibrate", "--", "--stress-data", zoo.data]) == 2
+    assert main(["calibrate", "--", "--stress-set", f"data={zoo.data}"]) == 2
     assert "--checkpoints FILE FILE FILE" in capsys.readouterr().err
     assert not list(zoo.root.glob("models/panel*"))
 

@@ -1,4 +1,4 @@
-"""Commands in a repository with a gate: its pytest configuration and its checks file say which data and network."""
+"""Commands in a repository with a gate: the table of its own checks file says which data and network."""
 
 import json
 
@@ -8,9 +8,11 @@ import pytest
 from zoo import Zoo
 
 from harness.base.errors import InputError
+from harness.checks import read_checks
+from harness.checks.gate_table import with_table
 from harness.cli import main
 from harness.cli.group import commands
-from harness.run.pytest_configuration import added_options
+from harness.run.settings import SETTINGS, option_of_pytest
 
 GOOD, OTHER, THIRD = "good.safetensors", "shaken.safetensors", "third.safetensors"
 FEW = ("--samples", "8")
@@ -60,13 +62,13 @@ def loaded(monkeypatch):
         specs.append("in a run")
         raise InputError("stopped")
 
-    monkeypatch.setattr("harness.data.options.load_images", load)
+    monkeypatch.setattr("harness.data.sources.load_images", load)
     monkeypatch.setattr("harness.run.execute._run", start)
     return specs
 
 
-def configure(zoo, options) -> None:
-    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider {options}\n")
+def configure(zoo, **table) -> None:
+    zoo.checks.write_text(with_table(zoo.checks.read_text(), table))
 
 
 def test_every_command_is_known_here():
@@ -75,10 +77,10 @@ def test_every_command_is_known_here():
 
 
 @each_command
-def test_a_command_takes_the_data_of_the_configuration(zoo, loaded, arguments, capsys):
-    configure(zoo, "--stress-data npz:zoo.npz")
+def test_a_command_takes_the_data_of_the_table(zoo, loaded, arguments, capsys):
+    configure(zoo, data="npz:zoo.npz")
     main(arguments)
-    assert capsys.readouterr().out.splitlines()[0] == "data: npz:zoo.npz (from pytest.ini)"
+    assert capsys.readouterr().out.splitlines()[0] == "data: npz:zoo.npz (from stress_tests/checks.toml)"
     assert set(loaded) in ({"npz:zoo.npz"}, {"in a run"}) or arguments[1] == "list", "no image is golden yet"
 
 
@@ -86,7 +88,7 @@ def test_a_command_takes_the_data_of_the_configuration(zoo, loaded, arguments, c
 def test_a_command_without_named_data_loads_none(zoo, loaded, arguments, capsys):
     assert main(arguments) in {2, 4}
     out, err = capsys.readouterr()
-    why = "no data are named: stress_tests/checks.toml is made for 'zoo', and no pytest conf"
+    why = "no data are named: stress_tests/checks.toml is made for 'zoo', and stress_tests/checks.toml"
     assert err.startswith(f"error: [CONFIGURATION] {why}")
     assert "--data" in err
     assert (out, loaded) == ("", [])
@@ -109,37 +111,62 @@ def test_a_checks_file_for_the_shipped_data_names_them(zoo, loaded, capsys):
 
 
 def test_an_option_wins_over_the_configuration(zoo, capsys):
-    configure(zoo, "--stress-data npz:none.npz --stress-size 9")
-    assert main(["evaluate", GOOD, "--data", "npz:zoo.npz", "--size", "16"]) == 0
+    configure(zoo, data="npz:none.npz", size=9)
+    assert main(["evaluate", GOOD, "--data", "npz:zoo.npz", "--set", "size=16"]) == 0
     assert capsys.readouterr().out.startswith("data: npz:zoo.npz, size 16 (from the command line)\n")
 
 
 def test_beside_json_the_line_is_on_standard_error(zoo, capsys):
-    configure(zoo, "--stress-data npz:zoo.npz")
+    configure(zoo, data="npz:zoo.npz")
     assert main(["evaluate", GOOD, "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["clean_accuracy"] > 0.8
-    assert err == "data: npz:zoo.npz (from pytest.ini)\n"
+    assert err == "data: npz:zoo.npz (from stress_tests/checks.toml)\n"
 
 
-def test_options_of_the_environment_count_as_in_pytest(zoo, capsys, monkeypatch):
-    configure(zoo, "--stress-data npz:none.npz")
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-q --stress-data npz:zoo.npz")
-    assert added_options(zoo.tests)[-3:] == ("-q", "--stress-data", "npz:zoo.npz")
-    assert main(["evaluate", GOOD]) == 0
-    assert capsys.readouterr().out.startswith("data: npz:zoo.npz (from PYTEST_ADDOPTS)\n")
-
-
-def test_network_and_incumbent_are_those_of_the_configuration(zoo, capsys):
+def test_the_network_is_that_of_the_table(zoo, capsys):
     (zoo.root / "own.py").write_text(
         "from harness.networks.architectures import FashionCNN\n\n\n"
-        "def network():\n"
-        "    return FashionCNN(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)\n"
+        "def network(width):\n"
+        "    return FashionCNN(conv_channels=[width], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)\n"
     )
-    configure(zoo, f"--stress-data npz:zoo.npz --stress-model own:network --incumbent {OTHER}")
-    assert main(["compare", GOOD, *FEW]) == 0
+    configure(zoo, data="npz:zoo.npz", model="own:network", model_args={"width": 1})
+    assert main(["compare", GOOD, OTHER, *FEW]) == 0
     assert "good" in (out := capsys.readouterr().out)
     assert "shaken" in out
+
+
+@pytest.fixture
+def booby_trapped(zoo):
+    """A repository whose table names code that ends the process where it is imported, and a foreign checks file."""
+    (zoo.root / "trap.py").write_text("import os\nos._exit(7)\n")
+    trap = {"data": "trap:images", "model": "trap:network", "transform": "trap:pixels", "unknown": "trap:images"}
+    foreign = zoo.root / "foreign.toml"
+    foreign.write_text(with_table(zoo.checks.read_text(), trap))
+    return foreign, trap
+
+
+def test_the_table_of_a_foreign_checks_file_is_not_read(zoo, booby_trapped, capsys):
+    foreign, _ = booby_trapped
+    configure(zoo, data="npz:zoo.npz")
+    assert read_checks(foreign).sha256 == read_checks(zoo.checks).sha256
+    assert main(["golden", "add", "0", "--reason", "seen", "--checks", str(foreign)]) == 0
+    assert capsys.readouterr().out.startswith("data: npz:zoo.npz (from stress_tests/checks.toml)\n")
+    assert "trap:images" in foreign.read_text()
+
+
+def test_listing_imports_nothing_that_the_table_names(zoo, booby_trapped, capsys):
+    configure(zoo, **booby_trapped[1])
+    for what in ("checks", "settings", "metrics", "sources", "predictors"):
+        assert main(["list", what]) == 0
+    assert main(["history", "none.jsonl"]) == 2
+    out = capsys.readouterr().out
+    assert all(f"\n{option_of_pytest(name)} " in out for name in SETTINGS)
+
+
+def test_an_option_that_a_command_no_longer_has_names_what_to_give(zoo, capsys):
+    assert main(["evaluate", GOOD, "--set", "channels=1"]) == 2
+    assert "--channels is a setting of the project; give --set channels=VALUE" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch):
 
 def options(**given) -> DataOptions:
     """Return options by the values of settings."""
-    return DataOptions.of({"data": "folder:photos", **given})
+    return DataOptions(**{"data": "folder:photos", **given})
 
 
 def seen(pipeline: Pipeline, picture=NOISE) -> torch.Tensor:
@@ -97,9 +97,9 @@ def test_a_transform_of_the_users_makes_the_pixels(here):
     )
     images = options(transform="steps:whole").load()
     assert torch.equal(images.pixels, options(resize="24", crop="20").load().pixels)
-    assert images.normalisation == ((0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
-    assert NetworkOptions().after(images).normalisation == "[0.5, 0.4, 0.3],[0.25, 0.2, 0.1]"
-    assert NetworkOptions(normalisation="imagenet").after(images).normalisation == "imagenet"
+    assert images.normalization == ((0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
+    assert NetworkOptions().after(images).normalization == "[0.5, 0.4, 0.3],[0.25, 0.2, 0.1]"
+    assert NetworkOptions(normalization="imagenet").after(images).normalization == "imagenet"
     assert images.pipeline.startswith("steps:whole (Compose(")
 
 
@@ -143,32 +143,32 @@ def test_a_transform_that_is_none_is_said(here, spec):
 
 
 def test_torchvisions_weights_name_their_pipeline(here):
-    images = options(transform="torchvision").load(NetworkOptions("torchvision.models:resnet18").transform)
+    images = options(transform="torchvision").load(NetworkOptions(model="torchvision.models:resnet18").transform_named)
     assert images.pixels.shape == (2, 3, 224, 224)
     expected = Pipeline(resize=256, crop=(224, 224)).apply(Image.fromarray(NOISE), where="x").pixels
     assert np.array_equal(images.pixels[0].permute(1, 2, 0).numpy(), expected)
-    assert images.normalisation == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert images.normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_timms_data_config_names_its_pipeline(here):
     pytest.importorskip("timm")
-    network = NetworkOptions("timm:create_model", ("model_name=test_convnext2",))
-    images = options(transform="timm").load(network.transform)
+    network = NetworkOptions(model="timm:create_model", model_args={"model_name": "test_convnext2"})
+    images = options(transform="timm").load(network.transform_named)
     assert images.pixels.shape[0:2] == (2, 3)
-    assert images.normalisation is not None
+    assert images.normalization is not None
 
 
 @pytest.mark.parametrize(
     ("word", "network", "message"),
     [
         ("timm", NetworkOptions(), "belongs to the network of the option model, which is not set"),
-        ("torchvision", NetworkOptions("json:loads"), "json:loads is no builder of torchvision.models"),
-        ("torchvision", NetworkOptions("torchvision.models:nothing"), "torchvision.models:nothing"),
+        ("torchvision", NetworkOptions(model="json:loads"), "json:loads is no builder of torchvision.models"),
+        ("torchvision", NetworkOptions(model="torchvision.models:nothing"), "torchvision.models:nothing"),
     ],
 )
 def test_a_network_without_a_pipeline_is_said(here, word, network, message):
     with pytest.raises(InputError, match=message):
-        options(transform=word).load(network.transform)
+        options(transform=word).load(network.transform_named)
 
 
 def test_a_pipeline_that_changed_decodes_anew(here, monkeypatch):

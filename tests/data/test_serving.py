@@ -51,8 +51,8 @@ def here(tmp_path, monkeypatch):
 
 
 def loaded(here, *, spec="folder:photos", **given) -> LabelledImages:
-    options = DataOptions.of({"data": spec, **given})
-    return options.load(NetworkOptions(spec="torchvision.models:resnet18").transform)
+    options = DataOptions(data=spec, **given)
+    return options.load(NetworkOptions(model="torchvision.models:resnet18").transform_named)
 
 
 PIPELINES = [

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from harness.base.errors import InputError, NotApplicableError
+from harness.base.groups import settings_of
 from harness.checks import ChecksError, read_checks
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows
@@ -20,7 +21,6 @@ from harness.data import npz as npz_module
 from harness.data.masks import object_masks
 from harness.data.options import DataOptions
 from harness.data.pipeline import INTERPOLATIONS
-from harness.data.settings import DATA_SETTINGS
 from harness.data.sources import SOURCES, Source, specs_in_words
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -316,7 +316,7 @@ def session_of(npz, tmp_path, classes):
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [12, 5], "classes": 2}
     save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
     checks = checks_of(load_images(spec), tmp_path / "checks.toml", classes)
-    options = RunRequest({"candidate": tmp_path / "m.safetensors"}, checks=checks, data=spec, no_cache=True)
+    options = RunRequest(roles={"candidate": tmp_path / "m.safetensors"}, checks=checks, data=spec, no_cache=True)
     return open_session(options, workers=1)
 
 
@@ -348,20 +348,17 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch):
 
     monkeypatch.setitem(SOURCES, "noise", Source(noise, takes="COUNT", about="images of nothing"))
     assert load_images("noise:6", size=(4, 5), channels=1).pixels.shape == (6, 1, 4, 5)
-    assert DataOptions("noise:6").load().pixels.shape == (6, 3, 8, 8)
+    assert DataOptions(data="noise:6").load().pixels.shape == (6, 3, 8, 8)
     with pytest.raises(
         InputError, match=r"(?m)expected fashion-mnist, folder:PATH, .* noise:COUNT or module:callable$"
     ):
         load_images("nose:6")
-    assert specs_in_words(explained=True).endswith(
-        "tar files, such as test-{000..009}.tar, or their URLs), noise:COUNT (images of nothing) or module:callable "
-        "(a data set of pictures and labels, or what returns one)"
-    )
+    assert specs_in_words().endswith("webdataset:SHARDS, noise:COUNT or module:callable")
 
 
-def test_the_help_of_a_command_explains_the_sources(capsys):
+def test_the_help_of_a_command_names_the_sources(capsys):
     assert main(["evaluate", "--help"]) == 0
-    assert "".join(specs_in_words(explained=True).split()) in "".join(capsys.readouterr().out.split())
+    assert "".join(specs_in_words().split()) in "".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("spec", ["npz", "npz:", "folder:", "fashion-mnist:", "fashion-mnist:x", "", ":x", "x:", "x:1"])
@@ -406,10 +403,10 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
 
 
 def test_the_help_names_the_interpolations_that_there_are():
-    choices = next(setting.choices for setting in DATA_SETTINGS if setting.name == "interpolation")
+    choices = settings_of(DataOptions)["interpolation"].choices
     assert choices == INTERPOLATIONS
 
 
 def test_the_settings_of_data_need_no_numpy():
-    code = "import sys, harness.data.settings; sys.exit('numpy' in sys.modules)"
+    code = "import sys, harness.data.options; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,7 +19,6 @@ from harness.data import LabelledImages, load_images
 from harness.inference import open_model
 from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
-from harness.networks.predictor_options import PredictorOptions
 from harness.perturb import Pose
 
 PIXELS = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -45,7 +44,7 @@ def opened(tmp_path, monkeypatch):
         imports.begin()  # As another process does.
         (tmp_path / "own.py").write_text(textwrap.dedent(HEAD) + textwrap.dedent(code))
         outputs = options.pop("outputs", None)
-        network = NetworkOptions(outputs=outputs, predictor=PredictorOptions(**{"timeout": 20.0, **options}))
+        network = NetworkOptions(model_outputs=outputs, **{"predictor_timeout": 20.0, **options})
         model = open_model(model_spec(f"python:own:{name}"), images, role="candidate", network=network, cache=cache)
         made.append(model)
         return model
@@ -116,7 +115,7 @@ FAULTS = {
     "end": ("print('bye', flush=True); os._exit(0)", "its process ended with status 0; it printed: bye"),
     "crash": ("os.kill(os.getpid(), 11)", "its process was ended by SIGSEGV"),
     "kill": ("os.kill(os.getpid(), 9)", "its process was ended by SIGKILL, possibly for lack of memory"),
-    "hang": ("time.sleep(60)", r"no answer within 1 s \(predictor-timeout\)"),
+    "hang": ("time.sleep(60)", r"no answer within 1 s \(predictor_timeout\)"),
     "fork": ("return scores(pixels) if os.fork() else scores(pixels) * 0", ""),
     "fork and end": ("os.fork() and os._exit(3); time.sleep(60)", "its process ended with status 3"),
     "closed": ("os.closerange(3, 20)", "its process ended with status 1"),
@@ -141,7 +140,7 @@ def test_a_fault_is_an_error_of_the_candidate(opened, fault):
         return
     start = time.monotonic()
     with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
-        opened(f"def answer(pixels):\n{body}", timeout=1.0 if fault == "hang" else 20.0)
+        opened(f"def answer(pixels):\n{body}", predictor_timeout=1.0 if fault == "hang" else 20.0)
     assert time.monotonic() - start < 10
 
 
@@ -162,11 +161,11 @@ CHANNEL = """
 @pytest.mark.parametrize(
     ("does", "message"),
     [
-        ("os.write(CHANNEL.fileno(), bytes(3)); never()", r"no answer within 2 s \(predictor-timeout\)"),
-        ("CHANNEL._send(bytes([0, 0, 1, 0]) + b'{'); never()", r"no answer within 2 s \(predictor-timeout\)"),
+        ("os.write(CHANNEL.fileno(), bytes(3)); never()", r"no answer within 2 s \(predictor_timeout\)"),
+        ("CHANNEL._send(bytes([0, 0, 1, 0]) + b'{'); never()", r"no answer within 2 s \(predictor_timeout\)"),
         ("CHANNEL.send_bytes(bytes((1 << 24) + 1))", "it sent no valid answer|its process was ended"),
         ("CHANNEL.send_bytes(b'no JSON'); never()", "it sent no valid answer"),
-        ("CHANNEL.recv_bytes = never; return scores(pixels)", r"no answer within 2 s \(predictor-timeout\)"),
+        ("CHANNEL.recv_bytes = never; return scores(pixels)", r"no answer within 2 s \(predictor_timeout\)"),
     ],
     ids=["half a length", "half a message", "too large", "no message", "a request that it never reads"],
 )
@@ -233,11 +232,11 @@ def test_undeclared_probabilities_are_taken_as_such(opened, end, scores):
             e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) {end}
     """)
     assert model.provides.scores == scores
-    assert ("set model-outputs logits" in model.note) == (scores == "probabilities")
+    assert ("set model_outputs logits" in model.note) == (scores == "probabilities")
 
 
 def test_probabilities_of_the_first_images_alone_are_refused(opened):
-    with pytest.raises(InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model-outputs logits"):
+    with pytest.raises(InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model_outputs logits"):
         opened("""
             calls = []
             def answer(pixels):
@@ -267,7 +266,7 @@ def test_a_process_that_it_leaves_behind_holds_nothing_up(opened, last):
         """
     start = time.monotonic()
     with suppress(InputError):
-        opened(code, timeout=1.0).classifier.plain.predictor.close()
+        opened(code, predictor_timeout=1.0).classifier.plain.predictor.close()
     assert time.monotonic() - start < 6
 
 
@@ -356,19 +355,19 @@ def test_classes_in_another_order_are_found_and_named(opened):
         opened(ORDERED.replace("SHIFT", "1"), images=images)
     own = tuple(str(told.value)[-5:].split(","))
     for model in (
-        opened(ORDERED.replace("SHIFT", "1"), images=images, classes=own),
+        opened(ORDERED.replace("SHIFT", "1"), images=images, classes=",".join(own)),
         opened(ORDERED.replace("SHIFT", "1") + f"    answer.classes = {own!r}\n", images=images),
     ):
         assert model.predict(images).correct.all()
     with pytest.raises(InputError, match=r"(?m)own order: c,a,b$"):
-        opened(ORDERED.replace("SHIFT", "1"), images=images, classes=("b", "a", "c"))
+        opened(ORDERED.replace("SHIFT", "1"), images=images, classes="b,a,c")
     declares = ORDERED.replace("SHIFT", "1") + f"    answer.classes = {own!r}\n"
     names = "def answer(pixels):\n    return np.array(['a', 'b', 'c'])[pixels[:, 0, 0, 0] % 3]\n"
     for code in (declares, names):  # These say the order themselves, and the setting is for other models.
-        model = opened(code, images=images, classes=("b", "a", "c"), outputs="probabilities")
+        model = opened(code, images=images, classes="b,a,c", outputs="probabilities")
         assert model.predict(images).correct.all()
     with pytest.raises(InputError, match="it lacks c, has besides x"):
-        opened(ORDERED.replace("SHIFT", "0"), images=images, classes=("a", "b", "x"))
+        opened(ORDERED.replace("SHIFT", "0"), images=images, classes="a,b,x")
 
 
 ENCODED = """

@@ -53,7 +53,7 @@ def test_a_network_that_exits_while_it_is_built_is_refused(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "leaving_network", raising=False)
     with pytest.raises(InputError, match=r"model leaving_network:net: .*it raised SystemExit: 0"):
-        import_builder("leaving_network:net", ())()
+        import_builder("leaving_network:net", {})()
 
 
 def test_what_ends_a_run_passes_through():
@@ -77,7 +77,7 @@ def test_an_error_message_is_one_line_that_can_be_printed():
     [
         ("s3://bucket/a.tar: no such file", "s3://bucket/a.tar: no such file"),
         ("https://host/a.tar?sig=31%2Bf&se=2: cannot be read", "https://host/a.tar?…: cannot be read"),
-        ("'--stress-data=hf:https://host/a?sig=f=' -x", "'--stress-data=hf:https://host/a?…' -x"),
+        ("'--stress-set=data=hf:https://host/a?sig=f=' -x", "'--stress-set=data=hf:https://host/a?…' -x"),
         (
             "ValueError(URL(https://me:pw@host:80/a?b)), is it there?",
             "ValueError(URL(https://me:…@host:80/a?…)), is it there?",
@@ -102,7 +102,7 @@ def test_a_network_that_cannot_be_laid_out_is_refused_by_role_and_file(tmp_path,
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "meta_network", raising=False)
     torch.save(nn.Conv2d(1, 2, 8).state_dict(), tmp_path / "meta.pt")
-    network = NetworkOptions(spec="meta_network:net")
+    network = NetworkOptions(model="meta_network:net")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(InputError, match=r"candidate .*meta\.pt: the model failed on the first"):

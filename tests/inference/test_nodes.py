@@ -20,7 +20,7 @@ from harness.data.transforms import transform_of
 from harness.inference import spread_of
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster import cluster_of
-from harness.networks.running import BackendOptions, RayOptions
+from harness.networks.options import BackendOptions
 
 pytestmark = pytest.mark.cluster
 COUNT = 40
@@ -38,7 +38,7 @@ def cluster():
 @pytest.fixture
 def nodes(cluster):
     cluster_of.cache_clear()  # A test before may have lost its own.
-    return spread_of(BackendOptions("ray", RayOptions(address=cluster.address)))
+    return spread_of(BackendOptions(backend="ray", ray_address=cluster.address))
 
 
 @pytest.fixture(autouse=True)
@@ -250,7 +250,7 @@ def test_pictures_that_are_lost_three_times_end_the_run(nodes, photos):
 def test_a_node_that_cannot_is_replaced_by_this_process(cluster, nodes, capfd):
     import ray
 
-    cluster_of(RayOptions(address=cluster.address)).start()
+    cluster_of(BackendOptions(ray_address=cluster.address)).start()
     blind = next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
 
     def call(thing):

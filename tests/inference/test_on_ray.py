@@ -25,7 +25,7 @@ from harness.inference.cluster import Cluster
 from harness.inference.cluster import nodes as calls
 from harness.inference.cluster.nodes import connect
 from harness.inference.search import first_failures
-from harness.networks.running import RayOptions
+from harness.networks.options import BackendOptions
 from harness.perturb import Pose
 from harness.perturb.corruptions import CORRUPTIONS, Corruption, corruption
 
@@ -38,14 +38,14 @@ def nodes():
     """A cluster of two nodes, which this process has joined."""
     ray = pytest.importorskip("ray")
     with ray_cluster(nodes=2) as found:
-        connect(RayOptions(address=found.address))
+        connect(BackendOptions(ray_address=found.address))
         yield found
         ray.shutdown()
 
 
 @pytest.fixture(scope="module")
 def shared(nodes):
-    return Cluster(RayOptions(address=nodes.address))
+    return Cluster(BackendOptions(ray_address=nodes.address))
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def test_four_nodes_give_the_same_bits(nodes):
     images = images_of(1_000)
     for _ in range(2):
         nodes.add_node(num_cpus=1)
-    cluster = Cluster(RayOptions(address=nodes.address))
+    cluster = Cluster(BackendOptions(ray_address=nodes.address))
     theirs = Classifier(network(), backend=cluster).predict(images, Pose(7.0)).answers
     assert sum(cluster.kinds.values()) == 4
     assert np.array_equal(Classifier(network()).predict(images, Pose(7.0)).answers, theirs)
@@ -288,7 +288,7 @@ def test_four_nodes_give_the_same_bits(nodes):
 
 
 def test_a_node_of_another_kind_takes_no_part(nodes):
-    cluster = Cluster(RayOptions(address=nodes.address))
+    cluster = Cluster(BackendOptions(ray_address=nodes.address))
     classifier = Classifier(network(), backend=cluster)
     cluster.kinds.clear()
     cluster.kinds["other"] = 2
@@ -300,7 +300,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes):
     images = images_of(200)
     pixels = images.pixels.clone()
     pixels[100] = 255
-    classifier = Classifier(Crashing(), backend=Cluster(RayOptions(address=nodes.address)), screen=False)
+    classifier = Classifier(Crashing(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False)
     began = time.monotonic()
     with pytest.raises(BackendLostError, match=r"200 images under .*: images \d+ to \d+ failed 3 times"):
         classifier.predict(LabelledImages(pixels, images.labels, images.classes, "zoo", "test"))
@@ -310,7 +310,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes):
 
 
 def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes):
-    classifier = Classifier(network(), backend=Cluster(RayOptions(address=nodes.address)), screen=False)
+    classifier = Classifier(network(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False)
     classifier.predict(images_of(40))
 
     def leave():
@@ -342,7 +342,7 @@ def test_nodes_that_do_not_answer_at_the_start_end_the_run(nodes, monkeypatch):
     thread.start()
     try:
         with pytest.raises(BackendLostError, match="no node can work: "):
-            Cluster(RayOptions(address=nodes.address)).start()
+            Cluster(BackendOptions(ray_address=nodes.address)).start()
     finally:
         calls._task.cache_clear()
         thread.join()

@@ -97,7 +97,7 @@ def test_a_signal_after_two_networks_are_gone_is_handled(tmp_path):
 def test_probabilities_and_labels_are_seen(opened):
     shares = np.exp(EXPECTED) / np.exp(EXPECTED).sum(axis=1, keepdims=True)
     for outputs, noted in ((None, True), ("probabilities", False)):
-        model = opened(linear(end="probabilities"), outputs=outputs)
+        model = opened(linear(end="probabilities"), model_outputs=outputs)
         np.testing.assert_allclose(model.predict(IMAGES).probabilities, shares, rtol=1e-4)
         assert ("so they are probabilities" in model.note) == noted
     labels = opened(linear(end="labels"))
@@ -106,7 +106,7 @@ def test_probabilities_and_labels_are_seen(opened):
 
 
 def test_pixels_are_normalised_where_that_is_declared(opened):
-    found = opened(linear(), normalisation="0.5,0.25").predict(IMAGES).logits
+    found = opened(linear(), normalization="0.5,0.25").predict(IMAGES).logits
     pixels = (IMAGES.pixels.flatten(1).numpy().astype(np.float32) / 255 - 0.5) / 0.25
     np.testing.assert_allclose(found, pixels @ WEIGHTS, rtol=1e-4, atol=1e-5)
 

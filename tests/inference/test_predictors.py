@@ -13,7 +13,6 @@ from harness.inference import open_model
 from harness.inference.predictors import Identity, Provides
 from harness.inference.predictors.kinds import KINDS, Kind, model_spec
 from harness.networks import NetworkOptions
-from harness.networks.predictor_options import PredictorOptions
 from harness.perturb import Pose
 
 
@@ -48,7 +47,7 @@ def opened(monkeypatch, tmp_path):
     def open_it(predictor, *, batch=32, cache=None):
         kind = Kind("made:NAME", "", "", open=lambda spec, options, images: predictor)
         monkeypatch.setitem(KINDS, "made", kind)
-        options = NetworkOptions(predictor=PredictorOptions(batch=batch))
+        options = NetworkOptions(predictor_batch=batch)
         return open_model(model_spec("made:it"), IMAGES, role="candidate", network=options, cache=cache)
 
     return open_it

@@ -1,6 +1,5 @@
 """Workers of a cluster: their ranges, their messages, and the options that are refused."""
 
-import argparse
 import sys
 
 import numpy as np
@@ -8,12 +7,11 @@ import pytest
 import torch
 
 from harness.base.errors import InputError
-from harness.base.settings import add_settings, values_in
 from harness.inference import placed
 from harness.inference.backend import Perturbed
 from harness.inference.cluster.backend import ranges
 from harness.inference.platforms import note_on_platforms
-from harness.networks.running import BACKEND_SETTINGS, BackendOptions, RayOptions
+from harness.networks.options import BackendOptions
 from harness.perturb import Pose
 
 
@@ -45,37 +43,17 @@ def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
     assert "no check is so close to its threshold, the closest is bee (0.0100)" in far
 
 
-def parsed(*arguments):
-    parser = argparse.ArgumentParser()
-    add_settings(parser.add_argument, BACKEND_SETTINGS, "--{}".format)
-    return BackendOptions.of(values_in(parser.parse_args(arguments)))
-
-
-def test_the_options_of_a_cluster():
-    assert parsed() == BackendOptions()
-    on_ray = parsed("--backend", "ray", "--ray-address", "a:1", "--ray-gpus", "0.5")
-    assert on_ray.ray == RayOptions("a:1", gpus=0.5)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--ray-workers", "2"), "are settings of the backend ray"),
-        (("--backend", "ray", "--ray-workers", "0"), "expected a number from 1"),
-        (("--backend", "ray", "--ray-gpus", "-1"), "expected a number from 0"),
-    ],
-)
-def test_options_that_mean_nothing_are_refused(arguments, said):
-    with pytest.raises(InputError, match=said):
-        parsed(*arguments)
+def test_options_of_a_cluster_have_no_effect_on_another_backend():
+    assert not BackendOptions(ray_workers=2).on_ray
+    assert BackendOptions(backend="ray", ray_gpus=0.5).on_ray
 
 
 def test_without_ray_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"not installed.*pip install 'stress-harness\[ray\]'"):
-        placed(BackendOptions("ray", RayOptions(address="nowhere:1")), "auto")
+        placed(BackendOptions(backend="ray", ray_address="nowhere:1"), "auto")
 
 
 def test_a_device_beside_a_cluster_is_refused():
-    with pytest.raises(InputError, match="get GPUs from ray-gpus"):
-        placed(BackendOptions("ray"), "cuda")
+    with pytest.raises(InputError, match="get GPUs from ray_gpus"):
+        placed(BackendOptions(backend="ray"), "cuda")

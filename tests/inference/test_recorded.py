@@ -19,7 +19,6 @@ from harness.inference.predictors import UnknownPixelsError
 from harness.inference.predictors.kinds import model_spec, open_predictor
 from harness.inference.predictors.recorded import answers_to_some
 from harness.networks import NetworkOptions
-from harness.networks.predictor_options import PredictorOptions
 from harness.perturb import Pose
 
 COUNT = 40
@@ -290,7 +289,7 @@ def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels):
 
 
 def test_what_a_file_says_comes_before_settings_for_other_models(opened, tmp_path, images, pixels, arrays):
-    others = NetworkOptions(outputs="logits", predictor=PredictorOptions(classes=CLASSES[::-1]))
+    others = NetworkOptions(model_outputs="logits", classes=",".join(CLASSES[::-1]))
     labels = np.arange(len(pixels)) % 4
     opened(classes=np.array(CLASSES))
     opened("answers.csv", probabilities=None, labels=np.array(CLASSES)[labels])

@@ -318,8 +318,16 @@ def barn(pytester, monkeypatch):
     def run(*arguments, rows=ROW):
         (root / "stress_tests/checks.toml").write_text(checks_text(loaded, rows))
         result = pytester.runpytest_inprocess(
-            *("-p", "no:html", "stress_tests", "--stress-data", f"npz:{root / 'bars.npz'}", "--candidate", "none.pth"),
-            *("--stress-model", "bar_models:build", *arguments),
+            *(
+                "-p",
+                "no:html",
+                "stress_tests",
+                "--stress-set",
+                f"data=npz:{root / 'bars.npz'}",
+                "--candidate",
+                "none.pth",
+            ),
+            *("--stress-set", "model=bar_models:build", *arguments),
         )
         return result, json.loads((root / "reports/stress.json").read_text())
 
@@ -338,7 +346,7 @@ def test_a_failure_within_one_degree_is_found_and_its_range_named(barn):
 
 
 def test_a_model_without_that_failure_holds(barn):
-    result, report = barn("--stress-model-arg", "low=20.0", "--stress-model-arg", "high=30.0")
+    result, report = barn("--stress-set", "model_args.low=20.0", "--stress-set", "model_args.high=30.0")
     assert result.ret == 0
     assert {row["id"]: row["value"] for row in report["checks"]}["drawn-rotation"] == 1.0
 
@@ -366,7 +374,7 @@ grid = "augmentation-range"
 def test_the_search_checks_itself_on_a_turned_copy(barn, threshold, status):
     shutil.copy(STRESS_TESTS / "test_worst_pose.py", "stress_tests")
     result, report = barn(
-        *("--stress-model-arg", "low=15.0", "--stress-model-arg", "high=30.0"),
+        *("--stress-set", "model_args.low=15.0", "--stress-set", "model_args.high=30.0"),
         rows=with_panel(SEARCH_ROW, mean=threshold, std=0.0, n=100),
     )
     checks = {check["name"]: check["status"] for check in report["self_checks"]}

@@ -24,8 +24,6 @@ from harness.inference import open_model
 from harness.inference.backend import BackendLostError
 from harness.inference.predictors import exchange
 from harness.networks import NetworkOptions
-from harness.networks.http_options import HttpOptions
-from harness.networks.predictor_options import PredictorOptions
 from harness.perturb import Pose
 
 CLASSES = tuple("abcdefghij")
@@ -56,8 +54,8 @@ def impatient(monkeypatch):
 
 
 def opened(url, cache=None, *, images=IMAGES, batch=32, timeout=60.0, outputs=None, **http):
-    predictor = PredictorOptions(batch=batch, timeout=timeout, http=HttpOptions(**http))
-    network = NetworkOptions(outputs=outputs, predictor=predictor)
+    given = {"model_outputs": outputs, "predictor_batch": batch, "predictor_timeout": timeout}
+    network = NetworkOptions(**given, **{f"http_{name}": value for name, value in http.items()})
     return open_model(url, images, role="candidate", network=network, cache=cache)
 
 
@@ -170,10 +168,10 @@ class TestAServerThatDoesRight:
         with inference_server() as served:
             served.metadata["outputs"] *= 2
             served.metadata["outputs"][1] = served.metadata["outputs"][1] | {"name": "others"}
-            with pytest.raises(InputError, match=r"outputs are scores FP32 \[-1, 10\], others .* http-output"):
+            with pytest.raises(InputError, match=r"outputs are scores FP32 \[-1, 10\], others .* http_output"):
                 opened(served.url)
             assert opened(served.url, output="others").as_json()["output"] == "others"
-            with pytest.raises(InputError, match=r"http-output x: .*is no output of the model"):
+            with pytest.raises(InputError, match=r"http_output x: .*is no output of the model"):
                 opened(served.url, output="x")
 
     def test_requests_run_side_by_side_as_many_as_allowed(self, server, monkeypatch):
@@ -548,12 +546,12 @@ class TestAnAnswer:
             return dropped(handler)
 
         server.fault = dripping
-        with pytest.raises(InputError, match=r"no answer within 0.3 s \(predictor-timeout\)"):
+        with pytest.raises(InputError, match=r"no answer within 0.3 s \(predictor_timeout\)"):
             opened(server.url, timeout=0.3)
 
     def test_of_another_status_says_what_the_server_says(self, server):
         server.fault = lambda number, handler: handler.send(400, b'{"error":"batch-size must be <= 8"}') or True
-        with pytest.raises(InputError, match=r"answers 400: .*must be <= 8.*predictor-batch"):
+        with pytest.raises(InputError, match=r"answers 400: .*must be <= 8.*predictor_batch"):
             opened(server.url)
         assert len([each for each in server.requests if each[0] == "POST"]) == 1
 
@@ -602,7 +600,7 @@ class TestTryingAgain:
     def test_not_after_a_stall(self, server):
         server.fault = lambda number, handler: stalled(handler, 1.0)
         started = time.monotonic()
-        with pytest.raises(InputError, match=r"no answer within 0.2 s \(predictor-timeout\)"):
+        with pytest.raises(InputError, match=r"no answer within 0.2 s \(predictor_timeout\)"):
             opened(server.url, timeout=0.2)
         assert time.monotonic() - started < 1
 

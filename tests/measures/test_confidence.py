@@ -237,7 +237,7 @@ def test_sure_and_wrong_fails_and_a_good_network_passes(pytester, monkeypatch, b
     zoo.save("models/augmented.safetensors", blind=blind)
     zoo.bind(ROWS)
     result = pytester.runpytest_inprocess(
-        "-p", "no:html", "stress_tests", "--stress-data", zoo.data, "--baseline", "none"
+        "-p", "no:html", "stress_tests", "--stress-set", f"data={zoo.data}", "--baseline", "none"
     )
     report = json.loads((zoo.root / "reports/stress.json").read_text())
     assert {check["metric"]: check["status"] for check in report["checks"]} == dict.fromkeys(

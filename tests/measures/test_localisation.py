@@ -290,8 +290,8 @@ def gallery(pytester, monkeypatch):
         (root / "stress_tests/checks.toml").write_text(checks_text(loaded, rows))
         torch.save(Looker(how).state_dict(), root / "looker.pth")
         result = pytester.runpytest_inprocess(
-            *("stress_tests", "--stress-data", f"npz:{root / 'squares.npz'}", "--candidate", "looker.pth"),
-            *("--stress-model", "lookers:Looker", "-p", "no:html", *arguments),
+            *("stress_tests", "--stress-set", f"data=npz:{root / 'squares.npz'}", "--candidate", "looker.pth"),
+            *("--stress-set", "model=lookers:Looker", "-p", "no:html", *arguments),
         )
         path = root / "reports/stress.json"
         report = json.loads(path.read_text()) if path.exists() else None
@@ -356,14 +356,12 @@ def test_without_a_plain_background_attention_is_not_applicable(gallery):
 
 
 def test_the_layer_is_an_option_and_a_wrong_one_ends_the_run(gallery):
-    result, report = gallery("object", "--stress-layer", "conv")
+    result, report = gallery("object", "--stress-set", "layer=conv")
     assert result.ret == 0
     assert report is not None
-    result, _ = gallery("object", "--stress-layer", "relu9")
+    result, _ = gallery("object", "--stress-set", "layer=relu9")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(
-        ["*--stress-layer relu9: candidate looker.pth: layer 'relu9': * it has network.conv (16x16)*"]
-    )
+    result.stderr.fnmatch_lines(["*layer relu9: candidate looker.pth: layer 'relu9': * it has network.conv (16x16)*"])
 
 
 # Maps must follow the weights.

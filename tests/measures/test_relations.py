@@ -140,7 +140,7 @@ def judged(pytester, monkeypatch, rows, *, blind=False):
     zoo.bind(rows)
     (zoo.tests / "test_turning.py").write_text(declared()[0], encoding="utf-8")
     result = pytester.runpytest_inprocess(
-        "-p", "no:html", "stress_tests", "--stress-data", zoo.data, "--baseline", "none"
+        "-p", "no:html", "stress_tests", "--stress-set", f"data={zoo.data}", "--baseline", "none"
     )
     (check,) = json.loads((zoo.root / "reports/stress.json").read_text())["checks"]
     return result, check
@@ -168,6 +168,6 @@ def test_a_threshold_outside_of_the_range_of_a_relation_is_refused(pytester, mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
     zoo = Zoo(pytester.path, tests=())
     zoo.bind(f'\n[[check]]\nid = "a"\nfamily = "b"\nmetric = "{metric}"\nhand = {{ threshold = 1.5 }}\n')
-    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, "--baseline", "none")
+    result = pytester.runpytest_inprocess("stress_tests", "--stress-set", f"data={zoo.data}", "--baseline", "none")
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"*threshold 1.5 is outside the range of {metric}, 0.0 to 1.0*"])

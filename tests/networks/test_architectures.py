@@ -67,7 +67,7 @@ def test_default_network_has_422474_parameters():
     assert sum(parameter.numel() for parameter in FashionCNN().parameters()) == 422_474
 
 
-def test_normalisation_is_no_part_of_the_state_dict():
+def test_normalization_is_no_part_of_the_state_dict():
     assert geometry(FashionCNN(mean=0.5, std=0.25)).keys() == NOTEBOOK.keys()
 
 
@@ -88,7 +88,7 @@ def test_forward_is_the_notebooks_formula(small):
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.1, 0.5), ([0.1, 0.7], [0.5, 2.0])], ids=["one-number", "per-channel"])
-def test_normalisation_is_the_first_step(small, mean, std):
+def test_normalization_is_the_first_step(small, mean, std):
     normalising = build("fashion-cnn", {**SMALL, "mean": mean, "std": std}).eval()
     plain = build("fashion-cnn", {**SMALL, "mean": 0, "std": 1}).eval()
     normalising.load_state_dict(small.state_dict())

@@ -126,7 +126,7 @@ def test_native_round_trip_keeps_every_bit_and_the_record(model, tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_loaded_network_gives_the_same_logits_under_its_own_normalisation(model, native, tmp_path):
+def test_loaded_network_gives_the_same_logits_under_its_own_normalization(model, native, tmp_path):
     (tmp_path / "x").write_bytes(native)
     pixels = torch.rand(3, 1, 4, 4)
     assert torch.equal(load_checkpoint(tmp_path / "x").model(pixels), small().eval()(pixels))
@@ -315,7 +315,7 @@ def test_flipped_bit_in_the_weights_is_a_hash_mismatch(refuse, native, from_end,
     assert "Copy the file again" in str(error)
 
 
-def test_flipped_bit_in_the_normalisation_is_a_hash_mismatch(refuse, native):
+def test_flipped_bit_in_the_normalization_is_a_hash_mismatch(refuse, native):
     error = refuse(flipped(native, native.index(b'mean\\": 0.5') + len(b'mean\\": 0.')), builder=None)
     assert error.code == "HASH_MISMATCH"
     assert "SHA-256 of its record is" in str(error)
@@ -450,7 +450,7 @@ def test_arguments_that_the_architecture_rejects_are_refused(refuse, model, chan
     [{"mean": float("nan")}, {"mean": float("inf")}, {"std": 0}, {"std": float("nan")}],
     ids=["mean-nan", "mean-infinite", "std-zero", "std-nan"],
 )
-def test_normalisation_that_gives_no_numbers_is_refused(refuse, model, changes):
+def test_normalization_that_gives_no_numbers_is_refused(refuse, model, changes):
     error = refuse(with_record(model, arguments={**ARGUMENTS, **changes}), builder=None)
     assert error.code in {"NONFINITE", "ARCHITECTURE", "SCHEMA"}
 

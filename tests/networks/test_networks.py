@@ -1,7 +1,5 @@
 """A user's own network: built by a callable, with declarations, and compared with the data before it is measured."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ from harness.data import LabelledImages
 from harness.data.options import parse_size
 from harness.inference import Classifier
 from harness.inference.attention import attend
-from harness.networks.builders import IMAGENET, parse_normalisation
+from harness.networks.builders import IMAGENET, parse_normalization
 from harness.networks.checkpoints import save_checkpoint
 from harness.networks.declared import DeclaredNetwork, expect_fit, load_model
 from harness.networks.options import NetworkOptions
@@ -55,7 +53,9 @@ def test_torchvisions_networks_work_as_they_are(save):
 
     network = torchvision.models.resnet18(num_classes=4)
     path = save(network)
-    options = NetworkOptions("torchvision.models:resnet18", ("num_classes=4",), normalisation="imagenet")
+    options = NetworkOptions(
+        model="torchvision.models:resnet18", model_args={"num_classes": 4}, normalization="imagenet"
+    )
     model = load_model(path, options).model
     pixels = torch.rand(2, 3, 32, 32)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
@@ -65,9 +65,9 @@ def test_torchvisions_networks_work_as_they_are(save):
 
 def test_timms_networks_work_as_they_are(save):
     timm = pytest.importorskip("timm")
-    arguments = ("model_name=resnet10t", "num_classes=4")
+    arguments = {"model_name": "resnet10t", "num_classes": 4}
     path = save(timm.create_model("resnet10t", num_classes=4))
-    model = load_model(path, NetworkOptions("timm:create_model", arguments)).model
+    model = load_model(path, NetworkOptions(model="timm:create_model", model_args=arguments)).model
     expect_fit(model, images_of(), outputs=None)
     assert Classifier(model).predict(images_of()).logits.shape == (8, 4)
 
@@ -75,21 +75,21 @@ def test_timms_networks_work_as_they_are(save):
 def test_building_leaves_the_global_generator_as_it_was(save):
     path = save(Small())
     before = torch.get_rng_state()
-    load_model(path, NetworkOptions(f"{__name__}:Small"))
+    load_model(path, NetworkOptions(model=f"{__name__}:Small"))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_declared_network_is_folded_and_kept_in_the_cache(save):
     """Tracing goes through it, so its answers can be cached from run to run."""
     path = save(Small())
-    model = load_model(path, NetworkOptions(f"{__name__}:Small", normalisation="0.5,0.25")).model
+    model = load_model(path, NetworkOptions(model=f"{__name__}:Small", normalization="0.5,0.25")).model
     assert Classifier(model).fingerprint is not None
 
 
 def test_what_was_declared_decides_the_fingerprint(save):
     path = save(Small())
-    options = NetworkOptions(f"{__name__}:Small")
-    plain, scaled = (load_model(path, replace(options, normalisation=text)) for text in (None, "0.5,0.25"))
+    options = NetworkOptions(model=f"{__name__}:Small")
+    plain, scaled = (load_model(path, options.but(normalization=text)) for text in (None, "0.5,0.25"))
     assert plain.model_sha256 != scaled.model_sha256
     assert Classifier(plain.model).fingerprint != Classifier(scaled.model).fingerprint
 
@@ -100,14 +100,14 @@ def test_shipped_architectures_are_left_as_they_are(tmp_path):
 
     arguments = {"conv_channels": [2], "fc_sizes": []}
     save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
-    loaded = load_model(tmp_path / "m.safetensors", NetworkOptions(f"{__name__}:Small", normalisation="imagenet"))
+    loaded = load_model(tmp_path / "m.safetensors", NetworkOptions(model=f"{__name__}:Small", normalization="imagenet"))
     assert isinstance(loaded.model, FashionCNN)
 
 
 def test_probabilities_stay_what_they_are(save):
     network = Small(softmax=True)
     path = save(network)
-    options = NetworkOptions(f"{__name__}:Small", ("softmax=True",), "probabilities")
+    options = NetworkOptions(model=f"{__name__}:Small", model_args={"softmax": True}, model_outputs="probabilities")
     predictions = Classifier(load_model(path, options).model).predict(images_of(size=(8, 8)))
     expected = network.eval()(images_of_pixels(predictions.images)).detach().numpy()
     np.testing.assert_allclose(predictions.probabilities, expected, atol=1e-6)
@@ -118,7 +118,7 @@ def images_of_pixels(images):
 
 
 def test_a_probability_of_zero_gives_finite_logits():
-    certain = DeclaredNetwork(nn.Identity(), normalisation=None, probabilities=True)
+    certain = DeclaredNetwork(nn.Identity(), normalization=None, probabilities=True)
     assert certain(torch.tensor([[0.0, 1.0]])).isfinite().all()
 
 
@@ -135,16 +135,16 @@ def test_a_probability_of_zero_gives_finite_logits():
         ("none", None),
     ],
 )
-def test_normalisation_is_mean_and_std(text, expected):
-    assert parse_normalisation(text) == expected
+def test_normalization_is_mean_and_std(text, expected):
+    assert parse_normalization(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["0.5", "", "0.5,0", "0.5,-1", "a,b", "[1,2],[3]", "1,2,3", "[],[]", "1,inf", "0.5,nan"]
 )
-def test_other_normalisation_is_refused_with_what_is_expected(text):
-    with pytest.raises(InputError, match=r"normalisation .*: expected imagenet, or mean and standard deviation"):
-        parse_normalisation(text)
+def test_other_normalization_is_refused_with_what_is_expected(text):
+    with pytest.raises(InputError, match=r"normalization .*: expected imagenet, or mean and standard deviation"):
+        parse_normalization(text)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("64", (64, 64)), ("64x96", (64, 96))])
@@ -161,8 +161,8 @@ def test_other_sizes_are_refused(text):
 # Does it fit the data?
 
 
-def declared(network, normalisation=None, *, probabilities=False):
-    return DeclaredNetwork(network, normalisation=normalisation, probabilities=probabilities)
+def declared(network, normalization=None, *, probabilities=False):
+    return DeclaredNetwork(network, normalization=normalization, probabilities=probabilities)
 
 
 def test_a_network_that_fits_is_not_complained_about():
@@ -193,7 +193,7 @@ def test_a_network_that_fits_is_not_complained_about():
         pytest.param(
             declared(Small(), ((0.1, 0.2), (1.0, 1.0))),
             images_of(size=(8, 8)),
-            "normalisation: has 2 means, the data have 3 channels",
+            "normalization: has 2 means, the data have 3 channels",
             id="means",
         ),
     ],
@@ -213,7 +213,7 @@ def test_the_shipped_network_says_what_size_it_takes():
 
 
 def test_probabilities_must_be_declared():
-    with pytest.raises(InputError, match=r"look like probabilities.* Set model-outputs probabilities"):
+    with pytest.raises(InputError, match=r"look like probabilities.* Set model_outputs probabilities"):
         expect_fit(declared(Small(softmax=True)), images_of(size=(8, 8)), outputs=None)
     expect_fit(declared(Small(softmax=True), probabilities=True), images_of(size=(8, 8)), outputs="probabilities")
     expect_fit(declared(Small(softmax=True)), images_of(size=(8, 8)), outputs="logits")

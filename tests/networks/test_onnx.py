@@ -101,9 +101,9 @@ def test_pixels_between_bytes_are_rounded_to_the_nearest(save):
 
 
 def test_a_declared_normalization_is_not_for_an_input_of_bytes(save):
-    model = load_model(save(of_bytes()), NetworkOptions(normalisation="0.3,0.4")).model
+    model = load_model(save(of_bytes()), NetworkOptions(normalization="0.3,0.4")).model
     np.testing.assert_allclose(Classifier(model, screen=False).predict(IMAGES).logits, EXPECTED, atol=1e-5)
-    assert model.declared == {"outputs": "logits", "normalisation": "none"}
+    assert model.declared == {"outputs": "logits", "normalization": "none"}
 
 
 @pytest.mark.parametrize("image", [(5, 7, 3), ("height", "width", 3), (3, 5, 7), (3, "height", "width")])
@@ -128,9 +128,9 @@ def test_it_is_told_from_others_by_its_content(save):
 
 def test_declarations_hold_for_it_too(save):
     path = save(model_of(softmax=True))
-    with pytest.raises(InputError, match="Set model-outputs probabilities"):
+    with pytest.raises(InputError, match="Set model_outputs probabilities"):
         expect_fit(load_model(path).model, IMAGES, outputs=None)
-    model = load_model(path, NetworkOptions(outputs="probabilities")).model
+    model = load_model(path, NetworkOptions(model_outputs="probabilities")).model
     expect_fit(model, IMAGES, outputs="probabilities")
     softmax = torch.from_numpy(EXPECTED).softmax(dim=1).numpy()
     np.testing.assert_allclose(Classifier(model).predict(IMAGES).probabilities, softmax, atol=1e-5)
@@ -234,7 +234,7 @@ def test_a_gate_runs_on_bytes_and_attention_is_not_applicable(pytester, save):
     (folder / "checks.toml").write_text(checks_text(IMAGES, ROWS))
     np.savez("made.npz", images=IMAGES.pixels[:, 0].numpy(), labels=IMAGES.labels.numpy(), classes=list("abc"))
     path = save(of_bytes(("n", 4, 4, 1)))
-    options = ("-p", "no:html", "--candidate", str(path), "--stress-data", "npz:made.npz")
+    options = ("-p", "no:html", "--candidate", str(path), "--stress-set", "data=npz:made.npz")
     result = pytester.runpytest_inprocess("stress_tests", *options)
     report = json.loads((pytester.path / "reports/stress.json").read_text())
     statuses = {check["id"]: (check["status"], check["detail"]) for check in report["checks"]}

@@ -52,10 +52,10 @@ def prefixed(prefix, model):
 def load(tmp_path):
     """Save this with torch, and load it into the network, or into that of a spec."""
 
-    def loaded(content, *, arguments=(), key=None, prefix=None, spec=f"{__name__}:Net"):
+    def loaded(content, *, arguments=None, key=None, prefix=None, spec=f"{__name__}:Net"):
         path = tmp_path / "last.ckpt"
         path.write_bytes(content if isinstance(content, bytes) else torch_file(content))
-        options = NetworkOptions(spec, arguments, checkpoint_key=key, strip_prefix=prefix)
+        options = NetworkOptions(model=spec, model_args=arguments or {}, checkpoint_key=key, strip_prefix=prefix)
         checkpoint = load_model(path, options)
         return checkpoint.model.network, checkpoint.note
 
@@ -176,7 +176,7 @@ def of_timm(model, average):
 def test_weights_and_their_average_are_not_guessed_between(load):
     error = refused(load, of_timm(net(), net(1)))
     assert "2 of its state dicts fit the network: state_dict, state_dict_ema" in str(error)
-    assert "Select one with checkpoint-key state_dict or state_dict_ema." in str(error)
+    assert "Select one with checkpoint_key state_dict or state_dict_ema." in str(error)
 
 
 @pytest.mark.parametrize(("key", "seed"), [("state_dict", 0), ("state_dict_ema", 1)])
@@ -203,7 +203,7 @@ def test_teacher_and_student_are_not_guessed_between(load):
     content = {**prefixed("student.", net()), **prefixed("teacher.", net(1))}
     error = refused(load, content)
     assert "student (names" not in str(error)
-    assert "Select one with strip-prefix student or teacher." in str(error)
+    assert "Select one with strip_prefix student or teacher." in str(error)
     for prefix in ("teacher", "teacher."):
         model, note = load(content, prefix=prefix)
         assert equal_bits(model, net(1))
@@ -212,13 +212,13 @@ def test_teacher_and_student_are_not_guessed_between(load):
 
 def test_a_model_and_another_within_it_are_not_guessed_between(load):
     error = refused(load, {**net().state_dict(), **prefixed("ema.", net(1))})
-    assert "strip-prefix '' or ema." in str(error)
+    assert "strip_prefix '' or ema." in str(error)
 
 
 def test_a_prefix_that_nothing_is_known_to_put_there_is_asked_about(load):
     error = refused(load, prefixed("detector.trunk.", net()))
     assert "fits the network, except that its names begin with 'detector.trunk.'" in str(error)
-    assert "If that is correct, set strip-prefix detector.trunk." in str(error)
+    assert "If that is correct, set strip_prefix detector.trunk." in str(error)
     assert equal_bits(load(prefixed("detector.trunk.", net()), prefix="detector.trunk")[0], net())
 
 
@@ -334,20 +334,20 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
             {},
             [
                 "2 of 11 do not fit (fc.weight has shape (7, 4), the network's (3, 4), fc.bias has shape (7,), the",
-                "network has 7 classes, model builds one with 3: add model-arg num_classes=7.",
+                "network has 7 classes, model builds one with 3: add model_args.num_classes=7.",
             ],
             id="classes",
         ),
         pytest.param(
             lambda: net(in_channels=3).state_dict(),
             {},
-            ["The file's conv.weight takes 3 channels, the network's 1: add model-arg in_channels=3."],
+            ["The file's conv.weight takes 3 channels, the network's 1: add model_args.in_channels=3."],
             id="channels",
         ),
         pytest.param(
             lambda: net(in_channels=3, num_classes=5).state_dict(),
             {},
-            ["add model-arg in_channels=3. ", "add model-arg num_classes=5."],
+            ["add model_args.in_channels=3. ", "add model_args.num_classes=5."],
             id="channels-and-classes",
         ),
         pytest.param(
@@ -362,7 +362,7 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
         ),
         pytest.param(
             lambda: net().state_dict(),
-            {"arguments": ("depth=2",)},
+            {"arguments": {"depth": 2}},
             ["2 of 13 are missing (blocks.1.weight (4, 4, 1, 1), blocks.1.bias (4,))", "in another number or width"],
             id="shallower",
         ),
@@ -465,7 +465,7 @@ def test_reports_say_what_was_taken(pytester):
     )
     torch.save({"epoch": 1, "state_dict": prefixed("model.", network())}, zoo.root / "last.ckpt")
     pytester.syspathinsert()
-    result = zoo.run("--candidate", "last.ckpt", "--stress-model", "own:build", page=True)
+    result = zoo.run("--candidate", "last.ckpt", "--stress-set", "model=own:build", page=True)
     said = "its weights are those under 'state_dict'; the prefix 'model.' is removed from the names"
     assert result.ret == 0
     result.stdout.fnmatch_lines([f"*candidate last.ckpt: {said}*"])

@@ -92,7 +92,16 @@ def test_another_plugin_that_cannot_be_imported_is_4_with_reports(zoo):
     """The configuration that `init` writes loads the gate first, whatever the order of installed packages."""
     (zoo.root / "broken/pytest_html").mkdir(parents=True)
     (zoo.root / "broken/pytest_html/__init__.py").write_text("raise ImportError('no libfoo', name='pytest_html')\n")
-    command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "stress_tests", "--stress-data", "npz:zoo.npz"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "harness.plugin",
+        "stress_tests",
+        "--stress-set",
+        "data=npz:zoo.npz",
+    ]
     paths = [str(zoo.root / "broken"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     ran = subprocess.run(command, cwd=zoo.root, env=environment, capture_output=True, text=True, check=False)

@@ -41,7 +41,7 @@ def project(zoo):
     path = "import sys, pathlib\nsys.path.insert(0, str(pathlib.Path(__file__).parents[1]))\nimport helped\n"
     clean.write_text(path + clean.read_text())
     torch.save(network().state_dict(), zoo.root / "net.pth")
-    zoo.arguments = ("--candidate", "net.pth", "--stress-model", "net:build")
+    zoo.arguments = ("--candidate", "net.pth", "--stress-set", "model=net:build")
     return zoo
 
 

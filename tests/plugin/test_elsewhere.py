@@ -1,5 +1,6 @@
 """In projects without a check the plugin is silent, and takes nothing that is theirs."""
 
+import re
 import sys
 
 import pytest
@@ -85,10 +86,11 @@ def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester, p
 def test_every_option_has_help(pytester):
     (pytester.mkdir("stress_tests") / "checks.toml").touch()
     text = pytester.runpytest_inprocess("--help").stdout.str()
-    options = ("candidate", "baseline", "incumbent", "checks", "stress-model", "stress-model-arg", "stress-data")
-    options += ("stress-profile", "stress-samples", "stress-device", "stress-reports", "stress-size")
-    options += ("stress-channels", "stress-model-outputs", "stress-normalisation", "stress-layer", "stress-no-cache")
-    assert [option for option in options if f"  --{option}" not in text] == []
+    options = {"candidate", "baseline", "incumbent", "original", "checks"}
+    options |= {f"stress-{name}" for name in ("profile", "samples", "budget", "plan", "reports", "device", "backend")}
+    found = set(re.findall(r"(?m)^  --([\w-]+)", text))
+    assert options - found == set()
+    assert {name for name in found if name.startswith("stress-")} - options == {"stress-no-cache", "stress-set"}
 
 
 def test_conftest_and_entry_point_together_register_once(pytester):
@@ -119,7 +121,7 @@ def test_the_path_of_a_checkpoint_does_not_decide_the_root(pytester):
     )
     (other / "pytest.ini").write_text("[pytest]\n")
     checkpoint = zoo.save("new.safetensors").rename(other / "new.safetensors")
-    data = ("--stress-data", zoo.data, "-p", "no:html")
+    data = ("--stress-set", f"data={zoo.data}", "-p", "no:html")
     result = pytester.runpytest_inprocess(*data, "--candidate", checkpoint)
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"*took its root directory, {other}, *the tests, {zoo.root}. *"])

@@ -158,7 +158,7 @@ def test_an_original_that_changes_its_mind_makes_the_run_unsound(zoo):
 
     save_file({"fc.weight": torch.zeros(1, 1), "fc.bias": torch.zeros(1)}, zoo.root / "dice.safetensors")
     zoo.pytester.syspathinsert()
-    assert zoo.run("--original=dice.safetensors", "--stress-model=dice:Dice").ret == 4
+    assert zoo.run("--original=dice.safetensors", "--stress-set=model=dice:Dice").ret == 4
 
 
 @pytest.mark.parametrize(

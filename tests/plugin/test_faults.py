@@ -115,20 +115,20 @@ def reported(folder):
     return report["verdict"], report["checks"], summary.replace(report["run"], "")
 
 
-CHECK = ("-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", "npz:zoo.npz")
+CHECK = ("-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-set", "data=npz:zoo.npz")
 WORK = {
     "training": (train_here, ("train.py",), trained),
     "calibration": (
         zoo_here,
         (
             *("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(4))),
-            *("--", "--stress-data", "npz:zoo.npz"),
+            *("--", "--stress-set", "data=npz:zoo.npz"),
         ),
         calibrated,
     ),
     "accept": (
         zoo_here,
-        ("-m", "harness", "accept", "new.safetensors", "--", "--stress-data", "npz:zoo.npz"),
+        ("-m", "harness", "accept", "new.safetensors", "--", "--stress-set", "data=npz:zoo.npz"),
         accepted,
     ),
     "reports": (zoo_here, (*CHECK, "--candidate", "new.safetensors", "--junit-xml", "junit.xml"), reported),
@@ -186,7 +186,16 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
 
 
 def check(zoo, *arguments):
-    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data, *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *WITHOUT_CACHE,
+        "stress_tests",
+        "--stress-set",
+        f"data={zoo.data}",
+        *arguments,
+    ]
     return subprocess.run(command, cwd=zoo.root, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
@@ -215,10 +224,10 @@ def test_training_onto_a_full_disk_says_so_and_leaves_no_model(tmp_path, monkeyp
         "1",
         "--validation-size",
         "40",
-        "--model-arg",
-        "conv_channels=[2]",
-        "--model-arg",
-        "fc_sizes=[]",
+        "--set",
+        "model_args.conv_channels=[2]",
+        "--set",
+        "model_args.fc_sizes=[]",
     )
     assert main(["train", str(tmp_path / "model.safetensors"), *arguments]) == 2
     assert "No space left on device" in capsys.readouterr().err
@@ -294,7 +303,7 @@ def test_read_only_cache_keeps_nothing_and_changes_nothing(zoo, small_disk, monk
 
 @pytest.mark.faults
 def test_two_checks_side_by_side_come_to_the_same_verdicts(zoo):
-    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
+    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-set", f"data={zoo.data}"]
     runs = [subprocess.Popen([*command, "--stress-reports", name], cwd=zoo.root) for name in ("one", "two")]
     assert [run.wait(timeout=SECONDS) for run in runs] == [0, 0]
     assert said(zoo.root / "one") == said(zoo.root / "two")
@@ -397,7 +406,16 @@ def wait_for(path):
 def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, seconds, verdict, why):
     (zoo.tests / "test_waits.py").write_text(WAITING)
     (zoo.root / "conftest.py").write_text(SLOW_TO_END.format(seconds=seconds))
-    command = [sys.executable, "-m", "harness", "gate", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "gate",
+        *WITHOUT_CACHE,
+        "stress_tests",
+        "--stress-set",
+        f"data={zoo.data}",
+    ]
     run = subprocess.Popen(
         command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -417,7 +435,16 @@ def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 def test_interrupt_says_so_ends_with_2_and_leaves_nothing_half_written(zoo, workers):
     (zoo.tests / "test_waits.py").write_text(WAITING)
-    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data, *workers]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *WITHOUT_CACHE,
+        "stress_tests",
+        "--stress-set",
+        f"data={zoo.data}",
+        *workers,
+    ]
     run = subprocess.Popen(
         command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -64,7 +64,7 @@ def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest
     environment.pop("RAY_ADDRESS", None)
     if address:
         environment["RAY_ADDRESS"] = address
-    options = ("--stress-data", zoo.data) if "pytest" in command else ()
+    options = ("--stress-set", f"data={zoo.data}") if "pytest" in command else ()
     process = subprocess.Popen(
         (sys.executable, *command, *options, *arguments),
         cwd=zoo.root,
@@ -89,7 +89,7 @@ def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo):
     plain = started(zoo, "--stress-reports", "plain", cache="plain")
     said, _ = plain.communicate(timeout=200)
     assert plain.returncode == 0, said
-    on_ray = started(zoo, *RAY, "--stress-ray-workers", "2", "--stress-reports", "ray", cache="ray")
+    on_ray = started(zoo, *RAY, "--stress-set", "ray_workers=2", "--stress-reports", "ray", cache="ray")
     said, _ = on_ray.communicate(timeout=200)
     assert on_ray.returncode == 0, said
     assert "cluster: 2 workers" in said
@@ -106,7 +106,7 @@ def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo):
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_a_driver_that_ends_leaves_no_process(zoo, ending):
     zoo.slow(20)
-    process = started(zoo, *RAY, "--stress-ray-workers", "2", "-k", "slow")
+    process = started(zoo, *RAY, "--stress-set", "ray_workers=2", "-k", "slow")
     wait_until(lambda: len([each for each in marked(zoo.mark) if "ray::call_on_node" in each]) == 2, seconds=100)
     time.sleep(1)
     process.send_signal(ending)
@@ -144,7 +144,7 @@ def test_workers_and_a_node_die_during_a_gate_and_then_all_nodes_do(zoo):
 
 
 def test_a_panel_is_measured_on_a_cluster_though_a_node_dies(zoo):
-    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-data {zoo.data}\n")
+    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-set data={zoo.data}\n")
     for seed in range(1, 4):
         training = {**TRAINING, "seed": seed}
         zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1, training=training)

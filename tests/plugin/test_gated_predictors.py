@@ -105,7 +105,7 @@ def gate(pytester, monkeypatch, tmp_path):
     pytester.makepyfile(own=OWN)
 
     def run(candidate, *options):
-        arguments = ("-p", "no:html", f"--candidate={candidate}", "--stress-data", "npz:made.npz", *options)
+        arguments = ("-p", "no:html", f"--candidate={candidate}", "--stress-set", "data=npz:made.npz", *options)
         result = pytester.runpytest_inprocess("stress_tests", *arguments)
         reports = pytester.path / "reports"
         return result, json.loads((reports / "stress.json").read_text()), (reports / "stress.md").read_text()

@@ -54,10 +54,10 @@ def test_in_ci_a_line_is_left_where_one_asks_for_it(zoo, monkeypatch):
     monkeypatch.setenv("CI", "true")
     assert zoo.run("-k", "clean").ret == 0
     assert not (zoo.root / "reports/history.jsonl").exists()
-    assert zoo.run("-k", "clean", "--stress-history", "kept/h.jsonl").ret == 0
+    assert zoo.run("-k", "clean", "--stress-set", "history=kept/h.jsonl").ret == 0
     assert [line.verdict for line in read_history(zoo.root / "kept/h.jsonl").lines] == ["partial"]
     monkeypatch.setenv("CI", "false")
-    assert zoo.run("-k", "clean", "--stress-history", "none").ret == 0
+    assert zoo.run("-k", "clean", "--stress-set", "history=none").ret == 0
     assert not (zoo.root / "reports/history.jsonl").exists()
 
 
@@ -77,7 +77,7 @@ def test_what_cannot_be_left_is_told_and_changes_no_verdict(zoo, monkeypatch):
     mlflow.set_experiment, mlflow.__spec__ = away, types.SimpleNamespace()
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
     (zoo.root / "reports/history.jsonl").mkdir(parents=True)  # Nobody asked for it.
-    result = zoo.run("-k", "clean", "--stress-mlflow", "robustness")
+    result = zoo.run("-k", "clean", "--stress-set", "mlflow=robustness")
     assert (result.ret, zoo.report()["verdict"]) == (0, "partial")
     result.stdout.fnmatch_lines(
         [
@@ -89,13 +89,13 @@ def test_what_cannot_be_left_is_told_and_changes_no_verdict(zoo, monkeypatch):
 
 def test_what_cannot_work_is_known_before_the_run(zoo, monkeypatch):
     (zoo.root / "folder").mkdir()
-    result = zoo.run("--stress-history", "folder")
+    result = zoo.run("--stress-set", "history=folder")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*folder: is a folder, expected a file for a run history*"])
     monkeypatch.setattr("harness.plugin.sinks.importlib.util.find_spec", lambda _: None)
-    result = zoo.run("--stress-mlflow", "robustness")
+    result = zoo.run("--stress-set", "mlflow=robustness")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*--stress-mlflow robustness: MLflow is not installed; pip install*"])
+    result.stderr.fnmatch_lines(["*mlflow robustness: MLflow is not installed; pip install*"])
 
 
 @pytest.mark.parametrize("ends", ["raise SystemExit(0)", "raise RuntimeError('late')"])

@@ -16,7 +16,7 @@ from zoo import ARGUMENTS, CLASSES, images_of, network
 from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.cli import main
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.model_settings import ModelSettings
+from harness.run.settings import ModelSettings
 
 INIT = ("init", "--data", "npz:shop.npz", "--families", "clean", "--budget", "none", "--ci", "github")
 BUILDER = (

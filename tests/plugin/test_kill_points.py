@@ -24,7 +24,15 @@ from harness.run.history import read_history
 from harness.run.status import REPORTS
 
 ARGUMENTS = (
-    *("stress_tests", "--stress-data=npz:zoo.npz", "-p", "no:cacheprovider", "-p", "no:html", "--stress-no-overview"),
+    *(
+        "stress_tests",
+        "--stress-set=data=npz:zoo.npz",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:html",
+        "--stress-set=no_overview=true",
+    ),
     *("--stress-no-cache", "--baseline=none", "--incumbent=none"),
 )
 

@@ -113,7 +113,7 @@ def serving(tmp_path, fitted):
 
 def test_probabilities_are_gated(zoo, serving, fitted):
     server = serving("predict_proba")
-    declared = ("--stress-model-outputs", "probabilities", "--baseline", "none", "--incumbent", "none")
+    declared = ("--stress-set", "model_outputs=probabilities", "--baseline", "none", "--incumbent", "none")
     ran = zoo.run("--candidate", server.url, *declared)
     report = zoo.report()
     assert (ran.ret, report["verdict"]) == (0, "pass")
@@ -143,7 +143,7 @@ def test_killed_at_any_moment_it_never_gives_a_wrong_answer(serving, fitted, tmp
     monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.02)
     server, chance = serving("predict_proba"), random.Random(0)
     images = images_of(1_500)
-    network = NetworkOptions(outputs="probabilities")
+    network = NetworkOptions(model_outputs="probabilities")
     cache = PredictionCache(tmp_path / "predictions")
     expected, losses = fitted.predict_proba(flat(images)), []
 

@@ -53,7 +53,7 @@ def shop(tmp_path):
 
 def run(shop, *arguments, command=("-m", "pytest", "stress_tests")):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    data = () if "--stress-data" in arguments else ("--stress-data", shop.data)
+    data = () if any("data=" in each for each in arguments) else ("--stress-set", f"data={shop.data}")
     return subprocess.run(
         [sys.executable, *command, *OPTIONS, *data, *arguments],
         cwd=shop.root,
@@ -91,7 +91,7 @@ def test_a_model_that_leaves_is_not_judged(shop, leave, workers):
     (shop.root / "leaving.py").write_text(LEAVING.format(leave=leave))
     shop.save("leaving.safetensors")
     torch_file = as_state_dict(shop.root / "leaving.safetensors")
-    ended = run(shop, "--candidate", str(torch_file), "--stress-model", "leaving:build", *workers)
+    ended = run(shop, "--candidate", str(torch_file), "--stress-set", "model=leaving:build", *workers)
     expect_error(shop, ended, said="the model failed on")
 
 
@@ -177,7 +177,7 @@ def test_the_command_that_runs_the_gate_has_its_exit_statuses(shop):
     [
         (("--candidate", "none-such.safetensors"), "none-such.safetensors: cannot be opened"),
         (("--checks", "none-such.toml"), "none-such.toml: cannot be read"),
-        (("--stress-data", "npz:none-such.npz"), "none-such.npz"),
+        (("--stress-set", "data=npz:none-such.npz"), "none-such.npz"),
         (("-k", "nothing-at-all"), "no threshold of"),
         (("--setup-only",), "no threshold of"),
     ],
@@ -290,7 +290,7 @@ def judged(shop, effect="pass", when_built="pass"):
     """Run the gate on a model that changes its process; return how it ended, and its report without folder and run."""
     (shop.root / "changing.py").write_text(CHANGING.format(effect=effect, when_built=when_built))
     candidate = as_state_dict(shop.root / "models/augmented.safetensors")
-    ended = run(shop, "--candidate", str(candidate), "--stress-model", "changing:build")
+    ended = run(shop, "--candidate", str(candidate), "--stress-set", "model=changing:build")
     report = json.loads((shop.root / "reports/stress.json").read_text().replace(str(shop.root), ""))
     return ended, without_id(report)
 
@@ -306,7 +306,7 @@ def unchanging(tmp_path_factory):
 def test_streams_that_a_model_closes_cost_the_verdict_at_most(shop):
     (shop.root / "changing.py").write_text(CHANGING.format(effect="sys.stdout.close()", when_built="pass"))
     candidate = as_state_dict(shop.root / "models/augmented.safetensors")
-    ended = run(shop, "--candidate", str(candidate), "--stress-model", "changing:build")
+    ended = run(shop, "--candidate", str(candidate), "--stress-set", "model=changing:build")
     report = json.loads((shop.root / "reports/stress.json").read_text())
     assert (ended.returncode, report["verdict"]) in {(0, "pass"), (4, "error")}, ended.stdout + ended.stderr
 

@@ -38,7 +38,7 @@ def entries(zoo: Zoo, pytester, *arguments: str) -> dict[str, str]:
     candidate = ("--candidate", "noisy.safetensors", "--baseline", "models/augmented.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, *candidate, *arguments)
+        pytester.runpytest_inprocess("stress_tests", "--stress-set", f"data={zoo.data}", *candidate, *arguments)
     return details_in((zoo.root / "reports/stress.html").read_text(encoding="utf-8"))
 
 
@@ -79,7 +79,7 @@ def test_tests_that_pass_make_only_the_pictures_that_fit_the_page(zoo, pytester,
     telling_examples = evidence.telling_examples
     monkeypatch.setattr(evidence, "telling_examples", lambda *given: asked.append(given) or telling_examples(*given))
     monkeypatch.setattr(pictures, "MAX_BYTES", 160_000)
-    shown = entries(zoo, pytester, "--stress-no-overview")
+    shown = entries(zoo, pytester, "--stress-set=no_overview=true")
     first = [name for name in shown if name.startswith("passes") and '<figure class="picture"' in shown[name]]
     assert 1 <= len(first) < 8
     assert len(asked) <= len(first) + 2, "but for that which fails, and the first that found no room"

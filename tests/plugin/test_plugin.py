@@ -78,8 +78,10 @@ def test_worse_model_fails_by_name(zoo):
         pytest.param(["--baseline", "none.pth"], "NOT_REGULAR", "*REFUSED?NOT_REGULAR?*none.pth*", id="no-baseline"),
         pytest.param(["--incumbent", "none.pth"], "NOT_REGULAR", "*REFUSED?NOT_REGULAR?*none.pth*", id="no-incumbent"),
         pytest.param(["--checks", "none.toml"], "CHECKS", "*none.toml: cannot be read*", id="no-checks"),
-        pytest.param(["--stress-data", "npz:none.npz"], "DATA", "*none.npz: cannot be read*", id="no-data"),
-        pytest.param(["--stress-data", "cifar"], "DATA", "*unknown data; expected fashion-mnist*", id="unknown-data"),
+        pytest.param(["--stress-set", "data=npz:none.npz"], "DATA", "*none.npz: cannot be read*", id="no-data"),
+        pytest.param(
+            ["--stress-set", "data=cifar"], "DATA", "*unknown data; expected fashion-mnist*", id="unknown-data"
+        ),
         pytest.param(["--stress-samples", "0"], "USAGE", "*sample of 0 images*", id="no-samples"),
         pytest.param(
             ["--stress-samples", "401"], "USAGE", "*sample of 401 images does not fit 400*", id="too-many-samples"
@@ -87,7 +89,10 @@ def test_worse_model_fails_by_name(zoo):
         pytest.param(["--stress-device", "abacus"], "USAGE", "*'abacus' cannot be used*", id="unknown-device"),
         pytest.param(["--stress-profile", "slow"], "USAGE", "*invalid choice: 'slow'*", id="unknown-profile"),
         pytest.param(
-            ["--stress-model", "nowhere:model", "--candidate", "m.pth"], "USER_CODE", "*nowhere:model*", id="no-builder"
+            ["--stress-set", "model=nowhere:model", "--candidate", "m.pth"],
+            "USER_CODE",
+            "*nowhere:model*",
+            id="no-builder",
         ),
     ],
 )
@@ -208,7 +213,7 @@ def test_the_data_of_the_checks_must_be_named_before_training(zoo):
     (zoo.root / "models/augmented.safetensors").unlink()
     result = zoo.pytester.runpytest_inprocess("stress_tests")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*checks.toml: made for the data 'zoo'; name them with --stress-data*"])
+    result.stderr.fnmatch_lines(["*checks.toml: made for the data 'zoo'; name them by data = *"])
 
 
 def test_a_checkpoint_must_be_named_where_no_shipped_model_is_for_the_data(zoo):
@@ -271,7 +276,7 @@ def moody(zoo):
     torch.save(network().state_dict(), zoo.root / "moody.pth")
     zoo.pytester.syspathinsert()
     return lambda mood: (
-        *("--stress-model", "moody:Moody", "--stress-model-arg", f"mood={mood}", "--candidate", "moody.pth"),
+        *("--stress-set", "model=moody:Moody", "--stress-set", f"model_args.mood={mood}", "--candidate", "moody.pth"),
         "--stress-no-cache",
     )
 
@@ -295,7 +300,7 @@ def test_model_that_fails_under_a_pose_is_not_called_worse(zoo, moody, mood):
 )
 def test_a_model_that_hangs_under_a_pose_ends_the_run_inconclusive(zoo, moody, workers, seconds):
     start = time.monotonic()
-    result = zoo.run(*moody("hangs"), "--stress-timeout", str(seconds), *workers)
+    result = zoo.run(*moody("hangs"), "--stress-set", f"timeout={seconds}", *workers)
     assert time.monotonic() - start < 300
     assert result.ret == 4
     assert zoo.report()["verdict"] == "error"
@@ -305,7 +310,7 @@ def test_a_model_that_hangs_under_a_pose_ends_the_run_inconclusive(zoo, moody, w
 
 def test_model_that_hangs_from_the_start_is_refused_with_4(zoo, moody):
     start = time.monotonic()
-    result = zoo.run(*moody("hangs from the start"), "--stress-timeout", "1")
+    result = zoo.run(*moody("hangs from the start"), "--stress-set", "timeout=1")
     assert time.monotonic() - start < 300
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*loading the models: no answer within 1 s; a model that hangs*"])
@@ -314,13 +319,13 @@ def test_model_that_hangs_from_the_start_is_refused_with_4(zoo, moody):
 @pytest.mark.faults
 def test_process_of_a_model_that_hangs_ends(zoo, moody):
     start = time.monotonic()
-    arguments = ("--stress-data", zoo.data, "stress_tests", *moody("hangs"), "--stress-timeout", "12")
+    arguments = ("--stress-set", f"data={zoo.data}", "stress_tests", *moody("hangs"), "--stress-set", "timeout=12")
     assert zoo.pytester.runpytest_subprocess(*arguments).ret == 4
     assert time.monotonic() - start < 300
 
 
 def test_model_that_changes_its_mind_is_not_called_worse(zoo, moody):
-    result = zoo.run("--stress-model", "moody:Counting", "--candidate", "moody.pth")
+    result = zoo.run("--stress-set", "model=moody:Counting", "--candidate", "moody.pth")
     assert result.ret == 4
     assert zoo.report()["verdict"] == "error"
     result.stdout.fnmatch_lines(["*self-check model-equals-itself: *state between calls*"])
@@ -328,9 +333,9 @@ def test_model_that_changes_its_mind_is_not_called_worse(zoo, moody):
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "1e300"])
 def test_impossible_time_limit_ends_with_4(zoo, seconds):
-    result = zoo.run("--stress-timeout", seconds)
+    result = zoo.run("--stress-set", f"timeout={seconds}")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*--stress-timeout *: expected seconds, 0 for no limit*"])
+    result.stderr.fnmatch_lines(["*timeout *: expected a number*"])
 
 
 def test_failing_baseline_is_not_the_candidates_fault(zoo):

@@ -197,7 +197,7 @@ def test_calibration_measures_the_sample_into_the_panel_of_the_file(zoo, monkeyp
         for seed in range(1, 9)
     ]
     named = ("--checks", "stress_tests/checks-quick.toml", "--checkpoints", *seeds)
-    assert main(["calibrate", *named, "--", "--stress-data", zoo.data]) == 0
+    assert main(["calibrate", *named, "--", "--stress-set", f"data={zoo.data}"]) == 0
     assert len(runs) == 8
     checks = read_checks(zoo.quick)
     panel = read_panel(zoo.root / "models/of-its-own.json", checks)

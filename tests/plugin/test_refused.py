@@ -29,21 +29,20 @@ def expect_refusal(folder, said):
         (("--no-such-option",), "unrecognized arguments: --no-such-option"),
         (("--stress-samples", "x"), "argument --stress-samples: invalid int value: 'x'"),
         (("--stress-profile=nope",), "argument --stress-profile: invalid choice: 'nope'"),
-        (("--stress-size", "axb"), "--stress-size axb: expected a number of pixels"),
-        (("--stress-timeout", "-1"), "--stress-timeout -1: expected seconds"),
-        (("--candidate", ""), "--candidate: expected a text that is not empty, found ''"),
-        (("--stress-reports", ""), "--stress-reports: expected a text that is not empty, found ''"),
-        (("--checks=",), "--checks: expected a text that is not empty, found ''"),
+        (("--stress-set", "size=axb"), "size axb: expected a number of pixels"),
+        (("--stress-set", "timeout=-1"), "timeout -1: expected a number from 0"),
+        (("--candidate", ""), "--candidate '': expected a text that is not empty"),
+        (("--stress-reports", ""), "--stress-reports '': expected a text that is not empty"),
+        (("--checks=",), "--checks '': expected a text that is not empty"),
         (("-n", "-1"), "-n -1: expected a number of workers from 0"),
         (("--candidate", "none"), "--candidate none: the gate needs a candidate"),
-        (("--stress-ray-workers", "2"), "are settings of the backend ray"),
         (("--stress-backend", "ray", "-n", "2"), "divides the work itself; leave out -n"),
         (("--stress-backend", "ray", "--stress-budget", "20m"), "what a run costs is measured on this machine alone"),
-        (("--stress-data", "webdataset:memory://none.tar"), "memory://none.tar: cannot be read (no such file)"),
+        (("--stress-set", "data=webdataset:memory://none.tar"), "memory://none.tar: cannot be read (no such file)"),
     ],
     ids=[
         *("unknown", "type", "choice", "size", "timeout", "no-text", "no-reports", "no-checks", "workers"),
-        *("candidate", "ray", "ray-xdist", "ray-budget", "url"),
+        *("candidate", "ray-xdist", "ray-budget", "url"),
     ],
 )
 def test_a_wrong_option(zoo, arguments, said):
@@ -54,7 +53,7 @@ def test_a_wrong_option(zoo, arguments, said):
 
 @pytest.mark.parametrize("more", [(), ("--no-such-option",)], ids=["no-data", "no-option"])
 def test_what_opens_a_url_stands_in_no_report_and_no_message(zoo, more):
-    ran = zoo.run("--stress-data", "webdataset:memory://me:hunter2@none.tar?signature=hunter2", *more)
+    ran = zoo.run("--stress-set", "data=webdataset:memory://me:hunter2@none.tar?signature=hunter2", *more)
     said = "--no-such-option" if more else "memory://me:…@none.tar?…: cannot be read"
     expect_refusal(zoo.root / "reports", said)
     texts = [(zoo.root / "reports" / name).read_text() for name in NAMES]
@@ -125,7 +124,7 @@ def test_a_conftest_that_refuses(zoo, code, status):
 
 def test_a_test_file_that_there_is_not(zoo, pytester):
     leave_old_reports(zoo.root / "reports")
-    ran = pytester.runpytest_inprocess("stress_tests/test_none.py", "--stress-data", "npz:zoo.npz", "-p", "no:html")
+    ran = pytester.runpytest_inprocess("stress_tests/test_none.py", "--stress-set", "data=npz:zoo.npz", "-p", "no:html")
     assert ran.ret == 4
     report = zoo.report()
     assert (report["verdict"], report["errors"]) == (
@@ -150,7 +149,7 @@ def test_a_plain_test_of_the_gate_is_no_verdict(zoo, pytester, arguments):
     """The folder has a checks file, so its run ends with 0 for a verdict alone."""
     zoo.root.joinpath("pytest.ini").write_text("[pytest]\nmarkers = mine\n")
     other = zoo.tests / "test_other.py"
-    more = ("--stress-data", "npz:zoo.npz", "-p", "no:html")
+    more = ("--stress-set", "data=npz:zoo.npz", "-p", "no:html")
     if "--lf" in arguments:
         other.write_text("def test_other():\n    assert False\n")
         assert pytester.runpytest_inprocess("stress_tests/test_other.py", *more).ret == 1

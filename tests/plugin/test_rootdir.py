@@ -15,7 +15,7 @@ def other(tmp_path_factory):
 
 
 def run(pytester, zoo, *candidate, tests=("stress_tests",)):
-    return pytester.runpytest_inprocess("-p", "no:html", "--stress-data", zoo.data, *candidate, *tests)
+    return pytester.runpytest_inprocess("-p", "no:html", "--stress-set", f"data={zoo.data}", *candidate, *tests)
 
 
 def test_a_path_behind_the_option_is_an_error_that_says_how(pytester, other):
@@ -36,7 +36,7 @@ def test_tests_named_before_it_decide(pytester, other):
     zoo = GatedZoo(pytester)
     path = zoo.save(other / "good.safetensors")
     result = pytester.runpytest_inprocess(
-        "-p", "no:html", "stress_tests", "--stress-data", zoo.data, "--candidate", str(path)
+        "-p", "no:html", "stress_tests", "--stress-set", f"data={zoo.data}", "--candidate", str(path)
     )
     assert result.ret == 0
 

@@ -83,7 +83,7 @@ def photographs(pytester):
 def test_photographs_are_served_from_their_bytes(photographs):
     zoo = photographs
     zoo.bind(CLEAN + "".join(map(ROW.format, ("exif", "jpeg-75", "decode-opencv"))))
-    zoo.run("--stress-data", zoo.data)
+    zoo.run("--stress-set", f"data={zoo.data}")
     found = {check["id"]: check for check in zoo.report()["checks"]}
     assert found["skew-exif-changed"]["value"] > 0.1
     assert "served with EXIF ignored, it would lose" in found["skew-exif"]["detail"]
@@ -130,7 +130,7 @@ def test_a_served_system_is_held_to_its_model_with_its_decoder(photographs, open
     (zoo.root / "serve.py").write_text(SERVER.format(opened=opened))
     zoo.bind(EQUAL)
     options = ("--candidate=python:serve:answer", "--original=models/augmented.safetensors", "--incumbent=none")
-    zoo.run("--stress-data", zoo.data, *options, "-k", "few_predictions_change")
+    zoo.run("--stress-set", f"data={zoo.data}", *options, "-k", "few_predictions_change")
     found = {check["id"]: check for check in zoo.report()["checks"]}
     assert found["equivalence-clean"]["status"] == status, found
 

@@ -52,7 +52,7 @@ def started(zoo, *arguments, code: Path, cache: Path = Path()):
     paths = os.pathsep.join([str(code), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": paths, **({"XDG_CACHE_HOME": str(cache)} if cache.name else {})}
     command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "-p", "no:cacheprovider"]
-    line = [*command, "stress_tests", "--stress-data", "npz:zoo.npz"]
+    line = [*command, "stress_tests", "--stress-set", "data=npz:zoo.npz"]
     return subprocess.run(
         [*line, *arguments], cwd=zoo.root, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
     )

@@ -37,7 +37,7 @@ def children_take_hangups():
 
 def started(folder, *arguments, command=("-m", "harness", "gate")):
     return subprocess.Popen(
-        [sys.executable, *command, "stress_tests", "--stress-data", "npz:zoo.npz", "-p", "no:html", *arguments],
+        [sys.executable, *command, "stress_tests", "--stress-set", "data=npz:zoo.npz", "-p", "no:html", *arguments],
         cwd=folder,
         env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
         stdout=subprocess.PIPE,
@@ -131,13 +131,13 @@ def test_a_run_whose_folder_is_held_ends_with_4_and_leaves_it(zoo):
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
-        run = zoo.run("--stress-no-wait")
+        run = zoo.run("--stress-set=no_wait=true")
         assert run.ret == 4
         run.stderr.fnmatch_lines(["*another run of the gate writes there; wait for it to end, or name another*"])
         assert zoo.run("--stress-plan").ret == 0
         assert {path.name: path.read_text() for path in folder.iterdir()} == before
         holder.kill()
-    assert zoo.run("--stress-no-wait").ret == 0
+    assert zoo.run("--stress-set=no_wait=true").ret == 0
 
 
 @pytest.mark.processes
@@ -227,7 +227,7 @@ def test_a_second_run_waits_and_says_for_whom(slow):
         if "another run" in line:
             break
     assert "waiting for it to end" in line
-    third = started(slow.root, "--stress-no-wait", command=("-m", "pytest"))
+    third = started(slow.root, "--stress-set=no_wait=true", command=("-m", "pytest"))
     assert third.communicate(timeout=SECONDS)[0].count("another run of the gate writes there") >= 1
     assert third.returncode == 4
     expect_error(slow.root, "the run did not finish")

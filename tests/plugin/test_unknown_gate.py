@@ -72,7 +72,7 @@ def test_a_blind_model_fails(zoo):
 @pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)])
 def test_a_folder_of_pictures_is_measured(zoo, workers):
     pictures(zoo.root / "cars")
-    assert zoo.run("--stress-unknown", "folder:cars", *workers).ret == 0
+    assert zoo.run("--stress-set", "unknown=folder:cars", *workers).ret == 0
     found = {check["id"]: check for check in zoo.report()["checks"]}["elsewhere"]
     assert found["status"] == "informational"
     assert found["n"] == 200 + 12
@@ -88,7 +88,7 @@ def test_labels_of_images_from_elsewhere_do_not_count(zoo):
 
 def test_a_file_in_the_format_of_the_data_is_taken(zoo):
     np.savez(zoo.root / "other.npz", images=np.zeros((7, 16, 16), np.uint8), labels=np.arange(7) % 2)
-    assert zoo.run("--stress-unknown", "npz:other.npz").ret == 0
+    assert zoo.run("--stress-set", "unknown=npz:other.npz").ret == 0
     assert {check["id"]: check["n"] for check in zoo.report()["checks"]}["elsewhere"] == 207
 
 
@@ -103,9 +103,9 @@ def test_a_file_in_the_format_of_the_data_is_taken(zoo):
 )
 def test_images_that_cannot_be_used_end_with_4(zoo, spec, said):
     (zoo.root / "empty").mkdir()
-    result = zoo.run("--stress-unknown", spec)
+    result = zoo.run("--stress-set", f"unknown={spec}")
     assert result.ret == 4
-    result.stderr.fnmatch_lines([f"*--stress-unknown {spec}*{said}*"])
+    result.stderr.fnmatch_lines([f"*--stress-set unknown={spec}*{said}*"])
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_images_that_cannot_be_used_end_with_4(zoo, spec, said):
 def test_images_that_no_check_is_about_end_with_4_and_the_next_step(zoo, rows, said):
     zoo.bind(rows)
     pictures(zoo.root / "cars")
-    result = zoo.run("--stress-unknown", "folder:cars")
+    result = zoo.run("--stress-set", "unknown=folder:cars")
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"*--stress-unknown*no check of*measures them{said}*"])
 
@@ -127,16 +127,16 @@ def test_a_check_about_certain_images_refuses_others(zoo):
     folder = pictures(zoo.root / "cars")
     images = load_elsewhere(f"folder:{folder}", zoo.images, Pipeline())
     zoo.bind(CLEAN + ROWS + ELSEWHERE + f'sha256 = "{images.sha256}"\n')
-    assert zoo.run("--stress-unknown", "folder:cars").ret == 0
+    assert zoo.run("--stress-set", "unknown=folder:cars").ret == 0
     next(folder.glob("*.png")).unlink()
-    result = zoo.run("--stress-unknown", "folder:cars")
+    result = zoo.run("--stress-set", "unknown=folder:cars")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*sha256 is*calibrate it for these*"])
 
 
 def test_a_recording_must_name_its_images(zoo):
     pictures(zoo.root / "cars")
-    result = zoo.run("--stress-unknown", "folder:cars", record="unknown")
+    result = zoo.run("--stress-set", "unknown=folder:cars", record="unknown")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*its threshold is for certain images*sha256 = *"])
 

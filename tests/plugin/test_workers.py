@@ -16,7 +16,7 @@ from zoo import ROWS, SEARCH, STRESS_TESTS, details_in, without_id
 WORKERS = ("-n", "2")
 WITHOUT_PAGE = (*WORKERS, "-p", "no:html")
 """Where the page is not looked at, which takes a while to draw."""
-HISTORY = ("--stress-history", "others/h.jsonl")
+HISTORY = ("--stress-set", "history=others/h.jsonl")
 GAIN = '\n[[check]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { threshold = 0.1 }\n'
 PAIRED = ("corruption-confidence-rise", "corruption-mean-corruption-error")
 """Measured by the test of corruptions where a row asks for it or there is a baseline."""

@@ -23,7 +23,7 @@ def workflow():
 def runner(tmp_path, workflow):
     zoo = Zoo(tmp_path)
     # Other settings than the example's stand in the repository's configuration.
-    (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-data {zoo.data}\n")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-set data={zoo.data}\n")
     quick = checks_text(zoo.images, QUICK).replace("n = 400\n", "n = 400\nsample = 100\n")
     (tmp_path / "stress_tests/checks-quick.toml").write_text(quick)
     runner = Runner(tmp_path, workflow["jobs"]["gate"])

@@ -46,7 +46,7 @@ def test_calibration_sets_ceilings(zoo, monkeypatch):
         zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.02, training={**TRAINING, "seed": seed}).name
         for seed in range(1, 9)
     ]
-    assert main(["calibrate", "--checkpoints", *seeds, "--", "--stress-data", "npz:zoo.npz"]) == 0
+    assert main(["calibrate", "--checkpoints", *seeds, "--", "--stress-set", "data=npz:zoo.npz"]) == 0
     panel = read_panel(zoo.root / "models/panel.json")
     rows = panel.family("hesitation")
     assert [(row.metric, row.direction) for row in rows] == [("close_calls", "at_most")] * 2

@@ -32,7 +32,7 @@ class Bright(torch.nn.Module):
     def forward(self, x):
         return self.gain * self.weigh(x.mean(1).flatten(1))
 """
-DATA = "data: folder:photos/test, size 8 (from pytest.ini)"
+DATA = "data: folder:photos/test, size 8 (from stress_tests/checks.toml)"
 
 
 def saved(path: Path, *, seed: int, sign: float = 1.0) -> None:
@@ -78,7 +78,7 @@ def test_a_repository_adopts_the_gate(shop, python, tmp_path, monkeypatch):
         done = run(python, "-m", "harness", *arguments, cwd=shop, ok=(ok,))
         return done.stdout
 
-    given = ("--data", "folder:photos/test", "--size", "8", "--model", "bright:Bright", "--model-arg", "gain=4")
+    given = ("--data", "folder:photos/test", "--size", "8", "--model", "bright:Bright", "--set", "model_args.gain=4")
     wanted = ("--families", "clean,class,regression", "--min-accuracy", "0.5", "--budget", "none", "--ci", "github")
     said = harness("init", *given, *wanted, "--checkpoint", "runs/seed-1.pth")
     assert (

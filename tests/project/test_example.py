@@ -48,7 +48,7 @@ def test_its_gate_judges_a_network_trained_too_briefly(example):
         "sha256": "",
         "architecture": "user",
         "outputs": "probabilities",
-        "normalisation": "mean [0.5], std [0.25]",
+        "normalization": "mean [0.5], std [0.25]",
     }
 
 

@@ -116,16 +116,16 @@ def recorded(folder):
 
 def test_a_new_repository_gates_every_kind_of_candidate(shop):
     def gate(candidate):
-        quick = ("-p", "no:html", "--stress-no-overview", "--stress-no-cache")
+        quick = ("-p", "no:html", "--stress-set=no_overview=true", "--stress-no-cache")
         status = shop.runpytest_inprocess("stress_tests", *quick, "--candidate", candidate).ret
         report = json.loads(Path("reports/stress.json").read_text())
         assert report["errors"] == [], candidate
         assert str(Path.cwd()) not in Path("reports/stress.md").read_text()
         return status, {check["status"] for check in report["checks"] if check["family"] == "regression"}
 
-    given = ("--data", "folder:photos", "--size", "8", "--model", "bright:halves", "--model-arg", "classes=2")
+    given = ("--data", "folder:photos", "--size", "8", "--model", "bright:halves", "--set", "model_args.classes=2")
     families = ("--families", "clean,class,rotation,confidence,regression", "--min-accuracy", "0.9", "--budget", "none")
-    declared = ("--normalisation", "imagenet", "--model-outputs", "logits")
+    declared = ("--set", "normalization=imagenet", "--set", "model_outputs=logits")
     assert main(["init", *given, *declared, *families]) == 0
     assert Path(".gitignore").read_text() == "reports/\n"
 

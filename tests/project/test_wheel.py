@@ -99,7 +99,7 @@ def project(tmp_path, python) -> Path:
     for name, sign in (("good.pth", -1.0), ("bad.pth", 1.0)):
         torch.save({"pool.weight": torch.full((1, 3, 1, 1), sign)}, tmp_path / name)
     given = ("--data", "folder:photos", "--size", "8", "--model", "bright:Bright")
-    wanted = ("--model-arg", "gain=4", "--families", "clean", "--min-accuracy", "0.9")
+    wanted = ("--set", "model_args.gain=4", "--families", "clean", "--min-accuracy", "0.9")
     run(python, "-m", "harness", "init", *given, *wanted, cwd=tmp_path)
     return tmp_path
 

@@ -1,6 +1,5 @@
 """The gate in Python: what it returns, what a notebook shows, and the examples of its page."""
 
-import dataclasses
 import inspect
 import json
 import os
@@ -24,8 +23,6 @@ from harness.run.request import RunRequest
 from harness.run.settings import SETTINGS
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
-ELSEWHERE = {"plan", "record", "answers", "panel_predictions", "root", "roles", "run_id", "export"}
-"""Fields of a request that are no arguments of the gate."""
 
 
 def example(name: str) -> str:
@@ -37,7 +34,7 @@ def zoo(pytester, monkeypatch):
     """The repository with a checkpoint to judge; runs are in this process."""
     place = Zoo(pytester.path)
     (place.root / "pytest.ini").write_text(
-        f"[pytest]\naddopts = -p no:cacheprovider -p no:html --stress-data {place.data}\n"
+        f"[pytest]\naddopts = -p no:cacheprovider -p no:html --stress-set data={place.data}\n"
     )
     place.save("new.safetensors")
     monkeypatch.chdir(place.root)
@@ -46,13 +43,16 @@ def zoo(pytester, monkeypatch):
     return place
 
 
-def test_its_arguments_are_those_of_a_request_with_their_defaults():
-    asked = {each.name: each.default for each in dataclasses.fields(RunRequest) if each.name not in ELSEWHERE}
-    asked |= dict.fromkeys(ROLES)
+def test_it_has_few_parameters_and_takes_every_setting(monkeypatch):
     parameters = inspect.signature(gate).parameters
-    own = {name: each.default for name, each in parameters.items() if name not in {"progress", "others"}}
-    assert own.keys() == asked.keys()
-    assert {name for name in own if own[name] != asked[name]} == {"tests"}
+    assert len(parameters) - 1 == 14
+    assert {each.default for name, each in parameters.items() if name in SETTINGS} == {None}
+    monkeypatch.setattr("harness.report.api.judged", lambda request, **_: request)
+    asked = gate("new.pth", data="npz:a.npz", size=64, model_args={"depth": 2}, profile="quick")
+    assert asked.given == {"profile": "quick", "data": "npz:a.npz", "size": "64", "model_args": {"depth": 2}} | {
+        name: asked.given[name] for name in ("roles", "tests", "options", "root")
+    }
+    assert asked.roles == {"candidate": "new.pth"}
 
 
 def test_it_is_public_and_loads_nothing_before_it_is_asked_for():
@@ -112,16 +112,18 @@ def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
         ({"profile": "fast"}, "^profile fast: expected one of quick, default, thorough"),
         ({"backend": "gpu"}, "^backend gpu: expected one of process, ray"),
         ({"channels": 2}, "^channels 2: expected one of 1, 3"),
-        ({"model_arg": "a=1"}, "^model-arg: expected a list of texts, found 'a=1'"),
-        ({"options": "-x"}, "^options: expected a list of texts, found '-x'"),
-        ({"profile": None}, "^profile: expected a text that is not empty, found None"),
-        ({"reports": ""}, "^reports: expected a text that is not empty, found ''"),
-        ({"candidate": ""}, "^candidate: expected a text that is not empty, found ''"),
-        ({"candidate": 5}, "^candidate: expected a text that is not empty, found 5"),
-        ({"timeout": "abc"}, "^timeout: expected a number, found 'abc'"),
-        ({"samples": True}, "^samples: expected an integer, found True"),
-        ({"samples": 1.5}, "^samples: expected an integer, found 1.5"),
-        ({"no_cache": "no"}, "^no-cache: expected True or False, found 'no'"),
+        ({"model_args": "a=1"}, "^model_args 'a=1': expected a table"),
+        ({"options": "-x"}, "options are a list of texts"),
+        ({"reports": ""}, "^reports '': expected a text that is not empty"),
+        ({"candidate": ""}, "^candidate '': expected a text that is not empty"),
+        ({"candidate": 5}, "^candidate 5: expected a text"),
+        ({"timeout": "abc"}, "^timeout 'abc': expected a number"),
+        ({"samples": True}, "^samples True: expected a whole number"),
+        ({"samples": 1.5}, "^samples 1.5: expected a whole number"),
+        ({"no_cache": "no"}, "^no_cache 'no': expected true or false"),
+        ({"normalization": "imagenet"}, "^normalization: unknown setting; did you mean normalization?"),
+        ({"teachers": "big.safetensors"}, "^teachers: unknown setting; "),
+        ({"plan": True}, "^plan: unknown setting"),
     ],
 )
 def test_a_value_that_a_setting_cannot_have_is_refused(arguments, said):
@@ -129,20 +131,15 @@ def test_a_value_that_a_setting_cannot_have_is_refused(arguments, said):
         gate(**arguments)
 
 
-@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "plan"])
+@pytest.mark.parametrize("name", [name for name in (*ROLES, *SETTINGS) if name != "plan"])
 def test_every_setting_has_a_type(name):
-    with pytest.raises(InputError, match=f"^{name}: expected "):
-        gate(**{SETTINGS[name].argument: object()})
+    with pytest.raises(InputError, match=f"^{name} <.*>: expected "):
+        gate(**{name: object()})
 
 
 def test_numbers_of_numpy_are_numbers(monkeypatch):
-    monkeypatch.setattr("harness.report.api.judged", lambda request, **_: request.values)
-    assert gate(samples=np.int64(5), timeout=np.float32(9))["samples"] == 5
-
-
-def test_an_argument_that_is_neither_setting_nor_role_is_refused():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'teachers'"):
-        gate("new.safetensors", teachers="big.safetensors")
+    monkeypatch.setattr("harness.report.api.judged", lambda request, **_: request)
+    assert gate(samples=np.int64(5), timeout=np.float32(9)).samples == 5
 
 
 def test_a_run_that_crashes_is_a_verdict_with_reports(tmp_path, monkeypatch):
@@ -177,7 +174,7 @@ def test_the_line_of_a_run_waits_for_its_exit_status(zoo, monkeypatch, ends, ver
         return subprocess.CompletedProcess(command, ends or done.returncode, done.stdout, done.stderr)
 
     monkeypatch.setattr(subprocess, "run", ending)
-    result = judged(RunRequest({"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
+    result = judged(RunRequest(roles={"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
     assert (result.exit_status, result.verdict) == ((0, "pass") if ends == 0 else (4, "error"))
     assert [line.verdict for line in read_history(zoo.root / "reports/history.jsonl").lines] == verdicts
 

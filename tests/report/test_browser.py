@@ -83,7 +83,7 @@ def hostile(tmp_path_factory) -> Path:
     return check(
         folder,
         *("--candidate", str(folder / "model.safetensors"), "--checks", str(folder / "checks.toml")),
-        *("--stress-data", f"npz:{folder / 'zoo.npz'}", "--baseline", "none", "--incumbent", "none"),
+        *("--stress-set", f"data=npz:{folder / 'zoo.npz'}", "--baseline", "none", "--incumbent", "none"),
         str(STRESS_TESTS / "test_clean.py"),
     )
 

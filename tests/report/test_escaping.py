@@ -124,7 +124,13 @@ def test_parser_of_this_test_sees_what_would_run():
 
 def test_markup_in_names_paths_and_records_is_text_in_the_report(zoo, pytester):
     result = pytester.runpytest_inprocess(
-        "stress_tests", "--stress-data", zoo.data, "--candidate", str(zoo.candidate), "--baseline", str(zoo.candidate)
+        "stress_tests",
+        "--stress-set",
+        f"data={zoo.data}",
+        "--candidate",
+        str(zoo.candidate),
+        "--baseline",
+        str(zoo.candidate),
     )
     assert result.ret == 1
     page = (zoo.root / "reports/stress.html").read_text()
@@ -149,7 +155,7 @@ def test_names_of_tests_and_their_files_are_text_wherever_they_are_shown(zoo, py
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     for name in ("test_hostile_names.py", "test_\n::error title=file::x<img src=x onerror=alert(2)>.py"):
         (zoo.tests / name).write_text(HOSTILE)
-    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data)
+    result = pytester.runpytest_inprocess("stress_tests", "--stress-set", f"data={zoo.data}")
     assert result.ret == 1
     said = result.stdout.str().partition(" model quality gate ")[2].partition(" short test summary ")[0]
     commands = [line for line in said.splitlines() if line.startswith("::")]

@@ -150,7 +150,7 @@ def build():
 def test_a_run_with_such_a_network_ends_with_4(zoo, workers):
     (zoo.root / "net.py").write_text(NET)
     torch.save(network().state_dict(), zoo.root / "net.pth")
-    result = zoo.run("--candidate", "net.pth", "--stress-model", "net:build", *workers)
+    result = zoo.run("--candidate", "net.pth", "--stress-set", "model=net:build", *workers)
     assert result.ret == 4
     (found,) = (check for check in zoo.report()["self_checks"] if check["name"] == "model-equals-itself")
     assert found["status"] == "fail"

@@ -195,7 +195,7 @@ def accepting(zoo, monkeypatch, pytester):
 
 
 def accept(*arguments) -> int:
-    return main(["accept", *arguments, "--", "--stress-data", "npz:zoo.npz"])
+    return main(["accept", *arguments, "--", "--stress-set", "data=npz:zoo.npz"])
 
 
 def consistent(zoo) -> bool:

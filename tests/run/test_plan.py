@@ -233,7 +233,7 @@ def test_golden_images_change_no_samples_and_have_none(pytester, monkeypatch):
 
     before = named()
     assert len(before) == 4
-    data = ("--", "--stress-data", zoo.data)
+    data = ("--", "--stress-set", f"data={zoo.data}")
     assert main(["golden", "add", *map(str, range(120)), "--reason", "seen", *data]) == 0
     assert named() == before
 

@@ -1,20 +1,32 @@
 """A request says in Python what a command line says to pytest; each is made of the other."""
 
-import dataclasses
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.base.errors import InputError
-from harness.checks.roles import ROLES
-from harness.run.request import RunRequest, command_line, joined, request_of, value_in
-from harness.run.settings import SETTINGS
+from harness.base.groups import values_of
+from harness.run.export.request import ExportOrder
+from harness.run.project import project_of
+from harness.run.request import (
+    OWN,
+    RunRequest,
+    command_line,
+    expect_none_moved,
+    joined,
+    own_settings,
+    request_of,
+    value_in,
+)
+from harness.run.settings import IN_TABLE
 
 ASKED = RunRequest(
-    {"candidate": Path("new.pth"), "baseline": "none"},
+    roles={"candidate": "new.pth", "baseline": "none"},
     checks="shop/checks.toml",
     model="shop:net",
-    model_arg=("width=2", "depth=3"),
+    model_args={"width": 2, "deep": True},
     data="folder:photos",
     size="64x96",
     channels=3,
@@ -25,36 +37,98 @@ ASKED = RunRequest(
     budget="20m",
     ray_gpus=0.5,
     reports="out",
+    options=("-x",),
 )
+TABLE = """\
+schema = 2
+
+[gate]
+data = "npz:a.npz"
+size = 8
+model_args = { width = 2, depth = 3 }
+
+[data]
+"""
 
 
-def test_every_setting_is_an_argument_and_has_its_default():
-    known = {each.name: each.default for each in dataclasses.fields(RunRequest)} | dict.fromkeys(ROLES)
-    assert {setting.argument: setting.default for setting in SETTINGS.values()}.items() <= known.items()
-
-
-def test_a_request_survives_its_command_line():
-    line = command_line(dataclasses.replace(ASKED, tests=("shop",), options=("-x",)))
+def test_a_request_travels_as_json_and_is_shown_as_a_line():
+    asked = ASKED.but(export=ExportOrder("out"), record=frozenset({"clean"}), answers=Path("answers"))
+    assert RunRequest(**json.loads(json.dumps(asked.plain))) == asked
+    line = command_line(ASKED.but(tests=("shop",)))
     assert line[0] == "shop"
-    assert {"--candidate=new.pth", "--checks=shop/checks.toml", "--stress-reports=out", "--stress-no-cache"} <= set(
-        line
-    )
-    assert dataclasses.replace(request_of(line), model_arg=ASKED.model_arg, options=()) == dataclasses.replace(
-        ASKED, roles={"candidate": "new.pth", "baseline": "none"}
-    )
-    assert request_of(line).options == ("shop", "-x")
+    assert {"--candidate=new.pth", "--checks=shop/checks.toml", "--stress-no-cache", "--stress-set=size=64x96"} <= {
+        *line
+    }
+    assert request_of(line[1:]) == ASKED
 
 
-def test_the_configuration_counts_and_the_command_goes_before_it(tmp_path):
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --stress-data npz:a.npz --stress-size 8\n")
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "stress_tests").mkdir()
-    asked = request_of(["--stress-size=9", "-q"], tests=tmp_path / "stress_tests")
-    assert (asked.data, asked.size, asked.options) == ("npz:a.npz", "9", ("-q",))
+    return tmp_path
 
 
-def test_a_line_that_is_wrong_is_refused():
-    with pytest.raises(InputError, match="invalid choice: 'slow'"):
-        request_of(["--stress-profile", "slow"])
+def test_the_line_goes_before_set_and_set_before_the_table(project):
+    (project / OWN).write_text(TABLE)
+    line = ["--stress-set", "size=9", "--stress-set=model_args.depth=4", "--stress-samples", "5", "-q"]
+    asked = request_of(line, root=project)
+    assert (asked.data, asked.size, asked.samples, asked.options) == ("npz:a.npz", "9", 5, ("-q",))
+    assert asked.model_args == {"width": 2, "depth": 4}
+    assert request_of(line).data == "fashion-mnist"
+    given = project_of(project / OWN, {"size": "10"}, ["--stress-set", "channels=1"]).request
+    assert (given.data, given.size, given.channels) == ("npz:a.npz", "10", 1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("sise = 8", "sise: unknown setting; did you mean size?"),
+        ('channels = "3"', "channels 3: expected one of 1, 3"),
+        ("size = 8.5", "size 8.5: expected a text"),
+        ("no_overview = 1", "no_overview 1: expected true or false"),
+        ("samples = 5", "samples: it changes from run to run; give --stress-samples"),
+        ("size = 8\ncrop = 4", "size and crop: size stretches images"),
+        ("size = [\n[1,\n]]", "cannot be read"),
+    ],
+)
+def test_a_wrong_table_is_refused_in_one_sentence(project, entry, said):
+    (project / OWN).write_text(f"[gate]\n{entry}\n\n[data]\n")
+    with pytest.raises(InputError, match=rf"^{re.escape(str(project / OWN))}: .*\[gate\].*{re.escape(said)}"):
+        own_settings(project)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--stress-profile", "slow"], "invalid choice: 'slow'"),
+        (["--stress-set", "sise=8"], "sise: unknown setting; did you mean size?"),
+        (["--stress-set", "timeout=soon"], "timeout 'soon': expected a number"),
+        (["--stress-set", "size"], "set: expected KEY=VALUE, found 'size'"),
+        (["--stress-set", "samples=8"], "it is an option of its own, --stress-samples"),
+    ],
+)
+def test_a_line_that_is_wrong_is_refused(line, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        request_of(line)
+
+
+def test_a_setting_twice_is_refused():
+    with pytest.raises(InputError, match="size: it is set twice"):
+        values_of(["size=8", "size=9"], IN_TABLE)
+
+
+def test_options_that_have_moved_are_refused_with_the_lines_to_write():
+    line = ["--stress-set", "data=folder:photos", "--stress-set=size=64", "--stress-set", "model_args.num_classes=5"]
+    with pytest.raises(InputError) as refused:
+        expect_none_moved(
+            [*line, "--stress-set", "normalization=imagenet", "--stress-set=no_overview=true"], place="pytest.ini"
+        )
+    said = refused.value.message
+    table = 'data = "folder:photos"; size = 64; model_args = { num_classes = 5 }; normalization = "imagenet"'
+    assert f"write {table}; no_overview = true below [gate] in stress_tests/checks.toml" in said
+    assert "remove the options from addopts in pytest.ini" in said
+    assert "--stress-set data=folder:photos --stress-set size=64 --stress-set model_args.num_classes=5" in said
 
 
 @pytest.mark.parametrize(
@@ -71,19 +145,23 @@ def test_the_last_value_on_a_line_counts(line, value):
 
 
 def test_paths_are_joined_to_their_options():
-    assert joined(["a", "--candidate", "b", "--stress-size", "8"]) == ["a", "--candidate=b", "--stress-size", "8"]
+    assert joined(["a", "--candidate", "b", "--stress-set", "size=8"]) == [
+        "a",
+        "--candidate=b",
+        "--stress-set",
+        "size=8",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("given", "said"),
     [
-        (RunRequest({"candidate": "none"}), "candidate none: the gate needs a candidate; name a checkpoint"),
-        (RunRequest(budget="soon"), "budget soon: expected a time"),
-        (RunRequest(timeout=-1), "timeout -1: expected seconds"),
-        (RunRequest(ray_workers=2), "are settings of the backend ray"),
-        (RunRequest(size="0"), "size 0: expected a number of pixels"),
+        ({"roles": {"candidate": "none"}}, "candidate none: the gate needs a candidate; name a checkpoint"),
+        ({"budget": "soon"}, "budget soon: expected a time"),
+        ({"timeout": -1.0}, "timeout -1: expected a number from 0"),
+        ({"size": "0"}, "size 0: expected a number of pixels"),
     ],
 )
-def test_what_is_none_is_told_by_its_setting(asked, said):
+def test_what_is_none_is_told_by_its_setting(given, said):
     with pytest.raises(InputError, match=said):
-        asked.expect_sound()
+        RunRequest(**given).expect_sound()

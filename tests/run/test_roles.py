@@ -9,7 +9,6 @@ from zoo import ROWS, Zoo, hypothesis_as_it_starts
 
 from harness.checks import ChecksError, read_checks
 from harness.checks.roles import ROLES, Role
-from harness.run.settings import SETTINGS, setting_of
 
 TEACHER_ROW = """
 [[check]]
@@ -49,7 +48,6 @@ def zoo(pytester, monkeypatch):
 @pytest.fixture
 def teacher(monkeypatch, zoo):
     monkeypatch.setitem(ROLES, "teacher", Role("The model that the candidate learnt from", precondition=True))
-    monkeypatch.setitem(SETTINGS, "teacher", setting_of("teacher"))
     zoo.bind(ROWS.split('\n[[check]]\nid = "rotate')[0].replace("bee", "ant") + TEACHER_ROW)
     (zoo.tests / "test_teacher.py").write_text(TEACHER_TEST)
     (zoo.tests / "conftest.py").write_text(TEACHER_FIXTURE)
@@ -57,7 +55,7 @@ def teacher(monkeypatch, zoo):
 
 
 def gate_run(zoo, pytester, *options):
-    result = pytester.runpytest_inprocess("-p", "no:html", "stress_tests", "--stress-data", zoo.data, *options)
+    result = pytester.runpytest_inprocess("-p", "no:html", "stress_tests", "--stress-set", f"data={zoo.data}", *options)
     return result, json.loads((zoo.root / "reports/stress.json").read_text())
 
 

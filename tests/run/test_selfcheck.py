@@ -419,7 +419,9 @@ def gate_run(pytester):
         # Without the page, whose figures take longest; a recording must have none by itself.
         pages = () if record else ("-p", "no:html")
         with asked_to_record(record):
-            result = pytester.runpytest_inprocess(*pages, "--stress-data", zoo.data, "stress_tests", *arguments)
+            result = pytester.runpytest_inprocess(
+                *pages, "--stress-set", f"data={zoo.data}", "stress_tests", *arguments
+            )
         path = zoo.root / "reports/stress.json"
         report = json.loads(path.read_text()) if path.exists() else None
         return result, report
@@ -484,7 +486,7 @@ def test_a_model_that_wavers_cannot_be_judged(gate_run):
         "        return torch.randn_like(pixels.flatten(1)[:, :4])\n"
     )
     torch.save({"fc.weight": torch.ones(1, 1), "fc.bias": torch.zeros(1)}, gate_run.zoo.root / "wavering.pth")
-    result, report = gate_run("--candidate", "wavering.pth", "--stress-model", "wavering:Wavering")
+    result, report = gate_run("--candidate", "wavering.pth", "--stress-set", "model=wavering:Wavering")
     assert result.ret == 4
     assert statuses(report)["identity-equals-clean"] == "fail"
     result.stdout.fnmatch_lines(["*self-check identity-equals-clean: *not deterministic"])

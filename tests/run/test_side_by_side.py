@@ -25,7 +25,7 @@ def zoo(pytester):
 def run(pytester, zoo, *arguments):
     """Run the gate on the noisy network against the good one; return the overview, and the page."""
     models = ("--candidate", "noisy.safetensors", "--baseline", "models/augmented.safetensors")
-    result = pytester.runpytest_inprocess("--stress-data", zoo.data, *models, "stress_tests", *arguments)
+    result = pytester.runpytest_inprocess("--stress-set", f"data={zoo.data}", *models, "stress_tests", *arguments)
     assert result.ret in {0, 1}, result.stdout.str()
     record = json.loads((zoo.root / "reports/stress.json").read_text())
     return record["overview"], (zoo.root / "reports/stress.html").read_text()
@@ -39,7 +39,7 @@ def test_a_run_that_does_not_search_measures_no_search(pytester, zoo):
 
 def test_recording_measures_none(pytester, zoo):
     with asked_to_record("clean"):
-        result = pytester.runpytest_inprocess("--stress-data", zoo.data, "stress_tests")
+        result = pytester.runpytest_inprocess("--stress-set", f"data={zoo.data}", "stress_tests")
     assert result.ret == 4, "a recording judges nothing"
     report = json.loads((zoo.root / "reports/stress.json").read_text())
     assert (report["overview"], report["errors"]) == (None, [])
@@ -47,9 +47,9 @@ def test_recording_measures_none(pytester, zoo):
 
 
 def test_a_run_that_is_to_leave_it_out_measures_none_and_says_so(pytester, zoo):
-    found, page = run(pytester, zoo, "-k", "accuracy", "--stress-no-overview")
+    found, page = run(pytester, zoo, "-k", "accuracy", "--stress-set=no_overview=true")
     assert found is None
-    assert "The models were not compared (--stress-no-overview)." in page
+    assert "The models were not compared (--stress-set=no_overview=true)." in page
 
 
 def test_a_model_that_cannot_be_compared_is_judged_all_the_same(pytester, zoo, monkeypatch):

@@ -59,7 +59,7 @@ def opened(tmp_path, monkeypatch, request):
         if code is CALLABLE:
             return open_model(model_spec(f"python:{name}:answer"), images_of(400), ordered=False)
         torch.save(network().state_dict(), tmp_path / "net.pth")
-        options = NetworkOptions(spec=f"{name}:build")
+        options = NetworkOptions(model=f"{name}:build")
         return open_model(tmp_path / "net.pth", images_of(400), network=options)
 
     return build

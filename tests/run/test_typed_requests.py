@@ -5,7 +5,6 @@ import pytest
 from zoo import Zoo
 
 from harness.base.errors import InputError
-from harness.data.options import DataOptions
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
 from harness.run.acceptance import AcceptRequest, accept
@@ -13,7 +12,7 @@ from harness.run.breaking import BreakRequest, break_image
 from harness.run.comparison import ComparisonRequest, compare
 from harness.run.evaluation import EvaluationRequest, evaluate
 from harness.run.execute import RunResult
-from harness.run.model_settings import ModelSettings
+from harness.run.settings import ModelSettings
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def zoo(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(zoo):
-    return ModelSettings(DataOptions(zoo.data))
+    return ModelSettings(data=zoo.data)
 
 
 def right(zoo, path):

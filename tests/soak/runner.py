@@ -103,7 +103,7 @@ def _start(scenario, folder: Path, log: Path, zygote: "Zygote", plugins: Path | 
     }
     environment = {name: value for name, value in environment.items() if value is not None}
     candidate = f"models/{scenario.candidate}.safetensors"
-    arguments = ["stress_tests", "--stress-data", "npz:zoo.npz", "--candidate", candidate, *scenario.arguments]
+    arguments = ["stress_tests", "--stress-set", "data=npz:zoo.npz", "--candidate", candidate, *scenario.arguments]
     output = "/dev/full" if scenario.output == "/dev/full" else str(log)
     if not scenario.fresh and scenario.output != "closed":
         return zygote.fork(folder, arguments, environment, scenario.limits, output)

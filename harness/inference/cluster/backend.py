@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.inference.backend import Backend, BatchTask
-    from harness.networks.running import RayOptions
+    from harness.networks.options import BackendOptions
 
 _MOST_BYTES, _MOST_BATCHES = 32 << 20, 64
 """Limits of a range, so a lost worker costs little."""
@@ -34,7 +34,7 @@ _PARTS = 4
 class Cluster(Nodes):
     """A cluster that makes backends, which run models on its workers."""
 
-    def __init__(self, options: RayOptions) -> None:
+    def __init__(self, options: BackendOptions) -> None:
         super().__init__(options)
         self.pages = Pages()
         self.reads_files = True
@@ -47,7 +47,7 @@ class Cluster(Nodes):
 
 
 @cache
-def cluster_of(options: RayOptions) -> Cluster:
+def cluster_of(options: BackendOptions) -> Cluster:
     """Return the cluster of these options, one for this process."""
     return Cluster(options)
 
@@ -168,7 +168,7 @@ class _OnCluster(Engine):
             for start, stop in ranges(len(inputs), size=size, workers=cluster.workers, most=most)
         )
         rows = []
-        for _, answer in cluster.run(call, parts, what=str(inputs), gpus=cluster.options.gpus):
+        for _, answer in cluster.run(call, parts, what=str(inputs), gpus=cluster.options.ray_gpus):
             if isinstance(answer.failed, FileNotFoundError) and by_file:
                 cluster.reads_files = False
                 return self.over_batches(task, model, inputs, size=size)

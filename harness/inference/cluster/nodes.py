@@ -27,7 +27,7 @@ from harness.inference.platforms import this_platform
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from harness.networks.running import RayOptions
+    from harness.networks.options import BackendOptions
 
 T = TypeVar("T")
 
@@ -45,12 +45,12 @@ _QUIET = {
 }
 
 
-def connect(options: RayOptions) -> None:
+def connect(options: BackendOptions) -> None:
     """Join the cluster that the options name, or start one on this machine; a process stays in its first cluster.
 
     Raises `InputError` if Ray is not installed or finds no cluster. Ray's logs are off unless the options want them.
     """
-    if not options.logs:
+    if not options.ray_logs:
         os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     try:
         import ray
@@ -60,22 +60,24 @@ def connect(options: RayOptions) -> None:
         ) from None
     if ray.is_initialized():
         return
-    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = options.ray_address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ClusterError(
             "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
-            setting=f"ray-address {address}",
+            setting=f"ray_address {address}",
         )
     own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}
-    level = "info" if options.logs else "critical"
+    level = "info" if options.ray_logs else "critical"
     try:
-        ray.init(address, log_to_driver=options.logs, logging_level=level, configure_logging=not options.logs, **own)
+        ray.init(
+            address, log_to_driver=options.ray_logs, logging_level=level, configure_logging=not options.ray_logs, **own
+        )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else repr(error)
         raise ClusterError(
             f"no cluster can be joined there ({said}). Start one with `ray start --head`, or remove the address and "
             "RAY_ADDRESS for a new cluster for the run",
-            setting=f"ray-address {address}",
+            setting=f"ray_address {address}",
         ) from None
 
 
@@ -91,9 +93,9 @@ class Answer:
 class Nodes:
     """The nodes of one cluster, and calls on their cores."""
 
-    def __init__(self, options: RayOptions) -> None:
+    def __init__(self, options: BackendOptions) -> None:
         self.options = options
-        self.device = torch.device("cuda" if options.gpus else "cpu")
+        self.device = torch.device("cuda" if options.ray_gpus else "cpu")
         self.kinds: Counter[str] = Counter()
         """Kinds of the nodes' platforms at the start, with the number of workers of each; they determine the bits."""
         self.bfloat16 = True
@@ -104,7 +106,7 @@ class Nodes:
     @property
     def workers(self) -> int:
         """Return the number of parallel calls with a model."""
-        return min(self.kinds.total(), self.options.workers or sys.maxsize)
+        return min(self.kinds.total(), self.options.ray_workers or sys.maxsize)
 
     def start(self) -> None:
         """Join the cluster and ask its nodes for their platforms, unless they have answered.
@@ -118,7 +120,7 @@ class Nodes:
         from ray.exceptions import RayError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        asked, reason, gpus = {}, f"none has answered within {STARTING:.0f} s", self.options.gpus
+        asked, reason, gpus = {}, f"none has answered within {STARTING:.0f} s", self.options.ray_gpus
         call = put(this_platform, "a function")
         for node in ray.nodes():
             cores, there = node["Resources"].get("CPU", 0), NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -150,7 +152,7 @@ class Nodes:
         from ray.exceptions import RayError
 
         left, begun, open_, seen = iter(things), deque[tuple[T, Any]](), set[Any](), time.monotonic()
-        most = self.options.workers or _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))
+        most = self.options.ray_workers or _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))
         # After an error, the calls that have begun run to their end. If Ray gets an answer while it cancels a call, it
         # may end this process with status 1.
         while True:

@@ -64,7 +64,7 @@ class CallablePredictor:
         if not is_name(self._name):
             raise UnusableModelError("expected python:package.module:callable")
         self._options, self._images, self._files = options, images, EncodedPictures(images)
-        classes = (options.predictor.classes or images.classes) if images else ()
+        classes = (options.class_names or images.classes) if images else ()
         self._said: deque[str] = deque(maxlen=_SAID)
         self._broken = ""
         self._one_at_a_time = threading.Lock()
@@ -121,8 +121,10 @@ class CallablePredictor:
         """Return the kind of the answers, from those for the first images and from the declarations."""
         if self._images is None:
             return Provides()
-        some = self._images.pixels[: self._options.predictor.batch].numpy().astype(np.float32) / np.float32(255)
-        found = provided(self.predict(some), self._options.outputs, self._facts["outputs"], top=self._facts["top"])
+        some = self._images.pixels[: self._options.predictor_batch].numpy().astype(np.float32) / np.float32(255)
+        found = provided(
+            self.predict(some), self._options.model_outputs, self._facts["outputs"], top=self._facts["top"]
+        )
         return replace(found, classes=tuple(self._facts["classes"] or ()))
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
@@ -152,13 +154,13 @@ class CallablePredictor:
             if self._broken:
                 raise PredictorError(self._broken)
             try:
-                with within(self._options.predictor.timeout, self.close) as late:
+                with within(self._options.predictor_timeout, self.close) as late:
                     self._connection.send_bytes(json.dumps(header).encode())
                     self._connection.send_bytes(content)
                     answer = json.loads(self._connection.recv_bytes(_HEADER))
                     data = self._connection.recv_bytes(most)
             except (OSError, EOFError, ValueError) as error:
-                how = f"it gave no answer within {self._options.predictor.timeout:g} s (predictor-timeout)"
+                how = f"it gave no answer within {self._options.predictor_timeout:g} s (predictor_timeout)"
                 raise self._failed(f"on {what} {how if late.is_set() else self._how_it_ended(error)}") from None
             except BaseException:  # The next request would get a late answer.
                 self._failed("it was interrupted")

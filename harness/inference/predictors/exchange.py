@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
     from harness.inference.predictors.credentials import Credentials
-    from harness.networks.http_options import HttpOptions
+    from harness.networks.options import PredictorOptions
 
 RETRIED = {429, 502, 503, 504}
 """Statuses of a server that may answer a later attempt."""
@@ -33,7 +33,7 @@ _CONNECT_S = 10.0
 _PART = 1 << 18
 _OK, _REDIRECTS = 200, range(300, 400)
 _ACCESS = f"; set {TOKEN}, or write an entry of netrc"
-_SMALLER = "; if it takes fewer images at a time, set their number with predictor-batch"
+_SMALLER = "; if it takes fewer images at a time, set their number with predictor_batch"
 _HINTS = {401: _ACCESS, 403: _ACCESS, **dict.fromkeys((400, 413, 422, 500), _SMALLER)}
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
 """Loggers that log what a server sends."""
@@ -62,7 +62,7 @@ class _Turns:
         time.sleep(at - now)
 
 
-_turns: dict[tuple[str, HttpOptions], _Turns] = {}
+_turns: dict[tuple[str, int, float | None], _Turns] = {}
 
 
 class _Line:
@@ -103,23 +103,22 @@ class Exchange:
     than allowed, is refused.
     """
 
-    def __init__(
-        self, root: str, credentials: Credentials, options: HttpOptions, *, timeout_s: float, local: bool
-    ) -> None:
+    def __init__(self, root: str, credentials: Credentials, options: PredictorOptions, *, local: bool) -> None:
         import httpx
 
         self.root = root
-        self._timeout_s = timeout_s
+        self._timeout_s = options.predictor_timeout
         self._options: dict[str, Any] = {
             "headers": {"Accept-Encoding": "identity", "User-Agent": "stress-harness"},
-            "timeout": httpx.Timeout(None, connect=min(_CONNECT_S, timeout_s)),
+            "timeout": httpx.Timeout(None, connect=min(_CONNECT_S, self._timeout_s)),
             # Reading certificates takes time, and only https needs it.
             "verify": httpx.create_ssl_context() if root.startswith("https:") else False,
             "trust_env": not local,  # A proxy does not reach this machine's own servers.
         }
         if credentials.header:
             self._options["headers"]["Authorization"] = credentials.header
-        self._turns = _turns.setdefault((root, options), _Turns(options.concurrency, options.rate))
+        limits = options.http_concurrency, options.http_rate
+        self._turns = _turns.setdefault((root, *limits), _Turns(*limits))
         self._idle: list[_Line] = []
         self._closing = weakref.finalize(self, _close, self._idle)
         for name in _LOGGERS:
@@ -208,7 +207,7 @@ class Exchange:
             except BaseException:
                 line.close()
                 if late.is_set():
-                    given = f"{self._timeout_s:g} s (predictor-timeout)"
+                    given = f"{self._timeout_s:g} s (predictor_timeout)"
                     raise ServerLostError(f"the server gave no answer within {given}") from None
                 raise
             finally:

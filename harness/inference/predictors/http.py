@@ -218,12 +218,12 @@ class HttpPredictor:
 def open_http(spec: str, options: NetworkOptions, images: LabelledImages | None) -> HttpPredictor:
     """Open the model of a URL, for images or only for its identity; raises `InputError` if that fails."""
     address = address_of(spec)
-    asked = options.predictor
-    http = asked.http.shared_by(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    concurrency, rate = options.shared_by(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    options = options.but(http_concurrency=concurrency, http_rate=rate)
     credentials = credentials_for(address.host)
     with credentials.hidden():
-        served = ServedModel(address, http, credentials, images=images, timeout_s=asked.timeout)
-        return HttpPredictor(served, outputs=options.outputs, calls=http.concurrency)
+        served = ServedModel(address, options, credentials, images=images)
+        return HttpPredictor(served, outputs=options.model_outputs, calls=concurrency)
 
 
 def _probes(shape: tuple[int, ...]) -> np.ndarray:

@@ -88,7 +88,7 @@ def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: 
         raise PredictorError(
             f"the predictor's probabilities are {answers.min():.3g} to {answers.max():.3g} with sums of "
             f"{sums.min():.3g} to {sums.max():.3g}, expected a sum of 1 ({wrong} of {images} images are wrong). "
-            "Declare logits with model-outputs logits, or return probabilities"
+            "Declare logits with model_outputs logits, or return probabilities"
         )
     return np.asarray(np.log(np.maximum(answers, _SMALLEST)))
 

@@ -212,7 +212,7 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
     if wanted is not None:
         named = next((each for each in metadata.outputs if each.name == wanted), None)
         if named is None:
-            raise ServerError(f"is no output of the model, which has {found}", setting=f"http-output {wanted}")
+            raise ServerError(f"is no output of the model, which has {found}", setting=f"http_output {wanted}")
         if named not in usable:
             raise ServerError(f"the model's output {named} has another datatype than {', '.join(_OUTPUTS)}")
         return named
@@ -220,7 +220,7 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
     for some in (usable if len(metadata.outputs) == 1 else [], scores, [each for each in usable if each not in scores]):
         if len(some) == 1:
             return some[0]
-    raise ServerError(f"the model's outputs are {found}; name the one to measure with http-output")
+    raise ServerError(f"the model's outputs are {found}; name the one to measure with http_output")
 
 
 def request_of(
@@ -272,7 +272,7 @@ def read_answer(
     wanted = [at for at, each in enumerate(found.outputs) if output is None or each.name == output.name]
     if len(wanted) != 1:
         names = some_of([repr(each.name) for each in found.outputs]) or "none"
-        expected = "exactly one; name it with http-output" if output is None else f"one {output.name!r}"
+        expected = "exactly one; name it with http_output" if output is None else f"one {output.name!r}"
         raise PredictorError(f"the answer has the outputs {names}, expected {expected}")
     tensor = found.outputs[wanted[0]]
     kind, announced = tensor.datatype, (output.datatype if output is not None else "") or tensor.datatype

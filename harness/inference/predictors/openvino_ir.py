@@ -16,7 +16,7 @@ from harness.base.errors import ChangedError, UnusableModelError, printable
 from harness.inference.devices import available_cores
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
 from harness.inference.predictors.scores import provided
-from harness.networks.builders import parse_normalisation
+from harness.networks.builders import parse_normalization
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular
 from harness.networks.checkpoints.trial import Trial, expect_moderate
 
@@ -50,8 +50,8 @@ class OpenVinoPredictor:
             "xml_sha256": hashlib.sha256(description).hexdigest(),
             "bin_sha256": hashlib.sha256(weights).hexdigest(),
         }
-        if options.normalisation is not None:
-            facts["normalisation"] = options.normalisation
+        if options.normalization is not None:
+            facts["normalization"] = options.normalization
         self.identity = Identity("openvino", facts, runtime=str(openvino.__version__))  # It affects the last bits.
         self._calls = available_cores()
         if images is not None:
@@ -104,7 +104,7 @@ class OpenVinoPredictor:
         if self._images is None:
             return Provides()
         some = self._images.pixels[:8].numpy().astype(np.float32) / np.float32(255)
-        return replace(provided(self.predict(some), self._options.outputs, None), calls=self._calls)
+        return replace(provided(self.predict(some), self._options.model_outputs, None), calls=self._calls)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the network's answers for pixels (N, C, H, W); a fixed batch is padded with black images."""
@@ -134,8 +134,8 @@ class OpenVinoPredictor:
         """Return the network's inputs for pixels (N, C, H, W), in batches of its size."""
         if self._bytes:
             inputs = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
-        elif normalisation := parse_normalisation(self._options.normalisation):
-            means, stds = (np.array(values, np.float32).reshape(-1, 1, 1) for values in normalisation)
+        elif normalization := parse_normalization(self._options.normalization):
+            means, stds = (np.array(values, np.float32).reshape(-1, 1, 1) for values in normalization)
             inputs = (pixels - means) / stds
         else:
             inputs = pixels

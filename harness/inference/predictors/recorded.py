@@ -77,10 +77,10 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
         before, sha256 = path.stat(), hash_of_file(path)
     except OSError as error:
         raise AnswersError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
-    identity = Identity("recorded", {"file": str(sha256), "declared": str(options.outputs)}, lasting=False)
+    identity = Identity("recorded", {"file": str(sha256), "declared": str(options.model_outputs)}, lasting=False)
     if images is None:
         return RecordedAnswers(identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64))
-    answers = _answers_in(path, images, options.outputs)
+    answers = _answers_in(path, images, options.model_outputs)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
         raise ChangedError("changed during reading; run again when nothing writes to it")

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 SUMS_TO_ONE = 1e-3
 """The largest distance of the sum of an image's probabilities from one."""
-_TAKEN = "its first outputs are 0 to 1 with sums of 1, so they are probabilities; if not, set model-outputs logits"
+_TAKEN = "its first outputs are 0 to 1 with sums of 1, so they are probabilities; if not, set model_outputs logits"
 _KNOWN = ("logits", "probabilities", "labels")
 
 
 def provided(answers: np.ndarray, setting: str | None, own: str | None, *, top: int | None = None) -> Provides:
-    """Return the kind of answers of a predictor, by its `own` declaration, else by the setting model-outputs.
+    """Return the kind of answers of a predictor, by its `own` declaration, else by the setting model_outputs.
 
     `answers` are its first ones; the shape (N,) means labels. The setting is for all models of a run. A predictor that
     declares its scores does not need it, nor do labels and top classes. Undeclared scores are probabilities if all are

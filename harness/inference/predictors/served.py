@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference.predictors.credentials import Credentials
-    from harness.networks.http_options import HttpOptions
+    from harness.networks.options import PredictorOptions
 
 _PATH = re.compile(r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?")
 _ROOM, _NUMBER = 1 << 20, 40
@@ -93,21 +93,20 @@ class ServedModel:
     def __init__(
         self,
         address: Address,
-        options: HttpOptions,
+        options: PredictorOptions,
         credentials: Credentials,
         *,
         images: LabelledImages | None,
-        timeout_s: float,
     ) -> None:
         if credentials.header and not (address.local or address.root.startswith("https:")):
             raise ServerError(f"would get the credentials of {credentials.source} unencrypted; use https://")
         self.address, self.credentials = address, credentials
-        self._exchange = Exchange(address.root, credentials, options, timeout_s=timeout_s, local=address.local)
+        self._exchange = Exchange(address.root, credentials, options, local=address.local)
         self._numbers = count(1)
         self.metadata = self.read_metadata()
         self._classes = None if images is None else len(images.classes)
         self.input, self.shape = input_of(self.metadata, None if images is None else tuple(images.pixels.shape[1:]))
-        self.output = output_of(self.metadata, options.output, classes=self._classes)
+        self.output = output_of(self.metadata, options.http_output, classes=self._classes)
         self._files = EncodedPictures(images)
         what = "the server's metadata"
         try:

@@ -72,7 +72,7 @@ def choose(
         raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(strange)}", SAVE_WEIGHTS_ALONE)
     if choice.prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
         fact = f"{_place(fit)} fits the network, except that its names begin with {shown(fit.prefix)!r}"
-        raise CheckpointRefused("ARCHITECTURE", path, fact, f"If that is correct, set strip-prefix {fit.prefix[:-1]}.")
+        raise CheckpointRefused("ARCHITECTURE", path, fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}.")
     return fit.tensors, _in_words(fit)
 
 
@@ -84,7 +84,7 @@ def _named(dicts: Sequence[StateDict], choice: Choice, path: Path) -> Sequence[S
         return named
     inner = paths_of(dicts)
     fact = f"it has no tensors under {shown(choice.key)!r}; state dicts in it are {inner or 'none'}"
-    raise CheckpointRefused("SCHEMA", path, fact, "Name one of these with checkpoint-key, or remove the option.")
+    raise CheckpointRefused("SCHEMA", path, fact, "Name one of these with checkpoint_key, or remove the option.")
 
 
 def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: Path) -> list[TensorFit]:
@@ -93,7 +93,7 @@ def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: 
     if not plain:
         named = some_of([shown(name) for held in among for name in held.tensors], shown=3)
         fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
-        raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip-prefix, or remove the option.")
+        raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip_prefix, or remove the option.")
     return plain
 
 
@@ -110,9 +110,9 @@ def _undecided(covering: Sequence[TensorFit], path: Path) -> CheckpointRefused:
     prefixes = list(dict.fromkeys(fit.prefix for fit in covering))
     ways = []
     if len(places) > 1:
-        ways.append(f"checkpoint-key {_either(list(filter(None, places)))}")
+        ways.append(f"checkpoint_key {_either(list(filter(None, places)))}")
     if len(places) < len(covering):
-        ways.append(f"strip-prefix {_either([prefix[:-1] or repr('') for prefix in prefixes])}")
+        ways.append(f"strip_prefix {_either([prefix[:-1] or repr('') for prefix in prefixes])}")
     return CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {', and '.join(ways)}.")
 
 

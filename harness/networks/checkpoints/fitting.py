@@ -199,7 +199,7 @@ def _first_sizes(fit: TensorFit, name: str) -> tuple[int, int] | None:
 
 def _of_classes(theirs: int, ours: int, builder: Callable[..., object]) -> str:
     name = _parameter(builder, _CLASSES, otherwise="num_classes")
-    how = f"add model-arg {name}={theirs}" if name else f"change the callable to build it for {theirs}"
+    how = f"add model_args.{name}={theirs}" if name else f"change the callable to build it for {theirs}"
     return f"The file's network has {theirs} classes, model builds one with {ours}: {how}."
 
 
@@ -216,7 +216,7 @@ def _of_channels(fit: TensorFit, name: str, builder: Callable[..., object]) -> s
         _CHANNELS,
         otherwise="in_chans" if isinstance(builder, Builder) and builder.spec.startswith("timm") else "",
     )
-    how = f"add model-arg {known}={theirs}" if known else f"change the callable to build it for {theirs}"
+    how = f"add model_args.{known}={theirs}" if known else f"change the callable to build it for {theirs}"
     return f"The file's {name} takes {theirs} channels, the network's {ours}: {how}."
 
 
@@ -243,7 +243,7 @@ def _of_names(fit: TensorFit) -> str:
     numbered = {_numberless(name) for name in (needed if fit.unknown else held)}
     if differing and all(_numberless(name) in numbered for name in (fit.unknown or fit.missing)):
         return (
-            "It has the same kinds of layers in another number or width: set model and model-arg to the depth or "
+            "It has the same kinds of layers in another number or width: set model and model_args to the depth or "
             "variant of the training."
         )
     if agreeing >= _MOST * len(needed):
@@ -251,7 +251,7 @@ def _of_names(fit: TensorFit) -> str:
             list(dict.fromkeys(_name(name.rpartition(".")[0] or name) for name in differing)), shown=_LISTED
         )
         return (
-            f"Most names agree, but {parts} do not: build the same layers there, with model-arg or a callable of "
+            f"Most names agree, but {parts} do not: build the same layers there, with model_args or a callable of "
             "your own."
         )
     return "Few names agree: set model to the callable that built the network for its training."

@@ -77,7 +77,7 @@ def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
 
 
 def paths_of(dicts: Sequence[StateDict]) -> str:
-    """Return some paths of the state dicts in a file, in the form of the option `checkpoint-key`."""
+    """Return some paths of the state dicts in a file, in the form of the option `checkpoint_key`."""
     return some_of([shown(each.place) for each in dicts if each.place])
 
 

@@ -1,0 +1,93 @@
+"""The table [gate] of a project's own checks file, which describes the project: its data, its network, its settings.
+
+Thresholds do not depend on it, so the hash of a checks file leaves it out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from harness.base.errors import ConfigurationError
+from harness.base.files import read_regular
+from harness.checks.starter_check import in_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+HEAD = "[gate]"
+_MAX_BYTES = 16 << 20
+_PIXELS = ("size", "resize", "crop")
+"""Settings that are texts, such as 64x96, and look like numbers most of the time."""
+_TABLE = re.compile(
+    r"(?ms)^\[gate[.\]].*?(?=^[ \t]*(?:#[^\n]*)?\n(?:[ \t]*(?:#[^\n]*)?\n)*(?:\[(?!gate[.\]])|\Z)|^\[(?!gate[.\]])|\Z)"
+)
+"""The table and its sub-tables, without the empty lines and comments before the next table."""
+
+
+def split(text: str) -> tuple[str, str]:
+    """Return the table of a checks file, empty without one, and all else, as it was before the table was added."""
+    found = _TABLE.search(text)
+    if found is None:
+        return "", text
+    before, after = text[: found.start()], text[found.end() :]
+    return found[0], before + after.removeprefix("\n") if after.strip() else before.rstrip("\n") + "\n"
+
+
+def hash_of(content: bytes) -> str:
+    """Return the SHA-256 of a checks file without its table."""
+    if b"[gate" in content:
+        content = split(content.decode("utf-8", "surrogateescape"))[1].encode("utf-8", "surrogateescape")
+    return hashlib.sha256(content).hexdigest()
+
+
+def hash_of_checks(path: Path) -> str | None:
+    """Return the SHA-256 of a checks file without its table; None where it cannot be read."""
+    try:
+        return hash_of(read_regular(path, max_bytes=_MAX_BYTES))
+    except OSError:
+        return None
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Return the entries of the table in a project's own checks file; empty without the file or the table.
+
+    Raises `InputError` where it cannot be read.
+    """
+    try:
+        text = split(read_regular(path, max_bytes=_MAX_BYTES).decode())[0]
+        return dict(tomllib.loads(text).get("gate", {}))
+    except OSError:  # A gate without a file of its own; what reads its checks says more.
+        return {}
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{path}: its table {HEAD} cannot be read ({error})") from None
+
+
+def with_table(text: str, values: Mapping[str, object]) -> str:
+    """Return the text of a checks file with these entries at the end of its table, a new one before all others."""
+    if not values:
+        return text
+    lines = "".join(f"{line}\n" for line in entries(values))
+    table, _ = split(text)
+    if table:
+        return text.replace(table, f"{table.rstrip(chr(10))}\n{lines}", 1)
+    at = re.search(r"(?m)^\[", text)
+    start = len(text) if at is None else at.start()
+    return f"{text[:start]}{HEAD}\n{lines}\n{text[start:]}"
+
+
+def entries(values: Mapping[str, object]) -> list[str]:
+    """Return settings as lines of the table."""
+    return [
+        f"{name} = {value if name in _PIXELS and str(value).isdigit() else _in_toml(value)}"
+        for name, value in values.items()
+    ]
+
+
+def _in_toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_in_toml(each)}" for key, each in value.items()) + " }"
+    return in_toml(value)
