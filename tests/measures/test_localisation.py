@@ -417,7 +417,7 @@ def test_maps_that_do_not_follow_the_weights_are_found(session_of):
     found = follows(session_of(Intensity()))
     assert found.status == "fail"
     assert "correlate by 1.00 with the model's own" in found.detail
-    assert found.detail.endswith("name another layer with --stress-layer")
+    assert found.detail.endswith("name another by the setting layer")
 
 
 @pytest.mark.parametrize(
