@@ -308,7 +308,7 @@ def test_a_repository_of_before_is_told_what_to_write(shop, pytester, place):
         main(["init", str(pytester.path), "--data", f"npz:{shop}/shop.npz", "--families", "clean", "--budget", "none"])
         == 0
     )
-    root, line = pytester.path, f"-p harness.plugin --stress-set data=npz:{shop}/shop.npz --stress-set size=8"
+    root, line = pytester.path, f"-p harness.plugin --stress-data npz:{shop}/shop.npz --stress-size 8"
     (root / "pytest.ini").unlink()
     ini = {
         "pytest.ini": f"[pytest]\naddopts = {line}\n",

@@ -165,7 +165,7 @@ def test_listing_imports_nothing_that_the_table_names(zoo, booby_trapped, capsys
 
 
 def test_an_option_that_a_command_no_longer_has_names_what_to_give(zoo, capsys):
-    assert main(["evaluate", GOOD, "--set", "channels=1"]) == 2
+    assert main(["evaluate", GOOD, "--channels", "1"]) == 2
     assert "--channels is a setting of the project; give --set channels=VALUE" in capsys.readouterr().err
 
 

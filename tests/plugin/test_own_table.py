@@ -39,11 +39,7 @@ def test_a_foreign_checks_file_names_no_code_and_set_wins(zoo, pytester):
         ({"channels": 2}, (), "channels 2: expected one of 1, 3"),
         ({}, ("--stress-set", "size=8", "--stress-set", "size=9"), "size: it is set twice; leave one of them out"),
         ({}, ("--stress-set", "timeout=soon"), "timeout 'soon': expected a number"),
-        (
-            {},
-            ("--stress-set", "data=npz:zoo.npz"),
-            'write data = "npz:zoo.npz" below [gate] in stress_tests/checks.toml',
-        ),
+        ({}, ("--stress-data", "npz:zoo.npz"), 'write data = "npz:zoo.npz" below [gate] in stress_tests/checks.toml'),
     ],
 )
 def test_what_is_wrong_ends_with_4_in_one_sentence(zoo, pytester, table, line, said):

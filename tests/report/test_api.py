@@ -121,7 +121,7 @@ def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
         ({"samples": True}, "^samples True: expected a whole number"),
         ({"samples": 1.5}, "^samples 1.5: expected a whole number"),
         ({"no_cache": "no"}, "^no_cache 'no': expected true or false"),
-        ({"normalization": "imagenet"}, "^normalization: unknown setting; did you mean normalization?"),
+        ({"normalisation": "imagenet"}, "^normalisation: unknown setting; did you mean normalization?"),
         ({"teachers": "big.safetensors"}, "^teachers: unknown setting; "),
         ({"plan": True}, "^plan: unknown setting"),
     ],
@@ -184,7 +184,9 @@ def test_a_call_that_judges_nothing_changes_no_report(zoo, option):
     for name, text in OLD_REPORTS.items():
         (zoo.root / "reports").mkdir(exist_ok=True)
         (zoo.root / "reports" / name).write_text(text)
-    request = RunRequest({"candidate": "new.safetensors"}, tests=("stress_tests",), options=(option,), root=zoo.root)
+    request = RunRequest(
+        roles={"candidate": "new.safetensors"}, tests=("stress_tests",), options=(option,), root=zoo.root
+    )
     result = judged(request)
     assert (result.exit_status, result.report) == (0 if "plan" in option else 4, None)
     assert {path.name: path.read_text() for path in (zoo.root / "reports").iterdir()} == OLD_REPORTS
@@ -192,7 +194,7 @@ def test_a_call_that_judges_nothing_changes_no_report(zoo, option):
 
 def test_a_folder_that_cannot_be_written_keeps_its_reports(zoo):
     (zoo.root / "reports").write_text("in the way")
-    result = judged(RunRequest({"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
+    result = judged(RunRequest(roles={"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
     assert (result.exit_status, result.verdict) == (4, "error")
     assert "reports cannot be written" in result.errors[0]
 

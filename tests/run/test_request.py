@@ -119,11 +119,9 @@ def test_a_setting_twice_is_refused():
 
 
 def test_options_that_have_moved_are_refused_with_the_lines_to_write():
-    line = ["--stress-set", "data=folder:photos", "--stress-set=size=64", "--stress-set", "model_args.num_classes=5"]
+    line = ["--stress-data", "folder:photos", "--stress-size=64", "--stress-model-arg", "num_classes=5"]
     with pytest.raises(InputError) as refused:
-        expect_none_moved(
-            [*line, "--stress-set", "normalization=imagenet", "--stress-set=no_overview=true"], place="pytest.ini"
-        )
+        expect_none_moved([*line, "--stress-normalisation", "imagenet", "--stress-no-overview"], place="pytest.ini")
     said = refused.value.message
     table = 'data = "folder:photos"; size = 64; model_args = { num_classes = 5 }; normalization = "imagenet"'
     assert f"write {table}; no_overview = true below [gate] in stress_tests/checks.toml" in said
