@@ -16,8 +16,7 @@ import torch
 
 from harness.base.files import write_atomically
 from harness.data import load_images, stratified_sample
-from harness.data.images import unit_range
-from harness.data.masks import object_masks
+from harness.data.images import object_masks, unit_range
 from harness.inference.search import first_failures
 from harness.inference.serving import under_skew
 from harness.measures import (

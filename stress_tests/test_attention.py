@@ -1,7 +1,7 @@
 """The model must look at the object, whatever its pose; Grad-CAM says where it looks."""
 
 from harness.checks import Key, one_of
-from harness.data.masks import object_masks
+from harness.data.images import object_masks
 from harness.measures import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.plugin import check
 

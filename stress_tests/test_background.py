@@ -1,7 +1,7 @@
 """The object must decide the answer: what is behind it must not matter, and without it nothing is left."""
 
 from harness.checks import Key, Share, one_of
-from harness.data.masks import object_masks
+from harness.data.images import object_masks
 from harness.measures import object_dependence, prediction_consistency
 from harness.perturb.backgrounds import BACKGROUNDS, with_background, without_object
 from harness.plugin import check

@@ -1,7 +1,7 @@
 """Images of no class look less familiar to the model than those that it knows."""
 
 from harness.checks import Key, one_of
-from harness.checks.unknown import ELSEWHERE
+from harness.checks.slices import ELSEWHERE
 from harness.data import one_in
 from harness.inference import under_unknown
 from harness.measures import unknown_auroc, unknown_fpr95

@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from harness.measures.failures import Answer, Comparison
-from harness.measures.persistence import PersistentFailure, PersistentFailures
+from harness.measures.worst_poses import PersistentFailure, PersistentFailures
 from harness.run.overview import (
     PARTS,
     Changes,

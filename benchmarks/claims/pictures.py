@@ -10,7 +10,7 @@ import torch
 
 from harness.base.errors import InputError
 from harness.data import sample_up_to, split_validation
-from harness.data.masks import object_masks
+from harness.data.images import object_masks
 from harness.perturb.backgrounds import with_background
 
 if TYPE_CHECKING:

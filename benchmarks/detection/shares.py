@@ -17,9 +17,8 @@ from benchmarks.detection.mutants import HEALTHY, MUTANTS
 from benchmarks.detection.paths import CHECKS, PANEL, RESULTS
 from benchmarks.detection.results import MEASURED, read_result
 from benchmarks.smoke import few
-from harness.calibration.multiplicity import correlation, multiplier
 from harness.calibration.panel import read_panel
-from harness.calibration.thresholds import ALARMS, share_of
+from harness.calibration.thresholds import ALARMS, correlation, multiplier, share_of
 from harness.checks import read_checks
 from harness.measures.panel.threshold import least_of, on_scales, widened
 

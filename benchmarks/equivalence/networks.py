@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.smoke import fashion_mnist, few
 from harness.data.images import unit_range
-from harness.inference.loading import load
+from harness.inference.role import load
 from harness.networks import NetworkOptions
 
 if TYPE_CHECKING:

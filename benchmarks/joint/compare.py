@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.joint.rules import RULES, cauchy, profile
-from harness.calibration.multiplicity import correlation
+from harness.calibration.thresholds import correlation
 from harness.measures.panel.threshold import least_of
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from benchmarks.pages import write_between
 from benchmarks.predictors.server import SIZE, answered, network
 from benchmarks.smoke import few, run, status
 from harness.base.files import write_atomically
+from harness.inference.devices import in_batches
 from harness.inference.predictors.http import open_http
-from harness.inference.workers import in_batches
 from harness.networks import NetworkOptions
 
 if TYPE_CHECKING:

@@ -1,17 +1,35 @@
-"""Termination of a process by SIGTERM or SIGHUP, handled in place of a death without a message."""
+"""End of processes: a child that ends with its parent, and signals that ask this process to end."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from harness.base.codes import Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+def end_with_parent(parent: int) -> None:
+    """Ask the system to kill this process when the thread of `parent` that started it ends.
+
+    If this process has another parent by now, `parent` has died, and this process ends at once. On other systems it
+    does nothing.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 GRACE_SECONDS = 10

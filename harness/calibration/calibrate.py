@@ -23,8 +23,7 @@ from harness.calibration.panel import panel_at_hand, read_panel, readable_panel
 from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
-from harness.calibration.rewrite import ends, with_thresholds
-from harness.calibration.samples import choose_samples
+from harness.calibration.rewrite import choose_samples, ends, with_thresholds
 from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import read_checks
 from harness.checks.check import UNTIL_CALIBRATED

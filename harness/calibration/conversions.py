@@ -63,7 +63,7 @@ def measured_conversions(
     and `on_note` with a line on checks that cannot have a threshold. Raises `InputError` for a command that fails or
     that converts two models to the same file.
     """
-    from harness.inference.loading import load
+    from harness.inference.role import load
 
     words = expect_conversion(command)
     with tempfile.TemporaryDirectory(prefix="conversions-") as folder:

@@ -15,7 +15,7 @@ from harness.base.codes import Code
 from harness.base.errors import ConfigurationError, InputError, OutputError
 from harness.base.files import write_all_or_none
 from harness.calibration.ci_workflow import WORKFLOW, workflow
-from harness.calibration.samples import fit_for, samples_in_toml, with_samples
+from harness.calibration.rewrite import fit_for, samples_in_toml, with_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
 from harness.checks.gate_table import HEAD, entries, with_table
@@ -25,7 +25,7 @@ from harness.checks.slices import SLICE
 from harness.checks.starter import families_of, offered, starter, starter_checks
 from harness.data.groups import groups_sha256
 from harness.data.options import DataOptions
-from harness.measures.classification import confused_pairs
+from harness.measures.accuracy import confused_pairs
 from harness.run.budget import seconds_in
 from harness.run.request import own_settings
 from harness.run.settings import ModelSettings

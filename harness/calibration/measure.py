@@ -25,7 +25,7 @@ from harness.checks import Check
 from harness.data import sample_up_to
 from harness.inference import open_model
 from harness.inference.devices import usable_cores
-from harness.inference.loading import is_lasting
+from harness.inference.role import is_lasting
 from harness.measures import Unit
 from harness.measures.metric import Curve
 from harness.measures.panel.threshold import PanelCheck
@@ -62,7 +62,7 @@ def load_reference_models(
     `on_note` is called with a line on the choice among a file's tensors. Raises `InputError` for checkpoints of
     different recipes, and for two that are the same network up to rounding.
     """
-    from harness.inference.loading import load
+    from harness.inference.role import load
 
     loaded = [load(path, network) for path in checkpoints]
     for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):

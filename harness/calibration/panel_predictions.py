@@ -22,7 +22,7 @@ from harness.measures.panel.collection import (
     read_archive,
     repeats,
 )
-from harness.measures.panel.pairing import PANEL_FIXTURES
+from harness.measures.panel.consensus import PANEL_FIXTURES
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 
 if TYPE_CHECKING:

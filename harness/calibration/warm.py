@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.parent import end_with_parent
+from harness.base.termination import end_with_parent
 from harness.run.execute import PYTEST, execute
 from harness.run.opening import load_ahead
 

@@ -26,8 +26,7 @@ from harness.checks.damages import (
 )
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
-from harness.checks.slices import CLASS_DIFFERENCE, SLICE, slice_checks
-from harness.checks.unknown import UNKNOWN
+from harness.checks.slices import CLASS_DIFFERENCE, SLICE, UNKNOWN, slice_checks
 from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 

@@ -1,4 +1,4 @@
-"""Checks of groups of images, such as one camera's: first checks, and a test that the data have the groups."""
+"""Checks of groups of images, and of images of no class."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.base.errors import InputError, some_of
 from harness.checks.check import ChecksError
+from harness.checks.first_checks import ELSEWHERE
 from harness.checks.starter_check import in_toml, slugs
 from harness.data.groups import groups_in_words, groups_sha256
 
@@ -16,6 +17,40 @@ if TYPE_CHECKING:
     from harness.checks.first_checks import Row
     from harness.data import LabelledImages
     from harness.data.groups import Groups
+
+
+UNKNOWN = "unknown"
+"""The family of these checks, and the key that names their images."""
+
+
+def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *, recording: bool) -> None:
+    """Raise `InputError` for images from elsewhere that no check measures, or that a check's SHA-256 does not match.
+
+    A check with a panel threshold must name its images by their SHA-256. While a panel is recorded, every check must.
+    """
+    about = [check for check in checks.family(UNKNOWN) if check.keys.get(UNKNOWN) == ELSEWHERE]
+    if elsewhere is None:
+        return
+    if not about:
+        by_command = "" if checks.family(UNKNOWN) else f"run `stress-harness init --families {UNKNOWN}`, or "
+        raise InputError(
+            f"names images, but no check of {checks.path} measures them; {by_command}add a check of family "
+            f'"{UNKNOWN}" with {UNKNOWN} = "{ELSEWHERE}"',
+            setting=UNKNOWN,
+        )
+    for check in about:
+        named = check.keys.get("sha256")
+        if named is None and (recording or check.binding is check.panel is not None):
+            raise ChecksError(
+                f"{checks.path}: check {check.id!r}: its threshold is for certain images, but it names none; add "
+                f'sha256 = "{elsewhere.sha256}" for the images {elsewhere.name}, and calibrate'
+            )
+        if named not in {None, elsewhere.sha256}:
+            raise ChecksError(
+                f"{checks.path}: check {check.id!r}: sha256 is {str(named)[:12]}…, the images {elsewhere.name} have "
+                f"{elsewhere.sha256[:12]}…; name the images of its calibration, or calibrate it for these"
+            )
+
 
 SLICE, CLASS_DIFFERENCE = "slice", "class-difference"
 """The families of these checks, and of those that compare a class with the others."""

@@ -31,7 +31,7 @@ COMMANDS = {
     "Inspect": {
         "evaluate": ("evaluate", "Print a checkpoint's accuracy, failures and suspected label errors."),
         "compare": ("compare", "Compare a checkpoint with the incumbent or others."),
-        "break": ("break_image", "Find the smallest rotation and shift that a checkpoint fails on."),
+        "break": ("evaluate", "Find the smallest rotation and shift that a checkpoint fails on."),
         "list": ("listing", "Print the checks, settings, metrics, corruptions or sources of data."),
     },
     "Maintain": {

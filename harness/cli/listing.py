@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 def list_command(what: str, checks_path: Path) -> int:
     """Print what there is."""
     from harness.report.tables import aligned
-    from harness.run import inventory
+    from harness.run import project
 
     tables = {
-        "checks": lambda: inventory.checks_table(checks_path),
-        "settings": inventory.settings_table,
-        "metrics": inventory.metrics_table,
-        "corruptions": inventory.corruptions_table,
-        "sources": inventory.sources_table,
-        "predictors": inventory.predictors_table,
+        "checks": lambda: project.checks_table(checks_path),
+        "settings": project.settings_table,
+        "metrics": project.metrics_table,
+        "corruptions": project.corruptions_table,
+        "sources": project.sources_table,
+        "predictors": project.predictors_table,
     }
     rows = tables[what]()
     print("\n".join(printable(line) for line in aligned(rows, text=tuple(range(len(rows[0]))))))

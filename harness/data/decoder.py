@@ -15,9 +15,8 @@ import numpy as np
 from harness.base.cache import installed
 from harness.base.errors import DataError, PipelineError, printable
 from harness.data.images import Content, LabelledImages
-from harness.data.origin import Origin
 from harness.data.parallel import Span, side_by_side, spans
-from harness.data.pictures import stamp_of
+from harness.data.pictures import Origin, stamp_of
 from harness.data.remote import RemoteFile
 from harness.data.serving.reference import reference_pipelines
 

@@ -1,10 +1,11 @@
-"""Labeled pictures before decoding: how to read them, their labels and their fingerprint."""
+"""Labeled pictures before decoding: how to read them, their labels, their fingerprint, and pipelines of pixels."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from harness.data.serving.pipeline import ServingPipeline
+
     File = Path | RemoteFile
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The pictures of a data set by their positions in the full split, read on demand.
+
+    `read` returns the bytes of a file if `encoded`, else a decoded picture of the data. `pipelines` may have made the
+    images, the most detailed first. Without `threads`, pictures are read one at a time.
+    """
+
+    read: Callable[[int], Any]
+    where: Callable[[int], str]
+    pipelines: tuple[ServingPipeline, ...]
+    encoded: bool
+    threads: bool = True
+    _reading: Any = field(default_factory=threading.Lock, repr=False)
+
+    def picture(self, position: int) -> Any:
+        """Return the picture at a position; raises `InputError` for one that cannot be read."""
+        if self.threads:
+            return self.read(position)
+        with self._reading:
+            return self.read(position)
+
 
 PICTURE_KEYS = ("image", "img", "picture")
 LABEL_KEYS = ("label", "labels", "fine_label", "target")

@@ -6,7 +6,7 @@ from harness.inference.devices import available_cores, pick_device
 from harness.inference.engine import ModelError
 from harness.inference.predictions import Predictions
 from harness.inference.role import RoleModel, along, open_model, under_corruption, under_each
-from harness.inference.unknown import under_unknown
+from harness.inference.serving import under_unknown
 
 __all__ = [
     "Classifier",

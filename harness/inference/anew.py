@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError, UnusableModelError
-from harness.base.parent import end_with_parent
-from harness.data.origin import Origin
+from harness.base.termination import end_with_parent
+from harness.data.pictures import Origin
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.role import open_model
 

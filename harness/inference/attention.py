@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 from harness.base.errors import NotApplicableError
 from harness.inference.classifier import remembered_as
-from harness.inference.devices import FLOAT32_BATCH, batch_size
+from harness.inference.devices import FLOAT32_BATCH, batch_size, in_batches
 from harness.inference.engine import ModelError, checked, named, padded
 from harness.inference.graph import folded
 from harness.inference.layers import RELU, chosen_layer, feature_maps
 from harness.inference.predictions import Predictions
-from harness.inference.workers import in_batches
-from harness.networks.evaluation import evaluating
+from harness.networks.process import evaluating
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:

@@ -13,17 +13,15 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from harness.inference.backend import Perturbed, Spreading
-from harness.inference.devices import available_cores, side_by_side
+from harness.inference.devices import available_cores, in_batches, side_by_side
 from harness.inference.engine import Engine, checked, named
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.protocol import OF_NETWORKS
-from harness.inference.workers import in_batches
 from harness.networks.checkpoints import hash_tensors
-from harness.networks.evaluation import evaluation_copy
-from harness.networks.process import keep_freed_buffers
+from harness.networks.process import evaluation_copy, keep_freed_buffers
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 from harness.perturb.corruptions import Corruption
 

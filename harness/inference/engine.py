@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.inference import devices, screening
-from harness.inference.devices import batch_size, side_by_side
+from harness.inference.devices import batch_size, in_batches, side_by_side
 from harness.inference.screening import NEVER, TRIED
-from harness.inference.workers import in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator

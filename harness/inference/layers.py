@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import NotApplicableError, UnusableModelError, some_of
-from harness.networks.evaluation import evaluating
+from harness.networks.process import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

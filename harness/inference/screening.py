@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 
-from harness.networks.evaluation import evaluation_copy
+from harness.networks.process import evaluation_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A model's predictions for images from another pipeline and from the reference pipeline."""
+"""A model's predictions for images from another pipeline and from the reference pipeline, and for those of no class."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.base.errors import NotApplicableError
+from harness.base.errors import InputError, NotApplicableError
 from harness.data.serving.catalog import SKEWS
 from harness.data.serving.served import Serving, serving_of
 from harness.data.serving.stages import Normalise
 from harness.inference.predictors.network import PredictorNetwork
 from harness.perturb.backgrounds import Intervention
+from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.data.serving.pipeline import ServingPipeline
     from harness.inference.predictions import Predictions
     from harness.inference.role import RoleModel
+
 
 _DIGITS = 7
 """Significant digits that recover the written form of a normalization from float32."""
@@ -90,3 +92,19 @@ def _expect_network(model: RoleModel) -> None:
         predictor = not model.provides.live
     if predictor:
         raise NotApplicableError("a predictor takes pixels in [0, 1], so another normalization cannot be sent to it")
+
+
+def under_unknown(
+    model: RoleModel, images: LabelledImages, kind: str | None, elsewhere: LabelledImages | None
+) -> Predictions:
+    """Predict images of no class: a kind of `UNFAMILIAR` made from these images, or those from `elsewhere`.
+
+    Raises `NotApplicableError` if no images from elsewhere are named, and `InputError` for a check without a kind.
+    """
+    if kind is None:
+        raise InputError(f"unknown: the check names no images; expected one of {', '.join(UNFAMILIAR)}, elsewhere")
+    if kind in UNFAMILIAR:
+        return model.predict(images, Unfamiliar(kind))
+    if elsewhere is None:
+        raise NotApplicableError("no images from elsewhere are named; name some with the setting unknown")
+    return model.predict(elsewhere)

@@ -9,8 +9,7 @@ import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.records import record
-from harness.measures.accuracy import class_number
-from harness.measures.classification import confused_pairs, most_confident
+from harness.measures.accuracy import class_number, confused_pairs, most_confident
 from harness.perturb import in_words
 
 if TYPE_CHECKING:

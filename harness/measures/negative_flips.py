@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import NotApplicableError
-from harness.measures.accuracy import class_number
-from harness.measures.classification import most_confident
+from harness.measures.accuracy import class_number, most_confident
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import count_interval
 

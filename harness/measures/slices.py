@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.measures.accuracy import class_number, share_right
-from harness.measures.classification import likely_most_confident
+from harness.measures.accuracy import class_number, likely_most_confident, share_right
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import Z95, proportion_interval
 

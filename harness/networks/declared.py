@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from harness.base.errors import InputError, UnusableModelError, some_of
 from harness.networks.builders import parse_normalization
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
-from harness.networks.evaluation import evaluation_copy, logits_of
 from harness.networks.options import NetworkOptions
-from harness.networks.process import foreign_network
+from harness.networks.process import evaluation_copy, foreign_network, logits_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +75,7 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
     options = options or NetworkOptions()
     normalization = parse_normalization(options.normalization)
     if path.suffix.lower() == ".onnx":
-        from harness.networks.checkpoints.onnx_network import load_onnx
+        from harness.networks.checkpoints.onnx_files import load_onnx
 
         checkpoint = load_onnx(path)
         if checkpoint.model.takes_bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.data.masks import background
+from harness.data.images import background
 from harness.data.rows import gathered, parts_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.base.errors import NotApplicableError
 from harness.plugin.run import RUN, NotApplicable
-from harness.run.arguments import ARGUMENTS, of_role
+from harness.run.session import ARGUMENTS, of_role
 
 if TYPE_CHECKING:
     from collections.abc import Callable

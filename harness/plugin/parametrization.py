@@ -12,9 +12,8 @@ from harness.checks.check import LONGEST, declared_keys, id_without_check, is_id
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.families import SKEW
 from harness.checks.golden import GOLDEN
-from harness.checks.slices import CLASS_DIFFERENCE, SLICE
-from harness.checks.unknown import UNKNOWN
-from harness.measures.panel.pairing import PANEL_FIXTURES
+from harness.checks.slices import CLASS_DIFFERENCE, SLICE, UNKNOWN
+from harness.measures.panel.consensus import PANEL_FIXTURES
 from harness.plugin.run import MISPLACED, RUN
 
 

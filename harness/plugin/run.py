@@ -31,21 +31,19 @@ from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.checks.equivalence import EQUIVALENCE
 from harness.plugin import replay
 from harness.plugin.claim import CLAIM
-from harness.plugin.options import request_of_config
+from harness.plugin.options import Questions, request_of_config
 from harness.plugin.pictures import PictureMaker
 from harness.plugin.place import command_of, handover_to, is_gate_run, only_collects
 from harness.plugin.progress import bar
-from harness.plugin.questions import Questions
 from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
-from harness.run.inputs import inputs_of_run
+from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
 from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
 from harness.run.session import UNSEEDED
 from harness.run.time_limit import time_limit
-from harness.run.unchanged import expect_unchanged, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

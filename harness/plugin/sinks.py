@@ -86,7 +86,7 @@ def leave(run: GateRun) -> None:
             failed = leave_line(_history_of(request, request.history_path), line)
     if request.mlflow is not None:
         try:
-            from harness.report.mlflow_run import log_run
+            from harness.report.exports import log_run
 
             with foreign_code():
                 log_run(outcome, request.reports_folder, experiment=request.mlflow)

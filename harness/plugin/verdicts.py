@@ -15,8 +15,8 @@ from harness.checks import Check
 from harness.plugin import fixtures
 from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
-from harness.run.arguments import ARGUMENTS
 from harness.run.hypothesis_poses import expect_answers_to_draws, inner_test, with_smallest_pose
+from harness.run.session import ARGUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Generator

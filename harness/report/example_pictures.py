@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from harness.measures.panel.predictions import LIKELIEST
-from harness.report.lettering import TEXT_HEIGHT, Color, wrapped, write
+from harness.report.gallery import TEXT_HEIGHT, Color, wrapped, write
 from harness.report.page import render
 
 if TYPE_CHECKING:

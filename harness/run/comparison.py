@@ -12,7 +12,7 @@ from harness.base.progress import Progress
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data import sample_up_to
 from harness.data.options import DataOptions
-from harness.inference.workers import watched
+from harness.inference.devices import watched
 from harness.measures.failures import FailureChanges, failure_changes, kinds_for
 from harness.measures.flips import Flips, flips
 from harness.run.budget import REPORT_SECONDS

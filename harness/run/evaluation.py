@@ -15,7 +15,7 @@ from harness.base.progress import Progress
 from harness.checks import read_checks
 from harness.data import stratified_sample
 from harness.measures import accuracy, confident_errors
-from harness.measures.classification import ClassificationReport, classification_report
+from harness.measures.accuracy import ClassificationReport, classification_report
 from harness.measures.failures import FailureKind, FailureTable, confusion, failure_table, kinds_for
 from harness.measures.panel.label_errors import (
     LabelErrors,
@@ -26,7 +26,7 @@ from harness.measures.panel.label_errors import (
     without,
 )
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
-from harness.measures.persistence import PersistentFailures, persistent_failures
+from harness.measures.worst_poses import PersistentFailures, persistent_failures
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners, augmentation_range_poses
 from harness.run.settings import ModelSettings
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from harness.base.errors import NotApplicableError
-from harness.measures.accuracy import ACCURACY_GAIN
+from harness.measures.accuracy import ACCURACY_GAIN, likely_most_confident, most_confident
 from harness.measures.changed_predictions import OF_ORIGINAL
-from harness.measures.classification import likely_most_confident, most_confident
 from harness.measures.failures import Answer, answers_at
 from harness.measures.panel.consensus import ConsensusErrors
 from harness.perturb import IDENTITY, in_words

@@ -38,7 +38,7 @@ _TAIL = 15
 _CHILD = """\
 import pathlib, sys
 parent, path = int(sys.argv[1]), pathlib.Path(sys.argv[2])
-from harness.base.parent import end_with_parent
+from harness.base.termination import end_with_parent
 end_with_parent(parent)
 sys.argv = sys.argv[3:]
 """

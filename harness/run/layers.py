@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from harness.base.errors import InputError
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.openvino_ir import OpenVinoPredictor
-from harness.networks.checkpoints.onnx_network import OnnxNetwork, tensors_of
-from harness.networks.evaluation import evaluating, logits_of
+from harness.networks.checkpoints.onnx_files import OnnxNetwork, tensors_of
+from harness.networks.process import evaluating, logits_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -49,7 +49,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     `checks` is the checks file if it has been read: all that use it then have the same content.
     """
     from harness.base import PredictionCache
-    from harness.checks.unknown import expect_elsewhere_of
+    from harness.checks.slices import expect_elsewhere_of
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
     from harness.inference.engine import Engine
@@ -154,7 +154,7 @@ def _elsewhere(request: RunRequest, images: LabelledImages) -> LabelledImages | 
     """Return the images of no class that the setting unknown names; None without it."""
     if request.unknown is None:
         return None
-    from harness.data.elsewhere import load_elsewhere
+    from harness.data.sources import load_elsewhere
 
     return load_elsewhere(request.unknown, images, request.whole_pipeline(request.transform_named))
 

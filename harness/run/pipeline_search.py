@@ -10,7 +10,7 @@ import numpy as np
 from harness.base.progress import Progress
 from harness.data.serving.variations import variations
 from harness.measures.equivalence import overall
-from harness.measures.explanation import (
+from harness.measures.serving import (
     ALPHA,
     Explanation,
     better_p,

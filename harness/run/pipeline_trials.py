@@ -13,7 +13,7 @@ from harness.base.errors import InputError
 from harness.data.serving.variations import neighbors
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.serving import served_predictions
-from harness.measures.explanation import NOISE
+from harness.measures.serving import NOISE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -179,7 +179,7 @@ def _names(paths: Sequence[Path | str]) -> list[str]:
 
 def _expect_different(paths: Sequence[Path | str], network: NetworkOptions) -> None:
     """Raise `InputError` for a checkpoint that is refused, and for a network that is given twice."""
-    from harness.inference.loading import close, load
+    from harness.inference.role import close, load
 
     first: dict[str, Path | str] = {}
     for path in paths:

@@ -24,8 +24,7 @@ from harness.inference.platforms import measuring_code
 from harness.inference.predictors import UnknownPixelsError
 from harness.measures.localisation import rank_correlation
 from harness.perturb import PROTOCOL
-from harness.run.following import FOLLOW, checks_follow_the_candidate
-from harness.run.mutants import CHANGED, changes_are_noticed, is_noticed
+from harness.run.mutants import CHANGED, FOLLOW, changes_are_noticed, checks_follow_the_candidate, is_noticed
 from harness.run.outcome import SelfCheck
 from harness.run.sampling import extent_of
 from harness.run.steadiness import (

@@ -14,7 +14,7 @@ from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
-from harness.measures.explanation import Explanation, fits_image_before, least_changes
+from harness.measures.serving import Explanation, fits_image_before, least_changes
 from harness.run.equality import equality_checks
 from harness.run.pipeline_search import Diagnosis, Search
 from harness.run.settings import ModelSettings

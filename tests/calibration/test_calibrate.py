@@ -24,7 +24,7 @@ from harness.calibration.recording import Recording
 from harness.calibration.warm import WarmProcess
 from harness.checks import read_checks
 from harness.cli import main
-from harness.inference import Classifier, loading
+from harness.inference import Classifier, role
 from harness.measures import accuracy, confident_errors
 from harness.perturb import IDENTITY, Pose
 from harness.run.execute import execute
@@ -606,8 +606,8 @@ def test_members_keep_their_order_and_rows_that_of_the_first(measured):
 
 
 def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
-    said, load = [], loading.load
-    monkeypatch.setattr(loading, "load", lambda path, network: replace(load(path, network), note="of module."))
+    said, load = [], role.load
+    monkeypatch.setattr(role, "load", lambda path, network: replace(load(path, network), note="of module."))
     recording = Recording(zoo.tests, read_checks(zoo.checks), (), ON_ZOO)
     load_reference_models([zoo.root / name for name in zoo.seeds[:3]], recording, on_note=said.append)
     assert said == [f"{', '.join(str(zoo.root / name) for name in zoo.seeds[:3])}: of module."]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from test_moderated import ROWS, N, panel_of, reference
 
-from harness.calibration.promise import cautious, detectable_drop
-from harness.calibration.summary import plan_lines
+from harness.calibration.summary import cautious, detectable_drop, plan_lines
 from harness.calibration.thresholds import thresholds_of
 
 BUDGETS = {"rotation": 1.0}

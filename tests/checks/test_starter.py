@@ -17,7 +17,7 @@ from harness.checks.starter import offered, starter, starter_checks
 from harness.checks.starter_check import in_toml
 from harness.data import LabelledImages
 from harness.inference import Predictions
-from harness.measures.classification import confused_pairs
+from harness.measures.accuracy import confused_pairs
 from harness.perturb import IDENTITY, Pose
 
 CLASSES = ("T-shirt/top", "Trouser", "靴")

@@ -13,9 +13,9 @@ from harness.inference import Classifier
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.perturb import Pose
-from harness.report import breaking
+from harness.report import evaluation
 from harness.report.example_pictures import SIZE
-from harness.report.lettering import wrapped
+from harness.report.gallery import wrapped
 
 
 def images(count=30):
@@ -56,8 +56,8 @@ def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys):
 
 def test_break_titles_its_picture_in_the_words_of_the_report(shop, tmp_path, capsys, monkeypatch):
     path, data = shop
-    shown, strip = [], breaking.strip
-    monkeypatch.setattr(breaking, "strip", lambda tiles: shown.extend(tiles) or strip(tiles))
+    shown, strip = [], evaluation.strip
+    monkeypatch.setattr(evaluation, "strip", lambda tiles: shown.extend(tiles) or strip(tiles))
     output = tmp_path / "broken.png"
     assert cli.main(["break", str(path), "--image", "1", "--data", data, "--output", str(output), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

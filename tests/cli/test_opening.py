@@ -68,7 +68,7 @@ def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
     """ONNX Runtime computes in float32 whatever autocast says: screening would add half the work again."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    from harness.networks.checkpoints.onnx_network import OnnxNetwork
+    from harness.networks.checkpoints.onnx_files import OnnxNetwork
 
     weights = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
     graph = onnx.helper.make_graph(

@@ -21,8 +21,8 @@ from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.equivalence import Proportion
-from harness.measures.explanation import Explanation, explanation, is_unrelated
 from harness.measures.metric import Measurement
+from harness.measures.serving import Explanation, explanation, is_unrelated
 from harness.report.skew import diagnosis_json, diagnosis_lines
 from harness.run.equality import EqualityCheck
 from harness.run.pipeline_search import Diagnosis, Served

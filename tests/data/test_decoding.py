@@ -16,7 +16,7 @@ from harness.base.errors import InputError
 from harness.cli import main
 from harness.data import LabelledImages, decoder, decoding, load_images, rows
 from harness.data.decoding import decoded
-from harness.data.masks import object_masks
+from harness.data.images import object_masks
 from harness.data.pictures import Pictures
 from harness.data.pipeline import Pipeline
 from harness.perturb.backgrounds import with_background, without_object

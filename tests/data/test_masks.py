@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images, stratified_sample
-from harness.data.masks import DIFFERS, background, object_masks
+from harness.data.images import DIFFERS, background, object_masks
 from harness.perturb import HorizontalFlip, Pose, moved_masks
 
 

@@ -18,7 +18,7 @@ from harness.checks import ChecksError, read_checks
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data import npz as npz_module
-from harness.data.masks import object_masks
+from harness.data.images import object_masks
 from harness.data.options import DataOptions
 from harness.data.pipeline import INTERPOLATIONS
 from harness.data.sources import SOURCES, Source, specs_in_words

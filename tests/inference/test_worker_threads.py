@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.inference.workers import in_batches
+from harness.inference.devices import in_batches
 
 
 def names(batch):
@@ -33,7 +33,7 @@ def test_work_may_ask_for_work_side_by_side():
 
 
 def test_a_thread_that_hangs_is_left_behind_and_another_takes_its_place(monkeypatch):
-    monkeypatch.setattr("harness.inference.workers._PATIENCE", 0.05)
+    monkeypatch.setattr("harness.inference.devices._PATIENCE", 0.05)
     gone = threading.Event()
 
     def hangs(batch):

@@ -15,8 +15,7 @@ from sklearn.metrics import classification_report as sklearn_report
 from harness.base.errors import InputError
 from harness.data import LabelledImages
 from harness.inference import Predictions
-from harness.measures.accuracy import accuracy
-from harness.measures.classification import classification_report
+from harness.measures.accuracy import accuracy, classification_report
 from harness.measures.failures import (
     ANY,
     STUDY_KINDS,
@@ -28,7 +27,7 @@ from harness.measures.failures import (
     failure_table,
     kinds_for,
 )
-from harness.measures.persistence import persistent_failures
+from harness.measures.worst_poses import persistent_failures
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 
 CLASSES = ("cat", "dog", "fox")

@@ -6,7 +6,7 @@ import torch
 from zoo import CLASSES
 
 from harness.base.errors import InputError
-from harness.calibration.multiplicity import multiplier
+from harness.calibration.thresholds import multiplier
 from harness.data import LabelledImages
 from harness.inference import Predictions
 from harness.measures import negative_flips

@@ -7,7 +7,7 @@ import pytest
 from test_onnx import EXPECTED, IMAGES, WEIGHTS, model_of
 
 from harness.inference import Classifier
-from harness.networks.checkpoints import CheckpointRefused, onnx_weights
+from harness.networks.checkpoints import CheckpointRefused, onnx_files
 from harness.networks.declared import load_model
 
 onnx = pytest.importorskip("onnx")
@@ -151,7 +151,7 @@ def test_a_thousand_tensors_of_one_place_are_refused(tmp_path):
 
 
 def test_what_is_more_than_the_limit_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_weights, "MAX_TOTAL", 300)
+    monkeypatch.setattr(onnx_files, "MAX_TOTAL", 300)
     with pytest.raises(CheckpointRefused, match="more than the limit of 300") as caught:
         load_model(with_data(tmp_path))
     assert caught.value.code == "TOO_LARGE"

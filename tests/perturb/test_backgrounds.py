@@ -7,7 +7,7 @@ from torch import nn
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images, stratified_sample
-from harness.data.masks import object_masks
+from harness.data.images import object_masks
 from harness.inference import Classifier
 from harness.measures import object_dependence, prediction_consistency
 from harness.perturb.backgrounds import BACKGROUNDS, with_background, without_object

@@ -16,7 +16,7 @@ from benchmarks.claims.pictures import pictures, shuffled_patches, silhouettes
 from benchmarks.claims.report import BEGIN, END, Results, _spans, full_table, read_results, short_table, write_tables
 from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images, stratified_sample
-from harness.data.masks import object_masks
+from harness.data.images import object_masks
 from harness.inference import Classifier
 from harness.networks.architectures import build
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint

@@ -16,7 +16,7 @@ from harness.measures import (
     worst_class_consensus_set_errors,
 )
 from harness.measures.panel.collection import ReferencePredictions, combined
-from harness.measures.panel.pairing import PairedIncumbent
+from harness.measures.panel.consensus import PairedIncumbent
 from harness.perturb import IDENTITY
 
 CLASSES = ["animals", "food"]

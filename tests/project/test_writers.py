@@ -33,7 +33,7 @@ REASONS = {
     "calibration/measure.py": "a cache in the user's folder",
     "calibration/panel_predictions.py": "a cache in the user's folder",
     "calibration/retrain.py": "its own unfinished checkpoint",
-    "calibration/samples.py": "a temporary folder",
+    "calibration/rewrite.py": "a temporary folder",
     "calibration/warm.py": "what passes between two processes, in a temporary folder",
     "checks/golden.py": "the golden set that it has just read",
     "cli/options.py": "text of the help, which click collects",
@@ -46,9 +46,8 @@ REASONS = {
     "run/acceptance.py": "the incumbent and the checks file that it has just read",
     "run/execute.py": "what passes between two processes, in a temporary folder",
     "run/handover.py": "answers of a run to the process that waits for it, in that folder",
-    "run/export/shards.py": "files of an export, in a folder that was empty or its own",
-    "run/history.py": "a line of an output",
     "run/export/write.py": "files of an export, in a folder that was empty or its own",
+    "run/history.py": "a line of an output",
 }
 
 

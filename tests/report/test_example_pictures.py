@@ -10,7 +10,7 @@ import pytest
 
 from harness.measures.failures import Answer
 from harness.report.example_pictures import GAP, ROW, SIZE, as_html, as_png, caption, in_words, picture, strip
-from harness.report.lettering import TEXT_HEIGHT, wrapped, write
+from harness.report.gallery import TEXT_HEIGHT, wrapped, write
 from harness.run.examples import Example, ModelView
 
 CLASSES = ("Shirt", "Coat", "Bag")

@@ -9,9 +9,9 @@ import torch
 
 from harness.data import LabelledImages
 from harness.inference import Predictions
-from harness.measures.classification import classification_report
+from harness.measures.accuracy import classification_report
 from harness.measures.failures import LISTED, failure_changes, failure_table
-from harness.measures.persistence import persistent_failures
+from harness.measures.worst_poses import persistent_failures
 from harness.perturb import IDENTITY
 from harness.report.exports import changes_csv, failures_csv, failures_markdown
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from outcomes import EMPTY, verdict
 
+from harness.report.exports import log_run
 from harness.report.history import accuracy_over_runs, history, history_lines, history_page, margins_over_runs
 from harness.report.html import scorecard
-from harness.report.mlflow_run import log_run
 from harness.run.history import History
 from harness.run.outcome import line_of
 

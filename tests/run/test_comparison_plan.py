@@ -9,7 +9,7 @@ from zoo import images_of, network, role_model
 
 from harness.base.errors import InputError
 from harness.base.progress import Progress
-from harness.inference.workers import in_batches, watched
+from harness.inference.devices import in_batches, watched
 from harness.run import comparison_plan
 from harness.run.budget import Costs
 from harness.run.comparison_plan import plan_comparison

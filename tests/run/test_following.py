@@ -10,7 +10,7 @@ from harness.base.errors import NotApplicableError
 from harness.inference.standins import at_random, mostly_right, right, standing_in, wrong_by
 from harness.measures import accuracy, calibration_error
 from harness.perturb import Pose
-from harness.run.following import FOLLOW
+from harness.run.mutants import FOLLOW
 
 ROW = """
 [[check]]

@@ -13,7 +13,7 @@ from panels import with_panel
 from zoo import CLASSES, ROWS, GatedZoo, checks_text, images_of, role_model
 
 from harness.base.cache import PredictionCache
-from harness.calibration.promise import detectable_drop, planned_drop
+from harness.calibration.summary import detectable_drop, planned_drop
 from harness.checks import read_checks
 from harness.cli import main
 from harness.inference.ledger import Ledger

@@ -94,7 +94,7 @@ def test_code_is_that_of_the_tests_and_what_they_import(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["stress_tests/test_clean.py", "harness/measures/classification.py", "harness/run/selfcheck.py"]
+    "name", ["stress_tests/test_clean.py", "harness/measures/accuracy.py", "harness/run/selfcheck.py"]
 )
 def test_a_packaged_test_and_a_metric_decide(tmp_path, monkeypatch, name):
     here = Path(harness.__file__).parents[1]

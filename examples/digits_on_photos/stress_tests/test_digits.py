@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from harness.checks import Key, Share, one_of
-from harness.data.masks import object_masks
+from harness.data.images import object_masks
 from harness.measures import accuracy, confident_errors, pair_failures, prediction_consistency
 from harness.measures.localisation import attention_lift
 from harness.perturb.backgrounds import BACKGROUNDS, with_background

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from harness.data.origin import Origin
+    from harness.data.pictures import Origin
 
 T = TypeVar("T")
 

@@ -15,9 +15,8 @@ from harness.base.errors import AnswersError, PackageError, UnusableModelError, 
 from harness.base.files import require_regular
 from harness.data.exported import NAME, Export
 from harness.data.npz import array_in, opened
-from harness.inference.predictors.classes import order_of
+from harness.inference.predictors.audit import checked, order_of
 from harness.inference.predictors.protocol import PredictorError
-from harness.inference.predictors.scores import checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -26,11 +26,10 @@ from harness.base import imports
 from harness.base.errors import UnusableModelError, printable
 from harness.base.files import hash_of_file
 from harness.base.user_code import is_name
+from harness.inference.predictors.audit import provided
 from harness.inference.predictors.child import LARGEST
-from harness.inference.predictors.deadline import within
 from harness.inference.predictors.encoded import EncodedPictures
-from harness.inference.predictors.protocol import Identity, PredictorError, Provides
-from harness.inference.predictors.scores import provided
+from harness.inference.predictors.protocol import Identity, PredictorError, Provides, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

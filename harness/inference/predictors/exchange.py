@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code
 from harness.inference.predictors.credentials import TOKEN
-from harness.inference.predictors.deadline import within
-from harness.inference.predictors.protocol import PredictorError
+from harness.inference.predictors.protocol import PredictorError, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

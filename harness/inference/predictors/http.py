@@ -15,12 +15,11 @@ from harness.base.answers import AnswerStore
 from harness.base.codes import Code
 from harness.base.errors import ServerError
 from harness.inference.backend import BackendLostError
-from harness.inference.predictors.audit import Audit, differing
+from harness.inference.predictors.audit import Audit, differing, provided
 from harness.inference.predictors.credentials import credentials_for
 from harness.inference.predictors.encoded import key_of
 from harness.inference.predictors.exchange import ServerLostError
 from harness.inference.predictors.protocol import Identity, PredictorError
-from harness.inference.predictors.scores import provided
 from harness.inference.predictors.served import ServedModel, address_of
 
 if TYPE_CHECKING:

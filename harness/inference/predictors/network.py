@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.inference.engine import Engine, padded
-from harness.inference.predictors.classes import order_of
+from harness.inference.predictors.audit import SUMS_TO_ONE, checked, order_of
 from harness.inference.predictors.protocol import PredictorError, Remote
-from harness.inference.predictors.scores import SUMS_TO_ONE, checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence

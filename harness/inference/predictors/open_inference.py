@@ -15,9 +15,9 @@ from pydantic import BeforeValidator, ConfigDict, NonNegativeInt
 
 from harness.base.errors import ServerError, some_of
 from harness.base.records import read_record
+from harness.inference.predictors.audit import checked
 from harness.inference.predictors.encoded import content_of
 from harness.inference.predictors.protocol import PredictorError
-from harness.inference.predictors.scores import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,8 @@ import numpy as np
 
 from harness.base.errors import ChangedError, UnusableModelError, printable
 from harness.inference.devices import available_cores
+from harness.inference.predictors.audit import provided
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
-from harness.inference.predictors.scores import provided
 from harness.networks.builders import parse_normalization
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular
 from harness.networks.checkpoints.trial import Trial, expect_moderate

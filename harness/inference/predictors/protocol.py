@@ -1,8 +1,10 @@
-"""The protocol of predictors, and their two records: the identity and the kind of answers."""
+"""The protocol of predictors, their identity, the kind of their answers, and the deadline of a call."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -10,11 +12,12 @@ from harness.base.codes import Code
 from harness.base.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
 
     from harness.base import PredictionCache
+
 
 Scores = Literal["logits", "probabilities", "labels"]
 
@@ -124,3 +127,24 @@ class Remote(Protocol):
 
     def confirm(self) -> None:
         """Verify some answers since the last call; raises `BackendLostError`, which ends the run, for wrong ones."""
+
+
+@contextmanager
+def within(seconds: float, end: Callable[[], None]) -> Iterator[threading.Event]:
+    """Yield an event that is set, before a call of `end`, once the block has taken too long.
+
+    `end` runs in another thread and must end the block's wait, as the shutdown of a socket does.
+    """
+    late = threading.Event()
+
+    def ring() -> None:
+        late.set()
+        end()
+
+    timer = threading.Timer(seconds, ring)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.networks.architectures import ARCHITECTURES, build
-from harness.networks.checkpoints.archive import read_members
 from harness.networks.checkpoints.choosing import Choice, choose
-from harness.networks.checkpoints.files import CheckpointRefused, read_regular, shown
+from harness.networks.checkpoints.files import CheckpointRefused, read_members, read_regular, shown
 from harness.networks.checkpoints.fitting import OF_ANOTHER, Needed, fits_of, misfit
 from harness.networks.checkpoints.native import read_native
 from harness.networks.checkpoints.pickled import read_pickle

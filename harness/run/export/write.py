@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import shutil
+import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from harness.base.errors import OutputError
 from harness.base.files import hash_of_file, locked, write_atomically
 from harness.base.progress import Progress
 from harness.data.exported import NAME, as_stored, names_of
-from harness.run.export.shards import ROW_BYTES, SHARD_BYTES, SUFFIXES, Shard, names_in
+from harness.data.image_files import as_png
 from harness.run.export.template import files_for
 
 if TYPE_CHECKING:
@@ -25,6 +28,61 @@ if TYPE_CHECKING:
     from harness.run.export.asking import Questions
     from harness.run.export.request import ExportOrder
     from harness.run.session import StressSession
+
+
+SHARD_BYTES = 64 << 20
+"""Bytes of pixels in a shard."""
+ROW_BYTES = {"npz": 4 * 64 + 8 + 4, "png": 400}
+"""Bytes that an image takes besides its pixels: its name and place, and of a PNG its own head."""
+SUFFIXES = {"npz": ".npz", "png": ".zip"}
+_ROWS = "rows.csv"
+
+
+class Shard(NamedTuple):
+    """Images of an export: `names` (N,), `pixels` as stored, `index` in the split (N,), `perturbation` (N,) int32."""
+
+    names: np.ndarray
+    pixels: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # Of tuples, a method that nobody calls here.
+    perturbation: np.ndarray
+
+    def content(self, form: str) -> bytes:
+        """Return the content of a file with the shard; equal images make equal files."""
+        content = io.BytesIO()
+        if form == "npz":
+            names = self.names.astype(str)  # In a table, bytes would become b'…'.
+            np.savez(content, image=names, pixels=self.pixels, index=self.index, perturbation=self.perturbation)
+            return content.getvalue()
+        table = csv.writer(rows := io.StringIO(), lineterminator="\n")
+        table.writerow(("image", "index", "perturbation"))
+        with zipfile.ZipFile(content, "w") as archive:
+            for name, pixels, *row in zip(*self, strict=True):
+                table.writerow((name.decode(), *row))
+                entry = zipfile.ZipInfo(f"{name.decode()}.png")  # Without a date.
+                archive.writestr(entry, as_png(pixels.transpose(2, 0, 1), compress_level=1))
+            archive.writestr(zipfile.ZipInfo(_ROWS), rows.getvalue())
+        return content.getvalue()
+
+
+def names_in(path: Path, form: str) -> np.ndarray | None:
+    """Return the names of the images in a shard of an earlier run; None for one that is missing or damaged."""
+    try:
+        if form == "npz":
+            with np.load(path, allow_pickle=False) as file:
+                names, pixels = file["image"].astype(NAME), file["pixels"]
+            return names if np.array_equal(names_of(pixels), names) else None
+        from PIL import Image
+
+        with zipfile.ZipFile(path) as archive:
+            listed = [line.split(",")[0] for line in archive.read(_ROWS).decode().splitlines()[1:]]
+            for name in listed:
+                with archive.open(f"{name}.png") as file, Image.open(file, formats=["png"]) as picture:
+                    if names_of(np.array(picture)[None])[0] != name.encode():
+                        return None
+        return np.array(listed, dtype=NAME)
+    except Exception:  # A damaged archive fails in any way; it is written again.
+        return None
+
 
 MANIFEST, BEGUN = "manifest.json", "export.json"
 SCHEMA = 1

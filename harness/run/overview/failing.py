@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.base.records import record
 from harness.measures.failures import Comparison, changed_positions, compared_at
-from harness.measures.persistence import PersistentFailures, persistent_failures
+from harness.measures.worst_poses import PersistentFailures, persistent_failures
 from harness.perturb import augmentation_range_corners
 from harness.run.overview.part import Part, Subject
 from harness.run.overview.posed import Moved
