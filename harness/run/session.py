@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.base import PredictionCache
     from harness.checks import Check, ChecksFile
     from harness.checks.declaration import Declaration
-    from harness.data import LabelledImages as LabelledImages
+    from harness.data import LabelledImages as LabelledImages  # noqa: PLC0414  Fixtures name it, too.
     from harness.inference import RoleModel
     from harness.inference.cluster import Cluster
     from harness.measures.panel.predictions import PanelPredictions
