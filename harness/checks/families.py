@@ -26,7 +26,7 @@ from harness.checks.damages import (
 )
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
-from harness.checks.slices import CLASS_DIFFERENCE, SLICE, UNKNOWN, slice_checks
+from harness.checks.slices import CLASS_DIFFERENCE, SKEW, SLICE, UNKNOWN, slice_checks
 from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 
@@ -56,7 +56,6 @@ class Family:
     damage: Damage | None = None
 
 
-SKEW = "skew"
 _SHIPPED = (
     Family(
         "clean",

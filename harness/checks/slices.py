@@ -52,8 +52,8 @@ def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *,
             )
 
 
-SLICE, CLASS_DIFFERENCE = "slice", "class-difference"
-"""The families of these checks, and of those that compare a class with the others."""
+SLICE, CLASS_DIFFERENCE, SKEW = "slice", "class-difference", "skew"
+"""The families of these checks, of those that compare a class with the others, and of serving pipelines."""
 LEAST, MOST = 50, 100
 """Least images of a group that is compared with others, and most groups of a column that get a check each."""
 PAIR = "pair"

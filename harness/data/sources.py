@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import DataError, InputError, writable
 from harness.base.user_code import is_name
-from harness.data.files import load_unlabelled
-from harness.data.images import sample_up_to
-from harness.data.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from harness.data.images import LabelledImages
-
+    from harness.data.pipeline import Pipeline
 
 Load = Callable[[str, "Pipeline"], "LabelledImages"]
 """Loads the images that a specification names after its colon; the pipeline makes each image.
@@ -135,41 +132,3 @@ def specs_in_words() -> str:
     """Return the forms of a specification as text."""
     forms = [name + (f":{source.takes}" if source.takes else "") for name, source in SOURCES.items()]
     return f"{', '.join(forms)} or module:callable"
-
-
-OF_NO_CLASS = -1
-"""The label of these images."""
-MOST = 1_000
-"""Largest number of images; a fixed sample replaces more."""
-_SHIPPED = "fashion-mnist"
-
-
-def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> LabelledImages:
-    """Load images of no class, of the shape of the data's images, at most 1,000; their labels are ignored.
-
-    A folder may have any subfolders. Without a size, crop or transform, pictures are stretched to the size of the data.
-    Raises `InputError` about the setting `unknown` for unreadable images and for another shape.
-    """
-    channels, height, width = images.pixels.shape[1:]
-    if pipeline.transform is None:
-        stretched = None if (pipeline.size or pipeline.resize or pipeline.crop) else (height, width)
-        pipeline = replace(pipeline, size=pipeline.size or stretched, channels=pipeline.channels or channels)
-    kind, _, path = spec.partition(":")
-    try:
-        if kind == "folder":
-            found = load_unlabelled(Path(path), pipeline)
-        else:
-            found = load_images(spec, pipeline=Pipeline() if spec == _SHIPPED else pipeline)
-    except InputError as error:
-        raise DataError(error.message, setting=f"unknown {spec}") from error
-    if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
-        raise DataError(
-            f"has images of {shape[1]}x{shape[2]} pixels (channels: {shape[0]}), the data have {height}x{width} "
-            f"(channels: {channels}); name the pipeline that makes pictures of that size (size, resize, transform)",
-            setting=f"unknown {spec}",
-        )
-    import torch
-
-    sample = sample_up_to(found, MOST)
-    labels = torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64)
-    return replace(sample, labels=labels, classes=images.classes, masks=None, groups={}, name=f"elsewhere {found.name}")

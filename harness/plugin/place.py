@@ -28,7 +28,6 @@ _LISTING = ("help", "version", "markers", "cacheshow")
 _COLLECTING = ("collectonly", "showfixtures", "show_fixtures_per_test")
 """Options of pytest that collect tests and run none."""
 _PLAN = "--stress-plan"
-"""The option of a plan, which leaves the reports of earlier runs alone."""
 _MAX_BYTES = 1 << 24
 
 
@@ -63,12 +62,22 @@ def reports_named(config: pytest.Config) -> Path | None:
     """
     if only_collects(config) or not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
         return None
+    return None if asks_for_plan(config) else reports_folder(config)
+
+
+def asks_for_plan(config: pytest.Config) -> bool:
+    """Return whether a plan of the run is asked for; it leaves the reports of earlier runs alone."""
+    given = [each for line in lines_of(config) for each in line]
+    parsed = getattr(config.option, "stress_plan", False)  # Also from a file behind @.
+    return bool(parsed or _PLAN in given or handover_to(config).content.get("request", {}).get("plan"))
+
+
+def reports_folder(config: pytest.Config) -> Path:
+    """Return the folder that reports go to, before other options are looked at."""
     added, ini, typed = lines_of(config)
-    asked = handover_to(config).content.get("request", {})
-    if _PLAN in (*added, *ini, *typed) or asked.get("plan"):
-        return None
-    named = value_behind(typed, "--stress-reports") or asked.get("reports")
-    return config.rootpath / (named or value_behind([*ini, *added], "--stress-reports") or "reports")
+    named = value_behind(typed, "--stress-reports") or handover_to(config).content.get("request", {}).get("reports")
+    named = named or value_behind([*ini, *added], "--stress-reports") or getattr(config.option, "stress_reports", None)
+    return config.rootpath / (named or "reports")
 
 
 def waits_for_others(config: pytest.Config) -> bool:

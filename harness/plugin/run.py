@@ -33,7 +33,14 @@ from harness.plugin import replay
 from harness.plugin.claim import CLAIM
 from harness.plugin.options import Questions, request_of_config
 from harness.plugin.pictures import PictureMaker
-from harness.plugin.place import command_of, handover_to, is_gate_run, only_collects
+from harness.plugin.place import (
+    asks_for_plan,
+    command_of,
+    handover_to,
+    is_gate_run,
+    only_collects,
+    reports_folder,
+)
 from harness.plugin.progress import bar
 from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
@@ -121,7 +128,7 @@ class GateRun:
     @property
     def reports_folder(self) -> Path:
         """Return the folder that reports go to, before other options are looked at."""
-        return self.config.rootpath / (self.config.option.stress_reports or "reports")
+        return reports_folder(self.config)
 
     @property
     def rows(self) -> frozenset[str]:
@@ -257,7 +264,7 @@ class GateRun:
     @property
     def plans(self) -> bool:
         """Return whether this is no run, but its plan."""
-        return self.active and self.config.option.stress_plan
+        return self.active and asks_for_plan(self.config)
 
     @property
     def judges(self) -> bool:
@@ -267,7 +274,7 @@ class GateRun:
     @property
     def paged(self) -> bool:
         """Return whether this process writes a page: the controller of a run that judges."""
-        return self.judges and not self.is_worker and self.handover.content.get("record") is None
+        return self.judges and not self.is_worker and self.handover.content.get("request", {}).get("record") is None
 
     @property
     def fits_a_budget(self) -> bool:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from harness.checks.families import SKEW
 from harness.checks.golden import GOLDEN
-from harness.checks.slices import SLICE
+from harness.checks.slices import SKEW, SLICE
 from harness.measures import Unit
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE

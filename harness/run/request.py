@@ -52,7 +52,7 @@ _PATHS = {*(f"--{role}" for role in ROLES), "--checks", "--stress-reports"}
 _FORMER = {
     **{f"--stress-{name.replace('_', '-')}": name for name in IN_TABLE},
     "--stress-model-arg": "model_args",
-    "--stress-normalization": "normalization",
+    "--stress-normalisation": "normalization",
 }
 """Settings of the table that were options of pytest."""
 

@@ -667,7 +667,7 @@ def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):
     here = measure.record(Path(zoo.seeds[0]), recording, execute)
     monkeypatch.undo()
     monkeypatch.chdir(zoo.root)
-    with closing(WarmProcess(0, recording.tests, recording.options)) as process:
+    with closing(WarmProcess(0, recording.options)) as process:
         assert measure.record(Path(zoo.seeds[0]), recording, process.run) == here
         assert np.isfinite([found["value"] for found in here]).all()
 

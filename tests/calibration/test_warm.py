@@ -50,7 +50,7 @@ def recording(pytester):
 
 @pytest.fixture
 def process(recording):
-    with closing(WarmProcess(0, recording.tests, recording.options)) as process:
+    with closing(WarmProcess(0, recording.options)) as process:
         yield process
 
 

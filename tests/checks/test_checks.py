@@ -348,7 +348,7 @@ def test_an_impossible_threshold_of_an_own_metric_is_refused_when_judged(thresho
         (HEAD + "m = 3\n", "data: unknown key 'm'; known are classes, groups_sha256, n, name,"),
         (
             "checks = 3\n" + HEAD,
-            "unknown key 'checks'; known are budget, check, data, golden, protocol, recipe, schema",
+            "unknown key 'checks'; known are budget, check, data, gate, golden, protocol, recipe, schema",
         ),
         (HEAD + '[check]\nid = "clean"\n', r"check must be an array of tables, written \[\[check\]\]"),
         ("check = [3]\n" + HEAD, "check 1: expected a table, found 3"),

@@ -246,15 +246,15 @@ def test_a_checks_file_to_which_no_row_can_be_added_is_told_of_and_stays(shop, c
 
 def test_a_write_that_fails_leaves_nothing(shop, monkeypatch, capsys):
     (shop / "pytest.ini").write_text("[pytest]\n")
-    write, calls = files.write_atomically, []
+    write, calls = files._written_beside, []
 
     def failing(path, content):
         calls.append(path)
         if len(calls) == 4:
             raise OSError(28, "No space left on device", str(path))
-        write(path, content)
+        return write(path, content)
 
-    monkeypatch.setattr(files, "write_atomically", failing)
+    monkeypatch.setattr(files, "_written_beside", failing)
     assert main(["init", *DATA]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert files_in(shop) == {"pytest.ini": b"[pytest]\n"}

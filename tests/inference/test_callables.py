@@ -176,7 +176,7 @@ def test_no_message_holds_the_run_up(opened, does, message):
     code = CHANNEL.format(does).replace("scores(pixels)", "pixels.reshape(len(pixels), -1)[:, :3] * 1.0")
     start = time.monotonic()
     with pytest.raises(InputError, match=message):
-        opened(code, images=large, timeout=2.0)
+        opened(code, images=large, predictor_timeout=2.0)
     assert time.monotonic() - start < 15
 
 

@@ -224,10 +224,10 @@ def test_training_onto_a_full_disk_says_so_and_leaves_no_model(tmp_path, monkeyp
         "1",
         "--validation-size",
         "40",
-        "--set",
-        "model_args.conv_channels=[2]",
-        "--set",
-        "model_args.fc_sizes=[]",
+        "--model-arg",
+        "conv_channels=[2]",
+        "--model-arg",
+        "fc_sizes=[]",
     )
     assert main(["train", str(tmp_path / "model.safetensors"), *arguments]) == 2
     assert "No space left on device" in capsys.readouterr().err
