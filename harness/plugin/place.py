@@ -6,7 +6,7 @@ import os
 import shlex
 import tomllib
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import end_copy, without_secrets
 from harness.base.files import read_regular
@@ -69,20 +69,20 @@ def asks_for_plan(config: pytest.Config) -> bool:
     """Return whether a plan of the run is asked for; it leaves the reports of earlier runs alone."""
     given = [each for line in lines_of(config) for each in line]
     parsed = getattr(config.option, "stress_plan", False)  # Also from a file behind @.
-    return bool(parsed or _PLAN in given or handover_to(config).content.get("request", {}).get("plan"))
+    return bool(parsed or _PLAN in given or _asked(config).get("plan"))
 
 
 def reports_folder(config: pytest.Config) -> Path:
     """Return the folder that reports go to, before other options are looked at."""
     added, ini, typed = lines_of(config)
-    named = value_behind(typed, "--stress-reports") or handover_to(config).content.get("request", {}).get("reports")
+    named = value_behind(typed, "--stress-reports") or _asked(config).get("reports")
     named = named or value_behind([*ini, *added], "--stress-reports") or getattr(config.option, "stress_reports", None)
     return config.rootpath / (named or "reports")
 
 
 def waits_for_others(config: pytest.Config) -> bool:
     """Return whether the run waits for another that has the folder of its reports; the setting `no_wait` forbids it."""
-    asked = handover_to(config).content.get("request", {})
+    asked = _asked(config)
     try:
         table = tomllib.loads(read_regular(_stress_tests(config) / "checks.toml", max_bytes=_MAX_BYTES).decode())
     except (OSError, ValueError):
@@ -115,6 +115,11 @@ def lines_of(config: pytest.Config) -> tuple[list[str], list[str], list[str]]:
     return added, list(map(str, config.getini("addopts"))), list(map(str, config.invocation_params.args))
 
 
+def _asked(config: pytest.Config) -> dict[str, Any]:
+    """Return the request of the process that started this run; empty without one."""
+    return dict(handover_to(config).content.get("request", {}))
+
+
 def _asks(config: pytest.Config, *names: str) -> bool:
     """Return whether any of these options of pytest itself is given; it knows them before it loads plugins."""
     return any(getattr(config.known_args_namespace, name, None) for name in names)
@@ -122,7 +127,7 @@ def _asks(config: pytest.Config, *names: str) -> bool:
 
 def _is_named(config: pytest.Config) -> bool:
     options = {each.partition("=")[0] for line in lines_of(config) for each in line}
-    asked = handover_to(config).content.get("request", {})
+    asked = _asked(config)
     options |= {f"--{name}" for name in (*asked, *asked.get("roles", ()))}
     return any(f"--{name}" in options or getattr(config.option, f"stress_{name}", None) for name in _NAMING)
 
