@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code
@@ -167,8 +168,7 @@ class Exchange:
                 if response.status_code not in RETRIED:
                     return response
                 found = f"it answers {response.status_code}"
-                asked = response.headers.get("retry-after", "")
-                wait = float(asked[:9]) if asked.isascii() and asked.isdecimal() else wait
+                wait = _wait_asked_for(response.headers.get("retry-after", ""), otherwise=wait)
                 if wait > _LONGEST_WAIT:
                     raise ServerLostError(f"the server {found.removeprefix('it ')} and asks to wait for {wait:.0f} s")
             if attempt + 1 < ATTEMPTS:
@@ -226,6 +226,16 @@ def _parts(body: bytes) -> Iterator[bytes]:
     """Yield a body in parts: of a whole one, the client would copy the rest at each write."""
     for start in range(0, len(body), _PART):
         yield body[start : start + _PART]
+
+
+def _wait_asked_for(header: str, *, otherwise: float) -> float:
+    """Return the seconds of the header Retry-After, a number or a date; `otherwise` without one."""
+    if header.isascii() and header.isdecimal():
+        return float(header[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return otherwise
 
 
 def _reason(error: Exception) -> str:
