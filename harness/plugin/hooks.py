@@ -25,7 +25,7 @@ from harness.plugin.claim import CLAIM, claim, claim_early, reason_of, refuse
 from harness.plugin.collector import Collector, failures_left_out
 from harness.plugin.exit_status import TimeKeeper, concluded, end_at_once, keep_page, unended
 from harness.plugin.options import ASKED, add_options, expect_own
-from harness.plugin.place import handover_to, only_collects
+from harness.plugin.place import handover_to, only_collects, reports_folder
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, PREDICTIONS, RUN, GateRun, selected_checks
 from harness.plugin.sinks import expect_to_leave, leave, with_history
@@ -72,11 +72,11 @@ def pytest_configure(config: pytest.Config) -> None:
         if os.getppid() == (parent := config.workerinput.get(_PARENT)):  # type: ignore[attr-defined]
             end_with_parent(parent)
     elif run.judges:
-        claimed = claim(config, run.reports_folder)
+        claimed = claim(config, reports_folder(config))
         claimed.ending = True
         claimed.hold.enter_context(on_termination(partial(end_at_once, run, claimed)))
     if run.paged and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
-        config.option.htmlpath = str(run.reports_folder / PAGE)
+        config.option.htmlpath = str(reports_folder(config) / PAGE)
         config.option.self_contained_html = True
 
 

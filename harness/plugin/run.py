@@ -33,14 +33,7 @@ from harness.plugin import replay
 from harness.plugin.claim import CLAIM
 from harness.plugin.options import Questions, request_of_config
 from harness.plugin.pictures import PictureMaker
-from harness.plugin.place import (
-    asks_for_plan,
-    command_of,
-    handover_to,
-    is_gate_run,
-    only_collects,
-    reports_folder,
-)
+from harness.plugin.place import asks_for_plan, command_of, handover_to, is_gate_run, only_collects
 from harness.plugin.progress import bar
 from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
@@ -124,11 +117,6 @@ class GateRun:
     def request(self) -> RunRequest:
         """Return what the options ask for; raises `UsageError` for one that is none."""
         return request_of_config(self.config)
-
-    @property
-    def reports_folder(self) -> Path:
-        """Return the folder that reports go to, before other options are looked at."""
-        return reports_folder(self.config)
 
     @property
     def rows(self) -> frozenset[str]:
