@@ -28,8 +28,8 @@ from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import read_checks
 from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.equivalence import EQUIVALENCE
-from harness.checks.gate_table import hash_of_checks
 from harness.checks.slices import SLICE
+from harness.checks.tables import hash_of_checks
 from harness.inference.backends import Tasks
 from harness.measures.serving import OF_SERVING
 from harness.networks.options import BackendOptions, NetworkOptions

@@ -18,11 +18,11 @@ from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.calibration.rewrite import fit_for, samples_in_toml, with_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
-from harness.checks.gate_table import HEAD, entries, with_table
 from harness.checks.roles import INCUMBENT, ROLES
-from harness.checks.shipped import shipped_tests
 from harness.checks.slices import SLICE
 from harness.checks.starter import families_of, offered, starter, starter_checks
+from harness.checks.starter_check import shipped_tests
+from harness.checks.tables import HEAD, entries, with_settings
 from harness.data.groups import groups_sha256
 from harness.data.options import DataOptions
 from harness.measures.accuracy import confused_pairs
@@ -123,7 +123,7 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
     texts = {Path(TESTS, test.name): test.text for test in tests if not (checks and Path(TESTS, test.name).exists())}
     if rows or (checks and table):
         text = _with_rows(checks, rows, images) if checks else starter(images, rows)
-        texts[Path(TESTS, CHECKS)] = with_table(text, table)
+        texts[Path(TESTS, CHECKS)] = with_settings(text, table)
     if request.workflow:
         predictor = isinstance(request.checkpoint, str)
         candidate = _candidate(request.checkpoint)

@@ -17,8 +17,7 @@ from harness.calibration.summary import planned_drop
 from harness.calibration.thresholds import PROVISIONAL
 from harness.checks import read_checks
 from harness.checks.check import UNTIL_CALIBRATED
-from harness.checks.gate_table import hash_of_checks
-from harness.checks.toml_tables import with_table
+from harness.checks.tables import hash_of_checks, with_table
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
 from harness.run.request import RunRequest

@@ -13,9 +13,9 @@ from harness.base.errors import PanelError
 from harness.base.files import read_regular
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
-from harness.checks.gate_table import hash_of, split
 from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
 from harness.checks.provenance import OWN, departure_of
+from harness.checks.tables import hash_of, split
 from harness.measures import METRICS
 from harness.perturb.poses import PROTOCOL
 
@@ -69,7 +69,7 @@ class _Head:
     budget: dict[str, Annotated[float, Field(gt=0)]] = field(default_factory=dict)
     golden: GoldenDeclaration | None = None
     gate: dict[str, Any] = field(default_factory=dict)
-    """The project's settings, which are read from its own file alone, see `harness.checks.gate_table`."""
+    """The project's settings, which are read from its own file alone, see `harness.checks.tables`."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from harness.checks.declaration import (
     read_declaration,
 )
 from harness.checks.equivalence import EQUIVALENCE
-from harness.checks.gate_table import hash_of_checks
 from harness.checks.roles import INCUMBENT, ROLES
+from harness.checks.tables import hash_of_checks
 from harness.data.options import DataOptions
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.networks.declared import load_model

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import ConfigurationError
 from harness.base.groups import pairs_of
 from harness.checks import read_checks
-from harness.checks.gate_table import HEAD
 from harness.checks.roles import ROLES
+from harness.checks.tables import HEAD
 from harness.data.options import DataOptions
 from harness.data.sources import SOURCES
 from harness.measures import METRICS

@@ -17,8 +17,8 @@ from harness.base.errors import ConfigurationError, InputError
 from harness.base.groups import Place, Setting, add_settings, unknown, values_in, values_of
 from harness.base.records import read_record
 from harness.base.settings import value_behind
-from harness.checks.gate_table import HEAD, entries, read_table
 from harness.checks.roles import INCUMBENT, ROLES
+from harness.checks.tables import HEAD, entries, read_table
 from harness.data.options import DataOptions
 from harness.run.budget import seconds_in
 from harness.run.export.request import ExportOrder

@@ -8,7 +8,7 @@ import pytest
 from harness.base.errors import InputError
 from harness.calibration.rewrite import with_thresholds
 from harness.checks import read_checks
-from harness.checks.gate_table import hash_of, hash_of_checks, read_table, split, with_table
+from harness.checks.tables import hash_of, hash_of_checks, read_table, split, with_settings
 
 SHIPPED = Path(__file__).parents[2] / "stress_tests/checks.toml"
 VALUES = {
@@ -22,14 +22,14 @@ VALUES = {
 @pytest.fixture
 def checks(tmp_path):
     path = tmp_path / "checks.toml"
-    path.write_text(with_table(SHIPPED.read_text(), VALUES))
+    path.write_text(with_settings(SHIPPED.read_text(), VALUES))
     return path
 
 
 def test_it_is_read_as_it_was_written_and_the_hash_is_unchanged(checks):
     assert read_table(checks) == VALUES
     assert read_checks(checks).sha256 == hash_of_checks(checks) == read_checks(SHIPPED).sha256
-    checks.write_text(with_table(checks.read_text(), {"normalization": "imagenet"}))
+    checks.write_text(with_settings(checks.read_text(), {"normalization": "imagenet"}))
     assert read_table(checks) == {**VALUES, "normalization": "imagenet"}
     assert hash_of_checks(checks) == read_checks(SHIPPED).sha256
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from zoo import ARGUMENTS, CLASSES, Zoo
 
-from harness.checks.gate_table import with_table
+from harness.checks.tables import with_settings
 from harness.cli import main
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -103,7 +103,7 @@ def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
     "arguments", [["train", "new.safetensors"], ["calibrate", "--reference-models", "8"]], ids=["train", "calibrate"]
 )
 def test_nothing_is_trained_on_a_device_that_there_is_not(zoo, capsys, arguments):
-    zoo.checks.write_text(with_table(zoo.checks.read_text(), {"data": zoo.data}))
+    zoo.checks.write_text(with_settings(zoo.checks.read_text(), {"data": zoo.data}))
     assert main([*arguments, "--device", "abacus"]) == 2
     assert "device 'abacus' cannot be used" in capsys.readouterr().err
     assert not (zoo.root / "new.safetensors").exists()

@@ -9,7 +9,7 @@ from zoo import Zoo
 
 from harness.base.errors import InputError
 from harness.checks import read_checks
-from harness.checks.gate_table import with_table
+from harness.checks.tables import with_settings
 from harness.cli import main
 from harness.cli.group import commands
 from harness.run.settings import SETTINGS, option_of_pytest
@@ -68,7 +68,7 @@ def loaded(monkeypatch):
 
 
 def configure(zoo, **table) -> None:
-    zoo.checks.write_text(with_table(zoo.checks.read_text(), table))
+    zoo.checks.write_text(with_settings(zoo.checks.read_text(), table))
 
 
 def test_every_command_is_known_here():
@@ -142,7 +142,7 @@ def booby_trapped(zoo):
     (zoo.root / "trap.py").write_text("import os\nos._exit(7)\n")
     trap = {"data": "trap:images", "model": "trap:network", "transform": "trap:pixels", "unknown": "trap:images"}
     foreign = zoo.root / "foreign.toml"
-    foreign.write_text(with_table(zoo.checks.read_text(), trap))
+    foreign.write_text(with_settings(zoo.checks.read_text(), trap))
     return foreign, trap
 
 

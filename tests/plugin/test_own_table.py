@@ -6,7 +6,7 @@ import scipy.stats  # noqa: F401
 from zoo import GatedZoo, hypothesis_as_it_starts
 
 from harness.checks import read_checks
-from harness.checks.gate_table import with_table
+from harness.checks.tables import with_settings
 
 TRAP = {"data": "trap:images", "model": "trap:network", "transform": "trap:pixels"}
 
@@ -17,9 +17,9 @@ def zoo(pytester, monkeypatch):
     zoo = GatedZoo(pytester, tests=("clean",))
     zoo.save("new.safetensors")
     zoo.foreign = zoo.root / "foreign.toml"
-    zoo.foreign.write_text(with_table(zoo.checks.read_text(), TRAP))
+    zoo.foreign.write_text(with_settings(zoo.checks.read_text(), TRAP))
     zoo.before = read_checks(zoo.checks).sha256
-    zoo.checks.write_text(with_table(zoo.checks.read_text(), {"data": zoo.data, "no_overview": True, "size": 9}))
+    zoo.checks.write_text(with_settings(zoo.checks.read_text(), {"data": zoo.data, "no_overview": True, "size": 9}))
     with hypothesis_as_it_starts():
         yield zoo
 
@@ -43,7 +43,7 @@ def test_a_foreign_checks_file_names_no_code_and_set_wins(zoo, pytester):
     ],
 )
 def test_what_is_wrong_ends_with_4_in_one_sentence(zoo, pytester, table, line, said):
-    zoo.checks.write_text(with_table(zoo.checks.read_text(), table))
+    zoo.checks.write_text(with_settings(zoo.checks.read_text(), table))
     result = pytester.runpytest_inprocess("stress_tests", *line)
     assert result.ret == 4
     assert said in result.stderr.str()

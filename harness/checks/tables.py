@@ -1,6 +1,6 @@
-"""The table [gate] of a project's own checks file, which describes the project: its data, its network, its settings.
+"""Tables of a checks file that a person edits, among them [gate], which describes the project.
 
-Thresholds do not depend on it, so the hash of a checks file leaves it out.
+Thresholds do not depend on [gate], so the hash of a checks file leaves it out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,43 @@ from harness.checks.starter_check import in_toml
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+
+_REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
+"""The text between the last entry of a table and the next table: empty lines, and comments on the latter."""
+
+
+def with_table(text: str, name: str, table: str, *, behind: str = "") -> str:
+    """Return the text with a table in place of the one of this name and its subtables; no `table` removes it.
+
+    A new table is put behind the last one named `behind` or below it, or else before the first table.
+    """
+    parts = re.split(r"(?m)^(?=\[)", text)
+
+    def at(wanted: str) -> list[int]:
+        return [number for number, part in enumerate(parts) if re.match(rf"\[{re.escape(wanted)}[\].]", part)]
+
+    made = f"{table.rstrip()}\n"
+    if ours := at(name):
+        rest = _rest(parts[ours[-1]])
+        if not table:
+            parts[ours[0] - 1] = f"{parts[ours[0] - 1].rstrip()}\n"
+        parts[ours[0]] = made + (rest or "\n") if table else rest
+        return "".join(part for number, part in enumerate(parts) if number not in ours[1:])
+    if not table:
+        return text
+    if not (others := behind and at(behind)):
+        return f"{parts[0].rstrip()}\n\n{made}\n{''.join(parts[1:])}"
+    last = parts[others[-1]]
+    rest = _rest(last)
+    parts[others[-1]] = f"{last.removesuffix(rest).rstrip()}\n\n{made}{rest}"
+    return "".join(parts)
+
+
+def _rest(part: str) -> str:
+    found = _REST.search(part)
+    return found[0] if found else ""
+
 
 HEAD = "[gate]"
 _MAX_BYTES = 16 << 20
@@ -66,7 +103,7 @@ def read_table(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: its table {HEAD} cannot be read ({error})") from None
 
 
-def with_table(text: str, values: Mapping[str, object]) -> str:
+def with_settings(text: str, values: Mapping[str, object]) -> str:
     """Return the text of a checks file with these entries at the end of its table, a new one before all others."""
     if not values:
         return text
