@@ -607,7 +607,7 @@ def test_members_keep_their_order_and_rows_that_of_the_first(measured):
 
 def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
     said, load = [], role.load
-    monkeypatch.setattr(role, "load", lambda path, network: replace(load(path, network), note="of module."))
+    monkeypatch.setattr(role, "load", lambda *given: replace(load(*given), note="of module."))
     recording = Recording(zoo.tests, read_checks(zoo.checks), (), ON_ZOO)
     load_reference_models([zoo.root / name for name in zoo.seeds[:3]], recording, on_note=said.append)
     assert said == [f"{', '.join(str(zoo.root / name) for name in zoo.seeds[:3])}: of module."]
