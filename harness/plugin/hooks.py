@@ -75,9 +75,9 @@ def pytest_configure(config: pytest.Config) -> None:
         claimed = claim(config, reports_folder(config))
         claimed.ending = True
         claimed.hold.enter_context(on_termination(partial(end_at_once, run, claimed)))
-    if run.paged and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
-        config.option.htmlpath = str(reports_folder(config) / PAGE)
-        config.option.self_contained_html = True
+        if run.paged and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
+            config.option.htmlpath = str(claimed.folder / PAGE)
+            config.option.self_contained_html = True
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import contextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -14,51 +11,13 @@ from harness.base.codes import Code, coded
 from harness.base.errors import InputError
 from harness.base.settings import told, values_behind
 from harness.checks.roles import ROLES
-from harness.plugin.place import handover_to, is_gate_run, lines_of, may_be_gate_run
+from harness.plugin.place import handed_request, is_gate_run, lines_of, may_be_gate_run
 from harness.run import request
 from harness.run.request import RunRequest, joined, paths_behind
 from harness.run.settings import ON_LINE, SET, option_of_pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from harness.run.session import StressSession
-
-
-class Questions:
-    """Roles of the models that the running test asks, and that each fixture asked when it was set up.
-
-    A model that is one network in two roles counts for both.
-    """
-
-    def __init__(self) -> None:
-        self._before: Counter[str] = Counter()
-        self._of_fixtures: WeakKeyDictionary[pytest.FixtureDef[Any], set[str]] = WeakKeyDictionary()
-        self._through_fixtures: set[str] = set()
-
-    @contextmanager
-    def within(self, fixture: pytest.FixtureDef[Any], session: StressSession | None) -> Iterator[None]:
-        """Note the roles that are asked while a fixture is set up; opening the models is no question of it."""
-        before = _questions(session)
-        try:
-            yield
-        finally:
-            self._of_fixtures[fixture] = set(_questions(session) - before)
-
-    def begin(self, item: pytest.Function, session: StressSession) -> None:
-        """Begin to count for the call of a test, whose fixtures are set up."""
-        definitions = [each for found in item._fixtureinfo.name2fixturedefs.values() for each in found]
-        self._through_fixtures = set().union(*(self._of_fixtures.get(each, ()) for each in definitions))
-        self._before = _questions(session)
-
-    def asked(self, role: str, session: StressSession | None) -> bool:
-        """Return whether the test asked the model of a role, by itself or through a fixture."""
-        return role in self._through_fixtures or bool((_questions(session) - self._before)[role])
-
-
-def _questions(session: StressSession | None) -> Counter[str]:
-    return Counter({role: model.classifier.questions for role, model in session.roles.items()} if session else {})
-
+    from collections.abc import Sequence
 
 ASKED = "stress_asked"
 """The name under which what another process asks of the run travels to the workers."""
@@ -92,7 +51,7 @@ def request_of_config(config: pytest.Config) -> RunRequest:
     try:
         _expect_once(config)
         own = request.own_settings(config.rootpath) if is_gate_run(config) else {}
-        handed = dict(handover_to(config).content.get("request", {}))
+        handed = handed_request(config)
         typed = request.read_line(lines_of(config)[2])[0] if handed else {}
         given = RunRequest(**handed).given
         made = RunRequest.of(own, request.line_values(config.option), given, typed, root=config.rootpath)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import end_copy, without_secrets
 from harness.base.files import read_regular
-from harness.base.settings import value_behind
+from harness.base.settings import value_behind, values_behind
 from harness.report.refusal import ROLES
 from harness.run.handover import Handover
 
@@ -69,27 +69,29 @@ def asks_for_plan(config: pytest.Config) -> bool:
     """Return whether a plan of the run is asked for; it leaves the reports of earlier runs alone."""
     given = [each for line in lines_of(config) for each in line]
     parsed = getattr(config.option, "stress_plan", False)  # Also from a file behind @.
-    return bool(parsed or _PLAN in given or _asked(config).get("plan"))
+    return bool(parsed or _PLAN in given or handed_request(config).get("plan"))
 
 
 def reports_folder(config: pytest.Config) -> Path:
     """Return the folder that reports go to, before other options are looked at."""
     added, ini, typed = lines_of(config)
-    named = value_behind(typed, "--stress-reports") or _asked(config).get("reports")
+    named = value_behind(typed, "--stress-reports") or handed_request(config).get("reports")
     named = named or value_behind([*ini, *added], "--stress-reports") or getattr(config.option, "stress_reports", None)
     return config.rootpath / (named or "reports")
 
 
 def waits_for_others(config: pytest.Config) -> bool:
     """Return whether the run waits for another that has the folder of its reports; the setting `no_wait` forbids it."""
-    asked = _asked(config)
+    typed = [pair for line in lines_of(config) for pair in values_behind(line, "--stress-set")]
+    given = [value for name, _, value in (pair.partition("=") for pair in typed) if name == "no_wait"]
+    if given:
+        return given[-1] != "true"
     try:
-        table = tomllib.loads(read_regular(_stress_tests(config) / "checks.toml", max_bytes=_MAX_BYTES).decode())
-    except (OSError, ValueError):
+        path = _stress_tests(config) / "checks.toml"
+        table = dict(tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode())["gate"])
+    except (OSError, ValueError, LookupError, TypeError):  # A wrong table ends the run later, in one sentence.
         table = {}
-    pairs = [each.rpartition("--stress-set=")[2] for line in lines_of(config) for each in line]
-    typed = [pair.partition("=")[2] for pair in pairs if pair.startswith("no_wait=")]
-    return (typed or [asked.get("no_wait", table.get("gate", {}).get("no_wait", False))])[-1] not in {True, "true"}
+    return (table | handed_request(config)).get("no_wait") is not True
 
 
 def handover_to(config: pytest.Config) -> Handover:
@@ -98,6 +100,11 @@ def handover_to(config: pytest.Config) -> Handover:
     found = next(given, Handover())
     end_copy(found.process)
     return found
+
+
+def handed_request(config: pytest.Config) -> dict[str, Any]:
+    """Return what the process that started this run asks for; empty without one."""
+    return dict(handover_to(config).content.get("request", {}))
 
 
 def command_of(config: pytest.Config) -> list[str]:
@@ -115,11 +122,6 @@ def lines_of(config: pytest.Config) -> tuple[list[str], list[str], list[str]]:
     return added, list(map(str, config.getini("addopts"))), list(map(str, config.invocation_params.args))
 
 
-def _asked(config: pytest.Config) -> dict[str, Any]:
-    """Return the request of the process that started this run; empty without one."""
-    return dict(handover_to(config).content.get("request", {}))
-
-
 def _asks(config: pytest.Config, *names: str) -> bool:
     """Return whether any of these options of pytest itself is given; it knows them before it loads plugins."""
     return any(getattr(config.known_args_namespace, name, None) for name in names)
@@ -127,7 +129,7 @@ def _asks(config: pytest.Config, *names: str) -> bool:
 
 def _is_named(config: pytest.Config) -> bool:
     options = {each.partition("=")[0] for line in lines_of(config) for each in line}
-    asked = _asked(config)
+    asked = handed_request(config)
     options |= {f"--{name}" for name in (*asked, *asked.get("roles", ()))}
     return any(f"--{name}" in options or getattr(config.option, f"stress_{name}", None) for name in _NAMING)
 

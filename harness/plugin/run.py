@@ -31,10 +31,11 @@ from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.checks.equivalence import EQUIVALENCE
 from harness.plugin import replay
 from harness.plugin.claim import CLAIM
-from harness.plugin.options import Questions, request_of_config
+from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureMaker
-from harness.plugin.place import asks_for_plan, command_of, handover_to, is_gate_run, only_collects
+from harness.plugin.place import asks_for_plan, command_of, handed_request, handover_to, is_gate_run, only_collects
 from harness.plugin.progress import bar
+from harness.plugin.questions import Questions
 from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
 from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
@@ -262,7 +263,7 @@ class GateRun:
     @property
     def paged(self) -> bool:
         """Return whether this process writes a page: the controller of a run that judges."""
-        return self.judges and not self.is_worker and self.handover.content.get("request", {}).get("record") is None
+        return self.judges and not self.is_worker and handed_request(self.config).get("record") is None
 
     @property
     def fits_a_budget(self) -> bool:

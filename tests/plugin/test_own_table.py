@@ -18,7 +18,7 @@ def zoo(pytester, monkeypatch):
     zoo.save("new.safetensors")
     zoo.foreign = zoo.root / "foreign.toml"
     zoo.foreign.write_text(with_settings(zoo.checks.read_text(), TRAP))
-    zoo.before = read_checks(zoo.checks).sha256
+    zoo.before, zoo.before_text = read_checks(zoo.checks).sha256, zoo.checks.read_text()
     zoo.checks.write_text(with_settings(zoo.checks.read_text(), {"data": zoo.data, "no_overview": True, "size": 9}))
     with hypothesis_as_it_starts():
         yield zoo
@@ -48,3 +48,10 @@ def test_what_is_wrong_ends_with_4_in_one_sentence(zoo, pytester, table, line, s
     assert result.ret == 4
     assert said in result.stderr.str()
     assert said in zoo.report()["errors"][0]
+
+
+def test_a_table_that_is_none_ends_with_4_in_one_sentence(zoo, pytester):
+    zoo.checks.write_text(f"gate = 3\n{zoo.before_text}")
+    assert pytester.runpytest_inprocess("stress_tests").ret == 4
+    (said,) = zoo.report()["errors"]
+    assert said.endswith("checks.toml: gate: expected a table, found 3")
