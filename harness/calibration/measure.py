@@ -199,18 +199,18 @@ def kept_or_made(
 
     def kept(checkpoint: Checkpoint) -> T | None:
         with suppress(OSError, ValueError):
-            if is_lasting(checkpoint) and (there := while_unchanged(place(checkpoint).read_bytes())) is not None:
-                return read(there)
+            if is_lasting(checkpoint) and (content := while_unchanged(place(checkpoint).read_bytes())) is not None:
+                return read(content)
         return None
 
     def made(checkpoint: Checkpoint, process: WarmProcess) -> T:
         light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
 
-        def there(core: int) -> bytes:
+        def on_node(core: int) -> bytes:
             with closing(WarmProcess(core, recording.options)) as own:
                 return with_files(make(light, own.run))
 
-        content = tasks.result(str(checkpoint.path), there) if tasks else with_files(make(checkpoint, process.run))
+        content = tasks.result(str(checkpoint.path), on_node) if tasks else with_files(make(checkpoint, process.run))
         if recording.definition() != definition:
             raise ChangedError(
                 f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
@@ -222,25 +222,25 @@ def kept_or_made(
 
     def work(core: int) -> None:
         with closing(WarmProcess(core, recording.options)) as process:
-            for at in iter(lambda: todo.popleft() if todo else None, None):
+            for at in iter(lambda: waiting.popleft() if waiting else None, None):
                 try:
                     found[at] = made(checkpoints[at], process)
                 except BaseException:
-                    todo.clear()
+                    waiting.clear()
                     if tasks:
                         tasks.abandon()
                     raise
                 on_model()
 
     found = [kept(checkpoint) for checkpoint in checkpoints]
-    todo = deque(at for at, there in enumerate(found) if there is None)
-    for _ in range(len(found) - len(todo)):
+    waiting = deque(at for at, content in enumerate(found) if content is None)
+    for _ in range(len(found) - len(waiting)):
         on_model()
-    if todo:
-        cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(todo)]
+    if waiting:
+        cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(waiting)]
         with ThreadPoolExecutor(len(cores)) as pool:
             list(pool.map(work, cores))
-    return [there for there in found if there is not None]
+    return [content for content in found if content is not None]
 
 
 def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:

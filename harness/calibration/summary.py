@@ -1,4 +1,4 @@
-"""Tables of a calibration for the terminal: thresholds by family, false alarms, power, and a plan for more models."""
+"""Tables of a calibration for the terminal: thresholds by family, false alarms, power, and drops before measuring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `evaluate`: a checkpoint's accuracy, its failures, and suspected label errors."""
+"""The commands `evaluate` and `break`: a checkpoint's failures, and poses that break it."""
 
 from __future__ import annotations
 

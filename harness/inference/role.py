@@ -1,4 +1,4 @@
-"""A model in its role in a run: a checkpoint opened for a data set, and its predictions."""
+"""A model in its role in a run: loaded by its SPEC, opened for a data set, and its predictions."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from harness.data.options import DataOptions
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.networks.declared import load_model
 from harness.run.inputs import inputs_of_run
-from harness.run.request import RunRequest, request_of
+from harness.run.request import OWN, RunRequest, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ class AcceptRequest:
     """
 
     checkpoint: Path
-    checks_path: Path = Path("stress_tests/checks.toml")
+    checks_path: Path = OWN
     incumbent: Path = Path("models/incumbent.safetensors")
     force: bool = False
     provisional: bool = False

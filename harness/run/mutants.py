@@ -1,4 +1,4 @@
-"""Self-checks of the stress tests: broken models in the candidate's role fail where they should."""
+"""Self-checks of the stress tests: mutants and stand-ins in the candidate's role fail where they should."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class RunRequest(RunSettings):
     @property
     def default_checks_path(self) -> Path:
         """Return the path of the checks file of the default profile."""
-        return self.root / "stress_tests/checks.toml"
+        return self.root / OWN
 
     @property
     def reports_folder(self) -> Path:

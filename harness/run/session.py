@@ -1,4 +1,4 @@
-"""Session of a run: the images, the checks, the models in their roles, and everything derived from them."""
+"""Session of a run: the images, the checks, the models in their roles, and the arguments of stress tests from them."""
 
 from __future__ import annotations
 

@@ -185,18 +185,15 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
 # The disk.
 
 
+def command_on(zoo, *arguments, of=("pytest",)):
+    gate = ("stress_tests", "--stress-set", f"data={zoo.data}")
+    return [sys.executable, "-m", *of, *WITHOUT_CACHE, *gate, *arguments]
+
+
 def check(zoo, *arguments):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *WITHOUT_CACHE,
-        "stress_tests",
-        "--stress-set",
-        f"data={zoo.data}",
-        *arguments,
-    ]
-    return subprocess.run(command, cwd=zoo.root, capture_output=True, text=True, timeout=SECONDS, check=False)
+    return subprocess.run(
+        command_on(zoo, *arguments), cwd=zoo.root, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
 
 
 def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
@@ -303,7 +300,7 @@ def test_read_only_cache_keeps_nothing_and_changes_nothing(zoo, small_disk, monk
 
 @pytest.mark.faults
 def test_two_checks_side_by_side_come_to_the_same_verdicts(zoo):
-    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-set", f"data={zoo.data}"]
+    command = command_on(zoo)
     runs = [subprocess.Popen([*command, "--stress-reports", name], cwd=zoo.root) for name in ("one", "two")]
     assert [run.wait(timeout=SECONDS) for run in runs] == [0, 0]
     assert said(zoo.root / "one") == said(zoo.root / "two")
@@ -406,16 +403,7 @@ def wait_for(path):
 def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, seconds, verdict, why):
     (zoo.tests / "test_waits.py").write_text(WAITING)
     (zoo.root / "conftest.py").write_text(SLOW_TO_END.format(seconds=seconds))
-    command = [
-        sys.executable,
-        "-m",
-        "harness",
-        "gate",
-        *WITHOUT_CACHE,
-        "stress_tests",
-        "--stress-set",
-        f"data={zoo.data}",
-    ]
+    command = command_on(zoo, of=("harness", "gate"))
     run = subprocess.Popen(
         command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -435,16 +423,7 @@ def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 def test_interrupt_says_so_ends_with_2_and_leaves_nothing_half_written(zoo, workers):
     (zoo.tests / "test_waits.py").write_text(WAITING)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *WITHOUT_CACHE,
-        "stress_tests",
-        "--stress-set",
-        f"data={zoo.data}",
-        *workers,
-    ]
+    command = command_on(zoo, *workers)
     run = subprocess.Popen(
         command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -14,8 +14,8 @@ from harness.inference import Classifier
 from harness.measures.panel.predictions import PanelPredictions, PanelView
 from harness.report.gallery import confusions
 from harness.run.overview import Mistake, Reference
-from harness.run.overview import clean as module
-from harness.run.overview.clean import mistakes_of
+from harness.run.overview import mistakes as module
+from harness.run.overview.mistakes import mistakes_of
 
 KNOWN = Reference(20, 3, "top", 0.81)
 MISTAKES = (

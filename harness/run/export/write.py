@@ -1,4 +1,4 @@
-"""An export written: the images that tests ask about, once each, with a manifest; resumable."""
+"""An export written: shards of the images that tests ask about, once each, with a manifest; resumable."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from harness.checks.roles import INCUMBENT
 from harness.data import sample_up_to
 from harness.measures.failures import kinds_for
 from harness.measures.panel.label_errors import label_errors, owners
-from harness.run.overview.clean import LOOKING, mistakes_of
 from harness.run.overview.failing import changes_between
+from harness.run.overview.looking import LOOKING
+from harness.run.overview.mistakes import mistakes_of
 from harness.run.overview.part import TELLING, Subject
 from harness.run.overview.posed import DEGREES, MOVED, SHIFTED, SHIFTS, TURNED
 from harness.run.overview.results import PARTS, ModelOverview, Overview

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -133,27 +129,3 @@ TURNED = Part(Turned, _turned, "accuracy against rotation", len(DEGREES))
 SHIFTED = Part(Shifted, _shifted, "accuracy by translation", len(SHIFTS) ** 2)
 ROBUST_ACCURACY = Part(RobustAccuracy, _robust_accuracy, "robust accuracy", _GRID)
 SURVIVING = Part(Surviving, _surviving, "survival curves", _STEPS)
-
-
-@record
-class Training:
-    """Loss and accuracy of training and validation images for each epoch, named as those of `Epoch`."""
-
-    history: tuple[Mapping[str, float], ...] = ()
-
-
-def _training(subject: Subject) -> Training:
-    """Take the epochs that the checkpoint's record tells of, or the file beside it; none when they make no sense."""
-    from harness.networks.training import CURVES
-
-    model = subject.model
-    epochs: Any = model.record.history if model.record else ()
-    beside = Path(model.path).with_suffix(".history.json")
-    try:
-        epochs = epochs or json.loads(beside.read_bytes())
-        return Training(tuple({name: float(epoch[name]) for name in CURVES} for epoch in epochs))
-    except (OSError, ValueError, TypeError, KeyError):
-        return Training()
-
-
-TRAINING = Part(Training, _training)

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from harness.base import records
 from harness.base.records import read_record, record
 from harness.measures.panel.label_errors import LabelErrors
-from harness.run.overview.clean import Mistake
 from harness.run.overview.failing import Changes
+from harness.run.overview.mistakes import Mistake
 from harness.run.overview.part import AnyPart, Part
 
 T = TypeVar("T")
