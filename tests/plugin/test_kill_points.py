@@ -24,16 +24,8 @@ from harness.run.history import read_history
 from harness.run.status import REPORTS
 
 ARGUMENTS = (
-    *(
-        "stress_tests",
-        "--stress-set=data=npz:zoo.npz",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:html",
-        "--stress-set=no_overview=true",
-    ),
-    *("--stress-no-cache", "--baseline=none", "--incumbent=none"),
+    *("stress_tests", "--stress-set=data=npz:zoo.npz", "--stress-set=no_overview=true", "--stress-no-cache"),
+    *("--baseline=none", "--incumbent=none", "-p", "no:cacheprovider", "-p", "no:html"),
 )
 
 
@@ -179,7 +171,7 @@ def writes_in(points):
 
 def test_the_refusal_comes_first_and_the_outcome_last(points):
     replaced = [point.split()[2] for point in points if point.startswith("replace") and point.endswith("before")]
-    assert replaced == ["stress.json", "stress.md", "stress.html", "stress.html", "stress.md", "stress.json"]
+    assert [name for name in replaced if name in REPORTS] == ["stress.json", "stress.md", "stress.html", "stress.html", "stress.md", "stress.json"]
     first, last = (points.index(point) for point in writes_in(points)[:: len(writes_in(points)) - 1])
     assert first < points.index("pytest_load_initial_conftests first")
     assert points.index("pytest_unconfigure last") < last
