@@ -59,7 +59,11 @@ class Role:
 INCUMBENT = "incumbent"
 """The role of the last accepted model."""
 ROLES: dict[str, Role] = {
-    "candidate": Role("The checkpoint under test", shipped="augmented", optional=False),
+    "candidate": Role(
+        "The model under test (`stress-harness list predictors` prints the kinds)",
+        shipped="augmented",
+        optional=False,
+    ),
     "baseline": Role(
         "The model of a simpler recipe that the candidate is compared with", shipped="baseline", precondition=True
     ),

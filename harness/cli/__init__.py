@@ -24,7 +24,7 @@ COMMANDS = {
         "golden": ("golden", "Keep images that must never be wrong again."),
         "history": ("history", "Print and draw the last runs of the gate."),
     },
-    "Calibrate": {
+    "Set up": {
         "init": ("init", "Make a gate in your own repository."),
         "calibrate": ("calibrate", "Set thresholds by a panel of reference models."),
     },

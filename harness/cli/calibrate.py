@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=MODEL,
     multiple=True,
     metavar="FILE...",
-    help="Reference models, three or more; one or two give provisional thresholds (default: train them).",
+    help="Reference models, three or more; one or two give provisional thresholds (default: train shipped ones).",
 )
 @click.option(
     "--reference-models", type=int, default=20, metavar="K", help="Number of reference models to train (default: 20)."
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     "--jobs",
     type=int,
     metavar="N",
-    help="Networks to train at a time (default: one per core, and one on a device other than the CPU).",
+    help="Networks to train at a time (default: one per core).",
 )
 @run_options("device", "backend")
 @click.option(
@@ -70,14 +70,14 @@ if TYPE_CHECKING:
     "check_ids",
     multiple=True,
     metavar="ID",
-    help="Measure only this check, or those that match a pattern such as 'corrupt-fog-*', on the checkpoints of the "
-    "panel. All other measurements stay. May be given several times (default: all).",
+    help="Measure only this check, or those that match a pattern such as 'corrupt-fog-*', and keep all other "
+    "measurements; may be given several times (default: all).",
 )
 @click.option(
     "--budget",
     metavar="TIME",
     help="First choose samples of the families that fit a run of the gate into this time on this machine, such as "
-    "30m. They go into the checks file. none means all images (default: the samples in the checks file).",
+    "30m, for the checks file; none means all images (default: the samples in the checks file).",
 )
 @click.option(
     "--convert",
@@ -90,19 +90,19 @@ if TYPE_CHECKING:
     "--power",
     is_flag=True,
     help="Measure nothing: print the minimum detectable drop of each check (95% power), and how many reference models "
-    "its budget would need.",
+    "would detect its allowed loss.",
 )
 @click.option(
     "--plan",
     is_flag=True,
-    help="Set no threshold: print the gain of 3, 5, 8 and 20 reference models, by the panel or the named checkpoints. "
-    "For each number: the checks with a threshold, the minimum detectable drop, and the time of training.",
+    help="Set no threshold: print the gain of 3, 5, 8 and 20 reference models, by the panel or the named checkpoints: "
+    "checks with a threshold, minimum detectable drop, time of training.",
 )
 @click.option(
     "--drop",
     type=float,
     metavar="LOSS",
-    help="With --power: the loss to detect (default: each check's budget).",
+    help="With --power: the loss to detect (default: what each check allows).",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also print why each informational check has no threshold.")
 def calibrate_command(

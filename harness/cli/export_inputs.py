@@ -35,8 +35,8 @@ _FORMATS = ("npz", "png")
 @click.option(
     "--budget",
     metavar="TIME",
-    help="The time that the system may take, such as 90s, 30m or 1.5h. Families are exported on samples that fit. The "
-    "verdict is then partial (default: all images).",
+    help="The time that the system may take, such as 90s, 30m or 1.5h. Families are exported on samples that fit; "
+    "the verdict is then partial (default: all images).",
 )
 @click.option(
     "--images-per-second",

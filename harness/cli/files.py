@@ -38,7 +38,7 @@ def convert_command(source: Path, destination: Path) -> int:
     cls=Command,
     example="cache --clear",
     help="Show or empty the cache of predictions and of decoded images, which makes a second run of the gate quick. "
-    "Entries used the longest ago are deleted beyond the sizes shown.",
+    "Beyond the sizes shown, the least recently used entries are deleted.",
 )
 @click.option("--info", is_flag=True, help="Show where it is and how much it holds (the default).")
 @click.option("--clear", is_flag=True, help="Delete every entry.")

@@ -43,10 +43,10 @@ class _Gate(Command):
     "gate",
     cls=_Gate,
     example="gate stress_tests --candidate runs/new.safetensors -n 2",
-    help="Run the stress tests by pytest in a process of their own. All arguments but --allow-partial go to pytest. "
-    "The exit status is 0 if every check of a whole run passes and all three reports say so, and 1 if a check fails. "
-    "It is 4 if the run is inconclusive: it ends without a verdict, as after a crash, or the verdict is partial. With "
-    "--allow-partial a partial verdict has the status of the checks that ran.",
+    help="Run the stress tests by pytest, which gets all arguments but --allow-partial; `stress-harness list settings` "
+    "prints those of the gate. The exit status is 0 if every check of a whole run passes and the reports say so, and 1 "
+    "if a check fails. It is 4 if the run is inconclusive: without a verdict, as after a crash, or partial, since "
+    "checks or images were left out. With --allow-partial a partial verdict has the status of the checks that ran.",
 )
 @click.argument("arguments", nargs=-1)
 def gate_command(arguments: tuple[str, ...]) -> int:

@@ -48,4 +48,4 @@ class _Commands(click.Group):
 )
 @click.version_option(package_name="stress-harness", prog_name="stress-harness")
 def commands() -> None:
-    """Stress-test image classifiers: a model quality gate with a verdict."""
+    """Stress-test image classifiers: a model quality gate. Begin with init."""

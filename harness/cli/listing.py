@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     "list",
     cls=Command,
     example="list checks",
-    help="Print the checks of the checks file, or the settings, metrics, corruptions, data sources or predictors "
-    "that exist, "
-    "those of installed packages included.",
+    help="Print WHAT there is: the checks of the checks file, or all settings, metrics, corruptions, sources of data "
+    "or predictors, those of installed packages included.",
 )
-@click.argument("what", type=click.Choice(["checks", "settings", "metrics", "corruptions", "sources", "predictors"]))
+@click.argument(
+    "what",
+    metavar="WHAT",
+    type=click.Choice(["checks", "settings", "metrics", "corruptions", "sources", "predictors"]),
+)
 @checks_option
 def list_command(what: str, checks_path: Path) -> int:
     """Print what there is."""

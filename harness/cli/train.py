@@ -49,12 +49,12 @@ RECIPE_SETTINGS = (
     "--preset",
     type=click.Choice(["default", "notebook"]),
     default="default",
-    help="The settings that options change (default: default).",
+    help="The recipe that options change (default: default).",
 )
 @click.option(
     "--augment",
     is_flag=True,
-    help="The study's augmentation: rotation ±10°, shift 10%, flipped half the time (default: none).",
+    help="Augment: rotation ±10°, shift 10%, flipped half the time (default: none).",
 )
 @setting_options(
     *RECIPE_SETTINGS,

@@ -38,7 +38,7 @@ class DataOptions(Settings):
         reads=True,
     )
     size: Pixels | None = setting(
-        "Stretch images to this size, such as 64 or 64x96; not for fashion-mnist (default: unchanged).",
+        "Stretch images to this size: 64x96, or 64 for a square; not for fashion-mnist (default: unchanged).",
         metavar="HEIGHTxWIDTH",
     )
     channels: Literal[1, 3] | None = setting(
@@ -55,12 +55,12 @@ class DataOptions(Settings):
         "The interpolation of resize and size (default: bilinear)."
     )
     antialias: Literal["yes", "no"] = setting(
-        default="yes", about="Antialias while resizing: yes as torchvision does for PIL images, no as it may for "
-        "tensors "
-        "(default: yes).",
-    )  # fmt: skip
+        default="yes",
+        about="Antialias while resizing: yes as torchvision does for PIL images, no as it may for tensors (default: "
+        "yes).",
+    )
     transform: Text | None = setting(
-        "A pipeline that replaces these options: module:callable, timm or torchvision. A callable takes a picture "
+        "A pipeline in place of size to antialias: module:callable, timm or torchvision. A callable takes a picture "
         "(PIL, RGB) and always returns the same tensor (C, H, W) or array, in [0, 1] or uint8. The words timm and "
         "torchvision stand for the network's own pipeline, by timm's data config or torchvision's default weights. A "
         "last Normalize of torchvision becomes the network's, unless `normalization` sets another (default: none).",

@@ -96,16 +96,15 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
     """Options of networks other than the shipped architecture."""
 
     model: Text | None = setting(
-        "A callable that builds the checkpoints' network, such as torchvision.models:resnet18, unless it is of the "
-        "shipped architecture (default: the checkpoint's architecture id).",
+        "A callable that builds the checkpoints' network from model_args, such as torchvision.models:resnet18 "
+        "(default: the shipped architecture).",
         metavar="SPEC",
         reads=True,
     )
     model_args: dict[str, Any] = setting(
         default={},
         about="The keyword arguments of model's callable, such as { num_classes = 10 }; model_args.num_classes=10 "
-        "sets one "
-        "(default: none).",
+        "sets one (default: none).",
         metavar="TABLE",
     )
     model_outputs: Literal["logits", "probabilities"] | None = setting(
@@ -142,7 +141,7 @@ class BackendOptions(Settings):
 
     backend: Literal["process", "ray"] = setting(
         default=PROCESS,
-        about="Run models in this process, or on a Ray cluster; the results have the same bits (default: process).",
+        about="Run models in this process, or on a Ray cluster; the results are identical (default: process).",
         line=True,
     )
     ray_address: Text | None = setting(

@@ -30,7 +30,7 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     environment may define such options itself, and pytest ends if two plugins define one.
     """
     plain = ", ".join(f"--{role}" for role in ROLES)
-    about = f"{plain} and --checks are known where stress_tests/ has a gate, or one is named"
+    about = f"{plain} and --checks exist only where stress_tests/ has a gate, or one is named"
     group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
     request.add_options(group.addoption, bare=may_be_gate_run(config))
     places = ("PYTEST_ADDOPTS", config.inipath.name if config.inipath else "", "")

@@ -45,7 +45,7 @@ def settings_table() -> Table:
         (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value, each.help)
         for each in (*map(setting_of, ROLES), *found)
     ]
-    return [("setting", "topic", "value", "meaning"), *rows]
+    return [("setting", "topic", "value", "meaning (without dashes: in the table [gate], or by --set)"), *rows]
 
 
 def metrics_table() -> Table:

@@ -30,7 +30,8 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
     """
 
     samples: int | None = setting(
-        "Measure a stratified sample of N images only; the verdict is then partial (default: all images).",
+        "Measure a stratified sample of N images only; the verdict of a gate is then partial (default: those of the "
+        "checks file, or all).",
         metavar="N",
         line=True,
     )
@@ -90,8 +91,7 @@ class ReportSettings(Settings):
     no_overview: bool = setting(
         default=False,
         about="Leave out the comparison of the models, with its curves, confusions and maps (default: compare, in at "
-        "most a "
-        "fifth of the run's work).",
+        "most a fifth of the run's work).",
     )
     reports: Place = setting(
         default="reports", about="The folder that reports are written to (default: reports).", metavar="DIR", line=True
@@ -135,7 +135,7 @@ class RunSettings(ModelSettings, ReportSettings):
     )
     profile: Literal["quick", "default", "thorough"] = setting(
         default="default",
-        about="The amount of work: quick, default or thorough (default: default). quick runs the few checks of "
+        about="The amount of work (default: default). quick runs the few checks of "
         "stress_tests/checks-quick.toml on their sample. With other checks, it measures 2,000 images, and the verdict "
         "is partial. The profile thorough takes many minutes: grids of poses on all images, and Hypothesis searches "
         "ten times as long.",
@@ -148,15 +148,14 @@ class RunSettings(ModelSettings, ReportSettings):
     )
     plan: bool = setting(
         default=False,
-        about="Print the cost of a run by family, without running or judging anything. Like --collect-only, it ends "
-        "with 0 "
-        "and leaves no report (default: run).",
+        about="Print the cost of a run by family, without running anything. Like --collect-only, it ends with 0 and "
+        "leaves no report (default: run).",
         line=True,
     )
     budget: Text | None = setting(
-        "Fit the run into this time on this machine, such as 90s, 20m or 1.5h (default: all images). If all images "
-        "take longer, families measure stratified samples, and the verdict is partial. `calibrate --budget` makes "
-        "thresholds for samples that fit. With plan, the run only prints the samples.",
+        "Fit the run into this time on this machine, such as 90s, 20m or 1.5h (default: no limit). If it takes "
+        "longer, families measure stratified samples, and the verdict is partial. `calibrate --budget` makes "
+        "thresholds for samples that fit. With --stress-plan, the run only prints the samples.",
         metavar="TIME",
         line=True,
     )
@@ -177,8 +176,8 @@ IN_TABLE = {name: each for name, each in SETTINGS.items() if not each.line}
 """The settings that describe the project: in its table, or given by `set`."""
 SET = Setting(
     "set",
-    "A setting of the project for this run alone, such as size=64; may be given several times. `stress-harness list "
-    "settings` prints all (default: the table [gate] of stress_tests/checks.toml).",
+    "A setting of the project for this run alone, such as crop=224; may be repeated. `stress-harness list settings` "
+    "prints all. The table [gate] of stress_tests/checks.toml comes before the defaults above.",
     "set",
     metavar="KEY=VALUE",
 )
