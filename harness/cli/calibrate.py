@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=MODEL,
     multiple=True,
     metavar="FILE...",
-    help="Reference models, three or more; one or two give provisional thresholds (default: train shipped ones).",
+    help="Reference models, three or more; 1 or 2 give provisional thresholds (default: train them).",
 )
 @click.option(
     "--reference-models", type=int, default=20, metavar="K", help="Number of reference models to train (default: 20)."
