@@ -198,7 +198,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
         status = int((yield) or 0)
         if CLAIM in config.stash:
             status = concluded(config.stash[RUN], config.stash[CLAIM], status)
-            with suppress(Exception, KeyboardInterrupt):  # No verdict depends on it.
+            with suppress(Exception, KeyboardInterrupt, SystemExit):  # No verdict depends on it.
                 leave(config.stash[RUN])
     except BaseException as error:
         if CLAIM not in config.stash:

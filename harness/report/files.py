@@ -61,6 +61,7 @@ class Claim:
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            os.utime(self.folder)  # The disk itself may be read-only.
             self.hold.enter_context(held(self.folder, on_wait=say if wait else None))
             self.refuse(reason)
         except FolderBusyError:

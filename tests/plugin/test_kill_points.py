@@ -122,6 +122,8 @@ def run(zoo, points: Points, *arguments) -> int:
                 status = pytest.main([*ARGUMENTS, *arguments], plugins=plugins)
         except SystemExit as ended:
             status = ended.code or 0
+        except KeyboardInterrupt:
+            status = 130
         except BaseException as error:
             print(repr(error))
         finally:

@@ -69,7 +69,8 @@ def test_a_server_that_goes_away_ends_with_4_and_is_continued(zoo, server, worke
     assert zoo.report()["verdict"] == "error"
     assert "gave no answer in 6 attempts" in written(zoo)
     assert len(ran.outlines) < 30
-    assert sum("gave no answer" in line for line in ran.outlines) == 1
+    processes = 2 if workers else 1  # Each may have asked the server before the run ended.
+    assert 1 <= sum("gave no answer" in line for line in ran.outlines) <= processes
     answered = set(server.images)
     server.fault, server.images = (lambda number, handler: False), []
     assert zoo.run(*arguments).ret == 0

@@ -199,7 +199,7 @@ def test_the_command_exports_and_says_how_to_go_on(zoo, monkeypatch, capsys):
     from harness.cli import main
 
     monkeypatch.chdir(zoo.root)
-    (zoo.root / "pytest.ini").write_text("[pytest]\naddopts = --stress-set data=npz:zoo.npz\n")
+    zoo.bind(f'{ROWS}\n[gate]\ndata = "npz:zoo.npz"\n')
     assert main(["export-inputs", "inputs"]) == 0
     assert "stress-harness gate --candidate predictions:answers.npz" in capsys.readouterr().out
     assert main(["export-inputs", "inputs", "--families", "nope"]) == 2

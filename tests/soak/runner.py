@@ -104,9 +104,8 @@ def _start(scenario, folder: Path, log: Path, zygote: "Zygote", plugins: Path | 
     environment = {name: value for name, value in environment.items() if value is not None}
     candidate = f"models/{scenario.candidate}.safetensors"
     arguments = ["stress_tests", "--stress-set", "data=npz:zoo.npz", "--candidate", candidate, *scenario.arguments]
-    output = "/dev/full" if scenario.output == "/dev/full" else str(log)
     if not scenario.fresh and scenario.output != "closed":
-        return zygote.fork(folder, arguments, environment, scenario.limits, output)
+        return zygote.fork(folder, arguments, environment, scenario.limits, str(log))
     module = ("pytest",) if scenario.launcher == "pytest" else ("harness", "gate")
     limits = "".join(
         f"resource.setrlimit(resource.{name}, ({value}, {value}));" for name, value in scenario.limits.items()
@@ -114,7 +113,7 @@ def _start(scenario, folder: Path, log: Path, zygote: "Zygote", plugins: Path | 
     closed = "os.close(1); os.close(2);" if scenario.output == "closed" else ""
     begin = f"import os, resource, sys; {limits} {closed} os.execv({sys.executable!r}, sys.argv[1:])"
     command = [sys.executable, "-S", "-c", begin, sys.executable, "-m", *module, *arguments]
-    with open(output, "wb") as stream:  # noqa: PTH123
+    with log.open("wb") as stream:
         child = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
             start_new_session=True,

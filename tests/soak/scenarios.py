@@ -59,7 +59,7 @@ CHANGES = (
     *("reports-gone", "reports-link", "tests-gone", "history-gone"),
 )
 """Changes to files of the repository while a run works."""
-OUTPUTS = ("/dev/full", "closed")
+OUTPUTS = ("closed",)
 
 
 @dataclass(frozen=True)
