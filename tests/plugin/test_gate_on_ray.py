@@ -144,7 +144,6 @@ def test_workers_and_a_node_die_during_a_gate_and_then_all_nodes_do(zoo):
 
 
 def test_a_panel_is_measured_on_a_cluster_though_a_node_dies(zoo):
-    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-set data={zoo.data}\n")
     for seed in range(1, 4):
         training = {**TRAINING, "seed": seed}
         zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1, training=training)
@@ -152,7 +151,7 @@ def test_a_panel_is_measured_on_a_cluster_though_a_node_dies(zoo):
     calibrate = ("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(1, 4)))
     for number, options in enumerate(((), [option.replace("--stress-", "--") for option in RAY])):
         zoo.slow(1 if options else 0)
-        zoo.bind(ROWS + ROW)
+        zoo.bind(f'{ROWS + ROW}\n[gate]\ndata = "{zoo.data}"\n')
         with ray_cluster(nodes=2) if options else contextlib.nullcontext() as nodes:
             process = started(
                 zoo,
