@@ -69,15 +69,5 @@ def accept_command(
         by_force = " by force" if done.forced else ""
         print(f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now")
         return OK
-    if done.unproved and done.verdict == "pass":
-        said = f"no check shows that it is equal to {original}; `stress-harness init --families equivalence` adds them"
-    elif done.forced:
-        of_profile = " of the quick profile, which leaves much out" if done.quick else ""
-        said = f"the verdict is {done.verdict}{of_profile}; --force accepts it all the same"
-    else:
-        said = (
-            "the verdict is provisional: its thresholds rest on one or two reference models; calibrate with three or "
-            "more, or say --provisional"
-        )
-    print(f"{checkpoint}: not accepted, {said}")
+    print(f"{checkpoint}: not accepted, {done.reason}")
     return NEGATIVE

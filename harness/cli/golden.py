@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import (
-    OK,
-    Command,
-    checks_option,
-    project_with,
-    run_options,
-)
+from harness.cli.options import OK, Command, checks_option, project_with, run_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,14 +46,14 @@ def golden_command() -> None:
 def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_path: Path) -> int:
     """Add golden images."""
     from harness.calibration.panel import reference_models_of
-    from harness.run.golden import GoldenRequest, add_golden_images
+    from harness.run.golden import add_golden_images, agreement
 
-    model = project_with(checks_path).request
-    request = GoldenRequest(checks_path, images, reason, class_name, model)
-    done = add_golden_images(request, reference_models=reference_models_of)
-    for image in done.added:
-        print(printable(f"{image.id}: {image.source}, {image.class_name}; {done.agreement(image)}"))
-    print(printable(f"golden images, a check each: {done.count}; written: {', '.join(map(str, done.written))}"))
+    model, known = project_with(checks_path).request, reference_models_of
+    done = add_golden_images(checks_path, images, model, reason=reason, class_name=class_name, reference_models=known)
+    for image in done.images:
+        agreed = agreement(image, done.unknown)
+        print(printable(f"{image.id}: {image.source}, {image.class_name}; {agreed}"))
+    print(printable(f"golden images, a check each: {done.total}; written: {', '.join(map(str, done.written))}"))
     return OK
 
 
@@ -79,28 +73,31 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
 @checks_option
 def _list(checks_path: Path, *, declare: bool) -> int:
     """List golden images."""
-    from harness.report.tables import aligned
-    from harness.run.golden import declare_golden_images, expect_fitting, expect_pictures, listed_golden_images
+    from harness.checks import read_checks
+    from harness.checks.golden import picture_of
+    from harness.report.page import aligned
+    from harness.run.golden import declare_golden_images, golden_images, images_for
 
     project = project_with(checks_path) if declare else None
     if declare:
-        done = declare_golden_images(checks_path)
-        print(printable(f"declared: {done.count} golden images in {', '.join(map(str, done.written))}"))
-        if done.others:
-            print(printable(f"not on the list, and left where they are: {', '.join(done.others)}"))
-    images = listed_golden_images(checks_path)
-    if not images:
+        count, written, others = declare_golden_images(checks_path)
+        print(printable(f"declared: {count} golden images in {', '.join(map(str, written))}"))
+        if others:
+            print(printable(f"not on the list, and left where they are: {', '.join(others)}"))
+    checks = read_checks(checks_path)
+    if not checks.golden:
         print(f"{checks_path}: no golden images; `stress-harness golden add` adds one")
         return OK
-    rows = [
-        [image.id, image.class_name, image.agreed or "not known", image.date, image.source, image.reason]
-        for image in images
-    ]
-    titles = ["id", "class", "reference models", "added", "from", "reason"]
-    print("\n".join(map(printable, aligned([titles, *rows], text=tuple(range(len(titles)))))))
-    expect_pictures(checks_path)
+    rows = [("id", "class", "reference models", "added", "from", "reason")]
+    for image in checks.golden:
+        agreed = image.agreed or "not known"
+        rows.append((image.id, image.class_name, agreed, image.date, image.source, image.reason))
+    print(*map(printable, aligned(rows, text=range(len(rows[0])))), sep="\n")
+    for image in checks.golden:
+        picture_of(image, checks_path)
     if project:
-        expect_fitting(checks_path, project.request)
+        model = project.request
+        golden_images(checks, images_for(checks, model), model, model.transform_named)
     return OK
 
 

@@ -179,6 +179,12 @@ def checks_option(function: F) -> F:
     )(function)
 
 
+def page_option(default: str) -> Callable[[F], F]:
+    """Add the option that names the page of a command."""
+    about = f"The page (default: {default})."
+    return click.option("--output", type=FILE, default=Path(default), metavar="HTML", help=about)
+
+
 def json_option(function: F) -> F:
     """Add the option that asks for JSON."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

@@ -11,12 +11,11 @@ from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.figures import WIDTH, figure, styled
 from harness.report.illustrations import Illustration, figures_html
-from harness.report.page import Section, folded, paragraphs, table, whole_page
-from harness.report.tables import aligned
+from harness.report.page import Section, aligned, folded, paragraphs, table, whole_page
 from harness.run.history import LAST, failing_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -34,7 +33,7 @@ _TICKS = 5
 _FULL = 6.0
 """Margin, in standard deviations of reference models, at which colors are full."""
 _LETTERS = 24
-"""Letters of the name of a model, or of a family, that are shown."""
+"""Letters of the name of a family that are shown."""
 _CURVES = (
     ("clean", "clean", "#333333", "o", "-"),
     ("worst_pose", "at the worst pose of a check", "#009E73", "^", ":"),
@@ -121,19 +120,18 @@ def _row(line: Line) -> tuple[str, ...]:
 
 
 def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
-    last = lines[-1]
-    first_and_last = (
+    first, last = (
         f"clean accuracy {_share(line.clean)}, {len(line.failing)} of {line.judged} checks fail"
-        for line in (lines[0], last)
+        for line in (lines[0], lines[-1])
     )
     yield Illustration(
         "Accuracy and failing checks",
         f"The last run of each of {len(lines)} candidates, the latest on the right.",
-        "Accuracy over {} runs. First: {}; last: {}.".format(len(lines), *first_and_last),
+        f"Accuracy over {len(lines)} runs. First: {first}; last: {last}.",
         lambda: accuracy_over_runs(lines),
     )
     if any(line.margins for line in lines):
-        tightest = ", ".join(f"{family_title(name)} {margin:+.1f}" for name, margin in last.margins.items())
+        tightest = ", ".join(f"{family_title(name)} {margin:+.1f}" for name, margin in lines[-1].margins.items())
         yield Illustration(
             "Smallest margin of each behavior",
             "Blue passes, orange with a cross fails. Fading blue is a slow decline.",
@@ -171,26 +169,14 @@ def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
 
 @styled
 def margins_over_runs(lines: Sequence[Line]) -> Figure:
-    """Draw the smallest margin of each family in each run, a column, families from the latest run back."""
-    families = list(dict.fromkeys(family for line in reversed(lines) for family in line.margins))
-    picture, axes = _margin_map(families, [line.margins for line in lines])
-    _date(axes, lines)
-    return picture
+    """Draw the smallest margin of each family in each run, a column, families from the latest run back.
 
-
-@styled
-def margins_of_models(names: Sequence[str], margins: Sequence[Mapping[str, float]], families: Sequence[str]) -> Figure:
-    """Draw the smallest margin of each family, a column for each model."""
-    picture, axes = _margin_map(families, margins)
-    axes.set_xticks(range(len(names)), [name[:_LETTERS] for name in names], rotation=90, fontsize=8)
-    return picture
-
-
-def _margin_map(names: Sequence[str], margins: Sequence[Mapping[str, float]]) -> tuple[Figure, Axes]:
-    """Draw margins by family, a row, in standard deviations of reference models; what fails has a cross."""
+    It is in standard deviations of the reference models; what fails has a cross.
+    """
     from matplotlib.colors import LinearSegmentedColormap
 
-    values = np.array([[each.get(name, np.nan) for each in margins] for name in names])
+    names = list(dict.fromkeys(family for line in reversed(lines) for family in line.margins))
+    values = np.array([[line.margins.get(name, np.nan) for line in lines] for name in names])
     picture = figure(width=WIDTH, height=1.7 + 0.24 * len(names))
     axes = picture.subplots()
     colors = LinearSegmentedColormap.from_list("margins", (_FAILING, "#f7f7f7", _HOLDING))
@@ -201,7 +187,8 @@ def _margin_map(names: Sequence[str], margins: Sequence[Mapping[str, float]]) ->
     axes.grid(visible=False)
     bar = picture.colorbar(shown, ax=axes, location="top", shrink=0.9, aspect=40, extend="both")
     bar.set_label("margin in standard deviations of the reference models; × fails", fontsize=9)
-    return picture, axes
+    _date(axes, lines)
+    return picture
 
 
 def _date(axes: Axes, lines: Sequence[Line]) -> None:
