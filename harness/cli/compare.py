@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -24,6 +23,7 @@ from harness.cli.options import (
     model_options,
     page_option,
     project_with,
+    say,
 )
 from harness.run.status import NOT_JUDGED
 
@@ -110,13 +110,9 @@ def compare_command(
     page.write(comparison_page(done.overview, changed, facts, thumbnails).encode())
     if table:
         table.write(changes_csv(*done.predictions).encode())
-    if as_json:
-        print(json.dumps({**done.overview.as_plain(), "flips": changed, "page": str(output)}))
-        return OK
-    print("\n".join(map(printable, comparison_lines(done.overview, done.changed))))
-    if failures:
-        print(f"failures: {failures}")
-    print(f"page: {output}")
+    written = [f"failures: {failures}"] * bool(failures) + [f"page: {output}"]
+    plain = {**done.overview.as_plain(), "flips": changed, "page": str(output)}
+    say(plain, [*comparison_lines(done.overview, done.changed), *written], as_json=as_json)
     return OK
 
 
@@ -135,10 +131,7 @@ def rank_command(records: tuple[Path, ...], *, as_json: bool) -> int:
     from harness.report.ranking import rank, ranking_json, ranking_lines, read_runs
 
     ranking = rank(read_runs(records))
-    if as_json:
-        print(json.dumps(ranking_json(ranking)))
-    else:
-        print(*map(printable, ranking_lines(ranking)), sep="\n")
+    say(ranking_json(ranking), ranking_lines(ranking), as_json=as_json)
     return OK
 
 
@@ -176,9 +169,6 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
     if not known.lines:
         raise InputError(f"{file}: no run of the gate is in it", code=Code.HISTORY)
     page.write(history_page(known, source=str(file), last=last).encode())
-    if as_json:
-        runs = [as_plain(line) for line in known.lines]
-        print(json.dumps({"runs": runs, "damaged": known.damaged, "page": str(output)}))
-    else:
-        print(*map(printable, history_lines(known, last=last)), f"page: {output}", sep="\n")
+    plain = {"runs": [as_plain(line) for line in known.lines], "damaged": known.damaged, "page": str(output)}
+    say(plain, [*history_lines(known, last=last), f"page: {output}"], as_json=as_json)
     return OK

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
-from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, model_options, project_with
+from harness.cli.options import (
+    FILE,
+    MODEL,
+    NEGATIVE,
+    OK,
+    REPORTS,
+    Command,
+    json_option,
+    model_options,
+    project_with,
+    say,
+)
 
 
 @click.command(
@@ -54,10 +63,7 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     if content is not None:
         picture.write(content)
         lines.append(f"picture: {path}")
-    if as_json:
-        print(json.dumps({**said, "picture": None if content is None else str(path)}))
-    else:
-        print(*map(printable, lines), sep="\n")
+    say({**said, "picture": None if content is None else str(path)}, lines, as_json=as_json)
     return OK if content is not None else NEGATIVE
 
 
@@ -157,8 +163,6 @@ def evaluate_command(
         print(f"note: {note}", file=sys.stderr)
     for name, content in evaluation_files(done).items():
         outputs[name].write(content)
-    if as_json:
-        print(json.dumps(evaluation_json(done, output, classes=per_class)))
-    else:
-        print("\n".join(map(printable, evaluation_lines(done, output, classes=per_class))))
+    plain, lines = (made(done, output, classes=per_class) for made in (evaluation_json, evaluation_lines))
+    say(plain, lines, as_json=as_json)
     return OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from harness.base.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.base.groups import Setting
     from harness.run.project import Project
@@ -188,6 +189,11 @@ def page_option(default: str) -> Callable[[F], F]:
 def json_option(function: F) -> F:
     """Add the option that asks for JSON."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def say(plain: object, lines: Iterable[object], *, as_json: bool) -> None:
+    """Print a result: its plain types as JSON, or its lines."""
+    print(json.dumps(plain) if as_json else "\n".join(map(printable, lines)))
 
 
 def refuse_own(*own: str) -> None:

@@ -18,21 +18,8 @@ from harness.inference.devices import watched
 from harness.inference.ledger import Ledger
 from harness.inference.standins import counting
 from harness.measures.flips import Flips, flips
+from harness.run import overview
 from harness.run.budget import REPORT_SECONDS, Costs, duration, in_cores
-from harness.run.overview import (
-    PARTS,
-    Clean,
-    Failing,
-    Looking,
-    Moved,
-    Overview,
-    RobustAccuracy,
-    Shifted,
-    Subject,
-    Surviving,
-    Turned,
-    measure_overview,
-)
 from harness.run.overview.measure import CONFIDENCE, curve_sizes, least_of, left_out, samples_of
 from harness.run.plan import costs_of
 from harness.run.session import PROBE_SAMPLES
@@ -51,7 +38,15 @@ _CLEAN = 0.5
 """Share of the time that clean images may take; of more, a sample is compared."""
 _SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 """Samples of clean images: few sizes, since another comparison then finds their predictions in the cache."""
-_ORDER: tuple[object, ...] = (Moved, CONFIDENCE, Looking, Turned, RobustAccuracy, Surviving, Shifted)
+_ORDER: tuple[object, ...] = (
+    overview.Moved,
+    CONFIDENCE,
+    overview.Looking,
+    overview.Turned,
+    overview.RobustAccuracy,
+    overview.Surviving,
+    overview.Shifted,
+)
 """Parts that may be left out, the most telling first; `CONFIDENCE` stands for the confidences of clean images."""
 
 
@@ -79,14 +74,14 @@ class ComparisonPlan:
         """Return the plan as lines of text."""
         n = len(self.images)
         parts = [f"clean on {n:,} of {self.out_of:,} images" if n < self.out_of else f"clean on {n:,} images"]
-        if not {Moved, Turned, Shifted, Looking} <= self.without:
+        if not {overview.Moved, overview.Turned, overview.Shifted, overview.Looking} <= self.without:
             parts.append(f"turned and moved on {self.curves:,}")
-        if not {RobustAccuracy, Surviving} <= self.without:
+        if not {overview.RobustAccuracy, overview.Surviving} <= self.without:
             parts.append(f"searches on {self.searches:,}")
         took = f"at most {duration(self.seconds)}" if self.seconds >= 1 else "about a second"
         took = "an unknown time" if math.isnan(self.seconds) else took
         lines = [f"plan: {took} on {in_cores(self.cores)}: {', '.join(parts)}"]
-        titles = [part.title for part in PARTS if part.record in self.without]
+        titles = [part.title for part in overview.PARTS if part.record in self.without]
         titles += [CONFIDENCE] if CONFIDENCE in self.without else []
         if titles and self.budget is not None:
             lines.append(
@@ -106,7 +101,7 @@ class Comparison:
     images: LabelledImages
     models: tuple[RoleModel, RoleModel]
     predictions: tuple[Predictions, Predictions]
-    overview: Overview
+    overview: overview.Overview
     changed: Flips
 
 
@@ -142,17 +137,17 @@ def compare(
         # Unclear answers are asked for twice, beyond the total.
         watched(lambda inputs: bar.update(min(inputs, plan.poses - bar.n))),
     ):
-        overview = measure_overview(
+        measured = overview.measure_overview(
             models,
             plan.images,
-            survival={} if Surviving in plan.without else probe,
-            robust={} if RobustAccuracy in plan.without else probe,
+            survival={} if overview.Surviving in plan.without else probe,
+            robust={} if overview.RobustAccuracy in plan.without else probe,
             curves=plan.curves,
             confidences=0 if CONFIDENCE in plan.without else None,
             without=[part for part in plan.without if isinstance(part, type)],
         )
     mine, theirs = first.predict(plan.images), second.predict(plan.images)
-    return Comparison(plan.images, (first, second), (mine, theirs), overview, flips(mine, theirs))
+    return Comparison(plan.images, (first, second), (mine, theirs), measured, flips(mine, theirs))
 
 
 def plan_comparison(
@@ -177,7 +172,7 @@ def plan_comparison(
     sizes = [*((each, probes[0]) for each in curves), (curves[-1], probes[-1])]
 
     def total(counted: Mapping[object, np.ndarray], parts: Sequence[object]) -> np.ndarray:
-        return np.asarray(sum((counted[part] for part in parts), start=counted[Clean]))
+        return np.asarray(sum((counted[part] for part in parts), start=counted[overview.Clean]))
 
     chosen, without = sizes.pop(), frozenset[object]()
     counted = _counted(models, images, costs, *chosen)
@@ -185,7 +180,7 @@ def plan_comparison(
     whole = seconds
     if whole > left:
         least = _counted(models, images, costs, *sizes[0])
-        without = left_out({part: least[part][0] for part in _ORDER}, left - least[Clean][0])
+        without = left_out({part: least[part][0] for part in _ORDER}, left - least[overview.Clean][0])
         parts = [part for part in _ORDER if part not in without]
         while (seconds := total(counted, parts)[0]) > left and sizes:
             chosen = sizes.pop()
@@ -218,18 +213,18 @@ def _counted(
 
     Failures are looked at in the poses of `Moved`.
     """
-    counted: dict[object, np.ndarray] = {part: np.zeros(2) for part in (Clean, *_ORDER)}
+    counted: dict[object, np.ndarray] = {part: np.zeros(2) for part in (overview.Clean, *_ORDER)}
     (sample, fewer), probe = samples_of(images, curves), sample_up_to(images, searched)
     for name, model in models.items():
         planned = counting(model, ledger := Ledger())
-        subject = Subject(planned, images, sample, fewer, None, (), probe, probe)
-        parts = sorted(PARTS, key=lambda part: part.record is not Clean)
+        subject = overview.Subject(planned, images, sample, fewer, None, (), probe, probe)
+        parts = sorted(overview.PARTS, key=lambda part: part.record is not overview.Clean)
         works: dict[Any, Callable[[], object]] = {part.record: partial(part.measure, subject) for part in parts}
         works[CONFIDENCE] = lambda planned=planned: planned.predict(images).probabilities  # type: ignore[misc]
         for record, work in works.items():
             with ledger.under(str(record)), suppress(Exception):  # It may fail for made-up predictions.
                 work()
             asked = ledger.asked[str(record)]
-            part = record if record in _ORDER else Moved if record is Failing else Clean
+            part = record if record in _ORDER else overview.Moved if record is overview.Failing else overview.Clean
             counted[part] += costs[name].seconds(asked), asked.poses + asked.maps
     return counted
