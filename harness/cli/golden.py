@@ -49,11 +49,12 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
     from harness.run.golden import add_golden_images, agreement
 
     model, known = project_with(checks_path).request, reference_models_of
-    done = add_golden_images(checks_path, images, model, reason=reason, class_name=class_name, reference_models=known)
-    for image in done.images:
-        agreed = agreement(image, done.unknown)
-        print(printable(f"{image.id}: {image.source}, {image.class_name}; {agreed}"))
-    print(printable(f"golden images, a check each: {done.total}; written: {', '.join(map(str, done.written))}"))
+    new, total, written, unknown = add_golden_images(
+        checks_path, images, model, reason=reason, class_name=class_name, reference_models=known
+    )
+    for image in new:
+        print(printable(f"{image.id}: {image.source}, {image.class_name}; {agreement(image, unknown)}"))
+    print(printable(f"golden images, a check each: {total}; written: {', '.join(map(str, written))}"))
     return OK
 
 

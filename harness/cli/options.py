@@ -86,18 +86,18 @@ class Command(click.Command):
 def _one_each(args: Sequence[str], many: Sequence[str]) -> list[str]:
     """Return arguments in which an option that takes many values stands before each of them."""
     result: list[str] = []
-    current, without_value = "", False
-    for argument in args:
-        if current and not argument.startswith("-"):
-            result += [current, argument]
-            without_value = False
-            continue
-        if without_value:  # Click refuses it.
-            return [*result, current]
-        current, without_value = (argument, True) if argument in many else ("", False)
-        if not current:
+    current = ""
+    for argument, after in zip(args, [*args[1:], "-"], strict=True):
+        if argument in many:
+            current = argument
+            if after.startswith("-"):  # Click refuses it.
+                return [*result, current]
+        elif argument.startswith("-"):
+            current = ""
             result.append(argument)
-    return [*result, current] if without_value else result
+        else:
+            result += [current, argument] if current else [argument]
+    return result
 
 
 def passed_on() -> tuple[str, ...]:

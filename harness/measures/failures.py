@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -152,10 +152,6 @@ class FailureTable:
     n: int
     absent: tuple[str, ...]
     rows: tuple[Answer, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the table in plain types."""
-        return asdict(self)
 
 
 def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.base.outputs import Kind, table_kind
@@ -103,14 +104,14 @@ def evaluation_files(done: Evaluation) -> dict[str, bytes]:
 
 def evaluation_json(done: Evaluation, folder: Path, *, classes: bool) -> dict[str, Any]:
     """Return an evaluation in plain types; `classes` asks for the scores of each class."""
-    said: dict[str, Any] = {**done.numbers, **({"classes": done.report.as_json()} if classes else {})}
+    said: dict[str, Any] = {**done.numbers, **({"classes": asdict(done.report)} if classes else {})}
     if done.failures:
-        said["failures"] = [table.as_json() for table in done.failures.tables]
-        said["persistent"] = done.failures.persistent.as_json()
+        said["failures"] = [asdict(table) for table in done.failures.tables]
+        said["persistent"] = asdict(done.failures.persistent)
         said["files"] = [str(folder / name) for name in _OF_FAILURES]
     if isinstance(done.label_errors, tuple):
         found, rest = done.label_errors
-        said |= {"label_errors": found.as_json(), "without_label_errors": as_plain(rest)}
+        said |= {"label_errors": as_plain(found), "without_label_errors": as_plain(rest)}
         said["label_errors_file"] = str(folder / _LABEL_ERRORS_FILE)
     elif done.label_errors is not None:
         said |= {"label_errors": None, "label_errors_missing": done.label_errors}

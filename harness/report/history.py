@@ -47,7 +47,7 @@ def history(outcome: Outcome) -> Section | None:
     """Return the results of the candidates before this one, if any are known."""
     if outcome.history is None or not (now := outcome.history.lines):
         return None
-    lines = outcome.history.series(now[-1].series)[-LAST:]
+    lines = outcome.history.series.get(now[-1].series, ())[-LAST:]
     if len(lines) < 2 and not outcome.history.damaged:  # noqa: PLR2004  This run alone.
         return None
     try:
@@ -60,9 +60,8 @@ def history(outcome: Outcome) -> Section | None:
 def history_page(known: History, *, source: str, last: int = LAST) -> str:
     """Return a page of its own with the last runs of each profile on each data; `source` names their file."""
     sections = [
-        Section(f"series-{number}", _title(like, lines), _body(lines, ()))
-        for number, like in enumerate(known.all_series, start=1)
-        if (lines := known.series(like)[-last:])
+        Section(f"series-{number}", _title(like, lines[-last:]), _body(lines[-last:], ()))
+        for number, (like, lines) in enumerate(known.series.items(), start=1)
     ]
     lead = paragraphs(f"{len(known.lines)} runs of {source}", *known.damaged)
     return whole_page("History of the model quality gate", lead, sections)
@@ -71,10 +70,9 @@ def history_page(known: History, *, source: str, last: int = LAST) -> str:
 def history_lines(known: History, *, last: int = LAST) -> list[str]:
     """Return the last runs of each profile on each data as tables for the terminal, with the start of each failure."""
     said: list[str] = []
-    if not known.all_series:
+    if not known.series:
         return [f"{len(known.lines)} runs, none with the verdict pass or fail"]
-    for like in known.all_series:
-        lines = known.series(like)[-last:]
+    for like, lines in ((like, lines[-last:]) for like, lines in known.series.items()):
         said += [_title(like, lines), *aligned([_TITLES, *map(_row, lines)], text=(0, 1, 2, 7)), ""]
         since = failing_since(lines)
         said += [f"  {check} fails since {first}, {runs}" for check, first, runs in map(_told, since[:_LISTED])]

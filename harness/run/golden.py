@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,26 +41,11 @@ if TYPE_CHECKING:
     from harness.data.transforms import Transform
     from harness.run.settings import ModelSettings
 
-_MAX_DIGITS = 18
-"""Digits of the number of a test image; no data have as many images."""
-
 
 class GoldenError(InputError):
     """Golden images, or a list of them, that cannot be used."""
 
     code = Code.GOLDEN
-
-
-class Added(NamedTuple):
-    """Golden images that were added, the `total` of the set, and the files written.
-
-    `unknown` says why the number of reference models that predict them correctly is unknown; empty if it is known.
-    """
-
-    images: tuple[GoldenImage, ...]
-    total: int
-    written: tuple[Path, ...]
-    unknown: str
 
 
 def add_golden_images(
@@ -71,13 +56,14 @@ def add_golden_images(
     reason: str,
     class_name: str | None = None,
     reference_models: Callable[[ChecksFile], Iterable[tuple[Path | str, str]]],
-) -> Added:
+) -> tuple[list[GoldenImage], int, list[Path], str]:
     """Add images to the golden set, each with the number of reference models that predict it correctly.
 
     Names are numbers of test images, pictures, or folders of pictures. `class_name` is the class of all of them; by
     default the label of a test image, or the folder of a picture. `reference_models` gives the path and SHA-256 of
-    each, or raises `InputError` if none are known. Raises `InputError` for an empty reason, and for an image whose
-    pixels, or file, are in the set already.
+    each, or raises `InputError` if none are known. Returns the images, the number of the whole set, the files written,
+    and why the predictions of the reference models are unknown, empty if they are known. Raises `InputError` for an
+    empty reason, and for an image whose pixels, or file, are in the set already.
     """
     if not reason.strip():
         raise GoldenError("--reason: is empty; say why these images matter, which the report shows when one fails")
@@ -111,7 +97,7 @@ def add_golden_images(
         except (InputError, OSError) as error:
             unknown = str(error)
         written = write_golden(checks_path, [*old, *new], pictures)
-    return Added(tuple(new), len(golden), tuple(written), unknown)
+    return new, len(golden), written, unknown
 
 
 def agreement(image: GoldenImage, unknown: str) -> str:
@@ -204,9 +190,8 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> list[tu
         return GoldenImage("", wanted, "", today, writable(source), suffix, sha256, made), content  # type: ignore[arg-type]
 
     if name.isdecimal():
-        if len(name) > _MAX_DIGITS or (number := int(name)) >= len(images):
-            said = name if len(name) <= _MAX_DIGITS else f"{name[:_MAX_DIGITS]}…"
-            raise GoldenError(f"{said}: there are {len(images)} test images, from 0; a file of this name is ./{said}")
+        if len(name) > len(str(len(images))) or (number := int(name)) >= len(images):
+            raise GoldenError(f"{name}: there are {len(images)} test images, from 0; a file of this name is ./{name}")
         content, label = as_png(images.pixels[number].numpy()), images.classes[int(images.labels[number])]
         return [image(content, ".png", label, f"image {number} of {images.name}", name)]
     path, files = Path(name), [Path(name)]
