@@ -21,7 +21,7 @@ COMMANDS = {
         "equal": ("equal", "Say whether an export predicts as the model that it was made from."),
         "skew": ("skew", "Name the stage of a serving pipeline that explains the predictions of production."),
         "accept": ("accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
-        "golden": ("golden", "Keep images that must never be wrong again."),
+        "golden": ("accept", "Keep images that must never be wrong again."),
         "history": ("compare", "Print and draw the last runs of the gate."),
     },
     "Calibrate": {

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 from harness.base.codes import Code
 from harness.base.errors import ChangedError, IncumbentError, InputError
 from harness.base.files import hash_of_file, locked, write_atomically
-from harness.base.outputs import CHECKPOINT, INCUMBENT_DECLARATION, ONNX, Output
+from harness.base.outputs import CHECKPOINT, INCUMBENT_DECLARATION, ONNX, Inputs, Output
 from harness.checks.declaration import Declaration, declaration_of, declaration_path, pending_of, read_declaration
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.roles import INCUMBENT, ROLES
-from harness.checks.tables import hash_of_checks
 from harness.data.options import DataOptions
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.networks.declared import load_model
-from harness.run.inputs import inputs_of_run
+from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
 from harness.run.request import OWN, RunRequest, request_of
 
 if TYPE_CHECKING:
@@ -155,9 +154,8 @@ def _accept_alone(request: AcceptRequest, judge: Callable[[RunRequest], RunResul
         raise IncumbentError(
             f"{declared.refusal(declared.found)}; --force accepts {request.checkpoint} without comparing"
         )
-    models = (request.written, compared, request.original)
-    before = {path: hash_of_file(path) for path in models if isinstance(path, Path)}
-    checks = hash_of_checks(request.checks_path)
+    judged_by = (request.checks_path, request.written, compared, request.original)
+    before = state_of(Inputs(tuple(path for path in judged_by if isinstance(path, Path))))
     result = judge(run)
     report = result.report or {"verdict": "error"}
     verdict, profile = report["verdict"], report.get("profile")
@@ -186,13 +184,7 @@ def _accept_alone(request: AcceptRequest, judge: Callable[[RunRequest], RunResul
     sha256, write = _writer(request, report)
     if sha256 != report["candidate"]["sha256"]:
         raise ChangedError(f"{request.checkpoint}: not accepted, since it changed while the gate ran; run it again")
-    if report["checks_sha256"] != checks:
-        raise ChangedError(f"{request.checks_path}: changed while the gate ran; run it again")
-    if changed := [path for path, known in before.items() if hash_of_file(path) != known]:
-        raise ChangedError(
-            f"{request.checkpoint}: not accepted, since {changed[0]} changed while the gate ran and was compared with "
-            "the checkpoint; run it again"
-        )
+    expect_unchanged(before)
     original = {} if request.original is None else report["original"]
     acceptance: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
