@@ -17,8 +17,8 @@ from harness.cli.options import (
     Command,
     checks_option,
     for_gate,
+    passed_on,
     project_with,
-    refuse_own,
     run_options,
 )
 
@@ -67,7 +67,13 @@ def accept_command(
     """Gate a checkpoint and accept it."""
     from harness.run.acceptance import AcceptRequest, accept
 
-    refuse_own("--candidate", "--checks", "--incumbent", "--original", "--stress-reports")
+    # The last one counts: another model would be judged under this one's name, or another run's report be read.
+    own = ("--candidate", "--checks", "--incumbent", "--original", "--stress-reports")
+    if twice := [option for option in (each.partition("=")[0] for each in passed_on()) if option in own]:
+        raise InputError(
+            f"{twice[0]} after --: the command itself sets the candidate, the checks file and the folder of reports; "
+            "leave it out there"
+        )
     if isinstance(checkpoint, str):
         raise InputError(
             f"{checkpoint}: not accepted, a predictor has no file of weights to keep; name it with --incumbent where "

@@ -53,8 +53,8 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     content: bytes | None = None
     if image is None:
         count, curves = survival(checkpoint, settings)
-        content = figures.as_png(figures.survival_curves(curves))
         said: dict[str, object] = {"images": count, "paths": shown.survival_json(curves)}
+        content = figures.as_png(figures.survival_curves(curves))
         lines = shown.survival_lines(count, curves)
     else:
         done = break_image(checkpoint, settings, image)

@@ -196,19 +196,6 @@ def say(plain: object, lines: Iterable[object], *, as_json: bool) -> None:
     print(json.dumps(plain) if as_json else "\n".join(map(printable, lines)))
 
 
-def refuse_own(*own: str) -> None:
-    """Raise `InputError` for one of these options after --, which a command gives the gate itself.
-
-    The last one counts: another model would be judged under this one's name, or another run's report be read.
-    """
-    for option in own:
-        if any(each == option or each.startswith(f"{option}=") for each in passed_on()):
-            raise InputError(
-                f"{option} after --: the command itself sets the candidate, the checks file and the folder of reports; "
-                f"leave it out there"
-            )
-
-
 def project_with(checks_path: Path = CHECKS, *, as_json: bool = False) -> Project:
     """Return the gate of the repository with the settings given here, and say in a line which data it has.
 
