@@ -37,7 +37,7 @@ COMMANDS = {
     },
     "Maintain": {
         "train": ("train", "Train a Fashion-MNIST classifier."),
-        "export-inputs": ("export_inputs", "Write the images of the checks, for predictions in another system."),
+        "export-inputs": ("files", "Write the images of the checks, for predictions in another system."),
         "convert": ("files", "Turn a state dict into the native format."),
         "cache": ("files", "Show or empty the cache of predictions and images."),
         "fetch-data": ("files", "Download Fashion-MNIST and verify it."),
