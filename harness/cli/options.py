@@ -87,7 +87,7 @@ def _one_each(args: Sequence[str], many: Sequence[str]) -> list[str]:
     """Return arguments in which an option that takes many values stands before each of them."""
     result: list[str] = []
     current = ""
-    for argument, after in zip(args, [*args[1:], "-"], strict=True):
+    for argument, after in zip(args, [*args[1:], "-"], strict=False):
         if argument in many:
             current = argument
             if after.startswith("-"):  # Click refuses it.
