@@ -110,8 +110,8 @@ def read_golden(checks: Path, declared: GoldenDeclaration | None) -> tuple[Golde
         content = read_regular(path, max_bytes=MAX_BYTES)
     except OSError as error:
         raise ChecksError(
-            f"{path}: cannot be read ({error.strerror}), but [golden] in {checks} declares {declared.n} images; "
-            "restore the folder from version control, or remove [golden] to give up the set"
+            f"{path}: cannot be read ({error.strerror}), but [golden] in {checks} declares {declared.n} images. "
+            "Restore the folder from version control, or remove [golden] to give up the set"
         ) from None
     if hashlib.sha256(content).hexdigest() != declared.sha256:
         raise ChecksError(

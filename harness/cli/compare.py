@@ -87,7 +87,7 @@ def compare_command(
         raise InputError("--budget and --full contradict each other; name one of them")
     seconds = None if full else seconds_in(budget or DEFAULT)
     settings = project_with(checks_path, as_json=as_json).request
-    inputs = inputs_of_command(checkpoints, settings)
+    inputs = inputs_of_command(checkpoints, settings, checks=checks_path)
     page = Output(output, PAGE, inputs, within=REPORTS)
     changes = table_kind("a table of changes", "kind,change,image")
     table = failures and Output(failures, changes, inputs.and_more([output]), within=REPORTS)

@@ -142,11 +142,11 @@ def evaluate(
         tables = tuple(failure_table(each, kind) for each in chain([clean], more) for kind in kinds)
         moved = sum(pose != IDENTITY for pose in grid)
         found = FoundFailures(kinds, tables, posed, moved, persistent_failures(images, predicted))
-    suspects = _suspects(clean, panel, everything) if find_label_errors and panel else None
-    return Evaluation(checkpoint, clean, numbers, classification_report(clean), found, suspects, tuple(notes))
+    unlikely = _suspected(clean, panel, everything) if find_label_errors and panel else None
+    return Evaluation(checkpoint, clean, numbers, classification_report(clean), found, unlikely, tuple(notes))
 
 
-def _suspects(
+def _suspected(
     clean: Predictions, panel: PanelPredictions, everything: LabelledImages
 ) -> tuple[LabelErrors, WithoutLabelErrors] | str:
     try:

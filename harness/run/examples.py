@@ -132,7 +132,7 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
         shown = examples_of(candidate, None if panel else other, images, perturbation, at_rest=at_rest)
         for position, example in zip(group, shown, strict=True):
             examples[position] = example
-            if panel is not None:  # Beside the mean prediction of the reference models, which all are correct.
+            if panel is not None:  # All of them predict an image of the consensus set correctly.
                 view, at = panel.view(perturbation), example.index
                 probabilities = np.zeros(len(example.classes))  # Those of the likeliest classes, which pictures show.
                 probabilities[view.likeliest[at]] = view.shares[at]

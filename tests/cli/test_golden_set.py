@@ -345,7 +345,7 @@ def swap_pictures(zoo):
     ("harm", "said"),
     [
         (lose_list, "declares 2 images"),
-        (lose_folder, "restore the folder from version control"),
+        (lose_folder, "Restore the folder from version control"),
         (cut_list, "is not the list that"),
         (lose_declaration, "is beside it, but it declares no golden set"),
         (lose_picture, "cannot be read (No such file or directory)"),
