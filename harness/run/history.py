@@ -154,4 +154,9 @@ def _line(content: bytes, where: str) -> Line:
         raise InputError(f"{where}: is no JSON ({error})") from None
     if (schema := plain.get("schema") if isinstance(plain, dict) else None) != SCHEMA:
         raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
-    return read_json(Line, content, where=where)
+    line = read_json(Line, content, where=where)
+    try:
+        line.at.astimezone(UTC)
+    except OverflowError:
+        raise InputError(f"{where}: at is {line.at.isoformat()}, expected a date that UTC has, too") from None
+    return line
