@@ -147,7 +147,7 @@ def rank(runs: Sequence[Run]) -> Ranking:
     """Rank runs by verdict, number of failures, then smallest margin.
 
     A candidate has the name of its file, or of its record where several share that. A check has a winner if every
-    candidate has a value, and a threshold or reference models are known.
+    candidate has a value, and a threshold or reference models are known. So has a behavior that judges all of them.
     """
     stems = [one.path if "://" in one.path else Path(one.path).stem for one in runs]
     named = {stem if stems.count(stem) == 1 else one.source: one for stem, one in zip(stems, runs, strict=True)}
@@ -166,9 +166,10 @@ def rank(runs: Sequence[Run]) -> Ranking:
             name, lead = _leader({name: known[check].score(known[check].value or 0.0) for name, known in rows.items()})
             if lead >= _LED:
                 wins[name][check] = lead
-    for family in dict.fromkeys(family for one in runs for family in one.margins):
-        name, lead = _leader({name: one.margins.get(family, -math.inf) for name, one in named.items()})
-        if lead >= _LED:
+    for family in runs[0].margins:
+        margins = {name: one.margins[family] for name, one in named.items() if family in one.margins}
+        name, lead = _leader(margins)
+        if len(margins) == len(runs) and lead >= _LED:
             best[name].append(family)
     ordered = {name: dict(sorted(won.items(), key=lambda win: (-win[1], win[0]))) for name, won in wins.items()}
     return Ranking({name: named[name] for name in sorted(named, key=badness)}, ordered, best)
@@ -194,11 +195,11 @@ def ranking_rows(ranking: Ranking) -> list[tuple[str, ...]]:
 def ranking_lines(ranking: Ranking) -> list[str]:
     """Return the ranking as lines for the terminal, with the checks that each candidate wins."""
     lines = aligned(ranking_rows(ranking), text=(0, 1, 2, 4, 5, 6))
+    unit = "standard deviations of the reference models ahead of the next"
     for name, one in ranking.runs.items():
         if one.failed_tests:
             lines.append(f"{name} fails tests without a check: {some_of(one.failed_tests)}")
         if won := [f"{check} by {lead:.1f}" for check, lead in ranking.wins[name].items()]:
-            unit = "standard deviations of the reference models ahead of the next"
             lines.append(f"{name} wins {some_of(won, shown=_NAMED)} ({unit})")
     return lines
 

@@ -70,6 +70,7 @@ def test_a_check_is_won_by_who_is_clearly_ahead_of_all_others():
     near = rank([judged("a", {"clean": 0.85}), judged("b", {"clean": 0.859})])
     assert (near.wins, near.best) == ({"a": {}, "b": {}}, {"a": [], "b": []})
     assert rank([RUNS["steady"]]).wins == {"steady": {}}, "there is nobody to be ahead of"
+    assert rank([judged("a", {"clean": 0.85, "flip": 0.85}), judged("b", {"clean": 0.85})]).best["a"] == []
 
 
 def test_of_errors_fewer_win():
