@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomlkit
@@ -17,7 +17,8 @@ from pydantic import Field
 
 from harness.base import locked
 from harness.base.files import read_regular, write_all_or_none
-from harness.base.records import read_record, record, refusal_of_schema
+from harness.base.outputs import CHECKS
+from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.checks.check import Check, ChecksError, Threshold
 from harness.checks.starter_check import shipped_tests
 from harness.checks.tables import with_table
@@ -86,7 +87,7 @@ class GoldenImage:
 @record
 class _List:
     schema: int
-    image: tuple[()] = ()
+    image: tuple[dict[str, Any], ...] = ()
 
 
 def folder_of(checks: Path) -> Path:
@@ -105,7 +106,13 @@ def read_golden(checks: Path, declared: GoldenDeclaration | None) -> tuple[Golde
         if path.exists():
             raise ChecksError(f"{checks}: {path} is beside it, but it declares no golden set; {_MENDED}")
         return ()
-    content = _content(path, f"[golden] in {checks} declares {declared.n} images")
+    try:
+        content = read_regular(path, max_bytes=MAX_BYTES)
+    except OSError as error:
+        raise ChecksError(
+            f"{path}: cannot be read ({error.strerror}), but [golden] in {checks} declares {declared.n} images. "
+            "Restore the folder from version control, or remove [golden] to give up the set"
+        ) from None
     if hashlib.sha256(content).hexdigest() != declared.sha256:
         raise ChecksError(
             f"{path}: is not the list that {checks} declares (SHA-256 {declared.sha256[:12]}…). Restore both from "
@@ -114,35 +121,18 @@ def read_golden(checks: Path, declared: GoldenDeclaration | None) -> tuple[Golde
     return images_in(content, path)
 
 
-def _content(path: Path, else_said: str) -> bytes:
-    try:
-        return read_regular(path, max_bytes=MAX_BYTES)
-    except OSError as error:
-        raise ChecksError(
-            f"{path}: cannot be read ({error.strerror}), but {else_said}; restore the folder from version control, or "
-            "remove [golden] to give up the set"
-        ) from None
-
-
 def images_in(content: bytes, path: Path) -> tuple[GoldenImage, ...]:
     """Return the images that a list names; raises `ChecksError` for an invalid list."""
     try:
         table = tomllib.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ChecksError(f"{path}: not valid TOML: {error}") from None
-    rows, table["image"] = table.get("image", []), []
-    head = read_record(_List, table, where=f"{path}", error=ChecksError)
-    if head.schema != SCHEMA:
-        raise ChecksError(refusal_of_schema(path, head.schema, expected=SCHEMA))
-    if not isinstance(rows, list):
-        raise ChecksError(f"{path}: image must be an array of tables, written [[image]]")
-    images = []
-    for number, row in enumerate(rows, start=1):
-        where = f"{path}: image {number}"
-        if not isinstance(row, dict):
-            raise ChecksError(f"{where}: expected a table, found {row!r}")
+    found, images = read_record(_List, table, where=f"{path}", error=ChecksError), []
+    if found.schema != SCHEMA:
+        raise ChecksError(refusal_of_schema(path, found.schema, expected=SCHEMA))
+    for number, row in enumerate(found.image, start=1):
         renamed = {"class_name" if name == "class" else name: value for name, value in row.items()}
-        images.append(read_record(GoldenImage, renamed, where=where, error=ChecksError))
+        images.append(read_record(GoldenImage, renamed, where=f"{path}: image {number}", error=ChecksError))
     for field in ("id", "file", "sha256"):
         values = [getattr(image, field) for image in images]
         if twice := next((value for value in values if values.count(value) > 1), None):
@@ -183,32 +173,7 @@ def rows_of(images: tuple[GoldenImage, ...]) -> tuple[Check, ...]:
     )
 
 
-def list_text(images: Sequence[GoldenImage]) -> str:
-    """Return the list of a golden set."""
-    document = tomlkit.document()
-    document["schema"] = SCHEMA
-    rows = tomlkit.aot()
-    for image in images:
-        row = tomlkit.table()
-        row.update(
-            {
-                "id": image.id,
-                "class": image.class_name,
-                "reason": image.reason,
-                "date": image.date,
-                "source": image.source,
-                "file": image.file,
-                "sha256": image.sha256,
-                "made": image.made,
-                **({"reference": list(image.reference)} if image.reference else {}),
-            }
-        )
-        rows.append(row)
-    document["image"] = rows
-    return _HEAD + re.sub(r"\n+\[\[image\]\]", "\n\n[[image]]", tomlkit.dumps(document))
-
-
-def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> str:
+def _with_declaration(text: str, content: bytes, count: int, *, path: Path) -> str:
     """Return the text of a checks file, with the declaration of a list of `count` images; without one for 0.
 
     Raises `ChecksError` for a file that is no TOML, and where the declaration does not fit into it.
@@ -216,49 +181,40 @@ def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> st
     without = _DECLARED.sub(lambda found: _ENTRY.sub("", found[1]), text)  # A person wrote the comments: they stay.
     said = {"sha256": hashlib.sha256(content).hexdigest(), "n": count}
     made = with_table(without, GOLDEN, tomlkit.dumps({GOLDEN: said}), behind="data") if count else without
-    before = _table(text) or _table(without)  # Two declarations of merged branches are no valid TOML.
-    if before is None:
+    tables: list[dict[str, Any]] = []
+    for each in (text, without, made):  # Two declarations of merged branches are no valid TOML.
+        with suppress(ValueError):
+            tables.append(tomllib.loads(each))
+    if not tables:
         raise ChecksError(f"{path}: not valid TOML; correct it, or finish the merge, then `golden list --declare`")
-    before.pop("golden", None)
-    if _table(made) != {**before, **({"golden": said} if count else {})}:
+    before = {name: value for name, value in tables[0].items() if name != GOLDEN}
+    if tables[-1] != {**before, **({GOLDEN: said} if count else {})}:
         raise ChecksError(
-            f"{path}: its [golden] cannot be written; write it by hand: {tomlkit.dumps({'golden': said}).strip()!r}"
+            f"{path}: its [golden] cannot be written; write it by hand: {tomlkit.dumps({GOLDEN: said}).strip()!r}"
         )
     return made
-
-
-def _table(text: str) -> dict[str, Any] | None:
-    try:
-        return tomllib.loads(text)
-    except ValueError:  # For example for two [golden] tables, if `_DECLARED` does not match one of them.
-        return None
 
 
 @contextmanager
 def alone_with(checks: Path) -> Iterator[None]:
     """Lock the golden set and the checks files that declare it until the block ends."""
     with ExitStack() as stack:
-        for path in (folder_of(checks), *declaring_files(checks)):
+        for path in (folder_of(checks), *_declaring_files(checks)):
             stack.enter_context(locked(path))
         yield
 
 
-def declaring_files(checks: Path) -> list[Path]:
-    """Return the checks files that declare a golden set: the one given, its quick one, and all that do already.
+def _declaring_files(checks: Path) -> list[Path]:
+    """Return the checks files of the folder, each once: none could be read without declaring its golden set.
 
-    Each occurs once. A link is resolved to its target, and so stays a link when the file is written.
+    A link is resolved to its target, and so stays a link when the file is written.
     """
-    quick = {f"{path.stem}-quick.toml" for path in (checks, checks.resolve())}
     found = {checks.resolve(): checks}
     for path in sorted(checks.parent.glob("*.toml")):
-        try:
-            table = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
-            if path.name in quick:  # Perhaps in the middle of a merge: `with_declaration` then raises the error.
+        with suppress(OSError):
+            content = path.read_bytes()  # Perhaps in the middle of a merge.
+            if CHECKS.owns(content) and re.search(rb"(?m)^\[data\]", content):
                 found.setdefault(path.resolve(), path)
-            continue
-        if "data" in table and (path.name in quick or "golden" in table):
-            found.setdefault(path.resolve(), path)
     return [end if path.is_symlink() else path for end, path in found.items()]
 
 
@@ -272,28 +228,22 @@ def write_golden(
     cannot be read back.
     """
     folder = folder_of(checks)
-    content = _content_of(golden, folder / LIST)
+    rows = [
+        {"class" if name == "class_name" else name: said for name, said in as_plain(each).items()} for each in golden
+    ]
+    listed = [tomlkit.dumps({name: said for name, said in row.items() if said != []}) for row in rows]
+    content = "\n[[image]]\n".join([f"{_HEAD}schema = {SCHEMA}\n", *listed]).encode()
+    images_in(content, folder / LIST)
     files = {folder / name: picture for name, picture in pictures.items()}
     if golden:
         files[folder / LIST] = content
         if not (test := checks.parent / TEST).exists():
             files[test] = next(shipped.text for shipped in shipped_tests() if shipped.name == TEST).encode()
-    for path in declaring_files(checks):
-        files[path] = with_declaration(path.read_text("utf-8"), content, len(golden), path=path).encode()
+    for path in _declaring_files(checks):
+        files[path] = _with_declaration(path.read_text("utf-8"), content, len(golden), path=path).encode()
     write_all_or_none(files)
     if not golden:
         (folder / LIST).unlink(missing_ok=True)
     for image in removed:
         (folder / image.file).unlink(missing_ok=True)
     return [path for path in files if path.name not in pictures]
-
-
-def _content_of(golden: Sequence[GoldenImage], path: Path) -> bytes:
-    try:
-        content = list_text(golden).encode()
-    except UnicodeEncodeError as error:  # Names on disk may hold bytes that are no text.
-        raise ChecksError(f"{path}: cannot be written, {error.object!r} is not all text; rename the file") from None
-    if len(content) > MAX_BYTES:
-        raise ChecksError(f"{path}: has {len(content)} bytes, the limit is {MAX_BYTES}; shorten the reasons")
-    images_in(content, path)
-    return content

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _REFUSED, _INTERRUPTED = 2, 130
-_JUDGING = ("gate", "equal", "skew")
-"""Commands that end with 4 if they have no verdict."""
+_JUDGING = ("gate", "equal", "skew", "rank")
+"""Commands that end with 4 if they have no verdict, or no ranking."""
 COMMANDS = {
     "Gate": {
         "gate": ("gate", "Run the stress tests on a candidate, in a process of their own."),
         "equal": ("equal", "Say whether an export predicts as the model that it was made from."),
         "skew": ("skew", "Name the stage of a serving pipeline that explains the predictions of production."),
         "accept": ("accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
-        "golden": ("golden", "Keep images that must never be wrong again."),
-        "history": ("history", "Print and draw the last runs of the gate."),
+        "golden": ("accept", "Keep images that must never be wrong again."),
+        "history": ("compare", "Print and draw the last runs of the gate."),
     },
     "Set up": {
         "init": ("init", "Make a gate in your own repository."),
@@ -30,13 +30,14 @@ COMMANDS = {
     },
     "Inspect": {
         "evaluate": ("evaluate", "Print a checkpoint's accuracy, failures and suspected label errors."),
-        "compare": ("compare", "Compare a checkpoint with the incumbent or others."),
+        "compare": ("compare", "Compare two checkpoints on the same images."),
+        "rank": ("compare", "Rank finished runs of the gate by their stress.json."),
         "break": ("evaluate", "Find the smallest rotation and shift that a checkpoint fails on."),
         "list": ("listing", "Print the checks, settings, metrics, corruptions or sources of data."),
     },
     "Maintain": {
         "train": ("train", "Train a Fashion-MNIST classifier."),
-        "export-inputs": ("export_inputs", "Write the images of the checks, for predictions in another system."),
+        "export-inputs": ("files", "Write the images of the checks, for predictions in another system."),
         "convert": ("files", "Turn a state dict into the native format."),
         "cache": ("files", "Show or empty the cache of predictions and images."),
         "fetch-data": ("files", "Download Fashion-MNIST and verify it."),

@@ -1,17 +1,15 @@
-"""The command `compare`: two checkpoints by their predictions, more by the gate."""
+"""The commands `compare`, of two models, and `rank` and `history`, of finished runs of the gate."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from harness.base.codes import Code, coded
 from harness.base.errors import InputError, printable
 from harness.cli.options import (
     FILE,
@@ -20,43 +18,31 @@ from harness.cli.options import (
     REPORTS,
     Command,
     checks_option,
-    for_gate,
     given_line,
     json_option,
     model_options,
-    passed_on,
+    page_option,
     project_with,
-    refuse_own,
+    say,
 )
+from harness.run.status import NOT_JUDGED
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harness.run.comparison_plan import ComparisonPlan
-
+HISTORY = Path("reports/history.jsonl")
 DEFAULT = "60s"
-"""Time that a comparison of two may take where nobody says otherwise."""
+"""Time that a comparison may take where nobody says otherwise."""
 
 
 @click.command(
     "compare",
     cls=Command,
-    passes_on=True,
     example="compare runs/new.safetensors models/augmented.safetensors",
-    help="Compare a checkpoint with another, by default the incumbent, in accuracy, clean and posed, confusions, "
-    "calibration and attention. Prints a table and writes a page. The gate runs on each of three or more, and ranks "
-    "them by verdict, by failing checks, then by the smallest margin. The page names the rows that each wins.",
+    help="Compare two checkpoints in accuracy, clean and posed, confusions, calibration and attention. Prints a table "
+    "and writes a page. `rank` ranks any number of finished runs.",
 )
-@click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A [B [C...]]")
+@click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A B")
 @model_options
 @checks_option
-@click.option(
-    "--output",
-    type=FILE,
-    default=Path("reports/compare.html"),
-    metavar="HTML",
-    help="The page (default: reports/compare.html).",
-)
+@page_option("reports/compare.html")
 @click.option(
     "--failures",
     type=FILE,
@@ -66,10 +52,10 @@ DEFAULT = "60s"
 @click.option(
     "--budget",
     metavar="TIME",
-    help="The longest time that a comparison of two may take, such as 90s or 5m. The plan names samples and parts "
-    "that are left out (default: 60s).",
+    help="The longest time that it may take, such as 90s or 5m. The plan names samples and parts that are left out "
+    "(default: 60s).",
 )
-@click.option("--full", is_flag=True, help="Compare two checkpoints in full, however long that takes.")
+@click.option("--full", is_flag=True, help="Compare in full, however long that takes.")
 @json_option
 def compare_command(
     checkpoints: tuple[Path | str, ...],
@@ -81,45 +67,6 @@ def compare_command(
     full: bool,
     as_json: bool,
 ) -> int:
-    """Compare checkpoints."""
-    if budget and full:
-        raise InputError("--budget and --full contradict each other; name one of them")
-    if len(checkpoints) > 2:  # noqa: PLR2004  Two are compared by their predictions.
-        if budget or full:
-            named = "--budget" if budget else "--full"
-            raise InputError(f"{named}: is for two checkpoints; the gate ranks more (-- --stress-budget TIME)")
-        if failures:
-            raise InputError("--failures: tells two checkpoints apart, image by image; name two")
-        return _compare_many(checkpoints, checks_path, output, as_json=as_json)
-    if passed_on():
-        said = "options after -- are for the gate, which ranks three checkpoints or more, not two; leave them out"
-        raise InputError(said)
-    from harness.run.budget import seconds_in
-
-    seconds = None if full else seconds_in(budget or DEFAULT)
-    return _compare_two(checkpoints, checks_path, output, failures, seconds, as_json=as_json)
-
-
-def _print_plan(plan: ComparisonPlan, *, file: TextIO) -> None:
-    for line in plan.lines:
-        print(line, file=file, flush=True)
-
-
-def _reproduce(paths: Sequence[Path | str], *more: str) -> str:
-    """Return the command that makes the same comparison again."""
-    passed = ["--", *passed_on()] if passed_on() else []
-    return shlex.join(["stress-harness", "compare", *map(str, paths), *more, *given_line(), *passed])
-
-
-def _compare_two(
-    checkpoints: tuple[Path | str, ...],
-    checks_path: Path,
-    output: Path,
-    failures: Path | None,
-    budget: float | None,
-    *,
-    as_json: bool,
-) -> int:
     """Compare two checkpoints by their predictions."""
     began = time.process_time()
     from harness.base.outputs import PAGE, Output, table_kind
@@ -127,70 +74,101 @@ def _compare_two(
     from harness.report.html import comparison_page
     from harness.report.tables import comparison_lines
     from harness.run.budget import seconds_in
-    from harness.run.comparison import ComparisonRequest, compare
+    from harness.run.comparison import compare
+    from harness.run.examples import spoken_of, thumbnails_of
     from harness.run.inputs import inputs_of_command
 
-    candidate, *others = checkpoints
-    project = project_with(checks_path, as_json=as_json)
-    other = next(iter(others), None)
-    request = ComparisonRequest(candidate, other, project.request, budget)
-    inputs = inputs_of_command(request.paths, request.model)
+    if len(checkpoints) != 2:  # noqa: PLR2004
+        said = f"compare takes two models, not {len(checkpoints)}; `stress-harness rank` ranks finished runs of several"
+        print(f"error: {coded(Code.USAGE, said)}", file=sys.stderr)
+        return NOT_JUDGED
+    first, second = checkpoints
+    if budget and full:
+        raise InputError("--budget and --full contradict each other; name one of them")
+    seconds = None if full else seconds_in(budget or DEFAULT)
+    settings = project_with(checks_path, as_json=as_json).request
+    inputs = inputs_of_command(checkpoints, settings, checks=checks_path)
     page = Output(output, PAGE, inputs, within=REPORTS)
     changes = table_kind("a table of changes", "kind,change,image")
     table = failures and Output(failures, changes, inputs.and_more([output]), within=REPORTS)
-    page.expect_own()
+    for each in (page, table):
+        if each:
+            each.expect_own()
+
+    def planned(lines: list[str]) -> None:
+        print(*lines, sep="\n", file=sys.stderr if as_json else sys.stdout, flush=True)
+
+    done = compare((first, second), settings, budget=seconds, on_planned=lambda plan: planned(plan.lines), began=began)
+    limit = [] if seconds == seconds_in(DEFAULT) else ["--full"] if seconds is None else ["--budget", f"{seconds:g}s"]
+    command = ["stress-harness", "compare", *map(str, checkpoints), *limit, *given_line()]
+    facts = {
+        **{model.role: f"{model.path} ({model.sha256[:12]})" for model in done.models},
+        "data": f"{done.images.name}, {done.images.split} split, {len(done.images)} images",
+        "reproduce": shlex.join(command),
+    }
+    thumbnails, changed = thumbnails_of(done.images, spoken_of(done.overview)), done.changed.as_json()
+    page.write(comparison_page(done.overview, changed, facts, thumbnails).encode())
     if table:
-        table.expect_own()
-    done = compare(request, on_planned=partial(_print_plan, file=sys.stderr if as_json else sys.stdout), began=began)
-    limit = [] if budget == seconds_in(DEFAULT) else ["--full"] if budget is None else ["--budget", f"{budget:g}s"]
-    facts = {**done.facts, "reproduce": _reproduce(request.paths, *limit)}
-    changed = done.changed.as_json()
-    page.write(comparison_page(done.overview, changed, facts, done.thumbnails).encode())
-    if table:
-        table.write(changes_csv(done.failure_changes()).encode())
-    if as_json:
-        print(json.dumps({**done.overview.as_plain(), "flips": changed, "page": str(output)}))
-        return OK
-    print("\n".join(map(printable, comparison_lines(done.overview, done.changed))))
-    if failures:
-        print(f"failures: {failures}")
-    print(f"page: {output}")
+        table.write(changes_csv(*done.predictions).encode())
+    written = [f"failures: {failures}"] * bool(failures) + [f"page: {output}"]
+    plain = {**done.overview.as_plain(), "flips": changed, "page": str(output)}
+    say(plain, [*comparison_lines(done.overview, done.changed), *written], as_json=as_json)
     return OK
 
 
-def _compare_many(paths: tuple[Path | str, ...], checks_path: Path, output: Path, *, as_json: bool) -> int:
-    """Rank the checkpoints by the gate, print the ranking, and write its page."""
-    from harness.base.outputs import PAGE, Output
-    from harness.report.ranking import ranking_lines, ranking_page, ranking_rows
-    from harness.run.inputs import inputs_of_command
-    from harness.run.ranking import RankingRequest, rank
-    from harness.run.request import joined
+@click.command(
+    "rank",
+    cls=Command,
+    example="rank reports/*/stress.json",
+    help="Rank the candidates of finished runs of the gate by their stress.json: by verdict, by failing checks, then "
+    "by the smallest margin. Also name the checks that each candidate wins. Nothing runs. The runs must have the same "
+    "images, checks file, profile and protocol.",
+)
+@click.argument("records", type=FILE, nargs=-1, required=True, metavar="STRESS_JSON...")
+@json_option
+def rank_command(records: tuple[Path, ...], *, as_json: bool) -> int:
+    """Rank finished runs."""
+    from harness.report.ranking import rank, ranking_json, ranking_lines, read_runs
 
-    refuse_own("--candidate", "--checks", "--stress-reports")
-    model = project_with(checks_path, as_json=as_json).request
-    page = Output(output, PAGE, inputs_of_command(paths, model, checks=checks_path), within=REPORTS)
+    ranking = rank(read_runs(records))
+    say(ranking_json(ranking), ranking_lines(ranking), as_json=as_json)
+    return OK
+
+
+@click.command(
+    "history",
+    cls=Command,
+    example="history reports/history.jsonl",
+    help="Print the last runs of the gate, and the first run of each failure. A page of their own draws clean "
+    "accuracy, worst pose, failing checks and the smallest margin of each behavior.",
+)
+@click.argument("file", type=FILE, default=HISTORY)
+@click.option("--last", type=int, default=50, metavar="N", help="Number of candidates to show (default: 50).")
+@page_option("reports/history.html")
+@json_option
+def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> int:
+    """Print and draw a history."""
+    from harness.base.outputs import PAGE, Inputs, Output
+    from harness.base.records import as_plain
+    from harness.report.history import history_lines, history_page
+    from harness.run.history import read_history
+
+    if last < 1:
+        raise InputError(f"--last {last}: expected a number of candidates, at least 1")
+    if not file.exists():
+        raise InputError(
+            f"{file}: there is no such file. Runs of the gate write to the file of the setting history, by default "
+            f"reports/history.jsonl. In CI, they need the setting.",
+            code=Code.HISTORY,
+        )
+    page = Output(output, PAGE, Inputs((file,)), within=REPORTS)
     page.expect_own()
-    candidates = rank(RankingRequest(paths, checks_path, model, tuple(joined(for_gate()))))
-    facts = {
-        **{one.name: f"{one.path} ({one.sha256[:12]})" for one in candidates},
-        "checks": str(checks_path),
-        "reproduce": _reproduce(paths, "--checks", str(checks_path)),
-    }
-    page.write(ranking_page(candidates, facts).encode())
-    if as_json:
-        titles, *rows = ranking_rows(candidates)
-        told = [
-            {
-                **dict(zip(titles, row, strict=True)),
-                "path": one.path,
-                "failing": one.failing,
-                "failed_tests": one.failed_tests,
-                "margins": one.margins,
-            }
-            for row, one in zip(rows, candidates, strict=True)
-        ]
-        print(json.dumps({"ranking": told, "page": str(output)}))
-        return OK
-    print("\n".join(map(printable, ranking_lines(candidates))))
-    print(f"page: {output}")
+    known = read_history(file)
+    for line in known.damaged:
+        print(f"warning: {printable(line)}", file=sys.stderr)
+    if not known.lines:
+        raise InputError(f"{file}: no run of the gate is in it", code=Code.HISTORY)
+    page.write(history_page(known, source=str(file), last=last).encode())
+    plain = {"runs": [as_plain(line) for line in known.lines], "damaged": known.damaged, "page": str(output)}
+    say(plain, [*history_lines(known, last=last), f"page: {output}"], as_json=as_json)
     return OK

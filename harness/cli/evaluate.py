@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
-from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, model_options, project_with
+from harness.cli.options import (
+    FILE,
+    MODEL,
+    NEGATIVE,
+    OK,
+    REPORTS,
+    Command,
+    json_option,
+    model_options,
+    project_with,
+    say,
+)
 
 
 @click.command(
@@ -33,31 +42,29 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     """Find how little it takes."""
     from harness.base.outputs import PICTURE, Output
     from harness.report import evaluation as shown
-    from harness.run.breaking import BreakRequest, break_image, survival
+    from harness.report import figures
+    from harness.run.evaluation import break_image, survival
     from harness.run.inputs import inputs_of_command
 
-    request = BreakRequest(checkpoint, image, project_with(as_json=as_json).request)
+    settings = project_with(as_json=as_json).request
     path = output or REPORTS / ("survival.png" if image is None else f"break-{image}.png")
-    picture = Output(path, PICTURE, inputs_of_command([checkpoint], request.model), within=REPORTS)
+    picture = Output(path, PICTURE, inputs_of_command([checkpoint], settings), within=REPORTS)
     picture.expect_own()
+    content: bytes | None = None
     if image is None:
-        curves = survival(request)
-        picture.write(shown.survival_png(curves))
-        said = {"images": curves.images, "paths": curves.paths, "picture": str(path)}
-        _print(said, [*shown.survival_lines(curves), f"picture: {path}"], as_json=as_json)
-        return OK
-    done = break_image(request)
-    said, lines = shown.broken_image_json(done), shown.broken_image_lines(done)
-    if not done.by:
-        _print({**said, "picture": None}, lines, as_json=as_json)
-        return NEGATIVE
-    picture.write(shown.broken_image_png(done))
-    _print({**said, "picture": str(path)}, [*lines, f"picture: {path}"], as_json=as_json)
-    return OK
-
-
-def _print(said: dict[str, object], lines: list[str], *, as_json: bool) -> None:
-    print(json.dumps(said) if as_json else "\n".join(map(printable, lines)))
+        count, curves = survival(checkpoint, settings)
+        said: dict[str, object] = {"images": count, "paths": shown.survival_json(curves)}
+        content = figures.as_png(figures.survival_curves(curves))
+        lines = shown.survival_lines(count, curves)
+    else:
+        done = break_image(checkpoint, settings, image)
+        said, lines = shown.broken_image_json(done), shown.broken_image_lines(done)
+        content = shown.broken_image_png(done) if done.by else None
+    if content is not None:
+        picture.write(content)
+        lines.append(f"picture: {path}")
+    say({**said, "picture": None if content is None else str(path)}, lines, as_json=as_json)
+    return OK if content is not None else NEGATIVE
 
 
 @click.command(
@@ -133,7 +140,7 @@ def evaluate_command(
     """Evaluate a checkpoint."""
     from harness.base.outputs import Output
     from harness.report.evaluation import FILES, evaluation_files, evaluation_json, evaluation_lines
-    from harness.run.evaluation import EvaluationRequest, evaluate
+    from harness.run.evaluation import evaluate
     from harness.run.inputs import inputs_of_command
 
     settings = project_with(as_json=as_json).request
@@ -143,23 +150,19 @@ def evaluate_command(
         for each in outputs.values():
             each.expect_own()
     done = evaluate(
-        EvaluationRequest(
-            checkpoint,
-            settings,
-            on_grid=on_grid,
-            failures=failures,
-            pairs=pairs,
-            poses=poses,
-            label_errors=label_errors,
-            panel_predictions=predictions_path,
-        )
+        checkpoint,
+        settings,
+        on_grid=on_grid,
+        failures=failures,
+        pairs=pairs,
+        poses=poses,
+        find_label_errors=label_errors,
+        panel_predictions=predictions_path,
     )
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
     for name, content in evaluation_files(done).items():
         outputs[name].write(content)
-    if as_json:
-        print(json.dumps(evaluation_json(done, output, classes=per_class)))
-    else:
-        print("\n".join(map(printable, evaluation_lines(done, output, classes=per_class))))
+    plain, lines = (made(done, output, classes=per_class) for made in (evaluation_json, evaluation_lines))
+    say(plain, lines, as_json=as_json)
     return OK

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @checks_option
 def list_command(what: str, checks_path: Path) -> int:
     """Print what there is."""
-    from harness.report.tables import aligned
+    from harness.report.page import aligned
     from harness.run import project
 
     tables = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from harness.base.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.base.groups import Setting
     from harness.run.project import Project
@@ -85,18 +86,18 @@ class Command(click.Command):
 def _one_each(args: Sequence[str], many: Sequence[str]) -> list[str]:
     """Return arguments in which an option that takes many values stands before each of them."""
     result: list[str] = []
-    current, without_value = "", False
-    for argument in args:
-        if current and not argument.startswith("-"):
-            result += [current, argument]
-            without_value = False
-            continue
-        if without_value:  # Click refuses it.
-            return [*result, current]
-        current, without_value = (argument, True) if argument in many else ("", False)
-        if not current:
+    current = ""
+    for argument, after in zip(args, [*args[1:], "-"], strict=False):
+        if argument in many:
+            current = argument
+            if after.startswith("-"):  # Click refuses it.
+                return [*result, current]
+        elif argument.startswith("-"):
+            current = ""
             result.append(argument)
-    return [*result, current] if without_value else result
+        else:
+            result += [current, argument] if current else [argument]
+    return result
 
 
 def passed_on() -> tuple[str, ...]:
@@ -179,22 +180,20 @@ def checks_option(function: F) -> F:
     )(function)
 
 
+def page_option(default: str) -> Callable[[F], F]:
+    """Add the option that names the page of a command."""
+    about = f"The page (default: {default})."
+    return click.option("--output", type=FILE, default=Path(default), metavar="HTML", help=about)
+
+
 def json_option(function: F) -> F:
     """Add the option that asks for JSON."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
-def refuse_own(*own: str) -> None:
-    """Raise `InputError` for one of these options after --, which a command gives the gate itself.
-
-    The last one counts: another model would be judged under this one's name, or another run's report be read.
-    """
-    for option in own:
-        if any(each == option or each.startswith(f"{option}=") for each in passed_on()):
-            raise InputError(
-                f"{option} after --: the command itself sets the candidate, the checks file and the folder of reports; "
-                f"leave it out there"
-            )
+def say(plain: object, lines: Iterable[object], *, as_json: bool) -> None:
+    """Print a result: its plain types as JSON, or its lines."""
+    print(json.dumps(plain) if as_json else "\n".join(map(printable, lines)))
 
 
 def project_with(checks_path: Path = CHECKS, *, as_json: bool = False) -> Project:

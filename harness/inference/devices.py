@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_watching: list[Callable[[int], None]] = []
+_watching: list[Callable[[int], object]] = []
 """Functions that are called with the number of inputs of each finished batch."""
 
 _PATIENCE = 1.0
@@ -80,7 +80,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
 
 
 @contextmanager
-def watched(watch: Callable[[int], None]) -> Iterator[None]:
+def watched(watch: Callable[[int], object]) -> Iterator[None]:
     """Call `watch` with the number of inputs of each finished batch while the block runs."""
     _watching.append(watch)
     try:

@@ -45,7 +45,7 @@ def first_failures(
     images: LabelledImages,
     poses: Sequence[Pose],
     *,
-    on_evaluated: Callable[[int], None] | None = None,
+    on_evaluated: Callable[[int], object] | None = None,
 ) -> FirstFailures:
     """Evaluate the poses in order and find the first failure of each image.
 
@@ -167,7 +167,7 @@ def breaking(
     images: LabelledImages,
     path: SeverityPath,
     *,
-    on_evaluated: Callable[[int], None] | None = None,
+    on_evaluated: Callable[[int], object] | None = None,
 ) -> Breaking:
     """Find the least severity that breaks each image with a correct clean prediction."""
     found = first_failures(classifier, images, (Pose(), *path.poses), on_evaluated=on_evaluated)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,10 +49,6 @@ class ClassificationReport:
     weighted: Scores
     absent: tuple[str, ...]
     never_predicted: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the report in plain types."""
-        return asdict(self)
 
 
 def classification_report(predictions: Predictions) -> ClassificationReport:

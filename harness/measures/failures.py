@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -153,10 +153,6 @@ class FailureTable:
     absent: tuple[str, ...]
     rows: tuple[Answer, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the table in plain types."""
-        return asdict(self)
-
 
 def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureTable:
     """List the failures of this kind; raises `InputError` if the kind names a class that the data lack."""
@@ -207,27 +203,13 @@ class Comparison:
     other: Answer
 
 
-@dataclass(frozen=True)
-class FailureChanges:
-    """Failures of two models on the same images: only of the first, only of the other, and of both.
-
-    New and shared failures are in the order of the first model's confidence, fixed ones in that of the other's, the
-    most confident first. Probabilities are as in a `FailureTable`.
-    """
-
-    kind: str
-    classes: tuple[str, ...]
-    new: tuple[Comparison, ...]
-    fixed: tuple[Comparison, ...]
-    shared: tuple[Comparison, ...]
-
-
 def changed_positions(
     predictions: Predictions, other: Predictions, kind: FailureKind = ANY
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the positions of new, fixed and shared failures of this kind, each (M,) int64, in `FailureChanges`' order.
+    """Return the positions of new, fixed and shared failures of this kind, each (M,) int64, the most confident first.
 
-    It costs no forward pass. Raises `InputError` if the images differ.
+    They are failures of the first model only, of the other only, and of both. The confidence is the first model's, for
+    fixed ones the other's. It costs no forward pass. Raises `InputError` if the images differ.
     """
     if predictions.images.sha256 != other.images.sha256:
         raise InputError(
@@ -242,19 +224,15 @@ def changed_positions(
     )
 
 
-def failure_changes(predictions: Predictions, other: Predictions, kind: FailureKind = ANY) -> FailureChanges:
-    """Compare the failures of this kind with those of another model; raises `InputError` if the images differ."""
-    new, fixed, shared = (
-        compared_at(predictions, other, positions, listed=LISTED)
-        for positions in changed_positions(predictions, other, kind)
-    )
-    return FailureChanges(
-        kind=kind.name,
-        classes=predictions.classes,
-        new=new,
-        fixed=fixed,
-        shared=shared,
-    )
+def failure_changes(
+    predictions: Predictions, other: Predictions, kind: FailureKind = ANY
+) -> dict[str, tuple[Comparison, ...]]:
+    """Return the new, fixed and shared failures of this kind by these names, in the order of `changed_positions`.
+
+    Probabilities are as in a `FailureTable`. Raises `InputError` if the images differ.
+    """
+    found = zip(("new", "fixed", "shared"), changed_positions(predictions, other, kind), strict=True)
+    return {name: compared_at(predictions, other, positions, listed=LISTED) for name, positions in found}
 
 
 def compared_at(

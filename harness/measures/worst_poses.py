@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,10 +41,6 @@ class PersistentFailures:
     n: int
     poses: int
     rows: tuple[PersistentFailure, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the table in plain types."""
-        return asdict(self)
 
     def by_confidence(self) -> list[PersistentFailure]:
         """Return the images by decreasing confidence; without a confidence, in their own order."""

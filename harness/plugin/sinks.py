@@ -65,7 +65,7 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
         now = line_of(outcome)
         if late := sum(line.at > now.at + _CLOCKS_DIFFER for line in before.lines):
             remarks += (f"history: {late} runs are dated after this one; check the clock of this machine",)
-        return replace(outcome, history=before.and_now(now), remarks=remarks)
+        return replace(outcome, history=replace(before, lines=(*before.lines, now)), remarks=remarks)
     except Exception as error:  # It could be read when the run began; no verdict depends on it.
         return replace(outcome, remarks=(*remarks, f"history: this run leaves no line ({said_of(error)})"))
 

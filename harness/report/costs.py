@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.calibration.summary import planned_drop
-from harness.report.tables import aligned
+from harness.report.page import aligned
 from harness.run.budget import OVERVIEW, duration, in_cores
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.base.markdown import plain
-from harness.measures.failures import LISTED
+from harness.measures.failures import LISTED, failure_changes, kinds_for
 from harness.report.failures import confusions_rows
 from harness.report.text import table
 from harness.run.outcome import line_of
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from harness.inference import Predictions
     from harness.measures.accuracy import ClassificationReport
-    from harness.measures.failures import Answer, FailureChanges, FailureTable
+    from harness.measures.failures import Answer, FailureTable
     from harness.measures.worst_poses import PersistentFailures
     from harness.run.outcome import Outcome
 
@@ -76,22 +77,22 @@ def failures_csv(tables: Sequence[FailureTable]) -> str:
     )
 
 
-def changes_csv(changes: Sequence[FailureChanges]) -> str:
+def changes_csv(predictions: Predictions, other: Predictions) -> str:
     """Return a line for each new, fixed and shared failure of each kind, with the predictions of both models.
 
     Probabilities are as in `failures_csv`.
     """
-    classes = changes[0].classes
+    classes = predictions.classes
     titles = ["kind", "change", "image", "true", "predicted", "confidence", "predicted before", "confidence before"]
     titles += [f"{before}P({name})" for before in ("", "before ") for name in _listed(classes)]
     rows = []
-    for each in changes:
-        for change in ("new", "fixed", "shared"):
-            for both in getattr(each, change):
+    for kind in kinds_for(predictions):
+        for change, found in failure_changes(predictions, other, kind).items():
+            for both in found:
                 pair = both.candidate, both.other
                 said = [cell for answer in pair for cell in _said(answer)]
                 said += [share for answer in pair for share in _probabilities(answer, classes)]
-                rows.append((each.kind, change, both.candidate.index, both.candidate.true, *said))
+                rows.append((kind.name, change, both.candidate.index, both.candidate.true, *said))
     return csv_text(titles, rows)
 
 

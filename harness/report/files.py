@@ -14,7 +14,7 @@ from harness.base.files import read_regular
 from harness.base.folder_lock import FolderBusyError, held
 from harness.base.outputs import REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output, write_together
 from harness.report.refusal import Refusal, mark_of_page, mark_of_summary
-from harness.run.status import PAGE, REPORT, SUMMARY, report_in
+from harness.run.status import MAX_BYTES, PAGE, REPORT, SUMMARY, report_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,6 @@ _KINDS = {PAGE: REPORT_PAGE, SUMMARY: REPORT_MARKDOWN, REPORT: REPORT_JSON}
 
 So the record is the first to refuse a run and the last to say more.
 """
-_MAX_BYTES = 1 << 30
 
 
 @dataclass
@@ -104,7 +103,7 @@ def agreed_verdict(folder: Path, *, run: str) -> str:
     verdict = str(report.get("verdict", ""))
     marks = {SUMMARY: mark_of_summary(run, verdict), PAGE: mark_of_page(run, verdict)}
     try:
-        told = (mark.encode() in read_regular(folder / name, max_bytes=_MAX_BYTES) for name, mark in marks.items())
+        told = (mark.encode() in read_regular(folder / name, max_bytes=MAX_BYTES) for name, mark in marks.items())
         return verdict if report.get("run") == run and all(told) else ""
     except OSError:
         return ""

@@ -11,12 +11,11 @@ from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.figures import WIDTH, figure, styled
 from harness.report.illustrations import Illustration, figures_html
-from harness.report.page import Section, folded, paragraphs, table, whole_page
-from harness.report.tables import aligned
+from harness.report.page import Section, aligned, folded, paragraphs, table, whole_page
 from harness.run.history import LAST, failing_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -34,7 +33,7 @@ _TICKS = 5
 _FULL = 6.0
 """Margin, in standard deviations of reference models, at which colors are full."""
 _LETTERS = 24
-"""Letters of the name of a model, or of a family, that are shown."""
+"""Letters of the name of a family that are shown."""
 _CURVES = (
     ("clean", "clean", "#333333", "o", "-"),
     ("worst_pose", "at the worst pose of a check", "#009E73", "^", ":"),
@@ -48,7 +47,7 @@ def history(outcome: Outcome) -> Section | None:
     """Return the results of the candidates before this one, if any are known."""
     if outcome.history is None or not (now := outcome.history.lines):
         return None
-    lines = outcome.history.series(now[-1].series)[-LAST:]
+    lines = outcome.history.series.get(now[-1].series, ())[-LAST:]
     if len(lines) < 2 and not outcome.history.damaged:  # noqa: PLR2004  This run alone.
         return None
     try:
@@ -61,9 +60,8 @@ def history(outcome: Outcome) -> Section | None:
 def history_page(known: History, *, source: str, last: int = LAST) -> str:
     """Return a page of its own with the last runs of each profile on each data; `source` names their file."""
     sections = [
-        Section(f"series-{number}", _title(like, lines), _body(lines, ()))
-        for number, like in enumerate(known.all_series, start=1)
-        if (lines := known.series(like)[-last:])
+        Section(f"series-{number}", _title(like, lines[-last:]), _body(lines[-last:], ()))
+        for number, (like, lines) in enumerate(known.series.items(), start=1)
     ]
     lead = paragraphs(f"{len(known.lines)} runs of {source}", *known.damaged)
     return whole_page("History of the model quality gate", lead, sections)
@@ -72,10 +70,9 @@ def history_page(known: History, *, source: str, last: int = LAST) -> str:
 def history_lines(known: History, *, last: int = LAST) -> list[str]:
     """Return the last runs of each profile on each data as tables for the terminal, with the start of each failure."""
     said: list[str] = []
-    if not known.all_series:
+    if not known.series:
         return [f"{len(known.lines)} runs, none with the verdict pass or fail"]
-    for like in known.all_series:
-        lines = known.series(like)[-last:]
+    for like, lines in ((like, lines[-last:]) for like, lines in known.series.items()):
         said += [_title(like, lines), *aligned([_TITLES, *map(_row, lines)], text=(0, 1, 2, 7)), ""]
         since = failing_since(lines)
         said += [f"  {check} fails since {first}, {runs}" for check, first, runs in map(_told, since[:_LISTED])]
@@ -121,19 +118,18 @@ def _row(line: Line) -> tuple[str, ...]:
 
 
 def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
-    last = lines[-1]
-    first_and_last = (
+    first, last = (
         f"clean accuracy {_share(line.clean)}, {len(line.failing)} of {line.judged} checks fail"
-        for line in (lines[0], last)
+        for line in (lines[0], lines[-1])
     )
     yield Illustration(
         "Accuracy and failing checks",
         f"The last run of each of {len(lines)} candidates, the latest on the right.",
-        "Accuracy over {} runs. First: {}; last: {}.".format(len(lines), *first_and_last),
+        f"Accuracy over {len(lines)} runs. First: {first}; last: {last}.",
         lambda: accuracy_over_runs(lines),
     )
     if any(line.margins for line in lines):
-        tightest = ", ".join(f"{family_title(name)} {margin:+.1f}" for name, margin in last.margins.items())
+        tightest = ", ".join(f"{family_title(name)} {margin:+.1f}" for name, margin in lines[-1].margins.items())
         yield Illustration(
             "Smallest margin of each behavior",
             "Blue passes, orange with a cross fails. Fading blue is a slow decline.",
@@ -171,26 +167,14 @@ def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
 
 @styled
 def margins_over_runs(lines: Sequence[Line]) -> Figure:
-    """Draw the smallest margin of each family in each run, a column, families from the latest run back."""
-    families = list(dict.fromkeys(family for line in reversed(lines) for family in line.margins))
-    picture, axes = _margin_map(families, [line.margins for line in lines])
-    _date(axes, lines)
-    return picture
+    """Draw the smallest margin of each family in each run, a column, families from the latest run back.
 
-
-@styled
-def margins_of_models(names: Sequence[str], margins: Sequence[Mapping[str, float]], families: Sequence[str]) -> Figure:
-    """Draw the smallest margin of each family, a column for each model."""
-    picture, axes = _margin_map(families, margins)
-    axes.set_xticks(range(len(names)), [name[:_LETTERS] for name in names], rotation=90, fontsize=8)
-    return picture
-
-
-def _margin_map(names: Sequence[str], margins: Sequence[Mapping[str, float]]) -> tuple[Figure, Axes]:
-    """Draw margins by family, a row, in standard deviations of reference models; what fails has a cross."""
+    It is in standard deviations of the reference models; what fails has a cross.
+    """
     from matplotlib.colors import LinearSegmentedColormap
 
-    values = np.array([[each.get(name, np.nan) for each in margins] for name in names])
+    names = list(dict.fromkeys(family for line in reversed(lines) for family in line.margins))
+    values = np.array([[line.margins.get(name, np.nan) for line in lines] for name in names])
     picture = figure(width=WIDTH, height=1.7 + 0.24 * len(names))
     axes = picture.subplots()
     colors = LinearSegmentedColormap.from_list("margins", (_FAILING, "#f7f7f7", _HOLDING))
@@ -201,7 +185,8 @@ def _margin_map(names: Sequence[str], margins: Sequence[Mapping[str, float]]) ->
     axes.grid(visible=False)
     bar = picture.colorbar(shown, ax=axes, location="top", shrink=0.9, aspect=40, extend="both")
     bar.set_label("margin in standard deviations of the reference models; × fails", fontsize=9)
-    return picture, axes
+    _date(axes, lines)
+    return picture
 
 
 def _date(axes: Axes, lines: Sequence[Line]) -> None:

@@ -1,4 +1,4 @@
-"""Parts of pages: sections, and markup from templates that escape every text."""
+"""Parts of pages: sections, and markup from templates that escape every text; and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from harness.base.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -52,6 +52,18 @@ def paragraphs(*lines: object, kind: str = "") -> Markup:
 def table(titles: Sequence[object], rows: Sequence[Sequence[object]], *, numbers: bool = False) -> Markup:
     """Return a table of plain cells; with `numbers`, all columns but the first are aligned as such."""
     return render("table", titles=titles, rows=rows, numbers=numbers)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:
+    """Return the rows as lines of a table for the terminal; columns of `text` are aligned left, all others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if at in text else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def folded(summary: str, body: Markup | str, *, opened: bool = False) -> Markup:

@@ -1,97 +1,222 @@
-"""Many candidates ranked by their gate runs, with the rows that each wins: a page, and lines for the terminal."""
+"""Ranking of finished runs of the gate by their `stress.json`, with the checks that each candidate wins."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+import json
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.checks.families import family_title
-from harness.measures import Unit
-from harness.report.history import margins_of_models
-from harness.report.illustrations import Illustration, figures_html
-from harness.report.page import Section, folded, inputs, paragraphs, table, whole_page
-from harness.report.tables import aligned
-from harness.run.ranking import best_behaviors, families_of, wins
+from harness.base.errors import InputError, said_of, some_of
+from harness.base.files import read_regular
+from harness.base.records import Unbounded, read_record, record, refusal_of_schema
+from harness.report.page import aligned
+from harness.run.history import FARTHEST
+from harness.run.outcome import spread
+from harness.run.status import MAX_BYTES, SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from harness.run.ranking import Judged
-
+_LED = 1.0
+"""Lead over the next candidate that wins a check, in standard deviations of the reference models."""
+_ORDER = ("pass", "partial", "fail", "error")
+"""Verdicts, the best first."""
 _NAMED = 5
-"""Rows won by a candidate that the terminal names."""
+"""Checks won by a candidate that the terminal names."""
 _TITLES = ("rank", "candidate", "verdict", "failing", "smallest margin", "wins", "best behaviors")
 
 
-def ranking_rows(candidates: Sequence[Judged]) -> list[tuple[str, ...]]:
+@record
+class Row:
+    """One check of the candidate, as its entry in `stress.json` has it."""
+
+    id: str
+    family: str
+    status: str
+    direction: Literal["at_least", "at_most"]
+    value: Unbounded | None
+    threshold: Unbounded | None
+    reference_mean: Unbounded | None
+    reference_std: Unbounded | None
+
+    def score(self, value: float) -> float:
+        """Return a value in the spread of this check, see `harness.run.outcome.spread`; more is better."""
+        threshold = self.threshold if self.threshold is not None else self.reference_mean or 0.0
+        return (-1 if self.direction == "at_most" else 1) * value / spread(threshold, self.reference_std)
+
+
+@record
+class _Record:
+    protocol: int
+    profile: str
+    verdict: Literal["pass", "partial", "fail", "error"]
+    candidate: dict[str, Any] | None
+    data: dict[str, Any]
+    checks_sha256: str
+    checks: tuple[dict[str, Any], ...]
+    errors: tuple[str, ...]
+    failed_tests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, from its record at `source`: the candidate's `path` and hash, and its checks.
+
+    `failed_tests` names the failing tests without a check. Only runs with the same `alike` can be ranked together.
+    """
+
+    source: str
+    path: str
+    sha256: str
+    verdict: str
+    alike: Mapping[str, object]
+    rows: tuple[Row, ...]
+    failed_tests: tuple[str, ...] = ()
+
+    @property
+    def failing(self) -> list[str]:
+        """Return the ids of the checks that fail."""
+        return [row.id for row in self.rows if row.status == "fail"]
+
+    @property
+    def margins(self) -> dict[str, float]:
+        """Return the smallest margin of each family, see `harness.run.outcome.margin`; the smallest first."""
+        found: dict[str, float] = {}
+        for row in self.rows:
+            if row.status in {"pass", "fail"} and row.value is not None and row.threshold is not None:
+                away = row.score(row.value) - row.score(row.threshold)
+                away = max(away, 0.0) if row.status == "pass" else max(min(away, 0.0), -FARTHEST)
+                found[row.family] = min(away, found.get(row.family, FARTHEST))
+        return dict(sorted(found.items(), key=lambda each: each[1]))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Runs by the name of their candidates, the best first, with the checks and behaviors that each wins.
+
+    `wins` are checks in which a candidate leads all others, with its lead, the greatest first. `best` are the families
+    in which its smallest margin does so.
+    """
+
+    runs: Mapping[str, Run]
+    wins: Mapping[str, Mapping[str, float]]
+    best: Mapping[str, Sequence[str]]
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read finished runs from their `stress.json`; raises `InputError` for those that cannot be ranked together."""
+    runs: list[Run] = []
+    for path in paths:
+        try:
+            plain = json.loads(read_regular(path, max_bytes=MAX_BYTES))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{path}: cannot be read as the stress.json of a run ({said_of(error)})") from None
+        one = run_of(plain, str(path))
+        if other := next((other for other in runs if one.sha256 == other.sha256), None):
+            raise InputError(f"{path}: its candidate is the network of {other.source}; leave one of them out")
+        if unlike := [name for name, value in one.alike.items() if runs and value != runs[0].alike[name]]:
+            raise InputError(f"{path}: its run has another {' and '.join(unlike)} than {runs[0].source}; leave it out")
+        runs.append(one)
+    return runs
+
+
+def run_of(plain: Any, source: str) -> Run:
+    """Return the run of a record, the content of `stress.json`; raises `InputError` if it has no verdict."""
+    plain = plain if isinstance(plain, dict) else {}
+    if plain.get("schema") != SCHEMA:
+        raise InputError(refusal_of_schema(source, plain.get("schema"), expected=SCHEMA))
+    found: _Record = _picked(_Record, plain, source)
+    if found.verdict == "error" or found.candidate is None:
+        why = some_of(found.errors, shown=1) or "no reason is given"
+        raise InputError(f"{source}: the run is inconclusive and has no rank ({why}); leave it out")
+    alike = {"set of images": found.data.get("sha256"), "checks file": found.checks_sha256}
+    alike |= {"protocol": found.protocol, "profile": found.profile}
+    own = [entry for entry in found.checks if entry.get("role") == "candidate"]
+    rows = tuple(_picked(Row, entry, f"{source}: check {entry.get('id')}") for entry in own)
+    path, sha256 = (str(found.candidate.get(name)) for name in ("path", "sha256"))
+    return Run(source, path, sha256, found.verdict, alike, rows, found.failed_tests)
+
+
+def _picked(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
+    return read_record(kind, {each.name: plain.get(each.name) for each in fields(kind)}, where=where)
+
+
+def rank(runs: Sequence[Run]) -> Ranking:
+    """Rank runs by verdict, number of failures, then smallest margin.
+
+    A candidate has the name of its file, or of its record where several share that. A check has a winner if every
+    candidate has a value, and a threshold or reference models are known. So has a behavior that judges all of them.
+    """
+    stems = [one.path if "://" in one.path else Path(one.path).stem for one in runs]
+    named = {stem if stems.count(stem) == 1 else one.source: one for stem, one in zip(stems, runs, strict=True)}
+
+    def badness(name: str) -> tuple[int, int, float, str]:
+        one = named[name]
+        smallest = next(iter(one.margins.values()), -math.inf)
+        return _ORDER.index(one.verdict), len(one.failing) + len(one.failed_tests), -smallest, name
+
+    wins: dict[str, dict[str, float]] = {name: {} for name in named}
+    best: dict[str, list[str]] = {name: [] for name in named}
+    rows = {name: {row.id: row for row in one.rows if row.value is not None} for name, one in named.items()}
+    for check in set.intersection(*(set(known) for known in rows.values())):
+        row = next(iter(rows.values()))[check]
+        if row.reference_std is not None or row.threshold is not None:
+            name, lead = _leader({name: known[check].score(known[check].value or 0.0) for name, known in rows.items()})
+            if lead >= _LED:
+                wins[name][check] = lead
+    for family in runs[0].margins:
+        margins = {name: one.margins[family] for name, one in named.items() if family in one.margins}
+        name, lead = _leader(margins)
+        if len(margins) == len(runs) and lead >= _LED:
+            best[name].append(family)
+    ordered = {name: dict(sorted(won.items(), key=lambda win: (-win[1], win[0]))) for name, won in wins.items()}
+    return Ranking({name: named[name] for name in sorted(named, key=badness)}, ordered, best)
+
+
+def _leader(scores: Mapping[str, float]) -> tuple[str, float]:
+    """Return the candidate with the highest score, and by how much it leads the next."""
+    (first, name), *others = sorted(((score, name) for name, score in scores.items()), reverse=True)
+    return name, min(first - others[0][0], FARTHEST) if others else 0.0
+
+
+def ranking_rows(ranking: Ranking) -> list[tuple[str, ...]]:
     """Return the ranking as rows of a table, its titles first."""
-    counted, best = Counter(win.candidate for win in wins(candidates)), best_behaviors(candidates)
     rows: list[tuple[str, ...]] = [_TITLES]
-    for rank, one in enumerate(candidates, start=1):
-        name, away = one.tightest
-        rows.append(
-            (
-                str(rank) if one.verdict != "error" else "–",
-                one.name,
-                one.verdict,
-                f"{len(one.failing)} of {one.judged}",
-                f"{name} {away:+.1f}" if name else "–",
-                f"{counted[one.name]} rows",
-                ", ".join(best.get(one.name, ())) or "–",
-            )
-        )
+    for at, (name, one) in enumerate(ranking.runs.items(), start=1):
+        judged = sum(row.status in {"pass", "fail"} for row in one.rows)
+        margin = next((f"{family} {away:+.1f}" for family, away in one.margins.items()), "–")
+        won, best = f"{len(ranking.wins[name])} checks", ", ".join(ranking.best[name]) or "–"
+        rows.append((str(at), name, one.verdict, f"{len(one.failing)} of {judged}", margin, won, best))
     return rows
 
 
-def ranking_lines(candidates: Sequence[Judged]) -> list[str]:
-    """Return the ranking as lines for the terminal, with the rows that each wins and the reasons of failed runs."""
-    lines = aligned(ranking_rows(candidates), text=(0, 1, 2, 4, 5, 6))
-    led = wins(candidates)
-    for one in candidates:
-        if one.remark:
-            lines.append(one.remark)
-        if mine := [win for win in led if win.candidate == one.name]:
-            said = ", ".join(f"{win.row} by {win.lead:.1f}" for win in mine[:_NAMED])
-            more = f" and {len(mine) - _NAMED} more" if len(mine) > _NAMED else ""
-            lines.append(
-                f"{one.name} wins {said}{more} (standard deviations of the reference models ahead of the next)"
-            )
+def ranking_lines(ranking: Ranking) -> list[str]:
+    """Return the ranking as lines for the terminal, with the checks that each candidate wins."""
+    lines = aligned(ranking_rows(ranking), text=(0, 1, 2, 4, 5, 6))
+    unit = "standard deviations of the reference models ahead of the next"
+    for name, one in ranking.runs.items():
+        if one.failed_tests:
+            lines.append(f"{name} fails tests without a check: {some_of(one.failed_tests)}")
+        if won := [f"{check} by {lead:.1f}" for check, lead in ranking.wins[name].items()]:
+            lines.append(f"{name} wins {some_of(won, shown=_NAMED)} ({unit})")
     return lines
 
 
-def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
-    """Return a page that ranks the candidates, given the best first; `facts` has its inputs by title."""
-    titles, *rows = ranking_rows(candidates)
-    families = {name: str(row["family"]) for one in candidates for name, row in one.rows.items()}
-    where = [(family_title(families[win.row]), win.row, win.candidate, f"{win.lead:.1f}") for win in wins(candidates)]
-    heads = ("behavior", "row", "best candidate", "ahead of the next by, standard deviations of the reference models")
-    measured = [(name, *(_cell(one.rows.get(name)) for one in candidates)) for name in families]
-    every_row = table(("row", *(one.name for one in candidates)), measured, numbers=True)
-    sections = [
-        Section("ranking", "Candidates, best first", table(titles, rows)),
-        Section("margins", "Smallest margins", figures_html(_illustrations(candidates))),
-        Section("wins", "Wins", table(heads, where) if where else "No candidate is clearly ahead anywhere."),
-        Section("rows", "All rows", folded(f"Measurements: {len(measured)} rows", every_row)),
-        inputs(facts.items()),
+def ranking_json(ranking: Ranking) -> dict[str, Any]:
+    """Return the ranking in plain types."""
+    titles, *rows = ranking_rows(ranking)
+    told = [
+        {
+            **dict(zip(titles, row, strict=True)),
+            "path": one.path,
+            "record": one.source,
+            "failing": one.failing,
+            "failed_tests": one.failed_tests,
+            "margins": one.margins,
+            "won": ranking.wins[name],
+        }
+        for row, (name, one) in zip(rows, ranking.runs.items(), strict=True)
     ]
-    lead = paragraphs(*(one.remark for one in candidates))
-    return whole_page(f"{len(candidates)} candidates by the gate", lead, sections)
-
-
-def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
-    judged, names = [one for one in candidates if one.verdict != "error"], families_of(candidates)
-    if judged and names:
-        best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviors(candidates).items())
-        yield Illustration(
-            "Smallest margin of each behavior",
-            "Blue passes, orange with a cross fails. The candidates stand in the order of their ranks.",
-            f"Distance from the threshold by behavior and candidate. Clearly the best: {best or 'none'}.",
-            lambda: margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
-            is_map=True,
-        )
-
-
-def _cell(row: Mapping[str, Any] | None) -> str:
-    if row is None or row["value"] is None:
-        return "–"
-    return f"{'✗ ' if row['status'] == 'fail' else ''}{Unit(row['unit']).format(row['value'])}"
+    return {"ranking": told}

@@ -12,13 +12,13 @@ from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.statistics import proportion_interval, related
 from harness.perturb import IDENTITY
 from harness.report.headline import conclusion
-from harness.report.page import Section, paragraphs, render, table
+from harness.report.page import Section, aligned, paragraphs, render, table
 from harness.report.wording import looks_less, significantly_more
 from harness.run.outcome import robust_verdict
 from harness.run.overview import TELLING, Clean, Failing, Looking, Moved, Rate, RobustAccuracy
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.measures.flips import Flips
     from harness.run.history import Line
@@ -161,18 +161,6 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
     lines = [conclusion(overview, changed.as_json()), "", *aligned(rows), *filter(None, [left_out(overview)]), ""]
     titles, kinds = kinds_rows(overview)
     return [*lines, *aligned([titles, *(list(map(str, row)) for row in kinds)])]
-
-
-def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:
-    """Return the rows as lines of a table for the terminal; columns of `text` are aligned left, all others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at in text else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:

@@ -1,22 +1,34 @@
-"""Evaluation of one checkpoint: accuracy, clean and posed, its failures, and suspected label errors."""
+"""Evaluation of one checkpoint: accuracy, failures, suspected label errors, and the least poses that break it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from harness.base.errors import InputError, NotApplicableError, PanelError, printable
 from harness.base.progress import Progress
 from harness.checks import read_checks
 from harness.data import stratified_sample
+from harness.data.images import unit_range
+from harness.inference.search import Breaking, breaking, first_failures
 from harness.measures import accuracy, confident_errors
 from harness.measures.accuracy import ClassificationReport, classification_report
-from harness.measures.failures import FailureKind, FailureTable, confusion, failure_table, kinds_for
+from harness.measures.failures import (
+    Answer,
+    FailureKind,
+    FailureTable,
+    answers_at,
+    confusion,
+    failure_table,
+    kinds_for,
+)
 from harness.measures.panel.label_errors import (
     LabelErrors,
     WithoutLabelErrors,
@@ -28,44 +40,16 @@ from harness.measures.panel.label_errors import (
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.worst_poses import PersistentFailures, persistent_failures
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners, augmentation_range_poses
-from harness.run.settings import ModelSettings
+from harness.perturb.grids import PATHS, SeverityPath, fine_paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.data import LabelledImages
     from harness.inference import Classifier, Predictions
+    from harness.run.settings import ModelSettings
 
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """An evaluation of one checkpoint.
-
-    `on_grid` searches the 225 poses of the augmentation range. `failures` asks for tables of failures. With them,
-    `pairs` of classes are further kinds, and `poses` (degrees, dx, dy in pixels) are listed, too. `label_errors` asks
-    for suspected label errors, by the file `panel_predictions`. Its default is the file that `checks_path` names.
-    """
-
-    checkpoint: Path | str
-    model: ModelSettings = field(default_factory=ModelSettings)
-    on_grid: bool = False
-    failures: bool = False
-    pairs: tuple[tuple[str, str], ...] = ()
-    poses: tuple[tuple[float, float, float], ...] = ()
-    label_errors: bool = False
-    panel_predictions: Path | None = None
-    checks_path: Path = Path("stress_tests/checks.toml")
-
-    def __post_init__(self) -> None:
-        """Raise `InputError` for kinds or poses without failures, and for a pose that is not finite."""
-        if (self.pairs or self.poses) and not self.failures:
-            raise InputError("--pair and --pose say which failures to list; give --failures, too")
-        for pose in self.poses:
-            if not all(map(math.isfinite, pose)):
-                raise InputError(
-                    f"--pose {' '.join(f'{each:g}' for each in pose)}: expected finite numbers: degrees, and pixels to "
-                    "the right and down"
-                )
+CHECKS = Path("stress_tests/checks.toml")
 
 
 @dataclass(frozen=True)
@@ -82,88 +66,118 @@ class FoundFailures:
     persistent: PersistentFailures
 
 
-@dataclass(frozen=True)
-class FoundLabelErrors:
-    """Suspected label errors, and what the model is without them; None with the reason why they are `missing`."""
-
-    found: LabelErrors | None
-    rest: WithoutLabelErrors | None
-    missing: str = ""
-
-
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Results of one checkpoint; what was not asked for is None. `notes` are asides on the panel's predictions."""
+    """Results of one checkpoint: `numbers` of the whole by name; what was not asked for is absent, or None.
+
+    `label_errors` are the suspected ones, with the measures `without` them, or the reason why they are missing. `notes`
+    are asides on the panel's predictions.
+    """
 
     checkpoint: Path | str
     clean: Predictions
-    clean_accuracy: float
-    confident_errors: float | None
+    numbers: dict[str, float]
     report: ClassificationReport
-    mean_pose_accuracy: float | None = None
-    robust_accuracy: float | None = None
     failures: FoundFailures | None = None
-    label_errors: FoundLabelErrors | None = None
+    label_errors: tuple[LabelErrors, WithoutLabelErrors] | str | None = None
     notes: tuple[str, ...] = ()
 
-    @property
-    def numbers(self) -> dict[str, float]:
-        """Return the numbers of the whole by name, those that were not asked for left out."""
-        found = {
-            "clean_accuracy": self.clean_accuracy,
-            "confident_errors": self.confident_errors,
-            "mean_pose_accuracy": self.mean_pose_accuracy,
-            "robust_accuracy": self.robust_accuracy,
-        }
-        return {name: value for name, value in found.items() if value is not None}
 
+def evaluate(
+    checkpoint: Path | str,
+    settings: ModelSettings,
+    *,
+    on_grid: bool = False,
+    failures: bool = False,
+    pairs: Sequence[tuple[str, str]] = (),
+    poses: Sequence[tuple[float, float, float]] = (),
+    find_label_errors: bool = False,
+    panel_predictions: Path | None = None,
+) -> Evaluation:
+    """Evaluate a checkpoint; raises `InputError` for refused files, and where label errors need a missing panel.
 
-def evaluate(request: EvaluationRequest) -> Evaluation:
-    """Evaluate a checkpoint; raises `InputError` for refused files, and where label errors need a missing panel."""
-    everything = request.model.all_images()
-    samples = request.model.samples
-    images = everything if samples is None else stratified_sample(everything, samples)
-    model = request.model.open(request.checkpoint, images)
-    clean = model.classifier.predict(images)
-    panel, notes = None, []
-    if request.failures or request.label_errors:
+    `on_grid` searches the 225 poses of the augmentation range. `failures` asks for tables of failures. With them,
+    `pairs` of classes are further kinds, and `poses` (degrees, dx, dy in pixels) are listed, too. Label errors are
+    found by the file `panel_predictions`, by default the one that the checks file names.
+    """
+    if (pairs or poses) and not failures:
+        raise InputError("--pair and --pose say which failures to list; give --failures, too")
+    for pose in poses:
+        if not all(map(math.isfinite, pose)):
+            expected = "expected finite numbers: degrees, and pixels to the right and down"
+            raise InputError(f"--pose {' '.join(f'{each:g}' for each in pose)}: {expected}")
+    everything = settings.all_images()
+    images = everything if settings.samples is None else stratified_sample(everything, settings.samples)
+    model = settings.open(checkpoint, images)
+    clean, panel, notes = model.classifier.predict(images), None, []
+    if failures or find_label_errors:
         try:
-            panel = _panel_predictions(request, everything, model.model_sha256)
+            panel = _panel_predictions(panel_predictions, everything, model.model_sha256)
         except InputError as error:
-            if request.panel_predictions is not None:
+            if panel_predictions is not None:
                 raise
             notes.append(f"whose errors these are is not told: {printable(error)}")
-    if request.label_errors and panel is None:
+    if find_label_errors and panel is None:
         raise PanelError(
             "--label-errors: no panel predictions of these images were found; name the file with "
             "--panel-predictions, which `stress-harness calibrate` leaves beside the panel",
             below=notes,
         )
-    kinds = _kinds(request, clean, panel) if request.failures else ()
-    corners = (IDENTITY, *augmentation_range_corners()) if request.failures else ()
-    posed = _posed(model.classifier, clean, augmentation_range_poses() if request.on_grid else corners, kinds)
-    correct = posed.predicted == clean.labels[:, None]
-    return Evaluation(
-        request.checkpoint,
-        clean,
-        accuracy(clean).value,
-        confident_errors(clean, above=0.9).value if clean.has_confidence else None,
-        classification_report(clean),
-        float(correct.mean()) if request.on_grid else None,
-        float(correct.all(axis=1).mean()) if request.on_grid else None,
-        _failures(request, model.classifier, clean, kinds, posed) if request.failures else None,
-        _label_errors(clean, panel, everything) if request.label_errors and panel else None,
-        tuple(notes),
-    )
+    kinds: tuple[FailureKind, ...] = ()
+    if failures:
+        owned = None if panel is None else owners(clean, panel)
+        kinds = *kinds_for(clean, owned), *(confusion(*pair) for pair in pairs)
+    grid = augmentation_range_poses() if on_grid else (IDENTITY, *augmentation_range_corners()) if failures else ()
+    predicted, posed = _posed(model.classifier, clean, grid, kinds)
+    numbers = {"clean_accuracy": accuracy(clean).value}
+    if clean.has_confidence:
+        numbers["confident_errors"] = confident_errors(clean, above=0.9).value
+    if on_grid:
+        correct = predicted == clean.labels[:, None]
+        numbers["mean_pose_accuracy"] = float(correct.mean())
+        numbers["robust_accuracy"] = float(correct.all(axis=1).mean())
+    found = None
+    if failures:
+        more = (model.classifier.predict(images, Pose(*pose), keep=False) for pose in poses)
+        tables = tuple(failure_table(each, kind) for each in chain([clean], more) for kind in kinds)
+        moved = sum(pose != IDENTITY for pose in grid)
+        found = FoundFailures(kinds, tables, posed, moved, persistent_failures(images, predicted))
+    unlikely = _suspected(clean, panel, everything) if find_label_errors and panel else None
+    return Evaluation(checkpoint, clean, numbers, classification_report(clean), found, unlikely, tuple(notes))
 
 
-def _panel_predictions(request: EvaluationRequest, images: LabelledImages, sha256: str) -> PanelPredictions | None:
+def _suspected(
+    clean: Predictions, panel: PanelPredictions, everything: LabelledImages
+) -> tuple[LabelErrors, WithoutLabelErrors] | str:
+    try:
+        found = label_errors(clean.images, panel, everything.labels.numpy())
+    except NotApplicableError as error:
+        return str(error)
+    return found, without(clean, panel, found)
+
+
+def _posed(
+    classifier: Classifier, clean: Predictions, poses: Sequence[Pose], kinds: Sequence[FailureKind]
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return the classes predicted in P poses, (N, P) int32, and the failures by kind in all but the identity.
+
+    One pose follows the other: the predictions of 50,000 images of 1,000 classes take 200 MB.
+    """
+    predicted, failures = np.empty((len(clean.labels), len(poses)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
+    for at, pose in enumerate(Progress(poses, unit="pose", delay=2, disable=not poses)):
+        seen = clean if pose == IDENTITY else classifier.predict(clean.images, pose, keep=False)
+        predicted[:, at] = seen.predicted
+        if pose != IDENTITY:
+            failures += np.array([kind.among(seen).sum() for kind in kinds], dtype=int)
+    return predicted, tuple(failures.tolist())
+
+
+def _panel_predictions(named: Path | None, images: LabelledImages, sha256: str) -> PanelPredictions | None:
     """Return the panel's predictions of all images of the split, without those of the model with this hash.
 
     None if no file is named. Raises `InputError` for a file that cannot be used.
     """
-    named, path = request.panel_predictions, request.checks_path
-    checks = read_checks(path) if path.exists() and named is None else None
+    checks = read_checks(CHECKS) if CHECKS.exists() and named is None else None
     found = checks.panel_predictions if checks else named
     if found is None or not (named or found.exists()):
         return None
@@ -179,47 +193,65 @@ def _panel_predictions(request: EvaluationRequest, images: LabelledImages, sha25
     return others
 
 
-def _kinds(request: EvaluationRequest, clean: Predictions, panel: PanelPredictions | None) -> tuple[FailureKind, ...]:
-    owned = None if panel is None else owners(clean, panel)
-    return *kinds_for(clean, owned), *(confusion(*pair) for pair in request.pairs)
+@dataclass(frozen=True, eq=False)
+class Broken:
+    """The first pose of a path at which an image fails, the image there, (H, W, C) uint8, and the prediction."""
+
+    pose: Pose
+    pixels: np.ndarray
+    answer: Answer
 
 
 @dataclass(frozen=True, eq=False)
-class _Posed:
-    """Predictions in P poses: classes `predicted`, (N, P) int32, and `failures` by kind in the `moved` poses."""
+class BrokenImage:
+    """One image, (H, W, C) uint8: its clean prediction, and how each path breaks it; None where it does not.
 
-    predicted: np.ndarray
-    moved: int
-    failures: tuple[int, ...]
+    `by` is empty for an image that is misclassified without any perturbation.
+    """
 
-
-def _posed(classifier: Classifier, clean: Predictions, poses: Sequence[Pose], kinds: Sequence[FailureKind]) -> _Posed:
-    """Predict in one pose after the other: the predictions of 50,000 images of 1,000 classes take 200 MB."""
-    predicted, failures = np.empty((len(clean.labels), len(poses)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
-    for at, pose in enumerate(Progress(poses, unit="pose", delay=2, disable=not poses)):
-        seen = clean if pose == IDENTITY else classifier.predict(clean.images, pose, keep=False)
-        predicted[:, at] = seen.predicted
-        if pose != IDENTITY:
-            failures += np.array([kind.among(seen).sum() for kind in kinds], dtype=int)
-    return _Posed(predicted, sum(pose != IDENTITY for pose in poses), tuple(failures.tolist()))
+    number: int
+    clean: Answer
+    pixels: np.ndarray
+    by: tuple[tuple[SeverityPath, Broken | None], ...]
 
 
-def _failures(
-    request: EvaluationRequest,
-    classifier: Classifier,
-    clean: Predictions,
-    kinds: tuple[FailureKind, ...],
-    posed: _Posed,
-) -> FoundFailures:
-    moved = (classifier.predict(clean.images, Pose(*pose), keep=False) for pose in request.poses)
-    tables = tuple(failure_table(each, kind) for each in chain([clean], moved) for kind in kinds)
-    persistent = persistent_failures(clean.images, posed.predicted)
-    return FoundFailures(kinds, tables, posed.failures, posed.moved, persistent)
+def break_image(checkpoint: Path | str, settings: ModelSettings, number: int) -> BrokenImage:
+    """Find how little breaks one image; raises `InputError` for a number that no image has."""
+    images = settings.all_images()
+    classifier = settings.open(checkpoint, images).classifier
+    if not 0 <= number < len(images):
+        raise InputError(f"--image {number}: the data have images 0 to {len(images) - 1}")
+    image = images.take(torch.tensor([number]))
+
+    def asked(pose: Pose) -> Answer:
+        return answers_at(classifier.predict(image, pose), np.zeros(1, dtype=np.int64))[0]
+
+    clean, pixels = asked(IDENTITY), image.pixels[0].permute(1, 2, 0).numpy()
+    found: list[tuple[SeverityPath, Broken | None]] = []
+    for path in fine_paths() if clean.predicted == clean.true else ():
+        failure, broken = first_failures(classifier, image, path.poses), None
+        if not failure.right_everywhere[0]:
+            pose = failure.perturbation_of(0)
+            seen = pose(unit_range(image.pixels)).mul(255).round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
+            broken = Broken(pose, seen, asked(pose))
+        found.append((path, broken))
+    return BrokenImage(number, clean, pixels, tuple(found))
 
 
-def _label_errors(clean: Predictions, panel: PanelPredictions, everything: LabelledImages) -> FoundLabelErrors:
-    try:
-        found = label_errors(clean.images, panel, everything.labels.numpy())
-    except NotApplicableError as error:
-        return FoundLabelErrors(None, None, str(error))
-    return FoundLabelErrors(found, without(clean, panel, found))
+def survival(checkpoint: Path | str, settings: ModelSettings) -> tuple[int, tuple[Breaking, ...]]:
+    """Find for each image the least severity of each path that breaks it; return the number of images and the curves.
+
+    Raises `InputError` where no clean image is classified correctly.
+    """
+    images = settings.images()
+    classifier = settings.open(checkpoint, images).classifier
+    curves: list[Breaking] = []
+    with Progress(
+        total=sum(len(path.poses) + 1 for path in PATHS.values()), unit="pose", desc="turning and moving"
+    ) as bar:
+        for path in PATHS.values():
+            begun = bar.n
+            moved = partial(lambda begun, now: bar.update(begun + now - bar.n), begun)
+            curves.append(breaking(classifier, images, path, on_evaluated=moved))
+            moved(len(path.poses) + 1)
+    return len(images), tuple(curves)

@@ -6,34 +6,34 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import torch
 
 from harness.base.errors import NotApplicableError
+from harness.checks.check import NAMED
+from harness.data.images import unit_range
+from harness.inference import Predictions
+from harness.inference.search import FirstFailures, first_failures
 from harness.measures.accuracy import ACCURACY_GAIN, likely_most_confident, most_confident
 from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.failures import Answer, answers_at
 from harness.measures.panel.consensus import ConsensusErrors
 from harness.perturb import IDENTITY, in_words
+from harness.perturb.grids import most_dangerous_first
 from harness.run.overview import Failing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from torch import Tensor
-
     from harness.checks import Verdict
     from harness.data import LabelledImages
-    from harness.inference import Predictions, RoleModel
-    from harness.inference.search import FirstFailures
+    from harness.inference import RoleModel
     from harness.measures.failures import FailureKind
-    from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
     from harness.run.overview import Overview
     from harness.run.session import StressSession
 
-
-SHOWN, TILES = 3, 12
-"""Number of images that a test shows in pictures of their own, and number in a gallery."""
-
+SHOWN, TILES, PICTURED = 3, 12, 48
+"""Images that a test shows in pictures of their own, those in a gallery, and small ones of a kind in a report."""
 _SEARCHED = 12
 """Images of a failed search that are searched again for the smallest pose that flips them."""
 
@@ -105,14 +105,10 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
     holds. Images of the consensus set are compared with the mean prediction of the reference models, unless the
     candidate is one of them.
     """
-    from harness.checks.check import NAMED
-    from harness.inference import Predictions
-    from harness.inference.search import FirstFailures
-
     candidate, other = session.roles["candidate"], held_against(session, verdict.metric)
     named = np.array(verdict.failures, dtype=np.int64)
     if isinstance(seen, FirstFailures):
-        chosen = _smallest_flips(session, seen, named[:_SEARCHED])
+        chosen = _smallest_flips(candidate, seen, named[:_SEARCHED])
     elif isinstance(seen, Predictions):
         if not len(named):
             # A test of failures by a pose has none at a pose that breaks nothing: then show any wrong prediction.
@@ -121,24 +117,29 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
         chosen = [(int(at), seen.perturbation) for at in positions]
     else:
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
-    chosen, panel_predictions = chosen[:SHOWN], session.panel_predictions if isinstance(seen, ConsensusErrors) else None
-    if panel_predictions is not None and panel_predictions.excluded is not None:
-        panel_predictions = None  # Its own prediction is part of their mean.
-    shown_at = [position for position, _ in chosen]
-    at_rest: dict[int, Answer] = {}
-    if any(perturbation != IDENTITY for _, perturbation in chosen):  # Together, since each call costs a whole batch.
-        at_rest = dict(zip(shown_at, _at_rest(candidate, _taken(seen.images, shown_at)), strict=True))
-    groups: dict[str, tuple[Perturbation, list[int]]] = {}
-    for position, perturbation in chosen:
-        groups.setdefault(repr(perturbation), (perturbation, []))[1].append(position)
+    panel = session.panel_predictions if isinstance(seen, ConsensusErrors) else None
+    panel = None if panel is not None and panel.excluded is not None else panel  # Its own is part of their mean.
+    groups: dict[str, dict[int, Perturbation]] = {}
+    for position, perturbation in chosen[:SHOWN]:
+        groups.setdefault(repr(perturbation), {})[position] = perturbation
+    order, rest = [position for position, _ in chosen[:SHOWN]], {}
+    if any(perturbation != IDENTITY for _, perturbation in chosen[:SHOWN]):  # Each call costs a whole batch.
+        rest = dict(zip(order, _at_rest(candidate, _taken(seen.images, order)), strict=True))
     examples: dict[int, Example] = {}
-    for perturbation, together in groups.values():
-        images, rest = _taken(seen.images, together), [at_rest[position] for position in together if at_rest]
-        shown = examples_of(candidate, None if panel_predictions else other, images, perturbation, at_rest=rest)
-        if panel_predictions is not None:
-            shown = [_beside(panel_predictions, example, perturbation) for example in shown]
-        examples.update(zip(together, shown, strict=True))
-    return [examples[position] for position in shown_at]
+    for group in groups.values():
+        images, perturbation = _taken(seen.images, [*group]), next(iter(group.values()))
+        at_rest = [rest[position] for position in group if rest]
+        shown = examples_of(candidate, None if panel else other, images, perturbation, at_rest=at_rest)
+        for position, example in zip(group, shown, strict=True):
+            examples[position] = example
+            if panel is not None:  # All of them predict an image of the consensus set correctly.
+                view, at = panel.view(perturbation), example.index
+                probabilities = np.zeros(len(example.classes))  # Those of the likeliest classes, which pictures show.
+                probabilities[view.likeliest[at]] = view.shares[at]
+                mean = example.classes[view.likeliest[at, 0]], float(view.shares[at, 0]), tuple(probabilities.tolist())
+                reference = panel.reference_models, Answer(at, example.true, *mean)
+                examples[position] = replace(example, reference=reference)
+    return [examples[position] for position in order]
 
 
 def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
@@ -154,37 +155,19 @@ def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
     return next((other for other in others if other.model_sha256 != candidate.model_sha256), None)
 
 
-def _beside(panel_predictions: PanelPredictions, example: Example, perturbation: Perturbation) -> Example:
-    """Return the example with the mean prediction of the reference models, which all predict it correctly.
-
-    Probabilities are those of the likeliest classes, which pictures show; the others are 0.
-    """
-    view, at = panel_predictions.view(perturbation), example.index
-    probabilities = np.zeros(len(example.classes))
-    probabilities[view.likeliest[at]] = view.shares[at]
-    predicted = example.classes[view.likeliest[at, 0]]
-    answer = Answer(at, example.true, predicted, float(view.shares[at, 0]), tuple(probabilities.tolist()))
-    return replace(example, reference=(panel_predictions.reference_models, answer))
-
-
 def telling_tiles(session: StressSession, predictions: Predictions, kind: FailureKind) -> tuple[list[Tile], int]:
     """Return the candidate's most telling failures of a kind, new ones first, then by confidence, and their number.
 
     The predictions are the candidate's.
     """
-    failures = most_confident(predictions, kind.among(predictions))
+    failures, other = most_confident(predictions, kind.among(predictions)), held_against(session)
     if not len(failures):
         return [], 0
-    other = held_against(session)
     positions, new = _new_first(other, predictions.images, failures, predictions.perturbation)
-    positions = positions[:TILES]
+    positions, fresh = positions[:TILES], [None] * TILES if new is None else new[:TILES].tolist()
     pixels = _pixels(_taken(predictions.images, positions), predictions.perturbation)
-    answers = answers_at(predictions, positions)
-    against = other.role if other else ""
-    tiles = [
-        Tile(_picture(image), answer, None if new is None else bool(fresh), against)
-        for image, answer, fresh in zip(pixels, answers, new if new is not None else [None] * TILES, strict=False)
-    ]
+    answers, against = answers_at(predictions, positions), other.role if other else ""
+    tiles = [Tile(*each, against) for each in zip(pixels, answers, fresh, strict=False)]
     return tiles, len(failures)
 
 
@@ -200,23 +183,19 @@ def _new_first(
 
 
 def _smallest_flips(
-    session: StressSession, found: FirstFailures, positions: np.ndarray
+    candidate: RoleModel, found: FirstFailures, positions: np.ndarray
 ) -> list[tuple[int, Perturbation]]:
     """Return the positions that lose their correct prediction at the smallest of the poses, each with that pose.
 
     The smallest pose comes first. If no clean prediction is correct, the poses found stand.
     """
-    from harness.inference.search import first_failures
-    from harness.perturb.grids import most_dangerous_first
-
     if not len(positions):
         return []
-    classifier, images = session.roles["candidate"].classifier, _taken(found.images, positions)
-    right = positions[classifier.predict(images).correct]
+    right = positions[candidate.classifier.predict(_taken(found.images, positions)).correct]
     if not len(right):
         return [(int(position), found.perturbation_of(int(position))) for position in positions]
     poses = tuple(reversed(most_dangerous_first(found.poses)))
-    first = first_failures(classifier, _taken(found.images, right), poses).first
+    first = first_failures(candidate.classifier, _taken(found.images, right), poses).first
     return [(int(right[at]), poses[first[at]]) for at in np.argsort(first, kind="stable") if first[at] >= 0]
 
 
@@ -232,37 +211,37 @@ def examples_of(
 
     `at_rest` has the candidate's predictions for the clean images; without them, the candidate is asked.
     """
-    candidates = _views(candidate, images, perturbation)
-    others: Sequence[ModelView | None] = _views(other, images, perturbation) if other else [None] * len(images)
-    seen, moved = _pixels(images, perturbation), perturbation != IDENTITY
-    at_rest = (at_rest or _at_rest(candidate, images)) if moved else ()
+    views, moved = _views(candidate, images, perturbation), perturbation != IDENTITY
+    others = _views(other, images, perturbation) if other else [None] * len(images)
+    at_rest = (at_rest or _at_rest(candidate, images)) if moved else [None] * len(images)  # type: ignore[list-item]
+    pixels = zip(_pixels(images), _pixels(images, perturbation), strict=True)
     return [
         Example(
-            index=candidates[at].answer.index,
-            original=_picture(images.pixels[at]),
-            seen=_picture(seen[at]),
-            true=candidates[at].answer.true,
+            index=view.answer.index,
+            original=original,
+            seen=seen,
+            true=view.answer.true,
             classes=images.classes,
-            candidate=candidates[at],
-            other=others[at],
+            candidate=view,
+            other=beside,
             pose=in_words(perturbation) if moved else "",
-            at_rest=at_rest[at] if moved else None,
+            at_rest=clean,
             name=candidate.role,
             against=other.role if other else "",
         )
-        for at in range(len(images))
+        for view, beside, clean, (original, seen) in zip(views, others, at_rest, pixels, strict=True)
     ]
 
 
 def _views(model: RoleModel, images: LabelledImages, perturbation: Perturbation) -> list[ModelView]:
     """Return the images as a model sees them, without attention where the model has no layer to look at."""
+    maps: Iterable[np.ndarray | None] = [None] * len(images)
     try:
         attention = model.attend(images, perturbation)
+        predictions, maps = attention.predictions, attention.upsampled()
     except NotApplicableError:
-        answers = answers_at(model.predict(images, perturbation), np.arange(len(images)))
-        return [ModelView(answer) for answer in answers]
-    answers, maps = answers_at(attention.predictions, np.arange(len(images))), attention.upsampled()
-    return [ModelView(answer, looked) for answer, looked in zip(answers, maps, strict=True)]
+        predictions = model.predict(images, perturbation)
+    return [ModelView(*each) for each in zip(answers_at(predictions, np.arange(len(images))), maps, strict=True)]
 
 
 def _at_rest(model: RoleModel, images: LabelledImages) -> list[Answer]:
@@ -270,36 +249,24 @@ def _at_rest(model: RoleModel, images: LabelledImages) -> list[Answer]:
 
 
 def _taken(images: LabelledImages, positions: Sequence[int] | np.ndarray) -> LabelledImages:
-    import torch
-
     return images.take(torch.as_tensor(positions))
 
 
-def _pixels(images: LabelledImages, perturbation: Perturbation) -> Tensor:
-    """Return the images under the perturbation, (N, C, H, W) uint8."""
-    import torch
-
-    from harness.data.images import unit_range
-
-    return perturbation(unit_range(images.pixels)).mul(255).round().clamp(0, 255).to(torch.uint8)
-
-
-def _picture(image: Tensor) -> np.ndarray:
-    return np.asarray(image.permute(1, 2, 0).numpy())
-
-
-PICTURED = 48
-"""Images of a kind that a report shows small pictures of, at most."""
+def _pixels(images: LabelledImages, perturbation: Perturbation | None = None) -> list[np.ndarray]:
+    """Return the images, each (H, W, C) uint8, under the perturbation if there is one."""
+    pixels = images.pixels[:]
+    if perturbation is not None:
+        pixels = perturbation(unit_range(images.pixels)).mul(255).round().clamp(0, 255).to(torch.uint8)
+    return list(pixels.permute(0, 2, 3, 1).numpy())
 
 
 def spoken_of(overview: Overview) -> list[int]:
     """Return the numbers of the images that a report shows: errors, changed and persistent ones, suspected labels."""
-    numbers: list[int] = []
+    numbers = [each.index for each in overview.mistakes]
     if changes := overview.changes:
         numbers += [each.candidate.index for each in (*changes.new_failures, *changes.fixed_failures)]
     if persistent := overview.models[0][Failing].persistent:
         numbers += [row.index for row in persistent.by_confidence()[:PICTURED]]
-    numbers += [each.index for each in overview.mistakes]
     if label_errors := overview.label_errors:
         numbers += [row.index for row in label_errors.rows[:PICTURED]]
     return numbers
@@ -307,9 +274,6 @@ def spoken_of(overview: Overview) -> list[int]:
 
 def thumbnails_of(images: LabelledImages, numbers: Iterable[int]) -> dict[int | str, np.ndarray]:
     """Return the images of these numbers, each (H, W, C) uint8; numbers that the images have not are left out."""
-    import torch
-
     known = images.positions.numpy()
     at = np.flatnonzero(np.isin(known, np.fromiter(set(numbers), dtype=np.int64)))
-    pixels = images.take(torch.from_numpy(at)).pixels[:].permute(0, 2, 3, 1).numpy()
-    return dict(zip(known[at].tolist(), pixels, strict=True))
+    return dict(zip(known[at].tolist(), _pixels(_taken(images, at)), strict=True))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.base.codes import Code
 from harness.base.errors import InputError, writable
 from harness.base.files import read_regular
+from harness.base.progress import Progress
 from harness.checks import read_checks
 from harness.checks.golden import (
     LIST,
@@ -30,7 +31,6 @@ from harness.data.images import labelled_like
 from harness.data.pipeline import Pipeline, pixels_like
 from harness.networks import NetworkOptions
 from harness.run.compatibility import expect_data_of
-from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.data.options import DataOptions
     from harness.data.transforms import Transform
-
-_MAX_DIGITS = 18
-"""Digits of the number of a test image; no data have as many images."""
+    from harness.run.settings import ModelSettings
 
 
 class GoldenError(InputError):
@@ -50,104 +48,75 @@ class GoldenError(InputError):
     code = Code.GOLDEN
 
 
-@dataclass(frozen=True)
-class _New:
-    content: bytes
-    suffix: str
-    class_name: str
-    source: str
-    made: Literal["pixels", "picture"]
-
-    @property
-    def sha256(self) -> str:
-        """Return the SHA-256 of its file."""
-        return hashlib.sha256(self.content).hexdigest()
-
-
-@dataclass(frozen=True)
-class GoldenRequest:
-    """Images to add to the golden set of a checks file: numbers of test images, pictures, or folders of pictures.
-
-    `class_name` is the class of all of them; by default the label of a test image, or the folder of a picture.
-    """
-
-    checks_path: Path
-    images: tuple[str, ...]
-    reason: str
-    class_name: str | None = None
-    model: ModelSettings = field(default_factory=ModelSettings)
-
-    def __post_init__(self) -> None:
-        """Raise `InputError` for an empty reason."""
-        if not self.reason.strip():
-            raise GoldenError("--reason: is empty; say why these images matter, which the report shows when one fails")
-
-
-@dataclass(frozen=True)
-class AddedImages:
-    """Golden images `added`, the number of the whole set, and the files written.
-
-    `unknown` says why the number of reference models that predict them correctly is unknown; empty if it is known.
-    """
-
-    added: tuple[GoldenImage, ...]
-    count: int
-    written: tuple[Path, ...]
-    unknown: str
-
-    def agreement(self, image: GoldenImage) -> str:
-        """Return the number of reference models that predict an added image correctly, and its meaning for the gate."""
-        if not image.reference:
-            return f"how many reference models predict it correctly is not known ({self.unknown})"
-        right, reference_models = image.reference
-        if right == reference_models:
-            return image.agreed
-        if not right:
-            return f"{image.agreed}: this check fails each of them"
-        return f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
-
-
 def add_golden_images(
-    request: GoldenRequest, *, reference_models: Callable[[ChecksFile], Iterable[tuple[Path | str, str]]]
-) -> AddedImages:
+    checks_path: Path,
+    names: Sequence[str],
+    model: ModelSettings,
+    *,
+    reason: str,
+    class_name: str | None = None,
+    reference_models: Callable[[ChecksFile], Iterable[tuple[Path | str, str]]],
+) -> tuple[list[GoldenImage], int, list[Path], str]:
     """Add images to the golden set, each with the number of reference models that predict it correctly.
 
-    `reference_models` gives the path and SHA-256 of each, or raises `InputError` if none are known.
+    Names are numbers of test images, pictures, or folders of pictures. `class_name` is the class of all of them; by
+    default the label of a test image, or the folder of a picture. `reference_models` gives the path and SHA-256 of
+    each, or raises `InputError` if none are known. Returns the images, the number of the whole set, and the files
+    written. The last result says why the predictions of the reference models are unknown, empty if they are known.
+    Raises `InputError` for an empty reason, and for an image whose pixels, or file, are in the set already.
     """
-    with alone_with(request.checks_path):
-        checks = read_checks(request.checks_path)
-        images = images_for(checks, request.model)
-        new = [each for name in request.images for each in _found(name, images, request.class_name)]
-        asked = _made(new, checks, images, request.model)
-        right, unknown = [], ""
+    if not reason.strip():
+        raise GoldenError("--reason: is empty; say why these images matter, which the report shows when one fails")
+    with alone_with(checks_path):
+        checks = read_checks(checks_path)
+        images = images_for(checks, model)
+        present = golden_images(checks, images, model, model.transform_named)
+        golden, pixels = list(checks.golden), [] if present is None else list(present.pixels.numpy())
+        called = [image.id for image in golden]
+        pipeline, pictures = model.whole_pipeline(model.transform_named), {}
+        for image, content in (each for name in names for each in _found(name, images, class_name)):
+            how = Pipeline() if image.made == "pixels" else pipeline
+            made = pixels_like(images, content, how, where=image.source)
+            for name, other, known in zip(called, golden, pixels, strict=True):
+                if other.sha256 == image.sha256 or np.array_equal(made, known):
+                    raise GoldenError(f"{image.source}: is golden already, {name}, {other.class_name}; leave it out")
+            ids = {other.id for other in golden}
+            free = next(name for digits in (8, 16, 64) if (name := f"golden-{image.sha256[:digits]}") not in ids)
+            called.append(image.source)
+            pixels.append(made)
+            file = free + image.file
+            golden.append(replace(image, id=free, file=file, reason=writable(reason.strip())))
+            pictures[file] = content
+        old, new, unknown = golden[: len(checks.golden)], golden[len(checks.golden) :], ""
+        labels = [images.classes.index(image.class_name) for image in new]
+        asked = labelled_like(images, pixels[len(old) :], labels, name="golden")
         try:
-            right = _correct_counts(reference_models(checks), asked, request, named=str(checks.recipe.get("panel")))
+            correct = _correct(reference_models(checks), asked, model, named=str(checks.recipe.get("panel")))
+            counts, among = correct.sum(axis=0).tolist(), len(correct)
+            new = [replace(image, reference=(right, among)) for image, right in zip(new, counts, strict=True)]
         except (InputError, OSError) as error:
             unknown = str(error)
-        kept = list(checks.golden)
-        for at, each in enumerate(new):
-            counts = right[at] if right else ()
-            kept.append(_golden(each, request.reason.strip(), {image.id for image in kept}, counts))
-        added = kept[len(checks.golden) :]
-        pictures = {image.file: each.content for image, each in zip(added, new, strict=True)}
-        written = write_golden(request.checks_path, kept, pictures)
-    return AddedImages(tuple(added), len(kept), tuple(written), unknown)
+        written = write_golden(checks_path, [*old, *new], pictures)
+    return new, len(golden), written, unknown
 
 
-@dataclass(frozen=True)
-class DeclaredImages:
-    """The golden set as its list says: the number of images, the checks files written, and pictures not on the list."""
+def agreement(image: GoldenImage, unknown: str) -> str:
+    """Return the number of reference models that predict an added image correctly, and its meaning for the gate."""
+    if not image.reference:
+        return f"how many reference models predict it correctly is not known ({unknown})"
+    right, reference_models = image.reference
+    if right == reference_models:
+        return image.agreed
+    if not right:
+        return f"{image.agreed}: this check fails each of them"
+    return f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
 
-    count: int
-    written: tuple[Path, ...]
-    others: tuple[str, ...]
 
-
-def declare_golden_images(checks_path: Path) -> DeclaredImages:
+def declare_golden_images(checks_path: Path) -> tuple[int, list[Path], list[str]]:
     """Declare the list in the checks files, after it was merged or edited by hand.
 
-    The images themselves are not looked at: `remove_golden_images` gives up those of a declared set. Raises
-    `InputError` for an empty list.
+    Returns the number of images, the checks files written, and pictures not on the list. The images themselves are not
+    looked at: `remove_golden_images` gives up those of a declared set. Raises `InputError` for an empty list.
     """
     with alone_with(checks_path):
         path = folder_of(checks_path) / LIST
@@ -160,40 +129,20 @@ def declare_golden_images(checks_path: Path) -> DeclaredImages:
         written = write_golden(checks_path, golden, {})
     named = {image.file for image in golden}
     pictures = [file.name for file in sorted(path.parent.iterdir()) if file.suffix.lower() in SUFFIXES]
-    return DeclaredImages(len(golden), tuple(written), tuple(name for name in pictures if name not in named))
+    return len(golden), written, [name for name in pictures if name not in named]
 
 
-def remove_golden_images(checks_path: Path, ids: Sequence[str]) -> tuple[int, tuple[Path, ...]]:
+def remove_golden_images(checks_path: Path, ids: Sequence[str]) -> tuple[int, list[Path]]:
     """Remove images by their ids; return how many are left and the files written.
 
     Raises `InputError` for an unknown id.
     """
     with alone_with(checks_path):
         golden = read_checks(checks_path).golden
-        known = {image.id for image in golden}
-        if unknown := [name for name in ids if name not in known]:
+        if unknown := [name for name in ids if name not in {image.id for image in golden}]:
             raise GoldenError(f"{unknown[0]}: no golden image of {checks_path} has this id; `golden list` names them")
-        left = [image for image in golden if image.id not in ids]
-        removed = [image for image in golden if image.id in ids]
-        written = write_golden(checks_path, left, {}, removed=removed)
-    return len(left), tuple(written)
-
-
-def listed_golden_images(checks_path: Path) -> tuple[GoldenImage, ...]:
-    """Return the golden set of a checks file."""
-    return read_checks(checks_path).golden
-
-
-def expect_pictures(checks_path: Path) -> None:
-    """Raise `InputError` for a golden image whose picture is missing or damaged."""
-    for image in read_checks(checks_path).golden:
-        picture_of(image, checks_path)
-
-
-def expect_fitting(checks_path: Path, model: ModelSettings) -> None:
-    """Raise `InputError` for a golden image that does not fit the images and the classes of the data."""
-    checks = read_checks(checks_path)
-    golden_images(checks, images_for(checks, model), model, model.transform_named)
+        left, removed = ([image for image in golden if (image.id in ids) is gone] for gone in (False, True))
+        return len(left), write_golden(checks_path, left, {}, removed=removed)
 
 
 def images_for(checks: ChecksFile, model: ModelSettings) -> LabelledImages:
@@ -228,90 +177,51 @@ def golden_images(
     return labelled_like(images, made, labels, name="golden")
 
 
-def _made(new: Sequence[_New], checks: ChecksFile, images: LabelledImages, model: ModelSettings) -> LabelledImages:
-    """Return the new images, converted like the test images.
+def _found(name: str, images: LabelledImages, class_name: str | None) -> list[tuple[GoldenImage, bytes]]:
+    """Return the images of a name, without an id or reason yet and with a suffix for a file, and their content."""
 
-    Raises `InputError` for one whose pixels, or file, are in the set already.
-    """
-    words = model.transform_named
-    present, pipeline = golden_images(checks, images, model, words), model.whole_pipeline(words)
-    names = [f"{image.id}, {image.class_name}" for image in checks.golden]
-    files = [image.sha256 for image in checks.golden]
-    pixels = [] if present is None else list(present.pixels.numpy())
-    for each in new:
-        how = Pipeline() if each.made == "pixels" else pipeline
-        made = pixels_like(images, each.content, how, where=each.source)
-        for name, file, other in zip(names, files, pixels, strict=True):
-            if file == each.sha256 or np.array_equal(made, other):
-                raise GoldenError(f"{each.source}: is golden already, {name}; leave it out")
-        names.append(f"{each.source}, {each.class_name}")
-        files.append(each.sha256)
-        pixels.append(made)
-    labels = [images.classes.index(each.class_name) for each in new]
-    return labelled_like(images, pixels[len(checks.golden) :], labels, name="golden")
-
-
-def _golden(new: _New, reason: str, taken: set[str], reference: tuple[int, int] | tuple[()]) -> GoldenImage:
-    name = next(name for length in (8, 16, 64) if (name := f"golden-{new.sha256[:length]}") not in taken)
-    return GoldenImage(
-        id=name,
-        class_name=new.class_name,
-        reason=writable(reason),
-        date=datetime.now(UTC).date().isoformat(),
-        source=writable(new.source),
-        file=name + new.suffix,
-        sha256=new.sha256,
-        made=new.made,
-        reference=reference,
-    )
-
-
-def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_New]:
-
-    def class_of(said: str, where: str) -> str:
-        if (wanted := class_name or said) not in images.classes:
+    def image(content: bytes, suffix: str, label: str, source: str, where: str) -> tuple[GoldenImage, bytes]:
+        if (wanted := class_name or label) not in images.classes:
             raise GoldenError(
                 f"{where}: {wanted!r} is none of the classes {', '.join(images.classes)}; name it with --class"
             )
-        return wanted
+        made, sha256 = "pixels" if name.isdecimal() else "picture", hashlib.sha256(content).hexdigest()
+        today = datetime.now(UTC).date().isoformat()
+        return GoldenImage("", wanted, "", today, writable(source), suffix, sha256, made), content  # type: ignore[arg-type]
 
     if name.isdecimal():
-        if len(name) > _MAX_DIGITS or (number := int(name)) >= len(images):
-            said = name if len(name) <= _MAX_DIGITS else f"{name[:_MAX_DIGITS]}…"
-            raise GoldenError(f"{said}: there are {len(images)} test images, from 0; a file of this name is ./{said}")
-        label = class_of(images.classes[int(images.labels[number])], name)
-        content = as_png(images.pixels[number].numpy())
-        return [_New(content, ".png", label, f"image {number} of {images.name}", "pixels")]
-    path = Path(name)
-    if not path.is_dir():
-        files = [path]
-    elif class_name is not None:
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    else:
-        files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in SUFFIXES)
+        if len(name) > len(str(len(images))) or (number := int(name)) >= len(images):
+            raise GoldenError(f"{name}: there are {len(images)} test images, from 0; a file of this name is ./{name}")
+        content, label = as_png(images.pixels[number].numpy()), images.classes[int(images.labels[number])]
+        return [image(content, ".png", label, f"image {number} of {images.name}", name)]
+    path, files = Path(name), [Path(name)]
+    if path.is_dir():
+        pattern = "*/*" if class_name is None else "*"
+        files = sorted(file for file in path.glob(pattern) if file.suffix.lower() in SUFFIXES)
     if not files:
         raise GoldenError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
-    # The folder of the entry itself, which may be a link to a file elsewhere.
-    return [_picture(file, class_of(writable(file.absolute().parent.name), str(file))) for file in files]
+    found = []
+    for file in files:
+        suffix, where = file.suffix.lower(), str(file)
+        if suffix not in SUFFIXES:
+            known = ", ".join(sorted(SUFFIXES))
+            raise GoldenError(f"{where}: expected a number of a test image, or a picture in {known}")
+        # The folder of the entry itself, which may be a link to a file elsewhere.
+        label, content = writable(file.absolute().parent.name), read_regular(file, max_bytes=MAX_PICTURE_BYTES)
+        found.append(image(content, suffix, label, file.name, where))
+    return found
 
 
-def _picture(file: Path, class_name: str) -> _New:
-    if (suffix := file.suffix.lower()) not in SUFFIXES:
-        raise GoldenError(f"{file}: expected a number of a test image, or a picture in {', '.join(sorted(SUFFIXES))}")
-    return _New(read_regular(file, max_bytes=MAX_PICTURE_BYTES), suffix, class_name, file.name, "picture")
-
-
-def _correct_counts(
-    reference_models: Iterable[tuple[Path | str, str]], asked: LabelledImages, request: GoldenRequest, *, named: str
-) -> list[tuple[int, int]]:
-    """Return the number of reference models of the panel `named` that predict each image correctly, and of all."""
-    from harness.base.progress import Progress
+def _correct(
+    reference_models: Iterable[tuple[Path | str, str]], asked: LabelledImages, settings: ModelSettings, *, named: str
+) -> np.ndarray:
+    """Return which images each reference model of the panel `named` predicts correctly, (models, images) bool."""
     from harness.inference import open_model
 
-    known, right = list(reference_models), np.zeros(len(asked), dtype=np.int64)
-    for path, sha256 in Progress(known, desc="asking reference models", unit="network", delay=2):
-        model = open_model(path, asked, network=request.model.part(NetworkOptions), device=request.model.device)
+    correct = []
+    for path, sha256 in Progress(list(reference_models), desc="asking reference models", unit="network", delay=2):
+        model = open_model(path, asked, network=settings.part(NetworkOptions), device=settings.device)
         if model.sha256 != sha256:
             raise GoldenError(f"{path} is not the network of the panel {named}")
-        right += model.predict(asked).correct
-    return [(int(count), len(known)) for count in right]
+        correct.append(model.predict(asked).correct)
+    return np.array(correct, dtype=bool).reshape(-1, len(asked))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import AwareDatetime, Field
 
@@ -29,18 +29,11 @@ MAX_BYTES = 64 << 20
 """Larger files are refused: this is enough for 50,000 runs."""
 FARTHEST = 99.0
 """Standard deviations beyond which a margin says no more."""
-_WHOLE = ("pass", "fail")
 
 Overall = Literal["pass", "fail", "partial", "error"]
 """The verdict of a run."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class HistoryError(InputError):
-    """A run history, or a line of it, that cannot be read."""
-
-    code = Code.HISTORY
 
 
 @record
@@ -81,8 +74,7 @@ class Line:
         return f"{self.at.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
-@dataclass(frozen=True)
-class Since:
+class Since(NamedTuple):
     """The first of a row of runs, up to the last one, in which a check fails, and the number of these runs.
 
     `before` says whether an earlier run is known, in which the check passes or has no verdict.
@@ -101,23 +93,14 @@ class History:
     lines: tuple[Line, ...]
     damaged: tuple[str, ...] = ()
 
-    def series(self, like: tuple[str, str]) -> tuple[Line, ...]:
-        """Return the whole verdicts of this profile on these data: the last run of each candidate, oldest first."""
-        last: dict[str, Line] = {}
-        for line in self.lines:
-            if line.series == like and line.verdict in _WHOLE:
-                last.pop(line.candidate, None)
-                last[line.candidate] = line
-        return tuple(last.values())
-
     @property
-    def all_series(self) -> tuple[tuple[str, str], ...]:
-        """Return each profile and data with a pass or a fail, the latest first."""
-        return tuple(dict.fromkeys(line.series for line in reversed(self.lines) if line.verdict in _WHOLE))
-
-    def and_now(self, line: Line) -> History:
-        """Return the history with one more run."""
-        return History((*self.lines, line), self.damaged)
+    def series(self) -> dict[tuple[str, str], tuple[Line, ...]]:
+        """Return whole verdicts by profile and data, the latest first: the last run of each candidate, oldest first."""
+        last: dict[tuple[str, str], dict[str, Line]] = {}
+        for line in reversed(self.lines):
+            if line.verdict in {"pass", "fail"}:
+                last.setdefault(line.series, {}).setdefault(line.candidate, line)
+        return {like: tuple(reversed(lines.values())) for like, lines in last.items()}
 
 
 def failing_since(lines: Sequence[Line]) -> list[Since]:
@@ -147,7 +130,7 @@ def read_history(path: Path) -> History:
     try:
         numbered = numbered_lines(path, max_bytes=MAX_BYTES) if path.exists() else []
     except OSError as error:
-        raise HistoryError(f"{path}: the history cannot be read ({error.strerror or error})") from None
+        raise InputError(f"{path}: the history cannot be read ({said_of(error)})", code=Code.HISTORY) from None
     lines: dict[bytes, Line] = {}
     damaged: list[str] = []
     for number, content in numbered:
@@ -161,21 +144,19 @@ def read_history(path: Path) -> History:
 def _line(content: bytes, where: str) -> Line:
     """Return the run of a line; raises `InputError` for what is no line."""
     if content.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
-        raise HistoryError(
+        raise InputError(
             f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{HISTORY_FILE} merge=union` in "
             ".gitattributes does so by itself)"
         )
     try:
         plain = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise HistoryError(f"{where}: is no JSON ({error})") from None
-    if not isinstance(plain, dict):
-        raise HistoryError(f"{where}: is {type(plain).__name__}, expected an object")
-    if (schema := plain.get("schema")) != SCHEMA:
-        raise HistoryError(refusal_of_schema(where, schema, expected=SCHEMA))
+        raise InputError(f"{where}: is no JSON ({error})") from None
+    if (schema := plain.get("schema") if isinstance(plain, dict) else None) != SCHEMA:
+        raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
     line = read_json(Line, content, where=where)
     try:
         line.at.astimezone(UTC)
     except OverflowError:
-        raise HistoryError(f"{where}: at is {line.at.isoformat()}, expected a date that UTC has, too") from None
+        raise InputError(f"{where}: at is {line.at.isoformat()}, expected a date that UTC has, too") from None
     return line

@@ -42,10 +42,6 @@ class SelfCheck:
     status: Literal["pass", "fail", "not_applicable"]
     detail: str
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the check's entry in `stress.json`."""
-        return asdict(self)
-
 
 @record
 class Differences:
@@ -233,7 +229,7 @@ class Outcome:
             "notices": list(self.notices),
             "failed_tests": list(self.failed_tests),
             "known": [asdict(issue) for issue in self.known],
-            "self_checks": [check.as_json() for check in self.self_checks],
+            "self_checks": [asdict(check) for check in self.self_checks],
             "checks": [verdict.as_json() for verdict in self.verdicts],
             "overview": self.overview.as_plain() if self.overview else None,
             "input_faults": asdict(self.input_faults) if self.input_faults else None,

@@ -24,7 +24,8 @@ INCONCLUSIVE = "ERROR: the run is inconclusive"
 """The headline of a run without a verdict."""
 MEANING = f"exit status {NOT_JUDGED}: inconclusive; this run says nothing about the candidate"
 """The line that explains the exit status of a run without a verdict."""
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
+"""Size of the largest `stress.json`."""
 _PACKAGES = {"torch": "torch", "hypothesis": "hypothesis", "harness": "stress-harness"}
 
 
@@ -40,7 +41,7 @@ def versions() -> dict[str, str]:
 def report_in(folder: Path) -> dict[str, Any]:
     """Return the content of the folder's `stress.json`; empty where it cannot be read."""
     try:
-        found = json.loads(read_regular(folder / REPORT, max_bytes=_MAX_BYTES))
+        found = json.loads(read_regular(folder / REPORT, max_bytes=MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -32,7 +32,7 @@ from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 COMMANDS = [
     *("gate", "equal", "skew", "accept", "golden", "history"),
     *("init", "calibrate"),
-    *("evaluate", "compare", "break", "list"),
+    *("evaluate", "compare", "rank", "break", "list"),
     *("train", "export-inputs", "convert", "cache", "fetch-data"),
 ]
 

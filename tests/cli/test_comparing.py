@@ -11,7 +11,7 @@ from io import StringIO
 
 import pytest
 import torch
-from zoo import ARGUMENTS, CLASSES, Zoo, hypothesis_as_it_starts, network, run_here
+from zoo import ARGUMENTS, CLASSES, Zoo, network
 
 from harness import cli
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -128,10 +128,8 @@ def test_the_plan_comes_first_and_a_small_budget_leaves_parts_out(zoo, capsys):
     [
         (("--budget", "20"), "--budget 20"),
         (("--budget", "9s", "--full"), "contradict"),
-        (("c.safetensors", "--full"), "--full: is for two checkpoints"),
-        (("c.safetensors", "--budget", "9s"), "--budget: is for two checkpoints"),
     ],
-    ids=["no-time", "both", "full-of-three", "budget-of-three"],
+    ids=["no-time", "both"],
 )
 def test_a_time_that_makes_no_sense_is_refused(zoo, capsys, options, said):
     assert compare(zoo, *options) == 2
@@ -167,60 +165,8 @@ def test_the_page_says_how_to_reproduce_the_comparison(zoo, capsys):
         assert option in command
 
 
-def test_one_checkpoint_alone_is_compared_with_the_incumbent(zoo, capsys):
-    assert cli.main(["compare", "shaken.safetensors", "--data", zoo.data, "--samples", "8"]) == 2
-    assert "there is no incumbent yet" in capsys.readouterr().err
-    zoo.save("models/incumbent.safetensors", jitter=0.1)
-    assert cli.main(["compare", "shaken.safetensors", "--data", zoo.data, "--samples", "8", "--json"]) == 0
-    names = [model["name"] for model in json.loads(capsys.readouterr().out)["models"]]
-    (zoo.root / "models/incumbent.safetensors").unlink()
-    assert names == ["shaken", "incumbent"]
-
-
-# Three or more.
-
-
-@pytest.fixture
-def gated(pytester, monkeypatch):
-    zoo = Zoo(pytester.path)
-    zoo.save("good.safetensors", jitter=0.02, seed=3)
-    zoo.save("shaken.safetensors", jitter=4.0, seed=1)
-    zoo.save("blind.safetensors", blind=True)
-    zoo.runs = []
-    run_here(monkeypatch, pytester, zoo.runs)
-    with hypothesis_as_it_starts():
-        yield zoo
-
-
-def test_many_checkpoints_are_ranked_by_the_gate(gated, capsys):
-    names = ["blind.safetensors", "good.safetensors", "shaken.safetensors"]
-    assert cli.main(["compare", *names, "--data", gated.data, "--json", "--output", "out/many.html"]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    (first, *others) = found["ranking"]
-    assert (first["candidate"], first["failing"]) == ("good", [])
-    assert all("clean" in one["failing"] and one["margins"]["clean"] < 0 for one in others)
-    assert [len(one["failing"]) for one in found["ranking"]] == sorted(len(one["failing"]) for one in found["ranking"])
-    assert len(gated.runs) == 3
-    assert all(f"data={gated.data}" in run for run in gated.runs)
-    assert "Wins</h2>" in (gated.root / "out/many.html").read_text()
-    assert not list(gated.root.glob("reports/history*")), "a comparison is no run of the history"
-
-
-def test_what_cannot_be_ranked_is_refused_before_anything_is_run(gated, capsys):
-    save_checkpoint(
-        gated.root / "copy.safetensors", network(jitter=0.02, seed=3), Record("fashion-cnn", ARGUMENTS, CLASSES)
-    )
-    two = ["--data", gated.data, "good.safetensors", "shaken.safetensors"]
-
-    def refused(*arguments):
-        assert cli.main(["compare", *arguments]) == 2
-        return capsys.readouterr().err
-
-    assert "hold the same network" in refused(*two, "copy.safetensors")
-    assert "REFUSED[NOT_REGULAR]" in refused(*two, "none.safetensors")
-    assert "--failures: tells two checkpoints apart" in refused(*two, "blind.safetensors", "--failures", "f.csv")
-    assert "which ranks three checkpoints or more, not two" in refused(*two, "--", "--stress-samples", "8")
-    three = (*two, "blind.safetensors", "--")
-    assert "--candidate after --" in refused(*three, "--candidate", "good.safetensors")
-    assert "--stress-reports after --" in refused(*three, "--stress-reports=out")
-    assert gated.runs == []
+@pytest.mark.parametrize("others", [[], ["good.safetensors", "c.safetensors"]], ids=["one", "three"])
+def test_another_number_of_models_than_two_ends_with_4_and_names_rank(zoo, capsys, others):
+    assert cli.main(["compare", "shaken.safetensors", *others, "--data", zoo.data]) == 4
+    said = f"error: [USAGE] compare takes two models, not {1 + len(others)}; `stress-harness rank` ranks "
+    assert capsys.readouterr().err.startswith(said)

@@ -23,7 +23,6 @@ LOADING = {
     "break": ("break", GOOD),
     "break-image": ("break", GOOD, "--image", "1"),
     "compare": ("compare", GOOD, OTHER),
-    "compare-three": ("compare", GOOD, OTHER, THIRD),
     "equal": ("equal", GOOD, "--original", OTHER),
     "skew": ("skew", GOOD, "--served", "served.csv"),
     "init": ("init", "--families", "flip", "--budget", "none"),
@@ -35,7 +34,7 @@ LOADING = {
 """Command lines that load data, or have a run of the gate load them."""
 OF_THE_GATE = {"gate", "accept"}
 """Their child process reads the configuration itself."""
-WITHOUT_DATA = {"history", "list", "train", "convert", "cache", "fetch-data"}
+WITHOUT_DATA = {"rank", "history", "list", "train", "convert", "cache", "fetch-data"}
 """They load none, or say in their help that theirs are Fashion-MNIST."""
 each_command = pytest.mark.parametrize("arguments", LOADING.values(), ids=LOADING)
 

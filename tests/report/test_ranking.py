@@ -1,20 +1,22 @@
-"""Many candidates are ranked by what the gate said of each, and the page says where each wins."""
+"""Finished runs are ranked by their records: verdicts, failing checks, margins, and the checks that each wins."""
 
-import re
+import json
+import subprocess
+import sys
+from functools import reduce
 
 import pytest
 from outcomes import EMPTY
 
+from harness import cli
+from harness.base.errors import InputError
 from harness.checks import Check, Threshold, Verdict
-from harness.report.ranking import ranking_lines, ranking_page
+from harness.report.ranking import Run, rank, ranking_lines, run_of
 from harness.run.outcome import Outcome
-from harness.run.ranking import Judged, best_behaviors, ranked, wins
-
-EVIL = "<script>alert('x')</script>"
 
 
-def judged(name: str, values: dict[str, float], *, std: float | None = 0.01, **changes) -> Judged:
-    """Return what the gate says of a candidate with these accuracies, each of a family of its own, threshold 0.8."""
+def record(name: str, values: dict[str, float], *, std: float | None = 0.01, **changes) -> dict[str, object]:
+    """Return the record of a candidate with these accuracies, each of a family of its own, threshold 0.8."""
     verdicts = tuple(
         Verdict(
             Check(row, row.partition("-")[0], "accuracy", panel=Threshold(0.8, mean=0.85, std=std)),
@@ -27,100 +29,151 @@ def judged(name: str, values: dict[str, float], *, std: float | None = 0.01, **c
         for row, value in values.items()
     )
     facts = {item: getattr(EMPTY, item) for item in Outcome.__dataclass_fields__}
-    report = Outcome(**{**facts, "verdicts": verdicts, **changes}).as_json()
-    return Judged.of(name, f"runs/{name}.safetensors", report)
+    models = {"candidate": {"path": f"runs/{name}.safetensors", "sha256": name, "architecture": "fashion-cnn"}}
+    return json.loads(json.dumps(Outcome(**{**facts, "verdicts": verdicts, "models": models, **changes}).as_json()))
 
 
-STEADY = judged("steady", {"clean": 0.85, "pose-1": 0.84, "pose-2": 0.84})
-SHARP = judged("sharp", {"clean": 0.88, "pose-1": 0.81, "pose-2": 0.84})
-BROKEN = judged("broken", {"clean": 0.90, "pose-1": 0.79, "pose-2": 0.9})
-REFUSED = judged("refused", {}, errors=(f"the model raised {EVIL}",))
-ALL = ranked([REFUSED, BROKEN, SHARP, STEADY])
+def judged(name: str, values: dict[str, float], **changes) -> Run:
+    return run_of(record(name, values, **changes), f"{name}/stress.json")
 
 
-def test_failing_checks_count_first_then_the_tightest():
-    assert [one.name for one in ALL] == ["steady", "sharp", "broken", "refused"]
-    assert BROKEN.failing == ["pose-1"]
-    assert BROKEN.margins == {"clean": pytest.approx(10.0), "pose": pytest.approx(-1.0)}
-    assert SHARP.tightest == ("pose", pytest.approx(1.0))
+VALUES = {
+    "steady": {"clean": 0.85, "pose-1": 0.84, "pose-2": 0.84},
+    "sharp": {"clean": 0.88, "pose-1": 0.81, "pose-2": 0.84},
+    "broken": {"clean": 0.90, "pose-1": 0.79, "pose-2": 0.9},
+}
+RUNS = {name: judged(name, values) for name, values in VALUES.items()}
+ALL = rank([RUNS["broken"], RUNS["sharp"], RUNS["steady"]])
 
 
-def test_a_failed_test_without_a_row_ranks_a_candidate_last_and_is_named():
-    mine = judged("mine", {"clean": 0.95}, failed_tests=(f"test_own.py::test_mine[{EVIL}]",))
-    candidates = ranked([mine, STEADY, BROKEN])
-    assert [one.name for one in candidates] == ["steady", "mine", "broken"], "though its gate passes by most"
-    (line,) = [line for line in ranking_lines(candidates) if "without a check" in line]
-    assert line.startswith("mine fails tests without a check: test_own.py::test_mine")
-    page = ranking_page(candidates, {})
-    assert "mine fails tests without a check" in page
-    assert EVIL not in page
+def test_failing_checks_count_first_then_the_smallest_margin():
+    assert list(ALL.runs) == ["steady", "sharp", "broken"]
+    assert RUNS["broken"].failing == ["pose-1"]
+    assert RUNS["broken"].margins == {"pose": pytest.approx(-1.0), "clean": pytest.approx(10.0)}
+    assert next(iter(RUNS["sharp"].margins.items())) == ("pose", pytest.approx(1.0))
 
 
-def test_a_row_is_won_by_who_is_plainly_ahead_of_all_others():
-    led = {win.row: (win.candidate, win.lead) for win in wins(ALL)}
-    assert led == {
-        "clean": ("broken", pytest.approx(2.0)),
-        "pose-1": ("steady", pytest.approx(3.0)),
-        "pose-2": ("broken", pytest.approx(6.0)),
+def test_a_failed_test_without_a_check_counts_and_is_named():
+    mine = judged("mine", {"clean": 0.95}, failed_tests=("test_own.py::test_mine",))
+    ranking = rank([mine, RUNS["steady"], RUNS["broken"]])
+    assert list(ranking.runs) == ["steady", "mine", "broken"], "though its checks pass by most"
+    assert "mine fails tests without a check: test_own.py::test_mine" in ranking_lines(ranking)
+
+
+def test_a_check_is_won_by_who_is_clearly_ahead_of_all_others():
+    assert ALL.wins == {
+        "steady": {"pose-1": pytest.approx(3.0)},
+        "sharp": {},
+        "broken": {"pose-2": pytest.approx(6.0), "clean": pytest.approx(2.0)},
     }
-    assert best_behaviors(ALL) == {"broken": ["clean"], "steady": ["pose"]}
-    near = [judged("a", {"clean": 0.85}), judged("b", {"clean": 0.859})]
-    assert wins(near) == []
-    assert best_behaviors(near) == {}
-    assert wins([STEADY, REFUSED]) == [], "there is nobody to be ahead of"
+    assert ALL.best == {"steady": ["pose"], "sharp": [], "broken": ["clean"]}
+    near = rank([judged("a", {"clean": 0.85}), judged("b", {"clean": 0.859})])
+    assert (near.wins, near.best) == ({"a": {}, "b": {}}, {"a": [], "b": []})
+    assert rank([RUNS["steady"]]).wins == {"steady": {}}, "there is nobody to be ahead of"
+    assert rank([judged("a", {"clean": 0.85, "flip": 0.85}), judged("b", {"clean": 0.85})]).best["a"] == []
 
 
 def test_of_errors_fewer_win():
     def counting(name, value):
-        row = {
-            "id": "pairs",
-            "family": "pairs",
-            "role": "candidate",
-            "status": "pass",
-            "value": value,
-            "threshold": 30.0,
-        }
-        more = {"direction": "at_most", "reference_std": 5.0, "reference_mean": 20.0, "unit": "images"}
-        checks = [{**row, **more}]
-        report = {"verdict": "pass", "errors": [], "failed_tests": [], "candidate": None, "checks": checks}
-        return Judged.of(name, name, report)
+        found = record(name, {"pairs": 0.9})
+        more = {"direction": "at_most", "reference_std": 5.0, "reference_mean": 20.0, "value": value, "threshold": 30.0}
+        found["checks"][0] |= more
+        return run_of(found, name)
 
-    assert [(win.candidate, win.lead) for win in wins([counting("many", 25), counting("few", 10)])] == [("few", 3.0)]
+    assert rank([counting("many", 25), counting("few", 10)]).wins["few"] == {"pairs": 3.0}
     assert counting("few", 10).margins == {"pairs": 4.0}
 
 
-def test_the_terminal_says_rank_and_wins():
-    lines = ranking_lines(ALL)
-    assert [line.split()[:4] for line in lines[1:5]] == [
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """Paths of the records of three runs, on the disk."""
+    monkeypatch.chdir(tmp_path)
+    for name, values in VALUES.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stress.json").write_text(json.dumps(record(name, values)))
+    return [f"{name}/stress.json" for name in VALUES]
+
+
+def test_the_command_prints_ranks_and_wins(records, capsys):
+    assert cli.main(["rank", *records]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines[1:4]] == [
         ["1", "steady", "pass", "0"],
         ["2", "sharp", "pass", "0"],
         ["3", "broken", "fail", "1"],
-        ["–", "refused", "error", "0"],
     ]
-    assert (
-        "broken wins pose-2 by 6.0, clean by 2.0 (standard deviations of the reference models ahead of the next)"
-        in lines
+    unit = "standard deviations of the reference models ahead of the next"
+    assert f"broken wins pose-2 by 6.0, clean by 2.0 ({unit})" in lines
+    assert cli.main(["rank", "--json", *records]) == 0
+    first, *_, last = json.loads(capsys.readouterr().out)["ranking"]
+    assert (first["candidate"], first["record"], first["won"]) == ("steady", "steady/stress.json", {"pose-1": 3.0})
+    assert (last["failing"], last["margins"]["pose"]) == (["pose-1"], pytest.approx(-1.0))
+
+
+def test_candidates_of_one_name_are_told_apart_by_their_records(tmp_path, records, capsys):
+    changed = {**json.loads((tmp_path / records[0]).read_text())}
+    changed["candidate"]["sha256"] = "other"
+    (tmp_path / "again.json").write_text(json.dumps(changed))
+    assert cli.main(["rank", "--json", records[0], "again.json"]) == 0
+    ranking = json.loads(capsys.readouterr().out)["ranking"]
+    assert {one["candidate"] for one in ranking} == {records[0], "again.json"}
+
+
+def changed(*place: str, to: object):
+    """Return what changes a record at this place."""
+
+    def change(found: dict[str, object]) -> dict[str, object]:
+        *outer, name = place
+        reduce(lambda each, key: each[key], outer, found)[name] = to
+        return found
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (changed("data", "sha256", to="0" * 64), "its run has another set of images than steady/stress.json"),
+        (changed("checks_sha256", to="0" * 64), "its run has another checks file than steady/stress.json"),
+        (changed("protocol", to=2), "its run has another protocol than steady/stress.json"),
+        (changed("profile", to="quick"), "its run has another profile than steady/stress.json"),
+        (changed("candidate", "sha256", to="steady"), "its candidate is the network of steady/stress.json"),
+        (changed("schema", to=1), "schema 1, and this version reads schema 2"),
+        (changed("checks", to={}), "checks is {}, expected a list"),
+        (lambda found: [found], "schema None, and this version reads schema 2"),
+        (lambda found: {**found, "checks": [{"role": "candidate", "id": "clean"}]}, "check clean"),
+        (
+            lambda found: {**found, "verdict": "error", "candidate": None, "errors": ["no data"]},
+            "the run is inconclusive and has no rank (no data); leave it out",
+        ),
+    ],
+    ids=["data", "checks", "protocol", "profile", "twice", "schema", "no-list", "no-table", "cut", "inconclusive"],
+)
+def test_what_cannot_be_ranked_together_ends_with_4(tmp_path, records, capsys, change, said):
+    path = tmp_path / records[1]
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    assert cli.main(["rank", *records]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: [USAGE] {records[1]}: ")
+    assert said in err
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[" * 100_000], ids=["empty", "text", "deep"])
+def test_what_is_no_record_ends_with_4(tmp_path, records, capsys, text):
+    (tmp_path / records[1]).write_text(text)
+    assert cli.main(["rank", *records, "none.json"]) == 4
+    assert f"{records[1]}: cannot be read as the stress.json of a run" in capsys.readouterr().err
+
+
+def test_ranking_imports_no_torch(tmp_path, records):
+    code = (
+        "import sys\nfrom harness import cli\n"
+        "assert cli.main(['rank', *sys.argv[1:]]) == 0\nassert 'torch' not in sys.modules"
     )
-    assert any(line.startswith("refused has no verdict: the model raised") for line in lines)
+    subprocess.run([sys.executable, "-c", code, *records], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
 
 
-def test_the_page_ranks_draws_and_lists_every_row():
-    page = ranking_page(ALL, {"checks": "g.toml"})
-    assert "<title>4 candidates by the gate</title>" in page
-    assert page.count("data:image/svg+xml") == 1
-    assert re.search(r"<td>Clean images</td><td>clean</td><td>broken</td><td>2.0</td>", page)
-    assert "✗ 79.0%" in page
-    assert EVIL not in page
-
-
-def test_fifty_candidates_are_one_small_page_that_fetches_nothing():
-    rows = [f"family{row % 14}-{row:03}" for row in range(200)]
-    many = [
-        judged(f"candidate-{number:02}", {row: 0.80 + (number * 7 + at * 3) % 40 / 200 for at, row in enumerate(rows)})
-        for number in range(50)
-    ]
-    page = ranking_page(ranked(many), {"checks": "g.toml"})
-    assert len(page.encode()) <= 1_000_000
-    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
-    assert page.count("<tr>") > 250
-    print(f"{len(page.encode())} bytes")
+def test_a_run_without_a_verdict_has_no_rank():
+    with pytest.raises(InputError, match="is inconclusive"):
+        judged("refused", {}, errors=("the model raised",))

@@ -98,10 +98,10 @@ def test_the_last_whole_run_of_each_candidate_counts():
             line("a", 6, failing=("good",)),
         )
     )
-    shown = known.series(("default", "d" * 64))
+    shown = known.series[("default", "d" * 64)]
     assert [each.candidate[0] for each in shown] == ["f", "a"]
     assert shown[-1].failing == ("good",)
-    assert known.all_series == (("default", "d" * 64), ("default", "f" * 64), ("quick", "d" * 64))
+    assert tuple(known.series) == (("default", "d" * 64), ("default", "f" * 64), ("quick", "d" * 64))
 
 
 def test_since_when_a_gate_has_failed():
@@ -119,7 +119,7 @@ def test_since_when_a_gate_has_failed():
 DAMAGED = {
     "cut": (lambda text: text[: len(text) // 2], "is no JSON"),
     "conflict": (lambda text: f"<<<<<<< HEAD\n{text}", "is a mark of a merge conflict; keep the lines of both sides"),
-    "list": (lambda _: "[1, 2]", "is list, expected an object"),
+    "list": (lambda _: "[1, 2]", "schema None, and this version reads schema 2"),
     "schema": (lambda text: text.replace('"schema":2', '"schema":3'), "schema 3, and this version reads schema 2"),
     "key": (lambda text: text.replace('"judged"', '"judge"'), "key 'judged' is missing"),
     "type": (lambda text: text.replace('"clean":0.9', '"clean":"good"'), "clean is 'good', expected a number"),
