@@ -44,7 +44,7 @@ DEFAULT = "60s"
     passes_on=True,
     example="compare runs/new.safetensors models/augmented.safetensors",
     help="Compare a checkpoint with another, by default the incumbent, in accuracy, clean and posed, confusions, "
-    "calibration and attention. Prints a table and writes a page. The gate runs on each of three or more, and ranks "
+    "failures and calibration. Prints a table and writes a page. The gate runs on each of three or more, and ranks "
     "them by verdict, by failing checks, then by the smallest margin. The page names the rows that each wins.",
 )
 @click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A [B [C...]]")

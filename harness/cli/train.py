@@ -77,7 +77,8 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     """Train a checkpoint."""
     from dataclasses import asdict
 
-    from harness.report.figures import as_png, training_curves
+    from harness.report.figures import as_png
+    from harness.report.model_figures import training_curves
     from harness.run.checkpoint_files import TrainRequest, train_checkpoint, training_config
 
     found = given()

@@ -145,8 +145,7 @@ def _cell(verdict: Verdict | None, *, compared: bool) -> dict[str, Any] | None:
     from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap, to_hex
 
-    from harness.report.figures import BAD, GOOD
-    from harness.report.matrices import ink_on
+    from harness.report.figures import BAD, GOOD, ink_on
 
     if verdict is None or verdict.value is None:
         return None

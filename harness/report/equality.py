@@ -12,8 +12,17 @@ from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.measures.equivalence import images_needed
 from harness.report.figures import BAD, figure, styled
 from harness.report.gallery import Face, sheet
-from harness.report.illustrations import Illustration, figures_html
-from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
+from harness.report.page import (
+    Illustration,
+    Section,
+    figures_html,
+    folded,
+    inputs,
+    paragraphs,
+    render,
+    table,
+    whole_page,
+)
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from harness.report.gallery import in_order, mistake, sheet
 from harness.report.page import Section, folded, paragraphs, table
 from harness.report.tables import LEGEND, kinds_rows, mark_of_counts, marked
 from harness.run.examples import PICTURED
-from harness.run.overview import Failing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
 
     `thumbnails` are images (H, W, C) uint8 by their number.
     """
-    if not overview.models[0][Failing].failures:
+    if not overview.models[0].failures:
         return None
     new, fixed = (_changed(overview.changes, thumbnails, new=each) for each in (True, False))
     parts = [*new, *_persistent(overview, thumbnails), *fixed]
@@ -60,7 +59,7 @@ def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[o
     if (reference := overview.of_recipe) is None:
         return shown
     count = len(overview.models)
-    pairs = zip(overview.models[0][Failing].failures, reference[Failing].failures, strict=True)
+    pairs = zip(overview.models[0].failures, reference.failures, strict=True)
     for at, (cells, (mine, theirs)) in enumerate(zip(shown, pairs, strict=True)):
         marks = {1: mark_of_counts(mine.count, theirs.count)}
         if overview.changes:
@@ -79,7 +78,7 @@ def _how_to_read(overview: Overview) -> str:
         changes = f" New, fixed and shared are in comparison with the {role_title(overview.changes.against)}."
     legend = f" {LEGEND}" if overview.of_recipe else ""
     moved = f" Corners: the share of predictions at the corners ±10°, ±2 px, of {overview.sample:,} images."
-    shares = all(kind.moved is not None for kind in overview.models[0][Failing].failures)
+    shares = all(kind.moved is not None for kind in overview.models[0].failures)
     return f"Counts are of {overview.n:,} clean images.{changes}{moved if shares else ''}{legend}"
 
 
@@ -103,7 +102,7 @@ def _changed(changes: Changes | None, thumbnails: Thumbnails, *, new: bool) -> l
 
 
 def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, Markup]]:
-    found, *rest = ((role_title(model.name), model[Failing].persistent) for model in overview.models)
+    found, *rest = ((role_title(model.name), model.persistent) for model in overview.models)
     persistent = found[1]
     if persistent is None or not persistent.rows:
         return []

@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render
-from harness.run.overview import Clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -198,7 +197,7 @@ def confusions(outcome: Outcome) -> Section | None:
     overview = outcome.overview
     if overview is None or not overview.mistakes:
         return None
-    counts, names = overview.models[0][Clean].confusion, overview.classes
+    counts, names = overview.models[0].confusion, overview.classes
     shown = {(each.true, each.predicted) for each in overview.mistakes}
     cells = [
         [_cell(line, at, row=row, pictured=(names[row], name) in shown) for at, name in enumerate(names)]

@@ -12,7 +12,6 @@ from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
 from harness.report.closest import signs
 from harness.report.wording import candidate_name, points, reference, significantly_more
-from harness.run.overview import Clean, Moved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,14 +64,14 @@ def headline_lines(outcome: Outcome) -> list[str]:
         accuracy = "" if clean is None else f"Clean accuracy {clean.unit.format(clean.value or 0.0)}."
         return [*filter(None, [accuracy]), *said]
     mine, other = overview.models[0], overview.reference
-    line, regression = f"Clean accuracy {Unit.SHARE.format(mine[Clean].accuracy.value)}", ""
+    line, regression = f"Clean accuracy {Unit.SHARE.format(mine.accuracy.value)}", ""
     shipped = other is not None and "incumbent" in other.roles
     known = reference(clean) if clean is not None and clean.check.panel is not None and not shipped else ""
     if known:
         line += f", reference models {known}"
     elif other is not None:
-        theirs = other[Clean].accuracy
-        gap = points(mine[Clean].accuracy.value - theirs.value)
+        theirs = other.accuracy
+        gap = points(mine.accuracy.value - theirs.value)
         line += f", {other.name} {Unit.SHARE.format(theirs.value)} ({gap} points)"
     if {"candidate", "incumbent"} <= set(mine.roles):
         line += "; the candidate is the incumbent itself"
@@ -114,7 +113,7 @@ def conclusion(overview: Overview, flips: Mapping[str, Any]) -> str:
 
 
 def _classes(overview: Overview, reference: ModelOverview) -> str:
-    counts, before = (np.array(model[Clean].confusion) for model in (overview.models[0], reference))
+    counts, before = (np.array(model.confusion) for model in (overview.models[0], reference))
     wrong, was = (found.sum(axis=1) - np.diag(found) for found in (counts, before))
     lost = wrong / np.maximum(counts.sum(axis=1), 1) - was / np.maximum(before.sum(axis=1), 1)
     order = np.argsort(-lost.round(9), kind="stable")
@@ -139,7 +138,7 @@ def _mostly(overview: Overview, rise: np.ndarray, true: int) -> str:
 
 
 def _posed(model: ModelOverview, reference: ModelOverview) -> str:
-    mine, theirs = model[Moved].corners, reference[Moved].corners
+    mine, theirs = model.corners, reference.corners
     if mine is None or theirs is None or mine.high >= theirs.low:  # Intervals of 95% that are not apart.
         return ""
     return (

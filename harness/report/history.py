@@ -10,8 +10,7 @@ from markupsafe import Markup
 from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.figures import WIDTH, figure, styled
-from harness.report.illustrations import Illustration, figures_html
-from harness.report.page import Section, folded, paragraphs, table, whole_page
+from harness.report.page import Illustration, Section, figures_html, folded, paragraphs, table, whole_page
 from harness.report.tables import aligned
 from harness.run.history import LAST, failing_since
 

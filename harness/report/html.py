@@ -16,10 +16,9 @@ from harness.report.family_sections import golden, serving, slices
 from harness.report.gallery import confusions
 from harness.report.headline import conclusion
 from harness.report.history import history
-from harness.report.illustrations import figures
 from harness.report.label_errors import label_error_section
+from harness.report.model_figures import figures
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
-from harness.report.reference_values import as_checked, reference_values
 from harness.report.refusal import TITLE
 from harness.report.scorecard import (
     consensus_errors,
@@ -91,11 +90,6 @@ def comparison_page(
     return whole_page(f"{first} against {second}", lead, sections)
 
 
-def of_models(show: Callable[[Overview], Section | None]) -> Callable[[Outcome], Section | None]:
-    """Return a section of the models side by side as one of a run, which may not have compared them."""
-    return lambda outcome: None if outcome.overview is None else show(outcome.overview)
-
-
 def comparison(outcome: Outcome) -> Section | None:
     """Return the candidate beside the baseline and the incumbent, or why they could not be compared."""
     body = paragraphs(outcome.overview_missing)
@@ -113,8 +107,7 @@ def curves_and_maps(outcome: Outcome) -> Section | None:
     """Return the figures of the models, with what the checks state of the candidate and of the reference models."""
     if outcome.overview is None:
         return None
-    known = reference_values(outcome.verdicts, outcome.reference_curves)
-    return figures(as_checked(outcome.overview, outcome.verdicts), known)
+    return figures(outcome.overview, outcome.verdicts, outcome.reference_curves)
 
 
 def self_checks(outcome: Outcome) -> Section | None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.history import margins_of_models
-from harness.report.illustrations import Illustration, figures_html
-from harness.report.page import Section, folded, inputs, paragraphs, table, whole_page
+from harness.report.page import Illustration, Section, figures_html, folded, inputs, paragraphs, table, whole_page
 from harness.report.tables import aligned
 from harness.run.ranking import best_behaviors, families_of, wins
 

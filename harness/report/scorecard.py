@@ -46,7 +46,7 @@ def said_first(outcome: Outcome) -> Markup:
     """
     said = [*outcome.errors, *self_check_failures(outcome), *margin_lines(outcome), *outcome.notices]
     said += [*outcome.omissions, outcome.scope, *(f"{name}: failed" for name in outcome.failed_tests)]
-    found = Markup() if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
+    found = Markup() if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome))
     return paragraphs(*said) + found
 
 
@@ -61,7 +61,7 @@ def what_got_worse(outcome: Outcome) -> Section | None:
     if not families:
         return _closest(outcome)
     rows = [_row(failed[0], counted=_counted(failed, of=judged_of(outcome, name))) for name, failed in families.items()]
-    found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview, good=False))
+    found = hints_list(outcome.overview, looks=where_it_looks(outcome, good=False))
     body = found + render("behaviors", title="its worst case", rows=rows, shown=_SHOWN)
     return Section("worse", "Failing behaviors", body, columns=True, beside=_example(outcome, _failing(outcome)))
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from harness.base.errors import IncumbentError, InputError
 from harness.base.progress import Progress
 from harness.checks.roles import INCUMBENT, ROLES
-from harness.data import sample_up_to
 from harness.data.options import DataOptions
 from harness.inference.devices import watched
 from harness.measures.failures import FailureChanges, failure_changes, kinds_for
@@ -18,9 +17,8 @@ from harness.measures.flips import Flips, flips
 from harness.run.budget import REPORT_SECONDS
 from harness.run.comparison_plan import ComparisonPlan, plan_comparison
 from harness.run.examples import spoken_of, thumbnails_of
-from harness.run.overview import Overview, RobustAccuracy, Surviving, measure_overview
-from harness.run.overview.measure import CONFIDENCE
 from harness.run.settings import ModelSettings
+from harness.run.side_by_side import measure_overview
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import Predictions, RoleModel
+    from harness.run.overview import Overview
 
 _SILENCE = 8.0
 """Seconds after which a line of progress says that something happens."""
@@ -132,19 +131,10 @@ def _models(
 
 def _overview(models: dict[str, RoleModel], plan: ComparisonPlan) -> Overview:
     """Measure what is planned; a line of progress follows the last within ten seconds, as long as batches do."""
-    probe = dict.fromkeys(models, sample_up_to(plan.images, plan.searches))
     with Progress(total=plan.poses, unit="image", desc="comparing", delay=2, silence=_SILENCE) as bar:
 
         def advance(inputs: int) -> None:
             bar.update(min(inputs, plan.poses - bar.n))  # Unclear answers are asked for twice.
 
         with watched(advance):
-            return measure_overview(
-                models,
-                plan.images,
-                survival={} if Surviving in plan.without else probe,
-                robust={} if RobustAccuracy in plan.without else probe,
-                curves=plan.curves,
-                confidences=0 if CONFIDENCE in plan.without else None,
-                without=[part for part in plan.without if isinstance(part, type)],
-            )
+            return measure_overview(models, plan.images, corners=plan.corners, confidences=plan.confidences)

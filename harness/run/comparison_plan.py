@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.data import sample_up_to
 from harness.inference.ledger import Ledger
 from harness.inference.standins import counting
 from harness.run.budget import Costs, duration, in_cores
-from harness.run.overview import (
-    PARTS,
-    Clean,
-    Failing,
-    Looking,
-    Moved,
-    RobustAccuracy,
-    Shifted,
-    Subject,
-    Surviving,
-    Turned,
-)
-from harness.run.overview.measure import CONFIDENCE, curve_sizes, least_of, left_out, samples_of
 from harness.run.plan import costs_of
-from harness.run.session import PROBE_SAMPLES
+from harness.run.side_by_side import CONFIDENCE, CORNERS, measure_overview, sample_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
@@ -42,24 +24,20 @@ _CLEAN = 0.5
 """Share of the time that clean images may take; of more, a sample is compared."""
 _SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 """Samples of clean images: few sizes, since another comparison then finds their predictions in the cache."""
-_ORDER: tuple[object, ...] = (Moved, CONFIDENCE, Looking, Turned, RobustAccuracy, Surviving, Shifted)
-"""Parts that may be left out, the most telling first; `CONFIDENCE` stands for the confidences of clean images."""
-_SEARCHES = (RobustAccuracy, Surviving)
 
 
 @dataclass(frozen=True, eq=False)
 class ComparisonPlan:
-    """Plan of a comparison: its `images`, how many of them for `curves` and `searches`, and parts it is `without`.
+    """Plan of a comparison: its `images`, and how many of them at `corners` and for `confidences`, 0 for none.
 
     It takes `seconds` of the clock on so many `cores`, all of it `whole` seconds. `poses` are the inputs that models
-    are run on. Without a `budget`, in seconds, all is measured. Searches end early: their counts are the largest.
+    are run on. Without a `budget`, in seconds, all is measured.
     """
 
     images: LabelledImages
     out_of: int
-    curves: int
-    searches: int
-    without: frozenset[object] = frozenset()
+    corners: int
+    confidences: int
     seconds: float = 0.0
     whole: float = 0.0
     poses: int = 0
@@ -71,15 +49,12 @@ class ComparisonPlan:
         """Return the plan as lines of text."""
         n = len(self.images)
         parts = [f"clean on {n:,} of {self.out_of:,} images" if n < self.out_of else f"clean on {n:,} images"]
-        if not {Moved, Turned, Shifted, Looking} <= self.without:
-            parts.append(f"turned and moved on {self.curves:,}")
-        if not set(_SEARCHES) <= self.without:
-            parts.append(f"searches on {self.searches:,}")
+        if self.corners:
+            parts.append(f"rotated and translated on {self.corners:,}")
         took = f"at most {duration(self.seconds)}" if self.seconds >= 1 else "about a second"
         took = "an unknown time" if math.isnan(self.seconds) else took
         lines = [f"plan: {took} on {in_cores(self.cores)}: {', '.join(parts)}"]
-        titles = [part.title for part in PARTS if part.record in self.without]
-        titles += [CONFIDENCE] if CONFIDENCE in self.without else []
+        titles = [title for title, count in ((CORNERS, self.corners), (CONFIDENCE, self.confidences)) if not count]
         if titles and self.budget is not None:
             lines.append(
                 f"left out, since {duration(self.budget)} do not suffice: {', '.join(titles)} (--full: at most "
@@ -99,33 +74,20 @@ def plan_comparison(
     costs = _costs(models, images, required=budget is not None)
     left = math.inf if budget is None else max(budget - besides, 0.0)
     some = images if budget is None else _affordable(models, images, costs, left * _CLEAN)
-    sizes, probes = curve_sizes(some), sorted({least_of(some), min(PROBE_SAMPLES, len(some))})
-    counts = {size: _counted(models, some, costs, curves=size) for size in sizes}
-    searches = {size: _counted(models, some, costs, searched=size) for size in probes}
-
-    def total(curves: int, searched: int, parts: Sequence[object]) -> np.ndarray:
-        found = [(searches[searched] if part in _SEARCHES else counts[curves])[part] for part in (Clean, *parts)]
-        return np.asarray(np.sum(found, axis=0))
-
-    whole, _ = total(sizes[-1], probes[-1], _ORDER)
-    curves, searched, without = sizes[-1], probes[-1], frozenset[object]()
-    if whole > left:
-        curves, searched = sizes[0], probes[0]
-        clean = total(curves, searched, ())[0]
-        without = left_out({part: total(curves, searched, (part,))[0] - clean for part in _ORDER}, left - clean)
-        parts = [part for part in _ORDER if part not in without]
-        curves = max(size for size in sizes if size == curves or total(size, searched, parts)[0] <= left)
-        searched = max(size for size in probes if size == searched or total(curves, size, parts)[0] <= left)
-    seconds, poses = total(curves, searched, [part for part in _ORDER if part not in without])
+    # The most telling last: confidence is left out before accuracy at corners.
+    sizes = sample_sizes(some)
+    options = [*((size, len(some)) for size in sizes), (sizes[-1], 0), (0, 0)]
+    counted = {option: _counted(models, some, costs, *option) for option in options}
+    corners, confidences = next((option for option in options if not counted[option][0] > left), options[-1])
+    seconds, poses = counted[corners, confidences]
     return ComparisonPlan(
         some,
         len(images),
-        curves,
-        searched,
-        without,
-        besides + float(seconds),
-        besides + float(whole),
-        int(poses),
+        corners,
+        confidences,
+        besides + seconds,
+        besides + counted[options[0]][0],
+        poses,
         max(each.cores for each in costs.values()),
         budget,
     )
@@ -167,34 +129,11 @@ def _affordable(
 
 
 def _counted(
-    models: Mapping[str, RoleModel],
-    images: LabelledImages,
-    costs: Mapping[str, Costs],
-    *,
-    curves: int | None = None,
-    searched: int | None = None,
-) -> Mapping[object, np.ndarray]:
-    """Return what the parts of an overview ask for, of all models: seconds of the clock, and inputs to run models on.
-
-    These are curves of so many images, or searches. Failures are looked at in the poses of `Moved`.
-    """
-    counted: dict[object, np.ndarray] = defaultdict(lambda: np.zeros(2))
-    sample, fewer = samples_of(images, curves)
-    probe = None if searched is None else sample_up_to(images, searched)
-    for name, model in models.items():
-        planned = counting(model, ledger := Ledger())
-        subject = Subject(planned, images, sample, fewer, None, (), probe, probe)
-        parts = [part for part in PARTS if (part.record in _SEARCHES) == (searched is not None)]
-        works: list[tuple[Any, str, Callable[[], object]]] = [
-            (part.record, part.record.__name__, partial(part.measure, subject))
-            for part in sorted(parts, key=lambda part: part.record is not Clean)
-        ]
-        if searched is None:
-            works.append((CONFIDENCE, CONFIDENCE, lambda: planned.predict(images).probabilities))  # noqa: B023
-        for record, under, work in works:
-            with ledger.under(under), suppress(Exception):  # It may fail for made-up predictions.
-                work()
-            part = record if record in _ORDER else Moved if record is Failing else Clean
-            asked = ledger.asked[under]
-            counted[part] += costs[name].seconds(asked), asked.poses + asked.maps
-    return counted
+    models: Mapping[str, RoleModel], images: LabelledImages, costs: Mapping[str, Costs], corners: int, confidences: int
+) -> tuple[float, int]:
+    """Return what an overview asks for, of all models: seconds of the clock, and inputs to run models on."""
+    ledgers = {name: Ledger() for name in models}
+    planned = {name: counting(model, ledgers[name]) for name, model in models.items()}
+    measure_overview(planned, images, corners=corners, confidences=confidences)
+    asked = {name: ledger.now for name, ledger in ledgers.items()}
+    return sum(costs[name].seconds(asked[name]) for name in asked), sum(each.poses for each in asked.values())

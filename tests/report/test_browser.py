@@ -449,7 +449,7 @@ def test_paper_says_what_words_mean_and_has_no_table_where_no_gate_fails(passing
 def test_paper_has_all_of_a_comparison(open_page, tmp_path):
     path = tmp_path / "compare.html"
     flips = {"new_failures": [1, 2], "fixed_failures": [], "mcnemar_p": 0.5, "by_class": {}, "by_pair": {}}
-    path.write_text(comparison_page(overview(model(), model("plain"), sample=60), flips, {"data": "some"}, {}), "utf-8")
+    path.write_text(comparison_page(overview(model(), model("plain"), n=60), flips, {"data": "some"}, {}), "utf-8")
     page = on_paper(open_page(path))
     for name in ("comparison", "figures", "changes", "covered"):
         assert page.locator(f".section[data-name={name}] h2").is_visible()

@@ -13,9 +13,9 @@ from zoo import images_of, network
 from harness.inference import Classifier
 from harness.measures.panel.predictions import PanelPredictions, PanelView
 from harness.report.gallery import confusions
+from harness.run import side_by_side as module
 from harness.run.overview import Mistake, Reference
-from harness.run.overview import mistakes as module
-from harness.run.overview.mistakes import mistakes_of
+from harness.run.side_by_side import mistakes_of
 
 KNOWN = Reference(20, 3, "top", 0.81)
 MISTAKES = (

@@ -11,13 +11,12 @@ from overviews import model, overview, rate
 from harness.checks import Check, Threshold
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
-from harness.perturb import Pose
-from harness.report import figures
+from harness.perturb import IDENTITY, Pose
 from harness.report.at_a_glance import corruption_map, margins
-from harness.report.reference_values import as_checked, reference_values
+from harness.report.check_figures import posed_rates, rotation_curves, stated
+from harness.report.model_figures import class_accuracies
 from harness.run.history import History
 from harness.run.outcome import line_of
-from harness.run.overview import Shifted, Turned
 
 PANEL = Threshold(0.85, mean=0.89, std=0.01, reference_models=20, k=3.9, n=10_000)
 
@@ -91,27 +90,25 @@ def test_the_map_shows_differences_from_reference_models_failing_first():
 
 
 def test_reference_bands_lie_behind_curves_and_class_dots():
-    verdicts = (
-        *(accuracy("rotation", 0.8, f"turn{at}", pose=Pose(at)) for at in (-10.0, 10.0)),
-        accuracy("class", 0.8, "of-shirt", class_name="shirt"),
-        accuracy("shift", 0.8, pose=Pose(dx=2.0)),
-    )
-    known = reference_values(verdicts, {})
-    assert known.by_degrees == {-10.0: (0.89, 0.01), 10.0: (0.89, 0.01)}
-    assert known.by_class == {"shirt": (0.89, 0.01)}
+    turned = {at: accuracy("rotation", 0.8, f"turn{at}", pose=Pose(at)) for at in (-10.0, 10.0)}
+    shirt = accuracy("class", 0.8, "of-shirt", class_name="shirt")
     some = overview(model(), model("baseline"), classes=("shirt", "shoe", "bag"))
-    band = figures.rotation_curves(some, known.by_degrees).axes[0].collections[0].get_paths()[0].vertices
-    assert [band[:, 1].min(), band[:, 1].max()] == pytest.approx([87, 91])
-    (patch,) = figures.class_accuracies(some, known.by_class).axes[0].patches
+    band = stated(turned)
+    assert (band.at, band.low, band.high) == ([-10, 10], pytest.approx([87, 87]), pytest.approx([91, 91]))
+    drawn = rotation_curves({"candidate": {at: rate(0.8) for at in turned}}, band).axes[0].collections[0]
+    vertices = drawn.get_paths()[0].vertices
+    assert [vertices[:, 1].min(), vertices[:, 1].max()] == pytest.approx([87, 91])
+    (patch,) = class_accuracies(some, {"shirt": shirt}).axes[0].patches
     assert [patch.get_x(), patch.get_width()] == pytest.approx([87, 4])
 
 
 def test_a_pose_has_the_value_of_its_check_on_all_pictures():
     verdicts = (accuracy("rotation", 0.77, pose=Pose(10.0)), accuracy("shift", 0.66, pose=Pose(dx=2.0)))
-    some = overview(model(shift=((rate(0.5),) * 3,) * 3), model("baseline"))
-    checked = as_checked(some, verdicts)
-    first, other = checked.models
-    assert [each.value for each in first[Turned].rotation] == pytest.approx([0.8, 0.9, 0.77])
-    assert first[Turned].rotation[2].n == 10_000
-    assert [each.value for row in first[Shifted].shift for each in row].count(0.66) == 1
-    assert other == some.models[1], "of the others no check says anything"
+    rates = posed_rates(overview(model(), model("baseline")), verdicts)
+    assert {pose: one.value for pose, one in rates["candidate"].items()} == {
+        IDENTITY: 0.9,
+        Pose(10.0): 0.77,
+        Pose(dx=2.0): 0.66,
+    }
+    assert rates["candidate"][Pose(10.0)].n == 10_000
+    assert [*rates["baseline"]] == [IDENTITY], "of the others these checks say nothing"

@@ -14,17 +14,18 @@ from overviews import CHANGES, model, overview, rate
 from harness.checks import Check, Threshold
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
+from harness.measures.localisation import ATTENTION_LIFT, ATTENTION_RATIO
 from harness.measures.statistics import related
 from harness.measures.worst_poses import ROBUST_ACCURACY
 from harness.networks.training import Epoch
 from harness.perturb import Pose
-from harness.report.figures import training_curves
 from harness.report.html import comparison_page, details, scorecard
+from harness.report.model_figures import training_curves
 from harness.report.tables import classes
 from harness.report.text import markdown, notes, summary_lines
 from harness.report.wording import hints
 from harness.run.outcome import Outcome
-from harness.run.overview import KindChange, KindCount, OnObject
+from harness.run.overview import KindChange, KindCount
 
 FAIL = Check("rotate-ccw-015", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20)).judge(
     Measurement(ACCURACY, 0.812, 10_000, (0.804, 0.82), detail="top confusion Shirt→Coat 14% of 1,000")
@@ -234,7 +235,7 @@ def test_the_summary_says_what_was_left_out_and_what_went_wrong():
 
 def compared(*models, **facts):
     """Return an overview of so few images that no curves are drawn, which takes a second."""
-    return overview(*models, sample=60, **facts)
+    return overview(*models, n=60, **facts)
 
 
 class Page(HTMLParser):
@@ -330,14 +331,14 @@ def test_the_comparison_marks_what_is_significantly_worse():
     grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
         Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
     )
-    models = (model(right=0.8, roles=("candidate",), robust_accuracy=None), model("incumbent", right=0.9))
+    models = (model(right=0.8, roles=("candidate",)), model("incumbent", right=0.9))
     page = html.unescape(scorecard(replace(OUTCOME, verdicts=(grid,), overview=compared(*models))))
     top = page[page.index('id="report-comparison"') : page.index('id="report-covered"')]
     assert "▼ 80.0%" in top
     assert "▼ 90.0%" not in top
     assert "61.2%" in top
     assert "n=2,000" in top
-    assert "lift 1.20" in top
+    assert "4.0%" in top, "the expected calibration error"
 
 
 def test_a_comparison_that_could_not_be_made_says_why():
@@ -427,11 +428,13 @@ def test_a_few_images_of_a_class_make_no_hint():
 @pytest.mark.parametrize(
     ("facts", "hint"),
     [
-        ({"covered": {"left": 0.0, "right": 0.3, "upper": 0.3, "lower": 0.3}}, "does not look at the left half"),
         ({"corners": rate(0.4)}, "It fails on images rotated and translated a little"),
-        ({"on_object_overall": OnObject(0.3, 0.5, 0.6, 200)}, "It looks at the object less"),
+        (
+            {"confusion": ((70, 30, 0), (10, 90, 0), (0, 10, 90))},
+            "top is predicted as shirt",
+        ),
     ],
-    ids=["blind", "fragile", "elsewhere"],
+    ids=["fragile", "confused"],
 )
 def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
     some = compared(model(**facts), model("incumbent"))
@@ -439,31 +442,27 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
     assert hints(compared(model(), model("incumbent"))) == []
 
 
+def attention(lift: float, ratio: float):
+    for metric, value in ((ATTENTION_LIFT, lift), (ATTENTION_RATIO, ratio)):
+        yield Check(metric.name, "attention", metric.name).judge(Measurement(metric, value, 200, (0.2, 0.9)))
+
+
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("lift", "said"),
     [
         (
-            {},
-            "It looks at the object: Grad-CAM mass on the object 60%, uniform baseline 50%; "
-            "last accepted model (incumbent) 60% (200 images).",
+            1.2,
+            "It looks at the object: Grad-CAM mass on the object 60%, 1.20 times that of a uniform map",
         ),
-        (
-            {"on_object_overall": OnObject(0.5, 0.5, 1.0, 200)},
-            "It hardly looks at the object more than elsewhere: Grad-CAM mass on the object 50%",
-        ),
+        (1.0, "It hardly looks at the object more than elsewhere: Grad-CAM mass on the object 60%"),
     ],
     ids=["looks", "looks-past"],
 )
 @pytest.mark.parametrize("fails", [True, False])
-def test_good_news_about_attention_stand_apart_from_what_got_worse(facts, said, fails):
-    outcome = OUTCOME if fails else replace(OUTCOME, verdicts=(PASS,), failed_tests=())
-    page = scorecard(replace(outcome, overview=compared(model(**facts), model("incumbent", **facts))))
-    top = page[: page.index('id="report-comparison"')]
-    assert (said in top) == (bool(facts) or not fails)
-    elsewhere = compared(model(on_object_overall=OnObject(0.3, 0.5, 0.6, 200)), model("incumbent"))
-    assert "It hardly looks" not in scorecard(replace(OUTCOME, overview=elsewhere)), "a hint says it already"
-    unknown = compared(model(on_object=(), on_object_overall=None))
-    assert "uniform baseline 5" not in scorecard(replace(OUTCOME, overview=unknown))
+def test_good_news_about_attention_stand_apart_from_what_got_worse(lift, said, fails):
+    verdicts = (FAIL if fails else PASS, *attention(lift, 0.6))
+    page = scorecard(replace(OUTCOME, verdicts=verdicts, failed_tests=(), overview=compared()))
+    assert (said in page[: page.index('id="report-comparison"')]) == (lift < 1.1 or not fails)
 
 
 def test_nothing_alarms_against_a_baseline_of_another_recipe():
@@ -481,17 +480,15 @@ def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
     worse = model(
         right=0.79,
         confident_errors=388,
-        on_object_overall=OnObject(0.59, 0.5, 1.19, 200),
         per_class=(rate(0.5), rate(0.79), rate(0.9)),
         corners=rate(0.4),
-        robust_accuracy=rate(0.69),
     )
-    beside = model("incumbent", right=0.8, confident_errors=133, robust_accuracy=rate(0.7))
+    beside = model("incumbent", right=0.8, confident_errors=133)
     page = scorecard(replace(OUTCOME, overview=compared(worse, beside)))
     top = re.sub("<[^>]+>", "", page[page.index('id="report-comparison"') : page.index('id="report-failures"')])
-    for said in ("▽ 79.0%", "▼ 40.0%", "▽ 69.0%", "▼ 388", "▽ 59%"):
+    for said in ("▽ 79.0%", "▼ 40.0%", "▼ 388"):
         assert said in top
-    assert top.count("▼") + top.count("▽") == 5 + 2, "and the legend"
+    assert top.count("▼") + top.count("▽") == 3 + 2, "and the legend"
     table = re.sub("<[^>]+>", " ", str(classes(compared(worse, beside))))
     assert "▼ -30.0 points" in table
     assert "▽ -1.0 points" in table
