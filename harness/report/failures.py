@@ -9,7 +9,7 @@ from markupsafe import Markup
 from harness.checks.roles import role_title
 from harness.report.gallery import in_order, mistake, sheet
 from harness.report.page import Section, folded, paragraphs, table
-from harness.report.tables import LEGEND, kinds_rows, mark_of_counts, marked
+from harness.report.tables import LEGEND, kinds_rows
 from harness.run.examples import PICTURED
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
         return None
     new, fixed = (_changed(overview.changes, thumbnails, new=each) for each in (True, False))
     parts = [*new, *_persistent(overview, thumbnails), *fixed]
-    titles, rows = kinds_rows(overview)
-    kinds = table(titles, _marked(overview, rows), numbers=True)
+    titles, rows = kinds_rows(overview, reference=overview.of_recipe)
     opened = bool(new and overview.of_recipe)
     details = [folded(title, body, opened=opened and not at) for at, (title, body) in enumerate(parts)]
+    kinds = table(titles, rows, numbers=True)
     body = Markup().join([paragraphs(_how_to_read(overview), kind="soft"), kinds, *details])
     return Section("failures", "Failures by kind", body)
 
@@ -51,25 +51,6 @@ def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[
         more = " …" if len(numbers) > NUMBERS_SHOWN else ""
         rows.append([f"{true} → {taken_for}", len(numbers), ", ".join(map(str, numbers[:NUMBERS_SHOWN])) + more])
     return rows
-
-
-def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[object]]:
-    """Return the rows of `kinds_rows` with a mark on values worse than those of the model compared with the first."""
-    shown = [list(row) for row in rows]
-    if (reference := overview.of_recipe) is None:
-        return shown
-    count = len(overview.models)
-    pairs = zip(overview.models[0].failures, reference.failures, strict=True)
-    for at, (cells, (mine, theirs)) in enumerate(zip(shown, pairs, strict=True)):
-        marks = {1: mark_of_counts(mine.count, theirs.count)}
-        if overview.changes:
-            change = overview.changes.by_kind[at]
-            marks[1 + count] = mark_of_counts(change.new, change.fixed)
-        if mine.moved is not None and theirs.moved is not None:
-            marks[len(cells) - count] = mark_of_counts(overview.sample * mine.moved, overview.sample * theirs.moved)
-        for place, mark in marks.items():
-            cells[place] = marked(cells[place], mark)
-    return shown
 
 
 def _how_to_read(overview: Overview) -> str:

@@ -206,7 +206,7 @@ def dots(
         if len(each.at):
             places = np.asarray(each.at) + apart * ((number + 0.5) / len(series) - 0.5)
             look = {**looks[each.name], "label": each.name, **each.look, "linestyle": "none"}
-            axes.errorbar(each.values, places, xerr=_reach(each), capsize=2, **look)
+            axes.errorbar(each.values, places, xerr=_reach(each) if len(each.low) else None, capsize=2, **look)
     if upright:
         axes.axvline(upright[0], color="0.25", linewidth=1.2, linestyle="--", label=upright[1])
     axes.set_yticks(range(len(rows)), short_names(rows))
@@ -230,7 +230,15 @@ def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: floa
         }
         look |= {"norm": Normalize(*each.limits), "mask": each.muted}
         rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
-        seaborn.heatmap(each.values, ax=axes, square=True, cbar=False, xticklabels=columns, yticklabels=rows, **look)
+        seaborn.heatmap(
+            each.values,
+            ax=axes,
+            square=len(rows) == len(columns),
+            cbar=False,
+            xticklabels=columns,
+            yticklabels=rows,
+            **look,
+        )
         axes.set_facecolor(_MUTED)
         axes.grid(visible=False)
         if len(each.rows) <= _LABELED:

@@ -98,18 +98,6 @@ def comparison(outcome: Outcome) -> Section | None:
     return Section("comparison", "Comparison with other models", body) if body else None
 
 
-def mistakes(outcome: Outcome) -> Section | None:
-    """Return the errors of the candidate by kind, with small pictures of them."""
-    return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
-
-
-def curves_and_maps(outcome: Outcome) -> Section | None:
-    """Return the figures of the models, with what the checks state of the candidate and of the reference models."""
-    if outcome.overview is None:
-        return None
-    return figures(outcome.overview, outcome.verdicts, outcome.reference_curves)
-
-
 def self_checks(outcome: Outcome) -> Section | None:
     """Return the results of the run's self-checks."""
     if not outcome.self_checks:
@@ -136,12 +124,14 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     comparison,
     corruption_map,
     serving,
-    mistakes,
+    lambda outcome: None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails),
     confusions,
     label_error_section,
     history,
     coverage,
-    curves_and_maps,
+    lambda outcome: (
+        None if outcome.overview is None else figures(outcome.overview, outcome.verdicts, outcome.reference_curves)
+    ),
     self_checks,
     regressions,
     checks,

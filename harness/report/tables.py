@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.measures.flips import Flips
     from harness.run.history import Line
     from harness.run.outcome import Outcome
-    from harness.run.overview import Overview
+    from harness.run.overview import ModelOverview, Overview
 
 _share, _difference = Unit.SHARE.format, Unit.DIFFERENCE.format
 
@@ -99,8 +99,8 @@ def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[Row]:
         notes.append(f"of {overview.n:,}{unique}")
     sure = [model.confident_errors for model in known]
     counts = [None if count is None else Cell(count, note) for count, note in zip(sure, notes, strict=True)]
-    own, theirs = sure[0], sure[at]
-    mark = "" if own is None or theirs is None else mark_of_counts(own, theirs)
+    own, beside = sure[0], sure[at]
+    mark = "" if own is None or beside is None else mark_of_counts(own, beside)
     rows.append(Row("Errors at high confidence", "over 90%", "errors above 90% confidence", counts, mark))
     gaps = [None if (error := model.calibration_error) is None else Cell(error) for model in known]
     rows.append(Row("Expected calibration error", "15 bins of confidence", "expected calibration error", gaps))
@@ -162,21 +162,29 @@ def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> l
     ]
 
 
-def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
-    """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners."""
+def kinds_rows(overview: Overview, *, reference: ModelOverview | None = None) -> tuple[list[str], list[list[object]]]:
+    """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners.
+
+    Values of the first model have a mark where they are worse than those of a reference.
+    """
     models, changes = overview.models, overview.changes
-    counts = list(zip(*(model.failures for model in models), strict=True))
-    titles = ["kind", *(model.name for model in models)]
-    rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
-    if changes:
-        titles += ["new", "fixed", "shared"]
-        for row, change in zip(rows, changes.by_kind, strict=True):
-            row += [change.new, change.fixed, change.shared]
-    if any(kind.moved is None for kinds in counts for kind in kinds):
-        return titles, rows
-    titles += [f"{model.name}, corners" for model in models]
-    for row, kinds in zip(rows, counts, strict=True):
-        row += [Unit.SHARE.format(kind.moved or 0.0) for kind in kinds]
+    corners = all(kind.moved is not None for model in models for kind in model.failures)
+    titles = ["kind", *(model.name for model in models), *(["new", "fixed", "shared"] if changes else [])]
+    titles += [f"{model.name}, corners" for model in models] if corners else []
+    rows: list[list[object]] = []
+    for at, kinds in enumerate(zip(*(model.failures for model in models), strict=True)):
+        known = kinds[models.index(reference)] if reference else kinds[0]
+        counts = [kind.count for kind in kinds]
+        row = [kinds[0].kind, marked(counts[0], mark_of_counts(counts[0], known.count)), *counts[1:]]
+        if changes:
+            change = changes.by_kind[at]
+            mark = mark_of_counts(change.new, change.fixed) if reference else ""
+            row += [marked(change.new, mark), change.fixed, change.shared]
+        if corners:
+            shares = [kind.moved or 0.0 for kind in kinds]
+            mark = mark_of_counts(overview.sample * shares[0], overview.sample * (known.moved or 0.0))
+            row += [marked(_share(shares[0]), mark), *map(_share, shares[1:])]
+        rows.append(row)
     return titles, rows
 
 
