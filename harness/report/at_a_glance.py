@@ -62,19 +62,17 @@ def margins(outcome: Outcome) -> Section | None:
         )
         for family, (away, verdict) in ranked.items()
     ]
-    titles: tuple[str, ...] = ("behavior", "margin", "incumbent", "check")
-    if not theirs:
-        titles, rows = ("behavior", "margin", "check"), [row[:2] + row[3:] for row in rows]  # type: ignore[misc]
+    said = ", ".join(f"{family_title(name)} {_written(away)}" for name, (away, _) in ranked.items())
     shown = Illustration(
         "",
-        "Distance from the threshold, in standard deviations of the reference models. Left of the dashed line, a check "
-        f"fails. A margin of more than {_REACH:.0f} stands at the end. The band is the mean of the reference models ± 2 "
+        "Distance from the threshold, in standard deviations of the reference models. Left of the dashed line, a "
+        f"check fails. A margin of more than {_REACH:.0f} stands at the end. The band is the mean of the reference models ± 2 "
         "standard deviations.",
-        "Smallest margins: "
-        + ", ".join(f"{family_title(name)} {_written(away)}" for name, (away, _) in ranked.items()),
+        f"Smallest margins: {said}.",
         lambda: margin_dots(ranked, theirs),
     )
-    body = figures_html([shown]) + folded(f"The {len(rows)} margins, as a table", table(titles, rows))
+    listed = table(("behavior", "margin", "incumbent", "check"), rows)
+    body = figures_html([shown]) + folded(f"The {len(rows)} margins, as a table", listed)
     return Section("margins", "Smallest margin of each behavior", body)
 
 

@@ -17,6 +17,7 @@ from harness.measures.worst_poses import survival_name
 from harness.perturb import IDENTITY, Pose
 from harness.report.figures import WIDTH, HeatMap, Panel, Series, curves, dots, heat_maps
 from harness.report.page import Illustration
+from harness.report.wording import of_candidate
 from harness.run.outcome import SETTLED
 from harness.run.overview import Overview, Rate
 
@@ -91,10 +92,8 @@ def check_figures(
         )
     lifts = {
         each.check.class_name or "all classes": each
-        for each in verdicts
-        if (each.metric, each.check.role, each.check.pose) == (ATTENTION_LIFT.name, "candidate", IDENTITY)
-        and each.value is not None
-        and not _has_keys(each)
+        for each in of_candidate(verdicts, ATTENTION_LIFT)
+        if each.check.pose == IDENTITY
     }
     if len(lifts) >= _FEWEST:
         (lift, lowest), n = (
@@ -112,17 +111,8 @@ def check_figures(
 
 def _accuracies(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Return the verdicts on the candidate's accuracy on clean, rotated and translated images of all classes."""
-    return [
-        each
-        for each in verdicts
-        if (each.check.role, each.metric, each.check.class_name) == ("candidate", ACCURACY.name, None)
-        and each.check.family in {"clean", "rotation", "shift"}
-        and not _has_keys(each)
-    ]
-
-
-def _has_keys(verdict: Verdict) -> bool:
-    return any(value is not None for value in verdict.check.keys.values())
+    families, accuracies = {"clean", "rotation", "shift"}, of_candidate(verdicts, ACCURACY)
+    return [each for each in accuracies if each.check.family in families and each.check.class_name is None]
 
 
 def _turns(pose: Pose) -> bool:
@@ -138,8 +128,7 @@ def posed_rates(overview: Overview, verdicts: Sequence[Verdict]) -> dict[str, di
     rates = {model.name: {IDENTITY: model.accuracy} for model in overview.models}
     own = rates[overview.models[0].name]
     for each in _accuracies(verdicts):
-        if each.value is not None and each.interval is not None:
-            own[each.check.pose] = Rate(each.value, *each.interval, each.n)
+        own[each.check.pose] = Rate(each.value or 0.0, *(each.interval or (0.0, 1.0)), each.n)
     for each in verdicts:
         pose, n, role = each.check.pose, each.n, _DIFFERENCES.get(each.metric)
         other = next((model.name for model in overview.models[1:] if role in model.roles), None)

@@ -23,7 +23,6 @@ from harness.report.refusal import TITLE
 from harness.report.scorecard import (
     consensus_errors,
     coverage,
-    hints_list,
     said_first,
     verdict_banner,
     what_got_worse,
@@ -86,8 +85,7 @@ def comparison_page(
         Section("changes", f"Images that changed from {second} to {first}", changed),
         inputs(facts.items()),
     ]
-    lead = paragraphs(conclusion(overview, flips)) + hints_list(overview)
-    return whole_page(f"{first} against {second}", lead, sections)
+    return whole_page(f"{first} against {second}", paragraphs(conclusion(overview, flips)), sections)
 
 
 def comparison(outcome: Outcome) -> Section | None:

@@ -15,6 +15,7 @@ from harness.report.check_figures import about_band, band_of, check_figures, of_
 from harness.report.figures import BAD, GOOD, LOOKS, WIDTH, HeatMap, Panel, Series, curves, dots, heat_maps
 from harness.report.page import Illustration, Section, figures_html, folded, paragraphs
 from harness.report.tables import classes, left_out
+from harness.report.wording import of_candidate
 from harness.run.overview import TELLING
 
 if TYPE_CHECKING:
@@ -60,11 +61,8 @@ def model_figures(
         rates = zip(model.per_class, overview.classes, strict=True)
         value, name = min((rate.value, name) for rate, name in rates if rate)
         lowest[model.name] = f"worst class {name}, {value:.0%}"
-    known = {
-        each.check.class_name: each
-        for each in verdicts
-        if (each.check.family, each.metric, each.check.pose) == ("class", ACCURACY.name, IDENTITY)
-    }
+    accuracies = (each for each in of_candidate(verdicts, ACCURACY) if each.check.pose == IDENTITY)
+    known = {each.check.class_name: each for each in accuracies if each.check.family == "class"}
     yield Illustration(
         f"Clean accuracy by class{worst}",
         "Further right is better; the bars are 95% intervals. The scale does not begin at 0."

@@ -6,8 +6,6 @@ import re
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from harness.checks.families import family_title
 from harness.checks.roles import role_title
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
@@ -15,13 +13,14 @@ from harness.report.closest import margin_lines, signs
 from harness.report.headline import headline_lines, sentence
 from harness.report.page import Section, inputs, paragraphs, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
-from harness.report.wording import case, explained, hints, measured_and_required, reference, where_it_looks
+from harness.report.wording import case, explained, measured_and_required, reference, where_it_looks
 from harness.run.outcome import slack, worst_first
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
-    from harness.run.overview import Overview
 
 
 _SHOWN = 6
@@ -42,17 +41,11 @@ def verdict_banner(outcome: Outcome) -> Markup:
 def said_first(outcome: Outcome) -> Markup:
     """Return the first facts for a reader: why there is no verdict, and what was left out.
 
-    Where nothing fails, also how near the model is to failing, and what its errors have in common.
+    Where nothing fails, also how near the model is to failing, and where it looks.
     """
     said = [*outcome.errors, *self_check_failures(outcome), *margin_lines(outcome), *outcome.notices]
     said += [*outcome.omissions, outcome.scope, *(f"{name}: failed" for name in outcome.failed_tests)]
-    found = Markup() if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome))
-    return paragraphs(*said) + found
-
-
-def hints_list(overview: Overview | None, *, looks: str = "") -> Markup:
-    """Return what the errors of the first model have in common, as a list; empty when nothing is known."""
-    return render("hints", found=hints(overview), looks=looks)
+    return paragraphs(*said, "" if _failing(outcome) else where_it_looks(outcome))
 
 
 def what_got_worse(outcome: Outcome) -> Section | None:
@@ -61,8 +54,8 @@ def what_got_worse(outcome: Outcome) -> Section | None:
     if not families:
         return _closest(outcome)
     rows = [_row(failed[0], counted=_counted(failed, of=judged_of(outcome, name))) for name, failed in families.items()]
-    found = hints_list(outcome.overview, looks=where_it_looks(outcome, good=False))
-    body = found + render("behaviors", title="its worst case", rows=rows, shown=_SHOWN)
+    body = paragraphs(where_it_looks(outcome, good=False))
+    body += render("behaviors", title="its worst case", rows=rows, shown=_SHOWN)
     return Section("worse", "Failing behaviors", body, columns=True, beside=_example(outcome, _failing(outcome)))
 
 

@@ -1,15 +1,12 @@
-"""Words of the report: the verdict in a sentence, hints, cases and numbers, and the meaning of each term."""
+"""Words of the report: cases and numbers, and where the model looks, and the meaning of each term."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness.base.errors import printable
 from harness.checks.families import FAMILIES
-from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.measures.localisation import ATTENTION_LIFT, ATTENTION_RATIO
 from harness.measures.statistics import Z95
@@ -17,18 +14,16 @@ from harness.perturb import IDENTITY
 from harness.report.page import Section, render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.checks import Verdict
+    from harness.measures import Metric
     from harness.run.outcome import Outcome
-    from harness.run.overview import ModelOverview, Overview
 
 
 _PERCENT = {Unit.SHARE, Unit.DIFFERENCE}
 _SMALLEST_SPREAD = 0.0005
 """Smallest standard deviation of shares that is not 0.0 points."""
-_HINT_POINTS = 10.0
-"""Smallest change of a confusion, or of accuracy under pose, that a hint names, in percentage points."""
 _LOOKS = 1.1
 """Lift from which on a model looks at the object; the shipped reference models reach 1.3."""
 
@@ -84,38 +79,6 @@ def reference(verdict: Verdict) -> str:
     return f"{verdict.unit.format(known.mean)} ± {spread}"
 
 
-def hints(overview: Overview | None) -> list[tuple[str, str]]:
-    """Return what the mistakes of the first model have in common, each as (finding, figures), causes before effects.
-
-    These point a reader the right way; no verdict follows from them.
-    """
-    if overview is None or (reference := overview.of_recipe) is None:
-        return []
-    model, name = overview.models[0], role_title(reference.name)
-    found = _confusions(overview, reference)
-    there, beside = model.corners, reference.corners
-    if there is not None and beside is not None:
-        lost = 100 * (beside.value - there.value)
-        if lost >= max(_HINT_POINTS, 200 * (reference.accuracy.value - model.accuracy.value)):
-            said = f"it predicts {there.value:.0%} of {there.n:,} images correctly; {name} {beside.value:.0%}"
-            found.append(("It fails on images rotated and translated a little", said))
-    return found
-
-
-def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str, str]]:
-    mine, theirs = (np.nan_to_num(model.confusion_shares) for model in (overview.models[0], reference))
-    counts, before = (np.array(model.confusion) for model in (overview.models[0], reference))
-    rise, found = mine - theirs, []
-    np.fill_diagonal(rise, 0)
-    for at in np.argsort(-rise, axis=None)[:3]:
-        cell = true, taken = divmod(int(at), len(overview.classes))
-        if rise[cell] >= _HINT_POINTS and significantly_more(int(counts[cell]), int(before[cell])):
-            beside = f"{role_title(reference.name)} {theirs[cell]:.0f}% (of {int(counts[true].sum()):,} images)"
-            what = f"{overview.classes[true]} is predicted as {overview.classes[taken]}"
-            found.append((what, f"{mine[cell]:.0f}% of the time; {beside}"))
-    return found
-
-
 def significantly_more(mine: float, theirs: float) -> bool:
     """Return whether a count is larger by more than 1.96 standard deviations of the difference of two Poisson counts.
 
@@ -124,18 +87,28 @@ def significantly_more(mine: float, theirs: float) -> bool:
     return mine - theirs > Z95 * math.sqrt(mine + theirs)
 
 
+def of_candidate(verdicts: Sequence[Verdict], metric: Metric) -> list[Verdict]:
+    """Return the verdicts on the candidate with a value of this metric, under no other key than pose and class."""
+    return [
+        each
+        for each in verdicts
+        if (each.check.role, each.metric) == ("candidate", metric.name)
+        and each.value is not None
+        and not any(value is not None for value in each.check.keys.values())
+    ]
+
+
 def where_it_looks(outcome: Outcome, *, good: bool = True) -> str:
     """Return a sentence on the candidate's Grad-CAM mass on the object, as its checks measured it; empty without them.
 
     Without `good`, also empty if the model does look at the object.
     """
-    found = {
-        each.metric: each
-        for each in outcome.verdicts
-        if (each.check.role, each.check.pose, each.check.class_name) == ("candidate", IDENTITY, None)
-        and not any(value is not None for value in each.check.keys.values())
-    }
-    lift, ratio = found.get(ATTENTION_LIFT.name), found.get(ATTENTION_RATIO.name)
+    lift, ratio = (
+        {(one.check.pose, one.check.class_name): one for one in of_candidate(outcome.verdicts, metric)}.get(
+            (IDENTITY, None)
+        )
+        for metric in (ATTENTION_LIFT, ATTENTION_RATIO)
+    )
     if lift is None or ratio is None or lift.value is None or ratio.value is None:
         return ""
     looks = lift.value >= _LOOKS

@@ -23,7 +23,6 @@ from harness.report.html import comparison_page, details, scorecard
 from harness.report.model_figures import training_curves
 from harness.report.tables import classes
 from harness.report.text import markdown, notes, summary_lines
-from harness.report.wording import hints
 from harness.run.outcome import Outcome
 from harness.run.overview import KindChange, KindCount
 
@@ -412,36 +411,6 @@ def test_a_model_alone_has_failures_without_changes():
     assert 'id="report-failures"' not in scorecard(replace(OUTCOME, overview=compared(model(failures=()))))
 
 
-def test_a_hint_names_the_confusion_that_rose():
-    swapped = model(confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)))
-    page = html.unescape(scorecard(replace(OUTCOME, overview=compared(swapped, model("incumbent")))))
-    first = page.index("<b>top is predicted as shirt</b>: 90% of the time; last accepted model (incumbent) 10%")
-    assert first < page.index("<b>shirt is predicted as top</b>: 85% of the time")
-
-
-def test_a_few_images_of_a_class_make_no_hint():
-    few = model(confusion=((5, 3, 0), (0, 100, 0), (0, 0, 100)))
-    before = model("incumbent", confusion=((7, 1, 0), (0, 100, 0), (0, 0, 100)))
-    assert hints(compared(few, before)) == []
-
-
-@pytest.mark.parametrize(
-    ("facts", "hint"),
-    [
-        ({"corners": rate(0.4)}, "It fails on images rotated and translated a little"),
-        (
-            {"confusion": ((70, 30, 0), (10, 90, 0), (0, 10, 90))},
-            "top is predicted as shirt",
-        ),
-    ],
-    ids=["fragile", "confused"],
-)
-def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
-    some = compared(model(**facts), model("incumbent"))
-    assert [what for what, _ in hints(some) if hint in what]
-    assert hints(compared(model(), model("incumbent"))) == []
-
-
 def attention(lift: float, ratio: float):
     for metric, value in ((ATTENTION_LIFT, lift), (ATTENTION_RATIO, ratio)):
         yield Check(metric.name, "attention", metric.name).judge(Measurement(metric, value, 200, (0.2, 0.9)))
@@ -471,7 +440,6 @@ def test_nothing_alarms_against_a_baseline_of_another_recipe():
     page = re.sub("<style>.*?</style>|<script>.*?</script>", "", scorecard(outcome), flags=re.DOTALL)
     assert "▼" not in page
     assert "▽" not in page
-    assert '<ul class="hints"><li><b>' not in page
     same = replace(outcome, overview=compared(worse, model("incumbent")))
     assert "▼" in scorecard(same)
 
