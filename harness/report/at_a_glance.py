@@ -11,6 +11,7 @@ from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.measures.worst_poses import RANDOM_POSE_ACCURACY, ROBUST_ACCURACY, WORST_OF_TEN
+from harness.report.check_figures import about_band
 from harness.report.closest import known_margins
 from harness.report.figures import BAD, GOOD, LOOKS, HeatMap, Series, dots, heat_maps
 from harness.report.page import Illustration, Section, figures_html, folded, render, table
@@ -66,8 +67,7 @@ def margins(outcome: Outcome) -> Section | None:
     shown = Illustration(
         "",
         "Distance from the threshold, in standard deviations of the reference models. Left of the dashed line, a "
-        f"check fails. A margin of more than {_REACH:.0f} stands at the end. The band is the mean of the reference models ± 2 "
-        "standard deviations.",
+        f"check fails. A margin of more than {_REACH:.0f} stands at the end.{about_band(ranked)}",
         f"Smallest margins: {said}.",
         lambda: margin_dots(ranked, theirs),
     )
