@@ -32,7 +32,7 @@ from harness.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.run.comparison_plan import ComparisonPlan
+    from harness.run.comparison import ComparisonPlan
 
 DEFAULT = "60s"
 """Time that a comparison of two may take where nobody says otherwise."""

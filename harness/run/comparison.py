@@ -1,7 +1,8 @@
-"""Comparison of two checkpoints by their predictions on the same images."""
+"""Comparison of two models on the same images, planned before it runs: samples and parts that fit into a time."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import TYPE_CHECKING
 from harness.base.errors import IncumbentError, InputError
 from harness.base.progress import Progress
 from harness.checks.roles import INCUMBENT, ROLES
+from harness.data import sample_up_to
 from harness.data.options import DataOptions
 from harness.inference.devices import watched
+from harness.inference.ledger import Ledger
+from harness.inference.standins import counting
 from harness.measures.failures import FailureChanges, failure_changes, kinds_for
 from harness.measures.flips import Flips, flips
-from harness.run.budget import REPORT_SECONDS
-from harness.run.comparison_plan import ComparisonPlan, plan_comparison
+from harness.run.budget import REPORT_SECONDS, Costs, duration, in_cores
 from harness.run.examples import spoken_of, thumbnails_of
+from harness.run.plan import costs_of
 from harness.run.settings import ModelSettings
-from harness.run.side_by_side import measure_overview
+from harness.run.side_by_side import CONFIDENCE, CORNERS, measure_overview, sample_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
 
@@ -31,6 +35,47 @@ if TYPE_CHECKING:
 
 _SILENCE = 8.0
 """Seconds after which a line of progress says that something happens."""
+_CLEAN = 0.5
+"""Share of the time that clean images may take; of more, a sample is compared."""
+_SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+"""Samples of clean images: few sizes, since another comparison then finds their predictions in the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonPlan:
+    """Plan of a comparison: its `images`, and how many of them at `corners` and for `confidences`, 0 for none.
+
+    It takes `seconds` of the clock on so many `cores`, all of it `whole` seconds. `poses` are the inputs that models
+    are run on. Without a `budget`, in seconds, all is measured.
+    """
+
+    images: LabelledImages
+    out_of: int
+    corners: int
+    confidences: int
+    seconds: float = 0.0
+    whole: float = 0.0
+    poses: int = 0
+    cores: int = 1
+    budget: float | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the plan as lines of text."""
+        n = len(self.images)
+        parts = [f"clean on {n:,} of {self.out_of:,} images" if n < self.out_of else f"clean on {n:,} images"]
+        if self.corners:
+            parts.append(f"rotated and translated on {self.corners:,}")
+        took = f"at most {duration(self.seconds)}" if self.seconds >= 1 else "about a second"
+        took = "an unknown time" if math.isnan(self.seconds) else took
+        lines = [f"plan: {took} on {in_cores(self.cores)}: {', '.join(parts)}"]
+        titles = [title for title, count in ((CORNERS, self.corners), (CONFIDENCE, self.confidences)) if not count]
+        if titles and self.budget is not None:
+            lines.append(
+                f"left out, since {duration(self.budget)} do not suffice: {', '.join(titles)} (--full: at most "
+                f"{duration(self.whole)}; --budget TIME)"
+            )
+        return lines
 
 
 @dataclass(frozen=True)
@@ -138,3 +183,57 @@ def _overview(models: dict[str, RoleModel], plan: ComparisonPlan) -> Overview:
 
         with watched(advance):
             return measure_overview(models, plan.images, corners=plan.corners, confidences=plan.confidences)
+
+
+def plan_comparison(
+    models: Mapping[str, RoleModel], images: LabelledImages, *, budget: float | None, besides: float = 0.0
+) -> ComparisonPlan:
+    """Return what fits into the budget, in seconds of the clock; measures a few batches of each model.
+
+    `besides` is the part of the budget that the start and the page take. Cached predictions cost nothing. Clean images
+    are always measured, a sample of them where all take too long.
+    """
+    costs = {name: _cost(model, images, required=budget is not None) for name, model in models.items()}
+    left, out_of = math.inf if budget is None else max(budget - besides, 0.0), len(images)
+    everything = images
+    for size in () if budget is None else (out_of, *(size for size in reversed(_SIZES) if size < out_of)):
+        images, took = sample_up_to(everything, size), 0.0
+        for name, model in models.items():
+            counting(model, ledger := Ledger()).predict(images)
+            took += costs[name].seconds(ledger.now)
+        if took <= left * _CLEAN:
+            break
+    # The most telling last: confidence is left out before accuracy at corners.
+    sizes = sample_sizes(images)
+    options = [*((size, len(images)) for size in sizes), (sizes[-1], 0), (0, 0)]
+    counted = {option: _counted(models, images, costs, *option) for option in options}
+    chosen = next((option for option in options if not counted[option][0] > left), options[-1])
+    (seconds, poses), (whole, _) = counted[chosen], counted[options[0]]
+    cores = max(each.cores for each in costs.values())
+    return ComparisonPlan(images, out_of, *chosen, besides + seconds, besides + whole, poses, cores, budget)
+
+
+def _cost(model: RoleModel, images: LabelledImages, *, required: bool) -> Costs:
+    """Return what a model costs; recorded predictions cost nothing.
+
+    Unless that is `required`, it is NaN for a model without an answer in time; else this raises `InputError`.
+    """
+    if not model.provides.live:
+        return Costs(0.0, 0.0, 0)
+    try:
+        return costs_of(model, images)
+    except InputError as error:
+        if required:
+            raise InputError(f"{error.message} Or compare without a plan (--full).", code=error.code) from None
+        return Costs(math.nan, math.nan, 0)
+
+
+def _counted(
+    models: Mapping[str, RoleModel], images: LabelledImages, costs: Mapping[str, Costs], corners: int, confidences: int
+) -> tuple[float, int]:
+    """Return what an overview asks for, of all models: seconds of the clock, and inputs to run models on."""
+    ledgers = {name: Ledger() for name in models}
+    planned = {name: counting(model, ledgers[name]) for name, model in models.items()}
+    measure_overview(planned, images, corners=corners, confidences=confidences)
+    asked = {name: ledger.now for name, ledger in ledgers.items()}
+    return sum(costs[name].seconds(asked[name]) for name in asked), sum(each.poses for each in asked.values())

@@ -89,8 +89,9 @@ class ReportSettings(Settings):
 
     no_overview: bool = setting(
         default=False,
-        about="Leave out the comparison of the models, with all figures (default: compare, in at most a fifth of the "
-        "run's work).",
+        about="Leave out the comparison of the models, with its curves, confusions and maps (default: compare, in at "
+        "most a "
+        "fifth of the run's work).",
     )
     reports: Place = setting(
         default="reports", about="The folder that reports are written to (default: reports).", metavar="DIR", line=True

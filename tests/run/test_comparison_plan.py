@@ -10,9 +10,9 @@ from zoo import images_of, network, role_model
 from harness.base.errors import InputError
 from harness.base.progress import Progress
 from harness.inference.devices import in_batches, watched
-from harness.run import comparison_plan
+from harness.run import comparison
 from harness.run.budget import Costs
-from harness.run.comparison_plan import plan_comparison
+from harness.run.comparison import plan_comparison
 from harness.run.side_by_side import measure_overview
 
 
@@ -24,7 +24,7 @@ def images():
 @pytest.fixture
 def models(monkeypatch):
     """Two models that need a hundredth of a second for an image."""
-    monkeypatch.setattr(comparison_plan, "costs_of", lambda *_: Costs(0.01, 0.03, 0))
+    monkeypatch.setattr(comparison, "costs_of", lambda *_: Costs(0.01, 0.03, 0))
     return {"new": role_model(), "old": replace(role_model("old", network(jitter=0.5)), model_sha256="o" * 64)}
 
 
@@ -62,7 +62,7 @@ def test_the_plan_counts_what_is_then_asked(models, images):
 
 
 def test_of_too_many_clean_images_a_sample_is_compared(models, images, monkeypatch):
-    monkeypatch.setattr(comparison_plan, "_SIZES", (1_000,))
+    monkeypatch.setattr(comparison, "_SIZES", (1_000,))
     plan = plan_comparison(models, images, budget=41.0)
     assert len(plan.images) == 1_000
     assert "clean on 1,000 of 1,200 images" in plan.lines[0]
@@ -71,7 +71,7 @@ def test_of_too_many_clean_images_a_sample_is_compared(models, images, monkeypat
 def test_cached_predictions_cost_nothing(images, tmp_path, monkeypatch):
     from harness.base import PredictionCache
 
-    monkeypatch.setattr(comparison_plan, "costs_of", lambda *_: Costs(0.01, 0.03, 0))
+    monkeypatch.setattr(comparison, "costs_of", lambda *_: Costs(0.01, 0.03, 0))
     models = {"new": role_model(cache=PredictionCache(tmp_path))}
     before = plan_comparison(models, images, budget=None)
     measure_overview(models, images)
@@ -113,7 +113,7 @@ def test_a_full_comparison_needs_no_costs(models, images, monkeypatch):
     def slow(*_):
         raise InputError("its first batches took longer than 120 s")
 
-    monkeypatch.setattr(comparison_plan, "costs_of", slow)
+    monkeypatch.setattr(comparison, "costs_of", slow)
     plan = plan_comparison(models, images, budget=None)
     assert (plan.images, plan.corners) == (images, 300)
     (line,) = plan.lines
