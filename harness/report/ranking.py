@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checks.families import family_title
 from harness.measures import Unit
-from harness.report.history import margins_of_models
+from harness.report.history import margin_map
 from harness.report.page import Illustration, Section, figures_html, folded, inputs, paragraphs, table, whole_page
 from harness.report.tables import aligned
 from harness.run.ranking import best_behaviors, families_of, wins
@@ -78,14 +78,14 @@ def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
 
 
 def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
-    judged, names = [one for one in candidates if one.verdict != "error"], families_of(candidates)
-    if judged and names:
+    judged = [one for one in candidates if one.verdict != "error"]
+    if judged and families_of(candidates):
         best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviors(candidates).items())
         yield Illustration(
             "Smallest margin of each behavior",
             "Blue passes, orange with a cross fails. The candidates stand in the order of their ranks.",
             f"Distance from the threshold by behavior and candidate. Clearly the best: {best or 'none'}.",
-            lambda: margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
+            lambda: margin_map([one.name for one in judged], [one.margins for one in judged]),
             is_map=True,
         )
 
