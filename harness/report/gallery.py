@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 _LARGEST = 96
 """Pixels that a tile's picture keeps of its longer side; smaller images keep their size."""
-_CLASSES = 20
-"""A table has so many classes at most; of more, the most frequent confusions are listed."""
-_LISTED = 30
-_FULL = 0.15
-"""Share of a true class at which the color of a confusion is full."""
 
 
 class Face(NamedTuple):
@@ -117,41 +112,21 @@ def confusions(outcome: Outcome) -> Section | None:
     if overview is None or not overview.mistakes:
         return None
     counts, names = overview.models[0].confusion, overview.classes
-    shown = {(each.true, each.predicted) for each in overview.mistakes}
-    cells = [
-        [_cell(line, at, row=row, pictured=(names[row], name) in shown) for at, name in enumerate(names)]
-        for row, line in enumerate(counts)
-    ]
-    pairs = [
-        (cell, f"{names[row]} → {names[column]}")
-        for row, line in enumerate(cells)
-        for column, cell in enumerate(line)
-        if cell["key"]
-    ]
+    faces = [_face(each, names, outcome) for each in overview.mistakes]
+    pairs = []
+    for key in dict.fromkeys(face.key for face in faces):
+        true, predicted = map(int, key.split("-"))
+        pairs.append((key, f"{names[true]} → {names[predicted]}", counts[true][predicted]))
     wrong = sum(sum(row) - row[at] for at, row in enumerate(counts))
-    few = "" if len(overview.mistakes) == wrong else f" Pictures show {len(overview.mistakes):,} of them."
+    few = "" if len(faces) == wrong else f" Pictures show {len(faces):,} of them."
     body = render(
         "confusions",
         lead=f"{wrong:,} of {overview.n:,} clean images are predicted wrong.{few}",
-        classes=list(enumerate(names)),
-        cells=cells if len(names) <= _CLASSES else [],
-        listed=sorted(pairs, key=lambda pair: -pair[0]["count"])[:_LISTED],
-        gallery=sheet("", [_face(each, names, outcome) for each in overview.mistakes]),
+        pairs=sorted(pairs, key=lambda pair: -pair[2]),
+        gallery=sheet("", faces),
         sure=any(each.confidence is not None for each in overview.mistakes),
     )
     return Section("confusions", "Confusions and their images", body)
-
-
-def _cell(counts: Sequence[int], column: int, *, row: int, pictured: bool) -> dict[str, Any]:
-    """Return a cell of the table: its count, the key that its images carry, and the strength of its color."""
-    count, total = counts[column], sum(counts)
-    share = count / total if total and column != row else 0.0
-    return {
-        "count": count,
-        "right": column == row,
-        "key": f"{row}-{column}" if pictured else "",
-        "strength": round(100 * min(share / _FULL, 1.0)),
-    }
 
 
 def _face(wrong: Mistake, names: Sequence[str], outcome: Outcome) -> Face:
