@@ -320,12 +320,6 @@ def test_the_example_is_of_another_image_than_what_leads_the_page():
     )
 
 
-def test_when_all_passes_the_closest_behaviours_are_named():
-    page = scorecard(replace(OUTCOME, verdicts=(PASS, COUNT), failed_tests=()))
-    assert "Checks closest to failing" in page
-    assert '<a href="#clean">all images</a>' in page
-
-
 def test_the_comparison_marks_what_is_significantly_worse():
     grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
         Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
