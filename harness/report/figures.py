@@ -16,7 +16,6 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from harness.run.overview import Rate
@@ -219,34 +218,32 @@ def dots(
 @styled
 def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: float = 4.7) -> Figure:
     """Draw tables as colors side by side; their cells hold texts if there are few rows."""
-    import seaborn
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     picture = figure(width, height)
     for axes, each in zip(picture.subplots(1, len(maps), squeeze=False).flat, maps, strict=True):
-        colors = each.colors
-        look: dict[str, Any] = {
-            "cmap": colors if isinstance(colors, str) else LinearSegmentedColormap.from_list("scale", [*colors])
-        }
-        look |= {"norm": Normalize(*each.limits), "mask": each.muted}
-        rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
-        seaborn.heatmap(
-            each.values,
-            ax=axes,
-            square=len(rows) == len(columns),
-            cbar=False,
-            xticklabels=columns,
-            yticklabels=rows,
-            **look,
+        colors = (
+            each.colors if isinstance(each.colors, str) else LinearSegmentedColormap.from_list("own", [*each.colors])
         )
+        rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
+        hidden = np.isnan(each.values) if each.muted is None else np.isnan(each.values) | each.muted
+        mesh = axes.pcolormesh(np.ma.array(each.values, mask=hidden), cmap=colors, norm=Normalize(*each.limits))
         axes.set_facecolor(_MUTED)
-        axes.grid(visible=False)
-        if len(each.rows) <= _LABELED:
-            _write(axes, np.array(each.texts), size=8)
+        if len(rows) <= _LABELED:
+            inks = mesh.to_rgba(np.ma.array(each.values, mask=hidden))
+            for row, column in np.ndindex(each.values.shape):
+                # Black or white, whichever has more contrast with the color of the cell.
+                ink = _MUTED_INK if hidden[row, column] else ink_on(inks[row, column])
+                text, place = each.texts[row][column], {"ha": "center", "va": "center", "fontsize": 8}
+                axes.text(column + 0.5, row + 0.5, text, color=ink, **place)
+        upright = max(map(len, columns)) > 2  # noqa: PLR2004
+        axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90 if upright else 0)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
         axes.tick_params(length=0)
-        axes.tick_params(axis="x", rotation=90 if max(map(len, columns)) > 2 else 0)  # noqa: PLR2004
-        axes.tick_params(axis="y", rotation=0)
-        axes.set(xlabel=x, ylabel=y, title=each.title)
+        axes.spines[:].set_visible(False)
+        axes.grid(visible=False)
+        axes.set(xlabel=x, ylabel=y, title=each.title, ylim=(len(rows), 0))
+        axes.set_aspect("equal" if len(rows) == len(columns) else "auto")
     return picture
 
 
@@ -269,17 +266,6 @@ def _name_all(picture: Figure) -> None:
             named.setdefault(label, handle)
     if named:
         picture.legend(named.values(), [*named], loc="outside upper center", ncols=2, fontsize=9)
-
-
-def _write(axes: Axes, texts: np.ndarray, *, size: int) -> None:
-    """Write a text into each cell, in black or white: whichever has more contrast with its color, at least 4.5:1."""
-    (mesh,) = axes.collections
-    values: Any = np.ma.asarray(mesh.get_array())
-    colors = np.asarray(mesh.to_rgba(values)).reshape(*texts.shape, 4)
-    hidden = np.ma.getmaskarray(values).reshape(texts.shape)
-    for row, column in np.ndindex(texts.shape):
-        ink = _MUTED_INK if hidden[row, column] else ink_on(colors[row, column])
-        axes.text(column + 0.5, row + 0.5, str(texts[row, column]), ha="center", va="center", fontsize=size, color=ink)
 
 
 def ink_on(color: Sequence[float] | np.ndarray) -> str:

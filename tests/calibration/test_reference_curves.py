@@ -7,7 +7,6 @@ import re
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-import seaborn  # noqa: F401
 from overviews import overview
 from PIL import ImageFont  # noqa: F401
 from zoo import SEARCH, GatedZoo, run_here

@@ -6,8 +6,7 @@ import warnings
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import hypothesis  # noqa: F401
 import pytest
-import scipy.stats  # noqa: F401
-import seaborn  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from PIL import ImageFont  # noqa: F401
 from zoo import ROWS, SEARCH, Zoo, asked_to_record, hypothesis_as_it_starts
 
