@@ -267,12 +267,13 @@ def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
         lines = wrapped(f"{'✓ ' if true else '✗ '}{name}" if name == taken else name, width)
         *above, last = [*lines[: _NAME_LINES - 1], " ".join(lines[_NAME_LINES - 1 :])][: len(lines)]
         percent = f"{share:.0%}" if share >= _LEAST or not share else "<1%"
+        rows += [text_line(line, color=color) for line in above]
         row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)
         row[:TEXT_HEIGHT, :width] = text_line(last, width, color=color)
         row[:TEXT_HEIGHT, width:] = text_line(percent, _PERCENT, align="right", color=color)
         bar = _RIGHT if true else (_WRONG if name == taken else _OTHER)
         row[TEXT_HEIGHT : TEXT_HEIGHT + _BAR, : max(round(SIZE * share), 1)] = bar
-        rows += [*(text_line(line, color=color) for line in above), row]
+        rows.append(row)
     return rows
 
 
