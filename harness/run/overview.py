@@ -58,8 +58,8 @@ class ModelOverview:
     `per_class` follows the classes' order, None for a class without images. `confusion` counts images, a row for each
     true class and a column for each predicted one. A predictor of labels has no values of confidence. The expected
     `calibration_error` is that over the bins of `reliability`, of all images or fewer, or left out. `corners` is the
-    mean accuracy at the corners of the augmentation range, and `persistent` has the images that are wrong at most of
-    them; None where the corners were left out. `history` has the epochs of training, named as those of
+    mean accuracy at the corners of the augmentation range. `persistent` has the images that are wrong at most of them.
+    Both are None where the corners were left out. `history` has the epochs of training, named as those of
     `harness.networks.training.Epoch`; it is empty where the model's record does not tell them.
     """
 

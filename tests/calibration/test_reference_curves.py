@@ -89,7 +89,7 @@ def rising(name: str, *rows, counts=()) -> dict[str, list[Curve]]:
     return {name: [Curve(name, tuple(map(float, range(len(row)))), tuple(row), counts) for row in rows]}
 
 
-def test_a_band_is_mean_and_two_standard_deviations_of_three_or_more_curves():
+def test_a_band_is_two_standard_deviations_of_three_or_more_curves():
     curves = rising("survival, shift", (1.0, 0.5), (1.0, 0.6), (1.0, 0.7))["survival, shift"]
     band = band_of(curves)
     assert band.at == [0, 1]

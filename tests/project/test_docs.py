@@ -246,7 +246,7 @@ def test_the_fields_of_stress_json_are_those_described():
     first_cells = re.findall(r"^\| (`.*?) \|", PAGES["exit-status.md"], re.MULTILINE)
     described = set(re.findall(r"`(\w+)`", "".join(first_cells)))
     check = Check("clean", "clean", "accuracy").judge(Measurement(ACCURACY, 0.9, 10, (0.8, 1.0), counted=5)).as_json()
-    assert described == {*EMPTY.as_json(), *check, "flips", "code"}
+    assert described == {*EMPTY.as_json(), *check, "flips", "code", "curve"}
 
 
 # Commands of the pages.

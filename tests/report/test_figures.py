@@ -40,7 +40,7 @@ VERDICTS = (
     measured("search", 2.0, "break", BREAKING_SEVERITY, curve=SURVIVAL, counted=250),
     *(measured("attention", 1.2, f"lift {name}", ATTENTION_LIFT, class_name=name) for name in (None, "top", "shoe")),
 )
-"""What the checks of a run measured of the candidate, and its gain over the baseline."""
+"""Verdicts of a run on the candidate, and its gain over the baseline."""
 
 
 def rotation(some: Overview):
@@ -87,7 +87,7 @@ def test_drawing_leaves_matplotlib_as_it_was(draw):
     assert dict(mpl.rcParams) == before
 
 
-def test_the_rotation_curve_holds_values_and_intervals_of_the_checks_in_percent():
+def test_the_rotation_curve_holds_values_and_intervals_of_checks():
     axes = rotation(overview()).axes[0]
     candidate, baseline = axes.containers
     assert list(candidate.lines[0].get_xdata()) == [-10, 0, 10]
