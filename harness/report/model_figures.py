@@ -12,7 +12,7 @@ from harness.measures.accuracy import ACCURACY
 from harness.measures.confidence import RELIABILITY
 from harness.perturb import IDENTITY
 from harness.report.check_figures import about_band, band_of, check_figures, of_sample, stated
-from harness.report.figures import BAD, GOOD, LOOKS, WIDTH, HeatMap, Panel, Series, curves, dots, heat_maps
+from harness.report.figures import BAD, GOOD, LOOKS, WIDTH, HeatMap, Panel, Series, as_png, curves, dots, heat_maps
 from harness.report.page import Illustration, Section, figures_html, folded, paragraphs
 from harness.report.tables import classes, left_out
 from harness.report.wording import of_candidate
@@ -203,3 +203,8 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, k
         upright, unit = None if kept is None else (kept, f"kept: epoch {kept}"), ", %" if factor > 1 else ""
         panels.append(Panel("epoch", f"{quantity}{unit}", series, limits=(None, None), upright=upright))
     return curves(*panels, height=4.8, heights=(1, 1))
+
+
+def training_png(histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int) -> bytes:
+    """Return the training curves as the content of a PNG file."""
+    return as_png(training_curves(histories, kept=kept))
