@@ -13,7 +13,7 @@ from harness.checks.roles import role_title
 from harness.measures.accuracy import ACCURACY, ACCURACY_CHANGE, ACCURACY_GAIN
 from harness.measures.localisation import ATTENTION_LIFT
 from harness.measures.statistics import proportion_interval
-from harness.measures.worst_poses import survival_name
+from harness.measures.worst_poses import survival, survival_name
 from harness.perturb import IDENTITY, Pose
 from harness.report.figures import WIDTH, HeatMap, Panel, Series, curves, dots, heat_maps
 from harness.report.page import Illustration
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.checks import Verdict
+    from harness.inference.search import Breaking
     from harness.measures.metric import Curve
 
 _FEWEST = 3
@@ -171,6 +172,16 @@ def survival_panel(
             Series.of_rates(name, {factor * (at or 0.0): rate for at, rate in zip(curve.at, rates, strict=True)})
         )
     return Panel(words, "predictions still correct, %", series, band, title=title)
+
+
+def survival_curves(found: Sequence[Breaking]) -> Figure:
+    """Draw survival along each path, of the images with a correct clean prediction."""
+    panels = []
+    for each in found:
+        n, fails = len(each.severity), (each.path.label(each.quantile(share)) for share in (0.1, 0.5))
+        title = "{:,} images: one in ten fails by {}, half by {}".format(n, *fails)
+        panels.append(survival_panel(each.path.name, {"correct when clean": (survival(each), n)}, title=title))
+    return curves(*panels, width=4 * len(panels), height=3.8)
 
 
 def attention_by_class(lifts: Mapping[str, Mapping[str, Verdict]]) -> Figure:

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.outputs import Kind, table_kind
 from harness.base.records import as_plain
-from harness.measures.worst_poses import survival
-from harness.report.check_figures import survival_panel
+from harness.report.check_figures import survival_curves
 from harness.report.example_pictures import answered, as_png, marked, strip
 from harness.report.exports import failures_csv, failures_markdown, persistent_csv, scores_csv, scores_rows
 from harness.report.failures import confusions_rows
 from harness.report.figures import as_png as figure_as_png
-from harness.report.figures import curves
 from harness.report.label_errors import label_errors_csv, label_errors_rows, without_in_words
 from harness.report.tables import aligned
 
@@ -62,12 +60,7 @@ def broken_image_lines(done: BrokenImage) -> list[str]:
 
 def survival_png(done: Survival) -> bytes:
     """Return the survival curves as PNG."""
-    panels = []
-    for each in done.curves:
-        n, fails = len(each.severity), (each.path.label(each.quantile(share)) for share in (0.1, 0.5))
-        title = "{:,} images: one in ten fails by {}, half by {}".format(n, *fails)
-        panels.append(survival_panel(each.path.name, {"correct when clean": (survival(each), n)}, title=title))
-    return figure_as_png(curves(*panels, width=4 * len(panels), height=3.8))
+    return figure_as_png(survival_curves(done.curves))
 
 
 def survival_lines(done: Survival) -> list[str]:
