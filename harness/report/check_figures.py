@@ -179,9 +179,9 @@ def survival_curves(found: Sequence[Breaking]) -> Figure:
     panels = []
     for each in found:
         n, fails = len(each.severity), (each.path.label(each.quantile(share)) for share in (0.1, 0.5))
-        title = "{:,} images: one in ten fails by {}, half by {}".format(n, *fails)
+        title = "{:,} images\none in ten fails by {}\nhalf fail by {}".format(n, *fails)
         panels.append(survival_panel(each.path.name, {"correct when clean": (survival(each), n)}, title=title))
-    return curves(*panels, width=4 * len(panels), height=3.8)
+    return curves(*panels, width=4 * len(panels), height=4.2)
 
 
 def attention_by_class(lifts: Mapping[str, Mapping[str, Verdict]]) -> Figure:
