@@ -24,13 +24,16 @@ from torch import nn
 from benchmarks.detection import weights
 from harness import gate
 from harness.base.files import write_atomically
+from harness.measures import accuracy
 from harness.networks.checkpoints import load_checkpoint, save_checkpoint
-from harness.report import figures, matrices
+from harness.perturb import Pose
+from harness.report import check_figures, model_figures
 from harness.report.causes import CALIBRATION, CLASSES, DRIFT, GEOMETRY, PIPELINE
 from harness.run.execute import report_in
 from harness.run.opening import open_session
-from harness.run.overview import PARTS, Clean, Overview, Turned, measure_overview
+from harness.run.overview import Overview, Rate
 from harness.run.request import RunRequest
+from harness.run.side_by_side import measure_overview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from harness.networks.checkpoints import Checkpoint
 
     Damage = Callable[[Checkpoint], Checkpoint]
+    Turned = Callable[[], Mapping[str, Mapping[float, Rate]]]
 
 DOCS = Path(__file__).parent
 REPOSITORY = DOCS.parent
@@ -47,6 +51,7 @@ MODELS = REPOSITORY / "models"
 PAGE, RECORD, PICTURES = DOCS / "gallery.md", DOCS / "gallery.json", DOCS / "gallery"
 LARGEST = 15_000
 """Bytes of a picture."""
+DEGREES = (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 LOST = "Bag"
 """The class that one model never predicts."""
 
@@ -76,18 +81,33 @@ class Broken:
     title: str
     done: str
     cause: str
-    draw: Callable[[Overview], Figure]
+    draw: Callable[[Overview, Turned], Figure]
     damage: Damage | None = None
     int8: bool = False
     profile: str = "default"
 
 
-def confusions(overview: Overview) -> Figure:
+def confusions(overview: Overview, _: Turned) -> Figure:
     """Draw how the confusions of the candidate differ from those of the incumbent."""
     candidate, incumbent = (
         next(model for model in overview.models if role in model.roles) for role in ("candidate", "incumbent")
     )
-    return matrices.confusion_difference(candidate, incumbent, overview.classes)
+    return model_figures.confusion_maps(model_figures.confusions(overview, candidate, incumbent))
+
+
+def by_class(overview: Overview, _: Turned) -> Figure:
+    """Draw the accuracy of each class."""
+    return model_figures.class_accuracies(overview)
+
+
+def by_rotation(_: Overview, turned: Turned) -> Figure:
+    """Draw accuracy against the angle."""
+    return check_figures.rotation_curves(turned())
+
+
+def reliability(overview: Overview, _: Turned) -> Figure:
+    """Draw accuracy against confidence."""
+    return model_figures.reliability_diagrams(overview)
 
 
 MEAN, STD = 0.2860, 0.3530
@@ -111,14 +131,14 @@ BROKEN = {
         "Trained without augmentation",
         "The shipped baseline: the recipe of the shipped model without rotations, translations and flips.",
         GEOMETRY,
-        figures.rotation_curves,
+        by_rotation,
         profile="quick",
     ),
     "wrong-normalization": Broken(
         "Wrong normalization",
         "The pixels are normalized with MNIST's mean and standard deviation, not with those of training.",
         PIPELINE,
-        figures.class_accuracies,
+        by_class,
         damaged(weights.wrong_normalization, (0.1307, 0.3081)),
         profile="quick",
     ),
@@ -134,7 +154,7 @@ BROKEN = {
         "Noise on the weights",
         "Each weight has Gaussian noise of 20% of its tensor's standard deviation.",
         DRIFT,
-        figures.class_accuracies,
+        by_class,
         damaged(weights.weight_noise, 0.2),
         profile="quick",
     ),
@@ -142,7 +162,7 @@ BROKEN = {
         "Stale batch norms",
         "The statistics of the batch norms were reset 20 batches before the file was saved.",
         DRIFT,
-        figures.rotation_curves,
+        by_rotation,
         damaged(weights.stale_statistics, 20),
         profile="quick",
     ),
@@ -158,7 +178,7 @@ BROKEN = {
         "Overconfident",
         "All logits are multiplied by 3: no prediction changes, but every confidence does.",
         CALIBRATION,
-        figures.reliability_diagrams,
+        reliability,
         damaged(weights.logit_scaling, 3.0),
         profile="quick",
     ),
@@ -241,17 +261,25 @@ def pictures(path: Path, broken: Broken, folder: Path) -> list[bytes]:
     assert found is not None, f"{folder}: the report has no picture"
     first = Image.open(io.BytesIO(base64.b64decode(found[1])), formats=["WEBP"])
     drawn = io.BytesIO()
-    broken.draw(overview_of(path)).savefig(drawn, format="png", dpi=120)
+    broken.draw(*measured(path)).savefig(drawn, format="png", dpi=120)
     return [as_webp(first), as_webp(Image.open(drawn))]
 
 
-def overview_of(path: Path) -> Overview:
-    """Measure a model beside the incumbent on clean and on rotated images."""
+def measured(path: Path) -> tuple[Overview, Turned]:
+    """Measure a model beside the incumbent on clean images, and, when asked, on rotated ones."""
     roles = {"candidate": path, "incumbent": MODELS / "augmented.safetensors", "baseline": "none"}
     session = open_session(RunRequest(roles=roles, checks=REPOSITORY / "stress_tests/checks.toml"))
     models = {role: session.roles[role] for role in ("candidate", "incumbent")}
-    left_out = [part.record for part in PARTS if part.record not in {Clean, Turned}]
-    return measure_overview(models, session.images, survival={}, robust={}, without=left_out)
+
+    def turned() -> Mapping[str, Mapping[float, Rate]]:
+        rates: dict[str, dict[float, Rate]] = {role: {} for role in models}
+        for role, model in models.items():
+            for degrees in DEGREES:
+                found = accuracy(model.predict(session.images, Pose(degrees)))
+                rates[role][degrees] = Rate(found.value, *found.interval, found.n)
+        return rates
+
+    return measure_overview(models, session.images, corners=0), turned
 
 
 def as_webp(picture: Any) -> bytes:
@@ -318,11 +346,11 @@ _ALIKE = (
     "1,000 predictions of the model with the wrong normalization, that command names MNIST's mean and standard",
     "deviation.",
 )
-_DRAWN: dict[Callable[[Overview], Figure], str] = {
+_DRAWN: dict[Callable[[Overview, Turned], Figure], str] = {
     confusions: "Confusions of this model minus those of the incumbent",
-    figures.rotation_curves: "Accuracy against the angle of rotation",
-    figures.class_accuracies: "Accuracy of each class",
-    figures.reliability_diagrams: "Accuracy against confidence",
+    by_rotation: "Accuracy against the angle of rotation",
+    by_class: "Accuracy of each class",
+    reliability: "Accuracy against confidence",
 }
 _OPENING = """\
 # Gallery of failures

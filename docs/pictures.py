@@ -15,12 +15,14 @@ import numpy as np
 import torch
 
 from harness.base.files import write_atomically
+from harness.checks import Check
 from harness.data import load_images, stratified_sample
 from harness.data.images import object_masks, unit_range
-from harness.inference.search import first_failures
+from harness.inference.search import breaking, first_failures
 from harness.inference.serving import under_skew
 from harness.measures import (
     accuracy,
+    attention_lift,
     confident_errors,
     consensus_set_errors,
     find_consensus_set_errors,
@@ -28,16 +30,18 @@ from harness.measures import (
     robust_accuracy,
 )
 from harness.measures.failures import confusion
+from harness.measures.worst_poses import survival
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, augmentation_range_corners, augmentation_range_poses
 from harness.perturb.backgrounds import with_background, without_object
-from harness.perturb.grids import most_dangerous_first
+from harness.perturb.grids import PATHS, most_dangerous_first
 from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
-from harness.report import figures, matrices
+from harness.report import check_figures, figures, model_figures
 from harness.report.example_pictures import picture, strip
 from harness.run.examples import examples_of, telling_examples, telling_tiles
 from harness.run.opening import open_session
-from harness.run.overview import measure_overview
+from harness.run.overview import Rate
 from harness.run.request import RunRequest
+from harness.run.side_by_side import measure_overview
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,52 +112,81 @@ def as_webp(picture: np.ndarray | Figure) -> bytes:
 
 # Curves and tables of both models, as the report has them.
 
+NAMES = {"candidate": "augmented", "baseline": "baseline", "incumbent": "another seed"}
 
-def overview(session: StressSession, *roles: str, survival: bool = False) -> Overview:
+
+def overview(session: StressSession, *roles: str) -> Overview:
     """Measure the models in these roles, side by side, under the names that people know them by."""
-    names = {"candidate": "augmented", "baseline": "baseline", "incumbent": "another seed"}
-    models = {names[role]: session.roles[role] for role in roles}
-    searched = stratified_sample(session.images, min(SEARCHED, len(session.images)))
-    return measure_overview(
-        models, session.images, survival=dict.fromkeys(models if survival else (), searched), robust={}
-    )
+    return measure_overview({NAMES[role]: session.roles[role] for role in roles}, session.images)
+
+
+def both(session: StressSession) -> dict[str, RoleModel]:
+    """Return the augmented model and the baseline by name."""
+    return {NAMES[role]: session.roles[role] for role in ("candidate", "baseline")}
 
 
 def clean(session: StressSession) -> Figure:
     """Draw which class the augmented model takes for which."""
     measured = overview(session, "candidate")
-    return matrices.confusion_matrix(measured.models[0], measured.classes)
+    return model_figures.confusion_maps(model_figures.confusions(measured, measured.models[0]))
+
+
+def _accuracy(model: RoleModel, images: LabelledImages, pose: Pose) -> Rate:
+    measured = accuracy(model.predict(images, pose))
+    return Rate(measured.value, *measured.interval, measured.n)
 
 
 def rotation(session: StressSession) -> Figure:
     """Draw accuracy against the angle."""
-    return figures.rotation_curves(overview(session, "candidate", "baseline"))
+    images, angles = session.images, (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
+    return check_figures.rotation_curves(
+        {name: {at: _accuracy(model, images, Pose(at)) for at in angles} for name, model in both(session).items()}
+    )
 
 
 def shift(session: StressSession) -> Figure:
     """Draw accuracy for each shift."""
-    return matrices.shift_maps(overview(session, "candidate", "baseline"))
+    images, shifts = stratified_sample(session.images, min(SEARCHED, len(session.images))), (-4.0, -2.0, 0.0, 2.0, 4.0)
+    return check_figures.shift_maps(
+        {
+            name: {(dx, dy): _accuracy(model, images, Pose(0, dx, dy)) for dx in shifts for dy in shifts}
+            for name, model in both(session).items()
+        }
+    )
 
 
 def breaking_pose(session: StressSession) -> Figure:
     """Draw how many images survive how much."""
-    return figures.survival_by_model(overview(session, "candidate", "baseline", survival=True))
+    images, panels = stratified_sample(session.images, min(SEARCHED, len(session.images))), []
+    for path in ("rotation", "shift"):
+        found = {name: breaking(model.classifier, images, PATHS[path]) for name, model in both(session).items()}
+        known = {name: (survival(each), len(each.severity)) for name, each in found.items()}
+        panels.append(check_figures.survival_panel(path, known))
+    return figures.curves(*panels)
 
 
 def regression(session: StressSession) -> Figure:
     """Draw how a reference model's confusions differ from those of the augmented model."""
     measured = overview(session, "incumbent", "candidate")
-    return matrices.confusion_difference(*measured.models, measured.classes)
+    return model_figures.confusion_maps(model_figures.confusions(measured, *measured.models))
 
 
 def attention(session: StressSession) -> Figure:
     """Draw how much more the models look at the object than chance would have it."""
-    return figures.attention_by_class(overview(session, "candidate", "baseline"))
+    images = stratified_sample(session.images, min(1_000, len(session.images)))
+    masks, lifts = object_masks(images), {}
+    for name, model in both(session).items():
+        seen = model.attend(images)
+        lifts[name] = {
+            each: Check(each, "attention", "attention_lift").judge(attention_lift(seen, masks, of_class=each))
+            for each in images.classes
+        }
+    return check_figures.attention_by_class(lifts)
 
 
 def calibration(session: StressSession) -> Figure:
     """Draw how right the models are against how sure."""
-    return figures.reliability_diagrams(overview(session, "candidate", "baseline"))
+    return model_figures.reliability_diagrams(overview(session, "candidate", "baseline"))
 
 
 # Single images, as the candidate and the model beside it see them.

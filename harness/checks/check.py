@@ -329,7 +329,7 @@ class Check:
             flips=measurement.flips.as_json() if measurement.flips else None,
             each=packed(measurement.each) if self.recorded and measurement.each is not None else "",
             rest=measurement.rest if self.recorded else None,
-            curve=measurement.curve if self.recorded else None,
+            curve=measurement.curve,
         )
 
     def unjudged(self, status: Literal["not_applicable", "error"], detail: str, *, code: str = "") -> Verdict:
@@ -403,7 +403,7 @@ class Verdict:
     """For calibration: the contribution of each image, see `packed`; `rest` is the clean value."""
     rest: Unbounded | None = None
     curve: Curve | None = None
-    """For calibration: the curve behind the value, if a figure draws it."""
+    """The curve behind the value, if a figure draws it."""
     code: str = ""
     """The code of an error, see `harness.base.codes`."""
 

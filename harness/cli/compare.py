@@ -36,7 +36,7 @@ DEFAULT = "60s"
     "compare",
     cls=Command,
     example="compare runs/new.safetensors models/augmented.safetensors",
-    help="Compare two checkpoints in accuracy, clean and posed, confusions, calibration and attention. Prints a table "
+    help="Compare two checkpoints in accuracy, clean and posed, confusions, failures and calibration. Prints a table "
     "and writes a page. `rank` ranks any number of finished runs.",
 )
 @click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A B")

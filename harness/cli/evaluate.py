@@ -42,7 +42,8 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     """Find how little it takes."""
     from harness.base.outputs import PICTURE, Output
     from harness.report import evaluation as shown
-    from harness.report import figures
+    from harness.report.check_figures import survival_curves
+    from harness.report.figures import as_png
     from harness.run.evaluation import break_image, survival
     from harness.run.inputs import inputs_of_command
 
@@ -54,7 +55,7 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     if image is None:
         count, curves = survival(checkpoint, settings)
         said: dict[str, object] = {"images": count, "paths": shown.survival_json(curves)}
-        content = figures.as_png(figures.survival_curves(curves))
+        content = as_png(survival_curves(curves))
         lines = shown.survival_lines(count, curves)
     else:
         done = break_image(checkpoint, settings, image)

@@ -77,7 +77,7 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     """Train a checkpoint."""
     from dataclasses import asdict
 
-    from harness.report.figures import as_png, training_curves
+    from harness.report.model_figures import training_png
     from harness.run.checkpoint_files import TrainRequest, train_checkpoint, training_config
 
     found = given()
@@ -86,7 +86,7 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     request = TrainRequest(destination, config, data_dir, found.get("device", "auto"))
     done = train_checkpoint(request)
     epochs = [asdict(epoch) for epoch in done.epochs]
-    request.curves.write(as_png(training_curves({destination.stem: epochs}, kept=done.best.epoch)))
+    request.curves.write(training_png({destination.stem: epochs}, kept=done.best.epoch))
     best = f"best epoch {done.best.epoch} of {len(epochs)}, validation accuracy {done.best.validation_accuracy:.4f}"
     print(f"{destination}: {best}\nhistory: {done.history_path}\ncurves: {request.curves.path}")
     return OK

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _WORK_BYTES = 24
 """Bytes of memory to change one byte of an image: a few copies in float32 or float64."""
-SIDES = ("left", "right", "upper", "lower")
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,19 +171,3 @@ BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Genera
     "clutter": _clutter,
 }
 """Backgrounds by their name in a check."""
-
-
-@dataclass(frozen=True)
-class Covered:
-    """Black out one half of every image: left, right, upper or lower."""
-
-    side: str
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the images (N, C, H, W) with the half set to 0."""
-        height, width = images.shape[-2:]
-        rows = slice(height // 2) if self.side == "upper" else slice(height // 2 if self.side == "lower" else 0, None)
-        columns = slice(width // 2) if self.side == "left" else slice(width // 2 if self.side == "right" else 0, None)
-        covered = images.clone()
-        covered[..., rows, columns] = 0.0
-        return covered

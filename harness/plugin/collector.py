@@ -85,7 +85,7 @@ class Collector:
         checks = [read_json(SelfCheck, check, where="a self-check") for check in sent.get("self_checks", [])]
         reported.self_checks += tuple(checks)
         if sent.get("overview"):
-            reported.overview = Overview.from_wire(sent["overview"])
+            reported.overview = read_json(Overview, sent["overview"], where="a worker's overview")
         reported.overview_missing += sent.get("overview_missing", "")
         if found := sent.get("differences"):
             reported.differences = read_json(Differences, found, where="differences from the original")

@@ -27,7 +27,7 @@ from harness.plugin.exit_status import TimeKeeper, concluded, end_at_once, keep_
 from harness.plugin.options import ASKED, add_options, expect_own
 from harness.plugin.place import handover_to, only_collects, reports_folder
 from harness.plugin.progress import tell
-from harness.plugin.run import INPUTS, MISPLACED, PREDICTIONS, RUN, GateRun, selected_checks
+from harness.plugin.run import INPUTS, MISPLACED, PREDICTIONS, RUN, GateRun
 from harness.plugin.sinks import expect_to_leave, leave, with_history
 from harness.run.opening import EXAMPLES
 from harness.run.settings import option_of_pytest
@@ -40,7 +40,7 @@ _PARENT = "stress_parent"
 """The name under which the id of the controller's process travels to the workers."""
 _REPORT_STACK = (
     *("harness.plugin.pictures", "harness.report.html", "harness.report.text", "harness.run.selfcheck"),
-    *("cv2", "jinja2", "matplotlib.backends.backend_svg", "PIL.Image", "scipy.stats", "seaborn", "tqdm"),
+    *("cv2", "jinja2", "matplotlib.backends.backend_svg", "PIL.Image", "scipy.stats", "tqdm"),
 )
 """Modules and packages without which a run cannot end."""
 
@@ -159,11 +159,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not run.judges:
         return
     if run.is_worker:
-        run.look_back(selected_checks(session))
+        run.look_back()
         session.config.workeroutput.update(  # type: ignore[attr-defined]
             code=imports.files(),
             self_checks=[as_json(check) for check in run.reported.self_checks],
-            overview=run.reported.overview and run.reported.overview.as_wire(),
+            overview=run.reported.overview and as_json(run.reported.overview),
             overview_missing=run.reported.overview_missing,
             differences=run.reported.differences and as_json(run.reported.differences),
         )
@@ -180,7 +180,7 @@ def _conclude(run: GateRun, session: pytest.Session) -> None:
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         tell(session.config, checks=run.checks_itself, compares=run.compares_models)
-    run.look_back(selected_checks(session))
+    run.look_back()
     run.outcome = with_history(run.finish(), run.request)
     if not interrupted:
         session.exitstatus = run.outcome.exit_status

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 PICTURES = "stress_pictures"
 """The name under which a test's pictures travel in its report's properties."""
 
-MAX_BYTES = 2_200_000
-"""Bytes for the pictures of all tests in a page of at most 4 MB; the rest is for figures and tables."""
+MAX_BYTES = 1_250_000
+"""Bytes for the pictures of all tests in a page of at most 3 MB; the rest is for figures and tables."""
 
 _OF_PASSED = 0.25
 """Share of these bytes for the pictures of passing tests: a page without failures stays small."""

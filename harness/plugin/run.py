@@ -41,9 +41,9 @@ from harness.run.evidence import Evidence
 from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
 from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
-from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
 from harness.run.session import UNSEEDED
+from harness.run.side_by_side import overview_of
 from harness.run.time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -299,10 +299,10 @@ class GateRun:
                 return False
         return self.request.record is None and bool(self.tests)
 
-    def look_back(self, selected: Sequence[Check]) -> None:
+    def look_back(self) -> None:
         """Check the run itself, compare its models, and say what differs from the original, if this process is to.
 
-        `selected` are the checks of this run, in whichever process. A model may fail here; what the checks say stands.
+        A model may fail here; what the checks say stands.
         """
         if self.reported.interrupted:
             return
@@ -313,7 +313,7 @@ class GateRun:
         if self.compares_models and not self.hung:
             from harness.inference.predictors import UnknownPixelsError
 
-            why = self._tried("the overview", lambda: self._compare_models(selected))
+            why = self._tried("the overview", self._compare_models)
             if isinstance(why, UnknownPixelsError):
                 self.reported.overview_missing = (
                     "The models were not compared: the recorded predictions have none for the images of this "
@@ -348,13 +348,9 @@ class GateRun:
         finally:
             replay.end_all(next(iter(self.tests.values())).session)
 
-    def _compare_models(self, selected: Sequence[Check]) -> None:
+    def _compare_models(self) -> None:
         with bar("comparing the models") as show:
-            self.reported.overview = overview_of(
-                self.prepare(),
-                searched=any(check.keys.get("path") for check in selected),
-                on_measured=lambda done, total: show(done, total, ""),
-            )
+            self.reported.overview = overview_of(self.prepare(), on_measured=lambda done, total: show(done, total, ""))
 
     def _compare_with_original(self) -> None:
         from harness.report.equality import differences_of

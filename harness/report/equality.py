@@ -10,10 +10,19 @@ from markupsafe import Markup
 
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.measures.equivalence import images_needed
-from harness.report.figures import BAD, figure, styled
+from harness.report.figures import BAD, Panel, Series, curves
 from harness.report.gallery import Face, sheet
-from harness.report.illustrations import Illustration, figures_html
-from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
+from harness.report.page import (
+    Illustration,
+    Section,
+    figures_html,
+    folded,
+    inputs,
+    paragraphs,
+    render,
+    table,
+    whole_page,
+)
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:
@@ -254,15 +263,16 @@ def _classes(done: Equality) -> Markup:
     return table(("name", "of", "changed", "n", "share", "correct lost", "gained"), rows, numbers=True)
 
 
-@styled
 def _confidence_scatter(original: np.ndarray, artifact: np.ndarray, differ: np.ndarray) -> Figure:
-    picture = figure(height=4.4)
-    axes = picture.subplots()
     same = np.flatnonzero(~differ)
     some = same[:: max(len(same) // 1_000, 1)]  # A page holds a thousand points of the unchanged.
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    axes.plot(original[some], artifact[some], ".", color="0.5", markersize=2, label="same prediction", rasterized=True)
-    axes.plot(original[differ], artifact[differ], "x", color=BAD, markersize=4, label="changed", rasterized=True)
-    axes.set(xlabel="confidence of the original", ylabel="confidence of the artifact", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="lower right")
-    return picture
+    dot = {"color": "0.5", "marker": ".", "linestyle": "none", "markersize": 2, "rasterized": True}
+    cross = {**dot, "color": BAD, "marker": "x", "markersize": 4}
+    line = {"color": "0.6", "linewidth": 1, "marker": "", "linestyle": "-"}
+    series = [
+        Series("same prediction", original[some].tolist(), artifact[some].tolist(), look=dot),
+        Series("changed", original[differ].tolist(), artifact[differ].tolist(), look=cross),
+        Series("equal confidence", (0, 1), (0, 1), look=line),
+    ]
+    shown = Panel("confidence of the original", "confidence of the artifact", series, limits=(0, 1))
+    return curves(shown, height=4.6)

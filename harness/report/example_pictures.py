@@ -2,33 +2,40 @@
 
 The other model stands beside the candidate. An image of the consensus set shows the mean prediction of the reference
 models instead. No two columns are the same: an unchanged image is not shown twice, and a model without a map has no
-image. The picture is composed from arrays with OpenCV, because a Matplotlib figure each would take far longer.
+image. Arrays are composed with text in Matplotlib's own font, because a Matplotlib figure each would take far longer.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 
 from harness.measures.panel.predictions import LIKELIEST
-from harness.report.gallery import TEXT_HEIGHT, Color, wrapped, write
 from harness.report.page import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from PIL.ImageFont import FreeTypeFont
+
     from harness.measures.failures import Answer
     from harness.run.examples import Example, ModelView
 
+Align = Literal["left", "right", "center"]
+Color = tuple[int, int, int]
+
 SIZE, GAP = 168, 8
 """Side of a square, a multiple of 28, and the space between two, in pixels."""
-ROW = 30
-"""Height of the row of a class."""
+TEXT_HEIGHT, ROW = 24, 30
+"""Height of a line of text, and of the row of a class."""
 
+_FONT_SIZE, _BASELINE = 17, 18
 _BAR, _PERCENT = 4, 50
 """Height of a class's bar, and the width kept for its percentage."""
 _LEAST = 0.005
@@ -48,23 +55,70 @@ _FAINTEST, _STRONGEST = 0.2, 0.8
 """Share of the heat map's color in a pixel where a model looks least and most; the rest is the image."""
 
 
+@lru_cache(maxsize=1024)
+def text_line(
+    text: str, width: int = SIZE, *, align: Align = "left", bold: bool = False, color: Color = _INK, paper: int = _PAPER
+) -> np.ndarray:
+    """Return a line of text, (TEXT_HEIGHT, width, 3) uint8; text that is too long ends in an ellipsis."""
+    from PIL import Image, ImageDraw
+
+    font = _font(bold=bold)
+    if font.getlength(text) > width:
+        while text and font.getlength(f"{text}…") > width:
+            text = text[:-1]
+        text = f"{text}…"
+    canvas = Image.new("RGB", (width, TEXT_HEIGHT), (paper, paper, paper))
+    x, anchor = {"left": (0, "ls"), "right": (width, "rs"), "center": (width // 2, "ms")}[align]
+    ImageDraw.Draw(canvas).text((x, _BASELINE), text, fill=color, font=font, anchor=anchor)
+    return np.asarray(canvas)
+
+
+def wrapped(text: str, width: int = SIZE, *, bold: bool = False) -> list[str]:
+    """Return a text in lines at most as wide as this, in pixels, broken between words, and within longer words."""
+    font, lines = _font(bold=bold), []
+    for part in text.split("\n"):
+        lines.append("")
+        for whole in part.split():
+            word = whole
+            while word:
+                end = len(word)
+                while end > 1 and font.getlength(word[:end]) > width:
+                    end -= 1
+                longer = f"{lines[-1]} {word[:end]}".lstrip()
+                if lines[-1] and font.getlength(longer) > width:
+                    lines.append(word[:end])
+                else:
+                    lines[-1] = longer
+                word = word[end:]
+    return lines
+
+
+@lru_cache(maxsize=2)
+def _font(*, bold: bool) -> FreeTypeFont:
+    import matplotlib as mpl
+    from PIL import ImageFont
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts/ttf" / name), _FONT_SIZE)
+
+
 def picture(example: Example) -> np.ndarray:
     """Return the picture, (height, width, 3) uint8 RGB."""
-    cell = [*_lines(f"image {example.index}", bold=True), _square(example.original)]
-    cell += _lines(f"true: {example.true}", bold=True, color=_RIGHT)
+    cells = [[*_lines(f"image {example.index}", bold=True), _square(example.original)]]
+    cells[0] += _lines(f"true: {example.true}", bold=True, color=_RIGHT)
     if example.pose and example.at_rest:  # The prediction without the change.
-        cell += [*_lines(f"{example.name}:"), *_answer(example.at_rest)]
-    cells = [np.vstack(cell)]
+        cells[0] += [*_lines(f"{example.name}:"), *_answer(example.at_rest)]
     if _changed(example):
-        cells.append(np.vstack([*_lines("→ as seen", bold=True), _square(example.seen), *_lines(example.pose)]))
+        cells.append([*_lines("→ as seen", bold=True), _square(example.seen), *_lines(example.pose)])
     for name, view in _views(example):
         cell = _lines(name, bold=True)
         if view.attention is not None and view.attention.any():
             cell.append(_square(example.seen, (view.attention / view.attention.max()).astype(np.float32)))
         elif view.attention is not None:
             cell.append(np.full((SIZE, SIZE, 3), _FRAME, dtype=np.uint8))
-            write(cell[-1], "looks nowhere", x=0, y=(SIZE - TEXT_HEIGHT) // 2, width=SIZE, align="center")
-        cells.append(np.vstack([*cell, *_classes(example, view)]))
+            top = (SIZE - TEXT_HEIGHT) // 2
+            cell[-1][top : top + TEXT_HEIGHT] = text_line("looks nowhere", align="center", paper=_FRAME)
+        cells.append(cell + _classes(example, view))
     if len(cells) <= _IN_A_ROW:
         return _side_by_side(cells)
     rows = [_side_by_side(cells[at : at + 2]) for at in range(0, len(cells), 2)]
@@ -79,11 +133,12 @@ def strip(tiles: Sequence[tuple[np.ndarray, str, str]]) -> np.ndarray:
     """
     titles = [_lines(title) for _, title, _ in tiles]
     above = max(map(len, titles)) * TEXT_HEIGHT
-    columns = [
-        np.vstack([_padded(np.vstack(lines), height=above), _square(image), *_lines(caption)])
-        for lines, (image, _, caption) in zip(titles, tiles, strict=True)
-    ]
-    return _side_by_side(columns)
+    return _side_by_side(
+        [
+            [_padded(np.vstack(lines), height=above), _square(image), *_lines(caption)]
+            for lines, (image, _, caption) in zip(titles, tiles, strict=True)
+        ]
+    )
 
 
 def as_png(pixels: np.ndarray) -> bytes:
@@ -96,20 +151,21 @@ def as_html(example: Example) -> str:
     """Return the picture as a `figure` that carries its data and a description."""
     shown = picture(example)
     height, width = shown.shape[:2]
-    source = data_uri(shown)
-    return str(
-        render("picture", alt=in_words(example), caption=caption(example), width=width, height=height, source=source)
-    )
+    known = {"alt": in_words(example), "caption": caption(example), "width": width, "height": height}
+    return str(render("picture", source=data_uri(shown), **known))
 
 
-def data_uri(pixels: np.ndarray) -> str:
-    """Return an RGB picture as WebP in a `data:` address; at most 20 kB of WebP."""
+def data_uri(pixels: np.ndarray, qualities: Sequence[int] = (50, 30, 15, 5, 1)) -> str:
+    """Return an RGB picture as WebP in a `data:` address, by the first of the qualities with at most 20 kB of WebP.
+
+    Quality 100 is without loss.
+    """
     from PIL import Image
 
-    for quality in (50, 30, 15, 5, 1):
+    for quality in qualities:
         content = io.BytesIO()
         # OpenCV's WebP takes twice as long, as it does not offer the method.
-        Image.fromarray(pixels).save(content, "WEBP", quality=quality, method=2)
+        Image.fromarray(pixels).save(content, "WEBP", quality=quality, method=2, lossless=quality == 100)  # noqa: PLR2004
         if content.tell() <= _MAX_BYTES:
             break
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
@@ -200,45 +256,36 @@ def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
 
     There are as many as the panel predictions hold.
     """
-    answer = view.answer
-    shares = answer.shares(example.classes)
+    shares, taken = view.answer.shares(example.classes), view.answer.predicted
     if not shares:
-        return _answer(answer)
+        return _answer(view.answer)
     order = sorted(shares, key=lambda name: -shares[name])
     rows: list[np.ndarray] = []
     for name in [name for at, name in enumerate(order) if at < LIKELIEST or name == example.true]:
-        share = shares[name]
-        true, taken = name == example.true, name == answer.predicted
-        words = _RIGHT if true else (_WRONG_WORDS if taken else _INK)
-        said = f"{'✓ ' if true else '✗ '}{name}" if taken else name
-        lines = wrapped(said, SIZE - _PERCENT)
+        share, true, width = shares[name], name == example.true, SIZE - _PERCENT
+        color = _RIGHT if true else (_WRONG_WORDS if name == taken else _INK)
+        lines = wrapped(f"{'✓ ' if true else '✗ '}{name}" if name == taken else name, width)
         *above, last = [*lines[: _NAME_LINES - 1], " ".join(lines[_NAME_LINES - 1 :])][: len(lines)]
-        rows += [_line(line, color=words) for line in above]
-        row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)
-        write(row, last, x=0, y=0, width=SIZE - _PERCENT, color=words)
         percent = f"{share:.0%}" if share >= _LEAST or not share else "<1%"
-        write(row, percent, x=SIZE - _PERCENT, y=0, width=_PERCENT, align="right", color=words)
-        length = max(round(SIZE * share), 1)
-        row[TEXT_HEIGHT : TEXT_HEIGHT + _BAR, :length] = _RIGHT if true else (_WRONG if taken else _OTHER)
+        rows += [text_line(line, color=color) for line in above]
+        row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)
+        row[:TEXT_HEIGHT, :width] = text_line(last, width, color=color)
+        row[:TEXT_HEIGHT, width:] = text_line(percent, _PERCENT, align="right", color=color)
+        bar = _RIGHT if true else (_WRONG if name == taken else _OTHER)
+        row[TEXT_HEIGHT : TEXT_HEIGHT + _BAR, : max(round(SIZE * share), 1)] = bar
         rows.append(row)
     return rows
 
 
 def _lines(text: str, *, bold: bool = False, color: Color = _INK) -> list[np.ndarray]:
-    """Return a text in lines as wide as a square."""
-    return [_line(line, bold=bold, color=color) for line in wrapped(text, SIZE, bold=bold)]
+    return [text_line(line, bold=bold, color=color) for line in wrapped(text, bold=bold)]
 
 
-def _line(text: str, *, bold: bool = False, color: Color = _INK) -> np.ndarray:
-    canvas = np.full((TEXT_HEIGHT, SIZE, 3), _PAPER, dtype=np.uint8)
-    write(canvas, text, x=0, y=0, width=SIZE, bold=bold, color=color)
-    return canvas
-
-
-def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
-    height = max(len(column) for column in columns)
+def _side_by_side(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    stacked = [np.vstack(column) for column in columns]
+    height = max(map(len, stacked))
     gap = np.full((height, GAP, 3), _PAPER, dtype=np.uint8)
-    return np.hstack([part for column in columns for part in (gap, _padded(column, height=height))][1:])
+    return np.hstack([part for column in stacked for part in (gap, _padded(column, height=height))][1:])
 
 
 def _padded(pixels: np.ndarray, *, height: int = 0, width: int = 0) -> np.ndarray:

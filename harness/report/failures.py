@@ -9,9 +9,8 @@ from markupsafe import Markup
 from harness.checks.roles import role_title
 from harness.report.gallery import in_order, mistake, sheet
 from harness.report.page import Section, folded, paragraphs, table
-from harness.report.tables import LEGEND, kinds_rows, mark_of_counts, marked
+from harness.report.tables import LEGEND, kinds_rows
 from harness.run.examples import PICTURED
-from harness.run.overview import Failing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,14 +32,14 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
 
     `thumbnails` are images (H, W, C) uint8 by their number.
     """
-    if not overview.models[0][Failing].failures:
+    if not overview.models[0].failures:
         return None
     new, fixed = (_changed(overview.changes, thumbnails, new=each) for each in (True, False))
     parts = [*new, *_persistent(overview, thumbnails), *fixed]
-    titles, rows = kinds_rows(overview)
-    kinds = table(titles, _marked(overview, rows), numbers=True)
+    titles, rows = kinds_rows(overview, reference=overview.of_recipe)
     opened = bool(new and overview.of_recipe)
     details = [folded(title, body, opened=opened and not at) for at, (title, body) in enumerate(parts)]
+    kinds = table(titles, rows, numbers=True)
     body = Markup().join([paragraphs(_how_to_read(overview), kind="soft"), kinds, *details])
     return Section("failures", "Failures by kind", body)
 
@@ -54,32 +53,13 @@ def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[
     return rows
 
 
-def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[object]]:
-    """Return the rows of `kinds_rows` with a mark on values worse than those of the model compared with the first."""
-    shown = [list(row) for row in rows]
-    if (reference := overview.of_recipe) is None:
-        return shown
-    count = len(overview.models)
-    pairs = zip(overview.models[0][Failing].failures, reference[Failing].failures, strict=True)
-    for at, (cells, (mine, theirs)) in enumerate(zip(shown, pairs, strict=True)):
-        marks = {1: mark_of_counts(mine.count, theirs.count)}
-        if overview.changes:
-            change = overview.changes.by_kind[at]
-            marks[1 + count] = mark_of_counts(change.new, change.fixed)
-        if mine.moved is not None and theirs.moved is not None:
-            marks[len(cells) - count] = mark_of_counts(overview.sample * mine.moved, overview.sample * theirs.moved)
-        for place, mark in marks.items():
-            cells[place] = marked(cells[place], mark)
-    return shown
-
-
 def _how_to_read(overview: Overview) -> str:
     changes = ""
     if overview.changes:
         changes = f" New, fixed and shared are in comparison with the {role_title(overview.changes.against)}."
     legend = f" {LEGEND}" if overview.of_recipe else ""
     moved = f" Corners: the share of predictions at the corners ±10°, ±2 px, of {overview.sample:,} images."
-    shares = all(kind.moved is not None for kind in overview.models[0][Failing].failures)
+    shares = all(kind.moved is not None for kind in overview.models[0].failures)
     return f"Counts are of {overview.n:,} clean images.{changes}{moved if shares else ''}{legend}"
 
 
@@ -103,7 +83,7 @@ def _changed(changes: Changes | None, thumbnails: Thumbnails, *, new: bool) -> l
 
 
 def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, Markup]]:
-    found, *rest = ((role_title(model.name), model[Failing].persistent) for model in overview.models)
+    found, *rest = ((role_title(model.name), model.persistent) for model in overview.models)
     persistent = found[1]
     if persistent is None or not persistent.rows:
         return []

@@ -11,9 +11,9 @@ from harness.checks.slices import SKEW, SLICE
 from harness.measures import Unit
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
-from harness.report.figures import dots, figure, spread, styled
-from harness.report.illustrations import Illustration, figures_html
-from harness.report.page import Section, folded, paragraphs, table
+from harness.report.check_figures import stated
+from harness.report.figures import Series, dots
+from harness.report.page import Illustration, Section, figures_html, folded, paragraphs, table
 from harness.report.tables import SIGNS
 from harness.report.wording import measured_and_required, reference
 from harness.run.outcome import worst_first
@@ -34,7 +34,12 @@ _DRAWN = 40
 """Groups that a figure has room for; those with the lowest accuracy are drawn."""
 _LETTERS = 24
 """Letters of a group's name that a figure has room for."""
-_HOLDS, _FAILS, _REPORTED = ("#0072B2", "o"), ("#C04A00", "X"), ("#5a626e", "o")
+_LOOKS = {
+    "pass": ("passes", "#0072B2", "o"),
+    "fail": ("fails", "#C04A00", "X"),
+    "informational": ("informational", "#5a626e", "o"),
+}
+"""Label, color and marker of a group by its status."""
 _MOST = 5
 """Skews that a summary names."""
 
@@ -95,37 +100,34 @@ def _of_groups(name: str, groups: Sequence[Verdict], overall: float | None) -> I
     spoken = ", ".join(f"{one.check.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}" for one in lowest[:5])
     return Illustration(
         f"Accuracy by {name}",
-        "A dot is a group with its 95% interval, and its number of images in brackets. Round passes, a cross fails, "
-        "hollow is informational. The upright stroke is the threshold, the gray band the reference models, and the "
-        f"dotted line all images.{left_out}",
+        "Each group with its 95% interval, and its number of images in brackets. The upright stroke is the threshold."
+        f"{left_out}",
         f"Accuracy of {len(groups)} groups by {name}. Lowest: {spoken}.",
         lambda: group_dots(lowest[:_DRAWN], overall),
     )
 
 
-@styled
 def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Figure:
-    """Plot the accuracy of each group with its 95% interval, threshold and panel; `overall` is of all images."""
-    picture = figure(height=1.1 + 0.24 * len(verdicts))
-    axes = picture.subplots()
-    for at, verdict in enumerate(verdicts):
-        known = verdict.check.reference
-        if known and known.mean is not None and known.std is not None:
-            spread(axes, at, known.mean, known.std, height=0.7, color="0.88")
-        if verdict.threshold is not None:
-            axes.plot([100 * verdict.threshold], [at], "|", color="0.2", markersize=11, markeredgewidth=1.6)
-        color, marker = {"fail": _FAILS, "pass": _HOLDS}.get(verdict.status, _REPORTED)
-        face = color if verdict.threshold is not None else "white"
-        rate = Rate(verdict.value or 0.0, *(verdict.interval or (0.0, 1.0)), verdict.n)
-        dots(axes, [at], [rate], across=True, color=color, marker=marker, markersize=7, markerfacecolor=face)
-    if overall is not None:
-        axes.axvline(100 * overall, color="0.4", linewidth=1, linestyle=":")
-    names = [f"{str(verdict.check.keys.get('group'))[:_LETTERS]} ({verdict.n:,})" for verdict in verdicts]
-    axes.set_yticks(range(len(verdicts)), names, fontsize=9)
-    axes.set_ylim(len(verdicts) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("clean accuracy, %", fontsize=9)
-    return picture
+    """Draw the accuracy of each group with its 95% interval, threshold and panel; `overall` is of all images."""
+    series = []
+    for status, (label, color, marker) in _LOOKS.items():
+        rates = {
+            at: Rate(one.value or 0.0, *(one.interval or (0.0, 1.0)), one.n)
+            for at, one in enumerate(verdicts)
+            if (one.status if one.threshold is not None else "informational") == status
+        }
+        face = "white" if status == "informational" else color
+        look = {"color": color, "marker": marker, "markersize": 7, "markerfacecolor": face}
+        series.append(Series.of_rates(label, rates, **look))
+    return dots(
+        [f"{str(one.check.keys.get('group'))[:_LETTERS]} ({one.n:,})" for one in verdicts],
+        *series,
+        x="clean accuracy, %",
+        band=stated(dict(enumerate(verdicts))),
+        thresholds={at: 100 * one.threshold for at, one in enumerate(verdicts) if one.threshold is not None},
+        upright=None if overall is None else (100 * overall, "all images"),
+        apart=0,
+    )
 
 
 def serving(outcome: Outcome) -> Section | None:

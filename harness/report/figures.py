@@ -1,4 +1,4 @@
-"""Figures as Matplotlib objects, for files, reports and notebooks, and their shapes: dots, curves and bands.
+"""Figures as Matplotlib objects, for files, pages and notebooks: curves, dots with intervals, and heat maps.
 
 A model has a color, marker and line of its own. Blue and vermilion are not among the colors: they say good and bad.
 """
@@ -6,24 +6,19 @@ A model has a color, marker and line of its own. Blue and vermilion are not amon
 from __future__ import annotations
 
 import functools
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, ParamSpec
+import io
+import itertools
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import numpy as np
-
-from harness.measures.statistics import proportion_interval
-from harness.report.reference_values import FEW, NO_VALUES, Band
-from harness.run.overview import Clean, Looking, Surviving, Turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from harness.inference.search import Breaking
-    from harness.report.reference_values import ReferenceValues
-    from harness.run.overview import ModelOverview, Overview, Rate
+    from harness.run.overview import Rate
 
 P = ParamSpec("P")
 
@@ -42,17 +37,86 @@ STYLE: dict[Any, Any] = {
 }
 WIDTH = 4.8
 """Inches: as wide as a phone, where ten points of text must stay ten."""
-CLASSES_SHOWN = 100
-"""Classes that a figure shows at most: if there are more, those with the lowest accuracy."""
-_NAME = 32
-"""Characters of a class's name in a figure."""
-SPREADS = 2.0
-"""Standard deviations of the reference models to either side of their mean that a band shows."""
-_REFERENCE: dict[str, Any] = {"color": "#E3C565", "alpha": 0.55, "linewidth": 0, "label": "reference models"}
-_LOOKS = (("#7B3294", "o", "-"), ("#595959", "s", "--"), ("#00806B", "^", ":"))
+LOOKS = tuple(
+    {"color": color, "marker": marker, "linestyle": line}
+    for color, marker, line in (("#7B3294", "o", "-"), ("#595959", "s", "--"), ("#00806B", "^", ":"))
+)
 """Purple, gray and green, which color-blind people tell apart, and anyone can in print."""
 GOOD, BAD = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe and Ito's colors: better and worse, as on the rest of a page."""
+_REFERENCE: dict[str, Any] = {"color": "#E3C565", "alpha": 0.55, "linewidth": 0, "label": "reference models"}
+_DENSE = 15
+"""Places from which on the intervals of a curve are a band."""
+_LABELED, _NAME = 20, 32
+"""Rows of a heat map up to which its cells hold numbers, and characters of a name in a figure."""
+_MUTED, _MUTED_INK = "#e9ebee", "#50565e"
+"""Color of cells that are not of interest, such as the correct predictions of a confusion matrix."""
+
+
+class Series(NamedTuple):
+    """Values at places, as a figure shows them, with the ends of their intervals, if any; `look` is a look of its own.
+
+    Series of one name are of one model, and look alike.
+    """
+
+    name: str
+    at: Sequence[float]
+    values: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    look: Mapping[str, Any] = MappingProxyType({})
+
+    @classmethod
+    def of_rates(cls, name: str, rates: Mapping[Any, Rate], **look: Any) -> Series:
+        """Return rates by place, in percent."""
+        known = rates.values()
+        values, low, high = ([100 * getattr(rate, part) for rate in known] for part in ("value", "low", "high"))
+        return cls(name, [*rates], values, low, high, look)
+
+    @classmethod
+    def of_reference(
+        cls,
+        at: Sequence[float],
+        mean: Sequence[float],
+        std: Sequence[float],
+        limits: tuple[float, float] = (-np.inf, np.inf),
+    ) -> Series:
+        """Return the band of the reference models: mean and two standard deviations to either side, within limits."""
+        low, high = (np.clip(np.add(mean, np.multiply(side, std)), *limits).tolist() for side in (-2.0, 2.0))
+        return cls("reference models", [*at], [*mean], low, high)
+
+
+class Panel(NamedTuple):
+    """Axes of a figure with curves over the `band` of the reference models.
+
+    `shaded` is a range along x and `upright` a place, each with its label.
+    """
+
+    x: str
+    y: str
+    series: Sequence[Series]
+    band: Series | None = None
+    limits: tuple[float | None, float | None] = (0, 101)
+    title: str = ""
+    log: bool = False
+    shaded: tuple[float, float, str] | None = None
+    upright: tuple[float, str] | None = None
+
+
+class HeatMap(NamedTuple):
+    """A table as colors, `values` (R, C) within `limits`, with its names and the texts of its cells.
+
+    Cells where `muted` (R, C) is true have no color. A column stands for each of `columns`, by default as the rows.
+    """
+
+    title: str
+    values: np.ndarray
+    rows: Sequence[str]
+    colors: str | Sequence[str]
+    limits: tuple[float, float]
+    texts: Sequence[Sequence[str]]
+    muted: np.ndarray | None = None
+    columns: Sequence[str] = ()
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -68,18 +132,6 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return drawn
 
 
-def classes_shown(model: ModelOverview) -> list[int]:
-    """Return the positions of the classes that a figure shows: all, or the 100 with the model's lowest accuracy."""
-    rates = model[Clean].per_class
-    worst = sorted(range(len(rates)), key=lambda at: (rate.value if (rate := rates[at]) else 2.0, at))
-    return sorted(worst[:CLASSES_SHOWN])
-
-
-def short_names(classes: Sequence[str], shown: Sequence[int]) -> list[str]:
-    """Return the names of the classes at these positions as a figure writes them, each in one short line."""
-    return [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in (classes[at] for at in shown)]
-
-
 def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
     """Return an empty figure of this size in inches, which arranges what is drawn into it."""
     from matplotlib.figure import Figure
@@ -87,229 +139,162 @@ def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _looks(overview: Overview) -> Iterable[tuple[ModelOverview, dict[str, Any]]]:
-    for model, (color, marker, line) in zip(overview.models, _LOOKS * len(overview.models), strict=False):
-        yield model, {"color": color, "marker": marker, "linestyle": line, "label": model.name}
-
-
-def dots(axes: Axes, places: Sequence[float], rates: Sequence[Rate], *, across: bool = False, **look: Any) -> None:
-    """Plot rates in percent with their 95% intervals, upwards or `across`."""
-    values = [100 * rate.value for rate in rates]
-    reach = [
-        [max(100 * (rate.value - rate.low), 0.0) for rate in rates],
-        [max(100 * (rate.high - rate.value), 0.0) for rate in rates],
-    ]
-    at: dict[str, Any] = (
-        {"x": values, "y": places, "xerr": reach} if across else {"x": places, "y": values, "yerr": reach}
-    )
-    axes.errorbar(**at, capsize=2, **look)
-
-
-def curve(
-    axes: Axes, severities: Sequence[float] | np.ndarray, shares: Sequence[float] | np.ndarray, n: int, **look: Any
-) -> None:
-    """Plot shares of `n` images, in percent, with their 95% intervals as a band."""
-    low, high = 100 * np.array([proportion_interval(round(share * n), n) for share in shares]).T
-    axes.fill_between(severities, low, high, alpha=0.15, color=look["color"])
-    axes.plot(severities, [100 * share for share in shares], **look)
-
-
-def band(axes: Axes, of: Band, *, across: float = 1, up: float = 100, limits: tuple[float, float] = (0, 100)) -> None:
-    """Draw the band of the reference models within these limits; its places and values are scaled for display."""
-    low, high = (np.clip(up * (of.mean + side * of.std), *limits) for side in (-SPREADS, SPREADS))
-    axes.fill_between(across * of.at, low, high, **_REFERENCE)
-
-
-def spread(axes: Axes, at: float, mean: float, std: float, **look: Any) -> None:
-    """Draw the band of the reference models in one row of a figure, in percent."""
-    axes.barh(at, 200 * SPREADS * std, left=100 * (mean - SPREADS * std), **look)
-
-
 @styled
-def rotation_curves(overview: Overview, known: Mapping[float, tuple[float, float]] | None = None) -> Figure:
-    """Plot accuracy against rotation for each model, with 95% intervals; the augmentation range of ±10° is shaded.
-
-    `known` has mean and standard deviation of the reference models by degrees, drawn as a band.
-    """
-    picture = figure()
-    axes = picture.subplots()
-    axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="augmentation range: ±10°")
-    if known:
-        degrees = np.array(sorted(known))
-        mean, std = np.array([known[at] for at in degrees]).T
-        band(axes, Band(degrees, mean, std), limits=(-np.inf, np.inf))
-    for model, look in _looks(overview):
-        dots(axes, overview.degrees, model[Turned].rotation, **look)
-    axes.set(xlabel="rotation, degrees (positive is counter-clockwise)", ylabel="accuracy, %", ylim=(0, 101))
-    axes.legend(loc="lower center", fontsize=9)
-    return picture
-
-
-@styled
-def survival_by_model(overview: Overview, known: Mapping[str, Band] | None = None) -> Figure:
-    """Plot, for each path away from the clean image, the share of predictions still correct against the severity.
-
-    A curve for each model, with 95% intervals; a model's number of images stands beside its name. `known` has the bands
-    of the reference models by path.
-    """
-    paths = list(dict.fromkeys(each.path for model in overview.models for each in model[Surviving].survival))
-    picture = figure()
-    columns: Sequence[Axes] = picture.subplots(1, max(len(paths), 1), sharey=True, squeeze=False)[0]
-    for axes, path in zip(columns, paths, strict=True):
-        if known and path in known:
-            band(axes, known[path])
-        for model, look in _looks(overview):
-            for each in (each for each in model[Surviving].survival if each.path == path):
-                shown = {**look, "marker": "", "label": f"{model.name} (n={each.n:,})"}
-                curve(axes, each.severities, each.shares, each.n, **shown)
-                axes.set_xlabel(f"{path} up to, {each.unit}")
-        axes.set_ylim(0, 101)
-    columns[0].set_ylabel("predictions still correct, %")
-    named = {label: handle for axes in columns for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    picture.legend(named.values(), named, loc="outside upper center", ncols=2, fontsize=9)
-    return picture
-
-
-@styled
-def class_accuracies(overview: Overview, reference: Mapping[str, tuple[float, float]] | None = None) -> Figure:
-    """Plot each class's clean accuracy, for each model, with 95% intervals.
-
-    The marks are dots, since bars would begin at 0 and hide two points. `reference` has mean and standard deviation of
-    the reference models by class, drawn as bands.
-    """
-    count, shown = len(overview.models), classes_shown(overview.models[0])
-    picture = figure(height=0.8 + len(shown) * (0.16 + 0.1 * count))
-    axes = picture.subplots()
-    ends = [1.0]
-    for at, name in enumerate(overview.classes[position] for position in shown):
-        if reference and name in reference:
-            mean, std = reference[name]
-            label = None if axes.patches else _REFERENCE["label"]
-            spread(axes, at, mean, std, height=0.8, **{**_REFERENCE, "label": label})
-            ends.append(mean - SPREADS * std)
-    for number, (model, look) in enumerate(_looks(overview)):
-        rates = {at: rate for at, position in enumerate(shown) if (rate := model[Clean].per_class[position])}
-        places = [at + 0.6 * ((number + 0.5) / count - 0.5) for at in rates]
-        ends += [rate.low for rate in rates.values()]
-        dots(axes, places, [*rates.values()], across=True, **{**look, "linestyle": "none"})
-    axes.set_yticks(range(len(shown)), short_names(overview.classes, shown))
-    axes.invert_yaxis()
-    axes.set(xlabel="clean accuracy, %", xlim=(max(5 * int(20 * min(ends)) - 1, 0), 100.5))
-    picture.legend(loc="outside upper center", ncols=count, fontsize=9)
-    return picture
-
-
-@styled
-def reliability_diagrams(overview: Overview, known: ReferenceValues = NO_VALUES) -> Figure:
-    """Plot accuracy against confidence, for each model; below, the number of predictions.
-
-    Bins of fewer than ten predictions are left out. `known` has the bands of the reference models.
-    """
+def curves(*panels: Panel, width: float = WIDTH, height: float = 3.6, heights: Sequence[float] = ()) -> Figure:
+    """Draw panels of curves side by side, or with `heights` one below the other; intervals are bars or a band."""
     from matplotlib.ticker import NullFormatter
 
-    picture = figure(height=4.0)
-    upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="perfectly calibrated")
-    if known.reliability and known.confidences:
-        n = max(sum(item.count for item in model[Clean].reliability) for model in overview.models)
-        band(upper, known.reliability, across=100)
-        band(lower, known.confidences, across=100, up=n, limits=(1, n))
-    for model, look in _looks(overview):
-        if (error := model[Clean].calibration_error) is None:
-            continue
-        bins = [item for item in model[Clean].reliability if item.count >= FEW]
-        confidence = [100 * (item.confidence or 0.0) for item in bins]
-        label = f"{model.name} (ECE {100 * error:.1f}%)"
-        upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in bins], **{**look, "label": label})
-        lower.plot(confidence, [item.count for item in bins], **look)
-    upper.set(ylabel="accuracy, %", ylim=(0, 101), xlim=(0, 101))
-    upper.legend(loc="upper left", fontsize=9)
-    lower.set(xlabel="confidence of the prediction, %", ylabel="predictions", yscale="log")
-    lower.yaxis.set_major_formatter("{x:,.0f}")
-    lower.yaxis.set_minor_formatter(NullFormatter())
+    picture = figure(width, height)
+    how: dict[str, Any] = {"ncols": len(panels), "sharey": True}
+    if heights:
+        how = {"nrows": len(panels), "sharex": True, "height_ratios": heights}
+    grid = picture.subplots(**how, squeeze=False).flat
+    looks = _looks(each for panel in panels for each in panel.series)
+    for axes, panel in zip(grid, panels, strict=True):
+        if panel.shaded:
+            axes.axvspan(*panel.shaded[:2], color="0.5", alpha=0.12, linewidth=0, label=panel.shaded[2])
+        if (band := panel.band) is not None:
+            axes.fill_between(band.at, band.low, band.high, **_REFERENCE)
+        for series in panel.series:
+            look = {**looks[series.name], "label": series.name, **series.look}
+            if len(series.low) > _DENSE:
+                axes.fill_between(series.at, series.low, series.high, alpha=0.15, color=look["color"])
+                axes.plot(series.at, series.values, **{**look, "marker": ""})
+            elif len(series.low):
+                axes.errorbar(series.at, series.values, yerr=_reach(series), capsize=2, **look)
+            elif len(series.at):
+                axes.plot(series.at, series.values, **look)
+        if panel.upright:
+            axes.axvline(panel.upright[0], color="0.6", linewidth=1, label=panel.upright[1])
+        if panel.log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:,.0f}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_title(panel.title, fontsize=10)
+        axes.set(xlabel="" if heights and panel is not panels[-1] else panel.x, ylabel=panel.y, ylim=panel.limits)
+        axes.label_outer() if not heights else None
+    _name_all(picture)
     return picture
 
 
 @styled
-def attention_by_class(overview: Overview) -> Figure:
-    """Plot the lift by class: Grad-CAM mass on the object over that of a uniform map."""
-    shown = [(model, look) for model, look in _looks(overview) if any(model[Looking].on_object)]
-    classes, height = classes_shown(overview.models[0]), 0.8 / max(len(shown), 1)
-    picture = figure(height=0.8 + len(classes) * (0.12 + 0.14 * len(shown)))
+def dots(
+    rows: Sequence[str],
+    *series: Series,
+    x: str,
+    band: Series | None = None,
+    thresholds: Mapping[int, float] = MappingProxyType({}),
+    upright: tuple[float, str] | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+    apart: float = 0.6,
+) -> Figure:
+    """Draw values with their intervals as dots in rows, below each other; places are the numbers of the rows.
+
+    Bars would begin at 0 and hide two points. The `band` has places like the series. `thresholds` are by row. Series
+    take so much of a row, `apart`.
+    """
+    picture = figure(height=1.0 + len(rows) * (0.16 + 0.1 * (len(series) if apart else 1)))
     axes = picture.subplots()
-    for number, (model, look) in enumerate(shown):
-        lifts = {at: item.lift for at, position in enumerate(classes) if (item := model[Looking].on_object[position])}
-        places = [at + 0.8 * ((number + 0.5) / len(shown) - 0.5) for at in lifts]
-        axes.barh(places, [*lifts.values()], height=height, color=look["color"], label=look["label"])
-    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="uniform baseline")
-    axes.set_yticks(range(len(classes)), short_names(overview.classes, classes))
-    axes.invert_yaxis()
+    if band is not None and len(band.at):
+        widths = np.subtract(band.high, band.low)
+        axes.barh(band.at, widths, left=band.low, height=0.8, **_REFERENCE)
+    for at, threshold in thresholds.items():
+        axes.plot([threshold], [at], "|", color="0.2", markersize=11, markeredgewidth=1.6)
+    looks = _looks(series)
+    for number, each in enumerate(series):
+        if len(each.at):
+            places = np.asarray(each.at) + apart * ((number + 0.5) / len(series) - 0.5)
+            look = {**looks[each.name], "label": each.name, **each.look, "linestyle": "none"}
+            axes.errorbar(each.values, places, xerr=_reach(each) if len(each.low) else None, capsize=2, **look)
+    if upright:
+        axes.axvline(upright[0], color="0.25", linewidth=1.2, linestyle="--", label=upright[1])
+    axes.set_yticks(range(len(rows)), short_names(rows))
+    axes.set(xlabel=x, xlim=limits, ylim=(len(rows) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("lift: Grad-CAM mass on the object, uniform map = 1")
-    picture.legend(loc="outside upper center", ncols=2, fontsize=9)
-    return picture
-
-
-_PATHS = {
-    "rotation": ("rotated by up to, degrees", "°", 1),
-    "shift": ("translated by up to, pixels", " px", 1),
-    "joint": ("rotated and translated by up to, % of ±30° and ±3 px", "%", 100),
-}
-"""Severity of a path: its name, its unit, and the factor for display."""
-
-
-@styled
-def survival_curves(curves: Sequence[Breaking]) -> Figure:
-    """Plot, for each path, the share of predictions still correct against the severity, with 95% intervals.
-
-    Shares are of the images with a correct clean prediction. Marks show where one in ten and where half of them fail.
-    """
-    picture = figure(width=4 * len(curves), height=3.8)
-    for axes, found in zip(picture.subplots(1, len(curves), sharey=True, squeeze=False)[0], curves, strict=True):
-        title, unit, factor = _PATHS.get(found.path.name, (f"{found.path.name}, {found.path.unit}", "", 1))
-        severities, shares = found.survival()
-        n = len(found.severity)
-        curve(axes, factor * severities, shares, n, color=_LOOKS[0][0])
-        for share, name in ((0.1, "one in ten fails by"), (0.5, "half fail by")):
-            if (at := factor * found.quantile(share)) < factor * severities[-1]:
-                marker = {"marker": "o", "fillstyle": "none", "linestyle": "none", "color": "0.2"}
-                axes.plot([at], [100 * (1 - share)], **marker, label=f"{name} {at:.3g}{unit}")
-        axes.set(xlabel=title, ylim=(0, 102), title=f"{n:,} images with a correct clean prediction")
-        axes.title.set_fontsize(10)
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(loc="best", fontsize=9)
-    picture.axes[0].set_ylabel("predictions still correct, %")
+    _name_all(picture)
     return picture
 
 
 @styled
-def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int | None = None) -> Figure:
-    """Plot loss and accuracy against the epoch for each model by name: validation thick, training thin.
+def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: float = 4.7) -> Figure:
+    """Draw tables as colors side by side; their cells hold texts if there are few rows."""
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    An epoch has the fields of `harness.networks.training.Epoch`; `prediction_consistency` is the number of one to mark.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    picture = figure(height=4.4)
-    for axes, quantity, factor in zip(picture.subplots(2, 1, sharex=True), ("loss", "accuracy"), (1, 100), strict=True):
-        for (name, history), (color, _, line) in zip(histories.items(), _LOOKS * len(histories), strict=False):
-            for split, thickness in (("training", 0.8), ("validation", 1.8)) if history else ():
-                values = [factor * epoch[f"{split}_{quantity}"] for epoch in history]
-                look = {"color": color, "linestyle": line, "linewidth": thickness}
-                # A line of one point is none.
-                look |= {"marker": "o", "fillstyle": "full" if thickness > 1 else "none"} if len(history) == 1 else {}
-                axes.plot([epoch["epoch"] for epoch in history], values, label=f"{name}, {split}", **look)
-        if kept is not None:
-            axes.axvline(kept, color="0.6", linewidth=1, label=f"kept: epoch {kept}")
-        axes.set_ylabel(f"{quantity}, %" if factor > 1 else quantity)
-    picture.axes[-1].set_xlabel("epoch")
-    picture.axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    picture.axes[0].legend(fontsize=9)
+    picture = figure(width, height)
+    for axes, each in zip(picture.subplots(1, len(maps), squeeze=False).flat, maps, strict=True):
+        colors = (
+            each.colors if isinstance(each.colors, str) else LinearSegmentedColormap.from_list("own", [*each.colors])
+        )
+        rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
+        hidden = np.isnan(each.values) if each.muted is None else np.isnan(each.values) | each.muted
+        mesh = axes.pcolormesh(np.ma.array(each.values, mask=hidden), cmap=colors, norm=Normalize(*each.limits))
+        axes.set_facecolor(_MUTED)
+        if len(rows) <= _LABELED:
+            inks = mesh.to_rgba(np.ma.array(each.values, mask=hidden))
+            for row, column in np.ndindex(each.values.shape):
+                # Black or white, whichever has more contrast with the color of the cell.
+                ink = _MUTED_INK if hidden[row, column] else ink_on(inks[row, column])
+                text, place = each.texts[row][column], {"ha": "center", "va": "center", "fontsize": 8}
+                axes.text(column + 0.5, row + 0.5, text, color=ink, **place)
+        upright = max(map(len, columns)) > 2  # noqa: PLR2004
+        axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90 if upright else 0)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.grid(visible=False)
+        axes.set(xlabel=x, ylabel=y, title=each.title, ylim=(len(rows), 0))
+        axes.set_aspect("equal" if len(rows) == len(columns) else "auto")
     return picture
+
+
+def _looks(series: Iterable[Series]) -> dict[str, dict[str, Any]]:
+    return dict(zip(dict.fromkeys(each.name for each in series), itertools.cycle(LOOKS)))
+
+
+def _reach(series: Series) -> list[np.ndarray]:
+    return [
+        np.maximum(np.subtract(series.values, series.low), 0.0),
+        np.maximum(np.subtract(series.high, series.values), 0.0),
+    ]
+
+
+def _name_all(picture: Figure) -> None:
+    """Put one legend above all axes."""
+    named: dict[str, Any] = {}
+    for axes in picture.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    if named:
+        picture.legend(named.values(), [*named], loc="outside upper center", ncols=2, fontsize=9)
+
+
+def ink_on(color: Sequence[float] | np.ndarray) -> str:
+    """Return black or white, whichever has more contrast with a color, in [0, 1]; that is 4.58:1 at the least.
+
+    By the relative luminance of WCAG 2.1.
+    """
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color[:3])  # noqa: PLR2004
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#ffffff"
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return names as a figure writes them, each in one short line."""
+    return [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in names]
 
 
 def as_png(picture: Figure) -> bytes:
     """Return a figure as the content of a PNG file."""
-    content = BytesIO()
+    content = io.BytesIO()
     picture.savefig(content, dpi=100, format="png")
+    return content.getvalue()
+
+
+def as_svg(picture: Figure) -> bytes:
+    """Return a figure as SVG; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    content = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        picture.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()

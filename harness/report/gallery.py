@@ -1,24 +1,19 @@
-"""Sheets of small pictures, each with its class, its prediction and the confidence, in Matplotlib's own font."""
+"""Sheets of small pictures, each with its class, its prediction and the confidence."""
 
 from __future__ import annotations
 
-import base64
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 from markupsafe import Markup
 
 from harness.perturb import IDENTITY
+from harness.report.example_pictures import data_uri
 from harness.report.page import Section, render
-from harness.run.overview import Clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from PIL.ImageFont import FreeTypeFont
+    from collections.abc import Iterable, Sequence
 
     from harness.perturb import Pose
     from harness.run.examples import Tile
@@ -26,90 +21,8 @@ if TYPE_CHECKING:
     from harness.run.overview import Mistake
 
 
-Align = Literal["left", "right", "center"]
-Color = tuple[int, int, int]
-
-TEXT_HEIGHT = 24
-"""Rows that a line of text takes."""
-_SIZE, _BASELINE = 17, 18
-
-
-def write(
-    canvas: np.ndarray,
-    text: str,
-    *,
-    x: int,
-    y: int,
-    width: int,
-    align: Align = "left",
-    bold: bool = False,
-    color: Color = (20, 20, 20),
-) -> None:
-    """Draw a line of text into the box of this width whose upper left corner is (x, y), in pixels.
-
-    The canvas is (H, W, 3) uint8, white in the box, and changed in place. Text that is too long ends in an ellipsis.
-    """
-    letters = _letters(text, width, bold, color)
-    x += {"left": 0, "right": width - letters.shape[1], "center": (width - letters.shape[1]) // 2}[align]
-    box = canvas[y : y + TEXT_HEIGHT, x : x + letters.shape[1]]
-    np.minimum(box, letters[: box.shape[0]], out=box)
-
-
-def wrapped(text: str, width: int, *, bold: bool = False) -> list[str]:
-    """Return a text in lines at most as wide as this, in pixels, broken between words, and within longer words."""
-    font, lines = _font(bold=bold), []
-    for part in text.split("\n"):
-        lines.append("")
-        for word in (piece for whole in part.split() for piece in _pieces(whole, width, font)):
-            longer = f"{lines[-1]} {word}".lstrip()
-            if lines[-1] and font.getlength(longer) > width:
-                lines.append(word)
-            else:
-                lines[-1] = longer
-    return lines
-
-
-def _pieces(word: str, width: int, font: FreeTypeFont) -> Iterator[str]:
-    """Return a word in pieces at most as wide as this, in pixels, of at least one letter."""
-    while font.getlength(word) > width and len(word) > 1:
-        end = next(end for end in range(len(word) - 1, 0, -1) if end == 1 or font.getlength(word[:end]) <= width)
-        yield word[:end]
-        word = word[end:]
-    yield word
-
-
-@lru_cache(maxsize=1024)
-def _letters(text: str, width: int, bold: bool, color: Color) -> np.ndarray:  # noqa: FBT001  A key of the cache.
-    """Return the text on white, (TEXT_HEIGHT, at most width, 3) uint8."""
-    from PIL import Image, ImageDraw
-
-    font = _font(bold=bold)
-    if font.getlength(text) > width:
-        while text and font.getlength(f"{text}…") > width:
-            text = text[:-1]
-        text = f"{text}…"
-    mask = Image.new("L", (max(1, min(width, round(font.getlength(text)) + 1)), TEXT_HEIGHT))
-    ImageDraw.Draw(mask).text((0, _BASELINE), text, fill=255, font=font, anchor="ls")
-    share = np.asarray(mask, dtype=np.float32)[:, :, None] / 255
-    return np.asarray((255 * (1 - share) + np.array(color) * share).round().astype(np.uint8))
-
-
-@lru_cache(maxsize=2)
-def _font(*, bold: bool) -> FreeTypeFont:
-    import matplotlib as mpl
-    from PIL import ImageFont
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts/ttf" / name), _SIZE)
-
-
 _LARGEST = 96
 """Pixels that a tile's picture keeps of its longer side; smaller images keep their size."""
-_CLASSES = 20
-"""A table has so many classes at most; of more, the most frequent confusions are listed."""
-_LISTED = 30
-_FULL = 0.15
-"""Share of a true class at which the color of a confusion is full."""
 
 
 class Face(NamedTuple):
@@ -133,7 +46,7 @@ class Face(NamedTuple):
     @property
     def source(self) -> str:
         """Return the address of its picture; empty without pixels."""
-        return "" if self.pixels is None else data_uri(self.pixels)
+        return _source(self.pixels)
 
 
 def sheet(title: str, faces: Sequence[Face]) -> Markup:
@@ -198,42 +111,22 @@ def confusions(outcome: Outcome) -> Section | None:
     overview = outcome.overview
     if overview is None or not overview.mistakes:
         return None
-    counts, names = overview.models[0][Clean].confusion, overview.classes
-    shown = {(each.true, each.predicted) for each in overview.mistakes}
-    cells = [
-        [_cell(line, at, row=row, pictured=(names[row], name) in shown) for at, name in enumerate(names)]
-        for row, line in enumerate(counts)
-    ]
-    pairs = [
-        (cell, f"{names[row]} → {names[column]}")
-        for row, line in enumerate(cells)
-        for column, cell in enumerate(line)
-        if cell["key"]
-    ]
+    counts, names = overview.models[0].confusion, overview.classes
+    faces = [_face(each, names, outcome) for each in overview.mistakes]
+    pairs = []
+    for key in dict.fromkeys(face.key for face in faces):
+        true, predicted = map(int, key.split("-"))
+        pairs.append((key, f"{names[true]} → {names[predicted]}", counts[true][predicted]))
     wrong = sum(sum(row) - row[at] for at, row in enumerate(counts))
-    few = "" if len(overview.mistakes) == wrong else f" Pictures show {len(overview.mistakes):,} of them."
+    few = "" if len(faces) == wrong else f" Pictures show {len(faces):,} of them."
     body = render(
         "confusions",
         lead=f"{wrong:,} of {overview.n:,} clean images are predicted wrong.{few}",
-        classes=list(enumerate(names)),
-        cells=cells if len(names) <= _CLASSES else [],
-        listed=sorted(pairs, key=lambda pair: -pair[0]["count"])[:_LISTED],
-        gallery=sheet("", [_face(each, names, outcome) for each in overview.mistakes]),
+        pairs=sorted(pairs, key=lambda pair: -pair[2]),
+        gallery=sheet("", faces),
         sure=any(each.confidence is not None for each in overview.mistakes),
     )
     return Section("confusions", "Confusions and their images", body)
-
-
-def _cell(counts: Sequence[int], column: int, *, row: int, pictured: bool) -> dict[str, Any]:
-    """Return a cell of the table: its count, the key that its images carry, and the strength of its color."""
-    count, total = counts[column], sum(counts)
-    share = count / total if total and column != row else 0.0
-    return {
-        "count": count,
-        "right": column == row,
-        "key": f"{row}-{column}" if pictured else "",
-        "strength": round(100 * min(share / _FULL, 1.0)),
-    }
 
 
 def _face(wrong: Mistake, names: Sequence[str], outcome: Outcome) -> Face:
@@ -256,12 +149,12 @@ def _face(wrong: Mistake, names: Sequence[str], outcome: Outcome) -> Face:
     )
 
 
-def data_uri(pixels: np.ndarray) -> str:
-    """Return an image (H, W, C) uint8 in a `data:` address: small ones exactly, large ones made smaller."""
+def _source(pixels: np.ndarray | None) -> str:
+    """Return an image (H, W, C) uint8 in a `data:` address, small ones exactly, large ones made smaller; or nothing."""
+    if pixels is None:
+        return ""
     rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[..., :3]
-    quality = 101  # Without loss.
-    if max(rgb.shape[:2]) > _LARGEST:
-        height, width = (max(1, round(_LARGEST * side / max(rgb.shape[:2]))) for side in rgb.shape[:2])
-        rgb, quality = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), 60
-    _, encoded = cv2.imencode(".webp", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, quality])
-    return f"data:image/webp;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+    if (longer := max(rgb.shape[:2])) <= _LARGEST:
+        return data_uri(rgb, (100,))
+    height, width = (max(1, round(_LARGEST * side / longer)) for side in rgb.shape[:2])
+    return data_uri(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), (60,))

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.measures import Unit
+from harness.measures.accuracy import ACCURACY
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
 from harness.report.closest import signs
-from harness.report.wording import candidate_name, points, reference, significantly_more
-from harness.run.overview import Clean, Moved
+from harness.report.wording import candidate_name, of_candidate, points, reference, significantly_more
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.checks import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import ModelOverview, Overview
 
@@ -60,19 +59,23 @@ def headline_lines(outcome: Outcome) -> list[str]:
     cause = likely_cause(outcome.verdicts, outcome.input_faults)
     said = [] if cause is None or cause.group == UNCLEAR else [f"{cause.sentence} {cause.advice}"]
     said += [] if cause is None else [f"Failing checks: {cause.counted}."]
-    clean = next(filter(_is_clean, outcome.verdicts), None)
+    known = {
+        (one.check.family, one.check.pose, one.check.class_name): one
+        for one in of_candidate(outcome.verdicts, ACCURACY)
+    }
+    clean = known.get(("clean", IDENTITY, None))
     if (overview := outcome.overview) is None:
         accuracy = "" if clean is None else f"Clean accuracy {clean.unit.format(clean.value or 0.0)}."
         return [*filter(None, [accuracy]), *said]
     mine, other = overview.models[0], overview.reference
-    line, regression = f"Clean accuracy {Unit.SHARE.format(mine[Clean].accuracy.value)}", ""
+    line, regression = f"Clean accuracy {Unit.SHARE.format(mine.accuracy.value)}", ""
     shipped = other is not None and "incumbent" in other.roles
-    known = reference(clean) if clean is not None and clean.check.panel is not None and not shipped else ""
-    if known:
-        line += f", reference models {known}"
+    usual = reference(clean) if clean is not None and clean.check.panel is not None and not shipped else ""
+    if usual:
+        line += f", reference models {usual}"
     elif other is not None:
-        theirs = other[Clean].accuracy
-        gap = points(mine[Clean].accuracy.value - theirs.value)
+        theirs = other.accuracy
+        gap = points(mine.accuracy.value - theirs.value)
         line += f", {other.name} {Unit.SHARE.format(theirs.value)} ({gap} points)"
     if {"candidate", "incumbent"} <= set(mine.roles):
         line += "; the candidate is the incumbent itself"
@@ -81,26 +84,14 @@ def headline_lines(outcome: Outcome) -> list[str]:
     return [f"{line}.", *filter(None, [regression]), *said]
 
 
-def _is_clean(verdict: Verdict) -> bool:
-    check = verdict.check
-    asked = ("candidate", "clean", "accuracy", IDENTITY, None)
-    return (
-        check.role,
-        check.family,
-        verdict.metric,
-        check.pose,
-        check.class_name,
-    ) == asked and verdict.value is not None
-
-
 def top_regression(overview: Overview) -> str:
-    """Return which classes lost most, or how accuracy under pose fell; empty where neither is significant.
+    """Return which classes lost most, and how accuracy under pose fell; empty where neither is significant.
 
     A class is named if it has more errors than the other model's by 1.96 standard deviations of two Poisson counts.
     """
     if (reference := overview.reference) is None:
         return ""
-    return _classes(overview, reference) or _posed(overview.models[0], reference)
+    return ". ".join(filter(None, (_classes(overview, reference), _posed(overview.models[0], reference))))
 
 
 def conclusion(overview: Overview, flips: Mapping[str, Any]) -> str:
@@ -114,7 +105,7 @@ def conclusion(overview: Overview, flips: Mapping[str, Any]) -> str:
 
 
 def _classes(overview: Overview, reference: ModelOverview) -> str:
-    counts, before = (np.array(model[Clean].confusion) for model in (overview.models[0], reference))
+    counts, before = (np.array(model.confusion) for model in (overview.models[0], reference))
     wrong, was = (found.sum(axis=1) - np.diag(found) for found in (counts, before))
     lost = wrong / np.maximum(counts.sum(axis=1), 1) - was / np.maximum(before.sum(axis=1), 1)
     order = np.argsort(-lost.round(9), kind="stable")
@@ -139,7 +130,7 @@ def _mostly(overview: Overview, rise: np.ndarray, true: int) -> str:
 
 
 def _posed(model: ModelOverview, reference: ModelOverview) -> str:
-    mine, theirs = model[Moved].corners, reference[Moved].corners
+    mine, theirs = model.corners, reference.corners
     if mine is None or theirs is None or mine.high >= theirs.low:  # Intervals of 95% that are not apart.
         return ""
     return (

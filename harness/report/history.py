@@ -9,15 +9,13 @@ from markupsafe import Markup
 
 from harness.checks.families import family_title
 from harness.measures import Unit
-from harness.report.figures import WIDTH, figure, styled
-from harness.report.illustrations import Illustration, figures_html
-from harness.report.page import Section, aligned, folded, paragraphs, table, whole_page
+from harness.report.figures import BAD, GOOD, HeatMap, Panel, Series, curves, heat_maps
+from harness.report.page import Illustration, Section, aligned, figures_html, folded, paragraphs, table, whole_page
 from harness.run.history import LAST, failing_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from harness.run.history import History, Line, Since
@@ -32,15 +30,7 @@ _TICKS = 5
 """Runs that have their date at the axis, at most."""
 _FULL = 6.0
 """Margin, in standard deviations of reference models, at which colors are full."""
-_LETTERS = 24
-"""Letters of the name of a family that are shown."""
-_CURVES = (
-    ("clean", "clean", "#333333", "o", "-"),
-    ("worst_pose", "at the worst pose of a check", "#009E73", "^", ":"),
-    ("robust_accuracy", "robust accuracy", "#CC79A7", "s", "--"),
-)
-_FAILING, _HOLDING = "#C04A00", "#0072B2"
-"""The page's colors of what fails and what passes."""
+_CURVES = {"clean": "clean", "worst_pose": "at the worst pose of a check", "robust_accuracy": "robust accuracy"}
 
 
 def history(outcome: Outcome) -> Section | None:
@@ -134,7 +124,7 @@ def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
             "Smallest margin of each behavior",
             "Blue passes, orange with a cross fails. Fading blue is a slow decline.",
             f"Distance from the threshold by behavior and run, in standard deviations. In the last run: {tightest}.",
-            lambda: margins_over_runs(lines),
+            lambda: margin_map(_runs(lines), [line.margins for line in lines]),
             is_map=True,
         )
 
@@ -143,54 +133,35 @@ def _share(value: float | None) -> str:
     return "–" if value is None else Unit.SHARE.format(value)
 
 
-@styled
 def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
     """Plot accuracy, clean and under pose, for each run, oldest first; below, the number of failing checks."""
     from matplotlib.ticker import MaxNLocator
 
-    picture = figure(height=4.0)
-    upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    for name, label, color, marker, style in _CURVES:
+    upper = []
+    for name, label in _CURVES.items():
         known = {at: 100 * value for at, line in enumerate(lines) if (value := getattr(line, name)) is not None}
-        if known:
-            upper.plot([*known], [*known.values()], color=color, marker=marker, linestyle=style, label=label)
-    upper.set_ylabel("accuracy, %")
-    picture.legend(loc="outside upper center", ncols=2, fontsize=8)
-    failing = [len(line.failing) for line in lines]
-    lower.bar(range(len(lines)), failing, color=_FAILING)
-    lower.set_ylabel("failing checks")
-    lower.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
-    lower.set_ylim(bottom=0, top=max(1, *failing) * 1.05)
-    _date(lower, lines)
+        upper.append(Series(label, [*known], [*known.values()]))
+    steps = {"color": BAD, "marker": "", "linestyle": "-", "drawstyle": "steps-mid"}
+    failing = Series("failing checks", range(len(lines)), [len(line.failing) for line in lines], look=steps)
+    lower = Panel("run: day, candidate's SHA-256", "failing checks", [failing], limits=(-0.1, None))
+    picture = curves(Panel("", "accuracy, %", upper, limits=(None, None)), lower, height=4.4, heights=(3, 1))
+    named = {at: name for at, name in enumerate(_runs(lines)) if name}
+    picture.axes[-1].set_xticks([*named], [*named.values()], rotation=90, fontsize=8)
+    picture.axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
     return picture
 
 
-@styled
-def margins_over_runs(lines: Sequence[Line]) -> Figure:
-    """Draw the smallest margin of each family in each run, a column, families from the latest run back.
-
-    It is in standard deviations of the reference models; what fails has a cross.
-    """
-    from matplotlib.colors import LinearSegmentedColormap
-
-    names = list(dict.fromkeys(family for line in reversed(lines) for family in line.margins))
-    values = np.array([[line.margins.get(name, np.nan) for line in lines] for name in names])
-    picture = figure(width=WIDTH, height=1.7 + 0.24 * len(names))
-    axes = picture.subplots()
-    colors = LinearSegmentedColormap.from_list("margins", (_FAILING, "#f7f7f7", _HOLDING))
-    shown = axes.imshow(values, cmap=colors, vmin=-_FULL, vmax=_FULL, aspect="auto", interpolation="nearest")
-    failing, columns = np.nonzero(values < 0)
-    axes.plot(columns, failing, "x", color="#1b1e23", markersize=4, linestyle="none")
-    axes.set_yticks(range(len(names)), [name[:_LETTERS] for name in names], fontsize=9)
-    axes.grid(visible=False)
-    bar = picture.colorbar(shown, ax=axes, location="top", shrink=0.9, aspect=40, extend="both")
-    bar.set_label("margin in standard deviations of the reference models; × fails", fontsize=9)
-    _date(axes, lines)
-    return picture
+def margin_map(columns: Sequence[str], margins: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw the smallest margin of each family, a row, for each of the columns; families from the last column back."""
+    names = list(dict.fromkeys(family for each in reversed(margins) for family in each))
+    values = np.array([[each.get(name, np.nan) for each in margins] for name in names])
+    texts = [["×" if value < 0 else "" for value in row] for row in values]
+    title = "margin, in standard deviations; × fails"
+    shown = HeatMap(title, values, names, (BAD, "#f7f7f7", GOOD), (-_FULL, _FULL), texts, columns=columns)
+    return heat_maps(shown, x="", y="", height=1.9 + 0.24 * len(names))
 
 
-def _date(axes: Axes, lines: Sequence[Line]) -> None:
-    """Name some of the runs along the axis, the last one among them, by day and candidate."""
-    at = range(len(lines) - 1, -1, len(lines) // -_TICKS)
-    axes.set_xticks(at, [f"{lines[each].date[5:10]}\n{lines[each].candidate[:6]}" for each in at], fontsize=8)
-    axes.set_xlabel("run: day, candidate's SHA-256", fontsize=9)
+def _runs(lines: Sequence[Line]) -> list[str]:
+    """Return names of the runs by day and candidate, the last one among them; empty for those between."""
+    named = range(len(lines) - 1, -1, len(lines) // -_TICKS)
+    return [f"{line.date[5:10]} {line.candidate[:6]}" if at in named else "" for at, line in enumerate(lines)]

@@ -16,15 +16,13 @@ from harness.report.family_sections import golden, serving, slices
 from harness.report.gallery import confusions
 from harness.report.headline import conclusion
 from harness.report.history import history
-from harness.report.illustrations import figures
 from harness.report.label_errors import label_error_section
+from harness.report.model_figures import figures
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
-from harness.report.reference_values import as_checked, reference_values
 from harness.report.refusal import TITLE
 from harness.report.scorecard import (
     consensus_errors,
     coverage,
-    hints_list,
     said_first,
     verdict_banner,
     what_got_worse,
@@ -87,13 +85,7 @@ def comparison_page(
         Section("changes", f"Images that changed from {second} to {first}", changed),
         inputs(facts.items()),
     ]
-    lead = paragraphs(conclusion(overview, flips)) + hints_list(overview)
-    return whole_page(f"{first} against {second}", lead, sections)
-
-
-def of_models(show: Callable[[Overview], Section | None]) -> Callable[[Outcome], Section | None]:
-    """Return a section of the models side by side as one of a run, which may not have compared them."""
-    return lambda outcome: None if outcome.overview is None else show(outcome.overview)
+    return whole_page(f"{first} against {second}", paragraphs(conclusion(overview, flips)), sections)
 
 
 def comparison(outcome: Outcome) -> Section | None:
@@ -102,19 +94,6 @@ def comparison(outcome: Outcome) -> Section | None:
     if outcome.overview is not None:
         body = models(outcome.overview, robust_accuracies(outcome))
     return Section("comparison", "Comparison with other models", body) if body else None
-
-
-def mistakes(outcome: Outcome) -> Section | None:
-    """Return the errors of the candidate by kind, with small pictures of them."""
-    return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
-
-
-def curves_and_maps(outcome: Outcome) -> Section | None:
-    """Return the figures of the models, with what the checks state of the candidate and of the reference models."""
-    if outcome.overview is None:
-        return None
-    known = reference_values(outcome.verdicts, outcome.reference_curves)
-    return figures(as_checked(outcome.overview, outcome.verdicts), known)
 
 
 def self_checks(outcome: Outcome) -> Section | None:
@@ -143,12 +122,14 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     comparison,
     corruption_map,
     serving,
-    mistakes,
+    lambda outcome: None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails),
     confusions,
     label_error_section,
     history,
     coverage,
-    curves_and_maps,
+    lambda outcome: (
+        None if outcome.overview is None else figures(outcome.overview, outcome.verdicts, outcome.reference_curves)
+    ),
     self_checks,
     regressions,
     checks,

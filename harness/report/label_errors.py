@@ -11,7 +11,6 @@ from harness.measures import Unit
 from harness.report.exports import csv_text
 from harness.report.gallery import thumbnails
 from harness.report.page import Section, folded, paragraphs, table
-from harness.run.overview import Labels
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
@@ -86,7 +85,7 @@ def _both_verdicts(outcome: Outcome) -> str:
     """
     of_candidate = (one for one in outcome.verdicts if (one.check.family, one.check.role) == ("clean", "candidate"))
     clean = next(of_candidate, None)
-    rest = outcome.overview.models[0][Labels].without_label_errors if outcome.overview else None
+    rest = outcome.overview.models[0].without_label_errors if outcome.overview else None
     if clean is None or clean.value is None or rest is None:
         return ""
     said = f"Clean accuracy with all images {_held(clean.value, clean.threshold)}; without the suspected label errors "

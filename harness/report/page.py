@@ -1,12 +1,14 @@
-"""Parts of pages: sections, and markup from templates that escape every text; and tables for the terminal."""
+"""Parts of pages: sections, figures, and markup from templates that escape every text."""
 
 from __future__ import annotations
 
+import base64
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.ext import Extension
@@ -16,6 +18,8 @@ from harness.base.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -32,6 +36,19 @@ class Section:
     body: Markup | str = ""
     columns: bool = False
     beside: Section | None = None
+
+
+class Illustration(NamedTuple):
+    """A figure to draw: `caption` says how to read it, `alt` what it shows, to those who cannot see it.
+
+    The colors of a map mean something, so they stay the same on a dark page.
+    """
+
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Figure]
+    is_map: bool = False
 
 
 def all_of(sections: Sequence[Section]) -> list[Section]:
@@ -69,6 +86,29 @@ def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> l
 def folded(summary: str, body: Markup | str, *, opened: bool = False) -> Markup:
     """Return markup under a summary that unfolds it."""
     return render("folded", summary=summary, body=body, opened=opened)
+
+
+def figure_html(illustration: Illustration) -> Markup:
+    """Return the figure with its title and caption, as an element that carries its data."""
+    from harness.report.figures import as_svg
+
+    error = source = ""
+    try:
+        with warnings.catch_warnings():
+            # A letter that the font lacks is the browser's to draw.
+            warnings.simplefilter("ignore")
+            source = f"data:image/svg+xml;base64,{base64.b64encode(as_svg(illustration.draw())).decode()}"
+    except Exception as failed:  # Names from files may be anything; a figure is not worth the report.
+        error = repr(failed)
+    title, caption, alt, _, is_map = illustration
+    return render(
+        "figure", title=title, caption=caption, alt=alt, is_map=is_map and not error, source=source, error=error
+    )
+
+
+def figures_html(several: Iterable[Illustration]) -> Markup:
+    """Return figures in as many columns as the page has room for; empty without any."""
+    return render("figures", drawn=[figure_html(each) for each in several])
 
 
 def inputs(facts: Iterable[tuple[str, object]], title: str = "Inputs") -> Section:

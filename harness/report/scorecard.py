@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
 
 from harness.checks.families import family_title
 from harness.checks.roles import role_title
@@ -15,19 +12,18 @@ from harness.report.closest import margin_lines, signs
 from harness.report.headline import headline_lines, sentence
 from harness.report.page import Section, inputs, paragraphs, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
-from harness.report.wording import case, explained, hints, measured_and_required, reference, where_it_looks
-from harness.run.outcome import slack, worst_first
+from harness.report.wording import case, explained, measured_and_required, reference, where_it_looks
+from harness.run.outcome import worst_first
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
-    from harness.run.overview import Overview
 
 
 _SHOWN = 6
 """Families that are shown at once."""
-_CLOSEST = 4
-"""Behaviors that a passing run names as the closest to failing."""
 _LEADING = 2
 """Pictures that lead the page: few, so the failing behaviors are not far below."""
 
@@ -42,27 +38,21 @@ def verdict_banner(outcome: Outcome) -> Markup:
 def said_first(outcome: Outcome) -> Markup:
     """Return the first facts for a reader: why there is no verdict, and what was left out.
 
-    Where nothing fails, also how near the model is to failing, and what its errors have in common.
+    Where nothing fails, also how near the model is to failing, and where it looks.
     """
     said = [*outcome.errors, *self_check_failures(outcome), *margin_lines(outcome), *outcome.notices]
     said += [*outcome.omissions, outcome.scope, *(f"{name}: failed" for name in outcome.failed_tests)]
-    found = Markup() if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
-    return paragraphs(*said) + found
-
-
-def hints_list(overview: Overview | None, *, looks: str = "") -> Markup:
-    """Return what the errors of the first model have in common, as a list; empty when nothing is known."""
-    return render("hints", found=hints(overview), looks=looks)
+    return paragraphs(*said, "" if _failing(outcome) else where_it_looks(outcome))
 
 
 def what_got_worse(outcome: Outcome) -> Section | None:
-    """Return the behaviors that fail, the worst first, with an example; the closest to failing where none fails."""
+    """Return the behaviors that fail, the worst first, with an example; None where none fails."""
     families = failures_by_family(outcome)
     if not families:
-        return _closest(outcome)
-    rows = [_row(failed[0], counted=_counted(failed, of=judged_of(outcome, name))) for name, failed in families.items()]
-    found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview, good=False))
-    body = found + render("behaviors", title="its worst case", rows=rows, shown=_SHOWN)
+        return None
+    rows = [_row(failed[0], _counted(failed, of=judged_of(outcome, name))) for name, failed in families.items()]
+    body = paragraphs(where_it_looks(outcome, good=False))
+    body += render("behaviors", rows=rows, shown=_SHOWN)
     return Section("worse", "Failing behaviors", body, columns=True, beside=_example(outcome, _failing(outcome)))
 
 
@@ -76,7 +66,7 @@ def _failing(outcome: Outcome) -> list[Verdict]:
     return [verdict for verdict in worst_first(outcome.verdicts) if not verdict.passed]
 
 
-def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
+def _row(verdict: Verdict, counted: str) -> dict[str, Any]:
     """Return the subject of a check, with its measured and its required value."""
     measured, required = measured_and_required(verdict)
     return {
@@ -109,19 +99,6 @@ def _image_in(picture: str) -> str:
     """Return which image a picture shows, as its words begin; all of it where they do not say so."""
     found = re.search(r'alt="(image \d+),', picture)
     return found[1] if found else picture
-
-
-def _closest(outcome: Outcome) -> Section | None:
-    passed = [verdict for verdict in outcome.verdicts if verdict.status == "pass" and not verdict.excused]
-    judged = [(away, verdict) for verdict in passed if (away := slack(verdict)) is not None]
-    closest: dict[str, Verdict] = {}
-    for _, verdict in sorted(judged, key=itemgetter(0)):
-        closest.setdefault(verdict.check.family, verdict)
-    if not closest:
-        return None
-    rows = [_row(verdict) for verdict in list(closest.values())[:_CLOSEST]]
-    body = render("behaviors", title="case", rows=rows, shown=_CLOSEST)
-    return Section("worse", "Checks closest to failing", body)
 
 
 def coverage(outcome: Outcome) -> Section:

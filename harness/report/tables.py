@@ -13,12 +13,12 @@ from harness.measures.statistics import proportion_interval, related
 from harness.perturb import IDENTITY
 from harness.report.headline import conclusion
 from harness.report.page import Section, aligned, paragraphs, render, table
-from harness.report.wording import looks_less, significantly_more
+from harness.report.wording import significantly_more
 from harness.run.outcome import robust_verdict
-from harness.run.overview import TELLING, Clean, Failing, Looking, Moved, Rate, RobustAccuracy
+from harness.run.overview import TELLING, Rate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from harness.measures.flips import Flips
     from harness.run.history import Line
@@ -42,76 +42,79 @@ SIGNIFICANT, NOT_SIGNIFICANT = "▼", "▽"
 LEGEND = f"{SIGNIFICANT} significantly worse, {NOT_SIGNIFICANT} worse, but not significant."
 
 
-class Metric(NamedTuple):
-    """A share of each model, None where not measured; `title` and `about` are for a page, `line` is for text."""
+class Cell(NamedTuple):
+    """A metric of one model: a share, or a count (int), what stands below it, and the images of a share."""
+
+    value: float
+    note: str = ""
+    n: int = 0
+
+    @property
+    def said(self) -> str:
+        """Return the value as text."""
+        return f"{self.value:,}" if isinstance(self.value, int) else _share(self.value)
+
+
+class Row(NamedTuple):
+    """A metric of the models side by side, None where not measured.
+
+    `title` and `about` are for a page, `line` for text. The mark is that of the first model, if it is worse than the
+    compared one on as many images.
+    """
 
     title: str
     about: str
     line: str
-    rates: list[Rate | None]
+    cells: list[Cell | None]
+    mark: str = ""
 
 
-def metrics(overview: Overview, robust: Mapping[str, Rate]) -> list[Metric]:
-    """Return the main shares that some model has; `robust` is robust accuracy by role, on the images of its check."""
-    known = overview.models
-    found = [
-        next((robust[role] for role in model.roles if role in robust), model[RobustAccuracy].robust_accuracy)
-        for model in known
-    ]
-    corners, poses = "the corners ±10°, ±2 px", "all 225 poses within ±10°, ±2 px"
-    of_corners = "accuracy at the corners of ±10°, ±2 px"
-    several = (
-        Metric("Clean accuracy", "", "clean accuracy", [model[Clean].accuracy for model in known]),
-        Metric(
-            "Accuracy rotated and translated", f"mean of {corners}", of_corners, [each[Moved].corners for each in known]
-        ),
-        Metric("Robust accuracy", poses, "robust accuracy (225 poses)", found),
-    )
-    return [metric for metric in several if any(metric.rates)]
-
-
-def models(overview: Overview, robust: Mapping[str, Rate] | None = None) -> Markup:
-    """Return the main metrics of the models side by side, with a mark on values worse than the compared model's.
-
-    `robust` is as in `metrics`. Shares of other images carry no mark.
-    """
+def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[Row]:
+    """Return the main metrics that some model has; `robust` is robust accuracy by role, on the images of its check."""
     known, reference = overview.models, overview.of_recipe
     at = known.index(reference) if reference else 0
-    rows: list[tuple[str, str, list[tuple[Any, str] | None]]] = []
-
-    def add(title: str, about: str, cells: Sequence[tuple[object, str] | None], mark: str) -> None:
-        first, *others = cells
-        rows.append((title, about, [first and (marked(first[0], mark), first[1]), *others]))
-
-    for title, about, _, rates in metrics(overview, robust or {}):
-        shown = [
-            (_share(rate.value), f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}") if rate else None
+    found = [next((robust[role] for role in model.roles if role in robust), None) for model in known]
+    corners = "the corners ±10°, ±2 px"
+    rows = []
+    for title, about, line, rates in (
+        ("Clean accuracy", "", "clean accuracy", [model.accuracy for model in known]),
+        (
+            "Accuracy rotated and translated",
+            f"mean of {corners}",
+            f"accuracy at {corners.replace('corners', 'corners of')}",
+            [model.corners for model in known],
+        ),
+        ("Robust accuracy", "all 225 poses within ±10°, ±2 px", "robust accuracy (225 poses)", found),
+    ):
+        mine, theirs = rates[0], rates[at]
+        mark = mark_of_rates(mine, theirs) if mine and theirs and mine.n == theirs.n else ""
+        cells = [
+            Cell(rate.value, f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}", rate.n) if rate else None
             for rate in rates
         ]
-        mine, beside = rates[0], rates[at]
-        add(title, about, shown, mark_of_rates(mine, beside) if mine and beside and mine.n == beside.n else "")
-    sure = [model[Clean].confident_errors for model in known]
-    counts = [
-        ("–", "labels only") if count is None else (f"{count:,}", f"of {overview.n:,}{_its_own(model)}")
-        for count, model in zip(sure, known, strict=True)
-    ]
-    own, theirs = sure[0], sure[at]
-    mark = "" if own is None or theirs is None else mark_of_counts(own, theirs)
-    add("Errors at high confidence", "over 90%", counts, mark)
-    looks = [model[Looking].on_object_overall for model in known]
-    if any(looks):
-        about = "uniform baseline: the share of the image that the object fills"
-        shown = [
-            (f"{on.ratio:.0%}", f"uniform {on.uniform:.0%}, lift {on.lift:.2f}, n={on.n:,}") if on else None
-            for on in looks
-        ]
-        at_object, elsewhere = looks[0], looks[at]
-        mark = ""
-        if at_object and elsewhere:
-            mark = _mark(worse=at_object.lift < elsewhere.lift, significantly=looks_less(at_object, elsewhere))
-        add("Grad-CAM mass on the object", about, shown, mark)
-    titles = [" = ".join(map(role_title, model.roles)) for model in known]
-    legend = " ".join(filter(None, (LEGEND if reference else "", left_out(overview))))
+        rows.append(Row(title, about, line, cells, mark))
+    notes = []
+    for model in known:  # Without reference models, no error is unique.
+        unique = next((f", {kind.count} unique" for kind in model.failures if kind.kind == UNIQUE_CONFIDENT), "")
+        notes.append(f"of {overview.n:,}{unique}")
+    sure = [model.confident_errors for model in known]
+    counts = [None if count is None else Cell(count, note) for count, note in zip(sure, notes, strict=True)]
+    own, beside = sure[0], sure[at]
+    mark = "" if own is None or beside is None else mark_of_counts(own, beside)
+    rows.append(Row("Errors at high confidence", "over 90%", "errors above 90% confidence", counts, mark))
+    gaps = [None if (error := model.calibration_error) is None else Cell(error) for model in known]
+    rows.append(Row("Expected calibration error", "15 bins of confidence", "expected calibration error", gaps))
+    return [row for row in rows if any(row.cells)]
+
+
+def models(overview: Overview, robust: Mapping[str, Rate] = {}) -> Markup:
+    """Return the main metrics of the models side by side, with a mark on values worse than the compared model's."""
+    rows = []
+    for title, about, _, cells, mark in metrics(overview, robust):
+        shown = [(marked(cell.said, "" if at else mark), cell.note) if cell else None for at, cell in enumerate(cells)]
+        rows.append((title, about, shown))
+    titles = [" = ".join(map(role_title, model.roles)) for model in overview.models]
+    legend = " ".join(filter(None, (LEGEND if overview.of_recipe else "", left_out(overview))))
     return render("models", titles=titles, rows=rows) + paragraphs(legend, kind="soft")
 
 
@@ -120,64 +123,56 @@ def side_by_side(outcome: Outcome) -> list[list[str]]:
     if (overview := outcome.overview) is None:
         return []
     rows = [["", *(" = ".join(model.roles) for model in overview.models)]]
-    rows += [
-        [line, *("–" if rate is None else f"{_share(rate.value)} (n={rate.n:,})" for rate in rates)]
-        for _, _, line, rates in metrics(overview, robust_accuracies(outcome))
-    ]
-    sure = [model[Clean].confident_errors for model in overview.models]
-    if any(count is not None for count in sure):
-        rows.append(["errors above 90% confidence", *("–" if count is None else f"{count:,}" for count in sure)])
+    for row in metrics(overview, robust_accuracies(outcome)):
+        cells = [cell and f"{cell.said}{f' (n={cell.n:,})' if cell.n else ''}" for cell in row.cells]
+        rows.append([row.line, *(cell or "–" for cell in cells)])
     return rows
 
 
 def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
     """Return two models as a table for the terminal; `changed` are the flips from the second to the first."""
     first, second = overview.models
-    clean, *others = metrics(overview, {})
-    by_class = zip(overview.classes, first[Clean].per_class, second[Clean].per_class, strict=True)
-    rates = [(clean.line, clean.rates), *((f"  {name}", [mine, theirs]) for name, mine, theirs in by_class)]
-    rates += [
-        (line + (f" (of {found[0].n} images)" if found[0] and found[0].n < overview.n else ""), found)
-        for _, _, line, found in others
+    clean, *others = metrics(overview)
+    by_class = [
+        Row("", "", f"  {name}", [Cell(rate.value) if rate else None for rate in rates])
+        for name, *rates in zip(overview.classes, first.per_class, second.per_class, strict=True)
     ]
     rows: list[tuple[str, ...]] = [("", first.name, second.name, "difference")]
-    for title, (mine, theirs) in rates:
+    for row in (clean, *by_class, *others):
+        mine, theirs = row.cells
         if mine and theirs:
-            shares = map(_share, (mine.value, theirs.value))
-            rows.append((title, *shares, _difference(mine.value - theirs.value)))
-    counts = (first[Clean].confident_errors, second[Clean].confident_errors)
-    if counts[0] is not None and counts[1] is not None:
-        rows.append(("errors above 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
-    gaps = (first[Clean].calibration_error, second[Clean].calibration_error)
-    if gaps[0] is not None and gaps[1] is not None:
-        told = Unit.SHARE.told_apart(gaps[0], gaps[1])
-        digits = len(told[0].removesuffix("%").partition(".")[2])
-        rows.append(("expected calibration error", *told, f"{100 * (gaps[0] - gaps[1]):+.{digits}f} points"))
-    looks = (first[Looking].on_object_overall, second[Looking].on_object_overall)
-    if looks[0] and looks[1]:
-        lifts = (looks[0].lift, looks[1].lift)
-        texts = (f"{lift:.2f}" for lift in lifts)
-        rows.append(("Grad-CAM mass on the object, lift", *texts, f"{lifts[0] - lifts[1]:+.2f}"))
+            gap = mine.value - theirs.value
+            change = f"{gap:+d} images" if isinstance(gap, int) else _difference(gap)
+            sample = f" (of {mine.n} images)" if 0 < mine.n < overview.n else ""
+            rows.append((row.line + sample, mine.said, theirs.said, change))
     lines = [conclusion(overview, changed.as_json()), "", *aligned(rows), *filter(None, [left_out(overview)]), ""]
     titles, kinds = kinds_rows(overview)
     return [*lines, *aligned([titles, *(list(map(str, row)) for row in kinds)])]
 
 
-def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
-    """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners."""
+def kinds_rows(overview: Overview, *, reference: ModelOverview | None = None) -> tuple[list[str], list[list[object]]]:
+    """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners.
+
+    Values of the first model have a mark where they are worse than those of a reference.
+    """
     models, changes = overview.models, overview.changes
-    counts = list(zip(*(model[Failing].failures for model in models), strict=True))
-    titles = ["kind", *(model.name for model in models)]
-    rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
-    if changes:
-        titles += ["new", "fixed", "shared"]
-        for row, change in zip(rows, changes.by_kind, strict=True):
-            row += [change.new, change.fixed, change.shared]
-    if any(kind.moved is None for kinds in counts for kind in kinds):
-        return titles, rows
-    titles += [f"{model.name}, corners" for model in models]
-    for row, kinds in zip(rows, counts, strict=True):
-        row += [Unit.SHARE.format(kind.moved or 0.0) for kind in kinds]
+    corners = all(kind.moved is not None for model in models for kind in model.failures)
+    titles = ["kind", *(model.name for model in models), *(["new", "fixed", "shared"] if changes else [])]
+    titles += [f"{model.name}, corners" for model in models] if corners else []
+    rows: list[list[object]] = []
+    for at, kinds in enumerate(zip(*(model.failures for model in models), strict=True)):
+        known = kinds[models.index(reference)] if reference else kinds[0]
+        counts = [kind.count for kind in kinds]
+        row = [kinds[0].kind, marked(counts[0], mark_of_counts(counts[0], known.count)), *counts[1:]]
+        if changes:
+            change = changes.by_kind[at]
+            mark = mark_of_counts(change.new, change.fixed) if reference else ""
+            row += [marked(change.new, mark), change.fixed, change.shared]
+        if corners:
+            shares = [kind.moved or 0.0 for kind in kinds]
+            mark = mark_of_counts(overview.sample * shares[0], overview.sample * (known.moved or 0.0))
+            row += [marked(_share(shares[0]), mark), *map(_share, shares[1:])]
+        rows.append(row)
     return titles, rows
 
 
@@ -214,21 +209,15 @@ def left_out(overview: Overview) -> str:
     return f"Not measured, since {TELLING} images, the fewest that tell enough, take too long: {titles}."
 
 
-def _its_own(model: ModelOverview) -> str:
-    """Say how many of its confident errors are unique; empty without reference models."""
-    own = next((kind.count for kind in model[Failing].failures if kind.kind == UNIQUE_CONFIDENT), None)
-    return "" if own is None else f", {own} unique"
-
-
 def classes(overview: Overview) -> Markup:
     """Return each class's accuracy for each model, with the first model's difference from the one compared with it."""
     reference = overview.reference
     rows = []
     for at, name in enumerate(overview.classes):
-        rates = [model[Clean].per_class[at] for model in overview.models]
+        rates = [model.per_class[at] for model in overview.models]
         row: list[object] = [name, *(_share(rate.value) if rate else "–" for rate in rates)]
         if reference:
-            mine, theirs = rates[0], reference[Clean].per_class[at]
+            mine, theirs = rates[0], reference.per_class[at]
             change = _difference(mine.value - theirs.value) if mine and theirs else "–"
             mark = mark_of_rates(mine, theirs) if mine and theirs and overview.of_recipe else ""
             row.append(marked(change, mark))

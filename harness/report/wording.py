@@ -1,44 +1,31 @@
-"""Words of the report: the verdict in a sentence, hints, cases and numbers, and the meaning of each term."""
+"""Words of the report: cases and numbers, and where the model looks, and the meaning of each term."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness.base.errors import printable
 from harness.checks.families import FAMILIES
-from harness.checks.roles import role_title
 from harness.measures import Unit
+from harness.measures.localisation import ATTENTION_LIFT, ATTENTION_RATIO
 from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render
-from harness.run.overview import Clean, Looking, Moved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.checks import Verdict
+    from harness.measures import Metric
     from harness.run.outcome import Outcome
-    from harness.run.overview import ModelOverview, OnObject, Overview
 
 
 _PERCENT = {Unit.SHARE, Unit.DIFFERENCE}
 _SMALLEST_SPREAD = 0.0005
 """Smallest standard deviation of shares that is not 0.0 points."""
-_HINT_POINTS = 10.0
-"""Smallest change of a confusion, or of accuracy under pose, that a hint names, in percentage points."""
-_UNSEEN, _SEEN = 0.02, 0.10
-"""The model ignores a side if covering it changes at most the first share of its predictions.
-
-Another model must lose at least the second share there.
-"""
-
 _LOOKS = 1.1
 """Lift from which on a model looks at the object; the shipped reference models reach 1.3."""
-_LESS = 0.85
-"""A model looks at the object less when its lift is at most so much of another's."""
 
 
 def candidate_name(outcome: Outcome) -> str:
@@ -92,52 +79,6 @@ def reference(verdict: Verdict) -> str:
     return f"{verdict.unit.format(known.mean)} ± {spread}"
 
 
-def hints(overview: Overview | None) -> list[tuple[str, str]]:
-    """Return what the mistakes of the first model have in common, each as (finding, figures), causes before effects.
-
-    These point a reader the right way; no verdict follows from them.
-    """
-    if overview is None or (reference := overview.of_recipe) is None:
-        return []
-    model, name = overview.models[0], role_title(reference.name)
-    found = [
-        (
-            f"It does not look at the {side} half of the image",
-            f"blacking it out changes {changed:.0%} of its predictions; {name} {reference[Moved].covered[side]:.0%}",
-        )
-        for side, changed in model[Moved].covered.items()
-        if changed <= _UNSEEN and reference[Moved].covered.get(side, 0) >= _SEEN
-    ]
-    mine, theirs = model[Looking].on_object_overall, reference[Looking].on_object_overall
-    if mine is not None and theirs is not None and looks_less(mine, theirs):
-        shares = f"{mine.ratio:.0%}, uniform baseline {mine.uniform:.0%}; {name} {theirs.ratio:.0%}"
-        found.append(("It looks at the object less", f"Grad-CAM mass on the object {shares}"))
-    found += _confusions(overview, reference)
-    there, beside = model[Moved].corners, reference[Moved].corners
-    if there is not None and beside is not None:
-        lost = 100 * (beside.value - there.value)
-        if lost >= max(_HINT_POINTS, 200 * (reference[Clean].accuracy.value - model[Clean].accuracy.value)):
-            said = f"it predicts {there.value:.0%} of {there.n:,} images correctly; {name} {beside.value:.0%}"
-            found.append(("It fails on images rotated and translated a little", said))
-    return found
-
-
-def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str, str]]:
-    from harness.report.matrices import shares
-
-    mine, theirs = np.nan_to_num(shares(overview.models[0])), np.nan_to_num(shares(reference))
-    counts, before = (np.array(model[Clean].confusion) for model in (overview.models[0], reference))
-    rise, found = mine - theirs, []
-    np.fill_diagonal(rise, 0)
-    for at in np.argsort(-rise, axis=None)[:3]:
-        cell = true, taken = divmod(int(at), len(overview.classes))
-        if rise[cell] >= _HINT_POINTS and significantly_more(int(counts[cell]), int(before[cell])):
-            beside = f"{role_title(reference.name)} {theirs[cell]:.0f}% (of {int(counts[true].sum()):,} images)"
-            what = f"{overview.classes[true]} is predicted as {overview.classes[taken]}"
-            found.append((what, f"{mine[cell]:.0f}% of the time; {beside}"))
-    return found
-
-
 def significantly_more(mine: float, theirs: float) -> bool:
     """Return whether a count is larger by more than 1.96 standard deviations of the difference of two Poisson counts.
 
@@ -146,29 +87,37 @@ def significantly_more(mine: float, theirs: float) -> bool:
     return mine - theirs > Z95 * math.sqrt(mine + theirs)
 
 
-def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
-    """Return a sentence on how much of its Grad-CAM mass the first model has on the object.
+def of_candidate(verdicts: Sequence[Verdict], metric: Metric) -> list[Verdict]:
+    """Return the verdicts on the candidate with a value of this metric, under no other key than pose and class."""
+    return [
+        each
+        for each in verdicts
+        if (each.check.role, each.metric) == ("candidate", metric.name)
+        and each.value is not None
+        and not any(value is not None for value in each.check.keys.values())
+    ]
 
-    Empty if a hint says so, or if it was not measured. Without `good`, also if the model does look at the object.
+
+def where_it_looks(outcome: Outcome, *, good: bool = True) -> str:
+    """Return a sentence on the candidate's Grad-CAM mass on the object, as its checks measured it; empty without them.
+
+    Without `good`, also empty if the model does look at the object.
     """
-    found = overview and overview.models[0][Looking].on_object_overall
-    if not (overview and found) or (found.lift >= _LOOKS and not good):
+    lift, ratio = (
+        {(one.check.pose, one.check.class_name): one for one in of_candidate(outcome.verdicts, metric)}.get(
+            (IDENTITY, None)
+        )
+        for metric in (ATTENTION_LIFT, ATTENTION_RATIO)
+    )
+    if lift is None or ratio is None or lift.value is None or ratio.value is None:
         return ""
-    reference, shipped = overview.reference, overview.of_recipe
-    if shipped and (theirs := shipped[Looking].on_object_overall) and looks_less(found, theirs):
-        return ""  # Said among the hints.
-    theirs, beside = reference[Looking].on_object_overall if reference else None, ""
-    if reference and theirs:  # A baseline is no uniform baseline.
-        name = "baseline model" if reference.name == "baseline" else role_title(reference.name)
-        beside = f"; {name} {theirs.ratio:.0%}"
-    says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
-    shares = f"Grad-CAM mass on the object {found.ratio:.0%}, uniform baseline {found.uniform:.0%}{beside}"
-    return f"{says}: {shares} ({found.n:,} images)."
-
-
-def looks_less(mine: OnObject, theirs: OnObject) -> bool:
-    """Return whether a model looks at the object clearly less than another."""
-    return mine.lift <= _LESS * theirs.lift
+    looks = lift.value >= _LOOKS
+    if looks and not good:
+        return ""
+    says = "It looks at the object" if looks else "It hardly looks at the object more than elsewhere"
+    shares = f"Grad-CAM mass on the object {ratio.value:.0%}, {lift.value:.2f} times that of a uniform map"
+    beside = f"; reference models {known}" if (known := reference(ratio)) else ""
+    return f"{says}: {shares}{beside} ({ratio.n:,} images)."
 
 
 WORDS: Mapping[str, tuple[str, str]] = {

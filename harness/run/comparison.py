@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.base.progress import Progress
@@ -18,18 +14,17 @@ from harness.inference.devices import watched
 from harness.inference.ledger import Ledger
 from harness.inference.standins import counting
 from harness.measures.flips import Flips, flips
-from harness.run import overview
 from harness.run.budget import REPORT_SECONDS, Costs, duration, in_cores
-from harness.run.overview.measure import CONFIDENCE, curve_sizes, least_of, left_out, samples_of
 from harness.run.plan import costs_of
-from harness.run.session import PROBE_SAMPLES
+from harness.run.side_by_side import CONFIDENCE, CORNERS, measure_overview, sample_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from harness.data import LabelledImages
     from harness.inference import Predictions, RoleModel
+    from harness.run.overview import Overview
     from harness.run.settings import ModelSettings
 
 _SILENCE = 8.0
@@ -38,51 +33,37 @@ _CLEAN = 0.5
 """Share of the time that clean images may take; of more, a sample is compared."""
 _SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 """Samples of clean images: few sizes, since another comparison then finds their predictions in the cache."""
-_ORDER: tuple[object, ...] = (
-    overview.Moved,
-    CONFIDENCE,
-    overview.Looking,
-    overview.Turned,
-    overview.RobustAccuracy,
-    overview.Surviving,
-    overview.Shifted,
-)
-"""Parts that may be left out, the most telling first; `CONFIDENCE` stands for the confidences of clean images."""
 
 
 @dataclass(frozen=True, eq=False)
 class ComparisonPlan:
-    """Plan of a comparison: its `images`, how many of them for `curves` and `searches`, and parts it is `without`.
+    """Plan of a comparison: its `images`, and how many of them at `corners` and for `confidences`, 0 for none.
 
     It takes `seconds` of the clock on so many `cores`, all of it `whole` seconds. `poses` are the inputs that models
-    are run on. Without a `budget`, in seconds, all is measured. Searches end early: their counts are the largest.
+    are run on. Without a `budget`, in seconds, all is measured.
     """
 
     images: LabelledImages
     out_of: int
-    curves: int
-    searches: int
-    without: frozenset[object]
-    seconds: float
-    whole: float
-    poses: int
-    cores: int
-    budget: float | None
+    corners: int
+    confidences: int
+    seconds: float = 0.0
+    whole: float = 0.0
+    poses: int = 0
+    cores: int = 1
+    budget: float | None = None
 
     @property
     def lines(self) -> list[str]:
         """Return the plan as lines of text."""
         n = len(self.images)
         parts = [f"clean on {n:,} of {self.out_of:,} images" if n < self.out_of else f"clean on {n:,} images"]
-        if not {overview.Moved, overview.Turned, overview.Shifted, overview.Looking} <= self.without:
-            parts.append(f"turned and moved on {self.curves:,}")
-        if not {overview.RobustAccuracy, overview.Surviving} <= self.without:
-            parts.append(f"searches on {self.searches:,}")
+        if self.corners:
+            parts.append(f"rotated and translated on {self.corners:,}")
         took = f"at most {duration(self.seconds)}" if self.seconds >= 1 else "about a second"
         took = "an unknown time" if math.isnan(self.seconds) else took
         lines = [f"plan: {took} on {in_cores(self.cores)}: {', '.join(parts)}"]
-        titles = [part.title for part in overview.PARTS if part.record in self.without]
-        titles += [CONFIDENCE] if CONFIDENCE in self.without else []
+        titles = [title for title, count in ((CORNERS, self.corners), (CONFIDENCE, self.confidences)) if not count]
         if titles and self.budget is not None:
             lines.append(
                 f"left out, since {duration(self.budget)} do not suffice: {', '.join(titles)} (--full: at most "
@@ -101,7 +82,7 @@ class Comparison:
     images: LabelledImages
     models: tuple[RoleModel, RoleModel]
     predictions: tuple[Predictions, Predictions]
-    overview: overview.Overview
+    overview: Overview
     changed: Flips
 
 
@@ -131,21 +112,12 @@ def compare(
     besides = time.process_time() - began + REPORT_SECONDS
     plan = plan_comparison(models, images, budget=budget, besides=besides)
     on_planned(plan)
-    probe = dict.fromkeys(models, sample_up_to(plan.images, plan.searches))
     with (
         Progress(total=plan.poses, unit="image", desc="comparing", delay=2, silence=_SILENCE) as bar,
         # Unclear answers are asked for twice, beyond the total.
         watched(lambda inputs: bar.update(min(inputs, plan.poses - bar.n))),
     ):
-        measured = overview.measure_overview(
-            models,
-            plan.images,
-            survival={} if overview.Surviving in plan.without else probe,
-            robust={} if overview.RobustAccuracy in plan.without else probe,
-            curves=plan.curves,
-            confidences=0 if CONFIDENCE in plan.without else None,
-            without=[part for part in plan.without if isinstance(part, type)],
-        )
+        measured = measure_overview(models, plan.images, corners=plan.corners, confidences=plan.confidences)
     mine, theirs = first.predict(plan.images), second.predict(plan.images)
     return Comparison(plan.images, (first, second), (mine, theirs), measured, flips(mine, theirs))
 
@@ -168,27 +140,14 @@ def plan_comparison(
             took += costs[name].seconds(ledger.now)
         if took <= left * _CLEAN:
             break
-    curves, probes = curve_sizes(images), sorted({least_of(images), min(PROBE_SAMPLES, len(images))})
-    sizes = [*((each, probes[0]) for each in curves), (curves[-1], probes[-1])]
-
-    def total(counted: Mapping[object, np.ndarray], parts: Sequence[object]) -> np.ndarray:
-        return np.asarray(sum((counted[part] for part in parts), start=counted[overview.Clean]))
-
-    chosen, without = sizes.pop(), frozenset[object]()
-    counted = _counted(models, images, costs, *chosen)
-    seconds, poses = total(counted, _ORDER)
-    whole = seconds
-    if whole > left:
-        least = _counted(models, images, costs, *sizes[0])
-        without = left_out({part: least[part][0] for part in _ORDER}, left - least[overview.Clean][0])
-        parts = [part for part in _ORDER if part not in without]
-        while (seconds := total(counted, parts)[0]) > left and sizes:
-            chosen = sizes.pop()
-            counted = _counted(models, images, costs, *chosen)
-        seconds, poses = total(counted, parts)
+    # The most telling last: confidence is left out before accuracy at corners.
+    sizes = sample_sizes(images)
+    options = [*((size, len(images)) for size in sizes), (sizes[-1], 0), (0, 0)]
+    counted = {option: _counted(models, images, costs, *option) for option in options}
+    chosen = next((option for option in options if not counted[option][0] > left), options[-1])
+    (seconds, poses), (whole, _) = counted[chosen], counted[options[0]]
     cores = max(each.cores for each in costs.values())
-    seconds, whole = besides + float(seconds), besides + float(whole)
-    return ComparisonPlan(images, out_of, *chosen, without, seconds, whole, int(poses), cores, budget)
+    return ComparisonPlan(images, out_of, *chosen, besides + seconds, besides + whole, poses, cores, budget)
 
 
 def _cost(model: RoleModel, images: LabelledImages, *, required: bool) -> Costs:
@@ -207,24 +166,11 @@ def _cost(model: RoleModel, images: LabelledImages, *, required: bool) -> Costs:
 
 
 def _counted(
-    models: Mapping[str, RoleModel], images: LabelledImages, costs: Mapping[str, Costs], curves: int, searched: int
-) -> dict[object, np.ndarray]:
-    """Return what each part asks for, of all models: seconds of the clock, and inputs to run models on.
-
-    Failures are looked at in the poses of `Moved`.
-    """
-    counted: dict[object, np.ndarray] = {part: np.zeros(2) for part in (overview.Clean, *_ORDER)}
-    (sample, fewer), probe = samples_of(images, curves), sample_up_to(images, searched)
-    for name, model in models.items():
-        planned = counting(model, ledger := Ledger())
-        subject = overview.Subject(planned, images, sample, fewer, None, (), probe, probe)
-        parts = sorted(overview.PARTS, key=lambda part: part.record is not overview.Clean)
-        works: dict[Any, Callable[[], object]] = {part.record: partial(part.measure, subject) for part in parts}
-        works[CONFIDENCE] = lambda planned=planned: planned.predict(images).probabilities  # type: ignore[misc]
-        for record, work in works.items():
-            with ledger.under(str(record)), suppress(Exception):  # It may fail for made-up predictions.
-                work()
-            asked = ledger.asked[str(record)]
-            part = record if record in _ORDER else overview.Moved if record is overview.Failing else overview.Clean
-            counted[part] += costs[name].seconds(asked), asked.poses + asked.maps
-    return counted
+    models: Mapping[str, RoleModel], images: LabelledImages, costs: Mapping[str, Costs], corners: int, confidences: int
+) -> tuple[float, int]:
+    """Return what an overview asks for, of all models: seconds of the clock, and inputs to run models on."""
+    ledgers = {name: Ledger() for name in models}
+    planned = {name: counting(model, ledgers[name]) for name, model in models.items()}
+    measure_overview(planned, images, corners=corners, confidences=confidences)
+    asked = {name: ledger.now for name, ledger in ledgers.items()}
+    return sum(costs[name].seconds(asked[name]) for name in asked), sum(each.poses for each in asked.values())

@@ -19,7 +19,6 @@ from harness.measures.failures import Answer, answers_at
 from harness.measures.panel.consensus import ConsensusErrors
 from harness.perturb import IDENTITY, in_words
 from harness.perturb.grids import most_dangerous_first
-from harness.run.overview import Failing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -265,7 +264,7 @@ def spoken_of(overview: Overview) -> list[int]:
     numbers = [each.index for each in overview.mistakes]
     if changes := overview.changes:
         numbers += [each.candidate.index for each in (*changes.new_failures, *changes.fixed_failures)]
-    if persistent := overview.models[0][Failing].persistent:
+    if persistent := overview.models[0].persistent:
         numbers += [row.index for row in persistent.by_confidence()[:PICTURED]]
     if label_errors := overview.label_errors:
         numbers += [row.index for row in label_errors.rows[:PICTURED]]

@@ -20,9 +20,9 @@ from harness.inference.standins import StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
 from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from
-from harness.run.overview import overview_of
 from harness.run.sampling import rows_passes
 from harness.run.selfcheck import self_checks
+from harness.run.side_by_side import overview_of
 from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ def asked_by(
     works: list[tuple[str, Callable[[], object]]] = [(check.family, partial(ask, planned, check)) for check in checks]
     works.append((CHECKS, lambda: self_checks(planned, ask)))
     if overview:
-        searched = any(check.keys.get("path") for check in checks)
-        works.append((OVERVIEW, lambda: overview_of(planned, searched=searched)))
+        works.append((OVERVIEW, lambda: overview_of(planned)))
     for name, work in works:
         try:
             left = max(until - time.monotonic(), 1e-3)

@@ -38,8 +38,8 @@ early.
 """
 ANEW = 6
 """Passes of an image for the self-checks that are never remembered: identity, repetition, and twice without tracing."""
-CURVES, SURVIVED = 42, 120
-"""Passes of an image for an overview's curves and maps, and for its searches, which end early."""
+CORNERS, CONFIDENCES = 9, 2
+"""Passes of an image for an overview's accuracy at corners, and for its confidences, in full precision."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,14 @@ class Extent:
     """Number of images for each kind of work, at least the smallest useful one.
 
     `anew` is for self-checks that every run repeats. `answers`, over all perturbations, are predicted again, `few` at
-    a time. `damaged` is for mutants. The others are for an overview: its `curves`, `searches` of models other than the
-    candidate, and `confidences`.
+    a time. `damaged` is for mutants. The others are for an overview, at `corners` and for `confidences`.
     """
 
     anew: int
     answers: int
     few: int
     damaged: int
-    curves: int
-    searches: int
+    corners: int
     confidences: int
 
 
@@ -104,7 +102,6 @@ def extent_of(session: StressSession) -> Extent:
         answers=max(4 * few, quarter // 2),
         few=few,
         damaged=max(LEAST, quarter // max(each, 1)),
-        curves=max(LEAST, quarter // (CURVES * models)),
-        searches=max(LEAST, quarter // (SURVIVED * models)),
-        confidences=max(LEAST, quarter // (2 * models)),
+        corners=max(LEAST, quarter // (CORNERS * models)),
+        confidences=max(LEAST, quarter // (CONFIDENCES * models)),
     )

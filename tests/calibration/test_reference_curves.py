@@ -7,7 +7,6 @@ import re
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-import seaborn  # noqa: F401
 from overviews import overview
 from PIL import ImageFont  # noqa: F401
 from zoo import SEARCH, GatedZoo, run_here
@@ -18,8 +17,8 @@ from harness.checks import read_checks
 from harness.cli import main
 from harness.measures.confidence import RELIABILITY
 from harness.measures.metric import Curve
-from harness.report import figures
-from harness.report.reference_values import NO_VALUES, reference_values
+from harness.report.check_figures import band_of
+from harness.report.model_figures import reliability_diagrams
 
 ROWS = """
 [[check]]
@@ -70,7 +69,7 @@ def test_calibrated_curves_are_bands_in_the_report_of_a_gate(zoo):
     zoo.run("--baseline", "none", page=True)
     report, drawn = zoo.report(), drawn_in((zoo.root / "reports/stress.html").read_text())
     assert not report["errors"]
-    assert not any("curve" in check for check in report["checks"]), "only a recording has them"
+    assert next(check["id"] for check in report["checks"] if "curve" in check) == "calibration-error-clean"
     assert set(drawn) == {"Survival", "Reliability"}
     assert all(BAND in caption and "reference models" in drawing for caption, drawing in drawn.values())
 
@@ -90,37 +89,20 @@ def rising(name: str, *rows, counts=()) -> dict[str, list[Curve]]:
     return {name: [Curve(name, tuple(map(float, range(len(row)))), tuple(row), counts) for row in rows]}
 
 
-def test_a_band_is_mean_and_standard_deviation_of_three_or_more_curves():
-    curves = rising("survival, shift", (1.0, 0.5), (1.0, 0.6), (1.0, 0.7))
-    band = reference_values((), curves).survival["shift"]
-    assert band.at.tolist() == [0, 1]
-    assert [*band.mean, *band.std] == pytest.approx([1, 0.6, 0, 0.1])
-    assert reference_values((), {name: rows[:2] for name, rows in curves.items()}).survival == {}
+def test_a_band_is_two_standard_deviations_of_three_or_more_curves():
+    curves = rising("survival, shift", (1.0, 0.5), (1.0, 0.6), (1.0, 0.7))["survival, shift"]
+    band = band_of(curves)
+    assert band.at == [0, 1]
+    assert [*band.low, *band.high] == pytest.approx([100, 40, 100, 80])
+    assert band_of(curves[:2]) is None
 
 
 def test_bins_with_few_predictions_of_a_model_have_no_band():
     known = {RELIABILITY: [Curve(RELIABILITY, (None, 0.5, 0.9), (None, 0.4, at), (0, 9, 91)) for at in (0.8, 0.9, 1.0)]}
-    found = reference_values((), known)
-    assert found.reliability.at == pytest.approx([0.9])
-    assert [*found.reliability.mean, *found.reliability.std] == pytest.approx([0.9, 0.1])
-    assert [*found.confidences.mean, *found.confidences.std] == pytest.approx([0.91, 0])
+    upper = reliability_diagrams(overview(), known).axes[0]
+    assert upper.collections[0].get_label() == "reference models"
+    corners = upper.collections[0].get_paths()[0].vertices
+    assert [corners[:, 0].min(), corners[:, 0].max()] == pytest.approx([90, 90])
+    assert [corners[:, 1].min(), corners[:, 1].max()] == pytest.approx([70, 100])
     few = {RELIABILITY: [Curve(RELIABILITY, (0.5,), (0.4,), (9,))] * 3}
-    assert reference_values((), few) == NO_VALUES
-
-
-def test_bands_lie_behind_survival_curves_and_reliability_diagrams():
-    bins = [Curve(RELIABILITY, (0.8, 0.9), (at, at), (60, 40)) for at in (0.7, 0.8, 0.9)]
-    known = reference_values((), {RELIABILITY: bins, **rising("survival, rotation", (1, 0.7), (1, 0.8), (1, 0.9))})
-    axes = figures.survival_by_model(overview(), known.survival).axes[0]
-    assert axes.collections[0].get_label() == "reference models"
-    corners = axes.collections[0].get_paths()[0].vertices
-    assert [corners[:, 1].min(), corners[:, 1].max()] == pytest.approx([60, 100])
-    upper, lower = figures.reliability_diagrams(overview(), known).axes
-    for drawn, expected in ((upper, [60, 100]), (lower, [120, 180])):
-        corners = drawn.collections[0].get_paths()[0].vertices
-        assert [corners[:, 0].min(), corners[:, 0].max()] == pytest.approx([80, 90])
-        assert [corners[:, 1].min(), corners[:, 1].max()] == pytest.approx(expected), "of 300 predictions"
-    bare = (figures.survival_by_model(overview()), figures.reliability_diagrams(overview()))
-    assert "reference models" not in " ".join(
-        text.get_text() for figure in bare for text in figure.findobj(lambda item: hasattr(item, "get_text"))
-    )
+    assert not reliability_diagrams(overview(), few).axes[0].collections

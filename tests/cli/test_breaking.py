@@ -14,8 +14,7 @@ from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.perturb import Pose
 from harness.report import evaluation
-from harness.report.example_pictures import SIZE
-from harness.report.gallery import wrapped
+from harness.report.example_pictures import SIZE, wrapped
 
 
 def images(count=30):

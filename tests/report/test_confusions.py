@@ -13,9 +13,9 @@ from zoo import images_of, network
 from harness.inference import Classifier
 from harness.measures.panel.predictions import PanelPredictions, PanelView
 from harness.report.gallery import confusions
+from harness.run import side_by_side as module
 from harness.run.overview import Mistake, Reference
-from harness.run.overview import mistakes as module
-from harness.run.overview.mistakes import mistakes_of
+from harness.run.side_by_side import mistakes_of
 
 KNOWN = Reference(20, 3, "top", 0.81)
 MISTAKES = (
@@ -41,19 +41,13 @@ def test_each_image_carries_its_confusion_confidence_and_reference_models():
     assert "Pictures show 3 of them." in body
 
 
-def test_cells_lead_to_their_images_and_others_are_numbers():
-    body = shown()
-    assert re.findall(r'data-key="([^"]*)" aria-pressed="false" aria-label="([^"]*)"', body) == [
-        ("0-1", "10 images: top predicted as shirt"),
-        ("2-1", "10 images: shoe predicted as shirt"),
+def test_confusions_can_be_chosen_the_most_frequent_first():
+    found = re.findall(r'<option value="([^"]*)"( selected)?>([^<]*)</option>', shown())
+    assert found == [
+        ("", "", "all"),
+        ("0-1", " selected", "top → shirt: 10 images"),
+        ("2-1", "", "shoe → shirt: 10 images"),
     ]
-
-
-def test_many_classes_have_a_list_instead_of_a_table(monkeypatch):
-    monkeypatch.setattr("harness.report.gallery._CLASSES", 2)
-    body = shown()
-    assert "<table" not in body
-    assert "top → shirt" in body
 
 
 def test_a_model_without_mistakes_or_comparison_has_no_confusions():

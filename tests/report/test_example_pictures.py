@@ -9,8 +9,20 @@ import numpy as np
 import pytest
 
 from harness.measures.failures import Answer
-from harness.report.example_pictures import GAP, ROW, SIZE, as_html, as_png, caption, in_words, picture, strip
-from harness.report.gallery import TEXT_HEIGHT, wrapped, write
+from harness.report.example_pictures import (
+    GAP,
+    ROW,
+    SIZE,
+    TEXT_HEIGHT,
+    as_html,
+    as_png,
+    caption,
+    in_words,
+    picture,
+    strip,
+    text_line,
+    wrapped,
+)
 from harness.run.examples import Example, ModelView
 
 CLASSES = ("Shirt", "Coat", "Bag")
@@ -207,11 +219,8 @@ def test_a_bar_is_as_long_as_the_class_is_likely():
 
 
 def test_the_longest_percentage_fits_into_its_place():
-    ink, cut = (np.full((TEXT_HEIGHT, width, 3), 255, np.uint8) for width in (50, 200))
-    write(ink, "100%", x=0, y=0, width=50)
-    write(cut, "100%", x=0, y=0, width=200)
-    assert (cut[:, :50] == ink).all()
-    assert (cut[:, 50:] == 255).all()
+    assert (text_line("100%", 200)[:, :50] == text_line("100%", 50)).all()
+    assert (text_line("100%", 200)[:, 50:] == 255).all()
 
 
 def test_of_many_classes_the_three_leading_ones_and_the_true_one_are_shown():
@@ -279,47 +288,37 @@ def test_any_class_name_can_be_shown(name):
 @pytest.mark.parametrize("name", ["Travel & luggage", "Schutzbrillenetui", "Circle & dot"])
 def test_no_class_name_is_clipped(name, monkeypatch):
     written = []
-    monkeypatch.setattr("harness.report.example_pictures.write", lambda _, text, **where: written.append(text))
+    drawn = text_line
+    how = "harness.report.example_pictures.text_line"
+    monkeypatch.setattr(how, lambda text, *where, **look: written.append(text) or drawn(text, *where, **look))
     classes = (name, "Coat", "Bag")
     picture(case(true=name, classes=classes, candidate=view(0.9, 0.1, 0.0, classes=classes)))
     assert f"✓{name}".replace(" ", "") in "".join(written).replace(" ", "")
 
 
 def test_letters_other_than_english_ones_can_be_told_apart():
-    canvases = []
-    for text in ("Mütze", "Mutze"):
-        canvas = np.full((TEXT_HEIGHT, 100, 3), 255, np.uint8)
-        write(canvas, text, x=0, y=0, width=100)
-        canvases.append(canvas)
-    assert not np.array_equal(*canvases)
+    assert not np.array_equal(text_line("Mütze"), text_line("Mutze"))
 
 
 @pytest.mark.parametrize(("align", "inked"), [("left", 0), ("right", 150), ("center", 75)])
 def test_text_stays_in_its_box(align, inked):
-    canvas = np.full((TEXT_HEIGHT + 10, 220, 3), 255, np.uint8)
-    write(canvas, "ab", x=10, y=5, width=180, align=align, color=(0, 0, 255))
-    columns = np.flatnonzero((canvas < 255).any(axis=(0, 2)))
-    assert 10 + inked <= columns.min() <= 10 + inked + 15
-    assert columns.max() <= 190
-    assert (canvas[:5] == 255).all()
-    assert (canvas[..., 2] == 255).all(), "blue letters on white"
+    line = text_line("ab", 180, align=align, color=(0, 0, 255))
+    columns = np.flatnonzero((line < 255).any(axis=(0, 2)))
+    assert inked <= columns.min() <= inked + 15
+    assert (line[..., 2] == 255).all(), "blue letters on white"
 
 
 def test_text_too_long_for_its_box_is_cut():
-    canvas = np.full((TEXT_HEIGHT, 300, 3), 255, np.uint8)
-    write(canvas, "w" * 80, x=0, y=0, width=100)
-    assert (canvas[:, 100:] == 255).all()
-    assert (canvas[:, 60:100] < 255).any()
+    assert text_line("w" * 80, 100).shape == (TEXT_HEIGHT, 100, 3)
+    assert (text_line("w" * 80, 100)[:, 60:] < 255).any()
 
 
 @pytest.mark.parametrize("name", ["✗ T-shirt/top", "✗ Ankle boot", "true: Ankle boot", "counter-clockwise,"])
 def test_the_longest_words_of_the_shipped_data_fit_into_their_place(name):
     width = SIZE - 50 if name.startswith("✗") else SIZE
     bold = name.startswith("true")
-    cut, whole = (np.full((TEXT_HEIGHT, 300, 3), 255, np.uint8) for _ in range(2))
-    write(cut, name, x=0, y=0, width=width, bold=bold)
-    write(whole, name, x=0, y=0, width=300, bold=bold)
-    assert (cut == whole).all()
+    whole = text_line(name, 300, bold=bold)
+    assert (text_line(name, width, bold=bold) == whole[:, :width]).all()
 
 
 def test_long_text_is_broken_between_words():

@@ -7,23 +7,63 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from overviews import CLASSES, model, overview, rate
+from overviews import model, overview, rate
 
-from harness.report import figures, matrices
-from harness.report.illustrations import Illustration, as_svg, figure_html, illustrations
-from harness.report.illustrations import figures as figures_section
-from harness.run.overview import Training
+from harness.checks import Check, Threshold
+from harness.measures import Measurement
+from harness.measures.accuracy import ACCURACY, ACCURACY_GAIN
+from harness.measures.localisation import ATTENTION_LIFT
+from harness.measures.metric import Curve
+from harness.measures.worst_poses import BREAKING_SEVERITY
+from harness.perturb import Pose
+from harness.report import check_figures as checked
+from harness.report import figures
+from harness.report import model_figures as drawn
+from harness.report.figures import as_svg
+from harness.report.page import Illustration, figure_html
+from harness.run.overview import Overview
+
+PANEL = Threshold(0.85, mean=0.89, std=0.01, reference_models=20, k=3.9, n=300)
+
+
+def measured(family: str, value: float, name: str, metric=ACCURACY, *, curve=None, counted=None, **facts):
+    check = Check(name, family, metric.name, panel=PANEL, **facts)
+    near = (value - 0.02, value + 0.02)
+    return check.judge(Measurement(metric, value, 300, near, curve=curve, counted=counted))
+
+
+SURVIVAL = Curve("survival, rotation", (0.0, 1.0, 2.0), (1.0, 0.9, 0.5))
+VERDICTS = (
+    *(measured("rotation", 0.8, f"turned {at}", pose=Pose(at)) for at in (-10.0, 10.0)),
+    *(measured("gain", 0.1, f"gain {at}", ACCURACY_GAIN, pose=Pose(at)) for at in (-10.0, 10.0)),
+    *(measured("shift", 0.7, f"moved {at}", pose=Pose(0, at, 2.0)) for at in (-2.0, 2.0)),
+    measured("search", 2.0, "break", BREAKING_SEVERITY, curve=SURVIVAL, counted=250),
+    *(measured("attention", 1.2, f"lift {name}", ATTENTION_LIFT, class_name=name) for name in (None, "top", "shoe")),
+)
+"""Verdicts of a run on the candidate, and its gain over the baseline."""
+
+
+def rotation(some: Overview):
+    rates = checked.posed_rates(some, VERDICTS)
+    return checked.rotation_curves(
+        {
+            name: {pose.degrees: each[pose] for pose in sorted(each, key=lambda at: at.degrees) if not pose.dx}
+            for name, each in rates.items()
+        }
+    )
+
 
 DRAWN = {
-    "rotation": figures.rotation_curves,
-    "survival": figures.survival_by_model,
-    "classes": figures.class_accuracies,
-    "reliability": figures.reliability_diagrams,
-    "attention": figures.attention_by_class,
-    "training": lambda some: figures.training_curves({model.name: model[Training].history for model in some.models}),
-    "shift": matrices.shift_maps,
-    "confusion": matrices.confusion_matrices,
+    "rotation": rotation,
+    "classes": drawn.class_accuracies,
+    "reliability": drawn.reliability_diagrams,
+    "training": lambda some: drawn.training_curves({model.name: model.history for model in some.models}),
+    "confusion": lambda some: drawn.confusion_maps(*(drawn.confusions(some, each) for each in some.models)),
 }
+
+
+def change(ours, theirs):
+    return drawn.confusion_maps(drawn.confusions(overview(ours, theirs), ours, theirs)).axes[0]
 
 
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
@@ -47,35 +87,36 @@ def test_drawing_leaves_matplotlib_as_it_was(draw):
     assert dict(mpl.rcParams) == before
 
 
-def test_the_rotation_curve_holds_values_and_intervals_in_percent():
-    axes = figures.rotation_curves(overview()).axes[0]
-    candidate = axes.containers[0]
+def test_the_rotation_curve_holds_values_and_intervals_of_checks():
+    axes = rotation(overview()).axes[0]
+    candidate, baseline = axes.containers
     assert list(candidate.lines[0].get_xdata()) == [-10, 0, 10]
     assert candidate.lines[0].get_ydata() == pytest.approx([80, 90, 80])
     first = candidate.lines[2][0].get_segments()[0]
     assert first[:, 1] == pytest.approx([78, 82])
+    assert baseline.lines[0].get_ydata() == pytest.approx([70, 80, 70]), "the candidate's less its gain"
 
 
-def test_the_shift_map_has_dy_down_and_dx_to_the_right():
-    axes = matrices.shift_maps(overview()).axes[0]
-    values = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
-    assert values[0] == pytest.approx([70, 70, 70])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["-2", "0", "+2"]
+def test_the_shift_map_has_dy_down_and_dx_to_the_right_and_blanks():
+    rates = checked.posed_rates(overview(), VERDICTS)["candidate"]
+    axes = checked.shift_maps({"candidate": {(at.dx, at.dy): rates[at] for at in rates if not at.degrees}}).axes[0]
+    values = np.ma.filled(axes.collections[0].get_array().reshape(2, 3), -1)
+    assert values.tolist() == [[-1, pytest.approx(90), -1], [pytest.approx(70), -1, pytest.approx(70)]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "+2"]
     assert axes.yaxis_inverted(), "the first row is on top"
 
 
 def test_confusions_are_shares_of_the_true_class_with_signed_difference():
     ours, theirs = model(right=0.9), model("baseline", right=0.8)
-    assert matrices.shares(ours)[0] == pytest.approx([90, 10, 0])
-    axes = matrices.confusion_difference(ours, theirs, CLASSES).axes[0]
+    assert ours.confusion_shares[0] == pytest.approx([90, 10, 0])
+    axes = change(ours, theirs)
     values = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
     assert values[0] == pytest.approx([10, 10, 0]), "better: more right answers, fewer confusions"
     assert [text.get_text() for text in axes.texts][:2] == ["+10", "-10"]
 
 
 def test_what_got_better_is_blue_and_what_got_worse_is_orange():
-    axes = matrices.confusion_difference(model(right=0.7), model("baseline", right=0.9), CLASSES).axes[0]
-    mesh = axes.collections[0]
+    mesh = change(model(right=0.7), model("baseline", right=0.9)).collections[0]
     red, _, blue, _ = mesh.to_rgba(mesh.get_array()).reshape(3, 3, 4)[0, 0]
     assert red > 2 * blue, "fewer right answers"
     red, _, blue, _ = mesh.to_rgba(mesh.get_array()).reshape(3, 3, 4)[0, 1]
@@ -83,7 +124,7 @@ def test_what_got_better_is_blue_and_what_got_worse_is_orange():
 
 
 def test_confusions_are_full_at_15_percent_and_the_diagonal_is_muted():
-    axes = matrices.confusion_matrix(model(right=0.9), CLASSES).axes[0]
+    axes = drawn.confusion_maps(drawn.confusions(overview(), model(right=0.9))).axes[0]
     mesh = axes.collections[0]
     assert (mesh.norm.vmin, mesh.norm.vmax) == (0, 15)
     hidden = np.ma.getmaskarray(mesh.get_array()).reshape(3, 3)
@@ -104,13 +145,13 @@ def contrast(one, other) -> float:
 
 @pytest.mark.parametrize("share", np.linspace(0, 1, 21).tolist())
 def test_digits_on_heat_maps_reach_the_contrast_of_text(share):
-    some = overview(model(shift=((rate(share),) * 3,) * 3), model("baseline", right=1 - 0.3 * share))
-    drawn = (
-        matrices.shift_maps(some),
-        matrices.confusion_matrix(some.models[1], CLASSES),
-        matrices.confusion_difference(*some.models, CLASSES),
+    ours, theirs = model(), model("baseline", right=1 - 0.3 * share)
+    some = overview(ours, theirs)
+    maps = (
+        checked.shift_maps({"candidate": {(0.0, 0.0): rate(share), (1.0, 1.0): rate(share)}}),
+        drawn.confusion_maps(drawn.confusions(some, theirs), drawn.confusions(some, ours, theirs)),
     )
-    for axes in (axes for figure in drawn for axes in figure.axes):
+    for axes in (axes for figure in maps for axes in figure.axes):
         mesh = axes.collections[0]
         values = mesh.get_array()
         behind = mesh.to_rgba(values).reshape(-1, 4)
@@ -122,15 +163,15 @@ def test_digits_on_heat_maps_reach_the_contrast_of_text(share):
 def test_models_have_other_colours_than_good_and_bad():
     from matplotlib.colors import to_rgb
 
-    line, other = (container.lines[0] for container in figures.rotation_curves(overview()).axes[0].containers)
-    for drawn in (line, other):
+    line, other = (container.lines[0] for container in rotation(overview()).axes[0].containers)
+    for each in (line, other):
         for meaning in (figures.GOOD, figures.BAD):
-            assert np.abs(np.subtract(to_rgb(drawn.get_color()), to_rgb(meaning))).max() > 0.25
+            assert np.abs(np.subtract(to_rgb(each.get_color()), to_rgb(meaning))).max() > 0.25
     assert contrast(line.get_color(), "white") > 3
 
 
 def test_classes_are_dots_with_intervals_on_a_scale_that_shows_two_points():
-    axes = figures.class_accuracies(overview(model(right=0.93), model("baseline", right=0.91))).axes[0]
+    axes = drawn.class_accuracies(overview(model(right=0.93), model("baseline", right=0.91))).axes[0]
     assert not axes.patches, "no bars"
     assert axes.get_xlim()[0] > 80
     first = axes.containers[0]
@@ -139,79 +180,69 @@ def test_classes_are_dots_with_intervals_on_a_scale_that_shows_two_points():
 
 
 def test_survival_has_intervals_its_number_of_images_and_plain_units():
-    from harness.inference.search import Breaking
-    from harness.perturb.grids import PATHS
-
-    severity = np.repeat([0.5, 0.75, np.inf], [10, 40, 50])
-    drawn = figures.survival_curves([Breaking(PATHS["joint"], severity, images=120)])
-    (axes,) = drawn.axes
+    curve = Curve("survival, joint", tuple(at / 20 for at in range(21)), (1.0,) * 20 + (0.5,))
+    panel = checked.survival_panel("joint", {"candidate": (curve, 100)}, title="100 images")
+    (axes,) = figures.curves(panel).axes
     assert axes.get_xlabel() == "rotated and translated by up to, % of ±30° and ±3 px"
-    assert axes.get_title() == "100 images with a correct clean prediction"
-    assert drawn.axes[0].get_ylabel() == "predictions still correct, %"
+    assert (axes.get_title(), axes.get_ylabel()) == ("100 images", "predictions still correct, %")
     band = axes.collections[0].get_paths()[0].vertices
     at_end = band[band[:, 0] == 100][:, 1]
     assert [at_end.min(), at_end.max()] == pytest.approx([40.4, 59.6], abs=0.1), "Wilson's of 50 of 100"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "one in ten fails by 50%",
-        "half fail by 75%",
-    ]
 
 
 def test_a_class_without_images_has_no_shares():
-    shares = matrices.shares(model(confusion=((0, 0, 0), (5, 5, 0), (0, 0, 9))))
+    shares = model(confusion=((0, 0, 0), (5, 5, 0), (0, 0, 9))).confusion_shares
     assert np.isnan(shares[0]).all()
     assert shares[1] == pytest.approx([50, 50, 0])
 
 
 def test_small_differences_look_small():
-    axes = matrices.confusion_difference(model(right=0.9), model("baseline", right=0.89), CLASSES).axes[0]
+    axes = change(model(right=0.9), model("baseline", right=0.89))
     assert (axes.collections[0].norm.vmin, axes.collections[0].norm.vmax) == (-5, 5)
 
 
 def test_the_same_figure_gives_the_same_bytes():
-    one, other = (as_svg(figures.rotation_curves(overview())) for _ in range(2))
+    one, other = (as_svg(rotation(overview())) for _ in range(2))
     assert one == other
+
+
+def titles(some: Overview, verdicts=VERDICTS) -> list[str]:
+    both = (*checked.check_figures(some, verdicts, {}), *drawn.model_figures(some, verdicts))
+    return [item.title for item in both]
 
 
 def test_all_figures_become_pictures_with_captions_and_descriptions():
     some = overview()
-    page = figures_section(some).body
+    page = drawn.figures(some, VERDICTS).body
     pictures = re.findall(r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)">', page)
-    assert len(pictures) == len(list(illustrations(some))) == page.count("<figcaption>") == 10
+    assert len(pictures) == len(titles(some)) == page.count("<figcaption>") == 10
     for alt, data in pictures:
         assert len(alt) > 20
         assert ET.fromstring(base64.b64decode(data)).tag.endswith("svg")
     assert len(page) < 1_000_000
-    assert "candidate: 80% at -10°, 90% at +0°, 80% at +10°" in page
+    assert "candidate: 80% at -10°, 90% at +0°, 80% at +10°; baseline: 70% at -10°" in page
 
 
 def test_what_was_not_measured_is_not_drawn():
-    bare = {"survival": (), "on_object": (), "on_object_overall": None, "history": ()}
-    alone = overview(model(**bare))
-    assert [item.title for item in illustrations(alone)] == [
-        "Accuracy against rotation",
-        "Accuracy by translation",
+    assert titles(overview(model(history=())), ()) == [
         "Clean accuracy by class",
         "Confusions of the candidate",
         "Reliability diagram",
     ]
-    assert figures_section(alone).body.count("<figcaption>") == 5
 
 
 def test_a_figure_of_a_sample_says_so_in_its_title():
-    titles = [item.title for item in illustrations(overview(n=10_000, sample=1_000))]
-    assert titles[:4] == [
-        "Accuracy against rotation (1,000 of 10,000 images)",
+    assert titles(overview(n=10_000))[:4] == [
+        "Accuracy against rotation (300 of 10,000 images)",
         "Accuracy by translation (300 of 10,000 images)",
-        "Survival curves, on a sample",
-        "Clean accuracy by class",
+        "Survival curves of the candidate",
+        "Grad-CAM mass on the object (300 of 10,000 images)",
     ]
-    assert "Reliability diagram (300 of 10,000 images)" in titles
-    assert "Grad-CAM mass on the object (1,000 of 10,000 images)" in titles
+    assert "Reliability diagram (300 of 10,000 images)" in titles(overview(n=10_000))
 
 
 def test_too_few_images_are_not_drawn():
-    page = figures_section(overview(sample=60)).body
+    page = drawn.figures(overview(n=60)).body
     assert page.startswith("<p>No curves or maps: 60 images are too few for them.</p>")
     assert "<figure" not in page
 
@@ -228,7 +259,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_cost_the_report():
 @pytest.mark.parametrize("name", ["$x$", "a$b", "帽子", "<b>", "_^{"], ids=["math", "money", "glyphs", "tag", "tex"])
 def test_any_class_name_can_be_drawn(name):
     some = overview(classes=(name, "shirt", "shoe"))
-    page = figures_section(some).body
+    page = drawn.figures(some).body
     assert "could not be drawn" not in page
     assert "<b>" not in page
 
@@ -237,15 +268,16 @@ def test_many_classes_with_long_names_make_figures_of_the_worst():
     names = tuple(f"{at} {'long ' * 200}" for at in range(300))
     rates = tuple(rate(0.5 + at / 1_000) for at in range(300))
     confusion = tuple(tuple(map(int, row)) for row in np.eye(300, dtype=int))
-    many = {"per_class": rates[::-1], "confusion": confusion, "on_object": (None,) * 300}
+    many = {"per_class": rates[::-1], "confusion": confusion}
     some = overview(model(**many), model("baseline", **many), classes=names)
-    axes = figures.class_accuracies(some).axes[0]
+    axes = drawn.class_accuracies(some).axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert len(labels) == 100
     assert labels[0] == "200 long long long long long lo…"
-    drawn = matrices.confusion_difference(*some.models, names)
-    assert drawn.axes[0].collections[0].get_array().size == 100 * 100
-    titles = [item.title for item in illustrations(some)]
-    assert "Clean accuracy by class (the 100 worst of 300 classes)" in titles
-    assert "Change of the confusions (the 100 worst of 300 classes)" in titles
-    assert len(as_svg(matrices.confusion_matrix(some.models[0], names))) < 10_000_000
+    difference = drawn.confusions(some, *some.models)
+    assert difference.values.size == 100 * 100
+    assert {
+        "Clean accuracy by class (the 100 worst of 300 classes)",
+        "Change of the confusions (the 100 worst of 300 classes)",
+    } <= {*titles(some, ())}
+    assert len(as_svg(drawn.confusion_maps(difference))) < 10_000_000

@@ -18,7 +18,7 @@ FLIPS = {"new_failures": [1, 2, 3], "fixed_failures": [4], "mcnemar_p": 0.00001,
 
 
 def test_the_headline_has_clean_accuracy_and_the_top_regression():
-    outcome = replace(EMPTY, verdicts=(PASS, FAIL), overview=overview(WORSE, INCUMBENT, sample=60))
+    outcome = replace(EMPTY, verdicts=(PASS, FAIL), overview=overview(WORSE, INCUMBENT, n=60))
     first, second, *_ = headline_lines(outcome)
     assert first == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
     assert second == "top −7.0 and shoe −6.5 points, mostly predicted as shirt."
@@ -41,7 +41,7 @@ def test_a_class_within_chance_is_not_named():
 
 def test_accuracy_under_pose_is_named_if_no_class_is():
     other = replace(INCUMBENT, name="incumbent")
-    mine = model(confusion=INCUMBENT.as_plain()["confusion"], corners=rate(0.6))
+    mine = model(confusion=INCUMBENT.confusion, corners=rate(0.6))
     said = top_regression(overview(mine, other))
     assert said.endswith("accuracy is 60.0%, incumbent 80.0% (−20.0 points)")
 
@@ -69,7 +69,7 @@ def test_a_summary_has_the_comparison_under_pass_too():
 
 
 def test_a_comparison_concludes():
-    found = overview(WORSE, INCUMBENT, sample=60)
+    found = overview(WORSE, INCUMBENT, n=60)
     said = "3 new and 1 fixed errors, p < 0.0001; top −7.0 and shoe −6.5 points, mostly predicted as shirt."
     assert conclusion(found, FLIPS) == said
     assert said.replace("<", "&lt;") in comparison_page(found, FLIPS, {"data": "shop"}, {})

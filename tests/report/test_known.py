@@ -141,5 +141,5 @@ def test_golden_images_stand_with_pictures_those_that_are_wrong_first():
 
 def test_confident_errors_say_how_many_are_the_models_own():
     own = model(failures=(KindCount("any error", 30, 0.2), KindCount(UNIQUE_CONFIDENT, 3, 0.1)))
-    assert "of 300, 3 unique" in models(overview(own), None)
-    assert "unique" not in models(overview(), None)
+    assert "of 300, 3 unique" in models(overview(own))
+    assert "unique" not in models(overview())

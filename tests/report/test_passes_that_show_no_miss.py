@@ -35,9 +35,7 @@ def test_nothing_excuses_what_is_not_beyond_a_threshold_that_passes(one):
 
 def test_the_page_never_shows_a_bare_miss_of_a_check_that_passes():
     page = scorecard(replace(EMPTY, verdicts=(PASS, BY_CHANCE)))
-    worse = page[page.index('id="report-worse"') : page.index('id="report-incumbent"')]
-    assert "good" in worse
-    assert "regression-clean" not in worse, "an excused check is not close to failing by its points"
+    assert 'id="report-worse"' not in page
     checks = page[page.index('id="report-checks"') :]
     assert "or p ≥ 0.001" in checks
     assert "not significant (p = 0.21, fails below 0.001)" in checks

@@ -14,17 +14,18 @@ from overviews import CHANGES, model, overview, rate
 from harness.checks import Check, Threshold
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
+from harness.measures.localisation import ATTENTION_LIFT, ATTENTION_RATIO
 from harness.measures.statistics import related
 from harness.measures.worst_poses import ROBUST_ACCURACY
 from harness.networks.training import Epoch
 from harness.perturb import Pose
-from harness.report.figures import training_curves
+from harness.report.at_a_glance import corruption_heat_map
 from harness.report.html import comparison_page, details, scorecard
+from harness.report.model_figures import training_curves
 from harness.report.tables import classes
 from harness.report.text import markdown, notes, summary_lines
-from harness.report.wording import hints
 from harness.run.outcome import Outcome
-from harness.run.overview import KindChange, KindCount, OnObject
+from harness.run.overview import KindChange, KindCount
 
 FAIL = Check("rotate-ccw-015", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20)).judge(
     Measurement(ACCURACY, 0.812, 10_000, (0.804, 0.82), detail="top confusion Shirt→Coat 14% of 1,000")
@@ -234,7 +235,7 @@ def test_the_summary_says_what_was_left_out_and_what_went_wrong():
 
 def compared(*models, **facts):
     """Return an overview of so few images that no curves are drawn, which takes a second."""
-    return overview(*models, sample=60, **facts)
+    return overview(*models, n=60, **facts)
 
 
 class Page(HTMLParser):
@@ -320,24 +321,18 @@ def test_the_example_is_of_another_image_than_what_leads_the_page():
     )
 
 
-def test_when_all_passes_the_closest_behaviours_are_named():
-    page = scorecard(replace(OUTCOME, verdicts=(PASS, COUNT), failed_tests=()))
-    assert "Checks closest to failing" in page
-    assert '<a href="#clean">all images</a>' in page
-
-
 def test_the_comparison_marks_what_is_significantly_worse():
     grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
         Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
     )
-    models = (model(right=0.8, roles=("candidate",), robust_accuracy=None), model("incumbent", right=0.9))
+    models = (model(right=0.8, roles=("candidate",)), model("incumbent", right=0.9))
     page = html.unescape(scorecard(replace(OUTCOME, verdicts=(grid,), overview=compared(*models))))
     top = page[page.index('id="report-comparison"') : page.index('id="report-covered"')]
     assert "▼ 80.0%" in top
     assert "▼ 90.0%" not in top
     assert "61.2%" in top
     assert "n=2,000" in top
-    assert "lift 1.20" in top
+    assert "4.0%" in top, "the expected calibration error"
 
 
 def test_a_comparison_that_could_not_be_made_says_why():
@@ -411,59 +406,27 @@ def test_a_model_alone_has_failures_without_changes():
     assert 'id="report-failures"' not in scorecard(replace(OUTCOME, overview=compared(model(failures=()))))
 
 
-def test_a_hint_names_the_confusion_that_rose():
-    swapped = model(confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)))
-    page = html.unescape(scorecard(replace(OUTCOME, overview=compared(swapped, model("incumbent")))))
-    first = page.index("<b>top is predicted as shirt</b>: 90% of the time; last accepted model (incumbent) 10%")
-    assert first < page.index("<b>shirt is predicted as top</b>: 85% of the time")
-
-
-def test_a_few_images_of_a_class_make_no_hint():
-    few = model(confusion=((5, 3, 0), (0, 100, 0), (0, 0, 100)))
-    before = model("incumbent", confusion=((7, 1, 0), (0, 100, 0), (0, 0, 100)))
-    assert hints(compared(few, before)) == []
+def attention(lift: float, ratio: float):
+    for metric, value in ((ATTENTION_LIFT, lift), (ATTENTION_RATIO, ratio)):
+        yield Check(metric.name, "attention", metric.name).judge(Measurement(metric, value, 200, (0.2, 0.9)))
 
 
 @pytest.mark.parametrize(
-    ("facts", "hint"),
-    [
-        ({"covered": {"left": 0.0, "right": 0.3, "upper": 0.3, "lower": 0.3}}, "does not look at the left half"),
-        ({"corners": rate(0.4)}, "It fails on images rotated and translated a little"),
-        ({"on_object_overall": OnObject(0.3, 0.5, 0.6, 200)}, "It looks at the object less"),
-    ],
-    ids=["blind", "fragile", "elsewhere"],
-)
-def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
-    some = compared(model(**facts), model("incumbent"))
-    assert [what for what, _ in hints(some) if hint in what]
-    assert hints(compared(model(), model("incumbent"))) == []
-
-
-@pytest.mark.parametrize(
-    ("facts", "said"),
+    ("lift", "said"),
     [
         (
-            {},
-            "It looks at the object: Grad-CAM mass on the object 60%, uniform baseline 50%; "
-            "last accepted model (incumbent) 60% (200 images).",
+            1.2,
+            "It looks at the object: Grad-CAM mass on the object 60%, 1.20 times that of a uniform map",
         ),
-        (
-            {"on_object_overall": OnObject(0.5, 0.5, 1.0, 200)},
-            "It hardly looks at the object more than elsewhere: Grad-CAM mass on the object 50%",
-        ),
+        (1.0, "It hardly looks at the object more than elsewhere: Grad-CAM mass on the object 60%"),
     ],
     ids=["looks", "looks-past"],
 )
 @pytest.mark.parametrize("fails", [True, False])
-def test_good_news_about_attention_stand_apart_from_what_got_worse(facts, said, fails):
-    outcome = OUTCOME if fails else replace(OUTCOME, verdicts=(PASS,), failed_tests=())
-    page = scorecard(replace(outcome, overview=compared(model(**facts), model("incumbent", **facts))))
-    top = page[: page.index('id="report-comparison"')]
-    assert (said in top) == (bool(facts) or not fails)
-    elsewhere = compared(model(on_object_overall=OnObject(0.3, 0.5, 0.6, 200)), model("incumbent"))
-    assert "It hardly looks" not in scorecard(replace(OUTCOME, overview=elsewhere)), "a hint says it already"
-    unknown = compared(model(on_object=(), on_object_overall=None))
-    assert "uniform baseline 5" not in scorecard(replace(OUTCOME, overview=unknown))
+def test_good_news_about_attention_stand_apart_from_what_got_worse(lift, said, fails):
+    verdicts = (FAIL if fails else PASS, *attention(lift, 0.6))
+    page = scorecard(replace(OUTCOME, verdicts=verdicts, failed_tests=(), overview=compared()))
+    assert (said in page[: page.index('id="report-comparison"')]) == (lift < 1.1 or not fails)
 
 
 def test_nothing_alarms_against_a_baseline_of_another_recipe():
@@ -472,7 +435,6 @@ def test_nothing_alarms_against_a_baseline_of_another_recipe():
     page = re.sub("<style>.*?</style>|<script>.*?</script>", "", scorecard(outcome), flags=re.DOTALL)
     assert "▼" not in page
     assert "▽" not in page
-    assert '<ul class="hints"><li><b>' not in page
     same = replace(outcome, overview=compared(worse, model("incumbent")))
     assert "▼" in scorecard(same)
 
@@ -481,17 +443,15 @@ def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
     worse = model(
         right=0.79,
         confident_errors=388,
-        on_object_overall=OnObject(0.59, 0.5, 1.19, 200),
         per_class=(rate(0.5), rate(0.79), rate(0.9)),
         corners=rate(0.4),
-        robust_accuracy=rate(0.69),
     )
-    beside = model("incumbent", right=0.8, confident_errors=133, robust_accuracy=rate(0.7))
+    beside = model("incumbent", right=0.8, confident_errors=133)
     page = scorecard(replace(OUTCOME, overview=compared(worse, beside)))
     top = re.sub("<[^>]+>", "", page[page.index('id="report-comparison"') : page.index('id="report-failures"')])
-    for said in ("▽ 79.0%", "▼ 40.0%", "▽ 69.0%", "▼ 388", "▽ 59%"):
+    for said in ("▽ 79.0%", "▼ 40.0%", "▼ 388"):
         assert said in top
-    assert top.count("▼") + top.count("▽") == 5 + 2, "and the legend"
+    assert top.count("▼") + top.count("▽") == 3 + 2, "and the legend"
     table = re.sub("<[^>]+>", " ", str(classes(compared(worse, beside))))
     assert "▼ -30.0 points" in table
     assert "▽ -1.0 points" in table
@@ -537,10 +497,8 @@ def test_informational_rows_stand_below_the_headline():
 def test_damage_is_a_map_by_kind_and_severity_that_says_what_is_judged():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, *DAMAGED)))
     part = page[page.index('id="report-damage"') : page.index('id="report-covered"')]
-    rows = [[re.sub("<[^>]+>", "", cell) for cell in row] for row in cells(part)]
-    assert rows[0] == ["corruption, by severity", "1", "2", "3", "4", "5"]
-    assert rows[1] == ["fog", "✗ 70.0", "(53.6)", "–", "–", "–"], "what fails comes first"
-    assert rows[2] == ["contrast", "90.0", "–", "–", "(25.0)", "(19.9)"]
+    axes = corruption_heat_map({"fog": {1: DAMAGED[1], 2: DAMAGED[0]}}, compared=False).axes[0]
+    assert [text.get_text() for text in axes.texts][:3] == ["✗ 70.0", "(53.6)", ""]
     assert "2 of 5 have a threshold" in part
     assert "of 1,000" in part
     Page(page)

@@ -61,10 +61,10 @@ def test_without_groups_there_is_no_section():
 def test_a_dot_stands_at_its_value_in_the_color_of_its_status():
     axes = group_dots([TINY, REAR, FRONT], overall=0.88).axes[0]
     dots = [container.lines[0] for container in axes.containers if hasattr(container, "has_xerr")]
-    assert [dot.get_xdata()[0] for dot in dots] == pytest.approx([60, 75, 91])
+    assert [dot.get_xdata()[0] for dot in dots] == pytest.approx([91, 75, 60])
     assert [dot.get_marker() for dot in dots] == ["o", "X", "o"]
-    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [True, False, False]
-    assert dots[1].get_color() != dots[2].get_color()
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, False, True]
+    assert dots[0].get_color() != dots[1].get_color()
     bars = [bar for container in axes.containers for bar in getattr(container, "patches", [])]
     assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(pytest.approx(88.0), pytest.approx(4.0))] * 3
     ticks = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "|"]

@@ -9,12 +9,13 @@ from zoo import images_of, network, role_model
 
 from harness.base.errors import InputError
 from harness.base.progress import Progress
+from harness.data import stratified_sample
 from harness.inference.devices import in_batches, watched
+from harness.perturb import IDENTITY, augmentation_range_corners
 from harness.run import comparison
-from harness.run.budget import Costs
+from harness.run.budget import Costs, duration
 from harness.run.comparison import plan_comparison
-from harness.run.overview import Moved, RobustAccuracy, Shifted, Surviving, Turned
-from harness.run.overview.measure import CONFIDENCE, measure_overview
+from harness.run.side_by_side import measure_overview
 
 
 @pytest.fixture
@@ -31,41 +32,38 @@ def models(monkeypatch):
 
 def test_all_is_measured_where_all_fits(models, images):
     plan = plan_comparison(models, images, budget=1e6)
-    assert (plan.images, plan.curves, plan.searches, plan.without) == (images, 300, 500, frozenset())
+    assert (plan.images, plan.corners, plan.confidences) == (images, 300, 1_200)
     assert plan.seconds == plan.whole
     assert len(plan.lines) == 1
 
 
-def test_what_does_not_fit_is_left_out_the_most_telling_last(models, images):
+@pytest.mark.parametrize(
+    ("budget", "kept", "lines"),
+    [(120.0, (300, 1_200), 1), (85.0, (200, 1_200), 1), (62.0, (200, 0), 2), (30.0, (0, 0), 2)],
+)
+def test_what_does_not_fit_is_left_out_the_most_telling_last(models, images, budget, kept, lines):
     whole = plan_comparison(models, images, budget=None)
-    assert whole.without == frozenset()
-    for budget, kept in ((30.0, set()), (90.0, {Moved}), (150.0, {Moved, Turned})):
-        plan = plan_comparison(models, images, budget=budget)
-        assert plan.seconds <= budget
-        assert kept <= {Moved, Turned, Shifted} - plan.without, budget
-        assert {RobustAccuracy, Surviving} <= plan.without
-        assert plan.curves >= 200
-        plan_line, left = plan.lines
-        assert plan_line.startswith("plan: at most ")
-        assert "1,200 images" in plan_line
-        assert f"--full: at most {round(whole.seconds / 60)} min" in left
+    assert (whole.corners, whole.confidences) == (300, 1_200)
+    plan = plan_comparison(models, images, budget=budget)
+    assert plan.seconds <= budget
+    assert (plan.corners, plan.confidences) == kept
+    assert len(plan.lines) == lines
+    assert plan.lines[0].startswith("plan: at most ")
+    assert "1,200 images" in plan.lines[0]
+    if lines > 1:
+        assert f"--full: at most {duration(plan.whole)};" in plan.lines[1]
 
 
 def test_the_plan_counts_what_is_then_asked(models, images):
-    """Every input is counted once, whoever asks first; searches end early, and are counted to their end."""
-    plan = plan_comparison(models, images, budget=150.0)
+    """Every input is counted once, whoever asks first, but for the confidence of errors, which nobody can know."""
+    plan = plan_comparison(models, images, budget=120.0)
     done = []
     with watched(done.append):
-        measure_overview(
-            models,
-            plan.images,
-            survival={},
-            robust={},
-            curves=plan.curves,
-            confidences=0 if CONFIDENCE in plan.without else None,
-            without=[part for part in plan.without if isinstance(part, type)],
-        )
-    assert plan.poses == pytest.approx(sum(done), rel=0.15)
+        measure_overview(models, plan.images, corners=plan.corners, confidences=plan.confidences)
+    sample = stratified_sample(images, plan.corners)
+    views = [(images, IDENTITY), *((sample, pose) for pose in (IDENTITY, *augmentation_range_corners()))]
+    wrong = sum((~model.predict(*view).correct).sum() for model in models.values() for view in views)
+    assert plan.poses + wrong == pytest.approx(sum(done), rel=0.15)
 
 
 def test_of_too_many_clean_images_a_sample_is_compared(models, images, monkeypatch):
@@ -81,11 +79,10 @@ def test_cached_predictions_cost_nothing(images, tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "costs_of", lambda *_: Costs(0.01, 0.03, 0))
     models = {"new": role_model(cache=PredictionCache(tmp_path))}
     before = plan_comparison(models, images, budget=None)
-    measure_overview(models, images, survival={}, robust={})
+    measure_overview(models, images)
     after = plan_comparison(models, images, budget=None)
-    searches = {RobustAccuracy, Surviving}
-    assert before.seconds - after.seconds > 0.9 * 0.01 * (1_200 + 300 * 40)
-    assert searches.isdisjoint(after.without)
+    assert before.seconds > 0.9 * 0.01 * (1_200 + 300 * 9)
+    assert after.seconds < 0.1 * before.seconds
 
 
 def test_a_batch_that_is_done_is_told_to_who_watches():
@@ -110,11 +107,11 @@ def test_progress_in_a_log_breaks_a_silence(capsys, monkeypatch):
 
 
 def test_start_and_page_are_part_of_the_time(models, images):
-    alone = plan_comparison(models, images, budget=90.0)
-    after = plan_comparison(models, images, budget=90.0, besides=60.0)
-    assert after.seconds <= 90.0
+    alone = plan_comparison(models, images, budget=120.0)
+    after = plan_comparison(models, images, budget=120.0, besides=60.0)
+    assert after.seconds <= 120.0
     assert after.seconds - 60.0 < alone.seconds
-    assert after.without > alone.without
+    assert (alone.corners, after.corners) == (300, 200)
 
 
 def test_a_full_comparison_needs_no_costs(models, images, monkeypatch):
@@ -123,7 +120,7 @@ def test_a_full_comparison_needs_no_costs(models, images, monkeypatch):
 
     monkeypatch.setattr(comparison, "costs_of", slow)
     plan = plan_comparison(models, images, budget=None)
-    assert (plan.images, plan.without) == (images, frozenset())
+    assert (plan.images, plan.corners) == (images, 300)
     (line,) = plan.lines
     assert line.startswith("plan: an unknown time on ")
     with pytest.raises(InputError, match=r"longer than 120 s Or compare without a plan \(--full\)"):

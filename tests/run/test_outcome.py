@@ -159,7 +159,7 @@ def test_a_failed_self_check_is_an_error_unless_it_does_not_apply(statuses, over
 
 
 def test_the_json_holds_the_models_side_by_side():
-    shown = Overview("zoo", 300, 100, ("ant",), (), (), ())
+    shown = Overview("zoo", 300, 100, ("ant",), ())
     assert replace(EMPTY, overview=shown).as_json()["overview"]["n"] == 300
     assert EMPTY.as_json()["overview"] is None
 

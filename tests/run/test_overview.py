@@ -1,7 +1,7 @@
 """The overview measures what it says, each network once, and survives the way to the controller."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,36 +13,21 @@ from panels import view_of
 from zoo import images_of, network
 
 from harness.base.errors import InputError
-from harness.inference import Classifier, Predictions, RoleModel
-from harness.inference.search import breaking
+from harness.base.records import as_json, as_plain, read_json, read_record
+from harness.data import stratified_sample
+from harness.inference import Classifier, RoleModel
 from harness.measures import calibration_error
 from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.flips import flips
 from harness.measures.panel.predictions import PanelPredictions
 from harness.networks.checkpoints import Record
 from harness.perturb import IDENTITY, Pose
-from harness.perturb.backgrounds import SIDES, Covered
-from harness.perturb.grids import PATHS
 from harness.report.html import comparison_page
 from harness.report.tables import comparison_lines
-from harness.run.overview import (
-    PARTS,
-    Clean,
-    Failing,
-    Looking,
-    ModelOverview,
-    Moved,
-    Overview,
-    ReliabilityBin,
-    RobustAccuracy,
-    Shifted,
-    Surviving,
-    Training,
-    Turned,
-    measure_overview,
-    reliability,
-)
+from harness.run.overview import Overview, ReliabilityBin
+from harness.run.side_by_side import measure_overview
 
+CORNERS = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
 FLIPS = {"net": 0.0, "interval": (0.0, 0.0), "mcnemar_p": 1.0, "new_failures": [], "fixed_failures": []}
 FLIPS |= {"by_class": {}, "by_pair": {}}
 
@@ -64,70 +49,57 @@ def measured(images):
         "baseline": role("baseline", sha256="plain"),
         "incumbent": role("incumbent", sha256="own", jitter=0.5),
     }
-    probe = images.take(torch.arange(0, 400, 4))
-    some = measure_overview(models, images, survival={"candidate": probe}, robust={"baseline": probe})
-    return models, probe, some
+    return models, measure_overview(models, images)
 
 
 def test_models_of_equal_weights_are_measured_once(measured):
-    _, _, some = measured
+    _, some = measured
     assert [model.roles for model in some.models] == [("candidate", "incumbent"), ("baseline",)]
 
 
 def test_clean_numbers_are_those_of_the_predictions(images, measured):
-    models, _, some = measured
+    models, some = measured
     predictions = models["candidate"].predict(images)
     candidate = some.models[0]
-    assert candidate[Clean].accuracy.value == pytest.approx(predictions.correct.mean())
-    assert candidate[Clean].accuracy.low < candidate[Clean].accuracy.value < candidate[Clean].accuracy.high
-    counts = np.array(candidate[Clean].confusion)
-    assert counts.sum() == candidate[Clean].accuracy.n == 400
+    assert candidate.accuracy.value == pytest.approx(predictions.correct.mean())
+    assert candidate.accuracy.low < candidate.accuracy.value < candidate.accuracy.high
+    counts = np.array(candidate.confusion)
+    assert counts.sum() == candidate.accuracy.n == 400
     for true, row in enumerate(counts):
         taken = predictions.predicted[predictions.labels == true]
         assert row.tolist() == [int((taken == label).sum()) for label in range(4)]
-        assert candidate[Clean].per_class[true].value == pytest.approx(row[true] / row.sum())
+        assert candidate.per_class[true].value == pytest.approx(row[true] / row.sum())
 
 
-def test_curves_and_maps_are_accuracies_of_the_sample_in_these_poses(images, measured):
-    models, _, some = measured
-    from harness.data import stratified_sample
-
+def test_accuracy_at_corners_is_the_mean_on_a_sample(images, measured):
+    models, some = measured
     assert some.sample == 200
-    sample = fewer = stratified_sample(images, 200)
-    at = some.degrees.index(10.0)
-    assert some.models[1][Turned].rotation[at].value == models["baseline"].predict(sample, Pose(10.0)).correct.mean()
-    row, column = some.shifts.index(2.0), some.shifts.index(-4.0)
-    right = models["baseline"].predict(fewer, Pose(dx=-4.0, dy=2.0)).correct.mean()
-    assert some.models[1][Shifted].shift[row][column].value == right
-    corners = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
-    mean = np.mean([models["baseline"].predict(sample, pose).correct.mean() for pose in corners])
-    assert some.models[1][Moved].corners.value == pytest.approx(mean)
-    assert some.models[1][Moved].corners.n == 200
+    sample = stratified_sample(images, 200)
+    mean = np.mean([models["baseline"].predict(sample, pose).correct.mean() for pose in CORNERS])
+    assert some.models[1].corners.value == pytest.approx(mean)
+    assert some.models[1].corners.n == 200
 
 
 def test_failures_are_counted_by_kind_at_rest_and_moved(images, measured):
-    models, _, some = measured
+    models, some = measured
     clean = models["candidate"].predict(images)
     mine, theirs = some.models
-    assert mine[Failing].failures[0].kind == "any error"
-    assert mine[Failing].failures[0].count == (~clean.correct).sum()
-    assert mine[Failing].failures[0].moved == pytest.approx(1 - mine[Moved].corners.value)
-    assert [kind.kind for kind in theirs[Failing].failures] == [kind.kind for kind in mine[Failing].failures]
-    for kind in mine[Failing].failures[2:]:
+    assert mine.failures[0].kind == "any error"
+    assert mine.failures[0].count == (~clean.correct).sum()
+    assert mine.failures[0].moved == pytest.approx(1 - mine.corners.value)
+    assert [kind.kind for kind in theirs.failures] == [kind.kind for kind in mine.failures]
+    for kind in mine.failures[2:]:
         first, second = (images.classes.index(name) for name in kind.kind.split("↔"))
-        assert kind.count == mine[Clean].confusion[first][second] + mine[Clean].confusion[second][first]
+        assert kind.count == mine.confusion[first][second] + mine.confusion[second][first]
 
 
 def test_what_persists_is_wrong_at_most_of_the_corners_and_rest(images, measured):
-    from harness.data import stratified_sample
-
-    models, _, some = measured
+    models, some = measured
     sample = stratified_sample(images, 200)
-    corners = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
-    wrong = sum(~models["candidate"].predict(sample, pose).correct for pose in (IDENTITY, *corners))
+    wrong = sum(~models["candidate"].predict(sample, pose).correct for pose in (IDENTITY, *CORNERS))
     expected = {int(sample.positions[at]): int(wrong[at]) for at in np.flatnonzero(wrong > 4.5)}
-    found = some.models[0][Failing].persistent
-    views = [models["candidate"].predict(sample, pose) for pose in (IDENTITY, *corners)]
+    found = some.models[0].persistent
+    views = [models["candidate"].predict(sample, pose) for pose in (IDENTITY, *CORNERS)]
     sure = np.sum([np.where(view.correct, 0, view.confidence) for view in views], axis=0) / np.maximum(wrong, 1)
     numbers = sample.positions.tolist()
     assert all(row.confidence == pytest.approx(sure[numbers.index(row.index)], abs=1e-5) for row in found.rows)
@@ -137,7 +109,7 @@ def test_what_persists_is_wrong_at_most_of_the_corners_and_rest(images, measured
 
 
 def test_changes_are_counted_against_the_reference_and_the_new_ones_named(images, measured):
-    models, _, some = measured
+    models, some = measured
     mine, theirs = (models[name].predict(images) for name in ("candidate", "baseline"))
     new = np.flatnonzero(theirs.correct & ~mine.correct)
     changes = some.changes
@@ -155,87 +127,36 @@ def test_changes_are_counted_against_the_reference_and_the_new_ones_named(images
     assert all(each.candidate.predicted == each.candidate.true for each in changes.fixed_failures)
 
 
-@pytest.mark.parametrize("left", [Moved, Turned, Shifted, Looking])
-def test_a_part_that_is_left_out_is_named_and_asked_of_no_model(images, left):
+def test_what_is_left_out_is_named_and_asked_of_no_model(images):
     model = role()
-    some = measure_overview({"candidate": model}, images, survival={}, robust={}, without=[left], confidences=0)
+    some = measure_overview({"candidate": model}, images, corners=199, confidences=199)
     (found,) = some.models
-    assert found[left] == left()
-    assert found[Clean].calibration_error is None
-    assert found[Clean].accuracy.n == 400
-    assert (found[Failing].failures[0].moved is None) is (left is Moved)
-    titles = [part.title for part in PARTS if part.record is left]
-    assert some.left_out == (*titles, "expected calibration error")
-    assert Overview.from_wire(some.as_wire()) == some
+    assert (found.corners, found.persistent, found.calibration_error, found.reliability) == (None, None, None, ())
+    assert found.accuracy.n == 400
+    assert found.failures[0].moved is None
+    assert some.left_out == ("accuracy rotated and translated", "expected calibration error")
+    assert sent_and_read(some) == some
     page = comparison_page(replace(some, models=some.models * 2), FLIPS, {}, {})
-    assert f"Not measured, since 200 images, the fewest that tell enough, take too long: {titles[0]}, expected" in page
+    said = "Not measured, since 200 images, the fewest that tell enough, take too long: accuracy rotated"
+    assert said in page
     assert comparison_lines(replace(some, models=some.models * 2), flips(model.predict(images), model.predict(images)))
 
 
 def test_a_model_alone_is_held_against_none(images):
-    assert measure_overview({"candidate": role()}, images, survival={}, robust={}).changes is None
+    assert measure_overview({"candidate": role()}, images).changes is None
 
 
-def test_searches_are_made_where_they_are_asked_for(measured):
-    models, probe, some = measured
-    candidate, baseline = some.models
-    assert candidate[RobustAccuracy].robust_accuracy is None
-    assert baseline[RobustAccuracy].robust_accuracy.n == 100
-    assert baseline[Surviving].survival == ()
-    (curve,) = (curve for curve in candidate[Surviving].survival if curve.path == "rotation")
-    severities, shares = breaking(models["candidate"].classifier, probe, PATHS["rotation"]).survival()
-    assert curve.severities == tuple(severities)
-    assert curve.shares == tuple(shares)
-
-
-@pytest.mark.parametrize("side", SIDES)
-def test_covering_blacks_out_one_half(side):
-    pixels = torch.ones(2, 1, 5, 6)
-    covered = Covered(side)(pixels)
-    assert pixels.min() == 1, "the input is left as it was"
-    halves = {"left": (slice(None), slice(3)), "right": (slice(None), slice(3, None))}
-    halves |= {"upper": (slice(2), slice(None)), "lower": (slice(2, None), slice(None))}
-    expected = torch.ones(2, 1, 5, 6)
-    expected[:, :, *halves[side]] = 0
-    assert torch.equal(covered, expected)
-
-
-def test_a_model_blind_to_a_side_does_not_change_when_it_is_covered(images):
-    class Blind(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = network()
-
-        def forward(self, pixels):
-            right = torch.arange(16) >= 8
-            return self.inner(pixels * right)
-
-    blind = replace(role(), classifier=Classifier(Blind(), workers=1))
-    (found,) = measure_overview({"candidate": blind}, images, survival={}, robust={}).models
-    assert found[Moved].covered["left"] == 0
-    assert found[Moved].covered["right"] > 0.1
-
-
-def predictions_of(probabilities, labels) -> Predictions:
-    images = images_of(len(labels))
-    logits = np.log(np.array(probabilities, dtype=np.float32) + 1e-30)
-    return Predictions(logits, replace(images, labels=torch.tensor(labels)), IDENTITY)
-
-
-def test_reliability_counts_by_confidence_with_one_in_the_last_bin():
-    sure, unsure = [1.0, 0.0, 0.0, 0.0], [0.55, 0.45, 0.0, 0.0]
-    bins = reliability(predictions_of([sure, sure, unsure, unsure], [0, 1, 0, 0]))
-    assert {at: item.count for at, item in enumerate(bins) if item.count} == {8: 2, 14: 2}
-    assert len(bins) == 15
-    assert bins[14].accuracy == 0.5
-    assert bins[14].confidence == pytest.approx(1.0)
-    assert bins[8].confidence == pytest.approx(0.55, abs=1e-6)
-    assert bins[0] == ReliabilityBin(0, None, None)
+def test_reliability_is_counted_in_bins_of_confidence(images, measured):
+    models, some = measured
+    confidence = models["candidate"].predict(images).confidence
+    bins = some.models[0].reliability
+    assert [item.count for item in bins] == np.histogram(confidence, np.linspace(0, 1, 16))[0].tolist()
+    assert all(item == ReliabilityBin(0, None, None) for item in bins if not item.count)
 
 
 def test_the_calibration_error_weighs_gaps_by_their_predictions(images, measured):
-    models, _, some = measured
-    clean = some.models[0][Clean]
+    models, some = measured
+    clean = some.models[0]
     assert clean.calibration_error == calibration_error(models["candidate"].predict(images)).value
     gaps = [item.count * abs(item.accuracy - item.confidence) for item in clean.reliability if item.count]
     assert clean.calibration_error == pytest.approx(sum(gaps) / 400, abs=1e-6)
@@ -243,9 +164,9 @@ def test_the_calibration_error_weighs_gaps_by_their_predictions(images, measured
 
 def test_a_class_without_images_has_no_accuracy(images):
     some = images.take(torch.nonzero(images.labels != 2).flatten())
-    (found,) = measure_overview({"candidate": role()}, some, survival={}, robust={}).models
-    assert found[Clean].per_class[2] is None
-    assert all(found[Clean].per_class[at] for at in (0, 1, 3))
+    (found,) = measure_overview({"candidate": role()}, some).models
+    assert found.per_class[2] is None
+    assert all(found.per_class[at] for at in (0, 1, 3))
 
 
 EPOCH = {"epoch": 1, "training_loss": 0.5, "training_accuracy": 0.8, "validation_loss": 0.6, "validation_accuracy": 0.7}
@@ -258,54 +179,37 @@ EPOCH = {"epoch": 1, "training_loss": 0.5, "training_accuracy": 0.8, "validation
 )
 def test_the_history_is_that_of_the_record_if_it_makes_sense(images, history, found):
     record = Record("fashion-cnn", {}, images.classes, history=history)
-    some = measure_overview({"candidate": role(record=record)}, images, survival={}, robust={})
-    assert len(some.models[0][Training].history) == found
+    some = measure_overview({"candidate": role(record=record)}, images)
+    assert len(some.models[0].history) == found
 
 
 @pytest.mark.parametrize(("content", "found"), [(json.dumps([EPOCH, EPOCH]), 2), ("{", 0), ("[1]", 0)])
 def test_without_a_record_the_history_beside_the_checkpoint_counts(images, tmp_path, content, found):
     (tmp_path / "model.history.json").write_text(content)
-    some = measure_overview({"candidate": role(path=tmp_path / "model.pth")}, images, survival={}, robust={})
-    assert len(some.models[0][Training].history) == found
+    some = measure_overview({"candidate": role(path=tmp_path / "model.pth")}, images)
+    assert len(some.models[0].history) == found
+
+
+def sent_and_read(some: Overview) -> Overview:
+    return read_json(Overview, as_json(some), where="a worker's overview")
 
 
 def test_the_way_to_the_controller_changes_nothing(measured):
-    _, _, some = measured
-    for sent in (
-        some,
-        overview(changes=CHANGES),
-        overview(described(on_object=(), on_object_overall=None, survival=(), history=())),
-    ):
-        assert Overview.from_wire(json.loads(json.dumps(sent.as_wire()))) == sent
+    for sent in (measured[1], overview(changes=CHANGES), overview(described(history=(), persistent=None))):
+        assert sent_and_read(sent) == sent
 
 
 def test_progress_is_reported_to_the_end(images):
     steps = []
-    measure_overview(
-        {"candidate": role()},
-        images,
-        survival={},
-        robust={},
-        on_measured=lambda done, total: steps.append((done, total)),
-    )
-    assert steps == [(done, len(PARTS)) for done in range(1, len(PARTS) + 1)]
+    measure_overview({"candidate": role()}, images, on_measured=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 1)]
 
 
-def test_no_two_parts_fill_in_the_same_field():
-    names = [field.name for part in PARTS for field in fields(part.record)]
-    assert sorted(names) == sorted(set(names))
-
-
-def test_a_part_that_was_not_measured_is_missed_by_its_name():
-    with pytest.raises(KeyError, match="the overview of alone has no part Turned"):
-        ModelOverview("alone", (), "", ())[Turned]
-
-
-def test_what_no_part_of_the_overview_has_is_refused():
-    sent = json.loads(overview().as_wire())
+def test_what_no_overview_has_is_refused():
+    sent = as_plain(overview())
     sent["models"][0]["mood"] = "good"
-    with pytest.raises(InputError, match="a worker's overview: unknown key 'mood'"):
-        Overview.from_wire(json.dumps(sent))
+    with pytest.raises(InputError, match=r"a worker's overview.*unknown key 'mood'"):
+        read_record(Overview, sent, where="a worker's overview")
 
 
 def knowing(images, *, reference_models: int) -> PanelPredictions:
@@ -320,18 +224,14 @@ def knowing(images, *, reference_models: int) -> PanelPredictions:
 def test_a_sample_has_the_label_errors_of_the_whole_split(images):
     facts = {"panel_predictions": knowing(images, reference_models=20), "labels": images.labels.numpy()}
     sample = images.take(torch.arange(0, 400, 4))
-    found = [
-        measure_overview({"candidate": role()}, some, survival={}, robust={}, **facts).label_errors
-        for some in (images, sample)
-    ]
+    found = [measure_overview({"candidate": role()}, some, **facts).label_errors for some in (images, sample)]
     assert [row.index for row in found[0].rows] == [0]
     assert found[1].rows == found[0].rows
 
 
 def test_two_reference_models_have_errors_but_no_suspect_labels(images):
-    facts = {"survival": {}, "robust": {}, "panel_predictions": knowing(images, reference_models=2)}
-    some = measure_overview({"candidate": role()}, images, **facts)
+    some = measure_overview({"candidate": role()}, images, panel_predictions=knowing(images, reference_models=2))
     assert some.label_errors is None
     assert "at least 3 reference models; this panel has 2" in some.label_errors_missing
-    assert UNIQUE_CONFIDENT in {each.kind for each in some.models[0][Failing].failures}
-    assert Overview.from_wire(some.as_wire()) == some
+    assert UNIQUE_CONFIDENT in {each.kind for each in some.models[0].failures}
+    assert sent_and_read(some) == some

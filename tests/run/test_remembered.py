@@ -117,4 +117,4 @@ def test_large_images_are_looked_at_only_as_the_rows_ask(tmp_path):
     large = replace(session, images=replace(session.images, pixels=pixels))
     assert affordable_passes(session) == FREE_PASSES
     assert affordable_passes(large) == 312
-    assert extent_of(large).curves == LEAST
+    assert extent_of(large).corners == LEAST

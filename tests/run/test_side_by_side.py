@@ -6,8 +6,7 @@ import warnings
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import hypothesis  # noqa: F401
 import pytest
-import scipy.stats  # noqa: F401
-import seaborn  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from PIL import ImageFont  # noqa: F401
 from zoo import ROWS, SEARCH, Zoo, asked_to_record, hypothesis_as_it_starts
 
@@ -31,12 +30,6 @@ def run(pytester, zoo, *arguments):
     return record["overview"], (zoo.root / "reports/stress.html").read_text()
 
 
-def test_a_run_that_does_not_search_measures_no_search(pytester, zoo):
-    found, page = run(pytester, zoo, "-k", "accuracy")
-    assert not any(model["survival"] or model["robust_accuracy"] for model in found["models"])
-    assert "Survival curves" not in page
-
-
 def test_recording_measures_none(pytester, zoo):
     with asked_to_record("clean"):
         result = pytester.runpytest_inprocess("--stress-set", f"data={zoo.data}", "stress_tests")
@@ -56,7 +49,7 @@ def test_a_model_that_cannot_be_compared_is_judged_all_the_same(pytester, zoo, m
     def fail(*_, **__):
         raise RuntimeError("<out of memory>")
 
-    monkeypatch.setattr("harness.run.overview.measure.measure_overview", fail)
+    monkeypatch.setattr("harness.run.side_by_side.measure_overview", fail)
     found, page = run(pytester, zoo, "-k", "accuracy")
     assert found is None
     assert "The models could not be compared: &lt;out of memory&gt;" in page

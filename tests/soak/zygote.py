@@ -16,7 +16,7 @@ import pytest
 
 import harness.plugin
 import harness.report.html
-import harness.run.overview  # noqa: F401
+import harness.run.side_by_side  # noqa: F401
 
 
 def become(asked):

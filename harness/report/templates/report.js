@@ -142,29 +142,18 @@
     if (event.key === 'Enter' && event.target.matches?.('.stress img')) enlarge(event.target);
   });
 
-  // Of the mistakes, those of the chosen confusion and of enough confidence; all when none is chosen.
+  // Of the mistakes, those of the chosen confusion and of enough confidence.
   const mistakes = document.querySelector('.mistakes');
-  const choose = (key) => {
-    mistakes.dataset.key = key;
-    for (const each of all('.confusions button', mistakes)) each.ariaPressed = String(each.dataset.key === key);
+  const choose = () => {
+    const { value: key } = mistakes.querySelector('[name=confusion]');
     const sure = Number(mistakes.querySelector('[name=sure]')?.value ?? 0);
     const tiles = all('.gallery li', mistakes);
     for (const tile of tiles) tile.hidden = !['', tile.dataset.key].includes(key) || Number(tile.dataset.sure) < sure;
     const shown = tiles.filter((tile) => !tile.hidden).length;
-    const chosen = mistakes.querySelector('.confusions [aria-pressed=true]');
-    const fewer = sure ? `, confidence at least ${sure}%` : '';
-    mistakes.querySelector('output').textContent =
-      `${shown}${chosen ? ` of ${chosen.textContent}` : ''} images${fewer}`;
+    mistakes.querySelector('output').textContent = `${shown} images${sure ? `, confidence at least ${sure}%` : ''}`;
   };
-  mistakes?.addEventListener('input', () => choose(mistakes.dataset.key));
-  mistakes?.addEventListener('click', (event) => {
-    const button = event.target.closest('.confusions button, .every');
-    if (button) choose(button.dataset.key ?? '');
-  });
-  if (mistakes) {
-    const most = (one, other) => (Number(one.textContent) >= Number(other.textContent) ? one : other);
-    choose(all('.confusions button', mistakes).reduce(most).dataset.key);
-  }
+  mistakes?.addEventListener('input', choose);
+  if (mistakes) choose();
 
   // What pytest-html leaves to the mouse gets buttons; it listens on cells, and draws them anew.
   const press = (event) => {

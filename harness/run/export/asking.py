@@ -19,7 +19,7 @@ from harness.inference.predictors import Provides
 from harness.inference.standins import StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.run.budget import OVERVIEW, Costs, Plan, plan_from
-from harness.run.overview import overview_of
+from harness.run.side_by_side import overview_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,7 +132,7 @@ def questions_of(
                     on_failure(check.id, error)
     if overview:
         with ledger.under(OVERVIEW):
-            overview_of(asked, searched=any(check.keys.get("path") for check in checks))
+            overview_of(asked)
     return Questions(ledger, rounded=session.checks.data.pixels is not None)
 
 
