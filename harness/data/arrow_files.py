@@ -6,7 +6,7 @@ Both are read as Arrow tables, without `datasets`. The harness decodes the pictu
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -15,29 +15,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import DataError, InputError, PackageError
-from harness.base.files import read_regular, require_regular
-from harness.data.decoding import decoded
-from harness.data.image_files import read_picture
+from harness.base.files import require_regular
+from harness.data.image_files import read_content, read_picture
 from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of, files_as_they_are, notes_on_versions
 from harness.data.remote import RemoteFile, found_once, is_url, remote_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.data.images import LabelledImages
     from harness.data.pictures import File
-    from harness.data.pipeline import Pipeline
 
-MAX_FILE = 256 << 20
-"""Largest picture in a file of its own, in bytes."""
 _EXPECTED = (
     "expected Parquet files, or a folder that datasets.save_to_disk wrote, with a column of pictures, "
     f"{' or '.join(PICTURE_KEYS)}, and one of labels, {' or '.join(LABEL_KEYS)}"
 )
 
 
-def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
-    """Load a Parquet file, a folder of them, or a folder that `datasets.Dataset.save_to_disk` wrote.
+def read_arrow(place: str) -> Pictures:
+    """Return the pictures of a Parquet file, a folder of them, or a folder that `datasets.Dataset.save_to_disk` wrote.
 
     Parquet files may be at the URL of a file or folder, or at one with a `*`. Each picture is the content of a picture
     file, or its path relative to the data, which must then be local. The features that `datasets` stores name the
@@ -95,35 +90,28 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
             return value
         if not isinstance(value, str) or remote:
             raise DataError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
-        file = (path if path.is_dir() else path.parent) / value
-        try:
-            return read_regular(file, max_bytes=MAX_FILE)
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None
+        return read_content((path if path.is_dir() else path.parent) / value)
 
     def read(position: int) -> Any:
         return read_picture(content(position), where=where(position))
 
-    images = decoded(
-        Pictures(
-            read=read,
-            labels=labels,
-            classes=classes,
-            name=_name_of(place) if remote else path.resolve().stem,
-            where=where,
-            made_of=made_of,
-            stored=stored,
-            notes=notes_on_versions(place, made_of),
-            threads=False,
-            whole=place,
-            # Rows with paths keep their pictures in other files, which are not listed here.
-            content=content,
-            file=(lambda position: found(position)[0].table.file) if isinstance(value_of(0), bytes) else None,
-            ends=() if chunks[0].group is None else ends.tolist(),
-        ),
-        pipeline,
+    return Pictures(
+        read=read,
+        labels=labels,
+        classes=classes,
+        name=_name_of(place) if remote else path.resolve().stem,
+        where=where,
+        made_of=made_of,
+        stored=stored,
+        notes=notes_on_versions(place, made_of),
+        threads=False,
+        whole=place,
+        groups=groups,
+        # Rows with paths keep their pictures in other files, which are not listed here.
+        content=content,
+        file=(lambda position: found(position)[0].table.file) if isinstance(value_of(0), bytes) else None,
+        ends=() if chunks[0].group is None else ends.tolist(),
     )
-    return replace(images, groups=groups)
 
 
 def _groups(tables: Sequence[_Table], features: Mapping[str, Any], *, other_than: set[str]) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,6 @@ from harness.data.images import Content, LabelledImages
 from harness.data.parallel import Span, side_by_side, spans
 from harness.data.pictures import Origin, stamp_of
 from harness.data.remote import RemoteFile
-from harness.data.serving.reference import reference_pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -44,42 +44,12 @@ Write = Callable[[np.ndarray], object]
 
 
 @dataclass(frozen=True)
-class Noticed:
-    """Notices about pictures: numbers of transparent, stretched and rounded ones, and the `worst` stretch."""
-
-    transparent: int = 0
-    stretched: int = 0
-    rounded: int = 0
-    worst: float = 1.0
-
-    def __add__(self, other: Noticed) -> Noticed:
-        return Noticed(
-            self.transparent + other.transparent,
-            self.stretched + other.stretched,
-            self.rounded + other.rounded,
-            max(self.worst, other.worst),
-        )
-
-    def notes(self, count: int, pipeline: Pipeline) -> Iterator[str]:
-        """Return the notes for a data set of `count` images."""
-        if self.transparent:
-            yield f"{self.transparent} of {count} images have transparency, which is dropped"
-        if self.stretched:
-            yield (
-                f"{self.stretched} of {count} images are stretched by size, the worst by a factor of "
-                f"{self.worst:.2f}; resize and crop keep their shape"
-            )
-        if self.rounded:
-            source = f"{pipeline.transform.spec}" if pipeline.transform else "the data"
-            yield f"{self.rounded} of {count} images are rounded to 8 bits: {source} gives levels between them"
-
-
-@dataclass(frozen=True)
 class DecodedSpan:
-    """The pixels of a span, (M, C, H, W) uint8, and the notices about them."""
+    """The pixels of a span, (M, C, H, W) uint8, numbers of its pictures by notice, and the `worst` stretch."""
 
     pixels: np.ndarray
-    noticed: Noticed
+    noticed: Counter[str]
+    worst: float
 
 
 @dataclass(frozen=True)
@@ -118,7 +88,7 @@ class Decoder:
     def made(self, position: int) -> DecodedPicture:
         """Return one picture after the pipeline; raises `InputError` for another shape than that of the first."""
         where = self.pictures.where(position)
-        seen = self.pipeline.apply(self.pictures.read(position), where=where)
+        seen = self.pipeline.picture(self.pictures.read(position), where=where)
         found, expected = seen.pixels.shape, self.shape
         if found[:2] != expected[:2]:
             raise DataError(
@@ -152,7 +122,7 @@ class Decoder:
         """Decode all pictures, pass each to `write` in order, (C, H, W) uint8, and return the notes on them."""
         from harness.base.progress import Progress
 
-        count, noticed = len(self.pictures), Noticed()
+        count, noticed, worst = len(self.pictures), Counter[str](), 1.0
         with (
             closing(self._parts()) as parts,
             Progress(
@@ -160,11 +130,19 @@ class Decoder:
             ) as progress,
         ):
             for part in parts:
-                noticed += part.noticed
+                noticed, worst = noticed + part.noticed, max(worst, part.worst)
                 for image in part.pixels:
                     write(image)
                 progress.update(len(part.pixels))
-        return (*self.pictures.notes, *noticed.notes(count, self.pipeline))
+        source = self.pipeline.transform.spec if self.pipeline.transform else "the data"
+        about = {
+            "transparent": "have transparency, which is dropped",
+            "stretched": f"are stretched by size, the worst by a factor of {worst:.2f}; "
+            "resize and crop keep their shape",
+            "rounded": f"are rounded to 8 bits: {source} gives levels between them",
+        }
+        notes = (f"{noticed[kind]} of {count} images {words}" for kind, words in about.items() if noticed[kind])
+        return (*self.pictures.notes, *notes)
 
     def part(self, span: Span) -> DecodedSpan:
         """Return the pixels of a span; raises `InputError` if files or libraries differ from those of the sender."""
@@ -173,15 +151,14 @@ class Decoder:
                 raise DataError(f"{file}: is missing there, or has other content")
         if span.made_with not in {None, self._made_with}:
             raise DataError(f"pixels are made with {self._made_with} there, with {span.made_with} here")
-        height, width, channels = self.shape
-        pixels = np.empty((span.stop - span.start, channels, height, width), dtype=np.uint8)
-        noticed = Noticed()
-        for row, position in enumerate(range(span.start, span.stop)):
-            seen = self.made(position)
-            pixels[row] = seen.pixels.transpose(2, 0, 1)
-            stretched = seen.stretched > _STRETCHED
-            noticed += Noticed(seen.transparent, stretched, seen.rounded, seen.stretched if stretched else 1.0)
-        return DecodedSpan(pixels, noticed)
+        seen = [self.made(position) for position in range(span.start, span.stop)]
+        noticed = Counter(
+            transparent=sum(each.transparent for each in seen),
+            stretched=sum(each.stretched > _STRETCHED for each in seen),
+            rounded=sum(each.rounded for each in seen),
+        )
+        pixels = np.stack([each.pixels.transpose(2, 0, 1) for each in seen])
+        return DecodedSpan(pixels, noticed, max(each.stretched for each in seen))
 
     def _parts(self) -> Generator[DecodedSpan, None, None]:
         """Yield all parts in order, decoded here or by `spread`."""
@@ -191,29 +168,18 @@ class Decoder:
             line = f"{self.pictures.whole}: this process decodes the pictures, as others cannot read single ones"
             print(printable(line), file=sys.stderr)
             return replace(self, spread=None)._parts()
-        bare = replace(
-            self.pictures,
-            labels=None,
-            count=len(self.pictures),
-            masks=None,
-            notes=(),
-            classes=(),
-            found=None,
-            ends=(),
-            content=None,
-        )
-        bare = replace(bare, content=None)
-        sent = replace(self, pictures=bare, pipeline=replace(self.pipeline, spread=None), spread=None)
+        # Other processes need to read pictures, no more.
+        bare = replace(self.pictures, labels=None, count=len(self.pictures), masks=None, notes=(), classes=())
+        bare = replace(bare, found=None, content=None, groups={}, ends=())
+        sent = replace(self, pictures=bare, spread=None)
         return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
 
     def _here(self, spans: Iterable[Span]) -> Generator[DecodedSpan, None, None]:
         """Yield the parts of spans, decoded by this process; the user's code runs in this thread only."""
+        own = (Span(span.start, span.stop) for span in spans)
         if self.pictures.threads and self.pipeline.transform is None:
-            return side_by_side(self._own_part, spans, threads=_cores())
-        return (self._own_part(span) for span in spans)
-
-    def _own_part(self, span: Span) -> DecodedSpan:
-        return self.part(Span(span.start, span.stop))
+            return side_by_side(self.part, own, threads=_cores())
+        return (self.part(span) for span in own)
 
     def _to_send(self) -> Iterator[Span]:
         made_with, file, each = self._made_with, self.pictures.file, int(np.prod(self.shape))
@@ -226,8 +192,7 @@ class Decoder:
     @property
     def _made_with(self) -> str:
         """Return a text of all that determines the pixels on this machine, such as versions of libraries."""
-        floats = self.pipeline.transform is not None or not self.pipeline.antialias
-        if not floats:
+        if self.pipeline.transform is None and all(each.library == "pillow" for each in self.pipeline.resize):
             return self.pipeline.identity
         import torch
 
@@ -246,32 +211,27 @@ class Decoder:
         """Return labeled images of decoded pixels; `sha256` is the hash of their content, None if unknown."""
         import torch
 
-        labels, classes = torch.from_numpy(labelled[0]), labelled[1]
-        transform = self.pipeline.transform
+        labels, pictures, transform = torch.from_numpy(labelled[0]), self.pictures, self.pipeline.transform
+        encoded = pictures.content is not None
         return LabelledImages(
             pixels=pixels,
             labels=labels,
-            classes=classes,
-            name=self.pictures.name,
-            split=self.pictures.split,
+            classes=labelled[1],
+            name=pictures.name,
+            split=pictures.split,
             masks=masks,
             notes=notes,
-            pipeline=self.pipeline.in_words,
+            pipeline=self.pipeline.steps,
             normalization=None if transform is None else transform.normalization,
-            origin=self.origin,
+            groups=pictures.groups,
+            origin=Origin(
+                pictures.content or pictures.read,
+                pictures.where,
+                self.pipeline.references(channels=self.shape[2], encoded=encoded),
+                encoded=encoded,
+                threads=pictures.threads,
+            ),
             content=Content(pixels, labels, masks, known=sha256),
-        )
-
-    @property
-    def origin(self) -> Origin:
-        """Return the pictures behind the images, and the pipelines that may have made them."""
-        encoded = self.pictures.content is not None
-        return Origin(
-            self.pictures.content or self.pictures.read,
-            self.pictures.where,
-            reference_pipelines(self.pipeline, channels=self.shape[2], encoded=encoded),
-            encoded=encoded,
-            threads=self.pictures.threads,
         )
 
 

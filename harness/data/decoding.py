@@ -27,6 +27,7 @@ from harness.data.rows import COPIED, rows_of_file
 
 if TYPE_CHECKING:
     from harness.base.arrays import ArrayEntry
+    from harness.data.parallel import Spread
     from harness.data.pictures import Pictures
 
 SMALL = 16 << 20
@@ -39,21 +40,24 @@ _RUN = "STRESS_HARNESS_RUN"
 """Environment variable with the run's name: its processes share entries of data without a fingerprint."""
 
 
-def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledImages:
+def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = None) -> LabelledImages:
     """Return the pictures as labeled images, each made by the pipeline.
+
+    `spread`, for example a cluster, decodes many pictures; without it, this process does.
 
     Raises `InputError`, which names the picture, for an unreadable one and for one of another shape than the first.
     Also if the user's code gives other pixels at a second call, and if neither memory nor disk has enough room.
     """
-    pipeline = pipeline or Pipeline()
-    decoder = Decoder(pictures, pipeline, pipeline.apply(pictures.read(0), where=pictures.where(0)).pixels.shape)
+    if pictures.array is not None and pipeline == Pipeline():
+        return _as_they_are(pictures, pictures.array)
+    decoder = Decoder(pictures, pipeline, pipeline.picture(pictures.read(0), where=pictures.where(0)).pixels.shape)
     if pictures.foreign or pipeline.transform is not None:
         decoder.expect_same_again()
     if pictures.stored is not None:
         expect_proportion(pictures.whole, needed=decoder.pixel_bytes, stored=pictures.stored)
     if decoder.needed <= SMALL and (pictures.stored or 0) <= SMALL and not pictures.foreign:
         return _in_memory(decoder)
-    decoder = replace(decoder, spread=pipeline.spread)
+    decoder = replace(decoder, spread=spread)
     try:
         return _from_disk(decoder)
     except OSError as error:
@@ -67,24 +71,30 @@ def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledIma
         ) from None
 
 
+def _as_they_are(pictures: Pictures, array: np.ndarray) -> LabelledImages:
+    """Return pictures that are in memory as images, whose first known stage is their pixels."""
+    import torch
+
+    labels, classes = pictures.labelled()
+    return LabelledImages(
+        torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(labels),
+        classes,
+        pictures.name,
+        pictures.split,
+        masks=None if pictures.masks is None else torch.from_numpy(pictures.masks),
+        groups=pictures.groups,
+    )
+
+
 def _in_memory(decoder: Decoder) -> LabelledImages:
     import torch
 
-    pixels, position = np.empty(decoder.pixel_shape, dtype=np.uint8), 0
-
-    def write(picture: np.ndarray) -> None:
-        nonlocal position
-        pixels[position] = picture
-        position += 1
-
-    notes = decoder.run(write)
-    masks = decoder.masks
-    return decoder.images(
-        torch.from_numpy(pixels),
-        None if masks is None else torch.from_numpy(masks),
-        decoder.pictures.labelled(),
-        notes=notes,
-    )
+    pixels = np.empty(decoder.pixel_shape, dtype=np.uint8)
+    rows = iter(pixels)
+    notes = decoder.run(lambda picture: np.copyto(next(rows), picture))
+    masks = None if decoder.masks is None else torch.from_numpy(decoder.masks)
+    return decoder.images(torch.from_numpy(pixels), masks, decoder.pictures.labelled(), notes=notes)
 
 
 def _from_disk(decoder: Decoder) -> LabelledImages:

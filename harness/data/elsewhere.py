@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import DataError, InputError
-from harness.data.files import load_unlabelled
+from harness.data.decoding import decoded
+from harness.data.files import read_unlabelled
 from harness.data.images import sample_up_to
 from harness.data.pipeline import Pipeline
 from harness.data.sources import load_images
+from harness.data.stages import Resize
 
 if TYPE_CHECKING:
     from harness.data.images import LabelledImages
@@ -30,12 +31,13 @@ def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> Lab
     """
     channels, height, width = images.pixels.shape[1:]
     if pipeline.transform is None:
-        stretched = None if (pipeline.size or pipeline.resize or pipeline.crop) else (height, width)
-        pipeline = replace(pipeline, size=pipeline.size or stretched, channels=pipeline.channels or channels)
+        resize = () if pipeline.resize or pipeline.crop.size else (Resize((height, width)),)
+        pipeline = replace(pipeline, resize=pipeline.resize or resize)
+        pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
     kind, _, path = spec.partition(":")
     try:
         if kind == "folder":
-            found = load_unlabelled(Path(path), pipeline)
+            found = decoded(read_unlabelled(path), pipeline)
         else:
             found = load_images(spec, pipeline=Pipeline() if spec == _SHIPPED else pipeline)
     except InputError as error:

@@ -118,13 +118,18 @@ def read_groups(path: Path, files: Sequence[Path], *, of: Path | None = None) ->
     return {name: np.array([row[at] for row in values]) for at, name in enumerate(columns)}
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the titles of a CSV file, and its rows with their numbers, each as long as the titles."""
+def csv_rows(path: Path, *, expected: str) -> list[list[str]]:
+    """Return the rows of a CSV file, cells without spaces at their ends; raises `InputError` for another file."""
     try:
         lines = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig").splitlines()
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
+        return [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
+        raise DataError(f"{path}: cannot be read ({error}); {expected}") from None
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the titles of a CSV file, and its rows with their numbers, each as long as the titles."""
+    rows = csv_rows(path, expected=_EXPECTED)
     titles = rows[0] if rows else []
     if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path and one more.
         raise DataError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import DataError, InputError
-from harness.base.files import require_regular
+from harness.base.files import read_regular, require_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,8 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Endings of file names in these formats."""
 MAX_PIXELS = 89_478_485
 """Most pixels of one picture; above, Pillow warns of decompression bombs."""
+MAX_BYTES = 256 << 20
+"""Largest file of a picture."""
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "F")
 _opening = threading.Lock()
@@ -47,6 +49,14 @@ def read_picture(source: Path | bytes, *, where: str = "", upright: bool = True,
         raise
     except Exception as error:  # The decoder may raise any exception for a damaged file.
         raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
+
+
+def read_content(file: Path) -> bytes:
+    """Return the bytes of a picture's file; raises `InputError` for one that is missing, no file or too large."""
+    try:
+        return read_regular(file, max_bytes=MAX_BYTES)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None
 
 
 def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
@@ -90,6 +100,19 @@ def _opened(source: Path | bytes, where: str) -> Image:
 def channels_of(picture: Image) -> int:
     """Return the default number of channels of a picture: 1 for gray, else 3."""
     return 1 if picture.mode in _GREY else 3
+
+
+def levels_of(picture: Image, channels: int | None = None) -> np.ndarray:
+    """Return the levels of a PIL picture, (H, W, C) uint8: gray (1 channel) or RGB (3), by default as the picture."""
+    mode = "L" if (channels or channels_of(picture)) == 1 else "RGB"
+    return np.atleast_3d(np.array(picture if picture.mode == mode else picture.convert(mode)))
+
+
+def as_picture(pixels: np.ndarray) -> Image:
+    """Return pixels (H, W, C) uint8, gray or color, as a PIL picture."""
+    from PIL import Image
+
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def has_transparency(picture: Image) -> bool:
@@ -139,9 +162,6 @@ def as_png(pixels: np.ndarray, *, compress_level: int = -1) -> bytes:
 
     `compress_level` is zlib's, from 0 to 9; -1 is its default.
     """
-    from PIL import Image
-
-    array = pixels.transpose(1, 2, 0)
     file = io.BytesIO()
-    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "PNG", compress_level=compress_level)
+    as_picture(pixels.transpose(1, 2, 0)).save(file, "PNG", compress_level=compress_level)
     return file.getvalue()

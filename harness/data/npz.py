@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from contextlib import contextmanager
-from dataclasses import replace
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,27 +13,23 @@ from numpy.lib import format as npy
 
 from harness.base.errors import ChangedError, DataError, InputError
 from harness.base.files import require_regular
-from harness.data.decoding import decoded
 from harness.data.groups import groups_of_array
-from harness.data.images import LabelledImages
-from harness.data.pictures import MAX_CLASSES, Pictures, expect_proportion, files_as_they_are
+from harness.data.pictures import Pictures, classes_of, expect_proportion, files_as_they_are
 from harness.data.rows import COPIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from harness.data.pipeline import Pipeline
 
 
-def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> LabelledImages:
-    """Load an npz file with `images`, (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels`, (N,) integers from 0.
+def read_npz(place: str, *, split: str = "test") -> Pictures:
+    """Return the pictures of an npz file with `images` and `labels`.
 
-    `masks` are optional, (N, H, W) bool or uint8, zero outside the object. So are `groups`, see `groups_of_array`, and
-    `classes`, names in place of the classes' numbers. In a file with several splits, as in MedMNIST (Yang et al. 2023),
-    names begin with the split: `test_images`. Labels may be (N, 1). The pipeline makes the images, and the masks
-    follow. Raises `InputError` for anything else.
+    `images` are (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels` (N,) integers from 0. `masks` are optional,
+    (N, H, W) bool or uint8, zero outside the object. So are `groups`, see `groups_of_array`, and `classes`, names in
+    place of the classes' numbers. In a file with several splits, as in MedMNIST (Yang et al. 2023), names begin with the
+    split: `test_images`. Labels may be (N, 1). Raises `InputError` for anything else.
     """
+    path = Path(place)
     with opened(path) as (archive, members):
         begin = "" if "images" in members else f"{split}_"
         if missing := {f"{begin}images", f"{begin}labels"} - set(members):
@@ -47,7 +43,15 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
         names = (*(() if stream else (f"{begin}images",)), *(f"{begin}{kind}" for kind in kinds), "classes")
         arrays = {name: array_in(archive, members[name]) for name in names if name in members}
     pixels = _pixels(stream or arrays[f"{begin}images"], path)
-    labels = _labels(arrays[f"{begin}labels"], len(pixels), path)
+    labels, names = arrays[f"{begin}labels"], arrays.get("classes")
+    expected = f"expected {len(pixels)} integers from 0, one per image"
+    found = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
+    if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
+        raise DataError(f"{found}, several for an image; {expected}")
+    if labels.shape not in {(len(pixels),), (len(pixels), 1)} or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{found}, {expected}")
+    given = None if names is None else names.reshape(-1).tolist()
+    numbers, classes = classes_of(labels.reshape(-1).tolist(), given, where=str(path))
     masks = arrays.get(f"{begin}masks")
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != pixels.shape[:3]):
         raise DataError(
@@ -55,38 +59,23 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
             "per image"
         )
     masks = None if masks is None else masks != 0
-    classes = _classes(arrays, labels, path)
     given = arrays.get(f"{begin}groups")
     groups = {} if given is None else groups_of_array(given, len(pixels), where=str(path))
-    if pipeline.changes_nothing and isinstance(pixels, np.ndarray):
-        import torch
-
-        return LabelledImages(
-            pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
-            labels=torch.from_numpy(labels),
-            classes=classes,
-            name=path.stem,
-            split=split,
-            masks=None if masks is None else torch.from_numpy(masks),
-            groups=groups,
-        )
     made_of, _ = files_as_they_are([path])
-    images = decoded(
-        Pictures(
-            read=pixels.__getitem__,
-            labels=labels,
-            classes=classes,
-            name=path.stem,
-            split=split,
-            where=lambda position: f"{path}: image {position}",
-            made_of=f"{made_of} {split}",
-            masks=masks,
-            whole=str(path),
-            threads=isinstance(pixels, np.ndarray),
-        ),
-        pipeline,
+    return Pictures(
+        read=pixels.__getitem__,
+        labels=numbers,
+        classes=classes,
+        name=path.stem,
+        split=split,
+        where=lambda position: f"{path}: image {position}",
+        made_of=f"{made_of} {split}",
+        masks=masks,
+        whole=str(path),
+        threads=isinstance(pixels, np.ndarray),
+        groups=groups,
+        array=pixels if isinstance(pixels, np.ndarray) else None,
     )
-    return replace(images, groups=groups)
 
 
 @contextmanager
@@ -198,28 +187,3 @@ def _pixels(pixels: np.ndarray | _Stream, path: Path) -> np.ndarray | _Stream:
     if 0 in pixels.shape:
         raise DataError(f"{found}, so they are empty; {expected}")
     return pixels
-
-
-def _labels(labels: np.ndarray, count: int, path: Path) -> np.ndarray:
-    expected = f"expected {count} integers from 0, one per image"
-    found = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
-    if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
-        raise DataError(f"{found}, several for an image; {expected}")
-    if labels.shape not in {(count,), (count, 1)} or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{found}, {expected}")
-    if labels.max() >= MAX_CLASSES:
-        raise DataError(f"{path}: labels run to {labels.max()}, {expected}, below {MAX_CLASSES}")
-    labels = labels.reshape(-1).astype(np.int64)
-    if labels.min() < 0:
-        raise DataError(f"{path}: labels run from {labels.min()}, {expected}")
-    return labels
-
-
-def _classes(arrays: Mapping[str, np.ndarray], labels: np.ndarray, path: Path) -> tuple[str, ...]:
-    count = int(labels.max()) + 1
-    classes = tuple(map(str, arrays.get("classes", np.arange(count)).reshape(-1)))
-    if count > len(classes):
-        raise DataError(f"{path}: labels run to {count - 1}, classes has {len(classes)} names; expected one per class")
-    if len(set(classes)) != len(classes):
-        raise DataError(f"{path}: classes names a class twice: {', '.join(classes)}")
-    return classes

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from harness.data.serving.pipeline import ServingPipeline
+    from harness.data.groups import Groups
+    from harness.data.pipeline import Pipeline
 
     File = Path | RemoteFile
 
@@ -32,7 +33,7 @@ class Origin:
 
     read: Callable[[int], Any]
     where: Callable[[int], str]
-    pipelines: tuple[ServingPipeline, ...]
+    pipelines: tuple[Pipeline, ...]
     encoded: bool
     threads: bool = True
     _reading: Any = field(default_factory=threading.Lock, repr=False)
@@ -91,6 +92,10 @@ class Pictures:
     picklable."""
     content: Callable[[int], bytes] | None = None
     """Returns the encoded bytes of a picture; None for data without encoded pictures."""
+    groups: Groups = field(default_factory=dict)
+    """The group of each picture by column, such as camera, as (N,) text."""
+    array: np.ndarray | None = None
+    """All pictures in memory, (N, H, W, C) uint8, if they are there."""
     ends: Sequence[int] = ()
     """Positions, in order, at which parts end that are best read as a whole; empty without such parts."""
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import DataError, InputError
 from harness.base.files import require_regular
-from harness.data.decoding import decoded
 from harness.data.image_files import SUFFIXES, read_picture
 from harness.data.parallel import side_by_side
 from harness.data.pictures import Pictures, classes_of, files_as_they_are, notes_on_versions
@@ -25,12 +24,9 @@ from harness.data.remote import RemoteFile, found_once, is_url, remote_file
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Iterable
     from typing import BinaryIO
 
-    from harness.data.images import LabelledImages
     from harness.data.pictures import File
-    from harness.data.pipeline import Pipeline
 
 _PICTURES = {suffix.removeprefix(".") for suffix in SUFFIXES}
 _LABEL_KEYS = ("label", "cls", "class", "target")
@@ -72,28 +68,22 @@ class _Samples:
     labels: list[Any] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
-    @staticmethod
-    def of(shards: Iterable[_Samples]) -> _Samples:
-        """Return the samples of several shards as one."""
-        whole = _Samples()
-        for each in shards:
-            whole.members.extend(each.members)
-            whole.labels.extend(each.labels)
-            whole.left_out.update(each.left_out)
-        return whole
 
+def read_webdataset(pattern: str) -> Pictures:
+    """Return the pictures of the shards that a pattern names, such as `shards/test-{000..009}.tar`, in its order.
 
-def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
-    """Load the shards that a pattern names, `shards/test-{000..009}.tar`, in its order: local files, or URLs.
-
-    Labels are integers from 0 or names, in `.cls` files or under `label` in `.json` files. Raises `InputError` for
-    anything else.
+    The shards are local files, or URLs. Labels are integers from 0 or names, in `.cls` files or under `label` in
+    `.json` files. Raises `InputError` for anything else.
     """
     if pattern.startswith("pipe:"):
         raise DataError(f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs")
     names, remote = _expanded(pattern), is_url(pattern)
     shards: list[File] = [*(side_by_side(remote_file, names, threads=_CONNECTIONS) if remote else map(Path, names))]
-    found = _Samples.of(side_by_side(_samples_once, shards, threads=_CONNECTIONS if remote else 1))
+    found = _Samples()
+    for each in side_by_side(_samples_once, shards, threads=_CONNECTIONS if remote else 1):
+        found.members.extend(each.members)
+        found.labels.extend(each.labels)
+        found.left_out.update(each.left_out)
     members = found.members
     labels, classes = classes_of(found.labels, None, where=pattern)
     made_of, stored = files_as_they_are(shards)
@@ -103,21 +93,18 @@ def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
     def read(position: int) -> Any:
         return read_picture(members[position].content(), where=str(members[position]))
 
-    return decoded(
-        Pictures(
-            read=read,
-            labels=labels,
-            classes=classes,
-            name=_name_of(pattern.partition("?")[0] if remote else pattern),
-            where=lambda position: str(members[position]),
-            made_of=made_of,
-            stored=stored,
-            notes=(*notes, *notes_on_versions(pattern, made_of)),
-            whole=pattern,
-            file=lambda position: members[position].shard,
-            content=lambda position: members[position].content(),
-        ),
-        pipeline,
+    return Pictures(
+        read=read,
+        labels=labels,
+        classes=classes,
+        name=_name_of(pattern.partition("?")[0] if remote else pattern),
+        where=lambda position: str(members[position]),
+        made_of=made_of,
+        stored=stored,
+        notes=(*notes, *notes_on_versions(pattern, made_of)),
+        whole=pattern,
+        file=lambda position: members[position].shard,
+        content=lambda position: members[position].content(),
     )
 
 
@@ -165,7 +152,7 @@ def _samples(shard: File) -> _Samples:
 
     found = _Samples()
     try:
-        size = _size_of(shard)
+        size = shard.size if isinstance(shard, RemoteFile) else shard.stat().st_size
         with _opened(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             files: dict[str, dict[str, tarfile.TarInfo]] = {}
             for info in archive:
@@ -194,15 +181,11 @@ def _samples(shard: File) -> _Samples:
     return found
 
 
-def _size_of(shard: File) -> int:
-    if isinstance(shard, RemoteFile):
-        return shard.size
-    require_regular(shard)
-    return shard.stat().st_size
-
-
 def _opened(shard: File) -> BinaryIO:
-    return shard.opened(blocks=True) if isinstance(shard, RemoteFile) else shard.open("rb")
+    if isinstance(shard, RemoteFile):
+        return shard.opened(blocks=True)
+    require_regular(shard)
+    return shard.open("rb")
 
 
 def _label(archive: tarfile.TarFile, kinds: dict[str, tarfile.TarInfo], where: str) -> Any:

@@ -24,7 +24,7 @@ from harness.run.pipeline_trials import FEW, FIRST, MANY, Trials, causes_of, of_
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.data.serving import ServingPipeline
+    from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
     from harness.inference import RoleModel
     from harness.measures.equivalence import Outcome
@@ -44,7 +44,7 @@ class Served:
     `causes` are the stages in which it differs from the reference, `skew` its name in the catalog or empty.
     """
 
-    pipeline: ServingPipeline
+    pipeline: Pipeline
     causes: tuple[str, ...]
     skew: str
     answers: np.ndarray
@@ -228,7 +228,7 @@ class Search:
         return 2 * self.tried if len(winner.causes) == 1 else self.tried**2
 
 
-def combined(first: ServingPipeline, second: ServingPipeline, reference: ServingPipeline) -> ServingPipeline | None:
+def combined(first: Pipeline, second: Pipeline, reference: Pipeline) -> Pipeline | None:
     """Return the pipeline with the changes of both; None where they change the same stage."""
     one, other = first.differing(reference), second.differing(reference)
     if set(one) & set(other) or set(causes_of(first, reference)) & set(causes_of(second, reference)):

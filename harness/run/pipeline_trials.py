@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from harness.base.progress import Progress
-    from harness.data.serving import ServingPipeline
+    from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
     from harness.inference import RoleModel
 
@@ -43,7 +43,7 @@ class Trial:
     if they agree. Both arrays follow the order of `Trials`.
     """
 
-    pipeline: ServingPipeline
+    pipeline: Pipeline
     causes: tuple[str, ...]
     answers: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     behind: np.ndarray = field(default_factory=lambda: np.empty(0))
@@ -96,7 +96,7 @@ class Trials:
         behind = trial.behind[: self.ends[min(until, MANY)]]
         return float((self.weights * behind).sum() if until >= MANY else behind.sum())
 
-    def applies(self, pipeline: ServingPipeline) -> bool:
+    def applies(self, pipeline: Pipeline) -> bool:
         """Return whether the model can be asked; a predictor takes pixels in [0, 1] alone."""
         reference = self.serving.reference
         if pipeline == reference:
@@ -104,7 +104,7 @@ class Trials:
         moved = pipeline.scale.offset or pipeline.normalise != reference.normalise
         return not (moved and isinstance(self.model.classifier.plain, PredictorNetwork))
 
-    def entered(self, pipeline: ServingPipeline, until: int = 0) -> Trial:
+    def entered(self, pipeline: Pipeline, until: int = 0) -> Trial:
         """Return the trial of a pipeline after a round."""
         causes = causes_of(pipeline, self.serving.reference)
         trial = self._trials.setdefault(pipeline.identity, Trial(pipeline, causes))
@@ -134,7 +134,7 @@ class Trials:
     def _came(self, trial: Trial, until: int) -> bool:
         return len(trial.answers) >= self.ends[until]
 
-    def race(self, pipelines: Iterable[ServingPipeline], bar: Progress) -> None:
+    def race(self, pipelines: Iterable[Pipeline], bar: Progress) -> None:
         """Score pipelines in rounds; each round leaves the best of each cause and of all, and the last has them all."""
         entered = []
         for pipeline in pipelines:
@@ -171,7 +171,7 @@ class Trials:
                 at += 1
         return trial
 
-    def _around(self, trial: Trial) -> list[ServingPipeline]:
+    def _around(self, trial: Trial) -> list[Pipeline]:
         return [each for each in neighbors(trial.pipeline, self.serving.reference) if self.applies(each)]
 
 
@@ -186,7 +186,7 @@ def of_each_cause(ranked: Iterable[Trial], most: int = 1) -> list[Trial]:
     return chosen
 
 
-def causes_of(pipeline: ServingPipeline, reference: ServingPipeline) -> tuple[str, ...]:
+def causes_of(pipeline: Pipeline, reference: Pipeline) -> tuple[str, ...]:
     """Return the stages in which a pipeline differs; scaling and normalization by numbers alone are one cause.
 
     A crop of another size belongs to resizing, which makes the picture that it crops.

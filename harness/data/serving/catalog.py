@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import NotApplicableError
-from harness.data.serving.decoders import DECODES, MODULES
-from harness.data.serving.resizing import FILTERS, Resize, antialiasing
-from harness.data.serving.stages import COLOR, NORMALISATIONS, Decode, Jpeg, Normalise, Orient
+from harness.data.decoders import DECODES, MODULES, Jpeg
+from harness.data.stages import COLOR, FILTERS, NORMALISATIONS, Normalise, Resize, antialiasing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from harness.data.serving.decoders import Library
-    from harness.data.serving.pipeline import ServingPipeline
-    from harness.data.serving.resizing import Filter
+    from harness.data.pipeline import Pipeline
+
+    Change = Callable[["Pipeline", "Pictured"], "Pipeline"]
+    Need = Callable[["Pipeline", "Pictured"], str]
 
 _DETOUR = 8 / 7
 """By how much pictures are resized beyond the size of the images: 224 pixels become 256, 28 become 32."""
@@ -42,106 +42,109 @@ class Pictured:
 class Skew:
     """A single change of a serving pipeline: its name, its stage, and what it does.
 
-    `change` makes another pipeline of the reference, and raises `NotApplicableError` where there is nothing to change.
+    `change` makes another pipeline of the reference. Each of the `needs` returns why it does not apply, or "".
     """
 
     name: str
     stage: str
-    change: Callable[[ServingPipeline, Pictured], ServingPipeline]
+    change: Change
+    needs: tuple[Need, ...] = ()
 
-    def of(self, reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
+    def of(self, reference: Pipeline, pictured: Pictured) -> Pipeline:
         """Return the skewed pipeline; raises `NotApplicableError` where the skew changes nothing."""
+        for need in self.needs:
+            if why := need(reference, pictured):
+                raise NotApplicableError(why)
         skewed = self.change(reference, pictured)
         if skewed == reference:
             raise NotApplicableError(f"the reference pipeline is served so already: {reference.words[self.stage]}")
         return skewed
 
 
-def _decoder(library: Library, name: str = "") -> Skew:
-    def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-        _expect_jpeg(pictured)
-        module = MODULES.get(library)
-        if module is not None and importlib.util.find_spec(module) is None:
-            raise NotApplicableError(f"{module} is not installed")
-        if others := pictured.formats - set(DECODES[library]):
-            raise NotApplicableError(f"{library} does not decode {', '.join(sorted(others))}")
-        return replace(reference, decode=replace(reference.decode, library=library))
+def _jpeg_files(_: Pipeline, pictured: Pictured) -> str:
+    if "JPEG" in pictured.formats:
+        return ""
+    why = f"the files are {', '.join(sorted(pictured.formats))}" if pictured.formats else "there are no files"
+    return f"decoders differ on JPEG, and {why}"
 
-    return Skew(f"decode-{name or library}", "decode", change)
+
+def _turned(_: Pipeline, pictured: Pictured) -> str:
+    return "" if pictured.turned else "no picture looked at has an EXIF orientation"
+
+
+def _color(_: Pipeline, pictured: Pictured) -> str:
+    return "" if pictured.channels == COLOR else "the images are gray"
+
+
+def _square(_: Pipeline, pictured: Pictured) -> str:
+    return "" if pictured.size[0] == pictured.size[1] else "the images are no squares"
+
+
+def _known_stages(reference: Pipeline, _: Pictured) -> str:
+    opaque = reference.transform
+    return "" if opaque is None else f"transform {opaque.spec} is one opaque stage, which resizes and crops"
+
+
+def _resizes(reference: Pipeline, pictured: Pictured) -> str:
+    nothing = "" if reference.resize else "the reference pipeline resizes nothing"
+    return _known_stages(reference, pictured) or nothing
+
+
+def _set(name: str, stage: str, *needs: Need, **settings: Any) -> Skew:
+    """Return the skew that gives a stage other settings."""
+    return Skew(name, stage, lambda reference, _: reference.but(stage, **settings), needs)
+
+
+def _decoder(library: str, name: str = "") -> Skew:
+    def decodes(_: Pipeline, pictured: Pictured) -> str:
+        if importlib.util.find_spec(MODULES[library]) is None:
+            return f"{MODULES[library]} is not installed"
+        others = ", ".join(sorted(pictured.formats - set(DECODES[library])))
+        return f"{library} does not decode {others}" if others else ""
+
+    return _set(f"decode-{name or library}", "decode", _jpeg_files, decodes, library=library)
 
 
 def _reduced(by: int) -> Skew:
-    def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-        _expect_jpeg(pictured)
-        _expect_resize(reference)
-        return replace(reference, decode=Decode("pillow", reduced=by))
-
-    return Skew(f"decode-draft-{by}", "decode", change)
+    return _set(f"decode-draft-{by}", "decode", _jpeg_files, _resizes, library="pillow", reduced=by)
 
 
-def _exif_ignored(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-    if not pictured.turned:
-        raise NotApplicableError("no picture looked at has an EXIF orientation")
-    return replace(reference, orient=Orient(exif=not reference.orient.exif))
-
-
-def _jpeg(quality: int) -> Skew:
-    return Skew(f"jpeg-{quality}", "jpeg", lambda reference, _: replace(reference, jpeg=Jpeg(quality)))
+def _saved(name: str, jpeg: Jpeg, *needs: Need) -> Skew:
+    return Skew(name, "jpeg", lambda reference, _: replace(reference, jpeg=jpeg), needs)
 
 
 def _late(skew: Skew) -> Skew:
     """Return the same change after resizing."""
 
-    def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-        _expect_resize(reference)
-        skewed = skew.change(reference, pictured)
-        return replace(skewed, **{skew.stage: replace(getattr(skewed, skew.stage), late=True)})
+    def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
+        return skew.change(reference, pictured).but(skew.stage, late=True)
 
-    return Skew(f"{skew.name}-late", skew.stage, change)
+    return Skew(f"{skew.name}-late", skew.stage, change, (_resizes, *skew.needs))
 
 
-def _chroma(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-    _expect_color(pictured)
-    return replace(reference, jpeg=Jpeg(100, "4:2:0"))
+def _bgr(reference: Pipeline, _: Pictured) -> Pipeline:
+    return reference.but("color", order="RGB" if reference.color.order == "BGR" else "BGR")
 
 
-def _bgr(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-    _expect_color(pictured)
-    other: Literal["RGB", "BGR"] = "RGB" if reference.color.order == "BGR" else "BGR"
-    return replace(reference, color=replace(reference.color, order=other))
+def _filters() -> Iterator[Skew]:
+    """Yield the skew of each other filter; pictures of a fixed size take a detour by a larger size and back."""
 
+    def skew(name: str, *how: Any) -> Skew:
+        def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
+            height, width = pictured.size
+            detour = Resize((round(height * _DETOUR), round(width * _DETOUR))), Resize(pictured.size)
+            resizes = reference.resize or detour
+            return replace(reference, resize=tuple(Resize(each.size, *how, each.side) for each in resizes))
 
-def _gray(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-    _expect_color(pictured)
-    return replace(reference, color=replace(reference.color, gray=True))
+        return Skew(name, "resize", change, (_known_stages,))
 
-
-def _gamma(name: str, gamma: float) -> Skew:
-    return Skew(name, "color", lambda reference, _: replace(reference, color=replace(reference.color, gamma=gamma)))
-
-
-def _video(reference: ServingPipeline, _: Pictured) -> ServingPipeline:
-    return replace(reference, color=replace(reference.color, levels="video"))
-
-
-def _resize(library: str, filtered: Filter, *, antialias: bool) -> Skew:
-    """Return the skew of another filter; pictures of a fixed size take a detour by a larger size and back."""
-
-    def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-        _expect_known_stages(reference)
-
-        def resized(size: int | tuple[int, int], side: str = "shorter") -> Resize:
-            return Resize(size, library, filtered, antialias, side)  # type: ignore[arg-type]
-
-        if reference.resize:
-            return replace(reference, resize=tuple(resized(each.size, each.side) for each in reference.resize))
-        height, width = pictured.size
-        detour = round(height * _DETOUR), round(width * _DETOUR)
-        return replace(reference, resize=(resized(detour), resized((height, width))))
-
-    choice = len(antialiasing(library, filtered)) > 1
-    plain = "" if not choice else "-antialiased" if antialias else "-plain"
-    return Skew(f"resize-{library}-{filtered}{plain}", "resize", change)
+    for library, filters in FILTERS.items():
+        for filtered in filters:
+            if filtered != "hamming":
+                choices = antialiasing(library, filtered)
+                for antialias in reversed(choices):
+                    plain = "" if len(choices) == 1 else "-antialiased" if antialias else "-plain"
+                    yield skew(f"resize-{library}-{filtered}{plain}", library, filtered, antialias)
 
 
 def _fitted(
@@ -149,96 +152,52 @@ def _fitted(
 ) -> Skew:
     """Return the skew of another `size`, from that of the images, and a center crop; `of_pixels` for all data."""
 
-    def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-        _expect_known_stages(reference)
-        last = _expect_resize(reference) if reference.resize or not of_pixels else Resize(pictured.size)
+    def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
+        last = reference.resize[-1] if reference.resize else Resize(pictured.size)
         resized = replace(last, size=size(*pictured.size), side="shorter", middle=middle)
         return replace(reference, resize=(resized,), crop=replace(reference.crop, size=pictured.size))
 
-    return Skew(name, "resize", change)
+    return Skew(name, "resize", change, (_known_stages if of_pixels else _resizes,))
 
 
-def _letterboxed(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-    last = _expect_resize(reference)
-    if pictured.size[0] != pictured.size[1]:
-        raise NotApplicableError("the images are no squares")
-    crop = replace(reference.crop, size=pictured.size, fill=_LETTERBOX)
-    return replace(reference, resize=(replace(last, size=pictured.size[0], side="longer"),), crop=crop)
+def _letterboxed(reference: Pipeline, pictured: Pictured) -> Pipeline:
+    resized = replace(reference.resize[-1], size=pictured.size[0], side="longer")
+    return replace(reference, resize=(resized,)).but("crop", size=pictured.size, fill=_LETTERBOX)
 
 
-def _moved(name: str, *, right: int = 0, down: int = 0) -> Skew:
-    return Skew(
-        name,
-        "crop",
-        lambda reference, _: replace(reference, crop=replace(reference.crop, right=right, down=down)),
-    )
-
-
-def _scaled(name: str, **settings: float | str) -> Skew:
-    return Skew(
-        name,
-        "scale",
-        lambda reference, _: replace(reference, scale=replace(reference.scale, **settings)),  # type: ignore[arg-type]
-    )
-
-
-def _to_minus_one(reference: ServingPipeline, _: Pictured) -> ServingPipeline:
+def _to_minus_one(reference: Pipeline, _: Pictured) -> Pipeline:
     plain = NORMALISATIONS["no normalization"]
-    if reference.normalise == NORMALISATIONS["mean 0.5 and std 0.5"]:
-        raise NotApplicableError("the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same")
-    return replace(reference, scale=replace(reference.scale, divisor=127.5, offset=-1.0), normalise=plain)
+    return replace(reference, normalise=plain).but("scale", divisor=127.5, offset=-1.0)
+
+
+def _no_half(reference: Pipeline, _: Pictured) -> str:
+    half = reference.normalise == NORMALISATIONS["mean 0.5 and std 0.5"]
+    return "the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same" if half else ""
 
 
 def _normalised(name: str, key: str) -> Skew:
-    def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
-        other = NORMALISATIONS[key]
-        if len(other.mean) not in {1, pictured.channels}:
-            raise NotApplicableError(f"{key} are of {len(other.mean)} channels, the images have {pictured.channels}")
-        return replace(reference, normalise=other)
+    other = NORMALISATIONS[key]
 
-    return Skew(name, "normalise", change)
+    def fits(_: Pipeline, pictured: Pictured) -> str:
+        channels = len(other.mean)
+        of = f"{key} are of {channels} channels, the images have {pictured.channels}"
+        return "" if channels in {1, pictured.channels} else of
+
+    return Skew(name, "normalise", lambda reference, _: replace(reference, normalise=other), (fits,))
 
 
-def _twice(reference: ServingPipeline, _: Pictured) -> ServingPipeline:
+def _normalises(reference: Pipeline, _: Pictured) -> str:
+    return "" if reference.normalise != NORMALISATIONS["no normalization"] else "the network normalizes nothing"
+
+
+def _twice(reference: Pipeline, _: Pictured) -> Pipeline:
     """Return the pipeline of a server that normalizes, before a network that does so, too."""
     once = reference.normalise
-    if once == NORMALISATIONS["no normalization"]:
-        raise NotApplicableError("the network normalizes nothing")
     mean = tuple(mean + mean * std for mean, std in zip(once.mean, once.std, strict=True))
     return replace(reference, normalise=Normalise(mean, tuple(std * std for std in once.std)))
 
 
-def _expect_jpeg(pictured: Pictured) -> None:
-    if "JPEG" not in pictured.formats:
-        why = f"the files are {', '.join(sorted(pictured.formats))}" if pictured.formats else "there are no files"
-        raise NotApplicableError(f"decoders differ on JPEG, and {why}")
-
-
-def _expect_color(pictured: Pictured) -> None:
-    if pictured.channels != COLOR:
-        raise NotApplicableError("the images are gray")
-
-
-def _expect_known_stages(reference: ServingPipeline) -> None:
-    if reference.transform is not None:
-        raise NotApplicableError(f"transform {reference.transform.spec} is one opaque stage, which resizes and crops")
-
-
-def _expect_resize(reference: ServingPipeline) -> Resize:
-    _expect_known_stages(reference)
-    if not reference.resize:
-        raise NotApplicableError("the reference pipeline resizes nothing")
-    return reference.resize[-1]
-
-
-def _of_filters() -> Iterator[Skew]:
-    for library, filters in FILTERS.items():
-        for filtered in filters:
-            if filtered != "hamming":
-                for antialias in reversed(antialiasing(library, filtered)):
-                    yield _resize(library, filtered, antialias=antialias)  # type: ignore[arg-type]
-
-
+_TWICE, _LINEAR = _set("gamma-twice", "color", gamma=1 / 2.2), _set("gamma-linear", "color", gamma=2.2)
 SKEWS: Mapping[str, Skew] = {
     skew.name: skew
     for skew in (
@@ -248,33 +207,33 @@ SKEWS: Mapping[str, Skew] = {
         _decoder("ffmpeg"),
         _decoder("simplejpeg", "fast-dct"),
         *(_reduced(by) for by in (2, 4)),
-        Skew("exif", "orient", _exif_ignored),
-        *(_jpeg(quality) for quality in (95, 85, 75)),
-        _late(_jpeg(75)),
-        Skew("chroma-420", "jpeg", _chroma),
-        Skew("bgr", "color", _bgr),
-        Skew("gray", "color", _gray),
-        _gamma("gamma-twice", 1 / 2.2),
-        _gamma("gamma-linear", 2.2),
-        _late(_gamma("gamma-twice", 1 / 2.2)),
-        _late(_gamma("gamma-linear", 2.2)),
-        Skew("video-range", "color", _video),
-        *_of_filters(),
+        Skew("exif", "orient", lambda given, _: given.but("orient", exif=not given.orient.exif), (_turned,)),
+        *(_saved(f"jpeg-{quality}", Jpeg(quality)) for quality in (95, 85, 75)),
+        _late(_saved("jpeg-75", Jpeg(75))),
+        _saved("chroma-420", Jpeg(100, "4:2:0"), _color),
+        Skew("bgr", "color", _bgr, (_color,)),
+        _set("gray", "color", _color, gray=True),
+        _TWICE,
+        _LINEAR,
+        _late(_TWICE),
+        _late(_LINEAR),
+        _set("video-range", "color", levels="video"),
+        *_filters(),
         _fitted("squash", lambda *size: size),
         _fitted("shorter-side", min),
         _fitted("zoom", lambda *size: round(min(size) * _DETOUR), of_pixels=True),
         _fitted("zoom-stretched", lambda *size: (round(size[0] * _DETOUR), round(size[1] * _DETOUR))),
         _fitted("crop-first", lambda *size: size, middle=1 / _DETOUR, of_pixels=True),
-        Skew("letterbox", "resize", _letterboxed),
-        _moved("crop-right-1", right=1),
-        _moved("crop-down-1", down=1),
-        _moved("crop-corner-1", right=1, down=1),
-        _scaled("bits-6", bits=6),
-        _scaled("divide-256", divisor=256.0),
-        _scaled("float16", precision="float16"),
-        Skew("minus-one-to-one", "scale", _to_minus_one),
+        Skew("letterbox", "resize", _letterboxed, (_resizes, _square)),
+        _set("crop-right-1", "crop", right=1, down=0),
+        _set("crop-down-1", "crop", right=0, down=1),
+        _set("crop-corner-1", "crop", right=1, down=1),
+        _set("bits-6", "scale", bits=6),
+        _set("divide-256", "scale", divisor=256.0),
+        _set("float16", "scale", precision="float16"),
+        Skew("minus-one-to-one", "scale", _to_minus_one, (_no_half,)),
         _normalised("normalise-none", "no normalization"),
-        Skew("normalise-twice", "normalise", _twice),
+        Skew("normalise-twice", "normalise", _twice, (_normalises,)),
         _normalised("normalise-half", "mean 0.5 and std 0.5"),
         _normalised("normalise-imagenet", "ImageNet mean and std"),
         _normalised("normalise-clip", "CLIP mean and std"),
@@ -285,9 +244,9 @@ SKEWS: Mapping[str, Skew] = {
 """The skews by name, in the order of the stages."""
 
 
-def catalog(reference: ServingPipeline, pictured: Pictured) -> dict[str, ServingPipeline]:
+def catalog(reference: Pipeline, pictured: Pictured) -> dict[str, Pipeline]:
     """Return the skewed pipelines that apply to a reference pipeline and some data, by the names of their skews."""
-    found: dict[str, ServingPipeline] = {}
+    found: dict[str, Pipeline] = {}
     for name, skew in SKEWS.items():
         try:
             skewed = skew.of(reference, pictured)

@@ -13,10 +13,10 @@ import numpy as np
 from harness.base.errors import PipelineError
 from harness.data.image_files import format_and_orientation
 from harness.data.images import Content, LabelledImages
+from harness.data.pipeline import Pipeline
 from harness.data.rows import Rows
 from harness.data.serving.catalog import SKEWS, Pictured, catalog
-from harness.data.serving.pipeline import ServingPipeline
-from harness.data.serving.stages import Color, Normalise
+from harness.data.stages import Color, Normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,12 +44,12 @@ class Serving:
     """
 
     images: LabelledImages
-    reference: ServingPipeline
+    reference: Pipeline
     origin: Origin | None
     note: str = ""
     kept: dict[int, np.ndarray] | None = field(default=None, repr=False)
 
-    def skewed(self, name: str) -> ServingPipeline:
+    def skewed(self, name: str) -> Pipeline:
         """Return the pipeline of a skew; raises `InputError` for no skew, `NotApplicableError` where none applies."""
         if name not in SKEWS:
             raise PipelineError(f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}")
@@ -62,22 +62,21 @@ class Serving:
 
     def _pictured(self) -> Pictured:
         channels, height, width = self.images.pixels.shape[1:]
-        pictured = Pictured(channels, (height, width))
         if self.origin is None or not self.origin.encoded:
-            return pictured
+            return Pictured(channels, (height, width))
         facts = [
             format_and_orientation(self.picture(position), where=self.where(position))
             for position in _spread(len(self.images), _LOOKED_AT)
         ]
         turned = any(orientation != 1 for _, orientation in facts)
-        return replace(pictured, formats=frozenset(kind for kind, _ in facts), turned=turned)
+        return Pictured(channels, (height, width), frozenset(kind for kind, _ in facts), turned)
 
     @cached_property
-    def catalog(self) -> dict[str, ServingPipeline]:
+    def catalog(self) -> dict[str, Pipeline]:
         """Return the skewed pipelines that apply, by the names of their skews."""
         return catalog(self.reference, self.pictured)
 
-    def by(self, pipeline: ServingPipeline) -> LabelledImages:
+    def by(self, pipeline: Pipeline) -> LabelledImages:
         """Return the images as a pipeline serves them, as float32 levels; the reference gives the pixels themselves.
 
         Pixels are made when they are asked for, so none is held in memory.
@@ -87,14 +86,11 @@ class Serving:
         import torch
 
         pixels = cast("Tensor", Rows(_Served(self, pipeline), self.images.pixels.shape, torch.float32))
-        known = f"{self._digest} {pipeline.identity} {self.reference.normalise}"
-        return replace(
-            self.images,
-            pixels=pixels,
-            masks=None,
-            pipeline=str(pipeline),
-            content=Content(pixels, self.images.labels, None, known=hashlib.sha256(known.encode()).hexdigest()),
-        )
+        # A hash of the pictures' bytes, since several files may give the same pixels.
+        digest = self.images.sha256 if self.origin is None else _once(self.images, "digest", self._hashed)
+        known = f"{digest} {pipeline.identity} {self.reference.normalise}"
+        content = Content(pixels, self.images.labels, None, known=hashlib.sha256(known.encode()).hexdigest())
+        return replace(self.images, pixels=pixels, masks=None, pipeline=str(pipeline), content=content)
 
     def picture(self, position: int) -> Any:
         """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
@@ -102,7 +98,7 @@ class Serving:
             return self.origin.picture(int(self._numbers[position]))
         return self.images.pixels[position].numpy().transpose(1, 2, 0)
 
-    def picture_for(self, pipeline: ServingPipeline, position: int) -> Any:
+    def picture_for(self, pipeline: Pipeline, position: int) -> Any:
         """Return the picture of the image at a position, decoded if it is kept so and the pipeline decodes it so."""
         first = self.reference
         if self.kept is None or (pipeline.decode, pipeline.orient) != (first.decode, first.orient):
@@ -124,11 +120,6 @@ class Serving:
         """Return the position of each image in the full split, (N,) int64."""
         return self.images.positions.numpy()
 
-    @property
-    def _digest(self) -> str:
-        """Return a hash of the pictures: of their bytes, since several files may give the same pixels."""
-        return self.images.sha256 if self.origin is None else _once(self.images, "digest", self._hashed)
-
     def _hashed(self) -> str:
         digest = hashlib.sha256(self.images.sha256.encode())
         for position in range(len(self.images)):
@@ -143,7 +134,7 @@ class _Served:
     """Reads images as a pipeline serves them, as float32 levels from 0 to 255."""
 
     serving: Serving
-    pipeline: ServingPipeline
+    pipeline: Pipeline
 
     def __call__(self, positions: np.ndarray) -> Tensor:
         """Return the images at these positions, (M, C, H, W) float32."""
@@ -186,26 +177,23 @@ def _once(images: LabelledImages, what: str, compute: Callable[[], T]) -> T:
     return found
 
 
-def _reference_of(images: LabelledImages) -> tuple[ServingPipeline, Origin | None, str]:
+def _reference_of(images: LabelledImages) -> tuple[Pipeline, Origin | None, str]:
     """Return the reference pipeline without normalization, where its pictures come from, and why from nowhere."""
     kind: Any = images.pixels.shape[1]
-    of_pixels = ServingPipeline(color=Color(kind), encoded=False)
-    origin = images.origin
-    if origin is None:
+    of_pixels = Pipeline(color=Color(kind), encoded=False)
+    if (origin := images.origin) is None:
         return of_pixels, None, "the data have pixels, not pictures: decoders do not apply"
     for pipeline in origin.pipelines:
-        if _gives_the_pixels(Serving(images, pipeline, origin)):
+        serving = Serving(images, pipeline, origin)
+        if all(
+            np.array_equal(
+                pipeline.cropped(serving.picture(position), where=serving.where(position)).transpose(2, 0, 1),
+                images.pixels[position].numpy(),
+            )
+            for position in _spread(len(images), _TRIED)
+        ):
             return pipeline, origin, ""
     return of_pixels, None, "no known pipeline gives the pixels of the data, so skews begin at these pixels"
-
-
-def _gives_the_pixels(serving: Serving) -> bool:
-    """Return whether the reference pipeline gives the pixels of some images."""
-    for position in _spread(len(serving.images), _TRIED):
-        made = serving.reference.cropped(serving.picture(position), where=serving.where(position))
-        if not np.array_equal(made.transpose(2, 0, 1), serving.images.pixels[position].numpy()):
-            return False
-    return True
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -1,78 +1,46 @@
-"""The stages of a serving pipeline: each a frozen setting, what it does to an array, and its words in a report.
+"""Stages of decoded pictures: color, resizing, cropping, scaling and normalizing, each a setting and what it does.
 
-Arrays are (H, W, C) uint8 until `Scale`, with one channel or three in the order red, green, blue.
+Arrays are (H, W, C) uint8 until `Scale`, with one channel or three in the order red, green, blue. A filter has other
+pixels in each library.
 """
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from harness.base.errors import PipelineError
-from harness.data.image_files import read_picture
-from harness.data.serving.decoders import decoded_by, version_of
+from harness.data.decoders import LATE
+from harness.data.image_files import as_picture, levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.data.serving.decoders import Library
-
 COLOR = 3
-_SUBSAMPLINGS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
-Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
-_LATE = " after resizing"
-
-
-@dataclass(frozen=True)
-class Decode:
-    """The library that decodes a file, at one of `reduced` times its size in each direction: 1, 2, 4 or 8."""
-
-    library: Library = "pillow"
-    reduced: int = 1
-
-    def __str__(self) -> str:
-        return version_of(self.library) + (f" at 1/{self.reduced} size" if self.reduced != 1 else "")
-
-    def apply(self, content: bytes, *, upright: bool, where: str) -> np.ndarray:
-        """Return the picture in a file, (H, W, C) uint8, turned as its EXIF says if `upright`."""
-        return decoded_by(self.library, content, reduced=self.reduced, upright=upright, where=where)
-
-
-@dataclass(frozen=True)
-class Jpeg:
-    """A picture saved as JPEG and read again, as a client or a proxy does that sends it on; `late` after resizing."""
-
-    quality: int
-    subsampling: Subsampling = "4:2:0"
-    late: bool = False
-
-    def __str__(self) -> str:
-        return f"JPEG {self.quality} {self.subsampling}{_LATE if self.late else ''}"
-
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Return what is read of the saved picture, by Pillow."""
-        from PIL import Image
-
-        file = io.BytesIO()
-        gray = pixels.shape[2] == 1
-        settings: dict[str, Any] = {} if gray else {"subsampling": _SUBSAMPLINGS[self.subsampling]}
-        Image.fromarray(pixels[..., 0] if gray else pixels).save(file, "JPEG", quality=self.quality, **settings)
-        read = np.array(read_picture(file.getvalue()))
-        return read[..., None] if gray else read
-
-
-@dataclass(frozen=True)
-class Orient:
-    """The use of the EXIF orientation: a picture follows it, or stays as stored."""
-
-    exif: bool = True
-
-    def __str__(self) -> str:
-        return "EXIF applied" if self.exif else "EXIF ignored"
+Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"]
+FILTERS: Mapping[str, Mapping[str, str]] = {
+    "pillow": {
+        "nearest": "NEAREST",
+        "bilinear": "BILINEAR",
+        "bicubic": "BICUBIC",
+        "area": "BOX",
+        "lanczos": "LANCZOS",
+        "hamming": "HAMMING",
+    },
+    "opencv": {
+        "nearest": "INTER_NEAREST",
+        "bilinear": "INTER_LINEAR",
+        "bicubic": "INTER_CUBIC",
+        "area": "INTER_AREA",
+        "lanczos": "INTER_LANCZOS4",
+    },
+    "torch": {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "area": "area"},
+}
+"""The filters of each library, by our names."""
+_NAMES = {"pillow": "Pillow", "opencv": "OpenCV", "torch": "torch"}
 
 
 @dataclass(frozen=True)
@@ -95,14 +63,13 @@ class Color:
         kind = {1: "gray", 3: self.order, None: "channels as in the file"}[self.channels]
         kind = f"{kind} made gray" if self.gray else kind
         gamma = f", gamma {self.gamma:g}" if self.gamma != 1 else ""
-        return kind + gamma + (", levels 16-235" if self.levels == "video" else "") + (_LATE if self.late else "")
+        return kind + gamma + (", levels 16-235" if self.levels == "video" else "") + (LATE if self.late else "")
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Return the picture in these channels."""
-        if self.channels is not None:
-            pixels = _with_channels(pixels, self.channels)
+        pixels = with_channels(pixels, self.channels)
         if self.gray and pixels.shape[2] == COLOR:
-            pixels = np.repeat(_with_channels(pixels, 1), COLOR, axis=2)
+            pixels = np.repeat(with_channels(pixels, 1), COLOR, axis=2)
         return pixels[..., ::-1] if self.order == "BGR" else pixels
 
     def leveled(self, pixels: np.ndarray) -> np.ndarray:
@@ -110,6 +77,83 @@ class Color:
         if self.gamma == 1 and self.levels == "full":
             return pixels
         return np.asarray(_levels(self.gamma, video=self.levels == "video")[pixels])
+
+
+def antialiasing(library: str, filtered: str) -> tuple[bool, ...]:
+    """Return whether a library's filter antialiases: both where that is a choice, by default the first."""
+    if library == "torch" and filtered in {"bilinear", "bicubic"}:
+        return False, True
+    return (filtered == "area" or (library == "pillow" and filtered != "nearest"),)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A size that pictures are resized to, and the library and filter that do it.
+
+    `size` is that of the shorter or the longer side, the other in proportion, or (height, width) to stretch to. Whether
+    a filter antialiases is a choice in torch alone: Pillow's do but for nearest, OpenCV's do not but for area. The
+    `middle` is cropped first: a share of each side, or a square of more than one pixel.
+    """
+
+    size: int | tuple[int, int]
+    library: Literal["pillow", "opencv", "torch"] = "pillow"
+    filter: Filter = "bilinear"
+    antialias: bool = True
+    side: Literal["shorter", "longer"] = "shorter"
+    middle: float = 1
+
+    def __post_init__(self) -> None:
+        if self.filter not in FILTERS[self.library]:
+            raise PipelineError(
+                f"{self.library} has no filter {self.filter!r}; expected one of {', '.join(FILTERS[self.library])}"
+            )
+        if self.antialias not in antialiasing(self.library, self.filter):
+            does = "never" if self.antialias else "always"
+            raise PipelineError(f"{self.library}'s {self.filter} is {does} antialiased")
+
+    def __str__(self) -> str:
+        to = written(self.size) if isinstance(self.size, tuple) else f"{self.side} side {self.size}"
+        how = "antialiased" if self.antialias else "not antialiased"
+        part = f"{self.middle:.1%} of each side" if self.middle < 1 else f"{self.middle:g} px"
+        first = "" if self.middle == 1 else f"middle {part} cropped, then "
+        return f"{first}{to} {self.filter} {how} by {_NAMES[self.library]}"
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) that a picture of this size is resized to, rounded down as torchvision does."""
+        if isinstance(self.size, tuple):
+            return self.size
+        length = min(height, width) if self.side == "shorter" else max(height, width)
+        return max(int(self.size * height / length), 1), max(int(self.size * width / length), 1)
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the picture (H, W, C) uint8 resized, rounded to whole levels."""
+        if self.middle != 1:
+            kept = [round(self.middle * (side if self.middle < 1 else 1)) for side in pixels.shape[:2]]
+            pixels = Crop((kept[0], kept[1])).apply(pixels)
+        height, width = self.of(*pixels.shape[:2])
+        if (height, width) == pixels.shape[:2]:
+            return pixels
+        pixels, named = np.ascontiguousarray(pixels), FILTERS[self.library][self.filter]
+        if self.library == "pillow":
+            from PIL import Image
+
+            return np.atleast_3d(np.array(as_picture(pixels).resize((width, height), Image.Resampling[named])))
+        if self.library == "opencv":
+            import cv2
+
+            return np.atleast_3d(cv2.resize(pixels, (width, height), interpolation=getattr(cv2, named)))
+        import torch
+
+        floats = torch.tensor(pixels).permute(2, 0, 1)[None].float()
+        choice = len(antialiasing(self.library, self.filter)) > 1
+        resized = torch.nn.functional.interpolate(
+            floats,
+            (height, width),
+            mode=named,
+            align_corners=False if choice else None,
+            antialias=self.antialias and choice,
+        )
+        return np.asarray(resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 @dataclass(frozen=True)
@@ -136,20 +180,13 @@ class Crop:
         """Return the part that is kept; the same as torchvision's center crop where it is not moved."""
         if self == Crop():
             return pixels
-        height, width = self.size or pixels.shape[:2]
-        top, left = max(height - pixels.shape[0], 0) // 2, max(width - pixels.shape[1], 0) // 2
-        high, wide = max(height, pixels.shape[0]), max(width, pixels.shape[1])
-        # The window in the picture's own rows and columns; what lies outside is filled.
-        first_row = round((high - height) / 2) - top + self.down
-        first_column = round((wide - width) / 2) - left + self.right
-        kept = np.full((height, width, pixels.shape[2]), self.fill, dtype=pixels.dtype)
-        rows = slice(max(first_row, 0), min(first_row + height, pixels.shape[0]))
-        columns = slice(max(first_column, 0), min(first_column + width, pixels.shape[1]))
-        if rows.start < rows.stop and columns.start < columns.stop:
-            at_row, at_column = rows.start - first_row, columns.start - first_column
-            part = pixels[rows, columns]
-            kept[at_row : at_row + part.shape[0], at_column : at_column + part.shape[1]] = part
-        return kept
+        padding, window = [], []
+        size, moves = self.size or pixels.shape[:2], (self.down, self.right)
+        for whole, kept, move in zip(pixels.shape[:2], size, moves, strict=True):
+            start = round((max(kept, whole) - kept) / 2) - max(kept - whole, 0) // 2 + move
+            padding.append((max(-start, 0), max(start + kept - whole, 0)))
+            window.append(slice(max(start, 0), max(start, 0) + kept))
+        return np.pad(pixels, [*padding, (0, 0)], constant_values=self.fill)[tuple(window)]
 
 
 @dataclass(frozen=True)
@@ -220,15 +257,11 @@ def written(size: tuple[int, int]) -> str:
     return f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
-def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Return a picture with one channel or three, gray by Pillow's weights."""
-    if pixels.shape[2] == channels:
+def with_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
+    """Return a picture with one channel or three, gray by Pillow's weights; None leaves it."""
+    if channels in {None, pixels.shape[2]}:
         return pixels
-    if channels == COLOR:
-        return np.repeat(pixels, COLOR, axis=2)
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    return np.repeat(pixels, COLOR, axis=2) if channels == COLOR else levels_of(as_picture(pixels), 1)
 
 
 @cache
