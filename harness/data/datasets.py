@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.base.errors import DataError, foreign_code
 from harness.base.user_code import imported, source_digest
-from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of
-
-if TYPE_CHECKING:
-    import numpy as np
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures
 
 _EXPECTED = (
     "expected an object with __len__ and __getitem__, or a callable that returns one, whose items are (picture, label) "
@@ -31,7 +28,7 @@ def read_named(spec: str, *, otherwise: str = "") -> Pictures:
     count = _called(spec, "its length", lambda: len(dataset))
     if not count:
         raise DataError(f"is empty; {_EXPECTED}", setting=f"data {spec}")
-    labels: dict[int, Any] = {}
+    labels: list[Any] = [None] * count
 
     def where(position: int) -> str:
         return f"{spec}: item {position}"
@@ -41,26 +38,21 @@ def read_named(spec: str, *, otherwise: str = "") -> Pictures:
         picture, labels[position] = _pair(item, where(position))
         return picture
 
-    def found() -> tuple[np.ndarray, tuple[str, ...]]:
-        return classes_of([labels[position] for position in range(count)], names, where=spec)
-
     names = _called(spec, "the names of its classes", lambda: _names(dataset))
     fingerprint = getattr(dataset, "fingerprint", None) or getattr(dataset, "_fingerprint", None)
     known = isinstance(fingerprint, str)
     unknown = f"{spec} is decoded again in each run; to avoid this, give it a text `fingerprint` of its content"
     return Pictures(
         read=read,
-        labels=None,
-        classes=(),
-        count=count,
-        found=found,
+        labels=labels,
+        names=names,
         name=spec.rpartition(":")[2],
+        whole=spec,
         where=where,
         made_of=f"{spec} {source_digest(spec)} {fingerprint} {count} {names}" if known else None,
         notes=() if known else (unknown,),
         threads=False,
         foreign=True,
-        whole=spec,
     )
 
 

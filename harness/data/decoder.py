@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -71,36 +72,33 @@ class Decoder:
     @property
     def pixel_bytes(self) -> int:
         """Return the size of all pixels in bytes."""
-        return int(np.prod(self.pixel_shape, dtype=object))
-
-    @property
-    def masks(self) -> np.ndarray | None:
-        """Return the masks after the pipeline, (N, H, W) bool; None without masks."""
-        masks = self.pictures.masks
-        return None if masks is None else self.pipeline.masks(masks)
+        return math.prod(self.pixel_shape)
 
     @property
     def needed(self) -> int:
         """Return the size of pixels and masks in bytes."""
-        masks = self.pictures.masks
-        return self.pixel_bytes + (0 if masks is None else len(masks) * self.shape[0] * self.shape[1])
+        return self.pixel_bytes + (0 if self.pictures.masks is None else self.pixel_bytes // self.shape[2])
+
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether the user's code reads the pictures or makes their pixels."""
+        return self.pictures.foreign or self.pipeline.transform is not None
 
     def made(self, position: int) -> DecodedPicture:
         """Return one picture after the pipeline; raises `InputError` for another shape than that of the first."""
         where = self.pictures.where(position)
-        seen = self.pipeline.picture(self.pictures.read(position), where=where)
-        found, expected = seen.pixels.shape, self.shape
+        seen = self.pipeline.picture(self.pictures.picture(position), where=where)
+        found, expected, first = seen.pixels.shape, self.shape, self.pictures.where(0)
         if found[:2] != expected[:2]:
             raise DataError(
-                f"{where}: is {found[0]}x{found[1]} pixels (height x width), {self.pictures.where(0)} is "
-                f"{expected[0]}x{expected[1]}; expected images of one size. Set size, or resize and crop to keep "
-                "their proportions"
+                f"{where}: is {found[0]}x{found[1]} pixels (height x width), {first} is {expected[0]}x{expected[1]}; "
+                "expected images of one size. Set size, or resize and crop to keep their proportions"
             )
         if found[2] != expected[2]:
             kinds = {1: "grey", 3: "colour"}
             raise DataError(
-                f"{where}: is {kinds[found[2]]}, {self.pictures.where(0)} is {kinds[expected[2]]}; expected images of "
-                "one kind, set channels to 1 or 3"
+                f"{where}: is {kinds[found[2]]}, {first} is {kinds[expected[2]]}; expected images of one kind, set "
+                "channels to 1 or 3"
             )
         return seen
 
@@ -108,14 +106,12 @@ class Decoder:
         """Raise `InputError` if the user's code gives other pixels for a picture the second time."""
         with _generators_as_found():
             for position in range(min(TRIED, len(self.pictures))):
-                first, second = self.made(position).pixels, self.made(position).pixels
-                if not np.array_equal(first, second):
+                if not np.array_equal(self.made(position).pixels, self.made(position).pixels):
                     transform = self.pipeline.transform
-                    what = f"transform {transform.spec}" if transform else f"data {self.pictures.whole}"
                     raise PipelineError(
                         f"gives other pixels for {self.pictures.where(position)} the second time; remove random "
                         "steps, as in a pipeline for evaluation",
-                        setting=what,
+                        setting=f"transform {transform.spec}" if transform else f"data {self.pictures.whole}",
                     )
 
     def run(self, write: Write) -> tuple[str, ...]:
@@ -169,8 +165,7 @@ class Decoder:
             print(printable(line), file=sys.stderr)
             return replace(self, spread=None)._parts()
         # Other processes need to read pictures, no more.
-        bare = replace(self.pictures, labels=None, count=len(self.pictures), masks=None, notes=(), classes=())
-        bare = replace(bare, found=None, content=None, groups={}, ends=())
+        bare = replace(self.pictures, labels=range(len(self.pictures)), masks=None, notes=(), groups={}, ends=())
         sent = replace(self, pictures=bare, spread=None)
         return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
 
@@ -205,14 +200,14 @@ class Decoder:
         masks: Tensor | None,
         labelled: tuple[np.ndarray, tuple[str, ...]],
         *,
-        notes: tuple[str, ...],
+        notes: tuple[str, ...] = (),
         sha256: str | None = None,
     ) -> LabelledImages:
         """Return labeled images of decoded pixels; `sha256` is the hash of their content, None if unknown."""
         import torch
 
         labels, pictures, transform = torch.from_numpy(labelled[0]), self.pictures, self.pipeline.transform
-        encoded = pictures.content is not None
+        pipelines = self.pipeline.references(channels=self.shape[2], encoded=pictures.encoded)
         return LabelledImages(
             pixels=pixels,
             labels=labels,
@@ -224,13 +219,7 @@ class Decoder:
             pipeline=self.pipeline.steps,
             normalization=None if transform is None else transform.normalization,
             groups=pictures.groups,
-            origin=Origin(
-                pictures.content or pictures.read,
-                pictures.where,
-                self.pipeline.references(channels=self.shape[2], encoded=encoded),
-                encoded=encoded,
-                threads=pictures.threads,
-            ),
+            origin=Origin(pictures.read, pictures.where, pipelines, pictures.encoded, pictures.threads),
             content=Content(pixels, labels, masks, known=sha256),
         )
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.base.errors import DataError
 from harness.data.groups import NAME as GROUPS
 from harness.data.groups import csv_rows, groups_beside
-from harness.data.image_files import SUFFIXES, read_content, read_picture
-from harness.data.pictures import Pictures, classes_of, files_as_they_are
+from harness.data.image_files import SUFFIXES
+from harness.data.pictures import Part, Pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 _EXPECTED = f"expected one folder per class with files in {', '.join(sorted(SUFFIXES))}"
 _EXPECTED_ROWS = "expected a first row that names the columns path and label, and a row for each image"
@@ -44,8 +43,16 @@ def read_folder(place: str) -> Pictures:
             raise DataError(f"{folder}: no images in it; {_EXPECTED}{hint}")
         files += found
         labels += [label] * len(found)
-    pictures = _of_files(path, files, np.array(labels, dtype=np.int64), tuple(folder.name for folder in folders))
-    return replace(pictures, notes=tuple(_left_out(path, folders, len(files))), groups=groups_beside(path, files))
+    return Pictures.of_parts(
+        [*map(Part, files)],
+        files,
+        labels=labels,
+        names=[folder.name for folder in folders],
+        name=path.resolve().name,
+        whole=str(path),
+        notes=tuple(_left_out(path, folders, len(files))),
+        groups=groups_beside(path, files),
+    )
 
 
 def read_unlabelled(place: str) -> Pictures:
@@ -62,7 +69,8 @@ def read_unlabelled(place: str) -> Pictures:
     ]
     if not files:
         raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
-    return _of_files(path, files, np.zeros(len(files), dtype=np.int64), ("unknown",))
+    labels = [0] * len(files)
+    return Pictures.of_parts([*map(Part, files)], files, labels=labels, name=path.resolve().name, whole=str(path))
 
 
 def _folders(path: Path) -> list[Path]:
@@ -115,33 +123,14 @@ def read_csv(place: str) -> Pictures:
         if not (row["path"] and row["label"]):
             raise DataError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
     files = [path.parent / row["path"] for row in table]
-    given = [row["label"] for row in table]
-    numbers = all(label.isdecimal() and len(label) <= 9 for label in given)  # noqa: PLR2004  Fits into 32 bits.
-    labels, classes = classes_of([int(label) for label in given] if numbers else given, None, where=str(path))
+    labels: list[Any] = [row["label"] for row in table]
+    if all(label.isdecimal() and len(label) <= 9 for label in labels):  # noqa: PLR2004  Fits into 32 bits.
+        labels = [*map(int, labels)]
     # A column with a value for each image gives its groups.
     columns = {name: [row[name] for row in table] for name in titles if name not in {"", "path", "label"}}
     groups = {name: np.array(values) for name, values in columns.items() if all(values)}
+    facts: dict[str, Any] = {"labels": labels, "name": path.stem, "whole": str(path), "groups": groups}
     try:
-        pictures = _of_files(path, files, labels, classes, listed=[path])
+        return Pictures.of_parts([*map(Part, files)], [path, *files], **facts)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
-    return replace(pictures, name=path.stem, groups=groups)
-
-
-def _of_files(
-    path: Path, files: Sequence[Path], labels: np.ndarray, classes: tuple[str, ...], *, listed: Sequence[Path] = ()
-) -> Pictures:
-    """Return the pictures in these files; their fingerprint covers the file that has `listed` them."""
-    made_of, stored = files_as_they_are([*listed, *files])
-    return Pictures(
-        read=lambda position: read_picture(files[position]),
-        labels=labels,
-        classes=classes,
-        name=path.resolve().name,
-        where=lambda position: str(files[position]),
-        made_of=made_of,
-        stored=stored,
-        whole=str(path),
-        file=files.__getitem__,
-        content=lambda position: read_content(files[position]),
-    )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.base.errors import DataError, InputError
-from harness.base.files import read_regular, require_regular
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from PIL.Image import Image
 
@@ -23,40 +23,24 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Endings of file names in these formats."""
 MAX_PIXELS = 89_478_485
 """Most pixels of one picture; above, Pillow warns of decompression bombs."""
-MAX_BYTES = 256 << 20
-"""Largest file of a picture."""
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "F")
 _opening = threading.Lock()
 """Lock for opening a picture, which silences warnings of the whole process; decoding runs in parallel."""
 
 
-def read_picture(source: Path | bytes, *, where: str = "", upright: bool = True, reduced: int = 1) -> Image:
-    """Read a picture from a file or from its bytes, decode it and apply its EXIF orientation.
+def read_picture(content: bytes, *, where: str = "a picture", upright: bool = True, reduced: int = 1) -> Image:
+    """Return the picture in the bytes of a file, decoded, with its EXIF orientation applied.
 
     With `upright=False`, the stored orientation remains. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size
-    (`reduced`). `where` names bytes in messages. Raises `InputError` for a file that is no image, is too large, or
-    holds more than 8 bits per channel.
+    (`reduced`). Raises `InputError`, which names `where`, for bytes that are no image, are too large, or hold more than
+    8 bits per channel.
     """
-    where = where or f"{source!s}"
-    try:
-        with _opened(source, where) as opened:
-            if reduced != 1:
-                opened.draft(None, (opened.width // reduced, opened.height // reduced))
-            opened.load()
-            return _upright(opened) if upright else opened
-    except InputError:
-        raise
-    except Exception as error:  # The decoder may raise any exception for a damaged file.
-        raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
-
-
-def read_content(file: Path) -> bytes:
-    """Return the bytes of a picture's file; raises `InputError` for one that is missing, no file or too large."""
-    try:
-        return read_regular(file, max_bytes=MAX_BYTES)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None
+    with _opened(content, where) as opened:
+        if reduced != 1:
+            opened.draft(None, (opened.width // reduced, opened.height // reduced))
+        opened.load()
+        return _upright(opened) if upright else opened
 
 
 def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
@@ -64,37 +48,31 @@ def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
 
     Raises `InputError` as `read_picture` does.
     """
-    try:
-        with _opened(content, where) as opened:
-            return str(opened.format), _orientation(opened)
-    except InputError:
-        raise
-    except Exception as error:  # As above.
-        raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
+    with _opened(content, where) as opened:
+        return str(opened.format), _orientation(opened)
 
 
-def _opened(source: Path | bytes, where: str) -> Image:
-    """Open a picture without decoding it; raises `InputError` for one that is too large or too deep."""
+@contextmanager
+def _opened(content: bytes, where: str) -> Iterator[Image]:
+    """Open a picture without decoding it; raises `InputError` for any error, also one of the block's decoding."""
     from PIL import Image
 
-    if isinstance(source, bytes):
-        file: Path | io.BytesIO = io.BytesIO(source)
-    else:
-        require_regular(source)
-        file = source
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here.
-        # Without `formats`, Pillow tries all formats, and some of them start programs.
-        opened = Image.open(file, formats=FORMATS)
-    refused = ""
-    if opened.width * opened.height > MAX_PIXELS:
-        refused = f"has {opened.width}x{opened.height} pixels, the limit is {MAX_PIXELS} pixels; scale it down"
-    elif deep := _more_than_8_bits(opened):
-        refused = f"has more than 8 bits per channel ({deep}); save it with 8"
-    if refused:
-        opened.close()
-        raise DataError(f"{where}: {refused}")
-    return opened
+    try:
+        with _opening, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here.
+            # Without `formats`, Pillow tries all formats, and some of them start programs.
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        with opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                found = f"{opened.width}x{opened.height} pixels, the limit is {MAX_PIXELS} pixels; scale it down"
+                raise DataError(f"{where}: has {found}")
+            if deep := _more_than_8_bits(opened):
+                raise DataError(f"{where}: has more than 8 bits per channel ({deep}); save it with 8")
+            yield opened
+    except InputError:
+        raise
+    except Exception as error:  # The decoder may raise any exception for a damaged file.
+        raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
 
 
 def channels_of(picture: Image) -> int:

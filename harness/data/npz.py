@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from harness.base.errors import ChangedError, DataError, InputError
 from harness.base.files import require_regular
 from harness.data.groups import groups_of_array
-from harness.data.pictures import Pictures, classes_of, expect_proportion, files_as_they_are
+from harness.data.pictures import Pictures, expect_proportion, files_as_they_are
 from harness.data.rows import COPIED
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def read_npz(place: str, *, split: str = "test") -> Pictures:
 
     `images` are (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels` (N,) integers from 0. `masks` are optional,
     (N, H, W) bool or uint8, zero outside the object. So are `groups`, see `groups_of_array`, and `classes`, names in
-    place of the classes' numbers. In a file with several splits, as in MedMNIST (Yang et al. 2023), names begin with the
+    place of numbers. In a file with several splits, as in MedMNIST (Yang et al. 2023), names begin with the
     split: `test_images`. Labels may be (N, 1). Raises `InputError` for anything else.
     """
     path = Path(place)
@@ -43,15 +43,13 @@ def read_npz(place: str, *, split: str = "test") -> Pictures:
         names = (*(() if stream else (f"{begin}images",)), *(f"{begin}{kind}" for kind in kinds), "classes")
         arrays = {name: array_in(archive, members[name]) for name in names if name in members}
     pixels = _pixels(stream or arrays[f"{begin}images"], path)
-    labels, names = arrays[f"{begin}labels"], arrays.get("classes")
+    labels, classes = arrays[f"{begin}labels"], arrays.get("classes")
     expected = f"expected {len(pixels)} integers from 0, one per image"
     found = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
     if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
         raise DataError(f"{found}, several for an image; {expected}")
     if labels.shape not in {(len(pixels),), (len(pixels), 1)} or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{found}, {expected}")
-    given = None if names is None else names.reshape(-1).tolist()
-    numbers, classes = classes_of(labels.reshape(-1).tolist(), given, where=str(path))
     masks = arrays.get(f"{begin}masks")
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != pixels.shape[:3]):
         raise DataError(
@@ -64,14 +62,14 @@ def read_npz(place: str, *, split: str = "test") -> Pictures:
     made_of, _ = files_as_they_are([path])
     return Pictures(
         read=pixels.__getitem__,
-        labels=numbers,
-        classes=classes,
+        labels=labels.reshape(-1).tolist(),
+        names=None if classes is None else classes.reshape(-1).tolist(),
         name=path.stem,
-        split=split,
+        whole=str(path),
         where=lambda position: f"{path}: image {position}",
         made_of=f"{made_of} {split}",
+        split=split,
         masks=masks,
-        whole=str(path),
         threads=isinstance(pixels, np.ndarray),
         groups=groups,
         array=pixels if isinstance(pixels, np.ndarray) else None,

@@ -267,7 +267,7 @@ def _levels(picture: Any, channels: int | None, *, where: str) -> tuple[np.ndarr
 def _resize(size: int | tuple[int, int], named: Any, *, library: Any = "pillow", antialias: bool = True) -> Resize:
     """Return a resizing by a filter of Pillow's or torchvision's name; `antialias` matters to torch alone."""
     smooth = named != "nearest" and (antialias or library == "pillow")
-    return Resize(size, library, _FILTERS.get(named, named), antialias=smooth)  # type: ignore[arg-type]
+    return Resize(size, library, _FILTERS.get(named, named), antialias=smooth)
 
 
 def _stages_of(transform: Transform) -> tuple[tuple[Resize, ...], Crop] | None:

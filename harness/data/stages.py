@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from harness.data.image_files import as_picture, levels_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-COLOR = 3
+COLOR: Final = 3
 Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"]
 FILTERS: Mapping[str, Mapping[str, str]] = {
     "pillow": {

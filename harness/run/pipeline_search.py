@@ -5,50 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.base.progress import Progress
 from harness.data.serving.variations import variations
 from harness.measures.equivalence import overall
-from harness.measures.serving import (
-    ALPHA,
-    Explanation,
-    better_p,
-    explanation,
-    is_unrelated,
-    least_changes,
-    noise_p,
-)
-from harness.run.pipeline_trials import FEW, FIRST, MANY, Trials, causes_of, of_each_cause
+from harness.measures.serving import ALPHA, Explanation, better_p, is_unrelated, least_changes, noise_p
+from harness.run.pipeline_trials import FEW, FIRST, causes_of, of_each_cause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
-    from harness.inference import RoleModel
     from harness.measures.equivalence import Outcome
     from harness.run.equality import EqualityCheck
-    from harness.run.pipeline_trials import Trial
+    from harness.run.pipeline_trials import Trial, Trials
 
-_FINALISTS, _STARTS, _TRIALS, _FIRST = 10, 3, 24, 3
-"""Pipelines that see all images; starts of each cause, trials from each start, and causes that pairs start with."""
+_FINALISTS, _STARTS, _PAIRED = 10, 3, 3
+"""Pipelines that see all images; starts of each cause, and causes that pairs start with."""
 _LEAST = 0.5
 """Net share of the changed predictions that a cause explains at least."""
-
-
-@dataclass(frozen=True, eq=False)
-class Served:
-    """A pipeline with its answers to the images, (N,) classes, and how far they explain the served ones.
-
-    `causes` are the stages in which it differs from the reference, `skew` its name in the catalog or empty.
-    """
-
-    pipeline: Pipeline
-    causes: tuple[str, ...]
-    skew: str
-    answers: np.ndarray
-    explains: Explanation
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +40,9 @@ class Diagnosis:
     checks: tuple[EqualityCheck, ...]
     lost: int = 0
     undecided: int = 0
-    best: Served | None = None
-    alike: tuple[Served, ...] = ()
-    runner_up: Served | None = None
+    best: Trial | None = None
+    alike: tuple[Trial, ...] = ()
+    runner_up: Trial | None = None
     p: float = 1.0
     p_next: float = 1.0
     comparisons: int = 0
@@ -102,130 +74,84 @@ class Diagnosis:
         return "different" if self.order else overall([check.outcome for check in self.checks])
 
 
-class Search:
-    """A search for the pipeline that explains served predictions: the catalog, other parameters, pairs of stages."""
+def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
+    """Return the diagnosis of answers that differ, with the pipelines that explain them.
 
-    def __init__(self, model: RoleModel, serving: Serving, served: np.ndarray, reference: np.ndarray) -> None:
-        self.serving, self.served, self.reference = serving, served, reference
-        self.trials = Trials(model, serving, served, reference)
-        self.names = {pipeline.identity: name for name, pipeline in serving.catalog.items()}
-        self.tried = 0
+    The catalog comes first, then other parameters, then pairs of stages.
+    """
+    catalog = [*trials.serving.catalog.values()]
+    varied = [*variations(trials.serving.reference, trials.serving.pictured.size)]
+    trials.race(catalog)
+    if not trials.is_explained:
+        trials.race(varied)
+        trials.refine(_starts(trials))
+    tried = max(len(trials), len(catalog) + len(varied))
 
-    def diagnosis(self, found: Diagnosis) -> Diagnosis:
-        """Return the diagnosis of answers that differ, with what explains them."""
-        catalog = [*self.serving.catalog.values()]
-        varied = list(variations(self.serving.reference, self.serving.pictured.size))
-        with Progress(total=len(catalog) + len(varied), desc="pipelines", unit="pipeline", delay=2) as bar:
-            self.trials.race(catalog, bar)
-            if not self.trials.is_explained:
-                self.trials.race(varied, bar)
-                self.refined(self.starts(), bar)
-        self.tried = max(len(self.trials), len(catalog) + len(varied))
-        best, others = self.finalists()
-        left = best.explains.disagreements
-        # A pair is better where the best is wrong, so too few of these prove nothing.
-        if left >= least_changes(self.tried**2) and noise_p(left, best.explains.n) < ALPHA / 2:
-            pairs = self.best_pairs()
-            if pairs and pairs[0].explains.disagreements <= left / 2 and self.beats(pairs[0], best) < ALPHA:
-                best, others = pairs[0], [*pairs[1:], best, *others]
-        alike = tuple(each for each in others if self.beats(best, each) >= ALPHA)
-        apart = [each for each in others if not {each.causes} & {best.causes, *(other.causes for other in alike)}]
-        runner_up = max(apart, key=lambda each: each.explains.agreement, default=None)
-        p = min(1.0, better_p(self.served, best.answers, self.reference) * self.comparisons(best))
-        p_next = 1.0 if runner_up is None else self.beats(best, runner_up)
-        return replace(
-            found,
-            best=best,
-            alike=alike,
-            runner_up=runner_up,
-            p=p,
-            p_next=p_next,
-            comparisons=self.comparisons(best),
-            unrelated=is_unrelated(self.served, self.reference),
-        )
+    def comparisons(winner: Trial) -> int:
+        # Pipelines of one stage take half of the probability of a wrong statement, pairs of stages the other half.
+        return 2 * tried if len(winner.causes) == 1 else tried**2
 
-    def least_disagreements(self) -> int:
-        """Return how many served predictions the best pipeline of the catalog does not give."""
-        with Progress(total=len(self.serving.catalog), desc="pipelines", unit="pipeline", delay=2) as bar:
-            self.trials.race(self.serving.catalog.values(), bar)
-        return self.finalists()[0].explains.disagreements
+    def beats(first: Trial, second: Trial) -> float:
+        return min(1.0, better_p(trials.served, first.answers, second.answers) * comparisons(first))
 
-    def best_of_causes(self, *, listed: bool = False) -> list[Trial]:
-        """Return the best trial of each cause, the best first; the best of the catalog if `listed`."""
-        single = [trial for trial in self.trials.ranked() if len(trial.causes) == 1]
-        return of_each_cause(trial for trial in single if not listed or trial.pipeline.identity in self.names)
+    first = finalists(trials)
+    best, others = first[0], first[1:]
+    left = best.explains.disagreements
+    # A pair is better where the best is wrong, so too few of these prove nothing.
+    if left >= least_changes(tried**2) and noise_p(left, best.explains.n) < ALPHA / 2:
+        pairs = _pairs(trials)
+        if pairs and pairs[0].explains.disagreements <= left / 2 and beats(pairs[0], best) < ALPHA:
+            best, others = pairs[0], [*pairs[1:], *first]
+    alike = tuple(each for each in others if beats(best, each) >= ALPHA)
+    apart = [each for each in others if not {each.causes} & {best.causes, *(other.causes for other in alike)}]
+    runner_up = max(apart, key=lambda each: each.explains.agreement, default=None)
+    return replace(
+        found,
+        best=best,
+        alike=alike,
+        runner_up=runner_up,
+        p=min(1.0, better_p(trials.served, best.answers, trials.known) * comparisons(best)),
+        p_next=1.0 if runner_up is None else beats(best, runner_up),
+        comparisons=comparisons(best),
+        unrelated=is_unrelated(trials.served, trials.known),
+    )
 
-    def starts(self) -> list[Trial]:
-        """Return the three best trials of each cause, if they are better than the reference, the best first."""
-        least = self.trials.score(self.trials.reference, FEW)
-        single = [trial for trial in self.trials.ranked(FEW) if len(trial.causes) == 1]
-        return of_each_cause((trial for trial in single if self.trials.score(trial, FEW) > least), _STARTS)
 
-    def refined(self, starts: Iterable[Trial], bar: Progress) -> None:
-        """Walk from each start on a part of the images, and on from the best until a pipeline explains all.
+def finalists(trials: Trials) -> list[Trial]:
+    """Return good pipelines after all images, with the best of each cause; the one that explains most comes first."""
+    chosen = dict.fromkeys([*trials.ranked()[:_FINALISTS], *of_each_cause(trials.ranked(causes=1))])
+    # The catalog comes before equal pipelines.
+    return sorted(map(trials.advance, chosen), key=lambda each: (-each.explains.agreement, not each.skew))
 
-        A walk that explains this part goes on at once, so few others are tried where one cause is the true one.
-        """
-        reached: dict[tuple[str, ...], Trial] = {}
-        for start in starts:
-            trial = self.trials.climbed(start, FEW, most=_TRIALS, bar=bar)
-            if self.trials.score(trial, FEW) == 0:
-                trial = self.trials.climbed(trial, MANY, most=_TRIALS, bar=bar)
-            if self.trials.is_explained:
-                return
-            best = reached.get(trial.causes, trial)
-            reached[trial.causes] = max(best, trial, key=lambda each: self.trials.score(each, FEW))
-        for trial in reached.values():
-            self.trials.advance(trial, MANY)
-        if reached:
-            self.trials.climbed(max(reached.values(), key=self.trials.score), MANY, most=_TRIALS, bar=bar)
 
-    def finalists(self) -> tuple[Served, list[Served]]:
-        """Return the pipeline that explains most on all images, and other good ones, with the best of each cause."""
-        chosen = {each.pipeline.identity: each for each in (*self.trials.ranked()[:_FINALISTS], *self.best_of_causes())}
-        served = [self.on_all(trial) for trial in chosen.values()]
-        # The catalog comes before equal pipelines.
-        served.sort(key=lambda each: (-each.explains.agreement, not each.skew))
-        return served[0], served[1:]
+def _starts(trials: Trials) -> list[Trial]:
+    """Return the three best trials of each cause, if they are better than the reference, the best first."""
+    least = trials.score(trials.reference, FEW)
+    single = trials.ranked(FEW, causes=1)
+    return of_each_cause((trial for trial in single if trials.score(trial, FEW) > least), _STARTS)
 
-    def on_all(self, trial: Trial) -> Served:
-        """Return a pipeline with its answers to all images."""
-        self.trials.advance(trial)
-        answers = np.empty_like(self.served)
-        answers[self.trials.order] = trial.answers
-        explains = explanation(self.served, self.reference, answers)
-        return Served(trial.pipeline, trial.causes, self.names.get(trial.pipeline.identity, ""), answers, explains)
 
-    def best_pairs(self) -> list[Served]:
-        """Return the best pipelines that differ in two stages, one of each two stages, the best first.
+def _pairs(trials: Trials) -> list[Trial]:
+    """Return the best pipelines that differ in two stages, one of each two stages, the best first.
 
-        They are made of good single ones and of the catalog.
-        """
-        reference, single = self.serving.reference, set(self.trials.ranked(FIRST))
-        firsts = [*self.best_of_causes()[:_FIRST], *self.best_of_causes(listed=True)[:_FIRST]]
-        seconds = [*self.serving.catalog.values(), *(trial.pipeline for trial in self.best_of_causes())]
-        pairs = [combined(first.pipeline, second, reference) for first in firsts for second in seconds]
+    They are made of good single ones and of the catalog.
+    """
+    reference, single = trials.serving.reference, set(trials.ranked(FIRST))
+    best = of_each_cause(trials.ranked(causes=1))
+    listed = of_each_cause(trial for trial in trials.ranked(causes=1) if trial.skew)
+    seconds = [*trials.serving.catalog.values(), *(trial.pipeline for trial in best)]
+    pairs = [
+        combined(first.pipeline, second, reference)
+        for first in (*best[:_PAIRED], *listed[:_PAIRED])
+        for second in seconds
+    ]
 
-        def found() -> list[Trial]:
-            """Return the best trial of each two stages, the best first."""
-            return of_each_cause(trial for trial in self.trials.ranked() if trial not in single)
+    def found() -> list[Trial]:
+        return of_each_cause(trial for trial in trials.ranked() if trial not in single)
 
-        with Progress(total=len(pairs), desc="pairs of stages", unit="pipeline", delay=2) as bar:
-            self.trials.race([pair for pair in pairs if pair is not None], bar)
-            self.refined(found()[:_FIRST], bar)
-        served = [self.on_all(trial) for trial in found()[:_FINALISTS]]
-        return sorted(served, key=lambda each: -each.explains.agreement)
-
-    def beats(self, first: Served, second: Served) -> float:
-        """Return the p that the first explains the answers better than the second, times the comparisons."""
-        return min(1.0, better_p(self.served, first.answers, second.answers) * self.comparisons(first))
-
-    def comparisons(self, winner: Served) -> int:
-        """Return the number that the p of a winner is multiplied by: twice that of the pipelines of its kind.
-
-        Pipelines of one stage take half of the probability of a wrong statement, pairs of stages the other half.
-        """
-        return 2 * self.tried if len(winner.causes) == 1 else self.tried**2
+    trials.race([pair for pair in pairs if pair is not None])
+    trials.refine(found()[:_PAIRED])
+    return sorted(map(trials.advance, found()[:_FINALISTS]), key=lambda each: -each.explains.agreement)
 
 
 def combined(first: Pipeline, second: Pipeline, reference: Pipeline) -> Pipeline | None:

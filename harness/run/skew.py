@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from harness.base.errors import AnswersError
+from harness.base.progress import Progress
 from harness.checks.equivalence import TOLERANCE, expect_tolerance
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
@@ -16,7 +17,8 @@ from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
 from harness.measures.serving import Explanation, fits_image_before, least_changes
 from harness.run.equality import equality_checks
-from harness.run.pipeline_search import Diagnosis, Search
+from harness.run.pipeline_search import Diagnosis, explained, finalists
+from harness.run.pipeline_trials import Trials
 from harness.run.settings import ModelSettings
 from harness.run.steadiness import expect_steady
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.data import LabelledImages
-    from harness.inference import Predictions, RoleModel
+    from harness.data.serving.served import Serving
+    from harness.inference import RoleModel
 
 _MOSTLY = 0.5
 """Share of a class that another order of classes explains at least; a skew may change many of the others."""
@@ -72,28 +75,30 @@ def diagnosis(
     model: RoleModel, images: LabelledImages, served: np.ndarray, *, tolerance: float = TOLERANCE
 ) -> Diagnosis:
     """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie."""
-    original = model.predict(images)
+    original, classes = model.predict(images), len(images.classes)
     decided = served != UNDECIDED
     some = images if decided.all() else images.take(torch.from_numpy(np.flatnonzero(decided)))
     given, reference = served[decided], original.predicted[decided]
     serving = model_serving(model, some)
     if isinstance(model.classifier.plain, PredictorNetwork):
         serving = replace(serving, note=". ".join(filter(None, (serving.note, _PREDICTOR))))
-    places = class_places(given, reference, classes=len(images.classes), mostly=_MOSTLY)
-    if places is not None:
+    if (places := class_places(given, reference, classes=classes, mostly=_MOSTLY)) is not None:
         undone = np.argsort(places)[given]
-        if _is_another_order(undone, given, reference, classes=len(images.classes)) and (
-            (undone != reference).sum() < Search(model, serving, given, reference).least_disagreements()
+        regained = int(((undone == reference) & (given != reference)).sum())
+        # More images agree once classes are put in place than the choice of a pair of classes explains.
+        if regained >= least_changes(classes * (classes - 1) // 2) and (
+            (undone != reference).sum() < _least_disagreements(model, serving, given, reference)
         ):
             order = order_in_words(places, images.classes, who="the served model")
             in_order = served.copy()
             in_order[decided] = undone
             return replace(diagnosis(model, images, in_order, tolerance=tolerance), order=order)
-    artifact = _predictions(served, original)
-    differ = changed(artifact, original)
+    # An undecided prediction is another class than the original's.
+    labels = np.where(decided, served, (original.predicted + 1) % classes)
+    artifact = replace(original, answers=np.eye(classes, dtype=np.float32)[labels], exact=None, known=0)
     found = Diagnosis(
         serving,
-        Explanation(len(served), int(differ.sum()), 0, 0),
+        Explanation(len(served), int(changed(artifact, original).sum()), 0, 0),
         equality_checks(artifact, original, tolerance),
         lost=int(original.correct.sum() - artifact.correct.sum()),
         undecided=int((~decided).sum()),
@@ -102,17 +107,18 @@ def diagnosis(
     # Few changes prove nothing, and a difference of undecided predictions alone has no stage.
     if not count or (found.outcome != "different" and count < least_changes(1)):
         return found
-    done = Search(model, serving, given, reference).diagnosis(found)
+    with _progress() as bar:
+        done = explained(found, Trials(model, serving, given, reference, bar=bar))
     return done if done.named or found.outcome == "different" else found
 
 
-def _predictions(served: np.ndarray, original: Predictions) -> Predictions:
-    """Return served classes as predictions; an undecided one is another class than the original's."""
-    count = len(original.classes)
-    classes = np.where(served == UNDECIDED, (original.predicted + 1) % count, served)
-    return replace(original, answers=np.eye(count, dtype=np.float32)[classes], exact=None, known=0)
+def _least_disagreements(model: RoleModel, serving: Serving, served: np.ndarray, reference: np.ndarray) -> int:
+    """Return how many served predictions the best pipeline of the catalog does not give."""
+    with _progress() as bar:
+        trials = Trials(model, serving, served, reference, bar=bar)
+        trials.race([*serving.catalog.values()])
+        return finalists(trials)[0].explains.disagreements
 
 
-def _is_another_order(undone: np.ndarray, served: np.ndarray, reference: np.ndarray, *, classes: int) -> bool:
-    """Return whether more images agree once classes are put in place than the choice of a pair of classes explains."""
-    return bool(((undone == reference) & (served != reference)).sum() >= least_changes(classes * (classes - 1) // 2))
+def _progress() -> Progress:
+    return Progress(total=0, desc="pipelines", unit="pipeline", delay=2)

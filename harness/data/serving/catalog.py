@@ -129,12 +129,12 @@ def _bgr(reference: Pipeline, _: Pictured) -> Pipeline:
 def _filters() -> Iterator[Skew]:
     """Yield the skew of each other filter; pictures of a fixed size take a detour by a larger size and back."""
 
-    def skew(name: str, *how: Any) -> Skew:
+    def skew(name: str, how: dict[str, Any]) -> Skew:
         def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
             height, width = pictured.size
             detour = Resize((round(height * _DETOUR), round(width * _DETOUR))), Resize(pictured.size)
             resizes = reference.resize or detour
-            return replace(reference, resize=tuple(Resize(each.size, *how, each.side) for each in resizes))
+            return replace(reference, resize=tuple(Resize(each.size, side=each.side, **how) for each in resizes))
 
         return Skew(name, "resize", change, (_known_stages,))
 
@@ -144,7 +144,8 @@ def _filters() -> Iterator[Skew]:
                 choices = antialiasing(library, filtered)
                 for antialias in reversed(choices):
                     plain = "" if len(choices) == 1 else "-antialiased" if antialias else "-plain"
-                    yield skew(f"resize-{library}-{filtered}{plain}", library, filtered, antialias)
+                    how = {"library": library, "filter": filtered, "antialias": antialias}
+                    yield skew(f"resize-{library}-{filtered}{plain}", how)
 
 
 def _fitted(
