@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.data.serving import Jpeg, Normalise, Resize
+from harness.data.decoders import Jpeg
+from harness.data.stages import Normalise, Resize
 from harness.run.pipeline_search import combined
 from harness.run.pipeline_trials import causes_of
 

@@ -24,15 +24,8 @@ DECODES: Mapping[str, tuple[str, ...]] = {
     "simplejpeg": ("JPEG",),
 }
 """The formats that each library decodes, by Pillow's names."""
-MODULES: Mapping[str, str] = {
-    "pillow": "PIL",
-    "opencv": "cv2",
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "ffmpeg": "av",
-    "simplejpeg": "simplejpeg",
-}
-"""The module of each library that makes pixels."""
+MODULES = {"pillow": "PIL", "opencv": "cv2", "ffmpeg": "av"}
+"""The modules of libraries with another name."""
 _TITLES = {
     "pillow": "Pillow {}",
     "opencv": "OpenCV {}",
@@ -41,15 +34,7 @@ _TITLES = {
     "simplejpeg": "simplejpeg {} with the fast DCT",
 }
 REDUCTIONS = (1, 2, 4, 8)
-_TURNS: Mapping[int, tuple[int, bool]] = {
-    2: (0, True),
-    3: (2, False),
-    4: (2, True),
-    5: (3, True),
-    6: (3, False),
-    7: (1, True),
-    8: (1, False),
-}
+_TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 """By EXIF orientation, quarter turns counter-clockwise, and whether the result is then flipped left to right."""
 _SUBSAMPLINGS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
@@ -57,8 +42,8 @@ LATE = " after resizing"
 
 
 def exact_version(library: str) -> str:
-    """Return the version of a library of `MODULES`."""
-    return str(importlib.import_module(MODULES[library]).__version__)
+    """Return the version of a library that makes pixels."""
+    return str(importlib.import_module(MODULES.get(library, library)).__version__)
 
 
 @dataclass(frozen=True)
@@ -88,9 +73,7 @@ class Decode:
             pixels = _by_opencv(content, self.reduced) if self.library == "opencv" else _WHOLE[self.library](content)
         except Exception as error:  # A damaged file makes a decoder fail in any way.
             raise PipelineError(f"{where}: {self.library} cannot decode it ({error}); replace or remove it") from None
-        if orientation == 1 or not upright:
-            return pixels
-        quarters, flipped = _TURNS[orientation]
+        quarters, flipped = _TURNS.get(orientation, (0, False)) if upright else (0, False)
         turned = np.rot90(pixels, quarters)
         return np.ascontiguousarray(turned[:, ::-1] if flipped else turned)
 
@@ -134,7 +117,7 @@ def _by_opencv(content: bytes, reduced: int) -> np.ndarray:
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise ValueError("it returns nothing")
-    return np.ascontiguousarray(pixels[..., ::-1])
+    return pixels[..., ::-1]
 
 
 def _by_torchvision(content: bytes) -> np.ndarray:
@@ -142,15 +125,14 @@ def _by_torchvision(content: bytes) -> np.ndarray:
     from torchvision.io import ImageReadMode, decode_image
 
     pixels = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
-    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+    return np.asarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _by_ffmpeg(content: bytes) -> np.ndarray:
     import av
 
     with av.open(io.BytesIO(content)) as container:
-        frame = next(container.decode(video=0))
-        return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+        return np.asarray(next(container.decode(video=0)).to_ndarray(format="rgb24"))
 
 
 def _by_simplejpeg(content: bytes) -> np.ndarray:

@@ -12,7 +12,6 @@ import hashlib
 import http.client
 import os
 import struct
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -23,6 +22,7 @@ import numpy as np
 
 from harness.base import user_folder
 from harness.base.errors import DataError, InputError, OutputError
+from harness.base.files import write_atomically
 from harness.data.images import LabelledImages
 
 if TYPE_CHECKING:
@@ -111,31 +111,35 @@ def _find(split: Split, data_dir: Path | None) -> Path:
     for _, directory in looked_in:
         if all((directory / file.name).exists() for file in _FILES[split]):
             return directory
-    listing = [f"  {name}: {directory}" for name, directory in looked_in]
     remedy = (
         "Run `stress-harness fetch-data` to download them, on Debian or Ubuntu `apt-get install "
         "dataset-fashion-mnist`, or name their folder with `--data-dir`."
     )
+    names = ", ".join(file.name for file in _FILES[split])
     raise DataError(
-        f"Fashion-MNIST's {split} images ({', '.join(file.name for file in _FILES[split])}) are in none of these "
-        "places:",
-        below=[*listing, remedy],
+        f"Fashion-MNIST's {split} images ({names}) are in none of these places:",
+        below=[*(f"  {name}: {directory}" for name, directory in looked_in), remedy],
     )
 
 
 def _read(path: Path, file: _File) -> torch.Tensor:
     """Return the array of unsigned bytes in a gzipped IDX file; raises `InputError` for another or a damaged one."""
     try:
-        with gzip.open(path) as opened:
-            content = opened.read()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file. {_REMEDY}") from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). {_REMEDY}") from None
+    return _unpacked(content, file, where=str(path))
+
+
+def _unpacked(content: bytes, file: _File, *, where: str) -> torch.Tensor:
+    try:
+        content = gzip.decompress(content)
     except EOFError:
-        raise DataError(f"{path}: truncated, the gzip stream ends before its end marker. {_REMEDY}") from None
+        raise DataError(f"{where}: truncated, the gzip stream ends before its end marker. {_REMEDY}") from None
     except (OSError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be decompressed ({error}). {_REMEDY}") from None
+        raise DataError(f"{where}: not an intact gzip file ({error}). {_REMEDY}") from None
     if (found := hashlib.sha256(content).hexdigest()) != file.sha256:
-        raise DataError(f"{path}: wrong content, SHA-256 {found} instead of {file.sha256}. {_REMEDY}")
+        raise DataError(f"{where}: wrong content, SHA-256 {found} instead of {file.sha256}. {_REMEDY}")
     import torch
 
     header = 4 + 4 * file.dimensions
@@ -172,30 +176,19 @@ def _download(url: str, target: Path, file: _File) -> None:
         "Check the connection and run the command again, or on Debian or Ubuntu "
         "`apt-get install dataset-fashion-mnist`."
     )
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as partial:
-        path = Path(partial.name)
-        try:
-            with (
-                urllib.request.urlopen(url, timeout=60) as response,  # noqa: S310  The caller gives the address.
-                Progress(
-                    total=int(response.headers.get("Content-Length") or 0) or None,
-                    desc=target.name,
-                    unit="B",
-                    unit_scale=True,
-                ) as progress,
-            ):
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310  The caller gives the address.
+            total = int(response.headers.get("Content-Length") or 0) or None
+            with Progress(total=total, desc=target.name, unit="B", unit_scale=True) as progress:
+                content = b""
                 while chunk := response.read(1 << 16):
-                    partial.write(chunk)
+                    content += chunk
                     progress.update(len(chunk))
-            partial.close()
-            _read(path, file)
-            path.chmod(0o644)
-            path.replace(target)
-        except (http.client.HTTPException, OSError, ValueError) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()  # This error is also the open response.
-            raise DataError(f"{url}: download failed ({error}). {remedy}") from None
-        except InputError as error:
-            raise DataError(f"{url}: the download is not Fashion-MNIST ({error}). {remedy}") from None
-        finally:
-            path.unlink(missing_ok=True)
+        _unpacked(content, file, where=url)
+        write_atomically(target, content)
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # This error is also the open response.
+        raise DataError(f"{url}: download failed ({error}). {remedy}") from None
+    except InputError as error:
+        raise DataError(f"{url}: the download is not Fashion-MNIST ({error}). {remedy}") from None

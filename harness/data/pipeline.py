@@ -14,7 +14,7 @@ from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale, wi
 from harness.data.transforms import pixels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from harness.data.images import LabelledImages
     from harness.data.transforms import Transform
@@ -273,28 +273,24 @@ def _resize(size: int | tuple[int, int], named: Any, *, library: Any = "pillow",
 def _stages_of(transform: Transform) -> tuple[tuple[Resize, ...], Crop] | None:
     """Return the resizing and the crop of a transform of torchvision's or timm's; None for one with other steps."""
     call: Any = transform.call
-    try:
-        if type(call).__name__ == "ImageClassification":
-            return (_resize(_size(call.resize_size), _filter(call)),), Crop(_square(call.crop_size))
-        return _of_steps(call.transforms)
-    except (AttributeError, TypeError, ValueError, KeyError):
-        return None
-
-
-def _of_steps(steps: Iterable[Any]) -> tuple[tuple[Resize, ...], Crop] | None:
     resize: tuple[Resize, ...] = ()
     crop, library = Crop(), "pillow"
-    for step in steps:
-        kind = type(step).__name__
-        if kind == "Resize" and not resize and crop == Crop() and getattr(step, "max_size", None) is None:
-            antialias = library == "pillow" or bool(getattr(step, "antialias", True))
-            resize = (_resize(_size(step.size), _filter(step), library=library, antialias=antialias),)
-        elif kind == "CenterCrop" and crop == Crop():
-            crop = Crop(_square(step.size))
-        elif kind in _TO_TENSOR:
-            library = "torch"
-        elif kind not in _TO_FLOATS:
-            return None
+    try:
+        if type(call).__name__ == "ImageClassification":
+            return (_resize(_lengths(call.resize_size), _filter(call)),), Crop(_size(call.crop_size))
+        for step in call.transforms:
+            kind = type(step).__name__
+            if kind == "Resize" and not resize and crop == Crop() and getattr(step, "max_size", None) is None:
+                antialias = library == "pillow" or bool(getattr(step, "antialias", True))
+                resize = (_resize(_lengths(step.size), _filter(step), library=library, antialias=antialias),)
+            elif kind == "CenterCrop" and crop == Crop():
+                crop = Crop(_size(step.size))
+            elif kind in _TO_TENSOR:
+                library = "torch"
+            elif kind not in _TO_FLOATS:
+                return None
+    except (AttributeError, TypeError, ValueError, KeyError):
+        return None
     return resize, crop
 
 
@@ -302,14 +298,11 @@ def _filter(step: Any) -> str:
     return str(getattr(step.interpolation, "value", step.interpolation))
 
 
-def _size(size: int | Sequence[int]) -> int | tuple[int, int]:
+def _size(size: int | Sequence[int]) -> tuple[int, int]:
+    first, *_, last = [int(length) for length in np.ravel(size)] * 2
+    return first, last
+
+
+def _lengths(size: int | Sequence[int]) -> int | tuple[int, int]:
     """Return the length of the shorter side, or (height, width)."""
-    if isinstance(size, int):
-        return size
-    lengths = [int(length) for length in size]
-    return lengths[0] if len(lengths) == 1 else (lengths[0], lengths[1])
-
-
-def _square(size: int | Sequence[int]) -> tuple[int, int]:
-    found = _size(size)
-    return found if isinstance(found, tuple) else (found, found)
+    return int(np.ravel(size)[0]) if np.size(size) == 1 else _size(size)

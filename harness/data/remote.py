@@ -152,13 +152,11 @@ def _system_of(url: str) -> tuple[Any, str]:
         raise PackageError(
             f"{url}: reading it needs a package that is not installed ({error}): {_install(protocol)}"
         ) from None
-    except ValueError as error:
-        raise DataError(
-            f"{url}: cannot be opened ({error}); expected a URL of a file system that fsspec knows, such as s3, gs, "
-            "abfs, hf, https or file"
-        ) from None
     except Exception as error:  # As above, for example without credentials.
-        raise DataError(f"{url}: cannot be opened ({error_text(error)})") from None
+        raise DataError(
+            f"{url}: cannot be opened ({error_text(error)}); expected a URL of a file system that fsspec knows, such "
+            "as s3, gs, abfs, hf, https or file"
+        ) from None
     return system, path
 
 

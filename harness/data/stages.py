@@ -21,25 +21,15 @@ if TYPE_CHECKING:
 
 COLOR: Final = 3
 Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"]
-FILTERS: Mapping[str, Mapping[str, str]] = {
-    "pillow": {
-        "nearest": "NEAREST",
-        "bilinear": "BILINEAR",
-        "bicubic": "BICUBIC",
-        "area": "BOX",
-        "lanczos": "LANCZOS",
-        "hamming": "HAMMING",
-    },
-    "opencv": {
-        "nearest": "INTER_NEAREST",
-        "bilinear": "INTER_LINEAR",
-        "bicubic": "INTER_CUBIC",
-        "area": "INTER_AREA",
-        "lanczos": "INTER_LANCZOS4",
-    },
-    "torch": {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "area": "area"},
+FILTERS: Mapping[str, tuple[Filter, ...]] = {
+    "pillow": ("nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"),
+    "opencv": ("nearest", "bilinear", "bicubic", "area", "lanczos"),
+    "torch": ("nearest", "bilinear", "bicubic", "area"),
 }
 """The filters of each library, by our names."""
+_OF_PILLOW = {"area": "BOX"}
+_OF_OPENCV = {"bilinear": "LINEAR", "bicubic": "CUBIC", "lanczos": "LANCZOS4"}
+"""The libraries' own names of filters, if these are others."""
 _NAMES = {"pillow": "Pillow", "opencv": "OpenCV", "torch": "torch"}
 
 
@@ -133,15 +123,17 @@ class Resize:
         height, width = self.of(*pixels.shape[:2])
         if (height, width) == pixels.shape[:2]:
             return pixels
-        pixels, named = np.ascontiguousarray(pixels), FILTERS[self.library][self.filter]
+        pixels, named = np.ascontiguousarray(pixels), self.filter.upper()
         if self.library == "pillow":
             from PIL import Image
 
-            return np.atleast_3d(np.array(as_picture(pixels).resize((width, height), Image.Resampling[named])))
+            by = Image.Resampling[_OF_PILLOW.get(self.filter, named)]
+            return np.atleast_3d(np.array(as_picture(pixels).resize((width, height), by)))
         if self.library == "opencv":
             import cv2
 
-            return np.atleast_3d(cv2.resize(pixels, (width, height), interpolation=getattr(cv2, named)))
+            by = getattr(cv2, f"INTER_{_OF_OPENCV.get(self.filter, named)}")
+            return np.atleast_3d(cv2.resize(pixels, (width, height), interpolation=by))
         import torch
 
         floats = torch.tensor(pixels).permute(2, 0, 1)[None].float()
@@ -149,7 +141,7 @@ class Resize:
         resized = torch.nn.functional.interpolate(
             floats,
             (height, width),
-            mode=named,
+            mode=self.filter,
             align_corners=False if choice else None,
             antialias=self.antialias and choice,
         )

@@ -33,8 +33,8 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
     lines.append(f"{title if len(found.causes) == 1 else 'cause, one of several'}: {_words(found, best)}")
     lines.append(f"  {_share(best)}; p {related(found.p)}")
     others = {each.causes: each for each in reversed(found.alike) if each.causes != best.causes}
-    for causes in found.causes[1:]:
-        lines.append(f"  not told apart from it: {_words(found, others[causes])}; {_net(others[causes])}")
+    alike = (others[causes] for causes in found.causes[1:])
+    lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in alike]
     if found.runner_up is not None:
         said = f"{_words(found, found.runner_up)}; {_net(found.runner_up)}, p of the difference {related(found.p_next)}"
         lines.append(f"runner-up: {said}")

@@ -15,14 +15,15 @@ from torchvision.transforms.v2 import functional
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
+from harness.data.decoders import MODULES, Decode, Jpeg
 from harness.data.image_files import read_picture
 from harness.data.options import DataOptions
-from harness.data.serving import SKEWS, Color, Crop, Decode, Jpeg, Normalise, Resize, Scale, Pipeline
+from harness.data.pipeline import Pipeline
+from harness.data.serving import SKEWS
 from harness.data.serving.catalog import Pictured, catalog
-from harness.data.serving.decoders import MODULES
 from harness.data.serving.served import serving_of
-from harness.data.stages import NORMALISATIONS
 from harness.data.serving.variations import neighbors
+from harness.data.stages import NORMALISATIONS, Color, Crop, Normalise, Resize, Scale
 from harness.networks import NetworkOptions
 from harness.run.pipeline_trials import causes_of
 
@@ -177,7 +178,7 @@ def test_each_decoder_turns_pictures_as_exif_says(library, orientation):
 
 @pytest.mark.parametrize(("library", "least", "most"), [("ffmpeg", 0.5, 6), ("simplejpeg", 0.1, 2)])
 def test_other_decoders_give_nearly_the_same_pixels(library, least, most):
-    pytest.importorskip(MODULES[library])
+    pytest.importorskip(MODULES.get(library, library))
     content = encoded(np.asarray(Image.fromarray(COARSE).resize((320, 240))), orientation=6, quality=92, subsampling=2)
     seen = Decode(library).apply(content, upright=True, where="x")
     apart = np.abs(seen.astype(int) - Decode().apply(content, upright=True, where="x"))

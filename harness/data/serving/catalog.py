@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import NotApplicableError
-from harness.data.decoders import DECODES, MODULES, Jpeg
+from harness.data.decoders import DECODES, MODULES, Decode, Jpeg
 from harness.data.stages import COLOR, FILTERS, NORMALISATIONS, Normalise, Resize, antialiasing
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from harness.data.pipeline import Pipeline
 
     Change = Callable[["Pipeline", "Pictured"], "Pipeline"]
-    Need = Callable[["Pipeline", "Pictured"], str]
 
 _DETOUR = 8 / 7
 """By how much pictures are resized beyond the size of the images: 224 pixels become 256, 28 become 32."""
@@ -42,75 +41,68 @@ class Pictured:
 class Skew:
     """A single change of a serving pipeline: its name, its stage, and what it does.
 
-    `change` makes another pipeline of the reference. Each of the `needs` returns why it does not apply, or "".
+    `change` makes another pipeline of the reference. It needs facts of `_met`, named by `needs`.
     """
 
     name: str
     stage: str
     change: Change
-    needs: tuple[Need, ...] = ()
+    needs: tuple[str, ...] = ()
 
     def of(self, reference: Pipeline, pictured: Pictured) -> Pipeline:
         """Return the skewed pipeline; raises `NotApplicableError` where the skew changes nothing."""
-        for need in self.needs:
-            if why := need(reference, pictured):
-                raise NotApplicableError(why)
+        met = _met(reference, pictured)
+        for holds, otherwise in (met[need] for need in self.needs):
+            if not holds:
+                raise NotApplicableError(otherwise)
         skewed = self.change(reference, pictured)
         if skewed == reference:
             raise NotApplicableError(f"the reference pipeline is served so already: {reference.words[self.stage]}")
         return skewed
 
 
-def _jpeg_files(_: Pipeline, pictured: Pictured) -> str:
-    if "JPEG" in pictured.formats:
-        return ""
-    why = f"the files are {', '.join(sorted(pictured.formats))}" if pictured.formats else "there are no files"
-    return f"decoders differ on JPEG, and {why}"
+def _met(reference: Pipeline, pictured: Pictured) -> dict[str, tuple[bool, str]]:
+    """Return which needs of skews are met, and why a skew does not apply otherwise."""
+    files = f"the files are {', '.join(sorted(pictured.formats))}" if pictured.formats else "there are no files"
+    opaque = (
+        reference.transform and f"transform {reference.transform.spec} is one opaque stage, which resizes and crops"
+    )
+    plain, half = NORMALISATIONS["no normalization"], NORMALISATIONS["mean 0.5 and std 0.5"]
+    return {
+        "jpeg": ("JPEG" in pictured.formats, f"decoders differ on JPEG, and {files}"),
+        "turned": (pictured.turned, "no picture looked at has an EXIF orientation"),
+        "color": (pictured.channels == COLOR, "the images are gray"),
+        "square": (pictured.size[0] == pictured.size[1], "the images are no squares"),
+        "stages": (opaque is None, opaque or ""),
+        "resize": (bool(reference.resize), opaque or "the reference pipeline resizes nothing"),
+        "normalized": (reference.normalise != plain, "the network normalizes nothing"),
+        "not half": (
+            reference.normalise != half,
+            "the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same",
+        ),
+    }
 
 
-def _turned(_: Pipeline, pictured: Pictured) -> str:
-    return "" if pictured.turned else "no picture looked at has an EXIF orientation"
-
-
-def _color(_: Pipeline, pictured: Pictured) -> str:
-    return "" if pictured.channels == COLOR else "the images are gray"
-
-
-def _square(_: Pipeline, pictured: Pictured) -> str:
-    return "" if pictured.size[0] == pictured.size[1] else "the images are no squares"
-
-
-def _known_stages(reference: Pipeline, _: Pictured) -> str:
-    opaque = reference.transform
-    return "" if opaque is None else f"transform {opaque.spec} is one opaque stage, which resizes and crops"
-
-
-def _resizes(reference: Pipeline, pictured: Pictured) -> str:
-    nothing = "" if reference.resize else "the reference pipeline resizes nothing"
-    return _known_stages(reference, pictured) or nothing
-
-
-def _set(name: str, stage: str, *needs: Need, **settings: Any) -> Skew:
+def _set(name: str, stage: str, *needs: str, **settings: Any) -> Skew:
     """Return the skew that gives a stage other settings."""
     return Skew(name, stage, lambda reference, _: reference.but(stage, **settings), needs)
 
 
+def _replaced(name: str, stage: str, value: Any, *needs: str) -> Skew:
+    """Return the skew that replaces a stage."""
+    return Skew(name, stage, lambda reference, _: replace(reference, **{stage: value}), needs)
+
+
 def _decoder(library: str, name: str = "") -> Skew:
-    def decodes(_: Pipeline, pictured: Pictured) -> str:
-        if importlib.util.find_spec(MODULES[library]) is None:
-            return f"{MODULES[library]} is not installed"
-        others = ", ".join(sorted(pictured.formats - set(DECODES[library])))
-        return f"{library} does not decode {others}" if others else ""
+    def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
+        module = MODULES.get(library, library)
+        if importlib.util.find_spec(module) is None:
+            raise NotApplicableError(f"{module} is not installed")
+        if others := pictured.formats - set(DECODES[library]):
+            raise NotApplicableError(f"{library} does not decode {', '.join(sorted(others))}")
+        return reference.but("decode", library=library)
 
-    return _set(f"decode-{name or library}", "decode", _jpeg_files, decodes, library=library)
-
-
-def _reduced(by: int) -> Skew:
-    return _set(f"decode-draft-{by}", "decode", _jpeg_files, _resizes, library="pillow", reduced=by)
-
-
-def _saved(name: str, jpeg: Jpeg, *needs: Need) -> Skew:
-    return Skew(name, "jpeg", lambda reference, _: replace(reference, jpeg=jpeg), needs)
+    return Skew(f"decode-{name or library}", "decode", change, ("jpeg",))
 
 
 def _late(skew: Skew) -> Skew:
@@ -119,11 +111,7 @@ def _late(skew: Skew) -> Skew:
     def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
         return skew.change(reference, pictured).but(skew.stage, late=True)
 
-    return Skew(f"{skew.name}-late", skew.stage, change, (_resizes, *skew.needs))
-
-
-def _bgr(reference: Pipeline, _: Pictured) -> Pipeline:
-    return reference.but("color", order="RGB" if reference.color.order == "BGR" else "BGR")
+    return Skew(f"{skew.name}-late", skew.stage, change, ("stages", "resize", *skew.needs))
 
 
 def _filters() -> Iterator[Skew]:
@@ -136,29 +124,26 @@ def _filters() -> Iterator[Skew]:
             resizes = reference.resize or detour
             return replace(reference, resize=tuple(Resize(each.size, side=each.side, **how) for each in resizes))
 
-        return Skew(name, "resize", change, (_known_stages,))
+        return Skew(name, "resize", change, ("stages",))
 
     for library, filters in FILTERS.items():
         for filtered in filters:
-            if filtered != "hamming":
-                choices = antialiasing(library, filtered)
-                for antialias in reversed(choices):
-                    plain = "" if len(choices) == 1 else "-antialiased" if antialias else "-plain"
-                    how = {"library": library, "filter": filtered, "antialias": antialias}
-                    yield skew(f"resize-{library}-{filtered}{plain}", how)
+            choices = antialiasing(library, filtered)
+            for antialias in reversed(choices) if filtered != "hamming" else ():
+                plain = "" if len(choices) == 1 else "-antialiased" if antialias else "-plain"
+                how = {"library": library, "filter": filtered, "antialias": antialias}
+                yield skew(f"resize-{library}-{filtered}{plain}", how)
 
 
-def _fitted(
-    name: str, size: Callable[[int, int], int | tuple[int, int]], *, middle: float = 1, of_pixels: bool = False
-) -> Skew:
-    """Return the skew of another `size`, from that of the images, and a center crop; `of_pixels` for all data."""
+def _fitted(name: str, size: Callable[[int, int], Any], *needs: str, middle: float = 1) -> Skew:
+    """Return the skew of another `size`, from that of the images, and a center crop."""
 
     def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
         last = reference.resize[-1] if reference.resize else Resize(pictured.size)
         resized = replace(last, size=size(*pictured.size), side="shorter", middle=middle)
-        return replace(reference, resize=(resized,), crop=replace(reference.crop, size=pictured.size))
+        return replace(reference, resize=(resized,)).but("crop", size=pictured.size)
 
-    return Skew(name, "resize", change, (_known_stages if of_pixels else _resizes,))
+    return Skew(name, "resize", change, ("stages", *needs))
 
 
 def _letterboxed(reference: Pipeline, pictured: Pictured) -> Pipeline:
@@ -171,24 +156,18 @@ def _to_minus_one(reference: Pipeline, _: Pictured) -> Pipeline:
     return replace(reference, normalise=plain).but("scale", divisor=127.5, offset=-1.0)
 
 
-def _no_half(reference: Pipeline, _: Pictured) -> str:
-    half = reference.normalise == NORMALISATIONS["mean 0.5 and std 0.5"]
-    return "the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same" if half else ""
+def _bgr(reference: Pipeline, _: Pictured) -> Pipeline:
+    return reference.but("color", order="RGB" if reference.color.order == "BGR" else "BGR")
 
 
 def _normalised(name: str, key: str) -> Skew:
-    other = NORMALISATIONS[key]
+    def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
+        other = NORMALISATIONS[key]
+        if len(other.mean) not in {1, pictured.channels}:
+            raise NotApplicableError(f"{key} are of {len(other.mean)} channels, the images have {pictured.channels}")
+        return replace(reference, normalise=other)
 
-    def fits(_: Pipeline, pictured: Pictured) -> str:
-        channels = len(other.mean)
-        of = f"{key} are of {channels} channels, the images have {pictured.channels}"
-        return "" if channels in {1, pictured.channels} else of
-
-    return Skew(name, "normalise", lambda reference, _: replace(reference, normalise=other), (fits,))
-
-
-def _normalises(reference: Pipeline, _: Pictured) -> str:
-    return "" if reference.normalise != NORMALISATIONS["no normalization"] else "the network normalizes nothing"
+    return Skew(name, "normalise", change)
 
 
 def _twice(reference: Pipeline, _: Pictured) -> Pipeline:
@@ -207,34 +186,34 @@ SKEWS: Mapping[str, Skew] = {
         _decoder("torchvision"),
         _decoder("ffmpeg"),
         _decoder("simplejpeg", "fast-dct"),
-        *(_reduced(by) for by in (2, 4)),
-        Skew("exif", "orient", lambda given, _: given.but("orient", exif=not given.orient.exif), (_turned,)),
-        *(_saved(f"jpeg-{quality}", Jpeg(quality)) for quality in (95, 85, 75)),
-        _late(_saved("jpeg-75", Jpeg(75))),
-        _saved("chroma-420", Jpeg(100, "4:2:0"), _color),
-        Skew("bgr", "color", _bgr, (_color,)),
-        _set("gray", "color", _color, gray=True),
+        *(_replaced(f"decode-draft-{by}", "decode", Decode("pillow", by), "jpeg", "resize") for by in (2, 4)),
+        Skew("exif", "orient", lambda given, _: given.but("orient", exif=not given.orient.exif), ("turned",)),
+        *(_replaced(f"jpeg-{quality}", "jpeg", Jpeg(quality)) for quality in (95, 85, 75)),
+        _late(_replaced("jpeg-75", "jpeg", Jpeg(75))),
+        _replaced("chroma-420", "jpeg", Jpeg(100, "4:2:0"), "color"),
+        Skew("bgr", "color", _bgr, ("color",)),
+        _set("gray", "color", "color", gray=True),
         _TWICE,
         _LINEAR,
         _late(_TWICE),
         _late(_LINEAR),
         _set("video-range", "color", levels="video"),
         *_filters(),
-        _fitted("squash", lambda *size: size),
-        _fitted("shorter-side", min),
-        _fitted("zoom", lambda *size: round(min(size) * _DETOUR), of_pixels=True),
-        _fitted("zoom-stretched", lambda *size: (round(size[0] * _DETOUR), round(size[1] * _DETOUR))),
-        _fitted("crop-first", lambda *size: size, middle=1 / _DETOUR, of_pixels=True),
-        Skew("letterbox", "resize", _letterboxed, (_resizes, _square)),
+        _fitted("squash", lambda *size: size, "resize"),
+        _fitted("shorter-side", min, "resize"),
+        _fitted("zoom", lambda *size: round(min(size) * _DETOUR)),
+        _fitted("zoom-stretched", lambda *size: tuple(round(each * _DETOUR) for each in size), "resize"),
+        _fitted("crop-first", lambda *size: size, middle=1 / _DETOUR),
+        Skew("letterbox", "resize", _letterboxed, ("resize", "square")),
         _set("crop-right-1", "crop", right=1, down=0),
         _set("crop-down-1", "crop", right=0, down=1),
         _set("crop-corner-1", "crop", right=1, down=1),
         _set("bits-6", "scale", bits=6),
         _set("divide-256", "scale", divisor=256.0),
         _set("float16", "scale", precision="float16"),
-        Skew("minus-one-to-one", "scale", _to_minus_one, (_no_half,)),
+        Skew("minus-one-to-one", "scale", _to_minus_one, ("not half",)),
         _normalised("normalise-none", "no normalization"),
-        Skew("normalise-twice", "normalise", _twice, (_normalises,)),
+        Skew("normalise-twice", "normalise", _twice, ("normalized",)),
         _normalised("normalise-half", "mean 0.5 and std 0.5"),
         _normalised("normalise-imagenet", "ImageNet mean and std"),
         _normalised("normalise-clip", "CLIP mean and std"),

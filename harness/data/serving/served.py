@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -85,7 +85,7 @@ class Serving:
             return self.images
         import torch
 
-        pixels = cast("Tensor", Rows(_Served(self, pipeline), self.images.pixels.shape, torch.float32))
+        pixels = cast("Tensor", Rows(partial(self._made, pipeline), self.images.pixels.shape, torch.float32))
         # A hash of the pictures' bytes, since several files may give the same pixels.
         digest = self.images.sha256 if self.origin is None else _once(self.images, "digest", self._hashed)
         known = f"{digest} {pipeline.identity} {self.reference.normalise}"
@@ -98,7 +98,12 @@ class Serving:
             return self.origin.picture(int(self._numbers[position]))
         return self.images.pixels[position].numpy().transpose(1, 2, 0)
 
-    def picture_for(self, pipeline: Pipeline, position: int) -> Any:
+    def where(self, position: int) -> str:
+        """Return the name of the picture of the image at a position, for messages."""
+        number = int(self._numbers[position])
+        return self.origin.where(number) if self.origin is not None else f"image {number}"
+
+    def _picture_for(self, pipeline: Pipeline, position: int) -> Any:
         """Return the picture of the image at a position, decoded if it is kept so and the pipeline decodes it so."""
         first = self.reference
         if self.kept is None or (pipeline.decode, pipeline.orient) != (first.decode, first.orient):
@@ -110,10 +115,22 @@ class Serving:
                 self.kept[number] = known
         return known
 
-    def where(self, position: int) -> str:
-        """Return the name of the picture of the image at a position, for messages."""
-        number = int(self._numbers[position])
-        return self.origin.where(number) if self.origin is not None else f"image {number}"
+    def _made(self, pipeline: Pipeline, positions: np.ndarray) -> Tensor:
+        """Return the images at these positions as a pipeline serves them, (M, C, H, W) float32, from 0 to 255."""
+        import torch
+
+        shape = tuple(self.images.pixels.shape[1:])
+        made = np.empty((len(positions), *shape), dtype=np.float32)
+        for row, position in enumerate(positions.tolist()):
+            where, picture = self.where(position), self._picture_for(pipeline, position)
+            seen = pipeline.apply(picture, network=self.reference.normalise, where=where)
+            if seen.shape != shape:
+                raise PipelineError(
+                    f"{where}: is {seen.shape} as served by {pipeline}, the images are {shape} (channels, height, "
+                    "width); serve them in this size"
+                )
+            made[row] = seen * np.float32(255)
+        return torch.from_numpy(made)
 
     @cached_property
     def _numbers(self) -> np.ndarray:
@@ -128,31 +145,13 @@ class Serving:
             digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
 
-
-@dataclass(frozen=True, eq=False)
-class _Served:
-    """Reads images as a pipeline serves them, as float32 levels from 0 to 255."""
-
-    serving: Serving
-    pipeline: Pipeline
-
-    def __call__(self, positions: np.ndarray) -> Tensor:
-        """Return the images at these positions, (M, C, H, W) float32."""
-        import torch
-
-        serving, shape = self.serving, tuple(self.serving.images.pixels.shape[1:])
-        made = np.empty((len(positions), *shape), dtype=np.float32)
-        for row, position in enumerate(positions.tolist()):
-            where = serving.where(position)
-            picture = serving.picture_for(self.pipeline, position)
-            seen = self.pipeline.apply(picture, network=serving.reference.normalise, where=where)
-            if seen.shape != shape:
-                raise PipelineError(
-                    f"{where}: is {seen.shape} as served by {self.pipeline}, the images are {shape} (channels, height, "
-                    "width); serve them in this size"
-                )
-            made[row] = seen * np.float32(255)
-        return torch.from_numpy(made)
+    def _gives_the_pixels(self) -> bool:
+        """Return whether the reference pipeline gives the pixels of some images."""
+        for at in _spread(len(self.images), _TRIED):
+            made = self.reference.cropped(self.picture(at), where=self.where(at)).transpose(2, 0, 1)
+            if not np.array_equal(made, self.images.pixels[at].numpy()):
+                return False
+        return True
 
 
 def serving_of(images: LabelledImages, normalise: Normalise | None = None) -> Serving:
@@ -184,14 +183,7 @@ def _reference_of(images: LabelledImages) -> tuple[Pipeline, Origin | None, str]
     if (origin := images.origin) is None:
         return of_pixels, None, "the data have pixels, not pictures: decoders do not apply"
     for pipeline in origin.pipelines:
-        serving = Serving(images, pipeline, origin)
-        if all(
-            np.array_equal(
-                pipeline.cropped(serving.picture(position), where=serving.where(position)).transpose(2, 0, 1),
-                images.pixels[position].numpy(),
-            )
-            for position in _spread(len(images), _TRIED)
-        ):
+        if Serving(images, pipeline, origin)._gives_the_pixels():
             return pipeline, origin, ""
     return of_pixels, None, "no known pipeline gives the pixels of the data, so skews begin at these pixels"
 
