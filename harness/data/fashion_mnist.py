@@ -83,7 +83,7 @@ def places(data_dir: Path | None = None) -> list[tuple[str, Path]]:
     return [(name, path) for name, path in named if path is not None]
 
 
-def load_fashion_mnist(split: Split, *, data_dir: Path | None = None) -> LabelledImages:
+def load_fashion_mnist(split: Split = "test", *, data_dir: Path | None = None) -> LabelledImages:
     """Load and verify one split: 10,000 images for "test" (embedded), 60,000 for "train".
 
     Raises `InputError`, which lists the places, if none has the files, and for files that are not intact. Damaged files
@@ -99,11 +99,6 @@ def load_fashion_mnist(split: Split, *, data_dir: Path | None = None) -> Labelle
         name="fashion-mnist",
         split=split,
     )
-
-
-def load_shipped() -> LabelledImages:
-    """Load the test images that ship with this package."""
-    return load_fashion_mnist("test")
 
 
 def _find(split: Split, data_dir: Path | None) -> Path:

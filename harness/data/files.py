@@ -30,7 +30,9 @@ def read_folder(place: str) -> Pictures:
     see `groups_beside`. Raises `InputError` for unreadable files.
     """
     path = Path(place)
-    folders = _folders(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder; expected one folder per class in it")
+    folders = sorted(child for child in path.iterdir() if child.is_dir() and not _is_nobodys(child))
     if not folders:
         raise DataError(f"{path}: no folders in it; {_EXPECTED}")
     files: list[Path] = []
@@ -71,12 +73,6 @@ def read_unlabelled(place: str) -> Pictures:
         raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
     labels = [0] * len(files)
     return Pictures.of_parts([*map(Part, files)], files, labels=labels, name=path.resolve().name, whole=str(path))
-
-
-def _folders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise DataError(f"{path}: no such folder; expected one folder per class in it")
-    return sorted(child for child in path.iterdir() if child.is_dir() and not _is_nobodys(child))
 
 
 def _is_nobodys(path: Path) -> bool:

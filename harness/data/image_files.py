@@ -75,14 +75,9 @@ def _opened(content: bytes, where: str) -> Iterator[Image]:
         raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
 
 
-def channels_of(picture: Image) -> int:
-    """Return the default number of channels of a picture: 1 for gray, else 3."""
-    return 1 if picture.mode in _GREY else 3
-
-
 def levels_of(picture: Image, channels: int | None = None) -> np.ndarray:
     """Return the levels of a PIL picture, (H, W, C) uint8: gray (1 channel) or RGB (3), by default as the picture."""
-    mode = "L" if (channels or channels_of(picture)) == 1 else "RGB"
+    mode = "L" if channels == 1 or (channels is None and picture.mode in _GREY) else "RGB"
     return np.atleast_3d(np.array(picture if picture.mode == mode else picture.convert(mode)))
 
 
@@ -129,10 +124,9 @@ def _upright(picture: Image) -> Image:
     from PIL import ImageOps
 
     try:
-        turned = ImageOps.exif_transpose(picture, in_place=False) if picture.getexif().get(0x0112, 1) != 1 else None
-    except Exception:  # The metadata is damaged.
-        turned = None
-    return turned or picture
+        return (_orientation(picture) != 1 and ImageOps.exif_transpose(picture, in_place=False)) or picture
+    except Exception:  # As above.
+        return picture
 
 
 def as_png(pixels: np.ndarray, *, compress_level: int = -1) -> bytes:

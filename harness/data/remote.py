@@ -91,12 +91,7 @@ class RemoteFile:
 
 def remote_file(url: str) -> RemoteFile:
     """Return the present file at a URL; raises `InputError` if it is missing or unreadable."""
-    system, path = _system_of(url)
-    try:
-        system.invalidate_cache()
-        info = system.info(path)
-    except Exception as error:  # Each file system raises its own exceptions.
-        raise DataError(f"{url}: cannot be read ({error_text(error)})") from None
+    info = _asked(url, lambda system, path: system.info(path))
     if info.get("type") == "directory":
         raise DataError(f"{url}: is a folder, expected a file")
     if info.get("size") is None:
@@ -113,16 +108,24 @@ def remote_files(url: str, *, suffix: str) -> list[RemoteFile]:
     """
     if url.partition("?")[0].endswith(suffix) and "*" not in url:
         return [remote_file(url)]
+
+    def names(system: Any, path: str) -> list[str]:
+        pattern = path if "*" in path else f"{path.rstrip('/')}/*{suffix}"
+        return sorted(str(system.unstrip_protocol(name)) for name in system.glob(pattern))
+
+    if found := _asked(url, names):
+        return [remote_file(name) for name in found]
+    raise DataError(f"{url}: has no file with a name that ends in {suffix}; correct the URL")
+
+
+def _asked(url: str, question: Callable[[Any, str], Any]) -> Any:
+    """Return what a file system answers now; raises `InputError` for any error."""
     system, path = _system_of(url)
     try:
         system.invalidate_cache()
-        pattern = path if "*" in path else f"{path.rstrip('/')}/*{suffix}"
-        found = sorted(str(system.unstrip_protocol(name)) for name in system.glob(pattern))
-    except Exception as error:  # As above.
+        return question(system, path)
+    except Exception as error:  # Each file system raises its own exceptions.
         raise DataError(f"{url}: cannot be read ({error_text(error)})") from None
-    if not found:
-        raise DataError(f"{url}: has no file with a name that ends in {suffix}; correct the URL")
-    return [remote_file(name) for name in found]
 
 
 def error_text(error: BaseException) -> str:
@@ -145,30 +148,20 @@ def _system_of(url: str) -> tuple[Any, str]:
         raise PackageError(
             f"{url}: reading it needs fsspec, which is not installed: pip install 'stress-harness[remote]'"
         ) from None
-    protocol = url.partition("://")[0]
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise PackageError(
-            f"{url}: reading it needs a package that is not installed ({error}): {_install(protocol)}"
-        ) from None
+        protocol = url.partition("://")[0]
+        package = fsspec.registry.known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
+        extra = "stress-harness[remote]" if protocol in {"http", "https"} else f"fsspec[{protocol}]"
+        install = f"pip install {package}" if package != "fsspec" else f"pip install '{extra}'"
+        raise PackageError(f"{url}: reading it needs a package that is not installed ({error}): {install}") from None
     except Exception as error:  # As above, for example without credentials.
         raise DataError(
             f"{url}: cannot be opened ({error_text(error)}); expected a URL of a file system that fsspec knows, such "
             "as s3, gs, abfs, hf, https or file"
         ) from None
     return system, path
-
-
-def _install(protocol: str) -> str:
-    """Return the command that installs the package of a file system."""
-    from fsspec.registry import known_implementations
-
-    package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
-    if package != "fsspec":
-        return f"pip install {package}"
-    extra = "stress-harness[remote]" if protocol in {"http", "https"} else f"fsspec[{protocol}]"
-    return f"pip install '{extra}'"
 
 
 @lru_cache(maxsize=_HELD)

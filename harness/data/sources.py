@@ -34,7 +34,7 @@ class Source:
 
 
 SOURCES: dict[str, Source] = {
-    "fashion-mnist": Source("fashion_mnist:load_shipped"),
+    "fashion-mnist": Source("fashion_mnist:load_fashion_mnist"),
     "folder": Source("files:read_folder", takes="PATH", about="one folder per class, and perhaps groups.csv"),
     "npz": Source(
         "npz:read_npz",
