@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.data.decoders import Jpeg
+from harness.data.image_files import Jpeg
 from harness.data.stages import Normalise, Resize
-from harness.run.pipeline_search import combined
 from harness.run.pipeline_trials import causes_of
+from harness.run.skew import combined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

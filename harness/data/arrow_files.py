@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.base.errors import DataError, InputError, PackageError
 from harness.base.files import require_regular
-from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Part, Pictures, files_as_they_are, notes_on_versions
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Part, Pictures
 from harness.data.remote import RemoteFile, found_once, is_url, remote_files
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ def read_arrow(place: str) -> Pictures:
     remote, path = is_url(place), Path(place)
     files: list[File] = [*(remote_files(place, suffix=".parquet") if remote else _files(path))]
     try:
-        made_of, stored = files_as_they_are(files)
         tables = [*map(_Table, files)]
         features, columns = _features(path, tables[0]), tables[0].schema.names
         picture, label = (next((n for n in names if n in columns), "") for names in (PICTURE_KEYS, LABEL_KEYS))
@@ -85,18 +84,15 @@ def read_arrow(place: str) -> Pictures:
             raise DataError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
         return value
 
-    return Pictures(
+    return Pictures.of_files(
+        files,
         read=read,
         labels=labels,
         names=(features.get(label) or {}).get("names"),
         name=_name_of(place) if remote else path.resolve().stem,
         whole=place,
         where=where,
-        made_of=made_of,
-        stored=stored,
-        notes=notes_on_versions(place, made_of),
         threads=False,
-        encoded=True,
         groups=groups,
         # Rows with paths keep their pictures in other files, which are not listed here.
         file=(lambda position: found(position)[0].file) if parts and isinstance(value_of(0), bytes) else None,

@@ -45,15 +45,6 @@ Write = Callable[[np.ndarray], object]
 
 
 @dataclass(frozen=True)
-class DecodedSpan:
-    """The pixels of a span, (M, C, H, W) uint8, numbers of its pictures by notice, and the `worst` stretch."""
-
-    pixels: np.ndarray
-    noticed: Counter[str]
-    worst: float
-
-
-@dataclass(frozen=True)
 class Decoder:
     """Pictures to decode, and the (height, width, channels) that all must have."""
 
@@ -126,10 +117,12 @@ class Decoder:
             ) as progress,
         ):
             for part in parts:
-                noticed, worst = noticed + part.noticed, max(worst, part.worst)
-                for image in part.pixels:
-                    write(image)
-                progress.update(len(part.pixels))
+                for seen in part:
+                    write(np.ascontiguousarray(seen.pixels.transpose(2, 0, 1)))
+                    stretched = seen.stretched > _STRETCHED
+                    noticed += Counter(transparent=seen.transparent, stretched=stretched, rounded=seen.rounded)
+                    worst = max(worst, seen.stretched)
+                progress.update(len(part))
         source = self.pipeline.transform.spec if self.pipeline.transform else "the data"
         about = {
             "transparent": "have transparency, which is dropped",
@@ -140,23 +133,16 @@ class Decoder:
         notes = (f"{noticed[kind]} of {count} images {words}" for kind, words in about.items() if noticed[kind])
         return (*self.pictures.notes, *notes)
 
-    def part(self, span: Span) -> DecodedSpan:
-        """Return the pixels of a span; raises `InputError` if files or libraries differ from those of the sender."""
+    def part(self, span: Span) -> list[DecodedPicture]:
+        """Return the pictures of a span; raises `InputError` if files or libraries differ from those of the sender."""
         for file, stamp in span.files:
             if stamp_of(file) != stamp:
                 raise DataError(f"{file}: is missing there, or has other content")
         if span.made_with not in {None, self._made_with}:
             raise DataError(f"pixels are made with {self._made_with} there, with {span.made_with} here")
-        seen = [self.made(position) for position in range(span.start, span.stop)]
-        noticed = Counter(
-            transparent=sum(each.transparent for each in seen),
-            stretched=sum(each.stretched > _STRETCHED for each in seen),
-            rounded=sum(each.rounded for each in seen),
-        )
-        pixels = np.stack([each.pixels.transpose(2, 0, 1) for each in seen])
-        return DecodedSpan(pixels, noticed, max(each.stretched for each in seen))
+        return [self.made(position) for position in range(span.start, span.stop)]
 
-    def _parts(self) -> Generator[DecodedSpan, None, None]:
+    def _parts(self) -> Generator[list[DecodedPicture], None, None]:
         """Yield all parts in order, decoded here or by `spread`."""
         if self.spread is None:
             return self._here(spans(len(self.pictures), most=max(1, _BLOCK // (2 * _cores()))))
@@ -169,7 +155,7 @@ class Decoder:
         sent = replace(self, pictures=bare, spread=None)
         return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
 
-    def _here(self, spans: Iterable[Span]) -> Generator[DecodedSpan, None, None]:
+    def _here(self, spans: Iterable[Span]) -> Generator[list[DecodedPicture], None, None]:
         """Yield the parts of spans, decoded by this process; the user's code runs in this thread only."""
         own = (Span(span.start, span.stop) for span in spans)
         if self.pictures.threads and self.pipeline.transform is None:

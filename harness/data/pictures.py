@@ -126,19 +126,22 @@ class Pictures:
     """Positions, in order, at which parts end that are best read as a whole; empty without such parts."""
 
     @staticmethod
-    def of_parts(
-        parts: Sequence[Part], files: Iterable[File], *, notes: tuple[str, ...] = (), **facts: Any
-    ) -> Pictures:
-        """Return pictures whose bytes these parts are; the fingerprint is that of `files`."""
+    def of_files(files: Iterable[File], *, whole: str, notes: tuple[str, ...] = (), **facts: Any) -> Pictures:
+        """Return pictures with the fingerprint of these files."""
         made_of, stored = files_as_they_are(files)
-        return Pictures(
+        if made_of is None:
+            again = "is decoded again in each run, since its server gives no version of a file"
+            notes = (*notes, f"{printable(whole)} {again}")
+        return Pictures(whole=whole, made_of=made_of, stored=stored, notes=notes, encoded=True, **facts)
+
+    @staticmethod
+    def of_parts(parts: Sequence[Part], files: Iterable[File], **facts: Any) -> Pictures:
+        """Return the pictures whose bytes these parts are; the fingerprint is that of `files`."""
+        return Pictures.of_files(
+            files,
             read=lambda position: parts[position].content(),
             where=lambda position: str(parts[position]),
             file=lambda position: parts[position].file,
-            made_of=made_of,
-            stored=stored,
-            notes=(*notes, *notes_on_versions(facts["whole"], made_of)),
-            encoded=True,
             **facts,
         )
 
@@ -174,13 +177,6 @@ def files_as_they_are(files: Iterable[File]) -> tuple[str | None, int]:
             facts = (str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         digest.update(json.dumps(facts).encode())
     return digest.hexdigest() if known else None, sum(sizes.values())
-
-
-def notes_on_versions(place: str, made_of: str | None) -> tuple[str, ...]:
-    """Return a note for data without a fingerprint, since their server has no versions of files."""
-    if made_of is not None:
-        return ()
-    return (f"{printable(place)} is decoded again in each run, since its server gives no version of a file",)
 
 
 def stamp_of(file: File) -> Any:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from harness.base.errors import PipelineError
-from harness.data.decoders import LATE
-from harness.data.image_files import as_picture, levels_of
+from harness.data.image_files import LATE, as_picture, levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

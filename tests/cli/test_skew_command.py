@@ -26,9 +26,8 @@ from harness.measures.metric import Measurement
 from harness.measures.serving import Explanation, explanation, is_unrelated
 from harness.report.skew import diagnosis_json, diagnosis_lines
 from harness.run.equality import EqualityCheck
-from harness.run.pipeline_search import Diagnosis
 from harness.run.pipeline_trials import AFFINE, Trial
-from harness.run.skew import diagnosis
+from harness.run.skew import Diagnosis, diagnosis
 
 MODEL = "models/augmented.safetensors"
 

@@ -15,8 +15,7 @@ from torchvision.transforms.v2 import functional
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
-from harness.data.decoders import MODULES, Decode, Jpeg
-from harness.data.image_files import read_picture
+from harness.data.image_files import MODULES, Decode, Jpeg, read_picture
 from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline
 from harness.data.serving import SKEWS

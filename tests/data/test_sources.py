@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.base.groups import settings_of
 from harness.checks import ChecksError, read_checks
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows
@@ -22,7 +21,6 @@ from harness.data import npz as npz_module
 from harness.data.images import object_masks
 from harness.data.options import DataOptions
 from harness.data.pictures import Pictures
-from harness.data.pipeline import INTERPOLATIONS
 from harness.data.sources import SOURCES, Source, specs_in_words
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -404,11 +402,6 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     Image.new("1", (13_000, 13_000)).save(tmp_path / "a/0.png")
     with pytest.raises(InputError, match=r"0\.png: has 13000x13000 pixels, the limit is \d+ pixels; scale it down"):
         load_images(f"folder:{tmp_path}", size=(8, 8))
-
-
-def test_the_help_names_the_interpolations_that_there_are():
-    choices = settings_of(DataOptions)["interpolation"].choices
-    assert choices == INTERPOLATIONS
 
 
 def test_the_settings_of_data_need_no_numpy():

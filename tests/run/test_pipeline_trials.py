@@ -8,8 +8,8 @@ from harness.base.progress import Progress
 from harness.data.serving.variations import variations
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.serving import explanation
-from harness.run.pipeline_search import Diagnosis, explained
 from harness.run.pipeline_trials import MANY, WHOLE, Trials
+from harness.run.skew import Diagnosis, explained
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import NotApplicableError
-from harness.data.decoders import DECODES, MODULES, Decode, Jpeg
+from harness.data.image_files import DECODES, MODULES, Decode, Jpeg
 from harness.data.stages import COLOR, FILTERS, NORMALISATIONS, Normalise, Resize, antialiasing
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from harness.data.decoders import Jpeg, Subsampling
+from harness.data.image_files import Jpeg, Subsampling
 from harness.data.stages import FILTERS, Normalise, Resize, antialiasing
 
 if TYPE_CHECKING:
