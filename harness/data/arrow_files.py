@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,6 @@ def read_arrow(place: str) -> Pictures:
         groups=groups,
         # Rows with paths keep their pictures in other files, which are not listed here.
         file=(lambda position: found(position)[0].file) if parts and isinstance(value_of(0), bytes) else None,
-        ends=() if tables[0].is_mapped else ends.tolist(),
     )
 
 
@@ -190,7 +189,8 @@ class _Table:
         kind = kind.value_type if types.is_dictionary(kind) else kind
         return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind))
 
-    def _column(self, number: int, name: str) -> Any:
+    def column(self, number: int, name: str) -> Any:
+        """Return a column of a row group."""
         table = self.opened if self.is_mapped else self.opened.read_row_group(number, columns=[name])
         return table.column(name)
 
@@ -199,26 +199,23 @@ class _Table:
 
         def find() -> dict[str, Any]:
             numbers = range(len(self.counts))
-            return {"labels": [value for number in numbers for value in self._column(number, name).to_pylist()]}
+            return {"labels": [value for number in numbers for value in self.column(number, name).to_pylist()]}
 
         found = found_once(self.file, f"labels {name}", find) if isinstance(self.file, RemoteFile) else find()
         return list(found["labels"])
 
-    @cached_property
-    def _held(self) -> dict[tuple[int, str], Any]:
-        """Return the column of pictures in memory, at most one, by row group and name."""
-        return {}
-
     def picture(self, number: int, row: int, name: str) -> Any:
         """Return the value of a row of a row group; rows come in order, so a group is let go after its last one."""
-        key = number, name
-        if key not in self._held:
-            self._held.clear()
-            self._held[key] = self._column(*key)
-        value = self._held[key][row].as_py()
+        value = _held(self, number, name)[row].as_py()
         if row == self.counts[number] - 1:
-            self._held.clear()
+            _held.cache_clear()
         return value
+
+
+@lru_cache(maxsize=1)
+def _held(table: _Table, number: int, name: str) -> Any:
+    """Return a column of pictures, the only one that stays in memory."""
+    return table.column(number, name)
 
 
 def _features(path: Path, table: _Table) -> dict[str, Any]:

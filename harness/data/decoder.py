@@ -17,7 +17,7 @@ import numpy as np
 from harness.base.cache import installed
 from harness.base.errors import DataError, PipelineError, printable
 from harness.data.images import Content, LabelledImages
-from harness.data.parallel import Span, side_by_side, spans
+from harness.data.parallel import Span, side_by_side
 from harness.data.pictures import Origin, stamp_of
 from harness.data.remote import RemoteFile
 
@@ -34,8 +34,8 @@ TRIED = 8
 """Number of pictures that the user's code must make twice, with equal pixels."""
 _BLOCK = 128
 """Number of pictures that threads of this process decode ahead, and most pictures of one call to another process."""
-_SENT, _MOST = 16 << 20, 128 << 20
-"""Most bytes of pixels of one call to another process, and of a part that is read as a whole."""
+_SENT = 16 << 20
+"""Most bytes of pixels of one call to another process."""
 _LIBRARIES = ("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision")
 """Libraries that most transforms use; another release may round differently."""
 _STRETCHED = 1.05
@@ -145,13 +145,13 @@ class Decoder:
     def _parts(self) -> Generator[list[DecodedPicture], None, None]:
         """Yield all parts in order, decoded here or by `spread`."""
         if self.spread is None:
-            return self._here(spans(len(self.pictures), most=max(1, _BLOCK // (2 * _cores()))))
+            return self._here(self._spans(most=max(1, _BLOCK // (2 * _cores()))))
         if self.pictures.file is None:
             line = f"{self.pictures.whole}: this process decodes the pictures, as others cannot read single ones"
             print(printable(line), file=sys.stderr)
             return replace(self, spread=None)._parts()
         # Other processes need to read pictures, no more.
-        bare = replace(self.pictures, labels=range(len(self.pictures)), masks=None, notes=(), groups={}, ends=())
+        bare = replace(self.pictures, labels=range(len(self.pictures)), masks=None, notes=(), groups={})
         sent = replace(self, pictures=bare, spread=None)
         return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
 
@@ -162,10 +162,13 @@ class Decoder:
             return side_by_side(self.part, own, threads=_cores())
         return (self.part(span) for span in own)
 
+    def _spans(self, *, most: int) -> Iterator[Span]:
+        count = len(self.pictures)
+        return (Span(start, min(start + most, count)) for start in range(0, count, most))
+
     def _to_send(self) -> Iterator[Span]:
-        made_with, file, each = self._made_with, self.pictures.file, int(np.prod(self.shape))
-        most, whole = max(1, min(_BLOCK, _SENT // each)), _MOST // each
-        for span in spans(len(self.pictures), most=most, ends=self.pictures.ends, whole=whole):
+        made_with, file = self._made_with, self.pictures.file
+        for span in self._spans(most=max(1, min(_BLOCK, _SENT // math.prod(self.shape)))):
             files = dict.fromkeys(file(position) for position in range(span.start, span.stop)) if file else {}
             stamps = tuple((one, one if isinstance(one, RemoteFile) else stamp_of(one)) for one in files)
             yield replace(span, files=stamps, made_with=made_with)

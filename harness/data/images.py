@@ -53,7 +53,9 @@ def background(images: LabelledImages) -> np.ndarray:
 
     Raises `NotApplicableError` if fewer than two thirds of these pixels have about this color.
     """
-    border = np.concatenate([_border(part.permute(0, 2, 3, 1).numpy()) for _, part in in_parts(images.pixels)])
+    parts = (part.permute(0, 2, 3, 1).numpy() for _, part in in_parts(images.pixels))
+    sides = (side for part in parts for side in (part[:, 0], part[:, -1], part[:, 1:-1, 0], part[:, 1:-1, -1]))
+    border = np.concatenate([side.reshape(-1, side.shape[-1]) for side in sides])
     colour = np.asarray(np.median(border, axis=0).round().astype(np.uint8))
     plain = float((_distance(border, colour) <= DIFFERS).mean())
     if plain < MIN_PLAIN:
@@ -62,12 +64,6 @@ def background(images: LabelledImages) -> np.ndarray:
             f"color, expected at least {MIN_PLAIN:.0%}. Add masks to the data: `masks` in an npz file"
         )
     return colour
-
-
-def _border(pixels: np.ndarray) -> np.ndarray:
-    """Return the border pixels, (M, C), of images (N, H, W, C)."""
-    sides = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
-    return np.concatenate([side.reshape(-1, pixels.shape[-1]) for side in sides])
 
 
 def _distance(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -99,10 +95,6 @@ class Content:
     labels: Tensor
     masks: Tensor | None
     known: str | None = None
-
-    def is_of(self, images: LabelledImages) -> bool:
-        """Return whether these images hold the same tensors as this content."""
-        return self.pixels is images.pixels and self.labels is images.labels and self.masks is images.masks
 
     @cached_property
     def sha256(self) -> str:
@@ -153,7 +145,8 @@ class LabelledImages:
     """The content that `sha256` covers; `replace` keeps it, so a change of class names needs no new hash."""
 
     def __post_init__(self) -> None:
-        if self.content is None or not self.content.is_of(self):
+        held = ("pixels", "labels", "masks")
+        if self.content is None or any(getattr(self, name) is not getattr(self.content, name) for name in held):
             object.__setattr__(self, "content", Content(self.pixels, self.labels, self.masks))
 
     def __len__(self) -> int:

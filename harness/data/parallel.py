@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable
     from concurrent.futures import Future
 
     from harness.data.pictures import File
@@ -64,22 +64,3 @@ class Span:
 
     def __str__(self) -> str:
         return f"pictures {self.start} to {self.stop - 1}"
-
-
-def spans(count: int, *, most: int, ends: Sequence[int] = (), whole: int = 0) -> Iterator[Span]:
-    """Divide `count` pictures into spans of at most `most`.
-
-    Parts that end at `ends` stay whole if they have at most `whole` pictures; small parts share a span.
-    """
-    whole = max(most, whole) if ends else most
-    start = last = 0
-    for end in ends or (*range(most, count, most), count):
-        if end - start > most and last > start:
-            yield Span(start, last)
-            start = last
-        while end - start > whole:
-            yield Span(start, start + whole)
-            start += whole
-        last = end
-    if last > start:
-        yield Span(start, last)

@@ -122,8 +122,6 @@ class Pictures:
     file: Callable[[int], File] | None = None
     """Returns the file of a picture; None if other processes cannot read single pictures. Else `read` and `where` are
     picklable."""
-    ends: Sequence[int] = ()
-    """Positions, in order, at which parts end that are best read as a whole; empty without such parts."""
 
     @staticmethod
     def of_files(files: Iterable[File], *, whole: str, notes: tuple[str, ...] = (), **facts: Any) -> Pictures:

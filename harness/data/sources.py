@@ -32,6 +32,10 @@ class Source:
     about: str = ""
     at_url: bool = False
 
+    def form(self, name: str) -> str:
+        """Return the form of a specification of this source."""
+        return f"{name}:{self.takes}" if self.takes else name
+
 
 SOURCES: dict[str, Source] = {
     "fashion-mnist": Source("fashion_mnist:load_fashion_mnist"),
@@ -115,5 +119,4 @@ def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Sprea
 
 def specs_in_words() -> str:
     """Return the forms of a specification as text."""
-    forms = [name + (f":{source.takes}" if source.takes else "") for name, source in SOURCES.items()]
-    return f"{', '.join(forms)} or module:callable"
+    return f"{', '.join(source.form(name) for name, source in SOURCES.items())} or module:callable"
