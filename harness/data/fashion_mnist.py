@@ -72,17 +72,6 @@ def cache_dir() -> Path:
     return user_folder("fashion-mnist")
 
 
-def places(data_dir: Path | None = None) -> list[tuple[str, Path]]:
-    """Return the places of the training images in the order of the search, each with its description."""
-    named: list[tuple[str, Path | None]] = [
-        ("--data-dir", data_dir),
-        ("$FASHION_MNIST_DIR", Path(value) if (value := os.environ.get("FASHION_MNIST_DIR")) else None),
-        ("the user's cache", cache_dir()),
-        ("Debian's package dataset-fashion-mnist", DEBIAN),
-    ]
-    return [(name, path) for name, path in named if path is not None]
-
-
 def load_fashion_mnist(split: Split = "test", *, data_dir: Path | None = None) -> LabelledImages:
     """Load and verify one split: 10,000 images for "test" (embedded), 60,000 for "train".
 
@@ -102,8 +91,14 @@ def load_fashion_mnist(split: Split = "test", *, data_dir: Path | None = None) -
 
 
 def _find(split: Split, data_dir: Path | None) -> Path:
-    looked_in = places(data_dir)
-    for _, directory in looked_in:
+    own = os.environ.get("FASHION_MNIST_DIR")
+    looked_in = {
+        "--data-dir": data_dir,
+        "$FASHION_MNIST_DIR": Path(own) if own else None,
+        "the user's cache": cache_dir(),
+        "Debian's package dataset-fashion-mnist": DEBIAN,
+    }
+    for directory in filter(None, looked_in.values()):
         if all((directory / file.name).exists() for file in _FILES[split]):
             return directory
     remedy = (
@@ -113,7 +108,7 @@ def _find(split: Split, data_dir: Path | None) -> Path:
     names = ", ".join(file.name for file in _FILES[split])
     raise DataError(
         f"Fashion-MNIST's {split} images ({names}) are in none of these places:",
-        below=[*(f"  {name}: {directory}" for name, directory in looked_in), remedy],
+        below=[*(f"  {name}: {directory}" for name, directory in looked_in.items() if directory), remedy],
     )
 
 

@@ -77,14 +77,21 @@ def _opened(content: bytes, where: str) -> Iterator[Image]:
         raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
 
 
-def levels_of(picture: Image, channels: int | None = None) -> np.ndarray:
-    """Return the levels of a PIL picture, (H, W, C) uint8: gray (1 channel) or RGB (3), by default as the picture."""
+def in_channels(picture: Image, channels: int | None) -> Image:
+    """Return a PIL picture in gray (1 channel) or RGB (3), by default as the picture."""
     mode = "L" if channels == 1 or (channels is None and picture.mode in _GREY) else "RGB"
-    return np.atleast_3d(np.array(picture if picture.mode == mode else picture.convert(mode)))
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
-def as_picture(pixels: np.ndarray) -> Image:
-    """Return pixels (H, W, C) uint8, gray or color, as a PIL picture."""
+def levels_of(picture: np.ndarray | Image) -> np.ndarray:
+    """Return the levels of a picture, (H, W, C) uint8, RGB or gray; an array is returned as it is."""
+    return picture if isinstance(picture, np.ndarray) else np.atleast_3d(np.array(in_channels(picture, None)))
+
+
+def as_picture(pixels: np.ndarray | Image) -> Image:
+    """Return pixels (H, W, C) uint8, gray or color, as a PIL picture, which is returned as it is."""
+    if not isinstance(pixels, np.ndarray):
+        return pixels
     from PIL import Image
 
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

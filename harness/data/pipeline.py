@@ -15,15 +15,18 @@ from harness.data.image_files import (
     as_picture,
     exact_version,
     has_transparency,
+    in_channels,
     levels_of,
     read_picture,
     resize_masks,
 )
-from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale, with_channels
+from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale, size_of, with_channels
 from harness.data.transforms import pixels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from PIL.Image import Image
 
     from harness.data.images import LabelledImages
     from harness.data.transforms import Transform
@@ -141,13 +144,19 @@ class Pipeline:
 
         Raises `InputError`, which names `where`, for another object and for an invalid result of a transform.
         """
-        levels, off_grid = _levels(picture, COLOR if self.transform else self.color.channels, where=where)
-        pixels, rounded = self._fitted(levels, where=where)
+        opened, off_grid, transparent = picture, 0.0, False
+        if hasattr(picture, "convert"):
+            transparent = has_transparency(picture)
+            opened = picture.convert("RGB") if self.transform else in_channels(picture, self.color.channels)
+        else:
+            pixels, off_grid = pixels_of(picture, where=where)
+            opened = with_channels(pixels, self.color.channels)
+        pixels, rounded = self._fitted(opened, where=where)
         stretched = 1.0
         if self.resize and isinstance(size := self.resize[0].size, tuple):
-            ratio = (levels.shape[1] * size[0]) / (levels.shape[0] * size[1])
+            height, width = size_of(opened)
+            ratio = (width * size[0]) / (height * size[1])
             stretched = max(ratio, 1 / ratio)
-        transparent = hasattr(picture, "convert") and has_transparency(picture)
         return DecodedPicture(pixels, transparent, stretched, rounded if self.transform else off_grid > _ROUNDED)
 
     def masks(self, masks: np.ndarray) -> np.ndarray:
@@ -189,7 +198,7 @@ class Pipeline:
         """Return the decoded picture, (H, W, C) uint8."""
         if isinstance(picture, bytes):
             return self.decode.apply(picture, upright=self.orient.exif, where=where)
-        return _levels(picture, None, where=where)[0]
+        return levels_of(picture) if hasattr(picture, "convert") else pixels_of(picture, where=where)[0]
 
     def _altered(self, pixels: np.ndarray, *, late: bool) -> np.ndarray:
         """Return a picture saved as JPEG and in its colors, as far as that comes before or after resizing."""
@@ -198,16 +207,17 @@ class Pipeline:
         pixels = pixels if late else self.color.apply(pixels)
         return self.color.leveled(pixels) if self.color.late == late else pixels
 
-    def _fitted(self, pixels: np.ndarray, *, where: str) -> tuple[np.ndarray, bool]:
+    def _fitted(self, picture: np.ndarray | Image, *, where: str) -> tuple[np.ndarray, bool]:
         """Return a picture resized and cropped, or as the transform makes it, and whether that rounds values."""
         rounded = False
         if self.transform is not None:
-            opened = as_picture(np.ascontiguousarray(with_channels(pixels, COLOR)))
-            pixels, off_grid = self.transform.pixels(opened, where=where)
+            if isinstance(picture, np.ndarray):
+                picture = as_picture(np.ascontiguousarray(with_channels(picture, COLOR)))
+            picture, off_grid = self.transform.pixels(picture, where=where)
             rounded = off_grid > _ROUNDED
         for resize in self.resize:
-            pixels = resize.apply(pixels)
-        return self.crop.apply(pixels), rounded
+            picture = resize.apply(picture)
+        return self.crop.apply(levels_of(picture)), rounded
 
 
 def pipeline_of(
@@ -259,14 +269,6 @@ def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, w
             "of that size, or set the pipeline (size, resize, transform)"
         )
     return np.ascontiguousarray(pixels)
-
-
-def _levels(picture: Any, channels: int | None, *, where: str) -> tuple[np.ndarray, float]:
-    """Return the levels of a PIL image, array or tensor, (H, W, C) uint8, and the largest rounding error."""
-    if hasattr(picture, "convert"):
-        return levels_of(picture, channels), 0.0
-    pixels, off_grid = pixels_of(picture, where=where)
-    return with_channels(pixels, channels), off_grid
 
 
 def _resize(size: int | tuple[int, int], named: Any, *, library: Any = "pillow", antialias: bool = True) -> Resize:

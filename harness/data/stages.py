@@ -18,6 +18,8 @@ from harness.data.image_files import LATE, as_picture, levels_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from PIL.Image import Image
+
 COLOR: Final = 3
 Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"]
 FILTERS: Mapping[str, tuple[Filter, ...]] = {
@@ -114,20 +116,24 @@ class Resize:
         length = min(height, width) if self.side == "shorter" else max(height, width)
         return max(int(self.size * height / length), 1), max(int(self.size * width / length), 1)
 
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the picture (H, W, C) uint8 resized, rounded to whole levels."""
+    def apply(self, picture: np.ndarray | Image) -> np.ndarray:
+        """Return a picture, (H, W, C) uint8 or of PIL, resized, rounded to whole levels."""
         if self.middle != 1:
-            kept = [round(self.middle * (side if self.middle < 1 else 1)) for side in pixels.shape[:2]]
-            pixels = Crop((kept[0], kept[1])).apply(pixels)
-        height, width = self.of(*pixels.shape[:2])
-        if (height, width) == pixels.shape[:2]:
-            return pixels
-        pixels, named = np.ascontiguousarray(pixels), self.filter.upper()
+            picture = levels_of(picture)
+            kept = [round(self.middle * (side if self.middle < 1 else 1)) for side in picture.shape[:2]]
+            picture = Crop((kept[0], kept[1])).apply(picture)
+        height, width = self.of(*size_of(picture))
+        if (height, width) == size_of(picture):
+            return levels_of(picture)
+        named = self.filter.upper()
         if self.library == "pillow":
-            from PIL import Image
+            import PIL.Image
 
-            by = Image.Resampling[_OF_PILLOW.get(self.filter, named)]
-            return np.atleast_3d(np.array(as_picture(pixels).resize((width, height), by)))
+            # A large picture of PIL is copied into no array.
+            opened = as_picture(np.ascontiguousarray(picture) if isinstance(picture, np.ndarray) else picture)
+            by = PIL.Image.Resampling[_OF_PILLOW.get(self.filter, named)]
+            return np.atleast_3d(np.array(opened.resize((width, height), by)))
+        pixels = np.ascontiguousarray(levels_of(picture))
         if self.library == "opencv":
             import cv2
 
@@ -243,6 +249,11 @@ NORMALISATIONS: Mapping[str, Normalise] = {
 """Normalizations with a name."""
 
 
+def size_of(picture: np.ndarray | Image) -> tuple[int, int]:
+    """Return the (height, width) of a picture, (H, W, C) or of PIL."""
+    return picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
+
+
 def written(size: tuple[int, int]) -> str:
     """Return a size (height, width) as people write it: one number for a square."""
     return f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
@@ -252,7 +263,11 @@ def with_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
     """Return a picture with one channel or three, gray by Pillow's weights; None leaves it."""
     if channels in {None, pixels.shape[2]}:
         return pixels
-    return np.repeat(pixels, COLOR, axis=2) if channels == COLOR else levels_of(as_picture(pixels), 1)
+    return (
+        np.repeat(pixels, COLOR, axis=2)
+        if channels == COLOR
+        else np.asarray(as_picture(pixels).convert("L"))[..., None]
+    )
 
 
 @cache
