@@ -1,4 +1,4 @@
-"""Decoder of pictures to pixels: all of one shape, the same each time, with notices about what was lost."""
+"""Decoder of pictures to pixels, by threads or other processes: all of one shape, the same each time, with notices."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import math
 import os
 import platform
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from harness.base.cache import installed
 from harness.base.errors import DataError, PipelineError, printable
 from harness.data.images import Content, LabelledImages
-from harness.data.parallel import Span, side_by_side
 from harness.data.pictures import Origin, stamp_of
 from harness.data.remote import RemoteFile
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
+    from concurrent.futures import Future
 
     from torch import Tensor
 
-    from harness.data.parallel import Spread
-    from harness.data.pictures import Pictures
+    from harness.data.pictures import File, Pictures
     from harness.data.pipeline import DecodedPicture, Pipeline
 
 TRIED = 8
@@ -41,7 +41,58 @@ _LIBRARIES = ("albumentations", "numpy", "opencv-python", "timm", "torch", "torc
 _STRETCHED = 1.05
 """Change of the aspect ratio above which a notice says so."""
 
+T = TypeVar("T")
+R = TypeVar("R")
 Write = Callable[[np.ndarray], object]
+
+
+class Spread(Protocol):
+    """Makes calls elsewhere, such as on the nodes of a cluster."""
+
+    def __call__(
+        self,
+        call: Callable[[T], R],
+        things: Iterable[T],
+        *,
+        here: Callable[[Iterable[T]], Generator[R, None, None]],
+        what: str,
+    ) -> Generator[R, None, None]:
+        """Yield the result of `call` for each thing, in their order; a few calls run ahead of the consumer.
+
+        `call` and the things must be picklable. A call that fails elsewhere is repeated `here`, so its error is that of
+        this process. `what` names the work in messages.
+        """
+
+
+def side_by_side(call: Callable[[T], R], things: Iterable[T], *, threads: int) -> Generator[R, None, None]:
+    """Yield the result of a call for each thing, in their order, by threads; at most two calls per thread run ahead."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for thing in things:
+                waiting.append(pool.submit(call, thing))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The pictures from `start` to before `stop`, and their files with stamps as the sender has them.
+
+    `made_with` names the libraries and machine of the sender, which determine the pixels.
+    """
+
+    start: int
+    stop: int
+    files: tuple[tuple[File, Any], ...] = ()
+    made_with: str | None = None
+
+    def __str__(self) -> str:
+        return f"pictures {self.start} to {self.stop - 1}"
 
 
 @dataclass(frozen=True)

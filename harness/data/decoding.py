@@ -27,7 +27,7 @@ from harness.data.rows import COPIED, rows_of_file
 
 if TYPE_CHECKING:
     from harness.base.arrays import ArrayEntry
-    from harness.data.parallel import Spread
+    from harness.data.decoder import Spread
     from harness.data.pictures import Pictures
 
 SMALL = 16 << 20

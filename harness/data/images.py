@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
-from harness.base.errors import InputError, NotApplicableError
+from harness.base.errors import InputError, NotApplicableError, PipelineError
+from harness.data.image_files import read_picture
 from harness.data.rows import in_parts, take_rows
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.data.pictures import Origin
+    from harness.data.pipeline import Pipeline
 
 
 DIFFERS = 16
@@ -237,6 +239,24 @@ def sample_up_to(images: LabelledImages, size: int) -> LabelledImages:
 def one_in(step: int, images: LabelledImages) -> LabelledImages:
     """Return a fixed stratified sample of one in `step` of the images, at least one image."""
     return stratified_sample(images, max(len(images) // step, 1))
+
+
+def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, where: str) -> np.ndarray:
+    """Return the pixels of an encoded picture after the pipeline, (C, H, W) uint8, in the shape of `images`.
+
+    Unless the pipeline sets the channels, they are those of the images. Raises `InputError`, which names `where`, for
+    bytes in no documented format and for pixels of another size.
+    """
+    channels, height, width = images.pixels.shape[1:]
+    pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
+    pixels = pipeline.picture(read_picture(content, where=where), where=where).pixels.transpose(2, 0, 1)
+    if pixels.shape != (channels, height, width):
+        made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
+        raise PipelineError(
+            f"{where}: is {made}, the images of the data are {height}x{width} (channels: {channels}). Give a picture "
+            "of that size, or set the pipeline (size, resize, transform)"
+        )
+    return np.ascontiguousarray(pixels)
 
 
 def labelled_like(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from harness.data.decoder import Spread
     from harness.data.images import LabelledImages
-    from harness.data.parallel import Spread
     from harness.data.pipeline import Pipeline
     from harness.data.transforms import Transform
 

@@ -17,7 +17,6 @@ from harness.data.image_files import (
     has_transparency,
     in_channels,
     levels_of,
-    read_picture,
     resize_masks,
 )
 from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale, size_of, with_channels
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from harness.data.images import LabelledImages
     from harness.data.transforms import Transform
 
 STAGES = ("decode", "orient", "jpeg", "color", "resize", "crop", "scale", "normalise")
@@ -251,24 +249,6 @@ def pipeline_of(
     to = size or resize
     resized = () if to is None else (_resize(to, named, library="pillow" if antialias else "torch", antialias=False),)
     return Pipeline(color=Color(channels), resize=resized, crop=Crop(crop))
-
-
-def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, where: str) -> np.ndarray:
-    """Return the pixels of an encoded picture after the pipeline, (C, H, W) uint8, in the shape of `images`.
-
-    Unless the pipeline sets the channels, they are those of the images. Raises `InputError`, which names `where`, for
-    bytes in no documented format and for pixels of another size.
-    """
-    channels, height, width = images.pixels.shape[1:]
-    pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
-    pixels = pipeline.picture(read_picture(content, where=where), where=where).pixels.transpose(2, 0, 1)
-    if pixels.shape != (channels, height, width):
-        made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
-        raise PipelineError(
-            f"{where}: is {made}, the images of the data are {height}x{width} (channels: {channels}). Give a picture "
-            "of that size, or set the pipeline (size, resize, transform)"
-        )
-    return np.ascontiguousarray(pixels)
 
 
 def _resize(size: int | tuple[int, int], named: Any, *, library: Any = "pillow", antialias: bool = True) -> Resize:

@@ -1,4 +1,4 @@
-"""Sources of labeled test images: a table by the first word of a specification."""
+"""Sources of labeled test images, and of images of no class: a table by the first word of a specification."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness.base.user_code import is_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.data.decoder import Spread
     from harness.data.images import LabelledImages
-    from harness.data.parallel import Spread
     from harness.data.pictures import Pictures
     from harness.data.pipeline import Pipeline
 
@@ -61,6 +61,11 @@ SOURCES: dict[str, Source] = {
     ),
 }
 """The sources of test images by the first word of a specification."""
+OF_NO_CLASS = -1
+"""The label of images from elsewhere, which belong to no class of the data."""
+MOST = 1_000
+"""Largest number of these; a fixed sample replaces more."""
+_SHIPPED = "fashion-mnist"
 
 
 def load_images(
@@ -100,7 +105,44 @@ def load_images(
     return replace(_decoded(read(rest) if rest else read(), pipeline, spread), source=rest)
 
 
-def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Spread | None) -> LabelledImages:
+def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> LabelledImages:
+    """Load images of no class, of the shape of the data's images, at most 1,000; their labels are ignored.
+
+    A folder may have any subfolders. Without a size, crop or transform, pictures are stretched to the size of the data.
+    Raises `InputError` about the setting `unknown` for unreadable images and for another shape.
+    """
+    import torch
+
+    from harness.data.files import read_unlabelled
+    from harness.data.images import sample_up_to
+    from harness.data.pipeline import Pipeline
+    from harness.data.stages import Resize
+
+    channels, height, width = images.pixels.shape[1:]
+    if pipeline.transform is None:
+        resize = () if pipeline.resize or pipeline.crop.size else (Resize((height, width)),)
+        pipeline = replace(pipeline, resize=pipeline.resize or resize)
+        pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
+    kind, _, path = spec.partition(":")
+    try:
+        if kind == "folder":
+            found = _decoded(read_unlabelled(path), pipeline)
+        else:
+            found = load_images(spec, pipeline=Pipeline() if spec == _SHIPPED else pipeline)
+    except InputError as error:
+        raise DataError(error.message, setting=f"unknown {spec}") from error
+    if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
+        raise DataError(
+            f"has images of {shape[1]}x{shape[2]} pixels (channels: {shape[0]}), the data have {height}x{width} "
+            f"(channels: {channels}); name the pipeline that makes pictures of that size (size, resize, transform)",
+            setting=f"unknown {spec}",
+        )
+    sample = sample_up_to(found, MOST)
+    labels = torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64)
+    return replace(sample, labels=labels, classes=images.classes, masks=None, groups={}, name=f"elsewhere {found.name}")
+
+
+def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Spread | None = None) -> LabelledImages:
     """Return pictures as images with writable names: bytes other than UTF-8, as in some folders' names, are escaped."""
     from harness.data.decoding import decoded
     from harness.data.images import LabelledImages

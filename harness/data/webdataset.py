@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import DataError, InputError
 from harness.base.files import require_regular
+from harness.data.decoder import side_by_side
 from harness.data.image_files import SUFFIXES
-from harness.data.parallel import side_by_side
 from harness.data.pictures import Part, Pictures
 from harness.data.remote import RemoteFile, found_once, is_url, remote_file
 
