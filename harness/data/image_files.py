@@ -84,12 +84,12 @@ def in_channels(picture: Image, channels: int | None) -> Image:
 
 
 def levels_of(picture: np.ndarray | Image) -> np.ndarray:
-    """Return the levels of a picture, (H, W, C) uint8, RGB or gray; an array is returned as it is."""
+    """Return the levels of a picture, (H, W, C) uint8, RGB or gray; an array stays unchanged."""
     return picture if isinstance(picture, np.ndarray) else np.atleast_3d(np.array(in_channels(picture, None)))
 
 
 def as_picture(pixels: np.ndarray | Image) -> Image:
-    """Return pixels (H, W, C) uint8, gray or color, as a PIL picture, which is returned as it is."""
+    """Return pixels (H, W, C) uint8, gray or color, as a PIL picture; such a picture stays unchanged."""
     if not isinstance(pixels, np.ndarray):
         return pixels
     from PIL import Image

@@ -151,8 +151,10 @@ def _system_of(url: str) -> tuple[Any, str]:
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
+        from fsspec.registry import known_implementations
+
         protocol = url.partition("://")[0]
-        package = fsspec.registry.known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
+        package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
         extra = "stress-harness[remote]" if protocol in {"http", "https"} else f"fsspec[{protocol}]"
         install = f"pip install {package}" if package != "fsspec" else f"pip install '{extra}'"
         raise PackageError(f"{url}: reading it needs a package that is not installed ({error}): {install}") from None

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from harness.run.skew import Diagnosis
 
 _VERDICTS = {"equal": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
-_PAIR = 2
 
 
 def diagnosis_lines(found: Diagnosis) -> list[str]:
@@ -29,7 +28,7 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
         return lines
     if not found.named:
         return [*lines, *_not_proven(found, best)]
-    title = "cause, a pair of stages" if len(best.causes) == _PAIR else "cause"
+    title = "cause, a pair of stages" if len(best.causes) > 1 else "cause"
     lines.append(f"{title if len(found.causes) == 1 else 'cause, one of several'}: {_words(found, best)}")
     lines.append(f"  {_share(best)}; p {related(found.p)}")
     others = {each.causes: each for each in reversed(found.alike) if each.causes != best.causes}
