@@ -57,7 +57,7 @@ def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
 @contextmanager
 def _opened(content: bytes, where: str) -> Iterator[Image]:
     """Open a picture without decoding it; raises `InputError` for any error, also one of the block's decoding."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with _opening, warnings.catch_warnings():
@@ -73,6 +73,9 @@ def _opened(content: bytes, where: str) -> Iterator[Image]:
             yield opened
     except InputError:
         raise
+    except UnidentifiedImageError:
+        expected = f"expected one of {', '.join(FORMATS)}"
+        raise DataError(f"{where}: cannot be read as an image ({expected}); replace or remove it") from None
     except Exception as error:  # The decoder may raise any exception for a damaged file.
         raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
 
