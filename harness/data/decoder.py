@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from collections import Counter, deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from harness.data.pictures import Origin, stamp_of
 from harness.data.remote import RemoteFile
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future
 
     from torch import Tensor
@@ -43,7 +42,6 @@ _STRETCHED = 1.05
 
 T = TypeVar("T")
 R = TypeVar("R")
-Write = Callable[[np.ndarray], object]
 
 
 class Spread(Protocol):
@@ -156,7 +154,7 @@ class Decoder:
                         setting=f"transform {transform.spec}" if transform else f"data {self.pictures.whole}",
                     )
 
-    def run(self, write: Write) -> tuple[str, ...]:
+    def run(self, write: Callable[[np.ndarray], object]) -> tuple[str, ...]:
         """Decode all pictures, pass each to `write` in order, (C, H, W) uint8, and return the notes on them."""
         from harness.base.progress import Progress
 

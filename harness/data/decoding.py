@@ -47,10 +47,16 @@ def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = N
     names the picture, for an unreadable one and for one of another shape than the first. Also if the user's code gives
     other pixels at a second call, and if neither memory nor disk has enough room.
     """
+    import torch
+
     if not pictures.foreign:
         _ = pictures.labelled  # Bad labels are refused before anything is decoded.
     if pictures.array is not None and pipeline == Pipeline():
-        return _as_they_are(pictures, pictures.array)
+        pixels = torch.from_numpy(pictures.array).permute(0, 3, 1, 2).contiguous()
+        masks = None if pictures.masks is None else torch.from_numpy(pictures.masks)
+        decoder = Decoder(pictures, pipeline, pictures.array.shape[1:])
+        # Their pixels are the first stage that is known.
+        return replace(decoder.images(pixels, masks, pictures.labelled), origin=None)
     first = pipeline.picture(pictures.picture(0), where=pictures.where(0))
     decoder = Decoder(pictures, pipeline, first.pixels.shape)
     if decoder.is_foreign:
@@ -71,15 +77,6 @@ def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = N
             f"({error.strerror or error}); free some space, for example with `stress-harness cache --clear`, or move "
             "the user's cache with XDG_CACHE_HOME"
         ) from None
-
-
-def _as_they_are(pictures: Pictures, array: np.ndarray) -> LabelledImages:
-    """Return pictures that are in memory as images, whose pixels are the first stage that is known."""
-    import torch
-
-    pixels = torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
-    masks = None if pictures.masks is None else torch.from_numpy(pictures.masks)
-    return replace(Decoder(pictures, Pipeline(), array.shape[1:]).images(pixels, masks, pictures.labelled), origin=None)
 
 
 def _in_memory(decoder: Decoder) -> LabelledImages:

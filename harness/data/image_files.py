@@ -169,7 +169,6 @@ _TITLES = {
     "ffmpeg": "FFmpeg by PyAV {}",
     "simplejpeg": "simplejpeg {} with the fast DCT",
 }
-REDUCTIONS = (1, 2, 4, 8)
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 """By EXIF orientation, quarter turns counter-clockwise, and whether the result is then flipped left to right."""
 _SUBSAMPLINGS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
@@ -247,8 +246,6 @@ class Jpeg:
 def _by_opencv(content: bytes, reduced: int) -> np.ndarray:
     import cv2
 
-    if reduced not in REDUCTIONS:
-        raise ValueError(f"reduced is {reduced}, expected one of {REDUCTIONS}")
     flag = cv2.IMREAD_COLOR if reduced == 1 else getattr(cv2, f"IMREAD_REDUCED_COLOR_{reduced}")
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:

@@ -54,12 +54,9 @@ def read_webdataset(pattern: str) -> Pictures:
         left_out.update(found["left_out"])
     ignored = ", ".join(f"{count} .{kind}" for kind, count in sorted(left_out.items()))
     notes = (f"{len(parts)} pictures are read; ignored files: {ignored}",) if ignored else ()
-    name = _name_of(pattern.partition("?")[0] if remote else pattern)
+    file = Path(pattern.partition("?")[0] if remote else pattern).name
+    name = re.sub(r"\W*\{.*?\}\W*", "", file.removesuffix(".tar")) or "shards"
     return Pictures.of_parts(parts, shards, labels=labels, name=name, whole=pattern, notes=notes)
-
-
-def _name_of(pattern: str) -> str:
-    return re.sub(r"\W*\{.*?\}\W*", "", Path(pattern).name.removesuffix(".tar")) or "shards"
 
 
 def _expanded(pattern: str) -> list[str]:
