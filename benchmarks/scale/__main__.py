@@ -29,7 +29,7 @@ from benchmarks.scale.model import Constants, predicted
 from benchmarks.smoke import run
 from harness.base.files import write_atomically
 from harness.data import LabelledImages
-from harness.data.pipeline import Pipeline
+from harness.data.pipeline import pipeline_of
 from harness.data.rows import rows_of_file
 from harness.inference import Classifier
 from harness.inference.cluster import Cluster
@@ -138,9 +138,9 @@ def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
     picture = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(picture, "JPEG", quality=90)
-    pipeline = Pipeline(resize=256, crop=(224, 224))
+    pipeline = pipeline_of(resize=256, crop=(224, 224))
     decode = fastest(
-        lambda _: pipeline.apply(Image.open(io.BytesIO(picture.getvalue()), formats=["JPEG"]), where="one")
+        lambda _: pipeline.picture(Image.open(io.BytesIO(picture.getvalue()), formats=["JPEG"]), where="one")
     )
     parts = [np.zeros((16, 1_000), dtype=np.float32)] * 1_000
     return Constants(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.data.serving import Jpeg, Normalise, Resize
-from harness.run.pipeline_search import combined
+from harness.data.image_files import Jpeg
+from harness.data.stages import Normalise, Resize
 from harness.run.pipeline_trials import causes_of
+from harness.run.skew import combined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.data.serving import ServingPipeline
+    from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
 
 _QUALITIES = (67, 55, 42, 28, 17, 72)
@@ -78,7 +79,7 @@ class Fault:
     name: str
     cause: tuple[str, ...]
     listed: bool
-    pipeline: ServingPipeline
+    pipeline: Pipeline
 
 
 def faults(serving: Serving) -> Iterator[Fault]:
@@ -102,7 +103,7 @@ def pairs(serving: Serving) -> Iterator[tuple[Fault, Fault, Fault]]:
         yield first, second, Fault(" and ".join(names), cause, listed, both)
 
 
-def _unlisted(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[tuple[str, ServingPipeline]]:
+def _unlisted(reference: Pipeline, size: tuple[int, int]) -> Iterator[tuple[str, Pipeline]]:
     for quality in _QUALITIES:
         yield f"JPEG {quality}", replace(reference, jpeg=Jpeg(quality))
     for gamma in _GAMMAS:
@@ -133,16 +134,16 @@ def photograph_faults(serving: Serving) -> Iterator[Fault]:
         yield Fault(name, causes_of(pipeline, reference), listed=False, pipeline=pipeline)
 
 
-def _moved(reference: ServingPipeline, right: int, down: int) -> ServingPipeline:
+def _moved(reference: Pipeline, right: int, down: int) -> Pipeline:
     return replace(reference, crop=replace(reference.crop, right=right, down=down))
 
 
-def _resized(reference: ServingPipeline, **settings: object) -> ServingPipeline:
+def _resized(reference: Pipeline, **settings: object) -> Pipeline:
     (resize,) = reference.resize
     return replace(reference, resize=(replace(resize, **settings),))  # type: ignore[arg-type]
 
 
-_OF_PHOTOGRAPHS: dict[str, Callable[[ServingPipeline], ServingPipeline]] = {
+_OF_PHOTOGRAPHS: dict[str, Callable[[Pipeline], Pipeline]] = {
     "JPEG 55": lambda reference: replace(reference, jpeg=Jpeg(55)),
     "JPEG 28": lambda reference: replace(reference, jpeg=Jpeg(28)),
     "JPEG 42 4:4:4": lambda reference: replace(reference, jpeg=Jpeg(42, "4:4:4")),

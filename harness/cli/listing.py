@@ -29,16 +29,8 @@ if TYPE_CHECKING:
 def list_command(what: str, checks_path: Path) -> int:
     """Print what there is."""
     from harness.report.page import aligned
-    from harness.run import project
+    from harness.run.project import table_of
 
-    tables = {
-        "checks": lambda: project.checks_table(checks_path),
-        "settings": project.settings_table,
-        "metrics": project.metrics_table,
-        "corruptions": project.corruptions_table,
-        "sources": project.sources_table,
-        "predictors": project.predictors_table,
-    }
-    rows = tables[what]()
+    rows = table_of(what, checks_path)
     print("\n".join(printable(line) for line in aligned(rows, text=tuple(range(len(rows[0]))))))
     return OK

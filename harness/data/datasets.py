@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.base.errors import DataError, foreign_code
 from harness.base.user_code import imported, source_digest
-from harness.data.decoding import decoded
-from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from harness.data.images import LabelledImages
-    from harness.data.pipeline import Pipeline
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures
 
 _EXPECTED = (
     "expected an object with __len__ and __getitem__, or a callable that returns one, whose items are (picture, label) "
@@ -23,8 +16,8 @@ _EXPECTED = (
 _PICTURE_KEYS = (*PICTURE_KEYS, "pixel_values")
 
 
-def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> LabelledImages:
-    """Load the data set that `package.module:name` names, an object or a callable that returns one.
+def read_named(spec: str, *, otherwise: str = "") -> Pictures:
+    """Return the pictures of the data set that `package.module:name` names, an object or a callable that returns one.
 
     Items are (picture, label), or dicts with an image and a label. A picture is a PIL image, an array (H, W, C) uint8,
     or a tensor (C, H, W), uint8 or in [0, 1]. The data set's `classes` name the classes, or its `features` as in
@@ -35,7 +28,7 @@ def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> Labelle
     count = _called(spec, "its length", lambda: len(dataset))
     if not count:
         raise DataError(f"is empty; {_EXPECTED}", setting=f"data {spec}")
-    labels: dict[int, Any] = {}
+    labels: list[Any] = [None] * count
 
     def where(position: int) -> str:
         return f"{spec}: item {position}"
@@ -45,29 +38,21 @@ def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> Labelle
         picture, labels[position] = _pair(item, where(position))
         return picture
 
-    def found() -> tuple[np.ndarray, tuple[str, ...]]:
-        return classes_of([labels[position] for position in range(count)], names, where=spec)
-
     names = _called(spec, "the names of its classes", lambda: _names(dataset))
     fingerprint = getattr(dataset, "fingerprint", None) or getattr(dataset, "_fingerprint", None)
     known = isinstance(fingerprint, str)
     unknown = f"{spec} is decoded again in each run; to avoid this, give it a text `fingerprint` of its content"
-    return decoded(
-        Pictures(
-            read=read,
-            labels=None,
-            classes=(),
-            count=count,
-            found=found,
-            name=spec.rpartition(":")[2],
-            where=where,
-            made_of=f"{spec} {source_digest(spec)} {fingerprint} {count} {names}" if known else None,
-            notes=() if known else (unknown,),
-            threads=False,
-            foreign=True,
-            whole=spec,
-        ),
-        pipeline,
+    return Pictures(
+        read=read,
+        labels=labels,
+        names=names,
+        name=spec.rpartition(":")[2],
+        whole=spec,
+        where=where,
+        made_of=f"{spec} {source_digest(spec)} {fingerprint} {count} {names}" if known else None,
+        notes=() if known else (unknown,),
+        threads=False,
+        foreign=True,
     )
 
 

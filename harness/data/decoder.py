@@ -1,85 +1,96 @@
-"""Decoder of pictures to pixels: all of one shape, the same each time, with notices about what was lost."""
+"""Decoder of pictures to pixels, by threads or other processes: all of one shape, the same each time, with notices."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from harness.base.cache import installed
 from harness.base.errors import DataError, PipelineError, printable
 from harness.data.images import Content, LabelledImages
-from harness.data.parallel import Span, side_by_side, spans
 from harness.data.pictures import Origin, stamp_of
 from harness.data.remote import RemoteFile
-from harness.data.serving.reference import reference_pipelines
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from concurrent.futures import Future
 
     from torch import Tensor
 
-    from harness.data.parallel import Spread
-    from harness.data.pictures import Pictures
+    from harness.data.pictures import File, Pictures
     from harness.data.pipeline import DecodedPicture, Pipeline
 
 TRIED = 8
 """Number of pictures that the user's code must make twice, with equal pixels."""
 _BLOCK = 128
 """Number of pictures that threads of this process decode ahead, and most pictures of one call to another process."""
-_SENT, _MOST = 16 << 20, 128 << 20
-"""Most bytes of pixels of one call to another process, and of a part that is read as a whole."""
+_SENT = 16 << 20
+"""Most bytes of pixels of one call to another process."""
 _LIBRARIES = ("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision")
 """Libraries that most transforms use; another release may round differently."""
 _STRETCHED = 1.05
 """Change of the aspect ratio above which a notice says so."""
 
-Write = Callable[[np.ndarray], object]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Spread(Protocol):
+    """Makes calls elsewhere, such as on the nodes of a cluster."""
+
+    def __call__(
+        self,
+        call: Callable[[T], R],
+        things: Iterable[T],
+        *,
+        here: Callable[[Iterable[T]], Generator[R, None, None]],
+        what: str,
+    ) -> Generator[R, None, None]:
+        """Yield the result of `call` for each thing, in their order; a few calls run ahead of the consumer.
+
+        `call` and the things must be picklable. A call that fails elsewhere is repeated `here`, so its error is that of
+        this process. `what` names the work in messages.
+        """
+
+
+def side_by_side(call: Callable[[T], R], things: Iterable[T], *, threads: int) -> Generator[R, None, None]:
+    """Yield the result of a call for each thing, in their order, by threads; at most two calls per thread run ahead."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for thing in things:
+                waiting.append(pool.submit(call, thing))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
-class Noticed:
-    """Notices about pictures: numbers of transparent, stretched and rounded ones, and the `worst` stretch."""
+class Span:
+    """The pictures from `start` to before `stop`, and their files with stamps as the sender has them.
 
-    transparent: int = 0
-    stretched: int = 0
-    rounded: int = 0
-    worst: float = 1.0
+    `made_with` names the libraries and machine of the sender, which determine the pixels.
+    """
 
-    def __add__(self, other: Noticed) -> Noticed:
-        return Noticed(
-            self.transparent + other.transparent,
-            self.stretched + other.stretched,
-            self.rounded + other.rounded,
-            max(self.worst, other.worst),
-        )
+    start: int
+    stop: int
+    files: tuple[tuple[File, Any], ...] = ()
+    made_with: str | None = None
 
-    def notes(self, count: int, pipeline: Pipeline) -> Iterator[str]:
-        """Return the notes for a data set of `count` images."""
-        if self.transparent:
-            yield f"{self.transparent} of {count} images have transparency, which is dropped"
-        if self.stretched:
-            yield (
-                f"{self.stretched} of {count} images are stretched by size, the worst by a factor of "
-                f"{self.worst:.2f}; resize and crop keep their shape"
-            )
-        if self.rounded:
-            source = f"{pipeline.transform.spec}" if pipeline.transform else "the data"
-            yield f"{self.rounded} of {count} images are rounded to 8 bits: {source} gives levels between them"
-
-
-@dataclass(frozen=True)
-class DecodedSpan:
-    """The pixels of a span, (M, C, H, W) uint8, and the notices about them."""
-
-    pixels: np.ndarray
-    noticed: Noticed
+    def __str__(self) -> str:
+        return f"pictures {self.start} to {self.stop - 1}"
 
 
 @dataclass(frozen=True)
@@ -101,36 +112,33 @@ class Decoder:
     @property
     def pixel_bytes(self) -> int:
         """Return the size of all pixels in bytes."""
-        return int(np.prod(self.pixel_shape, dtype=object))
-
-    @property
-    def masks(self) -> np.ndarray | None:
-        """Return the masks after the pipeline, (N, H, W) bool; None without masks."""
-        masks = self.pictures.masks
-        return None if masks is None else self.pipeline.masks(masks)
+        return math.prod(self.pixel_shape)
 
     @property
     def needed(self) -> int:
         """Return the size of pixels and masks in bytes."""
-        masks = self.pictures.masks
-        return self.pixel_bytes + (0 if masks is None else len(masks) * self.shape[0] * self.shape[1])
+        return self.pixel_bytes + (0 if self.pictures.masks is None else self.pixel_bytes // self.shape[2])
+
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether the user's code reads the pictures or makes their pixels."""
+        return self.pictures.foreign or self.pipeline.transform is not None
 
     def made(self, position: int) -> DecodedPicture:
         """Return one picture after the pipeline; raises `InputError` for another shape than that of the first."""
         where = self.pictures.where(position)
-        seen = self.pipeline.apply(self.pictures.read(position), where=where)
-        found, expected = seen.pixels.shape, self.shape
+        seen = self.pipeline.picture(self.pictures.picture(position), where=where)
+        found, expected, first = seen.pixels.shape, self.shape, self.pictures.where(0)
         if found[:2] != expected[:2]:
             raise DataError(
-                f"{where}: is {found[0]}x{found[1]} pixels (height x width), {self.pictures.where(0)} is "
-                f"{expected[0]}x{expected[1]}; expected images of one size. Set size, or resize and crop to keep "
-                "their proportions"
+                f"{where}: is {found[0]}x{found[1]} pixels (height x width), {first} is {expected[0]}x{expected[1]}; "
+                "expected images of one size. Set size, or resize and crop to keep their proportions"
             )
         if found[2] != expected[2]:
             kinds = {1: "grey", 3: "colour"}
             raise DataError(
-                f"{where}: is {kinds[found[2]]}, {self.pictures.where(0)} is {kinds[expected[2]]}; expected images of "
-                "one kind, set channels to 1 or 3"
+                f"{where}: is {kinds[found[2]]}, {first} is {kinds[expected[2]]}; expected images of one kind, set "
+                "channels to 1 or 3"
             )
         return seen
 
@@ -138,21 +146,19 @@ class Decoder:
         """Raise `InputError` if the user's code gives other pixels for a picture the second time."""
         with _generators_as_found():
             for position in range(min(TRIED, len(self.pictures))):
-                first, second = self.made(position).pixels, self.made(position).pixels
-                if not np.array_equal(first, second):
+                if not np.array_equal(self.made(position).pixels, self.made(position).pixels):
                     transform = self.pipeline.transform
-                    what = f"transform {transform.spec}" if transform else f"data {self.pictures.whole}"
                     raise PipelineError(
                         f"gives other pixels for {self.pictures.where(position)} the second time; remove random "
                         "steps, as in a pipeline for evaluation",
-                        setting=what,
+                        setting=f"transform {transform.spec}" if transform else f"data {self.pictures.whole}",
                     )
 
-    def run(self, write: Write) -> tuple[str, ...]:
+    def run(self, write: Callable[[np.ndarray], object]) -> tuple[str, ...]:
         """Decode all pictures, pass each to `write` in order, (C, H, W) uint8, and return the notes on them."""
         from harness.base.progress import Progress
 
-        count, noticed = len(self.pictures), Noticed()
+        count, noticed, worst = len(self.pictures), Counter[str](), 1.0
         with (
             closing(self._parts()) as parts,
             Progress(
@@ -160,65 +166,58 @@ class Decoder:
             ) as progress,
         ):
             for part in parts:
-                noticed += part.noticed
-                for image in part.pixels:
-                    write(image)
-                progress.update(len(part.pixels))
-        return (*self.pictures.notes, *noticed.notes(count, self.pipeline))
+                for seen in part:
+                    write(np.ascontiguousarray(seen.pixels.transpose(2, 0, 1)))
+                    stretched = seen.stretched > _STRETCHED
+                    noticed += Counter(transparent=seen.transparent, stretched=stretched, rounded=seen.rounded)
+                    worst = max(worst, seen.stretched)
+                progress.update(len(part))
+        source = self.pipeline.transform.spec if self.pipeline.transform else "the data"
+        about = {
+            "transparent": "have transparency, which is dropped",
+            "stretched": f"are stretched by size, the worst by a factor of {worst:.2f}; "
+            "resize and crop keep their shape",
+            "rounded": f"are rounded to 8 bits: {source} gives levels between them",
+        }
+        notes = (f"{noticed[kind]} of {count} images {words}" for kind, words in about.items() if noticed[kind])
+        return (*self.pictures.notes, *notes)
 
-    def part(self, span: Span) -> DecodedSpan:
-        """Return the pixels of a span; raises `InputError` if files or libraries differ from those of the sender."""
+    def part(self, span: Span) -> list[DecodedPicture]:
+        """Return the pictures of a span; raises `InputError` if files or libraries differ from those of the sender."""
         for file, stamp in span.files:
             if stamp_of(file) != stamp:
                 raise DataError(f"{file}: is missing there, or has other content")
         if span.made_with not in {None, self._made_with}:
             raise DataError(f"pixels are made with {self._made_with} there, with {span.made_with} here")
-        height, width, channels = self.shape
-        pixels = np.empty((span.stop - span.start, channels, height, width), dtype=np.uint8)
-        noticed = Noticed()
-        for row, position in enumerate(range(span.start, span.stop)):
-            seen = self.made(position)
-            pixels[row] = seen.pixels.transpose(2, 0, 1)
-            stretched = seen.stretched > _STRETCHED
-            noticed += Noticed(seen.transparent, stretched, seen.rounded, seen.stretched if stretched else 1.0)
-        return DecodedSpan(pixels, noticed)
+        return [self.made(position) for position in range(span.start, span.stop)]
 
-    def _parts(self) -> Generator[DecodedSpan, None, None]:
+    def _parts(self) -> Generator[list[DecodedPicture], None, None]:
         """Yield all parts in order, decoded here or by `spread`."""
         if self.spread is None:
-            return self._here(spans(len(self.pictures), most=max(1, _BLOCK // (2 * _cores()))))
+            return self._here(self._spans(most=max(1, _BLOCK // (2 * _cores()))))
         if self.pictures.file is None:
             line = f"{self.pictures.whole}: this process decodes the pictures, as others cannot read single ones"
             print(printable(line), file=sys.stderr)
             return replace(self, spread=None)._parts()
-        bare = replace(
-            self.pictures,
-            labels=None,
-            count=len(self.pictures),
-            masks=None,
-            notes=(),
-            classes=(),
-            found=None,
-            ends=(),
-            content=None,
-        )
-        bare = replace(bare, content=None)
-        sent = replace(self, pictures=bare, pipeline=replace(self.pipeline, spread=None), spread=None)
+        # Other processes need to read pictures, no more.
+        bare = replace(self.pictures, labels=range(len(self.pictures)), masks=None, notes=(), groups={})
+        sent = replace(self, pictures=bare, spread=None)
         return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
 
-    def _here(self, spans: Iterable[Span]) -> Generator[DecodedSpan, None, None]:
+    def _here(self, spans: Iterable[Span]) -> Generator[list[DecodedPicture], None, None]:
         """Yield the parts of spans, decoded by this process; the user's code runs in this thread only."""
+        own = (Span(span.start, span.stop) for span in spans)
         if self.pictures.threads and self.pipeline.transform is None:
-            return side_by_side(self._own_part, spans, threads=_cores())
-        return (self._own_part(span) for span in spans)
+            return side_by_side(self.part, own, threads=_cores())
+        return (self.part(span) for span in own)
 
-    def _own_part(self, span: Span) -> DecodedSpan:
-        return self.part(Span(span.start, span.stop))
+    def _spans(self, *, most: int) -> Iterator[Span]:
+        count = len(self.pictures)
+        return (Span(start, min(start + most, count)) for start in range(0, count, most))
 
     def _to_send(self) -> Iterator[Span]:
-        made_with, file, each = self._made_with, self.pictures.file, int(np.prod(self.shape))
-        most, whole = max(1, min(_BLOCK, _SENT // each)), _MOST // each
-        for span in spans(len(self.pictures), most=most, ends=self.pictures.ends, whole=whole):
+        made_with, file = self._made_with, self.pictures.file
+        for span in self._spans(most=max(1, min(_BLOCK, _SENT // math.prod(self.shape)))):
             files = dict.fromkeys(file(position) for position in range(span.start, span.stop)) if file else {}
             stamps = tuple((one, one if isinstance(one, RemoteFile) else stamp_of(one)) for one in files)
             yield replace(span, files=stamps, made_with=made_with)
@@ -226,8 +225,7 @@ class Decoder:
     @property
     def _made_with(self) -> str:
         """Return a text of all that determines the pixels on this machine, such as versions of libraries."""
-        floats = self.pipeline.transform is not None or not self.pipeline.antialias
-        if not floats:
+        if self.pipeline.transform is None and all(each.library == "pillow" for each in self.pipeline.resize):
             return self.pipeline.identity
         import torch
 
@@ -240,38 +238,27 @@ class Decoder:
         masks: Tensor | None,
         labelled: tuple[np.ndarray, tuple[str, ...]],
         *,
-        notes: tuple[str, ...],
+        notes: tuple[str, ...] = (),
         sha256: str | None = None,
     ) -> LabelledImages:
         """Return labeled images of decoded pixels; `sha256` is the hash of their content, None if unknown."""
         import torch
 
-        labels, classes = torch.from_numpy(labelled[0]), labelled[1]
-        transform = self.pipeline.transform
+        labels, pictures, transform = torch.from_numpy(labelled[0]), self.pictures, self.pipeline.transform
+        pipelines = self.pipeline.references(channels=self.shape[2], encoded=pictures.encoded)
         return LabelledImages(
             pixels=pixels,
             labels=labels,
-            classes=classes,
-            name=self.pictures.name,
-            split=self.pictures.split,
+            classes=labelled[1],
+            name=pictures.name,
+            split=pictures.split,
             masks=masks,
             notes=notes,
-            pipeline=self.pipeline.in_words,
+            pipeline=self.pipeline.steps,
             normalization=None if transform is None else transform.normalization,
-            origin=self.origin,
+            groups=pictures.groups,
+            origin=Origin(pictures.read, pictures.where, pipelines, pictures.encoded, pictures.threads),
             content=Content(pixels, labels, masks, known=sha256),
-        )
-
-    @property
-    def origin(self) -> Origin:
-        """Return the pictures behind the images, and the pipelines that may have made them."""
-        encoded = self.pictures.content is not None
-        return Origin(
-            self.pictures.content or self.pictures.read,
-            self.pictures.where,
-            reference_pipelines(self.pipeline, channels=self.shape[2], encoded=encoded),
-            encoded=encoded,
-            threads=self.pictures.threads,
         )
 
 

@@ -27,6 +27,7 @@ from harness.data.rows import COPIED, rows_of_file
 
 if TYPE_CHECKING:
     from harness.base.arrays import ArrayEntry
+    from harness.data.decoder import Spread
     from harness.data.pictures import Pictures
 
 SMALL = 16 << 20
@@ -39,21 +40,32 @@ _RUN = "STRESS_HARNESS_RUN"
 """Environment variable with the run's name: its processes share entries of data without a fingerprint."""
 
 
-def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledImages:
+def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = None) -> LabelledImages:
     """Return the pictures as labeled images, each made by the pipeline.
 
-    Raises `InputError`, which names the picture, for an unreadable one and for one of another shape than the first.
-    Also if the user's code gives other pixels at a second call, and if neither memory nor disk has enough room.
+    `spread`, for example a cluster, decodes many pictures; without it, this process does. Raises `InputError`, which
+    names the picture, for an unreadable one and for one of another shape than the first. Also if the user's code gives
+    other pixels at a second call, and if neither memory nor disk has enough room.
     """
-    pipeline = pipeline or Pipeline()
-    decoder = Decoder(pictures, pipeline, pipeline.apply(pictures.read(0), where=pictures.where(0)).pixels.shape)
-    if pictures.foreign or pipeline.transform is not None:
+    import torch
+
+    if not pictures.foreign:
+        _ = pictures.labelled  # Bad labels are refused before anything is decoded.
+    if pictures.array is not None and pipeline == Pipeline():
+        pixels = torch.from_numpy(pictures.array).permute(0, 3, 1, 2).contiguous()
+        masks = None if pictures.masks is None else torch.from_numpy(pictures.masks)
+        decoder = Decoder(pictures, pipeline, pictures.array.shape[1:])
+        # Their pixels are the first stage that is known.
+        return replace(decoder.images(pixels, masks, pictures.labelled), origin=None)
+    first = pipeline.picture(pictures.picture(0), where=pictures.where(0))
+    decoder = Decoder(pictures, pipeline, first.pixels.shape)
+    if decoder.is_foreign:
         decoder.expect_same_again()
     if pictures.stored is not None:
         expect_proportion(pictures.whole, needed=decoder.pixel_bytes, stored=pictures.stored)
     if decoder.needed <= SMALL and (pictures.stored or 0) <= SMALL and not pictures.foreign:
         return _in_memory(decoder)
-    decoder = replace(decoder, spread=pipeline.spread)
+    decoder = replace(decoder, spread=spread)
     try:
         return _from_disk(decoder)
     except OSError as error:
@@ -70,31 +82,25 @@ def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledIma
 def _in_memory(decoder: Decoder) -> LabelledImages:
     import torch
 
-    pixels, position = np.empty(decoder.pixel_shape, dtype=np.uint8), 0
-
-    def write(picture: np.ndarray) -> None:
-        nonlocal position
-        pixels[position] = picture
-        position += 1
-
-    notes = decoder.run(write)
-    masks = decoder.masks
-    return decoder.images(
-        torch.from_numpy(pixels),
-        None if masks is None else torch.from_numpy(masks),
-        decoder.pictures.labelled(),
-        notes=notes,
-    )
+    pixels, masks = np.empty(decoder.pixel_shape, dtype=np.uint8), decoder.pictures.masks
+    rows = iter(pixels)
+    notes = decoder.run(lambda picture: np.copyto(next(rows), picture))
+    made = None if masks is None else torch.from_numpy(decoder.pipeline.masks(masks))
+    return decoder.images(torch.from_numpy(pixels), made, decoder.pictures.labelled, notes=notes)
 
 
 def _from_disk(decoder: Decoder) -> LabelledImages:
-    store, key = ArrayStore.of_user(), _key_of(decoder)
-    trusted = decoder.pictures.made_of is not None or not _this_run()[1]
+    pictures, store = decoder.pictures, ArrayStore.of_user()
+    # The key covers all that determines the entry; for data without a fingerprint it covers the run's name.
+    run, is_own = _this_run()
+    made_of = pictures.made_of or f"run {run}"
+    sources = (_FORMAT, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
+    key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
     with store.locked(key):
-        if trusted and (found := store.load(key)):
+        if (pictures.made_of is not None or not is_own) and (found := store.load(key)):
             with closing(found):
-                images = _opened(decoder, found) if imports.unchanged(found.facts.get("code", {})) else None
-            if images is not None and _still_made_so(decoder, images):
+                images = _opened(decoder, found)
+            if images is not None:
                 return images
         with store.making(key, needed=decoder.needed) as (file, facts):
             digest = hashlib.sha256()
@@ -104,65 +110,52 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
                 digest.update(array.data)
 
             facts["notes"] = decoder.run(write)
-            if decoder.pictures.foreign or decoder.pipeline.transform is not None:
+            if decoder.is_foreign:
                 facts["code"] = imports.files()
-            labels, classes = decoder.pictures.labelled()
+            labels, classes = pictures.labelled
             facts["labels"], facts["classes"] = labels.tolist(), classes
             digest.update(labels.astype("<i8").data)
-            if (masks := decoder.masks) is not None:
-                write(np.ascontiguousarray(masks))
+            if pictures.masks is not None:
+                write(np.ascontiguousarray(decoder.pipeline.masks(pictures.masks)))
             facts["sha256"] = digest.hexdigest()
         kept = store.load(key)
         if kept is None:
             raise OSError(errno.EIO, "the new cache entry cannot be read back", str(store.folder))
         with closing(kept):
-            return _given(decoder, kept)
+            return _kept(decoder, kept)
 
 
-def _key_of(decoder: Decoder) -> str:
-    """Return a hash of all that determines the entry; for data without a fingerprint it covers the run's name."""
-    pictures = decoder.pictures
-    made_of = pictures.made_of or f"run {_this_run()[0]}"
-    facts = (_FORMAT, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _given(decoder: Decoder, kept: ArrayEntry) -> LabelledImages:
+def _kept(decoder: Decoder, kept: ArrayEntry) -> LabelledImages:
     """Return the images of an entry: in memory if they are few, else as rows of its file."""
     import torch
 
-    pixels = rows_of_file(kept.file, decoder.pixel_shape, torch.uint8)
+    pixels, facts = rows_of_file(kept.file, decoder.pixel_shape, torch.uint8), kept.facts
     masks = None
     if decoder.pictures.masks is not None:
         shape = (decoder.pixel_shape[0], *decoder.pixel_shape[2:])
         masks = rows_of_file(kept.file, shape, torch.bool, offset=decoder.pixel_bytes)
     if decoder.needed <= COPIED:
         pixels, masks = pixels[:], None if masks is None else masks[:]
-    labelled = np.array(kept.facts["labels"], dtype=np.int64), tuple(kept.facts["classes"])
-    return decoder.images(pixels, masks, labelled, notes=tuple(kept.facts["notes"]), sha256=kept.facts["sha256"])
+    labelled = np.array(facts["labels"], dtype=np.int64), tuple(facts["classes"])
+    return decoder.images(pixels, masks, labelled, notes=tuple(facts["notes"]), sha256=facts["sha256"])
 
 
 def _opened(decoder: Decoder, kept: ArrayEntry) -> LabelledImages | None:
-    """Return the images of an entry; None if it is damaged."""
-    if kept.bytes != decoder.needed:
-        return None
-    images = _given(decoder, kept)
-    whole = Content(images.pixels, images.labels, images.masks)
-    return images if whole.sha256 == kept.facts["sha256"] else None
-
-
-def _still_made_so(decoder: Decoder, images: LabelledImages) -> bool:
-    """Return whether the user's code still makes the same pixels of some pictures, spread over all.
+    """Return the images of an entry; None if it is damaged, or if the user's code would now make other pixels.
 
     The key of an entry covers the code's own file, but not the modules that it imports.
     """
-    if not (decoder.pictures.foreign or decoder.pipeline.transform):
-        return True
-    some = np.unique(np.linspace(0, len(images) - 1, TRIED).astype(np.int64))
-    return all(
-        np.array_equal(decoder.made(int(position)).pixels.transpose(2, 0, 1), images.pixels[int(position)].numpy())
+    if not imports.unchanged(kept.facts.get("code", {})) or kept.bytes != decoder.needed:
+        return None
+    images = _kept(decoder, kept)
+    if Content(images.pixels, images.labels, images.masks).sha256 != images.sha256:
+        return None
+    some = np.unique(np.linspace(0, len(images) - 1, TRIED).astype(np.int64)).tolist() if decoder.is_foreign else ()
+    same = all(
+        np.array_equal(decoder.made(position).pixels.transpose(2, 0, 1), images.pixels[position].numpy())
         for position in some
     )
+    return images if same else None
 
 
 _own_run: str | None = None

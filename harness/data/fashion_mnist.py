@@ -12,7 +12,6 @@ import hashlib
 import http.client
 import os
 import struct
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -23,6 +22,7 @@ import numpy as np
 
 from harness.base import user_folder
 from harness.base.errors import DataError, InputError, OutputError
+from harness.base.files import write_atomically
 from harness.data.images import LabelledImages
 
 if TYPE_CHECKING:
@@ -72,18 +72,7 @@ def cache_dir() -> Path:
     return user_folder("fashion-mnist")
 
 
-def places(data_dir: Path | None = None) -> list[tuple[str, Path]]:
-    """Return the places of the training images in the order of the search, each with its description."""
-    named: list[tuple[str, Path | None]] = [
-        ("--data-dir", data_dir),
-        ("$FASHION_MNIST_DIR", Path(value) if (value := os.environ.get("FASHION_MNIST_DIR")) else None),
-        ("the user's cache", cache_dir()),
-        ("Debian's package dataset-fashion-mnist", DEBIAN),
-    ]
-    return [(name, path) for name, path in named if path is not None]
-
-
-def load_fashion_mnist(split: Split, *, data_dir: Path | None = None) -> LabelledImages:
+def load_fashion_mnist(split: Split = "test", *, data_dir: Path | None = None) -> LabelledImages:
     """Load and verify one split: 10,000 images for "test" (embedded), 60,000 for "train".
 
     Raises `InputError`, which lists the places, if none has the files, and for files that are not intact. Damaged files
@@ -102,69 +91,50 @@ def load_fashion_mnist(split: Split, *, data_dir: Path | None = None) -> Labelle
 
 
 def _find(split: Split, data_dir: Path | None) -> Path:
-    looked_in = places(data_dir)
-    for _, directory in looked_in:
+    own = os.environ.get("FASHION_MNIST_DIR")
+    looked_in = {
+        "--data-dir": data_dir,
+        "$FASHION_MNIST_DIR": Path(own) if own else None,
+        "the user's cache": cache_dir(),
+        "Debian's package dataset-fashion-mnist": DEBIAN,
+    }
+    for directory in filter(None, looked_in.values()):
         if all((directory / file.name).exists() for file in _FILES[split]):
             return directory
-    listing = [f"  {name}: {directory}" for name, directory in looked_in]
     remedy = (
         "Run `stress-harness fetch-data` to download them, on Debian or Ubuntu `apt-get install "
         "dataset-fashion-mnist`, or name their folder with `--data-dir`."
     )
+    names = ", ".join(file.name for file in _FILES[split])
     raise DataError(
-        f"Fashion-MNIST's {split} images ({', '.join(file.name for file in _FILES[split])}) are in none of these "
-        "places:",
-        below=[*listing, remedy],
+        f"Fashion-MNIST's {split} images ({names}) are in none of these places:",
+        below=[*(f"  {name}: {directory}" for name, directory in looked_in.items() if directory), remedy],
     )
 
 
 def _read(path: Path, file: _File) -> torch.Tensor:
-    content = _decompressed(path)
-    array = _parsed(content, dimensions=file.dimensions, path=path)
+    """Return the array of unsigned bytes in a gzipped IDX file; raises `InputError` for another or a damaged one."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). {_REMEDY}") from None
+    return _unpacked(content, file, where=str(path))
+
+
+def _unpacked(content: bytes, file: _File, *, where: str) -> torch.Tensor:
+    try:
+        content = gzip.decompress(content)
+    except EOFError:
+        raise DataError(f"{where}: truncated, the gzip stream ends before its end marker. {_REMEDY}") from None
+    except (OSError, zlib.error) as error:
+        raise DataError(f"{where}: not an intact gzip file ({error}). {_REMEDY}") from None
     if (found := hashlib.sha256(content).hexdigest()) != file.sha256:
-        raise DataError(f"{path}: wrong content, SHA-256 {found} instead of {file.sha256}. {_REMEDY}")
+        raise DataError(f"{where}: wrong content, SHA-256 {found} instead of {file.sha256}. {_REMEDY}")
     import torch
 
-    return torch.from_numpy(array.copy())
-
-
-def _decompressed(path: Path) -> bytes:
-    """Return the decompressed bytes of a gzip file; raises `InputError` for a damaged one."""
-    try:
-        with gzip.open(path) as file:
-            content = file.read()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file. {_REMEDY}") from None
-    except EOFError:
-        raise DataError(f"{path}: truncated, the gzip stream ends before its end marker. {_REMEDY}") from None
-    except gzip.BadGzipFile as error:
-        raise DataError(f"{path}: not an intact gzip file ({error}). {_REMEDY}") from None
-    except (OSError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be decompressed ({error}). {_REMEDY}") from None
-    if not content:
-        raise DataError(f"{path}: empty. {_REMEDY}")
-    return content
-
-
-def _parsed(content: bytes, *, dimensions: int, path: Path) -> np.ndarray:
-    """Return the array of unsigned bytes that an IDX file holds.
-
-    Raises `InputError` for another magic number than that of `dimensions`-dimensional unsigned bytes. Also if the
-    number of bytes is not the one in the header.
-    """
-    magic = struct.pack(">BBBB", 0, 0, 0x08, dimensions)
-    header = 4 + 4 * dimensions
-    if content[:4] != magic:
-        raise DataError(f"{path}: wrong magic number {content[:4].hex()}, expected {magic.hex()}. {_REMEDY}")
-    if len(content) < header:
-        raise DataError(f"{path}: truncated, {len(content)} bytes are less than its {header}-byte header. {_REMEDY}")
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    expected = int(np.prod(shape, dtype=object))
-    if len(content) - header != expected:
-        raise DataError(
-            f"{path}: {len(content) - header} bytes of data where the header announces {expected} {shape}. {_REMEDY}"
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+    header = 4 + 4 * file.dimensions
+    shape = struct.unpack(f">{file.dimensions}I", content[4:header])
+    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape).copy())
 
 
 def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_URL) -> Path:
@@ -196,30 +166,19 @@ def _download(url: str, target: Path, file: _File) -> None:
         "Check the connection and run the command again, or on Debian or Ubuntu "
         "`apt-get install dataset-fashion-mnist`."
     )
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as partial:
-        path = Path(partial.name)
-        try:
-            with (
-                urllib.request.urlopen(url, timeout=60) as response,  # noqa: S310  The caller gives the address.
-                Progress(
-                    total=int(response.headers.get("Content-Length") or 0) or None,
-                    desc=target.name,
-                    unit="B",
-                    unit_scale=True,
-                ) as progress,
-            ):
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310  The caller gives the address.
+            total = int(response.headers.get("Content-Length") or 0) or None
+            with Progress(total=total, desc=target.name, unit="B", unit_scale=True) as progress:
+                content = b""
                 while chunk := response.read(1 << 16):
-                    partial.write(chunk)
+                    content += chunk
                     progress.update(len(chunk))
-            partial.close()
-            _read(path, file)
-            path.chmod(0o644)
-            path.replace(target)
-        except (http.client.HTTPException, OSError, ValueError) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()  # This error is also the open response.
-            raise DataError(f"{url}: download failed ({error}). {remedy}") from None
-        except InputError as error:
-            raise DataError(f"{url}: the download is not Fashion-MNIST ({error}). {remedy}") from None
-        finally:
-            path.unlink(missing_ok=True)
+        _unpacked(content, file, where=url)
+        write_atomically(target, content)
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # This error is also the open response.
+        raise DataError(f"{url}: download failed ({error}). {remedy}") from None
+    except InputError as error:
+        raise DataError(f"{url}: the download is not Fashion-MNIST ({error}). {remedy}") from None

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.base.errors import DataError
-from harness.base.files import read_regular
-from harness.data.decoding import decoded
 from harness.data.groups import NAME as GROUPS
-from harness.data.groups import groups_beside
-from harness.data.image_files import SUFFIXES, read_picture
-from harness.data.pictures import Pictures, classes_of, files_as_they_are
+from harness.data.groups import csv_rows, groups_beside
+from harness.data.image_files import SUFFIXES
+from harness.data.pictures import Part, Pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    from harness.data.images import LabelledImages
-    from harness.data.pipeline import Pipeline
+    from collections.abc import Iterable
 
 _EXPECTED = f"expected one folder per class with files in {', '.join(sorted(SUFFIXES))}"
-MAX_BYTES = 256 << 20
 _EXPECTED_ROWS = "expected a first row that names the columns path and label, and a row for each image"
 
 
-def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
-    """Load a folder that holds one folder per class, named after it, with its images.
+def read_folder(place: str) -> Pictures:
+    """Return the pictures of a folder that holds one folder per class, named after it.
 
     Classes and files are sorted by name, so the labels equal those of torchvision's `ImageFolder`. Hidden files and
     files without the suffix of a picture are ignored and counted in a note. A `groups.csv` gives the groups of images,
-    see `groups_beside`. Raises `InputError` for unreadable files, and for pictures of several shapes after the
-    pipeline.
+    see `groups_beside`. Raises `InputError` for unreadable files.
     """
-    folders = _folders(path)
+    path = Path(place)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder; expected one folder per class in it")
+    folders = sorted(child for child in path.iterdir() if child.is_dir() and not _is_nobodys(child))
     if not folders:
         raise DataError(f"{path}: no folders in it; {_EXPECTED}")
     files: list[Path] = []
@@ -50,25 +45,24 @@ def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
             raise DataError(f"{folder}: no images in it; {_EXPECTED}{hint}")
         files += found
         labels += [label] * len(found)
-    groups = groups_beside(path, files)
-    images = _decoded(
-        path,
+    return Pictures.of_parts(
+        [*map(Part, files)],
         files,
-        np.array(labels, dtype=np.int64),
-        tuple(folder.name for folder in folders),
+        labels=labels,
+        names=[folder.name for folder in folders],
         name=path.resolve().name,
-        versions=files_as_they_are(files),
-        pipeline=pipeline,
+        whole=str(path),
         notes=tuple(_left_out(path, folders, len(files))),
+        groups=groups_beside(path, files),
     )
-    return replace(images, groups=groups)
 
 
-def load_unlabelled(path: Path, pipeline: Pipeline) -> LabelledImages:
-    """Load all pictures in a folder and its subfolders, in the order of their paths, as images of one class.
+def read_unlabelled(place: str) -> Pictures:
+    """Return all pictures in a folder and its subfolders, in the order of their paths, as those of one class.
 
     Hidden files and folders are ignored. Raises `InputError` for a folder without pictures.
     """
+    path = Path(place)
     found = sorted(path.rglob("*")) if path.is_dir() else []
     files = [
         file
@@ -77,21 +71,8 @@ def load_unlabelled(path: Path, pipeline: Pipeline) -> LabelledImages:
     ]
     if not files:
         raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
-    return _decoded(
-        path,
-        files,
-        np.zeros(len(files), dtype=np.int64),
-        ("unknown",),
-        name=path.resolve().name,
-        versions=files_as_they_are(files),
-        pipeline=pipeline,
-    )
-
-
-def _folders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise DataError(f"{path}: no such folder; expected one folder per class in it")
-    return sorted(child for child in path.iterdir() if child.is_dir() and not _is_nobodys(child))
+    labels = [0] * len(files)
+    return Pictures.of_parts([*map(Part, files)], files, labels=labels, name=path.resolve().name, whole=str(path))
 
 
 def _is_nobodys(path: Path) -> bool:
@@ -123,69 +104,29 @@ def _left_out(path: Path, folders: list[Path], read: int) -> Iterable[str]:
         yield f"{read} of {read + left_out.total()} files are read: {listed}"
 
 
-def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
-    """Load the images that a CSV file lists in its columns `path`, relative to the file, and `label`.
+def read_csv(place: str) -> Pictures:
+    """Return the pictures that a CSV file lists in its columns `path`, relative to the file, and `label`.
 
     Labels are names of classes, which are then sorted, or integers from 0. A further column with a value in each row
     gives groups of images. Raises `InputError` for anything else.
     """
-    try:
-        text = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")
-        rows = list(csv.DictReader(text.splitlines(), strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {_EXPECTED_ROWS}") from None
-    if not rows or not {"path", "label"} <= set(rows[0]):
-        raise DataError(f"{path}: has {', '.join(map(str, rows[0])) if rows else 'no rows'}; {_EXPECTED_ROWS}")
-    for number, row in enumerate(rows, start=2):
+    path = Path(place)
+    titles, *rows = [row for row in csv_rows(path, expected=_EXPECTED_ROWS) if row] or [[]]
+    if not rows or not {"path", "label"} <= set(titles):
+        raise DataError(f"{path}: has {', '.join(titles) if rows else 'no rows'}; {_EXPECTED_ROWS}")
+    table = [dict(zip_longest(titles, row[: len(titles)], fillvalue="")) for row in rows]
+    for number, row in enumerate(table, start=2):
         if not (row["path"] and row["label"]):
             raise DataError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
-    files = [path.parent / row["path"] for row in rows]
-    given = [row["label"].strip() for row in rows]
-    numbers = all(label.isdecimal() and len(label) <= 9 for label in given)  # noqa: PLR2004  Fits into 32 bits.
-    labels, classes = classes_of([int(label) for label in given] if numbers else given, None, where=str(path))
+    files = [path.parent / row["path"] for row in table]
+    labels: list[Any] = [row["label"] for row in table]
+    if all(label.isdecimal() and len(label) <= 9 for label in labels):  # noqa: PLR2004  Fits into 32 bits.
+        labels = [*map(int, labels)]
+    # A column with a value for each image gives its groups.
+    columns = {name: [row[name] for row in table] for name in titles if name not in {"", "path", "label"}}
+    groups = {name: np.array(values) for name, values in columns.items() if all(values)}
+    facts: dict[str, Any] = {"labels": labels, "name": path.stem, "whole": str(path), "groups": groups}
     try:
-        versions = files_as_they_are([path, *files])
+        return Pictures.of_parts([*map(Part, files)], [path, *files], **facts)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
-    images = _decoded(path, files, labels, classes, name=path.stem, versions=versions, pipeline=pipeline)
-    # A column with a value for each image gives its groups.
-    columns = {
-        name: [(row[name] or "").strip() for row in rows] for name in rows[0] if name and name not in {"path", "label"}
-    }
-    return replace(images, groups={name: np.array(values) for name, values in columns.items() if all(values)})
-
-
-def _decoded(
-    path: Path,
-    files: Sequence[Path],
-    labels: np.ndarray,
-    classes: tuple[str, ...],
-    *,
-    name: str,
-    versions: tuple[str | None, int],
-    pipeline: Pipeline,
-    notes: tuple[str, ...] = (),
-) -> LabelledImages:
-    """Return the pictures in these files, decoded; `versions` comes from `files_as_they_are`."""
-    made_of, stored = versions
-    pictures = Pictures(
-        read=lambda position: read_picture(files[position]),
-        labels=labels,
-        classes=classes,
-        name=name,
-        where=lambda position: str(files[position]),
-        made_of=made_of,
-        stored=stored,
-        notes=notes,
-        whole=str(path),
-        file=files.__getitem__,
-        content=lambda position: _content(files[position]),
-    )
-    return decoded(pictures, pipeline)
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return read_regular(file, max_bytes=MAX_BYTES)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None

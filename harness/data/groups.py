@@ -88,53 +88,49 @@ def read_groups(path: Path, files: Sequence[Path], *, of: Path | None = None) ->
     images, for an unreadable file and for rows of another length or without a value. Also for paths that name no image
     or one twice, and for images without a row.
     """
-    titles, rows = _table(path)
-    columns = [title for title in titles if title != "path"]
-    at = titles.index("path")
-    wanted = {_place(file): number for number, file in enumerate(files)}
-    found: dict[str, list[str]] = {}
-    unknown: list[str] = []
-    for number, row in rows:
-        place = _place(path.parent / row[at])
+    titles, *rows = csv_rows(path, expected=_EXPECTED) or [[]]
+    if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path and one more.
+        raise DataError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
+    if twice := [title for title, count in Counter(titles).items() if count > 1]:
+        raise DataError(f"{path}: has two columns {twice[0]!r}; {_EXPECTED}")
+    places = [_place(file) for file in files]
+    wanted, found, unknown = set(places), dict[str, dict[str, str]](), []
+    for number, row in enumerate(rows, start=2):
+        if not any(row):
+            continue
+        if len(row) != len(titles):
+            raise DataError(f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}")
+        named = dict(zip(titles, row, strict=True))
+        place = _place(path.parent / named["path"])
         if place not in wanted:
             if of is None or place.startswith(_place(of) + os.sep):
-                unknown.append(f"row {number} {row[at]!r}")
+                unknown.append(f"row {number} {named['path']!r}")
             continue
         if place in found:
-            raise DataError(f"{path}: row {number}: {row[at]!r} has a row already; keep one row for each image")
-        if lacking := [title for title, value in zip(titles, row, strict=True) if not value]:
-            raise DataError(f"{path}: row {number} ({row[at]!r}) has no {lacking[0]}; name a group, such as unknown")
-        found[place] = [value for title, value in zip(titles, row, strict=True) if title != "path"]
+            raise DataError(f"{path}: row {number}: {named['path']!r} has a row already; keep one row for each image")
+        if lacking := [title for title, value in named.items() if not value]:
+            of_row = f"row {number} ({named['path']!r})"
+            raise DataError(f"{path}: {of_row} has no {lacking[0]}; name a group, such as unknown")
+        found[place] = named
     if unknown:
         raise DataError(
             f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; paths are relative to "
             f"{path.parent} and include the suffix"
         )
-    if missing := [str(file) for file in files if _place(file) not in found]:
+    if missing := [str(file) for file, place in zip(files, places, strict=True) if place not in found]:
         raise DataError(
             f"{path}: {len(missing)} of {len(files)} images have no row: {some_of(missing)}; add a row for each"
         )
-    values = [found[_place(file)] for file in files]
-    return {name: np.array([row[at] for row in values]) for at, name in enumerate(columns)}
+    return {name: np.array([found[place][name] for place in places]) for name in titles if name != "path"}
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the titles of a CSV file, and its rows with their numbers, each as long as the titles."""
+def csv_rows(path: Path, *, expected: str) -> list[list[str]]:
+    """Return the rows of a CSV file, cells without spaces at their ends; raises `InputError` for another file."""
     try:
         lines = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig").splitlines()
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
+        return [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
-    titles = rows[0] if rows else []
-    if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path and one more.
-        raise DataError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
-    if twice := [title for title, count in Counter(titles).items() if count > 1]:
-        raise DataError(f"{path}: has two columns {twice[0]!r}; {_EXPECTED}")
-    numbered = [(number, row) for number, row in enumerate(rows[1:], start=2) if any(row)]
-    for number, row in numbered:
-        if len(row) != len(titles):
-            raise DataError(f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}")
-    return titles, numbered
+        raise DataError(f"{path}: cannot be read ({error}); {expected}") from None
 
 
 def _place(path: Path) -> str:

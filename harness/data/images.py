@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
-from harness.base.errors import InputError, NotApplicableError
+from harness.base.errors import InputError, NotApplicableError, PipelineError
+from harness.data.image_files import read_picture
 from harness.data.rows import in_parts, take_rows
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.data.pictures import Origin
+    from harness.data.pipeline import Pipeline
 
 
 DIFFERS = 16
@@ -53,7 +55,9 @@ def background(images: LabelledImages) -> np.ndarray:
 
     Raises `NotApplicableError` if fewer than two thirds of these pixels have about this color.
     """
-    border = np.concatenate([_border(part.permute(0, 2, 3, 1).numpy()) for _, part in in_parts(images.pixels)])
+    parts = (part.permute(0, 2, 3, 1).numpy() for _, part in in_parts(images.pixels))
+    sides = (side for part in parts for side in (part[:, 0], part[:, -1], part[:, 1:-1, 0], part[:, 1:-1, -1]))
+    border = np.concatenate([side.reshape(-1, side.shape[-1]) for side in sides])
     colour = np.asarray(np.median(border, axis=0).round().astype(np.uint8))
     plain = float((_distance(border, colour) <= DIFFERS).mean())
     if plain < MIN_PLAIN:
@@ -62,12 +66,6 @@ def background(images: LabelledImages) -> np.ndarray:
             f"color, expected at least {MIN_PLAIN:.0%}. Add masks to the data: `masks` in an npz file"
         )
     return colour
-
-
-def _border(pixels: np.ndarray) -> np.ndarray:
-    """Return the border pixels, (M, C), of images (N, H, W, C)."""
-    sides = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
-    return np.concatenate([side.reshape(-1, pixels.shape[-1]) for side in sides])
 
 
 def _distance(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -99,10 +97,6 @@ class Content:
     labels: Tensor
     masks: Tensor | None
     known: str | None = None
-
-    def is_of(self, images: LabelledImages) -> bool:
-        """Return whether these images hold the same tensors as this content."""
-        return self.pixels is images.pixels and self.labels is images.labels and self.masks is images.masks
 
     @cached_property
     def sha256(self) -> str:
@@ -153,7 +147,8 @@ class LabelledImages:
     """The content that `sha256` covers; `replace` keeps it, so a change of class names needs no new hash."""
 
     def __post_init__(self) -> None:
-        if self.content is None or not self.content.is_of(self):
+        held = ("pixels", "labels", "masks")
+        if self.content is None or any(getattr(self, name) is not getattr(self.content, name) for name in held):
             object.__setattr__(self, "content", Content(self.pixels, self.labels, self.masks))
 
     def __len__(self) -> int:
@@ -244,6 +239,24 @@ def sample_up_to(images: LabelledImages, size: int) -> LabelledImages:
 def one_in(step: int, images: LabelledImages) -> LabelledImages:
     """Return a fixed stratified sample of one in `step` of the images, at least one image."""
     return stratified_sample(images, max(len(images) // step, 1))
+
+
+def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, where: str) -> np.ndarray:
+    """Return the pixels of an encoded picture after the pipeline, (C, H, W) uint8, in the shape of `images`.
+
+    Unless the pipeline sets the channels, they are those of the images. Raises `InputError`, which names `where`, for
+    bytes in no documented format and for pixels of another size.
+    """
+    channels, height, width = images.pixels.shape[1:]
+    pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
+    pixels = pipeline.picture(read_picture(content, where=where), where=where).pixels.transpose(2, 0, 1)
+    if pixels.shape != (channels, height, width):
+        made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
+        raise PipelineError(
+            f"{where}: is {made}, the images of the data are {height}x{width} (channels: {channels}). Give a picture "
+            "of that size, or set the pipeline (size, resize, transform)"
+        )
+    return np.ascontiguousarray(pixels)
 
 
 def labelled_like(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from contextlib import contextmanager
-from dataclasses import replace
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,27 +13,23 @@ from numpy.lib import format as npy
 
 from harness.base.errors import ChangedError, DataError, InputError
 from harness.base.files import require_regular
-from harness.data.decoding import decoded
 from harness.data.groups import groups_of_array
-from harness.data.images import LabelledImages
-from harness.data.pictures import MAX_CLASSES, Pictures, expect_proportion, files_as_they_are
+from harness.data.pictures import Pictures, expect_proportion, files_as_they_are
 from harness.data.rows import COPIED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from harness.data.pipeline import Pipeline
+    from collections.abc import Callable, Iterator, Mapping
 
 
-def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> LabelledImages:
-    """Load an npz file with `images`, (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels`, (N,) integers from 0.
+def read_npz(place: str, *, split: str = "test") -> Pictures:
+    """Return the pictures of an npz file with `images` and `labels`.
 
-    `masks` are optional, (N, H, W) bool or uint8, zero outside the object. So are `groups`, see `groups_of_array`, and
-    `classes`, names in place of the classes' numbers. In a file with several splits, as in MedMNIST (Yang et al. 2023),
-    names begin with the split: `test_images`. Labels may be (N, 1). The pipeline makes the images, and the masks
-    follow. Raises `InputError` for anything else.
+    `images` are (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels` (N,) integers from 0. `masks` are optional,
+    (N, H, W) bool or uint8, zero outside the object. So are `groups`, see `groups_of_array`, and `classes`, names in
+    place of numbers. In a file with several splits, as in MedMNIST (Yang et al. 2023), names begin with the
+    split: `test_images`. Labels may be (N, 1). Raises `InputError` for anything else.
     """
+    path = Path(place)
     with opened(path) as (archive, members):
         begin = "" if "images" in members else f"{split}_"
         if missing := {f"{begin}images", f"{begin}labels"} - set(members):
@@ -41,52 +37,43 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
                 f"{path}: has no array {min(missing)!r}, only {', '.join(sorted(members))}; expected images and "
                 f"labels, or {split}_images and {split}_labels"
             )
-        kept = members[f"{begin}images"]
-        stream = _stream(path, archive, kept)
-        kinds = ("labels", "masks", "groups")
-        names = (*(() if stream else (f"{begin}images",)), *(f"{begin}{kind}" for kind in kinds), "classes")
-        arrays = {name: array_in(archive, members[name]) for name in names if name in members}
-    pixels = _pixels(stream or arrays[f"{begin}images"], path)
-    labels = _labels(arrays[f"{begin}labels"], len(pixels), path)
+        name = f"{begin}images"
+        stored, dtype, transposed = _announced(archive, members[name])
+        shape = _shape_of(stored, dtype, path)
+        large = math.prod(shape) > COPIED and not transposed
+        names = {f"{begin}labels", f"{begin}masks", f"{begin}groups", "classes", *(() if large else (name,))}
+        arrays = {name: array_in(archive, members[name]) for name in names & set(members)}
+    array = None if large else arrays[name].reshape(shape)
+    labels, classes = arrays[f"{begin}labels"], arrays.get("classes")
+    expected = f"expected {shape[0]} integers from 0, one per image"
+    found = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
+    if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
+        raise DataError(f"{found}, several for an image; {expected}")
+    if labels.shape not in {(shape[0],), (shape[0], 1)} or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{found}, {expected}")
     masks = arrays.get(f"{begin}masks")
-    if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != pixels.shape[:3]):
+    if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != shape[:3]):
         raise DataError(
-            f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {pixels.shape[:3]}, one "
-            "per image"
+            f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {shape[:3]}, one per image"
         )
     masks = None if masks is None else masks != 0
-    classes = _classes(arrays, labels, path)
     given = arrays.get(f"{begin}groups")
-    groups = {} if given is None else groups_of_array(given, len(pixels), where=str(path))
-    if pipeline.changes_nothing and isinstance(pixels, np.ndarray):
-        import torch
-
-        return LabelledImages(
-            pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
-            labels=torch.from_numpy(labels),
-            classes=classes,
-            name=path.stem,
-            split=split,
-            masks=None if masks is None else torch.from_numpy(masks),
-            groups=groups,
-        )
+    groups = {} if given is None else groups_of_array(given, shape[0], where=str(path))
     made_of, _ = files_as_they_are([path])
-    images = decoded(
-        Pictures(
-            read=pixels.__getitem__,
-            labels=labels,
-            classes=classes,
-            name=path.stem,
-            split=split,
-            where=lambda position: f"{path}: image {position}",
-            made_of=f"{made_of} {split}",
-            masks=masks,
-            whole=str(path),
-            threads=isinstance(pixels, np.ndarray),
-        ),
-        pipeline,
+    return Pictures(
+        read=_in_order(path, name, shape) if array is None else array.__getitem__,
+        labels=labels.reshape(-1).tolist(),
+        names=None if classes is None else classes.reshape(-1).tolist(),
+        name=path.stem,
+        whole=str(path),
+        where=lambda position: f"{path}: image {position}",
+        made_of=f"{made_of} {split}",
+        split=split,
+        masks=masks,
+        threads=not large,
+        groups=groups,
+        array=array,
     )
-    return replace(images, groups=groups)
 
 
 @contextmanager
@@ -115,46 +102,33 @@ def opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.Z
         raise DataError(f"{path}: cannot be read ({error!r}); {expected}") from None
 
 
-class _Stream:
-    """The rows of an array in an npz file, read in order and held in memory one at a time.
+def _in_order(path: Path, name: str, shape: tuple[int, ...]) -> Callable[[int], np.ndarray]:
+    """Return a function that reads the rows of a large array in order, one at a time.
 
     A step back reads the array from its beginning again. The archive's checksum is verified with the last row.
     """
+    rows: Iterator[bytes] = iter(())
+    following = shape[0]
 
-    def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self._path, self._name, self._rows = path, name, self._all()
-        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
-        self._next = 0
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, position: int) -> np.ndarray:
-        if position < self._next:
-            self._rows, self._next = self._all(), 0
-        try:
-            while self._next <= position:
-                content = next(self._rows)
-                self._next += 1
-        except StopIteration:
-            raise ChangedError(f"{self._path}: was truncated during the run; run again") from None
-        return np.frombuffer(content, dtype=np.uint8).reshape(self.shape[1:])
-
-    def _all(self) -> Iterator[bytes]:
-        with opened(self._path) as (archive, members), archive.open(members[self._name]) as file:
+    def all_rows() -> Iterator[bytes]:
+        with opened(path) as (archive, members), archive.open(members[name]) as file:
             _header(file)
-            size = math.prod(self.shape[1:])
-            for _ in range(self.shape[0]):
-                yield file.read(size)
+            for _ in range(shape[0]):
+                yield file.read(math.prod(shape[1:]))
 
+    def read(position: int) -> np.ndarray:
+        nonlocal rows, following
+        if position < following:
+            rows, following = all_rows(), 0
+        content = b""
+        while following <= position:
+            content = next(rows, b"")
+            following += 1
+        if not content:
+            raise ChangedError(f"{path}: was truncated during the run; run again")
+        return np.frombuffer(content, dtype=np.uint8).reshape(shape[1:])
 
-def _stream(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Stream | None:
-    """Return a stream of images that are too many to copy; None for fewer, and for an array in Fortran order."""
-    shape, dtype, transposed = _announced(archive, member)
-    with_channels = (*shape, 1) if len(shape) == 3 else shape  # noqa: PLR2004  (N, H, W)
-    if math.prod(shape) * dtype.itemsize <= COPIED or transposed:
-        return None
-    return _Stream(path, member.filename.removesuffix(".npy"), with_channels, dtype)
+    return read
 
 
 def array_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
@@ -183,43 +157,18 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     return shape, dtype, transposed
 
 
-def _pixels(pixels: np.ndarray | _Stream, path: Path) -> np.ndarray | _Stream:
+def _shape_of(stored: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> tuple[int, ...]:
+    """Return the shape (N, H, W, C) of images; raises `InputError` for other arrays."""
     expected = "expected uint8 from 0 to 255, (N, height, width) or (N, height, width, channels) with 1 or 3 channels"
-    found = f"{path}: images are {pixels.dtype} of shape {pixels.shape}"
-    if np.issubdtype(pixels.dtype, np.floating):
+    found = f"{path}: images are {dtype} of shape {stored}"
+    if np.issubdtype(dtype, np.floating):
         raise DataError(f"{found}, {expected}; for floats in [0, 1] save (images * 255).round().astype('uint8')")
-    if isinstance(pixels, np.ndarray) and pixels.ndim == 3:  # noqa: PLR2004  Without channels.
-        pixels = pixels[..., None]
-    if pixels.dtype != np.uint8 or pixels.ndim != 4:  # noqa: PLR2004  (N, H, W, C)
+    shape = (*stored, 1) if len(stored) == 3 else stored  # noqa: PLR2004  Without channels.
+    if dtype != np.uint8 or len(shape) != 4:  # noqa: PLR2004  (N, H, W, C)
         raise DataError(f"{found}, {expected}")
-    if pixels.shape[-1] not in {1, 3}:
-        first = pixels.shape[1] in {1, 3}
+    if shape[-1] not in {1, 3}:
+        first = shape[1] in {1, 3}
         raise DataError(f"{found}, {expected}" + ("; move them with np.moveaxis(images, 1, -1)" if first else ""))
-    if 0 in pixels.shape:
+    if 0 in shape:
         raise DataError(f"{found}, so they are empty; {expected}")
-    return pixels
-
-
-def _labels(labels: np.ndarray, count: int, path: Path) -> np.ndarray:
-    expected = f"expected {count} integers from 0, one per image"
-    found = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
-    if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
-        raise DataError(f"{found}, several for an image; {expected}")
-    if labels.shape not in {(count,), (count, 1)} or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{found}, {expected}")
-    if labels.max() >= MAX_CLASSES:
-        raise DataError(f"{path}: labels run to {labels.max()}, {expected}, below {MAX_CLASSES}")
-    labels = labels.reshape(-1).astype(np.int64)
-    if labels.min() < 0:
-        raise DataError(f"{path}: labels run from {labels.min()}, {expected}")
-    return labels
-
-
-def _classes(arrays: Mapping[str, np.ndarray], labels: np.ndarray, path: Path) -> tuple[str, ...]:
-    count = int(labels.max()) + 1
-    classes = tuple(map(str, arrays.get("classes", np.arange(count)).reshape(-1)))
-    if count > len(classes):
-        raise DataError(f"{path}: labels run to {count - 1}, classes has {len(classes)} names; expected one per class")
-    if len(set(classes)) != len(classes):
-        raise DataError(f"{path}: classes names a class twice: {', '.join(classes)}")
-    return classes
+    return shape

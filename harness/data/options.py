@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from harness.data.decoder import Spread
     from harness.data.images import LabelledImages
-    from harness.data.parallel import Spread
     from harness.data.pipeline import Pipeline
     from harness.data.transforms import Transform
 
@@ -71,14 +71,21 @@ class DataOptions(Settings):
     @model_validator(mode="after")
     def _expect_no_contradiction(self) -> Self:
         """Raise an error before anything is loaded or imported."""
-        if self.given.keys() & DataOptions.model_fields.keys() - {"data"}:
-            self.pipeline.expect_alone(self.transform)
+        if self.given.keys() & DataOptions.model_fields.keys() - {"data"} and self.pipeline and self.transform:
+            steps = ("size", "resize", "crop", "interpolation", "channels")
+            named = [name for name in steps if getattr(self, name) is not None]
+            if named := named or ["antialias no"] * (self.antialias == "no"):
+                raise PipelineError(
+                    f"the transform makes the pixels of the unchanged RGB picture; remove {named[0]}, or make it a "
+                    "step of the transform",
+                    setting=f"transform {self.transform} and {named[0]}",
+                )
         return self
 
     @cached_property
     def pipeline(self) -> Pipeline:
         """Return the pipeline, without a transform, which is imported when the images are loaded."""
-        from harness.data.pipeline import Pipeline
+        from harness.data.pipeline import pipeline_of
 
         resize = self.resize and parse_size(self.resize, setting="resize")
         if resize and resize[0] != resize[1]:
@@ -86,7 +93,7 @@ class DataOptions(Settings):
                 "expected the length of the shorter side, such as 256; size stretches to a height and a width",
                 setting=f"resize {self.resize}",
             )
-        return Pipeline(
+        return pipeline_of(
             size=parse_size(self.size) if self.size else None,
             channels=self.channels,
             resize=resize[0] if resize else None,
@@ -96,29 +103,25 @@ class DataOptions(Settings):
         )
 
     def load(self, words: Callable[[str], Transform] | None = None, *, spread: Spread | None = None) -> LabelledImages:
-        """Load the images; see `load_images`.
-
-        `words` returns the network's transform for the word `timm` or `torchvision`. `spread`, for example a cluster,
-        decodes many pictures; without it, this process does.
-        """
+        """Load the images; see `load_images`. `words` returns the network's transform, see `whole_pipeline`."""
         from harness.data.sources import load_images
 
-        return load_images(self.data, pipeline=replace(self.whole_pipeline(words), spread=spread))
+        return load_images(self.data, pipeline=self.whole_pipeline(words), spread=spread)
 
     def whole_pipeline(self, words: Callable[[str], Transform] | None = None) -> Pipeline:
-        """Return the pipeline with its transform, which is imported now; see `load`."""
-        return replace(self.pipeline, transform=self._transform(words))
+        """Return the pipeline with its transform, which is imported now.
 
-    def _transform(self, words: Callable[[str], Transform] | None) -> Transform | None:
+        `words` returns the network's transform for the word `timm` or `torchvision`.
+        """
         from harness.data.transforms import WORDS, named_transform
 
         if self.transform is None:
-            return None
+            return self.pipeline
         if self.transform not in WORDS:
-            return named_transform(self.transform)
+            return replace(self.pipeline, transform=named_transform(self.transform))
         if words is None:
             raise PipelineError("depends on the network, but none is named", setting=f"transform {self.transform}")
-        return words(self.transform)
+        return replace(self.pipeline, transform=words(self.transform))
 
 
 def parse_size(text: str, *, setting: str = "size") -> tuple[int, int]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.base.errors import DataError, InputError, printable
+from harness.base.files import read_regular
+from harness.data.image_files import read_picture
 from harness.data.remote import RemoteFile, remote_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from harness.data.serving.pipeline import ServingPipeline
+    from harness.data.groups import Groups
+    from harness.data.pipeline import Pipeline
 
     File = Path | RemoteFile
 
@@ -32,7 +37,7 @@ class Origin:
 
     read: Callable[[int], Any]
     where: Callable[[int], str]
-    pipelines: tuple[ServingPipeline, ...]
+    pipelines: tuple[Pipeline, ...]
     encoded: bool
     threads: bool = True
     _reading: Any = field(default_factory=threading.Lock, repr=False)
@@ -50,60 +55,106 @@ LABEL_KEYS = ("label", "labels", "fine_label", "target")
 """Names of the columns of pictures and of labels; the first present one counts."""
 MAX_CLASSES = 100_000
 """Largest number of classes; ImageNet-21k has 21,841."""
+MAX_BYTES = 256 << 20
+"""Largest file of a picture."""
 FREE = 256 << 20
 """Bytes of memory that any file may need."""
 MAX_EXPANSION = 100
 """Largest ratio of memory to file size above that; JPEG photographs expand about 20 times."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """The bytes of a picture: a file, or `size` bytes of one from `offset` on, with their `name` in it."""
+
+    file: File
+    name: str = ""
+    offset: int = 0
+    size: int = -1
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.name}" if self.name else str(self.file)
+
+    def content(self) -> bytes:
+        """Return the bytes; raises `InputError` if they cannot be read."""
+        try:
+            if isinstance(self.file, RemoteFile):
+                return self.file.read(self.offset, self.size)
+            if self.size < 0:
+                return read_regular(self.file, max_bytes=MAX_BYTES)
+            with self.file.open("rb", buffering=0) as opened:
+                return os.pread(opened.fileno(), self.size, self.offset)
+        except OSError as error:
+            raise DataError(f"{self}: cannot be read ({error.strerror or error}); replace or remove it") from None
+
+
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures of a data set in a fixed order, read one by one, with their true classes.
+    """Pictures of a data set in a fixed order, read one by one, with their labels, see `classes_of`.
 
-    `read` returns the picture at a position: a PIL image, an array, or a tensor. Arrays are (H, W) or (H, W, C) uint8,
-    tensors (C, H, W), uint8 or in [0, 1]. Several threads may call it if `threads`, else one caller in order. `labels`
-    is (N,) int64, None if they come with the pictures. `made_of` is a fingerprint of pictures and labels, for example
-    of files with their sizes and times; None if unknown. `stored` is their size on disk in bytes, None if unknown.
-    `where` names a picture in messages. `masks` is (N, H, W) bool. `foreign` is true if the user's code reads the
-    pictures.
+    `read` returns the picture at a position: the bytes of a file, if all are `encoded`, or a PIL image, an array, or a
+    tensor. Arrays are (H, W) or (H, W, C) uint8, tensors (C, H, W), uint8 or in [0, 1]. Several threads may call it if
+    `threads`, else one caller in order. `made_of` is a fingerprint of pictures and labels, for example of files with
+    their sizes and times; None if unknown. `stored` is their size on disk in bytes, None if unknown. `where` names a
+    picture in messages, and `whole` the data. `masks` is (N, H, W) bool. `foreign` is true if the user's code reads the
+    pictures; their labels are then known after them.
     """
 
     read: Callable[[int], Any]
-    labels: np.ndarray | None
-    classes: tuple[str, ...]
+    labels: Sequence[Any]
     name: str
+    whole: str
     where: Callable[[int], str]
     made_of: str | None
+    names: Sequence[Any] | None = None
+    """The names of the classes; None to take them from the labels."""
     split: str = "test"
     stored: int | None = None
     masks: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     threads: bool = True
+    encoded: bool = False
     foreign: bool = False
-    whole: str = ""
-    """Names the data as a whole in messages."""
-    count: int = 0
-    """The number of pictures, if labels are unknown until the pictures have been read."""
-    found: Callable[[], tuple[np.ndarray, tuple[str, ...]]] | None = None
-    """Returns the labels and the names of the classes after all pictures have been read in order."""
+    groups: Groups = field(default_factory=dict)
+    """The group of each picture by column, such as camera, as (N,) text."""
+    array: np.ndarray | None = None
+    """All pictures in memory, (N, H, W, C) uint8, if they are there."""
     file: Callable[[int], File] | None = None
     """Returns the file of a picture; None if other processes cannot read single pictures. Else `read` and `where` are
     picklable."""
-    content: Callable[[int], bytes] | None = None
-    """Returns the encoded bytes of a picture; None for data without encoded pictures."""
-    ends: Sequence[int] = ()
-    """Positions, in order, at which parts end that are best read as a whole; empty without such parts."""
+
+    @staticmethod
+    def of_files(files: Iterable[File], *, whole: str, notes: tuple[str, ...] = (), **facts: Any) -> Pictures:
+        """Return pictures with the fingerprint of these files."""
+        made_of, stored = files_as_they_are(files)
+        if made_of is None:
+            again = "is decoded again in each run, since its server gives no version of a file"
+            notes = (*notes, f"{printable(whole)} {again}")
+        return Pictures(whole=whole, made_of=made_of, stored=stored, notes=notes, encoded=True, **facts)
+
+    @staticmethod
+    def of_parts(parts: Sequence[Part], files: Iterable[File], **facts: Any) -> Pictures:
+        """Return the pictures whose bytes these parts are; the fingerprint is that of `files`."""
+        return Pictures.of_files(
+            files,
+            read=lambda position: parts[position].content(),
+            where=lambda position: str(parts[position]),
+            file=lambda position: parts[position].file,
+            **facts,
+        )
 
     def __len__(self) -> int:
-        return self.count if self.labels is None else len(self.labels)
+        return len(self.labels)
 
+    def picture(self, position: int) -> Any:
+        """Return the picture at a position, decoded; raises `InputError` for bytes of no picture."""
+        value = self.read(position)
+        return read_picture(value, where=self.where(position)) if self.encoded else value
+
+    @cached_property
     def labelled(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return the labels, (N,) int64, and the names of the classes; all pictures must have been read."""
-        if self.labels is not None:
-            return self.labels, self.classes
-        if self.found is None:
-            raise TypeError("pictures without labels must find them")
-        return self.found()
+        """Return the labels, (N,) int64, and the names of the classes; the user's code must have read all pictures."""
+        return classes_of(self.labels, self.names, where=self.whole)
 
 
 def files_as_they_are(files: Iterable[File]) -> tuple[str | None, int]:
@@ -124,13 +175,6 @@ def files_as_they_are(files: Iterable[File]) -> tuple[str | None, int]:
             facts = (str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         digest.update(json.dumps(facts).encode())
     return digest.hexdigest() if known else None, sum(sizes.values())
-
-
-def notes_on_versions(place: str, made_of: str | None) -> tuple[str, ...]:
-    """Return a note for data without a fingerprint, since their server has no versions of files."""
-    if made_of is not None:
-        return ()
-    return (f"{printable(place)} is decoded again in each run, since its server gives no version of a file",)
 
 
 def stamp_of(file: File) -> Any:

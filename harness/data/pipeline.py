@@ -1,4 +1,4 @@
-"""Pipeline from a picture to the pixels of one image: resize, crop and channels, or the user's transform."""
+"""The pipeline from a picture to what a network sees, stage by stage: of the data's options, and of any server."""
 
 from __future__ import annotations
 
@@ -8,22 +8,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import PipelineError
-from harness.data.image_files import channels_of, has_transparency, read_picture, resize_masks
-from harness.data.transforms import picture_of, pixels_of
+from harness.data.image_files import (
+    Decode,
+    Jpeg,
+    Orient,
+    as_picture,
+    exact_version,
+    has_transparency,
+    in_channels,
+    levels_of,
+    resize_masks,
+)
+from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale, size_of, with_channels
+from harness.data.transforms import pixels_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL.Image import Image
 
-    from harness.data.images import LabelledImages
-    from harness.data.parallel import Spread
     from harness.data.transforms import Transform
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
-"""Interpolations for resizing, by Pillow's names."""
-_WITHOUT_ANTIALIAS = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
-_MODES = {1: "L", 3: "RGB"}
+STAGES = ("decode", "orient", "jpeg", "color", "resize", "crop", "scale", "normalise")
+"""The stages of a pipeline, in their order."""
+_WITHOUT_ANTIALIAS = ("nearest", "bilinear", "bicubic")
+_FILTERS = {"box": "area"}
+"""Names of Pillow's filters that are others here."""
 _ROUNDED = 1e-2
 """Distance from a whole level of 255 above which a value counts as rounded; float32 arithmetic errs by less."""
+_TO_TENSOR = {"ToTensor", "MaybeToTensor", "PILToTensor", "MaybePILToTensor", "ToImage"}
+_TO_FLOATS = {"ConvertImageDtype", "ToDtype"}
 
 
 @dataclass(frozen=True)
@@ -42,117 +56,106 @@ class DecodedPicture:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Steps for every picture; None leaves a property unchanged.
+    """Decode, orient, save as JPEG, color, resize, crop, scale and normalize: each a setting, as data.
 
-    `size` is the (height, width) that pictures are stretched to. `resize` is the new length of the shorter side; the
-    other follows in proportion. `crop` is the (height, width) of the center that remains, with black around a smaller
-    picture. `transform` replaces all other steps. Raises `InputError` for contradictory steps.
+    `decode` and `orient` are for the bytes of a file; decoded pictures skip them. `jpeg` is None where a picture is
+    not saved anew. `resize` has each size that a picture passes through. `transform`, a callable of the user's, is one
+    opaque stage in the place of resizing and cropping; the crop then only moves what it makes.
     """
 
-    size: tuple[int, int] | None = None
-    channels: int | None = None
-    resize: int | None = None
-    crop: tuple[int, int] | None = None
-    interpolation: str | None = None
-    antialias: bool = True
+    decode: Decode = field(default_factory=Decode)
+    orient: Orient = field(default_factory=Orient)
+    jpeg: Jpeg | None = None
+    color: Color = field(default_factory=Color)
+    resize: tuple[Resize, ...] = ()
+    crop: Crop = field(default_factory=Crop)
+    scale: Scale = field(default_factory=Scale)
+    normalise: Normalise = field(default_factory=Normalise)
     transform: Transform | None = None
-    spread: Spread | None = field(default=None, compare=False, repr=False)
-    """Decodes many pictures in other processes; without effect on the pixels. None to decode here."""
+    encoded: bool = True
+    """True for pictures that come as the bytes of a file; for others, the data's own pixels come first."""
 
-    def expect_alone(self, transform: str | None) -> None:
-        """Raise `InputError` if another step is given together with a transform, named by its specification."""
-        given = {
-            "size": self.size,
-            "resize": self.resize,
-            "crop": self.crop,
-            "interpolation": self.interpolation,
-            "antialias no": None if self.antialias else "no",
-            "channels": self.channels,
+    def __str__(self) -> str:
+        return ", ".join(words for words in self.words.values() if words)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Return each stage as text, in order, by its name."""
+        opaque = "" if self.transform is None else f"{self.transform.spec} (one opaque stage)"
+        resized = ", then ".join(map(str, self.resize))
+        return {
+            "decode": str(self.decode) if self.encoded else "pixels of the data",
+            "orient": str(self.orient) if self.encoded else "",
+            "jpeg": "" if self.jpeg is None else str(self.jpeg),
+            "color": str(self.color),
+            "resize": ", ".join(filter(None, (opaque, resized))) or "size unchanged",
+            "crop": str(self.crop),
+            "scale": str(self.scale),
+            "normalise": str(self.normalise),
         }
-        named = [name for name, value in given.items() if value is not None]
-        if transform is not None and named:
-            raise PipelineError(
-                f"the transform makes the pixels of the unchanged RGB picture; remove {named[0]}, or make it a step of "
-                "the transform",
-                setting=f"transform {transform} and {named[0]}",
-            )
-
-    def __post_init__(self) -> None:
-        if self.size is not None and (self.resize or self.crop):
-            other = "resize" if self.resize else "crop"
-            raise PipelineError(
-                "size stretches images, the other keeps their proportions; give one of the two",
-                setting=f"size and {other}",
-            )
-        if (self.interpolation is not None or not self.antialias) and self.size is None and self.resize is None:
-            setting = "interpolation" if self.interpolation else "antialias"
-            raise PipelineError("has an effect only with resize or size; set one of these too", setting=setting)
-        if self.interpolation not in {None, *INTERPOLATIONS}:
-            raise PipelineError(
-                f"expected one of {', '.join(INTERPOLATIONS)}", setting=f"interpolation {self.interpolation}"
-            )
-        if not self.antialias and self._interpolation not in _WITHOUT_ANTIALIAS:
-            raise PipelineError(
-                f"{self._interpolation} is always antialiased; expected one of {', '.join(_WITHOUT_ANTIALIAS)}",
-                setting="antialias no",
-            )
 
     @property
-    def changes_nothing(self) -> bool:
-        """Return whether the pipeline has no step."""
-        return self == Pipeline()
-
-    @property
-    def in_words(self) -> str:
-        """Return a description of the steps in order; empty without any."""
+    def steps(self) -> str:
+        """Return the steps that the options of the data name, as text; empty without any."""
         if self.transform is not None:
             return f"{self.transform.spec} ({self.transform.about})"
-        how = self._interpolation + ("" if self.antialias else ", not antialiased")
-        steps = [
-            None if self.size is None else f"resized to {self.size[0]}x{self.size[1]} ({how})",
-            None if self.resize is None else f"shorter side resized to {self.resize} ({how})",
-            None if self.crop is None else f"middle {self.crop[0]}x{self.crop[1]} kept",
-            None if self.channels is None else {1: "grey", 3: "colour"}[self.channels],
-        ]
-        return ", ".join(step for step in steps if step)
+        given = {"resize": self.resize, "crop": self.crop.size, "color": self.color.channels}
+        return ", ".join(self.words[stage] for stage, value in given.items() if value)
 
     @property
     def identity(self) -> str:
-        """Return a text that differs between pipelines, with the versions and known source of their code."""
-        import PIL
+        """Return all that decides the pixels, as far as it can be known: settings, and versions of libraries."""
+        libraries = {"pillow", self.decode.library, *(each.library for each in self.resize)}
+        versions = " ".join(f"{library} {exact_version(library)}" for library in sorted(libraries))
+        own = {stage: getattr(self, stage) for stage in STAGES}
+        return f"{own} {versions} {self.transform.identity if self.transform else ''}"
 
-        own = f"{self.in_words} pillow {PIL.__version__}"
-        if not self.antialias:
-            import torch
+    def but(self, stage: str, **settings: Any) -> Pipeline:
+        """Return the pipeline with other settings of a stage."""
+        return replace(self, **{stage: replace(getattr(self, stage), **settings)})
 
-            own += f" torch {torch.__version__}"
-        return own if self.transform is None else f"{own} {self.transform.identity}"
+    def differing(self, other: Pipeline) -> tuple[str, ...]:
+        """Return the names of the stages in which another pipeline differs."""
+        return tuple(
+            stage
+            for stage in STAGES
+            if getattr(self, stage) != getattr(other, stage)
+            or (stage == "resize" and self.transform is not other.transform)
+        )
 
-    def apply(self, picture: Any, *, where: str) -> DecodedPicture:
-        """Return the decoded picture for a PIL image, array or tensor of `Pictures.read`.
+    def references(self, *, channels: Any, encoded: bool) -> tuple[Pipeline, ...]:
+        """Return what may be the serving pipeline of data that this one made, the most detailed first.
+
+        A transform is read where its steps are known, and else one opaque stage. `channels` are those of the images,
+        `encoded` says whether their pictures are bytes.
+        """
+        if self.transform is None:
+            return (replace(self, color=Color(channels), encoded=encoded),)
+        # A transform is called with an RGB picture.
+        opaque = Pipeline(color=Color(COLOR), transform=self.transform, encoded=encoded)
+        if (known := _stages_of(self.transform)) is None:
+            return (opaque,)
+        return replace(opaque, transform=None, resize=known[0], crop=known[1]), opaque
+
+    def picture(self, picture: Any, *, where: str) -> DecodedPicture:
+        """Return the pixels of a PIL image, array or tensor of `Pictures.read`, with notices about it.
 
         Raises `InputError`, which names `where`, for another object and for an invalid result of a transform.
         """
-        if self.transform is not None:
-            opened, _ = picture_of(picture, where=where)
-            pixels, rounded = self.transform.pixels(opened.convert("RGB"), where=where)
-            return DecodedPicture(pixels, has_transparency(opened), rounded=rounded)
-        if self.changes_nothing and not hasattr(picture, "convert"):
+        opened, off_grid, transparent = picture, 0.0, False
+        if hasattr(picture, "convert"):
+            transparent = has_transparency(picture)
+            opened = picture.convert("RGB") if self.transform else in_channels(picture, self.color.channels)
+        else:
             pixels, off_grid = pixels_of(picture, where=where)
-            return DecodedPicture(pixels, rounded=off_grid > _ROUNDED)
-        opened, off_grid = picture_of(picture, where=where)
+            opened = with_channels(pixels, self.color.channels)
+        pixels, rounded = self._fitted(opened, where=where)
         stretched = 1.0
-        if self.size is not None:
-            ratio = (opened.width * self.size[0]) / (opened.height * self.size[1])
+        if self.resize and isinstance(size := self.resize[0].size, tuple):
+            height, width = size_of(opened)
+            ratio = (width * size[0]) / (height * size[1])
             stretched = max(ratio, 1 / ratio)
-        made = self._made(opened.convert(_MODES[self.channels or channels_of(opened)]))
-        pixels = np.asarray(made)
-        return DecodedPicture(
-            pixels if pixels.ndim == 3 else pixels[..., None],  # noqa: PLR2004  Color.
-            has_transparency(opened),
-            stretched,
-            off_grid > _ROUNDED,
-        )
+        return DecodedPicture(pixels, transparent, stretched, rounded if self.transform else off_grid > _ROUNDED)
 
     def masks(self, masks: np.ndarray) -> np.ndarray:
         """Return masks (N, H, W) bool after the same steps as the images, by nearest neighbors."""
@@ -162,79 +165,131 @@ class Pipeline:
                 "remove the masks from the data",
                 setting=f"transform {self.transform.spec}",
             )
-        masks = resize_masks(masks, self.size or self._in_proportion(*masks.shape[1:]))
-        if self.crop is None:
+        for resize in self.resize:
+            masks = resize_masks(masks, resize.of(*masks.shape[1:]))
+        if self.crop.size is None:
             return masks
-        from PIL import Image
+        # Their bytes are 255, which the hash of the data covers.
+        cropped = self.crop.apply(masks.transpose(1, 2, 0).astype(np.uint8)).transpose(2, 0, 1)
+        return np.ascontiguousarray(cropped * np.uint8(255)).view(np.bool_)
 
-        return np.stack([np.asarray(_middle(Image.fromarray(mask), self.crop)) for mask in masks])
+    def apply(self, picture: Any, *, network: Normalise | None = None, where: str = "a picture") -> np.ndarray:
+        """Return the pixels that a network sees, (C, H, W) float32, as it takes them: in [0, 1] as a rule.
 
-    @property
-    def _interpolation(self) -> str:
-        # Bilinear with antialiasing equals torchvision's Resize.
-        return self.interpolation or "bilinear"
+        `picture` is the bytes of a file, a PIL image, or pixels (H, W, C) uint8. `network` is the normalization that
+        the network does as its first step, by default this pipeline's. Another scale or normalization is given as
+        pixels: those that the network turns into the same numbers. They may lie outside of [0, 1]. Raises
+        `InputError`, which names `where`, for what cannot be decoded.
+        """
+        numbers = self.scale.apply(self.cropped(picture, where=where))
+        expected = self.normalise if network is None else network
+        if self.normalise != expected or self.scale.precision != "float32":
+            numbers = expected.undone(self.normalise.apply(numbers).astype(np.float32))
+        return np.ascontiguousarray(numbers.transpose(2, 0, 1), dtype=np.float32)
 
-    def _made(self, picture: Image) -> Image:
-        if self.size is not None:
-            picture = self._resized(picture, self.size)
-        if (size := self._in_proportion(picture.height, picture.width)) is not None:
-            picture = self._resized(picture, size)
-        return picture if self.crop is None else _middle(picture, self.crop)
+    def cropped(self, picture: Any, *, where: str = "a picture") -> np.ndarray:
+        """Return the pixels before they are scaled, (H, W, C) uint8."""
+        pixels, _ = self._fitted(self._altered(self.decoded(picture, where=where), late=False), where=where)
+        return self._altered(pixels, late=True)
 
-    def _in_proportion(self, height: int, width: int) -> tuple[int, int] | None:
-        """Return the (height, width) with the shorter side `resize`, the longer rounded down as in torchvision."""
-        if self.resize is None:
-            return None
-        shorter = min(height, width)
-        return int(self.resize * height / shorter), int(self.resize * width / shorter)
+    def decoded(self, picture: Any, *, where: str = "a picture") -> np.ndarray:
+        """Return the decoded picture, (H, W, C) uint8."""
+        if isinstance(picture, bytes):
+            return self.decode.apply(picture, upright=self.orient.exif, where=where)
+        return levels_of(picture) if hasattr(picture, "convert") else pixels_of(picture, where=where)[0]
 
-    def _resized(self, picture: Image, size: tuple[int, int]) -> Image:
-        from PIL import Image
+    def _altered(self, pixels: np.ndarray, *, late: bool) -> np.ndarray:
+        """Return a picture saved as JPEG and in its colors, as far as that comes before or after resizing."""
+        if self.jpeg is not None and self.jpeg.late == late:
+            pixels = self.jpeg.apply(pixels)
+        pixels = pixels if late else self.color.apply(pixels)
+        return self.color.leveled(pixels) if self.color.late == late else pixels
 
-        height, width = size
-        if (height, width) == (picture.height, picture.width):
-            return picture
-        if self.antialias:
-            return picture.resize((width, height), Image.Resampling[self._interpolation.upper()])
-        import torch
-
-        mode = _WITHOUT_ANTIALIAS[self._interpolation]
-        corners = None if mode == "nearest" else False
-        pixels = torch.from_numpy(np.array(picture)).reshape(picture.height, picture.width, -1)
-        floats = pixels.permute(2, 0, 1)[None].float()
-        resized = torch.nn.functional.interpolate(floats, (height, width), mode=mode, align_corners=corners)
-        array = resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-        return Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array)
-
-
-def _middle(picture: Image, crop: tuple[int, int]) -> Image:
-    """Return the center of a picture, with black around a smaller one; the same pixels as torchvision's."""
-    from PIL import Image
-
-    height, width = crop
-    left, top = max(width - picture.width, 0) // 2, max(height - picture.height, 0) // 2
-    if left or top or width > picture.width or height > picture.height:
-        canvas = Image.new(picture.mode, (max(width, picture.width), max(height, picture.height)))
-        canvas.paste(picture, (left, top))
-        picture = canvas
-    top, left = round((picture.height - height) / 2), round((picture.width - width) / 2)
-    return picture.crop((left, top, left + width, top + height))
+    def _fitted(self, picture: np.ndarray | Image, *, where: str) -> tuple[np.ndarray, bool]:
+        """Return a picture resized and cropped, or as the transform makes it, and whether that rounds values."""
+        rounded = False
+        if self.transform is not None:
+            if isinstance(picture, np.ndarray):
+                picture = as_picture(np.ascontiguousarray(with_channels(picture, COLOR)))
+            picture, off_grid = self.transform.pixels(picture, where=where)
+            rounded = off_grid > _ROUNDED
+        for resize in self.resize:
+            picture = resize.apply(picture)
+        return self.crop.apply(levels_of(picture)), rounded
 
 
-def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, where: str) -> np.ndarray:
-    """Return the pixels of an encoded picture after the pipeline, (C, H, W) uint8, in the shape of `images`.
+def pipeline_of(
+    *,
+    size: tuple[int, int] | None = None,
+    channels: Any = None,
+    resize: int | None = None,
+    crop: tuple[int, int] | None = None,
+    interpolation: str | None = None,
+    antialias: bool = True,
+) -> Pipeline:
+    """Return the pipeline of these options; None leaves a property unchanged.
 
-    Unless the pipeline sets the channels, they are those of the images. Raises `InputError`, which names `where`, for
-    bytes in no documented format and for pixels of another size.
+    `size` is the (height, width) that pictures are stretched to. `resize` is the new length of the shorter side; the
+    other follows in proportion. `crop` is the (height, width) of the center that remains, with black around a smaller
+    picture. Raises `InputError` for contradictory options.
     """
-    channels, height, width = images.pixels.shape[1:]
-    if pipeline.transform is None and pipeline.channels is None:
-        pipeline = replace(pipeline, channels=channels)
-    pixels = pipeline.apply(read_picture(content, where=where), where=where).pixels.transpose(2, 0, 1)
-    if pixels.shape != (channels, height, width):
-        made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
+    if size is not None and (resize or crop):
         raise PipelineError(
-            f"{where}: is {made}, the images of the data are {height}x{width} (channels: {channels}). Give a picture "
-            "of that size, or set the pipeline (size, resize, transform)"
+            "size stretches images, the other keeps their proportions; give one of the two",
+            setting=f"size and {'resize' if resize else 'crop'}",
         )
-    return np.ascontiguousarray(pixels)
+    if (interpolation is not None or not antialias) and size is None and resize is None:
+        setting = "interpolation" if interpolation else "antialias"
+        raise PipelineError("has an effect only with resize or size; set one of these too", setting=setting)
+    named = interpolation or "bilinear"  # With antialiasing, it equals torchvision's Resize.
+    if not antialias and named not in _WITHOUT_ANTIALIAS:
+        raise PipelineError(
+            f"{named} is always antialiased; expected one of {', '.join(_WITHOUT_ANTIALIAS)}", setting="antialias no"
+        )
+    to = size or resize
+    resized = () if to is None else (_resize(to, named, library="pillow" if antialias else "torch", antialias=False),)
+    return Pipeline(color=Color(channels), resize=resized, crop=Crop(crop))
+
+
+def _resize(size: int | tuple[int, int], named: Any, *, library: Any = "pillow", antialias: bool = True) -> Resize:
+    """Return a resizing by a filter of Pillow's or torchvision's name; `antialias` matters to torch alone."""
+    smooth = named != "nearest" and (antialias or library == "pillow")
+    return Resize(size, library, _FILTERS.get(named, named), antialias=smooth)
+
+
+def _stages_of(transform: Transform) -> tuple[tuple[Resize, ...], Crop] | None:
+    """Return the resizing and the crop of a transform of torchvision's or timm's; None for one with other steps."""
+    call: Any = transform.call
+    resize: tuple[Resize, ...] = ()
+    crop, library = Crop(), "pillow"
+    try:
+        if type(call).__name__ == "ImageClassification":
+            return (_resize(_lengths(call.resize_size), _filter(call)),), Crop(_size(call.crop_size))
+        for step in call.transforms:
+            kind = type(step).__name__
+            if kind == "Resize" and not resize and crop == Crop() and getattr(step, "max_size", None) is None:
+                antialias = library == "pillow" or bool(getattr(step, "antialias", True))
+                resize = (_resize(_lengths(step.size), _filter(step), library=library, antialias=antialias),)
+            elif kind == "CenterCrop" and crop == Crop():
+                crop = Crop(_size(step.size))
+            elif kind in _TO_TENSOR:
+                library = "torch"
+            elif kind not in _TO_FLOATS:
+                return None
+    except (AttributeError, TypeError, ValueError, KeyError):
+        return None
+    return resize, crop
+
+
+def _filter(step: Any) -> str:
+    return str(getattr(step.interpolation, "value", step.interpolation))
+
+
+def _size(size: int | Sequence[int]) -> tuple[int, int]:
+    first, *_, last = [int(length) for length in np.ravel(size)] * 2
+    return first, last
+
+
+def _lengths(size: int | Sequence[int]) -> int | tuple[int, int]:
+    """Return the length of the shorter side, or (height, width)."""
+    return int(np.ravel(size)[0]) if np.size(size) == 1 else _size(size)

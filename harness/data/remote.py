@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import threading
 from collections import defaultdict
@@ -18,19 +17,17 @@ from harness.base.errors import DataError, PackageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import WriteableBuffer
-
 _BLOCK = 4 << 20
 """Bytes of one request."""
-_HELD = 16
-"""Number of recent blocks in memory."""
+_HELD = 4
+"""Number of recent files that stay open, and of recent blocks of each in memory."""
 _VERSIONS = {
     *("etag", "generation", "versionid", "version_id", "blob_id", "lfs", "xet_hash", "checksum", "crc32c", "md5hash"),
     *("content-md5", "content_md5", "digest", "mtime", "ino", "created", "last-modified", "lastmodified"),
     *("last_modified", "modified", "updated", "timemodified"),
 }
 """Names that file systems use for the version of a file's content."""
-_fetching: dict[str, threading.Lock] = defaultdict(threading.Lock)
+_reading: dict[str, threading.Lock] = defaultdict(threading.Lock)
 """Locks by URL: of several threads that need a block, one fetches it and the others wait."""
 _FORMAT = 1
 """Version of the cached facts' format; a new version finds all facts again."""
@@ -55,81 +52,46 @@ class RemoteFile:
     def __str__(self) -> str:
         return self.url
 
-    @property
-    def name(self) -> str:
-        """Return the last part of its path."""
-        return self.url.partition("?")[0].rstrip("/").rpartition("/")[2]
-
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on, fewer at the end; raises `OSError` if they cannot be read."""
-        parts, end = [], min(offset + size, self.size)
-        while offset < end:
-            with _fetching[self.url]:
-                block = _block(self, offset // _BLOCK)
-            part = block[offset % _BLOCK :][: end - offset]
-            parts.append(part)
-            offset += len(part)
-        return b"".join(parts)
+        with _reading[self.url]:
+            file = _open_file(self)
+            file.seek(offset)
+            return file.read(size)
 
-    def fetch(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` on by one request, without blocks; raises `OSError` as `read` does."""
-        end = min(offset + size, self.size)
-        if end <= offset:
-            return b""
+    def fetch(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to before `end` by one request; raises `OSError` as `read` does."""
+        end = min(end, self.size)
         system, path = _system_of(self.url)
         try:
-            content: bytes = system.cat_file(path, start=offset, end=end)
+            content: bytes = system.cat_file(path, start=start, end=end)
         except Exception as error:  # Each file system raises its own exceptions.
             raise OSError(error_text(error)) from error
-        if len(content) == self.size != end - offset:
+        if len(content) == self.size != end - start:
             raise OSError("its server sends only whole files, not parts; download it")
-        if len(content) != end - offset:
+        if len(content) != end - start:
             raise OSError(
-                f"{len(content)} of the {end - offset} bytes from {offset} on arrived; it has changed, run again"
+                f"{len(content)} of the {end - start} bytes from {start} on arrived; it has changed, run again"
             )
         return content
 
     def opened(self, *, blocks: bool) -> BinaryIO:
         """Return an open, seekable file; with `blocks` it reads cached blocks, else each read is a request."""
-        raw = _Opened(self.read if blocks else self.fetch, self.size)
-        return cast("BinaryIO", io.BufferedReader(raw, buffer_size=1 << 16) if blocks else raw)
+        from fsspec.spec import AbstractBufferedFile
 
+        class Opened(AbstractBufferedFile):  # type: ignore[misc]
+            def _fetch_range(_, start: int, end: int) -> bytes:  # noqa: N805
+                return self.fetch(start, end)
 
-class _Opened(io.RawIOBase):
-    """An open remote file: the function that reads it, its size and the current position."""
-
-    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
-        self._read, self._size, self._at = read, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        into = memoryview(buffer).cast("B")
-        content = self._read(self._at, len(into))
-        into[: len(content)] = content
-        self._at += len(content)
-        return len(content)
+        cache = (
+            {"cache_type": "blockcache", "cache_options": {"maxblocks": _HELD}} if blocks else {"cache_type": "none"}
+        )
+        return cast("BinaryIO", Opened(*_system_of(self.url), block_size=_BLOCK, size=self.size, **cache))
 
 
 def remote_file(url: str) -> RemoteFile:
     """Return the present file at a URL; raises `InputError` if it is missing or unreadable."""
-    system, path = _system_of(url)
-    try:
-        system.invalidate_cache()
-        info = system.info(path)
-    except Exception as error:  # Each file system raises its own exceptions.
-        raise DataError(f"{url}: cannot be read ({error_text(error)})") from None
+    info = _asked(url, lambda system, path: system.info(path))
     if info.get("type") == "directory":
         raise DataError(f"{url}: is a folder, expected a file")
     if info.get("size") is None:
@@ -146,16 +108,24 @@ def remote_files(url: str, *, suffix: str) -> list[RemoteFile]:
     """
     if url.partition("?")[0].endswith(suffix) and "*" not in url:
         return [remote_file(url)]
+
+    def names(system: Any, path: str) -> list[str]:
+        pattern = path if "*" in path else f"{path.rstrip('/')}/*{suffix}"
+        return sorted(str(system.unstrip_protocol(name)) for name in system.glob(pattern))
+
+    if found := _asked(url, names):
+        return [remote_file(name) for name in found]
+    raise DataError(f"{url}: has no file with a name that ends in {suffix}; correct the URL")
+
+
+def _asked(url: str, question: Callable[[Any, str], Any]) -> Any:
+    """Return what a file system answers now; raises `InputError` for any error."""
     system, path = _system_of(url)
     try:
         system.invalidate_cache()
-        pattern = path if "*" in path else f"{path.rstrip('/')}/*{suffix}"
-        found = sorted(str(system.unstrip_protocol(name)) for name in system.glob(pattern))
-    except Exception as error:  # As above.
+        return question(system, path)
+    except Exception as error:  # Each file system raises its own exceptions.
         raise DataError(f"{url}: cannot be read ({error_text(error)})") from None
-    if not found:
-        raise DataError(f"{url}: has no file with a name that ends in {suffix}; correct the URL")
-    return [remote_file(name) for name in found]
 
 
 def error_text(error: BaseException) -> str:
@@ -178,37 +148,27 @@ def _system_of(url: str) -> tuple[Any, str]:
         raise PackageError(
             f"{url}: reading it needs fsspec, which is not installed: pip install 'stress-harness[remote]'"
         ) from None
-    protocol = url.partition("://")[0]
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise PackageError(
-            f"{url}: reading it needs a package that is not installed ({error}): {_install(protocol)}"
-        ) from None
-    except ValueError as error:
-        raise DataError(
-            f"{url}: cannot be opened ({error}); expected a URL of a file system that fsspec knows, such as s3, gs, "
-            "abfs, hf, https or file"
-        ) from None
+        from fsspec.registry import known_implementations
+
+        protocol = url.partition("://")[0]
+        package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
+        extra = "stress-harness[remote]" if protocol in {"http", "https"} else f"fsspec[{protocol}]"
+        install = f"pip install {package}" if package != "fsspec" else f"pip install '{extra}'"
+        raise PackageError(f"{url}: reading it needs a package that is not installed ({error}): {install}") from None
     except Exception as error:  # As above, for example without credentials.
-        raise DataError(f"{url}: cannot be opened ({error_text(error)})") from None
+        raise DataError(
+            f"{url}: cannot be opened ({error_text(error)}); expected a URL of a file system that fsspec knows, such "
+            "as s3, gs, abfs, hf, https or file"
+        ) from None
     return system, path
 
 
-def _install(protocol: str) -> str:
-    """Return the command that installs the package of a file system."""
-    from fsspec.registry import known_implementations
-
-    package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
-    if package != "fsspec":
-        return f"pip install {package}"
-    extra = "stress-harness[remote]" if protocol in {"http", "https"} else f"fsspec[{protocol}]"
-    return f"pip install '{extra}'"
-
-
 @lru_cache(maxsize=_HELD)
-def _block(file: RemoteFile, number: int) -> bytes:
-    return file.fetch(number * _BLOCK, _BLOCK)
+def _open_file(file: RemoteFile) -> BinaryIO:
+    return file.opened(blocks=True)
 
 
 def kept_facts() -> ArrayStore:

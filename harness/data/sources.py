@@ -1,97 +1,71 @@
-"""Sources of labeled test images: a table by the first word of a specification."""
+"""Sources of labeled test images, and of images of no class: a table by the first word of a specification."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import DataError, InputError, writable
 from harness.base.user_code import is_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.data.decoder import Spread
     from harness.data.images import LabelledImages
+    from harness.data.pictures import Pictures
     from harness.data.pipeline import Pipeline
-
-Load = Callable[[str, "Pipeline"], "LabelledImages"]
-"""Loads the images that a specification names after its colon; the pipeline makes each image.
-
-Raises `InputError` for images that cannot be loaded.
-"""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source of labeled test images: the function that loads them, and words for the help of `data`.
+    """A source of labeled test images: the function that reads their pictures, and words for the help of `data`.
 
-    `takes` names the part after the colon, empty without one; `about` describes it.
+    `read`, `module:function` of `harness.data`, takes the part of a specification after the colon. It returns
+    `Pictures`, or whole images that no pipeline changes, and raises `InputError` for others. `takes` names that part,
+    empty without one; `about` describes it. The part may be a URL if `at_url`.
     """
 
-    load: Load
+    read: str
     takes: str = ""
     about: str = ""
+    at_url: bool = False
+
+    def form(self, name: str) -> str:
+        """Return the form of a specification of this source."""
+        return f"{name}:{self.takes}" if self.takes else name
 
 
-def _shipped(_: str, pipeline: Pipeline) -> LabelledImages:
-    from harness.data.fashion_mnist import load_fashion_mnist
-
-    if not pipeline.changes_nothing:
-        raise InputError(
-            "size, channels and the other options of a pipeline are for other data; Fashion-MNIST's images are always "
-            "28x28 pixels and gray"
-        )
-    return load_fashion_mnist("test")
-
-
-def _folder(path: str, pipeline: Pipeline) -> LabelledImages:
-    from harness.data.files import load_folder
-
-    return load_folder(Path(path), pipeline)
-
-
-def _npz(path: str, pipeline: Pipeline) -> LabelledImages:
-    from harness.data.npz import load_npz
-
-    return load_npz(Path(path), pipeline)
-
-
-def _csv(path: str, pipeline: Pipeline) -> LabelledImages:
-    from harness.data.files import load_csv
-
-    return load_csv(Path(path), pipeline)
-
-
-def _arrow(path: str, pipeline: Pipeline) -> LabelledImages:
-    from harness.data.arrow_files import load_arrow
-
-    return load_arrow(path, pipeline)
-
-
-def _webdataset(shards: str, pipeline: Pipeline) -> LabelledImages:
-    from harness.data.webdataset import load_webdataset
-
-    return load_webdataset(shards, pipeline)
-
-
-# Loaders import their module at the call: the help of commands lists the sources without NumPy.
 SOURCES: dict[str, Source] = {
-    "fashion-mnist": Source(_shipped),
-    "folder": Source(_folder, takes="PATH", about="one folder per class, and perhaps groups.csv"),
+    "fashion-mnist": Source("fashion_mnist:load_fashion_mnist"),
+    "folder": Source("files:read_folder", takes="PATH", about="one folder per class, and perhaps groups.csv"),
     "npz": Source(
-        _npz, takes="PATH", about="images and labels, perhaps groups, or MedMNIST's test_images and test_labels"
+        "npz:read_npz",
+        takes="PATH",
+        about="images and labels, perhaps groups, or MedMNIST's test_images and test_labels",
     ),
-    "csv": Source(_csv, takes="FILE", about="columns path and label, others are groups"),
+    "csv": Source("files:read_csv", takes="FILE", about="columns path and label, others are groups"),
     "hf": Source(
-        _arrow, takes="PATH", about="what datasets.save_to_disk wrote, or Parquet files, which may be at a URL"
+        "arrow_files:read_arrow",
+        takes="PATH",
+        about="what datasets.save_to_disk wrote, or Parquet files, which may be at a URL",
+        at_url=True,
     ),
-    "parquet": Source(_arrow, takes="PATH", about="columns image and label; or a URL"),
-    "webdataset": Source(_webdataset, takes="SHARDS", about="tar files, such as test-{000..009}.tar, or their URLs"),
+    "parquet": Source("arrow_files:read_arrow", takes="PATH", about="columns image and label; or a URL", at_url=True),
+    "webdataset": Source(
+        "webdataset:read_webdataset",
+        takes="SHARDS",
+        about="tar files, such as test-{000..009}.tar, or their URLs",
+        at_url=True,
+    ),
 }
 """The sources of test images by the first word of a specification."""
-
-
-_AT_URLS = ("hf", "parquet", "webdataset")
+OF_NO_CLASS = -1
+"""The label of images from elsewhere, which belong to no class of the data."""
+MOST = 1_000
+"""Largest number of these; a fixed sample replaces more."""
+_SHIPPED = "fashion-mnist"
 
 
 def load_images(
@@ -100,35 +74,91 @@ def load_images(
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     pipeline: Pipeline | None = None,
+    spread: Spread | None = None,
 ) -> LabelledImages:
     """Load the labeled test images that a specification names, such as `folder:photographs`.
 
     The `pipeline` makes the images. Without one, they are resized to `size` (height, width) and converted to gray (1
-    channel) or color (3); None leaves them unchanged. Bytes other than UTF-8 in class names are escaped. Raises
-    `InputError` for a specification of another form, and for images that its source cannot load.
+    channel) or color (3); None leaves them unchanged. `spread`, for example a cluster, decodes many pictures; without
+    it, this process does. Bytes other than UTF-8 in class names are escaped. Raises `InputError` for a specification of
+    another form, and for images that its source cannot load.
     """
-    from harness.data.datasets import load_named
-    from harness.data.pipeline import Pipeline
+    from harness.data.datasets import read_named
+    from harness.data.pipeline import pipeline_of
     from harness.data.remote import is_url
 
     kind, colon, rest = spec.partition(":")
     source = SOURCES.get(kind)
-    pipeline = pipeline or Pipeline(size=size, channels=channels)
+    pipeline = pipeline or pipeline_of(size=size, channels=channels)
     if source is None and is_name(spec):
-        return _named(load_named(spec, pipeline, otherwise=f"; expected {specs_in_words()}"))
+        return _decoded(read_named(spec, otherwise=f"; expected {specs_in_words()}"), pipeline, spread)
     if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
         raise DataError(f"unknown data; expected {specs_in_words()}", setting=f"data {spec}")
-    if is_url(rest) and kind not in _AT_URLS:
-        raise DataError(f"is at a URL, expected a path; {', '.join(_AT_URLS)} may be at one", setting=f"data {spec}")
-    return replace(_named(source.load(rest, pipeline)), source=rest)
+    if is_url(rest) and not source.at_url:
+        others = ", ".join(name for name, each in SOURCES.items() if each.at_url)
+        raise DataError(f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}")
+    # A module is imported when it is needed: the help of commands lists the sources without NumPy.
+    module, _, function = source.read.partition(":")
+    read: Callable[..., Pictures | LabelledImages] = getattr(
+        importlib.import_module(f"harness.data.{module}"), function
+    )
+    return replace(_decoded(read(rest) if rest else read(), pipeline, spread), source=rest)
 
 
-def _named(images: LabelledImages) -> LabelledImages:
-    """Return the images with writable names: bytes other than UTF-8, as in some folders' names, are escaped."""
-    return replace(images, name=writable(images.name), classes=tuple(map(writable, images.classes)))
+def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> LabelledImages:
+    """Load images of no class, of the shape of the data's images, at most 1,000; their labels are ignored.
+
+    A folder may have any subfolders. Without a size, crop or transform, pictures are stretched to the size of the data.
+    Raises `InputError` about the setting `unknown` for unreadable images and for another shape.
+    """
+    import torch
+
+    from harness.data.files import read_unlabelled
+    from harness.data.images import sample_up_to
+    from harness.data.pipeline import Pipeline
+    from harness.data.stages import Resize
+
+    channels, height, width = images.pixels.shape[1:]
+    if pipeline.transform is None:
+        resize = () if pipeline.resize or pipeline.crop.size else (Resize((height, width)),)
+        pipeline = replace(pipeline, resize=pipeline.resize or resize)
+        pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
+    kind, _, path = spec.partition(":")
+    try:
+        if kind == "folder":
+            found = _decoded(read_unlabelled(path), pipeline)
+        else:
+            found = load_images(spec, pipeline=Pipeline() if spec == _SHIPPED else pipeline)
+    except InputError as error:
+        raise DataError(error.message, setting=f"unknown {spec}") from error
+    if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
+        raise DataError(
+            f"has images of {shape[1]}x{shape[2]} pixels (channels: {shape[0]}), the data have {height}x{width} "
+            f"(channels: {channels}); name the pipeline that makes pictures of that size (size, resize, transform)",
+            setting=f"unknown {spec}",
+        )
+    sample = sample_up_to(found, MOST)
+    labels = torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64)
+    return replace(sample, labels=labels, classes=images.classes, masks=None, groups={}, name=f"elsewhere {found.name}")
+
+
+def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Spread | None = None) -> LabelledImages:
+    """Return pictures as images with writable names: bytes other than UTF-8, as in some folders' names, are escaped."""
+    from harness.data.decoding import decoded
+    from harness.data.images import LabelledImages
+    from harness.data.pipeline import Pipeline
+
+    if not isinstance(found, LabelledImages):
+        found = decoded(found, pipeline, spread=spread)
+    elif pipeline != Pipeline():
+        _, _, height, width = found.pixels.shape
+        raise InputError(
+            f"size, channels and the other options of a pipeline are for other data; the images of {found.name} are "
+            f"always {height}x{width} pixels"
+        )
+    return replace(found, name=writable(found.name), classes=tuple(map(writable, found.classes)))
 
 
 def specs_in_words() -> str:
     """Return the forms of a specification as text."""
-    forms = [name + (f":{source.takes}" if source.takes else "") for name, source in SOURCES.items()]
-    return f"{', '.join(forms)} or module:callable"
+    return f"{', '.join(source.form(name) for name, source in SOURCES.items())} or module:callable"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 WORDS = ("timm", "torchvision")
 """Words for the network's own transform, from timm's data config or torchvision's default weights."""
-_ROUNDED = 1e-2
 _EXPECTED = "expected a picture of 1 or 3 channels: a PIL image, uint8, or floats in [0, 1]"
 
 
@@ -43,15 +42,14 @@ class Transform:
     identity: str
     normalization: Normalisation | None = None
 
-    def pixels(self, picture: Image, *, where: str) -> tuple[np.ndarray, bool]:
-        """Return the pixels of an RGB picture, (H, W, C) uint8, and whether values had to be rounded."""
+    def pixels(self, picture: Image, *, where: str) -> tuple[np.ndarray, float]:
+        """Return the pixels of an RGB picture, (H, W, C) uint8, and the largest rounding error in levels of 255."""
         try:
             with foreign_code():
                 made = self.call(picture)
         except Exception as error:  # The user's code may raise any exception.
             raise PipelineError(f"failed on {where} ({error!r})", setting=f"transform {self.spec}") from error
-        pixels, off_grid = pixels_of(made, where=f"transform {self.spec}: of {where}")
-        return pixels, off_grid > _ROUNDED
+        return pixels_of(made, where=f"transform {self.spec}: of {where}")
 
 
 def named_transform(spec: str) -> Transform:
@@ -124,16 +122,6 @@ def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
     levels = array * 255
     rounded = levels.round()
     return rounded.astype(np.uint8, order="C"), float(np.abs(levels - rounded).max())
-
-
-def picture_of(value: Any, *, where: str) -> tuple[Image, float]:
-    """Return a PIL image, array or tensor as a PIL image, and the largest rounding error, see `pixels_of`."""
-    if hasattr(value, "convert"):
-        return value, 0.0
-    from PIL import Image
-
-    pixels, off_grid = pixels_of(value, where=where)
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), off_grid
 
 
 def _kind(value: Any) -> str:

@@ -11,26 +11,21 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import DataError, InputError
 from harness.base.files import require_regular
-from harness.data.decoding import decoded
-from harness.data.image_files import SUFFIXES, read_picture
-from harness.data.parallel import side_by_side
-from harness.data.pictures import Pictures, classes_of, files_as_they_are, notes_on_versions
+from harness.data.decoder import side_by_side
+from harness.data.image_files import SUFFIXES
+from harness.data.pictures import Part, Pictures
 from harness.data.remote import RemoteFile, found_once, is_url, remote_file
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Iterable
     from typing import BinaryIO
 
-    from harness.data.images import LabelledImages
     from harness.data.pictures import File
-    from harness.data.pipeline import Pipeline
 
 _PICTURES = {suffix.removeprefix(".") for suffix in SUFFIXES}
 _LABEL_KEYS = ("label", "cls", "class", "target")
@@ -41,88 +36,27 @@ _CONNECTIONS = 8
 _EXPECTED = "expected uncompressed tar files with a picture and a label, .cls or .json with a label, under each name"
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A picture within a shard: its name, offset and size in bytes."""
+def read_webdataset(pattern: str) -> Pictures:
+    """Return the pictures of the shards that a pattern names, such as `shards/test-{000..009}.tar`, in its order.
 
-    shard: File
-    name: str
-    offset: int
-    size: int
-
-    def __str__(self) -> str:
-        return f"{self.shard}: {self.name}"
-
-    def content(self) -> bytes:
-        """Return its bytes; raises `InputError` if they cannot be read."""
-        try:
-            if isinstance(self.shard, RemoteFile):
-                return self.shard.read(self.offset, self.size)
-            with self.shard.open("rb", buffering=0) as file:
-                return os.pread(file.fileno(), self.size, self.offset)
-        except OSError as error:
-            raise DataError(f"{self}: cannot be read ({error.strerror or error})") from None
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """The pictures of shards with their labels, in order, and the numbers of other files by kind."""
-
-    members: list[_Member] = field(default_factory=list)
-    labels: list[Any] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-
-    @staticmethod
-    def of(shards: Iterable[_Samples]) -> _Samples:
-        """Return the samples of several shards as one."""
-        whole = _Samples()
-        for each in shards:
-            whole.members.extend(each.members)
-            whole.labels.extend(each.labels)
-            whole.left_out.update(each.left_out)
-        return whole
-
-
-def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
-    """Load the shards that a pattern names, `shards/test-{000..009}.tar`, in its order: local files, or URLs.
-
-    Labels are integers from 0 or names, in `.cls` files or under `label` in `.json` files. Raises `InputError` for
-    anything else.
+    The shards are local files, or URLs. Labels are integers from 0 or names, in `.cls` files or under `label` in
+    `.json` files. Raises `InputError` for anything else.
     """
     if pattern.startswith("pipe:"):
         raise DataError(f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs")
     names, remote = _expanded(pattern), is_url(pattern)
-    shards: list[File] = [*(side_by_side(remote_file, names, threads=_CONNECTIONS) if remote else map(Path, names))]
-    found = _Samples.of(side_by_side(_samples_once, shards, threads=_CONNECTIONS if remote else 1))
-    members = found.members
-    labels, classes = classes_of(found.labels, None, where=pattern)
-    made_of, stored = files_as_they_are(shards)
-    ignored = ", ".join(f"{count} .{kind}" for kind, count in sorted(found.left_out.items()))
-    notes = [f"{len(members)} pictures are read; ignored files: {ignored}"] if ignored else []
-
-    def read(position: int) -> Any:
-        return read_picture(members[position].content(), where=str(members[position]))
-
-    return decoded(
-        Pictures(
-            read=read,
-            labels=labels,
-            classes=classes,
-            name=_name_of(pattern.partition("?")[0] if remote else pattern),
-            where=lambda position: str(members[position]),
-            made_of=made_of,
-            stored=stored,
-            notes=(*notes, *notes_on_versions(pattern, made_of)),
-            whole=pattern,
-            file=lambda position: members[position].shard,
-            content=lambda position: members[position].content(),
-        ),
-        pipeline,
-    )
-
-
-def _name_of(pattern: str) -> str:
-    return re.sub(r"\W*\{.*?\}\W*", "", Path(pattern).name.removesuffix(".tar")) or "shards"
+    threads = _CONNECTIONS if remote else 1
+    shards: list[File] = [*(side_by_side(remote_file, names, threads=threads) if remote else map(Path, names))]
+    parts, labels, left_out = [], [], Counter[str]()
+    for shard, found in zip(shards, side_by_side(_samples_of, shards, threads=threads), strict=True):
+        parts += [Part(shard, *member) for member in found["members"]]
+        labels += found["labels"]
+        left_out.update(found["left_out"])
+    ignored = ", ".join(f"{count} .{kind}" for kind, count in sorted(left_out.items()))
+    notes = (f"{len(parts)} pictures are read; ignored files: {ignored}",) if ignored else ()
+    file = Path(pattern.partition("?")[0] if remote else pattern).name
+    name = re.sub(r"\W*\{.*?\}\W*", "", file.removesuffix(".tar")) or "shards"
+    return Pictures.of_parts(parts, shards, labels=labels, name=name, whole=pattern, notes=notes)
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -144,65 +78,55 @@ def _expanded(pattern: str) -> list[str]:
     return ["".join(chosen) for chosen in itertools.product(*parts)]
 
 
-def _samples_once(shard: File) -> _Samples:
-    """Return the samples of a shard; a shard at a URL is searched once for each version."""
-    if not isinstance(shard, RemoteFile):
-        return _samples(shard)
+def _samples_of(shard: File) -> dict[str, Any]:
+    """Return the pictures of a shard (name, offset, size), their labels, and the numbers of other files by kind.
 
-    def find() -> dict[str, Any]:
-        found = _samples(shard)
-        members = [(each.name, each.offset, each.size) for each in found.members]
-        return {"members": members, "labels": found.labels, "left_out": found.left_out}
-
-    facts = found_once(shard, "samples", find)
-    members = [_Member(shard, *each) for each in facts["members"]]
-    return _Samples(members, facts["labels"], Counter(facts["left_out"]))
+    A shard at a URL is searched once for each version.
+    """
+    if isinstance(shard, RemoteFile):
+        return found_once(shard, "samples", lambda: _samples(shard))
+    return _samples(shard)
 
 
-def _samples(shard: File) -> _Samples:
-    """Return the pictures of a shard with their labels, in its order."""
+def _samples(shard: File) -> dict[str, Any]:
     import tarfile
 
-    found = _Samples()
+    members, labels, left_out = [], [], Counter[str]()
     try:
-        size = _size_of(shard)
         with _opened(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            size = file.seek(0, os.SEEK_END)
             files: dict[str, dict[str, tarfile.TarInfo]] = {}
             for info in archive:
                 folder, _, name = info.name.rpartition("/")
                 key, _, kind = name.partition(".")
                 if not info.isreg() or not key or "__MACOSX" in folder:
-                    found.left_out.update(["hidden"] if info.isreg() else [])
+                    left_out.update(["hidden"] if info.isreg() else [])
                     continue
                 files.setdefault(f"{folder}/{key}", {})[kind.lower()] = info
             for key, kinds in files.items():
                 pictures = sorted(_PICTURES & set(kinds))
                 if len(pictures) != 1:
                     raise DataError(f"{shard}: {key} has {len(pictures)} pictures; {_EXPECTED}")
-                found.left_out.update(kind for kind in kinds if kind not in {*pictures, "cls", "json"})
+                left_out.update(kind for kind in kinds if kind not in {*pictures, "cls", "json"})
                 picture = kinds[pictures[0]]
                 if picture.offset_data + picture.size > size:
                     raise DataError(f"{shard}: {picture.name} is truncated; copy the shard again")
-                found.members.append(_Member(shard, picture.name, picture.offset_data, picture.size))
-                found.labels.append(_label(archive, kinds, f"{shard}: {key}"))
+                members.append((picture.name, picture.offset_data, picture.size))
+                labels.append(_label(archive, kinds, f"{shard}: {key}"))
     except InputError:
         raise
     except OSError as error:
         raise DataError(f"{shard}: cannot be read ({error.strerror or error}); {_EXPECTED}") from None
     except Exception as error:  # tarfile may raise any exception for a damaged archive.
         raise DataError(f"{shard}: cannot be read ({error!r}); {_EXPECTED}") from None
-    return found
-
-
-def _size_of(shard: File) -> int:
-    if isinstance(shard, RemoteFile):
-        return shard.size
-    require_regular(shard)
-    return shard.stat().st_size
+    return {"members": members, "labels": labels, "left_out": left_out}
 
 
 def _opened(shard: File) -> BinaryIO:
-    return shard.opened(blocks=True) if isinstance(shard, RemoteFile) else shard.open("rb")
+    if isinstance(shard, RemoteFile):
+        return shard.opened(blocks=True)
+    require_regular(shard)
+    return shard.open("rb")
 
 
 def _label(archive: tarfile.TarFile, kinds: dict[str, tarfile.TarInfo], where: str) -> Any:

@@ -10,14 +10,14 @@ import torch
 from harness.base.errors import InputError, NotApplicableError
 from harness.data.serving.catalog import SKEWS
 from harness.data.serving.served import Serving, serving_of
-from harness.data.serving.stages import Normalise
+from harness.data.stages import Normalise
 from harness.inference.predictors.network import PredictorNetwork
 from harness.perturb.backgrounds import Intervention
 from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
-    from harness.data.serving.pipeline import ServingPipeline
+    from harness.data.pipeline import Pipeline
     from harness.inference.predictions import Predictions
     from harness.inference.role import RoleModel
 
@@ -61,7 +61,7 @@ def model_serving(model: RoleModel, images: LabelledImages) -> Serving:
     return serving_of(images, normalization_of(model))
 
 
-def served_predictions(model: RoleModel, serving: Serving, pipeline: ServingPipeline) -> Predictions:
+def served_predictions(model: RoleModel, serving: Serving, pipeline: Pipeline) -> Predictions:
     """Return predictions for images from a pipeline, with the images of the reference pipeline attached."""
     return replace(model.predict(serving.by(pipeline)), images=serving.images)
 

@@ -14,6 +14,7 @@ from harness.measures.statistics import proportion_interval
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
+    from harness.measures.equivalence import Quantity
 
 
 SERVED_PREDICTIONS_CHANGED = Metric(
@@ -38,8 +39,7 @@ def served_predictions_changed(served: Predictions, reference: Predictions, *, t
 
     `through` describes the difference of the pipeline. The failures are the changes, the lost ones first.
     """
-    differ = changed(served, reference)
-    return _measured(SERVED_PREDICTIONS_CHANGED, served, reference, differ, through, each=differ)
+    return _measured(SERVED_PREDICTIONS_CHANGED, served, reference, through)
 
 
 def served_correct_predictions_lost(served: Predictions, reference: Predictions, *, through: str = "") -> Measurement:
@@ -48,41 +48,31 @@ def served_correct_predictions_lost(served: Predictions, reference: Predictions,
     `through` describes the difference of the pipeline. The bounds are conservative, see `net_limits`. The failures are
     the changes, the lost ones first.
     """
+    return _measured(SERVED_CORRECT_PREDICTIONS_LOST, served, reference, through)
+
+
+def _measured(metric: Metric, served: Predictions, reference: Predictions, through: str) -> Measurement:
     differ = changed(served, reference)
     lost, gained = lost_and_gained(served, reference, differ)
+    counts, n = (int(lost.sum()), int(gained.sum())), len(differ)
+    quantity: Quantity = NetLoss(*counts, n)
     each = lost.astype(np.int8) - gained.astype(np.int8)
-    return _measured(SERVED_CORRECT_PREDICTIONS_LOST, served, reference, differ, through, each=each)
-
-
-def _measured(
-    metric: Metric, served: Predictions, reference: Predictions, differ: np.ndarray, through: str, *, each: np.ndarray
-) -> Measurement:
-    lost, gained = lost_and_gained(served, reference, differ)
-    n = len(differ)
-    quantity = (
-        Proportion(int(differ.sum()), n)
-        if metric is SERVED_PREDICTIONS_CHANGED
-        else NetLoss(int(lost.sum()), int(gained.sum()), n)
-    )
+    if metric is SERVED_PREDICTIONS_CHANGED:
+        quantity, each = Proportion(int(differ.sum()), n), differ
     low, high = (float(np.clip(limit, *metric.range)) for limit in quantity.limits(_TWO_SIDED))
-    said = served_in_words(lost=int(lost.sum()), gained=int(gained.sum()), changed=int(differ.sum()), n=n)
+    net = 100 * (counts[0] - counts[1]) / n
+    said = f"lose {net:.1f} points" if net > 0 else f"gain {-net:.1f} points" if net < 0 else "lose no accuracy"
+    share = f"{differ.sum() / n:.1%} of its predictions ({counts[0]:,} lost, {counts[1]:,} gained)"
     return Measurement(
         metric,
         quantity.value + 0.0,
         n,
         (low, high),
-        detail=f"served with {through}, {said}" if through else said,
+        detail=f"{f'served with {through}, ' if through else ''}it would {said} and change {share}",
         failures=np.flatnonzero(differ)[np.argsort(~lost[differ], kind="stable")],
         each=each,
         quantity=quantity,
     )
-
-
-def served_in_words(*, lost: int, gained: int, changed: int, n: int) -> str:
-    """Return the loss as text, such as "it would lose 1.9 points and change 6.1% of its predictions"."""
-    net = 100 * (lost - gained) / n
-    said = f"lose {net:.1f} points" if net > 0 else f"gain {-net:.1f} points" if net < 0 else "lose no accuracy"
-    return f"it would {said} and change {changed / n:.1%} of its predictions ({lost:,} lost, {gained:,} gained)"
 
 
 ALPHA = 0.01

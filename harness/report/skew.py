@@ -9,43 +9,38 @@ from harness.measures.statistics import related
 from harness.report.equality import deciding, share
 
 if TYPE_CHECKING:
-    from harness.run.pipeline_search import Diagnosis, Served
+    from harness.run.pipeline_trials import Trial
+    from harness.run.skew import Diagnosis
 
 _VERDICTS = {"equal": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
-_PAIR = 2
-_UNRELATED = "predictions for other images agree as often; compare image with the numbers or names of the data"
 
 
 def diagnosis_lines(found: Diagnosis) -> list[str]:
     """Return the outcome in a sentence, the reference pipeline, and what explains the served predictions."""
-    lines = [sentence(found), *([f"cause: classes: {found.order}"] if found.order else [])]
+    lines = [_sentence(found), *([f"cause: classes: {found.order}"] if found.order else [])]
     lines.append(f"reference: {found.serving.reference}")
     if found.serving.note:
         lines.append(f"note: {found.serving.note}")
     if found.undecided:
         tie = f"{found.undecided:,} predictions tie and count as changed"
         lines.append(f"undecided: {tie}; write more digits, or labels")
-    best = found.best
-    if best is None:
+    if (best := found.best) is None:
         return lines
     if not found.named:
-        return lines + _not_proven(found, best)
-    title = "cause, a pair of stages" if len(found.causes[0]) == _PAIR else "cause"
+        return [*lines, *_not_proven(found, best)]
+    title = "cause, a pair of stages" if len(best.causes) > 1 else "cause"
     lines.append(f"{title if len(found.causes) == 1 else 'cause, one of several'}: {_words(found, best)}")
     lines.append(f"  {_share(best)}; p {related(found.p)}")
-    others: dict[tuple[str, ...], Served] = {}  # The best pipeline of each other cause.
-    for each in found.alike:
-        others.setdefault(each.causes, each)
-    others.pop(best.causes, None)
-    lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in others.values()]
+    others = {each.causes: each for each in reversed(found.alike) if each.causes != best.causes}
+    alike = (others[causes] for causes in found.causes[1:])
+    lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in alike]
     if found.runner_up is not None:
         said = f"{_words(found, found.runner_up)}; {_net(found.runner_up)}, p of the difference {related(found.p_next)}"
         lines.append(f"runner-up: {said}")
     return lines
 
 
-def sentence(found: Diagnosis) -> str:
-    """Return the outcome in one sentence."""
+def _sentence(found: Diagnosis) -> str:
     counts = found.reference
     changed = f"{counts.changed:,} of {counts.n:,} predictions ({share(found.checks[0])})"
     start = f"{_VERDICTS[found.outcome]}: {changed} are not those of the reference pipeline"
@@ -54,6 +49,25 @@ def sentence(found: Diagnosis) -> str:
     decides, more = deciding(found.checks, found.outcome)
     lost = f"{abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net"
     return f"{start}{decides}; {lost}{more}."
+
+
+def _not_proven(found: Diagnosis, best: Trial) -> list[str]:
+    """Say why no cause is named: too few changed predictions, or no pipeline that explains enough of them."""
+    needed, changed = least_changes(max(found.comparisons, 1)), best.explains.changed
+    if changed < needed:
+        more = f"{-(-needed * best.explains.n // max(changed, 1)):,} or so"
+        return [
+            f"cause: not proven. It takes {needed} changed predictions to name a cause; give more images, {more}",
+            f"  the likeliest so far: {_words(found, best)}; {_net(best)}",
+        ]
+    if found.probable:
+        said = f"{_share(best)}; p {related(found.p)}. Give more images, or look for a second cause"
+        return [f"cause: not proven: probably {_words(found, best)}", f"  {said}"]
+    remedy = "look for another model file, or a step that the catalog lacks"
+    if found.unrelated:
+        remedy = "predictions for other images agree as often; compare image with the numbers or names of the data"
+    said = f"{_words(found, best)}, {_net(best)}; p {related(found.p)}, expected below {ALPHA}"
+    return ["cause: none of them", f"  the best, {said}", f"  {remedy}"]
 
 
 def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
@@ -65,31 +79,28 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
         "named": found.named or bool(found.order),
         "images": found.reference.n,
         "changed": found.reference.changed,
-        "undecided": found.undecided,
         "correct_lost": found.lost,
         "upper": found.checks[0].limits[1],
         "tolerance": found.checks[0].tolerance,
         "reference": str(found.serving.reference),
         "causes": stages or ([classes] if classes else []),
-        "order": found.order,
-        "best": None if found.best is None else _record(found, found.best),
+        "best": found.best and _record(found, found.best),
         "alike": [_record(found, each) for each in found.alike],
-        "runner_up": None if found.runner_up is None else _record(found, found.runner_up),
-        "probable": found.probable,
-        "p": found.p,
-        "p_next": found.p_next,
-        "comparisons": found.comparisons,
-        "unrelated": found.unrelated,
+        "runner_up": found.runner_up and _record(found, found.runner_up),
+        **{name: getattr(found, name) for name in _AS_THEY_ARE},
     }
 
 
-def _record(found: Diagnosis, served: Served) -> dict[str, Any]:
-    counts = served.explains
+_AS_THEY_ARE = ("undecided", "order", "probable", "p", "p_next", "comparisons", "unrelated")
+
+
+def _record(found: Diagnosis, trial: Trial) -> dict[str, Any]:
+    counts = trial.explains
     return {
-        "skew": served.skew,
-        "stages": list(served.causes),
-        "words": _words(found, served),
-        "pipeline": str(served.pipeline),
+        "skew": trial.skew,
+        "stages": list(trial.causes),
+        "words": _words(found, trial),
+        "pipeline": str(trial.pipeline),
         "explained": counts.explained,
         "introduced": counts.introduced,
         "agreement": counts.agreement,
@@ -98,40 +109,20 @@ def _record(found: Diagnosis, served: Served) -> dict[str, Any]:
     }
 
 
-def _words(found: Diagnosis, served: Served) -> str:
+def _words(found: Diagnosis, trial: Trial) -> str:
     """Return the stages in which a pipeline differs as text, with the name of its skew if it has one."""
-    words = served.pipeline.words
-    stages = served.pipeline.differing(found.serving.reference)
+    words = trial.pipeline.words
+    stages = trial.pipeline.differing(found.serving.reference)
     text = " and ".join(f"{stage}: {words[stage] or 'not saved anew'}" for stage in stages)
-    return f"{text} (skew {served.skew})" if served.skew else text
+    return f"{text} (skew {trial.skew})" if trial.skew else text
 
 
-def _share(served: Served) -> str:
-    counts = served.explains
+def _share(trial: Trial) -> str:
+    counts = trial.explains
     low, high = counts.interval
     share = f"{counts.explained:,} of {counts.changed:,} changed predictions ({counts.explained / counts.changed:.1%}"
     return f"explains {share}, 95% CI {low:.1%} to {high:.1%}) and changes {counts.introduced:,} others"
 
 
-def _net(served: Served) -> str:
-    return f"explains {max(served.explains.net, 0):.1%}, net"
-
-
-def _not_proven(found: Diagnosis, best: Served) -> list[str]:
-    """Say why no cause is named: too few changed predictions, or no pipeline that explains enough of them."""
-    needed, changed = least_changes(max(found.comparisons, 1)), best.explains.changed
-    if changed < needed:
-        images = -(-needed * best.explains.n // max(changed, 1))
-        return [
-            f"cause: not proven. It takes {needed} changed predictions to name a cause; give more images, "
-            f"{images:,} or so",
-            f"  the likeliest so far: {_words(found, best)}; {_net(best)}",
-        ]
-    if found.probable:
-        said = f"{_share(best)}; p {related(found.p)}. Give more images, or look for a second cause"
-        return [f"cause: not proven: probably {_words(found, best)}", f"  {said}"]
-    return [
-        "cause: none of them",
-        f"  the best, {_words(found, best)}, {_net(best)}; p {related(found.p)}, expected below {ALPHA}",
-        f"  {_UNRELATED if found.unrelated else 'look for another model file, or a step that the catalog lacks'}",
-    ]
+def _net(trial: Trial) -> str:
+    return f"explains {max(trial.explains.net, 0):.1%}, net"

@@ -27,8 +27,8 @@ from harness.checks.golden import (
     write_golden,
 )
 from harness.data.image_files import SUFFIXES, as_png
-from harness.data.images import labelled_like
-from harness.data.pipeline import Pipeline, pixels_like
+from harness.data.images import labelled_like, pixels_like
+from harness.data.pipeline import Pipeline
 from harness.networks import NetworkOptions
 from harness.run.compatibility import expect_data_of
 

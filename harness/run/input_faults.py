@@ -11,10 +11,10 @@ import torch
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.base.records import record
+from harness.data.pipeline import Pipeline
 from harness.data.serving.catalog import SKEWS, Pictured
-from harness.data.serving.pipeline import ServingPipeline
 from harness.data.serving.served import Serving
-from harness.data.serving.stages import Color, Normalise, Scale
+from harness.data.stages import Color, Normalise, Scale
 from harness.inference.serving import normalization_of, served_predictions
 from harness.measures.statistics import mcnemar_p
 from harness.run.sampling import extent_of
@@ -68,9 +68,9 @@ def input_faults(session: StressSession) -> InputFaults | None:
     order = np.random.default_rng(0).permutation(np.flatnonzero(known))
     chosen = np.concatenate([order[clean.correct[order] == which][:few] for which in (True, False)])
     channels: Any = clean.images.pixels.shape[1]
-    pixels = ServingPipeline(color=Color(channels), normalise=normalization_of(candidate), encoded=False)
+    pixels = Pipeline(color=Color(channels), normalise=normalization_of(candidate), encoded=False)
 
-    def correct(fault: ServingPipeline, positions: np.ndarray) -> np.ndarray:
+    def correct(fault: Pipeline, positions: np.ndarray) -> np.ndarray:
         images = clean.images.take(torch.from_numpy(positions))
         return served_predictions(candidate, Serving(images, pixels, None), fault).correct
 
@@ -86,7 +86,7 @@ def input_faults(session: StressSession) -> InputFaults | None:
     return InputFaults(len(scores), best, len(most), int(before.sum()), int(after.sum()), p)
 
 
-def _faults(session: StressSession, pixels: ServingPipeline) -> dict[str, ServingPipeline]:
+def _faults(session: StressSession, pixels: Pipeline) -> dict[str, Pipeline]:
     """Return different pipelines that the candidate may have been made for, by their words."""
     channels, height, width = session.images.pixels.shape[1:]
     found = {}

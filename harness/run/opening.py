@@ -154,7 +154,7 @@ def _elsewhere(request: RunRequest, images: LabelledImages) -> LabelledImages | 
     """Return the images of no class that the setting unknown names; None without it."""
     if request.unknown is None:
         return None
-    from harness.data.elsewhere import load_elsewhere
+    from harness.data.sources import load_elsewhere
 
     return load_elsewhere(request.unknown, images, request.whole_pipeline(request.transform_named))
 

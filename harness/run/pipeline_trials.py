@@ -13,13 +13,13 @@ from harness.base.errors import InputError
 from harness.data.serving.variations import neighbors
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.serving import served_predictions
-from harness.measures.serving import NOISE
+from harness.measures.serving import NOISE, Explanation, explanation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from harness.base.progress import Progress
-    from harness.data.serving import ServingPipeline
+    from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
     from harness.inference import RoleModel
 
@@ -33,60 +33,77 @@ _KEPT = ((3, 12), (1, 8))
 """Trials that a round leaves: the best of each cause, and the best of all."""
 FIRST, FEW, MANY, WHOLE = range(4)
 """Rounds of a trial: a part of the images that are looked at, all of these, and all images."""
+_NOTHING = Explanation(0, 0, 0, 0)
+_STEPS = 24
+"""Most trials of a walk."""
 
 
 @dataclass(eq=False)
 class Trial:
     """A pipeline, the stages in which it differs, and its answers to the images that it was asked about so far.
 
-    `behind` has, for each image, the log of the likelihood of the served prediction over that of the pipeline's own; 0
-    if they agree. Both arrays follow the order of `Trials`.
+    `skew` is its name in the catalog or empty. `behind` has, for each image, the log of the likelihood of the served
+    prediction over that of the pipeline's own; 0 if they agree. Both arrays follow the order of `Trials`. `explains`
+    counts all images, once they have all been asked about.
     """
 
-    pipeline: ServingPipeline
+    pipeline: Pipeline
     causes: tuple[str, ...]
+    skew: str = ""
     answers: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     behind: np.ndarray = field(default_factory=lambda: np.empty(0))
+    explains: Explanation = _NOTHING
 
 
 class Trials:
-    """Trials of pipelines against served predictions, (N,) classes, in rounds of more images each."""
+    """Trials of pipelines against served predictions, (N,) classes, in rounds of more images each.
 
-    def __init__(self, model: RoleModel, serving: Serving, served: np.ndarray, reference: np.ndarray) -> None:
-        self.model, self.serving, self.served = model, replace(serving, kept={}), served
+    `order` has the images in the order in which they are asked about; `served` and `known`, the reference's
+    predictions, follow it.
+    """
+
+    def __init__(
+        self, model: RoleModel, serving: Serving, served: np.ndarray, known: np.ndarray, *, bar: Progress
+    ) -> None:
+        self.model, self.serving, self.bar = model, replace(serving, kept={}), bar
         draw = np.random.default_rng(0)
-        changed = served != reference
+        changed = served != known
         most = _LOOKED_AT if len(served) > 2 * _LOOKED_AT else len(served)
         drawn = [draw.permutation(np.flatnonzero(which)) for which in (changed, ~changed)]
         # Changed and unchanged images take turns, so each part has as many of both as there are.
         turns = np.argsort(np.concatenate([np.arange(len(part[:most])) for part in drawn]), kind="stable")
         looked_at = np.concatenate([part[:most] for part in drawn])[turns]
         self.order = np.concatenate([looked_at, *(part[most:] for part in drawn)])
+        self.served, self.known = served[self.order], known[self.order]
         self.ends = (*(min(end, len(looked_at)) for end in _ROUNDS), len(looked_at), len(served))
         # Each image that is looked at stands for so many changed or unchanged ones.
         shares = [len(part) / max(len(part[:most]), 1) for part in drawn]
         self.weights = np.where(changed[looked_at], *shares)
-        starts = (0, *self.ends[:-1])
-        self._parts = [self._part(slice(*ends)) for ends in zip(starts, self.ends, strict=True)]
-        self._trials: dict[str, Trial] = {}
+        self._parts = [
+            replace(serving, kept=self.serving.kept, images=serving.images.take(torch.from_numpy(self.order[at:end])))
+            for at, end in zip((0, *self.ends), self.ends, strict=False)
+        ]
+        self._trials: dict[Pipeline, Trial] = {}
+        self._names = {pipeline: name for name, pipeline in serving.catalog.items()}
         self.reference = Trial(serving.reference, ())
-        self._answered(self.reference, model.predict(serving.images).answers[self.order], self.order)
+        self._answered(self.reference, model.predict(serving.images).answers[self.order])
 
     def __len__(self) -> int:
         return len(self._trials)
 
-    def _part(self, which: slice) -> Serving:
-        return replace(self.serving, images=self.serving.images.take(torch.from_numpy(self.order[which])))
-
     @property
     def is_explained(self) -> bool:
         """Return whether a pipeline gives all served predictions that were looked at."""
-        return any(self.score(trial) == 0 for trial in self._trials.values() if self._came(trial, MANY))
+        return any(self.score(trial) == 0 for trial in self.ranked())
 
-    def ranked(self, until: int = MANY) -> list[Trial]:
-        """Return the trials that came as far as a round, the best of it first; of equal ones, the earliest."""
-        came = [trial for trial in self._trials.values() if self._came(trial, until)]
-        return sorted(came, key=lambda trial: -self.score(trial, until))
+    def ranked(self, until: int = MANY, *, causes: int | None = None) -> list[Trial]:
+        """Return the trials that came as far as a round, the best of it first; of equal ones, the earliest.
+
+        `causes` is the number of causes that they have, by default any.
+        """
+        came = [trial for trial in self._trials.values() if len(trial.answers) >= self.ends[until]]
+        of_causes = [trial for trial in came if causes in {None, len(trial.causes)}]
+        return sorted(of_causes, key=lambda trial: -self.score(trial, until))
 
     def score(self, trial: Trial, until: int = MANY) -> float:
         """Return the log of the likelihood of the served predictions over that of the pipeline's own, 0 if they agree.
@@ -96,71 +113,61 @@ class Trials:
         behind = trial.behind[: self.ends[min(until, MANY)]]
         return float((self.weights * behind).sum() if until >= MANY else behind.sum())
 
-    def applies(self, pipeline: ServingPipeline) -> bool:
+    def applies(self, pipeline: Pipeline) -> bool:
         """Return whether the model can be asked; a predictor takes pixels in [0, 1] alone."""
         reference = self.serving.reference
-        if pipeline == reference:
-            return False
         moved = pipeline.scale.offset or pipeline.normalise != reference.normalise
-        return not (moved and isinstance(self.model.classifier.plain, PredictorNetwork))
+        return pipeline != reference and not (moved and isinstance(self.model.classifier.plain, PredictorNetwork))
 
-    def entered(self, pipeline: ServingPipeline, until: int = 0) -> Trial:
+    def entered(self, pipeline: Pipeline, until: int = FIRST) -> Trial:
         """Return the trial of a pipeline after a round."""
-        causes = causes_of(pipeline, self.serving.reference)
-        trial = self._trials.setdefault(pipeline.identity, Trial(pipeline, causes))
-        self.advance(trial, until)
-        return trial
+        if (trial := self._trials.get(pipeline)) is None:
+            trial = Trial(pipeline, causes_of(pipeline, self.serving.reference), self._names.get(pipeline, ""))
+            self._trials[pipeline] = trial
+        return self.advance(trial, until)
 
-    def advance(self, trial: Trial, until: int = WHOLE) -> None:
+    def advance(self, trial: Trial, until: int = WHOLE) -> Trial:
         """Ask about the images of all rounds up to this one that the trial has not seen."""
         for part, end in zip(self._parts[: until + 1], self.ends, strict=False):
             if len(trial.answers) < end:
-                self._ask(trial, part, self.order[len(trial.answers) : end])
+                try:
+                    self._answered(trial, served_predictions(self.model, part, trial.pipeline).answers)
+                except InputError:  # A picture is of another size, or cannot be decoded.
+                    trial.answers = np.append(trial.answers, np.full(len(part.images), -1))
+                    trial.behind = np.append(trial.behind, np.full(len(part.images), -np.inf))
+        if until == WHOLE:
+            trial.explains = explanation(self.served, self.known, trial.answers)
+        return trial
 
-    def _ask(self, trial: Trial, part: Serving, positions: np.ndarray) -> None:
-        try:
-            logits = served_predictions(self.model, part, trial.pipeline).answers
-        except InputError:  # A picture is of another size, or cannot be decoded.
-            trial.answers = np.concatenate([trial.answers, np.full(len(positions), -1)])
-            trial.behind = np.concatenate([trial.behind, np.full(len(positions), -np.inf)])
-        else:
-            self._answered(trial, logits, positions)
+    def _answered(self, trial: Trial, logits: np.ndarray) -> None:
+        served = self.served[len(trial.answers) :][: len(logits)]
+        behind = logits[np.arange(len(logits)), served] - logits.max(axis=1)
+        trial.answers = np.append(trial.answers, logits.argmax(axis=1))
+        trial.behind = np.append(trial.behind, np.maximum(behind, np.log(NOISE)))
 
-    def _answered(self, trial: Trial, logits: np.ndarray, positions: np.ndarray) -> None:
-        behind = logits[np.arange(len(positions)), self.served[positions]] - logits.max(axis=1)
-        trial.answers = np.concatenate([trial.answers, logits.argmax(axis=1)])
-        trial.behind = np.concatenate([trial.behind, np.maximum(behind, np.log(NOISE))])
-
-    def _came(self, trial: Trial, until: int) -> bool:
-        return len(trial.answers) >= self.ends[until]
-
-    def race(self, pipelines: Iterable[ServingPipeline], bar: Progress) -> None:
+    def race(self, pipelines: Sequence[Pipeline]) -> None:
         """Score pipelines in rounds; each round leaves the best of each cause and of all, and the last has them all."""
         entered = []
+        self.bar.total = self.bar.n + len(pipelines)
         for pipeline in pipelines:
-            if pipeline.identity not in self._trials and self.applies(pipeline):
+            if pipeline not in self._trials and self.applies(pipeline):
                 entered.append(self.entered(pipeline))
-            bar.update()
+            self.bar.update()
         for until, (each, most) in enumerate(_KEPT):
             ranked = self.ranked(until)
             left = [*ranked[:most], *of_each_cause(ranked, each)]
-            entered = [trial for trial in entered if trial in left]
-            bar.total = (bar.total or 0) + len(entered)
-            for trial in entered:
-                self.advance(trial, until + 1)
-                bar.update()
+            entered = [self.advance(trial, until + 1) for trial in entered if trial in left]
 
-    def climbed(self, trial: Trial, until: int, *, most: int, bar: Progress) -> Trial:
-        """Walk from a trial to neighbors with a better score, for so many trials at most; return the last.
+    def climbed(self, trial: Trial, until: int) -> Trial:
+        """Walk from a trial to neighbors with a better score, for 24 trials at most; return the last.
 
         A step that helps is tried again first.
         """
         self.advance(trial, until)
         around, before = self._around(trial), len(self)
-        bar.total = max(bar.total or 0, bar.n + most)
         turn = at = 0
-        while at < len(around) and self.score(trial, until) < 0 and len(self) - before < most:
-            bar.update()
+        while at < len(around) and self.score(trial, until) < 0 and len(self) - before < _STEPS:
+            self.bar.update()
             found = self.entered(around[at], until)
             if self.score(found, until) > self.score(trial, until):
                 trial, turn, at = found, turn + at, 0
@@ -171,8 +178,25 @@ class Trials:
                 at += 1
         return trial
 
-    def _around(self, trial: Trial) -> list[ServingPipeline]:
+    def _around(self, trial: Trial) -> list[Pipeline]:
         return [each for each in neighbors(trial.pipeline, self.serving.reference) if self.applies(each)]
+
+    def refine(self, starts: Iterable[Trial]) -> None:
+        """Walk from each start on a part of the images, and on from the best until a pipeline explains all.
+
+        A walk that explains this part goes on at once, so few others are tried where one cause is the true one.
+        """
+        reached: dict[tuple[str, ...], Trial] = {}
+        for start in starts:
+            trial = self.climbed(start, FEW)
+            if self.score(trial, FEW) == 0:
+                trial = self.climbed(trial, MANY)
+            if self.is_explained:
+                return
+            best = reached.get(trial.causes, trial)
+            reached[trial.causes] = max(best, trial, key=lambda each: self.score(each, FEW))
+        if reached:
+            self.climbed(max([self.advance(trial, MANY) for trial in reached.values()], key=self.score), MANY)
 
 
 def of_each_cause(ranked: Iterable[Trial], most: int = 1) -> list[Trial]:
@@ -186,7 +210,7 @@ def of_each_cause(ranked: Iterable[Trial], most: int = 1) -> list[Trial]:
     return chosen
 
 
-def causes_of(pipeline: ServingPipeline, reference: ServingPipeline) -> tuple[str, ...]:
+def causes_of(pipeline: Pipeline, reference: Pipeline) -> tuple[str, ...]:
     """Return the stages in which a pipeline differs; scaling and normalization by numbers alone are one cause.
 
     A crop of another size belongs to resizing, which makes the picture that it crops.

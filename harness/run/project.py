@@ -19,58 +19,50 @@ from harness.run.request import OWN, RunRequest, own_settings, read_line, settin
 from harness.run.settings import GROUPS, SETTINGS, option_of_pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from harness.checks.check import Check
 
 Table = list[tuple[str, ...]]
 
 
-def checks_table(path: Path) -> Table:
-    """Return the checks of a checks file; raises `InputError` for a file that is refused."""
-    titles = ("check", "family", "metric", "direction", "threshold", "provenance")
-    rows: Table = []
-    for check in read_checks(path).checks:
-        threshold, of = "informational", ""
-        if check.binding:
-            threshold, of = f"{check.binding.threshold:g}", str(check.provenance)
-        rows.append((check.id, check.family, check.metric, check.direction or "", threshold, of))
-    return [titles, *rows]
-
-
-def settings_table() -> Table:
-    """Return the settings of a run, by topic: each with its place, its values, its default in the help."""
-    order = list(dict.fromkeys(GROUPS.values()))
-    found = sorted(SETTINGS.values(), key=lambda each: order.index(GROUPS[each.group]))
-    rows = [
-        (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value, each.help)
-        for each in (*map(setting_of, ROLES), *found)
-    ]
-    return [("setting", "topic", "value", "meaning (without dashes: in the table [gate], or by --set)"), *rows]
-
-
-def metrics_table() -> Table:
-    """Return the metrics that a check can name."""
-    rows = [(name, each.unit.value, each.better, each.words) for name, each in METRICS.items()]
-    return [("metric", "unit", "better", "meaning"), *rows]
-
-
-def corruptions_table() -> Table:
-    """Return the corruptions that a check can name."""
-    return [("corruption",), *((name,) for name in CORRUPTIONS)]
-
-
-def sources_table() -> Table:
-    """Return the sources of test images."""
-    rows = [(f"{name}:{each.takes}" if each.takes else name, each.about) for name, each in SOURCES.items()]
-    return [("source", "meaning"), *rows]
-
-
-def predictors_table() -> Table:
-    """Return the kinds of models that an option can name, with what each provides and the extra that it needs."""
+def table_of(what: str, checks: Path) -> Table:
+    """Return a table that `list` prints, titles first; raises `InputError` for a checks file that is refused."""
     from harness.inference.predictors.kinds import KINDS
 
-    rows = [(each.form, each.provides, each.extra or "–", each.help) for each in dict.fromkeys(KINDS.values())]
-    return [("candidate", "provides", "extra", "meaning"), *rows]
+    order = list(dict.fromkeys(GROUPS.values()))
+    settings = sorted(SETTINGS.values(), key=lambda each: order.index(GROUPS[each.group]))
+    tables: dict[str, Callable[[], Table]] = {
+        "checks": lambda: [
+            ("check", "family", "metric", "direction", "threshold", "provenance"),
+            *map(_check_row, read_checks(checks).checks),
+        ],
+        "settings": lambda: [
+            ("setting", "topic", "value", "meaning (without dashes: in the table [gate], or by --set)"),
+            *(
+                (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value, each.help)
+                for each in (*map(setting_of, ROLES), *settings)
+            ),
+        ],
+        "metrics": lambda: [
+            ("metric", "unit", "better", "meaning"),
+            *((name, each.unit.value, each.better, each.words) for name, each in METRICS.items()),
+        ],
+        "corruptions": lambda: [("corruption",), *((name,) for name in CORRUPTIONS)],
+        "sources": lambda: [("source", "meaning"), *((each.form(name), each.about) for name, each in SOURCES.items())],
+        "predictors": lambda: [
+            ("candidate", "provides", "extra", "meaning"),
+            *((each.form, each.provides, each.extra or "–", each.help) for each in dict.fromkeys(KINDS.values())),
+        ],
+    }
+    return tables[what]()
+
+
+def _check_row(check: Check) -> tuple[str, ...]:
+    threshold, of = "informational", ""
+    if check.binding:
+        threshold, of = f"{check.binding.threshold:g}", str(check.provenance)
+    return check.id, check.family, check.metric, check.direction or "", threshold, of
 
 
 SHIPPED = "fashion-mnist"

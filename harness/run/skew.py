@@ -9,14 +9,25 @@ import numpy as np
 import torch
 
 from harness.base.errors import AnswersError
+from harness.base.progress import Progress
 from harness.checks.equivalence import TOLERANCE, expect_tolerance
+from harness.data.serving.variations import variations
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
-from harness.measures.serving import Explanation, fits_image_before, least_changes
+from harness.measures.equivalence import overall
+from harness.measures.serving import (
+    ALPHA,
+    Explanation,
+    better_p,
+    fits_image_before,
+    is_unrelated,
+    least_changes,
+    noise_p,
+)
 from harness.run.equality import equality_checks
-from harness.run.pipeline_search import Diagnosis, Search
+from harness.run.pipeline_trials import FEW, FIRST, Trials, causes_of, of_each_cause
 from harness.run.settings import ModelSettings
 from harness.run.steadiness import expect_steady
 
@@ -24,8 +35,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.data import LabelledImages
-    from harness.inference import Predictions, RoleModel
+    from harness.data.pipeline import Pipeline
+    from harness.data.serving.served import Serving
+    from harness.inference import RoleModel
+    from harness.measures.equivalence import Outcome
+    from harness.run.equality import EqualityCheck
+    from harness.run.pipeline_trials import Trial
 
+_FINALISTS, _STARTS, _PAIRED = 10, 3, 3
+"""Pipelines that see all images; starts of each cause, and causes that pairs start with."""
+_LEAST = 0.5
+"""Net share of the changed predictions that a cause explains at least."""
 _MOSTLY = 0.5
 """Share of a class that another order of classes explains at least; a skew may change many of the others."""
 _PREDICTOR = "a predictor takes pixels in [0, 1], so no other normalization is tried; name the checkpoint instead"
@@ -42,6 +62,57 @@ class SkewRequest:
     served: Path | str
     tolerance: float = TOLERANCE
     model: ModelSettings = field(default_factory=ModelSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """The outcome for a served model, and the pipelines that explain its answers.
+
+    `checks` compare it with the reference as an artifact with its original. `lost` counts correct predictions lost,
+    net. `undecided` ones, whose leading classes tie, count as changed. `best` explains most; `alike` are others that no
+    test tells from it, `causes` those of all of them. `runner_up` is the best of another cause. `p` and `p_next` are of
+    the best against the reference and the runner-up, times the number of `comparisons`. `named` says that the cause is
+    proven, `probable` that only the proof is missing. If the served model has its classes in another order, `order`
+    says so, and all else is of answers put into the data's. `unrelated` answers agree no more often than by chance.
+    """
+
+    serving: Serving
+    reference: Explanation
+    checks: tuple[EqualityCheck, ...]
+    lost: int = 0
+    undecided: int = 0
+    best: Trial | None = None
+    alike: tuple[Trial, ...] = ()
+    runner_up: Trial | None = None
+    p: float = 1.0
+    p_next: float = 1.0
+    comparisons: int = 0
+    order: str = ""
+    unrelated: bool = False
+
+    @property
+    def causes(self) -> tuple[tuple[str, ...], ...]:
+        """Return the causes that the images do not tell apart, the best one's first."""
+        found = [] if self.best is None else [self.best.causes, *(each.causes for each in self.alike)]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def named(self) -> bool:
+        """Return whether a cause is proven."""
+        return self.best is not None and self.p < ALPHA and self.best.explains.net >= _LEAST
+
+    @property
+    def probable(self) -> bool:
+        """Return whether a cause that is not proven gives more than half of the changed predictions."""
+        if self.best is None or self.named:
+            return False
+        found = self.best.explains
+        return found.net > _LEAST or (found.explained > _LEAST * found.changed and self.p < ALPHA)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return what the checks say together; another order of classes is a difference."""
+        return "different" if self.order else overall([check.outcome for check in self.checks])
 
 
 def skew(request: SkewRequest) -> Diagnosis:
@@ -72,28 +143,30 @@ def diagnosis(
     model: RoleModel, images: LabelledImages, served: np.ndarray, *, tolerance: float = TOLERANCE
 ) -> Diagnosis:
     """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie."""
-    original = model.predict(images)
+    original, classes = model.predict(images), len(images.classes)
     decided = served != UNDECIDED
     some = images if decided.all() else images.take(torch.from_numpy(np.flatnonzero(decided)))
     given, reference = served[decided], original.predicted[decided]
     serving = model_serving(model, some)
     if isinstance(model.classifier.plain, PredictorNetwork):
         serving = replace(serving, note=". ".join(filter(None, (serving.note, _PREDICTOR))))
-    places = class_places(given, reference, classes=len(images.classes), mostly=_MOSTLY)
-    if places is not None:
+    if (places := class_places(given, reference, classes=classes, mostly=_MOSTLY)) is not None:
         undone = np.argsort(places)[given]
-        if _is_another_order(undone, given, reference, classes=len(images.classes)) and (
-            (undone != reference).sum() < Search(model, serving, given, reference).least_disagreements()
+        regained = int(((undone == reference) & (given != reference)).sum())
+        # More images agree once classes are put in place than the choice of a pair of classes explains.
+        if regained >= least_changes(classes * (classes - 1) // 2) and (
+            (undone != reference).sum() < _least_disagreements(model, serving, given, reference)
         ):
             order = order_in_words(places, images.classes, who="the served model")
             in_order = served.copy()
             in_order[decided] = undone
             return replace(diagnosis(model, images, in_order, tolerance=tolerance), order=order)
-    artifact = _predictions(served, original)
-    differ = changed(artifact, original)
+    # An undecided prediction is another class than the original's.
+    labels = np.where(decided, served, (original.predicted + 1) % classes)
+    artifact = replace(original, answers=np.eye(classes, dtype=np.float32)[labels], exact=None, known=0)
     found = Diagnosis(
         serving,
-        Explanation(len(served), int(differ.sum()), 0, 0),
+        Explanation(len(served), int(changed(artifact, original).sum()), 0, 0),
         equality_checks(artifact, original, tolerance),
         lost=int(original.correct.sum() - artifact.correct.sum()),
         undecided=int((~decided).sum()),
@@ -102,17 +175,102 @@ def diagnosis(
     # Few changes prove nothing, and a difference of undecided predictions alone has no stage.
     if not count or (found.outcome != "different" and count < least_changes(1)):
         return found
-    done = Search(model, serving, given, reference).diagnosis(found)
+    with Progress(total=0, desc="pipelines", unit="pipeline", delay=2) as bar:
+        done = explained(found, Trials(model, serving, given, reference, bar=bar))
     return done if done.named or found.outcome == "different" else found
 
 
-def _predictions(served: np.ndarray, original: Predictions) -> Predictions:
-    """Return served classes as predictions; an undecided one is another class than the original's."""
-    count = len(original.classes)
-    classes = np.where(served == UNDECIDED, (original.predicted + 1) % count, served)
-    return replace(original, answers=np.eye(count, dtype=np.float32)[classes], exact=None, known=0)
+def _least_disagreements(model: RoleModel, serving: Serving, served: np.ndarray, reference: np.ndarray) -> int:
+    """Return how many served predictions the best pipeline of the catalog does not give."""
+    with Progress(total=0, desc="pipelines", unit="pipeline", delay=2) as bar:
+        trials = Trials(model, serving, served, reference, bar=bar)
+        trials.race([*serving.catalog.values()])
+        return finalists(trials)[0].explains.disagreements
 
 
-def _is_another_order(undone: np.ndarray, served: np.ndarray, reference: np.ndarray, *, classes: int) -> bool:
-    """Return whether more images agree once classes are put in place than the choice of a pair of classes explains."""
-    return bool(((undone == reference) & (served != reference)).sum() >= least_changes(classes * (classes - 1) // 2))
+def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
+    """Return the diagnosis of answers that differ, with the pipelines that explain them.
+
+    The catalog comes first, then other parameters, then pairs of stages.
+    """
+    catalog = [*trials.serving.catalog.values()]
+    varied = [*variations(trials.serving.reference, trials.serving.pictured.size)]
+    trials.race(catalog)
+    if not trials.is_explained:
+        trials.race(varied)
+        trials.refine(_starts(trials))
+    tried = max(len(trials), len(catalog) + len(varied))
+
+    def comparisons(winner: Trial) -> int:
+        # Pipelines of one stage take half of the probability of a wrong statement, pairs of stages the other half.
+        return 2 * tried if len(winner.causes) == 1 else tried**2
+
+    def beats(first: Trial, second: Trial) -> float:
+        return min(1.0, better_p(trials.served, first.answers, second.answers) * comparisons(first))
+
+    first = finalists(trials)
+    best, others = first[0], first[1:]
+    left = best.explains.disagreements
+    # A pair is better where the best is wrong, so too few of these prove nothing.
+    if left >= least_changes(tried**2) and noise_p(left, best.explains.n) < ALPHA / 2:
+        pairs = _pairs(trials)
+        if pairs and pairs[0].explains.disagreements <= left / 2 and beats(pairs[0], best) < ALPHA:
+            best, others = pairs[0], [*pairs[1:], *first]
+    alike = tuple(each for each in others if beats(best, each) >= ALPHA)
+    apart = [each for each in others if not {each.causes} & {best.causes, *(other.causes for other in alike)}]
+    runner_up = max(apart, key=lambda each: each.explains.agreement, default=None)
+    return replace(
+        found,
+        best=best,
+        alike=alike,
+        runner_up=runner_up,
+        p=min(1.0, better_p(trials.served, best.answers, trials.known) * comparisons(best)),
+        p_next=1.0 if runner_up is None else beats(best, runner_up),
+        comparisons=comparisons(best),
+        unrelated=is_unrelated(trials.served, trials.known),
+    )
+
+
+def finalists(trials: Trials) -> list[Trial]:
+    """Return good pipelines after all images, with the best of each cause; the one that explains most comes first."""
+    chosen = dict.fromkeys([*trials.ranked()[:_FINALISTS], *of_each_cause(trials.ranked(causes=1))])
+    # The catalog comes before equal pipelines.
+    return sorted(map(trials.advance, chosen), key=lambda each: (-each.explains.agreement, not each.skew))
+
+
+def _starts(trials: Trials) -> list[Trial]:
+    """Return the three best trials of each cause, if they are better than the reference, the best first."""
+    least = trials.score(trials.reference, FEW)
+    single = trials.ranked(FEW, causes=1)
+    return of_each_cause((trial for trial in single if trials.score(trial, FEW) > least), _STARTS)
+
+
+def _pairs(trials: Trials) -> list[Trial]:
+    """Return the best pipelines that differ in two stages, one of each two stages, the best first.
+
+    They are made of good single ones and of the catalog.
+    """
+    reference, single = trials.serving.reference, set(trials.ranked(FIRST))
+    best = of_each_cause(trials.ranked(causes=1))
+    listed = of_each_cause(trial for trial in trials.ranked(causes=1) if trial.skew)
+    seconds = [*trials.serving.catalog.values(), *(trial.pipeline for trial in best)]
+    pairs = [
+        combined(first.pipeline, second, reference)
+        for first in (*best[:_PAIRED], *listed[:_PAIRED])
+        for second in seconds
+    ]
+
+    def found() -> list[Trial]:
+        return of_each_cause(trial for trial in trials.ranked() if trial not in single)
+
+    trials.race([pair for pair in pairs if pair is not None])
+    trials.refine(found()[:_PAIRED])
+    return sorted(map(trials.advance, found()[:_FINALISTS]), key=lambda each: -each.explains.agreement)
+
+
+def combined(first: Pipeline, second: Pipeline, reference: Pipeline) -> Pipeline | None:
+    """Return the pipeline with the changes of both; None where they change the same stage."""
+    one, other = first.differing(reference), second.differing(reference)
+    if set(one) & set(other) or set(causes_of(first, reference)) & set(causes_of(second, reference)):
+        return None
+    return replace(first, **{stage: getattr(second, stage) for stage in other})

@@ -14,7 +14,8 @@ from zoo import CLASSES, Zoo, images_of, network, role_model
 
 from harness.cli import main
 from harness.data import LabelledImages, load_images
-from harness.data.serving import SKEWS, Crop, Resize
+from harness.data.serving import SKEWS
+from harness.data.stages import Crop, Resize
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.protocol import Identity, Provides
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
@@ -25,9 +26,8 @@ from harness.measures.metric import Measurement
 from harness.measures.serving import Explanation, explanation, is_unrelated
 from harness.report.skew import diagnosis_json, diagnosis_lines
 from harness.run.equality import EqualityCheck
-from harness.run.pipeline_search import Diagnosis, Served
-from harness.run.pipeline_trials import AFFINE
-from harness.run.skew import diagnosis
+from harness.run.pipeline_trials import AFFINE, Trial
+from harness.run.skew import Diagnosis, diagnosis
 
 MODEL = "models/augmented.safetensors"
 
@@ -272,7 +272,7 @@ def test_answers_to_other_images_are_told_from_another_model(model, serving):
     assert is_unrelated(shuffled, reference)
     assert not is_unrelated(served_by(model, serving, serving.skewed("gamma-linear")), reference)
     explains = explanation(shuffled, reference, reference)
-    best = Served(serving.reference, ("crop",), "", reference, explains)
+    best = Trial(serving.reference, ("crop",), explains=explains)
     found = replace(explained(serving, changed=300, explained=0, introduced=0, p=1.0), best=best, unrelated=True)
     assert "compare image with the numbers or names of the data" in "".join(diagnosis_lines(found))
 
@@ -399,7 +399,7 @@ def test_the_outcomes_are_those_of_equal(zoo, skew, model, serving, count):
 def explained(serving, **counts):
     """Return a diagnosis of 2,000 predictions whose best pipeline has these counts, with p of its test."""
     p, comparisons = counts.pop("p"), 60_762
-    best = Served(serving.reference, ("crop",), "", np.zeros(0), Explanation(n=2000, **counts))
+    best = Trial(serving.reference, ("crop",), explains=Explanation(n=2000, **counts))
     check = EqualityCheck("all", predictions_measured(counts["changed"]), 0.01, "different")
     return Diagnosis(
         serving, best.explains, (check,), best=best, runner_up=best, p=p, p_next=1e-9, comparisons=comparisons

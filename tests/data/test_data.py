@@ -46,10 +46,8 @@ PLACES = ("--data-dir", "$FASHION_MNIST_DIR", "cache", "debian")
 IMAGES_FILE, LABELS_FILE = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 
 
-def idx_bytes(array, *, magic=None, shape=None):
-    shape = shape or array.shape
-    magic = magic or bytes([0, 0, 8, len(shape)])
-    return magic + struct.pack(f">{len(shape)}I", *shape) + array.tobytes()
+def idx_bytes(array):
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 TRAIN_IMAGES = np.arange(3 * 2 * 2, dtype=np.uint8).reshape(3, 2, 2)
@@ -213,26 +211,12 @@ INTACT = gzip.compress(TINY[IMAGES_FILE])
 WRONG_SHA = hashlib.sha256(idx_bytes(TRAIN_IMAGES + 1)).hexdigest()
 RIGHT_SHA = hashlib.sha256(TINY[IMAGES_FILE]).hexdigest()
 DAMAGES = {
-    "empty": (b"", r"truncated|empty"),
-    "gzip-header-cut": (INTACT[:5], r"truncated"),
+    "empty": (b"", r"wrong content, SHA-256"),
     "gzip-cut": (INTACT[:-9], r"truncated"),
     "not-gzip": (b"<html>404 not found</html>", r"not an intact gzip file"),
     "gzip-checksum": (INTACT[:-8] + b"\0\0\0\0" + INTACT[-4:], r"not an intact gzip file .*CRC"),
-    "gzip-stream": (INTACT[:10] + b"\xff" * 20, r"cannot be decompressed"),
+    "gzip-stream": (INTACT[:10] + b"\xff" * 20, r"not an intact gzip file"),
     "trailing-garbage": (INTACT + b"garbage", r"not an intact gzip file"),
-    "content-empty": (gzip.compress(b""), r"wrong magic number|truncated|empty"),
-    "magic-of-labels": (gzip.compress(TINY[LABELS_FILE]), r"wrong magic number 00000801, expected 00000803"),
-    "magic-of-floats": (
-        gzip.compress(idx_bytes(TRAIN_IMAGES, magic=b"\0\0\x0d\x03")),
-        r"wrong magic number 00000d03, expected 00000803",
-    ),
-    "idx-header-cut": (gzip.compress(TINY[IMAGES_FILE][:10]), r"truncated, 10 bytes .* 16-byte header"),
-    "data-cut": (gzip.compress(TINY[IMAGES_FILE][:-1]), r"11 bytes of data where the header announces 12 \(3, 2, 2\)"),
-    "data-longer": (gzip.compress(TINY[IMAGES_FILE] + b"\0"), r"13 bytes of data where the header announces 12"),
-    "huge-shape": (
-        gzip.compress(idx_bytes(TRAIN_IMAGES, shape=(2**32 - 1,) * 3)),
-        rf"12 bytes of data where the header announces {(2**32 - 1) ** 3}",
-    ),
     "other-content": (
         gzip.compress(idx_bytes(TRAIN_IMAGES + 1)),
         rf"wrong content, SHA-256 {WRONG_SHA} instead of {RIGHT_SHA}",

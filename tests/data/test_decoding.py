@@ -224,8 +224,9 @@ def test_memory_does_not_grow_with_the_number_of_images(monkeypatch):
     pictures = Pictures(
         read=lambda position: np.full((size, size, 3), position % 256, dtype=np.uint8),
         labels=np.arange(count) % 2,
-        classes=("a", "b"),
+        names=("a", "b"),
         name="many",
+        whole="many",
         where=str,
         made_of="many",
     )

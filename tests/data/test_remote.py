@@ -28,7 +28,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.delenv("STRESS_HARNESS_RUN", raising=False)
     monkeypatch.setattr(decoding, "SMALL", 0)
     monkeypatch.setattr(decoding, "_own_run", None)
-    remote._block.cache_clear()
+    remote._open_file.cache_clear()
     return tmp_path
 
 
@@ -137,7 +137,7 @@ def test_what_has_been_read_is_not_read_again(server, made):
     server.files = {"test-0.tar": shard(0), "test-1.tar": shard(2)}
     spec = f"webdataset:{server.url('test-{0..1}.tar')}"
     first = load_images(spec)
-    remote._block.cache_clear()
+    remote._open_file.cache_clear()
     made.clear()
     server.sent = 0
     again = load_images(spec)
@@ -171,7 +171,7 @@ def test_without_a_version_pictures_are_decoded_in_each_run(server, made, monkey
     spec = f"webdataset:{server.url('test-0.tar')}"
     images = load_images(spec)
     assert "test-0.tar is decoded again in each run, since its server gives no version" in images.notes[0]
-    remote._block.cache_clear()
+    remote._open_file.cache_clear()
     monkeypatch.delenv("STRESS_HARNESS_RUN")
     server.files = {"test-0.tar": shard(0, values=(50, 60, 0, 0))}
     assert load_images(spec).pixels[:, 0, 0, 0].tolist() == [50, 60]

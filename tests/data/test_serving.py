@@ -15,14 +15,14 @@ from torchvision.transforms.v2 import functional
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
-from harness.data.image_files import read_picture
+from harness.data.image_files import MODULES, Decode, Jpeg, read_picture
 from harness.data.options import DataOptions
-from harness.data.serving import SKEWS, Color, Crop, Decode, Jpeg, Normalise, Resize, Scale, ServingPipeline
+from harness.data.pipeline import Pipeline
+from harness.data.serving import SKEWS
 from harness.data.serving.catalog import Pictured, catalog
-from harness.data.serving.decoders import MODULES
 from harness.data.serving.served import serving_of
-from harness.data.serving.stages import NORMALISATIONS
 from harness.data.serving.variations import neighbors
+from harness.data.stages import NORMALISATIONS, Color, Crop, Normalise, Resize, Scale
 from harness.networks import NetworkOptions
 from harness.run.pipeline_trials import causes_of
 
@@ -177,7 +177,7 @@ def test_each_decoder_turns_pictures_as_exif_says(library, orientation):
 
 @pytest.mark.parametrize(("library", "least", "most"), [("ffmpeg", 0.5, 6), ("simplejpeg", 0.1, 2)])
 def test_other_decoders_give_nearly_the_same_pixels(library, least, most):
-    pytest.importorskip(MODULES[library])
+    pytest.importorskip(MODULES.get(library, library))
     content = encoded(np.asarray(Image.fromarray(COARSE).resize((320, 240))), orientation=6, quality=92, subsampling=2)
     seen = Decode(library).apply(content, upright=True, where="x")
     apart = np.abs(seen.astype(int) - Decode().apply(content, upright=True, where="x"))
@@ -189,7 +189,7 @@ def test_other_decoders_give_nearly_the_same_pixels(library, least, most):
 def test_a_decoder_without_its_package_is_not_applicable(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     with pytest.raises(NotApplicableError, match="is not installed"):
-        SKEWS[name].of(ServingPipeline(), Pictured(3, (8, 8), frozenset({"JPEG"})))
+        SKEWS[name].of(Pipeline(), Pictured(3, (8, 8), frozenset({"JPEG"})))
 
 
 @pytest.mark.parametrize("library", ["pillow", "opencv"])
@@ -210,7 +210,7 @@ def test_a_moved_crop_is_the_center_crop_of_a_moved_window(size, right, down):
 
 
 def test_a_stage_that_is_skewed_is_the_only_one_that_differs():
-    reference = ServingPipeline(color=Color(3), resize=(Resize(64),), crop=Crop((56, 56)), normalise=IMAGENET)
+    reference = Pipeline(color=Color(3), resize=(Resize(64),), crop=Crop((56, 56)), normalise=IMAGENET)
     pictured = Pictured(3, (56, 56), frozenset({"JPEG"}), turned=True)
     found = catalog(reference, pictured)
     assert {SKEWS[name].stage for name in found} == set(reference.words)
@@ -238,7 +238,7 @@ def test_a_stage_that_is_skewed_is_the_only_one_that_differs():
 )
 def test_stages_in_another_order_give_the_pixels_of_a_server(name, by_hand):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (43, 61, 3), dtype=np.uint8))
-    reference = ServingPipeline(color=Color(3), resize=(Resize((28, 28)),))
+    reference = Pipeline(color=Color(3), resize=(Resize((28, 28)),))
     skewed = SKEWS[name].of(reference, Pictured(3, (28, 28)))
     assert np.array_equal(skewed.cropped(picture), np.asarray(by_hand(picture)))
     assert causes_of(skewed, reference) == (SKEWS[name].stage,)
@@ -280,14 +280,14 @@ def network(pixels, normalise):
     ids=["as it is", "minus one to one", "divided by 256", "half", "6 bits"],
 )
 def test_a_network_computes_the_numbers_that_were_served(scale, normalise, numbers):
-    pipeline = ServingPipeline(color=Color(3), scale=scale, normalise=normalise)
+    pipeline = Pipeline(color=Color(3), scale=scale, normalise=normalise)
     seen = network(pipeline.apply(COARSE, network=IMAGENET), IMAGENET)
     expected = torch.from_numpy(numbers(COARSE.astype(np.float64)).transpose(2, 0, 1)).float()
     assert torch.allclose(seen, expected, atol=2e-6)
 
 
 def test_float16_moves_numbers_by_its_precision_alone():
-    pipeline = ServingPipeline(color=Color(3), normalise=IMAGENET)
+    pipeline = Pipeline(color=Color(3), normalise=IMAGENET)
     half = replace(pipeline, scale=Scale(precision="float16"))
     apart = np.abs(half.apply(COARSE) - pipeline.apply(COARSE))
     assert 0 < apart.max() < 1e-3
@@ -341,7 +341,7 @@ def test_one_turned_picture_among_many_is_seen(tmp_path, monkeypatch):
 
 
 def test_a_server_may_normalize_before_a_network_that_does():
-    reference = ServingPipeline(normalise=IMAGENET, encoded=False)
+    reference = Pipeline(normalise=IMAGENET, encoded=False)
     twice = SKEWS["normalise-twice"].of(reference, Pictured(3, COARSE.shape[:2]))
     numbers = IMAGENET.apply(twice.apply(COARSE, network=IMAGENET).transpose(1, 2, 0))
     expected = IMAGENET.apply(IMAGENET.apply((COARSE / 255).astype(np.float32)))
@@ -374,6 +374,6 @@ def test_files_are_hashed_once_and_images_are_let_go(here):
 
 @pytest.mark.parametrize(("channels", "expected"), [(3, {"4:4:4", "4:2:2", "4:2:0"}), (1, {"4:2:0"})])
 def test_neighbors_of_a_jpeg_have_other_chroma_subsampling_in_color(channels, expected):
-    reference = ServingPipeline(color=Color(channels))
+    reference = Pipeline(color=Color(channels))
     found = neighbors(replace(reference, jpeg=Jpeg(60)), reference)
     assert {pipeline.jpeg.subsampling for pipeline in found} == expected

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,14 +14,13 @@ import torch
 from PIL import Image
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.base.groups import settings_of
 from harness.checks import ChecksError, read_checks
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data import npz as npz_module
 from harness.data.images import object_masks
 from harness.data.options import DataOptions
-from harness.data.pipeline import INTERPOLATIONS
+from harness.data.pictures import Pictures
 from harness.data.sources import SOURCES, Source, specs_in_words
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -271,8 +271,8 @@ def test_npz_without_masks_and_plain_background_has_no_object_to_look_at(npz):
         ({"images": GREY, "labels": np.eye(4, 14, dtype=int)}, r"several for an image; expected 4 integers"),
         ({"images": GREY, "labels": LABELS / 1.0}, r"labels are float64 of shape \(4,\), expected 4 integers"),
         ({"images": GREY, "labels": LABELS - 1}, "labels run from -1"),
-        ({"images": GREY, "labels": LABELS, "classes": ["a"]}, "labels run to 1, classes has 1 names"),
-        ({"images": GREY, "labels": LABELS, "classes": ["a", "a"]}, "classes names a class twice: a, a"),
+        ({"images": GREY, "labels": LABELS, "classes": ["a"]}, "labels run to 1, but there are 1 names"),
+        ({"images": GREY, "labels": LABELS, "classes": ["a", "a"]}, "a name occurs twice among the classes a, a"),
         ({"images": GREY, "labels": LABELS, "masks": GREY[:, 1:]}, r"masks are uint8 of shape \(4, 5, 5\), expected"),
         ({"images": GREY, "labels": LABELS.astype(object)}, "cannot be read .*expected an npz file of plain arrays"),
     ],
@@ -342,11 +342,13 @@ def test_other_names_of_classes_are_refused(npz, tmp_path, classes):
 
 
 def test_a_source_is_one_entry_in_a_table(monkeypatch):
-    def noise(count, pipeline):
-        shape = (int(count), pipeline.channels or 3, *(pipeline.size or (8, 8)))
-        return LabelledImages(torch.zeros(shape, dtype=torch.uint8), torch.arange(int(count)) % 2, ("a", "b"), "n", "t")
+    def read(count):
+        picture = np.zeros((8, 8, 3), dtype=np.uint8)
+        labels = np.arange(int(count)) % 2
+        return Pictures(lambda _: picture, labels, "noise", "noise", where=str, made_of=count, names=("a", "b"))
 
-    monkeypatch.setitem(SOURCES, "noise", Source(noise, takes="COUNT", about="images of nothing"))
+    monkeypatch.setitem(sys.modules, "harness.data.noise", SimpleNamespace(read=read))
+    monkeypatch.setitem(SOURCES, "noise", Source("noise:read", takes="COUNT", about="images of nothing"))
     assert load_images("noise:6", size=(4, 5), channels=1).pixels.shape == (6, 1, 4, 5)
     assert DataOptions(data="noise:6").load().pixels.shape == (6, 3, 8, 8)
     with pytest.raises(
@@ -400,11 +402,6 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     Image.new("1", (13_000, 13_000)).save(tmp_path / "a/0.png")
     with pytest.raises(InputError, match=r"0\.png: has 13000x13000 pixels, the limit is \d+ pixels; scale it down"):
         load_images(f"folder:{tmp_path}", size=(8, 8))
-
-
-def test_the_help_names_the_interpolations_that_there_are():
-    choices = settings_of(DataOptions)["interpolation"].choices
-    assert choices == INTERPOLATIONS
 
 
 def test_the_settings_of_data_need_no_numpy():

@@ -15,7 +15,7 @@ from served import serving
 
 from harness.base.errors import InputError
 from harness.data import decoder, decoding, load_images
-from harness.data.pipeline import Pipeline
+from harness.data.pipeline import Pipeline, pipeline_of
 from harness.data.transforms import transform_of
 from harness.inference import spread_of
 from harness.inference.backend import BackendLostError
@@ -104,12 +104,13 @@ def as_parquet(photos):
 
 def both(spec, nodes, cache, made, **options):
     """Return the images as one process decodes them, and as the nodes do; this process then decodes none."""
-    mine = load_images(spec, pipeline=Pipeline(**options))
+    pipeline = Pipeline(**options) if "transform" in options else pipeline_of(**options)
+    mine = load_images(spec, pipeline=pipeline)
     keys = [path.name for path in cache.glob("*.arrays")]
     for path in cache.glob("*.arrays"):
         path.unlink()
     made.clear()
-    theirs = load_images(spec, pipeline=Pipeline(**options, spread=nodes))
+    theirs = load_images(spec, pipeline=pipeline, spread=nodes)
     assert [path.name for path in cache.glob("*.arrays")] == keys
     return mine, theirs
 
@@ -163,7 +164,7 @@ def test_a_picture_that_is_none_is_named_as_in_one_process(nodes, photos):
     messages = []
     for spread in (None, nodes):
         with pytest.raises(InputError, match=r"25\.png: cannot be read as an image") as caught:
-            load_images(as_folder(photos), pipeline=Pipeline(size=(12, 10), spread=spread))
+            load_images(as_folder(photos), size=(12, 10), spread=spread)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
@@ -206,8 +207,8 @@ def expect_the_same_slowly(photos, nodes, made):
     """Decode in this process, then on nodes, with time for something to happen to these."""
     expected = load_images(as_folder(photos), pipeline=Pipeline(transform=transform_of("mine:slow", Halved())))
     made.clear()
-    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
-    assert torch.equal(load_images(as_folder(photos), pipeline=slowly).pixels[:], expected.pixels[:])
+    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()))
+    assert torch.equal(load_images(as_folder(photos), pipeline=slowly, spread=nodes).pixels[:], expected.pixels[:])
 
 
 def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
@@ -242,9 +243,9 @@ class Crashing(Halved):
 
 def test_pictures_that_are_lost_three_times_end_the_run(nodes, photos):
     Image.new("RGB", (10, 12), "white").save(photos / "bee" / "30.png")
-    crashing = Pipeline(transform=transform_of("mine:crashing", Crashing()), spread=nodes)
+    crashing = Pipeline(transform=transform_of("mine:crashing", Crashing()))
     with pytest.raises(BackendLostError, match=r"photos: pictures 30 to 34 failed 3 times"):
-        load_images(as_folder(photos), pipeline=crashing)
+        load_images(as_folder(photos), pipeline=crashing, spread=nodes)
 
 
 def test_a_node_that_cannot_is_replaced_by_this_process(cluster, nodes, capfd):
@@ -277,9 +278,9 @@ def test_without_a_node_the_run_ends(cluster, nodes, photos, monkeypatch):
         for node in list(cluster.worker_nodes):
             cluster.remove_node(node, allow_graceful=False)
 
-    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
+    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()))
     thread = threading.Thread(target=leave)
     thread.start()
     with pytest.raises(BackendLostError, match=r"photos: pictures \d+ to \d+: no node is left"):
-        load_images(as_folder(photos), pipeline=slowly)
+        load_images(as_folder(photos), pipeline=slowly, spread=nodes)
     thread.join()

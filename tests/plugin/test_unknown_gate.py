@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from zoo import CLEAN, GatedZoo
 
-from harness.data.elsewhere import load_elsewhere
 from harness.data.pipeline import Pipeline
+from harness.data.sources import load_elsewhere
 
 ROWS = """
 [[check]]

@@ -8,8 +8,8 @@ from harness.base.progress import Progress
 from harness.data.serving.variations import variations
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.serving import explanation
-from harness.run.pipeline_search import Diagnosis, Search
 from harness.run.pipeline_trials import MANY, WHOLE, Trials
+from harness.run.skew import Diagnosis, explained
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,13 @@ def serving(model):
     return model_serving(model, images_of(400))
 
 
-def of_fault(model, serving, pipeline, cls=Trials):
-    """Return the trials, or the search, of a fault's answers."""
-    served = served_predictions(model, serving, pipeline).predicted
-    return cls(model, serving, served, model.predict(serving.images).predicted)
+def of_fault(model, serving, pipeline):
+    """Return the trials of a fault's answers."""
+    return trials_of(model, serving, served_predictions(model, serving, pipeline).predicted)
+
+
+def trials_of(model, serving, served):
+    return Trials(model, serving, served, model.predict(serving.images).predicted, bar=Progress(disable=True))
 
 
 @pytest.fixture
@@ -42,15 +45,14 @@ def asked(monkeypatch):
 
 
 def raced(trials):
-    with Progress(disable=True) as bar:
-        trials.race([*trials.serving.catalog.values(), *variations(trials.serving.reference, (16, 16))], bar)
+    trials.race([*trials.serving.catalog.values(), *variations(trials.serving.reference, (16, 16))])
 
 
 def test_a_trial_has_the_answers_and_the_score_of_all_images_at_once(model, serving):
     trials = of_fault(model, serving, serving.skewed("gamma-linear"))
     trial = trials.entered(serving.skewed("crop-right-1"), WHOLE)
     whole = served_predictions(model, serving, trial.pipeline)
-    behind = whole.answers[np.arange(400), trials.served] - whole.answers.max(axis=1)
+    behind = whole.answers[trials.order, trials.served] - whole.answers[trials.order].max(axis=1)
     assert np.array_equal(trial.answers, whole.predicted[trials.order])
     assert trials.score(trial) == pytest.approx(np.maximum(behind, np.log(1e-3)).sum(), rel=1e-5)
 
@@ -59,12 +61,12 @@ def test_images_that_are_looked_at_stand_for_all_of_their_kind(model, serving, m
     """With 20 changed and 20 unchanged images, the score weighs them by how many there are of each."""
     monkeypatch.setattr("harness.run.pipeline_trials._LOOKED_AT", 20)
     trials = of_fault(model, serving, serving.skewed("gamma-linear"))
-    changed = trials.served != model.predict(serving.images).predicted
+    changed = trials.served != trials.known
     assert 20 < changed.sum() < 380
     whole = served_predictions(model, serving, serving.skewed("crop-right-1"))
-    behind = np.maximum(whole.answers[np.arange(400), trials.served] - whole.answers.max(axis=1), np.log(1e-3))
-    seen = trials.order[:40]
-    parts = [behind[seen[changed[seen] == which]].mean() * (changed == which).sum() for which in (True, False)]
+    logits = whole.answers[trials.order]
+    behind = np.maximum(logits[np.arange(400), trials.served] - logits.max(axis=1), np.log(1e-3))
+    parts = [behind[:40][changed[:40] == which].mean() * (changed == which).sum() for which in (True, False)]
     trial = trials.entered(serving.skewed("crop-right-1"), MANY)
     assert trials.score(trial) == pytest.approx(sum(parts), rel=1e-5)
     assert len(trial.answers) == 40
@@ -74,8 +76,7 @@ def test_images_that_are_looked_at_stand_for_all_of_their_kind(model, serving, m
 
 def test_the_first_images_are_changed_and_unchanged_by_turns(model, serving):
     trials = of_fault(model, serving, serving.skewed("gamma-linear"))
-    changed = trials.served != model.predict(serving.images).predicted
-    assert changed[trials.order[:32]].sum() == 16
+    assert (trials.served != trials.known)[:32].sum() == 16
     assert sorted(trials.order) == list(range(400))
 
 
@@ -98,9 +99,8 @@ def test_pairs_that_could_prove_nothing_are_not_tried(model, serving, asked):
     # The served answers are those of a skew but for 6: a pair is better than the skew on these alone.
     served = served_predictions(model, serving, serving.skewed("gamma-linear")).predicted.copy()
     served[:6] = (served[:6] + 1) % 4
-    search = Search(model, serving, served, model.predict(serving.images).predicted)
-    changed = explanation(served, search.reference, search.reference)
-    found = search.diagnosis(Diagnosis(serving, changed, ()))
+    trials = trials_of(model, serving, served)
+    found = explained(Diagnosis(serving, explanation(trials.served, trials.known, trials.known), ()), trials)
     assert found.named
-    assert not any(len(trial.causes) > 1 for trial in search.trials.ranked(0))
-    assert found.comparisons == 2 * len(search.trials)
+    assert not any(len(trial.causes) > 1 for trial in trials.ranked(0))
+    assert found.comparisons == 2 * len(trials)

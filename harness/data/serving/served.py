@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -13,10 +13,10 @@ import numpy as np
 from harness.base.errors import PipelineError
 from harness.data.image_files import format_and_orientation
 from harness.data.images import Content, LabelledImages
+from harness.data.pipeline import Pipeline
 from harness.data.rows import Rows
 from harness.data.serving.catalog import SKEWS, Pictured, catalog
-from harness.data.serving.pipeline import ServingPipeline
-from harness.data.serving.stages import Color, Normalise
+from harness.data.stages import Color, Normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,12 +44,12 @@ class Serving:
     """
 
     images: LabelledImages
-    reference: ServingPipeline
+    reference: Pipeline
     origin: Origin | None
     note: str = ""
     kept: dict[int, np.ndarray] | None = field(default=None, repr=False)
 
-    def skewed(self, name: str) -> ServingPipeline:
+    def skewed(self, name: str) -> Pipeline:
         """Return the pipeline of a skew; raises `InputError` for no skew, `NotApplicableError` where none applies."""
         if name not in SKEWS:
             raise PipelineError(f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}")
@@ -62,22 +62,21 @@ class Serving:
 
     def _pictured(self) -> Pictured:
         channels, height, width = self.images.pixels.shape[1:]
-        pictured = Pictured(channels, (height, width))
         if self.origin is None or not self.origin.encoded:
-            return pictured
+            return Pictured(channels, (height, width))
         facts = [
             format_and_orientation(self.picture(position), where=self.where(position))
             for position in _spread(len(self.images), _LOOKED_AT)
         ]
         turned = any(orientation != 1 for _, orientation in facts)
-        return replace(pictured, formats=frozenset(kind for kind, _ in facts), turned=turned)
+        return Pictured(channels, (height, width), frozenset(kind for kind, _ in facts), turned)
 
     @cached_property
-    def catalog(self) -> dict[str, ServingPipeline]:
+    def catalog(self) -> dict[str, Pipeline]:
         """Return the skewed pipelines that apply, by the names of their skews."""
         return catalog(self.reference, self.pictured)
 
-    def by(self, pipeline: ServingPipeline) -> LabelledImages:
+    def by(self, pipeline: Pipeline) -> LabelledImages:
         """Return the images as a pipeline serves them, as float32 levels; the reference gives the pixels themselves.
 
         Pixels are made when they are asked for, so none is held in memory.
@@ -86,15 +85,12 @@ class Serving:
             return self.images
         import torch
 
-        pixels = cast("Tensor", Rows(_Served(self, pipeline), self.images.pixels.shape, torch.float32))
-        known = f"{self._digest} {pipeline.identity} {self.reference.normalise}"
-        return replace(
-            self.images,
-            pixels=pixels,
-            masks=None,
-            pipeline=str(pipeline),
-            content=Content(pixels, self.images.labels, None, known=hashlib.sha256(known.encode()).hexdigest()),
-        )
+        pixels = cast("Tensor", Rows(partial(self._made, pipeline), self.images.pixels.shape, torch.float32))
+        # A hash of the pictures' bytes, since several files may give the same pixels.
+        digest = self.images.sha256 if self.origin is None else _once(self.images, "digest", self._hashed)
+        known = f"{digest} {pipeline.identity} {self.reference.normalise}"
+        content = Content(pixels, self.images.labels, None, known=hashlib.sha256(known.encode()).hexdigest())
+        return replace(self.images, pixels=pixels, masks=None, pipeline=str(pipeline), content=content)
 
     def picture(self, position: int) -> Any:
         """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
@@ -102,7 +98,12 @@ class Serving:
             return self.origin.picture(int(self._numbers[position]))
         return self.images.pixels[position].numpy().transpose(1, 2, 0)
 
-    def picture_for(self, pipeline: ServingPipeline, position: int) -> Any:
+    def where(self, position: int) -> str:
+        """Return the name of the picture of the image at a position, for messages."""
+        number = int(self._numbers[position])
+        return self.origin.where(number) if self.origin is not None else f"image {number}"
+
+    def _picture_for(self, pipeline: Pipeline, position: int) -> Any:
         """Return the picture of the image at a position, decoded if it is kept so and the pipeline decodes it so."""
         first = self.reference
         if self.kept is None or (pipeline.decode, pipeline.orient) != (first.decode, first.orient):
@@ -114,20 +115,27 @@ class Serving:
                 self.kept[number] = known
         return known
 
-    def where(self, position: int) -> str:
-        """Return the name of the picture of the image at a position, for messages."""
-        number = int(self._numbers[position])
-        return self.origin.where(number) if self.origin is not None else f"image {number}"
+    def _made(self, pipeline: Pipeline, positions: np.ndarray) -> Tensor:
+        """Return the images at these positions as a pipeline serves them, (M, C, H, W) float32, from 0 to 255."""
+        import torch
+
+        shape = tuple(self.images.pixels.shape[1:])
+        made = np.empty((len(positions), *shape), dtype=np.float32)
+        for row, position in enumerate(positions.tolist()):
+            where, picture = self.where(position), self._picture_for(pipeline, position)
+            seen = pipeline.apply(picture, network=self.reference.normalise, where=where)
+            if seen.shape != shape:
+                raise PipelineError(
+                    f"{where}: is {seen.shape} as served by {pipeline}, the images are {shape} (channels, height, "
+                    "width); serve them in this size"
+                )
+            made[row] = seen * np.float32(255)
+        return torch.from_numpy(made)
 
     @cached_property
     def _numbers(self) -> np.ndarray:
         """Return the position of each image in the full split, (N,) int64."""
         return self.images.positions.numpy()
-
-    @property
-    def _digest(self) -> str:
-        """Return a hash of the pictures: of their bytes, since several files may give the same pixels."""
-        return self.images.sha256 if self.origin is None else _once(self.images, "digest", self._hashed)
 
     def _hashed(self) -> str:
         digest = hashlib.sha256(self.images.sha256.encode())
@@ -137,31 +145,13 @@ class Serving:
             digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
 
-
-@dataclass(frozen=True, eq=False)
-class _Served:
-    """Reads images as a pipeline serves them, as float32 levels from 0 to 255."""
-
-    serving: Serving
-    pipeline: ServingPipeline
-
-    def __call__(self, positions: np.ndarray) -> Tensor:
-        """Return the images at these positions, (M, C, H, W) float32."""
-        import torch
-
-        serving, shape = self.serving, tuple(self.serving.images.pixels.shape[1:])
-        made = np.empty((len(positions), *shape), dtype=np.float32)
-        for row, position in enumerate(positions.tolist()):
-            where = serving.where(position)
-            picture = serving.picture_for(self.pipeline, position)
-            seen = self.pipeline.apply(picture, network=serving.reference.normalise, where=where)
-            if seen.shape != shape:
-                raise PipelineError(
-                    f"{where}: is {seen.shape} as served by {self.pipeline}, the images are {shape} (channels, height, "
-                    "width); serve them in this size"
-                )
-            made[row] = seen * np.float32(255)
-        return torch.from_numpy(made)
+    def _gives_the_pixels(self) -> bool:
+        """Return whether the reference pipeline gives the pixels of some images."""
+        for at in _spread(len(self.images), _TRIED):
+            made = self.reference.cropped(self.picture(at), where=self.where(at)).transpose(2, 0, 1)
+            if not np.array_equal(made, self.images.pixels[at].numpy()):
+                return False
+        return True
 
 
 def serving_of(images: LabelledImages, normalise: Normalise | None = None) -> Serving:
@@ -186,26 +176,16 @@ def _once(images: LabelledImages, what: str, compute: Callable[[], T]) -> T:
     return found
 
 
-def _reference_of(images: LabelledImages) -> tuple[ServingPipeline, Origin | None, str]:
+def _reference_of(images: LabelledImages) -> tuple[Pipeline, Origin | None, str]:
     """Return the reference pipeline without normalization, where its pictures come from, and why from nowhere."""
     kind: Any = images.pixels.shape[1]
-    of_pixels = ServingPipeline(color=Color(kind), encoded=False)
-    origin = images.origin
-    if origin is None:
+    of_pixels = Pipeline(color=Color(kind), encoded=False)
+    if (origin := images.origin) is None:
         return of_pixels, None, "the data have pixels, not pictures: decoders do not apply"
     for pipeline in origin.pipelines:
-        if _gives_the_pixels(Serving(images, pipeline, origin)):
+        if Serving(images, pipeline, origin)._gives_the_pixels():
             return pipeline, origin, ""
     return of_pixels, None, "no known pipeline gives the pixels of the data, so skews begin at these pixels"
-
-
-def _gives_the_pixels(serving: Serving) -> bool:
-    """Return whether the reference pipeline gives the pixels of some images."""
-    for position in _spread(len(serving.images), _TRIED):
-        made = serving.reference.cropped(serving.picture(position), where=serving.where(position))
-        if not np.array_equal(made.transpose(2, 0, 1), serving.images.pixels[position].numpy()):
-            return False
-    return True
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from harness.data.serving.resizing import FILTERS, Resize, antialiasing
-from harness.data.serving.stages import Jpeg, Normalise, Subsampling
+from harness.data.image_files import Jpeg, Subsampling
+from harness.data.stages import FILTERS, Normalise, Resize, antialiasing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.data.serving.pipeline import ServingPipeline
-    from harness.data.serving.resizing import Filter
+    from harness.data.pipeline import Pipeline
 
 _QUALITIES = (90, 65, 50, 35, 20)
 _GAMMAS = (0.6, 0.75, 0.9, 1.1, 1.3, 1.7)
@@ -31,64 +30,52 @@ _SHARE = 0.015
 """Step of the share of a picture that is cropped before resizing, for a pixel of a size."""
 
 
-def variations(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[ServingPipeline]:
+def variations(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]:
     """Yield pipelines with other parameters of one stage than the catalog has.
 
     `size` is the (height, width) of the images.
     """
-    for quality in _QUALITIES:
-        yield replace(reference, jpeg=Jpeg(quality))
-    for gamma in _GAMMAS:
-        yield replace(reference, color=replace(reference.color, gamma=gamma))
-    for right, down in _MOVES:
-        yield replace(reference, crop=replace(reference.crop, right=right, down=down))
-    for bits in _BITS:
-        yield replace(reference, scale=replace(reference.scale, bits=bits))
-    for divisor in (_UNSCALED, _HALF, _TWICE, *(255 * factor for factor in _FACTORS)):
-        yield replace(reference, scale=replace(reference.scale, divisor=divisor))
+    divisors = (_UNSCALED, _HALF, _TWICE, *(255 * factor for factor in _FACTORS))
+    yield from (replace(reference, jpeg=Jpeg(quality)) for quality in _QUALITIES)
+    yield from (reference.but("color", gamma=gamma) for gamma in _GAMMAS)
+    yield from (reference.but("crop", right=right, down=down) for right, down in _MOVES)
+    yield from (reference.but("scale", bits=bits) for bits in _BITS)
+    yield from (reference.but("scale", divisor=divisor) for divisor in divisors)
     yield from _normalised(reference)
     if reference.transform is None:
         yield from _resized(reference, size)
 
 
-def neighbors(pipeline: ServingPipeline, reference: ServingPipeline) -> Iterator[ServingPipeline]:
+def neighbors(pipeline: Pipeline, reference: Pipeline) -> Iterator[Pipeline]:
     """Yield pipelines one step away in the parameters of the stages in which a pipeline differs from the reference.
 
     Long steps come before short ones.
     """
-    differing = pipeline.differing(reference)
-    if "jpeg" in differing and pipeline.jpeg is not None:
-        for jpeg in _saved(pipeline.jpeg, color=reference.color.channels != 1):
-            yield replace(pipeline, jpeg=jpeg)
-    if "color" in differing and pipeline.color.gamma != 1:
-        for step in _STEPS:
-            yield replace(pipeline, color=replace(pipeline.color, gamma=pipeline.color.gamma * step))
-    if "jpeg" in differing and pipeline.jpeg is not None and pipeline.resize:
-        yield replace(pipeline, jpeg=replace(pipeline.jpeg, late=not pipeline.jpeg.late))
+    differing, jpeg, color, crop = pipeline.differing(reference), pipeline.jpeg, pipeline.color, pipeline.crop
+    if jpeg is not None and "jpeg" in differing:
+        qualities = [jpeg.quality + more for more in (-12, 12, -4, 4, -1, 1)]
+        yield from (pipeline.but("jpeg", quality=each) for each in qualities if 1 <= each <= 100)  # noqa: PLR2004
+        for subsampling in get_args(Subsampling) if reference.color.channels != 1 else ():
+            yield pipeline.but("jpeg", subsampling=subsampling)
+    if "color" in differing and color.gamma != 1:
+        yield from (pipeline.but("color", gamma=color.gamma * step) for step in _STEPS)
+    if jpeg is not None and "jpeg" in differing and pipeline.resize:
+        yield pipeline.but("jpeg", late=not jpeg.late)
     if "color" in differing and pipeline.resize:
-        yield replace(pipeline, color=replace(pipeline.color, late=not pipeline.color.late))
-    if (pipeline.crop.right, pipeline.crop.down) != (reference.crop.right, reference.crop.down):
+        yield pipeline.but("color", late=not color.late)
+    if (crop.right, crop.down) != (reference.crop.right, reference.crop.down):
         for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-            crop = pipeline.crop
-            yield replace(pipeline, crop=replace(crop, right=crop.right + right, down=crop.down + down))
-    if "scale" in differing and pipeline.scale.divisor != reference.scale.divisor:
+            yield pipeline.but("crop", right=crop.right + right, down=crop.down + down)
+    if pipeline.scale.divisor != reference.scale.divisor:
         for step in (0.9, 1.1, 0.98, 1.02, 0.996, 1.004):
-            yield replace(pipeline, scale=replace(pipeline.scale, divisor=pipeline.scale.divisor * step))
+            yield pipeline.but("scale", divisor=pipeline.scale.divisor * step)
     if "normalise" in differing:
         yield from _normalised(pipeline)
     if "resize" in differing and pipeline.resize and pipeline.transform is None:
         yield from _resized_nearby(pipeline)
 
 
-def _saved(jpeg: Jpeg, *, color: bool) -> Iterator[Jpeg]:
-    for more in (-12, 12, -4, 4, -1, 1):
-        if 1 <= jpeg.quality + more <= 100:  # noqa: PLR2004  The range of libjpeg.
-            yield replace(jpeg, quality=jpeg.quality + more)
-    for subsampling in get_args(Subsampling) if color else ():
-        yield replace(jpeg, subsampling=subsampling)
-
-
-def _normalised(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
+def _normalised(pipeline: Pipeline) -> Iterator[Pipeline]:
     now = pipeline.normalise
     for step in (-0.1, 0.1, -0.02, 0.02, -0.005, 0.005):
         yield replace(pipeline, normalise=Normalise(tuple(mean + step for mean in now.mean), now.std))
@@ -96,7 +83,7 @@ def _normalised(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
         yield replace(pipeline, normalise=Normalise(now.mean, tuple(std * step for std in now.std)))
 
 
-def _resized(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[ServingPipeline]:
+def _resized(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]:
     """Yield other sizes and parts of pictures, by several filters; where nothing is resized, also detours and back."""
     last = reference.resize[-1] if reference.resize else Resize(size)
     side = last.size if isinstance(last.size, int) else min(size)
@@ -106,32 +93,33 @@ def _resized(reference: ServingPipeline, size: tuple[int, int]) -> Iterator[Serv
         sizes += [(replace(last, size=(each * size[0] // min(size), each * size[1] // min(size))),) for each in sides]
     parts = [(replace(last, size=size, middle=kept if kept < 1 else round(min(size) * kept)),) for kept in _MIDDLES]
     detours = [(Resize((round(size[0] * factor), round(size[1] * factor))), last) for factor in _DETOURS]
-    crop = replace(reference.crop, size=size)
     for resize in (*sizes, *parts, *(() if reference.resize else detours)):
-        yield replace(reference, resize=resize, crop=crop)
-        for library, filtered in _FILTERED:
-            yield replace(reference, resize=tuple(_by(each, library, filtered) for each in resize), crop=crop)
+        other = replace(reference, resize=resize).but("crop", size=size)
+        yield other
+        yield from (_by(other, library, filtered) for library, filtered in _FILTERED)
 
 
-def _resized_nearby(pipeline: ServingPipeline) -> Iterator[ServingPipeline]:
+def _resized_nearby(pipeline: Pipeline) -> Iterator[Pipeline]:
     first, *rest = pipeline.resize
+
+    def but(**settings: Any) -> Pipeline:
+        return replace(pipeline, resize=(replace(first, **settings), *rest))
+
     if pipeline.crop.size and first.middle == 1:
-        size = (first.size, first.size) if isinstance(first.size, int) else min(first.size)
-        yield replace(pipeline, resize=(replace(first, size=size), *rest))
+        yield but(size=(first.size, first.size) if isinstance(first.size, int) else min(first.size))
     for step in _PIXELS:
-        if first.middle == 1 and (rest or isinstance(first.size, int) or pipeline.crop.size):
-            moved = first.size + step if isinstance(first.size, int) else (first.size[0] + step, first.size[1] + step)
-            yield replace(pipeline, resize=(replace(first, size=moved), *rest))
         if first.middle != 1:
-            middle = first.middle + (step if first.middle > 1 else step * _SHARE)
-            yield replace(pipeline, resize=(replace(first, middle=middle), *rest))
+            yield but(middle=first.middle + (step if first.middle > 1 else step * _SHARE))
+        elif isinstance(first.size, int):
+            yield but(size=first.size + step)
+        elif rest or pipeline.crop.size:
+            yield but(size=(first.size[0] + step, first.size[1] + step))
     for library, filters in FILTERS.items():
-        for filtered in filters:
-            yield replace(pipeline, resize=tuple(_by(each, library, filtered) for each in (first, *rest)))
+        yield from (_by(pipeline, library, filtered) for filtered in filters)
 
 
-def _by(resize: Resize, library: str, filtered: str) -> Resize:
-    """Return a resizing by another library and filter, antialiased where that is its way."""
-    kind: Filter = filtered  # type: ignore[assignment]
+def _by(pipeline: Pipeline, library: Any, filtered: Any) -> Pipeline:
+    """Return a pipeline that resizes by another library and filter, antialiased where that is its way."""
     smooth, *_ = antialiasing(library, filtered)
-    return replace(resize, library=library, filter=kind, antialias=smooth)  # type: ignore[arg-type]
+    how = {"library": library, "filter": filtered, "antialias": smooth}
+    return replace(pipeline, resize=tuple(replace(each, **how) for each in pipeline.resize))

@@ -1,0 +1,277 @@
+"""Stages of decoded pictures: color, resizing, cropping, scaling and normalizing, each a setting and what it does.
+
+Arrays are (H, W, C) uint8 until `Scale`, with one channel or three in the order red, green, blue. A filter has other
+pixels in each library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from harness.base.errors import PipelineError
+from harness.data.image_files import LATE, as_picture, levels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL.Image import Image
+
+COLOR: Final = 3
+Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"]
+FILTERS: Mapping[str, tuple[Filter, ...]] = {
+    "pillow": ("nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"),
+    "opencv": ("nearest", "bilinear", "bicubic", "area", "lanczos"),
+    "torch": ("nearest", "bilinear", "bicubic", "area"),
+}
+"""The filters of each library, by our names."""
+_OF_PILLOW = {"area": "BOX"}
+_OF_OPENCV = {"bilinear": "LINEAR", "bicubic": "CUBIC", "lanczos": "LANCZOS4"}
+"""The libraries' own names of filters, if these are others."""
+_NAMES = {"pillow": "Pillow", "opencv": "OpenCV", "torch": "torch"}
+
+
+@dataclass(frozen=True)
+class Color:
+    """The channels of a picture, their order, and the levels that stand for black, gray and white.
+
+    `channels` is 1, 3, or None for as in the file. `gray` makes color pictures gray and keeps their channels. `gamma`
+    is the power that levels in [0, 1] are raised to. `levels` of video run from 16 to 235. Both are `late` after
+    resizing.
+    """
+
+    channels: Literal[1, 3] | None = None
+    order: Literal["RGB", "BGR"] = "RGB"
+    gray: bool = False
+    gamma: float = 1.0
+    levels: Literal["full", "video"] = "full"
+    late: bool = False
+
+    def __str__(self) -> str:
+        kind = {1: "gray", 3: self.order, None: "channels as in the file"}[self.channels]
+        kind = f"{kind} made gray" if self.gray else kind
+        gamma = f", gamma {self.gamma:g}" if self.gamma != 1 else ""
+        return kind + gamma + (", levels 16-235" if self.levels == "video" else "") + (LATE if self.late else "")
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the picture in these channels."""
+        pixels = with_channels(pixels, self.channels)
+        if self.gray and pixels.shape[2] == COLOR:
+            pixels = np.repeat(with_channels(pixels, 1), COLOR, axis=2)
+        return pixels[..., ::-1] if self.order == "BGR" else pixels
+
+    def leveled(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the picture in these levels."""
+        if self.gamma == 1 and self.levels == "full":
+            return pixels
+        return np.asarray(_levels(self.gamma, video=self.levels == "video")[pixels])
+
+
+def antialiasing(library: str, filtered: str) -> tuple[bool, ...]:
+    """Return whether a library's filter antialiases: both where that is a choice, by default the first."""
+    if library == "torch" and filtered in {"bilinear", "bicubic"}:
+        return False, True
+    return (filtered == "area" or (library == "pillow" and filtered != "nearest"),)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A size that pictures are resized to, and the library and filter that do it.
+
+    `size` is that of the shorter or the longer side, the other in proportion, or (height, width) to stretch to. Whether
+    a filter antialiases is a choice in torch alone: Pillow's do but for nearest, OpenCV's do not but for area. The
+    `middle` is cropped first: a share of each side, or a square of more than one pixel.
+    """
+
+    size: int | tuple[int, int]
+    library: Literal["pillow", "opencv", "torch"] = "pillow"
+    filter: Filter = "bilinear"
+    antialias: bool = True
+    side: Literal["shorter", "longer"] = "shorter"
+    middle: float = 1
+
+    def __post_init__(self) -> None:
+        if self.filter not in FILTERS[self.library]:
+            raise PipelineError(
+                f"{self.library} has no filter {self.filter!r}; expected one of {', '.join(FILTERS[self.library])}"
+            )
+        if self.antialias not in antialiasing(self.library, self.filter):
+            does = "never" if self.antialias else "always"
+            raise PipelineError(f"{self.library}'s {self.filter} is {does} antialiased")
+
+    def __str__(self) -> str:
+        to = written(self.size) if isinstance(self.size, tuple) else f"{self.side} side {self.size}"
+        how = "antialiased" if self.antialias else "not antialiased"
+        part = f"{self.middle:.1%} of each side" if self.middle < 1 else f"{self.middle:g} px"
+        first = "" if self.middle == 1 else f"middle {part} cropped, then "
+        return f"{first}{to} {self.filter} {how} by {_NAMES[self.library]}"
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) that a picture of this size is resized to, rounded down as torchvision does."""
+        if isinstance(self.size, tuple):
+            return self.size
+        length = min(height, width) if self.side == "shorter" else max(height, width)
+        return max(int(self.size * height / length), 1), max(int(self.size * width / length), 1)
+
+    def apply(self, picture: np.ndarray | Image) -> np.ndarray:
+        """Return a picture, (H, W, C) uint8 or of PIL, resized, rounded to whole levels."""
+        if self.middle != 1:
+            picture = levels_of(picture)
+            kept = [round(self.middle * (side if self.middle < 1 else 1)) for side in picture.shape[:2]]
+            picture = Crop((kept[0], kept[1])).apply(picture)
+        height, width = self.of(*size_of(picture))
+        if (height, width) == size_of(picture):
+            return levels_of(picture)
+        named = self.filter.upper()
+        if self.library == "pillow":
+            import PIL.Image
+
+            # A large picture of PIL is copied into no array.
+            opened = as_picture(np.ascontiguousarray(picture) if isinstance(picture, np.ndarray) else picture)
+            by = PIL.Image.Resampling[_OF_PILLOW.get(self.filter, named)]
+            return np.atleast_3d(np.array(opened.resize((width, height), by)))
+        pixels = np.ascontiguousarray(levels_of(picture))
+        if self.library == "opencv":
+            import cv2
+
+            by = getattr(cv2, f"INTER_{_OF_OPENCV.get(self.filter, named)}")
+            return np.atleast_3d(cv2.resize(pixels, (width, height), interpolation=by))
+        import torch
+
+        floats = torch.tensor(pixels).permute(2, 0, 1)[None].float()
+        choice = len(antialiasing(self.library, self.filter)) > 1
+        resized = torch.nn.functional.interpolate(
+            floats,
+            (height, width),
+            mode=self.filter,
+            align_corners=False if choice else None,
+            antialias=self.antialias and choice,
+        )
+        return np.asarray(resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The part of a picture that is kept: the middle of `size` (height, width), moved `right` and `down` by pixels.
+
+    Without a size it is as large as the picture. Pixels beyond the picture have the level `fill`.
+    """
+
+    size: tuple[int, int] | None = None
+    right: int = 0
+    down: int = 0
+    fill: int = 0
+
+    def __str__(self) -> str:
+        whole = "whole picture" if self.right or self.down else "uncropped"
+        kept = whole if self.size is None else f"center crop {written(self.size)}"
+        moves = {"right": self.right, "down": self.down}
+        opposite = {"right": "left", "down": "up"}
+        off = [f"{abs(by)} px {way if by > 0 else opposite[way]}" for way, by in moves.items() if by]
+        return " ".join([kept, *(["moved", *off] if off else [])]) + (f" on gray {self.fill}" if self.fill else "")
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the part that is kept; the same as torchvision's center crop where it is not moved."""
+        if self == Crop():
+            return pixels
+        padding, window = [], []
+        size, moves = self.size or pixels.shape[:2], (self.down, self.right)
+        for whole, kept, move in zip(pixels.shape[:2], size, moves, strict=True):
+            start = round((max(kept, whole) - kept) / 2) - max(kept - whole, 0) // 2 + move
+            padding.append((max(-start, 0), max(start + kept - whole, 0)))
+            window.append(slice(max(start, 0), max(start, 0) + kept))
+        return np.pad(pixels, [*padding, (0, 0)], constant_values=self.fill)[tuple(window)]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Numbers made of levels 0 to 255: cut to `bits`, divided by `divisor`, plus `offset`, in a precision."""
+
+    divisor: float = 255.0
+    offset: float = 0.0
+    bits: int = 8
+    precision: Literal["float32", "float16"] = "float32"
+
+    def __str__(self) -> str:
+        cut = f"{self.bits} bits, " if self.bits != 8 else ""  # noqa: PLR2004  Of a byte.
+        offset = f" {'+' if self.offset > 0 else '-'} {abs(self.offset):g}" if self.offset else ""
+        return f"{cut}/{self.divisor:g}{offset}" + (" in float16" if self.precision == "float16" else "")
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the numbers, float32, or float16 where that is the precision."""
+        if self.bits != 8:  # noqa: PLR2004  As above.
+            step = 1 << (8 - self.bits)
+            pixels = (pixels // step) * step
+        kind = np.dtype(self.precision).type
+        return np.asarray(pixels.astype(kind) / kind(self.divisor) + kind(self.offset))
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """The mean that is taken from each channel, and the standard deviation that it is divided by."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean or 0 in self.std:
+            raise PipelineError(f"mean {self.mean} and std {self.std}: expected as many of both, and no std of 0")
+
+    def __str__(self) -> str:
+        known = next((name for name, values in NORMALISATIONS.items() if values == self), "")
+        if known:
+            return known
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"mean {mean} and std {std}"
+
+    def apply(self, numbers: np.ndarray) -> np.ndarray:
+        """Return normalized numbers (H, W, C), in their precision."""
+        kind = numbers.dtype.type
+        return np.asarray((numbers - np.asarray(self.mean, kind)) / np.asarray(self.std, kind))
+
+    def undone(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the pixels (H, W, C) that a network with this normalization makes these numbers of."""
+        return np.asarray(numbers * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32))
+
+
+NORMALISATIONS: Mapping[str, Normalise] = {
+    "no normalization": Normalise(),
+    "ImageNet mean and std": Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "CLIP mean and std": Normalise((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "CIFAR-10 mean and std": Normalise((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "MNIST mean and std": Normalise((0.1307,), (0.3081,)),
+    "Fashion-MNIST mean and std": Normalise((0.2860,), (0.3530,)),
+    "mean 0.5 and std 0.5": Normalise((0.5,), (0.5,)),
+}
+"""Normalizations with a name."""
+
+
+def size_of(picture: np.ndarray | Image) -> tuple[int, int]:
+    """Return the (height, width) of a picture, (H, W, C) or of PIL."""
+    return picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
+
+
+def written(size: tuple[int, int]) -> str:
+    """Return a size (height, width) as people write it: one number for a square."""
+    return f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+
+
+def with_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
+    """Return a picture with one channel or three, gray by Pillow's weights; None leaves it."""
+    if channels in {None, pixels.shape[2]}:
+        return pixels
+    return (
+        np.repeat(pixels, COLOR, axis=2)
+        if channels == COLOR
+        else np.asarray(as_picture(pixels).convert("L"))[..., None]
+    )
+
+
+@cache
+def _levels(gamma: float, *, video: bool) -> np.ndarray:
+    """Return the level that each of 256 levels becomes, (256,) uint8."""
+    levels = (np.arange(256) / 255) ** gamma
+    return np.asarray(np.rint(16 + 219 * levels if video else 255 * levels).astype(np.uint8))
