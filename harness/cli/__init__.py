@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _REFUSED, _INTERRUPTED = 2, 130
-_JUDGING = ("gate", "equal", "skew", "rank")
-"""Commands that end with 4 if they have no verdict, or no ranking."""
+_JUDGING = ("gate", "equal", "skew")
+"""Commands that end with 4 if they have no verdict."""
 COMMANDS = {
     "Gate": {
         "gate": ("gate", "Run the stress tests on a candidate, in a process of their own."),

@@ -96,7 +96,7 @@ def accept_command(
     help="Keep images that must never be wrong again, such as those of an incident or a customer's complaint. Each is "
     "a check of its own, in a folder beside the checks file. Data and network are those of the project's table [gate], "
     "or given by --set.",
-    epilog="Example: stress-harness golden add 4071 complaints/coat.png --class Coat --reason 'complaint of 12 May'",
+    epilog="Example: stress-harness golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
 )
 def golden_command() -> None:
     """Keep golden images."""
@@ -106,7 +106,7 @@ def golden_command() -> None:
     "add",
     cls=Command,
     passes_on=True,
-    example="golden add 4071 complaints/coat.png --class Coat --reason 'complaint of 12 May'",
+    example="golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
     help="Add images; each is a check from then on. IMAGE is the number of a test image, as reports name it, a picture "
     "or a folder of pictures. Folders have the names of their classes unless --class is given.",
 )
@@ -182,7 +182,6 @@ def _list(checks_path: Path, *, declare: bool) -> int:
 @golden_command.command(
     "remove",
     cls=Command,
-    passes_on=True,
     example="golden remove golden-1a2b3c4d",
     help="Remove images, and with them their checks.",
 )

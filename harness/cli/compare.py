@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from harness.base.codes import Code, coded
+from harness.base.codes import Code
 from harness.base.errors import InputError, printable
 from harness.cli.options import (
     FILE,
@@ -25,7 +25,6 @@ from harness.cli.options import (
     project_with,
     say,
 )
-from harness.run.status import NOT_JUDGED
 
 HISTORY = Path("reports/history.jsonl")
 DEFAULT = "60s"
@@ -36,10 +35,10 @@ DEFAULT = "60s"
     "compare",
     cls=Command,
     example="compare runs/new.safetensors models/augmented.safetensors",
-    help="Compare two checkpoints in accuracy, clean and posed, confusions, failures and calibration. Prints a table "
-    "and writes a page. `rank` ranks any number of finished runs.",
+    help="Compare model A with model B, or with the incumbent: accuracy, confusions, failures and calibration, clean "
+    "and posed. Prints a table and writes a page. `rank` ranks any number of finished runs.",
 )
-@click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A B")
+@click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A [B]")
 @model_options
 @checks_option
 @page_option("reports/compare.html")
@@ -78,15 +77,18 @@ def compare_command(
     from harness.run.examples import spoken_of, thumbnails_of
     from harness.run.inputs import inputs_of_command
 
-    if len(checkpoints) != 2:  # noqa: PLR2004
-        said = f"compare takes two models, not {len(checkpoints)}; `stress-harness rank` ranks finished runs of several"
-        print(f"error: {coded(Code.USAGE, said)}", file=sys.stderr)
-        return NOT_JUDGED
-    first, second = checkpoints
+    first, *others = checkpoints
+    if len(others) > 1:
+        raise InputError(
+            f"compare takes two models, not {len(checkpoints)}; `stress-harness rank` ranks finished runs of several",
+            code=Code.USAGE,
+        )
     if budget and full:
         raise InputError("--budget and --full contradict each other; name one of them")
     seconds = None if full else seconds_in(budget or DEFAULT)
     settings = project_with(checks_path, as_json=as_json).request
+    second = others[0] if others else settings.incumbent
+    checkpoints = first, second
     inputs = inputs_of_command(checkpoints, settings, checks=checks_path)
     page = Output(output, PAGE, inputs, within=REPORTS)
     changes = table_kind("a table of changes", "kind,change,image")

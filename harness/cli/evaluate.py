@@ -72,8 +72,8 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     "evaluate",
     cls=Command,
     example="evaluate runs/new.safetensors --failures",
-    help="Print a checkpoint's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px). Also "
-    "print precision and recall by class, failures by kind, as tables, and suspected label errors.",
+    help="Print a checkpoint's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px). Options "
+    "add precision and recall by class, failures by kind and suspected label errors.",
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @model_options

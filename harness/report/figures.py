@@ -218,7 +218,8 @@ def dots(
 @styled
 def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: float = 4.7) -> Figure:
     """Draw tables as colors side by side; their cells hold texts if there are few rows."""
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    import seaborn
+    from matplotlib.colors import LinearSegmentedColormap
 
     picture = figure(width, height)
     for axes, each in zip(picture.subplots(1, len(maps), squeeze=False).flat, maps, strict=True):
@@ -227,7 +228,10 @@ def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: floa
         )
         rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
         hidden = np.isnan(each.values) if each.muted is None else np.isnan(each.values) | each.muted
-        mesh = axes.pcolormesh(np.ma.array(each.values, mask=hidden), cmap=colors, norm=Normalize(*each.limits))
+        ticks = {"xticklabels": columns, "yticklabels": rows, "square": len(rows) == len(columns)}
+        low, high = each.limits
+        seaborn.heatmap(each.values, mask=hidden, vmin=low, vmax=high, cmap=colors, cbar=False, ax=axes, **ticks)
+        (mesh,) = axes.collections
         axes.set_facecolor(_MUTED)
         if len(rows) <= _LABELED:
             inks = mesh.to_rgba(np.ma.array(each.values, mask=hidden))
@@ -237,13 +241,10 @@ def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: floa
                 text, place = each.texts[row][column], {"ha": "center", "va": "center", "fontsize": 8}
                 axes.text(column + 0.5, row + 0.5, text, color=ink, **place)
         upright = max(map(len, columns)) > 2  # noqa: PLR2004
-        axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90 if upright else 0)
-        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
+        axes.tick_params(axis="x", length=0, rotation=90 if upright else 0)
+        axes.tick_params(axis="y", length=0, rotation=0)
         axes.grid(visible=False)
-        axes.set(xlabel=x, ylabel=y, title=each.title, ylim=(len(rows), 0))
-        axes.set_aspect("equal" if len(rows) == len(columns) else "auto")
+        axes.set(xlabel=x, ylabel=y, title=each.title)
     return picture
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from harness.base.errors import ConfigurationError, InputError
+from harness.base.errors import ConfigurationError, IncumbentError, InputError
 from harness.base.groups import Place, Setting, add_settings, unknown, values_in, values_of
 from harness.base.records import read_record
 from harness.base.settings import value_behind
@@ -138,6 +138,14 @@ class RunRequest(RunSettings):
         if INCUMBENT in self.roles or self.declared is None or self.declared.weights is not None:
             return ""
         return f"{self.declared.path.relative_to(self.root)}: {self.declared.reason}"
+
+    @property
+    def incumbent(self) -> Path | str:
+        """Return the incumbent; raises `InputError` where there is none, or another file than the declared one."""
+        self.expect_incumbent()
+        if (found := self.checkpoints.get(INCUMBENT)) is None:
+            raise IncumbentError("there is no incumbent yet; `stress-harness accept` makes one, or name two models")
+        return found
 
     def expect_incumbent(self) -> None:
         """Raise `InputError` for a declared incumbent that is missing, or another file, where none is named."""

@@ -166,8 +166,18 @@ def test_the_page_says_how_to_reproduce_the_comparison(zoo, capsys):
         assert option in command
 
 
-@pytest.mark.parametrize("others", [[], ["good.safetensors", "c.safetensors"]], ids=["one", "three"])
-def test_another_number_of_models_than_two_ends_with_4_and_names_rank(zoo, capsys, others):
-    assert cli.main(["compare", "shaken.safetensors", *others, "--data", zoo.data]) == 4
-    said = f"error: [USAGE] compare takes two models, not {1 + len(others)}; `stress-harness rank` ranks "
+def test_three_models_are_refused_and_rank_is_named(zoo, capsys):
+    models = ["shaken.safetensors", "good.safetensors", "c.safetensors"]
+    assert cli.main(["compare", *models, "--data", zoo.data]) == 2
+    said = "error: [USAGE] compare takes two models, not 3; `stress-harness rank` ranks "
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_one_model_alone_is_compared_with_the_incumbent(zoo, capsys):
+    assert cli.main(["compare", "shaken.safetensors", "--data", zoo.data, "--samples", "8"]) == 2
+    assert "there is no incumbent yet" in capsys.readouterr().err
+    zoo.save("models/incumbent.safetensors", jitter=0.1)
+    assert cli.main(["compare", "shaken.safetensors", "--data", zoo.data, "--samples", "8", "--json"]) == 0
+    names = [model["name"] for model in json.loads(capsys.readouterr().out)["models"]]
+    (zoo.root / "models/incumbent.safetensors").unlink()
+    assert names == ["shaken", "incumbent"]

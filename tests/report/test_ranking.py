@@ -149,10 +149,10 @@ def changed(*place: str, to: object):
     ],
     ids=["data", "checks", "protocol", "profile", "twice", "schema", "no-list", "no-table", "cut", "inconclusive"],
 )
-def test_what_cannot_be_ranked_together_ends_with_4(tmp_path, records, capsys, change, said):
+def test_what_cannot_be_ranked_together_is_refused(tmp_path, records, capsys, change, said):
     path = tmp_path / records[1]
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
-    assert cli.main(["rank", *records]) == 4
+    assert cli.main(["rank", *records]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"error: [USAGE] {records[1]}: ")
@@ -160,9 +160,9 @@ def test_what_cannot_be_ranked_together_ends_with_4(tmp_path, records, capsys, c
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[" * 100_000], ids=["empty", "text", "deep"])
-def test_what_is_no_record_ends_with_4(tmp_path, records, capsys, text):
+def test_what_is_no_record_is_refused(tmp_path, records, capsys, text):
     (tmp_path / records[1]).write_text(text)
-    assert cli.main(["rank", *records, "none.json"]) == 4
+    assert cli.main(["rank", *records, "none.json"]) == 2
     assert f"{records[1]}: cannot be read as the stress.json of a run" in capsys.readouterr().err
 
 

@@ -172,6 +172,14 @@ def test_a_file_that_nobody_declared_is_the_incumbent_as_before(zoo):
     assert worse(zoo).ret == 1
 
 
+def test_the_comparison_with_the_incumbent_asks_for_the_declared_one(declared, monkeypatch, capsys):
+    monkeypatch.chdir(declared.root)
+    arguments = ["compare", "worse.safetensors", "--data", "npz:zoo.npz", "--output", "compare.html"]
+    declared.save("models/incumbent.safetensors", seed=4, jitter=0.02)
+    assert main(arguments) == 2
+    assert "models/incumbent.safetensors: has the SHA-256 " in capsys.readouterr().err
+
+
 # The acceptance.
 
 
