@@ -116,8 +116,7 @@ def equal_command(
     for option, value in (("normalization", artifact_normalization), ("outputs", artifact_outputs)):
         line += [] if value is None else [f"--artifact-{option}", value]
     line += [*(["--layers"] if layers else []), *given_line()]
-    facts = {**done.facts, "reproduce": shlex.join(["stress-harness", *line])}
-    page.write(equality_page(done, facts).encode())
+    page.write(equality_page(done, shlex.join(["stress-harness", *line])).encode())
     if as_json:
         print(json.dumps({**equality_json(done), "page": str(output)}))
     else:

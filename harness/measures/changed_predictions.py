@@ -22,73 +22,34 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.measures.equivalence import Quantity
 
-PREDICTIONS_CHANGED = Metric(
-    "predictions_changed", Unit.SHARE, better="less", words="predictions that differ from the original's"
-)
-POOLED_PREDICTIONS_CHANGED = Metric(
-    "pooled_predictions_changed",
-    Unit.SHARE,
-    better="less",
-    words="predictions that differ from the original's, pooled over views",
-)
-CONSENSUS_PREDICTIONS_CHANGED = Metric(
-    "consensus_predictions_changed",
-    Unit.SHARE,
-    better="less",
-    words="predictions that differ from the original's on the consensus set",
-)
-WORST_CLASS_PREDICTIONS_CHANGED = Metric(
-    "worst_class_predictions_changed",
-    Unit.SHARE,
-    better="less",
-    words="predictions of one class that differ from the original's",
-)
-WORST_GROUP_PREDICTIONS_CHANGED = Metric(
-    "worst_group_predictions_changed",
-    Unit.SHARE,
-    better="less",
-    words="predictions of one group of images that differ from the original's",
-)
-CORRECT_PREDICTIONS_LOST = Metric(
-    "correct_predictions_lost",
-    Unit.DIFFERENCE,
-    better="less",
-    words="correct predictions of the original that are lost, less those gained",
-)
-WORST_CLASS_CORRECT_PREDICTIONS_LOST = Metric(
-    "worst_class_correct_predictions_lost",
-    Unit.DIFFERENCE,
-    better="less",
-    words="correct predictions of one class that are lost, less those gained",
-)
-CONFIDENCE_MOVED = Metric(
-    "confidence_moved", Unit.SHARE, better="less", words="mean total variation between artifact and original"
-)
-CONFIDENCE_MOVED_P99 = Metric(
-    "confidence_moved_p99",
-    Unit.SHARE,
-    better="less",
-    words="99th percentile of the total variation between artifact and original",
-)
-CALIBRATION_ERROR_CHANGE = Metric(
-    "calibration_error_change", Unit.DIFFERENCE, better="less", words="rise of the expected calibration error"
-)
 
-OF_ORIGINAL = frozenset(
-    metric.name
-    for metric in (
-        PREDICTIONS_CHANGED,
-        POOLED_PREDICTIONS_CHANGED,
-        CONSENSUS_PREDICTIONS_CHANGED,
-        WORST_CLASS_PREDICTIONS_CHANGED,
-        WORST_GROUP_PREDICTIONS_CHANGED,
-        CORRECT_PREDICTIONS_LOST,
-        WORST_CLASS_CORRECT_PREDICTIONS_LOST,
-        CONFIDENCE_MOVED,
-        CONFIDENCE_MOVED_P99,
-        CALIBRATION_ERROR_CHANGE,
-    )
+def _metric(name: str, words: str, unit: Unit = Unit.SHARE) -> Metric:
+    return Metric(name, unit, better="less", words=words)
+
+
+_DIFFER = "that differ from the original's"
+PREDICTIONS_CHANGED = _metric("predictions_changed", f"predictions {_DIFFER}")
+POOLED_PREDICTIONS_CHANGED = _metric("pooled_predictions_changed", f"predictions {_DIFFER}, pooled over views")
+CONSENSUS_PREDICTIONS_CHANGED = _metric("consensus_predictions_changed", f"predictions {_DIFFER} on the consensus set")
+WORST_CLASS_PREDICTIONS_CHANGED = _metric("worst_class_predictions_changed", f"predictions of one class {_DIFFER}")
+WORST_GROUP_PREDICTIONS_CHANGED = _metric(
+    "worst_group_predictions_changed", f"predictions of one group of images {_DIFFER}"
 )
+_LOST = "that are lost, less those gained"
+CORRECT_PREDICTIONS_LOST = _metric(
+    "correct_predictions_lost", f"correct predictions of the original {_LOST}", Unit.DIFFERENCE
+)
+WORST_CLASS_CORRECT_PREDICTIONS_LOST = _metric(
+    "worst_class_correct_predictions_lost", f"correct predictions of one class {_LOST}", Unit.DIFFERENCE
+)
+CONFIDENCE_MOVED = _metric("confidence_moved", "mean total variation between artifact and original")
+CONFIDENCE_MOVED_P99 = _metric(
+    "confidence_moved_p99", "99th percentile of the total variation between artifact and original"
+)
+CALIBRATION_ERROR_CHANGE = _metric(
+    "calibration_error_change", "rise of the expected calibration error", Unit.DIFFERENCE
+)
+OF_ORIGINAL = frozenset(metric.name for metric in tuple(globals().values()) if isinstance(metric, Metric))
 """The names of these metrics."""
 NOISE = 1e-5
 """Relative difference of logits between float32 backends; classes of the original within it are a tie."""

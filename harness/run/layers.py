@@ -9,9 +9,8 @@ Where branches run in parallel, the next layer need not depend on it. This is a 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +32,6 @@ NOISE = 1e-4
 """Distance up to which float32 explains a difference. Lossless exports of the shipped model stay below 1e-6."""
 _EXACT = NOISE / 5
 """Distance of a later layer up to which one that it depends on is merged. EfficientNet-Lite0 stays below 1e-5."""
-LOGITS = "logits"
 _IMAGES = 4
 _BEYOND = 5
 """Layers after the first different one that are shown."""
@@ -42,61 +40,27 @@ _NEARER = 10
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A layer's distance from the nearest tensor of the artifact, as a share of the spread of its output.
+class LayerDifferences:
+    """Where an original and its artifact begin to differ: a sentence, and the `first` layer that does, if any.
 
-    It is infinite where the artifact has no tensor of this size. A `merged` layer is part of a later one.
+    `layers` have a name, a distance and an outcome each, in the order of execution. A distance is that from the nearest
+    tensor of the artifact, by the spread of the layer's output, and infinite without a tensor of this size.
     """
 
-    name: str
-    distance: float
-    merged: bool = False
+    sentence: str
+    first: str | None
+    layers: tuple[tuple[str, float, str], ...]
 
     @property
-    def outcome(self) -> str:
-        """Say whether it is equal."""
-        if self.distance <= NOISE:
-            return "equal"
-        return "merged with a later one" if self.merged else "different"
-
-
-@dataclass(frozen=True)
-class LayerDifferences:
-    """The layers of an original in the order of execution, each beside what its artifact computes."""
-
-    layers: tuple[Layer, ...]
-
-    @property
-    def first(self) -> Layer | None:
-        """Return the first layer that differs; None for none."""
-        return next((layer for layer in self.layers if layer.outcome == "different"), None)
-
-    @property
-    def shown(self) -> tuple[Layer, ...]:
-        """Return the layers up to some beyond the first that differs."""
-        first = self.first
-        return self.layers if first is None else self.layers[: self.layers.index(first) + 1 + _BEYOND]
-
-    @property
-    def sentence(self) -> str:
-        """Say where the difference begins."""
-        first = self.first
-        if first is None:
-            return f"Layers: all {len(self.layers)} are equal, up to float noise."
-        before = [layer.name for layer in self.layers[: self.layers.index(first)] if layer.distance <= NOISE]
-        after = f"; up to {before[-1]} all are equal" if before else ", the first one"
-        size = f" by {first.distance:.2g} of its spread" if math.isfinite(first.distance) else ""
-        return f"Layers: the difference begins at {first.name}{size}{after}."
+    def shown(self) -> list[tuple[str, str, str]]:
+        """Return the layers up to some beyond the first that differs, with the distances as text."""
+        first = next((at for at, each in enumerate(self.layers) if each[2] == "different"), len(self.layers))
+        return [(name, f"{distance:.2g}", outcome) for name, distance, outcome in self.layers[: first + 1 + _BEYOND]]
 
     def as_json(self) -> dict[str, Any]:
         """Return the sentence, the first layer and all distances in plain types."""
-        return {
-            "sentence": self.sentence,
-            "first": self.first and self.first.name,
-            "distances": {
-                layer.name: layer.distance if math.isfinite(layer.distance) else None for layer in self.layers
-            },
-        }
+        distances = {name: distance if math.isfinite(distance) else None for name, distance, _ in self.layers}
+        return {"sentence": self.sentence, "first": self.first, "distances": distances}
 
 
 def layer_differences(
@@ -107,58 +71,59 @@ def layer_differences(
     Raises `InputError` for an original without layers, and for an artifact that shows no tensors.
     """
     if not original.provides.layers:
-        raise InputError(
-            f"{original.path}: gives predictions only; name the network of PyTorch that the artifact is made from",
-            setting="layers",
-        )
-    model, shown = original.classifier.plain, np.argsort(~differ, kind="stable")[:_IMAGES]
-    pixels = original.classifier.pixels(images, shown)
-    calls = _outputs(model, pixels)
-    found: dict[int, list[np.ndarray]] = defaultdict(list)
-    for tensor in _tensors_of(artifact, pixels):
-        found[tensor.size].append(tensor)
-    distances = [_distance(call.output, found[call.output.size]) for call in calls[:-1]]
-    with torch.no_grad():
-        answers = logits_of(artifact.classifier.plain(pixels))[0].cpu().float().numpy()
-    distances.append(_distance(_centered(calls[-1].output), [_centered(answers)]))
-    layers: list[Layer] = []
-    begun = False
+        message = "gives predictions only; name the network of PyTorch that the artifact is made from"
+        raise InputError(f"{original.path}: {message}", setting="layers")
+    model = original.classifier.plain
+    pixels = original.classifier.pixels(images, np.argsort(~differ, kind="stable")[:_IMAGES])
+    *calls, logits = _outputs(model, pixels)
+    tensors, answers = _tensors_of(artifact, pixels), _outputs(artifact.classifier.plain, pixels, layers=False)[-1]
+    # Logits whose mean for each image is 0 equal logarithms of probabilities.
+    mine, theirs = (each.output - each.output.mean(axis=1, keepdims=True) for each in (logits, answers))
+    distances = [*(_distance(call.output, tensors) for call in calls), _distance(mine, [theirs])]
+    calls.append(logits)
+
+    def is_merged(number: int) -> bool:
+        distance = distances[number]
+        followers = [later for later, each in zip(distances, calls, strict=True) if each.takes == number]
+        if min(followers, default=distance) < distance / _NEARER:
+            return True
+        enough = min(_EXACT, distance / _NEARER**2)  # A difference that later layers dilute is no merger.
+        equal = [at for at in range(number + 1, len(calls)) if distances[at] <= enough]
+        shaken = _outputs(model, pixels, shaking=number) if equal else []
+        return any(not np.array_equal(shaken[at].output, calls[at].output) for at in equal)
+
+    layers: list[tuple[str, float, str]] = []
+    first, equal, sentence = None, "", ""
     for number, (call, distance) in enumerate(zip(calls, distances, strict=True)):
-        merged = False
-        # Layers before the first different one that have no tensor of their own are merged.
-        if not (call.unchanged or begun) and distance > NOISE:
-            followers = [later for later, each in zip(distances, calls, strict=True) if each.takes == number]
-            merged = min(followers, default=distance) < distance / _NEARER
-            # A difference that later layers dilute is no merger.
-            enough = min(_EXACT, distance / _NEARER**2)
-            equal = [at for at in range(number + 1, len(calls)) if distances[at] <= enough]
-            if equal and not merged:
-                shaken = _outputs(model, pixels, shaking=number)
-                merged = any(not np.array_equal(shaken[at].output, calls[at].output) for at in equal)
-            begun = not merged
-        if not call.unchanged:
-            layers.append(Layer(call.name, distance, merged))
-    return LayerDifferences(tuple(layers))
+        if number and call is not logits and np.array_equal(call.output, calls[number - 1].output):
+            continue  # As a `Sequential` behind its last layer.
+        outcome = "equal" if distance <= NOISE else "different"
+        if outcome == "different" and first is None:
+            if is_merged(number):
+                outcome = "merged with a later one"
+            else:
+                size = f" by {distance:.2g} of its spread" if math.isfinite(distance) else ""
+                after = f"; up to {equal} all are equal" if equal else ", the first one"
+                first, sentence = call.name, f"Layers: the difference begins at {call.name}{size}{after}."
+        elif first is None:
+            equal = call.name
+        layers.append((call.name, distance, outcome))
+    sentence = sentence or f"Layers: all {len(layers)} are equal, up to float noise."
+    return LayerDifferences(sentence, first, tuple(layers))
 
 
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """A call of a layer: its output (N, ...), and the number of the call that its input is the output of.
-
-    It is `unchanged` if its output is that of the call before, as of a `Sequential` behind its last layer.
-    """
+class _Call(NamedTuple):
+    """A call of a layer: its output (N, ...), and the number of the call that its input is the output of."""
 
     name: str
     output: np.ndarray
     takes: int | None = None
-    unchanged: bool = False
 
 
-def _outputs(model: nn.Module, pixels: Tensor, *, shaking: int | None = None) -> list[_Call]:
-    """Return each call of a layer in the order of execution, and last the logits.
+def _outputs(model: nn.Module, pixels: Tensor, *, layers: bool = True, shaking: int | None = None) -> list[_Call]:
+    """Return each call of a layer that gives a tensor, in the order of execution, and last the logits.
 
-    Calls without a tensor are left out. The output of the call with the number `shaking` is replaced by noise of its
-    spread.
+    Noise of its spread replaces the output of the call with the number `shaking`.
     """
     calls: list[_Call] = []
     given: list[Tensor] = []
@@ -173,16 +138,16 @@ def _outputs(model: nn.Module, pixels: Tensor, *, shaking: int | None = None) ->
                 noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
                 shaken = output.mean() + noise * (output.std() + 1)
             takes = next((number for number, each in enumerate(given) if inputs and each is inputs[0]), None)
-            calls.append(_Call(name, values, takes, bool(calls) and np.array_equal(calls[-1].output, values)))
+            calls.append(_Call(name, values, takes))
             given.append(output if shaken is None else shaken)
             return shaken
 
         return record
 
-    names = [name for name, _ in model.named_modules() if name]
-    with torch.no_grad(), evaluating(model, {name: recorder(name) for name in names}):
+    hooks = {name: recorder(name) for name, _ in model.named_modules() if name and layers}
+    with torch.no_grad(), evaluating(model, hooks):
         logits = logits_of(model(pixels))[0]
-    return [*calls, _Call(LOGITS, logits.detach().cpu().float().numpy())]
+    return [*calls, _Call("logits", logits.detach().cpu().float().numpy())]
 
 
 def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
@@ -200,24 +165,14 @@ def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
             handle.remove()
         return tensors_of(network, taken[0])
     if not artifact.provides.layers:
-        raise InputError(
-            f"{artifact.path}: gives predictions only; layers can be compared of a checkpoint, of an ONNX file and of "
-            "OpenVINO's files",
-            setting="layers",
-        )
+        message = "layers can be compared of a checkpoint, of an ONNX file and of OpenVINO's files"
+        raise InputError(f"{artifact.path}: gives predictions only; {message}", setting="layers")
     return [call.output for call in _outputs(model, pixels)]
-
-
-def _centered(logits: np.ndarray) -> np.ndarray:
-    """Return logits (N, classes) whose mean for each image is 0: logarithms of probabilities are the same then."""
-    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
 
 
 def _distance(output: np.ndarray, tensors: Sequence[np.ndarray]) -> float:
     """Return the least distance of an output from tensors of its size, with channels first or last, by its spread."""
     spread = float(output.std()) or 1.0
-    layouts = [output.ravel()]
-    if output.ndim == 4:  # noqa: PLR2004  (N, C, H, W)
-        layouts.append(output.transpose(0, 2, 3, 1).ravel())
-    pairs = [(layout, tensor.ravel()) for layout in layouts for tensor in tensors]
+    layouts = [output] if output.ndim != 4 else [output, output.transpose(0, 2, 3, 1)]  # noqa: PLR2004  (N, C, H, W)
+    pairs = [(one.ravel(), other.ravel()) for one in layouts for other in tensors if other.size == output.size]
     return min((float(np.sqrt(np.mean((one - other) ** 2))) / spread for one, other in pairs), default=math.inf)
