@@ -19,7 +19,7 @@ from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write
 from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
 from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.outliers import check_panel
-from harness.calibration.panel import panel_at_hand, read_panel, readable_panel
+from harness.calibration.panel import expect_sample_of, read_panel, readable_panel
 from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
@@ -84,14 +84,11 @@ class CalibrationRequest:
         if self.budget is not None and (self.families or self.check_ids):
             raise InputError("--budget: determines the samples of all families together; remove --family and --check")
 
-    def panel_path(self, checks: ChecksFile) -> Path:
-        """Return the file of the panel: the named one, or else that of the checks file's recipe."""
-        return self.panel or Path(str(checks.recipe.get("panel", "models/panel.json")))
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Return the options of each run of the stress tests."""
-        return self.gate_options
+    def paths(self, checks: ChecksFile) -> tuple[Path, Path]:
+        """Return the files of the panel and of its predictions: the named ones, or else those of the recipe."""
+        own = Path(str(checks.recipe.get("panel", "models/panel.json")))
+        path = self.panel or own
+        return path, (checks.panel_predictions if path == own else None) or path.with_suffix(".predictions.json")
 
 
 @dataclass(frozen=True)
@@ -134,8 +131,11 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
     that cannot be measured and for files that change during the calibration.
     """
     checks = read_checks(request.checks_path)
-    paths = (request.panel_path(checks), _predictions_path(request, checks))
-    outputs = _outputs(request, *paths)
+    panel_path, predictions_path = paths = request.paths(checks)
+    gate = request_of(request.gate_options, root=Path()).but(checks=request.checks_path)
+    others = inputs_of_run(gate, more=request.checkpoints).without([*paths, request.checks_path])
+    files = ((panel_path, PANEL), (predictions_path, PANEL_PREDICTIONS), (request.checks_path, CHECKS))
+    outputs = [Output(path, kind, others) for path, kind in files]
     for output in outputs:
         output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
@@ -150,8 +150,8 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
         panel,
         calibrated,
         checks,
-        paths[0],
-        paths[1] if measured.predictions else None,
+        panel_path,
+        predictions_path if measured.predictions else None,
         tuple(check.id for check in checks.checks if check.panel and check.id not in items),
         tuple(share(request.checks_path, measured.predictions, measured.earlier)),
         {name: hand.threshold for name, hand in hands.items() if name not in ended},
@@ -167,7 +167,7 @@ def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
 def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibrated]]:
     """Return the panel in the file and its thresholds, without a measurement and without writing."""
     checks = read_checks(request.checks_path)
-    panel = read_panel(request.panel_path(checks), checks)
+    panel = read_panel(request.paths(checks)[0], checks)
     return panel, _thresholds(panel, checks)
 
 
@@ -178,7 +178,7 @@ def panel_to_plan(
     checks = read_checks(request.checks_path)
     if request.checkpoints:
         return measured_panel(request, on_fit=on_fit).panel, checks.budgets
-    return read_panel(request.panel_path(checks), checks), checks.budgets
+    return read_panel(request.paths(checks)[0], checks), checks.budgets
 
 
 def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
@@ -208,21 +208,24 @@ def measured_panel(
     from harness.base.progress import Progress
 
     checks, network, tell = read_checks(request.checks_path), request.network, partial(Progress.write, file=sys.stderr)
-    path, predictions_path = request.panel_path(checks), _predictions_path(request, checks)
-    recording = Recording(
-        checks.path.parent,
-        checks,
-        options=request.options,
-        tasks=Tasks(request.backend) if request.backend.on_ray else None,
-    )
+    path, predictions_path = request.paths(checks)
+    tasks = Tasks(request.backend) if request.backend.on_ray else None
+    recording = Recording(checks.path.parent, checks, options=request.gate_options, tasks=tasks)
     if request.convert is not None:
         panel = read_panel(path, checks)
         recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
         with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
             how = partial(measured_conversions, network=network, on_model=bar.update, on_note=tell)
             return MeasuredPanel(how(request.convert, panel, recording), checks)
-    asked = _ids_asked_for(request, checks)
-    known = panel_at_hand(path, checks, partly=bool(request.families or asked), expect_own=expect_own)
+    asked: set[str] = set()
+    for pattern in request.check_ids:
+        if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
+            raise InputError(f"--check {pattern}: no check of {checks.path} has such an id; write the check first")
+        asked.update(found)
+    there = readable_panel(path)
+    if expect_own and there and there.data_sha256 == checks.data.sha256:
+        expect_sample_of(checks, there, path)
+    known = read_panel(path, checks) if request.families or asked else None
     checkpoints: list[Path | str] = list(request.checkpoints)
     if known and not checkpoints:
         checkpoints = [model_spec(model.path) for model in known.models]
@@ -231,7 +234,7 @@ def measured_panel(
         folder = path.with_suffix("")
         checkpoints += train_reference_models(checks, folder, reference_models=models, jobs=jobs, device=request.device)
     if request.budget is not None:
-        checks = choose_samples(request.budget, checks, checkpoints[0], options=request.options, on_fit=on_fit)
+        checks = choose_samples(request.budget, checks, checkpoints[0], options=request.gate_options, on_fit=on_fit)
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
         loaded = load_reference_models(checkpoints, recording, network=network, on_note=tell)
@@ -241,22 +244,13 @@ def measured_panel(
         bar.set_description("measuring")
         panel = measure_panel(loaded, recording, on_model=bar.update, on_note=tell)
     if known:
-        of_families = [row.id for row in known.checks if row.family in request.families and not row.conversions]
-        panel = _joined(known, panel, checks, path, again=(*asked, *of_families))
+        of_families = {row.id for row in known.checks if row.family in request.families}
+        panel = _joined(known, panel, checks, path, again=asked | of_families)
     panel = with_earlier_conversions(panel, readable_panel(path), checks.checks)
     return MeasuredPanel(panel, checks, predictions, earlier)
 
 
-def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str, ...]:
-    asked: dict[str, None] = {}
-    for pattern in request.check_ids:
-        if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
-            raise InputError(f"--check {pattern}: no check of {checks.path} has such an id; write the check first")
-        asked.update(dict.fromkeys(found))
-    return tuple(asked)
-
-
-def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: Sequence[str]) -> Panel:
+def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: set[str]) -> Panel:
     """Return the new measurements, with those of the panel in `path` that were not measured `again`.
 
     Raises `InputError` for other networks, and for checks that have changed since their measurement.
@@ -268,8 +262,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
     now = {check.id: check.definition for check in checks.checks}
     kept = tuple(row for row in known.checks if row.id in now and row.id not in again and not row.conversions)
     for row in kept:
-        regrouped = row.family == SLICE and known.groups_sha256 != new.groups_sha256
-        if now[row.id] != row.definition or regrouped:
+        if now[row.id] != row.definition or (row.family == SLICE and known.groups_sha256 != new.groups_sha256):
             raise ChangedError(
                 f"{checks.path}: check {row.id!r} has changed since {path} was measured; calibrate its family too, "
                 f"with --family {row.family}, or all, without --family"
@@ -277,47 +270,29 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
     return new.joined(known.of(kept, curved=True), new)
 
 
-def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
-    path = request.panel_path(checks)
-    own = path == replace(request, panel=None).panel_path(checks)
-    return (checks.panel_predictions if own else None) or path.with_suffix(".predictions.json")
-
-
-def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tuple[Output, Output, Output]:
-    gate = request_of(request.gate_options, root=Path())
-    read = inputs_of_run(gate.but(checks=request.checks_path), more=request.checkpoints)
-    others = read.without([panel, predictions, request.checks_path])
-    return (
-        Output(panel, PANEL, others),
-        Output(predictions, PANEL_PREDICTIONS, others),
-        Output(request.checks_path, CHECKS, others),
-    )
-
-
 def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
     count = len(panel.models)
     if count >= PROVISIONAL:
         return f"{count} reference models, the same recipe with other seeds"
     judged = sum(not item.informational for item in calibrated)
-    networks = "1 reference model" if count == 1 else f"{count} reference models"
     return (
-        f"provisional, of {networks}: {judged} of {len(calibrated)} checks have a threshold; "
-        f"`stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
+        f"provisional, of {count} reference model{'' if count == 1 else 's'}: {judged} of {len(calibrated)} checks "
+        f"have a threshold; `stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
     )
 
 
 def _write(
     measured: MeasuredPanel,
     calibrated: Sequence[Calibrated],
-    before: dict[Path, str | None],
-    outputs: tuple[Output, Output, Output],
+    before: Mapping[Path, str | None],
+    outputs: Sequence[Output],
 ) -> None:
     """Write panel, predictions and thresholds together to these `outputs`.
 
     Raises `InputError`, and writes nothing, if a file has changed since `before`, and for an invalid checks file.
     """
     predictions, checks = measured.predictions, measured.checks
-    panel_path, predictions_path = (output.path for output in outputs[:2])
+    panel_path, predictions_path, _ = (output.path for output in outputs)
     ks = {item.check.id: item.k for item in calibrated}
     panel = measured.panel.with_multipliers(ks, before=readable_panel(panel_path))
     date = datetime.now(UTC).date().isoformat()
@@ -333,12 +308,9 @@ def _write(
         "date": date,
         **({} if None in seeds else {"seeds": seeds}),
         **{name: named[name] for name in ("panel_predictions", "panel_predictions_sha256") if name in named},
-        **(
-            {"training": {name: each for name, each in panel.recipe.items() if each is not None}}
-            if panel.recipe
-            else {}
-        ),
     }
+    if panel.recipe:
+        recipe["training"] = {name: each for name, each in panel.recipe.items() if each is not None}
     with locked(checks.path):
         changed = [path for path, sha256 in before.items() if hash_of_file(path) != sha256]
         if hash_of_checks(checks.path) != checks.sha256:

@@ -8,21 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from harness.checks import first_checks
 from harness.checks.damages import (
-    BlankAll,
-    BlankLeftHalf,
-    Blur,
     Damage,
-    MoveLogits,
-    OnPixels,
-    ScaleLogits,
-    SwapLogits,
-    Turn,
+    blank,
+    blurred,
     confident_errors,
-    on_logits,
+    moved,
+    scaled,
+    swapped,
+    turned,
+    without_left_half,
 )
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
@@ -65,7 +61,7 @@ _SHIPPED = (
         page="behaviours/clean",
         metrics=("accuracy",),
         starter_checks=first_checks.clean,
-        damage=Damage("left-half-blanked", OnPixels(BlankLeftHalf)),
+        damage=Damage("left-half-blanked", without_left_half),
     ),
     Family(
         "class",
@@ -75,7 +71,7 @@ _SHIPPED = (
         page="behaviours/clean",
         metrics=("accuracy",),
         starter_checks=first_checks.of_each_class("clean", "accuracy"),
-        damage=Damage("swapped-logits", lambda model, watched: nn.Sequential(model, SwapLogits(watched))),
+        damage=Damage("swapped-logits", logits=swapped),
     ),
     Family(
         CLASS_DIFFERENCE,
@@ -108,7 +104,7 @@ _SHIPPED = (
         page="behaviours/rotation",
         metrics=("accuracy",),
         starter_checks=first_checks.rotation,
-        damage=Damage("turned-020", OnPixels(Turn)),
+        damage=Damage("turned-020", turned),
     ),
     Family(
         "shift",
@@ -161,7 +157,7 @@ _SHIPPED = (
             ("confidence-confidence-on-errors", "confidence_on_errors"),
             ("confidence-risk-coverage-area", "risk_coverage_area"),
         ],
-        damage=Damage("overconfident", on_logits(ScaleLogits), confident_errors, unmoved="risk_coverage_area"),
+        damage=Damage("overconfident", logits=scaled, fails=confident_errors, unmoved="risk_coverage_area"),
     ),
     Family(
         "pairs",
@@ -230,7 +226,7 @@ _SHIPPED = (
             "breaking_severity",
         ),
         starter_checks=first_checks.search,
-        damage=Damage("turned-020-searched", OnPixels(Turn), metric="robust_accuracy"),
+        damage=Damage("turned-020-searched", turned, metric="robust_accuracy"),
     ),
     Family(
         "attention",
@@ -254,7 +250,7 @@ _SHIPPED = (
             ("background-swapped", "prediction_consistency", 'background = "swapped"'),
             ("object-erased", "object_dependence"),
         ],
-        damage=Damage("blind", OnPixels(BlankAll, costs_accuracy=False), metric="object_dependence"),
+        damage=Damage("blind", blank, metric="object_dependence", costs_accuracy=False),
     ),
     Family(
         "corruption",
@@ -265,7 +261,7 @@ _SHIPPED = (
         page="behaviours/corruption",
         metrics=("accuracy", "confidence_rise", "mean_corruption_error"),
         starter_checks=first_checks.corruption,
-        damage=Damage("blurred", OnPixels(Blur), metric="accuracy"),
+        damage=Damage("blurred", blurred, metric="accuracy"),
     ),
     Family(
         SKEW,
@@ -285,7 +281,7 @@ _SHIPPED = (
         "lack such images.",
         page="behaviours/golden",
         metrics=("golden_right",),
-        damage=Damage("answers-moved", on_logits(MoveLogits)),
+        damage=Damage("answers-moved", logits=moved),
     ),
     Family(
         SLICE,
