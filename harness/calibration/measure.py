@@ -68,11 +68,7 @@ def load_reference_models(
     for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
         on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
     _common_recipe(loaded)
-    _expect_different(loaded, request_of(recording.options, root=Path()), network)
-    return loaded
-
-
-def _expect_different(loaded: Sequence[Checkpoint], request: RunRequest, network: NetworkOptions | None) -> None:
+    request = request_of(recording.options, root=Path())
     few = sample_up_to(request.load(network.transform_named if network else None), _FEW)
     others: dict[Path | str, tuple[str, np.ndarray]] = {}
     for checkpoint in loaded:
@@ -85,6 +81,7 @@ def _expect_different(loaded: Sequence[Checkpoint], request: RunRequest, network
                     f"{checkpoint.path}: is the same network as {other}, up to rounding; a panel needs different ones"
                 )
         others[checkpoint.path] = checkpoint.model_sha256, logits
+    return loaded
 
 
 def measure_panel(
@@ -99,14 +96,16 @@ def measure_panel(
     Measurements stay in the user's cache. A killed run therefore continues, and a panel costs nothing if its tests have
     not changed. `on_model` is called after each model. Raises `InputError` for a failed run of the tests.
     """
-    measured, partial = _on_all(entries_of(loaded, recording, on_model))
-    if partial:
+    measured = [{entry["id"]: entry for entry in entries} for entries in entries_of(loaded, recording, on_model)]
+    common = set.intersection(*map(set, measured))
+    if partial := sorted(set[str]().union(*measured) - common):
         on_note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
+    measured = [{name: entry for name, entry in table.items() if name in common} for table in measured]
     known = {check.id: check.definition for check in recording.checks.checks}
     checks: dict[str, PanelCheck] = {}
     models = []
-    for checkpoint, entries in zip(loaded, measured, strict=True):
-        for entry in entries:
+    for checkpoint, table in zip(loaded, measured, strict=True):
+        for entry in table.values():
             check = check_in(entry, known)
             if (other := checks.setdefault(check.id, check)) != check:
                 mine, theirs = as_plain(check), as_plain(other)
@@ -116,18 +115,20 @@ def measure_panel(
                     f"{theirs[name]!r}; a test must measure the same for every network"
                 )
         training = checkpoint.record.training if checkpoint.record else None
+        # Several checks may read their values off one curve. A figure could show either of two that share a name.
+        curves = {read_record(Curve, entry["curve"], where=name) for name, entry in table.items() if "curve" in entry}
+        names = Counter(curve.name for curve in curves)
         models.append(
             ReferenceModel(
                 path=str(checkpoint.path),
                 sha256=checkpoint.sha256,
                 seed=(training or {}).get("seed"),
-                values={entry["id"]: entry["value"] for entry in entries},
-                curves=_curves_in(entries),
+                values={name: entry["value"] for name, entry in table.items()},
+                curves=tuple(sorted((each for each in curves if names[each.name] == 1), key=lambda each: each.name)),
             )
         )
     data = recording.checks.data
-    by_check = {check: [entry for entries in measured for entry in entries if entry["id"] == check] for check in checks}
-    chance = {check: found for check, entries in by_check.items() if (found := Chance.of(entries))}
+    chance = {check: found for check in checks if (found := Chance.of([table[check] for table in measured]))}
     return Panel(
         data.sha256,
         PROTOCOL,
@@ -137,14 +138,6 @@ def measure_panel(
         data.sample,
         chance,
         data.groups_sha256,
-    )
-
-
-def _on_all(measured: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
-    ids = [{entry["id"] for entry in entries} for entries in measured]
-    common = set.intersection(*ids)
-    return [[entry for entry in entries if entry["id"] in common] for entries in measured], sorted(
-        set().union(*ids) - common
     )
 
 
@@ -241,16 +234,6 @@ def kept_or_made(
         with ThreadPoolExecutor(len(cores)) as pool:
             list(pool.map(work, cores))
     return [content for content in found if content is not None]
-
-
-def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
-    """Return the curves of a model's entries, each once: several checks may read their values off one.
-
-    A name with two different curves is left out, since a figure could show either.
-    """
-    found = {read_record(Curve, entry["curve"], where=entry["id"]) for entry in entries if "curve" in entry}
-    names = Counter(curve.name for curve in found)
-    return tuple(sorted((curve for curve in found if names[curve.name] == 1), key=lambda curve: curve.name))
 
 
 def check_in(entry: Mapping[str, Any], known: Mapping[str, str]) -> PanelCheck:

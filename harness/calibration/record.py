@@ -31,8 +31,7 @@ def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:
     rows = [check for check in checks.checks if check.panel is not None]
     if not rows or (path := _record_of(checks, root)) is None:
         return
-    panel = read_panel(path, checks)
-    recorded = recorded_thresholds(panel, checks.budgets)
+    recorded = recorded_thresholds(read_panel(path, checks), checks.budgets)
     for check in rows:
         if check.id not in recorded:
             raise ChecksError(
@@ -92,15 +91,13 @@ def _departure(check: Check, recorded: Sequence[Calibrated]) -> Departure | None
         return Departure("conversions", check.panel.conversions, repr(measured.conversions))
     if check.direction not in {None, measured.direction}:
         return Departure("direction", check.direction, repr(measured.direction))
-    found = [_first_departure(check, item) for item in recorded]
-    return None if None in found else found[0]
-
-
-def _first_departure(check: Check, recorded: Calibrated) -> Departure | None:
-    scaled = ("mean", "std", "centre", "spread", "k")
-    possible = [
-        replace(recorded, **{name: getattr(recorded, name) * factor for name in scaled})
-        for factor in (1, 1 - _FREE, 1 + _FREE)
-    ]
-    known = recorded.written if recorded.k else ("mean", "std", "n", "reference_models")
-    return first_departure(check, possible, known, judged=bool(recorded.k))
+    first = None
+    for item in reversed(recorded):
+        scaled = {name: getattr(item, name) for name in ("mean", "std", "centre", "spread", "k")}
+        factors = (1, 1 - _FREE, 1 + _FREE)
+        possible = [replace(item, **{name: each * factor for name, each in scaled.items()}) for factor in factors]
+        known = item.written if item.k else ("mean", "std", "n", "reference_models")
+        first = first_departure(check, possible, known, judged=bool(item.k))
+        if first is None:
+            return None
+    return first

@@ -161,8 +161,8 @@ def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], e
     if winning := [name for name in held if name not in alone]:
         lines.append(f"thresholds set by hand win over the panel's: {', '.join(winning)}")
     return lines + [
-        f"warning: {name}: the threshold by hand, {hand:g}, is more lenient than the panel's, {item.threshold:g}; remove "
-        "`hand` from the check unless you mean it"
+        f"warning: {name}: the threshold by hand, {hand:g}, is more lenient than the panel's, {item.threshold:g}; "
+        "remove `hand` from the check unless you mean it"
         for name, (item, hand) in held.items()
         if name in winning and (item.threshold - hand) * item.check.sign > 0
     ]
@@ -189,16 +189,14 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         best = min(items, key=lambda item: item.minimum_detectable_drop)
         said = f"{len(judged)} of {len(items)} checks have a threshold, the best detects {_number(best)}"
         lines.append(f"{family}: {said}")
-        same, accuracies = (
-            by_id.get(_SEEING_THE_SAME.get(family, "")),
-            [i for i in items if i.check.metric == "accuracy"],
-        )
+        same = by_id.get(_SEEING_THE_SAME.get(family, ""))
+        accuracies = [item for item in items if item.check.metric == "accuracy"]
         if same and accuracies:
             most = min(accuracies, key=lambda item: item.minimum_detectable_drop)
             lines.append(
-                f"  beside it {same.check.id} detects {same.minimum_detectable_drop:.0f} images lost of those that every "
-                f"reference model gets right, {most.check.id} {most.minimum_detectable_drop * most.check.n:.0f} of "
-                f"{most.check.n} lost net"
+                f"  beside it {same.check.id} detects {same.minimum_detectable_drop:.0f} images lost of those that "
+                f"every reference model gets right, {most.check.id} "
+                f"{most.minimum_detectable_drop * most.check.n:.0f} of {most.check.n} lost net"
             )
         for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop
@@ -209,8 +207,8 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
             )
             check = item.check
             lines.append(
-                f"  {check.id:<32} {_value(check, item.mean):>13} {_value(check, item.std, digits=1):>8} {item.k:>5.2f} "
-                f"{_value(check, item.minimum_detectable_drop):>8} {_value(check, wanted):>8}  "
+                f"  {check.id:<32} {_value(check, item.mean):>13} {_value(check, item.std, digits=1):>8} "
+                f"{item.k:>5.2f} {_value(check, item.minimum_detectable_drop):>8} {_value(check, wanted):>8}  "
                 f"{next(map(str, enough), f'more than {_PANEL_SIZES[-1]}')}"
                 f"{' (informational)' if item.informational else ''}"
             )

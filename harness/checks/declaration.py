@@ -61,15 +61,13 @@ class Declaration:
         """Return the error message for weights with the SHA-256 `found`, None for a missing file."""
         assert self.weights is not None
         fact = "does not exist" if found is None else f"has the SHA-256 {found[:12]}…"
+        fact = f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares"
         pending = pending_of(self.weights)
         if hash_of_file(pending) == self.sha256:
-            return (
-                f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares; an "
-                f"acceptance was interrupted, finish it: mv {pending} {self.weights}"
-            )
+            return f"{fact}; an acceptance was interrupted, finish it: mv {pending} {self.weights}"
         return (
-            f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares. Bring "
-            "the file back (git checkout, git lfs pull), accept a model again, or compare with none: --incumbent none"
+            f"{fact}. Bring the file back (git checkout, git lfs pull), accept a model again, or compare with none: "
+            "--incumbent none"
         )
 
 

@@ -80,7 +80,7 @@ _SHIPPED = (
         failure="The class itself is worse: look at its labels, and at its share of the training data.",
         page="slices",
         metrics=("class_difference",),
-        starter_checks=first_checks.class_differences,
+        starter_checks=first_checks.of_each_class("difference", "class_difference", least=2),
     ),
     Family(
         "consensus",
@@ -103,7 +103,7 @@ _SHIPPED = (
         "augmentation rotates in the other only.",
         page="behaviours/rotation",
         metrics=("accuracy",),
-        starter_checks=first_checks.rotation,
+        starter_checks=lambda about: first_checks.poses(about)["rotation"],
         damage=Damage("turned-020", turned),
     ),
     Family(
@@ -114,7 +114,7 @@ _SHIPPED = (
         "crops one side.",
         page="behaviours/shift",
         metrics=("accuracy",),
-        starter_checks=first_checks.shift,
+        starter_checks=lambda about: first_checks.poses(about)["shift"],
     ),
     Family(
         "flip",
@@ -132,7 +132,7 @@ _SHIPPED = (
         failure="Only the corners fail: the augmentation draws a rotation or a translation, not both.",
         page="behaviours/pose",
         metrics=("accuracy",),
-        starter_checks=first_checks.corners,
+        starter_checks=lambda about: first_checks.poses(about)["pose"],
     ),
     Family(
         "confidence",
@@ -208,7 +208,11 @@ _SHIPPED = (
         failure="Flips in the consensus set mean a broken model. Many flips at the same accuracy mean another recipe.",
         page="behaviours/flips",
         metrics=("negative_flips",),
-        starter_checks=first_checks.flips,
+        starter_checks=lambda about: [
+            ("flips", "negative_flips"),
+            *first_checks.of_each_class("flips", "negative_flips")(about),
+            ("flips-consensus", "negative_flips", 'among = "consensus"'),
+        ],
     ),
     Family(
         "search",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from harness.checks.check import UNTIL_CALIBRATED
@@ -72,48 +73,33 @@ def clean(about: StarterData) -> list[Row]:
     return [("clean", "accuracy", *(() if about.min_accuracy is None else (by_hand,)))]
 
 
-def of_each_class(prefix: str, metric: str) -> Callable[[StarterData], list[Row]]:
-    """Return a function that makes a check of the metric for each class."""
+def of_each_class(prefix: str, metric: str, *, least: int = 1) -> Callable[[StarterData], list[Row]]:
+    """Return a function that makes a check of the metric for each class, of at least so many."""
     return lambda about: [
-        (f"{prefix}-{slug}", metric, f"class = {in_toml(name)}") for name, slug in about.slugs.items()
+        (f"{prefix}-{slug}", metric, f"class = {in_toml(name)}")
+        for name, slug in about.slugs.items()
+        if len(about.slugs) >= least
     ]
 
 
-def class_differences(about: StarterData) -> list[Row]:
-    """Return a check of each class against the others."""
-    return of_each_class("difference", "class_difference")(about) if len(about.slugs) > 1 else []
-
-
-def rotation(_: StarterData) -> list[Row]:
-    """Return a check of each angle."""
-    return [(f"rotate-{_way(degrees)}", "accuracy", _pose(degrees=degrees)) for degrees in _DEGREES]
-
-
-def shift(about: StarterData) -> list[Row]:
-    """Return a check of each direction."""
-    right, down = about.shift
-    poses = {
+def poses(about: StarterData) -> dict[str, list[Row]]:
+    """Return checks of each angle, of each direction, and of each corner of the augmentation range, by family."""
+    (right, down), (*_, left_turn), right_turn = about.shift, _DEGREES, _DEGREES[0]
+    moved = {
         f"shift-right-{right}": _pose(dx=right),
         f"shift-left-{right}": _pose(dx=-right),
         f"shift-down-{down}": _pose(dy=down),
         f"shift-up-{down}": _pose(dy=-down),
     }
-    return [(name, "accuracy", pose) for name, pose in poses.items()]
-
-
-def corners(about: StarterData) -> list[Row]:
-    """Return a check of each corner of the augmentation range."""
-    right, down = about.shift
-    return [
-        (
-            f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}",
-            "accuracy",
-            _pose(degrees=degrees, dx=dx, dy=dy),
+    corners = {
+        f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}": _pose(
+            degrees=degrees, dx=dx, dy=dy
         )
-        for degrees in (_DEGREES[-1], _DEGREES[0])
-        for dy in (down, -down)
-        for dx in (right, -right)
-    ]
+        for degrees, dy, dx in product((left_turn, right_turn), (down, -down), (right, -right))
+    }
+    turned = {f"rotate-{_way(degrees)}": _pose(degrees=degrees) for degrees in _DEGREES}
+    by_family = {"rotation": turned, "shift": moved, "pose": corners}
+    return {name: [(each, "accuracy", pose) for each, pose in found.items()] for name, found in by_family.items()}
 
 
 def pairs(about: StarterData) -> list[Row]:
@@ -125,16 +111,6 @@ def pairs(about: StarterData) -> list[Row]:
 def gain(_: StarterData) -> list[Row]:
     """Return checks of the largest angles."""
     return [(f"gain-{_way(at)}", "accuracy_gain", _pose(degrees=at)) for at in (_DEGREES[-1], _DEGREES[0])]
-
-
-def flips(about: StarterData) -> list[Row]:
-    """Return checks of all images, of each class and of the consensus set."""
-    of_classes = of_each_class("flips", "negative_flips")(about)
-    return [
-        ("flips", "negative_flips"),
-        *of_classes,
-        ("flips-consensus", "negative_flips", 'among = "consensus"'),
-    ]
 
 
 def search(about: StarterData) -> list[Row]:

@@ -22,7 +22,7 @@ from harness.perturb.grids import PATHS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from harness.checks.check import Check, Threshold
+    from harness.checks.check import Check
     from harness.measures.metric import Metric
 
 OWN = "its own mean, std, k and number of reference models"
@@ -67,7 +67,22 @@ def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float] | No
             return Departure(key, found, lacking)
     if not panel.definition:
         return Departure("definition", panel.definition, lacking)
-    possible = _possible(check, panel, metric, budgets or {})
+    numbers = {key: getattr(panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
+    path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
+    unit = metric.unit if path is None else Unit(path.unit)
+    about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], scale=metric.scale)
+    digits, models = decimals(unit), numbers["reference_models"]
+    means = _rounded(numbers["mean"], digits)
+    centres, spreads = [(mean, mean) for mean in means], _rounded(numbers["std"], digits + 1)
+    if metric.scale == "root":
+        centres = list(product(means, _rounded(numbers["root_mean"], ROOT_DECIMALS)))
+        spreads = _rounded(numbers["root_std"], ROOT_DECIMALS)
+    # The file does not store whether few models had a prior, so both are possible.
+    priors = (False, True) if models < FEW else (False,)
+    possible = []
+    for (mean, centre), spread, k, prior in product(centres, spreads, _rounded(numbers["k"], K_DECIMALS), priors):
+        budget = budget_of(about, mean, budgets or {}, models)
+        possible.append(Calibrated(about, mean, numbers["std"], centre, spread, k, models, budget, prior=prior))
     return first_departure(check, possible, ("threshold", "minimum_detectable_drop"), judged=budgets is not None)
 
 
@@ -88,31 +103,6 @@ def first_departure(
     if not judged or bool(check.informational) in {bool(reason) for reason in reasons}:
         return None
     return Departure("informational", check.informational, repr(max(reasons)))
-
-
-def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[str, float]) -> list[Calibrated]:
-    numbers = {key: getattr(panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
-    unit = _unit_of(check, metric)
-    about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], scale=metric.scale)
-    digits, models = decimals(unit), numbers["reference_models"]
-    means = _rounded(numbers["mean"], digits)
-    centres, spreads = [(mean, mean) for mean in means], _rounded(numbers["std"], digits + 1)
-    if metric.scale == "root":
-        centres = list(product(means, _rounded(numbers["root_mean"], ROOT_DECIMALS)))
-        spreads = _rounded(numbers["root_std"], ROOT_DECIMALS)
-    # The file does not store whether few models had a prior, so both are possible.
-    priors = (False, True) if models < FEW else (False,)
-    return [
-        Calibrated(
-            about, mean, numbers["std"], centre, spread, k, models, budget_of(about, mean, budgets, models), prior=prior
-        )
-        for (mean, centre), spread, k, prior in product(centres, spreads, _rounded(numbers["k"], K_DECIMALS), priors)
-    ]
-
-
-def _unit_of(check: Check, metric: Metric) -> Unit:
-    path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
-    return metric.unit if path is None else Unit(path.unit)
 
 
 def _rounded(value: float, digits: int) -> tuple[float, float]:

@@ -85,32 +85,20 @@ def expect_groups_of(checks: ChecksFile, images: LabelledImages) -> None:
             f'groups_sha256 = "{found}" into its [data] and calibrate --family {SLICE}'
         )
     for check in sliced:
-        by, group = str(check.keys.get("by")), check.keys.get("group")
+        by, group, pair = str(check.keys.get("by")), check.keys.get("group"), check.keys.get("paired_by")
+        where, columns = f"{checks.path}: check {check.id!r}", ", ".join(images.groups)
         if by not in images.groups:
-            raise ChecksError(
-                f"{checks.path}: check {check.id!r}: by is {by!r}, the data have groups by {', '.join(images.groups)}"
-            )
-        pair = check.keys.get("paired_by")
+            raise ChecksError(f"{where}: by is {by!r}, the data have groups by {columns}")
         if pair is not None and pair not in images.groups:
-            raise ChecksError(
-                f"{checks.path}: check {check.id!r}: paired_by is {pair!r}, the data have the columns "
-                f"{', '.join(images.groups)}"
-            )
+            raise ChecksError(f"{where}: paired_by is {pair!r}, the data have the columns {columns}")
         if group is not None and group not in (names := sorted(set(images.groups[by].tolist()))):
-            raise ChecksError(
-                f"{checks.path}: check {check.id!r}: group is {group!r}, the data have by {by}: "
-                f"{some_of(names, shown=20)}"
-            )
+            raise ChecksError(f"{where}: group is {group!r}, the data have by {by}: {some_of(names, shown=20)}")
 
 
 def compared_columns(groups: Groups) -> list[str]:
     """Return the columns that a first gate compares: from two groups with `LEAST` images up to `MOST` groups."""
-    found = []
-    for name, values in groups.items():
-        _, sizes = np.unique(values, return_counts=True)
-        if name != PAIR and len(sizes) <= MOST and (sizes >= LEAST).sum() > 1:
-            found.append(name)
-    return found
+    sizes = {name: np.unique(values, return_counts=True)[1] for name, values in groups.items() if name != PAIR}
+    return [name for name, found in sizes.items() if len(found) <= MOST and (found >= LEAST).sum() > 1]
 
 
 def slice_checks(images: LabelledImages) -> list[Row]:
@@ -128,15 +116,13 @@ def slice_checks(images: LabelledImages) -> list[Row]:
         checks.append((f"worst-{slug}", "worst_group_accuracy", by, least))
         checks.append((f"gap-{slug}", "group_gap", by, least))
         if len(groups[column]) <= MOST:  # Among hundreds of groups, the worst one is enough.
-            named = {
-                name: (by, f"group = {in_toml(group)}") for group, name in slugs(groups[column], kind="group").items()
-            }
+            names = slugs(groups[column], kind="group").items()
+            named = {name: (by, f"group = {in_toml(group)}") for group, name in names}
             checks += [(f"slice-{slug}-{name}", "group_accuracy", *of) for name, of in named.items()]
-            if len(groups[column]) > 1:
-                paired = (f"paired_by = {in_toml(PAIR)}",) if _has_pairs(images.groups, column) else ()
-                checks += [
-                    (f"difference-{slug}-{name}", "group_difference", *of, *paired) for name, of in named.items()
-                ]
+            paired = (f"paired_by = {in_toml(PAIR)}",) if _has_pairs(images.groups, column) else ()
+            if len(named) > 1:
+                start = f"difference-{slug}"
+                checks += [(f"{start}-{name}", "group_difference", *of, *paired) for name, of in named.items()]
     return checks
 
 

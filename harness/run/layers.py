@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from harness.networks.checkpoints.onnx_files import OnnxNetwork, tensors_of
 from harness.networks.process import evaluating, logits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
@@ -128,23 +129,20 @@ def _outputs(model: nn.Module, pixels: Tensor, *, layers: bool = True, shaking: 
     calls: list[_Call] = []
     given: list[Tensor] = []
 
-    def recorder(name: str) -> Callable[..., Tensor | None]:
-        def record(_layer: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor | None:
-            if not isinstance(output, Tensor) or not output.is_floating_point() or len(output) != len(pixels):
-                return None
-            values = output.detach().cpu().float().numpy().copy()
-            shaken = None
-            if len(calls) == shaking:
-                noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
-                shaken = output.mean() + noise * (output.std() + 1)
-            takes = next((number for number, each in enumerate(given) if inputs and each is inputs[0]), None)
-            calls.append(_Call(name, values, takes))
-            given.append(output if shaken is None else shaken)
-            return shaken
+    def record(name: str, _layer: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor | None:
+        if not isinstance(output, Tensor) or not output.is_floating_point() or len(output) != len(pixels):
+            return None
+        values = output.detach().cpu().float().numpy().copy()
+        shaken = None
+        if len(calls) == shaking:
+            noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+            shaken = output.mean() + noise * (output.std() + 1)
+        takes = next((number for number, each in enumerate(given) if inputs and each is inputs[0]), None)
+        calls.append(_Call(name, values, takes))
+        given.append(output if shaken is None else shaken)
+        return shaken
 
-        return record
-
-    hooks = {name: recorder(name) for name, _ in model.named_modules() if name and layers}
+    hooks = {name: partial(record, name) for name, _ in model.named_modules() if name and layers}
     with torch.no_grad(), evaluating(model, hooks):
         logits = logits_of(model(pixels))[0]
     return [*calls, _Call("logits", logits.detach().cpu().float().numpy())]
@@ -155,15 +153,13 @@ def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
     model = artifact.classifier.plain
     if isinstance(model, PredictorNetwork) and isinstance(model.predictor, OpenVinoPredictor):
         return model.predictor.tensors(pixels.cpu().numpy())
-    if network := next((each for each in model.modules() if isinstance(each, OnnxNetwork)), None):
-        taken: list[np.ndarray] = []  # It may be within another model, which prepares its input.
-        handle = network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].cpu().numpy()))
-        try:
-            with torch.no_grad():
-                model(pixels)
-        finally:
-            handle.remove()
-        return tensors_of(network, taken[0])
+    parts = dict(model.named_modules())  # The network may be within another model, which prepares its input.
+    name = next((name for name, part in parts.items() if isinstance(part, OnnxNetwork)), None)
+    if name is not None:
+        taken: list[np.ndarray] = []
+        with torch.no_grad(), evaluating(model, {name: lambda _, inputs, __: taken.append(inputs[0].cpu().numpy())}):
+            model(pixels)
+        return tensors_of(parts[name], taken[0])
     if not artifact.provides.layers:
         message = "layers can be compared of a checkpoint, of an ONNX file and of OpenVINO's files"
         raise InputError(f"{artifact.path}: gives predictions only; {message}", setting="layers")
