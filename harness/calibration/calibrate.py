@@ -92,19 +92,6 @@ class CalibrationRequest:
 
 
 @dataclass(frozen=True)
-class MeasuredPanel:
-    """A reference panel, its predictions if a stress test needs them, and the checks file of the measurement.
-
-    `earlier` are the former predictions in the panel's file, None if it could not be read.
-    """
-
-    panel: Panel
-    checks: ChecksFile
-    predictions: PanelPredictions | None = None
-    earlier: PanelPredictions | None = None
-
-
-@dataclass(frozen=True)
 class Calibration:
     """A finished calibration: the written thresholds, the panel, and the files of panel and predictions, if any.
 
@@ -139,10 +126,10 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
     for output in outputs:
         output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
-    measured = measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
-    panel, checks = measured.panel, measured.checks
+    own = request.panel is None
+    panel, checks, predictions, earlier = _measured_panel(request, expect_own=own, on_fit=on_fit)
     calibrated = _thresholds(panel, checks)
-    _write(measured, calibrated, before, outputs)
+    _write(panel, checks, predictions, calibrated, before=before, outputs=outputs)
     items = {item.check.id: item for item in calibrated}
     hands = {name: hand for name, hand in _hands(checks, panel).items() if name in items}
     ended = {name: hand.threshold for name, hand in hands.items() if ends(items[name], hand.reason)}
@@ -151,9 +138,9 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
         calibrated,
         checks,
         panel_path,
-        predictions_path if measured.predictions else None,
+        predictions_path if predictions else None,
         tuple(check.id for check in checks.checks if check.panel and check.id not in items),
-        tuple(share(request.checks_path, measured.predictions, measured.earlier)),
+        tuple(share(request.checks_path, predictions, earlier)),
         {name: hand.threshold for name, hand in hands.items() if name not in ended},
         ended,
     )
@@ -177,7 +164,7 @@ def panel_to_plan(
     """Return a panel and the budgets of its checks: measured now if checkpoints are named, else that of the file."""
     checks = read_checks(request.checks_path)
     if request.checkpoints:
-        return measured_panel(request, on_fit=on_fit).panel, checks.budgets
+        return _measured_panel(request, on_fit=on_fit)[0], checks.budgets
     return read_panel(request.paths(checks)[0], checks), checks.budgets
 
 
@@ -198,12 +185,14 @@ def _hands(checks: ChecksFile, panel: Panel) -> dict[str, Threshold]:
     return {name: hand for name, hand in found.items() if hand is not None}
 
 
-def measured_panel(
+def _measured_panel(
     request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], None] | None = None
-) -> MeasuredPanel:
+) -> tuple[Panel, ChecksFile, PanelPredictions | None, PanelPredictions | None]:
     """Train or take the reference models, and measure them; see `calibrate`.
 
-    With `expect_own`, raises `InputError` if the panel's file has a panel of another sample of the same data.
+    Returns the panel, the checks file of the measurement, the predictions if a stress test needs them, and the former
+    ones in the panel's file. With `expect_own`, raises `InputError` if that file has a panel of another sample of the
+    same data.
     """
     from harness.base.progress import Progress
 
@@ -216,7 +205,7 @@ def measured_panel(
         recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
         with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
             how = partial(measured_conversions, network=network, on_model=bar.update, on_note=tell)
-            return MeasuredPanel(how(request.convert, panel, recording), checks)
+            return how(request.convert, panel, recording), checks, None, None
     asked: set[str] = set()
     for pattern in request.check_ids:
         if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
@@ -247,7 +236,7 @@ def measured_panel(
         of_families = {row.id for row in known.checks if row.family in request.families}
         panel = _joined(known, panel, checks, path, again=asked | of_families)
     panel = with_earlier_conversions(panel, readable_panel(path), checks.checks)
-    return MeasuredPanel(panel, checks, predictions, earlier)
+    return panel, checks, predictions, earlier
 
 
 def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: set[str]) -> Panel:
@@ -282,8 +271,11 @@ def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
 
 
 def _write(
-    measured: MeasuredPanel,
+    measured: Panel,
+    checks: ChecksFile,
+    predictions: PanelPredictions | None,
     calibrated: Sequence[Calibrated],
+    *,
     before: Mapping[Path, str | None],
     outputs: Sequence[Output],
 ) -> None:
@@ -291,10 +283,9 @@ def _write(
 
     Raises `InputError`, and writes nothing, if a file has changed since `before`, and for an invalid checks file.
     """
-    predictions, checks = measured.predictions, measured.checks
     panel_path, predictions_path, _ = (output.path for output in outputs)
     ks = {item.check.id: item.k for item in calibrated}
-    panel = measured.panel.with_multipliers(ks, before=readable_panel(panel_path))
+    panel = measured.with_multipliers(ks, before=readable_panel(panel_path))
     date = datetime.now(UTC).date().isoformat()
     seeds = [model.seed for model in panel.models]
     named = checks.recipe  # Where no test has asked for predictions now, other checks were measured with earlier ones.

@@ -185,39 +185,39 @@ def kept_or_made(
     kind of content.
     """
     definition, tasks = recording.definition(), recording.tasks
-
-    def place(checkpoint: Checkpoint) -> Path:
-        key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
-        return user_folder("measured") / f"{key}.{what}"
-
-    def kept(checkpoint: Checkpoint) -> T | None:
+    keys = [hashlib.sha256(f"{each.sha256} {definition}".encode()).hexdigest() for each in checkpoints]
+    places = [user_folder("measured") / f"{key}.{what}" for key in keys]
+    found: list[T | None] = [None] * len(checkpoints)
+    for at, checkpoint in enumerate(checkpoints):
         with suppress(OSError, ValueError):
-            if is_lasting(checkpoint) and (content := while_unchanged(place(checkpoint).read_bytes())) is not None:
-                return read(content)
-        return None
+            if is_lasting(checkpoint) and (kept := while_unchanged(places[at].read_bytes())) is not None:
+                found[at] = read(kept)
+                on_model()
+    waiting = deque(at for at, content in enumerate(found) if content is None)
 
-    def made(checkpoint: Checkpoint, process: WarmProcess) -> T:
-        light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
+    def made(at: int, process: WarmProcess) -> T:
+        light = replace(checkpoints[at], model=nn.Identity())  # A node of the cluster reads the model from its file.
 
         def on_node(core: int) -> bytes:
             with closing(WarmProcess(core, recording.options)) as own:
                 return with_files(make(light, own.run))
 
-        content = tasks.result(str(checkpoint.path), on_node) if tasks else with_files(make(checkpoint, process.run))
+        path = str(light.path)
+        content = tasks.result(path, on_node) if tasks else with_files(make(checkpoints[at], process.run))
         if recording.definition() != definition:
             raise ChangedError(
                 f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
                 "calibrate again when nothing writes to them"
             )
-        if is_lasting(checkpoint):
-            write_atomically(place(checkpoint), content)
+        if is_lasting(checkpoints[at]):
+            write_atomically(places[at], content)
         return read(content.partition(b"\n")[2])
 
     def work(core: int) -> None:
         with closing(WarmProcess(core, recording.options)) as process:
             for at in iter(lambda: waiting.popleft() if waiting else None, None):
                 try:
-                    found[at] = made(checkpoints[at], process)
+                    found[at] = made(at, process)
                 except BaseException:
                     waiting.clear()
                     if tasks:
@@ -225,10 +225,6 @@ def kept_or_made(
                     raise
                 on_model()
 
-    found = [kept(checkpoint) for checkpoint in checkpoints]
-    waiting = deque(at for at, content in enumerate(found) if content is None)
-    for _ in range(len(found) - len(waiting)):
-        on_model()
     if waiting:
         cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(waiting)]
         with ThreadPoolExecutor(len(cores)) as pool:

@@ -25,7 +25,7 @@ from harness.run.request import RunRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tomlkit.items import InlineTable, Table
+    from tomlkit.items import Table
 
     from harness.checks import ChecksFile
     from harness.measures.panel.threshold import Calibrated
@@ -45,8 +45,6 @@ def choose_samples(
     it. The golden set costs almost nothing. `on_fit` is called with the plan. Raises `InputError`, and writes nothing,
     if the file changes meanwhile.
     """
-    import tomlkit
-
     lines: list[str] = []
     if budget != "none":
         document = tomlkit.parse(with_samples(checks.path.read_text("utf-8"), ()))
@@ -64,9 +62,8 @@ def choose_samples(
     content = with_samples(checks.path.read_text("utf-8"), lines).encode()
     with locked(checks.path):
         if hash_of_checks(checks.path) != checks.sha256:
-            raise ChangedError(
-                f"{checks.path}: changed while its samples were chosen, nothing was written; run it again"
-            )
+            changed = "changed while its samples were chosen, nothing was written; run it again"
+            raise ChangedError(f"{checks.path}: {changed}")
         Output(checks.path, CHECKS).write(content)
     return read_checks(checks.path)
 
@@ -102,15 +99,12 @@ def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
     if not samples or plan.budget is None:
         return []
     width = max(map(len, samples))
-
-    def promise(name: str) -> str:
+    lines = [f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}"]
+    for name, size in samples.items():
         drop = planned_drop(name, plan.lines[name]) if name in plan.lines else None
-        return "" if drop is None else f"  # detectable drop: {100 * drop:.1f} points of 90%, 95% power"
-
-    return [
-        f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}",
-        *(f"{name:{width}} = {size}{promise(name)}" for name, size in samples.items()),
-    ]
+        promise = "" if drop is None else f"  # detectable drop: {100 * drop:.1f} points of 90%, 95% power"
+        lines.append(f"{name:{width}} = {size}{promise}")
+    return lines
 
 
 def with_samples(content: str, lines: Sequence[str]) -> str:
@@ -158,10 +152,13 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
             checks[item.check.id] = tomlkit.table()
             checks[item.check.id].update({name: getattr(item.check, name) for name in _NEW})
             document["check"].append(checks[item.check.id])
-        check = checks[item.check.id]
+        check, threshold = checks[item.check.id], tomlkit.inline_table()
         check.pop("panel", None)
         check.pop("informational", None)
-        check["panel"] = _threshold(item, date)
+        definition, conversions = item.check.definition[:_DIGITS], item.check.conversions
+        named = {"definition": definition, "conversions": conversions}
+        threshold.update({**item.written, **{name: each for name, each in named.items() if each}, "date": date})
+        check["panel"] = threshold
         if "hand" in check and ends(item, str(check["hand"].get("reason", ""))):
             del check["hand"]
         if item.informational:
@@ -173,16 +170,3 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
 def ends(item: Calibrated, reason: str) -> bool:
     """Return whether a panel's threshold replaces one by hand with this reason; it needs at least three models."""
     return reason == UNTIL_CALIBRATED and not item.informational and item.reference_models >= PROVISIONAL
-
-
-def _threshold(item: Calibrated, date: str) -> InlineTable:
-    threshold = tomlkit.inline_table()
-    threshold.update(
-        {
-            **item.written,
-            **({"definition": item.check.definition[:_DIGITS]} if item.check.definition else {}),
-            **({"conversions": item.check.conversions} if item.check.conversions else {}),
-            "date": date,
-        }
-    )
-    return threshold

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -120,13 +120,9 @@ def thresholds_of(
     with a threshold `by_hand` and informational ones have no part in their family's share of false alarms. With
     `reference_models`, thresholds are for another number of models with the same spread.
     """
-    calibrated = {
-        item.check.id: item
-        for family in panel.families
-        for item in family_thresholds(
-            panel, panel.family(family), budgets, by_hand=by_hand, reference_models=reference_models, draws=draws
-        )
-    }
+    how: Any = {"by_hand": by_hand, "reference_models": reference_models, "draws": draws}
+    families = (family_thresholds(panel, panel.family(family), budgets, **how) for family in panel.families)
+    calibrated = {item.check.id: item for items in families for item in items}
     return [calibrated[check.id] for check in panel.checks]
 
 
@@ -142,10 +138,10 @@ def family_thresholds(
     """Return the thresholds of `thresholds_of` for the checks of one family."""
     values = panel.values(checks)
 
+    how: Any = {"budgets": budgets, "reference_models": reference_models, "draws": draws}
+
     def shared_by(sharing: tuple[PanelCheck, ...]) -> list[Calibrated]:
-        return shared_thresholds(
-            panel, checks, sharing, values, budgets=budgets, reference_models=reference_models, draws=draws
-        )
+        return shared_thresholds(panel, checks, sharing, values, **how)
 
     def with_threshold(items: list[Calibrated]) -> tuple[PanelCheck, ...]:
         # One or two models without a prior give no estimate, whatever number a plan assumes.

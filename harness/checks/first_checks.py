@@ -163,4 +163,4 @@ def _way(degrees: int) -> str:
 
 def _pose(key: str = "pose", *, degrees: int = 0, dx: int = 0, dy: int = 0) -> str:
     named = {"degrees": degrees, "dx": dx, "dy": dy}
-    return f"{key} = {{ {', '.join(f'{name} = {value}' for name, value in named.items() if value)} }}"
+    return f"{key} = {in_toml({name: value for name, value in named.items() if value})}"

@@ -51,10 +51,10 @@ class Departure:
         )
 
 
-def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float] | None) -> Departure | None:
+def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float]) -> Departure | None:
     """Return the first value of a check's panel threshold that does not follow from the other numbers of its row.
 
-    None if all follow, to the precision of the file. Without `budgets`, `informational` may have any value.
+    None if all follow, to the precision of the file.
     """
     panel = check.panel
     if panel is None:
@@ -81,9 +81,9 @@ def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float] | No
     priors = (False, True) if models < FEW else (False,)
     possible = []
     for (mean, centre), spread, k, prior in product(centres, spreads, _rounded(numbers["k"], K_DECIMALS), priors):
-        budget = budget_of(about, mean, budgets or {}, models)
+        budget = budget_of(about, mean, budgets, models)
         possible.append(Calibrated(about, mean, numbers["std"], centre, spread, k, models, budget, prior=prior))
-    return first_departure(check, possible, ("threshold", "minimum_detectable_drop"), judged=budgets is not None)
+    return first_departure(check, possible, ("threshold", "minimum_detectable_drop"))
 
 
 def first_departure(

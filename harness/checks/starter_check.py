@@ -107,7 +107,9 @@ def with_ids_apart(checks: Iterable[StarterCheck]) -> tuple[StarterCheck, ...]:
 
 
 def in_toml(value: object) -> str:
-    """Return text, a number or a list of these in TOML."""
+    """Return text, a number, or a list or table of these in TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {in_toml(each)}" for key, each in value.items()) + " }"
     # TOML writes strings, numbers and lists as JSON does, but escapes unprintable characters differently.
     text = json.dumps(value, ensure_ascii=False)
     return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)

@@ -119,12 +119,6 @@ def with_settings(text: str, values: Mapping[str, object]) -> str:
 def entries(values: Mapping[str, object]) -> list[str]:
     """Return settings as lines of the table."""
     return [
-        f"{name} = {value if name in _PIXELS and str(value).isdigit() else _in_toml(value)}"
+        f"{name} = {value if name in _PIXELS and str(value).isdigit() else in_toml(value)}"
         for name, value in values.items()
     ]
-
-
-def _in_toml(value: object) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_in_toml(each)}" for key, each in value.items()) + " }"
-    return in_toml(value)

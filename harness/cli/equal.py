@@ -99,24 +99,18 @@ def equal_command(
     from harness.run.inputs import inputs_of_command
     from harness.run.layers import layer_differences
 
-    request = EqualityRequest(
-        artifact,
-        original,
-        tolerance,
-        project_with(as_json=as_json).request,
-        artifact_normalization=artifact_normalization,
-        artifact_outputs=artifact_outputs,
-    )
+    own = {"artifact_normalization": artifact_normalization, "artifact_outputs": artifact_outputs}
+    request = EqualityRequest(artifact, original, tolerance, project_with(as_json=as_json).request, **own)  # type: ignore[arg-type]
     page = Output(output, PAGE, inputs_of_command((artifact, original), request.model), within=REPORTS)
     page.expect_own()
     done = equal(request)
     if layers:
         done = replace(done, layers=layer_differences(done.artifact, done.original, done.images, done.differ))
-    line = ["equal", str(artifact), "--original", str(original), "--tolerance", f"{tolerance:g}"]
-    for option, value in (("normalization", artifact_normalization), ("outputs", artifact_outputs)):
-        line += [] if value is None else [f"--artifact-{option}", value]
+    line = ["stress-harness", "equal", str(artifact), "--original", str(original), "--tolerance", f"{tolerance:g}"]
+    for name, value in own.items():
+        line += [] if value is None else [f"--{name.replace('_', '-')}", value]
     line += [*(["--layers"] if layers else []), *given_line()]
-    page.write(equality_page(done, shlex.join(["stress-harness", *line])).encode())
+    page.write(equality_page(done, shlex.join(line)).encode())
     if as_json:
         print(json.dumps({**equality_json(done), "page": str(output)}))
     else:

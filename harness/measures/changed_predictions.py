@@ -125,14 +125,7 @@ def predictions_changed(artifact: Predictions, original: Predictions) -> Measure
 
     The failures are the changes, the most confident first.
     """
-    differ = changed(artifact, original)
-    quantity = Proportion(int(differ.sum()), len(differ))
-    return _measured(
-        PREDICTIONS_CHANGED,
-        quantity,
-        _changes_in_words([artifact], [original], differ[None]),
-        failures=_most_confident([artifact], differ[None]),
-    )
+    return _changed_among(PREDICTIONS_CHANGED, artifact, original, np.ones(len(artifact.predicted), bool))
 
 
 def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequence[Predictions]) -> Measurement:
@@ -144,25 +137,14 @@ def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequen
     if not artifact:
         raise InputError('predictions changed: the check names no views; add some, such as `under = ["corners"]`')
     views = np.stack([changed(mine, theirs) for mine, theirs in zip(artifact, original, strict=True)])
-    return _measured(
-        POOLED_PREDICTIONS_CHANGED,
-        Mean(views.mean(axis=0)),
-        _changes_in_words(artifact, original, views),
-        failures=_most_confident(artifact, views),
-    )
+    return _of_views(POOLED_PREDICTIONS_CHANGED, Mean(views.mean(axis=0)), artifact, original, views)
 
 
 def consensus_predictions_changed(artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
     """Return the share of predictions that differ, in [0, 1], for the images `among` the consensus set, (N,) bool."""
     if not among.any():
         raise NotApplicableError(f"none of {len(among)} images is in the consensus set")
-    differ = changed(artifact, original) & among
-    return _measured(
-        CONSENSUS_PREDICTIONS_CHANGED,
-        Proportion(int(differ.sum()), int(among.sum())),
-        _changes_in_words([artifact], [original], differ[None]),
-        failures=_most_confident([artifact], differ[None]),
-    )
+    return _changed_among(CONSENSUS_PREDICTIONS_CHANGED, artifact, original, among)
 
 
 def worst_class_predictions_changed(
@@ -212,14 +194,10 @@ def worst_class_correct_predictions_lost(
     """Return the net loss of correct predictions in the true class with the largest loss, in [-1, 1]."""
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
     labels = original.labels
-    parts: dict[str, Quantity] = {
-        original.classes[label]: NetLoss(int(lost[own].sum()), int(gained[own].sum()), int(own.sum()))
-        for label in np.unique(labels)
-        if (own := labels == label).any()
-    }
-    worst = Worst(parts, least=_least(tolerance))
+    own = {original.classes[label]: labels == label for label in np.unique(labels)}
+    parts = {name: NetLoss(int(lost[at].sum()), int(gained[at].sum()), int(at.sum())) for name, at in own.items()}
+    worst = Worst(dict(parts), least=_least(tolerance))
     part = parts[worst.name]
-    assert isinstance(part, NetLoss)
     detail = f"{worst.name}: {part.lost:,} lost, {part.gained:,} gained of {part.n:,}"
     return _measured(
         WORST_CLASS_CORRECT_PREDICTIONS_LOST, worst, detail, failures=_most_confident([artifact], lost[None])
@@ -277,37 +255,45 @@ def _measured(metric: Metric, quantity: Quantity, detail: str, *, failures: np.n
     )
 
 
-def _worst(
-    metric: Metric, artifact: Predictions, original: Predictions, groups: np.ndarray, tolerance: float | None
+def _changed_among(metric: Metric, artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
+    differ = changed(artifact, original) & among
+    quantity = Proportion(int(differ.sum()), int(among.sum()))
+    return _of_views(metric, quantity, [artifact], [original], differ[None])
+
+
+def _of_views(
+    metric: Metric,
+    quantity: Quantity,
+    artifact: Sequence[Predictions],
+    original: Sequence[Predictions],
+    views: np.ndarray,
 ) -> Measurement:
-    differ = changed(artifact, original)
-    parts: dict[str, Quantity] = {
-        str(name): Proportion(int(differ[groups == name].sum()), int((groups == name).sum()))
-        for name in np.unique(groups)
-    }
-    worst = Worst(parts, least=_least(tolerance))
-    part = parts[worst.name]
-    detail = f"{worst.name}: {round(part.value * part.n):,} of {part.n:,} change"
-    if small := len(parts) - len(worst.proved):
-        detail += f"; {small} of {len(parts)} have too few images to prove the tolerance"
-    own = differ & (groups == worst.name)
-    return _measured(metric, worst, detail, failures=_most_confident([artifact], own[None]))
-
-
-def _least(tolerance: float | None) -> int:
-    return 1 if tolerance is None else least_images(tolerance)
-
-
-def _changes_in_words(artifact: Sequence[Predictions], original: Sequence[Predictions], views: np.ndarray) -> str:
-    """Return the number of changes and the most frequent one as text; another order of the classes comes first."""
+    """Return the measurement of changes in `views`, (V, N) bool; another order of the classes is said first."""
     order = class_order(artifact[0], original[0])
     said = [] if order is None else [order_in_words(order, original[0].classes)]
     of = "predictions" if len(views) == 1 else f"predictions of {views.shape[1]:,} images in {len(views)} views"
     said.append(f"{int(views.sum()):,} {of} change")
-    most = [top_change(mine, theirs, view) for mine, theirs, view in zip(artifact, original, views, strict=True)]
-    if len(views) == 1 and most[0]:
-        said.append(f"most often {most[0]}")
-    return "; ".join(said)
+    if len(views) == 1 and (most := top_change(artifact[0], original[0], views[0])):
+        said.append(f"most often {most}")
+    return _measured(metric, quantity, "; ".join(said), failures=_most_confident(artifact, views))
+
+
+def _worst(
+    metric: Metric, artifact: Predictions, original: Predictions, groups: np.ndarray, tolerance: float | None
+) -> Measurement:
+    differ = changed(artifact, original)
+    own = {str(name): groups == name for name in np.unique(groups)}
+    parts = {name: Proportion(int(differ[at].sum()), int(at.sum())) for name, at in own.items()}
+    worst = Worst(dict(parts), least=_least(tolerance))
+    part = parts[worst.name]
+    detail = f"{worst.name}: {part.count:,} of {part.n:,} change"
+    if small := len(parts) - len(worst.proved):
+        detail += f"; {small} of {len(parts)} have too few images to prove the tolerance"
+    return _measured(metric, worst, detail, failures=_most_confident([artifact], (differ & own[worst.name])[None]))
+
+
+def _least(tolerance: float | None) -> int:
+    return 1 if tolerance is None else least_images(tolerance)
 
 
 def _most_confident(artifact: Sequence[Predictions], views: np.ndarray) -> np.ndarray:

@@ -170,15 +170,10 @@ class Calibrated:
             )
         if self.minimum_detectable_drop > self.budget:
             loss, budget = self._number(self.minimum_detectable_drop), self._number(self.budget)
+            drop = f"the minimum detectable drop is {loss}, over the budget of {budget}"
             if self.check.metric in OF_ONE_GROUP:
-                return (
-                    f"{self.check.n} images are too few, as reference models differ: the minimum detectable drop is "
-                    f"{loss}, over the budget of {budget}"
-                )
-            return (
-                f"reference models differ so much that the minimum detectable drop is {loss}, over the budget of "
-                f"{budget}"
-            )
+                return f"{self.check.n} images are too few, as reference models differ: {drop}"
+            return f"reference models differ so much that {drop}"
         low, high = self._range
         if self.threshold <= low if self.check.sign > 0 else self.threshold >= high:
             return f"its threshold of {self._number(self.threshold)} cannot fail"
