@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError, InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
+from harness.base.progress import Progress, note
 from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
 from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.outliers import check_panel
@@ -111,7 +110,7 @@ class Calibration:
     ended: Mapping[str, float]
 
 
-def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None) -> Calibration:
+def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None) -> Calibration:
     """Measure the panel, and write its thresholds, measurements and predictions.
 
     `on_fit` is called with the samples that fit `budget`. Raises `InputError`, and writes no threshold, for a panel
@@ -159,7 +158,7 @@ def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibra
 
 
 def panel_to_plan(
-    request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None
+    request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None
 ) -> tuple[Panel, Mapping[str, float]]:
     """Return a panel and the budgets of its checks: measured now if checkpoints are named, else that of the file."""
     checks = read_checks(request.checks_path)
@@ -186,7 +185,7 @@ def _hands(checks: ChecksFile, panel: Panel) -> dict[str, Threshold]:
 
 
 def _measured_panel(
-    request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], None] | None = None
+    request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], object] = lambda _: None
 ) -> tuple[Panel, ChecksFile, PanelPredictions | None, PanelPredictions | None]:
     """Train or take the reference models, and measure them; see `calibrate`.
 
@@ -194,9 +193,7 @@ def _measured_panel(
     ones in the panel's file. With `expect_own`, raises `InputError` if that file has a panel of another sample of the
     same data.
     """
-    from harness.base.progress import Progress
-
-    checks, network, tell = read_checks(request.checks_path), request.network, partial(Progress.write, file=sys.stderr)
+    checks, network = read_checks(request.checks_path), request.network
     path, predictions_path = request.paths(checks)
     tasks = Tasks(request.backend) if request.backend.on_ray else None
     recording = Recording(checks.path.parent, checks, options=request.gate_options, tasks=tasks)
@@ -204,15 +201,15 @@ def _measured_panel(
         panel = read_panel(path, checks)
         recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
         with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
-            how = partial(measured_conversions, network=network, on_model=bar.update, on_note=tell)
-            return how(request.convert, panel, recording), checks, None, None
+            panel = measured_conversions(request.convert, panel, recording, network=network, on_model=bar.update)
+            return panel, checks, None, None
     asked: set[str] = set()
     for pattern in request.check_ids:
         if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
             raise InputError(f"--check {pattern}: no check of {checks.path} has such an id; write the check first")
         asked.update(found)
-    there = readable_panel(path)
-    if expect_own and there and there.data_sha256 == checks.data.sha256:
+    there = readable_panel(path) if expect_own else None
+    if there and there.data_sha256 == checks.data.sha256:
         expect_sample_of(checks, there, path)
     known = read_panel(path, checks) if request.families or asked else None
     checkpoints: list[Path | str] = list(request.checkpoints)
@@ -226,12 +223,12 @@ def _measured_panel(
         checks = choose_samples(request.budget, checks, checkpoints[0], options=request.gate_options, on_fit=on_fit)
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
-        loaded = load_reference_models(checkpoints, recording, network=network, on_note=tell)
-        tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
+        loaded = load_reference_models(checkpoints, recording, network=network)
+        note(f"each of {len(checkpoints)} reference models runs the stress tests once")
         recording, predictions, earlier = with_predictions(loaded, recording, predictions_path, bar.update)
         bar.reset()
         bar.set_description("measuring")
-        panel = measure_panel(loaded, recording, on_model=bar.update, on_note=tell)
+        panel = measure_panel(loaded, recording, bar.update)
     if known:
         of_families = {row.id for row in known.checks if row.family in request.families}
         panel = _joined(known, panel, checks, path, again=asked | of_families)

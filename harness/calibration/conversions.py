@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import CalibrationError
+from harness.base.progress import note
 from harness.calibration.measure import check_in, entries_of
 from harness.checks.equivalence import EQUIVALENCE
 from harness.run.request import model_spec
@@ -49,19 +50,13 @@ def expect_conversion(command: str) -> list[str]:
 
 
 def measured_conversions(
-    command: str,
-    panel: Panel,
-    recording: Recording,
-    *,
-    network: NetworkOptions,
-    on_model: Callable[[], object],
-    on_note: Callable[[str], None],
+    command: str, panel: Panel, recording: Recording, *, network: NetworkOptions, on_model: Callable[[], object]
 ) -> Panel:
     """Convert the panel's models, measure their conversions, and return the panel with these values.
 
-    They replace those of earlier conversions. `on_model` is called at each conversion and each measurement,
-    and `on_note` with a line on checks that cannot have a threshold. Raises `InputError` for a command that fails or
-    that converts two models to the same file.
+    They replace those of earlier conversions. `on_model` is called at each conversion and each measurement. A line on
+    standard error names each check that cannot have a threshold. Raises `InputError` for a command that fails or that
+    converts two models to the same file.
     """
     from harness.inference.role import load
 
@@ -88,7 +83,7 @@ def measured_conversions(
         if all(name in each and each[name]["n"] == entry["n"] for each in by_model):
             rows.append(replace(check_in(entry, known), scale="plain", conversions=command))
         else:
-            on_note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
+            note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
     if not rows:
         raise CalibrationError(
             f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "

@@ -17,6 +17,7 @@ from torch import nn
 from harness.base import user_folder, write_atomically
 from harness.base.errors import ChangedError, PanelError, some_of
 from harness.base.imports import while_unchanged, with_files
+from harness.base.progress import note
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
@@ -46,27 +47,19 @@ _FEW, _ROUNDING = 32, 1e-3
 trainings are far larger."""
 
 
-def _nothing(*_: str) -> None:
-    """Tell nobody."""
-
-
 def load_reference_models(
-    checkpoints: Sequence[Path | str],
-    recording: Recording,
-    *,
-    network: NetworkOptions | None = None,
-    on_note: Callable[[str], None] = _nothing,
+    checkpoints: Sequence[Path | str], recording: Recording, *, network: NetworkOptions | None = None
 ) -> list[Checkpoint]:
     """Load the models of a panel, in the network of the options if they need one.
 
-    `on_note` is called with a line on the choice among a file's tensors. Raises `InputError` for checkpoints of
-    different recipes, and for two that are the same network up to rounding.
+    A line on standard error tells the choice among a file's tensors. Raises `InputError` for checkpoints of different
+    recipes, and for two that are the same network up to rounding.
     """
     from harness.inference.role import load
 
     loaded = [load(path, network) for path in checkpoints]
-    for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
-        on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
+    for choice in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
+        note(f"{some_of([str(each.path) for each in loaded if each.note == choice])}: {choice}")
     _common_recipe(loaded)
     request = request_of(recording.options, root=Path())
     few = sample_up_to(request.load(network.transform_named if network else None), _FEW)
@@ -85,11 +78,7 @@ def load_reference_models(
 
 
 def measure_panel(
-    loaded: Sequence[Checkpoint],
-    recording: Recording,
-    *,
-    on_model: Callable[[], object] = _nothing,
-    on_note: Callable[[str], None] = _nothing,
+    loaded: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = lambda: None
 ) -> Panel:
     """Measure loaded reference models and return their panel.
 
@@ -99,7 +88,7 @@ def measure_panel(
     measured = [{entry["id"]: entry for entry in entries} for entries in entries_of(loaded, recording, on_model)]
     common = set.intersection(*map(set, measured))
     if partial := sorted(set[str]().union(*measured) - common):
-        on_note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
+        note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
     measured = [{name: entry for name, entry in table.items() if name in common} for table in measured]
     known = {check.id: check.definition for check in recording.checks.checks}
     checks: dict[str, PanelCheck] = {}
@@ -158,7 +147,7 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
 
 
 def entries_of(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = _nothing
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = lambda: None
 ) -> list[list[dict[str, Any]]]:
     """Return the entries of each checkpoint, from the user's cache or measured now."""
 
@@ -175,7 +164,7 @@ def kept_or_made(
     make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes],
     read: Callable[[bytes], T],
     what: str = "json",
-    on_model: Callable[[], object] = _nothing,
+    on_model: Callable[[], object] = lambda: None,
 ) -> list[T]:
     """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
 

@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.calibration.panel import read_panel
-from harness.calibration.thresholds import spread_of, std_of
+from harness.calibration.thresholds import at_means, spread_of
 from harness.checks import ChecksError
 from harness.checks.provenance import Departure, first_departure
-from harness.measures.panel.threshold import Calibrated, budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from harness.calibration.panel import Panel
     from harness.checks import Check, ChecksFile
     from harness.measures.metric import Curve
+    from harness.measures.panel.threshold import Calibrated
 
 _FREE = 1e-9
 """Relative difference between processors, far below a decimal of the file."""
@@ -61,25 +61,15 @@ def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str,
 
     A record of an earlier version has no multipliers; its single threshold is the mean.
     """
-    found = {}
+    recorded = {}
     for family in panel.families:
         checks = panel.family(family)
         values = panel.values(checks)
         spread = spread_of(panel, checks, values)
-        stds = std_of(spread, values, checks)
-        for check, column, std, worth in zip(checks, values.T, stds, spread.worth, strict=True):
-            found[check.id] = tuple(
-                Calibrated.of(
-                    check,
-                    column,
-                    k=k,
-                    spread=float(std),
-                    prior=bool(worth > 0),
-                    budget=budget_of(check, float(column.mean()), budgets, len(values)),
-                )
-                for k in reversed(panel.multipliers.get(check.id, (0.0,)))
-            )
-    return found
+        for item in at_means(spread, checks, values, budgets, reference_models=len(values)):
+            ks = reversed(panel.multipliers.get(item.check.id, (0.0,)))
+            recorded[item.check.id] = tuple(replace(item, k=k) for k in ks)
+    return recorded
 
 
 def _departure(check: Check, recorded: Sequence[Calibrated]) -> Departure | None:

@@ -37,7 +37,7 @@ def choose_samples(
     checkpoint: Path | str,
     *,
     options: Sequence[str] = (),
-    on_fit: Callable[[Plan], None] | None = None,
+    on_fit: Callable[[Plan], object] = lambda _: None,
 ) -> ChecksFile:
     """Write samples for a time limit such as 30m, or `none` for all images, into a checks file, and return the file.
 
@@ -56,8 +56,7 @@ def choose_samples(
             copy, quick = Path(folder, checks.path.name), checks.data.sample is not None
             copy.write_text(tomlkit.dumps(document), "utf-8")
             fit = fit_for(budget, copy, checkpoint, tests=checks.path.parent, options=options, quick=quick)
-        if on_fit:
-            on_fit(fit)
+        on_fit(fit)
         lines = samples_in_toml(fit.samples, fit)
     content = with_samples(checks.path.read_text("utf-8"), lines).encode()
     with locked(checks.path):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -192,18 +193,32 @@ def shared_thresholds(
     else:
         among = {check.id for check in sharing}
         ks = found.multipliers(share, count, [at for at, check in enumerate(checks) if check.id in among])
-    spreads = std_of(found, values, checks)
+    means = at_means(found, checks, values, budgets, reference_models=count)
+    return [replace(item, k=float(k)) for item, k in zip(means, ks, strict=True)]
+
+
+def at_means(
+    found: Moderated,
+    checks: Sequence[PanelCheck],
+    values: np.ndarray,
+    budgets: Mapping[str, float],
+    *,
+    reference_models: int,
+) -> list[Calibrated]:
+    """Return thresholds with a multiplier of 0 for checks from the values of K models, (K, checks)."""
     return [
         Calibrated.of(
             check,
             column,
-            k=float(k),
+            k=0.0,
             spread=float(spread),
             prior=bool(worth > 0),
-            budget=budget_of(check, float(column.mean()), budgets, count),
-            reference_models=count,
+            budget=budget_of(check, float(column.mean()), budgets, reference_models),
+            reference_models=reference_models,
         )
-        for check, column, k, spread, worth in zip(checks, values.T, ks, spreads, found.worth, strict=True)
+        for check, column, spread, worth in zip(
+            checks, values.T, std_of(found, values, checks), found.worth, strict=True
+        )
     ]
 
 
