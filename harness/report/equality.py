@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.run.equality import Equality, EqualityCheck
+    from harness.run.layers import LayerDifferences
     from harness.run.outcome import Outcome
 
 _SHOWN = 60
@@ -156,8 +158,13 @@ def equality_json(done: Equality) -> dict[str, object]:
             }
             for check in done.checks
         ],
-        **({} if done.layers is None else {"layers": done.layers.as_json()}),
+        **({} if done.layers is None else {"layers": _layers(done.layers)}),
     }
+
+
+def _layers(found: LayerDifferences) -> dict[str, object]:
+    distances = {name: distance if math.isfinite(distance) else None for name, distance, _ in found.layers}
+    return {"sentence": found.sentence, "first": found.first, "distances": distances}
 
 
 def equality_page(done: Equality, reproduce: str) -> str:
@@ -178,9 +185,10 @@ def equality_page(done: Equality, reproduce: str) -> str:
         value, held = found.unit.told_apart(found.value, check.tolerance)
         rows.append((check.title, value, " to ".join(_limits(check)), held, f"{found.n:,}", outcome, found.detail))
     sections = [Section("checks", "The checks", table(titles, rows))]
-    if done.layers is not None:  # In the order of execution, up to some beyond the first that differs.
-        body = paragraphs(done.layers.sentence) + table(("layer", "distance", "outcome"), done.layers.shown)
-        sections.append(Section("layers", "Layers", body))
+    if done.layers is not None:
+        rows = [(name, f"{distance:.2g}", outcome) for name, distance, outcome in done.layers.layers]
+        each = folded("All layers, in the order of execution", table(("layer", "distance", "outcome"), rows))
+        sections.append(Section("layers", "Layers", paragraphs(done.layers.sentence) + each))
     models = {"artifact": done.artifact, "original": done.original}
     facts = {
         **{name: f"{model.path} ({model.sha256[:12]})" for name, model in models.items()},

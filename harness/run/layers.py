@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,11 +33,8 @@ NOISE = 1e-4
 """Distance up to which float32 explains a difference. Lossless exports of the shipped model stay below 1e-6."""
 _EXACT = NOISE / 5
 """Distance of a later layer up to which one that it depends on is merged. EfficientNet-Lite0 stays below 1e-5."""
-_IMAGES = 4
-_BEYOND = 5
-"""Layers after the first different one that are shown."""
-_NEARER = 10
-"""The least ratio of the distances of a merged layer and of the layer that it became part of."""
+_IMAGES, _NEARER = 4, 10
+"""Images compared, and the least ratio of the distances of a merged layer and of the one that it became part of."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +49,6 @@ class LayerDifferences:
     first: str | None
     layers: tuple[tuple[str, float, str], ...]
 
-    @property
-    def shown(self) -> list[tuple[str, str, str]]:
-        """Return the layers up to some beyond the first that differs, with the distances as text."""
-        first = next((at for at, each in enumerate(self.layers) if each[2] == "different"), len(self.layers))
-        return [(name, f"{distance:.2g}", outcome) for name, distance, outcome in self.layers[: first + 1 + _BEYOND]]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the sentence, the first layer and all distances in plain types."""
-        distances = {name: distance if math.isfinite(distance) else None for name, distance, _ in self.layers}
-        return {"sentence": self.sentence, "first": self.first, "distances": distances}
-
 
 def layer_differences(
     artifact: RoleModel, original: RoleModel, images: LabelledImages, differ: np.ndarray
@@ -76,76 +62,68 @@ def layer_differences(
         raise InputError(f"{original.path}: {message}", setting="layers")
     model = original.classifier.plain
     pixels = original.classifier.pixels(images, np.argsort(~differ, kind="stable")[:_IMAGES])
-    *calls, logits = _outputs(model, pixels)
-    tensors, answers = _tensors_of(artifact, pixels), _outputs(artifact.classifier.plain, pixels, layers=False)[-1]
+    names, outputs, takes = _trace(model, pixels)
+    tensors, answers = _tensors_of(artifact, pixels), _trace(artifact.classifier.plain, pixels, layers=False)[1][-1]
     # Logits whose mean for each image is 0 equal logarithms of probabilities.
-    mine, theirs = (each.output - each.output.mean(axis=1, keepdims=True) for each in (logits, answers))
-    distances = [*(_distance(call.output, tensors) for call in calls), _distance(mine, [theirs])]
-    calls.append(logits)
+    mine, theirs = (each - each.mean(axis=1, keepdims=True) for each in (outputs[-1], answers))
+    distances = [*(_distance(output, tensors) for output in outputs[:-1]), _distance(mine, [theirs])]
 
-    def is_merged(number: int) -> bool:
-        distance = distances[number]
-        followers = [later for later, each in zip(distances, calls, strict=True) if each.takes == number]
-        if min(followers, default=distance) < distance / _NEARER:
+    def is_merged(at: int) -> bool:
+        followers = [later for later, taken in zip(distances, takes, strict=True) if taken == at]
+        if min(followers, default=distances[at]) < distances[at] / _NEARER:
             return True
-        enough = min(_EXACT, distance / _NEARER**2)  # A difference that later layers dilute is no merger.
-        equal = [at for at in range(number + 1, len(calls)) if distances[at] <= enough]
-        shaken = _outputs(model, pixels, shaking=number) if equal else []
-        return any(not np.array_equal(shaken[at].output, calls[at].output) for at in equal)
+        enough = min(_EXACT, distances[at] / _NEARER**2)  # A difference that later layers dilute is no merger.
+        equal = [later for later in range(at + 1, len(distances)) if distances[later] <= enough]
+        shaken = _trace(model, pixels, shaking=at)[1] if equal else []
+        return any(not np.array_equal(shaken[later], outputs[later]) for later in equal)
 
     layers: list[tuple[str, float, str]] = []
     first, equal, sentence = None, "", ""
-    for number, (call, distance) in enumerate(zip(calls, distances, strict=True)):
-        if number and call is not logits and np.array_equal(call.output, calls[number - 1].output):
+    for at, (name, distance) in enumerate(zip(names, distances, strict=True)):
+        if 0 < at < len(names) - 1 and np.array_equal(outputs[at], outputs[at - 1]):
             continue  # As a `Sequential` behind its last layer.
         outcome = "equal" if distance <= NOISE else "different"
         if outcome == "different" and first is None:
-            if is_merged(number):
+            if is_merged(at):
                 outcome = "merged with a later one"
             else:
                 size = f" by {distance:.2g} of its spread" if math.isfinite(distance) else ""
                 after = f"; up to {equal} all are equal" if equal else ", the first one"
-                first, sentence = call.name, f"Layers: the difference begins at {call.name}{size}{after}."
+                first, sentence = name, f"Layers: the difference begins at {name}{size}{after}."
         elif first is None:
-            equal = call.name
-        layers.append((call.name, distance, outcome))
+            equal = name
+        layers.append((name, distance, outcome))
     sentence = sentence or f"Layers: all {len(layers)} are equal, up to float noise."
     return LayerDifferences(sentence, first, tuple(layers))
 
 
-class _Call(NamedTuple):
-    """A call of a layer: its output (N, ...), and the number of the call that its input is the output of."""
+def _trace(
+    model: nn.Module, pixels: Tensor, *, layers: bool = True, shaking: int | None = None
+) -> tuple[list[str], list[np.ndarray], list[int | None]]:
+    """Return the name and output (N, ...) of each call of a layer in the order of execution, and last the logits.
 
-    name: str
-    output: np.ndarray
-    takes: int | None = None
-
-
-def _outputs(model: nn.Module, pixels: Tensor, *, layers: bool = True, shaking: int | None = None) -> list[_Call]:
-    """Return each call of a layer that gives a tensor, in the order of execution, and last the logits.
-
-    Noise of its spread replaces the output of the call with the number `shaking`.
+    The third list has the number of the call that the input of each is the output of. Noise of its spread replaces the
+    output of the call with the number `shaking`.
     """
-    calls: list[_Call] = []
+    names, outputs, takes = list[str](), list[np.ndarray](), list[int | None]()
     given: list[Tensor] = []
 
     def record(name: str, _layer: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor | None:
         if not isinstance(output, Tensor) or not output.is_floating_point() or len(output) != len(pixels):
             return None
-        values = output.detach().cpu().float().numpy().copy()
-        shaken = None
-        if len(calls) == shaking:
+        names.append(name)
+        outputs.append(output.detach().cpu().float().numpy().copy())
+        takes.append(next((number for number, each in enumerate(given) if inputs and each is inputs[0]), None))
+        if len(given) == shaking:
             noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
-            shaken = output.mean() + noise * (output.std() + 1)
-        takes = next((number for number, each in enumerate(given) if inputs and each is inputs[0]), None)
-        calls.append(_Call(name, values, takes))
-        given.append(output if shaken is None else shaken)
-        return shaken
+            output = output.mean() + noise * (output.std() + 1)
+        given.append(output)
+        return output
 
     hooks = {name: partial(record, name) for name, _ in model.named_modules() if name and layers}
     with torch.no_grad(), evaluating(model, hooks):
         logits = logits_of(model(pixels))[0]
-    return [*calls, _Call("logits", logits.detach().cpu().float().numpy())]
+    return [*names, "logits"], [*outputs, logits.detach().cpu().float().numpy()], [*takes, None]
 
 
 def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
@@ -153,17 +131,18 @@ def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
     model = artifact.classifier.plain
     if isinstance(model, PredictorNetwork) and isinstance(model.predictor, OpenVinoPredictor):
         return model.predictor.tensors(pixels.cpu().numpy())
-    parts = dict(model.named_modules())  # The network may be within another model, which prepares its input.
-    name = next((name for name, part in parts.items() if isinstance(part, OnnxNetwork)), None)
-    if name is not None:
-        taken: list[np.ndarray] = []
-        with torch.no_grad(), evaluating(model, {name: lambda _, inputs, __: taken.append(inputs[0].cpu().numpy())}):
+    taken: list[np.ndarray] = []
+    for network in (part for part in model.modules() if isinstance(part, OnnxNetwork)):
+        # It may be within another model, which prepares its input.
+        hook = network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].cpu().numpy()))
+        with torch.no_grad():
             model(pixels)
-        return tensors_of(parts[name], taken[0])
+        hook.remove()
+        return tensors_of(network, taken[0])
     if not artifact.provides.layers:
         message = "layers can be compared of a checkpoint, of an ONNX file and of OpenVINO's files"
         raise InputError(f"{artifact.path}: gives predictions only; {message}", setting="layers")
-    return [call.output for call in _outputs(model, pixels)]
+    return _trace(model, pixels)[1]
 
 
 def _distance(output: np.ndarray, tensors: Sequence[np.ndarray]) -> float:
