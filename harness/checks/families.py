@@ -90,10 +90,10 @@ _SHIPPED = (
         "class point to its labels.",
         page="behaviours/consensus",
         metrics=("consensus_set_errors", "worst_class_consensus_set_errors"),
-        starter_checks=lambda _: [
-            ("consensus-clean", "consensus_set_errors", 'under = ["rest"]'),
-            ("consensus-class", "worst_class_consensus_set_errors", 'under = ["rest"]'),
-        ],
+        starter_checks=first_checks.always(
+            ("consensus-clean", "consensus_set_errors", {"under": ["rest"]}),
+            ("consensus-class", "worst_class_consensus_set_errors", {"under": ["rest"]}),
+        ),
     ),
     Family(
         "rotation",
@@ -123,7 +123,7 @@ _SHIPPED = (
         failure="Flips are missing from the augmentation, or all objects of the training data point the same way.",
         page="behaviours/flip",
         metrics=("accuracy", "invariance"),
-        starter_checks=lambda _: [("flip", "accuracy"), ("flip-invariance", "invariance")],
+        starter_checks=first_checks.always(("flip", "accuracy"), ("flip-invariance", "invariance")),
     ),
     Family(
         "pose",
@@ -149,14 +149,14 @@ _SHIPPED = (
             "confidence_on_errors",
             "risk_coverage_area",
         ),
-        starter_checks=lambda _: [
-            ("confident-errors", "confident_errors", "confidence = 0.9"),
+        starter_checks=first_checks.always(
+            ("confident-errors", "confident_errors", {"confidence": 0.9}),
             ("calibration-error-clean", "calibration_error"),
             ("log-loss-clean", "negative_log_likelihood"),
             ("confidence-brier-score", "brier_score"),
             ("confidence-confidence-on-errors", "confidence_on_errors"),
             ("confidence-risk-coverage-area", "risk_coverage_area"),
-        ],
+        ),
         damage=Damage("overconfident", logits=scaled, fails=confident_errors, unmoved="risk_coverage_area"),
     ),
     Family(
@@ -177,7 +177,7 @@ _SHIPPED = (
         "before.",
         page="behaviours/gain-over-baseline",
         metrics=("accuracy_gain",),
-        starter_checks=first_checks.gain,
+        starter_checks=lambda about: first_checks.poses(about)["gain"],
     ),
     Family(
         "baseline",
@@ -194,12 +194,13 @@ _SHIPPED = (
         failure="Look at the new errors, not at the sum: one class often gets worse while another gets better.",
         page="behaviours/regression",
         metrics=("accuracy_change",),
-        starter_checks=lambda _: [
+        starter_checks=first_checks.always(
             (
-                *("regression-clean", "accuracy_change", "significance = 0.001"),
-                'hand = { threshold = -0.01, reason = "a point of accuracy" }',
+                "regression-clean",
+                "accuracy_change",
+                {"significance": 0.001, "hand": {"threshold": -0.01, "reason": "a point of accuracy"}},
             )
-        ],
+        ),
     ),
     Family(
         "flips",
@@ -209,9 +210,9 @@ _SHIPPED = (
         page="behaviours/flips",
         metrics=("negative_flips",),
         starter_checks=lambda about: [
-            ("flips", "negative_flips"),
+            ("flips", "negative_flips", {}),
             *first_checks.of_each_class("flips", "negative_flips")(about),
-            ("flips-consensus", "negative_flips", 'among = "consensus"'),
+            ("flips-consensus", "negative_flips", {"among": "consensus"}),
         ],
     ),
     Family(
@@ -247,13 +248,13 @@ _SHIPPED = (
             "prediction_consistency",
             "object_dependence",
         ),
-        starter_checks=lambda _: [
+        starter_checks=first_checks.always(
             ("attention-ratio", "attention_ratio"),
             ("attention-lift", "attention_lift"),
             ("attention-dead", "dead_maps"),
-            ("background-swapped", "prediction_consistency", 'background = "swapped"'),
+            ("background-swapped", "prediction_consistency", {"background": "swapped"}),
             ("object-erased", "object_dependence"),
-        ],
+        ),
         damage=Damage("blind", blank, metric="object_dependence", costs_accuracy=False),
     ),
     Family(

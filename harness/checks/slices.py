@@ -9,7 +9,7 @@ import numpy as np
 from harness.base.errors import InputError, some_of
 from harness.checks.check import ChecksError
 from harness.checks.first_checks import ELSEWHERE
-from harness.checks.starter_check import in_toml, slugs
+from harness.checks.starter_check import slugs
 from harness.data.groups import groups_in_words, groups_sha256
 
 if TYPE_CHECKING:
@@ -112,17 +112,15 @@ def slice_checks(images: LabelledImages) -> list[Row]:
         raise InputError(f"--families {SLICE}: the data have no groups; add a value for each image ({_WHERE})")
     checks: list[Row] = []
     for column, slug in slugs(list(groups), kind="column").items():
-        by, least = f"by = {in_toml(column)}", f"least = {LEAST}"
-        checks.append((f"worst-{slug}", "worst_group_accuracy", by, least))
-        checks.append((f"gap-{slug}", "group_gap", by, least))
+        by: dict[str, object] = {"by": column}
+        checks.append((f"worst-{slug}", "worst_group_accuracy", {**by, "least": LEAST}))
+        checks.append((f"gap-{slug}", "group_gap", {**by, "least": LEAST}))
         if len(groups[column]) <= MOST:  # Among hundreds of groups, the worst one is enough.
-            names = slugs(groups[column], kind="group").items()
-            named = {name: (by, f"group = {in_toml(group)}") for group, name in names}
-            checks += [(f"slice-{slug}-{name}", "group_accuracy", *of) for name, of in named.items()]
-            paired = (f"paired_by = {in_toml(PAIR)}",) if _has_pairs(images.groups, column) else ()
+            named = {name: {**by, "group": group} for group, name in slugs(groups[column], kind="group").items()}
+            checks += [(f"slice-{slug}-{name}", "group_accuracy", of) for name, of in named.items()]
+            pair = {"paired_by": PAIR} if _has_pairs(images.groups, column) else {}
             if len(named) > 1:
-                start = f"difference-{slug}"
-                checks += [(f"{start}-{name}", "group_difference", *of, *paired) for name, of in named.items()]
+                checks += [(f"difference-{slug}-{name}", "group_difference", of | pair) for name, of in named.items()]
     return checks
 
 

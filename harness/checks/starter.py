@@ -55,10 +55,10 @@ def starter_checks(
         )
     about = StarterData(images, tuple(pairs), min_accuracy)
     return with_ids_apart(
-        StarterCheck(name, family, metric, tuple(more))
+        StarterCheck(name, family, metric, more)
         for family, rows in offered().items()
         if family in families
-        for name, metric, *more in rows(about)
+        for name, metric, more in rows(about)
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import PackageError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
 
 _PACKAGE = Path(__file__).parents[1]
@@ -62,17 +62,17 @@ _LONGEST = 80
 
 @dataclass(frozen=True)
 class StarterCheck:
-    """A check of a first checks file: id, family, metric, and more entries in TOML, such as `class = "a"`."""
+    """A check of a first checks file: id, family, metric, and more entries, such as `class`."""
 
     id: str
     family: str
     metric: str
-    more: tuple[str, ...] = ()
+    more: Mapping[str, object]
 
     def as_toml(self) -> str:
         """Return the check's table."""
-        entries = {"id": self.id, "family": self.family, "metric": self.metric}
-        return "\n".join(("[[check]]", *(f'{key} = "{value}"' for key, value in entries.items()), *self.more))
+        entries = {"id": self.id, "family": self.family, "metric": self.metric, **self.more}
+        return "\n".join(["[[check]]", *(f"{key} = {in_toml(value)}" for key, value in entries.items())])
 
 
 def slugs(names: Sequence[str], *, kind: str = "class") -> dict[str, str]:

@@ -132,7 +132,7 @@ def _first_thresholds(plan: Initialized, request: InitRequest) -> list[str]:
     """Return lines on thresholds by hand, and on the checkpoint: one far below its accuracy cannot catch a mutant."""
     from harness.checks.check import UNTIL_CALIBRATED
 
-    held = ", ".join(row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more))
+    held = ", ".join(row.id for row in plan.rows if "hand" in row.more)
     by_hand = f"with a threshold by hand: {held or 'none'}; all others are informational until calibrated"
     lines, wanted, more = [] if plan.lacking else [by_hand], request.min_accuracy, ""
     if plan.accuracy is None:
@@ -159,6 +159,6 @@ def _group_lines(plan: Initialized) -> list[str]:
         return []
     said = printable(groups_in_words(groups))
     if new:
-        paired = any(entry.startswith("paired_by") for row in new for entry in row.more)
+        paired = any("paired_by" in row.more for row in new)
         return [f"groups: {said}" + (f"; differences are compared by the column {PAIR}" if paired else "")]
     return [f"groups: {said}; each group gets a check by", "  stress-harness init --families slice"]

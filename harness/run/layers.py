@@ -58,10 +58,10 @@ def layer_differences(
     Raises `InputError` for an original without layers, and for an artifact that shows no tensors.
     """
     if not original.provides.layers:
-        message = "gives predictions only; name the network of PyTorch that the artifact is made from"
-        raise InputError(f"{original.path}: {message}", setting="layers")
-    model = original.classifier.plain
-    pixels = original.classifier.pixels(images, np.argsort(~differ, kind="stable")[:_IMAGES])
+        name_it = "name the network of PyTorch that the artifact is made from"
+        raise InputError(f"{original.path}: gives predictions only; {name_it}", setting="layers")
+    some = np.argsort(~differ, kind="stable")[:_IMAGES]
+    model, pixels = original.classifier.plain, original.classifier.pixels(images, some)
     names, outputs, takes = _trace(model, pixels)
     tensors, answers = _tensors_of(artifact, pixels), _trace(artifact.classifier.plain, pixels, layers=False)[1][-1]
     # Logits whose mean for each image is 0 equal logarithms of probabilities.
@@ -105,8 +105,7 @@ def _trace(
     The third list has the number of the call that the input of each is the output of. Noise of its spread replaces the
     output of the call with the number `shaking`.
     """
-    names, outputs, takes = list[str](), list[np.ndarray](), list[int | None]()
-    given: list[Tensor] = []
+    names, outputs, takes, given = list[str](), list[np.ndarray](), list[int | None](), list[Tensor]()
 
     def record(name: str, _layer: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor | None:
         if not isinstance(output, Tensor) or not output.is_floating_point() or len(output) != len(pixels):
@@ -131,9 +130,8 @@ def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
     model = artifact.classifier.plain
     if isinstance(model, PredictorNetwork) and isinstance(model.predictor, OpenVinoPredictor):
         return model.predictor.tensors(pixels.cpu().numpy())
-    taken: list[np.ndarray] = []
+    taken: list[np.ndarray] = []  # An ONNX file may be within another model, which prepares its input.
     for network in (part for part in model.modules() if isinstance(part, OnnxNetwork)):
-        # It may be within another model, which prepares its input.
         hook = network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].cpu().numpy()))
         with torch.no_grad():
             model(pixels)

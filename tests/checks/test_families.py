@@ -24,7 +24,7 @@ DIM = Family(
     failure="The training data lack poor light.",
     page="behaviours/dim",
     metrics=("accuracy",),
-    starter_checks=lambda _: [("dim-030", "accuracy", "strength = 0.3")],
+    starter_checks=lambda _: [("dim-030", "accuracy", {"strength": 0.3})],
     damage=Damage("lights-out", logits=lambda logits, watched: logits),
 )
 
