@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.calibration.moderated_variance import moderated
-from harness.measures.panel.threshold import FEW, Calibrated, budget_of, least_of, on_scales, widened
+from harness.measures.panel.threshold import (
+    FEW,
+    Calibrated,
+    budget_of,
+    least_of,
+    off_scale,
+    on_scale,
+    on_scales,
+    widened,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,9 +48,7 @@ For 20 models and 200 checks, the excess is 0.3% without correlation, and also a
 corruptions, the largest family. It is 14% at 0.9."""
 
 
-def multiplier(
-    correlations: np.ndarray, *, share: float, reference_models: int, draws: int = DRAWS, seed: int = 0
-) -> float:
+def multiplier(correlations: np.ndarray, *, share: float, reference_models: int, draws: int = DRAWS) -> float:
     """Return the k for which one more model fails any of R thresholds with probability `share`.
 
     For one check it is Student's t quantile with K - 1 degrees of freedom. For up to `DRAWN`, it comes from a
@@ -55,12 +62,12 @@ def multiplier(
     checks = len(correlations)
     if checks == 1 or checks > DRAWN:
         return float(t.isf(share / checks, reference_models - 1))
-    return _drawn(correlations.astype(float).tobytes(), share, reference_models, draws, seed)
+    return _drawn(correlations.astype(float).tobytes(), share, reference_models, draws)
 
 
 @cache
-def _drawn(correlations: bytes, share: float, reference_models: int, draws: int, seed: int) -> float:
-    rng, flat = np.random.default_rng(seed), np.frombuffer(correlations)
+def _drawn(correlations: bytes, share: float, reference_models: int, draws: int) -> float:
+    rng, flat = np.random.default_rng(0), np.frombuffer(correlations)
     checks = math.isqrt(len(flat))
     # Cholesky's root does not exist for singular correlations.
     variances, directions = np.linalg.eigh(flat.reshape(checks, checks))
@@ -206,20 +213,16 @@ def at_means(
     reference_models: int,
 ) -> list[Calibrated]:
     """Return thresholds with a multiplier of 0 for checks from the values of K models, (K, checks)."""
-    return [
-        Calibrated.of(
-            check,
-            column,
-            k=0.0,
-            spread=float(spread),
-            prior=bool(worth > 0),
-            budget=budget_of(check, float(column.mean()), budgets, reference_models),
-            reference_models=reference_models,
-        )
-        for check, column, spread, worth in zip(
-            checks, values.T, std_of(found, values, checks), found.worth, strict=True
-        )
-    ]
+    items = []
+    for at, (check, spread) in enumerate(zip(checks, map(float, std_of(found, values, checks)), strict=True)):
+        own, prior = values[:, at], bool(found.worth[at] > 0)
+        mean, centre, std = float(own.mean()), float(on_scale(own, check.scale).mean()), spread
+        if check.scale == "root":
+            around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
+            std = (around[1] - around[0]) / 2 if prior else float(own.std(ddof=1))
+        budget = budget_of(check, mean, budgets, reference_models)
+        items.append(Calibrated(check, mean, std, centre, spread, 0.0, reference_models, budget, prior))
+    return items
 
 
 def share_of(family: str, families: Sequence[str]) -> float:

@@ -80,34 +80,6 @@ class Calibrated:
     prior: bool = False
     """True if the spread uses more information than the values of these models."""
 
-    @staticmethod
-    def of(
-        check: PanelCheck,
-        values: np.ndarray,
-        *,
-        k: float,
-        spread: float | None = None,
-        prior: bool = False,
-        budget: float = math.inf,
-        reference_models: int | None = None,
-    ) -> Calibrated:
-        """Return the threshold of a check from the values of K reference models, (K,), with this multiplier.
-
-        `spread` is the standard deviation on the check's scale, by default that of the values. With `reference_models`
-        it is the threshold for another number of models.
-        """
-        scaled = on_scale(values, check.scale)
-        centre = float(scaled.mean())
-        if spread is None:
-            spread = float(np.maximum(scaled.std(ddof=1), least_of(scaled[:, None], (check,))[0]))
-        std = spread
-        if check.scale == "root":
-            around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
-            std = (around[1] - around[0]) / 2 if prior else float(values.std(ddof=1))
-        return Calibrated(
-            check, float(values.mean()), std, centre, spread, k, reference_models or len(values), budget, prior
-        )
-
     @property
     def threshold(self) -> float:
         """Return the threshold within its range, rounded outwards to four decimals, or to one for counts."""
