@@ -22,14 +22,15 @@ from harness.calibration.panel import expect_sample_of, read_panel, readable_pan
 from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
-from harness.calibration.rewrite import choose_samples, ends, with_thresholds
-from harness.calibration.thresholds import PROVISIONAL, thresholds_of
+from harness.calibration.samples import choose_samples
+from harness.calibration.thresholds import thresholds_of
 from harness.checks import read_checks
 from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
-from harness.checks.tables import hash_of_checks
+from harness.checks.tables import ends, hash_of_checks, with_thresholds
 from harness.inference.backends import Tasks
+from harness.measures.panel.threshold import PROVISIONAL
 from harness.measures.serving import OF_SERVING
 from harness.networks.options import BackendOptions, NetworkOptions
 from harness.run.budget import seconds_in

@@ -15,14 +15,14 @@ from harness.base.codes import Code
 from harness.base.errors import ConfigurationError, InputError, OutputError
 from harness.base.files import write_all_or_none
 from harness.calibration.ci_workflow import WORKFLOW, workflow
-from harness.calibration.rewrite import fit_for, samples_in_toml, with_samples
+from harness.calibration.samples import fit_for, samples_in_toml
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.checks.slices import SLICE
 from harness.checks.starter import families_of, offered, starter, starter_checks
 from harness.checks.starter_check import shipped_tests
-from harness.checks.tables import HEAD, entries, with_settings
+from harness.checks.tables import HEAD, entries, with_samples, with_settings
 from harness.data.groups import groups_sha256
 from harness.data.options import DataOptions
 from harness.measures.accuracy import confused_pairs

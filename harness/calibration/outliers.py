@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import PanelError
-from harness.calibration.thresholds import PROVISIONAL, shared_thresholds, spread_of, std_of
-from harness.measures.panel.threshold import FEW, on_scales, widened
+from harness.calibration.thresholds import shared_thresholds, spread_of, std_of
+from harness.measures.panel.threshold import FEW, PROVISIONAL, on_scales, widened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

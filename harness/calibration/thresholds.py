@@ -22,6 +22,7 @@ import numpy as np
 from harness.calibration.moderated_variance import moderated
 from harness.measures.panel.threshold import (
     FEW,
+    PROVISIONAL,
     Calibrated,
     budget_of,
     least_of,
@@ -107,8 +108,6 @@ ALARMS, PARTS = 0.01, 12
 `benchmarks.detection.shares` compares other divisions."""
 CLEAN = "clean"
 """Family with the other half."""
-PROVISIONAL = 3
-"""Least number of reference models for thresholds that are not provisional; two say little about a third."""
 
 
 # Shares of false alarms.

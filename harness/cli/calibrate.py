@@ -129,7 +129,7 @@ def calibrate_command(
         thresholds_at_hand,
     )
     from harness.calibration.summary import calibration_lines, plan_lines, power_lines
-    from harness.calibration.thresholds import PROVISIONAL
+    from harness.measures.panel.threshold import PROVISIONAL
     from harness.networks.options import BackendOptions, NetworkOptions
     from harness.run.request import request_of
 

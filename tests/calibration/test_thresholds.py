@@ -17,10 +17,10 @@ from harness.base.errors import InputError
 from harness.calibration import thresholds
 from harness.calibration.outliers import check_panel, false_alarms, outliers
 from harness.calibration.panel import Chance, read_panel
-from harness.calibration.rewrite import with_thresholds
 from harness.calibration.summary import calibration_lines, expected, power_lines
 from harness.calibration.thresholds import correlation, multiplier, thresholds_of
 from harness.checks import read_checks
+from harness.checks.tables import with_thresholds
 from harness.measures import Unit
 from harness.measures.panel.threshold import PanelCheck, default_budget
 

@@ -17,9 +17,9 @@ from zoo import ROWS, GatedZoo
 from harness.calibration.calibrate import by_hand
 from harness.calibration.panel import read_panel
 from harness.calibration.record import expect_thresholds_of_record
-from harness.calibration.rewrite import with_thresholds
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import ChecksError, Threshold, read_checks
+from harness.checks.tables import with_thresholds
 from harness.measures import Unit
 from harness.measures.panel.threshold import PanelCheck
 

@@ -26,6 +26,8 @@ POWER = 0.95
 """Probability that a check fails a model with its minimum detectable drop."""
 FEW = 8
 """Least number of reference models for a threshold from their own spread; with fewer, a check needs a prior."""
+PROVISIONAL = 3
+"""Least number of reference models for thresholds that are not provisional; two say little about a third."""
 SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 K_DECIMALS, ROOT_DECIMALS = 2, 4
 """Decimals in a checks file of a multiplier, and of mean and standard deviation on the scale of roots."""

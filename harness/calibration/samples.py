@@ -1,12 +1,10 @@
-"""Writing of calibrated thresholds and of samples into a checks file; comments, order and thresholds by hand stay."""
+"""Samples of a checks file: the images of each family with which a run of the gate fits into a time."""
 
 from __future__ import annotations
 
-import re
 import tempfile
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tomlkit
 
@@ -14,10 +12,8 @@ from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.summary import planned_drop
-from harness.calibration.thresholds import PROVISIONAL
 from harness.checks import read_checks
-from harness.checks.check import UNTIL_CALIBRATED
-from harness.checks.tables import hash_of_checks, with_table
+from harness.checks.tables import hash_of_checks, with_samples
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
 from harness.run.request import RunRequest
@@ -25,10 +21,7 @@ from harness.run.request import RunRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tomlkit.items import Table
-
     from harness.checks import ChecksFile
-    from harness.measures.panel.threshold import Calibrated
 
 
 def choose_samples(
@@ -104,68 +97,3 @@ def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
         promise = "" if drop is None else f"  # detectable drop: {100 * drop:.1f} points of 90%, 95% power"
         lines.append(f"{name:{width}} = {size}{promise}")
     return lines
-
-
-def with_samples(content: str, lines: Sequence[str]) -> str:
-    """Return the text of a checks file with these lines as its `[data.samples]`; no lines for no samples.
-
-    All else, including comments, does not change. Raises `InputError` for samples in another form.
-    """
-    made = with_table(content, "data.samples", "\n".join(lines), behind="data")
-    one = len(re.findall(r"(?m)^\[data\]", content)) == 1
-    if not one or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
-        raise CalibrationError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
-    return made
-
-
-def _samples_in(text: str) -> object:
-    try:
-        return tomllib.loads(text)["data"].get("samples", {})
-    except (ValueError, LookupError, AttributeError):
-        return None
-
-
-_NEW = ("id", "family", "metric", "direction")
-"""Entries of a new row besides its threshold."""
-_DIGITS = 12
-"""Digits of a check's definition in the file, which identify the check of the calibration."""
-
-
-def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str) -> str:
-    """Return the text of a checks file with the panel's thresholds in its checks.
-
-    A calibrated check without an entry is appended. A check that cannot use its threshold has the reason in
-    `informational`. A check that was not calibrated loses the threshold of a former panel. A threshold by hand "until
-    calibrated" is removed if the panel's counts. `recipe` replaces the file's `[recipe]`; each threshold has the
-    `date`.
-    """
-    document = tomlkit.parse(with_table(content, "recipe", tomlkit.dumps({"recipe": recipe})))
-    if "check" not in document:
-        document.add("check", tomlkit.aot())
-    checks: dict[str, Table] = {check["id"]: check for check in document["check"]}
-    for unmeasured in set(checks) - {item.check.id for item in calibrated}:
-        if checks[unmeasured].pop("panel", None) is not None:
-            checks[unmeasured].pop("informational", None)
-    for item in calibrated:
-        if item.check.id not in checks:
-            checks[item.check.id] = tomlkit.table()
-            checks[item.check.id].update({name: getattr(item.check, name) for name in _NEW})
-            document["check"].append(checks[item.check.id])
-        check, threshold = checks[item.check.id], tomlkit.inline_table()
-        check.pop("panel", None)
-        check.pop("informational", None)
-        definition, conversions = item.check.definition[:_DIGITS], item.check.conversions
-        named = {"definition": definition, "conversions": conversions}
-        threshold.update({**item.written, **{name: each for name, each in named.items() if each}, "date": date})
-        check["panel"] = threshold
-        if "hand" in check and ends(item, str(check["hand"].get("reason", ""))):
-            del check["hand"]
-        if item.informational:
-            check["informational"] = item.informational
-    # One empty line before each check, appended ones included.
-    return re.sub(r"\n+\[\[check\]\]", "\n\n[[check]]", tomlkit.dumps(document))
-
-
-def ends(item: Calibrated, reason: str) -> bool:
-    """Return whether a panel's threshold replaces one by hand with this reason; it needs at least three models."""
-    return reason == UNTIL_CALIBRATED and not item.informational and item.reference_models >= PROVISIONAL
