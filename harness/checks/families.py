@@ -37,19 +37,23 @@ if TYPE_CHECKING:
 class Family:
     """Checks of one behavior.
 
-    `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
-    and `metrics` are those that its tests measure. `starter_checks` makes the checks of a first checks file; `init`
-    does not offer a family without. `damage` makes a mutant of the candidate that a check of the family must fail.
+    `measures` says what the checks measure, and `failure` what a failure means. `metrics` are those that its tests
+    measure. `page` is the family's page in docs/, by default the one of its name. `starter_checks` makes the checks of
+    a first checks file; `init` does not offer a family without. `damage` makes a mutant of the candidate that a check
+    of the family must fail.
     """
 
     name: str
     title: str
     measures: str
     failure: str
-    page: str
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
+    page: str = ""
     starter_checks: Callable[[StarterData], list[Row]] | None = None
     damage: Damage | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "page", self.page or f"behaviours/{self.name}")
 
 
 _SHIPPED = (
@@ -58,8 +62,6 @@ _SHIPPED = (
         title="Clean images",
         measures="Accuracy on clean test images.",
         failure="All classes fall a little: the training was cut short, or its preprocessing was different.",
-        page="behaviours/clean",
-        metrics=("accuracy",),
         starter_checks=first_checks.clean,
         damage=Damage("left-half-blanked", without_left_half),
     ),
@@ -69,7 +71,6 @@ _SHIPPED = (
         measures="Accuracy on the clean images of a single class, since the mean hides one class that fails.",
         failure="Look at the labels of the class and at its share of the training data.",
         page="behaviours/clean",
-        metrics=("accuracy",),
         starter_checks=first_checks.of_each_class("clean", "accuracy"),
         damage=Damage("swapped-logits", logits=swapped),
     ),
@@ -88,7 +89,6 @@ _SHIPPED = (
         measures="Number of images that every reference model predicts correctly and the candidate does not.",
         failure="Errors in all classes mean damaged weights, another precision or other preprocessing. Errors in one "
         "class point to its labels.",
-        page="behaviours/consensus",
         metrics=("consensus_set_errors", "worst_class_consensus_set_errors"),
         starter_checks=first_checks.always(
             ("consensus-clean", "consensus_set_errors", {"under": ["rest"]}),
@@ -101,8 +101,6 @@ _SHIPPED = (
         measures="Accuracy on images rotated by one angle about their center.",
         failure="Both directions fail alike: rotation is missing from the augmentation. One direction fails: the "
         "augmentation rotates in the other only.",
-        page="behaviours/rotation",
-        metrics=("accuracy",),
         starter_checks=lambda about: first_checks.poses(about)["rotation"],
         damage=Damage("turned-020", turned),
     ),
@@ -112,8 +110,6 @@ _SHIPPED = (
         measures="Accuracy on images translated by whole pixels; new pixels are black.",
         failure="All directions fail: translation is missing from the augmentation. One direction fails: the pipeline "
         "crops one side.",
-        page="behaviours/shift",
-        metrics=("accuracy",),
         starter_checks=lambda about: first_checks.poses(about)["shift"],
     ),
     Family(
@@ -121,7 +117,6 @@ _SHIPPED = (
         title="Flipped images",
         measures="Accuracy on images flipped left to right, and the share of images with the same prediction after it.",
         failure="Flips are missing from the augmentation, or all objects of the training data point the same way.",
-        page="behaviours/flip",
         metrics=("accuracy", "invariance"),
         starter_checks=first_checks.always(("flip", "accuracy"), ("flip-invariance", "invariance")),
     ),
@@ -130,8 +125,6 @@ _SHIPPED = (
         title="Images rotated and translated at once",
         measures="Accuracy at the corners of the augmentation range: rotation and translation at once.",
         failure="Only the corners fail: the augmentation draws a rotation or a translation, not both.",
-        page="behaviours/pose",
-        metrics=("accuracy",),
         starter_checks=lambda about: first_checks.poses(about)["pose"],
     ),
     Family(
@@ -185,14 +178,12 @@ _SHIPPED = (
         measures="Accuracy of the baseline; if it is not as expected, no model can be compared with it.",
         failure="Check that the baseline's file is the one that you mean.",
         page="behaviours/gain-over-baseline",
-        metrics=("accuracy",),
     ),
     Family(
         "regression",
         title="No worse than the incumbent",
         measures="Net loss of correct predictions against the incumbent on the same images, and its significance.",
         failure="Look at the new errors, not at the sum: one class often gets worse while another gets better.",
-        page="behaviours/regression",
         metrics=("accuracy_change",),
         starter_checks=first_checks.always(
             (
@@ -207,7 +198,6 @@ _SHIPPED = (
         title="Negative flips against the incumbent",
         measures="Images that the incumbent predicts correctly and the candidate does not.",
         failure="Flips in the consensus set mean a broken model. Many flips at the same accuracy mean another recipe.",
-        page="behaviours/flips",
         metrics=("negative_flips",),
         starter_checks=lambda about: [
             ("flips", "negative_flips", {}),
@@ -239,7 +229,6 @@ _SHIPPED = (
         measures="Grad-CAM mass on the object, and predictions that stay the same on another background.",
         failure="A map on the same edge of all images points to padding or a watermark. If predictions change with the "
         "background, vary the background in training.",
-        page="behaviours/attention",
         metrics=(
             "attention_ratio",
             "attention_lift",
@@ -263,7 +252,6 @@ _SHIPPED = (
         measures="Accuracy under noise, blur, light, compression, warps and missing parts, at severity 1 to 5.",
         failure="One kind fails: the augmentation no longer covers it. Noise and blur fail: the model relies on fine "
         "texture.",
-        page="behaviours/corruption",
         metrics=("accuracy", "confidence_rise", "mean_corruption_error"),
         starter_checks=first_checks.corruption,
         damage=Damage("blurred", blurred, metric="accuracy"),
@@ -274,7 +262,6 @@ _SHIPPED = (
         measures="Predictions that change, and correct ones that are lost, if serving replaces one stage: decoder, "
         "color, resizing, crop, scale or normalization.",
         failure="Serve by the reference pipeline, or train with the variation that costs the most.",
-        page="behaviours/skew",
         metrics=(SERVED_CORRECT_PREDICTIONS_LOST.name, SERVED_PREDICTIONS_CHANGED.name),
         starter_checks=first_checks.skew,
     ),
@@ -284,7 +271,6 @@ _SHIPPED = (
         measures="Images of an incident or a complaint; the prediction of each must be correct.",
         failure="If reference models are correct, look for more errors among similar images. If not, the training data "
         "lack such images.",
-        page="behaviours/golden",
         metrics=("golden_right",),
         damage=Damage("answers-moved", logits=moved),
     ),
@@ -313,7 +299,6 @@ _SHIPPED = (
         measures="Separation of images of no class from test images, by softmax, energy and largest logit.",
         failure="The model is as confident on images of no class as on test images: look at its calibration and the "
         "training data.",
-        page="behaviours/unknown",
         metrics=("unknown_auroc", "unknown_fpr95"),
         starter_checks=first_checks.unknown,
     ),

@@ -43,17 +43,15 @@ def shipped_tests() -> tuple[ShippedTest, ...]:
     files = next((found for place in places if (found := sorted(place.glob("test_*.py")))), [])
     if not files:
         raise PackageError(f"{_PACKAGE}: this copy of the package lacks its stress tests; install it again")
-    texts = {file.name: file.read_text("utf-8") for file in files}
-    return tuple(ShippedTest(name, text, _taken(text)) for name, text in texts.items())
-
-
-def _taken(text: str) -> frozenset[tuple[str, str]]:
-    found = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
-            named = {item.arg: ast.literal_eval(item.value) for item in node.keywords if item.arg == "metric"}
-            found.add((ast.literal_eval(node.args[0]), named.get("metric", "")))
-    return frozenset(found)
+    tests = []
+    for file in files:
+        text, takes = file.read_text("utf-8"), set[tuple[str, str]]()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
+                named = {item.arg: ast.literal_eval(item.value) for item in node.keywords if item.arg == "metric"}
+                takes.add((ast.literal_eval(node.args[0]), named.get("metric", "")))
+        tests.append(ShippedTest(file.name, text, frozenset(takes)))
+    return tuple(tests)
 
 
 _LONGEST = 80
