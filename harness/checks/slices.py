@@ -39,16 +39,16 @@ def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *,
             setting=UNKNOWN,
         )
     for check in about:
-        named = check.keys.get("sha256")
+        named, where, sha256 = check.keys.get("sha256"), f"{checks.path}: check {check.id!r}", elsewhere.sha256
         if named is None and (recording or check.binding is check.panel is not None):
             raise ChecksError(
-                f"{checks.path}: check {check.id!r}: its threshold is for certain images, but it names none; add "
-                f'sha256 = "{elsewhere.sha256}" for the images {elsewhere.name}, and calibrate'
+                f'{where}: its threshold is for certain images, but it names none; add sha256 = "{sha256}" for the '
+                f"images {elsewhere.name}, and calibrate"
             )
-        if named not in {None, elsewhere.sha256}:
+        if named not in {None, sha256}:
             raise ChecksError(
-                f"{checks.path}: check {check.id!r}: sha256 is {str(named)[:12]}…, the images {elsewhere.name} have "
-                f"{elsewhere.sha256[:12]}…; name the images of its calibration, or calibrate it for these"
+                f"{where}: sha256 is {str(named)[:12]}…, the images {elsewhere.name} have {sha256[:12]}…; name the "
+                "images of its calibration, or calibrate it for these"
             )
 
 

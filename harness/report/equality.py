@@ -31,12 +31,7 @@ _SHOWN = 60
 _PAIRS = 10
 _MOST_CLASSES = 20
 """Classes up to which every pair has a cell."""
-_VERDICTS = {
-    "equal": "Equal",
-    "different": "Different",
-    "inconclusive": "Cannot tell",
-    "informational": "Informational",
-}
+_VERDICTS = {"equal": "Equal", "different": "Different", "inconclusive": "Cannot tell"}
 _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
 
 
@@ -181,7 +176,7 @@ def equality_page(done: Equality, reproduce: str) -> str:
     titles = ("check", "measured", "99% bounds, one-sided", "tolerance", "n", "outcome", "detail")
     rows = []
     for check in done.checks:
-        found, outcome = check.measurement, _VERDICTS[check.outcome].lower()
+        found, outcome = check.measurement, _VERDICTS.get(check.outcome, check.outcome).lower()
         value, held = found.unit.told_apart(found.value, check.tolerance)
         rows.append((check.title, value, " to ".join(_limits(check)), held, f"{found.n:,}", outcome, found.detail))
     sections = [Section("checks", "The checks", table(titles, rows))]
