@@ -23,6 +23,7 @@ from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
 from harness.calibration.samples import choose_samples
+from harness.calibration.summary import calibration_lines, plan_lines, power_lines
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import read_checks
 from harness.checks.check import UNTIL_CALIBRATED
@@ -91,31 +92,14 @@ class CalibrationRequest:
         return path, (checks.panel_predictions if path == own else None) or path.with_suffix(".predictions.json")
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """A finished calibration: the written thresholds, the panel, and the files of panel and predictions, if any.
+def calibrate(
+    request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None, reasons: bool = False
+) -> list[str]:
+    """Measure the panel, write its thresholds, measurements and predictions, and return a summary.
 
-    `checks` is the former checks file. `by_hand` has the thresholds that win over the panel's, by check, and `ended`
-    those that it has replaced. `without` names checks that have lost their threshold. `notes` are lines on other checks
-    files.
-    """
-
-    panel: Panel
-    calibrated: list[Calibrated]
-    checks: ChecksFile
-    panel_path: Path
-    predictions_path: Path | None
-    without: tuple[str, ...]
-    notes: tuple[str, ...]
-    by_hand: Mapping[str, float]
-    ended: Mapping[str, float]
-
-
-def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None) -> Calibration:
-    """Measure the panel, and write its thresholds, measurements and predictions.
-
-    `on_fit` is called with the samples that fit `budget`. Raises `InputError`, and writes no threshold, for a panel
-    that cannot be measured and for files that change during the calibration.
+    `on_fit` is called with the samples that fit `budget`. With `reasons`, the summary has those of informational
+    checks. Raises `InputError`, and writes no threshold, for a panel that cannot be measured and for files that change
+    during the calibration.
     """
     checks = read_checks(request.checks_path)
     panel_path, predictions_path = paths = request.paths(checks)
@@ -133,17 +117,23 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], object] =
     items = {item.check.id: item for item in calibrated}
     hands = {name: hand for name, hand in _hands(checks, panel).items() if name in items}
     ended = {name: hand.threshold for name, hand in hands.items() if ends(items[name], hand.reason)}
-    return Calibration(
+    lines = calibration_lines(
         panel,
         calibrated,
-        checks,
-        panel_path,
-        predictions_path if predictions else None,
-        tuple(check.id for check in checks.checks if check.panel and check.id not in items),
-        tuple(share(request.checks_path, predictions, earlier)),
-        {name: hand.threshold for name, hand in hands.items() if name not in ended},
-        ended,
+        by_hand={name: hand.threshold for name, hand in hands.items() if name not in ended},
+        ended=ended,
+        reasons=reasons,
+        budgets=checks.budgets,
     )
+    if without := [check.id for check in checks.checks if check.panel and check.id not in items]:
+        lines.append(f"have no value of these networks, and therefore no threshold any more: {', '.join(without)}")
+    if len(panel.models) < PROVISIONAL:
+        lines.append("these thresholds are provisional; more reference models would gain:")
+        lines += plan_lines(panel, checks.budgets)
+    lines += [f"thresholds: {request.checks_path}", f"measurements: {panel_path}"]
+    if predictions:
+        lines += [f"panel predictions: {predictions_path}", *share(request.checks_path, predictions, earlier)]
+    return lines
 
 
 def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
@@ -151,21 +141,19 @@ def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
     return thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
 
 
-def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibrated]]:
-    """Return the panel in the file and its thresholds, without a measurement and without writing."""
+def power(request: CalibrationRequest, *, drop: float | None = None) -> list[str]:
+    """Return the lines of `power_lines` on the panel in the file, without a measurement and without writing."""
     checks = read_checks(request.checks_path)
     panel = read_panel(request.paths(checks)[0], checks)
-    return panel, _thresholds(panel, checks)
+    return power_lines(panel, _thresholds(panel, checks), drop=drop)
 
 
-def panel_to_plan(
-    request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None
-) -> tuple[Panel, Mapping[str, float]]:
-    """Return a panel and the budgets of its checks: measured now if checkpoints are named, else that of the file."""
+def plan(request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None) -> list[str]:
+    """Return the lines of `plan_lines` on a panel: measured now if checkpoints are named, else that of the file."""
     checks = read_checks(request.checks_path)
     if request.checkpoints:
-        return _measured_panel(request, on_fit=on_fit)[0], checks.budgets
-    return read_panel(request.paths(checks)[0], checks), checks.budgets
+        return plan_lines(_measured_panel(request, on_fit=on_fit)[0], checks.budgets)
+    return plan_lines(read_panel(request.paths(checks)[0], checks), checks.budgets)
 
 
 def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,14 +61,7 @@ _BELOW = 0.05
     "--ci", type=click.Choice(["github"]), help="Write a workflow that gates checkpoints, too (default: none)."
 )
 @run_options("data", "size", "model", "device")
-def init_command(
-    folder: Path,
-    families: str | None,
-    min_accuracy: float | None,
-    checkpoint: Path | str | None,
-    budget: str,
-    ci: str | None,
-) -> int:
+def init_command(folder: Path, ci: str | None, **chosen: Any) -> int:
     """Make a gate."""
     from harness.calibration.first_gate import InitRequest, initialize
     from harness.run.settings import IN_TABLE
@@ -77,15 +70,8 @@ def init_command(
         raise InputError(f"{folder}: there is no such folder; make it first")
     with contextlib.chdir(folder):
         project = project_with()
-    request = InitRequest(
-        families,
-        min_accuracy,
-        checkpoint,
-        budget,
-        ci is not None,
-        project.request,
-        {name: given()[name] for name in IN_TABLE if name in given()},
-    )
+    gate = {name: given()[name] for name in IN_TABLE if name in given()}
+    request = InitRequest(**chosen, workflow=ci is not None, model=project.request, gate=gate)
     print("\n".join(_told(initialize(request, folder), request, folder)))
     return OK
 

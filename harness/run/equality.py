@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from harness.measures.changed_predictions import (
 from harness.measures.equivalence import CONFIDENCE, outcomes_of, overall
 from harness.perturb import IDENTITY
 from harness.run.history import read_history
-from harness.run.settings import HISTORY_FILE, ModelSettings
+from harness.run.settings import HISTORY_FILE
 from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
@@ -36,32 +36,10 @@ if TYPE_CHECKING:
     from harness.measures.metric import Measurement
     from harness.run.layers import LayerDifferences
     from harness.run.session import StressSession
+    from harness.run.settings import ModelSettings
 
 _HINTED = 500
 """Images of the comparison that finds an artifact that normalizes by itself."""
-
-
-@dataclass(frozen=True)
-class EqualityRequest:
-    """A comparison of an artifact with its original, by the share of predictions that may change, in (0, 1).
-
-    `artifact_normalization` and `artifact_outputs` are those of the artifact, where they are not those of `model`. The
-    normalization "none" leaves its pixels in [0, 1].
-    """
-
-    artifact: Path | str
-    original: Path | str
-    tolerance: float = TOLERANCE
-    model: ModelSettings = field(default_factory=ModelSettings)
-    history: Path = Path("reports", HISTORY_FILE)
-    artifact_normalization: str | None = None
-    artifact_outputs: str | None = None
-
-    @property
-    def of_artifact(self) -> ModelSettings:
-        """Return the settings that the artifact is opened with."""
-        own = {"normalization": self.artifact_normalization, "model_outputs": self.artifact_outputs}
-        return self.model.but(**{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,45 +103,55 @@ class Equality:
         return "" if places is None else order_in_words(places, self.images.classes)
 
 
-def equal(request: EqualityRequest) -> Equality:
+def equal(
+    artifact: Path | str,
+    original: Path | str,
+    model: ModelSettings,
+    *,
+    tolerance: float = TOLERANCE,
+    history: Path = Path("reports", HISTORY_FILE),
+    artifact_normalization: str | None = None,
+    artifact_outputs: str | None = None,
+) -> Equality:
     """Compare an artifact with its original on clean images: two passes, one for each.
 
-    Raises `InputError` for a model that is refused, and for a tolerance that is no share.
+    At most the share `tolerance` of predictions, in (0, 1), may change. `artifact_normalization` and `artifact_outputs`
+    are those of the artifact, where they are not those of `model`. The normalization "none" leaves its pixels in
+    [0, 1]. `history` is the file of earlier runs. Raises `InputError` for a model that is refused, and for a tolerance
+    that is no share.
     """
-    expect_tolerance(request.tolerance)
-    images = request.model.images()
-    original = replace(request.model.open(request.original, images), role="original")
+    expect_tolerance(tolerance)
+    images = model.images()
+    first = replace(model.open(original, images), role="original")
+    given = {"normalization": artifact_normalization, "model_outputs": artifact_outputs}
+    own = model.but(**{name: value for name, value in given.items() if value is not None})
     try:
-        artifact = request.of_artifact.open(request.artifact, images, others=[original], ordered=False)
+        second = own.open(artifact, images, others=[first], ordered=False)
     except InputError as error:
         if "model_outputs" not in str(error):
             raise
         message = f"{error.message}; set --artifact-outputs for outputs of the artifact alone"
         raise InputError(message, setting=error.setting, code=error.code) from error
-    predictions = artifact.predict(images), original.predict(images)
-    expect_steady([artifact, original], images)
-    checks = equality_checks(*predictions, request.tolerance)
-    done = Equality(images, artifact, original, predictions, checks, _caution(original, images, request.history))
-    return replace(done, hint=_hint(done, request)) if done.outcome == "different" else done
-
-
-def _hint(done: Equality, request: EqualityRequest) -> str:
-    """Say whether a different artifact normalizes by itself: on some images, unchanged pixels make it equal."""
-    declared = getattr(done.artifact.classifier.plain, "declared", {}).get("normalization", "none")
-    if declared == "none" or request.artifact_normalization is not None:
-        return ""
+    predictions = second.predict(images), first.predict(images)
+    expect_steady([second, first], images)
+    checks = equality_checks(*predictions, tolerance)
+    done = Equality(images, second, first, predictions, checks, _caution(first, images, history))
+    # An artifact may normalize by itself: on some images, unchanged pixels then make it equal.
+    declared = getattr(second.classifier.plain, "declared", {}).get("normalization", "none")
+    if done.outcome != "different" or declared == "none" or artifact_normalization is not None:
+        return done
     import torch
 
-    some = done.images.take(torch.arange(min(len(done.images), _HINTED)))
-    unchanged = replace(request, artifact_normalization="none")
-    artifact = unchanged.of_artifact.open(request.artifact, some, ordered=False)
-    count = int(changed(artifact.predict(some), done.original.predict(some)).sum())
-    if count > request.tolerance * len(some):
-        return ""
-    return (
+    some = images.take(torch.arange(min(len(images), _HINTED)))
+    unchanged = own.but(normalization="none").open(artifact, some, ordered=False)
+    count = int(changed(unchanged.predict(some), first.predict(some)).sum())
+    if count > tolerance * len(some):
+        return done
+    hint = (
         f"The artifact normalizes by itself: without the declared normalization, it changes {count} of {len(some)} "
         "predictions. Add --artifact-normalization none."
     )
+    return replace(done, hint=hint)
 
 
 def equality_in(session: StressSession, history: Path | None) -> Equality:
