@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import at_means, spread_of
 from harness.checks import ChecksError
-from harness.checks.provenance import Departure, first_departure
+from harness.checks.provenance import departed, first_departure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +38,8 @@ def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:
                 f"{checks.path}: check {check.id!r} has a panel threshold, but {path} has no such check; calibrate its "
                 f"family (--family {check.family}), or remove `panel` from the row"
             )
-        if found := _departure(check, recorded[check.id]):
-            raise ChecksError(f"{checks.path}: {found.of(check, by=f'the panel in {path}')}")
+        if found := _departure(check, recorded[check.id], by=f"the panel in {path}"):
+            raise ChecksError(f"{checks.path}: {found}")
 
 
 def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ...]]:
@@ -72,22 +72,21 @@ def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str,
     return recorded
 
 
-def _departure(check: Check, recorded: Sequence[Calibrated]) -> Departure | None:
+def _departure(check: Check, recorded: Sequence[Calibrated], *, by: str) -> str:
     assert check.panel is not None
-    measured = recorded[0].check
-    if not check.panel.definition or not measured.definition.startswith(check.panel.definition):
-        return Departure("definition", check.panel.definition, repr(measured.definition[:12]))
+    measured, found, first = recorded[0].check, check.panel.definition, ""
+    if not found or not measured.definition.startswith(found):
+        return departed(check, "definition", found, repr(measured.definition[:12]), by=by)
     if check.panel.conversions != measured.conversions:
-        return Departure("conversions", check.panel.conversions, repr(measured.conversions))
+        return departed(check, "conversions", check.panel.conversions, repr(measured.conversions), by=by)
     if check.direction not in {None, measured.direction}:
-        return Departure("direction", check.direction, repr(measured.direction))
-    first = None
+        return departed(check, "direction", check.direction, repr(measured.direction), by=by)
     for item in reversed(recorded):
         scaled = {name: getattr(item, name) for name in ("mean", "std", "centre", "spread", "k")}
         factors = (1, 1 - _FREE, 1 + _FREE)
         possible = [replace(item, **{name: each * factor for name, each in scaled.items()}) for factor in factors]
         known = item.written if item.k else ("mean", "std", "n", "reference_models")
-        first = first_departure(check, possible, known, judged=bool(item.k))
-        if first is None:
-            return None
+        first = first_departure(check, possible, known, by=by, judged=bool(item.k))
+        if not first:
+            return ""
     return first

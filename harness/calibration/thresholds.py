@@ -123,7 +123,7 @@ def thresholds_of(
 ) -> list[Calibrated]:
     """Return a threshold for each check of the panel, in its order.
 
-    `budgets` gives the largest loss that a check may miss, by metric or family; for others see `default_budget`. Checks
+    `budgets` gives the largest loss that a check may miss, by metric or family; for others see `budget_of`. Checks
     with a threshold `by_hand` and informational ones have no part in their family's share of false alarms. With
     `reference_models`, thresholds are for another number of models with the same spread.
     """

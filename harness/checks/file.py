@@ -14,7 +14,7 @@ from harness.base.files import read_regular
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
 from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
-from harness.checks.provenance import OWN, departure_of
+from harness.checks.provenance import departure_of
 from harness.checks.tables import hash_of, split
 from harness.measures import METRICS
 from harness.perturb.poses import PROTOCOL
@@ -135,7 +135,7 @@ class ChecksFile:
                 f"calibrate its family again (--family {check.family}), or remove `panel` from the row"
             )
         if check.metric in METRICS and (found := departure_of(check, METRICS[check.metric], self.budgets)):
-            raise ChecksError(f"{self.path}: {found.of(check, by=OWN)}")
+            raise ChecksError(f"{self.path}: {found}")
 
 
 def read_checks(path: Path) -> ChecksFile:

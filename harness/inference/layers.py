@@ -63,7 +63,9 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
             "attention: the model has no convolution layer (torch.nn.Conv2d) with feature maps of more than one pixel"
         )
     size = calls[numbers[-1]].size
-    if tokens := [called for called in calls[numbers[-1] :] if called.are_tokens or called.merges(size)]:
+    if tokens := [
+        called for called in calls[numbers[-1] :] if called.are_tokens or (called.channels_last and called.size != size)
+    ]:
         return _last_that_decides(model, pixels[:2], {called.name: called.size for called in tokens})
     (*_, last) = (called.name for called in calls[numbers[-1] :] if called.size == size)
     return last + RELU if relu_follows(model, pixels, layer=last) else last
@@ -149,10 +151,6 @@ class _Called:
     channels: int
     are_tokens: bool = False
     channels_last: bool = False
-
-    def merges(self, size: tuple[int, int]) -> bool:
-        """Return whether patches were merged without a convolution, as in Swin, after a layer of this size."""
-        return self.channels_last and self.size != size
 
 
 def _grid_of(shape: torch.Size, image: torch.Size) -> tuple[tuple[int, int], int, bool]:

@@ -22,7 +22,7 @@ from harness.calibration.thresholds import correlation, multiplier, thresholds_o
 from harness.checks import read_checks
 from harness.checks.tables import with_thresholds
 from harness.measures import Unit
-from harness.measures.panel.threshold import PanelCheck, default_budget
+from harness.measures.panel.threshold import PanelCheck, budget_of
 
 CLEAN_SHARE, FAMILY_SHARE = 0.005, 0.005 / 12
 """The promise: a reference model fails any check at most once in a hundred, half for clean, half for other families."""
@@ -493,14 +493,14 @@ def test_budgets_come_from_the_checks_file_by_family_and_else_by_default():
     ids=["share", "difference", "count-doubles", "at-half-a-percent", "half-a-percent", "of-fewer-images"],
 )
 def test_default_budgets(facts, mean, budget):
-    assert default_budget(check("r", **facts), mean) == pytest.approx(budget)
+    assert budget_of(check("r", **facts), mean, {}, 8) == pytest.approx(budget)
 
 
 def test_few_reference_models_let_rare_counts_grow_by_five_percent():
     rare = PanelCheck(
         "consensus-clean", "consensus", "consensus_set_errors", Unit.IMAGES, "at_most", 2_544, scale="root"
     )
-    assert [default_budget(rare, 20, count) for count in (3, 7, 8, 20)] == pytest.approx([127.2, 127.2, 25.44, 25.44])
+    assert [budget_of(rare, 20, {}, count) for count in (3, 7, 8, 20)] == pytest.approx([127.2, 127.2, 25.44, 25.44])
     panel = panel_of([17.0, 24.0, 12.0, 20.0], [rare])
     (item,) = thresholds_of(panel, {})
     assert (item.informational, item.budget) == ("", pytest.approx(127.2))

@@ -170,19 +170,15 @@ _RARE, _RARE_BY_FEW = 0.01, 0.05
 
 
 def budget_of(check: PanelCheck, mean: float, budgets: Mapping[str, float], reference_models: int) -> float:
-    """Return the largest loss of a check that may go unnoticed, by the mean and the number of its reference models."""
-    return budgets.get(check.metric, budgets.get(check.family, default_budget(check, mean, reference_models)))
+    """Return the largest loss of a check that may go unnoticed, by the mean and the number of its reference models.
 
-
-def default_budget(check: PanelCheck, mean: float, reference_models: int = FEW) -> float:
-    """Return the largest loss that may go unnoticed where the checks file names none.
-
-    It is five points of a share, ten for groups of images, which are small. A count may double, or grow by half a
-    percent of the images if that is more. For rare things it is one percent, and for one class of many half of a class.
-    Fewer than eight reference models tell no single percent of some thousand images. Rare things may then grow by five,
-    as much as a share.
-    A severity or a factor may lose a fifth.
+    Without a budget by its metric or family, it is five points of a share, ten for groups of images, which are small. A
+    count may double, or grow by half a percent of the images if that is more. For rare things it is one percent, and
+    for one class of many half of a class. Fewer than eight reference models tell no single percent of some thousand
+    images. Rare things may then grow by five, as much as a share. A severity or a factor may lose a fifth.
     """
+    if (named := budgets.get(check.metric, budgets.get(check.family))) is not None:
+        return named
     if check.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
         return 0.5 * check.n
     if check.unit is Unit.IMAGES:
