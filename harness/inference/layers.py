@@ -62,12 +62,12 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
         raise NotApplicableError(
             "attention: the model has no convolution layer (torch.nn.Conv2d) with feature maps of more than one pixel"
         )
-    size = calls[numbers[-1]].size
-    if tokens := [
-        called for called in calls[numbers[-1] :] if called.are_tokens or (called.channels_last and called.size != size)
-    ]:
-        return _last_that_decides(model, pixels[:2], {called.name: called.size for called in tokens})
-    (*_, last) = (called.name for called in calls[numbers[-1] :] if called.size == size)
+    size, behind = calls[numbers[-1]].size, calls[numbers[-1] :]
+    # Swin merges patches without a convolution.
+    tokens = {each.name: each.size for each in behind if each.are_tokens or (each.channels_last and each.size != size)}
+    if tokens:
+        return _last_that_decides(model, pixels[:2], tokens)
+    (*_, last) = (each.name for each in behind if each.size == size)
     return last + RELU if relu_follows(model, pixels, layer=last) else last
 
 
