@@ -38,15 +38,15 @@ def confident_errors(predictions: Predictions) -> np.ndarray:
 class Damage:
     """A way to break a model, and the images that the mutant fails.
 
-    `pixels` changes the images (N, C, H, W) before the model, and `logits` its logits (N, C). The latter also takes the
-    number of a class: the class of the first check that has one, or else 0. With a `metric`, only checks of this metric
-    must fail. Checks of the metric `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`, recorded
-    predictions need pixels, too.
+    `pixels` changes the images (N, C, H, W) before the model, and `logits` its logits (N, C). Before these, the latter
+    takes the number of a class: the class of the first check that has one, or else 0. With a `metric`, only checks of
+    this metric must fail. Checks of the metric `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`,
+    recorded predictions need pixels, too.
     """
 
     name: str
     pixels: Callable[[Tensor], Tensor] | None = None
-    logits: Callable[[Tensor, int], Tensor] | None = None
+    logits: Callable[[int, Tensor], Tensor] | None = None
     fails: Callable[[Predictions], np.ndarray] = errors
     metric: str = ""
     unmoved: str = ""
@@ -65,7 +65,7 @@ class Damage:
         if pixels:
             model = nn.Sequential(_Step(pixels), model)
         if logits:
-            model = nn.Sequential(model, _Step(partial(logits, watched=watched)))
+            model = nn.Sequential(model, _Step(partial(logits, watched)))
         return replace(candidate, classifier=candidate.classifier.like(model))
 
 
@@ -78,7 +78,7 @@ class _Step(nn.Module):
         return self.function(values)
 
 
-def swapped(logits: Tensor, watched: int) -> Tensor:
+def swapped(watched: int, logits: Tensor) -> Tensor:
     """Swap the logits of the class that is watched and the next one."""
     order = list(range(logits.shape[1]))
     second = (watched + 1) % len(order)
@@ -86,12 +86,12 @@ def swapped(logits: Tensor, watched: int) -> Tensor:
     return logits[:, order]
 
 
-def moved(logits: Tensor, watched: int) -> Tensor:  # noqa: ARG001  The same for every class.
+def moved(_: int, logits: Tensor) -> Tensor:
     """Give each class the logit of the class before it."""
     return logits.roll(1, dims=1)
 
 
-def scaled(logits: Tensor, watched: int) -> Tensor:  # noqa: ARG001
+def scaled(_: int, logits: Tensor) -> Tensor:
     """Multiply logits by ten: confidence rises, its order and the predictions stay."""
     return logits * 10
 

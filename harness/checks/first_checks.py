@@ -74,7 +74,7 @@ def always(*rows: tuple[Any, ...]) -> Callable[[StarterData], list[Row]]:
 
 def clean(about: StarterData) -> list[Row]:
     """Return the check of clean accuracy, with the threshold by hand."""
-    by_hand = {"hand": {"threshold": about.min_accuracy, "reason": UNTIL_CALIBRATED}}
+    by_hand: dict[str, object] = {"hand": {"threshold": about.min_accuracy, "reason": UNTIL_CALIBRATED}}
     return [("clean", "accuracy", {} if about.min_accuracy is None else by_hand)]
 
 
@@ -111,8 +111,10 @@ def poses(about: StarterData) -> dict[str, list[Row]]:
 
 def pairs(about: StarterData) -> list[Row]:
     """Return a check of each confusable pair."""
-    named = {f"pair-{about.slugs[one]}-{about.slugs[two]}": [one, two] for one, two in about.pairs}
-    return [(name, "pair_failures", {"pair": pair}) for name, pair in named.items()]
+    return [
+        (f"pair-{about.slugs[one]}-{about.slugs[two]}", "pair_failures", {"pair": [one, two]})
+        for one, two in about.pairs
+    ]
 
 
 def search(about: StarterData) -> list[Row]:

@@ -126,7 +126,8 @@ def differences(outcome: Outcome) -> Section | None:
 
 def equality_lines(done: Equality) -> list[str]:
     """Return what the terminal shows: a caution on the original, the sentence, a hint, and the layer if asked for."""
-    return [*filter(None, [done.caution, sentence(done), done.hint, done.layers and done.layers.sentence])]
+    layers = done.layers.sentence if done.layers else ""
+    return [line for line in (done.caution, sentence(done), done.hint, layers) if line]
 
 
 def equality_json(done: Equality) -> dict[str, object]:
@@ -181,8 +182,8 @@ def equality_page(done: Equality, reproduce: str) -> str:
         rows.append((check.title, value, " to ".join(_limits(check)), held, f"{found.n:,}", outcome, found.detail))
     sections = [Section("checks", "The checks", table(titles, rows))]
     if done.layers is not None:
-        rows = [(name, f"{distance:.2g}", outcome) for name, distance, outcome in done.layers.layers]
-        each = folded("All layers, in the order of execution", table(("layer", "distance", "outcome"), rows))
+        layers = [(name, f"{distance:.2g}", outcome) for name, distance, outcome in done.layers.layers]
+        each = folded("All layers, in the order of execution", table(("layer", "distance", "outcome"), layers))
         sections.append(Section("layers", "Layers", paragraphs(done.layers.sentence) + each))
     models = {"artifact": done.artifact, "original": done.original}
     facts = {

@@ -25,7 +25,7 @@ DIM = Family(
     page="behaviours/dim",
     metrics=("accuracy",),
     starter_checks=lambda _: [("dim-030", "accuracy", {"strength": 0.3})],
-    damage=Damage("lights-out", logits=lambda logits, watched: logits),
+    damage=Damage("lights-out", logits=lambda _, logits: logits),
 )
 
 

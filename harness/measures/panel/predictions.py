@@ -58,7 +58,8 @@ class PanelView:
     def take(self, positions: np.ndarray) -> PanelView:
         """Return the view of the images at these positions, (M,) int64."""
         each = None if self.each is None else self.each[:, positions]
-        return PanelView(*(table[positions] for table in self._tables), each)
+        wrong, of_label, likeliest, shares = (table[positions] for table in self._tables)
+        return PanelView(wrong, of_label, likeliest, shares, each)
 
     def ordered(self, models: Sequence[int]) -> PanelView:
         """Return the view with its models in this order, (K,) of their current positions."""
@@ -69,9 +70,11 @@ class PanelView:
         if old is None:
             return self
         asked, pairs = self.wrong != NOT_ASKED, zip(self._tables, old._tables, strict=True)
-        both = self.each is not None and old.each is not None
-        each = np.where(asked, self.each, old.each) if both else None  # type: ignore[arg-type]
-        return PanelView(*(np.where(asked.reshape(-1, *[1] * (new.ndim - 1)), new, kept) for new, kept in pairs), each)
+        each = None if self.each is None or old.each is None else np.where(asked, self.each, old.each)
+        wrong, of_label, likeliest, shares = (
+            np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for new, kept in pairs
+        )
+        return PanelView(wrong, of_label, likeliest, shares, each)
 
     def repeats(self, old: PanelView) -> bool:
         """Return whether the same models make the same errors as in an old view, where that has predictions."""
