@@ -42,7 +42,7 @@ class LayerDifferences:
     """Where an original and its artifact begin to differ: a sentence, and the `first` layer that does, if any.
 
     `layers` have a name, a distance and an outcome each, in the order of execution. A distance is that from the nearest
-    tensor of the artifact, by the spread of the layer's output, and infinite without a tensor of this size.
+    tensor of the artifact, by the spread of the layer's output. Without a tensor of this size, it is infinite.
     """
 
     sentence: str
