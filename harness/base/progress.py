@@ -58,8 +58,3 @@ class Progress(_Bar):
             self.display()
             self.leave = False
         super().close()
-
-
-def note(line: str) -> None:
-    """Write a line to standard error, above the bars of work that goes on."""
-    Progress.write(line, file=sys.stderr)

@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, dataclass_transform, 
 from pydantic import AllowInfNan
 
 from harness.base.errors import InputError
-from harness.base.files import read_regular
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
@@ -68,30 +65,6 @@ def _made(kind: Any) -> Any:
 def refusal_of_schema(path: object, found: object, *, expected: int) -> str:
     """Return the message for a file of another schema."""
     return f"{path}: schema {found!r}, and this version reads schema {expected}"
-
-
-def read_file(
-    kind: type[T], path: Path, *, what: str, schema: int, max_bytes: int, error: type[InputError], advice: str
-) -> tuple[T, bytes]:
-    """Return the record in a file of JSON with this `schema`, and the file's content.
-
-    Raises `error`, with the `advice`, for a file that is not `what` it should be, and for an invalid record.
-    """
-    try:
-        content = read_regular(path, max_bytes=max_bytes)
-        plain = json.loads(content)
-        if not isinstance(plain, dict):
-            raise error(f"{path}: not {what}, but {type(plain).__name__}")
-        if (found := plain.pop("schema", None)) != schema:
-            raise error(refusal_of_schema(path, found, expected=schema))
-        return read_record(kind, plain, where=f"{path}", error=error), content
-    except OSError as unreadable:
-        message = f"{path}: cannot be read ({unreadable.strerror})"
-    except (ValueError, RecursionError) as invalid:
-        message = f"{path}: not {what} ({invalid})"
-    except error as refused:
-        message = f"{refused}"
-    raise error(f"{message}; {advice}")
 
 
 def read_record(kind: type[T], plain: Any, *, where: str, name: str = "", error: type[InputError] = InputError) -> T:

@@ -14,9 +14,9 @@ from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError, InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
-from harness.base.progress import Progress, note
+from harness.base.progress import Progress
 from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
-from harness.calibration.measure import load_reference_models, measure_panel
+from harness.calibration.measure import load_reference_models, measure_panel, note
 from harness.calibration.outliers import check_panel
 from harness.calibration.panel import expect_sample_of, read_panel, readable_panel
 from harness.calibration.panel_predictions import share, with_predictions

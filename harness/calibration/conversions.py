@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import CalibrationError
-from harness.base.progress import note
-from harness.calibration.measure import check_in, entries_of
+from harness.calibration.measure import check_in, entries_of, note
 from harness.checks.equivalence import EQUIVALENCE
 from harness.run.request import model_spec
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -17,7 +18,7 @@ from torch import nn
 from harness.base import user_folder, write_atomically
 from harness.base.errors import ChangedError, PanelError, some_of
 from harness.base.imports import while_unchanged, with_files
-from harness.base.progress import note
+from harness.base.progress import Progress
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
@@ -45,6 +46,11 @@ T = TypeVar("T")
 _FEW, _ROUNDING = 32, 1e-3
 """Images that find copies, and the largest difference of a copy's logits as a share of their range. Those of two
 trainings are far larger."""
+
+
+def note(line: str) -> None:
+    """Write a line to standard error, above the bars of work that goes on."""
+    Progress.write(line, file=sys.stderr)
 
 
 def load_reference_models(

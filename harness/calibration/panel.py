@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError, PanelError
-from harness.base.records import as_plain, read_file, record
+from harness.base.records import as_plain, record
 from harness.measures.metric import Curve, Unit, unpacked
+from harness.measures.panel.predictions import read_file
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 from harness.run.request import model_spec
@@ -179,9 +180,7 @@ def readable_panel(path: Path) -> Panel | None:
 
 def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     """Read a panel; raises `InputError` if it is invalid or does not fit the checks."""
-    panel, _ = read_file(
-        Panel, path, what="a panel", schema=SCHEMA, max_bytes=MAX_BYTES, error=PanelError, advice=_NEXT
-    )
+    panel, _ = read_file(Panel, path, what="a panel", schema=SCHEMA, max_bytes=MAX_BYTES, advice=_NEXT)
     for model in panel.models:
         if lacking := [check.id for check in panel.checks if check.id not in model.values]:
             raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {_NEXT}")

@@ -92,8 +92,12 @@ def poses(about: StarterData) -> dict[str, list[Row]]:
         f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}": (degrees, dx, dy)
         for degrees, dy, dx in product((most, least), (down, -down), (right, -right))
     }
-    moved = {f"shift-right-{right}": (right, 0), f"shift-left-{right}": (-right, 0)}
-    moved |= {f"shift-down-{down}": (0, down), f"shift-up-{down}": (0, -down)}
+    moved = {
+        f"shift-right-{right}": (right, 0),
+        f"shift-left-{right}": (-right, 0),
+        f"shift-down-{down}": (0, down),
+        f"shift-up-{down}": (0, -down),
+    }
     by_family = {
         "rotation": {f"rotate-{_way(degrees)}": (degrees, 0, 0) for degrees in _DEGREES},
         "shift": {name: (0, *shift) for name, shift in moved.items()},

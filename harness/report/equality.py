@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.run.equality import Equality, EqualityCheck
-    from harness.run.layers import LayerDifferences
     from harness.run.outcome import Outcome
 
 _SHOWN = 60
@@ -74,8 +73,8 @@ def share(check: EqualityCheck) -> str:
     """Return a value beside its tolerance, and the bound that decided."""
     value, held = check.measurement.unit.told_apart(check.measurement.value, check.tolerance)
     lower, upper = _limits(check)
-    bounds = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}.get(check.outcome)
-    return f"{value}{f', {bounds} with 99% confidence' if bounds else ''}, tolerance {held}"
+    limits = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}.get(check.outcome)
+    return f"{value}{f', {limits} with 99% confidence' if limits else ''}, tolerance {held}"
 
 
 def _limits(check: EqualityCheck) -> tuple[str, str]:
@@ -94,7 +93,10 @@ def differences_of(done: Equality) -> Differences:
 
 def _parts(done: Equality) -> list[Section]:
     """Return what differs and where, part by part, without those that have nothing to show."""
-    sure = _confidences(done)
+    artifact, original = done.predictions
+    sure = None  # The confidence of original and artifact, both (N,), unless a model gives labels only.
+    if artifact.has_confidence and original.has_confidence:
+        sure = original.confidence_as_answered, artifact.confidence_as_answered
     parts = [
         Section("changed", "Changed predictions", _changed_images(done, sure)),
         Section("pairs", "Changes from class to class", _pairs(done)),
@@ -132,7 +134,7 @@ def equality_lines(done: Equality) -> list[str]:
 
 def equality_json(done: Equality) -> dict[str, object]:
     """Return the outcome and its checks in plain types."""
-    return {
+    said: dict[str, object] = {
         "outcome": done.outcome,
         "sentence": sentence(done),
         "caution": done.caution,
@@ -141,26 +143,19 @@ def equality_json(done: Equality) -> dict[str, object]:
         "original": done.original.as_json(),
         "data": {"name": done.images.name, "sha256": done.images.sha256, "n": len(done.images)},
         "changed": done.images.positions.numpy()[done.differ].tolist(),
-        "checks": [
-            {
-                "title": check.title,
-                "metric": check.measurement.metric.name,
-                "value": check.measurement.value,
-                "n": check.measurement.n,
-                "bounds": list(check.limits),
-                "tolerance": check.tolerance,
-                "outcome": check.outcome,
-                "detail": check.measurement.detail,
-            }
-            for check in done.checks
-        ],
-        **({} if done.layers is None else {"layers": _layers(done.layers)}),
+        "checks": [_as_plain(check) for check in done.checks],
     }
+    if (found := done.layers) is not None:
+        distances = {name: distance if math.isfinite(distance) else None for name, distance, _ in found.layers}
+        said["layers"] = {"sentence": found.sentence, "first": found.first, "distances": distances}
+    return said
 
 
-def _layers(found: LayerDifferences) -> dict[str, object]:
-    distances = {name: distance if math.isfinite(distance) else None for name, distance, _ in found.layers}
-    return {"sentence": found.sentence, "first": found.first, "distances": distances}
+def _as_plain(check: EqualityCheck) -> dict[str, object]:
+    found = check.measurement
+    measured = {"title": check.title, "metric": found.metric.name, "value": found.value, "n": found.n}
+    judged = {"bounds": list(check.limits), "tolerance": check.tolerance, "outcome": check.outcome}
+    return {**measured, **judged, "detail": found.detail}
 
 
 def equality_page(done: Equality, reproduce: str) -> str:
@@ -193,14 +188,6 @@ def equality_page(done: Equality, reproduce: str) -> str:
     }
     sections += [*_parts(done), inputs(facts.items())]
     return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
-
-
-def _confidences(done: Equality) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the confidence of original and artifact, both (N,); None where a model gives labels only."""
-    artifact, original = done.predictions
-    if not (artifact.has_confidence and original.has_confidence):
-        return None
-    return original.confidence_as_answered, artifact.confidence_as_answered
 
 
 def _changed_images(done: Equality, sure: tuple[np.ndarray, np.ndarray] | None) -> Markup:

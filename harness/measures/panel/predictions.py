@@ -8,13 +8,14 @@ import json
 import math
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import numpy as np
 from pydantic import Field
 
 from harness.base.errors import NotApplicableError, NotRecordedError, PanelError
-from harness.base.records import as_plain, read_file, record
+from harness.base.files import read_regular
+from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.perturb import IDENTITY, PROTOCOL, in_words
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.perturb import Perturbation
 
+T = TypeVar("T")
 SCHEMA = 3
 MAX_BYTES = 1 << 30
 """Size of the largest file."""
@@ -213,11 +215,31 @@ class _File:
     views: Annotated[dict[str, _View], Field(min_length=1)]
 
 
+def read_file(kind: type[T], path: Path, *, what: str, schema: int, max_bytes: int, advice: str) -> tuple[T, bytes]:
+    """Return the record in a file of JSON with this `schema`, and the file's content.
+
+    Raises `InputError`, with the `advice`, for a file that is not `what` it should be, and for an invalid record.
+    """
+    try:
+        content = read_regular(path, max_bytes=max_bytes)
+        plain = json.loads(content)
+        if not isinstance(plain, dict):
+            raise PanelError(f"{path}: not {what}, but {type(plain).__name__}")
+        if (found := plain.pop("schema", None)) != schema:
+            raise PanelError(refusal_of_schema(path, found, expected=schema))
+        return read_record(kind, plain, where=f"{path}", error=PanelError), content
+    except OSError as unreadable:
+        message = f"{path}: cannot be read ({unreadable.strerror})"
+    except (ValueError, RecursionError) as invalid:
+        message = f"{path}: not {what} ({invalid})"
+    except PanelError as refused:
+        message = f"{refused}"
+    raise PanelError(f"{message}; {advice}")
+
+
 def read_panel_predictions(path: Path) -> PanelPredictions:
     """Read a file of panel predictions; raises `InputError` for any other file and for another protocol."""
-    file, content = read_file(
-        _File, path, what="panel predictions", schema=SCHEMA, max_bytes=MAX_BYTES, error=PanelError, advice=_NEXT
-    )
+    file, content = read_file(_File, path, what="panel predictions", schema=SCHEMA, max_bytes=MAX_BYTES, advice=_NEXT)
     if file.protocol != PROTOCOL:
         raise PanelError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
     views = {name: _view(packed, file, where=f"{path}: views: {name}") for name, packed in file.views.items()}
