@@ -25,6 +25,7 @@ CHECKS = 'schema = 2\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "models" / "panel.json"
+    path.parent.mkdir()
     path.write_bytes(panel_of(VALUES, ROWS).as_bytes())
     return path
 
