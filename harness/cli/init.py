@@ -25,8 +25,10 @@ _BELOW = 0.05
     example="init --data folder:photos/test --size 224 --checkpoint runs/a.pth --model torchvision.models:resnet18",
     help="Make a gate in your own repository FOLDER (default: this one). It writes stress_tests/ with the tests of the "
     "families wanted and a checks file. Its table [gate] has the settings given here, for all commands. It also "
-    "writes a workflow if asked for. Paths in options are relative to the repository. Existing files stay; an existing "
-    "checks file gets only the named families that it lacks.",
+    "writes a "
+    "workflow if asked for. Paths in options are relative to the repository. Existing files stay; an existing checks "
+    "file gets "
+    "only the named families that it lacks.",
 )
 @click.argument("folder", type=FILE, default=Path())
 @click.option(

@@ -112,7 +112,7 @@ def evaluation_json(done: Evaluation, folder: Path, *, classes: bool) -> dict[st
         said["persistent"] = done.failures.persistent.as_json()
         said["files"] = [str(folder / name) for name in _OF_FAILURES]
     if done.label_errors:
-        said["label_errors"] = done.label_errors.found and as_plain(done.label_errors.found)
+        said["label_errors"] = done.label_errors.found and done.label_errors.found.as_json()
         if done.label_errors.found:
             said["without_label_errors"] = as_plain(done.label_errors.rest)
             said["label_errors_file"] = str(folder / _LABEL_ERRORS_FILE)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.base.errors import NotApplicableError
-from harness.base.records import record
+from harness.base.records import as_plain, record
 from harness.measures.failures import UNIQUE
 from harness.measures.panel.predictions import NOT_ASKED, PanelView
 
@@ -54,6 +54,11 @@ class LabelErrors:
     def indices(self) -> np.ndarray:
         """Return the positions of the images in the split, (M,) int64."""
         return np.array([row.index for row in self.rows], dtype=np.int64)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the table in plain types."""
+        plain: dict[str, Any] = as_plain(self)
+        return plain
 
 
 def suspicion(of_label: np.ndarray, labels: np.ndarray) -> np.ndarray:
