@@ -12,7 +12,7 @@ from harness.checks import Check
 from harness.checks.check import COMMON_KEYS
 from harness.measures import METRICS, Unit
 from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelView
-from harness.measures.panel.threshold import Calibrated, PanelCheck
+from harness.measures.panel.threshold import Calibrated, PanelCheck, least_of, on_scale
 
 
 def check(
@@ -52,6 +52,14 @@ def with_panel(
     numbers = Calibrated(about, mean, std, mean, std, k, models, 1.0, prior=True).written
     entries = {**numbers, "definition": f'"{definition[:12]}"'}
     return f"{row.rstrip()}\npanel = {{ {', '.join(f'{name} = {value}' for name, value in entries.items())} }}\n"
+
+
+def threshold(about: PanelCheck, values: np.ndarray, *, k: float) -> Calibrated:
+    """Return the threshold of a check from the values of reference models, (K,), with this multiplier."""
+    scaled = on_scale(values, about.scale)
+    spread = float(np.maximum(scaled.std(ddof=1), least_of(scaled[:, None], (about,))[0]))
+    centre, std = float(scaled.mean()), float(values.std(ddof=1))
+    return Calibrated(about, float(values.mean()), std, centre, spread, k, len(values), np.inf)
 
 
 def calibrate(panel: Panel, budgets, *, by_hand=frozenset()) -> list[Calibrated]:

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.smoke import IMAGES, few
 from harness.base.errors import InputError
 from harness.measures.changed_predictions import lost_and_gained
-from harness.run.equality import EqualityRequest, equal
+from harness.run.equality import equal
 from harness.run.request import model_spec
 from harness.run.settings import ModelSettings
 
@@ -60,8 +60,7 @@ def judged(
     try:
         made = make(material, folder / artifact)
         model = ModelSettings(**options.given, samples=SAMPLES)
-        request = EqualityRequest(model_spec(made), original, model=model, history=folder / "none")
-        done = equal(request)
+        done = equal(model_spec(made), original, model, history=folder / "none")
     except LookupError as error:
         return Judged(network, artifact, held_out, NOT_APPLICABLE, note=str(error))
     except InputError as error:

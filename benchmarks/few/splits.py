@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.calibration.panel import ALONE, Chance, Panel, ReferenceModel
-from harness.calibration.thresholds import PROVISIONAL, thresholds_of
+from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
+from harness.measures.panel.threshold import PROVISIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

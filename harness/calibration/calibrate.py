@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +14,24 @@ from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError, InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
+from harness.base.progress import Progress
 from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
-from harness.calibration.measure import load_reference_models, measure_panel
+from harness.calibration.measure import load_reference_models, measure_panel, note
 from harness.calibration.outliers import check_panel
-from harness.calibration.panel import panel_at_hand, read_panel, readable_panel
+from harness.calibration.panel import expect_sample_of, read_panel, readable_panel
 from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
-from harness.calibration.rewrite import choose_samples, ends, with_thresholds
-from harness.calibration.thresholds import PROVISIONAL, thresholds_of
+from harness.calibration.samples import choose_samples
+from harness.calibration.summary import calibration_lines, plan_lines, power_lines
+from harness.calibration.thresholds import thresholds_of
 from harness.checks import read_checks
 from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
-from harness.checks.tables import hash_of_checks
+from harness.checks.tables import ends, hash_of_checks, with_thresholds
 from harness.inference.backends import Tasks
+from harness.measures.panel.threshold import PROVISIONAL
 from harness.measures.serving import OF_SERVING
 from harness.networks.options import BackendOptions, NetworkOptions
 from harness.run.budget import seconds_in
@@ -84,79 +85,55 @@ class CalibrationRequest:
         if self.budget is not None and (self.families or self.check_ids):
             raise InputError("--budget: determines the samples of all families together; remove --family and --check")
 
-    def panel_path(self, checks: ChecksFile) -> Path:
-        """Return the file of the panel: the named one, or else that of the checks file's recipe."""
-        return self.panel or Path(str(checks.recipe.get("panel", "models/panel.json")))
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Return the options of each run of the stress tests."""
-        return self.gate_options
+    def paths(self, checks: ChecksFile) -> tuple[Path, Path]:
+        """Return the files of the panel and of its predictions: the named ones, or else those of the recipe."""
+        own = Path(str(checks.recipe.get("panel", "models/panel.json")))
+        path = self.panel or own
+        return path, (checks.panel_predictions if path == own else None) or path.with_suffix(".predictions.json")
 
 
-@dataclass(frozen=True)
-class MeasuredPanel:
-    """A reference panel, its predictions if a stress test needs them, and the checks file of the measurement.
+def calibrate(
+    request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None, reasons: bool = False
+) -> list[str]:
+    """Measure the panel, write its thresholds, measurements and predictions, and return a summary.
 
-    `earlier` are the former predictions in the panel's file, None if it could not be read.
-    """
-
-    panel: Panel
-    checks: ChecksFile
-    predictions: PanelPredictions | None = None
-    earlier: PanelPredictions | None = None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A finished calibration: the written thresholds, the panel, and the files of panel and predictions, if any.
-
-    `checks` is the former checks file. `by_hand` has the thresholds that win over the panel's, by check, and `ended`
-    those that it has replaced. `without` names checks that have lost their threshold. `notes` are lines on other checks
-    files.
-    """
-
-    panel: Panel
-    calibrated: list[Calibrated]
-    checks: ChecksFile
-    panel_path: Path
-    predictions_path: Path | None
-    without: tuple[str, ...]
-    notes: tuple[str, ...]
-    by_hand: Mapping[str, float]
-    ended: Mapping[str, float]
-
-
-def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None) -> Calibration:
-    """Measure the panel, and write its thresholds, measurements and predictions.
-
-    `on_fit` is called with the samples that fit `budget`. Raises `InputError`, and writes no threshold, for a panel
-    that cannot be measured and for files that change during the calibration.
+    `on_fit` is called with the samples that fit `budget`. With `reasons`, the summary has those of informational
+    checks. Raises `InputError`, and writes no threshold, for a panel that cannot be measured and for files that change
+    during the calibration.
     """
     checks = read_checks(request.checks_path)
-    paths = (request.panel_path(checks), _predictions_path(request, checks))
-    outputs = _outputs(request, *paths)
+    panel_path, predictions_path = paths = request.paths(checks)
+    gate = request_of(request.gate_options, root=Path()).but(checks=request.checks_path)
+    others = inputs_of_run(gate, more=request.checkpoints).without([*paths, request.checks_path])
+    files = ((panel_path, PANEL), (predictions_path, PANEL_PREDICTIONS), (request.checks_path, CHECKS))
+    outputs = [Output(path, kind, others) for path, kind in files]
     for output in outputs:
         output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
-    measured = measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
-    panel, checks = measured.panel, measured.checks
+    own = request.panel is None
+    panel, checks, predictions, earlier = _measured_panel(request, expect_own=own, on_fit=on_fit)
     calibrated = _thresholds(panel, checks)
-    _write(measured, calibrated, before, outputs)
+    _write(panel, checks, predictions, calibrated, before=before, outputs=outputs)
     items = {item.check.id: item for item in calibrated}
     hands = {name: hand for name, hand in _hands(checks, panel).items() if name in items}
     ended = {name: hand.threshold for name, hand in hands.items() if ends(items[name], hand.reason)}
-    return Calibration(
+    lines = calibration_lines(
         panel,
         calibrated,
-        checks,
-        paths[0],
-        paths[1] if measured.predictions else None,
-        tuple(check.id for check in checks.checks if check.panel and check.id not in items),
-        tuple(share(request.checks_path, measured.predictions, measured.earlier)),
-        {name: hand.threshold for name, hand in hands.items() if name not in ended},
-        ended,
+        by_hand={name: hand.threshold for name, hand in hands.items() if name not in ended},
+        ended=ended,
+        reasons=reasons,
+        budgets=checks.budgets,
     )
+    if without := [check.id for check in checks.checks if check.panel and check.id not in items]:
+        lines.append(f"have no value of these networks, and therefore no threshold any more: {', '.join(without)}")
+    if len(panel.models) < PROVISIONAL:
+        lines.append("these thresholds are provisional; more reference models would gain:")
+        lines += plan_lines(panel, checks.budgets)
+    lines += [f"thresholds: {request.checks_path}", f"measurements: {panel_path}"]
+    if predictions:
+        lines += [f"panel predictions: {predictions_path}", *share(request.checks_path, predictions, earlier)]
+    return lines
 
 
 def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
@@ -164,21 +141,19 @@ def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
     return thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
 
 
-def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibrated]]:
-    """Return the panel in the file and its thresholds, without a measurement and without writing."""
+def power(request: CalibrationRequest, *, drop: float | None = None) -> list[str]:
+    """Return the lines of `power_lines` on the panel in the file, without a measurement and without writing."""
     checks = read_checks(request.checks_path)
-    panel = read_panel(request.panel_path(checks), checks)
-    return panel, _thresholds(panel, checks)
+    panel = read_panel(request.paths(checks)[0], checks)
+    return power_lines(panel, _thresholds(panel, checks), drop=drop)
 
 
-def panel_to_plan(
-    request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None
-) -> tuple[Panel, Mapping[str, float]]:
-    """Return a panel and the budgets of its checks: measured now if checkpoints are named, else that of the file."""
+def plan(request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None) -> list[str]:
+    """Return the lines of `plan_lines` on a panel: measured now if checkpoints are named, else that of the file."""
     checks = read_checks(request.checks_path)
     if request.checkpoints:
-        return measured_panel(request, on_fit=on_fit).panel, checks.budgets
-    return read_panel(request.panel_path(checks), checks), checks.budgets
+        return plan_lines(_measured_panel(request, on_fit=on_fit)[0], checks.budgets)
+    return plan_lines(read_panel(request.paths(checks)[0], checks), checks.budgets)
 
 
 def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
@@ -198,31 +173,34 @@ def _hands(checks: ChecksFile, panel: Panel) -> dict[str, Threshold]:
     return {name: hand for name, hand in found.items() if hand is not None}
 
 
-def measured_panel(
-    request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], None] | None = None
-) -> MeasuredPanel:
+def _measured_panel(
+    request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], object] = lambda _: None
+) -> tuple[Panel, ChecksFile, PanelPredictions | None, PanelPredictions | None]:
     """Train or take the reference models, and measure them; see `calibrate`.
 
-    With `expect_own`, raises `InputError` if the panel's file has a panel of another sample of the same data.
+    Returns the panel, the checks file of the measurement, the predictions if a stress test needs them, and the former
+    ones in the panel's file. With `expect_own`, raises `InputError` if that file has a panel of another sample of the
+    same data.
     """
-    from harness.base.progress import Progress
-
-    checks, network, tell = read_checks(request.checks_path), request.network, partial(Progress.write, file=sys.stderr)
-    path, predictions_path = request.panel_path(checks), _predictions_path(request, checks)
-    recording = Recording(
-        checks.path.parent,
-        checks,
-        options=request.options,
-        tasks=Tasks(request.backend) if request.backend.on_ray else None,
-    )
+    checks, network = read_checks(request.checks_path), request.network
+    path, predictions_path = request.paths(checks)
+    tasks = Tasks(request.backend) if request.backend.on_ray else None
+    recording = Recording(checks.path.parent, checks, options=request.gate_options, tasks=tasks)
     if request.convert is not None:
         panel = read_panel(path, checks)
         recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
         with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
-            how = partial(measured_conversions, network=network, on_model=bar.update, on_note=tell)
-            return MeasuredPanel(how(request.convert, panel, recording), checks)
-    asked = _ids_asked_for(request, checks)
-    known = panel_at_hand(path, checks, partly=bool(request.families or asked), expect_own=expect_own)
+            panel = measured_conversions(request.convert, panel, recording, network=network, on_model=bar.update)
+            return panel, checks, None, None
+    asked: set[str] = set()
+    for pattern in request.check_ids:
+        if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
+            raise InputError(f"--check {pattern}: no check of {checks.path} has such an id; write the check first")
+        asked.update(found)
+    there = readable_panel(path) if expect_own else None
+    if there and there.data_sha256 == checks.data.sha256:
+        expect_sample_of(checks, there, path)
+    known = read_panel(path, checks) if request.families or asked else None
     checkpoints: list[Path | str] = list(request.checkpoints)
     if known and not checkpoints:
         checkpoints = [model_spec(model.path) for model in known.models]
@@ -231,32 +209,23 @@ def measured_panel(
         folder = path.with_suffix("")
         checkpoints += train_reference_models(checks, folder, reference_models=models, jobs=jobs, device=request.device)
     if request.budget is not None:
-        checks = choose_samples(request.budget, checks, checkpoints[0], options=request.options, on_fit=on_fit)
+        checks = choose_samples(request.budget, checks, checkpoints[0], options=request.gate_options, on_fit=on_fit)
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
-        loaded = load_reference_models(checkpoints, recording, network=network, on_note=tell)
-        tell(f"each of {len(checkpoints)} reference models runs the stress tests once")
+        loaded = load_reference_models(checkpoints, recording, network=network)
+        note(f"each of {len(checkpoints)} reference models runs the stress tests once")
         recording, predictions, earlier = with_predictions(loaded, recording, predictions_path, bar.update)
         bar.reset()
         bar.set_description("measuring")
-        panel = measure_panel(loaded, recording, on_model=bar.update, on_note=tell)
+        panel = measure_panel(loaded, recording, bar.update)
     if known:
-        of_families = [row.id for row in known.checks if row.family in request.families and not row.conversions]
-        panel = _joined(known, panel, checks, path, again=(*asked, *of_families))
+        of_families = {row.id for row in known.checks if row.family in request.families}
+        panel = _joined(known, panel, checks, path, again=asked | of_families)
     panel = with_earlier_conversions(panel, readable_panel(path), checks.checks)
-    return MeasuredPanel(panel, checks, predictions, earlier)
+    return panel, checks, predictions, earlier
 
 
-def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str, ...]:
-    asked: dict[str, None] = {}
-    for pattern in request.check_ids:
-        if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
-            raise InputError(f"--check {pattern}: no check of {checks.path} has such an id; write the check first")
-        asked.update(dict.fromkeys(found))
-    return tuple(asked)
-
-
-def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: Sequence[str]) -> Panel:
+def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: set[str]) -> Panel:
     """Return the new measurements, with those of the panel in `path` that were not measured `again`.
 
     Raises `InputError` for other networks, and for checks that have changed since their measurement.
@@ -268,8 +237,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
     now = {check.id: check.definition for check in checks.checks}
     kept = tuple(row for row in known.checks if row.id in now and row.id not in again and not row.conversions)
     for row in kept:
-        regrouped = row.family == SLICE and known.groups_sha256 != new.groups_sha256
-        if now[row.id] != row.definition or regrouped:
+        if now[row.id] != row.definition or (row.family == SLICE and known.groups_sha256 != new.groups_sha256):
             raise ChangedError(
                 f"{checks.path}: check {row.id!r} has changed since {path} was measured; calibrate its family too, "
                 f"with --family {row.family}, or all, without --family"
@@ -277,49 +245,33 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
     return new.joined(known.of(kept, curved=True), new)
 
 
-def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
-    path = request.panel_path(checks)
-    own = path == replace(request, panel=None).panel_path(checks)
-    return (checks.panel_predictions if own else None) or path.with_suffix(".predictions.json")
-
-
-def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tuple[Output, Output, Output]:
-    gate = request_of(request.gate_options, root=Path())
-    read = inputs_of_run(gate.but(checks=request.checks_path), more=request.checkpoints)
-    others = read.without([panel, predictions, request.checks_path])
-    return (
-        Output(panel, PANEL, others),
-        Output(predictions, PANEL_PREDICTIONS, others),
-        Output(request.checks_path, CHECKS, others),
-    )
-
-
 def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
     count = len(panel.models)
     if count >= PROVISIONAL:
         return f"{count} reference models, the same recipe with other seeds"
     judged = sum(not item.informational for item in calibrated)
-    networks = "1 reference model" if count == 1 else f"{count} reference models"
     return (
-        f"provisional, of {networks}: {judged} of {len(calibrated)} checks have a threshold; "
-        f"`stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
+        f"provisional, of {count} reference model{'' if count == 1 else 's'}: {judged} of {len(calibrated)} checks "
+        f"have a threshold; `stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
     )
 
 
 def _write(
-    measured: MeasuredPanel,
+    measured: Panel,
+    checks: ChecksFile,
+    predictions: PanelPredictions | None,
     calibrated: Sequence[Calibrated],
-    before: dict[Path, str | None],
-    outputs: tuple[Output, Output, Output],
+    *,
+    before: Mapping[Path, str | None],
+    outputs: Sequence[Output],
 ) -> None:
     """Write panel, predictions and thresholds together to these `outputs`.
 
     Raises `InputError`, and writes nothing, if a file has changed since `before`, and for an invalid checks file.
     """
-    predictions, checks = measured.predictions, measured.checks
-    panel_path, predictions_path = (output.path for output in outputs[:2])
+    panel_path, predictions_path, _ = (output.path for output in outputs)
     ks = {item.check.id: item.k for item in calibrated}
-    panel = measured.panel.with_multipliers(ks, before=readable_panel(panel_path))
+    panel = measured.with_multipliers(ks, before=readable_panel(panel_path))
     date = datetime.now(UTC).date().isoformat()
     seeds = [model.seed for model in panel.models]
     named = checks.recipe  # Where no test has asked for predictions now, other checks were measured with earlier ones.
@@ -333,12 +285,9 @@ def _write(
         "date": date,
         **({} if None in seeds else {"seeds": seeds}),
         **{name: named[name] for name in ("panel_predictions", "panel_predictions_sha256") if name in named},
-        **(
-            {"training": {name: each for name, each in panel.recipe.items() if each is not None}}
-            if panel.recipe
-            else {}
-        ),
     }
+    if panel.recipe:
+        recipe["training"] = {name: each for name, each in panel.recipe.items() if each is not None}
     with locked(checks.path):
         changed = [path for path, sha256 in before.items() if hash_of_file(path) != sha256]
         if hash_of_checks(checks.path) != checks.sha256:

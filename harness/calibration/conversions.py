@@ -11,15 +11,15 @@ import subprocess
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.base.errors import CalibrationError
-from harness.calibration.measure import check_in, entries_of
+from harness.calibration.measure import check_in, entries_of, note
 from harness.checks.equivalence import EQUIVALENCE
 from harness.run.request import model_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.calibration.panel import Panel
     from harness.calibration.recording import Recording
@@ -49,19 +49,13 @@ def expect_conversion(command: str) -> list[str]:
 
 
 def measured_conversions(
-    command: str,
-    panel: Panel,
-    recording: Recording,
-    *,
-    network: NetworkOptions,
-    on_model: Callable[[], object],
-    on_note: Callable[[str], None],
+    command: str, panel: Panel, recording: Recording, *, network: NetworkOptions, on_model: Callable[[], object]
 ) -> Panel:
     """Convert the panel's models, measure their conversions, and return the panel with these values.
 
-    They replace those of earlier conversions. `on_model` is called at each conversion and each measurement,
-    and `on_note` with a line on checks that cannot have a threshold. Raises `InputError` for a command that fails or
-    that converts two models to the same file.
+    They replace those of earlier conversions. `on_model` is called at each conversion and each measurement. A line on
+    standard error names each check that cannot have a threshold. Raises `InputError` for a command that fails or that
+    converts two models to the same file.
     """
     from harness.inference.role import load
 
@@ -81,7 +75,25 @@ def measured_conversions(
                 )
         originals = {str(artifact): model_spec(path) for path, artifact in artifacts.items()}
         measured = entries_of(loaded, replace(recording, originals=originals), on_model)
-    return _with_values(panel, measured, recording.checks.written, command, on_note)
+    known = {check.id: check.definition for check in recording.checks.written}
+    by_model = [{entry["id"]: entry for entry in entries} for entries in measured]
+    first, rows = by_model[0], []
+    for name, entry in first.items():
+        if all(name in each and each[name]["n"] == entry["n"] for each in by_model):
+            rows.append(replace(check_in(entry, known), scale="plain", conversions=command))
+        else:
+            note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
+    if not rows:
+        raise CalibrationError(
+            f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "
+            f"{EQUIVALENCE}`"
+        )
+    models = tuple(
+        replace(model, values={row.id: entries[row.id]["value"] for row in rows})
+        for model, entries in zip(panel.models, by_model, strict=True)
+    )
+    kept = panel.of(tuple(row for row in panel.checks if row.family != EQUIVALENCE), curved=True)
+    return panel.joined(kept, replace(panel, checks=tuple(rows), models=models, chance={}))
 
 
 def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
@@ -100,45 +112,11 @@ def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
     return model_spec(f"{_SPECS.get(artifact.suffix, '')}{artifact}")
 
 
-def _with_values(
-    panel: Panel,
-    measured: Sequence[Sequence[Mapping[str, Any]]],
-    checks: Sequence[Check],
-    command: str,
-    on_note: Callable[[str], None],
-) -> Panel:
-    known = {check.id: check.definition for check in checks}
-    by_model = [{entry["id"]: entry for entry in entries} for entries in measured]
-    first = by_model[0]
-    same = [name for name in first if all(name in each and each[name]["n"] == first[name]["n"] for each in by_model)]
-    rows = [replace(check_in(first[name], known), scale="plain", conversions=command) for name in same]
-    if not rows:
-        raise CalibrationError(
-            f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "
-            f"{EQUIVALENCE}`"
-        )
-    for name in (name for name in first if name not in same):
-        on_note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
-    models = tuple(
-        replace(model, values={row.id: entries[row.id]["value"] for row in rows})
-        for model, entries in zip(panel.models, by_model, strict=True)
-    )
-    kept = panel.of(tuple(row for row in panel.checks if row.family != EQUIVALENCE), curved=True)
-    return panel.joined(kept, replace(panel, checks=tuple(rows), models=models, chance={}))
-
-
 def with_earlier_conversions(panel: Panel, earlier: Panel | None, checks: Sequence[Check]) -> Panel:
     """Return the panel with the conversions' values of an `earlier` panel of the same models and images."""
-    if (
-        earlier is None
-        or (earlier.data_sha256, earlier.sample) != (panel.data_sha256, panel.sample)
-        or not panel.is_of_models(earlier)
-    ):
+    same_data = earlier and (earlier.data_sha256, earlier.sample) == (panel.data_sha256, panel.sample)
+    if not (earlier and same_data and panel.is_of_models(earlier)):
         return panel
     now, measured = {check.id: check.definition for check in checks}, {row.id for row in panel.checks}
-    rows = tuple(
-        row
-        for row in earlier.checks
-        if row.conversions and row.id not in measured and now.get(row.id) == row.definition
-    )
-    return panel.joined(panel, earlier.of(rows))
+    kept = [row for row in earlier.checks if row.conversions and row.id not in measured]
+    return panel.joined(panel, earlier.of(tuple(row for row in kept if now.get(row.id) == row.definition)))

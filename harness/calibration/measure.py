@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -17,6 +18,7 @@ from torch import nn
 from harness.base import user_folder, write_atomically
 from harness.base.errors import ChangedError, PanelError, some_of
 from harness.base.imports import while_unchanged, with_files
+from harness.base.progress import Progress
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
@@ -46,33 +48,26 @@ _FEW, _ROUNDING = 32, 1e-3
 trainings are far larger."""
 
 
-def _nothing(*_: str) -> None:
-    """Tell nobody."""
+def note(line: str) -> None:
+    """Write a line to standard error, above the bars of work that goes on."""
+    Progress.write(line, file=sys.stderr)
 
 
 def load_reference_models(
-    checkpoints: Sequence[Path | str],
-    recording: Recording,
-    *,
-    network: NetworkOptions | None = None,
-    on_note: Callable[[str], None] = _nothing,
+    checkpoints: Sequence[Path | str], recording: Recording, *, network: NetworkOptions | None = None
 ) -> list[Checkpoint]:
     """Load the models of a panel, in the network of the options if they need one.
 
-    `on_note` is called with a line on the choice among a file's tensors. Raises `InputError` for checkpoints of
-    different recipes, and for two that are the same network up to rounding.
+    A line on standard error tells the choice among a file's tensors. Raises `InputError` for checkpoints of different
+    recipes, and for two that are the same network up to rounding.
     """
     from harness.inference.role import load
 
     loaded = [load(path, network) for path in checkpoints]
-    for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
-        on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
+    for choice in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
+        note(f"{some_of([str(each.path) for each in loaded if each.note == choice])}: {choice}")
     _common_recipe(loaded)
-    _expect_different(loaded, request_of(recording.options, root=Path()), network)
-    return loaded
-
-
-def _expect_different(loaded: Sequence[Checkpoint], request: RunRequest, network: NetworkOptions | None) -> None:
+    request = request_of(recording.options, root=Path())
     few = sample_up_to(request.load(network.transform_named if network else None), _FEW)
     others: dict[Path | str, tuple[str, np.ndarray]] = {}
     for checkpoint in loaded:
@@ -85,28 +80,27 @@ def _expect_different(loaded: Sequence[Checkpoint], request: RunRequest, network
                     f"{checkpoint.path}: is the same network as {other}, up to rounding; a panel needs different ones"
                 )
         others[checkpoint.path] = checkpoint.model_sha256, logits
+    return loaded
 
 
 def measure_panel(
-    loaded: Sequence[Checkpoint],
-    recording: Recording,
-    *,
-    on_model: Callable[[], object] = _nothing,
-    on_note: Callable[[str], None] = _nothing,
+    loaded: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = lambda: None
 ) -> Panel:
     """Measure loaded reference models and return their panel.
 
     Measurements stay in the user's cache. A killed run therefore continues, and a panel costs nothing if its tests have
     not changed. `on_model` is called after each model. Raises `InputError` for a failed run of the tests.
     """
-    measured, partial = _on_all(entries_of(loaded, recording, on_model))
-    if partial:
-        on_note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
+    measured = [{entry["id"]: entry for entry in entries} for entries in entries_of(loaded, recording, on_model)]
+    common = set.intersection(*map(set, measured))
+    if partial := sorted(set[str]().union(*measured) - common):
+        note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
+    measured = [{name: entry for name, entry in table.items() if name in common} for table in measured]
     known = {check.id: check.definition for check in recording.checks.checks}
     checks: dict[str, PanelCheck] = {}
     models = []
-    for checkpoint, entries in zip(loaded, measured, strict=True):
-        for entry in entries:
+    for checkpoint, table in zip(loaded, measured, strict=True):
+        for entry in table.values():
             check = check_in(entry, known)
             if (other := checks.setdefault(check.id, check)) != check:
                 mine, theirs = as_plain(check), as_plain(other)
@@ -116,18 +110,20 @@ def measure_panel(
                     f"{theirs[name]!r}; a test must measure the same for every network"
                 )
         training = checkpoint.record.training if checkpoint.record else None
+        # Several checks may read their values off one curve. A figure could show either of two that share a name.
+        curves = {read_record(Curve, entry["curve"], where=name) for name, entry in table.items() if "curve" in entry}
+        names = Counter(curve.name for curve in curves)
         models.append(
             ReferenceModel(
                 path=str(checkpoint.path),
                 sha256=checkpoint.sha256,
                 seed=(training or {}).get("seed"),
-                values={entry["id"]: entry["value"] for entry in entries},
-                curves=_curves_in(entries),
+                values={name: entry["value"] for name, entry in table.items()},
+                curves=tuple(sorted((each for each in curves if names[each.name] == 1), key=lambda each: each.name)),
             )
         )
     data = recording.checks.data
-    by_check = {check: [entry for entries in measured for entry in entries if entry["id"] == check] for check in checks}
-    chance = {check: found for check, entries in by_check.items() if (found := Chance.of(entries))}
+    chance = {check: found for check in checks if (found := Chance.of([table[check] for table in measured]))}
     return Panel(
         data.sha256,
         PROTOCOL,
@@ -137,14 +133,6 @@ def measure_panel(
         data.sample,
         chance,
         data.groups_sha256,
-    )
-
-
-def _on_all(measured: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
-    ids = [{entry["id"] for entry in entries} for entries in measured]
-    common = set.intersection(*ids)
-    return [[entry for entry in entries if entry["id"] in common] for entries in measured], sorted(
-        set().union(*ids) - common
     )
 
 
@@ -165,7 +153,7 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
 
 
 def entries_of(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = _nothing
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = lambda: None
 ) -> list[list[dict[str, Any]]]:
     """Return the entries of each checkpoint, from the user's cache or measured now."""
 
@@ -182,7 +170,7 @@ def kept_or_made(
     make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes],
     read: Callable[[bytes], T],
     what: str = "json",
-    on_model: Callable[[], object] = _nothing,
+    on_model: Callable[[], object] = lambda: None,
 ) -> list[T]:
     """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
 
@@ -192,39 +180,39 @@ def kept_or_made(
     kind of content.
     """
     definition, tasks = recording.definition(), recording.tasks
-
-    def place(checkpoint: Checkpoint) -> Path:
-        key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
-        return user_folder("measured") / f"{key}.{what}"
-
-    def kept(checkpoint: Checkpoint) -> T | None:
+    keys = [hashlib.sha256(f"{each.sha256} {definition}".encode()).hexdigest() for each in checkpoints]
+    places = [user_folder("measured") / f"{key}.{what}" for key in keys]
+    found: list[T | None] = [None] * len(checkpoints)
+    for at, checkpoint in enumerate(checkpoints):
         with suppress(OSError, ValueError):
-            if is_lasting(checkpoint) and (content := while_unchanged(place(checkpoint).read_bytes())) is not None:
-                return read(content)
-        return None
+            if is_lasting(checkpoint) and (kept := while_unchanged(places[at].read_bytes())) is not None:
+                found[at] = read(kept)
+                on_model()
+    waiting = deque(at for at, content in enumerate(found) if content is None)
 
-    def made(checkpoint: Checkpoint, process: WarmProcess) -> T:
-        light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
+    def made(at: int, process: WarmProcess) -> T:
+        light = replace(checkpoints[at], model=nn.Identity())  # A node of the cluster reads the model from its file.
 
         def on_node(core: int) -> bytes:
             with closing(WarmProcess(core, recording.options)) as own:
                 return with_files(make(light, own.run))
 
-        content = tasks.result(str(checkpoint.path), on_node) if tasks else with_files(make(checkpoint, process.run))
+        path = str(light.path)
+        content = tasks.result(path, on_node) if tasks else with_files(make(checkpoints[at], process.run))
         if recording.definition() != definition:
             raise ChangedError(
                 f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
                 "calibrate again when nothing writes to them"
             )
-        if is_lasting(checkpoint):
-            write_atomically(place(checkpoint), content)
+        if is_lasting(checkpoints[at]):
+            write_atomically(places[at], content)
         return read(content.partition(b"\n")[2])
 
     def work(core: int) -> None:
         with closing(WarmProcess(core, recording.options)) as process:
             for at in iter(lambda: waiting.popleft() if waiting else None, None):
                 try:
-                    found[at] = made(checkpoints[at], process)
+                    found[at] = made(at, process)
                 except BaseException:
                     waiting.clear()
                     if tasks:
@@ -232,25 +220,11 @@ def kept_or_made(
                     raise
                 on_model()
 
-    found = [kept(checkpoint) for checkpoint in checkpoints]
-    waiting = deque(at for at, content in enumerate(found) if content is None)
-    for _ in range(len(found) - len(waiting)):
-        on_model()
     if waiting:
         cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(waiting)]
         with ThreadPoolExecutor(len(cores)) as pool:
             list(pool.map(work, cores))
     return [content for content in found if content is not None]
-
-
-def _curves_in(entries: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
-    """Return the curves of a model's entries, each once: several checks may read their values off one.
-
-    A name with two different curves is left out, since a figure could show either.
-    """
-    found = {read_record(Curve, entry["curve"], where=entry["id"]) for entry in entries if "curve" in entry}
-    names = Counter(curve.name for curve in found)
-    return tuple(sorted((curve for curve in found if names[curve.name] == 1), key=lambda curve: curve.name))
 
 
 def check_in(entry: Mapping[str, Any], known: Mapping[str, str]) -> PanelCheck:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import PanelError
-from harness.calibration.thresholds import PROVISIONAL, shared_thresholds, spread_of, std_of
-from harness.measures.panel.threshold import FEW, on_scales, widened
+from harness.calibration.thresholds import shared_thresholds, spread_of, std_of
+from harness.measures.panel.threshold import FEW, PROVISIONAL, on_scales, widened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,9 +45,7 @@ def outliers(panel: Panel) -> list[str]:
 
     values = panel.values(panel.checks)
     found: list[str] = []
-    if len(values) < PROVISIONAL:
-        return found
-    for position, model in enumerate(panel.models):
+    for position, model in enumerate(panel.models if len(values) >= PROVISIONAL else ()):
         rest = np.delete(values, position, axis=0)
         chances = np.empty(len(panel.checks))
         for family in panel.families:
@@ -73,16 +71,12 @@ def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
     """
     judged = {item.check.id for item in calibrated if not item.informational}
     alarms: dict[str, list[str]] = {}
-    if len(panel.models) < PROVISIONAL:
-        return []
-    for family in panel.families:
-        checks = tuple(check for check in panel.family(family) if check.id in judged)
-        if not checks:
-            continue
-        values = panel.values(checks)
-        for position, model in enumerate(panel.models):
-            items = shared_thresholds(panel, checks, checks, np.delete(values, position, axis=0), budgets={})
-            for item, value in zip(items, values[position], strict=True):
-                if not item.holds(value):
-                    alarms.setdefault(model.path, []).append(item.check.id)
+    for family in panel.families if len(panel.models) >= PROVISIONAL else ():
+        if checks := tuple(check for check in panel.family(family) if check.id in judged):
+            values = panel.values(checks)
+            for position, model in enumerate(panel.models):
+                items = shared_thresholds(panel, checks, checks, np.delete(values, position, axis=0), budgets={})
+                pairs = zip(items, values[position], strict=True)
+                if failed := [item.check.id for item, value in pairs if not item.holds(value)]:
+                    alarms.setdefault(model.path, []).extend(failed)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError, PanelError
-from harness.base.files import read_regular
-from harness.base.outputs import PANEL, Output
-from harness.base.records import as_plain, read_record, record, refusal_of_schema
+from harness.base.records import as_plain, record
 from harness.measures.metric import Curve, Unit, unpacked
+from harness.measures.panel.predictions import read_file
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 from harness.run.request import model_spec
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 SCHEMA = 2
 MAX_BYTES = 256 << 20
 """Size of the largest file."""
+_NEXT = "`stress-harness calibrate` makes a panel"
 ALONE = 0.4
 """Variance of a mean between trainings as a part of the variance between images, for a panel of one model.
 
@@ -158,10 +158,6 @@ class Panel:
             self, multipliers={check: tuple(dict.fromkeys((*earlier.get(check, ()), k))) for check, k in made.items()}
         )
 
-    def write(self, path: Path) -> None:
-        """Write the panel as JSON, complete or not at all."""
-        Output(path, PANEL).write(self.as_bytes())
-
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
         return (json.dumps({"schema": SCHEMA, **as_plain(self)}, indent=1) + "\n").encode()
@@ -174,16 +170,6 @@ def reference_models_of(checks: ChecksFile) -> list[tuple[Path | str, str]]:
     return [(model_spec(member.path), member.sha256) for member in read_panel(Path(str(named)), checks).models]
 
 
-def panel_at_hand(path: Path, checks: ChecksFile, *, partly: bool, expect_own: bool) -> Panel | None:
-    """Return the panel in a file for a partial new measurement; None for a full one.
-
-    With `expect_own`, raises `InputError` for a panel of another sample of the same data, which would be replaced.
-    """
-    if expect_own and (there := readable_panel(path)) and there.data_sha256 == checks.data.sha256:
-        expect_sample_of(checks, there, path)
-    return read_panel(path, checks) if partly else None
-
-
 def readable_panel(path: Path) -> Panel | None:
     """Return the panel in a file; None if it cannot be read."""
     try:
@@ -193,11 +179,16 @@ def readable_panel(path: Path) -> Panel | None:
 
 
 def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
-    """Read a panel of `Panel.write`; raises `InputError` if it is invalid or does not fit the checks."""
-    try:
-        panel = _panel_in(path)
-    except InputError as error:
-        raise PanelError(f"{error}; `stress-harness calibrate` makes a panel") from None
+    """Read a panel; raises `InputError` if it is invalid or does not fit the checks."""
+    panel, _ = read_file(Panel, path, what="a panel", schema=SCHEMA, max_bytes=MAX_BYTES, advice=_NEXT)
+    for model in panel.models:
+        if lacking := [check.id for check in panel.checks if check.id not in model.values]:
+            raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {_NEXT}")
+    for name, curves in panel.curves().items():
+        points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
+        if len(points) > 1 or len(curves) != len(panel.models):
+            needed = f"expected one curve {name!r} of each model, all with as many points"
+            raise PanelError(f"{path}: not a panel: {needed}; {_NEXT}")
     if panel.protocol != PROTOCOL:
         raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
     if checks is not None:
@@ -207,28 +198,6 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
                 f"{checks.data.sha256[:12]}; calibrate again"
             )
         expect_sample_of(checks, panel, path)
-    return panel
-
-
-def _panel_in(path: Path) -> Panel:
-    try:
-        content = json.loads(read_regular(path, max_bytes=MAX_BYTES))
-    except OSError as error:
-        raise PanelError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise PanelError(f"{path}: not a panel ({error})") from None
-    if not isinstance(content, dict):
-        raise PanelError(f"{path}: not a panel, but {type(content).__name__}")
-    if (schema := content.pop("schema", None)) != SCHEMA:
-        raise PanelError(refusal_of_schema(path, schema, expected=SCHEMA))
-    panel = read_record(Panel, content, where=f"{path}")
-    for model in panel.models:
-        if lacking := [check.id for check in panel.checks if check.id not in model.values]:
-            raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}")
-    for name, curves in panel.curves().items():
-        points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
-        if len(points) > 1 or len(curves) != len(panel.models):
-            raise PanelError(f"{path}: not a panel: expected one curve {name!r} of each model, all with as many points")
     return panel
 
 

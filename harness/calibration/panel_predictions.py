@@ -48,12 +48,11 @@ def record_predictions(
             return archive_of(Path(folder))
 
     found: list[list[ReferencePredictions]] = []
-    if not _mentions_predictions(recording.tests.resolve().parent):
-        return found
-    for some in (checkpoints[:1], checkpoints[1:]):  # If the first needs none, no other does.
-        found += kept_or_made(some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
-        if not any(found):
-            return []
+    if _mentions_predictions(recording.tests.resolve().parent):
+        for some in (checkpoints[:1], checkpoints[1:]):  # If the first needs none, no other does.
+            found += kept_or_made(some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
+            if not any(found):
+                return []
     return found
 
 
@@ -108,17 +107,16 @@ def share(checks: Path, new: PanelPredictions | None, old: PanelPredictions | No
 
     Returns a line on each. A file does not change if its thresholds would; its line then says so.
     """
-    lines: list[str] = []
     if new is None or old is None or old.sha256 == new.sha256:
-        return lines
+        return []
+    lines, before, after = [], old.sha256.encode(), new.sha256.encode()
     for path in sorted(checks.parent.glob("*.toml")):
-        if path.resolve() == checks.resolve() or old.sha256.encode() not in path.read_bytes():
+        if path.resolve() == checks.resolve() or before not in path.read_bytes():
             continue
         if not repeats(new, old):
             lines.append(f"{path}: its thresholds were made with other panel predictions; calibrate it too")
             continue
         with locked(path.resolve()):
-            content = path.read_bytes().replace(old.sha256.encode(), new.sha256.encode())
-            Output(path, CHECKS).write(content)
+            Output(path, CHECKS).write(path.read_bytes().replace(before, after))
         lines.append(f"{path}: shares the panel predictions and now names the new file; its thresholds stay")
     return lines

@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.calibration.panel import read_panel
-from harness.calibration.thresholds import spread_of, std_of
+from harness.calibration.thresholds import at_means, spread_of
 from harness.checks import ChecksError
-from harness.checks.provenance import Departure, first_departure
-from harness.measures.panel.threshold import Calibrated, budget_of
+from harness.checks.provenance import departed, first_departure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from harness.calibration.panel import Panel
     from harness.checks import Check, ChecksFile
     from harness.measures.metric import Curve
+    from harness.measures.panel.threshold import Calibrated
 
 _FREE = 1e-9
 """Relative difference between processors, far below a decimal of the file."""
@@ -31,16 +31,15 @@ def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:
     rows = [check for check in checks.checks if check.panel is not None]
     if not rows or (path := _record_of(checks, root)) is None:
         return
-    panel = read_panel(path, checks)
-    recorded = recorded_thresholds(panel, checks.budgets)
+    recorded = recorded_thresholds(read_panel(path, checks), checks.budgets)
     for check in rows:
         if check.id not in recorded:
             raise ChecksError(
                 f"{checks.path}: check {check.id!r} has a panel threshold, but {path} has no such check; calibrate its "
                 f"family (--family {check.family}), or remove `panel` from the row"
             )
-        if found := _departure(check, recorded[check.id]):
-            raise ChecksError(f"{checks.path}: {found.of(check, by=f'the panel in {path}')}")
+        if found := _departure(check, recorded[check.id], by=f"the panel in {path}"):
+            raise ChecksError(f"{checks.path}: {found}")
 
 
 def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ...]]:
@@ -62,45 +61,32 @@ def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str,
 
     A record of an earlier version has no multipliers; its single threshold is the mean.
     """
-    found = {}
+    recorded = {}
     for family in panel.families:
         checks = panel.family(family)
         values = panel.values(checks)
         spread = spread_of(panel, checks, values)
-        stds = std_of(spread, values, checks)
-        for check, column, std, worth in zip(checks, values.T, stds, spread.worth, strict=True):
-            found[check.id] = tuple(
-                Calibrated.of(
-                    check,
-                    column,
-                    k=k,
-                    spread=float(std),
-                    prior=bool(worth > 0),
-                    budget=budget_of(check, float(column.mean()), budgets, len(values)),
-                )
-                for k in reversed(panel.multipliers.get(check.id, (0.0,)))
-            )
-    return found
+        for item in at_means(spread, checks, values, budgets, reference_models=len(values)):
+            ks = reversed(panel.multipliers.get(item.check.id, (0.0,)))
+            recorded[item.check.id] = tuple(replace(item, k=k) for k in ks)
+    return recorded
 
 
-def _departure(check: Check, recorded: Sequence[Calibrated]) -> Departure | None:
+def _departure(check: Check, recorded: Sequence[Calibrated], *, by: str) -> str:
     assert check.panel is not None
-    measured = recorded[0].check
-    if not check.panel.definition or not measured.definition.startswith(check.panel.definition):
-        return Departure("definition", check.panel.definition, repr(measured.definition[:12]))
+    measured, found, first = recorded[0].check, check.panel.definition, ""
+    if not found or not measured.definition.startswith(found):
+        return departed(check, "definition", found, repr(measured.definition[:12]), by=by)
     if check.panel.conversions != measured.conversions:
-        return Departure("conversions", check.panel.conversions, repr(measured.conversions))
+        return departed(check, "conversions", check.panel.conversions, repr(measured.conversions), by=by)
     if check.direction not in {None, measured.direction}:
-        return Departure("direction", check.direction, repr(measured.direction))
-    found = [_first_departure(check, item) for item in recorded]
-    return None if None in found else found[0]
-
-
-def _first_departure(check: Check, recorded: Calibrated) -> Departure | None:
-    scaled = ("mean", "std", "centre", "spread", "k")
-    possible = [
-        replace(recorded, **{name: getattr(recorded, name) * factor for name in scaled})
-        for factor in (1, 1 - _FREE, 1 + _FREE)
-    ]
-    known = recorded.written if recorded.k else ("mean", "std", "n", "reference_models")
-    return first_departure(check, possible, known, judged=bool(recorded.k))
+        return departed(check, "direction", check.direction, repr(measured.direction), by=by)
+    for item in reversed(recorded):
+        scaled = {name: getattr(item, name) for name in ("mean", "std", "centre", "spread", "k")}
+        factors = (1, 1 - _FREE, 1 + _FREE)
+        possible = [replace(item, **{name: each * factor for name, each in scaled.items()}) for factor in factors]
+        known = item.written if item.k else ("mean", "std", "n", "reference_models")
+        first = first_departure(check, possible, known, by=by, judged=bool(item.k))
+        if not first:
+            return ""
+    return first

@@ -52,45 +52,41 @@ class Recording:
     panel_predictions: Path | None = None
     originals: Mapping[str, Path | str] = field(default_factory=dict)
 
-    @property
-    def project(self) -> tuple[str, ...]:
-        """Return the settings of the project, which decide the values, and hashes of their files."""
-        texts = [Path(name).read_text("utf-8", "replace") for name in CONFIGURATION if Path(name).is_file()]
-        baselines = re.findall(r"--baseline[=\s\"',]+([^\s\"',]+)", "\n".join(texts))  # In addopts.
-        ours = [*pairs_of(own_settings(Path())), *(f"baseline={path}" for path in baselines)]
-        return (*ours, *hashes_of_named_files(ours))
-
     def definition(self) -> str:
-        """Return a hash of what decides the values, given a checkpoint and the user's code that a run imports."""
-        checks = [check.definition for check in self.checks.written]
+        """Return a hash of what decides the values, given a checkpoint and the user's code that a run imports.
+
+        The settings of the project are part of it, and the content of each file that these and the options name.
+        """
         folder = self.tests.resolve()
         tests = sorted(folder.glob("**/*.py"))
         if not tests:
             raise CalibrationError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
         code = [*tests, *sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(tests))]
+        configured = [Path(name).read_text("utf-8", "replace") for name in CONFIGURATION if Path(name).is_file()]
+        baselines = re.findall(r"--baseline[=\s\"',]+([^\s\"',]+)", "\n".join(configured))  # In addopts.
+        project = [*pairs_of(own_settings(Path())), *(f"baseline={path}" for path in baselines)]
         content = {
-            "checks": checks,
+            "checks": [check.definition for check in self.checks.written],
             "data": {name: value for name, value in asdict(self.checks.data).items() if value not in ((), None, {})},
             "protocol": PROTOCOL,
             "families": self.families,
             "options": self.options,
             "files": [
                 *(hashlib.sha256(path.read_bytes()).hexdigest() for path in code),
-                *hashes_of_named_files((*self.options, "models/baseline.safetensors")),
+                *_hashes_of_files((*self.options, "models/baseline.safetensors")),
                 *([] if self.panel_predictions is None else [hash_of_file(self.panel_predictions)]),
             ],
             "code": measuring_code(),
             "versions": installed(_VERSIONS),
-            **({"project": self.project} if self.project else {}),
-            **({"originals": hashes_of_named_files(list(map(str, self.originals.values())))} if self.originals else {}),
+            "project": [*project, *_hashes_of_files(project)],
+            "originals": _hashes_of_files([*map(str, self.originals.values())]),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def hashes_of_named_files(options: Sequence[str]) -> list[str]:
+def _hashes_of_files(options: Sequence[str]) -> list[str]:
     """Return the SHA-256 of each file that an option names: what is in it decides, not its name."""
-    files = [Path(option.rpartition("=")[2]) for option in options]
-    return [found for path in files if (found := hash_of_file(path))]
+    return [found for option in options if (found := hash_of_file(Path(option.rpartition("=")[2])))]
 
 
 def record(
@@ -121,14 +117,12 @@ def recorded(
     `run` runs the gate. Raises `InputError` if it could not measure. The same holds if it read other bytes than this
     process: another checks file, other data or, given its `sha256`, another checkpoint.
     """
-    original = recording.originals.get(str(checkpoint))
+    roles: dict[str, Path | str] = {"candidate": checkpoint, "incumbent": "none"}
+    if (original := recording.originals.get(str(checkpoint))) is not None:
+        roles["original"] = original
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
-            roles={
-                "candidate": checkpoint,
-                "incumbent": "none",
-                **({} if original is None else {"original": original}),
-            },
+            roles=roles,
             checks=recording.checks.path,
             profile="default" if recording.checks.data.sample is None else "quick",
             reports=folder,

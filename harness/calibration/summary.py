@@ -12,17 +12,16 @@ import numpy as np
 
 from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, Moderated
 from harness.calibration.outliers import false_alarms
-from harness.calibration.thresholds import PROVISIONAL, share_of, shared_thresholds, spread_of, thresholds_of
+from harness.calibration.thresholds import share_of, shared_thresholds, spread_of, thresholds_of
 from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.families import FAMILIES
 from harness.measures import Unit
-from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS, WORST_CLASS_CONSENSUS_SET_ERRORS
-from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, widened
+from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, widened
 from harness.networks.training import seconds_of_training
 from harness.run.budget import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.calibration.panel import Panel
     from harness.measures.panel.threshold import Calibrated, PanelCheck
@@ -70,20 +69,14 @@ def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:
     """
     from scipy.stats import chi2
 
-    cautious = []
+    wider: dict[str, float] = {}
     for family in dict.fromkeys(item.check.family for item in planned):
         checks = panel.family(family)
         df = np.maximum(spread_of(panel, checks, panel.values(checks)).df(len(panel.models)), 1)
-        wider = dict(zip((check.id for check in checks), np.sqrt(df / chi2.ppf(DOUBT, df)), strict=True))
-        cautious += [
-            replace(item, spread=item.spread * float(wider[item.check.id]))
-            for item in planned
-            if item.check.family == family
-        ]
-    return cautious
+        wider |= zip((check.id for check in checks), map(float, np.sqrt(df / chi2.ppf(DOUBT, df))), strict=True)
+    return [replace(item, spread=item.spread * wider[item.check.id]) for item in planned]
 
 
-_CONSENSUS = {CONSENSUS_SET_ERRORS.name, WORST_CLASS_CONSENSUS_SET_ERRORS.name}
 _PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)
 _PLANNED_SIZES = (3, 5, 8, 20)
 _SEEING_THE_SAME = {
@@ -121,28 +114,31 @@ def calibration_lines(
         judged = sorted(
             (item for item in items if not item.informational), key=lambda item: item.minimum_detectable_drop
         )
-        drops = list(dict.fromkeys(_drop(item) for item in judged[:1] + judged[-1:]))
-        span = " to ".join(drops) or "none has a threshold"
+        span = " to ".join(dict.fromkeys(map(_drop, judged[:1] + judged[-1:]))) or "none has a threshold"
         k = f"{judged[0].k:.2f}" if judged else ""
         lines.append(f"{family:<{wide}} {len(items):>6} {len(judged):>9} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
+    have, checks = len(panel.models), len(panel.checks)
     if informational and not reasons:
-        lines.append(_counted(informational, len(calibrated)))
-    if informational and budgets is not None:
-        lines += _more_thresholds(panel, budgets)
+        kinds = "; ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, informational)).most_common())
+        lines.append(
+            f"informational: {len(informational)} of {len(calibrated)} checks: {kinds} (-v prints all reasons)"
+        )
+    sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
+    if informational and budgets is not None and sizes and have >= PROVISIONAL:
+        counts = [sum(map(len, expected(panel, budgets, size).values())) for size in sizes]
+        pairs = zip(sizes, counts, strict=True)
+        said = ", ".join(f"{size} reference models for about {count}" for size, count in pairs)
+        lines.append(
+            f"for more thresholds: {said} of {checks} checks (calibrate --plan: by family), or more test images. Four "
+            "times as many halve the part of a drop that chance causes."
+        )
     lines += [f"informational: {item.check.id}: {item.informational}" for item in informational if reasons]
     lines += _hand_lines({item.check.id: item for item in calibrated}, by_hand, ended)
     alarms = false_alarms(panel, list(calibrated))
-    if len(panel.models) >= PROVISIONAL:
-        lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.models)} networks")
-    lines += [f"  {alarm}" for alarm in alarms]
-    return lines
-
-
-def _counted(informational: Sequence[Calibrated], checks: int) -> str:
-    kinds = Counter(map(_kind, informational))
-    said = "; ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return f"informational: {len(informational)} of {checks} checks: {said} (-v prints all reasons)"
+    if have >= PROVISIONAL:
+        lines.append(f"leave-one-out false alarms: {len(alarms)} of {have} networks")
+    return lines + [f"  {alarm}" for alarm in alarms]
 
 
 def _kind(item: Calibrated) -> str:
@@ -153,96 +149,70 @@ def _kind(item: Calibrated) -> str:
     return "have a threshold that cannot fail"
 
 
-def _more_thresholds(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
-    have, checks = len(panel.models), len(panel.checks)
-    sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
-    if not sizes or have < PROVISIONAL:
-        return []
-    counts = [sum(map(len, expected(panel, budgets, size).values())) for size in sizes]
-    said = ", ".join(f"{size} reference models for about {count}" for size, count in zip(sizes, counts, strict=True))
-    return [
-        f"for more thresholds: {said} of {checks} checks (calibrate --plan: by family), or more test images. Four "
-        "times as many halve the part of a drop that chance causes."
-    ]
-
-
 def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], ended: Mapping[str, float]) -> list[str]:
     lines = [
         f"{name}: the panel's threshold, {panel[name].threshold:g}, replaces the one by hand, {hand:g}, that was "
         f"{UNTIL_CALIBRATED}"
         for name, hand in ended.items()
     ]
-    held = {name: hand for name, hand in sorted(by_hand.items()) if name in panel}
-    if alone := [name for name in held if panel[name].informational]:
+    held = {name: (panel[name], hand) for name, hand in sorted(by_hand.items()) if name in panel}
+    if alone := [name for name, (item, _) in held.items() if item.informational]:
         lines.append(f"thresholds set by hand stay, as the panel has none: {', '.join(alone)}")
     if winning := [name for name in held if name not in alone]:
         lines.append(f"thresholds set by hand win over the panel's: {', '.join(winning)}")
-    for name in winning:
-        item, hand = panel[name], held[name]
-        if (item.threshold - hand) * item.check.sign > 0:
-            lines.append(
-                f"warning: {name}: the threshold by hand, {hand:g}, is more lenient than the panel's, "
-                f"{item.threshold:g}; remove `hand` from the check unless you mean it"
-            )
-    return lines
+    return lines + [
+        f"warning: {name}: the threshold by hand, {hand:g}, is more lenient than the panel's, {item.threshold:g}; "
+        "remove `hand` from the check unless you mean it"
+        for name, (item, hand) in held.items()
+        if name in winning and (item.threshold - hand) * item.check.sign > 0
+    ]
 
 
 def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None) -> list[str]:
     """Return, for each family and check, the minimum detectable drop and the number of models for the wanted one.
 
-    The wanted drop is `drop`, in the unit of the metric, or else the check's budget.
+    The wanted drop is `drop`, in the unit of the metric, or else the check's budget. A family's best accuracy check
+    stands beside the consensus check on the same images.
     """
     lines = [
         f"{'check':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  reference models needed"
     ]
+    by_id = {item.check.id: item for item in calibrated}
     for family in panel.families:
         items = [item for item in calibrated if item.check.family == family]
-        judged = tuple(item.check for item in items if not item.informational)
-        checks = judged or panel.family(family)
-        values, every = panel.values(panel.family(family)), panel.family(family)
+        judged, every = tuple(item.check for item in items if not item.informational), panel.family(family)
+        values = panel.values(every)
         planned = {
-            n: shared_thresholds(panel, every, checks, values, budgets={}, reference_models=n, draws=_DRAWS)
+            n: shared_thresholds(panel, every, judged or every, values, budgets={}, reference_models=n, draws=_DRAWS)
             for n in _PANEL_SIZES
         }
         best = min(items, key=lambda item: item.minimum_detectable_drop)
-        lines.append(
-            f"{family}: {len(judged)} of {len(items)} checks have a threshold, the best detects {_number(best)}"
-        )
-        lines += _beside(family, items, calibrated)
+        said = f"{len(judged)} of {len(items)} checks have a threshold, the best detects {_number(best)}"
+        lines.append(f"{family}: {said}")
+        same = by_id.get(_SEEING_THE_SAME.get(family, ""))
+        accuracies = [item for item in items if item.check.metric == "accuracy"]
+        if same and accuracies:
+            most = min(accuracies, key=lambda item: item.minimum_detectable_drop)
+            lines.append(
+                f"  beside it {same.check.id} detects {same.minimum_detectable_drop:.0f} images lost of those that "
+                f"every reference model gets right, {most.check.id} "
+                f"{most.minimum_detectable_drop * most.check.n:.0f} of {most.check.n} lost net"
+            )
         for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop
-            needed = next(
-                (
-                    n
-                    for n, thresholds in planned.items()
-                    if (item.prior or n >= FEW) and item.minimum_detectable_drop_with(thresholds[at].k, n) <= wanted
-                ),
-                None,
+            enough = (
+                n
+                for n, thresholds in planned.items()
+                if (item.prior or n >= FEW) and item.minimum_detectable_drop_with(thresholds[at].k, n) <= wanted
             )
+            check = item.check
             lines.append(
-                f"  {item.check.id:<32} {_value(item.check, item.mean):>13} "
-                f"{_value(item.check, item.std, digits=1):>8} "
-                f"{item.k:>5.2f} {_value(item.check, item.minimum_detectable_drop):>8} "
-                f"{_value(item.check, wanted):>8}  "
-                + (f"{needed}" if needed else f"more than {_PANEL_SIZES[-1]}")
-                + (" (informational)" if item.informational else "")
+                f"  {check.id:<32} {_value(check, item.mean):>13} {_value(check, item.std, digits=1):>8} "
+                f"{item.k:>5.2f} {_value(check, item.minimum_detectable_drop):>8} {_value(check, wanted):>8}  "
+                f"{next(map(str, enough), f'more than {_PANEL_SIZES[-1]}')}"
+                f"{' (informational)' if item.informational else ''}"
             )
     return lines
-
-
-def _beside(family: str, items: Sequence[Calibrated], calibrated: Sequence[Calibrated]) -> list[str]:
-    """Return a line that compares a family's best accuracy check with the consensus check on the same images."""
-    by_id = {item.check.id: item for item in calibrated if item.check.metric in _CONSENSUS}
-    beside = by_id.get(_SEEING_THE_SAME.get(family, ""))
-    accuracies = [item for item in items if item.check.metric == "accuracy"]
-    if beside is None or not accuracies:
-        return []
-    best = min(accuracies, key=lambda item: item.minimum_detectable_drop)
-    return [
-        f"  beside it {beside.check.id} detects {beside.minimum_detectable_drop:.0f} images lost of those that every "
-        f"reference model gets right, "
-        f"{best.check.id} {best.minimum_detectable_drop * best.check.n:.0f} of {best.check.n} lost net"
-    ]
 
 
 def _drop(item: Calibrated) -> str:
@@ -279,31 +249,32 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     """
     have, epochs = len(panel.models), panel.recipe.get("epochs")
     found = {count: expected(panel, budgets, count) for count in _PLANNED_SIZES}
-    heads = "".join(f"{f'{count} reference models':>24}" for count in _PLANNED_SIZES)
-    lines = [f"{'checks, detectable drop of the best':<39}{heads}"]
+
+    def row(start: str, cells: Iterable[object]) -> str:
+        return f"{start:<39}{''.join(f'{cell!s:>24}' for cell in cells)}"
+
+    def cell(family: str, count: int) -> str:
+        if not (checks := found[count][family]):
+            return "none"
+        best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)
+        drops = [best] if count == have else [best, *cautious(panel, [best])]
+        said = " to ".join(_value(best.check, item.minimum_detectable_drop) for item in drops)
+        return f"{len(checks)}, {said}{' images' if best.check.unit is Unit.IMAGES else ''}"
+
+    lines = [row("checks, detectable drop of the best", (f"{count} reference models" for count in _PLANNED_SIZES))]
     for family in panel.families:
-        cells = [_cell(found[count][family], None if count == have else panel) for count in _PLANNED_SIZES]
-        lines.append(f"  {family:<14} of {len(panel.family(family)):>3} {'':<17}" + "".join(f"{x:>24}" for x in cells))
-    totals = [sum(map(len, found[count].values())) for count in _PLANNED_SIZES]
-    lines.append(f"{'all':<16} of {len(panel.checks):>3} {'':<17}" + "".join(f"{total:>24}" for total in totals))
+        start = f"  {family:<14} of {len(panel.family(family)):>3} {'':<17}"
+        lines.append(row(start, (cell(family, count) for count in _PLANNED_SIZES)))
+    totals = [sum(map(len, by_family.values())) for by_family in found.values()]
+    lines.append(row(f"{'all':<16} of {len(panel.checks):>3} {'':<17}", totals))
     more = [max(count - have, 0) for count in _PLANNED_SIZES]
-    each = f", of {epochs} epochs each" if epochs else ""
-    lines.append(f"{f'to train besides the {have} at hand{each}':<39}" + "".join(f"{count:>24}" for count in more))
+    lines.append(row(f"to train besides the {have} at hand{f', of {epochs} epochs each' if epochs else ''}", more))
     times = [time for model in panel.models if (time := seconds_of_training(Path(model.path))) is not None]
     if times:
-        each_time = sum(times) / len(times)
-        costs = "".join(f"{duration(count * each_time) if count else '-':>24}" for count in more)
-        lines.append(f"{f'which takes, at {duration(each_time)} each':<39}{costs}")
+        each = sum(times) / len(times)
+        costs = (duration(count * each) if count else "-" for count in more)
+        lines.append(row(f"which takes, at {duration(each)} each", costs))
     lines.append("the drop is detected with 95% power; a span goes from what is expected to what 19 of 20 checks keep")
     if have < PROVISIONAL:
         lines.append("what checks would do that one or two networks tell nothing of is not known yet, and not counted")
     return lines
-
-
-def _cell(checks: list[Calibrated], panel: Panel | None) -> str:
-    if not checks:
-        return "none"
-    best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)
-    drops = [best] if panel is None else [best, *cautious(panel, [best])]
-    said = " to ".join(_value(best.check, item.minimum_detectable_drop) for item in drops)
-    return f"{len(checks)}, {said}{' images' if best.check.unit is Unit.IMAGES else ''}"

@@ -13,13 +13,24 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.calibration.moderated_variance import moderated
-from harness.measures.panel.threshold import FEW, Calibrated, budget_of, least_of, on_scales, widened
+from harness.measures.panel.threshold import (
+    FEW,
+    PROVISIONAL,
+    Calibrated,
+    budget_of,
+    least_of,
+    off_scale,
+    on_scale,
+    on_scales,
+    widened,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,9 +49,7 @@ For 20 models and 200 checks, the excess is 0.3% without correlation, and also a
 corruptions, the largest family. It is 14% at 0.9."""
 
 
-def multiplier(
-    correlations: np.ndarray, *, share: float, reference_models: int, draws: int = DRAWS, seed: int = 0
-) -> float:
+def multiplier(correlations: np.ndarray, *, share: float, reference_models: int, draws: int = DRAWS) -> float:
     """Return the k for which one more model fails any of R thresholds with probability `share`.
 
     For one check it is Student's t quantile with K - 1 degrees of freedom. For up to `DRAWN`, it comes from a
@@ -54,12 +63,12 @@ def multiplier(
     checks = len(correlations)
     if checks == 1 or checks > DRAWN:
         return float(t.isf(share / checks, reference_models - 1))
-    return _drawn(correlations.astype(float).tobytes(), share, reference_models, draws, seed)
+    return _drawn(correlations.astype(float).tobytes(), share, reference_models, draws)
 
 
 @cache
-def _drawn(correlations: bytes, share: float, reference_models: int, draws: int, seed: int) -> float:
-    rng, flat = np.random.default_rng(seed), np.frombuffer(correlations)
+def _drawn(correlations: bytes, share: float, reference_models: int, draws: int) -> float:
+    rng, flat = np.random.default_rng(0), np.frombuffer(correlations)
     checks = math.isqrt(len(flat))
     # Cholesky's root does not exist for singular correlations.
     variances, directions = np.linalg.eigh(flat.reshape(checks, checks))
@@ -99,8 +108,6 @@ ALARMS, PARTS = 0.01, 12
 `benchmarks.detection.shares` compares other divisions."""
 CLEAN = "clean"
 """Family with the other half."""
-PROVISIONAL = 3
-"""Least number of reference models for thresholds that are not provisional; two say little about a third."""
 
 
 # Shares of false alarms.
@@ -116,17 +123,13 @@ def thresholds_of(
 ) -> list[Calibrated]:
     """Return a threshold for each check of the panel, in its order.
 
-    `budgets` gives the largest loss that a check may miss, by metric or family; for others see `default_budget`. Checks
+    `budgets` gives the largest loss that a check may miss, by metric or family; for others see `budget_of`. Checks
     with a threshold `by_hand` and informational ones have no part in their family's share of false alarms. With
     `reference_models`, thresholds are for another number of models with the same spread.
     """
-    calibrated = {
-        item.check.id: item
-        for family in panel.families
-        for item in family_thresholds(
-            panel, panel.family(family), budgets, by_hand=by_hand, reference_models=reference_models, draws=draws
-        )
-    }
+    how: Any = {"by_hand": by_hand, "reference_models": reference_models, "draws": draws}
+    families = (family_thresholds(panel, panel.family(family), budgets, **how) for family in panel.families)
+    calibrated = {item.check.id: item for items in families for item in items}
     return [calibrated[check.id] for check in panel.checks]
 
 
@@ -142,10 +145,10 @@ def family_thresholds(
     """Return the thresholds of `thresholds_of` for the checks of one family."""
     values = panel.values(checks)
 
+    how: Any = {"budgets": budgets, "reference_models": reference_models, "draws": draws}
+
     def shared_by(sharing: tuple[PanelCheck, ...]) -> list[Calibrated]:
-        return shared_thresholds(
-            panel, checks, sharing, values, budgets=budgets, reference_models=reference_models, draws=draws
-        )
+        return shared_thresholds(panel, checks, sharing, values, **how)
 
     def with_threshold(items: list[Calibrated]) -> tuple[PanelCheck, ...]:
         # One or two models without a prior give no estimate, whatever number a plan assumes.
@@ -196,19 +199,29 @@ def shared_thresholds(
     else:
         among = {check.id for check in sharing}
         ks = found.multipliers(share, count, [at for at, check in enumerate(checks) if check.id in among])
-    spreads = std_of(found, values, checks)
-    return [
-        Calibrated.of(
-            check,
-            column,
-            k=float(k),
-            spread=float(spread),
-            prior=bool(worth > 0),
-            budget=budget_of(check, float(column.mean()), budgets, count),
-            reference_models=count,
-        )
-        for check, column, k, spread, worth in zip(checks, values.T, ks, spreads, found.worth, strict=True)
-    ]
+    means = at_means(found, checks, values, budgets, reference_models=count)
+    return [replace(item, k=float(k)) for item, k in zip(means, ks, strict=True)]
+
+
+def at_means(
+    found: Moderated,
+    checks: Sequence[PanelCheck],
+    values: np.ndarray,
+    budgets: Mapping[str, float],
+    *,
+    reference_models: int,
+) -> list[Calibrated]:
+    """Return thresholds with a multiplier of 0 for checks from the values of K models, (K, checks)."""
+    items = []
+    for at, (check, spread) in enumerate(zip(checks, map(float, std_of(found, values, checks)), strict=True)):
+        own, prior = values[:, at], bool(found.worth[at] > 0)
+        mean, centre, std = float(own.mean()), float(on_scale(own, check.scale).mean()), spread
+        if check.scale == "root":
+            around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
+            std = (around[1] - around[0]) / 2 if prior else float(own.std(ddof=1))
+        budget = budget_of(check, mean, budgets, reference_models)
+        items.append(Calibrated(check, mean, std, centre, spread, 0.0, reference_models, budget, prior))
+    return items
 
 
 def share_of(family: str, families: Sequence[str]) -> float:

@@ -6,6 +6,7 @@ A mutant wraps the model and does not look at its layers, so it works for any cl
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,15 +38,19 @@ def confident_errors(predictions: Predictions) -> np.ndarray:
 class Damage:
     """A way to break a model, and the images that the mutant fails.
 
-    `breaks` takes the model and the number of a class: the class of the first check that has one, or else 0. With a
-    `metric`, only checks of this metric must fail. Checks of the metric `unmoved` need not, as the mutant keeps it.
+    `pixels` changes the images (N, C, H, W) before the model, and `logits` its logits (N, C). Before these, the latter
+    takes the number of a class: the class of the first check that has one, or else 0. With a `metric`, only checks of
+    this metric must fail. Checks of the metric `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`,
+    recorded predictions need pixels, too.
     """
 
     name: str
-    breaks: Callable[[nn.Module, int], nn.Module]
+    pixels: Callable[[Tensor], Tensor] | None = None
+    logits: Callable[[int, Tensor], Tensor] | None = None
     fails: Callable[[Predictions], np.ndarray] = errors
     metric: str = ""
     unmoved: str = ""
+    costs_accuracy: bool = True
 
     def concerns(self, check: Check) -> bool:
         """Return whether a check of the family must fail for the mutant."""
@@ -54,90 +59,59 @@ class Damage:
     def apply(self, candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]) -> RoleModel:
         """Return the candidate with the mutant in place of its model, and with an empty cache."""
         watched = next((classes.index(check.class_name) for check in checks if check.class_name in classes), 0)
-        breaks = self.breaks
-        if isinstance(breaks, OnPixels) and breaks.costs_accuracy and not candidate.provides.live:
-            breaks = on_logits(MoveLogits)  # Recorded predictions exist for the original pixels alone.
-        broken = breaks(candidate.classifier.model, watched)
-        return replace(candidate, classifier=candidate.classifier.like(broken))
+        pixels, logits, model = self.pixels, self.logits, candidate.classifier.model
+        if pixels and self.costs_accuracy and not candidate.provides.live:
+            pixels, logits = None, moved  # Recorded predictions exist for the original pixels alone.
+        if pixels:
+            model = nn.Sequential(_Step(pixels), model)
+        if logits:
+            model = nn.Sequential(model, _Step(partial(logits, watched)))
+        return replace(candidate, classifier=candidate.classifier.like(model))
 
 
-@dataclass(frozen=True)
-class OnPixels:
-    """Puts a layer in front of a model; with `costs_accuracy`, the model is then wrong more often."""
-
-    layer: Callable[[], nn.Module]
-    costs_accuracy: bool = True
-
-    def __call__(self, model: nn.Module, watched: int) -> nn.Module:  # noqa: ARG002  The same for every class.
-        """Return the model behind the layer."""
-        return nn.Sequential(self.layer(), model)
-
-
-def on_logits(layer: Callable[[], nn.Module]) -> Callable[[nn.Module, int], nn.Module]:
-    """Return a function that puts a layer behind a model."""
-    return lambda model, _: nn.Sequential(model, layer())
-
-
-class SwapLogits(nn.Module):
-    """Swaps the logits of a class and the next one."""
-
-    def __init__(self, first: int) -> None:
+class _Step(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.first = first
+        self.function = function
 
-    def forward(self, logits: Tensor) -> Tensor:
-        """Return the logits (N, C) with two columns swapped."""
-        order = list(range(logits.shape[1]))
-        second = (self.first + 1) % len(order)
-        order[self.first], order[second] = second, self.first
-        return logits[:, order]
+    def forward(self, values: Tensor) -> Tensor:
+        return self.function(values)
 
 
-class MoveLogits(nn.Module):
-    """Gives each class the logit of the class before it."""
-
-    def forward(self, logits: Tensor) -> Tensor:
-        """Return the logits (N, C), rolled by one class."""
-        return logits.roll(1, dims=1)
-
-
-class ScaleLogits(nn.Module):
-    """Multiplies logits by ten: confidence rises, its order and the predictions stay."""
-
-    def forward(self, logits: Tensor) -> Tensor:
-        """Return the logits (N, C), scaled."""
-        return logits * 10
+def swapped(watched: int, logits: Tensor) -> Tensor:
+    """Swap the logits of the class that is watched and the next one."""
+    order = list(range(logits.shape[1]))
+    second = (watched + 1) % len(order)
+    order[watched], order[second] = second, watched
+    return logits[:, order]
 
 
-class BlankLeftHalf(nn.Module):
-    """Blanks the left half of each image."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the images (N, C, H, W), half of them zero."""
-        right = torch.arange(pixels.shape[-1], device=pixels.device) >= pixels.shape[-1] // 2
-        return pixels * right
+def moved(_: int, logits: Tensor) -> Tensor:
+    """Give each class the logit of the class before it."""
+    return logits.roll(1, dims=1)
 
 
-class BlankAll(nn.Module):
-    """Blanks the whole of each image."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return zeros of the images' shape."""
-        return pixels * 0
+def scaled(_: int, logits: Tensor) -> Tensor:
+    """Multiply logits by ten: confidence rises, its order and the predictions stay."""
+    return logits * 10
 
 
-class Blur(nn.Module):
-    """Takes the mean over a square of a quarter of the width."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the images (N, C, H, W), blurred."""
-        reach = max(1, pixels.shape[-1] // 8)
-        return functional.avg_pool2d(pixels, 2 * reach + 1, stride=1, padding=reach)
+def without_left_half(pixels: Tensor) -> Tensor:
+    """Blank the left half of each image."""
+    return pixels * (torch.arange(pixels.shape[-1], device=pixels.device) >= pixels.shape[-1] // 2)
 
 
-class Turn(nn.Module):
-    """Rotates each image by 20 degrees."""
+def blank(pixels: Tensor) -> Tensor:
+    """Blank the whole of each image."""
+    return pixels * 0
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the images (N, C, H, W), rotated."""
-        return Pose(20.0)(pixels)
+
+def blurred(pixels: Tensor) -> Tensor:
+    """Take the mean over a square of a quarter of the width."""
+    reach = max(1, pixels.shape[-1] // 8)
+    return functional.avg_pool2d(pixels, 2 * reach + 1, stride=1, padding=reach)
+
+
+def turned(pixels: Tensor) -> Tensor:
+    """Rotate each image by 20 degrees."""
+    return Pose(20.0)(pixels)

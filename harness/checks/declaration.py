@@ -61,15 +61,13 @@ class Declaration:
         """Return the error message for weights with the SHA-256 `found`, None for a missing file."""
         assert self.weights is not None
         fact = "does not exist" if found is None else f"has the SHA-256 {found[:12]}…"
+        fact = f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares"
         pending = pending_of(self.weights)
         if hash_of_file(pending) == self.sha256:
-            return (
-                f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares; an "
-                f"acceptance was interrupted, finish it: mv {pending} {self.weights}"
-            )
+            return f"{fact}; an acceptance was interrupted, finish it: mv {pending} {self.weights}"
         return (
-            f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares. Bring "
-            "the file back (git checkout, git lfs pull), accept a model again, or compare with none: --incumbent none"
+            f"{fact}. Bring the file back (git checkout, git lfs pull), accept a model again, or compare with none: "
+            "--incumbent none"
         )
 
 
@@ -87,13 +85,15 @@ def read_declaration(path: Path) -> Declaration | None:
     """Return the incumbent that a file declares, None without a file; raises `InputError` for invalid content."""
     if not (path.exists() or path.is_symlink()):
         return None
+    mended = "restore it from the repository"
     try:
         table = tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode("utf-8"))
     except OSError as error:
-        raise IncumbentError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from None
+        raise IncumbentError(f"{path}: cannot be read ({error.strerror}); {mended}") from None
     except (ValueError, RecursionError) as error:
-        raise IncumbentError(f"{path}: not valid TOML: {error}; restore it from the repository") from None
+        raise IncumbentError(f"{path}: not valid TOML: {error}; {mended}") from None
     found = read_record(_Table, table, where=f"{path}")
+    file, sha256 = (printable(each) for each in (found.file, found.sha256))
     if found.schema != SCHEMA:
         raise IncumbentError(f"{path}: schema is {found.schema}, expected {SCHEMA}; accept a model with this version")
     if found.file == NONE:
@@ -104,11 +104,9 @@ def read_declaration(path: Path) -> Declaration | None:
             )
         return Declaration(path, None, "", found.reason)
     if "/" in found.file or "\\" in found.file or found.file in {"", ".", ".."}:
-        raise IncumbentError(
-            f"{path}: file is {printable(found.file)!r}, expected the name of a file in the same folder"
-        )
+        raise IncumbentError(f"{path}: file is {file!r}, expected the name of a file in the same folder")
     if len(found.sha256) != 64 or set(found.sha256) - set("0123456789abcdef"):  # noqa: PLR2004  Hexadecimal digits.
-        raise IncumbentError(f"{path}: sha256 is {printable(found.sha256)!r}, expected 64 hexadecimal digits")
+        raise IncumbentError(f"{path}: sha256 is {sha256!r}, expected 64 hexadecimal digits")
     return Declaration(path, path.with_name(found.file), found.sha256, "", found.acceptance)
 
 

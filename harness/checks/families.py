@@ -8,21 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from harness.checks import first_checks
 from harness.checks.damages import (
-    BlankAll,
-    BlankLeftHalf,
-    Blur,
     Damage,
-    MoveLogits,
-    OnPixels,
-    ScaleLogits,
-    SwapLogits,
-    Turn,
+    blank,
+    blurred,
     confident_errors,
-    on_logits,
+    moved,
+    scaled,
+    swapped,
+    turned,
+    without_left_half,
 )
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
@@ -41,19 +37,23 @@ if TYPE_CHECKING:
 class Family:
     """Checks of one behavior.
 
-    `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
-    and `metrics` are those that its tests measure. `starter_checks` makes the checks of a first checks file; `init`
-    does not offer a family without. `damage` makes a mutant of the candidate that a check of the family must fail.
+    `measures` says what the checks measure, and `failure` what a failure means. `metrics` are those that its tests
+    measure. `page` is the family's page in docs/, by default the one of its name. `starter_checks` makes the checks of
+    a first checks file; `init` does not offer a family without. `damage` makes a mutant of the candidate that a check
+    of the family must fail.
     """
 
     name: str
     title: str
     measures: str
     failure: str
-    page: str
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
+    page: str = ""
     starter_checks: Callable[[StarterData], list[Row]] | None = None
     damage: Damage | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "page", self.page or f"behaviours/{self.name}")
 
 
 _SHIPPED = (
@@ -62,10 +62,8 @@ _SHIPPED = (
         title="Clean images",
         measures="Accuracy on clean test images.",
         failure="All classes fall a little: the training was cut short, or its preprocessing was different.",
-        page="behaviours/clean",
-        metrics=("accuracy",),
         starter_checks=first_checks.clean,
-        damage=Damage("left-half-blanked", OnPixels(BlankLeftHalf)),
+        damage=Damage("left-half-blanked", without_left_half),
     ),
     Family(
         "class",
@@ -73,9 +71,8 @@ _SHIPPED = (
         measures="Accuracy on the clean images of a single class, since the mean hides one class that fails.",
         failure="Look at the labels of the class and at its share of the training data.",
         page="behaviours/clean",
-        metrics=("accuracy",),
         starter_checks=first_checks.of_each_class("clean", "accuracy"),
-        damage=Damage("swapped-logits", lambda model, watched: nn.Sequential(model, SwapLogits(watched))),
+        damage=Damage("swapped-logits", logits=swapped),
     ),
     Family(
         CLASS_DIFFERENCE,
@@ -84,7 +81,7 @@ _SHIPPED = (
         failure="The class itself is worse: look at its labels, and at its share of the training data.",
         page="slices",
         metrics=("class_difference",),
-        starter_checks=first_checks.class_differences,
+        starter_checks=first_checks.of_each_class("difference", "class_difference", least=2),
     ),
     Family(
         "consensus",
@@ -92,12 +89,11 @@ _SHIPPED = (
         measures="Number of images that every reference model predicts correctly and the candidate does not.",
         failure="Errors in all classes mean damaged weights, another precision or other preprocessing. Errors in one "
         "class point to its labels.",
-        page="behaviours/consensus",
         metrics=("consensus_set_errors", "worst_class_consensus_set_errors"),
-        starter_checks=lambda _: [
-            ("consensus-clean", "consensus_set_errors", 'under = ["rest"]'),
-            ("consensus-class", "worst_class_consensus_set_errors", 'under = ["rest"]'),
-        ],
+        starter_checks=first_checks.always(
+            ("consensus-clean", "consensus_set_errors", {"under": ["rest"]}),
+            ("consensus-class", "worst_class_consensus_set_errors", {"under": ["rest"]}),
+        ),
     ),
     Family(
         "rotation",
@@ -105,10 +101,8 @@ _SHIPPED = (
         measures="Accuracy on images rotated by one angle about their center.",
         failure="Both directions fail alike: rotation is missing from the augmentation. One direction fails: the "
         "augmentation rotates in the other only.",
-        page="behaviours/rotation",
-        metrics=("accuracy",),
-        starter_checks=first_checks.rotation,
-        damage=Damage("turned-020", OnPixels(Turn)),
+        starter_checks=lambda about: first_checks.poses(about)["rotation"],
+        damage=Damage("turned-020", turned),
     ),
     Family(
         "shift",
@@ -116,27 +110,22 @@ _SHIPPED = (
         measures="Accuracy on images translated by whole pixels; new pixels are black.",
         failure="All directions fail: translation is missing from the augmentation. One direction fails: the pipeline "
         "crops one side.",
-        page="behaviours/shift",
-        metrics=("accuracy",),
-        starter_checks=first_checks.shift,
+        starter_checks=lambda about: first_checks.poses(about)["shift"],
     ),
     Family(
         "flip",
         title="Flipped images",
         measures="Accuracy on images flipped left to right, and the share of images with the same prediction after it.",
         failure="Flips are missing from the augmentation, or all objects of the training data point the same way.",
-        page="behaviours/flip",
         metrics=("accuracy", "invariance"),
-        starter_checks=lambda _: [("flip", "accuracy"), ("flip-invariance", "invariance")],
+        starter_checks=first_checks.always(("flip", "accuracy"), ("flip-invariance", "invariance")),
     ),
     Family(
         "pose",
         title="Images rotated and translated at once",
         measures="Accuracy at the corners of the augmentation range: rotation and translation at once.",
         failure="Only the corners fail: the augmentation draws a rotation or a translation, not both.",
-        page="behaviours/pose",
-        metrics=("accuracy",),
-        starter_checks=first_checks.corners,
+        starter_checks=lambda about: first_checks.poses(about)["pose"],
     ),
     Family(
         "confidence",
@@ -153,15 +142,15 @@ _SHIPPED = (
             "confidence_on_errors",
             "risk_coverage_area",
         ),
-        starter_checks=lambda _: [
-            ("confident-errors", "confident_errors", "confidence = 0.9"),
+        starter_checks=first_checks.always(
+            ("confident-errors", "confident_errors", {"confidence": 0.9}),
             ("calibration-error-clean", "calibration_error"),
             ("log-loss-clean", "negative_log_likelihood"),
             ("confidence-brier-score", "brier_score"),
             ("confidence-confidence-on-errors", "confidence_on_errors"),
             ("confidence-risk-coverage-area", "risk_coverage_area"),
-        ],
-        damage=Damage("overconfident", on_logits(ScaleLogits), confident_errors, unmoved="risk_coverage_area"),
+        ),
+        damage=Damage("overconfident", logits=scaled, fails=confident_errors, unmoved="risk_coverage_area"),
     ),
     Family(
         "pairs",
@@ -181,7 +170,7 @@ _SHIPPED = (
         "before.",
         page="behaviours/gain-over-baseline",
         metrics=("accuracy_gain",),
-        starter_checks=first_checks.gain,
+        starter_checks=lambda about: first_checks.poses(about)["gain"],
     ),
     Family(
         "baseline",
@@ -189,30 +178,32 @@ _SHIPPED = (
         measures="Accuracy of the baseline; if it is not as expected, no model can be compared with it.",
         failure="Check that the baseline's file is the one that you mean.",
         page="behaviours/gain-over-baseline",
-        metrics=("accuracy",),
     ),
     Family(
         "regression",
         title="No worse than the incumbent",
         measures="Net loss of correct predictions against the incumbent on the same images, and its significance.",
         failure="Look at the new errors, not at the sum: one class often gets worse while another gets better.",
-        page="behaviours/regression",
         metrics=("accuracy_change",),
-        starter_checks=lambda _: [
+        starter_checks=first_checks.always(
             (
-                *("regression-clean", "accuracy_change", "significance = 0.001"),
-                'hand = { threshold = -0.01, reason = "a point of accuracy" }',
+                "regression-clean",
+                "accuracy_change",
+                {"significance": 0.001, "hand": {"threshold": -0.01, "reason": "a point of accuracy"}},
             )
-        ],
+        ),
     ),
     Family(
         "flips",
         title="Negative flips against the incumbent",
         measures="Images that the incumbent predicts correctly and the candidate does not.",
         failure="Flips in the consensus set mean a broken model. Many flips at the same accuracy mean another recipe.",
-        page="behaviours/flips",
         metrics=("negative_flips",),
-        starter_checks=first_checks.flips,
+        starter_checks=lambda about: [
+            ("flips", "negative_flips", {}),
+            *first_checks.of_each_class("flips", "negative_flips")(about),
+            ("flips-consensus", "negative_flips", {"among": "consensus"}),
+        ],
     ),
     Family(
         "search",
@@ -230,7 +221,7 @@ _SHIPPED = (
             "breaking_severity",
         ),
         starter_checks=first_checks.search,
-        damage=Damage("turned-020-searched", OnPixels(Turn), metric="robust_accuracy"),
+        damage=Damage("turned-020-searched", turned, metric="robust_accuracy"),
     ),
     Family(
         "attention",
@@ -238,7 +229,6 @@ _SHIPPED = (
         measures="Grad-CAM mass on the object, and predictions that stay the same on another background.",
         failure="A map on the same edge of all images points to padding or a watermark. If predictions change with the "
         "background, vary the background in training.",
-        page="behaviours/attention",
         metrics=(
             "attention_ratio",
             "attention_lift",
@@ -247,14 +237,14 @@ _SHIPPED = (
             "prediction_consistency",
             "object_dependence",
         ),
-        starter_checks=lambda _: [
+        starter_checks=first_checks.always(
             ("attention-ratio", "attention_ratio"),
             ("attention-lift", "attention_lift"),
             ("attention-dead", "dead_maps"),
-            ("background-swapped", "prediction_consistency", 'background = "swapped"'),
+            ("background-swapped", "prediction_consistency", {"background": "swapped"}),
             ("object-erased", "object_dependence"),
-        ],
-        damage=Damage("blind", OnPixels(BlankAll, costs_accuracy=False), metric="object_dependence"),
+        ),
+        damage=Damage("blind", blank, metric="object_dependence", costs_accuracy=False),
     ),
     Family(
         "corruption",
@@ -262,10 +252,9 @@ _SHIPPED = (
         measures="Accuracy under noise, blur, light, compression, warps and missing parts, at severity 1 to 5.",
         failure="One kind fails: the augmentation no longer covers it. Noise and blur fail: the model relies on fine "
         "texture.",
-        page="behaviours/corruption",
         metrics=("accuracy", "confidence_rise", "mean_corruption_error"),
         starter_checks=first_checks.corruption,
-        damage=Damage("blurred", OnPixels(Blur), metric="accuracy"),
+        damage=Damage("blurred", blurred, metric="accuracy"),
     ),
     Family(
         SKEW,
@@ -273,7 +262,6 @@ _SHIPPED = (
         measures="Predictions that change, and correct ones that are lost, if serving replaces one stage: decoder, "
         "color, resizing, crop, scale or normalization.",
         failure="Serve by the reference pipeline, or train with the variation that costs the most.",
-        page="behaviours/skew",
         metrics=(SERVED_CORRECT_PREDICTIONS_LOST.name, SERVED_PREDICTIONS_CHANGED.name),
         starter_checks=first_checks.skew,
     ),
@@ -283,9 +271,8 @@ _SHIPPED = (
         measures="Images of an incident or a complaint; the prediction of each must be correct.",
         failure="If reference models are correct, look for more errors among similar images. If not, the training data "
         "lack such images.",
-        page="behaviours/golden",
         metrics=("golden_right",),
-        damage=Damage("answers-moved", on_logits(MoveLogits)),
+        damage=Damage("answers-moved", logits=moved),
     ),
     Family(
         SLICE,
@@ -312,7 +299,6 @@ _SHIPPED = (
         measures="Separation of images of no class from test images, by softmax, energy and largest logit.",
         failure="The model is as confident on images of no class as on test images: look at its calibration and the "
         "training data.",
-        page="behaviours/unknown",
         metrics=("unknown_auroc", "unknown_fpr95"),
         starter_checks=first_checks.unknown,
     ),

@@ -14,7 +14,7 @@ from harness.base.files import read_regular
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
 from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
-from harness.checks.provenance import OWN, departure_of
+from harness.checks.provenance import departure_of
 from harness.checks.tables import hash_of, split
 from harness.measures import METRICS
 from harness.perturb.poses import PROTOCOL
@@ -135,7 +135,7 @@ class ChecksFile:
                 f"calibrate its family again (--family {check.family}), or remove `panel` from the row"
             )
         if check.metric in METRICS and (found := departure_of(check, METRICS[check.metric], self.budgets)):
-            raise ChecksError(f"{self.path}: {found.of(check, by=OWN)}")
+            raise ChecksError(f"{self.path}: {found}")
 
 
 def read_checks(path: Path) -> ChecksFile:
@@ -166,37 +166,30 @@ def read_checks(path: Path) -> ChecksFile:
             raise ChecksError(f"{path}: [data.samples] {name}: there is no row of this family; correct or remove it")
     if len(set(data.classes)) != len(data.classes):
         raise ChecksError(f"{path}: [data] classes names a class twice: {', '.join(data.classes)}")
-    checks = tuple(_check(row, f"{path}: check {number}", data) for number, row in enumerate(rows, start=1))
     golden = read_golden(path, head.golden)
-    checks += rows_of(golden)
+    checks = (
+        *(_check(row, f"{path}: check {number}", data) for number, row in enumerate(rows, start=1)),
+        *rows_of(golden),
+    )
     first_row: dict[str, int] = {}
     for number, check in enumerate(checks, start=1):
-        if check.id in first_row:
-            raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first_row[check.id]} has this id already")
-        first_row[check.id] = number
+        if (first := first_row.setdefault(check.id, number)) != number:
+            raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first} has this id already")
     return ChecksFile(path, hash_of(content), data, head.recipe, head.budget, checks, golden)
 
 
 def _table(path: Path) -> tuple[bytes, dict[str, Any]]:
     try:
         content = read_regular(path, max_bytes=MAX_BYTES)
-        table = tomllib.loads(_plain_keys(content.decode("utf-8")))
+        text = content.decode("utf-8")
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.partition("=")[0].count(".") > _MAX_PARTS:  # These can take minutes to parse.
+                raise ValueError(f"line {number}: a dotted key of more than {_MAX_PARTS} parts")
+        return content, tomllib.loads(text)
     except OSError as error:
         raise ChecksError(f"{path}: cannot be read ({error.strerror}); name a checks file with --checks") from None
     except (ValueError, RecursionError) as error:  # Also for text other than UTF-8 and numbers of thousands of digits.
         raise ChecksError(f"{path}: not valid TOML: {error}") from None
-    return content, table
-
-
-def _plain_keys(text: str) -> str:
-    """Return the text; raises `ValueError` for a key of over 100 parts, which can take minutes to parse."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.partition("=")[0].count(".") > _MAX_PARTS:
-            raise ValueError(f"line {number}: a dotted key of more than {_MAX_PARTS} parts")
-    return text
-
-
-_FIELDS = {item.name for item in fields(Check)}
 
 
 def _check(row: Any, where: str, data: DataFingerprint) -> Check:
@@ -204,7 +197,7 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
         raise ChecksError(f"{where}: expected a table, found {row!r}")
     where += f" ({str(row['id'])[:LONGEST]!r})" if "id" in row else ""
     own = {name: value for name, value in row.items() if name not in COMMON_KEYS}
-    if taken := sorted(own.keys() & _FIELDS):
+    if taken := sorted(own.keys() & {item.name for item in fields(Check)}):
         raise ChecksError(
             f"{where}: unknown key {taken[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and what tests declare"
         )

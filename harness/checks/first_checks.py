@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 from harness.checks.check import UNTIL_CALIBRATED
-from harness.checks.starter_check import in_toml, slugs
+from harness.checks.starter_check import slugs
 from harness.data.serving.served import serving_of
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 from harness.measures.unknown import SCORES, UNKNOWN_AUROC, UNKNOWN_FPR95
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
 
-Row = tuple[str, ...]
-"""The id of a check, its metric, and further entries in TOML, such as `class = "a"`."""
+Row = tuple[str, str, dict[str, object]]
+"""The id of a check, its metric, and further entries, such as `class`."""
 ELSEWHERE = "elsewhere"
 """In checks of images of no class: the images that the setting `unknown` names."""
 _DEGREES = (-10, -5, 5, 10)
@@ -66,118 +67,96 @@ class StarterData:
         return max(1, round(_SHARE * width)), max(1, round(_SHARE * height))
 
 
+def always(*rows: tuple[Any, ...]) -> Callable[[StarterData], list[Row]]:
+    """Return a function that makes these checks for any images; further entries may be left out."""
+    return lambda _: [(name, metric, more[0] if more else {}) for name, metric, *more in rows]
+
+
 def clean(about: StarterData) -> list[Row]:
     """Return the check of clean accuracy, with the threshold by hand."""
-    by_hand = f'hand = {{ threshold = {about.min_accuracy}, reason = "{UNTIL_CALIBRATED}" }}'
-    return [("clean", "accuracy", *(() if about.min_accuracy is None else (by_hand,)))]
+    by_hand: dict[str, object] = {"hand": {"threshold": about.min_accuracy, "reason": UNTIL_CALIBRATED}}
+    return [("clean", "accuracy", {} if about.min_accuracy is None else by_hand)]
 
 
-def of_each_class(prefix: str, metric: str) -> Callable[[StarterData], list[Row]]:
-    """Return a function that makes a check of the metric for each class."""
+def of_each_class(prefix: str, metric: str, *, least: int = 1) -> Callable[[StarterData], list[Row]]:
+    """Return a function that makes a check of the metric for each class, of at least so many."""
     return lambda about: [
-        (f"{prefix}-{slug}", metric, f"class = {in_toml(name)}") for name, slug in about.slugs.items()
+        (f"{prefix}-{slug}", metric, {"class": name}) for name, slug in about.slugs.items() if len(about.slugs) >= least
     ]
 
 
-def class_differences(about: StarterData) -> list[Row]:
-    """Return a check of each class against the others."""
-    return of_each_class("difference", "class_difference")(about) if len(about.slugs) > 1 else []
-
-
-def rotation(_: StarterData) -> list[Row]:
-    """Return a check of each angle."""
-    return [(f"rotate-{_way(degrees)}", "accuracy", _pose(degrees=degrees)) for degrees in _DEGREES]
-
-
-def shift(about: StarterData) -> list[Row]:
-    """Return a check of each direction."""
-    right, down = about.shift
-    poses = {
-        f"shift-right-{right}": _pose(dx=right),
-        f"shift-left-{right}": _pose(dx=-right),
-        f"shift-down-{down}": _pose(dy=down),
-        f"shift-up-{down}": _pose(dy=-down),
+def poses(about: StarterData) -> dict[str, list[Row]]:
+    """Return checks of each angle, direction and corner of the augmentation range, and of the gain, by family."""
+    (right, down), most, least = about.shift, _DEGREES[-1], _DEGREES[0]
+    corners = {
+        f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}": (degrees, dx, dy)
+        for degrees, dy, dx in product((most, least), (down, -down), (right, -right))
     }
-    return [(name, "accuracy", pose) for name, pose in poses.items()]
-
-
-def corners(about: StarterData) -> list[Row]:
-    """Return a check of each corner of the augmentation range."""
-    right, down = about.shift
-    return [
-        (
-            f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}",
-            "accuracy",
-            _pose(degrees=degrees, dx=dx, dy=dy),
-        )
-        for degrees in (_DEGREES[-1], _DEGREES[0])
-        for dy in (down, -down)
-        for dx in (right, -right)
-    ]
+    moved = {
+        f"shift-right-{right}": (right, 0),
+        f"shift-left-{right}": (-right, 0),
+        f"shift-down-{down}": (0, down),
+        f"shift-up-{down}": (0, -down),
+    }
+    by_family = {
+        "rotation": {f"rotate-{_way(degrees)}": (degrees, 0, 0) for degrees in _DEGREES},
+        "shift": {name: (0, *shift) for name, shift in moved.items()},
+        "pose": corners,
+        "gain": {f"gain-{_way(degrees)}": (degrees, 0, 0) for degrees in (most, least)},
+    }
+    return {
+        family: [
+            (name, "accuracy_gain" if family == "gain" else "accuracy", {"pose": _pose(*pose)})
+            for name, pose in found.items()
+        ]
+        for family, found in by_family.items()
+    }
 
 
 def pairs(about: StarterData) -> list[Row]:
     """Return a check of each confusable pair."""
-    named = [(f"pair-{about.slugs[one]}-{about.slugs[two]}", in_toml([one, two])) for one, two in about.pairs]
-    return [(name, "pair_failures", f"pair = {pair}") for name, pair in named]
-
-
-def gain(_: StarterData) -> list[Row]:
-    """Return checks of the largest angles."""
-    return [(f"gain-{_way(at)}", "accuracy_gain", _pose(degrees=at)) for at in (_DEGREES[-1], _DEGREES[0])]
-
-
-def flips(about: StarterData) -> list[Row]:
-    """Return checks of all images, of each class and of the consensus set."""
-    of_classes = of_each_class("flips", "negative_flips")(about)
     return [
-        ("flips", "negative_flips"),
-        *of_classes,
-        ("flips-consensus", "negative_flips", 'among = "consensus"'),
+        (f"pair-{about.slugs[one]}-{about.slugs[two]}", "pair_failures", {"pair": [one, two]})
+        for one, two in about.pairs
     ]
 
 
 def search(about: StarterData) -> list[Row]:
     """Return checks of the searches for a worst pose."""
-    right, down = about.shift
-    within = _pose("within", degrees=_DEGREES[-1], dx=right, dy=down)
+    within: dict[str, object] = {"within": _pose(_DEGREES[-1], *about.shift)}
     return [
         ("drawn-pose", "accuracy", within),
         ("drawn-pose-unchanged", "unchanged_share", within),
-        ("worst-pose-augmentation-range", "robust_accuracy", 'grid = "augmentation-range"'),
-        ("break-rotation-median", "breaking_severity", 'path = "rotation"', "share_broken = 0.5"),
+        ("worst-pose-augmentation-range", "robust_accuracy", {"grid": "augmentation-range"}),
+        ("break-rotation-median", "breaking_severity", {"path": "rotation", "share_broken": 0.5}),
     ]
 
 
 def corruption(_: StarterData) -> list[Row]:
     """Return a check of each shipped corruption."""
-    severity = f"severity = {_SEVERITY}"
-    return [(f"corrupt-{name}-{_SEVERITY}", "accuracy", f"corruption = {in_toml(name)}", severity) for name in SHIPPED]
+    return [
+        (f"corrupt-{name}-{_SEVERITY}", "accuracy", {"corruption": name, "severity": _SEVERITY}) for name in SHIPPED
+    ]
 
 
 def skew(about: StarterData) -> list[Row]:
     """Return checks for each skew that applies to the images: correct predictions lost, and changed ones."""
-    applies, rows = serving_of(about.images).catalog, []
+    applies, rows = serving_of(about.images).catalog, list[Row]()
     for name in filter(applies.__contains__, (*_MILD, *_GROSS)):
         tolerated = name in _MILD and len(about.images) >= _LEAST
-        held = (f"tolerance = {SKEW_TOLERANCE}", f"reason = {in_toml(SKEW_REASON)}") if tolerated else ()
-        rows.append((f"skew-{name}", SERVED_CORRECT_PREDICTIONS_LOST.name, f"skew = {in_toml(name)}", *held))
-        rows.append((f"skew-{name}-changed", SERVED_PREDICTIONS_CHANGED.name, f"skew = {in_toml(name)}"))
+        held = {"tolerance": SKEW_TOLERANCE, "reason": SKEW_REASON} if tolerated else {}
+        rows.append((f"skew-{name}", SERVED_CORRECT_PREDICTIONS_LOST.name, {"skew": name, **held}))
+        rows.append((f"skew-{name}-changed", SERVED_PREDICTIONS_CHANGED.name, {"skew": name}))
     return rows
 
 
 def unknown(_: StarterData) -> list[Row]:
     """Return checks for each kind of images of no class: AUROC by every score, and FPR95 by energy."""
+    measured = [("", UNKNOWN_AUROC, score) for score in SCORES] + [("fpr95-", UNKNOWN_FPR95, "energy")]
     return [
-        (
-            f"unknown-{kind}-{'fpr95-' if metric is UNKNOWN_FPR95 else ''}{score}",
-            metric.name,
-            f"unknown = {in_toml(kind)}",
-            f"score = {in_toml(score)}",
-        )
+        (f"unknown-{kind}-{prefix}{score}", metric.name, {"unknown": kind, "score": score})
         for kind in (*UNFAMILIAR, ELSEWHERE)
-        for metric, scores in ((UNKNOWN_AUROC, SCORES), (UNKNOWN_FPR95, ("energy",)))
-        for score in scores
+        for prefix, metric, score in measured
     ]
 
 
@@ -185,6 +164,5 @@ def _way(degrees: int) -> str:
     return f"{'ccw' if degrees > 0 else 'cw'}-{abs(degrees):03}"
 
 
-def _pose(key: str = "pose", *, degrees: int = 0, dx: int = 0, dy: int = 0) -> str:
-    named = {"degrees": degrees, "dx": dx, "dy": dy}
-    return f"{key} = {{ {', '.join(f'{name} = {value}' for name, value in named.items() if value)} }}"
+def _pose(degrees: int, dx: int, dy: int) -> dict[str, int]:
+    return {name: value for name, value in (("degrees", degrees), ("dx", dx), ("dy", dy)) if value}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -22,77 +21,44 @@ from harness.perturb.grids import PATHS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from harness.checks.check import Check, Threshold
+    from harness.checks.check import Check
     from harness.measures.metric import Metric
 
-OWN = "its own mean, std, k and number of reference models"
+_OWN = "its own mean, std, k and number of reference models"
 _NUMBERS = {"mean": None, "std": 0, "k": 0, "reference_models": 1, "minimum_detectable_drop": 0, "n": 1}
 """Numbers that every panel threshold has, with the smallest valid value of each."""
 _HALF = 0.5001
 """Largest rounding error in units of the last decimal, with a margin for binary numbers."""
 
 
-@dataclass(frozen=True)
-class Departure:
-    """An inconsistent value of a panel threshold: its key, the value found, and the value that was expected."""
-
-    key: str
-    found: object
-    expected: str
-
-    def of(self, check: Check, *, by: str) -> str:
-        """Return the error for a check: the value found, the value expected `by` other numbers, and the remedy."""
-        hand = ""
-        if self.key == "threshold":
-            hand = f', or declare it by hand: hand = {{ threshold = {self.found}, reason = "..." }}'
-        return (
-            f"check {check.id!r}: {self.key} of the panel threshold is {self.found!r}, expected {self.expected} by "
-            f"{by}; restore the row, calibrate its family again (--family {check.family}){hand}"
-        )
+def departed(check: Check, key: str, found: object, expected: str, *, by: str) -> str:
+    """Return the error for a value of a panel threshold: found, expected `by` other numbers, and the remedy."""
+    hand = f', or declare it by hand: hand = {{ threshold = {found}, reason = "..." }}' if key == "threshold" else ""
+    return (
+        f"check {check.id!r}: {key} of the panel threshold is {found!r}, expected {expected} by {by}; restore the row, "
+        f"calibrate its family again (--family {check.family}){hand}"
+    )
 
 
-def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float] | None) -> Departure | None:
-    """Return the first value of a check's panel threshold that does not follow from the other numbers of its row.
+def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float]) -> str:
+    """Return the error for the first value of a check's panel threshold that does not follow from those of its row.
 
-    None if all follow, to the precision of the file. Without `budgets`, `informational` may have any value.
+    Empty if all follow, to the precision of the file.
     """
     panel = check.panel
     if panel is None:
-        return None
+        return ""
     lacking = "the one that calibration writes"
     root = {"root_mean": None, "root_std": 0} if metric.scale == "root" else {}
     for key, least in {**_NUMBERS, **root}.items():
         found = getattr(panel, key)
         if found is None or (least is not None and found < least):
-            return Departure(key, found, lacking)
+            return departed(check, key, found, lacking, by=_OWN)
     if not panel.definition:
-        return Departure("definition", panel.definition, lacking)
-    possible = _possible(check, panel, metric, budgets or {})
-    return first_departure(check, possible, ("threshold", "minimum_detectable_drop"), judged=budgets is not None)
-
-
-def first_departure(
-    check: Check, possible: Sequence[Calibrated], keys: Iterable[str], *, judged: bool = True
-) -> Departure | None:
-    """Return the first of these keys with a value outside the range of the `possible` thresholds of a check.
-
-    With `judged`, `informational` must also agree: given if all possible thresholds give a reason, absent if none does.
-    """
-    written = [item.written for item in possible]
-    for key in keys:
-        low, high = min(numbers[key] for numbers in written), max(numbers[key] for numbers in written)
-        found = getattr(check.panel, key)
-        if found is None or not low <= found <= high:
-            return Departure(key, found, f"{low:g}" if low == high else f"{low:g} to {high:g}")
-    reasons = {item.informational for item in possible}
-    if not judged or bool(check.informational) in {bool(reason) for reason in reasons}:
-        return None
-    return Departure("informational", check.informational, repr(max(reasons)))
-
-
-def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[str, float]) -> list[Calibrated]:
+        return departed(check, "definition", panel.definition, lacking, by=_OWN)
     numbers = {key: getattr(panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
-    unit = _unit_of(check, metric)
+    path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
+    unit = metric.unit if path is None else Unit(path.unit)
     about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], scale=metric.scale)
     digits, models = decimals(unit), numbers["reference_models"]
     means = _rounded(numbers["mean"], digits)
@@ -102,17 +68,30 @@ def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[s
         spreads = _rounded(numbers["root_std"], ROOT_DECIMALS)
     # The file does not store whether few models had a prior, so both are possible.
     priors = (False, True) if models < FEW else (False,)
-    return [
-        Calibrated(
-            about, mean, numbers["std"], centre, spread, k, models, budget_of(about, mean, budgets, models), prior=prior
-        )
-        for (mean, centre), spread, k, prior in product(centres, spreads, _rounded(numbers["k"], K_DECIMALS), priors)
-    ]
+    possible = []
+    for (mean, centre), spread, k, prior in product(centres, spreads, _rounded(numbers["k"], K_DECIMALS), priors):
+        budget = budget_of(about, mean, budgets, models)
+        possible.append(Calibrated(about, mean, numbers["std"], centre, spread, k, models, budget, prior=prior))
+    return first_departure(check, possible, ("threshold", "minimum_detectable_drop"), by=_OWN)
 
 
-def _unit_of(check: Check, metric: Metric) -> Unit:
-    path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
-    return metric.unit if path is None else Unit(path.unit)
+def first_departure(
+    check: Check, possible: Sequence[Calibrated], keys: Iterable[str], *, by: str, judged: bool = True
+) -> str:
+    """Return the error for the first of these keys with a value outside the range of the `possible` thresholds.
+
+    With `judged`, `informational` must also agree: given if all possible thresholds give a reason, absent if none does.
+    """
+    written = [item.written for item in possible]
+    for key in keys:
+        low, high = min(numbers[key] for numbers in written), max(numbers[key] for numbers in written)
+        found = getattr(check.panel, key)
+        if found is None or not low <= found <= high:
+            return departed(check, key, found, f"{low:g}" if low == high else f"{low:g} to {high:g}", by=by)
+    reasons = {item.informational for item in possible}
+    if not judged or bool(check.informational) in {bool(reason) for reason in reasons}:
+        return ""
+    return departed(check, "informational", check.informational, repr(max(reasons)), by=by)
 
 
 def _rounded(value: float, digits: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from harness.base.errors import InputError, some_of
 from harness.checks.check import ChecksError
 from harness.checks.first_checks import ELSEWHERE
-from harness.checks.starter_check import in_toml, slugs
+from harness.checks.starter_check import slugs
 from harness.data.groups import groups_in_words, groups_sha256
 
 if TYPE_CHECKING:
@@ -39,16 +39,16 @@ def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *,
             setting=UNKNOWN,
         )
     for check in about:
-        named = check.keys.get("sha256")
+        named, where, sha256 = check.keys.get("sha256"), f"{checks.path}: check {check.id!r}", elsewhere.sha256
         if named is None and (recording or check.binding is check.panel is not None):
             raise ChecksError(
-                f"{checks.path}: check {check.id!r}: its threshold is for certain images, but it names none; add "
-                f'sha256 = "{elsewhere.sha256}" for the images {elsewhere.name}, and calibrate'
+                f'{where}: its threshold is for certain images, but it names none; add sha256 = "{sha256}" for the '
+                f"images {elsewhere.name}, and calibrate"
             )
-        if named not in {None, elsewhere.sha256}:
+        if named not in {None, sha256}:
             raise ChecksError(
-                f"{checks.path}: check {check.id!r}: sha256 is {str(named)[:12]}…, the images {elsewhere.name} have "
-                f"{elsewhere.sha256[:12]}…; name the images of its calibration, or calibrate it for these"
+                f"{where}: sha256 is {str(named)[:12]}…, the images {elsewhere.name} have {sha256[:12]}…; name the "
+                "images of its calibration, or calibrate it for these"
             )
 
 
@@ -85,32 +85,20 @@ def expect_groups_of(checks: ChecksFile, images: LabelledImages) -> None:
             f'groups_sha256 = "{found}" into its [data] and calibrate --family {SLICE}'
         )
     for check in sliced:
-        by, group = str(check.keys.get("by")), check.keys.get("group")
+        by, group, pair = str(check.keys.get("by")), check.keys.get("group"), check.keys.get("paired_by")
+        where, columns = f"{checks.path}: check {check.id!r}", ", ".join(images.groups)
         if by not in images.groups:
-            raise ChecksError(
-                f"{checks.path}: check {check.id!r}: by is {by!r}, the data have groups by {', '.join(images.groups)}"
-            )
-        pair = check.keys.get("paired_by")
+            raise ChecksError(f"{where}: by is {by!r}, the data have groups by {columns}")
         if pair is not None and pair not in images.groups:
-            raise ChecksError(
-                f"{checks.path}: check {check.id!r}: paired_by is {pair!r}, the data have the columns "
-                f"{', '.join(images.groups)}"
-            )
+            raise ChecksError(f"{where}: paired_by is {pair!r}, the data have the columns {columns}")
         if group is not None and group not in (names := sorted(set(images.groups[by].tolist()))):
-            raise ChecksError(
-                f"{checks.path}: check {check.id!r}: group is {group!r}, the data have by {by}: "
-                f"{some_of(names, shown=20)}"
-            )
+            raise ChecksError(f"{where}: group is {group!r}, the data have by {by}: {some_of(names, shown=20)}")
 
 
 def compared_columns(groups: Groups) -> list[str]:
     """Return the columns that a first gate compares: from two groups with `LEAST` images up to `MOST` groups."""
-    found = []
-    for name, values in groups.items():
-        _, sizes = np.unique(values, return_counts=True)
-        if name != PAIR and len(sizes) <= MOST and (sizes >= LEAST).sum() > 1:
-            found.append(name)
-    return found
+    sizes = {name: np.unique(values, return_counts=True)[1] for name, values in groups.items() if name != PAIR}
+    return [name for name, found in sizes.items() if len(found) <= MOST and (found >= LEAST).sum() > 1]
 
 
 def slice_checks(images: LabelledImages) -> list[Row]:
@@ -124,19 +112,15 @@ def slice_checks(images: LabelledImages) -> list[Row]:
         raise InputError(f"--families {SLICE}: the data have no groups; add a value for each image ({_WHERE})")
     checks: list[Row] = []
     for column, slug in slugs(list(groups), kind="column").items():
-        by, least = f"by = {in_toml(column)}", f"least = {LEAST}"
-        checks.append((f"worst-{slug}", "worst_group_accuracy", by, least))
-        checks.append((f"gap-{slug}", "group_gap", by, least))
+        by: dict[str, object] = {"by": column}
+        checks.append((f"worst-{slug}", "worst_group_accuracy", {**by, "least": LEAST}))
+        checks.append((f"gap-{slug}", "group_gap", {**by, "least": LEAST}))
         if len(groups[column]) <= MOST:  # Among hundreds of groups, the worst one is enough.
-            named = {
-                name: (by, f"group = {in_toml(group)}") for group, name in slugs(groups[column], kind="group").items()
-            }
-            checks += [(f"slice-{slug}-{name}", "group_accuracy", *of) for name, of in named.items()]
-            if len(groups[column]) > 1:
-                paired = (f"paired_by = {in_toml(PAIR)}",) if _has_pairs(images.groups, column) else ()
-                checks += [
-                    (f"difference-{slug}-{name}", "group_difference", *of, *paired) for name, of in named.items()
-                ]
+            named = {name: {**by, "group": group} for group, name in slugs(groups[column], kind="group").items()}
+            checks += [(f"slice-{slug}-{name}", "group_accuracy", of) for name, of in named.items()]
+            pair = {"paired_by": PAIR} if _has_pairs(images.groups, column) else {}
+            if len(named) > 1:
+                checks += [(f"difference-{slug}-{name}", "group_difference", of | pair) for name, of in named.items()]
     return checks
 
 

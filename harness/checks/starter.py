@@ -21,16 +21,8 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
 DEFAULT = (
-    "clean",
-    "class",
-    CLASS_DIFFERENCE,
-    "consensus",
-    "rotation",
-    "shift",
-    "confidence",
-    "regression",
-    "flips",
-    "pairs",
+    *("clean", "class", CLASS_DIFFERENCE, "consensus", "rotation", "shift"),
+    *("confidence", "regression", "flips", "pairs"),
 )
 """The families of a first checks file by default; data with groups have those of `slice`, too."""
 _OF_FEW_CLASSES = {CLASS_DIFFERENCE, "flips"}
@@ -51,28 +43,23 @@ def starter_checks(
     share, or that has no check.
     """
     if families is None:
-        images, families = _by_default(images)
-    about = StarterData(images, tuple(pairs), min_accuracy)
+        many = len(images.classes) > MOST
+        families = tuple(name for name in DEFAULT if not (many and name in _OF_FEW_CLASSES))
+        if columns := compared_columns(images.groups):
+            groups = {name: values for name, values in images.groups.items() if name in {*columns, PAIR}}
+            images, families = replace(images, groups=groups), (*families, SLICE)
     if min_accuracy is not None and not ("clean" in families and 0 < min_accuracy <= 1):
         raise InputError(
             f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as 0.9, and the family "
             "clean"
         )
+    about = StarterData(images, tuple(pairs), min_accuracy)
     return with_ids_apart(
-        StarterCheck(name, family, metric, tuple(more))
+        StarterCheck(name, family, metric, more)
         for family, rows in offered().items()
         if family in families
-        for name, metric, *more in rows(about)
+        for name, metric, more in rows(about)
     )
-
-
-def _by_default(images: LabelledImages) -> tuple[LabelledImages, tuple[str, ...]]:
-    many = len(images.classes) > MOST
-    families = tuple(name for name in DEFAULT if not (many and name in _OF_FEW_CLASSES))
-    if not (columns := compared_columns(images.groups)):
-        return images, families
-    groups = {name: values for name, values in images.groups.items() if name in {*columns, PAIR}}
-    return replace(images, groups=groups), (*families, SLICE)
 
 
 def offered() -> dict[str, Callable[[StarterData], list[Row]]]:
@@ -91,25 +78,22 @@ def families_of(names: str) -> tuple[str, ...]:
 
 def starter(images: LabelledImages, checks: Sequence[StarterCheck]) -> str:
     """Return the text of a checks file for these images, with these checks."""
-    of_groups = any(check.family == SLICE for check in checks)
+    data = {
+        "name": images.name,
+        "split": images.split,
+        "sha256": images.sha256,
+        "n": len(images),
+        "classes": list(images.classes),
+    }
+    if any(check.family == SLICE for check in checks):
+        data["groups_sha256"] = groups_sha256(images.groups)
     lines = [
         "# `stress-harness calibrate` writes the thresholds, from reference models of your recipe. Until then, a check",
         '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. It runs in the stress '
         "test",
         "# that is marked with its family. The page docs/reference/checks.md of the harness explains the keys.",
         f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
-        *(f"{key} = {in_toml(value)}" for key, value in _data(images, of_groups=of_groups).items()),
+        *(f"{key} = {in_toml(value)}" for key, value in data.items()),
         *(f"\n{check.as_toml()}" for check in checks),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _data(images: LabelledImages, *, of_groups: bool) -> dict[str, object]:
-    return {
-        "name": images.name,
-        "split": images.split,
-        "sha256": images.sha256,
-        "n": len(images),
-        "classes": list(images.classes),
-        **({"groups_sha256": groups_sha256(images.groups)} if of_groups else {}),
-    }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import PackageError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
 
 _PACKAGE = Path(__file__).parents[1]
@@ -43,17 +43,15 @@ def shipped_tests() -> tuple[ShippedTest, ...]:
     files = next((found for place in places if (found := sorted(place.glob("test_*.py")))), [])
     if not files:
         raise PackageError(f"{_PACKAGE}: this copy of the package lacks its stress tests; install it again")
-    texts = {file.name: file.read_text("utf-8") for file in files}
-    return tuple(ShippedTest(name, text, _taken(text)) for name, text in texts.items())
-
-
-def _taken(text: str) -> frozenset[tuple[str, str]]:
-    found = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
-            named = {item.arg: ast.literal_eval(item.value) for item in node.keywords if item.arg == "metric"}
-            found.add((ast.literal_eval(node.args[0]), named.get("metric", "")))
-    return frozenset(found)
+    tests = []
+    for file in files:
+        text, takes = file.read_text("utf-8"), set[tuple[str, str]]()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
+                named = {item.arg: ast.literal_eval(item.value) for item in node.keywords if item.arg == "metric"}
+                takes.add((ast.literal_eval(node.args[0]), named.get("metric", "")))
+        tests.append(ShippedTest(file.name, text, frozenset(takes)))
+    return tuple(tests)
 
 
 _LONGEST = 80
@@ -62,17 +60,17 @@ _LONGEST = 80
 
 @dataclass(frozen=True)
 class StarterCheck:
-    """A check of a first checks file: id, family, metric, and more entries in TOML, such as `class = "a"`."""
+    """A check of a first checks file: id, family, metric, and more entries, such as `class`."""
 
     id: str
     family: str
     metric: str
-    more: tuple[str, ...] = ()
+    more: Mapping[str, object]
 
     def as_toml(self) -> str:
         """Return the check's table."""
-        entries = {"id": self.id, "family": self.family, "metric": self.metric}
-        return "\n".join(("[[check]]", *(f'{key} = "{value}"' for key, value in entries.items()), *self.more))
+        entries = {"id": self.id, "family": self.family, "metric": self.metric, **self.more}
+        return "\n".join(["[[check]]", *(f"{key} = {in_toml(value)}" for key, value in entries.items())])
 
 
 def slugs(names: Sequence[str], *, kind: str = "class") -> dict[str, str]:
@@ -107,7 +105,9 @@ def with_ids_apart(checks: Iterable[StarterCheck]) -> tuple[StarterCheck, ...]:
 
 
 def in_toml(value: object) -> str:
-    """Return text, a number or a list of these in TOML."""
+    """Return text, a number, or a list or table of these in TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {in_toml(each)}" for key, each in value.items()) + " }"
     # TOML writes strings, numbers and lists as JSON does, but escapes unprintable characters differently.
     text = json.dumps(value, ensure_ascii=False)
     return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)

@@ -1,6 +1,6 @@
-"""Tables of a checks file that a person edits, among them [gate], which describes the project.
+"""Text of a checks file that a person edits: its tables, samples and thresholds; comments, order and the rest stay.
 
-Thresholds do not depend on [gate], so the hash of a checks file leaves it out.
+The table [gate] describes the project. Thresholds do not depend on it, so the hash of a checks file leaves it out.
 """
 
 from __future__ import annotations
@@ -10,13 +10,21 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import ConfigurationError
+import tomlkit
+
+from harness.base.errors import CalibrationError, ConfigurationError
 from harness.base.files import read_regular
+from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.starter_check import in_toml
+from harness.measures.panel.threshold import PROVISIONAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from tomlkit.items import Table
+
+    from harness.measures.panel.threshold import Calibrated
 
 
 _REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
@@ -119,12 +127,71 @@ def with_settings(text: str, values: Mapping[str, object]) -> str:
 def entries(values: Mapping[str, object]) -> list[str]:
     """Return settings as lines of the table."""
     return [
-        f"{name} = {value if name in _PIXELS and str(value).isdigit() else _in_toml(value)}"
+        f"{name} = {value if name in _PIXELS and str(value).isdigit() else in_toml(value)}"
         for name, value in values.items()
     ]
 
 
-def _in_toml(value: object) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_in_toml(each)}" for key, each in value.items()) + " }"
-    return in_toml(value)
+def with_samples(content: str, lines: Sequence[str]) -> str:
+    """Return the text of a checks file with these lines as its `[data.samples]`; no lines for no samples.
+
+    All else, including comments, does not change. Raises `InputError` for samples in another form.
+    """
+    made = with_table(content, "data.samples", "\n".join(lines), behind="data")
+    one = len(re.findall(r"(?m)^\[data\]", content)) == 1
+    if not one or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
+        raise CalibrationError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
+    return made
+
+
+def _samples_in(text: str) -> object:
+    try:
+        return tomllib.loads(text)["data"].get("samples", {})
+    except (ValueError, LookupError, AttributeError):
+        return None
+
+
+_NEW = ("id", "family", "metric", "direction")
+"""Entries of a new row besides its threshold."""
+_DIGITS = 12
+"""Digits of a check's definition in the file, which identify the check of the calibration."""
+
+
+def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str) -> str:
+    """Return the text of a checks file with the panel's thresholds in its checks.
+
+    A calibrated check without an entry is appended. A check that cannot use its threshold has the reason in
+    `informational`. A check that was not calibrated loses the threshold of a former panel. A threshold by hand "until
+    calibrated" is removed if the panel's counts. `recipe` replaces the file's `[recipe]`; each threshold has the
+    `date`.
+    """
+    document = tomlkit.parse(with_table(content, "recipe", tomlkit.dumps({"recipe": recipe})))
+    if "check" not in document:
+        document.add("check", tomlkit.aot())
+    checks: dict[str, Table] = {check["id"]: check for check in document["check"]}
+    for unmeasured in set(checks) - {item.check.id for item in calibrated}:
+        if checks[unmeasured].pop("panel", None) is not None:
+            checks[unmeasured].pop("informational", None)
+    for item in calibrated:
+        if item.check.id not in checks:
+            checks[item.check.id] = tomlkit.table()
+            checks[item.check.id].update({name: getattr(item.check, name) for name in _NEW})
+            document["check"].append(checks[item.check.id])
+        check, threshold = checks[item.check.id], tomlkit.inline_table()
+        check.pop("panel", None)
+        check.pop("informational", None)
+        definition, conversions = item.check.definition[:_DIGITS], item.check.conversions
+        named = {"definition": definition, "conversions": conversions}
+        threshold.update({**item.written, **{name: each for name, each in named.items() if each}, "date": date})
+        check["panel"] = threshold
+        if "hand" in check and ends(item, str(check["hand"].get("reason", ""))):
+            del check["hand"]
+        if item.informational:
+            check["informational"] = item.informational
+    # One empty line before each check, appended ones included.
+    return re.sub(r"\n+\[\[check\]\]", "\n\n[[check]]", tomlkit.dumps(document))
+
+
+def ends(item: Calibrated, reason: str) -> bool:
+    """Return whether a panel's threshold replaces one by hand with this reason; it needs at least three models."""
+    return reason == UNTIL_CALIBRATED and not item.informational and item.reference_models >= PROVISIONAL

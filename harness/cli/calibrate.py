@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.base.errors import InputError
-from harness.cli.options import (
-    FILE,
-    MODEL,
-    OK,
-    Command,
-    checks_option,
-    for_gate,
-    passed_on,
-    project_with,
-    run_options,
-)
+from harness.cli.options import FILE, MODEL, OK, Command, checks_option, for_gate, passed_on, project_with, run_options
 
 if TYPE_CHECKING:
     from harness.run.budget import Plan
@@ -106,30 +96,10 @@ if TYPE_CHECKING:
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also print why each informational check has no threshold.")
 def calibrate_command(
-    checkpoints: tuple[Path | str, ...],
-    reference_models: int,
-    jobs: int | None,
-    panel: Path | None,
-    checks_path: Path,
-    families: tuple[str, ...],
-    check_ids: tuple[str, ...],
-    budget: str | None,
-    convert: str | None,
-    drop: float | None,
-    *,
-    power: bool,
-    plan: bool,
-    verbose: bool,
+    checks_path: Path, drop: float | None, *, power: bool, plan: bool, verbose: bool, **chosen: Any
 ) -> int:
     """Calibrate a checks file."""
-    from harness.calibration.calibrate import (
-        CalibrationRequest,
-        calibrate,
-        panel_to_plan,
-        thresholds_at_hand,
-    )
-    from harness.calibration.summary import calibration_lines, plan_lines, power_lines
-    from harness.calibration.thresholds import PROVISIONAL
+    from harness.calibration import calibrate as calibration
     from harness.networks.options import BackendOptions, NetworkOptions
     from harness.run.request import request_of
 
@@ -137,47 +107,23 @@ def calibrate_command(
         raise InputError("--stress-budget applies to gate runs; use calibrate --budget, before --")
     # For the power, nothing is measured, and no data are needed.
     model = request_of(for_gate(), root=Path()) if power else project_with(checks_path).request
-    request = CalibrationRequest(
+    request = calibration.CalibrationRequest(
         checks_path,
-        checkpoints,
-        reference_models,
-        jobs,
-        model.device,
-        panel,
-        families,
-        check_ids,
-        budget,
-        convert,
-        model.part(NetworkOptions),
-        model.part(BackendOptions),
-        for_gate("backend"),  # The backend runs whole runs of the gate.
+        **chosen,
+        device=model.device,
+        network=model.part(NetworkOptions),
+        backend=model.part(BackendOptions),
+        gate_options=for_gate("backend"),  # The backend runs whole runs of the gate.
     )
-    if convert is not None and (power or plan):
+    if request.convert is not None and (power or plan):
         raise InputError("--convert sets thresholds; leave it out with --power and --plan")
     if power:
-        print("\n".join(power_lines(*thresholds_at_hand(request), drop=drop)))
-        return OK
-    if plan:
-        print("\n".join(plan_lines(*panel_to_plan(request, on_fit=_print_fit))))
-        return OK
-    done = calibrate(request, on_fit=_print_fit)
-    said = calibration_lines(
-        done.panel,
-        done.calibrated,
-        by_hand=done.by_hand,
-        ended=done.ended,
-        reasons=verbose,
-        budgets=done.checks.budgets,
-    )
-    print("\n".join(said))
-    if done.without:
-        print(f"have no value of these networks, and therefore no threshold any more: {', '.join(done.without)}")
-    if len(done.panel.models) < PROVISIONAL:
-        more = plan_lines(done.panel, done.checks.budgets)
-        print("\n".join(["these thresholds are provisional; more reference models would gain:", *more]))
-    print(f"thresholds: {checks_path}\nmeasurements: {done.panel_path}")
-    if done.predictions_path:
-        print("\n".join([f"panel predictions: {done.predictions_path}", *done.notes]))
+        lines = calibration.power(request, drop=drop)
+    elif plan:
+        lines = calibration.plan(request, on_fit=_print_fit)
+    else:
+        lines = calibration.calibrate(request, on_fit=_print_fit, reasons=verbose)
+    print("\n".join(lines))
     return OK
 
 

@@ -89,35 +89,27 @@ SHARE = _Share()
 )
 @json_option
 def equal_command(
-    artifact: Path | str, original: Path | str, tolerance: float, artifact_normalization: str | None,
-    artifact_outputs: str | None, output: Path, *, layers: bool, as_json: bool,
-) -> int:  # fmt: skip
+    artifact: Path | str, original: Path | str, output: Path, *, layers: bool, as_json: bool, **chosen: Any
+) -> int:
     """Compare an artifact with its original."""
     from harness.base.outputs import PAGE, Output
     from harness.report.equality import equality_json, equality_lines, equality_page
-    from harness.run.equality import EqualityRequest, equal
+    from harness.run.equality import equal
     from harness.run.inputs import inputs_of_command
     from harness.run.layers import layer_differences
 
-    request = EqualityRequest(
-        artifact,
-        original,
-        tolerance,
-        project_with(as_json=as_json).request,
-        artifact_normalization=artifact_normalization,
-        artifact_outputs=artifact_outputs,
-    )
-    page = Output(output, PAGE, inputs_of_command((artifact, original), request.model), within=REPORTS)
+    model = project_with(as_json=as_json).request
+    page = Output(output, PAGE, inputs_of_command((artifact, original), model), within=REPORTS)
     page.expect_own()
-    done = equal(request)
+    done = equal(artifact, original, model, **chosen)
     if layers:
         done = replace(done, layers=layer_differences(done.artifact, done.original, done.images, done.differ))
-    line = ["equal", str(artifact), "--original", str(original), "--tolerance", f"{tolerance:g}"]
-    for option, value in (("normalization", artifact_normalization), ("outputs", artifact_outputs)):
-        line += [] if value is None else [f"--artifact-{option}", value]
+    line = ["stress-harness", "equal", str(artifact), "--original", str(original)]
+    for name in ("tolerance", "artifact_normalization", "artifact_outputs"):
+        if (value := chosen[name]) is not None:
+            line += [f"--{name.replace('_', '-')}", f"{value:g}" if name == "tolerance" else value]
     line += [*(["--layers"] if layers else []), *given_line()]
-    facts = {**done.facts, "reproduce": shlex.join(["stress-harness", *line])}
-    page.write(equality_page(done, facts).encode())
+    page.write(equality_page(done, shlex.join(line)).encode())
     if as_json:
         print(json.dumps({**equality_json(done), "page": str(output)}))
     else:

@@ -72,7 +72,7 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     "evaluate",
     cls=Command,
     example="evaluate runs/new.safetensors --failures",
-    help="Print a checkpoint's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px). Options "
+    help="Print a model's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px). Options "
     "add precision and recall by class, failures by kind and suspected label errors.",
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")

@@ -5,20 +5,12 @@ from __future__ import annotations
 import contextlib
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.base.errors import InputError, printable
-from harness.cli.options import (
-    FILE,
-    MODEL,
-    OK,
-    Command,
-    given,
-    project_with,
-    run_options,
-)
+from harness.cli.options import FILE, MODEL, OK, Command, given, project_with, run_options
 
 if TYPE_CHECKING:
     from harness.calibration.first_gate import Initialized, InitRequest
@@ -70,14 +62,7 @@ _BELOW = 0.05
     "--ci", type=click.Choice(["github"]), help="Write a workflow that gates checkpoints, too (default: none)."
 )
 @run_options("data", "size", "model", "device")
-def init_command(
-    folder: Path,
-    families: str | None,
-    min_accuracy: float | None,
-    checkpoint: Path | str | None,
-    budget: str,
-    ci: str | None,
-) -> int:
+def init_command(folder: Path, ci: str | None, **chosen: Any) -> int:
     """Make a gate."""
     from harness.calibration.first_gate import InitRequest, initialize
     from harness.run.settings import IN_TABLE
@@ -86,15 +71,8 @@ def init_command(
         raise InputError(f"{folder}: there is no such folder; make it first")
     with contextlib.chdir(folder):
         project = project_with()
-    request = InitRequest(
-        families,
-        min_accuracy,
-        checkpoint,
-        budget,
-        ci is not None,
-        project.request,
-        {name: given()[name] for name in IN_TABLE if name in given()},
-    )
+    gate = {name: given()[name] for name in IN_TABLE if name in given()}
+    request = InitRequest(**chosen, workflow=ci is not None, model=project.request, gate=gate)
     print("\n".join(_told(initialize(request, folder), request, folder)))
     return OK
 
@@ -105,6 +83,7 @@ _ELSEWHERE = "  stress-harness export-inputs inputs    # for a model elsewhere: 
 def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
     """Say what was written, what a run takes, and what to do next."""
     from harness.calibration.first_gate import CHECKS, TESTS
+    from harness.report.costs import plan_lines
 
     families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
     whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
@@ -112,18 +91,22 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
     if not plan.rows:
         said = f"unchanged, {whom}; --families adds some of {', '.join(plan.lacking)}"
     candidate = f"{shlex.quote(str(request.checkpoint))}" if request.checkpoint else "FILE    # a checkpoint of yours"
-    thresholds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
-    by_hand = (
-        f"with a threshold by hand: {', '.join(thresholds) or 'none'}; all others are informational until calibrated"
-    )
+    cost: list[str] = []
+    if plan.unfit:
+        later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
+        cost = [f"how long a run takes is not known ({plan.unfit}); {later}"]
+    elif plan.fit is not None:
+        cost = ["cost of a run:", *plan_lines(plan.fit)]
+        if plan.fit.samples:  # Behind the table's head and its rows.
+            where = f"{here / TESTS / CHECKS}, [data.samples]"
+            cost[len(plan.fit.lines) + 3] += f"; the samples stand in {where}, --budget none leaves them out"
     return [
         f"checks: {said}",
         *(f"written: {here / path}" for path in plan.written),
         *(f"unchanged: {here / path}" for path in plan.unchanged),
-        *([] if plan.lacking else [by_hand]),
-        *_first_threshold(plan, request),
+        *_first_thresholds(plan, request),
         *_group_lines(plan),
-        *_fit_lines(plan, here / TESTS / CHECKS),
+        *cost,
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
         f"  pytest {TESTS} --candidate {candidate}",
@@ -132,24 +115,23 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
     ]
 
 
-def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
-    """Return a line on the accuracy of the checkpoint: a threshold far below cannot catch a mutant of it."""
+def _first_thresholds(plan: Initialized, request: InitRequest) -> list[str]:
+    """Return lines on thresholds by hand, and on the checkpoint: one far below its accuracy cannot catch a mutant."""
     from harness.checks.check import UNTIL_CALIBRATED
 
+    held = ", ".join(row.id for row in plan.rows if "hand" in row.more)
+    by_hand = f"with a threshold by hand: {held or 'none'}; all others are informational until calibrated"
+    lines, wanted, more = [] if plan.lacking else [by_hand], request.min_accuracy, ""
     if plan.accuracy is None:
-        return []
-    said = f"{request.checkpoint}: clean accuracy {plan.accuracy:.1%}"
-    wanted = request.min_accuracy
+        return lines
     if wanted is None and any(row.id == "clean" for row in plan.rows):
         first = f'hand = {{ threshold = {max(plan.accuracy - _BELOW, 0.01):.2f}, reason = "{UNTIL_CALIBRATED}" }}'
-        return [f"{said}; for a first threshold, write {first} into the check clean"]
-    if wanted is None:
-        return [said]
-    if wanted > plan.accuracy:
-        return [f"{said}, below --min-accuracy {wanted:g}"]
-    if wanted < plan.accuracy - 4 * _BELOW:
-        return [f"{said}; a threshold as low as {wanted:g} may miss a mutant, and a run then ends with 4"]
-    return [said]
+        more = f"; for a first threshold, write {first} into the check clean"
+    elif wanted is not None and wanted > plan.accuracy:
+        more = f", below --min-accuracy {wanted:g}"
+    elif wanted is not None and wanted < plan.accuracy - 4 * _BELOW:
+        more = f"; a threshold as low as {wanted:g} may miss a mutant, and a run then ends with 4"
+    return [*lines, f"{request.checkpoint}: clean accuracy {plan.accuracy:.1%}{more}"]
 
 
 def _group_lines(plan: Initialized) -> list[str]:
@@ -164,21 +146,6 @@ def _group_lines(plan: Initialized) -> list[str]:
         return []
     said = printable(groups_in_words(groups))
     if new:
-        paired = any(entry.startswith("paired_by") for row in new for entry in row.more)
+        paired = any("paired_by" in row.more for row in new)
         return [f"groups: {said}" + (f"; differences are compared by the column {PAIR}" if paired else "")]
     return [f"groups: {said}; each group gets a check by", "  stress-harness init --families slice"]
-
-
-def _fit_lines(plan: Initialized, checks: Path) -> list[str]:
-    """Say how a run fits into the budget, or why that is not known."""
-    from harness.report.costs import plan_lines
-
-    if plan.unfit:
-        later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
-        return [f"how long a run takes is not known ({plan.unfit}); {later}"]
-    if plan.fit is None:
-        return []
-    kept = f"; the samples stand in {checks}, [data.samples], --budget none leaves them out" if plan.fit.samples else ""
-    lines = plan_lines(plan.fit)
-    lines[len(plan.fit.lines) + 2] += kept  # Behind the table's head and its rows.
-    return ["cost of a run:", *lines]

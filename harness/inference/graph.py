@@ -33,18 +33,19 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
         return plain
     calls = Counter(node.target for node in traced.graph.nodes)
     for node in list(traced.graph.nodes):
-        if not _is_layer_pair(node):
+        before = node.args[0] if node.args else None
+        if node.op != "call_module" or not isinstance(before, Node) or before.op != "call_module":
             continue
-        before = node.args[0]
-        if keep in {before.target, node.target}:
-            continue
-        conv, norm = layers[before.target], layers[node.target]
+        conv, norm = layers[str(before.target)], layers[str(node.target)]
+        # Exactly these classes: a subclass may compute anything, and a hook may read or change values between the two.
+        kinds = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_mean is not None
         # A convolution must not change if it is called twice, or if its output or weights have another use.
         weights = {f"{before.target}.weight", f"{before.target}.bias"}
         alone = len(before.users) == calls[before.target] == 1 and weights.isdisjoint(calls)
-        if _can_fold(conv, norm) and alone:
-            layers[before.target] = fuse_conv_bn_eval(conv, norm)
-            traced.set_submodule(before.target, layers[before.target])
+        watched = _has_hooks(conv) or _has_hooks(norm) or keep in {before.target, node.target}
+        if kinds and alone and not watched:
+            layers[str(before.target)] = folded = fuse_conv_bn_eval(conv, norm)
+            traced.set_submodule(str(before.target), folded)
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
     traced.recompile()
@@ -53,21 +54,6 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
 
 def _has_hooks(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
-
-
-def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
-    # Exactly these classes: a subclass may compute anything, and a hook may read or change values between the two.
-    plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d
-    return plain and norm.running_mean is not None and not _has_hooks(conv) and not _has_hooks(norm)
-
-
-def _is_layer_pair(node: Node) -> bool:
-    return (
-        node.op == "call_module"
-        and bool(node.args)
-        and isinstance(node.args[0], Node)
-        and node.args[0].op == "call_module"
-    )
 
 
 def pooled_by_maxima(model: nn.Module) -> nn.Module:
@@ -109,8 +95,7 @@ def max_of_two_by_two(images: Tensor) -> Tensor:
 def _is_two_by_two(node: Node, layers: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         layer = layers[str(node.target)]
-        plain = type(layer) is nn.MaxPool2d and not (layer._forward_hooks or layer._forward_pre_hooks)
-        if not plain or len(node.args) != 1 or node.kwargs:
+        if type(layer) is not nn.MaxPool2d or _has_hooks(layer) or len(node.args) != 1 or node.kwargs:
             return False
         settings = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         return [_pair(each) for each in settings] == [(2, 2), (2, 2), (0, 0), (1, 1)] and not (

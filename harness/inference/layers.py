@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,10 +62,12 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
         raise NotApplicableError(
             "attention: the model has no convolution layer (torch.nn.Conv2d) with feature maps of more than one pixel"
         )
-    size = calls[numbers[-1]].size
-    if tokens := [called for called in calls[numbers[-1] :] if called.are_tokens or called.merges(size)]:
-        return _last_that_decides(model, pixels[:2], {called.name: called.size for called in tokens})
-    (*_, last) = (called.name for called in calls[numbers[-1] :] if called.size == size)
+    size, behind = calls[numbers[-1]].size, calls[numbers[-1] :]
+    # Swin merges patches without a convolution.
+    tokens = {each.name: each.size for each in behind if each.are_tokens or (each.channels_last and each.size != size)}
+    if tokens:
+        return _last_that_decides(model, pixels[:2], tokens)
+    (*_, last) = (each.name for each in behind if each.size == size)
     return last + RELU if relu_follows(model, pixels, layer=last) else last
 
 
@@ -89,8 +92,11 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
     def found() -> tuple[str, int, int]:
         model, pixels = classifier.plain, classifier.pixels(images, np.arange(min(_PROBED, len(images))))
         layers = spatial_layers(model, pixels)
-        layer = default_layer(model, pixels) if wanted is None else _full_name(wanted, layers)
+        layer = default_layer(model, pixels) if wanted is None else wanted
         name = layer.removesuffix(RELU)
+        inner = [each for each in layers if each.endswith(f".{name}")]
+        if name not in layers and len(inner) == 1:  # A user's network may be inside another one.
+            layer, name = inner[0] + layer.removeprefix(name), inner[0]
         if name not in layers:
             listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
             raise UnusableModelError(
@@ -131,8 +137,8 @@ def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
             result: Tensor = model(pixels)
         return result
 
-    as_they_are, clipped, blanked = logits({}), logits({layer: clip}), logits({layer: blank})
-    return negative and torch.equal(clipped, as_they_are) and not torch.equal(blanked, as_they_are)
+    plain, clipped, blanked = logits({}), logits({layer: clip}), logits({layer: blank})
+    return negative and torch.equal(clipped, plain) and not torch.equal(blanked, plain)
 
 
 @dataclass(frozen=True)
@@ -146,10 +152,6 @@ class _Called:
     are_tokens: bool = False
     channels_last: bool = False
 
-    def merges(self, size: tuple[int, int]) -> bool:
-        """Return whether patches were merged without a convolution, as in Swin, after a layer of this size."""
-        return self.channels_last and self.size != size
-
 
 def _grid_of(shape: torch.Size, image: torch.Size) -> tuple[tuple[int, int], int, bool]:
     """Return (height, width) and channels of feature maps, and whether channels are last.
@@ -161,66 +163,46 @@ def _grid_of(shape: torch.Size, image: torch.Size) -> tuple[tuple[int, int], int
         return height * width > 1 and round(image[2] / height) == round(image[3] / width)
 
     _, first, second, third = shape
-    if fits(first, second) and not fits(second, third):
-        return (first, second), third, True
-    return (second, third), first, False
+    last = fits(first, second) and not fits(second, third)
+    return ((first, second), third, True) if last else ((second, third), first, False)
 
 
 def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
     calls: list[_Called] = []
 
-    def recorder(name: str) -> Callable[..., None]:
-        def record(layer: nn.Module, _inputs: object, output: object) -> None:
-            if not isinstance(output, Tensor):
-                return
-            if output.ndim == 4 and output.shape[1:].numel():  # noqa: PLR2004
-                size, channels, last = _grid_of(output.shape, pixels.shape)
-                if size != (1, 1):
-                    calls.append(_Called(name, layer, size, channels, channels_last=last))
-            elif output.ndim == 3 and (embedded := _embedding(calls)):  # noqa: PLR2004
-                others = output.shape[1] - embedded.size[0] * embedded.size[1]
-                if 0 <= others <= _OTHER_TOKENS and output.shape[2] == embedded.channels:
-                    calls.append(_Called(name, layer, embedded.size, embedded.channels, are_tokens=True))
+    def record(name: str, layer: nn.Module, _inputs: object, output: object) -> None:
+        if not isinstance(output, Tensor):
+            return
+        if output.ndim == 4 and output.shape[1:].numel():  # noqa: PLR2004
+            size, channels, last = _grid_of(output.shape, pixels.shape)
+            if size != (1, 1):
+                calls.append(_Called(name, layer, size, channels, channels_last=last))
+        elif output.ndim == 3:  # noqa: PLR2004
+            # The latest convolution may have made the patches of a transformer.
+            embedded = next((called for called in reversed(calls) if isinstance(called.layer, nn.Conv2d)), None)
+            others = output.shape[1] - embedded.size[0] * embedded.size[1] if embedded else -1
+            if embedded and 0 <= others <= _OTHER_TOKENS and output.shape[2] == embedded.channels:
+                calls.append(_Called(name, layer, embedded.size, embedded.channels, are_tokens=True))
 
-        return record
-
-    hooks = {name: recorder(name) for name, _ in model.named_modules() if name}
+    hooks = {name: partial(record, name) for name, _ in model.named_modules() if name}
     with torch.no_grad(), evaluating(model, hooks):
         model(pixels)
     return calls
-
-
-def _embedding(calls: list[_Called]) -> _Called | None:
-    """Return the latest convolution, which may have made the patches of a transformer."""
-    return next((called for called in reversed(calls) if isinstance(called.layer, nn.Conv2d)), None)
 
 
 def _last_that_decides(model: nn.Module, pixels: Tensor, sizes: Mapping[str, tuple[int, int]]) -> str:
     """Return the last of these layers with an effect of its patches on the logits; raises without one."""
     found: dict[str, Tensor] = {}
 
-    def holder(name: str) -> Callable[..., Tensor]:
-        def hold(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            # The first layer begins the graph that contains all later ones.
-            found[name] = output if output.requires_grad else output.detach().requires_grad_()
-            return found[name].clone()
+    def hold(name: str, _layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        # The first layer begins the graph that contains all later ones.
+        found[name] = output if output.requires_grad else output.detach().requires_grad_()
+        return found[name].clone()
 
-        return hold
-
-    with torch.enable_grad(), evaluating(model, {name: holder(name) for name in sizes}):
+    with torch.enable_grad(), evaluating(model, {name: partial(hold, name) for name in sizes}):
         scores = model(pixels).max(dim=1).values.sum()
     gradients = torch.autograd.grad(scores, list(found.values()), allow_unused=True) if scores.requires_grad else ()
     for name, gradient in reversed(list(zip(found, gradients, strict=False))):
         if gradient is not None and feature_maps(gradient, sizes[name]).any():
             return name
     raise NotApplicableError("attention: the logits depend on no layer's patches")
-
-
-def _full_name(wanted: str, layers: Mapping[str, tuple[int, int]]) -> str:
-    """Return the full name of the only layer that ends in the wanted name, else the wanted name.
-
-    A user's network may be inside another one. A suffix `+relu` stays.
-    """
-    name = wanted.removesuffix(RELU)
-    inner = [layer for layer in layers if layer.endswith(f".{name}")]
-    return inner[0] + wanted.removeprefix(name) if name not in layers and len(inner) == 1 else wanted

@@ -22,73 +22,34 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.measures.equivalence import Quantity
 
-PREDICTIONS_CHANGED = Metric(
-    "predictions_changed", Unit.SHARE, better="less", words="predictions that differ from the original's"
-)
-POOLED_PREDICTIONS_CHANGED = Metric(
-    "pooled_predictions_changed",
-    Unit.SHARE,
-    better="less",
-    words="predictions that differ from the original's, pooled over views",
-)
-CONSENSUS_PREDICTIONS_CHANGED = Metric(
-    "consensus_predictions_changed",
-    Unit.SHARE,
-    better="less",
-    words="predictions that differ from the original's on the consensus set",
-)
-WORST_CLASS_PREDICTIONS_CHANGED = Metric(
-    "worst_class_predictions_changed",
-    Unit.SHARE,
-    better="less",
-    words="predictions of one class that differ from the original's",
-)
-WORST_GROUP_PREDICTIONS_CHANGED = Metric(
-    "worst_group_predictions_changed",
-    Unit.SHARE,
-    better="less",
-    words="predictions of one group of images that differ from the original's",
-)
-CORRECT_PREDICTIONS_LOST = Metric(
-    "correct_predictions_lost",
-    Unit.DIFFERENCE,
-    better="less",
-    words="correct predictions of the original that are lost, less those gained",
-)
-WORST_CLASS_CORRECT_PREDICTIONS_LOST = Metric(
-    "worst_class_correct_predictions_lost",
-    Unit.DIFFERENCE,
-    better="less",
-    words="correct predictions of one class that are lost, less those gained",
-)
-CONFIDENCE_MOVED = Metric(
-    "confidence_moved", Unit.SHARE, better="less", words="mean total variation between artifact and original"
-)
-CONFIDENCE_MOVED_P99 = Metric(
-    "confidence_moved_p99",
-    Unit.SHARE,
-    better="less",
-    words="99th percentile of the total variation between artifact and original",
-)
-CALIBRATION_ERROR_CHANGE = Metric(
-    "calibration_error_change", Unit.DIFFERENCE, better="less", words="rise of the expected calibration error"
-)
 
-OF_ORIGINAL = frozenset(
-    metric.name
-    for metric in (
-        PREDICTIONS_CHANGED,
-        POOLED_PREDICTIONS_CHANGED,
-        CONSENSUS_PREDICTIONS_CHANGED,
-        WORST_CLASS_PREDICTIONS_CHANGED,
-        WORST_GROUP_PREDICTIONS_CHANGED,
-        CORRECT_PREDICTIONS_LOST,
-        WORST_CLASS_CORRECT_PREDICTIONS_LOST,
-        CONFIDENCE_MOVED,
-        CONFIDENCE_MOVED_P99,
-        CALIBRATION_ERROR_CHANGE,
-    )
+def _metric(name: str, words: str, unit: Unit = Unit.SHARE) -> Metric:
+    return Metric(name, unit, better="less", words=words)
+
+
+_DIFFER = "that differ from the original's"
+PREDICTIONS_CHANGED = _metric("predictions_changed", f"predictions {_DIFFER}")
+POOLED_PREDICTIONS_CHANGED = _metric("pooled_predictions_changed", f"predictions {_DIFFER}, pooled over views")
+CONSENSUS_PREDICTIONS_CHANGED = _metric("consensus_predictions_changed", f"predictions {_DIFFER} on the consensus set")
+WORST_CLASS_PREDICTIONS_CHANGED = _metric("worst_class_predictions_changed", f"predictions of one class {_DIFFER}")
+WORST_GROUP_PREDICTIONS_CHANGED = _metric(
+    "worst_group_predictions_changed", f"predictions of one group of images {_DIFFER}"
 )
+_LOST = "that are lost, less those gained"
+CORRECT_PREDICTIONS_LOST = _metric(
+    "correct_predictions_lost", f"correct predictions of the original {_LOST}", Unit.DIFFERENCE
+)
+WORST_CLASS_CORRECT_PREDICTIONS_LOST = _metric(
+    "worst_class_correct_predictions_lost", f"correct predictions of one class {_LOST}", Unit.DIFFERENCE
+)
+CONFIDENCE_MOVED = _metric("confidence_moved", "mean total variation between artifact and original")
+CONFIDENCE_MOVED_P99 = _metric(
+    "confidence_moved_p99", "99th percentile of the total variation between artifact and original"
+)
+CALIBRATION_ERROR_CHANGE = _metric(
+    "calibration_error_change", "rise of the expected calibration error", Unit.DIFFERENCE
+)
+OF_ORIGINAL = frozenset(metric.name for metric in tuple(globals().values()) if isinstance(metric, Metric))
 """The names of these metrics."""
 NOISE = 1e-5
 """Relative difference of logits between float32 backends; classes of the original within it are a tie."""
@@ -164,14 +125,7 @@ def predictions_changed(artifact: Predictions, original: Predictions) -> Measure
 
     The failures are the changes, the most confident first.
     """
-    differ = changed(artifact, original)
-    quantity = Proportion(int(differ.sum()), len(differ))
-    return _measured(
-        PREDICTIONS_CHANGED,
-        quantity,
-        _changes_in_words([artifact], [original], differ[None]),
-        failures=_most_confident([artifact], differ[None]),
-    )
+    return _changed_among(PREDICTIONS_CHANGED, artifact, original, np.ones(len(artifact.predicted), bool))
 
 
 def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequence[Predictions]) -> Measurement:
@@ -183,25 +137,14 @@ def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequen
     if not artifact:
         raise InputError('predictions changed: the check names no views; add some, such as `under = ["corners"]`')
     views = np.stack([changed(mine, theirs) for mine, theirs in zip(artifact, original, strict=True)])
-    return _measured(
-        POOLED_PREDICTIONS_CHANGED,
-        Mean(views.mean(axis=0)),
-        _changes_in_words(artifact, original, views),
-        failures=_most_confident(artifact, views),
-    )
+    return _of_views(POOLED_PREDICTIONS_CHANGED, Mean(views.mean(axis=0)), artifact, original, views)
 
 
 def consensus_predictions_changed(artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
     """Return the share of predictions that differ, in [0, 1], for the images `among` the consensus set, (N,) bool."""
     if not among.any():
         raise NotApplicableError(f"none of {len(among)} images is in the consensus set")
-    differ = changed(artifact, original) & among
-    return _measured(
-        CONSENSUS_PREDICTIONS_CHANGED,
-        Proportion(int(differ.sum()), int(among.sum())),
-        _changes_in_words([artifact], [original], differ[None]),
-        failures=_most_confident([artifact], differ[None]),
-    )
+    return _changed_among(CONSENSUS_PREDICTIONS_CHANGED, artifact, original, among)
 
 
 def worst_class_predictions_changed(
@@ -251,14 +194,10 @@ def worst_class_correct_predictions_lost(
     """Return the net loss of correct predictions in the true class with the largest loss, in [-1, 1]."""
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
     labels = original.labels
-    parts: dict[str, Quantity] = {
-        original.classes[label]: NetLoss(int(lost[own].sum()), int(gained[own].sum()), int(own.sum()))
-        for label in np.unique(labels)
-        if (own := labels == label).any()
-    }
-    worst = Worst(parts, least=_least(tolerance))
+    own = {original.classes[label]: labels == label for label in np.unique(labels)}
+    parts = {name: NetLoss(int(lost[at].sum()), int(gained[at].sum()), int(at.sum())) for name, at in own.items()}
+    worst = Worst(dict(parts), least=_least(tolerance))
     part = parts[worst.name]
-    assert isinstance(part, NetLoss)
     detail = f"{worst.name}: {part.lost:,} lost, {part.gained:,} gained of {part.n:,}"
     return _measured(
         WORST_CLASS_CORRECT_PREDICTIONS_LOST, worst, detail, failures=_most_confident([artifact], lost[None])
@@ -316,37 +255,45 @@ def _measured(metric: Metric, quantity: Quantity, detail: str, *, failures: np.n
     )
 
 
-def _worst(
-    metric: Metric, artifact: Predictions, original: Predictions, groups: np.ndarray, tolerance: float | None
+def _changed_among(metric: Metric, artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
+    differ = changed(artifact, original) & among
+    quantity = Proportion(int(differ.sum()), int(among.sum()))
+    return _of_views(metric, quantity, [artifact], [original], differ[None])
+
+
+def _of_views(
+    metric: Metric,
+    quantity: Quantity,
+    artifact: Sequence[Predictions],
+    original: Sequence[Predictions],
+    views: np.ndarray,
 ) -> Measurement:
-    differ = changed(artifact, original)
-    parts: dict[str, Quantity] = {
-        str(name): Proportion(int(differ[groups == name].sum()), int((groups == name).sum()))
-        for name in np.unique(groups)
-    }
-    worst = Worst(parts, least=_least(tolerance))
-    part = parts[worst.name]
-    detail = f"{worst.name}: {round(part.value * part.n):,} of {part.n:,} change"
-    if small := len(parts) - len(worst.proved):
-        detail += f"; {small} of {len(parts)} have too few images to prove the tolerance"
-    own = differ & (groups == worst.name)
-    return _measured(metric, worst, detail, failures=_most_confident([artifact], own[None]))
-
-
-def _least(tolerance: float | None) -> int:
-    return 1 if tolerance is None else least_images(tolerance)
-
-
-def _changes_in_words(artifact: Sequence[Predictions], original: Sequence[Predictions], views: np.ndarray) -> str:
-    """Return the number of changes and the most frequent one as text; another order of the classes comes first."""
+    """Return the measurement of changes in `views`, (V, N) bool; another order of the classes is said first."""
     order = class_order(artifact[0], original[0])
     said = [] if order is None else [order_in_words(order, original[0].classes)]
     of = "predictions" if len(views) == 1 else f"predictions of {views.shape[1]:,} images in {len(views)} views"
     said.append(f"{int(views.sum()):,} {of} change")
-    most = [top_change(mine, theirs, view) for mine, theirs, view in zip(artifact, original, views, strict=True)]
-    if len(views) == 1 and most[0]:
-        said.append(f"most often {most[0]}")
-    return "; ".join(said)
+    if len(views) == 1 and (most := top_change(artifact[0], original[0], views[0])):
+        said.append(f"most often {most}")
+    return _measured(metric, quantity, "; ".join(said), failures=_most_confident(artifact, views))
+
+
+def _worst(
+    metric: Metric, artifact: Predictions, original: Predictions, groups: np.ndarray, tolerance: float | None
+) -> Measurement:
+    differ = changed(artifact, original)
+    own = {str(name): groups == name for name in np.unique(groups)}
+    parts = {name: Proportion(int(differ[at].sum()), int(at.sum())) for name, at in own.items()}
+    worst = Worst(dict(parts), least=_least(tolerance))
+    part = parts[worst.name]
+    detail = f"{worst.name}: {part.count:,} of {part.n:,} change"
+    if small := len(parts) - len(worst.proved):
+        detail += f"; {small} of {len(parts)} have too few images to prove the tolerance"
+    return _measured(metric, worst, detail, failures=_most_confident([artifact], (differ & own[worst.name])[None]))
+
+
+def _least(tolerance: float | None) -> int:
+    return 1 if tolerance is None else least_images(tolerance)
 
 
 def _most_confident(artifact: Sequence[Predictions], views: np.ndarray) -> np.ndarray:

@@ -45,11 +45,8 @@ class Quantity(Protocol):
     def n(self) -> int:
         """Return the number of images."""
 
-    def limits(self, confidence: float) -> tuple[float, float]:
-        """Return a lower and an upper bound, each of this confidence."""
-
-    def of_more(self, factor: float) -> tuple[float, float, float]:
-        """Return value and bounds of `CONFIDENCE` if `factor` times as many images gave the same result."""
+    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
+        """Return a lower and an upper bound, each of this confidence, if `more` times as many images gave the value."""
 
 
 def proportion_limits(count: float, n: float, confidence: float) -> tuple[float, float]:
@@ -80,7 +77,7 @@ def net_limits(lost: float, gained: float, n: float, confidence: float) -> tuple
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share of independent images, `count` of `n`."""
+    """A share of independent images, `count` of `n`, with the bounds of `proportion_limits`."""
 
     count: int
     n: int
@@ -90,13 +87,9 @@ class Proportion:
         """Return the share."""
         return self.count / self.n
 
-    def limits(self, confidence: float) -> tuple[float, float]:
+    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
         """Return Clopper's and Pearson's bounds."""
-        return proportion_limits(self.count, self.n, confidence)
-
-    def of_more(self, factor: float) -> tuple[float, float, float]:
-        """Return value and bounds at the same share of more images."""
-        return self.value, *proportion_limits(self.count * factor, self.n * factor, CONFIDENCE)
+        return proportion_limits(self.count * more, self.n * more, confidence)
 
 
 @dataclass(frozen=True)
@@ -112,13 +105,9 @@ class NetLoss:
         """Return the net loss, in [-1, 1]."""
         return (self.lost - self.gained) / self.n
 
-    def limits(self, confidence: float) -> tuple[float, float]:
+    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
         """Return the bounds of `net_limits`."""
-        return net_limits(self.lost, self.gained, self.n, confidence)
-
-    def of_more(self, factor: float) -> tuple[float, float, float]:
-        """Return value and bounds at the same shares of more images."""
-        return self.value, *net_limits(self.lost * factor, self.gained * factor, self.n * factor, CONFIDENCE)
+        return net_limits(self.lost * more, self.gained * more, self.n * more, confidence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,25 +131,20 @@ class Mean:
         """Return the number of images."""
         return len(self.each)
 
-    def limits(self, confidence: float) -> tuple[float, float]:
-        """Return the bootstrap's bounds, or for few contributions those of shares of images."""
-        if int((np.abs(self.each) > _LARGE).sum()) < _FEW:
-            return self._of_shares(1.0, confidence)
-        return self._quantile(1 - confidence), self._quantile(confidence)
+    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
+        """Return the bootstrap's bounds, or for few contributions those of shares of images.
 
-    def of_more(self, factor: float) -> tuple[float, float, float]:
-        """Return value and bounds; their distance shrinks with the root of the number of images."""
-        if int((np.abs(self.each) > _LARGE).sum()) * factor < _FEW:
-            return self.value, *self._of_shares(factor, CONFIDENCE)
-        lower, upper = self.limits(CONFIDENCE)
-        shrunk = math.sqrt(factor)
-        return self.value, self.value - (self.value - lower) / shrunk, self.value + (upper - self.value) / shrunk
-
-    def _of_shares(self, factor: float, confidence: float) -> tuple[float, float]:
-        gone, come = (float(np.clip(sign * self.each, 0, 1).sum()) * factor for sign in (1, -1))
-        if not (self.each < 0).any():
-            return proportion_limits(gone, self.n * factor, confidence)
-        return net_limits(gone, come, self.n * factor, confidence)
+        With `more` images, the distance from the mean shrinks with the root of their number.
+        """
+        if int((np.abs(self.each) > _LARGE).sum()) * more < _FEW:
+            gone, come = (float(np.clip(sign * self.each, 0, 1).sum()) * more for sign in (1, -1))
+            if (self.each < 0).any():
+                return net_limits(gone, come, self.n * more, confidence)
+            return proportion_limits(gone, self.n * more, confidence)
+        if more == 1:
+            return self._quantile(1 - confidence), self._quantile(confidence)
+        (lower, upper), shrunk = self.limits(confidence), math.sqrt(more)
+        return self.value - (self.value - lower) / shrunk, self.value + (upper - self.value) / shrunk
 
     def _quantile(self, level: float) -> float:
         """Return the bias-corrected and accelerated quantile; infinite if the resamples are too few for it."""
@@ -203,28 +187,17 @@ class Quantile:
         """Return the number of images."""
         return len(self.each)
 
-    def limits(self, confidence: float) -> tuple[float, float]:
+    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
         """Return order statistics, exact for any distribution; infinite for too few images.
 
         The number of images below the quantile is binomial (David & Nagaraja 2003, "Order Statistics", section 7.1).
         """
-        return self._at(1.0, confidence)
-
-    def of_more(self, factor: float) -> tuple[float, float, float]:
-        """Return value and bounds if more images had the same values."""
-        return self.value, *self._at(factor, CONFIDENCE)
-
-    def _at(self, factor: float, confidence: float) -> tuple[float, float]:
         from scipy.stats import binom
 
-        n, ordered = round(self.n * factor), np.sort(self.each)
-        above = int(binom.ppf(confidence, n, self.share)) + 1
-        below = int(binom.ppf(1 - confidence, n, self.share))
-
-        def of_rank(rank: int) -> float:
-            return float(ordered[min(math.ceil(rank / n * self.n), self.n) - 1])
-
-        return (-math.inf if below < 1 else of_rank(below)), (math.inf if above > n else of_rank(above))
+        n, ordered = round(self.n * more), np.sort(self.each)
+        above, below = int(binom.ppf(confidence, n, self.share)) + 1, int(binom.ppf(1 - confidence, n, self.share))
+        lower, upper = (float(ordered[min(math.ceil(at / n * self.n), self.n) - 1]) for at in (below, above))
+        return (-math.inf if below < 1 else lower), (math.inf if above > n else upper)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,15 +211,15 @@ class Worst:
     parts: dict[str, Quantity]
     least: int = 1
 
+    @cached_property
+    def proved(self) -> list[str]:
+        """Return the groups that are large enough."""
+        return [name for name, part in self.parts.items() if part.n >= self.least]
+
     @property
     def name(self) -> str:
         """Return the group with the largest value, among the large groups if any."""
         return max(self.proved or self.parts, key=lambda name: self.parts[name].value)
-
-    @property
-    def proved(self) -> list[str]:
-        """Return the groups that are large enough."""
-        return [name for name, part in self.parts.items() if part.n >= self.least]
 
     @property
     def value(self) -> float:
@@ -258,17 +231,18 @@ class Worst:
         """Return the number of images in all groups."""
         return sum(part.n for part in self.parts.values())
 
-    def limits(self, confidence: float) -> tuple[float, float]:
-        """Return the largest lower bound of all groups, and the largest upper bound of the large groups."""
+    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
+        """Return the largest lower bound of all groups, and the largest upper bound of the large groups.
+
+        With `more` images, both are of the large groups, if any, which then share nothing.
+        """
+        if more != 1:
+            grown = [self.parts[name].limits(confidence, more) for name in self.proved or self.parts]
+            return max(low for low, _ in grown), max(high for _, high in grown)
         each = 1 - (1 - confidence) / len(self.parts)
         lower = max(part.limits(each)[0] for part in self.parts.values())
         upper = max((self.parts[name].limits(confidence)[1] for name in self.proved), default=math.inf)
         return lower, upper
-
-    def of_more(self, factor: float) -> tuple[float, float, float]:
-        """Return value and bounds of the large groups, at the same shares of more images."""
-        grown = [self.parts[name].of_more(factor) for name in self.proved or self.parts]
-        return self.value, max(each[1] for each in grown), max(each[2] for each in grown)
 
 
 def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFIDENCE) -> Outcome:
@@ -333,8 +307,8 @@ def images_needed(measured: Quantity, tolerance: float) -> int | None:
     """
 
     def tells(factor: float) -> bool:
-        value, lower, upper = measured.of_more(factor)
-        return lower > tolerance if value > tolerance else upper <= tolerance
+        lower, upper = measured.limits(CONFIDENCE, factor)
+        return lower > tolerance if measured.value > tolerance else upper <= tolerance
 
     low, high, most = 1.0, 2.0, MOST_IMAGES / measured.n
     while not tells(high):

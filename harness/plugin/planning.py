@@ -147,7 +147,7 @@ def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None, to_c
 
 
 def _planned(run: GateRun, session: pytest.Session) -> list[str]:
-    from harness.calibration.rewrite import samples_in_toml
+    from harness.calibration.samples import samples_in_toml
     from harness.report.costs import plan_lines
 
     plan = _plan_of(run, session, costs=None, to_calibrate=run.request.budget_seconds is not None)

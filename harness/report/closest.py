@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.thresholds import PROVISIONAL
 from harness.checks.roles import ROLES
-from harness.measures.panel.threshold import on_scale, widened
+from harness.measures.panel.threshold import PROVISIONAL, on_scale, widened
 from harness.measures.statistics import combined_p, related
 from harness.report.wording import reference
 from harness.run.outcome import margin

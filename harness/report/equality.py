@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from harness.report.page import (
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.figure import Figure
 
@@ -38,56 +39,51 @@ _SHOWN = 60
 _PAIRS = 10
 _MOST_CLASSES = 20
 """Classes up to which every pair has a cell."""
-_VERDICTS = {
-    "equal": "Equal",
-    "different": "Different",
-    "inconclusive": "Cannot tell",
-    "informational": "Informational",
-}
+_VERDICTS = {"equal": "Equal", "different": "Different", "inconclusive": "Cannot tell"}
 _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
 
 
 def sentence(done: Equality) -> str:
     """Return the outcome in one sentence."""
-    changes = _changes(done, share(done.checks[0]))
     decides, more = deciding(done.checks, done.outcome)
-    return f"{_VERDICTS[done.outcome]}: {changes}{decides}; {_lost(done)}{more}."
+    return f"{_VERDICTS[done.outcome]}: {_changes(done, share(done.checks[0]), decides)}{more}."
 
 
 def deciding(checks: Sequence[EqualityCheck], outcome: str) -> tuple[str, str]:
     """Return what decided the outcome if the check of all predictions did not, and how many more images would tell."""
     first, *others = checks
     decides = more = ""
-    if outcome not in {"equal", first.outcome}:
-        for check in [check for check in others if check.outcome == outcome][:1]:
-            name = getattr(check.quantity, "name", "")
-            decides = f"; {check.title}{f' ({name})' if name else ''}: {share(check)}"
+    decided = next((check for check in others if check.outcome == outcome), None)
+    if outcome not in {"equal", first.outcome} and decided is not None:
+        name = getattr(decided.quantity, "name", "")
+        decides = f"; {decided.title}{f' ({name})' if name else ''}: {share(decided)}"
     if outcome == "inconclusive":
         undecided = [check for check in checks if check.outcome == "inconclusive" and not check.implied]
-        needed = [(images_needed(check.quantity, check.tolerance), check.quantity.n) for check in undecided]
-        numbers = [number - n for number, n in needed if number is not None]
+        needed = [images_needed(check.quantity, check.tolerance) for check in undecided]
         more = "; it lies too close to the tolerance for any number of images"
-        if len(numbers) == len(undecided):
-            more = f"; about {max(numbers):,} more images would tell"
+        if None not in needed:
+            most = max(number - check.quantity.n for number, check in zip(needed, undecided, strict=True) if number)
+            more = f"; about {most:,} more images would tell"
     return decides, more
 
 
-def _changes(done: Equality, said: str) -> str:
-    """Say how many predictions change, with their share as text, and how most often."""
+def _changes(done: Equality, said: str, decides: str = "") -> str:
+    """Say how many predictions change, with their share as text, how most often, and how many correct ones are lost."""
     subject = f"{done.order}; it" if done.order else "the artifact"
     most = top_change(*done.predictions, done.differ)
     count, n = int(done.differ.sum()), done.checks[0].measurement.n
-    return f"{subject} changes {count:,} of {n:,} predictions ({said}){f', most often {most}' if most else ''}"
+    lost, gained = (int(each.sum()) for each in lost_and_gained(*done.predictions, done.differ))
+    is_lost = "correct prediction is lost" if lost == 1 else "correct predictions are lost"
+    decides = f"{f', most often {most}' if most else ''}{decides}"
+    return f"{subject} changes {count:,} of {n:,} predictions ({said}){decides}; {lost:,} {is_lost}, {gained:,} gained"
 
 
 def share(check: EqualityCheck) -> str:
     """Return a value beside its tolerance, and the bound that decided."""
-    unit = check.measurement.unit
-    value, held = unit.told_apart(check.measurement.value, check.tolerance)
+    value, held = check.measurement.unit.told_apart(check.measurement.value, check.tolerance)
     lower, upper = _limits(check)
-    limits = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}
-    said = limits.get(check.outcome, "")
-    return ", ".join(filter(None, (value, f"{said} with 99% confidence" if said else "", f"tolerance {held}")))
+    limits = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}.get(check.outcome)
+    return f"{value}{f', {limits} with 99% confidence' if limits else ''}, tolerance {held}"
 
 
 def _limits(check: EqualityCheck) -> tuple[str, str]:
@@ -95,26 +91,26 @@ def _limits(check: EqualityCheck) -> tuple[str, str]:
     return lower, upper
 
 
-def _lost(done: Equality) -> str:
-    lost, gained = lost_and_gained(*done.predictions, done.differ)
-    is_lost = "correct prediction is lost" if lost.sum() == 1 else "correct predictions are lost"
-    return f"{int(lost.sum()):,} {is_lost}, {int(gained.sum()):,} gained"
-
-
 def differences_of(done: Equality) -> Differences:
     """Return what the report of a run shows of the distance from its original."""
     first = done.checks[0]
     value, held = first.measurement.unit.told_apart(first.measurement.value, first.tolerance)
-    said = f"{_changes(done, f'{value}, tolerance {held}')}; {_lost(done)}."
+    said = f"{_changes(done, f'{value}, tolerance {held}')}."
     parts = tuple((part.title, str(part.body)) for part in _parts(done))
     return Differences(said[0].upper() + said[1:], done.caution, parts)
 
 
 def _parts(done: Equality) -> list[Section]:
     """Return what differs and where, part by part, without those that have nothing to show."""
-    sure, parts = _confidences(done), [Section("changed", "Changed predictions", _changed_images(done))]
-    parts.append(Section("pairs", "Changes from class to class", _pairs(done)))
-    parts.append(Section("classes", "Classes and groups", _classes(done)))
+    artifact, original = done.predictions
+    sure = None  # The confidence of original and artifact, both (N,), unless a model gives labels only.
+    if artifact.has_confidence and original.has_confidence:
+        sure = original.confidence_as_answered, artifact.confidence_as_answered
+    parts = [
+        Section("changed", "Changed predictions", _changed_images(done, sure)),
+        Section("pairs", "Changes from class to class", _pairs(done)),
+        Section("classes", "Classes and groups", _classes(done)),
+    ]
     if sure is not None:
         scatter = Illustration(
             "Confidence of the original against that of the artifact",
@@ -141,13 +137,13 @@ def differences(outcome: Outcome) -> Section | None:
 
 def equality_lines(done: Equality) -> list[str]:
     """Return what the terminal shows: a caution on the original, the sentence, a hint, and the layer if asked for."""
-    layers = "" if done.layers is None else done.layers.sentence
-    return [*filter(None, [done.caution, sentence(done), done.hint, layers])]
+    layers = done.layers.sentence if done.layers else ""
+    return [line for line in (done.caution, sentence(done), done.hint, layers) if line]
 
 
 def equality_json(done: Equality) -> dict[str, object]:
     """Return the outcome and its checks in plain types."""
-    return {
+    said: dict[str, object] = {
         "outcome": done.outcome,
         "sentence": sentence(done),
         "caution": done.caution,
@@ -157,8 +153,11 @@ def equality_json(done: Equality) -> dict[str, object]:
         "data": {"name": done.images.name, "sha256": done.images.sha256, "n": len(done.images)},
         "changed": done.images.positions.numpy()[done.differ].tolist(),
         "checks": [_as_plain(check) for check in done.checks],
-        **({} if done.layers is None else {"layers": done.layers.as_json()}),
     }
+    if (found := done.layers) is not None:
+        distances = {name: distance if math.isfinite(distance) else None for name, distance, _ in found.layers}
+        said["layers"] = {"sentence": found.sentence, "first": found.first, "distances": distances}
+    return said
 
 
 def _as_plain(check: EqualityCheck) -> dict[str, object]:
@@ -168,8 +167,8 @@ def _as_plain(check: EqualityCheck) -> dict[str, object]:
     return {**measured, **judged, "detail": found.detail}
 
 
-def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
-    """Return the page; `facts` says what was compared and how, by title."""
+def equality_page(done: Equality, reproduce: str) -> str:
+    """Return the page, with the command that makes it again."""
     banner = render(
         "banner",
         kind=_KINDS[done.outcome],
@@ -179,38 +178,31 @@ def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
         run="",
         verdict=done.outcome,
     )
-    layers = None
-    if done.layers is not None:  # In the order of execution, up to some beyond the first that differs.
-        rows = [(layer.name, f"{layer.distance:.2g}", layer.outcome) for layer in done.layers.shown]
-        body = paragraphs(done.layers.sentence) + table(("layer", "distance", "outcome"), rows)
-        layers = Section("layers", "Layers", body)
-    sections = [Section("checks", "The checks", _checks(done)), layers, *_parts(done), inputs(facts.items())]
-    return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
-
-
-def _checks(done: Equality) -> Markup:
     titles = ("check", "measured", "99% bounds, one-sided", "tolerance", "n", "outcome", "detail")
     rows = []
     for check in done.checks:
-        measured, outcome = check.measurement, _VERDICTS[check.outcome].lower()
-        value, held = measured.unit.told_apart(measured.value, check.tolerance)
-        limits = " to ".join(_limits(check))
-        rows.append((check.title, value, limits, held, f"{measured.n:,}", outcome, measured.detail))
-    return table(titles, rows)
+        found, outcome = check.measurement, _VERDICTS.get(check.outcome, check.outcome).lower()
+        value, held = found.unit.told_apart(found.value, check.tolerance)
+        rows.append((check.title, value, " to ".join(_limits(check)), held, f"{found.n:,}", outcome, found.detail))
+    sections = [Section("checks", "The checks", table(titles, rows))]
+    if done.layers is not None:
+        layers = [(name, f"{distance:.2g}", outcome) for name, distance, outcome in done.layers.layers]
+        each = folded("All layers, in the order of execution", table(("layer", "distance", "outcome"), layers))
+        sections.append(Section("layers", "Layers", paragraphs(done.layers.sentence) + each))
+    models = {"artifact": done.artifact, "original": done.original}
+    facts = {
+        **{name: f"{model.path} ({model.sha256[:12]})" for name, model in models.items()},
+        "data": f"{done.images.name}, {done.images.split} split, {len(done.images):,} images",
+        "reproduce": reproduce,
+    }
+    sections += [*_parts(done), inputs(facts.items())]
+    return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
 
 
-def _confidences(done: Equality) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the confidence of original and artifact, both (N,); None where a model gives labels only."""
-    artifact, original = done.predictions
-    if not (artifact.has_confidence and original.has_confidence):
-        return None
-    return original.confidence_as_answered, artifact.confidence_as_answered
-
-
-def _changed_images(done: Equality) -> Markup:
+def _changed_images(done: Equality, sure: tuple[np.ndarray, np.ndarray] | None) -> Markup:
     """Return the images whose predictions changed, those of the most confident answer of either model first."""
     artifact, original = done.predictions
-    at, sure = np.flatnonzero(done.differ), _confidences(done)
+    at = np.flatnonzero(done.differ)
     if sure is not None:
         at = at[np.argsort(-np.maximum(*sure)[at], kind="stable")]
     pixels = done.images.pixels

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from harness.measures.changed_predictions import (
 from harness.measures.equivalence import CONFIDENCE, outcomes_of, overall
 from harness.perturb import IDENTITY
 from harness.run.history import read_history
-from harness.run.settings import HISTORY_FILE, ModelSettings
+from harness.run.settings import HISTORY_FILE
 from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
@@ -35,34 +36,10 @@ if TYPE_CHECKING:
     from harness.measures.metric import Measurement
     from harness.run.layers import LayerDifferences
     from harness.run.session import StressSession
+    from harness.run.settings import ModelSettings
 
-_HISTORY = Path("reports") / HISTORY_FILE
-_OPTION = "--artifact-normalization"
 _HINTED = 500
 """Images of the comparison that finds an artifact that normalizes by itself."""
-
-
-@dataclass(frozen=True)
-class EqualityRequest:
-    """A comparison of an artifact with its original, by the share of predictions that may change, in (0, 1).
-
-    `artifact_normalization` and `artifact_outputs` are those of the artifact, where they are not those of `model`. The
-    normalization "none" leaves its pixels in [0, 1].
-    """
-
-    artifact: Path | str
-    original: Path | str
-    tolerance: float = TOLERANCE
-    model: ModelSettings = field(default_factory=ModelSettings)
-    history: Path = _HISTORY
-    artifact_normalization: str | None = None
-    artifact_outputs: str | None = None
-
-    @property
-    def of_artifact(self) -> ModelSettings:
-        """Return the settings that the artifact is opened with."""
-        own = {"normalization": self.artifact_normalization, "model_outputs": self.artifact_outputs}
-        return self.model.but(**{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +91,7 @@ class Equality:
         """Return what all checks say together."""
         return overall([check.outcome for check in self.checks])
 
-    @property
+    @cached_property
     def differ(self) -> np.ndarray:
         """Return the images whose predictions changed, (N,) bool."""
         return changed(*self.predictions)
@@ -125,94 +102,82 @@ class Equality:
         places = class_order(*self.predictions)
         return "" if places is None else order_in_words(places, self.images.classes)
 
-    @property
-    def facts(self) -> dict[str, str]:
-        """Return what was compared, by title."""
-        models = {"artifact": self.artifact, "original": self.original}
-        return {
-            **{name: f"{model.path} ({model.sha256[:12]})" for name, model in models.items()},
-            "data": f"{self.images.name}, {self.images.split} split, {len(self.images):,} images",
-        }
 
-
-def equal(request: EqualityRequest) -> Equality:
+def equal(
+    artifact: Path | str,
+    original: Path | str,
+    model: ModelSettings,
+    *,
+    tolerance: float = TOLERANCE,
+    history: Path = Path("reports", HISTORY_FILE),
+    artifact_normalization: str | None = None,
+    artifact_outputs: str | None = None,
+) -> Equality:
     """Compare an artifact with its original on clean images: two passes, one for each.
 
-    Raises `InputError` for a model that is refused, and for a tolerance that is no share.
+    At most the share `tolerance` of predictions, in (0, 1), may change. `artifact_normalization` and `artifact_outputs`
+    are those of the artifact, where they are not those of `model`. The normalization "none" leaves its pixels in
+    [0, 1]. `history` is the file of earlier runs. Raises `InputError` for a model that is refused, and for a tolerance
+    that is no share.
     """
-    expect_tolerance(request.tolerance)
-    images = request.model.images()
-    original = replace(request.model.open(request.original, images), role="original")
-    artifact = _artifact(request, images, original)
-    predictions = artifact.predict(images), original.predict(images)
-    expect_steady([artifact, original], images)
-    done = Equality(
-        images,
-        artifact,
-        original,
-        predictions,
-        equality_checks(*predictions, request.tolerance),
-        caution=_caution(original, images, request.history),
-    )
-    return replace(done, hint=_hint(done, request)) if done.outcome == "different" else done
-
-
-def _artifact(request: EqualityRequest, images: LabelledImages, original: RoleModel) -> RoleModel:
+    expect_tolerance(tolerance)
+    images = model.images()
+    first = replace(model.open(original, images), role="original")
+    given = {"normalization": artifact_normalization, "model_outputs": artifact_outputs}
+    own = model.but(**{name: value for name, value in given.items() if value is not None})
     try:
-        return request.of_artifact.open(request.artifact, images, others=[original], ordered=False)
+        second = own.open(artifact, images, others=[first], ordered=False)
     except InputError as error:
         if "model_outputs" not in str(error):
             raise
         message = f"{error.message}; set --artifact-outputs for outputs of the artifact alone"
         raise InputError(message, setting=error.setting, code=error.code) from error
-
-
-def _hint(done: Equality, request: EqualityRequest) -> str:
-    """Say whether a different artifact normalizes by itself: on some images, unchanged pixels make it equal."""
-    declared = getattr(done.artifact.classifier.plain, "declared", {}).get("normalization", "none")
-    if declared == "none" or request.artifact_normalization is not None:
-        return ""
+    predictions = second.predict(images), first.predict(images)
+    expect_steady([second, first], images)
+    checks = equality_checks(*predictions, tolerance)
+    done = Equality(images, second, first, predictions, checks, _caution(first, images, history))
+    # An artifact may normalize by itself: on some images, unchanged pixels then make it equal.
+    declared = getattr(second.classifier.plain, "declared", {}).get("normalization", "none")
+    if done.outcome != "different" or declared == "none" or artifact_normalization is not None:
+        return done
     import torch
 
-    some = done.images.take(torch.arange(min(len(done.images), _HINTED)))
-    unchanged = replace(request, artifact_normalization="none")
-    artifact = unchanged.of_artifact.open(request.artifact, some, ordered=False)
-    count = int(changed(artifact.predict(some), done.original.predict(some)).sum())
-    if count > request.tolerance * len(some):
-        return ""
-    return (
+    some = images.take(torch.arange(min(len(images), _HINTED)))
+    unchanged = own.but(normalization="none").open(artifact, some, ordered=False)
+    count = int(changed(unchanged.predict(some), first.predict(some)).sum())
+    if count > tolerance * len(some):
+        return done
+    hint = (
         f"The artifact normalizes by itself: without the declared normalization, it changes {count} of {len(some)} "
-        f"predictions. Add {_OPTION} none."
+        "predictions. Add --artifact-normalization none."
     )
+    return replace(done, hint=hint)
 
 
 def equality_in(session: StressSession, history: Path | None) -> Equality:
     """Return the comparison of a run's candidate with its original, on its clean images.
 
     The tolerance is that of its first check on `predictions_changed`, or the threshold that replaces it. `history` is
-    the file of earlier runs.
+    the file of earlier runs. An original that fails checks on clean accuracy itself gives a caution; they cost no
+    prediction.
     """
-    checks = [check.binding for check in session.checks.checks if check.metric == PREDICTIONS_CHANGED.name]
-    tolerance = next((held.threshold for held in checks if held and 0 < held.threshold < 1), TOLERANCE)
+    rows = session.checks.checks
+    held = [check.binding.threshold for check in rows if check.metric == PREDICTIONS_CHANGED.name and check.binding]
+    tolerance = next((threshold for threshold in held if 0 < threshold < 1), TOLERANCE)
     artifact, original, images = session.roles["candidate"], session.roles["original"], session.images
     predictions = artifact.predict(images), original.predict(images)
-    failing = _failing(session, predictions[1])
-    caution = f"The original itself fails {some_of(failing)}: equal to it is not fit to ship." if failing else ""
-    if not caution and history is not None:
-        caution = _caution(original, images, history)
-    return Equality(images, artifact, original, predictions, equality_checks(*predictions, tolerance), caution=caution)
-
-
-def _failing(session: StressSession, original: Predictions) -> list[str]:
-    """Return the ids of the checks on clean accuracy that the original fails; they cost no prediction."""
-    checks = [
+    on_clean = [
         session.scaled(check)
-        for check in session.checks.checks
+        for check in rows
         if check.family in {"clean", "class"} and check.metric == ACCURACY.name and check.pose == IDENTITY
         if check.role == "candidate" and check.binding
     ]
-    judged = [check.judge(accuracy(original, of_class=check.class_name)) for check in checks]
-    return [verdict.check.id for verdict in judged if verdict.status == "fail"]
+    verdicts = [check.judge(accuracy(predictions[1], of_class=check.class_name)) for check in on_clean]
+    if failing := [verdict.check.id for verdict in verdicts if verdict.status == "fail"]:
+        caution = f"The original itself fails {some_of(failing)}: equal to it is not fit to ship."
+    else:
+        caution = "" if history is None else _caution(original, images, history)
+    return Equality(images, artifact, original, predictions, equality_checks(*predictions, tolerance), caution)
 
 
 def equality_checks(artifact: Predictions, original: Predictions, tolerance: float) -> tuple[EqualityCheck, ...]:
@@ -226,37 +191,25 @@ def equality_checks(artifact: Predictions, original: Predictions, tolerance: flo
     for column in original.images.groups:
         worst = worst_group_predictions_changed(artifact, original, by=column, tolerance=of_a_part)
         measured.append((f"the worst group by {column}", worst, of_a_part))
-    quantities = [(each.quantity, held) for _, each, held in measured if each.quantity is not None]
-    checks = [
-        EqualityCheck(title, each, held, outcome)
-        for (title, each, held), outcome in zip(measured, outcomes_of(quantities), strict=True)
-    ]
-    return tuple(_implied(check, checks[0]) if check.outcome == "inconclusive" else check for check in checks)
-
-
-def _implied(check: EqualityCheck, all_predictions: EqualityCheck) -> EqualityCheck:
-    """Return a check with the outcome that follows from that of all predictions, where one does."""
-    if check.measurement.metric != CORRECT_PREDICTIONS_LOST:
-        return check
-    outcome: Outcome = "equal" if all_predictions.outcome == "equal" else "inconclusive"
-    return replace(check, outcome=outcome, implied=True)
+    outcomes = outcomes_of([(each.quantity, held) for _, each, held in measured if each.quantity is not None])
+    checks = []
+    for (title, each, held), outcome in zip(measured, outcomes, strict=True):
+        # Where all predictions are equal, no more are lost than change.
+        implied = outcome == "inconclusive" and each.metric == CORRECT_PREDICTIONS_LOST
+        found: Outcome = "equal" if implied and outcomes[0] == "equal" else outcome
+        checks.append(EqualityCheck(title, each, held, found, implied))
+    return tuple(checks)
 
 
 def _caution(original: RoleModel, images: LabelledImages, history: Path) -> str:
     """Say what the last whole run of the gate on the original came to, if it did not pass."""
-    if not history.exists():
-        return ""
     try:
-        runs = read_history(history).lines
+        runs = read_history(history).lines if history.exists() else ()
     except InputError:  # An unreadable history says nothing against the original.
         return ""
-    lines = [
-        line
-        for line in runs
-        if line.candidate == original.sha256 and line.data == images.sha256 and line.verdict != "partial"
-    ]
-    if not lines or lines[-1].verdict == "pass":
+    same = [line for line in runs if (line.candidate, line.data) == (original.sha256, images.sha256)]
+    last = next((line for line in reversed(same) if line.verdict != "partial"), None)
+    if last is None or last.verdict == "pass":
         return ""
-    last = lines[-1]
     came_to = "failed its own gate" if last.verdict == "fail" else "has no verdict of its own gate"
     return f"The original {came_to} ({last.date} UTC): equal to it is not fit to ship."

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.base.errors import InputError
-from harness.calibration.rewrite import with_samples
+from harness.checks.tables import with_samples
 
 HEAD = 'schema = 2\n# of what\n[data]\nname = "zoo" # ours\nclasses = [\n    "a",\n]\n'
 ROW = '\n# first\n[[check]]\nid = "clean"\n'

@@ -585,11 +585,11 @@ def measured(zoo, monkeypatch, tmp_path):
     """Measure three networks whose entries a test makes up."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
 
-    def measure_with(*lists, **how):
+    def measure_with(*lists):
         entries = dict(zip(zoo.seeds, lists, strict=False))
         monkeypatch.setattr(measure, "record", lambda path, recording, run, **_: entries[path.name])
         recording = Recording(zoo.tests, read_checks(zoo.checks), (), ON_ZOO)
-        return measure_panel(load_reference_models([zoo.root / name for name in entries], recording), recording, **how)
+        return measure_panel(load_reference_models([zoo.root / name for name in entries], recording), recording)
 
     return measure_with
 
@@ -605,12 +605,12 @@ def test_members_keep_their_order_and_rows_that_of_the_first(measured):
     assert panel.values(panel.checks).tolist() == [[0.9, 0.9], [0.9, 0.8]]
 
 
-def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
-    said, load = [], role.load
+def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch, capsys):
+    load = role.load
     monkeypatch.setattr(role, "load", lambda *given: replace(load(*given), note="of module."))
     recording = Recording(zoo.tests, read_checks(zoo.checks), (), ON_ZOO)
-    load_reference_models([zoo.root / name for name in zoo.seeds[:3]], recording, on_note=said.append)
-    assert said == [f"{', '.join(str(zoo.root / name) for name in zoo.seeds[:3])}: of module."]
+    load_reference_models([zoo.root / name for name in zoo.seeds[:3]], recording)
+    assert f"{', '.join(str(zoo.root / name) for name in zoo.seeds[:3])}: of module.\n" == capsys.readouterr().err
 
 
 def test_a_row_that_measures_something_else_on_another_member_is_refused(measured):
@@ -619,12 +619,11 @@ def test_a_row_that_measures_something_else_on_another_member_is_refused(measure
 
 
 @pytest.mark.parametrize("lists", [([entry(), entry("b")], [entry()]), ([entry()], [entry(), entry("b")])])
-def test_a_row_that_a_member_lacks_is_left_out_and_named(measured, lists):
-    said = []
-    panel = measured(*lists, on_note=said.append)
+def test_a_row_that_a_member_lacks_is_left_out_and_named(measured, lists, capsys):
+    panel = measured(*lists)
     assert [check.id for check in panel.checks] == ["clean"]
     assert [set(model.values) for model in panel.models] == [{"clean"}, {"clean"}]
-    assert said == ["b: without a value for some reference models, so without a threshold"]
+    assert capsys.readouterr().err == "b: without a value for some reference models, so without a threshold\n"
 
 
 def test_the_values_of_a_run_are_the_measured_rows_of_the_candidate(zoo, pytester):

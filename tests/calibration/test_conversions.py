@@ -73,7 +73,7 @@ def zoo(pytester, monkeypatch, cache):
         models.append(ReferenceModel(name, hash_of_file(zoo.root / name), seed, {"clean": 0.9 + seed / 1_000}))
     (row,) = [check for check in read_checks(zoo.checks).checks if check.id == "clean"]
     rows = (PanelCheck("clean", "clean", "accuracy", Unit.SHARE, "at_least", 400, row.definition),)
-    Panel(zoo.images.sha256, PROTOCOL, {}, rows, tuple(models)).write(zoo.root / "models/panel.json")
+    (zoo.root / "models/panel.json").write_bytes(Panel(zoo.images.sha256, PROTOCOL, {}, rows, tuple(models)).as_bytes())
     run_here(monkeypatch, pytester, [])
     gate = subprocess.run
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from panels import calibrate, check, panel_of
 
-from harness.calibration.rewrite import with_thresholds
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import Threshold, read_checks
+from harness.checks.tables import with_thresholds
 
 OWN = Path(__file__).parents[2] / "stress_tests" / "checks.toml"
 WRITTEN = """\

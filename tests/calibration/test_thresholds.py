@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from panels import calibrate, check, panel_of, spread_evenly
+from panels import calibrate, check, panel_of, spread_evenly, threshold
 from scipy import stats
 
 from harness.base.errors import InputError
 from harness.calibration import thresholds
 from harness.calibration.outliers import check_panel, false_alarms, outliers
 from harness.calibration.panel import Chance, read_panel
-from harness.calibration.rewrite import with_thresholds
 from harness.calibration.summary import calibration_lines, expected, power_lines
 from harness.calibration.thresholds import correlation, multiplier, thresholds_of
 from harness.checks import read_checks
+from harness.checks.tables import with_thresholds
 from harness.measures import Unit
-from harness.measures.panel.threshold import Calibrated, PanelCheck, default_budget
+from harness.measures.panel.threshold import PanelCheck, budget_of
 
 CLEAN_SHARE, FAMILY_SHARE = 0.005, 0.005 / 12
 """The promise: a reference model fails any check at most once in a hundred, half for clean, half for other families."""
@@ -317,7 +317,7 @@ def test_a_healthy_model_fails_a_family_of_ten_rows_rarely(monkeypatch):
 
 
 def test_what_is_detected_follows_from_k_and_spread():
-    item = Calibrated.of(check("r"), spread_evenly(0.9, 0.003), k=2.86)
+    item = threshold(check("r"), spread_evenly(0.9, 0.003), k=2.86)
     assert item.minimum_detectable_drop == pytest.approx((2.86 + 1.6449) * 0.003 * math.sqrt(1.05), rel=1e-4)
     assert item.minimum_detectable_drop < 0.0143, "a loss of 1.4 points at a spread of 0.3"
     assert item.minimum_detectable_drop_with(3.5, 40) == pytest.approx(
@@ -359,7 +359,7 @@ def test_a_healthy_count_exceeds_its_ceiling_as_seldom_as_promised(mean, size):
     plain = check("lost", unit="images")
 
     def chance(item) -> float:
-        thresholds = [Calibrated.of(item, values.astype(float), k=k).threshold for values in counts]
+        thresholds = [threshold(item, values.astype(float), k=k).threshold for values in counts]
         return float(np.mean([exceeded(ceiling, mean, size) for ceiling in thresholds]))
 
     root = chance(replace(plain, scale="root"))
@@ -493,14 +493,14 @@ def test_budgets_come_from_the_checks_file_by_family_and_else_by_default():
     ids=["share", "difference", "count-doubles", "at-half-a-percent", "half-a-percent", "of-fewer-images"],
 )
 def test_default_budgets(facts, mean, budget):
-    assert default_budget(check("r", **facts), mean) == pytest.approx(budget)
+    assert budget_of(check("r", **facts), mean, {}, 8) == pytest.approx(budget)
 
 
 def test_few_reference_models_let_rare_counts_grow_by_five_percent():
     rare = PanelCheck(
         "consensus-clean", "consensus", "consensus_set_errors", Unit.IMAGES, "at_most", 2_544, scale="root"
     )
-    assert [default_budget(rare, 20, count) for count in (3, 7, 8, 20)] == pytest.approx([127.2, 127.2, 25.44, 25.44])
+    assert [budget_of(rare, 20, {}, count) for count in (3, 7, 8, 20)] == pytest.approx([127.2, 127.2, 25.44, 25.44])
     panel = panel_of([17.0, 24.0, 12.0, 20.0], [rare])
     (item,) = thresholds_of(panel, {})
     assert (item.informational, item.budget) == ("", pytest.approx(127.2))

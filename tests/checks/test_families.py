@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from outcomes import EMPTY
-from torch import nn
 
 from harness.checks import Check, read_checks
-from harness.checks.damages import Damage, on_logits
+from harness.checks.damages import Damage
 from harness.checks.families import FAMILIES, Family, damages, family_title
 from harness.checks.starter import starter, starter_checks
 from harness.checks.starter_check import shipped_tests
@@ -25,8 +24,8 @@ DIM = Family(
     failure="The training data lack poor light.",
     page="behaviours/dim",
     metrics=("accuracy",),
-    starter_checks=lambda _: [("dim-030", "accuracy", "strength = 0.3")],
-    damage=Damage("lights-out", on_logits(nn.Identity)),
+    starter_checks=lambda _: [("dim-030", "accuracy", {"strength": 0.3})],
+    damage=Damage("lights-out", logits=lambda _, logits: logits),
 )
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.base.errors import InputError
-from harness.calibration.rewrite import with_thresholds
 from harness.checks import read_checks
-from harness.checks.tables import hash_of, hash_of_checks, read_table, split, with_settings
+from harness.checks.tables import hash_of, hash_of_checks, read_table, split, with_settings, with_thresholds
 
 SHIPPED = Path(__file__).parents[2] / "stress_tests/checks.toml"
 VALUES = {

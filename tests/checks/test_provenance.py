@@ -17,9 +17,9 @@ from zoo import ROWS, GatedZoo
 from harness.calibration.calibrate import by_hand
 from harness.calibration.panel import read_panel
 from harness.calibration.record import expect_thresholds_of_record
-from harness.calibration.rewrite import with_thresholds
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import ChecksError, Threshold, read_checks
+from harness.checks.tables import with_thresholds
 from harness.measures import Unit
 from harness.measures.panel.threshold import PanelCheck
 
@@ -111,7 +111,7 @@ def test_a_row_of_which_the_record_knows_nothing_is_refused(tmp_path):
     (tmp_path / "models").mkdir()
     panel = read_panel(ROOT / "models/panel-quick.json")
     lacking = replace(panel, checks=panel.checks[1:])
-    lacking.write(tmp_path / "models/panel-quick.json")
+    (tmp_path / "models/panel-quick.json").write_bytes(lacking.as_bytes())
     assert f"{panel.checks[0].id!r} has a panel threshold, but" in refused(checks, tmp_path)
 
 
@@ -120,7 +120,7 @@ def test_a_record_without_multipliers_still_holds_mean_and_spread(tmp_path):
     checks = shipped("checks-quick")
     panel = replace(read_panel(ROOT / "models/panel-quick.json"), multipliers={})
     (tmp_path / "models").mkdir()
-    panel.write(tmp_path / "models/panel-quick.json")
+    (tmp_path / "models/panel-quick.json").write_bytes(panel.as_bytes())
     assert refused(checks, tmp_path) == ""
     clean = checks.checks[0]
     panel = replace(clean.panel, mean=clean.panel.mean - 0.1, threshold=round(clean.panel.threshold - 0.1, 4))
@@ -198,7 +198,7 @@ def test_the_gate_holds_a_threshold_to_the_panel_of_its_record(zoo):
         panel_of([0.94, 0.96, 0.97, 0.95, 0.96, 0.97, 0.95, 0.96], (replace(check, definition=definition),)),
         data_sha256=zoo.images.sha256,
     )
-    panel.write(zoo.root / "panel.json")
+    (zoo.root / "panel.json").write_bytes(panel.as_bytes())
     zoo.bind(f'\n[recipe]\npanel = "panel.json"\n{row}')
     result = zoo.run()
     assert result.ret == 4
@@ -217,5 +217,5 @@ def test_what_calibration_writes_for_fewer_models_follows(tmp_path, reference_mo
     path.write_text(with_thresholds(checks.path.read_text(), calibrated, recipe=checks.recipe, date="2026-01-01"))
     (tmp_path / "models").mkdir()
     multipliers = {item.check.id: item.k for item in calibrated}
-    panel.with_multipliers(multipliers, before=None).write(tmp_path / "models/panel.json")
+    (tmp_path / "models/panel.json").write_bytes(panel.with_multipliers(multipliers, before=None).as_bytes())
     assert refused(read_checks(path), tmp_path) == ""

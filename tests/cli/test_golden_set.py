@@ -280,7 +280,7 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
         zoo.save(file.name, jitter=1.0, seed=seed)
         correct += Classifier(network(jitter=1.0, seed=seed), workers=1).predict(zoo.images).correct
     models = tuple(ReferenceModel(str(file), hashlib.sha256(file.read_bytes()).hexdigest(), 0, {}) for file in files)
-    Panel(zoo.images.sha256, 1, {}, (), models).write(zoo.root / "panel.json")
+    (zoo.root / "panel.json").write_bytes(Panel(zoo.images.sha256, 1, {}, (), models).as_bytes())
     agreed = int(np.flatnonzero(correct == 8)[0])
     contested = int(np.flatnonzero((correct > 0) & (correct < 8))[0])
     assert zoo.golden("add", agreed, contested) == 0

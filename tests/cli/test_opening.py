@@ -126,7 +126,7 @@ def test_train_trains_on_the_device_asked_for(zoo, monkeypatch):
 def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch):
     trained, recorded = [], []
 
-    def train_panel(config, folder, *, reference_models, jobs, device, on_epoch):
+    def train(checks, folder, *, reference_models, jobs, device):
         trained.append((device, jobs))
         return [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05) for seed in range(reference_models)]
 
@@ -134,7 +134,7 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
         recorded.append(recording.options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.calibration.retrain.train_panel", train_panel)
+    monkeypatch.setattr("harness.calibration.calibrate.train_reference_models", train)
     monkeypatch.setattr("harness.calibration.measure.record", record)
     given = ["--", "--stress-set", f"data={zoo.data}"]
     zoo.checks.write_text(zoo.checks.read_text().replace('name = "zoo"', 'name = "fashion-mnist"'))
@@ -144,7 +144,7 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
 
 
 def test_networks_of_the_shipped_recipe_are_not_trained_for_other_data(zoo, monkeypatch, capsys):
-    monkeypatch.setattr("harness.calibration.retrain.train_panel", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("harness.calibration.retrain.ProcessPoolExecutor", lambda *_, **__: pytest.fail("trained"))
     assert main(["calibrate", "--", "--stress-set", f"data={zoo.data}"]) == 2
     assert "--checkpoints FILE FILE FILE" in capsys.readouterr().err
     assert not list(zoo.root.glob("models/panel*"))

@@ -44,7 +44,9 @@ def shop(tmp_path, monkeypatch):
     models = tuple(f"{number:064x}" for number in range(REFERENCE_MODELS))
     sharp[[contested, own]] = np.eye(4)[whole.labels[[contested, own]]] * 0.6 + 0.1
     view = view_of((~right).sum(axis=0), sharp, labels, ~right)
-    PanelPredictions(whole.sha256, CLASSES, models, {repr(IDENTITY): view}).write(Path("panel.predictions.json"))
+    Path("panel.predictions.json").write_bytes(
+        PanelPredictions(whole.sha256, CLASSES, models, {repr(IDENTITY): view}).as_bytes()
+    )
     return answers, contested, own
 
 
@@ -92,7 +94,7 @@ def test_one_or_two_retrains_tell_no_label_errors_and_all_else_is_told(shop, cap
     path = Path("panel.predictions.json")
     known = read_panel_predictions(path)
     view = replace(known.view(), wrong=known.view().wrong.clip(0, reference_models), each=None)
-    replace(known, models=known.models[:reference_models], views={repr(IDENTITY): view}).write(path)
+    path.write_bytes(replace(known, models=known.models[:reference_models], views={repr(IDENTITY): view}).as_bytes())
     assert evaluate("--label-errors", "--per-class", "--panel-predictions", str(path)) == 0
     out = capsys.readouterr().out
     assert f"need at least 3 reference models; this panel has {reference_models}" in out
@@ -118,7 +120,7 @@ def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked
     if sample := asked == "a sample":
         view = known.view()
         few = replace(view, wrong=np.where(np.arange(200) % 2, view.wrong, NOT_ASKED).astype(np.int16), each=None)
-        replace(known, views={repr(IDENTITY): few}).write(path)
+        path.write_bytes(replace(known, views={repr(IDENTITY): few}).as_bytes())
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if sample else "0" * 64
     Path("stress_tests").mkdir()
     data = f'name = "shop"\nsplit = "test"\nsha256 = "{known.data_sha256}"\nn = 200'
@@ -137,10 +139,10 @@ def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):
     whole = load_images("npz:shop.npz")
     view = view_of(np.zeros(200), np.full((200, 4), 0.25), whole.labels)
     other = PanelPredictions("0" * 64, CLASSES, ("a" * 64,), {repr(IDENTITY): view})
-    other.write(Path("other.predictions.json"))
+    Path("other.predictions.json").write_bytes(other.as_bytes())
     assert evaluate("--label-errors", "--panel-predictions", "other.predictions.json") == 2
     assert whole.sha256[:12] in capsys.readouterr().err
-    replace(other, data_sha256=whole.sha256).write(Path("other.predictions.json"))
+    Path("other.predictions.json").write_bytes(replace(other, data_sha256=whole.sha256).as_bytes())
     assert evaluate("--label-errors", "--panel-predictions", "other.predictions.json") == 0
     Path("other.predictions.json").write_text("garbage")
     assert evaluate("--label-errors", "--panel-predictions", "other.predictions.json") == 2

@@ -161,8 +161,8 @@ def test_as_many_images_as_are_named_would_tell(changed):
     measured = Proportion(changed, 10_000)
     needed = images_needed(measured, 0.01)
     more = needed / 10_000
-    value, lower, upper = measured.of_more(more)
-    assert upper <= 0.01 if value < 0.01 else lower > 0.01
+    lower, upper = measured.limits(CONFIDENCE, more)
+    assert upper <= 0.01 if measured.value < 0.01 else lower > 0.01
     assert outcome_of(Proportion(round(changed * more * 1.05), round(needed * 1.05)), 0.01) != "inconclusive"
 
 

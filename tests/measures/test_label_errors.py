@@ -174,11 +174,11 @@ def test_the_file_says_what_healthy_retrains_and_the_model_say():
 def test_what_each_member_gets_wrong_is_kept_with_what_they_know(tmp_path):
     panel_predictions = panel(LABELS, FLIPPED)
     path = tmp_path / "panel.predictions.json"
-    panel_predictions.write(path)
+    path.write_bytes(panel_predictions.as_bytes())
     (kept,), (view,) = read_panel_predictions(path).views.values(), panel_predictions.views.values()
     assert np.array_equal(kept.each, view.each)
     view.wrong[0] = 1
-    panel_predictions.write(path)
+    path.write_bytes(panel_predictions.as_bytes())
     with pytest.raises(InputError, match="do not add up to the counts"):
         read_panel_predictions(path)
 

@@ -182,7 +182,7 @@ def test_other_images_are_refused(panel_predictions):
 
 
 def test_what_is_written_is_read(panel_predictions, tmp_path):
-    panel_predictions.write(tmp_path / "k.json")
+    (tmp_path / "k.json").write_bytes(panel_predictions.as_bytes())
     read = read_panel_predictions(tmp_path / "k.json")
     assert (read.data_sha256, read.classes, read.models) == (IMAGES.sha256, CLASSES, MEMBERS)
     for name, view in panel_predictions.views.items():
@@ -196,7 +196,9 @@ def test_what_is_written_is_read(panel_predictions, tmp_path):
 def test_the_smallest_probabilities_at_rest_keep_their_order(panel_predictions, tmp_path):
     tiny = np.geomspace(1e-7, 1e-2, 8).astype(np.float32)
     mean = np.stack([tiny, tiny[::-1], 1 - tiny - tiny[::-1]], axis=1)
-    replace(panel_predictions, views={repr(IDENTITY): view_of(AT_REST, mean, [0] * 8)}).write(tmp_path / "k.json")
+    (tmp_path / "k.json").write_bytes(
+        replace(panel_predictions, views={repr(IDENTITY): view_of(AT_REST, mean, [0] * 8)}).as_bytes()
+    )
     read = read_panel_predictions(tmp_path / "k.json").view()
     np.testing.assert_allclose(read.of_label, tiny, rtol=0.1)
     np.testing.assert_allclose(read.shares, -np.sort(-mean, axis=1), rtol=0.1)
@@ -206,7 +208,7 @@ def test_of_many_classes_the_likeliest_are_kept(panel_predictions, tmp_path):
     classes = tuple(f"c{number}" for number in range(1000))
     mean = np.random.default_rng(0).dirichlet(np.full(1000, 0.01), 8)
     views = {repr(IDENTITY): view_of(AT_REST, mean, LABELS)}
-    replace(panel_predictions, classes=classes, views=views).write(tmp_path / "k.json")
+    (tmp_path / "k.json").write_bytes(replace(panel_predictions, classes=classes, views=views).as_bytes())
     assert (tmp_path / "k.json").stat().st_size < 20_000
     read = read_panel_predictions(tmp_path / "k.json").view()
     assert read.likeliest.tolist() == np.argsort(-mean, axis=1)[:, :LIKELIEST].tolist()

@@ -23,9 +23,9 @@ from zoo import CLASSES, images_of, network
 
 from harness.calibration.calibrate import by_hand
 from harness.calibration.panel import read_panel
-from harness.calibration.rewrite import with_thresholds
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import Check, read_checks
+from harness.checks.tables import with_thresholds
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
 
@@ -329,9 +329,8 @@ def small_panel(folder: Path) -> list[str]:
     calibrated = thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
     text = with_thresholds(checks.path.read_text("utf-8"), calibrated, recipe=checks.recipe, date="2026-01-01")
     checks.path.write_text(text, "utf-8")
-    panel.with_multipliers({item.check.id: item.k for item in calibrated}, before=None).write(
-        folder / "models/panel.json"
-    )
+    panel = panel.with_multipliers({item.check.id: item.k for item in calibrated}, before=None)
+    (folder / "models/panel.json").write_bytes(panel.as_bytes())
     return [str(model.path) for model in panel.models]
 
 

@@ -33,7 +33,7 @@ REASONS = {
     "calibration/measure.py": "a cache in the user's folder",
     "calibration/panel_predictions.py": "a cache in the user's folder",
     "calibration/retrain.py": "its own unfinished checkpoint",
-    "calibration/rewrite.py": "a temporary folder",
+    "calibration/samples.py": "a temporary folder",
     "calibration/warm.py": "what passes between two processes, in a temporary folder",
     "checks/golden.py": "the golden set that it has just read",
     "cli/options.py": "text of the help, which click collects",

@@ -126,44 +126,39 @@ def combined(
     views: dict[str, PanelView] = {}
     for parts in zip(*recorded, strict=True):
         name, at = parts[0].name, parts[0].positions
+
+        def placed(rows: np.ndarray, rest: float, at: np.ndarray = at) -> np.ndarray:
+            """Return a table for all images with these rows, and with `rest` elsewhere."""
+            table = np.full((images, *rows.shape[1:]), rest, dtype=rows.dtype)
+            table[at] = rows
+            return table
+
         likeliest, shares = _likeliest(parts)
-        by_model = None
-        if name == repr(IDENTITY):
-            by_model = np.zeros((len(parts), images), dtype=bool)
-            by_model[:, at] = [each.wrong for each in parts]
         of_label = sum(each.of_label.astype(np.float64) for each in parts) / len(parts)
         view = PanelView(
-            _placed(sum(each.wrong.astype(np.int16) for each in parts), at, images, NOT_ASKED),
-            _placed(of_label.astype(np.float32), at, images, np.nan),
-            _placed(likeliest, at, images, NOT_ASKED),
-            _placed(shares, at, images, np.nan),
-            by_model,
+            placed(sum(each.wrong.astype(np.int16) for each in parts), NOT_ASKED),
+            placed(of_label.astype(np.float32), np.nan),
+            placed(likeliest, NOT_ASKED),
+            placed(shares, np.nan),
+            np.stack([placed(each.wrong, 0) for each in parts]) if name == repr(IDENTITY) else None,
         )
         views[name] = view.over(views.get(name))
     return PanelPredictions(data_sha256, first[0].classes, tuple(models), views)
 
 
-def _placed(rows: np.ndarray, positions: np.ndarray, images: int, rest: float) -> np.ndarray:
-    """Return a table for `images` images with these rows at these positions and `rest` elsewhere."""
-    table = np.full((images, *rows.shape[1:]), rest, dtype=rows.dtype)
-    table[positions] = rows
-    return table
-
-
 def _likeliest(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.ndarray]:
     """Return the classes with the highest mean probability, (M, C) int32, and these means, (M, C) float32."""
-    classes = len(parts[0].classes)
-    likeliest, shares = [], []
-    for start in range(0, len(parts[0].positions), _AT_A_TIME):
+    classes, images = len(parts[0].classes), len(parts[0].positions)
+    likeliest, shares = (np.empty((images, min(LIKELIEST, classes)), kind) for kind in (np.int32, np.float32))
+    for start in range(0, images, _AT_A_TIME):
         rows = slice(start, start + _AT_A_TIME)
-        total = np.zeros((len(parts[0].positions[rows]), classes))
+        total = np.zeros((len(likeliest[rows]), classes))
         for each in parts:
             at = each.likeliest[rows]
             np.put_along_axis(total, at, np.take_along_axis(total, at, axis=1) + each.shares[rows], axis=1)
-        order = np.argsort(-total, axis=1, kind="stable")[:, :LIKELIEST]
-        likeliest.append(order.astype(np.int32))
-        shares.append((np.take_along_axis(total, order, axis=1) / len(parts)).astype(np.float32))
-    return np.concatenate(likeliest), np.concatenate(shares)
+        likeliest[rows] = order = np.argsort(-total, axis=1, kind="stable")[:, :LIKELIEST]
+        shares[rows] = np.take_along_axis(total, order, axis=1) / len(parts)
+    return likeliest, shares
 
 
 def merged(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredictions:

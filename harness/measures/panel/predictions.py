@@ -8,14 +8,13 @@ import json
 import math
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import numpy as np
 from pydantic import Field
 
 from harness.base.errors import NotApplicableError, NotRecordedError, PanelError
 from harness.base.files import read_regular
-from harness.base.outputs import PANEL_PREDICTIONS, Output
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.perturb import IDENTITY, PROTOCOL, in_words
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.perturb import Perturbation
 
+T = TypeVar("T")
 SCHEMA = 3
 MAX_BYTES = 1 << 30
 """Size of the largest file."""
@@ -57,15 +57,11 @@ class PanelView:
     shares: np.ndarray
     each: np.ndarray | None = None
 
-    @property
-    def consensus(self) -> np.ndarray:
-        """Return the images that every model predicts correctly, (N,) bool."""
-        return np.asarray(self.wrong == 0)
-
     def take(self, positions: np.ndarray) -> PanelView:
         """Return the view of the images at these positions, (M,) int64."""
-        wrong, of_label, likeliest, shares = (table[positions] for table in self._tables())
-        return PanelView(wrong, of_label, likeliest, shares, None if self.each is None else self.each[:, positions])
+        each = None if self.each is None else self.each[:, positions]
+        wrong, of_label, likeliest, shares = (table[positions] for table in self._tables)
+        return PanelView(wrong, of_label, likeliest, shares, each)
 
     def ordered(self, models: Sequence[int]) -> PanelView:
         """Return the view with its models in this order, (K,) of their current positions."""
@@ -75,10 +71,8 @@ class PanelView:
         """Return this view, completed with an old one of the same models where this one has no predictions."""
         if old is None:
             return self
-        asked, each = self.wrong != NOT_ASKED, None
-        if self.each is not None and old.each is not None:
-            each = np.where(asked, self.each, old.each)
-        pairs = zip(self._tables(), old._tables(), strict=True)
+        asked, pairs = self.wrong != NOT_ASKED, zip(self._tables, old._tables, strict=True)
+        each = None if self.each is None or old.each is None else np.where(asked, self.each, old.each)
         wrong, of_label, likeliest, shares = (
             np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for new, kept in pairs
         )
@@ -90,6 +84,7 @@ class PanelView:
         each = old.each is None or (self.each is not None and np.array_equal(self.each[:, asked], old.each[:, asked]))
         return each and np.array_equal(self.wrong[asked], old.wrong[asked])
 
+    @property
     def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         return self.wrong, self.of_label, self.likeliest, self.shares
 
@@ -167,34 +162,30 @@ class PanelPredictions:
         `NotApplicableError` without other models.
         """
         self.expect_others()
-        return [self._consensus_set(each) for each in predictions]
-
-    def _consensus_set(self, predictions: Predictions) -> ConsensusSet:
-        view, positions = self.view(predictions.perturbation), predictions.images.positions.numpy()
-        wrong = view.wrong[positions]
-        if missing := int((wrong == NOT_ASKED).sum()):
-            raise NotRecordedError(
-                f"there are no panel predictions of {missing} of {len(wrong)} images "
-                f"({in_words(predictions.perturbation)}): the panel was measured on another sample"
-            )
-        own = 0 if self.excluded is None else ~predictions.correct  # Its own error is among those counted.
-        return ConsensusSet(wrong == own, view.of_label[positions])
+        found = []
+        for each in predictions:
+            view, positions = self.view(each.perturbation), each.images.positions.numpy()
+            wrong = view.wrong[positions]
+            if missing := int((wrong == NOT_ASKED).sum()):
+                raise NotRecordedError(
+                    f"there are no panel predictions of {missing} of {len(wrong)} images "
+                    f"({in_words(each.perturbation)}): the panel was measured on another sample"
+                )
+            own = 0 if self.excluded is None else ~each.correct  # Its own error is among those counted.
+            found.append(ConsensusSet(wrong == own, view.of_label[positions]))
+        return found
 
     def expect_others(self) -> None:
         """Raise `NotApplicableError` if the excluded model is the only one."""
         if not self.reference_models:
             raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
 
-    def write(self, path: Path) -> None:
-        """Write a JSON file with packed tables, complete or not at all."""
-        Output(path, PANEL_PREDICTIONS).write(self.as_bytes())
-
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
         views = {name: _as_packed(view) for name, view in sorted(self.views.items())}
         images = len(next(iter(self.views.values())).wrong)
-        content = _File(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.models, views)
-        return (json.dumps(as_plain(content), indent=1) + "\n").encode()
+        content = _File(PROTOCOL, self.data_sha256, images, self.classes, self.models, views)
+        return (json.dumps({"schema": SCHEMA, **as_plain(content)}, indent=1) + "\n").encode()
 
 
 @record
@@ -216,7 +207,6 @@ class _View:
 class _File:
     """Content of a file."""
 
-    schema: int
     protocol: int
     data_sha256: str
     n: Annotated[int, Field(ge=1)]
@@ -225,20 +215,31 @@ class _File:
     views: Annotated[dict[str, _View], Field(min_length=1)]
 
 
-def read_panel_predictions(path: Path) -> PanelPredictions:
-    """Read a file of `PanelPredictions.write`; raises `InputError` for any other file and for another protocol."""
+def read_file(kind: type[T], path: Path, *, what: str, schema: int, max_bytes: int, advice: str) -> tuple[T, bytes]:
+    """Return the record in a file of JSON with this `schema`, and the file's content.
+
+    Raises `InputError`, with the `advice`, for a file that is not `what` it should be, and for an invalid record.
+    """
     try:
-        content = read_regular(path, max_bytes=MAX_BYTES)
+        content = read_regular(path, max_bytes=max_bytes)
         plain = json.loads(content)
-    except OSError as error:
-        raise PanelError(f"{path}: cannot be read ({error.strerror}); {_NEXT}") from None
-    except (ValueError, RecursionError) as error:
-        raise PanelError(f"{path}: not panel predictions ({error}); {_NEXT}") from None
-    if not isinstance(plain, dict):
-        raise PanelError(f"{path}: not panel predictions, but {type(plain).__name__}; {_NEXT}")
-    if (schema := plain.get("schema")) != SCHEMA:
-        raise PanelError(f"{refusal_of_schema(path, schema, expected=SCHEMA)}; {_NEXT}")
-    file = read_record(_File, plain, where=f"{path}")
+        if not isinstance(plain, dict):
+            raise PanelError(f"{path}: not {what}, but {type(plain).__name__}")
+        if (found := plain.pop("schema", None)) != schema:
+            raise PanelError(refusal_of_schema(path, found, expected=schema))
+        return read_record(kind, plain, where=f"{path}", error=PanelError), content
+    except OSError as unreadable:
+        message = f"{path}: cannot be read ({unreadable.strerror})"
+    except (ValueError, RecursionError) as invalid:
+        message = f"{path}: not {what} ({invalid})"
+    except PanelError as refused:
+        message = f"{refused}"
+    raise PanelError(f"{message}; {advice}")
+
+
+def read_panel_predictions(path: Path) -> PanelPredictions:
+    """Read a file of panel predictions; raises `InputError` for any other file and for another protocol."""
+    file, content = read_file(_File, path, what="panel predictions", schema=SCHEMA, max_bytes=MAX_BYTES, advice=_NEXT)
     if file.protocol != PROTOCOL:
         raise PanelError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
     views = {name: _view(packed, file, where=f"{path}: views: {name}") for name, packed in file.views.items()}
@@ -260,7 +261,11 @@ def _view(packed: _View, file: _File, *, where: str) -> PanelView:
         raise PanelError(f"{where}: not predictions of {len(file.models)} models for {file.n} images; {_NEXT}")
     of_label, shares = (np.square(root / _STEPS).astype(np.float32) for root in roots)
     of_label[~asked], shares[~asked], wrong[~asked], likeliest[~asked] = np.nan, np.nan, NOT_ASKED, NOT_ASKED
-    each = _bits(packed.each, (len(file.models), file.n), where=where) if packed.each else None
+    each = None
+    if packed.each:
+        shape = len(file.models), file.n
+        bits = np.frombuffer(_inflated(packed.each, -(-math.prod(shape) // 8), where=where), dtype=np.uint8)
+        each = np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
     if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
         raise PanelError(f"{where}: the errors of each model do not add up to the counts; {_NEXT}")
     return PanelView(wrong.astype(np.int16), of_label, likeliest, shares, each)
@@ -287,11 +292,6 @@ def _unpacked(packed: str, shape: tuple[int, ...], *, where: str) -> np.ndarray:
     """Return a table, without unpacking more bytes than its shape needs."""
     content = _inflated(packed, 2 * math.prod(shape), where=where)
     return np.frombuffer(content, dtype="<u2").reshape(shape).astype(np.int32)
-
-
-def _bits(packed: str, shape: tuple[int, int], *, where: str) -> np.ndarray:
-    content = _inflated(packed, -(-math.prod(shape) // 8), where=where)
-    return np.unpackbits(np.frombuffer(content, dtype=np.uint8), count=math.prod(shape)).reshape(shape).astype(bool)
 
 
 def _inflated(packed: str, size: int, *, where: str) -> bytes:

@@ -26,6 +26,8 @@ POWER = 0.95
 """Probability that a check fails a model with its minimum detectable drop."""
 FEW = 8
 """Least number of reference models for a threshold from their own spread; with fewer, a check needs a prior."""
+PROVISIONAL = 3
+"""Least number of reference models for thresholds that are not provisional; two say little about a third."""
 SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 K_DECIMALS, ROOT_DECIMALS = 2, 4
 """Decimals in a checks file of a multiplier, and of mean and standard deviation on the scale of roots."""
@@ -79,34 +81,6 @@ class Calibrated:
     budget: float
     prior: bool = False
     """True if the spread uses more information than the values of these models."""
-
-    @staticmethod
-    def of(
-        check: PanelCheck,
-        values: np.ndarray,
-        *,
-        k: float,
-        spread: float | None = None,
-        prior: bool = False,
-        budget: float = math.inf,
-        reference_models: int | None = None,
-    ) -> Calibrated:
-        """Return the threshold of a check from the values of K reference models, (K,), with this multiplier.
-
-        `spread` is the standard deviation on the check's scale, by default that of the values. With `reference_models`
-        it is the threshold for another number of models.
-        """
-        scaled = on_scale(values, check.scale)
-        centre = float(scaled.mean())
-        if spread is None:
-            spread = float(np.maximum(scaled.std(ddof=1), least_of(scaled[:, None], (check,))[0]))
-        std = spread
-        if check.scale == "root":
-            around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
-            std = (around[1] - around[0]) / 2 if prior else float(values.std(ddof=1))
-        return Calibrated(
-            check, float(values.mean()), std, centre, spread, k, reference_models or len(values), budget, prior
-        )
 
     @property
     def threshold(self) -> float:
@@ -170,15 +144,10 @@ class Calibrated:
             )
         if self.minimum_detectable_drop > self.budget:
             loss, budget = self._number(self.minimum_detectable_drop), self._number(self.budget)
+            drop = f"the minimum detectable drop is {loss}, over the budget of {budget}"
             if self.check.metric in OF_ONE_GROUP:
-                return (
-                    f"{self.check.n} images are too few, as reference models differ: the minimum detectable drop is "
-                    f"{loss}, over the budget of {budget}"
-                )
-            return (
-                f"reference models differ so much that the minimum detectable drop is {loss}, over the budget of "
-                f"{budget}"
-            )
+                return f"{self.check.n} images are too few, as reference models differ: {drop}"
+            return f"reference models differ so much that {drop}"
         low, high = self._range
         if self.threshold <= low if self.check.sign > 0 else self.threshold >= high:
             return f"its threshold of {self._number(self.threshold)} cannot fail"
@@ -201,19 +170,15 @@ _RARE, _RARE_BY_FEW = 0.01, 0.05
 
 
 def budget_of(check: PanelCheck, mean: float, budgets: Mapping[str, float], reference_models: int) -> float:
-    """Return the largest loss of a check that may go unnoticed, by the mean and the number of its reference models."""
-    return budgets.get(check.metric, budgets.get(check.family, default_budget(check, mean, reference_models)))
+    """Return the largest loss of a check that may go unnoticed, by the mean and the number of its reference models.
 
-
-def default_budget(check: PanelCheck, mean: float, reference_models: int = FEW) -> float:
-    """Return the largest loss that may go unnoticed where the checks file names none.
-
-    It is five points of a share, ten for groups of images, which are small. A count may double, or grow by half a
-    percent of the images if that is more. For rare things it is one percent, and for one class of many half of a class.
-    Fewer than eight reference models tell no single percent of some thousand images. Rare things may then grow by five,
-    as much as a share.
-    A severity or a factor may lose a fifth.
+    Without a budget by its metric or family, it is five points of a share, ten for groups of images, which are small. A
+    count may double, or grow by half a percent of the images if that is more. For rare things it is one percent, and
+    for one class of many half of a class. Fewer than eight reference models tell no single percent of some thousand
+    images. Rare things may then grow by five, as much as a share. A severity or a factor may lose a fifth.
     """
+    if (named := budgets.get(check.metric, budgets.get(check.family))) is not None:
+        return named
     if check.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
         return 0.5 * check.n
     if check.unit is Unit.IMAGES:

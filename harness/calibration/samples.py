@@ -1,0 +1,99 @@
+"""Samples of a checks file: the images of each family with which a run of the gate fits into a time."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tomlkit
+
+from harness.base import locked
+from harness.base.errors import CalibrationError, ChangedError
+from harness.base.outputs import CHECKS, Output
+from harness.calibration.summary import planned_drop
+from harness.checks import read_checks
+from harness.checks.tables import hash_of_checks, with_samples
+from harness.run.budget import Plan, duration, in_cores
+from harness.run.execute import execute
+from harness.run.request import RunRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.checks import ChecksFile
+
+
+def choose_samples(
+    budget: str,
+    checks: ChecksFile,
+    checkpoint: Path | str,
+    *,
+    options: Sequence[str] = (),
+    on_fit: Callable[[Plan], object] = lambda _: None,
+) -> ChecksFile:
+    """Write samples for a time limit such as 30m, or `none` for all images, into a checks file, and return the file.
+
+    The plan is of an uncalibrated copy. It has no recipe and no golden set, since both name files that are not beside
+    it. The golden set costs almost nothing. `on_fit` is called with the plan. Raises `InputError`, and writes nothing,
+    if the file changes meanwhile.
+    """
+    lines: list[str] = []
+    if budget != "none":
+        document = tomlkit.parse(with_samples(checks.path.read_text("utf-8"), ()))
+        for name in ("recipe", "golden"):
+            document.pop(name, None)
+        for check in document.get("check", ()):
+            check.pop("panel", None)
+        with tempfile.TemporaryDirectory() as folder:
+            copy, quick = Path(folder, checks.path.name), checks.data.sample is not None
+            copy.write_text(tomlkit.dumps(document), "utf-8")
+            fit = fit_for(budget, copy, checkpoint, tests=checks.path.parent, options=options, quick=quick)
+        on_fit(fit)
+        lines = samples_in_toml(fit.samples, fit)
+    content = with_samples(checks.path.read_text("utf-8"), lines).encode()
+    with locked(checks.path):
+        if hash_of_checks(checks.path) != checks.sha256:
+            changed = "changed while its samples were chosen, nothing was written; run it again"
+            raise ChangedError(f"{checks.path}: {changed}")
+        Output(checks.path, CHECKS).write(content)
+    return read_checks(checks.path)
+
+
+def fit_for(
+    budget: str, checks: Path, checkpoint: Path | str, *, tests: Path, options: Sequence[str] = (), quick: bool = False
+) -> Plan:
+    """Return the plan of a gate run of a checkpoint within a time such as 30m, from a process of its own.
+
+    Raises `InputError` without a plan, with the last lines of that process.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        request = RunRequest(
+            roles={"candidate": checkpoint},
+            checks=checks,
+            profile="quick" if quick else "default",
+            plan=True,
+            budget=budget,
+            reports=folder,
+            tests=(str(tests),),
+            options=("-q", "-p", "no:cacheprovider", *options),
+        )
+        result = execute(request)
+    if result.plan is None:
+        why = next((line for line in result.printed if line.startswith(("there is no plan: ", "ERROR: "))), "")
+        said = why.partition(": ")[2] or f"pytest ended with exit status {result.status}"
+        raise CalibrationError(f"{checkpoint}: there is no plan of a run: {said}", below=result.printed)
+    return result.plan
+
+
+def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
+    """Return samples as lines of a checks file, each with the drop that checks then detect; none if all images fit."""
+    if not samples or plan.budget is None:
+        return []
+    width = max(map(len, samples))
+    lines = [f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}"]
+    for name, size in samples.items():
+        drop = planned_drop(name, plan.lines[name]) if name in plan.lines else None
+        promise = "" if drop is None else f"  # detectable drop: {100 * drop:.1f} points of 90%, 95% power"
+        lines.append(f"{name:{width}} = {size}{promise}")
+    return lines
