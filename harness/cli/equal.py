@@ -50,7 +50,7 @@ SHARE = _Share()
     help="Say whether an artifact predicts as the model that it was made from, in one sentence and on one page. An "
     "artifact is an export, a quantized or a compiled copy. Exact bounds of 99% confidence decide. The exit status is "
     "0 if the artifact is equal and 1 if it is different. It is 4 if these images cannot tell, and for refused input. "
-    "The worst class and the worst group may change up to 5%.",
+    "No class and no group may change by more than 5%.",
 )
 @click.argument("artifact", type=MODEL)
 @click.option("--original", type=MODEL, required=True, metavar="MODEL", help="The model that it was made from.")

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     "skew",
     cls=Command,
     example="skew models/augmented.safetensors --served predictions.csv",
-    help="Say whether a served model predicts known images as the reference pipeline does. If not, name the stage of "
+    help="Say whether a served model predicts known images as CANDIDATE does here. If not, name the stage of "
     "its serving pipeline that explains the predictions best: decoding, JPEG, color, resizing, cropping, scaling or "
-    "normalization. The exit status is 0 if it is served as judged and 1 if it is different. It is 4 if these images "
+    "normalization. The exit status is 0 if it agrees and 1 if it differs. It is 4 if these images "
     "cannot tell, and for refused input.",
 )
-@click.argument("candidate", type=MODEL)
+@click.argument("candidate", type=MODEL, metavar="CANDIDATE")
 @click.option(
     "--served",
     type=MODEL,
