@@ -25,21 +25,14 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORD, CHECKED = ROOT / "tests/mutants.json", ROOT / "tests/mutants.resume"
 COPIED = ("harness", "tests", "stress_tests", "models", "pyproject.toml", "conftest.py", "README.md")
 OF_STATUS = (
-    "run/test_outcome",
-    "run/test_reported",
-    "project/test_writers",
-    "report/test_report",
-    "plugin/test_plugin",
+    *("run/test_outcome", "run/test_reported", "project/test_writers", "report/test_report"),
+    *("plugin/test_plugin", "plugin/test_agreement", "plugin/test_two_runs", "plugin/test_kill_points"),
 )
-OF_STATUS = (*OF_STATUS, "plugin/test_agreement", "plugin/test_two_runs", "plugin/test_kill_points")
 PARTS = {
     "checks": (("checks",), ("tests/checks",)),
     "thresholds": (
-        tuple(
-            f"calibration/{name}.py"
-            for name in ("thresholds", "multiplicity", "moderated_variance", "outliers", "promise", "rewrite", "panel")
-        ),
-        ("tests/calibration",),
+        tuple(f"calibration/{name}.py" for name in ("thresholds", "moderated_variance", "outliers", "panel")),
+        tuple(f"tests/calibration/test_{name}.py" for name in ("thresholds", "moderated", "panel", "small_groups")),
     ),
     "status and reports": (
         ("plugin/exit_status.py", "plugin/claim.py", "report/files.py"),

@@ -24,7 +24,7 @@ COMMANDS = {
         "golden": ("accept", "Keep images that must never be wrong again."),
         "history": ("compare", "Print and draw the last runs of the gate."),
     },
-    "Set up": {
+    "Setup": {
         "init": ("init", "Make a gate in your own repository."),
         "calibrate": ("calibrate", "Set thresholds by a panel of reference models."),
     },

@@ -182,6 +182,7 @@ def _list(checks_path: Path, *, declare: bool) -> int:
 @golden_command.command(
     "remove",
     cls=Command,
+    passes_on=True,
     example="golden remove golden-1a2b3c4d",
     help="Remove images, and with them their checks.",
 )

@@ -66,8 +66,8 @@ if TYPE_CHECKING:
 @click.option(
     "--budget",
     metavar="TIME",
-    help="First choose samples of the families that fit a run of the gate into this time on this machine, such as "
-    "30m, for the checks file; none means all images (default: the samples in the checks file).",
+    help="First choose samples with which the gate takes this time on this machine, such as 30m. The value none means "
+    "all images (default: the samples in the checks file).",
 )
 @click.option(
     "--convert",
@@ -85,8 +85,8 @@ if TYPE_CHECKING:
 @click.option(
     "--plan",
     is_flag=True,
-    help="Set no threshold: print the gain of 3, 5, 8 and 20 reference models, by the panel or the named checkpoints: "
-    "checks with a threshold, minimum detectable drop, time of training.",
+    help="Set no threshold: print the gain of 3, 5, 8 and 20 reference models, by the panel or the named checkpoints. "
+    "It is checks with a threshold, minimum detectable drop, and time of training.",
 )
 @click.option(
     "--drop",

@@ -6,13 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
 from harness.base.errors import NotApplicableError
 from harness.checks.check import NAMED
 from harness.data.images import unit_range
-from harness.inference import Predictions
-from harness.inference.search import FirstFailures, first_failures
 from harness.measures.accuracy import ACCURACY_GAIN, likely_most_confident, most_confident
 from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.failures import Answer, answers_at
@@ -25,7 +22,8 @@ if TYPE_CHECKING:
 
     from harness.checks import Verdict
     from harness.data import LabelledImages
-    from harness.inference import RoleModel
+    from harness.inference import Predictions, RoleModel
+    from harness.inference.search import FirstFailures
     from harness.measures.failures import FailureKind
     from harness.perturb import Perturbation
     from harness.run.overview import Overview
@@ -104,6 +102,9 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
     holds. Images of the consensus set are compared with the mean prediction of the reference models, unless the
     candidate is one of them.
     """
+    from harness.inference import Predictions
+    from harness.inference.search import FirstFailures
+
     candidate, other = session.roles["candidate"], held_against(session, verdict.metric)
     named = np.array(verdict.failures, dtype=np.int64)
     if isinstance(seen, FirstFailures):
@@ -188,6 +189,8 @@ def _smallest_flips(
 
     The smallest pose comes first. If no clean prediction is correct, the poses found stand.
     """
+    from harness.inference.search import first_failures
+
     if not len(positions):
         return []
     right = positions[candidate.classifier.predict(_taken(found.images, positions)).correct]
@@ -248,6 +251,8 @@ def _at_rest(model: RoleModel, images: LabelledImages) -> list[Answer]:
 
 
 def _taken(images: LabelledImages, positions: Sequence[int] | np.ndarray) -> LabelledImages:
+    import torch
+
     return images.take(torch.as_tensor(positions))
 
 
@@ -255,7 +260,7 @@ def _pixels(images: LabelledImages, perturbation: Perturbation | None = None) ->
     """Return the images, each (H, W, C) uint8, under the perturbation if there is one."""
     pixels = images.pixels[:]
     if perturbation is not None:
-        pixels = perturbation(unit_range(images.pixels)).mul(255).round().clamp(0, 255).to(torch.uint8)
+        pixels = perturbation(unit_range(images.pixels)).mul(255).round().clamp(0, 255).byte()
     return list(pixels.permute(0, 2, 3, 1).numpy())
 
 

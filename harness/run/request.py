@@ -141,7 +141,7 @@ class RunRequest(RunSettings):
 
     @property
     def incumbent(self) -> Path | str:
-        """Return the incumbent; raises `InputError` where there is none, or another file than the declared one."""
+        """Return the incumbent; raises `InputError` without one, and for another file than the declared one."""
         self.expect_incumbent()
         if (found := self.checkpoints.get(INCUMBENT)) is None:
             raise IncumbentError("there is no incumbent yet; `stress-harness accept` makes one, or name two models")

@@ -155,7 +155,7 @@ class RunSettings(ModelSettings, ReportSettings):
     budget: Text | None = setting(
         "Fit the run into this time on this machine, such as 90s, 20m or 1.5h (default: no limit). If it takes "
         "longer, families measure stratified samples, and the verdict is partial. `calibrate --budget` makes "
-        "thresholds for samples that fit. With --stress-plan, the run only prints the samples.",
+        "thresholds for samples that fit. With plan, the run only prints the samples.",
         metavar="TIME",
         line=True,
     )
@@ -177,7 +177,7 @@ IN_TABLE = {name: each for name, each in SETTINGS.items() if not each.line}
 SET = Setting(
     "set",
     "A setting of the project for this run alone, such as crop=224; may be repeated. `stress-harness list settings` "
-    "prints all. The table [gate] of stress_tests/checks.toml comes before the defaults above.",
+    "prints all (default: the table [gate] of stress_tests/checks.toml, before any default above).",
     "set",
     metavar="KEY=VALUE",
 )

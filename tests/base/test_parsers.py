@@ -18,7 +18,7 @@ from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
 from harness.checks import read_checks
 from harness.data import load_images
-from harness.data.npz import MAX_CLASSES
+from harness.data.pictures import MAX_CLASSES
 
 HEAD = 'schema = 2\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "abc"\nn = 100\n'
 ROW = '[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\n'

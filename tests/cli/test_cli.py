@@ -79,7 +79,7 @@ def test_help_lists_the_commands_by_purpose(capsys):
     assert re.findall(r"^([A-Z]\w+):$", printed, re.MULTILINE) == [
         "Options",
         "Gate",
-        "Set up",
+        "Setup",
         "Inspect",
         "Maintain",
     ]

@@ -42,7 +42,6 @@ REASONS = {
     "inference/predictors/child.py": "standard output, and what the system asks of a process",
     "measures/panel/collection.py": "a temporary folder",
     "report/figures.py": "a figure in memory",
-    "report/illustrations.py": "a figure in memory",
     "run/acceptance.py": "the incumbent and the checks file that it has just read",
     "run/execute.py": "what passes between two processes, in a temporary folder",
     "run/handover.py": "answers of a run to the process that waits for it, in that folder",

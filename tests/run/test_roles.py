@@ -85,7 +85,9 @@ def test_a_precondition_that_does_not_hold_leaves_nothing_judged(teacher, pytest
 def test_the_help_names_the_option_with_its_default(teacher, pytester):
     said = " ".join(pytester.runpytest_inprocess("--help").stdout.str().split())
     assert "--teacher=PATH|none The model that the candidate learnt from, or none (default: none)." in said
-    assert "--candidate=PATH The checkpoint under test (default: models/augmented.safetensors)." in said
+    assert (
+        "--candidate=PATH The model under test (`stress-harness list predictors` prints the kinds) (default: " in said
+    )
 
 
 def test_a_row_about_an_unknown_role_is_refused_with_the_known_ones(zoo):
