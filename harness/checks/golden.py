@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomlkit
@@ -17,7 +17,6 @@ from pydantic import Field
 
 from harness.base import locked
 from harness.base.files import read_regular, write_all_or_none
-from harness.base.outputs import CHECKS
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.checks.check import Check, ChecksError, Threshold
 from harness.checks.starter_check import shipped_tests
@@ -181,18 +180,22 @@ def _with_declaration(text: str, content: bytes, count: int, *, path: Path) -> s
     without = _DECLARED.sub(lambda found: _ENTRY.sub("", found[1]), text)  # A person wrote the comments: they stay.
     said = {"sha256": hashlib.sha256(content).hexdigest(), "n": count}
     made = with_table(without, GOLDEN, tomlkit.dumps({GOLDEN: said}), behind="data") if count else without
-    tables: list[dict[str, Any]] = []
-    for each in (text, without, made):  # Two declarations of merged branches are no valid TOML.
-        with suppress(ValueError):
-            tables.append(tomllib.loads(each))
-    if not tables:
+    before = _table(text) or _table(without)  # Two declarations of merged branches are no valid TOML.
+    if before is None:
         raise ChecksError(f"{path}: not valid TOML; correct it, or finish the merge, then `golden list --declare`")
-    before = {name: value for name, value in tables[0].items() if name != GOLDEN}
-    if tables[-1] != {**before, **({GOLDEN: said} if count else {})}:
+    before.pop(GOLDEN, None)
+    if _table(made) != {**before, **({GOLDEN: said} if count else {})}:
         raise ChecksError(
             f"{path}: its [golden] cannot be written; write it by hand: {tomlkit.dumps({GOLDEN: said}).strip()!r}"
         )
     return made
+
+
+def _table(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text)
+    except ValueError:  # For example for two [golden] tables, if `_DECLARED` does not match one of them.
+        return None
 
 
 @contextmanager
@@ -209,12 +212,15 @@ def _declaring_files(checks: Path) -> list[Path]:
 
     A link is resolved to its target, and so stays a link when the file is written.
     """
+    quick = {f"{path.stem}-quick.toml" for path in (checks, checks.resolve())}
     found = {checks.resolve(): checks}
     for path in sorted(checks.parent.glob("*.toml")):
-        with suppress(OSError):
-            content = path.read_bytes()  # Perhaps in the middle of a merge.
-            if CHECKS.owns(content) and re.search(rb"(?m)^\[data\]", content):
-                found.setdefault(path.resolve(), path)
+        try:
+            mine = {"schema", "data"} <= tomllib.loads(path.read_text("utf-8")).keys()
+        except (OSError, ValueError, RecursionError):  # Perhaps in the middle of a merge, which is an error later.
+            mine = path.name in quick
+        if mine:
+            found.setdefault(path.resolve(), path)
     return [end if path.is_symlink() else path for end, path in found.items()]
 
 
@@ -233,6 +239,8 @@ def write_golden(
     ]
     listed = [tomlkit.dumps({name: said for name, said in row.items() if said != []}) for row in rows]
     content = "\n[[image]]\n".join([f"{_HEAD}schema = {SCHEMA}\n", *listed]).encode()
+    if len(content) > MAX_BYTES:
+        raise ChecksError(f"{folder / LIST}: has {len(content)} bytes, the limit is {MAX_BYTES}; shorten the reasons")
     images_in(content, folder / LIST)
     files = {folder / name: picture for name, picture in pictures.items()}
     if golden:

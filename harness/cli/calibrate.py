@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "--jobs",
     type=int,
     metavar="N",
-    help="Networks to train at a time (default: one per core).",
+    help="Networks to train at a time (default: one per core; on a GPU one).",
 )
 @run_options("device", "backend")
 @click.option(

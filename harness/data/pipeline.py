@@ -108,7 +108,8 @@ class Pipeline:
         libraries = {"pillow", self.decode.library, *(each.library for each in self.resize)}
         versions = " ".join(f"{library} {exact_version(library)}" for library in sorted(libraries))
         own = {stage: getattr(self, stage) for stage in STAGES}
-        return f"{own} {versions} {self.transform.identity if self.transform else ''}"
+        opaque = "" if self.transform is None else f"{self.transform.spec} {self.transform.identity}"
+        return f"{own} {versions} {opaque}"
 
     def but(self, stage: str, **settings: Any) -> Pipeline:
         """Return the pipeline with other settings of a stage."""

@@ -181,9 +181,12 @@ class Crop:
         size, moves = self.size or pixels.shape[:2], (self.down, self.right)
         for whole, kept, move in zip(pixels.shape[:2], size, moves, strict=True):
             start = round((max(kept, whole) - kept) / 2) - max(kept - whole, 0) // 2 + move
-            padding.append((max(-start, 0), max(start + kept - whole, 0)))
-            window.append(slice(max(start, 0), max(start, 0) + kept))
-        return np.pad(pixels, [*padding, (0, 0)], constant_values=self.fill)[tuple(window)]
+            begin, before = max(start, 0), min(max(-start, 0), kept)
+            end = max(min(start + kept, whole), begin)
+            padding.append((before, kept - before - max(end - begin, 0)))
+            window.append(slice(begin, end))
+        # A copy, which does not keep the rest of a large picture in memory.
+        return np.pad(pixels[tuple(window)], [*padding, (0, 0)], constant_values=self.fill)
 
 
 @dataclass(frozen=True)

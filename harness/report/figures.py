@@ -233,7 +233,7 @@ def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: floa
         seaborn.heatmap(each.values, mask=hidden, vmin=low, vmax=high, cmap=colors, cbar=False, ax=axes, **ticks)
         (mesh,) = axes.collections
         axes.set_facecolor(_MUTED)
-        if len(rows) <= _LABELED:
+        if len(rows) <= _LABELED or len(rows) != len(columns):
             inks = mesh.to_rgba(np.ma.array(each.values, mask=hidden))
             for row, column in np.ndindex(each.values.shape):
                 # Black or white, whichever has more contrast with the color of the cell.

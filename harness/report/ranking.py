@@ -36,6 +36,7 @@ class Row:
     family: str
     status: str
     direction: Literal["at_least", "at_most"]
+    n: int | None
     value: Unbounded | None
     threshold: Unbounded | None
     reference_mean: Unbounded | None
@@ -132,7 +133,7 @@ def run_of(plain: Any, source: str) -> Run:
         why = some_of(found.errors, shown=1) or "no reason is given"
         raise InputError(f"{source}: the run is inconclusive and has no rank ({why}); leave it out")
     alike = {"set of images": found.data.get("sha256"), "checks file": found.checks_sha256}
-    alike |= {"protocol": found.protocol, "profile": found.profile}
+    alike |= {"number of images": found.data.get("n"), "protocol": found.protocol, "profile": found.profile}
     own = [entry for entry in found.checks if entry.get("role") == "candidate"]
     rows = tuple(_picked(Row, entry, f"{source}: check {entry.get('id')}") for entry in own)
     path, sha256 = (str(found.candidate.get(name)) for name in ("path", "sha256"))
@@ -147,7 +148,8 @@ def rank(runs: Sequence[Run]) -> Ranking:
     """Rank runs by verdict, number of failures, then smallest margin.
 
     A candidate has the name of its file, or of its record where several share that. A check has a winner if every
-    candidate has a value, and a threshold or reference models are known. So has a behavior that judges all of them.
+    candidate has a value of as many images, and a threshold or reference models are known. So has a behavior that
+    judges all of them.
     """
     stems = [one.path if "://" in one.path else Path(one.path).stem for one in runs]
     named = {stem if stems.count(stem) == 1 else one.source: one for stem, one in zip(stems, runs, strict=True)}
@@ -160,13 +162,16 @@ def rank(runs: Sequence[Run]) -> Ranking:
     wins: dict[str, dict[str, float]] = {name: {} for name in named}
     best: dict[str, list[str]] = {name: [] for name in named}
     rows = {name: {row.id: row for row in one.rows if row.value is not None} for name, one in named.items()}
+    unequal: set[str] = set()
     for check in set.intersection(*(set(known) for known in rows.values())):
         row = next(iter(rows.values()))[check]
-        if row.reference_std is not None or row.threshold is not None:
+        if len({known[check].n for known in rows.values()}) > 1:  # Samples that fit a time, for example.
+            unequal.add(row.family)
+        elif row.reference_std is not None or row.threshold is not None:
             name, lead = _leader({name: known[check].score(known[check].value or 0.0) for name, known in rows.items()})
             if lead >= _LED:
                 wins[name][check] = lead
-    for family in runs[0].margins:
+    for family in runs[0].margins.keys() - unequal:
         margins = {name: one.margins[family] for name, one in named.items() if family in one.margins}
         name, lead = _leader(margins)
         if len(margins) == len(runs) and lead >= _LED:

@@ -184,7 +184,10 @@ def _accept_alone(request: AcceptRequest, judge: Callable[[RunRequest], RunResul
     sha256, write = _writer(request, report)
     if sha256 != report["candidate"]["sha256"]:
         raise ChangedError(f"{request.checkpoint}: not accepted, since it changed while the gate ran; run it again")
-    expect_unchanged(before)
+    try:
+        expect_unchanged(before)
+    except ChangedError as error:
+        raise ChangedError(f"{request.checkpoint}: not accepted; {error.message}") from None
     original = {} if request.original is None else report["original"]
     acceptance: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -158,7 +158,7 @@ def _cost(model: RoleModel, images: LabelledImages, *, required: bool) -> Costs:
     if not model.provides.live:
         return Costs(0.0, 0.0, 0)
     try:
-        return costs_of(model, images)
+        return costs_of(model, images, maps=False)
     except InputError as error:
         if required:
             raise InputError(f"{error.message} Or compare without a plan (--full).", code=error.code) from None

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from harness.data.transforms import Transform
     from harness.run.settings import ModelSettings
 
+_DIGITS = 18
+"""Digits of a number that messages show."""
+
 
 class GoldenError(InputError):
     """Golden images, or a list of them, that cannot be used."""
@@ -190,8 +193,9 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> list[tu
         return GoldenImage("", wanted, "", today, writable(source), suffix, sha256, made), content  # type: ignore[arg-type]
 
     if name.isdecimal():
-        if len(name) > len(str(len(images))) or (number := int(name)) >= len(images):
-            raise GoldenError(f"{name}: there are {len(images)} test images, from 0; a file of this name is ./{name}")
+        if len(name.lstrip("0")) > len(str(len(images))) or (number := int(name)) >= len(images):
+            shown = name if len(name) <= _DIGITS else f"{name[:_DIGITS]}…"
+            raise GoldenError(f"{shown}: there are {len(images)} test images, from 0; a file of this name is ./{shown}")
         content, label = as_png(images.pixels[number].numpy()), images.classes[int(images.labels[number])]
         return [image(content, ".png", label, f"image {number} of {images.name}", name)]
     path, files = Path(name), [Path(name)]

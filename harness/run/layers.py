@@ -133,9 +133,11 @@ def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
     taken: list[np.ndarray] = []  # An ONNX file may be within another model, which prepares its input.
     for network in (part for part in model.modules() if isinstance(part, OnnxNetwork)):
         hook = network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].cpu().numpy()))
-        with torch.no_grad():
-            model(pixels)
-        hook.remove()
+        try:
+            with torch.no_grad():
+                model(pixels)
+        finally:
+            hook.remove()
         return tensors_of(network, taken[0])
     if not artifact.provides.layers:
         message = "layers can be compared of a checkpoint, of an ONNX file and of OpenVINO's files"

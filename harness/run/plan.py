@@ -176,7 +176,7 @@ def measured_costs(session: StressSession) -> Costs:
     return costs_of(candidate, session.images, maps=bool(session.checks.family("attention")))
 
 
-def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool = True) -> Costs:
+def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
     """Measure what an image costs a model, as `measured_costs` does; `maps` says whether maps are measured, too."""
     try:
         with time_limit(MEASURING, "measuring a batch"), foreign_code():
