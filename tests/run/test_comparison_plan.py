@@ -26,7 +26,7 @@ def images():
 @pytest.fixture
 def models(monkeypatch):
     """Two models that need a hundredth of a second for an image."""
-    monkeypatch.setattr(comparison, "costs_of", lambda *_: Costs(0.01, 0.03, 0))
+    monkeypatch.setattr(comparison, "costs_of", lambda *_, **__: Costs(0.01, 0.03, 0))
     return {"new": role_model(), "old": replace(role_model("old", network(jitter=0.5)), model_sha256="o" * 64)}
 
 
@@ -76,7 +76,7 @@ def test_of_too_many_clean_images_a_sample_is_compared(models, images, monkeypat
 def test_cached_predictions_cost_nothing(images, tmp_path, monkeypatch):
     from harness.base import PredictionCache
 
-    monkeypatch.setattr(comparison, "costs_of", lambda *_: Costs(0.01, 0.03, 0))
+    monkeypatch.setattr(comparison, "costs_of", lambda *_, **__: Costs(0.01, 0.03, 0))
     models = {"new": role_model(cache=PredictionCache(tmp_path))}
     before = plan_comparison(models, images, budget=None)
     measure_overview(models, images)
@@ -115,7 +115,7 @@ def test_start_and_page_are_part_of_the_time(models, images):
 
 
 def test_a_full_comparison_needs_no_costs(models, images, monkeypatch):
-    def slow(*_):
+    def slow(*_, **__):
         raise InputError("its first batches took longer than 120 s")
 
     monkeypatch.setattr(comparison, "costs_of", slow)
