@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     "--plan",
     is_flag=True,
     help="Set no threshold: print the gain of 3, 5, 8 and 20 reference models, by the panel or the named checkpoints. "
-    "It is checks with a threshold, minimum detectable drop, and time of training.",
+    "It lists checks with a threshold, minimum detectable drop, and time of training.",
 )
 @click.option(
     "--drop",

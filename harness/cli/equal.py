@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import click
 
-from harness.base.errors import printable
 from harness.cli.options import (
     FILE,
     MODEL,
@@ -22,6 +20,7 @@ from harness.cli.options import (
     json_option,
     model_options,
     project_with,
+    say,
 )
 from harness.run.status import NOT_JUDGED
 
@@ -110,9 +109,5 @@ def equal_command(
             line += [f"--{name.replace('_', '-')}", f"{value:g}" if name == "tolerance" else value]
     line += [*(["--layers"] if layers else []), *given_line()]
     page.write(equality_page(done, shlex.join(line)).encode())
-    if as_json:
-        print(json.dumps({**equality_json(done), "page": str(output)}))
-    else:
-        print("\n".join(map(printable, equality_lines(done))))
-        print(f"page: {output}")
+    say({**equality_json(done), "page": str(output)}, [*equality_lines(done), f"page: {output}"], as_json=as_json)
     return {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}[done.outcome]

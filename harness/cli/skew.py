@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.base.errors import printable
 from harness.cli.equal import SHARE
-from harness.cli.options import MODEL, NEGATIVE, OK, Command, json_option, model_options, project_with
+from harness.cli.options import MODEL, NEGATIVE, OK, Command, json_option, model_options, project_with, say
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -50,8 +48,5 @@ def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *,
     from harness.run.skew import SkewRequest, skew
 
     found = skew(SkewRequest(candidate, served, tolerance, project_with(as_json=as_json).request))
-    if as_json:
-        print(json.dumps(diagnosis_json(found)))
-    else:
-        print("\n".join(map(printable, diagnosis_lines(found))))
+    say(diagnosis_json(found), diagnosis_lines(found), as_json=as_json)
     return {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}[found.outcome]

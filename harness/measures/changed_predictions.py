@@ -49,7 +49,15 @@ CONFIDENCE_MOVED_P99 = _metric(
 CALIBRATION_ERROR_CHANGE = _metric(
     "calibration_error_change", "rise of the expected calibration error", Unit.DIFFERENCE
 )
-OF_ORIGINAL = frozenset(metric.name for metric in tuple(globals().values()) if isinstance(metric, Metric))
+OF_ORIGINAL = frozenset(
+    metric.name
+    for metric in (
+        *(PREDICTIONS_CHANGED, POOLED_PREDICTIONS_CHANGED, CONSENSUS_PREDICTIONS_CHANGED),
+        *(WORST_CLASS_PREDICTIONS_CHANGED, WORST_GROUP_PREDICTIONS_CHANGED),
+        *(CORRECT_PREDICTIONS_LOST, WORST_CLASS_CORRECT_PREDICTIONS_LOST),
+        *(CONFIDENCE_MOVED, CONFIDENCE_MOVED_P99, CALIBRATION_ERROR_CHANGE),
+    )
+)
 """The names of these metrics."""
 NOISE = 1e-5
 """Relative difference of logits between float32 backends; classes of the original within it are a tie."""
@@ -268,7 +276,7 @@ def _of_views(
     original: Sequence[Predictions],
     views: np.ndarray,
 ) -> Measurement:
-    """Return the measurement of changes in `views`, (V, N) bool; another order of the classes is said first."""
+    """Return the measurement of changes in `views`, (V, N) bool; its text begins with another order of the classes."""
     order = class_order(artifact[0], original[0])
     said = [] if order is None else [order_in_words(order, original[0].classes)]
     of = "predictions" if len(views) == 1 else f"predictions of {views.shape[1]:,} images in {len(views)} views"
