@@ -36,9 +36,9 @@ from harness.measures.confidence import (
     negative_log_likelihood,
     risk_coverage_area,
 )
+from harness.measures.flips import negative_flips
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.negative_flips import negative_flips
 from harness.measures.panel.consensus import (
     consensus_set_errors,
     find_consensus_set_errors,

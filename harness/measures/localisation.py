@@ -12,9 +12,10 @@ import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data.rows import parts_of
-from harness.measures.accuracy import class_number
-from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import mean_interval, proportion_interval
+from harness.measures import selection
+from harness.measures.metric import Measurement, Metric, Unit, share_of
+from harness.measures.selection import ordered
+from harness.measures.statistics import mean_interval
 from harness.perturb import moved_masks
 
 if TYPE_CHECKING:
@@ -88,16 +89,9 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
         unmoved[part] = 1 - np.minimum(_unit_mass(still)[0], target).sum(axis=(1, 2))
     if not counted.any():
         raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or clean")
-    return Measurement(
-        ATTENTION_DRIFT,
-        float(drift[counted].mean()),
-        len(counted),
-        mean_interval(drift[counted], (0.0, 1.0), ddof=1),
-        detail=f"maps that do not move at all would drift {unmoved[counted].mean():.3f}; "
-        f"{int((~counted).sum())} dead maps left out",
-        failures=_ordered(-drift, counted),
-        counted=int(counted.sum()),
-    )
+    detail = f"maps that do not move at all would drift {unmoved[counted].mean():.3f}; "
+    detail += f"{int((~counted).sum())} dead maps left out"
+    return _mean(ATTENTION_DRIFT, drift, counted, count, detail=detail, failures=ordered(counted, -drift))
 
 
 def dead_maps(attention: Attention) -> Measurement:
@@ -105,18 +99,10 @@ def dead_maps(attention: Attention) -> Measurement:
 
     The interval is Wilson's score interval (Wilson 1927). The failures are the images with dead maps.
     """
-    dead, n = attention.dead, len(attention.dead)
+    dead = attention.dead
     wrong = int((dead & ~attention.predictions.correct).sum())
-    count = int(dead.sum())
-    return Measurement(
-        DEAD_MAPS,
-        count / n,
-        n,
-        proportion_interval(count, n),
-        detail=f"{count} maps of layer {attention.layer}, {wrong} of them with a wrong prediction",
-        failures=np.flatnonzero(dead),
-        each=dead,
-    )
+    detail = f"{int(dead.sum())} maps of layer {attention.layer}, {wrong} of them with a wrong prediction"
+    return share_of(DEAD_MAPS, dead, detail=detail, failures=np.flatnonzero(dead))
 
 
 def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
@@ -166,13 +152,11 @@ def _averaged(
 ) -> Measurement:
     predictions = attention.predictions
     ratio, area = on_object(attention, masks)
-    chosen = np.ones(len(ratio), dtype=bool)
-    if of_class is not None:
-        chosen = predictions.labels == class_number(predictions, of_class)
+    chosen = selection.of_class(predictions, of_class)
     # The number of images does not depend on the model; the number that count may.
     n = int(chosen.sum())
     if answers == "wrong":
-        chosen &= ~predictions.correct
+        chosen = chosen & ~predictions.correct
     counted = chosen & ~np.isnan(ratio)
     dead, empty = int((chosen & attention.dead).sum()), int((chosen & np.isnan(area)).sum())
     left_out = f"{dead} dead maps and {empty} empty masks left out"
@@ -183,15 +167,26 @@ def _averaged(
     is_ratio = metric is ATTENTION_RATIO
     values, high = (ratio, 1.0) if is_ratio else (lift, float(1 / area[counted].min()))
     uniform = f"{area[counted].mean():.3f}, the object's share of the area" if is_ratio else "1"
-    failures = _ordered(lift, counted)
+    detail = f"uniform baseline {uniform}; {int(counted.sum())} maps count, {left_out}"
+    failures = ordered(counted & (lift < 1), lift)
+    return _mean(metric, values, counted, n, detail=detail, failures=failures, high=high)
+
+
+def _mean(
+    metric: Metric,
+    values: np.ndarray,
+    counted: np.ndarray,
+    n: int,
+    *,
+    detail: str,
+    failures: np.ndarray,
+    high: float = 1.0,
+) -> Measurement:
+    """Return the mean of the values that count; `high` is the greatest possible one."""
+    own = values[counted]
+    interval = mean_interval(own, (0.0, high), ddof=1)
     return Measurement(
-        metric,
-        float(values[counted].mean()),
-        n,
-        mean_interval(values[counted], (0.0, high), ddof=1),
-        detail=f"uniform baseline {uniform}; {int(counted.sum())} maps count, {left_out}",
-        failures=failures[lift[failures] < 1],
-        counted=int(counted.sum()),
+        metric, float(own.mean()), n, interval, detail=detail, failures=failures, counted=int(counted.sum())
     )
 
 
@@ -199,9 +194,3 @@ def _unit_mass(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the maps (N, H, W) divided by their mass, and the mass (N,); a dead map stays zero."""
     mass = maps.sum(axis=(1, 2), dtype=np.float64)
     return maps / np.where(mass > 0, mass, 1)[:, None, None], mass
-
-
-def _ordered(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Return the positions of the images that count, the smallest value first."""
-    positions = np.flatnonzero(counted)
-    return positions[np.argsort(values[positions], kind="stable")]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness.base.errors import InputError, NotApplicableError
-from harness.measures.accuracy import class_number, likely_most_confident, share_right
+from harness.base.errors import NotApplicableError
+from harness.measures import selection
+from harness.measures.accuracy import share_right
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import Z95, proportion_interval
 
@@ -29,19 +30,13 @@ OF_GROUPS = OF_ONE_GROUP | {WORST_GROUP_ACCURACY.name, GROUP_GAP.name}
 
 
 class _Served(NamedTuple):
-    """A group, its number of images, and the number of correct ones."""
+    """A group, its number of images, the number of correct ones, their share and Wilson's interval of it."""
 
     name: str
     n: int
     right: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.right / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return proportion_interval(self.right, self.n)
+    accuracy: float
+    interval: tuple[float, float]
 
 
 def group_accuracy(predictions: Predictions, *, by: str, group: str) -> Measurement:
@@ -50,8 +45,7 @@ def group_accuracy(predictions: Predictions, *, by: str, group: str) -> Measurem
     The interval is Wilson's score interval (Wilson 1927). Raises `InputError` for a column that the data lack, and
     `NotApplicableError` if no measured image is in the group.
     """
-    chosen = _members(predictions, by, group)
-    return share_right(GROUP_ACCURACY, predictions, chosen)
+    return share_right(GROUP_ACCURACY, predictions, _members(predictions, by, group))
 
 
 def worst_group(predictions: Predictions, *, by: str, least: int | None = None) -> Measurement:
@@ -107,7 +101,7 @@ def group_difference(predictions: Predictions, *, by: str, group: str, paired_by
     chosen = _members(predictions, by, group)
     if paired_by is None:
         return _difference(GROUP_DIFFERENCE, predictions, chosen, named=group)
-    return _paired_difference(predictions, chosen, _column(predictions, paired_by), named=group)
+    return _paired_difference(predictions, chosen, selection.column(predictions, paired_by), named=group)
 
 
 def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
@@ -115,7 +109,7 @@ def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
 
     It is as `group_difference` without pairs. Raises `InputError` for a class that the data lack.
     """
-    chosen = predictions.labels == class_number(predictions, of_class)
+    chosen = selection.of_class(predictions, of_class)
     if not chosen.any():
         raise NotApplicableError(f"none of the {len(chosen)} images is of class {of_class!r}")
     return _difference(CLASS_DIFFERENCE, predictions, chosen, named=of_class)
@@ -157,7 +151,7 @@ def _of_difference(
     """Return the mean of n contributions by its standard error, infinite where it is unknown."""
     value, (low, high) = float(each.mean()), metric.range
     interval = (max(value - Z95 * error, low), min(value + Z95 * error, high))
-    failures = likely_most_confident(predictions, ~predictions.correct & chosen)
+    failures = selection.likely_most_confident(predictions, ~predictions.correct & chosen)
     return Measurement(metric, value, len(each), interval, detail=detail, failures=failures, each=each)
 
 
@@ -168,29 +162,19 @@ def _probability_of_label(predictions: Predictions) -> np.ndarray:
 
 def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:
     """Return which images are of a group, (N,) bool and not empty."""
-    chosen = np.asarray(_column(predictions, by) == group)
+    chosen = np.asarray(selection.column(predictions, by) == group)
     if not chosen.any():
         raise NotApplicableError(f"none of the {len(chosen)} measured images is of group {group!r} by {by!r}")
     return chosen
 
 
-def _column(predictions: Predictions, by: str) -> np.ndarray:
-    groups = predictions.images.groups
-    if by not in groups:
-        raise InputError(
-            f"groups by {by!r}: the data have {', '.join(groups) or 'no groups'}; name one of these columns"
-        )
-    return groups[by]
-
-
 def _served(predictions: Predictions, by: str, least: int | None) -> list[_Served]:
     """Return the groups that are large enough, by name."""
-    names, members = np.unique(_column(predictions, by), return_inverse=True)
-    counts = np.bincount(members, minlength=len(names))
-    right = np.bincount(members, weights=predictions.correct, minlength=len(names)).astype(int)
+    names, members, counts = np.unique(selection.column(predictions, by), return_inverse=True, return_counts=True)
+    right = np.bincount(members, weights=predictions.correct).astype(int)
     served = [
-        _Served(str(name), int(n), int(hits))
-        for name, n, hits in zip(names, counts, right, strict=True)
+        _Served(str(name), n, hits, hits / n, proportion_interval(hits, n))
+        for name, n, hits in zip(names, counts.tolist(), right.tolist(), strict=True)
         if n >= (least or 1)
     ]
     if len(served) < 2:  # noqa: PLR2004  A single group has no worst.
@@ -200,4 +184,6 @@ def _served(predictions: Predictions, by: str, least: int | None) -> list[_Serve
 
 
 def _failures(predictions: Predictions, by: str, group: _Served) -> np.ndarray:
-    return likely_most_confident(predictions, ~predictions.correct & (_column(predictions, by) == group.name))
+    return selection.likely_most_confident(
+        predictions, ~predictions.correct & (selection.column(predictions, by) == group.name)
+    )

@@ -9,8 +9,8 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError, NotRecordedError, PanelError
 from harness.measures.accuracy import confusion_matrix
-from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import count_interval
+from harness.measures.metric import Measurement, Metric, Unit, count_of
+from harness.measures.selection import ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,22 +91,13 @@ class PairedIncumbent:
         return each[:, predictions.images.positions.numpy()], (candidate, (candidate + 1) % len(each))
 
 
-CONSENSUS_SET_ERRORS = Metric(
-    "consensus_set_errors",
-    Unit.IMAGES,
-    better="less",
-    scale="root",
-    words="errors on images that every reference model predicts correctly",
-)
+def _metric(name: str, whose: str) -> Metric:
+    words = f"errors {whose}on images that every reference model predicts correctly"
+    return Metric(name, Unit.IMAGES, better="less", scale="root", words=words)
 
 
-WORST_CLASS_CONSENSUS_SET_ERRORS = Metric(
-    "worst_class_consensus_set_errors",
-    Unit.IMAGES,
-    better="less",
-    scale="root",
-    words="errors of the worst class on images that every reference model predicts correctly",
-)
+CONSENSUS_SET_ERRORS = _metric("consensus_set_errors", "")
+WORST_CLASS_CONSENSUS_SET_ERRORS = _metric("worst_class_consensus_set_errors", "of the worst class ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +153,9 @@ def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions:
         pairs += confusion_matrix(each, lost)
     if not known:
         error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
-        raise error(
-            f"consensus: the {panel_predictions.reference_models} reference models agree on no image, so the set is "
-            "empty"
-        )
-    positions = np.flatnonzero(telling.any(axis=0))
-    positions = positions[np.argsort(-telling.max(axis=0)[positions], kind="stable")]
+        count = panel_predictions.reference_models
+        raise error(f"consensus: the {count} reference models agree on no image, so the set is empty")
+    positions = ordered(telling.max(axis=0) > 0, -telling.max(axis=0))
     return ConsensusErrors(
         images,
         tuple(each.perturbation for each in answers),
@@ -208,15 +196,13 @@ def worst_class_consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     worst, largest = int(of_each.argmax()), int(np.bincount(labels).max())
     detail = f"of {lost.images.classes[worst]}, of {int(of_each.sum())} of all classes"
     failures, times = lost.positions[labels[lost.positions] == worst], np.where(labels == worst, lost.times, 0)
-    return _measured(
-        WORST_CLASS_CONSENSUS_SET_ERRORS, lost, failures, times, detail, n=largest * len(lost.perturbations)
-    )
+    n = largest * len(lost.perturbations)
+    return _measured(WORST_CLASS_CONSENSUS_SET_ERRORS, lost, failures, times, detail, n=n)
 
 
 def _measured(
     metric: Metric, lost: ConsensusErrors, failures: np.ndarray, times: np.ndarray, detail: str, *, n: int
 ) -> Measurement:
-    count = times.sum().item()
     # Under one perturbation, chance varies such counts like Poisson counts, so contributions add nothing.
     each = times if len(lost.perturbations) > 1 else None
-    return Measurement(metric, count, n, count_interval(count, n), detail=detail, failures=failures, each=each)
+    return count_of(metric, times.sum().item(), n, detail=detail, failures=failures, each=each)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -57,40 +56,17 @@ class PanelView:
     shares: np.ndarray
     each: np.ndarray | None = None
 
+    @property
+    def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        return self.wrong, self.of_label, self.likeliest, self.shares
+
     def take(self, positions: np.ndarray) -> PanelView:
         """Return the view of the images at these positions, (M,) int64."""
         each = None if self.each is None else self.each[:, positions]
-        wrong, of_label, likeliest, shares = (table[positions] for table in self._tables)
-        return PanelView(wrong, of_label, likeliest, shares, each)
-
-    def ordered(self, models: Sequence[int]) -> PanelView:
-        """Return the view with its models in this order, (K,) of their current positions."""
-        return replace(self, each=None if self.each is None else self.each[models])
-
-    def over(self, old: PanelView | None) -> PanelView:
-        """Return this view, completed with an old one of the same models where this one has no predictions."""
-        if old is None:
-            return self
-        asked, pairs = self.wrong != NOT_ASKED, zip(self._tables, old._tables, strict=True)
-        each = None if self.each is None or old.each is None else np.where(asked, self.each, old.each)
-        wrong, of_label, likeliest, shares = (
-            np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for new, kept in pairs
-        )
-        return PanelView(wrong, of_label, likeliest, shares, each)
-
-    def repeats(self, old: PanelView) -> bool:
-        """Return whether the same models make the same errors as in an old view, where that has predictions."""
-        asked = old.wrong != NOT_ASKED
-        each = old.each is None or (self.each is not None and np.array_equal(self.each[:, asked], old.each[:, asked]))
-        return each and np.array_equal(self.wrong[asked], old.wrong[asked])
-
-    @property
-    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        return self.wrong, self.of_label, self.likeliest, self.shares
+        return PanelView(*(table[positions] for table in self.tables), each=each)
 
 
-@dataclass(frozen=True, eq=False)
-class ConsensusSet:
+class ConsensusSet(NamedTuple):
     """Consensus set among M images: those that every reference model predicts correctly.
 
     `consensus`, (M,) bool, marks them. `of_label`, (M,) float32, is the mean probability of each label.
@@ -104,7 +80,13 @@ class ConsensusSet:
 class PanelPredictions:
     """Predictions of a reference panel for the images with the hash `data_sha256`, by the `repr` of a perturbation.
 
-    `models` are the models' hashes over their tensors. `excluded` is a model of the panel that does not count.
+    `models` are the models' hashes over their tensors. `excluded` is a model of the panel that does not count among the
+    `reference_models`. `sha256` is that of the file.
+
+    `correction` is the factor from the excluded model's errors on the others' consensus set to those on a set of all K.
+    It is (K - 1) / K. Most images are nearly sure to be right or wrong. One more model then errs on the consensus set
+    in inverse proportion to the size of the panel. It is 1 for any other model, and for panels of other sizes.
+    `benchmarks.few` measures it.
     """
 
     data_sha256: str
@@ -113,21 +95,13 @@ class PanelPredictions:
     views: Mapping[str, PanelView]
     excluded: str | None = None
     sha256: str = ""
-    """SHA-256 of the file."""
 
     @property
     def reference_models(self) -> int:
-        """Return the number of reference models, without the excluded one."""
         return len(self.models) - (self.excluded is not None)
 
     @property
     def correction(self) -> float:
-        """Return the factor from the excluded model's errors on the others' consensus set to those on a set of all K.
-
-        It is (K - 1) / K. Most images are nearly sure to be right or wrong. One more model then errs on the consensus
-        set in inverse proportion to the size of the panel. It is 1 for any other model, and for panels of
-        other sizes. `benchmarks.few` measures it.
-        """
         count = len(self.models)
         return (count - 1) / count if self.excluded is not None and count in CORRECTED else 1.0
 
@@ -155,34 +129,36 @@ class PanelPredictions:
             )
         return view
 
+    def clean(self, images: LabelledImages) -> PanelView:
+        """Return the predictions of these images without a perturbation; raises as `consensus_sets` does."""
+        return self._asked(images, IDENTITY)
+
+    def _asked(self, images: LabelledImages, perturbation: Perturbation) -> PanelView:
+        if not self.reference_models:
+            raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
+        view, positions = self.view(perturbation), images.positions.numpy()
+        if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
+            raise NotRecordedError(
+                f"there are no panel predictions of {missing} of {len(positions)} images ({in_words(perturbation)}): "
+                "the panel was measured on another sample; calibrate a family that records them for all images, such "
+                "as flips"
+            )
+        return view.take(positions)
+
     def consensus_sets(self, predictions: Sequence[Predictions]) -> list[ConsensusSet]:
         """Return the consensus set among the images of each of a model's predictions, some or all of the split.
 
         For a model of the panel, only the others count. Raises `NotRecordedError` without panel predictions, and
         `NotApplicableError` without other models.
         """
-        self.expect_others()
-        found = []
-        for each in predictions:
-            view, positions = self.view(each.perturbation), each.images.positions.numpy()
-            wrong = view.wrong[positions]
-            if missing := int((wrong == NOT_ASKED).sum()):
-                raise NotRecordedError(
-                    f"there are no panel predictions of {missing} of {len(wrong)} images "
-                    f"({in_words(each.perturbation)}): the panel was measured on another sample"
-                )
-            own = 0 if self.excluded is None else ~each.correct  # Its own error is among those counted.
-            found.append(ConsensusSet(wrong == own, view.of_label[positions]))
-        return found
-
-    def expect_others(self) -> None:
-        """Raise `NotApplicableError` if the excluded model is the only one."""
-        if not self.reference_models:
-            raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
+        views = [self._asked(each.images, each.perturbation) for each in predictions]
+        # A model's own error is among those counted.
+        own = [0 if self.excluded is None else ~each.correct for each in predictions]
+        return [ConsensusSet(view.wrong == each, view.of_label) for view, each in zip(views, own, strict=True)]
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
-        views = {name: _as_packed(view) for name, view in sorted(self.views.items())}
+        views = {name: _packed(view) for name, view in sorted(self.views.items())}
         images = len(next(iter(self.views.values())).wrong)
         content = _File(PROTOCOL, self.data_sha256, images, self.classes, self.models, views)
         return (json.dumps({"schema": SCHEMA, **as_plain(content)}, indent=1) + "\n").encode()
@@ -192,7 +168,8 @@ class PanelPredictions:
 class _View:
     """A view in a file: tables of little-endian unsigned numbers of 16 bits, deflated, in base64.
 
-    Probabilities are stored as roots, in units of 1 / `_STEPS`. `_NOBODY` marks images without predictions.
+    Probabilities are stored as roots, in units of 1 / `_STEPS`. `_NOBODY` marks images without predictions. `each` has
+    bits, a row for each model.
     """
 
     wrong: str
@@ -200,13 +177,10 @@ class _View:
     likeliest: str
     shares: str
     each: str = ""
-    """Bits, a row for each model."""
 
 
 @record
 class _File:
-    """Content of a file."""
-
     protocol: int
     data_sha256: str
     n: Annotated[int, Field(ge=1)]
@@ -242,64 +216,51 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
     file, content = read_file(_File, path, what="panel predictions", schema=SCHEMA, max_bytes=MAX_BYTES, advice=_NEXT)
     if file.protocol != PROTOCOL:
         raise PanelError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
-    views = {name: _view(packed, file, where=f"{path}: views: {name}") for name, packed in file.views.items()}
+    try:
+        views = {name: _view(packed, file) for name, packed in file.views.items()}
+    except (ValueError, zlib.error) as invalid:
+        expected = f"predictions of {len(file.models)} models for {file.n} images"
+        raise PanelError(f"{path}: not {expected} ({invalid}); {_NEXT}") from None
     sha256 = hashlib.sha256(content).hexdigest()
     return PanelPredictions(file.data_sha256, file.classes, file.models, views, sha256=sha256)
 
 
-def _view(packed: _View, file: _File, *, where: str) -> PanelView:
-    several = (file.n, min(LIKELIEST, len(file.classes)))
-    wrong = _unpacked(packed.wrong, (file.n,), where=where)
-    likeliest = _unpacked(packed.likeliest, several, where=where)
-    roots = _unpacked(packed.of_label, (file.n,), where=where), _unpacked(packed.shares, several, where=where)
+def _view(packed: _View, file: _File) -> PanelView:
+    """Return a view of the file; raises `ValueError` and `zlib.error` for other tables than its facts need."""
+
+    def table(text: str, *shape: int) -> np.ndarray:
+        content = zlib.decompress(base64.b64decode(text, validate=True))
+        return np.frombuffer(content, dtype="<u2").reshape(file.n, *shape).astype(np.int32)
+
+    several = min(LIKELIEST, len(file.classes))
+    wrong, likeliest = table(packed.wrong), table(packed.likeliest, several)
+    roots = table(packed.of_label), table(packed.shares, several)
     asked = wrong != _NOBODY
-    if not (
-        (wrong[asked] <= len(file.models)).all()
-        and (likeliest[asked] < len(file.classes)).all()
-        and all((root[asked] <= _STEPS).all() for root in roots)
-    ):
-        raise PanelError(f"{where}: not predictions of {len(file.models)} models for {file.n} images; {_NEXT}")
+    limits = (wrong, len(file.models)), (likeliest, len(file.classes) - 1), *((root, _STEPS) for root in roots)
+    if not all((numbers[asked] <= most).all() for numbers, most in limits):
+        raise ValueError("numbers beyond those of models, classes and probabilities")
     of_label, shares = (np.square(root / _STEPS).astype(np.float32) for root in roots)
     of_label[~asked], shares[~asked], wrong[~asked], likeliest[~asked] = np.nan, np.nan, NOT_ASKED, NOT_ASKED
     each = None
     if packed.each:
-        shape = len(file.models), file.n
-        bits = np.frombuffer(_inflated(packed.each, -(-math.prod(shape) // 8), where=where), dtype=np.uint8)
-        each = np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
-    if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
-        raise PanelError(f"{where}: the errors of each model do not add up to the counts; {_NEXT}")
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(packed.each)), dtype=np.uint8)
+        each = np.unpackbits(bits, count=len(file.models) * file.n).reshape(-1, file.n).astype(bool)
+        if not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
+            raise ValueError("the errors of each model do not add up to the counts")
     return PanelView(wrong.astype(np.int16), of_label, likeliest, shares, each)
 
 
-def _as_packed(view: PanelView) -> _View:
+def _packed(view: PanelView) -> _View:
     asked = view.wrong != NOT_ASKED
 
-    def packed(table: np.ndarray) -> str:
+    def text(table: np.ndarray, *, probabilities: bool = False) -> str:
         numbers = np.full(table.shape, _NOBODY, dtype="<u2")
-        numbers[asked] = table[asked]
+        numbers[asked] = np.rint(np.sqrt(table[asked]) * _STEPS) if probabilities else table[asked]
+        return deflated(numbers)
+
+    def deflated(numbers: np.ndarray) -> str:
         return base64.b64encode(zlib.compress(numbers.tobytes(), 9)).decode()
 
-    def roots(probabilities: np.ndarray) -> np.ndarray:
-        return np.asarray(np.rint(np.sqrt(probabilities) * _STEPS))
-
-    each = "" if view.each is None else base64.b64encode(zlib.compress(np.packbits(view.each).tobytes(), 9)).decode()
-    return _View(
-        packed(view.wrong), packed(roots(view.of_label)), packed(view.likeliest), packed(roots(view.shares)), each
-    )
-
-
-def _unpacked(packed: str, shape: tuple[int, ...], *, where: str) -> np.ndarray:
-    """Return a table, without unpacking more bytes than its shape needs."""
-    content = _inflated(packed, 2 * math.prod(shape), where=where)
-    return np.frombuffer(content, dtype="<u2").reshape(shape).astype(np.int32)
-
-
-def _inflated(packed: str, size: int, *, where: str) -> bytes:
-    try:
-        unpacker = zlib.decompressobj()
-        content = unpacker.decompress(base64.b64decode(packed, validate=True), size + 1)
-    except (ValueError, zlib.error) as error:
-        raise PanelError(f"{where}: cannot be unpacked ({error}); {_NEXT}") from None
-    if len(content) != size or not unpacker.eof:
-        raise PanelError(f"{where}: a table of another size than {size} bytes; {_NEXT}")
-    return content
+    of_label, shares = text(view.of_label, probabilities=True), text(view.shares, probabilities=True)
+    each = "" if view.each is None else deflated(np.packbits(view.each))
+    return _View(text(view.wrong), of_label, text(view.likeliest), shares, each)

@@ -1,13 +1,6 @@
 """Common corruptions of images: noise, blur, light, compression, warps and missing parts, at five severities each."""
 
-from harness.perturb.corruptions.named import (
-    ALL,
-    CORRUPTIONS,
-    SEVERITIES,
-    SHIPPED,
-    Corruption,
-    corruption,
-    corruptions_of,
-)
+from harness.perturb.corruptions.kind import SHIPPED
+from harness.perturb.corruptions.named import ALL, CORRUPTIONS, SEVERITIES, Corruption, corruption, corruptions_of
 
 __all__ = ["ALL", "CORRUPTIONS", "SEVERITIES", "SHIPPED", "Corruption", "corruption", "corruptions_of"]

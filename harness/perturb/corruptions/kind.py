@@ -1,22 +1,20 @@
-"""Corruptions: a function of images and a level, with its level at each severity, and shared parts.
-
-H&D is Hendrycks & Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
-section 3. Its published code has parameters for 32 x 32 pixels (CIFAR-10-C) and 224 x 224 (ImageNet-C). MNIST-C is
-Mu & Gilmer (2019). Fashion-MNIST-C is Weiss & Tonella (2022), "Simple Techniques Work Surprisingly Well for Neural
-Network Test Prioritization", which uses both. Lengths are in pixels at 28 x 28, and grow with the shorter side of
-larger images.
-"""
+"""A kind of corruption: its function and its level at each severity, and what all kinds share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Apply = Callable[[np.ndarray, float, Sequence[np.random.Generator]], np.ndarray]
 """The function that makes a corruption."""
+Change = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+"""The function of a shipped corruption: of an image, (H, W, C) float32 in [0, 1], a level and its own generator."""
 
 
 class Kind(NamedTuple):
@@ -27,20 +25,45 @@ class Kind(NamedTuple):
     """
 
     apply: Apply
-    levels: tuple[float, float, float, float, float]
+    levels: tuple[float, ...]
 
 
-def pixels_at_28(images: np.ndarray) -> float:
-    """Return the number of pixels of these images for one pixel at 28 x 28, by the shorter side."""
-    return float(min(images.shape[1:3])) / 28
+SHIPPED: dict[str, Kind] = {}
+"""The corruptions that ship, by name, each with its level at severities 1 to 5."""
 
 
-def uniform(shape: tuple[int, ...], draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Return random numbers in [0, 1), float32, of this shape for each image, stacked along a first axis."""
-    return np.stack([draw.random(shape, dtype=np.float32) for draw in draws])
+def ships(name: str, *levels: float) -> Callable[[Change], Change]:
+    """Add a corruption with its levels at severities 1 to 5 to the shipped ones, as a decorator of its function."""
+
+    def declared(change: Change) -> Change:
+        def apply(images: np.ndarray, level: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
+            changed = [change(image, level, draw) for image, draw in zip(images, draws, strict=True)]
+            return np.stack(changed).reshape(images.shape)
+
+        SHIPPED[name] = Kind(apply, levels)
+        return change
+
+    return declared
 
 
 def generator_of(name: str, image: np.ndarray) -> np.random.Generator:
     """Return the generator of an image, uint8, which only depends on its pixels and on the corruption's name."""
     key = blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+
+
+def changed_alike(images: Tensor, name: str, apply: Callable[..., np.ndarray], *arguments: float) -> Tensor:
+    """Return images (N, C, H, W) after `apply(images, *arguments, draws)`, see `Kind`; both are rounded to 8 bits.
+
+    The `name` and an image's own pixels determine its generator, so batch and process have no effect.
+    """
+    import torch
+
+    from harness.data.images import unit_range
+
+    if not len(images):
+        return images
+    pixels = np.rint(images.permute(0, 2, 3, 1).contiguous().cpu().numpy() * 255).astype(np.uint8)
+    changed = apply(pixels.astype(np.float32) / 255, *arguments, [generator_of(name, image) for image in pixels])
+    stored = np.rint(changed.clip(0, 1) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
+    return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))

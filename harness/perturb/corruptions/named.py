@@ -1,19 +1,17 @@
-"""Corruptions as perturbations, and the table of all by name; the other modules define them."""
+"""Corruptions as perturbations, and the table of all by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness.base.errors import InputError
 from harness.base.registry import Registry
-from harness.perturb.corruptions import compression, light, noise, optics, shape
-from harness.perturb.corruptions.kind import Kind, generator_of
+from harness.perturb.corruptions import shipped  # noqa: F401  It declares those that ship.
+from harness.perturb.corruptions.kind import SHIPPED, Kind, changed_alike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -22,17 +20,6 @@ if TYPE_CHECKING:
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
 """Name for all shipped corruptions; it does not include installed ones."""
-
-
-SHIPPED: Mapping[str, Kind] = {
-    **noise.KINDS,
-    **optics.KINDS,
-    **light.KINDS,
-    **compression.KINDS,
-    **shape.KINDS,
-}
-"""The corruptions that ship, by name, each with its parameter at severities 1 to 5."""
-
 CORRUPTIONS: Registry[Kind] = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
 """The shipped corruptions, and the ones that `corruption` declares."""
 
@@ -48,10 +35,9 @@ def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply
         raise InputError(f"corruption {name!r}: expected a name of lower-case ASCII letters, digits and hyphens")
     if len(levels) != len(SEVERITIES):
         raise InputError(f"corruption {name!r}: {len(levels)} levels, expected one for each severity from 1 to 5")
-    first, second, third, fourth, fifth = map(float, levels)
 
     def declared(apply: Apply) -> Apply:
-        CORRUPTIONS.add(name, Kind(apply, (first, second, third, fourth, fifth)), declared_by=apply)
+        CORRUPTIONS.add(name, Kind(apply, tuple(map(float, levels))), declared_by=apply)
         return apply
 
     return declared
@@ -61,7 +47,8 @@ def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply
 class Corruption:
     """A corruption of `CORRUPTIONS` at a severity from 1 to 5; severity 0 returns its input bit for bit.
 
-    Input and output are rounded to 8 bits. The random state depends only on the pixels of the image, not on its batch
+    `of_user` says whether its code is a user's, which may change under the same name. Input and output are rounded to 8
+    bits. The random state depends only on the pixels of the image, not on its batch
     or process. Raises `ValueError` for an unknown name and for another severity.
     """
 
@@ -76,26 +63,14 @@ class Corruption:
 
     @property
     def of_user(self) -> bool:
-        """Return whether its code is a user's, which may change under the same name."""
         return self.name not in SHIPPED
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the corrupted images, (N, C, H, W) like the input, pixels in [0, 1]."""
-        import torch
-
-        from harness.data.images import unit_range
-
-        if not self.severity or not len(images):
+        if not self.severity:
             return images
-        pixels = np.rint(images.permute(0, 2, 3, 1).contiguous().cpu().numpy() * 255).astype(np.uint8)
         kind = CORRUPTIONS[self.name]
-        changed = kind.apply(
-            pixels.astype(np.float32) / 255,
-            kind.levels[self.severity - 1],
-            [generator_of(self.name, image) for image in pixels],
-        )
-        stored = np.rint(changed.clip(0, 1) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
-        return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
+        return changed_alike(images, self.name, kind.apply, kind.levels[self.severity - 1])
 
     def in_words(self) -> str:
         """Return a description such as "gaussian noise, severity 3 of 5"."""
