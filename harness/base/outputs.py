@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import OutputError
+from harness.base.errors import OutputError, said_of
 from harness.base.files import append_line, write_all_or_none, write_atomically
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Inputs:
         Links, hard links and names that the file system treats as equal lead to the same file.
         """
         place = path.resolve()
-        itself, around = _identity(place), {_identity(parent) for parent in place.parents}
+        itself, *around = map(_identity, (place, *place.parents))
         for each in self.paths:
             found = _identity(each)
             if each.resolve() == place if found is None else found == itself or (found in around and each.is_dir()):
@@ -122,12 +122,19 @@ class Output:
 
         It is called before long work begins, and again at the write.
         """
-        self._expect_no_link()
+        if self.within is not None:
+            path, within = (Path(os.path.abspath(each)) for each in (self.path, self.within))  # noqa: PTH100  No link.
+            steps = [path, *path.parents]
+            for step in steps[: steps.index(within)] if within in steps else ():
+                if step.is_symlink():
+                    raise OutputError(
+                        f"{step}: is a link to {step.readlink()}, but outputs in {self.within} follow no links; remove "
+                        "it"
+                    )
         try:
             return self._own_place()
         except (OSError, RuntimeError, ValueError) as error:  # For example a link to itself.
-            said = getattr(error, "strerror", None) or error
-            raise OutputError(f"{self.path}: cannot be written ({said}); name another file") from None
+            raise OutputError(f"{self.path}: cannot be written ({said_of(error)}); name another file") from None
 
     def _own_place(self) -> Path:
         place = self.path.resolve()
@@ -147,23 +154,13 @@ class Output:
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise OutputError(f"{self.path}: is {what}, expected a file for {self.kind.name}; name another file")
-        if not self.kind.owns(_head(place)):
-            raise OutputError(
-                f"{self.path}: exists and is not {self.kind.name}, so it is not replaced; name another file, or move "
-                "this one away"
-            )
-        return place
-
-    def _expect_no_link(self) -> None:
-        path = Path(os.path.abspath(self.path))  # noqa: PTH100  Unlike `resolve`, it follows no link.
-        within = path if self.within is None else Path(os.path.abspath(self.within))  # noqa: PTH100
-        for step in (path, *path.parents) if path.is_relative_to(within) else ():
-            if step == within:
-                return
-            if step.is_symlink():
+        with place.open("rb") as file:
+            if not self.kind.owns(file.read(_HEAD)):
                 raise OutputError(
-                    f"{step}: is a link to {step.readlink()}, but outputs in {self.within} follow no links; remove it"
+                    f"{self.path}: exists and is not {self.kind.name}, so it is not replaced; name another file, or "
+                    "move this one away"
                 )
+        return place
 
     def write(self, content: bytes) -> None:
         """Write the content, complete or not at all; raises `InputError` as `expect_own` does."""
@@ -181,11 +178,6 @@ class Output:
         if not self.path.is_symlink():
             self.expect_own()
         self.path.unlink(missing_ok=True)
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_HEAD)
 
 
 def write_together(contents: Mapping[Output, bytes]) -> None:

@@ -31,20 +31,20 @@ def _metric(name: str, words: str, unit: Unit = Unit.SHARE) -> Metric:
 
 _DIFFER = "that differ from the original's"
 PREDICTIONS_CHANGED = _metric("predictions_changed", f"predictions {_DIFFER}")
-_POOLED = _metric("pooled_predictions_changed", f"predictions {_DIFFER}, pooled over views")
-_CONSENSUS = _metric("consensus_predictions_changed", f"predictions {_DIFFER} on the consensus set")
-_WORST_CLASS = _metric("worst_class_predictions_changed", f"predictions of one class {_DIFFER}")
-_WORST_GROUP = _metric("worst_group_predictions_changed", f"predictions of one group of images {_DIFFER}")
+POOLED_CHANGED = _metric("pooled_predictions_changed", f"predictions {_DIFFER}, pooled over views")
+CONSENSUS_CHANGED = _metric("consensus_predictions_changed", f"predictions {_DIFFER} on the consensus set")
+WORST_CLASS_CHANGED = _metric("worst_class_predictions_changed", f"predictions of one class {_DIFFER}")
+WORST_GROUP_CHANGED = _metric("worst_group_predictions_changed", f"predictions of one group of images {_DIFFER}")
 _GONE = "that are lost, less those gained"
 CORRECT_PREDICTIONS_LOST = _metric(
     "correct_predictions_lost", f"correct predictions of the original {_GONE}", Unit.DIFFERENCE
 )
-_WORST_CLASS_LOST = _metric(
+WORST_CLASS_LOST = _metric(
     "worst_class_correct_predictions_lost", f"correct predictions of one class {_GONE}", Unit.DIFFERENCE
 )
-_MOVED = _metric("confidence_moved", "mean total variation between artifact and original")
-_MOVED_P99 = _metric("confidence_moved_p99", "99th percentile of the total variation between artifact and original")
-_CALIBRATION = _metric("calibration_error_change", "rise of the expected calibration error", Unit.DIFFERENCE)
+MOVED = _metric("confidence_moved", "mean total variation between artifact and original")
+MOVED_P99 = _metric("confidence_moved_p99", "99th percentile of the total variation between artifact and original")
+CALIBRATION_CHANGE = _metric("calibration_error_change", "rise of the expected calibration error", Unit.DIFFERENCE)
 OF_ORIGINAL = frozenset(_names)
 """The names of these metrics."""
 NOISE = 1e-5
@@ -137,7 +137,7 @@ def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequen
         said = _in_words(artifact[0], original[0], views[0])
     detail = _order(artifact[0], original[0]) + said
     return measured(
-        _POOLED, equivalence.mean(views.mean(axis=0)), detail=detail, failures=_most_confident(views, *artifact)
+        POOLED_CHANGED, equivalence.mean(views.mean(axis=0)), detail=detail, failures=_most_confident(views, *artifact)
     )
 
 
@@ -145,7 +145,7 @@ def consensus_predictions_changed(artifact: Predictions, original: Predictions, 
     """Return the share of predictions that differ, in [0, 1], for the images `among` the consensus set, (N,) bool."""
     if not among.any():
         raise NotApplicableError(f"none of {len(among)} images is in the consensus set")
-    return _changed_among(_CONSENSUS, artifact, original, among)
+    return _changed_among(CONSENSUS_CHANGED, artifact, original, among)
 
 
 def worst_class_predictions_changed(
@@ -157,7 +157,7 @@ def worst_class_predictions_changed(
     can only prove a difference.
     """
     of_class = np.asarray(original.classes)[original.predicted]
-    return _worst(_WORST_CLASS, artifact, original, of_class, tolerance)
+    return _worst(WORST_CLASS_CHANGED, artifact, original, of_class, tolerance)
 
 
 def worst_group_predictions_changed(
@@ -169,7 +169,7 @@ def worst_group_predictions_changed(
     """
     if by is None:
         raise NotApplicableError("no column of groups is named")
-    return _worst(_WORST_GROUP, artifact, original, selection.column(original, by), tolerance)
+    return _worst(WORST_GROUP_CHANGED, artifact, original, selection.column(original, by), tolerance)
 
 
 def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Measurement:
@@ -197,7 +197,7 @@ def worst_class_correct_predictions_lost(
     counts = {name: each for name, *each in rows if each[2]}
     worst = equivalence.worst({name: equivalence.net_loss(*each) for name, each in counts.items()}, **_least(tolerance))
     detail = "{}: {:,} lost, {:,} gained of {:,}".format(worst.group, *counts[worst.group])
-    return measured(_WORST_CLASS_LOST, worst, detail=detail, failures=_most_confident(lost[None], artifact))
+    return measured(WORST_CLASS_LOST, worst, detail=detail, failures=_most_confident(lost[None], artifact))
 
 
 def confidence_moved(artifact: Predictions, original: Predictions) -> Measurement:
@@ -207,7 +207,7 @@ def confidence_moved(artifact: Predictions, original: Predictions) -> Measuremen
     """
     each = total_variation(artifact, original)
     detail = f"at most {each.max():.3f} for an image"
-    return measured(_MOVED, equivalence.mean(each), detail=detail, failures=np.argsort(-each, kind="stable"))
+    return measured(MOVED, equivalence.mean(each), detail=detail, failures=np.argsort(-each, kind="stable"))
 
 
 def confidence_moved_p99(artifact: Predictions, original: Predictions) -> Measurement:
@@ -217,7 +217,7 @@ def confidence_moved_p99(artifact: Predictions, original: Predictions) -> Measur
         f"mean {each.mean():.4f}, at most {each.max():.3f} for an image",
         np.argsort(-each, kind="stable"),
     )
-    return measured(_MOVED_P99, equivalence.quantile(each, 0.99), detail=detail, failures=failures)
+    return measured(MOVED_P99, equivalence.quantile(each, 0.99), detail=detail, failures=failures)
 
 
 def calibration_error_change(artifact: Predictions, original: Predictions) -> Measurement:
@@ -228,7 +228,7 @@ def calibration_error_change(artifact: Predictions, original: Predictions) -> Me
     selection.expect_same_images("artifact and original", artifact, original)
     mine, theirs = (signed_calibration_gaps(predictions) for predictions in (artifact, original))
     detail = f"{mine.mean():.3f}, the original's {theirs.mean():.3f}"
-    return measured(_CALIBRATION, equivalence.mean(mine - theirs), detail=detail)
+    return measured(CALIBRATION_CHANGE, equivalence.mean(mine - theirs), detail=detail)
 
 
 def total_variation(artifact: Predictions, original: Predictions) -> np.ndarray:

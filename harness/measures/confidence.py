@@ -136,16 +136,14 @@ def risk_coverage_area(predictions: Predictions) -> Measurement:
     Geifman et al. (2019), "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", section 3. The interval
     is Wilson's for one prediction per image.
     """
-    _, risk = risk_coverage(predictions)
+    risk = risk_coverage(predictions)[1]
     area, n = float(risk.mean()), len(risk)
     low, high = proportion_interval(round(area * n), n)
     detail = f"of the surer half of the predictions {risk[(n - 1) // 2]:.2%} are wrong, of all {risk[-1]:.2%}"
     # An error counts in the risk at every coverage that includes it: 1/k for the k most confident, k from its rank on.
-    order = np.argsort(-_confidence(predictions), kind="stable")
-    each = np.empty(n)
+    order, each = np.argsort(-_confidence(predictions), kind="stable"), np.empty(n)
     each[order] = np.cumsum(1 / np.arange(n, 0, -1))[::-1] * ~predictions.correct[order]
-    interval = (min(low, area), max(high, area))
-    return Measurement(RISK_COVERAGE_AREA, area, n, interval, detail=detail, each=each)
+    return Measurement(RISK_COVERAGE_AREA, area, n, (min(low, area), max(high, area)), detail=detail, each=each)
 
 
 def confidence_rise(series: Sequence[Predictions]) -> Measurement:

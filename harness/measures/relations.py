@@ -8,6 +8,7 @@ images for which the relation holds, in [0, 1], with Wilson's interval. Its fail
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,23 +25,12 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.perturb.poses import Perturbation
 
-PREDICTION_CONSISTENCY = Metric(
-    "prediction_consistency", Unit.SHARE, better="more", words="same prediction after the change"
-)
-OBJECT_DEPENDENCE = Metric(
-    "object_dependence", Unit.SHARE, better="more", words="share of predictions that go with the object"
-)
-INVARIANCE = Metric("invariance", Unit.SHARE, better="more", words="same prediction after every change")
-MONOTONICITY = Metric(
-    "monotonicity",
-    Unit.SHARE,
-    better="more",
-    words="monotonicity: share of images never more confident as severity grows",
-)
-SYMMETRY = Metric(
-    "symmetry", Unit.SHARE, better="more", words="symmetry: share of predictions that are the same both ways"
-)
-
+_share = partial(Metric, unit=Unit.SHARE, better="more")
+PREDICTION_CONSISTENCY = _share("prediction_consistency", words="same prediction after the change")
+OBJECT_DEPENDENCE = _share("object_dependence", words="share of predictions that go with the object")
+INVARIANCE = _share("invariance", words="same prediction after every change")
+MONOTONICITY = _share("monotonicity", words="monotonicity: share of images never more confident as severity grows")
+SYMMETRY = _share("symmetry", words="symmetry: share of predictions that are the same both ways")
 TOLERANCE = 0.05
 """Largest rise of a probability that does not count, as interpolation and noise may cause it."""
 

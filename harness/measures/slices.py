@@ -99,9 +99,8 @@ def group_difference(predictions: Predictions, *, by: str, group: str, paired_by
     predictions without all probabilities and for a group without others.
     """
     chosen = _members(predictions, by, group)
-    if paired_by is None:
-        return _difference(GROUP_DIFFERENCE, predictions, chosen, named=group)
-    return _paired_difference(predictions, chosen, selection.column(predictions, paired_by), named=group)
+    pairs = None if paired_by is None else selection.column(predictions, paired_by)
+    return _difference(GROUP_DIFFERENCE, predictions, chosen, group, pairs)
 
 
 def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
@@ -112,52 +111,42 @@ def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
     chosen = selection.of_class(predictions, of_class)
     if not chosen.any():
         raise NotApplicableError(f"none of the {len(chosen)} images is of class {of_class!r}")
-    return _difference(CLASS_DIFFERENCE, predictions, chosen, named=of_class)
+    return _difference(CLASS_DIFFERENCE, predictions, chosen, of_class)
 
 
-def _difference(metric: Metric, predictions: Predictions, chosen: np.ndarray, *, named: str) -> Measurement:
-    if chosen.all():
-        raise NotApplicableError(f"all {len(chosen)} images are of {named!r}, so there are no others to compare with")
-    sure = _probability_of_label(predictions)
-    own, others = sure[chosen], sure[~chosen]
-    n, rest = len(own), len(others)
-    # Each of the n images takes its part of the others. The n contributions then have the variance of both sides.
-    each = own - np.bincount(np.arange(rest) % n, others, minlength=n) * (n / rest)
-    error = math.sqrt(own.var(ddof=1) / n + others.var(ddof=1) / rest) if min(n, rest) > 1 else math.inf
-    detail = f"{named} {own.mean():.1%} of {n}, others {others.mean():.1%} of {rest} images"
-    return _of_difference(metric, predictions, chosen, each, error=error, detail=detail)
-
-
-def _paired_difference(predictions: Predictions, chosen: np.ndarray, pairs: np.ndarray, *, named: str) -> Measurement:
-    sure = _probability_of_label(predictions)
-    _, members = np.unique(pairs, return_inverse=True)
-    sums, counts = (
-        np.stack([np.bincount(members[side], values[side], minlength=members.max() + 1) for side in (chosen, ~chosen)])
-        for values in (sure, np.ones(len(sure)))
-    )
-    both = np.asarray((counts > 0).all(axis=0))
-    if not both.any():
-        raise NotApplicableError(f"no image of group {named!r} has another one of its pair outside of the group")
-    own, others = sums[:, both] / counts[:, both]
-    each = own - others
-    detail = f"{named} {own.mean():.1%}, others {others.mean():.1%} of {len(each)} pairs"
-    error = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else math.inf
-    return _of_difference(GROUP_DIFFERENCE, predictions, chosen & both[members], each, error=error, detail=detail)
-
-
-def _of_difference(
-    metric: Metric, predictions: Predictions, chosen: np.ndarray, each: np.ndarray, *, error: float, detail: str
+def _difference(
+    metric: Metric, predictions: Predictions, chosen: np.ndarray, named: str, pairs: np.ndarray | None = None
 ) -> Measurement:
-    """Return the mean of n contributions by its standard error, infinite where it is unknown."""
+    if pairs is None and chosen.all():
+        raise NotApplicableError(f"all {len(chosen)} images are of {named!r}, so there are no others to compare with")
+    labels, error = predictions.labels, math.inf  # Of one image or pair, the error is unknown.
+    sure = np.asarray(predictions.probabilities[np.arange(len(labels)), labels], dtype=np.float64)
+    if pairs is None:
+        own, others = sure[chosen], sure[~chosen]
+        n, rest = len(own), len(others)
+        # Each of the n images takes its part of the others. The n contributions then have the variance of both sides.
+        each = own - np.bincount(np.arange(rest) % n, others, minlength=n) * (n / rest)
+        if min(n, rest) > 1:
+            error = math.sqrt(own.var(ddof=1) / n + others.var(ddof=1) / rest)
+        detail = f"{named} {own.mean():.1%} of {n}, others {others.mean():.1%} of {rest} images"
+    else:
+        members = np.unique(pairs, return_inverse=True)[1]
+        sums, counts = (
+            np.stack([np.bincount(members[side], of[side], minlength=members.max() + 1) for side in (chosen, ~chosen)])
+            for of in (sure, np.ones(len(sure)))
+        )
+        both = np.asarray((counts > 0).all(axis=0))
+        if not both.any():
+            raise NotApplicableError(f"no image of group {named!r} has another one of its pair outside of the group")
+        own, others = sums[:, both] / counts[:, both]
+        each, n, chosen = own - others, int(both.sum()), chosen & both[members]
+        if n > 1:
+            error = float(each.std(ddof=1)) / math.sqrt(n)
+        detail = f"{named} {own.mean():.1%}, others {others.mean():.1%} of {n} pairs"
     value, (low, high) = float(each.mean()), metric.range
     interval = (max(value - Z95 * error, low), min(value + Z95 * error, high))
     failures = selection.likely_most_confident(predictions, ~predictions.correct & chosen)
-    return Measurement(metric, value, len(each), interval, detail=detail, failures=failures, each=each)
-
-
-def _probability_of_label(predictions: Predictions) -> np.ndarray:
-    labels = predictions.labels
-    return np.asarray(predictions.probabilities[np.arange(len(labels)), labels], dtype=np.float64)
+    return Measurement(metric, value, n, interval, detail=detail, failures=failures, each=each)
 
 
 def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:

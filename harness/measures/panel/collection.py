@@ -13,7 +13,7 @@ import torch
 
 from harness.base.errors import NotApplicableError, PanelError
 from harness.inference.predictions import softmax
-from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelPredictions, PanelView
+from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, TABLES, PanelPredictions, PanelView
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -127,18 +127,21 @@ def combined(
     for parts in zip(*recorded, strict=True):
         name, at = parts[0].name, parts[0].positions
         likeliest, shares = _likeliest(parts)
-        tables = (
-            (sum(each.wrong.astype(np.int16) for each in parts), NOT_ASKED),
-            ((sum(each.of_label.astype(np.float64) for each in parts) / len(parts)).astype(np.float32), np.nan),
-            (likeliest, NOT_ASKED),
-            (shares, np.nan),
-            *((each.wrong, False) for each in parts if name == repr(IDENTITY)),
+        of_label = sum(each.of_label.astype(np.float64) for each in parts) / len(parts)
+
+        def placed(rows: np.ndarray, missing: float, at: np.ndarray = at) -> np.ndarray:
+            """Return a table for all images of the split with these rows, and with a number for `missing` ones."""
+            table = np.full((images, *rows.shape[1:]), missing, dtype=rows.dtype)
+            table[at] = rows
+            return table
+
+        view = PanelView(
+            placed(sum(each.wrong.astype(np.int16) for each in parts), NOT_ASKED),
+            placed(of_label.astype(np.float32), np.nan),
+            placed(likeliest, NOT_ASKED),
+            placed(shares, np.nan),
+            np.stack([placed(each.wrong, 0) for each in parts]) if name == repr(IDENTITY) else None,
         )
-        # For all images of the split, with a number in place of predictions that are missing.
-        placed = [np.full((images, *rows.shape[1:]), missing, dtype=rows.dtype) for rows, missing in tables]
-        for whole, (rows, _) in zip(placed, tables, strict=True):
-            whole[at] = rows
-        view = PanelView(*placed[:4], each=np.stack(placed[4:]) if placed[4:] else None)
         views[name] = _completed(view, views.get(name))
     return PanelPredictions(data_sha256, first[0].classes, tuple(models), views)
 
@@ -171,10 +174,12 @@ def _completed(view: PanelView, old: PanelView | None) -> PanelView:
     """Return a view, completed with an old one of the same models where it has no predictions."""
     if old is None:
         return view
-    asked, pairs = view.wrong != NOT_ASKED, zip(view.tables, old.tables, strict=True)
+    asked, pairs = view.wrong != NOT_ASKED, {name: (getattr(view, name), getattr(old, name)) for name in TABLES}
     each = None if view.each is None or old.each is None else np.where(asked, view.each, old.each)
-    tables = (np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for new, kept in pairs)
-    return PanelView(*tables, each=each)
+    tables = {
+        name: np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for name, (new, kept) in pairs.items()
+    }
+    return PanelView(**tables, each=each)
 
 
 def repeats(new: PanelPredictions, old: PanelPredictions) -> bool:

@@ -30,6 +30,7 @@ SCHEMA = 3
 MAX_BYTES = 1 << 30
 """Size of the largest file."""
 NOT_ASKED = -1
+TABLES = ("wrong", "of_label", "likeliest", "shares")
 LIKELIEST: Final = 3
 """Number of classes with a stored mean probability, for pictures; 1,000 classes would take 100 MB for 50,000 images."""
 CORRECTED = range(3, 8)
@@ -56,14 +57,10 @@ class PanelView:
     shares: np.ndarray
     each: np.ndarray | None = None
 
-    @property
-    def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        return self.wrong, self.of_label, self.likeliest, self.shares
-
     def take(self, positions: np.ndarray) -> PanelView:
         """Return the view of the images at these positions, (M,) int64."""
-        each = None if self.each is None else self.each[:, positions]
-        return PanelView(*(table[positions] for table in self.tables), each=each)
+        tables = {name: getattr(self, name)[positions] for name in TABLES}
+        return PanelView(**tables, each=None if self.each is None else self.each[:, positions])
 
 
 class ConsensusSet(NamedTuple):
