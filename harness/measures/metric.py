@@ -31,7 +31,10 @@ Scale = Literal["plain", "root"]
 
 
 class Unit(Enum):
-    """Units: a share in [0, 1], a difference of shares, images, a severity, a factor or a score."""
+    """Units: a share in [0, 1], a difference of shares, images, a severity, a factor or a score.
+
+    `range` has the least and the greatest possible value.
+    """
 
     SHARE = "share"
     DIFFERENCE = "difference"
@@ -43,7 +46,6 @@ class Unit(Enum):
 
     @property
     def range(self) -> tuple[float, float]:
-        """Return the least and the greatest possible value."""
         return {Unit.SHARE: (0.0, 1.0), Unit.DIFFERENCE: (-1.0, 1.0)}.get(self, (0.0, math.inf))
 
     def format(self, value: float, *, decimals: int | None = None) -> str:
@@ -99,7 +101,7 @@ class Metric:
 
     `range` is by default that of the unit. `words` describe it for readers. `scale` is the scale on which the spread of
     reference models is uniform: plain, or the root for counts of rare events. Declare a metric beside the function that
-    computes it. The side of its thresholds, their validation and their calibration follow from it.
+    computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
     """
 
     name: str
@@ -118,7 +120,6 @@ class Metric:
 
     @property
     def direction(self) -> Direction:
-        """Return the good side of a threshold."""
         return "at_least" if self.better == "more" else "at_most"
 
     def is_case_of(self, declared: Metric) -> bool:
@@ -177,7 +178,6 @@ class Measurement:
 
     @property
     def unit(self) -> Unit:
-        """Return the unit of the value."""
         return self.metric.unit
 
 

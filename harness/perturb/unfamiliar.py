@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.perturb.corruptions.kind import changed_alike
+from harness.perturb.corruptions.named import changed_alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

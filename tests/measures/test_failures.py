@@ -242,7 +242,7 @@ def test_a_model_against_itself_has_neither_new_nor_fixed_failures(by_hand):
 
 
 def test_changes_need_the_same_images(by_hand):
-    with pytest.raises(InputError, match="different images"):
+    with pytest.raises(InputError, match="images that are not the same"):
         failure_changes(by_hand, predictions(LABELS, PREDICTED, seed=1))
 
 

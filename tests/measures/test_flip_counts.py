@@ -130,7 +130,7 @@ def test_the_entry_in_stress_json_is_plain_and_complete(by_hand):
 )
 @pytest.mark.parametrize("compare", [flips, accuracy_change], ids=["flips", "accuracy_change"])
 def test_different_images_are_refused(compare, other):
-    with pytest.raises(InputError, match=r"flips: .*different images, .*; use the same images for both"):
+    with pytest.raises(InputError, match=r"flips: .* images that are not the same, .*; use the same images for both"):
         compare(answers(LABELS, AFTER), other)
 
 

@@ -185,7 +185,7 @@ def test_a_model_gains_nothing_over_itself(by_hand):
     ids=["other-pixels", "other-labels", "fewer"],
 )
 def test_gain_on_different_images_is_refused(by_hand, other):
-    with pytest.raises(InputError, match=r"different images, .*; use the same images for both"):
+    with pytest.raises(InputError, match=r"images that are not the same, .*; use the same images for both"):
         accuracy_gain(by_hand, other)
 
 

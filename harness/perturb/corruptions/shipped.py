@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from harness.perturb.corruptions.kind import ships
+from harness.perturb.corruptions.named import ships
 
 _RGB = 3
 _SOFT = 0.4
