@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -30,7 +31,6 @@ SCHEMA = 3
 MAX_BYTES = 1 << 30
 """Size of the largest file."""
 NOT_ASKED = -1
-TABLES = ("wrong", "of_label", "likeliest", "shares")
 LIKELIEST: Final = 3
 """Number of classes with a stored mean probability, for pictures; 1,000 classes would take 100 MB for 50,000 images."""
 CORRECTED = range(3, 8)
@@ -39,6 +39,8 @@ _NEXT = "`stress-harness calibrate` makes one"
 _NOBODY: Final = 65_535
 _STEPS: Final = 65_534
 """Steps of the roots of mean probabilities. The smallest one above 0 is 2e-10, so images can be ordered by them."""
+TABLES = ("wrong", "of_label", "likeliest", "shares")
+"""Tables of a view, a row for each image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,8 @@ class PanelView:
         return PanelView(**tables, each=None if self.each is None else self.each[:, positions])
 
 
-class ConsensusSet(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ConsensusSet:
     """Consensus set among M images: those that every reference model predicts correctly.
 
     `consensus`, (M,) bool, marks them. `of_label`, (M,) float32, is the mean probability of each label.
@@ -155,7 +158,7 @@ class PanelPredictions:
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
-        views = {name: _packed(view) for name, view in sorted(self.views.items())}
+        views = {name: _as_packed(view) for name, view in sorted(self.views.items())}
         images = len(next(iter(self.views.values())).wrong)
         content = _File(PROTOCOL, self.data_sha256, images, self.classes, self.models, views)
         return (json.dumps({"schema": SCHEMA, **as_plain(content)}, indent=1) + "\n").encode()
@@ -165,8 +168,7 @@ class PanelPredictions:
 class _View:
     """A view in a file: tables of little-endian unsigned numbers of 16 bits, deflated, in base64.
 
-    Probabilities are stored as roots, in units of 1 / `_STEPS`. `_NOBODY` marks images without predictions. `each` has
-    bits, a row for each model.
+    Probabilities are stored as roots, in units of 1 / `_STEPS`. `_NOBODY` marks images without predictions.
     """
 
     wrong: str
@@ -174,10 +176,13 @@ class _View:
     likeliest: str
     shares: str
     each: str = ""
+    """Bits, a row for each model."""
 
 
 @record
 class _File:
+    """Content of a file."""
+
     protocol: int
     data_sha256: str
     n: Annotated[int, Field(ge=1)]
@@ -213,51 +218,64 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
     file, content = read_file(_File, path, what="panel predictions", schema=SCHEMA, max_bytes=MAX_BYTES, advice=_NEXT)
     if file.protocol != PROTOCOL:
         raise PanelError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
-    try:
-        views = {name: _view(packed, file) for name, packed in file.views.items()}
-    except (ValueError, zlib.error) as invalid:
-        expected = f"predictions of {len(file.models)} models for {file.n} images"
-        raise PanelError(f"{path}: not {expected} ({invalid}); {_NEXT}") from None
+    views = {name: _view(packed, file, where=f"{path}: views: {name}") for name, packed in file.views.items()}
     sha256 = hashlib.sha256(content).hexdigest()
     return PanelPredictions(file.data_sha256, file.classes, file.models, views, sha256=sha256)
 
 
-def _view(packed: _View, file: _File) -> PanelView:
-    """Return a view of the file; raises `ValueError` and `zlib.error` for other tables than its facts need."""
-
-    def table(text: str, *shape: int) -> np.ndarray:
-        content = zlib.decompress(base64.b64decode(text, validate=True))
-        return np.frombuffer(content, dtype="<u2").reshape(file.n, *shape).astype(np.int32)
-
-    several = min(LIKELIEST, len(file.classes))
-    wrong, likeliest = table(packed.wrong), table(packed.likeliest, several)
-    roots = table(packed.of_label), table(packed.shares, several)
+def _view(packed: _View, file: _File, *, where: str) -> PanelView:
+    several = (file.n, min(LIKELIEST, len(file.classes)))
+    wrong = _unpacked(packed.wrong, (file.n,), where=where)
+    likeliest = _unpacked(packed.likeliest, several, where=where)
+    roots = _unpacked(packed.of_label, (file.n,), where=where), _unpacked(packed.shares, several, where=where)
     asked = wrong != _NOBODY
-    limits = (wrong, len(file.models)), (likeliest, len(file.classes) - 1), *((root, _STEPS) for root in roots)
-    if not all((numbers[asked] <= most).all() for numbers, most in limits):
-        raise ValueError("numbers beyond those of models, classes and probabilities")
+    if not (
+        (wrong[asked] <= len(file.models)).all()
+        and (likeliest[asked] < len(file.classes)).all()
+        and all((root[asked] <= _STEPS).all() for root in roots)
+    ):
+        raise PanelError(f"{where}: not predictions of {len(file.models)} models for {file.n} images; {_NEXT}")
     of_label, shares = (np.square(root / _STEPS).astype(np.float32) for root in roots)
     of_label[~asked], shares[~asked], wrong[~asked], likeliest[~asked] = np.nan, np.nan, NOT_ASKED, NOT_ASKED
     each = None
     if packed.each:
-        bits = np.frombuffer(zlib.decompress(base64.b64decode(packed.each)), dtype=np.uint8)
-        each = np.unpackbits(bits, count=len(file.models) * file.n).reshape(-1, file.n).astype(bool)
-        if not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
-            raise ValueError("the errors of each model do not add up to the counts")
+        shape = len(file.models), file.n
+        bits = np.frombuffer(_inflated(packed.each, -(-math.prod(shape) // 8), where=where), dtype=np.uint8)
+        each = np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
+    if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
+        raise PanelError(f"{where}: the errors of each model do not add up to the counts; {_NEXT}")
     return PanelView(wrong.astype(np.int16), of_label, likeliest, shares, each)
 
 
-def _packed(view: PanelView) -> _View:
+def _as_packed(view: PanelView) -> _View:
     asked = view.wrong != NOT_ASKED
 
-    def text(table: np.ndarray, *, probabilities: bool = False) -> str:
+    def packed(table: np.ndarray) -> str:
         numbers = np.full(table.shape, _NOBODY, dtype="<u2")
-        numbers[asked] = np.rint(np.sqrt(table[asked]) * _STEPS) if probabilities else table[asked]
-        return deflated(numbers)
-
-    def deflated(numbers: np.ndarray) -> str:
+        numbers[asked] = table[asked]
         return base64.b64encode(zlib.compress(numbers.tobytes(), 9)).decode()
 
-    of_label, shares = text(view.of_label, probabilities=True), text(view.shares, probabilities=True)
-    each = "" if view.each is None else deflated(np.packbits(view.each))
-    return _View(text(view.wrong), of_label, text(view.likeliest), shares, each)
+    def roots(probabilities: np.ndarray) -> np.ndarray:
+        return np.asarray(np.rint(np.sqrt(probabilities) * _STEPS))
+
+    each = "" if view.each is None else base64.b64encode(zlib.compress(np.packbits(view.each).tobytes(), 9)).decode()
+    return _View(
+        packed(view.wrong), packed(roots(view.of_label)), packed(view.likeliest), packed(roots(view.shares)), each
+    )
+
+
+def _unpacked(packed: str, shape: tuple[int, ...], *, where: str) -> np.ndarray:
+    """Return a table, without unpacking more bytes than its shape needs."""
+    content = _inflated(packed, 2 * math.prod(shape), where=where)
+    return np.frombuffer(content, dtype="<u2").reshape(shape).astype(np.int32)
+
+
+def _inflated(packed: str, size: int, *, where: str) -> bytes:
+    try:
+        unpacker = zlib.decompressobj()
+        content = unpacker.decompress(base64.b64decode(packed, validate=True), size + 1)
+    except (ValueError, zlib.error) as error:
+        raise PanelError(f"{where}: cannot be unpacked ({error}); {_NEXT}") from None
+    if len(content) != size or not unpacker.eof:
+        raise PanelError(f"{where}: a table of another size than {size} bytes; {_NEXT}")
+    return content
