@@ -1,4 +1,8 @@
-"""Metrics of predictions; each is declared beside the function that computes it, and this package has them all."""
+"""Metrics of predictions; each is declared beside the function that computes it, and this package has them all.
+
+Unless a function says otherwise, the interval of a share is Wilson's (Wilson 1927), that of a number of images is the
+interval of their share times all images, and that of a mean is normal, ± 1.96 standard errors.
+"""
 
 from __future__ import annotations
 

@@ -115,8 +115,7 @@ def accuracy(predictions: Predictions, *, of_class: str | None = None, clean: Pr
     """Return the share of correct predictions in [0, 1], of all images or of one true class (its recall).
 
     The failures are wrong predictions. With `clean`, the predictions of the same images without a perturbation, only
-    those that were correct there. The interval is Wilson's score interval (Wilson 1927). Raises `InputError` for a
-    class that the data lack.
+    those that were correct there. Raises `InputError` for a class that the data lack.
     """
     chosen = selection.of_class(predictions, of_class)
     if not chosen.any():
@@ -139,10 +138,7 @@ def share_right(
 
 
 def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measurement:
-    """Return the number of images of either class of the pair that are predicted as the other, among all images.
-
-    The interval is that of the failure rate (Wilson 1927) times the number of images.
-    """
+    """Return the number of images of either class of the pair that are predicted as the other, among all images."""
     if pair[0] == pair[1]:
         raise InputError(f"pair failures: both classes of the pair are {pair[0]!r}; name two different classes")
     for name in pair:
@@ -154,10 +150,7 @@ def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measure
 
 
 def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
-    """Return the number of wrong predictions with a confidence over `above`, in [0, 1].
-
-    The interval is that of the failure rate (Wilson 1927) times the number of images.
-    """
+    """Return the number of wrong predictions with a confidence over `above`, in [0, 1]."""
     failures = predictions.confidence_of_errors() > above
     return _count(
         CONFIDENT_ERRORS, predictions, failures, _top_confusion(predictions, failures, np.ones_like(failures))
@@ -214,7 +207,7 @@ def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.
 def golden_right(predictions: Predictions, image: int, *, because: str = "") -> Measurement:
     """Return 1 if the image at this position is predicted correctly, else 0; `because` is the reason for the check.
 
-    The interval is Wilson's for one image. Raises `InputError` for an unknown position.
+    Raises `InputError` for an unknown position.
     """
     if not 0 <= image < len(predictions.labels):
         raise InputError(f"golden image {image}: expected a position among {len(predictions.labels)} images")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,7 +83,7 @@ def signed_calibration_gaps(predictions: Predictions, *, bins: int = BINS) -> np
 def negative_log_likelihood(predictions: Predictions) -> Measurement:
     """Return the mean of -log p(true class), in nats: 0 for confident correct predictions, log(classes) for a guess.
 
-    Good (1952), "Rational Decisions". The interval is normal, around the mean.
+    Good (1952), "Rational Decisions".
     """
     from scipy.special import log_softmax
 
@@ -96,7 +95,7 @@ def negative_log_likelihood(predictions: Predictions) -> Measurement:
 def brier_score(predictions: Predictions) -> Measurement:
     """Return the mean squared distance of the probabilities from the truth, over all classes, in [0, 2].
 
-    Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", equation 2. The interval is normal.
+    Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", equation 2.
     """
     distances = np.square(_softmax(predictions.logits) - np.eye(len(predictions.classes))[predictions.labels])
     return mean_of(BRIER_SCORE, distances.sum(axis=1))
@@ -112,9 +111,9 @@ def confidence_on_errors(predictions: Predictions) -> Measurement:
     if not len(wrong):
         raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} predictions are correct")
     sure = _confidence(predictions)[wrong]
-    n, shown = len(predictions.labels), wrong[np.argsort(-sure, kind="stable")]
-    measured = mean_of(CONFIDENCE_ON_ERRORS, sure, detail=f"over {len(wrong)} errors", failures=shown)
-    return replace(measured, n=n, each=contributions(sure, wrong, n), counted=len(wrong))
+    n, shown, detail = len(predictions.labels), wrong[np.argsort(-sure, kind="stable")], f"over {len(wrong)} errors"
+    each, counted = contributions(sure, wrong, n), len(wrong)
+    return mean_of(CONFIDENCE_ON_ERRORS, sure, n=n, detail=detail, failures=shown, each=each, counted=counted)
 
 
 def risk_coverage(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:

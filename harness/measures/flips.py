@@ -104,10 +104,9 @@ def negative_flips(
     """Return the number of negative flips: images with a correct prediction of the incumbent and a wrong one now.
 
     Yan et al. 2021, "Positive-Congruent Training", section 3, divide it by the number of images. `before` marks the
-    correct predictions of the incumbent, (N,) bool. `of_class` counts images of one class only, and `among` only
-    these, (N,) bool, though the rate is among all. The number is multiplied by a `correction`, see `PairedIncumbent`.
-    The interval is that of the rate (Wilson 1927) times the number. The failures are the most confident first. Raises
-    `NotApplicableError` without an image to count.
+    correct predictions of the incumbent, (N,) bool. `of_class` counts images of one class only, and `among` only these,
+    (N,) bool, though the rate is among all. The number is multiplied by a `correction`, see `PairedIncumbent`. The
+    failures are the most confident first. Raises `NotApplicableError` without an image to count.
     """
     looked_at = selection.of_class(predictions, of_class)
     if not (n := int(looked_at.sum())):

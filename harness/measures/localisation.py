@@ -6,16 +6,15 @@ shown with the uniform baseline, the value of a map that is equal everywhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data.rows import parts_of
 from harness.measures import selection
-from harness.measures.metric import Measurement, Metric, Unit, share_of
+from harness.measures.metric import Measurement, Metric, Unit, mean_of, share_of
 from harness.measures.selection import ordered
-from harness.measures.statistics import mean_interval
 from harness.perturb import moved_masks
 
 if TYPE_CHECKING:
@@ -45,10 +44,9 @@ def attention_ratio(
     This is the relevance mass accuracy of Arras et al. (2022), "CLEVR-XAI", section 3.3, of maps at the images' size.
     `masks` are those of the clean images, (N, H, W) bool; they follow the perturbation. `of_class` selects a true
     class, and `answers="wrong"` wrong predictions. The failures are images with less mass on the object than a uniform
-    map. The interval is the normal one of a mean, ± 1.96 standard errors. Raises `NotApplicableError` if no image
-    counts.
+    map. Raises `NotApplicableError` if no image counts.
     """
-    return _averaged(ATTENTION_RATIO, attention, masks, of_class=of_class, answers=answers)
+    return _on_object(ATTENTION_RATIO, attention, masks, of_class=of_class, answers=answers)
 
 
 def attention_lift(
@@ -58,7 +56,7 @@ def attention_lift(
 
     A uniform map has 1. See `attention_ratio` for all else.
     """
-    return _averaged(ATTENTION_LIFT, attention, masks, of_class=of_class, answers=answers)
+    return _on_object(ATTENTION_LIFT, attention, masks, of_class=of_class, answers=answers)
 
 
 def attention_drift(moved: Attention, rest: Attention) -> Measurement:
@@ -67,8 +65,7 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
     It compares the maps of moved images with the moved maps of clean images. The distance is 1 - SIM, where SIM is the
     histogram intersection of two maps of unit mass. That is their total variation distance (Bylinskii et al. 2019,
     "What Do Different Evaluation Metrics Tell Us About Saliency Models?", section 4). Each map is of its own predicted
-    class, so a changed prediction counts. The failures are the images with the largest drift. The interval is the
-    normal one of a mean.
+    class, so a changed prediction counts. The failures are the images with the largest drift.
     """
     if moved.maps.shape != rest.maps.shape or moved.layer != rest.layer:
         raise InputError(
@@ -91,13 +88,14 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
         raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or clean")
     detail = f"maps that do not move at all would drift {unmoved[counted].mean():.3f}; "
     detail += f"{int((~counted).sum())} dead maps left out"
-    return _mean(ATTENTION_DRIFT, drift, counted, count, detail=detail, failures=ordered(counted, -drift))
+    failures = ordered(counted, -drift)
+    return _averaged(ATTENTION_DRIFT, drift, counted, n=count, detail=detail, failures=failures)
 
 
 def dead_maps(attention: Attention) -> Measurement:
     """Return the share of maps that are zero everywhere, in [0, 1]: no feature at the layer supports the prediction.
 
-    The interval is Wilson's score interval (Wilson 1927). The failures are the images with dead maps.
+    The failures are the images with dead maps.
     """
     dead = attention.dead
     wrong = int((dead & ~attention.predictions.correct).sum())
@@ -147,7 +145,7 @@ def _parts(attention: Attention) -> Iterator[slice]:
     return parts_of(len(attention.maps), height * width * np.dtype(np.float64).itemsize, part_bytes=PART_BYTES)
 
 
-def _averaged(
+def _on_object(
     metric: Metric, attention: Attention, masks: np.ndarray, *, of_class: str | None, answers: str | None
 ) -> Measurement:
     predictions = attention.predictions
@@ -169,25 +167,11 @@ def _averaged(
     uniform = f"{area[counted].mean():.3f}, the object's share of the area" if is_ratio else "1"
     detail = f"uniform baseline {uniform}; {int(counted.sum())} maps count, {left_out}"
     failures = ordered(counted & (lift < 1), lift)
-    return _mean(metric, values, counted, n, detail=detail, failures=failures, high=high)
+    return _averaged(metric, values, counted, n=n, high=high, detail=detail, failures=failures)
 
 
-def _mean(
-    metric: Metric,
-    values: np.ndarray,
-    counted: np.ndarray,
-    n: int,
-    *,
-    detail: str,
-    failures: np.ndarray,
-    high: float = 1.0,
-) -> Measurement:
-    """Return the mean of the values that count; `high` is the greatest possible one."""
-    own = values[counted]
-    interval = mean_interval(own, (0.0, high), ddof=1)
-    return Measurement(
-        metric, float(own.mean()), n, interval, detail=detail, failures=failures, counted=int(counted.sum())
-    )
+def _averaged(metric: Metric, values: np.ndarray, counted: np.ndarray, **more: Any) -> Measurement:
+    return mean_of(metric, values[counted], ddof=1, each=None, counted=int(counted.sum()), **more)
 
 
 def _unit_mass(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -192,10 +192,16 @@ def count_of(metric: Metric, count: float, n: int, **more: Any) -> Measurement:
     return Measurement(metric, count, n, count_interval(count, n), **more)
 
 
-def mean_of(metric: Metric, values: np.ndarray, **more: Any) -> Measurement:
-    """Return the mean of values, one for each image, with its normal 95% interval, see `mean_interval`."""
-    interval = mean_interval(values, metric.range)
-    return Measurement(metric, float(values.mean()), len(values), interval, **{"each": values, **more})
+def mean_of(
+    metric: Metric, values: np.ndarray, *, n: int | None = None, high: float | None = None, ddof: int = 0, **more: Any
+) -> Measurement:
+    """Return the mean of values, one for each image that counts, with its normal 95% interval, see `mean_interval`.
+
+    The `n` images are by default these, and the greatest possible value, `high`, is that of the metric.
+    """
+    low, most = metric.range
+    interval = mean_interval(values, (low, most if high is None else high), ddof=ddof)
+    return Measurement(metric, float(values.mean()), n or len(values), interval, **{"each": values, **more})
 
 
 _KINDS = {"bool": np.bool_, "int8": np.int8, "float32": np.float32}

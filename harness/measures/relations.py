@@ -38,9 +38,9 @@ TOLERANCE = 0.05
 def prediction_consistency(before: Predictions, after: Predictions) -> Measurement:
     """Return the share of images with the same prediction after a change that should not matter, in [0, 1].
 
-    Predictions may be correct or wrong, since `accuracy` measures that. The interval is Wilson's. The failures are the
-    images with another prediction: first those that were correct, by the confidence of the new prediction. Raises
-    `InputError` for other images.
+    Predictions may be correct or wrong, since `accuracy` measures that. The failures are the images with another
+    prediction: first those that were correct, by the confidence of the new prediction. Raises `InputError` for other
+    images.
     """
     same = _same_answers(before, after)
     right_before = int((before.correct & ~same).sum())
@@ -52,8 +52,8 @@ def prediction_consistency(before: Predictions, after: Predictions) -> Measureme
 def object_dependence(before: Predictions, after: Predictions) -> Measurement:
     """Return the share of images with another prediction after their object is erased, in [0, 1].
 
-    A model must still predict some class, and images that already had this class cannot change. The interval is
-    Wilson's. The failures are the images with the same prediction. Raises `InputError` for other images.
+    A model must still predict some class, and images that already had this class cannot change. The failures are the
+    images with the same prediction. Raises `InputError` for other images.
     """
     same = _same_answers(before, after)
     commonest = int(np.bincount(after.predicted).argmax())

@@ -42,8 +42,7 @@ class _Served(NamedTuple):
 def group_accuracy(predictions: Predictions, *, by: str, group: str) -> Measurement:
     """Return the share of correct predictions in [0, 1] for one group, such as `group` front of the column `by` camera.
 
-    The interval is Wilson's score interval (Wilson 1927). Raises `InputError` for a column that the data lack, and
-    `NotApplicableError` if no measured image is in the group.
+    Raises `InputError` for a column that the data lack, and `NotApplicableError` if no measured image is in the group.
     """
     return share_right(GROUP_ACCURACY, predictions, _members(predictions, by, group))
 
@@ -94,9 +93,9 @@ def group_difference(predictions: Predictions, *, by: str, group: str, paired_by
 
     Both means move alike if a whole network is surer, or less sure. The images of a pair, equal in the column
     `paired_by`, show the same thing, such as one scene by two cameras. With it, the value is the mean over the pairs
-    that have images on both sides, and `n` their number. Without, `n` is the number of the group's images. The interval
-    is normal. Raises `InputError` and `NotApplicableError` as `group_accuracy` does, and `NotApplicableError` for
-    predictions without all probabilities and for a group without others.
+    that have images on both sides, and `n` their number. Without, `n` is the number of the group's images. Raises
+    `InputError` and `NotApplicableError` as `group_accuracy` does, and `NotApplicableError` for predictions without all
+    probabilities and for a group without others.
     """
     chosen = _members(predictions, by, group)
     pairs = None if paired_by is None else selection.column(predictions, paired_by)

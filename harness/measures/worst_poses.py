@@ -90,8 +90,8 @@ BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
 def robust_accuracy(found: FirstFailures, *, clean: Predictions | None = None) -> Measurement:
     """Return robust accuracy: the share of images that are correct in all poses of a sequence, in [0, 1].
 
-    `clean` are the predictions of the same images without a perturbation. The interval is Wilson's. The failures are
-    the other images, in the order of the poses that break them.
+    `clean` are the predictions of the same images without a perturbation. The failures are the other images, in the
+    order of the poses that break them.
     """
     right = found.right_everywhere
     detail = f"{int((~right).sum())} images fail at some of {len(found.poses)} poses"
@@ -126,7 +126,7 @@ def worst_of_ten(correct: np.ndarray, *, clean: Predictions | None = None) -> Me
 def unchanged_share(changed: FirstFailures) -> Measurement:
     """Return the share of images with the same prediction in all poses of a sequence, in [0, 1].
 
-    The interval is Wilson's. The failures are the other images, in the order of the poses that change them.
+    The failures are the other images, in the order of the poses that change them.
     """
     same, detail = changed.right_everywhere, f"{len(changed.poses)} poses drawn"
     return share_of(UNCHANGED_SHARE, same, detail=detail, failures=ordered(~same, changed.first), rest=1.0)
