@@ -115,18 +115,15 @@ class Setting:
 
 def settings_of(kind: type[Settings]) -> dict[str, Setting]:
     """Return the settings of a model by name, in the order of its groups."""
-    schema = kind.model_json_schema()["properties"]
-    groups = [base for base in kind.__mro__ if issubclass(base, Settings)]
-    owners = [(base.__name__, name) for base in groups for name in vars(base).get("__annotations__", ())]
-    return {name: _setting(name, group, schema[name]) for group, name in owners if "line" in schema.get(name, ())}
-
-
-def _setting(name: str, group: str, schema: Mapping[str, Any]) -> Setting:
-    """Return a setting by the schema of its field: of several types, the first is that of its option."""
-    first = schema.get("anyOf", [schema])[0]
-    more = {key: schema[key] for key in ("metavar", "line", "reads")}
-    default, choices = schema.get("default"), tuple(first.get("enum", ()))
-    return Setting(name, schema["description"], group, default, _TYPES[first["type"]], choices, **more)
+    schema, found = kind.model_json_schema()["properties"], {}
+    for group in (base for base in kind.__mro__ if issubclass(base, Settings)):
+        for name in (each for each in vars(group).get("__annotations__", ()) if "line" in schema.get(each, ())):
+            field = schema[name]
+            first = field.get("anyOf", [field])[0]  # Of several types, the first is that of the option.
+            about, default, choices = field["description"], field.get("default"), tuple(first.get("enum", ()))
+            more = {key: field[key] for key in ("metavar", "line", "reads")}
+            found[name] = Setting(name, about, group.__name__, default, _TYPES[first["type"]], choices, **more)
+    return found
 
 
 def _refusal(kind: type[Settings], error: Any) -> InputError:

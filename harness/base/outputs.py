@@ -80,10 +80,8 @@ class Inputs:
         Links, hard links and names that the file system treats as equal lead to the same file.
         """
         place = path.resolve()
-        itself, *around = map(_identity, (place, *place.parents))
         for each in self.paths:
-            found = _identity(each)
-            if each.resolve() == place if found is None else found == itself or (found in around and each.is_dir()):
+            if _same(each, place) or (each.is_dir() and any(_same(each, parent) for parent in place.parents)):
                 return each
         return None
 
@@ -97,12 +95,11 @@ class Inputs:
         return Inputs((*self.paths, *others))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _same(one: Path, place: Path) -> bool:
     try:
-        status = path.stat()
+        return one.samefile(place)
     except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
+        return one.resolve() == place
 
 
 @dataclass(frozen=True)

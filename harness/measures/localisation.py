@@ -67,11 +67,6 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
     "What Do Different Evaluation Metrics Tell Us About Saliency Models?", section 4). Each map is of its own predicted
     class, so a changed prediction counts. The failures are the images with the largest drift.
     """
-    if moved.maps.shape != rest.maps.shape or moved.layer != rest.layer:
-        raise InputError(
-            f"attention drift: maps {moved.maps.shape} of layer {moved.layer} cannot be compared with maps "
-            f"{rest.maps.shape} of layer {rest.layer}; expected the same images and layer"
-        )
     import torch
 
     count = len(rest.maps)
@@ -106,12 +101,10 @@ def dead_maps(attention: Attention) -> Measurement:
 def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
     """Return Spearman's rank correlation of the two maps of each image, (N,) in [-1, 1]; ties get mean ranks.
 
-    It is NaN if one of the maps is dead or constant. Raises `InputError` for maps of different sizes.
+    It is NaN if one of the maps is dead or constant.
     """
     from scipy.stats import rankdata
 
-    if first.maps.shape != second.maps.shape:
-        raise InputError(f"rank correlation: maps {first.maps.shape} and {second.maps.shape} differ in number or size")
     ranks = [rankdata(attention.maps.reshape(len(attention.maps), -1), axis=1) for attention in (first, second)]
     one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     scale = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))

@@ -60,14 +60,8 @@ def persistent_failures(
 ) -> PersistentFailures:
     """List the images that are wrong at more than half of the poses; `predicted` is (N, P) int, a column for each.
 
-    `confidence` is that of each wrong prediction, (N, P) in [0, 1], and 0 elsewhere. Raises `InputError` for a matrix
-    of another shape or without poses.
+    `confidence` is that of each wrong prediction, (N, P) in [0, 1], and 0 elsewhere.
     """
-    if predicted.ndim != 2 or predicted.shape[0] != len(images) or not predicted.shape[1]:  # noqa: PLR2004
-        raise InputError(
-            f"persistent failures: predictions have shape {predicted.shape}, expected ({len(images)}, poses), one or "
-            "more"
-        )
     labels, numbers, classes = images.labels.numpy(), images.positions.numpy(), images.classes
     wrong, rows = predicted != labels[:, None], []
     times, poses = wrong.sum(axis=1), predicted.shape[1]

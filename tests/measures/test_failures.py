@@ -292,12 +292,6 @@ def test_persistent_failures_equal_counting_by_hand(images, poses, seed):
         assert wrong.count(row.taken_for) == max(map(wrong.count, wrong))
 
 
-@pytest.mark.parametrize("shape", [(2,), (3, 4), (2, 0)], ids=str)
-def test_predictions_of_another_shape_are_refused(shape):
-    with pytest.raises(InputError, match=r"expected \(2, poses\)"):
-        persistent_failures(images_with([0, 1]), np.zeros(shape, dtype=np.int64))
-
-
 # Scores by class.
 
 

@@ -4,7 +4,7 @@ H&D is Hendrycks & Dietterich (2019), "Benchmarking Neural Network Robustness to
 section 3. Its published code has parameters for 32 x 32 pixels (CIFAR-10-C) and 224 x 224 (ImageNet-C). MNIST-C is
 Mu & Gilmer (2019). Fashion-MNIST-C is Weiss & Tonella (2022), "Simple Techniques Work Surprisingly Well for Neural
 Network Test Prioritization", which uses both. Lengths are in pixels at 28 x 28, and grow with the shorter side of
-larger images. The source of the levels stands above each function.
+larger images. The source of the levels stands with each.
 """
 
 from __future__ import annotations
@@ -33,22 +33,19 @@ def pixels_at_28(image: np.ndarray) -> float:
     return float(min(image.shape[:2])) / 28
 
 
-# Standard deviation of a pixel; CIFAR-10-C.
-@ships("gaussian-noise", 0.04, 0.06, 0.08, 0.09, 0.10)
+@ships("gaussian-noise", 0.04, 0.06, 0.08, 0.09, 0.10)  # Standard deviation of a pixel; CIFAR-10-C.
 def gaussian(image: np.ndarray, deviation: float, draw: np.random.Generator) -> np.ndarray:
     """Add normal noise of this standard deviation to each pixel and channel."""
     return np.asarray(image + np.float32(deviation) * draw.standard_normal(image.shape, dtype=np.float32))
 
 
-# Photons at full brightness; CIFAR-10-C.
-@ships("shot-noise", 500, 250, 100, 75, 50)
+@ships("shot-noise", 500, 250, 100, 75, 50)  # Photons at full brightness; CIFAR-10-C.
 def shot(image: np.ndarray, photons: float, draw: np.random.Generator) -> np.ndarray:
     """Replace each value by a count of photons; a white pixel has `photons` on average."""
     return draw.poisson(image * photons).astype(np.float32) / photons
 
 
-# Share of values that are black or white; CIFAR-10-C.
-@ships("impulse-noise", 0.01, 0.02, 0.03, 0.05, 0.07)
+@ships("impulse-noise", 0.01, 0.02, 0.03, 0.05, 0.07)  # Share of values that are black or white; CIFAR-10-C.
 def impulse(image: np.ndarray, share: float, draw: np.random.Generator) -> np.ndarray:
     """Set this share of the values to black or white, half to each."""
     lots = draw.random(image.shape, dtype=np.float32)
@@ -106,16 +103,14 @@ def _taken_from(image: np.ndarray, x: np.ndarray, y: np.ndarray, *, reflect: boo
     return cv2.remap(image, columns + x, rows + y, cv2.INTER_LINEAR, borderMode=outside)
 
 
-# Share of the contrast that remains; CIFAR-10-C.
-@ships("contrast", 0.75, 0.5, 0.4, 0.3, 0.15)
+@ships("contrast", 0.75, 0.5, 0.4, 0.3, 0.15)  # Share of the contrast that remains; CIFAR-10-C.
 def contrast(image: np.ndarray, share: float, _: object) -> np.ndarray:
     """Reduce the deviations of each channel from its mean to this share (H&D)."""
     means = image.mean(axis=(0, 1), keepdims=True, dtype=np.float64).astype(np.float32)
     return np.asarray((image - means) * np.float32(share) + means)
 
 
-# Amount added to the brightness; CIFAR-10-C.
-@ships("brightness", 0.05, 0.1, 0.15, 0.2, 0.3)
+@ships("brightness", 0.05, 0.1, 0.15, 0.2, 0.3)  # Amount added to the brightness; CIFAR-10-C.
 def brightness(image: np.ndarray, added: float, _: object) -> np.ndarray:
     """Add to the value in hue, saturation and value (H&D); without three channels, add to each."""
     import cv2
@@ -127,8 +122,7 @@ def brightness(image: np.ndarray, added: float, _: object) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-# Exponent of each pixel; above 1 it darkens. Our own, as H&D have none.
-@ships("gamma", 1.4, 1.8, 2.2, 3.0, 4.0)
+@ships("gamma", 1.4, 1.8, 2.2, 3.0, 4.0)  # Exponent of each pixel; above 1 it darkens. Our own, as H&D have none.
 def gamma(image: np.ndarray, exponent: float, _: object) -> np.ndarray:
     """Raise each value to this power."""
     # 8-bit images have 256 values, and a table gives the same bits on any processor.
@@ -136,8 +130,7 @@ def gamma(image: np.ndarray, exponent: float, _: object) -> np.ndarray:
     return np.asarray(table[np.rint(image * 255).astype(np.uint8)])
 
 
-# Amount of fog for one part of image; CIFAR-10-C.
-@ships("fog", 0.2, 0.5, 0.75, 1.0, 1.5)
+@ships("fog", 0.2, 0.5, 0.75, 1.0, 1.5)  # Amount of fog for one part of image; CIFAR-10-C.
 def fog(image: np.ndarray, amount: float, draw: np.random.Generator) -> np.ndarray:
     """Mix this much fog into the image, and keep its largest value (H&D).
 
@@ -157,8 +150,7 @@ def fog(image: np.ndarray, amount: float, draw: np.random.Generator) -> np.ndarr
     return np.asarray((image + amount * mist) * largest / np.maximum(largest + amount, 1e-6))
 
 
-# JPEG's quality of 100; ImageNet-C.
-@ships("jpeg", 25, 18, 15, 10, 7)
+@ships("jpeg", 25, 18, 15, 10, 7)  # JPEG's quality of 100; ImageNet-C.
 def jpeg(image: np.ndarray, quality: float, _: object) -> np.ndarray:
     """Compress the image by JPEG at this quality; other numbers of channels than 1 and 3 one by one."""
     import cv2
@@ -196,8 +188,7 @@ def elastic(image: np.ndarray, displacement: float, draw: np.random.Generator) -
     return _taken_from(image, *moved, reflect=False)
 
 
-# Size relative to the original; MNIST-C shrinks in the same way.
-@ships("scale", 0.9, 0.8, 0.7, 0.6, 0.5)
+@ships("scale", 0.9, 0.8, 0.7, 0.6, 0.5)  # Size relative to the original; MNIST-C shrinks in the same way.
 def scale(image: np.ndarray, size: float, _: object) -> np.ndarray:
     """Shrink the image about its center to this share of its size."""
     return _about_the_centre(image, np.diag([size, size]))
@@ -243,8 +234,7 @@ def square(image: np.ndarray, share: float, draw: np.random.Generator) -> np.nda
     return hidden
 
 
-# Number of gray stripes, each two pixels wide; after MNIST-C's stripe.
-@ships("occlusion-stripes", 1, 2, 3, 4, 5)
+@ships("occlusion-stripes", 1, 2, 3, 4, 5)  # Number of gray stripes, each two pixels wide; after MNIST-C's stripe.
 def stripes(image: np.ndarray, count: float, draw: np.random.Generator) -> np.ndarray:
     """Hide the image behind this many gray stripes, which are parallel and do not overlap."""
     width, hidden = round(_STRIPE * pixels_at_28(image)), image.copy()
@@ -254,15 +244,13 @@ def stripes(image: np.ndarray, count: float, draw: np.random.Generator) -> np.nd
     return hidden
 
 
-# Share of black pixels; our own.
-@ships("dead-pixels", 0.05, 0.1, 0.2, 0.3, 0.4)
+@ships("dead-pixels", 0.05, 0.1, 0.2, 0.3, 0.4)  # Share of black pixels; our own.
 def dead_pixels(image: np.ndarray, share: float, draw: np.random.Generator) -> np.ndarray:
     """Set this share of the pixels to black, in all channels."""
     return image * (draw.random((*image.shape[:2], 1), dtype=np.float32) >= share)
 
 
-# Share of black rows; our own.
-@ships("missing-rows", 0.1, 0.2, 0.3, 0.4, 0.5)
+@ships("missing-rows", 0.1, 0.2, 0.3, 0.4, 0.5)  # Share of black rows; our own.
 def missing_rows(image: np.ndarray, share: float, draw: np.random.Generator) -> np.ndarray:
     """Set this share of the rows to black, rounded to whole rows."""
     ranks = draw.permutation(len(image))[:, None, None]
