@@ -119,45 +119,38 @@ class Output:
 
         It is called before long work begins, and again at the write.
         """
-        if self.within is not None:
-            path, within = (Path(os.path.abspath(each)) for each in (self.path, self.within))  # noqa: PTH100  No link.
-            steps = [path, *path.parents]
-            for step in steps[: steps.index(within)] if within in steps else ():
-                if step.is_symlink():
-                    raise OutputError(
-                        f"{step}: is a link to {step.readlink()}, but outputs in {self.within} follow no links; remove "
-                        "it"
-                    )
         try:
-            return self._own_place()
+            place = self.path.resolve()
+            refusal = self._refusal(place)
         except (OSError, RuntimeError, ValueError) as error:  # For example a link to itself.
-            raise OutputError(f"{self.path}: cannot be written ({said_of(error)}); name another file") from None
+            refusal = f"cannot be written ({said_of(error)}); name another file"
+        if refusal:
+            raise OutputError(f"{self.path}: {refusal}")
+        return place
 
-    def _own_place(self) -> Path:
-        place = self.path.resolve()
+    def _refusal(self, place: Path) -> str:
+        """Return why the file at this place is not written; empty if it may be."""
+        path, within = (Path(os.path.abspath(each)) for each in (self.path, self.within or self.path))  # noqa: PTH100
+        steps = [path, *path.parents]
+        for step in steps[: steps.index(within)] if within in steps else ():
+            if step.is_symlink():
+                return f"{step} is a link to {step.readlink()}, but outputs in {within} follow no links; remove it"
         if (read := self.inputs.holding(self.path)) is not None:
             same = "" if read == self.path else f", by the name {read}"
-            raise OutputError(
-                f"{self.path}: is an input of this command{same}, and {self.kind.name} would replace it; name another "
-                "file"
-            )
+            return f"is an input of this command{same}, and {self.kind.name} would replace it; name another file"
         try:
-            status = place.stat()
+            regular = stat.S_ISREG(place.stat().st_mode)
         except FileNotFoundError:
             folder = next(parent for parent in place.parents if parent.exists())
-            if not os.access(folder, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
-            return place
-        if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise OutputError(f"{self.path}: is {what}, expected a file for {self.kind.name}; name another file")
+            denied = "" if os.access(folder, os.W_OK) else os.strerror(errno.EACCES)
+            return denied and f"cannot be written ({denied}); name another file"
+        if not regular:
+            what = "a folder" if place.is_dir() else "no regular file"
+            return f"is {what}, expected a file for {self.kind.name}; name another file"
         with place.open("rb") as file:
-            if not self.kind.owns(file.read(_HEAD)):
-                raise OutputError(
-                    f"{self.path}: exists and is not {self.kind.name}, so it is not replaced; name another file, or "
-                    "move this one away"
-                )
-        return place
+            if self.kind.owns(file.read(_HEAD)):
+                return ""
+        return f"exists and is not {self.kind.name}, so it is not replaced; name another file, or move this one away"
 
     def write(self, content: bytes) -> None:
         """Write the content, complete or not at all; raises `InputError` as `expect_own` does."""
