@@ -9,6 +9,7 @@ inconclusive, and more images are needed.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -244,16 +245,10 @@ def images_needed(measured: Quantity, tolerance: float) -> int | None:
     None if the two are too close for any realistic number.
     """
 
-    def tells(factor: float) -> bool:
-        lower, upper = measured.limits(CONFIDENCE, factor)
+    def tells(images: int) -> bool:
+        lower, upper = measured.limits(CONFIDENCE, images / measured.n)
         return lower > tolerance if measured.value > tolerance else upper <= tolerance
 
-    low, high, most = 1.0, 2.0, MOST_IMAGES / measured.n
-    while not tells(high):
-        low, high = high, 2 * high
-        if low > most:
-            return None
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if tells(middle) else (middle, high)
-    return math.ceil(high * measured.n - 1e-6)
+    images = range(measured.n, MOST_IMAGES)
+    needed = bisect_left(images, True, key=tells)  # noqa: FBT003  The first that tells.
+    return images[needed] if needed < len(images) else None
