@@ -1,7 +1,7 @@
 """Metrics of predictions; each is declared beside the function that computes it, and this package has them all.
 
-Unless a function says otherwise, the interval of a share is Wilson's (Wilson 1927), that of a number of images is the
-interval of their share times all images, and that of a mean is normal, ± 1.96 standard errors.
+Unless a function says otherwise, the interval of a share is Wilson's (Wilson 1927). That of a number of images is the
+interval of their share, times all images. The interval of a mean is normal, ± 1.96 standard errors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from harness.base.registry import Registry
 from harness.measures.accuracy import *
 from harness.measures.changed_predictions import *
 from harness.measures.confidence import *
-from harness.measures.flips import *
 from harness.measures.localisation import *
 from harness.measures.metric import *
 from harness.measures.panel.consensus import *

@@ -1,4 +1,7 @@
-"""Accuracy, precision, recall, F1, confusion matrices and pairs, confident errors, and changes from another model."""
+"""Accuracy, precision, recall, F1, confusion matrices and pairs, confident errors, and changes from another model.
+
+Negative flips are lost correct predictions of the incumbent, which users notice even at the same accuracy.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, NotApplicableError
 from harness.measures import selection
 from harness.measures.flips import Flips, flips
 from harness.measures.metric import Measurement, Metric, Unit, count_of, share_of
@@ -109,6 +112,9 @@ CONFIDENT_ERRORS = Metric("confident_errors", Unit.IMAGES, better="less")
 ACCURACY_GAIN = Metric("accuracy_gain", Unit.DIFFERENCE, better="more")
 ACCURACY_CHANGE = Metric("accuracy_change", Unit.DIFFERENCE, better="more")
 GOLDEN_RIGHT = Metric("golden_right", Unit.SHARE, better="more", words="correct on this one image")
+NEGATIVE_FLIPS = Metric(
+    "negative_flips", Unit.IMAGES, better="less", scale="root", words="lost correct predictions of the incumbent"
+)
 
 
 def accuracy(predictions: Predictions, *, of_class: str | None = None, clean: Predictions | None = None) -> Measurement:
@@ -219,3 +225,33 @@ def golden_right(predictions: Predictions, image: int, *, because: str = "") -> 
         said += f" ({float(predictions.probabilities_at(at).max()):.0%} confidence)"
     detail = "; ".join(filter(None, (said, because)))
     return share_of(GOLDEN_RIGHT, predictions.correct[at], detail=detail, failures=at[: int(not right)], each=None)
+
+
+def negative_flips(
+    predictions: Predictions,
+    before: np.ndarray,
+    *,
+    of_class: str | None = None,
+    among: np.ndarray | None = None,
+    correction: float = 1.0,
+) -> Measurement:
+    """Return the number of negative flips: images with a correct prediction of the incumbent and a wrong one now.
+
+    Yan et al. 2021, "Positive-Congruent Training", section 3, divide it by the number of images. `before` marks the
+    correct predictions of the incumbent, (N,) bool. `of_class` counts images of one class only, and `among` only these,
+    (N,) bool, though the rate is among all. The number is multiplied by a `correction`, see `PairedIncumbent`. The
+    failures are the most confident first. Raises `NotApplicableError` without an image to count.
+    """
+    looked_at = selection.of_class(predictions, of_class)
+    if not (n := int(looked_at.sum())):
+        raise NotApplicableError(f"negative flips: none of {len(looked_at)} images is of class {of_class!r}")
+    if among is not None:
+        looked_at = looked_at & among
+    lost, gained = looked_at & before & ~predictions.correct, looked_at & ~before & predictions.correct
+    count, detail = int(lost.sum()), f"{int(gained.sum())} gained in return"
+    if top := selection.commonest(predictions.labels, predictions.predicted, lost):
+        (true, taken), most = top
+        detail += f"; most often {predictions.classes[true]}→{predictions.classes[taken]}, {most}"
+    corrected = count if correction == 1 else count * correction
+    failures = selection.most_confident(predictions, lost)
+    return count_of(NEGATIVE_FLIPS, corrected, n, detail=detail, failures=failures)

@@ -1,7 +1,4 @@
-"""Flips between two models on the same images: correct predictions lost and gained, and their significance.
-
-Negative flips are lost correct predictions of the incumbent, which users notice even at the same accuracy.
-"""
+"""Flips between two models on the same images: correct predictions lost and gained, and their significance."""
 
 from __future__ import annotations
 
@@ -11,19 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import NotApplicableError
 from harness.measures import selection
-from harness.measures.metric import Measurement, Metric, Unit, count_of
 from harness.measures.statistics import Z95, mcnemar_p
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.inference import Predictions
-
-NEGATIVE_FLIPS = Metric(
-    "negative_flips", Unit.IMAGES, better="less", scale="root", words="lost correct predictions of the incumbent"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,33 +82,3 @@ def flips(predictions: Predictions, other: Predictions) -> Flips:
 def _counts(lost: list[str], gained: list[str]) -> dict[str, tuple[int, int]]:
     counts = {name: (lost.count(name), gained.count(name)) for name in sorted({*lost, *gained})}
     return dict(sorted(counts.items(), key=lambda item: -sum(item[1])))
-
-
-def negative_flips(
-    predictions: Predictions,
-    before: np.ndarray,
-    *,
-    of_class: str | None = None,
-    among: np.ndarray | None = None,
-    correction: float = 1.0,
-) -> Measurement:
-    """Return the number of negative flips: images with a correct prediction of the incumbent and a wrong one now.
-
-    Yan et al. 2021, "Positive-Congruent Training", section 3, divide it by the number of images. `before` marks the
-    correct predictions of the incumbent, (N,) bool. `of_class` counts images of one class only, and `among` only these,
-    (N,) bool, though the rate is among all. The number is multiplied by a `correction`, see `PairedIncumbent`. The
-    failures are the most confident first. Raises `NotApplicableError` without an image to count.
-    """
-    looked_at = selection.of_class(predictions, of_class)
-    if not (n := int(looked_at.sum())):
-        raise NotApplicableError(f"negative flips: none of {len(looked_at)} images is of class {of_class!r}")
-    if among is not None:
-        looked_at = looked_at & among
-    lost, gained = looked_at & before & ~predictions.correct, looked_at & ~before & predictions.correct
-    count, detail = int(lost.sum()), f"{int(gained.sum())} gained in return"
-    if top := selection.commonest(predictions.labels, predictions.predicted, lost):
-        (true, taken), most = top
-        detail += f"; most often {predictions.classes[true]}→{predictions.classes[taken]}, {most}"
-    corrected = count if correction == 1 else count * correction
-    failures = selection.most_confident(predictions, lost)
-    return count_of(NEGATIVE_FLIPS, corrected, n, detail=detail, failures=failures)

@@ -118,7 +118,7 @@ def _difference(
 ) -> Measurement:
     if pairs is None and chosen.all():
         raise NotApplicableError(f"all {len(chosen)} images are of {named!r}, so there are no others to compare with")
-    labels, error = predictions.labels, math.inf  # Of one image or pair, the error is unknown.
+    labels, error = predictions.labels, math.inf  # Unknown for one image or pair.
     sure = np.asarray(predictions.probabilities[np.arange(len(labels)), labels], dtype=np.float64)
     if pairs is None:
         own, others = sure[chosen], sure[~chosen]

@@ -109,7 +109,7 @@ def _shares_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _flagged(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    rank = int(np.argmax(np.arange(1, len(unknown) + 1) / len(unknown) >= _FOUND))  # Of 95%, rounded up.
+    rank = int(np.argmax(np.arange(1, len(unknown) + 1) / len(unknown) >= _FOUND))  # This is 95%, rounded up.
     return np.asarray(known <= np.sort(unknown)[rank])
 
 

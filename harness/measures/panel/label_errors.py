@@ -97,7 +97,7 @@ def label_errors(
     unusual = np.full(len(labels), np.nan)
     unusual[asked] = suspicion(whole.of_label[asked], labels[asked])
     unusual, labels = unusual[positions], labels[positions]
-    suspect = (view.wrong >= NEARLY_ALL * models) & (unusual < UNLIKELY)
+    chosen = (view.wrong >= NEARLY_ALL * models) & (unusual < UNLIKELY)
     rows = tuple(
         LabelError(
             int(positions[at]),
@@ -108,7 +108,7 @@ def label_errors(
             int(view.wrong[at]),
             float(unusual[at]),
         )
-        for at in ordered(suspect, unusual)
+        for at in ordered(chosen, unusual)
     )
     return LabelErrors(len(images), models, rows)
 

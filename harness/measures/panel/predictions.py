@@ -140,7 +140,7 @@ class PanelPredictions:
         if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
             raise NotRecordedError(
                 f"there are no panel predictions of {missing} of {len(positions)} images ({in_words(perturbation)}): "
-                "the panel was measured on another sample; calibrate a family that records them for all images, such "
+                "the panel was measured on another sample. Calibrate a family that records them for all images, such "
                 "as flips"
             )
         return view.take(positions)
