@@ -508,32 +508,19 @@ class Verdict:
         return self.unit.format(value, decimals=4)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the check's entry in `stress.json`."""
+        """Return the check's entry in `stress.json`: the verdict's fields, and what a reader would derive from them."""
         reference = self.check.reference
         return {
             "id": self.check.id,
             "role": self.check.role,
             "family": self.check.family,
-            "metric": self.metric,
-            "value": self.value,
-            "threshold": self.threshold,
             "direction": self.check.direction or "at_least",
-            "n": self.n,
-            "interval": None if self.interval is None else list(self.interval),
             "provenance": self.check.provenance,
-            "status": self.status,
-            "detail": self.detail,
-            "unit": self.unit.value,
             "reference_mean": reference and reference.mean,
             "reference_std": reference and reference.std,
             "minimum_detectable_drop": reference and reference.minimum_detectable_drop,
             "explanation": self.explain(),
-            **({"code": self.code} if self.code else {}),
-            **({} if self.counted is None else {"counted": self.counted}),
-            **({} if self.scale == "plain" else {"scale": self.scale}),
-            **({} if self.flips is None else {"flips": self.flips}),
-            **({"each": self.each, "rest": self.rest} if self.each else {}),
-            **({"curve": as_plain(self.curve)} if self.curve else {}),
+            **as_plain(self),
         }
 
 
