@@ -44,8 +44,6 @@ LONGEST_README = 120
 """Lines: the first page is one page."""
 LONGEST_ARCHITECTURE = 1_500
 """Words."""
-LONGEST_RECORD = 450
-"""Words: a decision record is one page."""
 LARGEST_PICTURE = 40_000
 LARGEST_SHEET = 60_000
 """Bytes of a picture, and of that of all corruptions, which grows with each."""
@@ -141,8 +139,7 @@ def test_the_readme_is_one_page_and_has_the_commands_of_ci():
 
 
 def test_every_page_is_in_the_contents():
-    pages = PAGES["index.md"] + PAGES["decisions.md"]
-    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", pages, re.DOTALL)).splitlines()
+    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", PAGES["index.md"], re.DOTALL)).splitlines()
     listed = {path for pattern in trees if pattern for path in DOCS.glob(f"{pattern}.md")}
     assert listed == {DOCS / page for page in PAGES if page != "index.md"}
 
@@ -169,25 +166,6 @@ def test_the_page_of_options_says_what_the_code_says(monkeypatch):
     written = PAGES["reference/options.md"]
     assert written == options_page.page(), "write it anew: python docs/options_page.py"
     assert "`--stress-samples N`" in written
-
-
-RECORDS = [page for page in PAGES if page.startswith("decisions/")]
-
-
-@pytest.mark.parametrize("page", RECORDS)
-def test_a_decision_record_has_a_date_and_three_parts(page):
-    title, _, date = PAGES[page].splitlines()[:3]
-    assert title.startswith("# ")
-    assert re.fullmatch(r"Date: \d{4}-\d{2}-\d{2}(; (extended|replaced) \d{4}-\d{2}-\d{2})?", date)
-    assert re.findall("^## (.*)", PAGES[page], re.MULTILINE) == ["Context", "Decision", "Consequences"]
-    assert len(PAGES[page].split()) <= LONGEST_RECORD
-
-
-def test_the_list_of_decisions_has_each_record_by_number_and_title():
-    listed = re.findall(r"^\| (\d+) \| \[(.*?)\]\((.*?)\) \|", PAGES["decisions.md"], re.MULTILINE)
-    titles = [PAGES[page].splitlines()[0].removeprefix("# ") for page in RECORDS]
-    assert listed == [(str(n), title, page) for n, (title, page) in enumerate(zip(titles, RECORDS, strict=True), 1)]
-    assert [int(page.removeprefix("decisions/")[:4]) for page in RECORDS] == list(range(1, len(RECORDS) + 1))
 
 
 @pytest.mark.parametrize("page", [*PAGES, *(f"../{page}" for page in PROJECT_PAGES)])
