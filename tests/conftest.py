@@ -78,6 +78,7 @@ ON_REQUEST = (
     "soak",
     "photographs",
     "smoke",
+    "lint",
 )
 
 

@@ -19,6 +19,8 @@ from harness.measures import METRICS
 from harness.plugin import fixtures
 from harness.run.settings import SETTINGS
 
+pytestmark = pytest.mark.lint
+
 ROOT = Path(__file__).parents[2]
 GLOSSARY = (ROOT / "docs/glossary.md").read_text("utf-8")
 LISTED = {name for span in re.findall(r"`([^`]+)`", GLOSSARY) for name in re.findall(r"[\w-]+", span)}
