@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.base.codes import Code
+from harness.base.errors import InputError
 from harness.base.groups import settings_of
 from harness.cli.options import (
     FILE,
@@ -132,13 +134,34 @@ def export_inputs_command(
     folder: Path, checks_path: Path, families: str, budget: str | None, speed: float, form: str, *, overview: bool
 ) -> int:
     """Export the images."""
-    from harness.run.export.request import ExportOrder
-    from harness.run.export.start import export_inputs
+    from tempfile import TemporaryDirectory
+
+    from harness.checks import read_checks
+    from harness.run.budget import seconds_in
+    from harness.run.execute import execute
+    from harness.run.export.request import SAID, ExportOrder
+    from harness.run.request import RunRequest
 
     named = tuple(filter(None, (name.strip() for name in families.split(","))))
     project_with(checks_path)
-    order = ExportOrder(str(folder.absolute()), form, named, speed, overview)
-    export_inputs(order, checks_path, budget=budget, options=for_gate(), say=print)
+    if budget is not None:
+        seconds_in(budget)
+    with TemporaryDirectory() as reports:
+        request = RunRequest(
+            checks=checks_path,
+            profile="default" if read_checks(checks_path).data.sample is None else "quick",
+            plan=True,
+            budget=budget,
+            reports=reports,
+            tests=(str(checks_path.parent),),
+            options=("-q", "-s", "-p", "no:cacheprovider", *for_gate()),
+            export=ExportOrder(str(folder.absolute()), form, named, speed, overview),
+        )
+        result = execute(request, on_line=lambda line: print(line[len(SAID) :]) if line.startswith(SAID) else None)
+    if result.status:
+        why = [line.removeprefix("ERROR: ") for line in result.printed if line.startswith("ERROR: ")]
+        ended = f"nothing was exported; pytest ended with exit status {result.status}:"
+        raise InputError(why[-1]) if why else InputError(ended, below=result.printed, code=Code.PYTEST)
     print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the predictions:")
     print(f"  stress-harness gate --candidate predictions:{'answers.npz' if form == 'npz' else 'answers.csv'}")
     return OK

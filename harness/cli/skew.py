@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
     """Explain served predictions."""
     from harness.report.skew import diagnosis_json, diagnosis_lines
-    from harness.run.skew import SkewRequest, skew
+    from harness.run.skew import skew
 
-    found = skew(SkewRequest(candidate, served, tolerance, project_with(as_json=as_json).request))
+    found = skew(candidate, served, project_with(as_json=as_json).request, tolerance=tolerance)
     say(diagnosis_json(found), diagnosis_lines(found), as_json=as_json)
     return {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}[found.outcome]

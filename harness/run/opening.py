@@ -53,7 +53,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
     from harness.inference.engine import Engine
-    from harness.run.export.matching import scope_of_recorded
+    from harness.run.export.request import scope_of_recorded
     from harness.run.golden import golden_images
 
     network, words = request.part(NetworkOptions), request.transform_named
