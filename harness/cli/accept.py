@@ -175,7 +175,7 @@ def _list(checks_path: Path, *, declare: bool) -> int:
         picture_of(image, checks_path)
     if project:
         model = project.request
-        golden_images(checks, images_for(checks, model), model, model.transform_named)
+        golden_images(checks, images_for(checks, model), model)
     return OK
 
 

@@ -1,4 +1,4 @@
-"""The commands on files and folders: convert, cache, fetch-data and export-inputs."""
+"""The commands on files and folders: list, convert, cache, fetch-data and export-inputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.base.codes import Code
-from harness.base.errors import InputError
+from harness.base.errors import InputError, printable
 from harness.base.groups import settings_of
 from harness.cli.options import (
     FILE,
@@ -37,10 +37,9 @@ if TYPE_CHECKING:
 @setting_options(*settings_of(ChoiceOptions).values())
 def convert_command(source: Path, destination: Path) -> int:
     """Convert a checkpoint."""
-    from harness.run.checkpoint_files import ConvertRequest, convert_checkpoint
+    from harness.run.checkpoint_files import convert_checkpoint
 
-    choice = ChoiceOptions(**given()).choice()
-    note = convert_checkpoint(ConvertRequest(source, destination, choice))
+    note = convert_checkpoint(source, destination, ChoiceOptions(**given()).choice())
     print(f"{destination}: written from {source}{f' ({note})' if note else ''}")
     return OK
 
@@ -164,4 +163,27 @@ def export_inputs_command(
         raise InputError(why[-1]) if why else InputError(ended, below=result.printed, code=Code.PYTEST)
     print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the predictions:")
     print(f"  stress-harness gate --candidate predictions:{'answers.npz' if form == 'npz' else 'answers.csv'}")
+    return OK
+
+
+@click.command(
+    "list",
+    cls=Command,
+    example="list checks",
+    help="Print WHAT there is: the checks of the checks file, or all settings, metrics, corruptions, sources of data "
+    "or predictors, those of installed packages included.",
+)
+@click.argument(
+    "what",
+    metavar="WHAT",
+    type=click.Choice(["checks", "settings", "metrics", "corruptions", "sources", "predictors"]),
+)
+@checks_option
+def list_command(what: str, checks_path: Path) -> int:
+    """Print what there is."""
+    from harness.report.page import aligned
+    from harness.run.project import table_of
+
+    rows = table_of(what, checks_path)
+    print("\n".join(printable(line) for line in aligned(rows, text=tuple(range(len(rows[0]))))))
     return OK

@@ -77,16 +77,19 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     """Train a checkpoint."""
     from dataclasses import asdict
 
+    from harness.networks.training import best_epoch
     from harness.report.model_figures import training_png
-    from harness.run.checkpoint_files import TrainRequest, train_checkpoint, training_config
+    from harness.run.checkpoint_files import train_checkpoint, training_config
 
     found = given()
     fields = {setting.name.replace("-", "_"): found.get(setting.name) for setting in RECIPE_SETTINGS}
     config = training_config(preset, augment=augment, values=fields, arguments=found.get("model-arg", ()))
-    request = TrainRequest(destination, config, data_dir, found.get("device", "auto"))
-    done = train_checkpoint(request)
-    epochs = [asdict(epoch) for epoch in done.epochs]
-    request.curves.write(training_png({destination.stem: epochs}, kept=done.best.epoch))
-    best = f"best epoch {done.best.epoch} of {len(epochs)}, validation accuracy {done.best.validation_accuracy:.4f}"
-    print(f"{destination}: {best}\nhistory: {done.history_path}\ncurves: {request.curves.path}")
+    device = found.get("device", "auto")
+    epochs, history, curves = train_checkpoint(destination, config, data_dir=data_dir, device=device)
+    best = best_epoch(epochs)
+    curves.write(training_png({destination.stem: [*map(asdict, epochs)]}, kept=best.epoch))
+    print(
+        f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy {best.validation_accuracy:.4f}\n"
+        f"history: {history}\ncurves: {curves.path}"
+    )
     return OK

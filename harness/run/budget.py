@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from harness.inference.ledger import Asked, Ledger
 
-DEFAULT = 1_800.0
-"""Seconds that the gate of a new checks file may take where nobody says otherwise."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
 LEAST = 100
@@ -98,6 +96,88 @@ class Plan:
         return self.budget is None or self.total.seconds <= self.budget * _TOLERANCE
 
 
+def plan_from(
+    count: Callable[[Mapping[str, int]], Ledger],
+    sizes: Mapping[str, int],
+    costs: Costs,
+    *,
+    tests: Mapping[str, int] | None = None,
+    shares: Mapping[str, float] | None = None,
+    images: int = 0,
+    budget: float | None = None,
+    kept: Collection[str] = (),
+) -> Plan:
+    """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
+
+    `count` says what a run asks for with samples of these sizes. `sizes` are the images that families have without,
+    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell. `shares` are those
+    of the smallest class or group that a family has a check of (default: 1).
+    """
+    samples: dict[str, int] = {}
+    ledger = whole = count(samples)
+    besides, lines = costs.besides_seconds, {}
+    if budget is not None:
+        samples, ledger = _fitted(count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept)
+    for name, asked in ledger.asked.items():
+        size = sizes.get(name, 0)
+        measured = samples.get(name, size)
+        fewest = round(measured * (shares or {}).get(name, 1))
+        counts = asked.passes, asked.poses, asked.maps, asked.cached
+        lines[name] = Line(costs.seconds(asked), *counts, (tests or {}).get(name, 0), measured, size, fewest)
+    if besides:
+        lines[START] = Line(besides, 0, 0, 0, 0)
+    all_images = besides + sum(map(costs.seconds, whole.asked.values()))
+    return Plan(lines, costs, whole.uncounted, budget, all_images, images)
+
+
+def _fitted(
+    count: Callable[[Mapping[str, int]], Ledger],
+    ledger: Ledger,
+    sizes: Mapping[str, int],
+    costs: Costs,
+    *,
+    budget: float,
+    kept: Collection[str],
+) -> tuple[dict[str, int], Ledger]:
+    """Return samples that fit, none where all images do, and what a run with them asks for; `ledger` is without."""
+    samples: dict[str, int] = {}
+    asked = ledger.asked
+    spent = {name: costs.seconds(each) for name, each in asked.items()}
+    # A search has a sample of its own, so a larger sample of the family costs it nothing.
+    limits = {
+        name: min(size, asked[name].images or size)
+        for name, size in sizes.items()
+        if name in asked and name not in kept
+    }
+    # Families that use the predictions of another, and ask for none, have its size, since other images would be new
+    # work.
+    leaders = {name: name for name in limits}
+    for name in limits:
+        if spent[name] == 0:
+            leaders[name] = next((lead for lead in limits if lead in asked[name].shares and spent[lead] > 0), name)
+    alike = Counter(leaders.values())
+    for _ in range(_ROUNDS):
+        besides = sum(spent.get(name, 0.0) for name in (CHECKS, OVERVIEW, *kept))
+        each = dict.fromkeys(alike, 0.0)
+        for name, lead in leaders.items():
+            each[lead] += spent.get(name, 0.0)
+        each = {lead: seconds / samples.get(lead, limits[lead]) for lead, seconds in each.items()}
+        sized = fitting_samples(each, images=limits, seconds=max(budget - besides, 0), alike=alike)
+        found = {}
+        for name, lead in leaders.items():
+            size = min(sized.get(lead, limits[name]), limits[name])
+            step = 10 ** max(len(str(size)) - 2, 0)  # For people to read, with two digits that count.
+            if size < limits[name]:
+                found[name] = size // step * step
+        if found == samples:
+            break
+        samples, ledger = found, count(found)
+        spent = {name: costs.seconds(each) for name, each in ledger.asked.items()}
+        if sum(spent.values()) <= budget * _TOLERANCE:
+            break
+    return samples, ledger
+
+
 def fitting_samples(
     seconds_per_image: Mapping[str, float], *, images: Mapping[str, int], seconds: float, alike: Mapping[str, int] = {}
 ) -> dict[str, int]:
@@ -126,92 +206,6 @@ def fitting_samples(
         spent = sum(costs[name] * size for name, size in sizes(middle).items())
         low, high = (middle, high) if spent <= seconds else (low, middle)
     return {name: size for name, size in sizes(low).items() if size < images[name]}
-
-
-def plan_from(
-    count: Callable[[Mapping[str, int]], Ledger],
-    sizes: Mapping[str, int],
-    costs: Costs,
-    *,
-    tests: Mapping[str, int] | None = None,
-    shares: Mapping[str, float] | None = None,
-    images: int = 0,
-    budget: float | None = None,
-    kept: Collection[str] = (),
-) -> Plan:
-    """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
-
-    `count` says what a run asks for with samples of these sizes. `sizes` are the images that families have without,
-    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell. `shares` are those
-    of the smallest class or group that a family has a check of (default: 1).
-    """
-    samples: dict[str, int] = {}
-    ledger = whole = count(samples)
-    besides = costs.besides_seconds
-    if budget is not None:
-        samples, ledger = _fitted(count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept)
-    lines = {}
-    for name, asked in ledger.asked.items():
-        size = sizes.get(name, 0)
-        measured = samples.get(name, size)
-        fewest = round(measured * (shares or {}).get(name, 1))
-        counts = asked.passes, asked.poses, asked.maps, asked.cached
-        lines[name] = Line(costs.seconds(asked), *counts, (tests or {}).get(name, 0), measured, size, fewest)
-    if besides:
-        lines[START] = Line(besides, 0, 0, 0, 0)
-    all_images = besides + sum(map(costs.seconds, whole.asked.values()))
-    return Plan(lines, costs, whole.uncounted, budget, all_images, images)
-
-
-def _fitted(
-    count: Callable[[Mapping[str, int]], Ledger],
-    whole: Ledger,
-    sizes: Mapping[str, int],
-    costs: Costs,
-    *,
-    budget: float,
-    kept: Collection[str],
-) -> tuple[dict[str, int], Ledger]:
-    """Return samples that fit, none where all images do, and what a run with them asks for."""
-    samples: dict[str, int] = {}
-    ledger, asked = whole, whole.asked
-    before = after = {name: costs.seconds(each) for name, each in asked.items()}
-    # A search has a sample of its own, so a larger sample of the family costs it nothing. Families that use the
-    # predictions of another, and ask for none, have its size, since other images would be new work.
-    limits = {
-        name: min(size, asked[name].images or size)
-        for name, size in sizes.items()
-        if name in asked and name not in kept
-    }
-    leaders = {
-        name: next((other for other in limits if other in asked[name].shares and before[other] > 0), name)
-        if before[name] == 0
-        else name
-        for name in limits
-    }
-    alike = Counter(leaders.values())
-    for _ in range(_ROUNDS):
-        besides = sum(after.get(name, 0.0) for name in (CHECKS, OVERVIEW, *kept))
-        each = {
-            lead: sum(after.get(name, 0.0) for name in limits if leaders[name] == lead)
-            / samples.get(lead, limits[lead])
-            for lead in alike
-        }
-        sized = fitting_samples(each, images=limits, seconds=max(budget - besides, 0), alike=alike)
-        found = {name: min(sized[lead], limits[name]) for name, lead in leaders.items() if lead in sized}
-        # For people to read, with two digits that count.
-        found = {
-            name: size // step * step
-            for name, size in found.items()
-            if size < limits[name] and (step := 10 ** max(len(str(size)) - 2, 0))
-        }
-        if found == samples:
-            break
-        samples, ledger = found, count(found)
-        after = {name: costs.seconds(each) for name, each in ledger.asked.items()}
-        if sum(after.values()) <= budget * _TOLERANCE:
-            break
-    return samples, ledger
 
 
 def seconds_in(text: str) -> float:

@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 SHARE = 0.2
 """Share of the image-passes of a whole run that self-checks and overview may take."""
-LEAST = 20
-"""Images of a sample, at least: if a mutant loses half of them, McNemar's p is below 0.001."""
-FEW = 16, 32
-"""Images to predict again, at least: the first number for large ones, the second for small ones.
+LEAST, FEW = 20, (16, 32)
+"""Images of a sample, and to predict again, at least: 16 large ones, or 32 small ones, which fill a batch.
 
-The second fills a batch of small images; batches are padded, so fewer would cost as much.
+If a mutant loses half of 20 images, McNemar's p is below 0.001.
 """
 FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
 """Passes that any run may take, for images of so many pixels, and the exponent of their decline with larger ones.
@@ -30,16 +28,13 @@ FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
 Networks for larger images are deeper, too. The passes take seconds on one core, for the shipped network as for a
 ResNet at 224 pixels.
 """
-DAMAGED, SEARCHED, EXPLAINED = 3, 10, 6
-"""Passes of an image for one mutant, for a mutant that a search must catch, and for two of its maps.
+DAMAGED, SEARCHED, EXPLAINED, ANEW, CORNERS, CONFIDENCES = 3, 10, 6, 6, 9, 2
+"""Passes of an image for a mutant, one that a search must catch, two maps, the self-checks that every run repeats, and
+an overview's accuracy at corners and confidences.
 
 A mutant needs clean predictions before and after the damage, and those of the check that catches it. A search ends
-early.
+early. Confidences need full precision.
 """
-ANEW = 6
-"""Passes of an image for the self-checks that are never remembered: identity, repetition, and twice without tracing."""
-CORNERS, CONFIDENCES = 9, 2
-"""Passes of an image for an overview's accuracy at corners, and for its confidences, in full precision."""
 
 
 @dataclass(frozen=True)

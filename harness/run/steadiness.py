@@ -1,4 +1,4 @@
-"""Self-checks of the answers: the candidate answers the same question alike, however and whenever it is asked."""
+"""Steady models: they answer the same question alike, however and whenever they are asked."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from harness.base.codes import Code
 from harness.base.errors import InputError, printable
 from harness.data import sample_up_to
 from harness.inference.anew import WAYS, asked_elsewhere, ways_for
-from harness.perturb import pose_each
-from harness.run.outcome import SelfCheck
 from harness.run.session import UNSEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.data import LabelledImages
-    from harness.inference import Classifier, RoleModel
-    from harness.run.session import StressSession
+    from harness.inference import RoleModel
 
 SAMPLES, TOLERANCE = 32, 1e-3
 """Images that are asked about otherwise, at most, and the tolerance of their logits, relative or absolute."""
@@ -29,38 +25,13 @@ ANSWERS = 16
 """Largest number of perturbations that are predicted again."""
 
 
-def identity_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfCheck:
-    """Check that the identity pose gives the logits of clean images."""
-    images = sampled.images
-    equal = np.array_equal(fresh.predict(images, _AtRest()).computed, fresh.predict(images).computed)
-    return SelfCheck(
-        "identity-equals-clean",
-        "pass" if equal else "fail",
-        f"rotated by 0° and translated by 0 px, {len(images)} images give "
-        + ("the same logits, bit for bit" if equal else "other logits: the geometry or the model is not deterministic"),
-    )
-
-
-def model_equals_itself(models: Sequence[RoleModel], images: LabelledImages) -> SelfCheck:
-    """Check that each model predicts the same however it is asked; see `_unsteady`."""
-    found = _unsteady(models, images)
-    return SelfCheck(
-        "model-equals-itself",
-        "fail" if found else "pass",
-        found
-        or "asked again in other orders, batches and processes, as far as its kind allows, each model gives the logits "
-        "of the run",
-    )
-
-
 def expect_steady(models: Sequence[RoleModel], images: LabelledImages) -> None:
-    """Raise `InputError` for a model that predicts otherwise if it is asked otherwise."""
-    for check in (*(answers_are_the_models(model) for model in models), model_equals_itself(models, images)):
-        if check.status == "fail":
-            raise InputError(check.detail, code=Code.SELF_CHECK)
+    """Raise `InputError` for a model that predicts otherwise if it is asked otherwise, or again."""
+    if found := next(filter(None, map(other_answers, models)), "") or unsteady(models, images):
+        raise InputError(found, code=Code.SELF_CHECK)
 
 
-def _unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
+def unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
     """Say which model gives other predictions for these images if it is asked otherwise; empty if none does.
 
     It is asked as it was given, in another order and without padding. If it runs code of the user's, other processes
@@ -94,11 +65,11 @@ def _others(logits: np.ndarray, in_the_run: np.ndarray) -> str:
     return f"{others.sum()} of {len(others)} images get other logits, by up to {by:.3g}" if others.any() else ""
 
 
-def answers_are_the_models(model: RoleModel, *, most: int = ANSWERS, few: int = SAMPLES) -> SelfCheck:
-    """Check that the model still gives the predictions of this run, from the cache or not.
+def other_answers(model: RoleModel, *, most: int = ANSWERS, few: int = SAMPLES) -> str:
+    """Say how many predictions of this run, from the cache or not, the model gives otherwise now; empty for none.
 
-    The check takes `few` images of at most `most` of the run's perturbations: predictions of another model differ on
-    many images.
+    The model is asked about `few` images of at most `most` of the run's perturbations: predictions of another model
+    differ on many images.
     """
     fresh, answered = model.classifier.like(model.classifier.model), model.classifier.answered
     count, under = 0, dict[object, int]()
@@ -108,26 +79,10 @@ def answers_are_the_models(model: RoleModel, *, most: int = ANSWERS, few: int = 
         count += len(chosen)
         if others := int((anew.predicted != before.predicted[chosen]).sum()):
             under[before.perturbation] = under.get(before.perturbation, 0) + others
-    # Without their number: with workers each process has answers of its own.
-    detail = (
-        f"predictions of this run, from the cache or not, are the same when predicted anew, {few} images of each of "
-        f"{most} perturbations at most"
+    if not under:
+        return ""
+    return (
+        f"{sum(under.values())} of {count} predictions of this run are others when predicted anew, as under "
+        f"{printable(next(iter(under)))}: it keeps state, or the cache is of another. Empty it with "
+        "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
     )
-    if under:
-        detail = (
-            f"{sum(under.values())} of {count} predictions of this run are others when predicted anew, as under "
-            f"{printable(next(iter(under)))}: it keeps state, or the cache is of another. Empty it with "
-            "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
-        )
-    return SelfCheck("answers-are-the-models", "fail" if under else "pass", detail)
-
-
-class _AtRest:
-    """The pose of each image, all of them zero: the whole path of interpolation, to no effect."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        rest = torch.zeros(len(images), device=images.device)
-        return pose_each(images, rest, rest, rest)
-
-    def __repr__(self) -> str:
-        return "AtRest()"
