@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from harness.run.project import Project
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
-OK, NEGATIVE, REFUSED = 0, 1, 2
-"""Exit statuses: 0 done, 1 a negative answer, 2 bad usage or input."""
+OK, NEGATIVE = 0, 1
+"""Exit statuses: done, and a negative answer."""
 FILE = click.Path(path_type=Path)
 
 

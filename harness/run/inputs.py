@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 _READ_AGAIN = 256 << 20
 """Bytes of the largest file that is read again. Size and time stand for a larger one, and for files in folders."""
-_GONE = "no file"
+_IN_PARTS = frozenset({".onnx", ".xml"})
+"""Suffixes of networks that keep their weights in files of similar names."""
+_READ = [name for name, each in SETTINGS.items() if each.reads]
+CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 
 
 def state_of(inputs: Inputs) -> dict[Path, str]:
@@ -35,58 +39,37 @@ def state_of(inputs: Inputs) -> dict[Path, str]:
     That is its SHA-256. For files in folders and the largest ones, it is their inode, size and time of change.
     """
     found: dict[Path, str] = {}
-    for each in inputs.paths:
-        path = each.absolute()
-        if path.suffix == ".py":
-            continue
+    for path in (each.absolute() for each in inputs.paths if each.suffix != ".py"):
         if path.is_dir():
-            found.update((file, _told_by_status(file)) for file in _files_in(path))
+            for place, folders, names in os.walk(path):
+                folders[:] = [name for name in folders if name != "__pycache__"]
+                found.update((file, _state(file, read=False)) for file in (Path(place, name) for name in names))
         else:
-            found[path] = _content(path)
+            found[path] = _state(path)
     return found
 
 
 def expect_unchanged(before: Mapping[Path, str]) -> None:
     """Raise `InputError` for the first file that is not as it was: changed, replaced or gone."""
     for path, was in before.items():
-        now = _content(path) if was == _GONE or was.startswith("SHA-256") else _told_by_status(path)
-        if now != was:
+        if (now := _state(path, read=not was.startswith("file"))) != was:
             raise ChangedError(
                 f"{printable(path)}: changed while the gate ran: it was {was}, and is {now} now; run the gate again "
                 "when nothing writes to it"
             )
 
 
-def _content(path: Path) -> str:
-    try:
-        if path.stat().st_size > _READ_AGAIN:
-            return _told_by_status(path)
-        return f"SHA-256 {hashlib.sha256(read_regular(path, max_bytes=_READ_AGAIN)).hexdigest()[:16]}…"
-    except (OSError, ValueError):
-        return _told_by_status(path)
-
-
-def _told_by_status(path: Path) -> str:
+def _state(path: Path, *, read: bool = True) -> str:
+    """Return the state of a file; one that is not `read` is known by its inode, size and time."""
     try:
         found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return "no regular file"
+        if read and found.st_size <= _READ_AGAIN:
+            return f"SHA-256 {hashlib.sha256(read_regular(path, max_bytes=_READ_AGAIN)).hexdigest()[:16]}…"
     except (OSError, ValueError):
-        return _GONE
-    if not stat.S_ISREG(found.st_mode):
-        return "no regular file"
+        return "no file"
     return f"file {found.st_ino} of {found.st_size} bytes, changed at {found.st_mtime_ns} ns"
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        yield from (folder.__class__(place, name) for name in names)
-
-
-_IN_PARTS = frozenset({".onnx", ".xml"})
-"""Suffixes of networks that keep their weights in files of similar names."""
-_MAX_BYTES = 256 << 20
-_READ = [name for name, each in SETTINGS.items() if each.reads]
-CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 
 
 def inputs_of_run(request: RunRequest, *, more: Iterable[str | Path] = ()) -> Inputs:
@@ -112,21 +95,18 @@ def _named(specs: Iterable[str | Path]) -> Iterator[Path]:
     for spec in map(str, specs):
         path = spec.partition(":")[2] if re.match(r"[a-z][a-z0-9-]*:(?!//)", spec) else spec
         modules = [name.partition(":")[0].replace(".", "/") for name in (spec, path) if is_name(name)]
-        for each in (spec, path, *(f"{name}{end}" for name in modules for end in (".py", "/__init__.py"))):
-            yield from (found for found in _present(here, each) if not here.is_relative_to(found.resolve()))
-
-
-def _present(here: Path, name: str) -> Iterator[Path]:
-    try:
-        if "{" in name:  # Shards, such as test-{000..009}.tar.
-            pattern = Path(re.sub(r"\{[^}]*\}", "*", name))
-            yield from sorted((here / pattern.parent).glob(pattern.name))
-        elif name and (here / name).exists():
-            yield Path(name)
-            if (path := here / name).suffix.lower() in _IN_PARTS:
-                yield from path.parent.glob(f"{path.stem}.*")
-    except (OSError, ValueError):  # No name that a file can have.
-        return
+        files = [f"{each}{end}" for each in modules for end in (".py", "/__init__.py")]
+        for name in filter(None, (spec, path, *files)):
+            found: list[Path] = []
+            with suppress(OSError, ValueError):  # No name that a file can have.
+                if "{" in name:  # Shards, such as test-{000..009}.tar.
+                    pattern = here / re.sub(r"\{[^}]*\}", "*", name)
+                    found = sorted(pattern.parent.glob(pattern.name))
+                elif (here / name).exists():
+                    found = [Path(name)]
+                    if found[0].suffix.lower() in _IN_PARTS:
+                        found += (here / name).parent.glob(f"{found[0].stem}.*")
+            yield from (each for each in found if not here.is_relative_to(each.resolve()))
 
 
 def _of_project(checks: Path) -> Iterator[Path]:
@@ -149,7 +129,7 @@ def _of_project(checks: Path) -> Iterator[Path]:
 def _read(path: Path) -> dict[str, Any]:
     """Return the table in a file of TOML or JSON; empty where it cannot be read, which its own reader tells."""
     try:
-        text = read_regular(path, max_bytes=_MAX_BYTES).decode()
+        text = read_regular(path, max_bytes=_READ_AGAIN).decode()
         found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError, RecursionError):
         return {}
