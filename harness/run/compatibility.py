@@ -15,13 +15,9 @@ if TYPE_CHECKING:
 
 def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
     """Raise `InputError` unless these are all the images that the checks file was made for, with their groups."""
-    made_for = checks.data
-    for name, found, expected in (
-        ("name", images.name, made_for.name),
-        ("split", images.split, made_for.split),
-        ("n", len(images), made_for.n),
-        ("sha256", images.sha256, made_for.sha256),
-    ):
+    made_for, where = checks.data, f"{checks.path}: [data] classes has"
+    for name in ("name", "split", "n", "sha256"):
+        found, expected = len(images) if name == "n" else getattr(images, name), getattr(made_for, name)
         if found != expected:
             channels, height, width = images.pixels.shape[1:]
             made = f"; {images.pipeline}" if images.pipeline else ""
@@ -29,21 +25,20 @@ def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
                 f"{checks.path}: made for other data: its [data] {name} is {expected!r}, these data have "
                 f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}). Name the checks file of "
                 "these data with --checks, or the data of the checks file with --stress-set data=…. `stress-harness "
-                "init` "
-                "writes a checks file for these data.",
+                "init` writes a checks file for these data.",
                 code=Code.CHECKS,
             )
     expect_groups_of(checks, images)
     if made_for.classes and len(made_for.classes) != len(images.classes):
         raise InputError(
-            f"{checks.path}: [data] classes has {len(made_for.classes)} names, the data have {len(images.classes)} "
-            "classes; give one name per class, in the order of the labels",
+            f"{where} {len(made_for.classes)} names, the data have {len(images.classes)} classes; give one name per "
+            "class, in the order of the labels",
             code=Code.CHECKS,
         )
     known = zip(made_for.classes, images.classes, strict=False)
     if moved := [name for name, own in known if name != own and name in images.classes]:
         raise InputError(
-            f"{checks.path}: [data] classes has {some_of(moved)} in another place than the data; expected their order, "
+            f"{where} {some_of(moved)} in another place than the data; expected their order, "
             f"{some_of(images.classes)}. Correct the order, or remove classes",
             code=Code.CHECKS,
         )
