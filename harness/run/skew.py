@@ -27,7 +27,7 @@ from harness.measures.serving import (
 )
 from harness.run.equality import equality_checks
 from harness.run.pipeline_trials import FEW, FIRST, Trials, causes_of, of_each_cause
-from harness.run.steadiness import expect_steady
+from harness.run.selfcheck import expect_steady
 
 if TYPE_CHECKING:
     from pathlib import Path
