@@ -31,7 +31,7 @@ from harness.data.image_files import SUFFIXES, as_png
 from harness.data.images import labelled_like, pixels_like
 from harness.data.pipeline import Pipeline
 from harness.networks import NetworkOptions
-from harness.run.compatibility import expect_data_of
+from harness.run.inputs import expect_data_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -17,7 +17,7 @@ from harness.data.serving.served import Serving
 from harness.data.stages import Color, Normalise, Scale
 from harness.inference.serving import normalization_of, served_predictions
 from harness.measures.statistics import mcnemar_p
-from harness.run.sampling import extent_of
+from harness.run.budget import extent_of
 
 if TYPE_CHECKING:
     from harness.run.session import StressSession

@@ -12,7 +12,7 @@ from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks import NetworkOptions
-from harness.run.compatibility import expect_data_of, expect_profile_of
+from harness.run.inputs import expect_data_of, expect_profile_of
 from harness.run.request import request_of
 from harness.run.session import StressSession
 

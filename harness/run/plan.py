@@ -19,8 +19,7 @@ from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.standins import StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
-from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from
-from harness.run.sampling import rows_passes
+from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from, rows_passes
 from harness.run.selfcheck import self_checks
 from harness.run.side_by_side import overview_of
 from harness.run.time_limit import TimeLimitExceededError, time_limit

@@ -26,6 +26,7 @@ from harness.inference.platforms import measuring_code
 from harness.inference.predictors import UnknownPixelsError
 from harness.measures.localisation import rank_correlation
 from harness.perturb import PROTOCOL, pose_each
+from harness.run.budget import extent_of
 from harness.run.mutants import (
     CHANGED,
     FOLLOW,
@@ -35,7 +36,6 @@ from harness.run.mutants import (
     is_noticed,
 )
 from harness.run.outcome import SelfCheck
-from harness.run.sampling import extent_of
 from harness.run.session import UNSEEDED
 
 if TYPE_CHECKING:

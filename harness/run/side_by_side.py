@@ -20,6 +20,7 @@ from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.statistics import mean_interval
 from harness.measures.worst_poses import persistent_failures
 from harness.perturb import augmentation_range_corners
+from harness.run.budget import extent_of
 from harness.run.overview import (
     CONFIDENT,
     TELLING,
@@ -33,7 +34,6 @@ from harness.run.overview import (
     Reference,
     ReliabilityBin,
 )
-from harness.run.sampling import extent_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -15,7 +15,7 @@ from harness.inference import anew, open_model
 from harness.inference.predictors.audit import Audit
 from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
-from harness.run.compatibility import expect_data_of
+from harness.run.inputs import expect_data_of
 from harness.run.selfcheck import expect_steady, unsteady
 
 CODE = """
