@@ -177,7 +177,22 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
     """Measure what an image costs a model, as `measured_costs` does; `maps` says whether maps are measured, too."""
     try:
         with time_limit(MEASURING, "measuring a batch"), foreign_code():
-            return _measured(model, images, maps=maps)
+            classifier, start = model.classifier, time.monotonic()
+            _seconds(model, images, 1, exact=True)  # The first call loads what others need, too.
+            tried = max(1, min(_TRIED, int(_PATIENCE / max(time.monotonic() - start, 1e-9))))
+            each = _seconds(model, images, tried, exact=True)
+            screened = next(filter(classifier.backend_for(classifier.model).screens_for, _SCREENED), None)
+            if screened is not None and each * screened < _PATIENCE:
+                each = min(each, _seconds(model, images, screened, exact=False))
+            map_seconds = MAP_PASSES * each
+            if maps:
+                some = images.take(torch.arange(min(tried, len(images))))
+                fresh, map_seconds = replace(model, classifier=classifier.like(classifier.plain)), 0.0
+                with suppress(NotApplicableError):
+                    start = _clock(classifier)
+                    fresh.attend(some)
+                    map_seconds = (_clock(classifier) - start) / len(some)
+            return Costs(each, map_seconds, _peak_bytes(), classifier.workers)
     except TimeLimitExceededError:
         raise InputError(
             f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so the cost of a run is "
@@ -188,25 +203,6 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
         raise InputError(
             f"{model.role} {model.path}: its first batch failed, so there is no plan: {error}", code=Code.MODEL_RAISED
         ) from error
-
-
-def _measured(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
-    classifier, start = model.classifier, time.monotonic()
-    _seconds(model, images, 1, exact=True)  # The first call loads what others need, too.
-    tried = max(1, min(_TRIED, int(_PATIENCE / max(time.monotonic() - start, 1e-9))))
-    each = _seconds(model, images, tried, exact=True)
-    screened = next(filter(classifier.backend_for(classifier.model).screens_for, _SCREENED), None)
-    if screened is not None and each * screened < _PATIENCE:
-        each = min(each, _seconds(model, images, screened, exact=False))
-    map_seconds = MAP_PASSES * each
-    if maps:
-        some = images.take(torch.arange(min(tried, len(images))))
-        fresh, map_seconds = replace(model, classifier=classifier.like(classifier.plain)), 0.0
-        with suppress(NotApplicableError):
-            start = _clock(classifier)
-            fresh.attend(some)
-            map_seconds = (_clock(classifier) - start) / len(some)
-    return Costs(each, map_seconds, _peak_bytes(), classifier.workers)
 
 
 def _seconds(model: RoleModel, images: LabelledImages, count: int, *, exact: bool) -> float:
