@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,12 +16,12 @@ from harness.cli.options import (
     FILE,
     MODEL,
     OK,
-    REPORTS,
     Command,
     checks_option,
     given_line,
     json_option,
     model_options,
+    own_output,
     page_option,
     project_with,
     say,
@@ -68,7 +69,7 @@ def compare_command(
 ) -> int:
     """Compare two checkpoints by their predictions."""
     began = time.process_time()
-    from harness.base.outputs import PAGE, Output, table_kind
+    from harness.base.outputs import PAGE, table_kind
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
     from harness.report.tables import comparison_lines
@@ -90,17 +91,11 @@ def compare_command(
     second = others[0] if others else settings.incumbent
     checkpoints = first, second
     inputs = inputs_of_command(checkpoints, settings, checks=checks_path)
-    page = Output(output, PAGE, inputs, within=REPORTS)
+    page = own_output(output, PAGE, inputs)
     changes = table_kind("a table of changes", "kind,change,image")
-    table = failures and Output(failures, changes, inputs.and_more([output]), within=REPORTS)
-    for each in (page, table):
-        if each:
-            each.expect_own()
-
-    def planned(lines: list[str]) -> None:
-        print(*lines, sep="\n", file=sys.stderr if as_json else sys.stdout, flush=True)
-
-    done = compare((first, second), settings, budget=seconds, on_planned=lambda plan: planned(plan.lines), began=began)
+    table = failures and own_output(failures, changes, inputs.and_more([output]))
+    planned = partial(print, sep="\n", file=sys.stderr if as_json else sys.stdout, flush=True)
+    done = compare((first, second), settings, budget=seconds, on_planned=lambda plan: planned(*plan.lines), began=began)
     limit = [] if seconds == seconds_in(DEFAULT) else ["--full"] if seconds is None else ["--budget", f"{seconds:g}s"]
     command = ["stress-harness", "compare", *map(str, checkpoints), *limit, *given_line()]
     facts = {
@@ -150,7 +145,7 @@ def rank_command(records: tuple[Path, ...], *, as_json: bool) -> int:
 @json_option
 def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> int:
     """Print and draw a history."""
-    from harness.base.outputs import PAGE, Inputs, Output
+    from harness.base.outputs import PAGE, Inputs
     from harness.base.records import as_plain
     from harness.report.history import history_lines, history_page
     from harness.run.history import read_history
@@ -163,8 +158,7 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
             f"reports/history.jsonl. In CI, they need the setting.",
             code=Code.HISTORY,
         )
-    page = Output(output, PAGE, Inputs((file,)), within=REPORTS)
-    page.expect_own()
+    page = own_output(output, PAGE, Inputs((file,)))
     known = read_history(file)
     for line in known.damaged:
         print(f"warning: {printable(line)}", file=sys.stderr)

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.options import (
-    FILE,
     MODEL,
     NEGATIVE,
     OK,
-    REPORTS,
     Command,
     given_line,
     json_option,
     model_options,
+    own_output,
+    page_option,
     project_with,
     say,
 )
 from harness.run.status import NOT_JUDGED
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class _Share(click.ParamType["float"]):
@@ -81,27 +83,20 @@ STATUSES = {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}
     "(default: those of the original).",
 )
 @model_options
-@click.option(
-    "--output",
-    type=FILE,
-    default=Path("reports/equal.html"),
-    metavar="HTML",
-    help="The page (default: reports/equal.html).",
-)
+@page_option("reports/equal.html")
 @json_option
 def equal_command(
     artifact: Path | str, original: Path | str, output: Path, *, layers: bool, as_json: bool, **chosen: Any
 ) -> int:
     """Compare an artifact with its original."""
-    from harness.base.outputs import PAGE, Output
+    from harness.base.outputs import PAGE
     from harness.report.equality import equality_json, equality_lines, equality_page
     from harness.run.equality import equal
     from harness.run.inputs import inputs_of_command
     from harness.run.layers import layer_differences
 
     model = project_with(as_json=as_json).request
-    page = Output(output, PAGE, inputs_of_command((artifact, original), model), within=REPORTS)
-    page.expect_own()
+    page = own_output(output, PAGE, inputs_of_command((artifact, original), model))
     done = equal(artifact, original, model, **chosen)
     if layers:
         done = replace(done, layers=layer_differences(done.artifact, done.original, done.images, done.differ))

@@ -16,6 +16,7 @@ from harness.cli.options import (
     Command,
     json_option,
     model_options,
+    own_output,
     project_with,
     say,
 )
@@ -40,7 +41,7 @@ from harness.cli.options import (
 @json_option
 def break_command(checkpoint: Path | str, image: int | None, output: Path | None, *, as_json: bool) -> int:
     """Find how little it takes."""
-    from harness.base.outputs import PICTURE, Output
+    from harness.base.outputs import PICTURE
     from harness.report import evaluation as shown
     from harness.report.check_figures import survival_curves
     from harness.report.figures import as_png
@@ -49,8 +50,7 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
 
     settings = project_with(as_json=as_json).request
     path = output or REPORTS / ("survival.png" if image is None else f"break-{image}.png")
-    picture = Output(path, PICTURE, inputs_of_command([checkpoint], settings), within=REPORTS)
-    picture.expect_own()
+    picture = own_output(path, PICTURE, inputs_of_command([checkpoint], settings))
     content: bytes | None = None
     if image is None:
         count, curves = survival(checkpoint, settings)
@@ -139,17 +139,14 @@ def evaluate_command(
     as_json: bool,
 ) -> int:
     """Evaluate a checkpoint."""
-    from harness.base.outputs import Output
     from harness.report.evaluation import FILES, evaluation_files, evaluation_json, evaluation_lines
     from harness.run.evaluation import evaluate
     from harness.run.inputs import inputs_of_command
 
     settings = project_with(as_json=as_json).request
     inputs = inputs_of_command([checkpoint, predictions_path], settings)
-    outputs = {name: Output(output / name, kind, inputs, within=REPORTS) for name, kind in FILES.items()}
-    if failures or label_errors:
-        for each in outputs.values():
-            each.expect_own()
+    kinds = FILES if failures or label_errors else {}
+    outputs = {name: own_output(output / name, kind, inputs) for name, kind in kinds.items()}
     done = evaluate(
         checkpoint,
         settings,

@@ -26,8 +26,6 @@ from harness.cli.options import (
 from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from harness.run.execute import RunResult
     from harness.run.request import RunRequest
 
@@ -61,12 +59,7 @@ class _Gate(Command):
 )
 @click.argument("arguments", nargs=-1)
 def gate_command(arguments: tuple[str, ...]) -> int:
-    """Run the gate."""
-    return _run(arguments)
-
-
-def _run(arguments: Sequence[str]) -> int:
-    """Run pytest with these arguments in a child process and return the exit status: 4 whatever goes wrong here."""
+    """Run the gate; the status is 4 whatever goes wrong here."""
     given = tuple(argument for argument in arguments if argument != ALLOW_PARTIAL)
     try:
         with termination_raised():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness.base.groups import Setting
+    from harness.base.outputs import Inputs, Kind, Output
     from harness.run.project import Project
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
@@ -194,6 +195,15 @@ def json_option(function: F) -> F:
 def say(plain: object, lines: Iterable[object], *, as_json: bool) -> None:
     """Print a result: its plain types as JSON, or its lines."""
     print(json.dumps(plain) if as_json else "\n".join(map(printable, lines)))
+
+
+def own_output(path: Path, kind: Kind, inputs: Inputs) -> Output:
+    """Return the output of a command; raises `InputError` where something else is in its place."""
+    from harness.base.outputs import Output
+
+    output = Output(path, kind, inputs, within=REPORTS)
+    output.expect_own()
+    return output
 
 
 def project_with(checks_path: Path = CHECKS, *, as_json: bool = False) -> Project:
