@@ -138,18 +138,21 @@ def plan_comparison(
                 raise InputError(f"{error.message} Or compare without a plan (--full).", code=error.code) from None
             costs[name] = Costs(math.nan, math.nan, 0)
 
-    def asked(measure: Callable[[dict[str, RoleModel]], object]) -> tuple[float, int]:
+    def asked(measure: Callable[[Mapping[str, RoleModel]], object]) -> tuple[float, int]:
         """Return what is asked of all models: seconds of the clock, and inputs to run them on."""
         ledgers = {name: Ledger() for name in models}
         measure({name: counting(model, ledgers[name]) for name, model in models.items()})
         of = {name: ledger.now for name, ledger in ledgers.items()}
         return sum(costs[name].seconds(of[name]) for name in of), sum(each.poses for each in of.values())
 
+    def clean(counted: Mapping[str, RoleModel]) -> None:
+        for model in counted.values():
+            model.predict(images)
+
     left, out_of, everything = math.inf if budget is None else max(budget - besides, 0.0), len(images), images
     for size in () if budget is None else (out_of, *(size for size in reversed(_SIZES) if size < out_of)):
         images = sample_up_to(everything, size)
-        seconds, _ = asked(lambda counted, some=images: [model.predict(some) for model in counted.values()])
-        if seconds <= left * _CLEAN:
+        if asked(clean)[0] <= left * _CLEAN:
             break
     # The most telling last: confidence is left out before accuracy at corners.
     sizes = sample_sizes(images)

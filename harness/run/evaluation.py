@@ -135,7 +135,8 @@ def evaluate(
         correct = predicted == clean.labels[:, None]
         numbers["mean_pose_accuracy"] = float(correct.mean())
         numbers["robust_accuracy"] = float(correct.all(axis=1).mean())
-    found, unlikely = None, None
+    found = None
+    unlikely: tuple[LabelErrors, WithoutLabelErrors] | str | None = None
     if failures:
         more = (classifier.predict(images, Pose(*pose), keep=False) for pose in poses)
         tables = tuple(failure_table(each, kind) for each in chain([clean], more) for kind in kinds)

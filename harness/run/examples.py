@@ -216,7 +216,7 @@ def examples_of(
             candidate=view,
             other=beside,
             pose=in_words(perturbation) if moved else "",
-            at_rest=clean and clean.answer,
+            at_rest=clean.answer if clean else None,
             name=candidate.role,
             against=other.role if other else "",
         )

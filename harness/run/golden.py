@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -85,7 +85,8 @@ def add_golden_images(
                 raise GoldenError(
                     f"{where}: {wanted!r} is none of the classes {', '.join(images.classes)}; name it with --class"
                 )
-            how, sha256 = "pixels" if where.isdecimal() else "picture", hashlib.sha256(content).hexdigest()
+            how: Literal["pixels", "picture"] = "pixels" if where.isdecimal() else "picture"
+            sha256 = hashlib.sha256(content).hexdigest()
             pixels = _made(how, content, images, model, where=source)
             for name, other, known_pixels in known:
                 if other.sha256 == sha256 or np.array_equal(pixels, known_pixels):
