@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import (
-    MODEL,
-    NEGATIVE,
-    OK,
-    Command,
-    given_line,
-    json_option,
-    model_options,
-    own_output,
-    page_option,
-    project_with,
-    say,
-)
+from harness.cli import options
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -42,21 +30,21 @@ class _Share(click.ParamType["float"]):
 
 
 SHARE = _Share()
-STATUSES = {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}
+STATUSES = {"equal": options.OK, "different": options.NEGATIVE, "inconclusive": NOT_JUDGED}
 """Exit statuses by outcome."""
 
 
 @click.command(
     "equal",
-    cls=Command,
+    cls=options.Command,
     example="equal int8.onnx --original models/augmented.safetensors --tolerance 1%",
     help="Say whether an artifact predicts as the model that it was made from, in one sentence and on one page. An "
     "artifact is an export, a quantized or a compiled copy. Exact bounds of 99% confidence decide. The exit status is "
     "0 if the artifact is equal and 1 if it is different. It is 4 if these images cannot tell, and for refused input. "
     "No class and no group may change by more than 5%.",
 )
-@click.argument("artifact", type=MODEL)
-@click.option("--original", type=MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
+@click.argument("artifact", type=options.MODEL)
+@click.option("--original", type=options.MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
 @click.option(
     "--tolerance",
     type=SHARE,
@@ -82,9 +70,9 @@ STATUSES = {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}
     help="The outputs of the artifact alone; probabilities for an export with a softmax "
     "(default: those of the original).",
 )
-@model_options
-@page_option("reports/equal.html")
-@json_option
+@options.model_options
+@options.page_option("reports/equal.html")
+@options.json_option
 def equal_command(
     artifact: Path | str, original: Path | str, output: Path, *, layers: bool, as_json: bool, **chosen: Any
 ) -> int:
@@ -95,8 +83,8 @@ def equal_command(
     from harness.run.inputs import inputs_of_command
     from harness.run.layers import layer_differences
 
-    model = project_with(as_json=as_json).request
-    page = own_output(output, PAGE, inputs_of_command((artifact, original), model))
+    model = options.project_with(as_json=as_json).request
+    page = options.own_output(output, PAGE, inputs_of_command((artifact, original), model))
     done = equal(artifact, original, model, **chosen)
     if layers:
         done = replace(done, layers=layer_differences(done.artifact, done.original, done.images, done.differ))
@@ -104,25 +92,27 @@ def equal_command(
     for name in ("tolerance", "artifact_normalization", "artifact_outputs"):
         if (value := chosen[name]) is not None:
             line += [f"--{name.replace('_', '-')}", f"{value:g}" if name == "tolerance" else value]
-    line += [*(["--layers"] if layers else []), *given_line()]
+    line += [*(["--layers"] if layers else []), *options.given_line()]
     page.write(equality_page(done, shlex.join(line)).encode())
-    say({**equality_json(done), "page": str(output)}, [*equality_lines(done), f"page: {output}"], as_json=as_json)
+    options.say(
+        {**equality_json(done), "page": str(output)}, [*equality_lines(done), f"page: {output}"], as_json=as_json
+    )
     return STATUSES[done.outcome]
 
 
 @click.command(
     "skew",
-    cls=Command,
+    cls=options.Command,
     example="skew models/augmented.safetensors --served predictions.csv",
     help="Say whether a served model predicts known images as CANDIDATE does here. If not, name the stage of "
     "its serving pipeline that explains the predictions best: decoding, JPEG, color, resizing, cropping, scaling or "
     "normalization. The exit status is 0 if it agrees and 1 if it differs. It is 4 if these images "
     "cannot tell, and for refused input.",
 )
-@click.argument("candidate", type=MODEL, metavar="CANDIDATE")
+@click.argument("candidate", type=options.MODEL, metavar="CANDIDATE")
 @click.option(
     "--served",
-    type=MODEL,
+    type=options.MODEL,
     required=True,
     metavar="FILE|MODEL",
     help="The predictions of production: .csv, .parquet or .npz with image, and label or a column for each class. The "
@@ -136,13 +126,13 @@ def equal_command(
     metavar="SHARE",
     help="The share of predictions that may change (default: 1%).",
 )
-@model_options
-@json_option
+@options.model_options
+@options.json_option
 def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
     """Explain served predictions."""
     from harness.report.skew import diagnosis_json, diagnosis_lines
     from harness.run.skew import skew
 
-    found = skew(candidate, served, project_with(as_json=as_json).request, tolerance=tolerance)
-    say(diagnosis_json(found), diagnosis_lines(found), as_json=as_json)
+    found = skew(candidate, served, options.project_with(as_json=as_json).request, tolerance=tolerance)
+    options.say(diagnosis_json(found), diagnosis_lines(found), as_json=as_json)
     return STATUSES[found.outcome]

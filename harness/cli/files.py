@@ -9,17 +9,7 @@ import click
 from harness.base.codes import Code
 from harness.base.errors import InputError, printable
 from harness.base.groups import Setting, settings_of
-from harness.cli.options import (
-    FILE,
-    OK,
-    Command,
-    checks_option,
-    for_gate,
-    given,
-    project_with,
-    run_options,
-    setting_options,
-)
+from harness.cli import options
 from harness.networks.options import ChoiceOptions
 from harness.run.settings import SETTINGS
 
@@ -29,25 +19,25 @@ if TYPE_CHECKING:
 
 @click.command(
     "convert",
-    cls=Command,
+    cls=options.Command,
     example="convert baseline_best.pth baseline.safetensors",
     help="Turn a state dict of the shipped architecture into the native format.",
 )
-@click.argument("source", type=FILE, metavar="STATE_DICT")
-@click.argument("destination", type=FILE, metavar="CHECKPOINT")
-@setting_options(*settings_of(ChoiceOptions).values())
+@click.argument("source", type=options.FILE, metavar="STATE_DICT")
+@click.argument("destination", type=options.FILE, metavar="CHECKPOINT")
+@options.setting_options(*settings_of(ChoiceOptions).values())
 def convert_command(source: Path, destination: Path) -> int:
     """Convert a checkpoint."""
     from harness.run.checkpoint_files import convert_checkpoint
 
-    note = convert_checkpoint(source, destination, ChoiceOptions(**given()).choice())
+    note = convert_checkpoint(source, destination, ChoiceOptions(**options.given()).choice())
     print(f"{destination}: written from {source}{f' ({note})' if note else ''}")
-    return OK
+    return options.OK
 
 
 @click.command(
     "cache",
-    cls=Command,
+    cls=options.Command,
     example="cache --clear",
     help="Show or empty the cache of predictions and of decoded images, which makes a second run of the gate quick. "
     "Beyond the sizes shown, the least recently used entries are deleted.",
@@ -72,36 +62,38 @@ def cache_command(*, info: bool, clear: bool) -> int:
         found = store.clear() if clear else store.info()
         room = f"{found.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"
         print(f"{found.folder}: {found.entries} {what} {done}, {room}")
-    return OK
+    return options.OK
 
 
 @click.command(
     "fetch-data",
-    cls=Command,
+    cls=options.Command,
     example="fetch-data",
     help="Download Fashion-MNIST, verify it and keep it in the user's cache.",
 )
-@click.option("--data-dir", type=FILE, metavar="DIR", help="Another folder to keep it in (default: the user's cache).")
+@click.option(
+    "--data-dir", type=options.FILE, metavar="DIR", help="Another folder to keep it in (default: the user's cache)."
+)
 def fetch_data_command(data_dir: Path | None) -> int:
     """Download Fashion-MNIST."""
     from harness.data import fetch_fashion_mnist
 
     print(f"Fashion-MNIST is in {fetch_fashion_mnist(data_dir)}")
-    return OK
+    return options.OK
 
 
 @click.command(
     "export-inputs",
-    cls=Command,
+    cls=options.Command,
     passes_on=True,
     example="export-inputs inputs --families clean,rotation",
     help="Write the images of the checks into the folder OUT, with every perturbation applied, for predictions in "
     "another system. OUT/README.md says how to write the predictions, OUT/answer.py writes them. `gate "
     "--candidate predictions:FILE` judges them. An export that was interrupted resumes.",
 )
-@click.argument("folder", metavar="OUT", type=FILE)
-@run_options()
-@checks_option
+@click.argument("folder", metavar="OUT", type=options.FILE)
+@options.run_options()
+@options.checks_option
 @click.option(
     "--families",
     default="",
@@ -143,7 +135,7 @@ def export_inputs_command(
     from harness.run.request import RunRequest
 
     named = tuple(filter(None, (name.strip() for name in families.split(","))))
-    project_with(checks_path)
+    options.project_with(checks_path)
     if budget is not None:
         seconds_in(budget)
     with TemporaryDirectory() as reports:
@@ -154,7 +146,7 @@ def export_inputs_command(
             budget=budget,
             reports=reports,
             tests=(str(checks_path.parent),),
-            options=("-q", "-s", "-p", "no:cacheprovider", *for_gate()),
+            options=("-q", "-s", "-p", "no:cacheprovider", *options.for_gate()),
             export=ExportOrder(str(folder.absolute()), form, named, speed, overview),
         )
         result = execute(request, on_line=lambda line: print(line[len(SAID) :]) if line.startswith(SAID) else None)
@@ -164,12 +156,12 @@ def export_inputs_command(
         raise InputError(why[-1]) if why else InputError(ended, below=result.printed, code=Code.PYTEST)
     print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the predictions:")
     print(f"  stress-harness gate --candidate predictions:{'answers.npz' if form == 'npz' else 'answers.csv'}")
-    return OK
+    return options.OK
 
 
 @click.command(
     "list",
-    cls=Command,
+    cls=options.Command,
     example="list checks",
     help="Print WHAT there is: the checks of the checks file, or all settings, metrics, corruptions, sources of data "
     "or predictors, those of installed packages included.",
@@ -179,7 +171,7 @@ def export_inputs_command(
     metavar="WHAT",
     type=click.Choice(["checks", "settings", "metrics", "corruptions", "sources", "predictors"]),
 )
-@checks_option
+@options.checks_option
 def list_command(what: str, checks_path: Path) -> int:
     """Print what there is."""
     from harness.report.page import aligned
@@ -187,7 +179,7 @@ def list_command(what: str, checks_path: Path) -> int:
 
     rows = table_of(what, checks_path)
     print("\n".join(printable(line) for line in aligned(rows, text=tuple(range(len(rows[0]))))))
-    return OK
+    return options.OK
 
 
 def _recipe(name: str, about: str, default: float | str, *choices: str) -> Setting:
@@ -216,11 +208,11 @@ RECIPE_SETTINGS = (
 
 @click.command(
     "train",
-    cls=Command,
+    cls=options.Command,
     example="train runs/new.safetensors --augment --seed 7",
     help="Train a Fashion-MNIST classifier. A killed run is resumable: start it again.",
 )
-@click.argument("destination", type=FILE, metavar="CHECKPOINT")
+@click.argument("destination", type=options.FILE, metavar="CHECKPOINT")
 @click.option(
     "--preset",
     type=click.Choice(["default", "notebook"]),
@@ -232,7 +224,7 @@ RECIPE_SETTINGS = (
     is_flag=True,
     help="Augment: rotation ±10°, shift 10%, flipped half the time (default: none).",
 )
-@setting_options(
+@options.setting_options(
     *RECIPE_SETTINGS,
     Setting(
         "model-arg",
@@ -245,7 +237,7 @@ RECIPE_SETTINGS = (
 )
 @click.option(
     "--data-dir",
-    type=FILE,
+    type=options.FILE,
     metavar="DIR",
     help="The folder with Fashion-MNIST's training files (default: see fetch-data).",
 )
@@ -257,7 +249,7 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     from harness.report.model_figures import training_png
     from harness.run.checkpoint_files import train_checkpoint, training_config
 
-    found = given()
+    found = options.given()
     fields = {setting.name.replace("-", "_"): found.get(setting.name) for setting in RECIPE_SETTINGS}
     config = training_config(preset, augment=augment, values=fields, arguments=found.get("model-arg", ()))
     device = found.get("device", "auto")
@@ -268,4 +260,4 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
         f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy {best.validation_accuracy:.4f}\n"
         f"history: {history}\ncurves: {curves.path}"
     )
-    return OK
+    return options.OK

@@ -11,18 +11,7 @@ import click
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, code_of, lacking, printable
 from harness.base.termination import TerminatedError, termination_raised
-from harness.cli.options import (
-    FILE,
-    MODEL,
-    NEGATIVE,
-    OK,
-    Command,
-    checks_option,
-    for_gate,
-    passed_on,
-    project_with,
-    run_options,
-)
+from harness.cli import options
 from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -37,7 +26,7 @@ _PARTIAL = coded(
 )
 
 
-class _Gate(Command):
+class _Gate(options.Command):
     """A command that passes on all that it is given, but for a request for help."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -104,13 +93,13 @@ def _said(message: str) -> int:
 
 @click.command(
     "accept",
-    cls=Command,
+    cls=options.Command,
     passes_on=True,
     example="accept runs/new.safetensors",
     help="Run the gate on a checkpoint and, if it passes, make it the incumbent, which later candidates are compared "
     "with. An ONNX file also has to be equal to its original, unless all models are ONNX files.",
 )
-@click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
+@click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
 @click.option("--force", is_flag=True, help="Accept it though the verdict is fail or partial; the file records that.")
 @click.option(
     "--provisional",
@@ -119,21 +108,21 @@ def _said(message: str) -> int:
 )
 @click.option(
     "--original",
-    type=MODEL,
+    type=options.MODEL,
     metavar="MODEL",
     help="The model that it was made from, by an export or quantization; both have to be equal by the checks file "
     "(default: none).",
 )
 @click.option(
     "--incumbent",
-    type=FILE,
+    type=options.FILE,
     default=Path("models/incumbent.safetensors"),
     metavar="FILE",
     help="The file to write, with its declaration beside it (default: models/incumbent.safetensors). A copy of an ONNX "
     "file has the suffix .onnx instead.",
 )
-@run_options()
-@checks_option
+@options.run_options()
+@options.checks_option
 def accept_command(
     checkpoint: Path | str,
     original: Path | str | None,
@@ -148,7 +137,7 @@ def accept_command(
 
     # The last one counts: another model would be judged under this one's name, or another run's report be read.
     own = ("--candidate", "--checks", "--incumbent", "--original", "--stress-reports")
-    if twice := [option for option in (each.partition("=")[0] for each in passed_on()) if option in own]:
+    if twice := [option for option in (each.partition("=")[0] for each in options.passed_on()) if option in own]:
         raise InputError(
             f"{twice[0]} after --: the command itself sets the candidate, the checks file and the folder of reports; "
             "leave it out there"
@@ -159,14 +148,16 @@ def accept_command(
             "the gate runs",
             code=Code.NOT_ACCEPTED,
         )
-    request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, original, for_gate(), Path.cwd())
+    request = AcceptRequest(
+        checkpoint, checks_path, incumbent, force, provisional, original, options.for_gate(), Path.cwd()
+    )
     done = accept(request, judge=judged)
     if done.accepted:
         by_force = " by force" if done.forced else ""
         print(f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now")
-        return OK
+        return options.OK
     print(f"{checkpoint}: not accepted, {done.reason}")
-    return NEGATIVE
+    return options.NEGATIVE
 
 
 @click.group(
@@ -183,7 +174,7 @@ def golden_command() -> None:
 
 @golden_command.command(
     "add",
-    cls=Command,
+    cls=options.Command,
     passes_on=True,
     example="golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
     help="Add images; each is a check from then on. IMAGE is the number of a test image, as reports name it, a picture "
@@ -197,26 +188,26 @@ def golden_command() -> None:
     metavar="NAME",
     help="Their class (default: the label of a test image, the folder of a picture).",
 )
-@run_options("device")
-@checks_option
+@options.run_options("device")
+@options.checks_option
 def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_path: Path) -> int:
     """Add golden images."""
     from harness.calibration.panel import reference_models_of
     from harness.run.golden import add_golden_images, agreement
 
-    model, known = project_with(checks_path).request, reference_models_of
+    model, known = options.project_with(checks_path).request, reference_models_of
     new, total, written, unknown = add_golden_images(
         checks_path, images, model, reason=reason, class_name=class_name, reference_models=known
     )
     for image in new:
         print(printable(f"{image.id}: {image.source}, {image.class_name}; {agreement(image, unknown)}"))
     print(printable(f"golden images, a check each: {total}; written: {', '.join(map(str, written))}"))
-    return OK
+    return options.OK
 
 
 @golden_command.command(
     "list",
-    cls=Command,
+    cls=options.Command,
     passes_on=True,
     example="golden list",
     help="List the images, and check that each is there and undamaged.",
@@ -226,8 +217,8 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
     is_flag=True,
     help="Declare the list in the checks files, after it was merged or edited by hand.",
 )
-@run_options()
-@checks_option
+@options.run_options()
+@options.checks_option
 def _list(checks_path: Path, *, declare: bool) -> int:
     """List golden images."""
     from harness.checks import read_checks
@@ -235,7 +226,7 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     from harness.report.page import aligned
     from harness.run.golden import declare_golden_images, golden_images, images_for
 
-    project = project_with(checks_path) if declare else None
+    project = options.project_with(checks_path) if declare else None
     if declare:
         count, written, others = declare_golden_images(checks_path)
         print(printable(f"declared: {count} golden images in {', '.join(map(str, written))}"))
@@ -244,7 +235,7 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     checks = read_checks(checks_path)
     if not checks.golden:
         print(f"{checks_path}: no golden images; `stress-harness golden add` adds one")
-        return OK
+        return options.OK
     rows = [("id", "class", "reference models", "added", "from", "reason")]
     for image in checks.golden:
         agreed = image.agreed or "not known"
@@ -255,18 +246,18 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     if project:
         model = project.request
         golden_images(checks, images_for(checks, model), model)
-    return OK
+    return options.OK
 
 
 @golden_command.command(
     "remove",
-    cls=Command,
+    cls=options.Command,
     passes_on=True,
     example="golden remove golden-1a2b3c4d",
     help="Remove images, and with them their checks.",
 )
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@checks_option
+@options.checks_option
 def _remove(ids: tuple[str, ...], checks_path: Path) -> int:
     """Remove golden images."""
     from harness.run.golden import remove_golden_images
@@ -274,4 +265,4 @@ def _remove(ids: tuple[str, ...], checks_path: Path) -> int:
     left, written = remove_golden_images(checks_path, ids)
     changed = ", ".join(map(str, written))
     print(printable(f"removed: {', '.join(ids)}, {left} golden images are left; written: {changed}"))
-    return OK
+    return options.OK
