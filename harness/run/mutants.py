@@ -12,17 +12,7 @@ import numpy as np
 from harness.base.errors import NotApplicableError, some_of
 from harness.checks import Check, Verdict
 from harness.checks.equivalence import EQUIVALENCE, TOLERANCE
-from harness.inference import Predictions
-from harness.inference.standins import (
-    Answer,
-    StandIn,
-    at_random,
-    mostly_right,
-    right,
-    standing_in,
-    wrong_by,
-    wrong_by_swapping,
-)
+from harness.inference import Predictions, standins
 from harness.measures import METRICS
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
@@ -81,27 +71,27 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     # A stand-in is no reference model, though the candidate may be one.
     panel = sampled.panel_predictions and replace(sampled.panel_predictions, excluded=None)
 
-    def judged(answer: Answer, *, others: Answer = mostly_right) -> Verdict | None:
+    def judged(answer: standins.Answer, *, others: standins.Answer = standins.mostly_right) -> Verdict | None:
         answers = dict.fromkeys(sampled.roles, others) | {"candidate": answer}
-        roles = {role: standing_in(model, answers[role]) for role, model in sampled.roles.items()}
+        roles = {role: standins.standing_in(model, answers[role]) for role, model in sampled.roles.items()}
         try:
             return judge(replace(sampled, roles=roles, panel_predictions=panel), check)
         except Exception:  # A test may expect a network, or be given what it cannot measure.
             return None
 
     wrong, compared = _wrong(check, sampled)
-    all_wrong, all_right = judged(wrong), judged(right)
+    all_wrong, all_right = judged(wrong), judged(standins.right)
     differ = all_wrong is not None and all_right is not None and all_wrong.value != all_right.value
     if differ and any(verdict is not None and verdict.status == "fail" for verdict in (all_wrong, all_right)):
         return ""
-    shown = [all_wrong, all_right, *(judged(at_random(seed)) for seed in range(_DRAWS))]
+    shown = [all_wrong, all_right, *(judged(standins.at_random(seed)) for seed in range(_DRAWS))]
     verdicts = [verdict for verdict in shown if verdict is not None and verdict.value is not None]
     if len(verdicts) <= 1:
         return None
     shipped = check.metric in METRICS.shipped
     if len({verdict.value for verdict in verdicts}) == 1:
         # Another metric may be the same for all models, unless it is another with other models in the other roles.
-        other = None if shipped else judged(right, others=wrong_by(1))
+        other = None if shipped else judged(standins.right, others=standins.wrong_by(1))
         if shipped or (other is not None and other.value != verdicts[0].value):
             return (
                 f"measures {verdicts[0].numbers[0]}, whether the candidate's predictions are all right, all wrong or "
@@ -113,7 +103,7 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     return ""
 
 
-def _wrong(check: Check, sampled: StressSession) -> tuple[Answer, str]:
+def _wrong(check: Check, sampled: StressSession) -> tuple[standins.Answer, str]:
     """Return what is wrong on the images that a check is about, and these as text.
 
     Of a difference, those are of one side: a candidate that is wrong on all images shows none. For a pair of classes,
@@ -122,12 +112,12 @@ def _wrong(check: Check, sampled: StressSession) -> tuple[Answer, str]:
     images, pair, by = sampled.images, check.keys.get("pair"), str(check.keys.get("by"))
     one_side = "all images of its group, and on no others"
     if check.metric == CLASS_DIFFERENCE.name and check.class_name in images.classes:
-        return wrong_by(images.labels.numpy() == images.classes.index(check.class_name)), one_side
+        return standins.wrong_by(images.labels.numpy() == images.classes.index(check.class_name)), one_side
     if check.metric == GROUP_DIFFERENCE.name and by in images.groups:
-        return wrong_by(np.asarray(images.groups[by] == check.keys.get("group"))), one_side
+        return standins.wrong_by(np.asarray(images.groups[by] == check.keys.get("group"))), one_side
     if pair and set(pair) <= set(images.classes) and len(set(pair)) > 1:
-        return wrong_by_swapping(*map(images.classes.index, pair)), "all images"
-    return wrong_by(1), "all images"
+        return standins.wrong_by_swapping(*map(images.classes.index, pair)), "all images"
+    return standins.wrong_by(1), "all images"
 
 
 def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge) -> Finding:
@@ -143,7 +133,7 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
     if not checks:
         raise NotApplicableError(f"no check of family {family!r} that is about this has a threshold")
     candidate, unhurt = sampled.roles["candidate"], ""
-    broken = tuple(standing_in(candidate, answer) for answer in (wrong_by(1), at_random(0)))
+    broken = tuple(standins.standing_in(candidate, answer) for answer in (standins.wrong_by(1), standins.at_random(0)))
     harm = "of predictions that are all wrong, or random,"
     models: dict[str, RoleModel] = {}
     for model in (candidate, *sampled.roles.values()):
@@ -217,7 +207,7 @@ def changes_are_noticed(session: StressSession, judge: Judge) -> Finding:
     return True, f"{harm} does not pass as equal"
 
 
-class _Permuted(StandIn):
+class _Permuted(standins.StandIn):
     """Gives the predictions of another classifier, a share of them moved to the next class."""
 
     def __init__(self, original: Classifier, share: float) -> None:
