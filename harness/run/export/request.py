@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import AnswersError
@@ -37,11 +36,6 @@ class ExportOrder:
     families: tuple[str, ...] = ()
     images_per_second: float = 100.0
     overview: bool = False
-
-    @property
-    def path(self) -> Path:
-        """Return the folder."""
-        return Path(self.folder)
 
     @property
     def pixels(self) -> str:

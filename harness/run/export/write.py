@@ -10,6 +10,7 @@ import math
 import shutil
 import zipfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,6 @@ from harness.run.side_by_side import overview_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from harness.checks import Check
     from harness.data.exported import Export
@@ -75,16 +75,15 @@ class Questions:
     def __init__(self, ledger: Ledger, *, rounded: bool, failed: Mapping[str, Exception]) -> None:
         self._rounded, self._sets, self.failed = rounded, list(ledger.sets), failed
         self._names: dict[bytes, int] = {}
-        at: list[tuple[int, int]] = []
-        of_set = {}
+        of_set, at = {}, list[tuple[int, int]]()
         for which, images in enumerate(self._sets):
-            of_set[images] = numbers = np.empty(len(images), dtype=np.int64)
-            for part in parts_of(len(images), int(np.prod(images.pixels.shape[1:]))):
-                for position, pixels in enumerate(images.pixels[part].numpy(), start=part.start):
-                    name = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
-                    numbers[position] = number = self._names.setdefault(name, len(at))
-                    if number == len(at):
-                        at.append((which, position))
+            parts = parts_of(len(images), int(np.prod(images.pixels.shape[1:])))
+            pixels = (np.ascontiguousarray(each) for part in parts for each in images.pixels[part].numpy())
+            names = [hashlib.sha256(each.data).digest() for each in pixels]
+            at += [(which, position) for position, name in enumerate(names) if name not in self._names]
+            of_set[images] = np.array(
+                [self._names.setdefault(name, len(self._names)) for name in names], dtype=np.int64
+            )
         self._at = np.array(at, dtype=np.int64).reshape(-1, 2)
         self.asked: list[Question] = []
         for question in ledger.questions.values():
@@ -240,7 +239,7 @@ def write_export(
     (shape,) = questions.shapes
     if order.format == "png" and shape[0] not in {1, 3}:
         raise OutputError(f"PNG holds images of 1 or 3 channels, these have {shape[0]}; export with --format npz")
-    folder, rows, suffix = order.path, questions.rows, SUFFIXES[order.format]
+    folder, rows, suffix = Path(order.folder), questions.rows, SUFFIXES[order.format]
     each = math.prod(shape) * (4 if order.format == "npz" else 1)
     size = max(1, SHARD_BYTES // each)
     needed = len(rows) * (each + ROW_BYTES[order.format])
