@@ -77,13 +77,13 @@ class Questions:
         self._names: dict[bytes, int] = {}
         of_set, at = {}, list[tuple[int, int]]()
         for which, images in enumerate(self._sets):
-            parts = parts_of(len(images), int(np.prod(images.pixels.shape[1:])))
-            pixels = (np.ascontiguousarray(each) for part in parts for each in images.pixels[part].numpy())
-            names = [hashlib.sha256(each.data).digest() for each in pixels]
-            at += [(which, position) for position, name in enumerate(names) if name not in self._names]
-            of_set[images] = np.array(
-                [self._names.setdefault(name, len(self._names)) for name in names], dtype=np.int64
-            )
+            of_set[images] = numbers = np.empty(len(images), dtype=np.int64)
+            for part in parts_of(len(images), int(np.prod(images.pixels.shape[1:]))):
+                for position, pixels in enumerate(images.pixels[part].numpy(), start=part.start):
+                    name = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
+                    numbers[position] = self._names.setdefault(name, len(at))
+                    if numbers[position] == len(at):
+                        at.append((which, position))
         self._at = np.array(at, dtype=np.int64).reshape(-1, 2)
         self.asked: list[Question] = []
         for question in ledger.questions.values():
