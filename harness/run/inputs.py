@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.base.codes import Code
 from harness.base.errors import ChangedError, InputError, printable, some_of
@@ -119,25 +118,12 @@ def _of_project(checks: Path) -> Iterator[Path]:
     yield from (checks, *sorted(folder.glob("*.py")), folder / "golden")
     for place in {folder.resolve().parent, Path.cwd()}:
         yield from (*sorted(place.glob("*.py")), *(place / name for name in CONFIGURATION))
-    recipe = _read(checks).get("recipe")
-    recipe = recipe if isinstance(recipe, dict) else {}
-    if isinstance(predictions := recipe.get("panel_predictions"), str):
-        yield folder / predictions
-    if isinstance(panel := recipe.get("panel"), str):
-        yield Path(panel)
-        models = _read(Path(panel)).get("models")
-        found = (model.get("path") for model in models or () if isinstance(model, dict))
-        yield from (Path(path) for path in found if isinstance(path, str))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the table in a file of TOML or JSON; empty where it cannot be read, which its own reader tells."""
-    try:
-        text = read_regular(path, max_bytes=_READ_AGAIN).decode()
-        found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    recipe: object = None
+    with suppress(OSError, ValueError, RecursionError):  # The file's own reader says what is wrong with it.
+        recipe = tomllib.loads(read_regular(checks, max_bytes=_READ_AGAIN).decode()).get("recipe")
+    for key, place in (("panel_predictions", folder), ("panel", Path())):
+        if isinstance(recipe, dict) and isinstance(name := recipe.get(key), str):
+            yield place / name
 
 
 def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
