@@ -15,21 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class _Share(click.ParamType["float"]):
-    """A share, such as 1% or 0.01."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the share in [0, 1]."""
-        text = str(value).strip()
-        try:
-            return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-        except ValueError:
-            self.fail(f"{text!r} is no share; write 1% or 0.01", param, ctx)
+def _share(text: str) -> float:
+    """Return a share, such as 1% or 0.01."""
+    try:
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no share; write 1% or 0.01") from None
 
 
-SHARE = _Share()
 STATUSES = {"equal": options.OK, "different": options.NEGATIVE, "inconclusive": NOT_JUDGED}
 """Exit statuses by outcome."""
 
@@ -47,7 +40,7 @@ STATUSES = {"equal": options.OK, "different": options.NEGATIVE, "inconclusive": 
 @click.option("--original", type=options.MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
 @click.option(
     "--tolerance",
-    type=SHARE,
+    type=_share,
     default="1%",
     metavar="SHARE",
     help="The share of predictions that may change, and of correct ones that may be lost, net (default: 1%).",
@@ -121,7 +114,7 @@ def equal_command(
 )
 @click.option(
     "--tolerance",
-    type=SHARE,
+    type=_share,
     default="1%",
     metavar="SHARE",
     help="The share of predictions that may change (default: 1%).",

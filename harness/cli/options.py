@@ -25,19 +25,13 @@ OK, NEGATIVE = 0, 1
 FILE = click.Path(path_type=Path)
 
 
-class _Model(click.ParamType["Path | str"]):
-    """A model: the path of its file, or the SPEC of a predictor as text."""
+def MODEL(value: str) -> Path | str:  # noqa: N802  A type of click.
+    """Return a model: the path of its file, or the SPEC of a predictor as text."""
+    from harness.run.request import model_spec
 
-    name = "model"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """Return the path or the text."""
-        from harness.run.request import model_spec
-
-        return model_spec(value)
+    return model_spec(value)
 
 
-MODEL = _Model()
 REPORTS = Path("reports")
 """The folder of outputs that no option names; no link in it is followed."""
 CHECKS = Path("stress_tests/checks.toml")
