@@ -12,6 +12,7 @@ import pytest
 
 from harness.base.errors import InputError, foreign_code, printable, reason, some_of
 from harness.base.records import as_json, read_json
+from harness.data.exported import FORMATS
 from harness.plugin.replay import end_all
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
@@ -43,7 +44,8 @@ def export(run: GateRun, session: pytest.Session) -> None:
     questions = questions_of(replace(stress, fitted=samples), checks, run.judge, overview=order.overview)
     for name, error in questions.failed.items():
         _say(f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})")
-    scope = scope_of(stress.checks, checks, pixels=order.pixels, profile=request.profile, measured=request.samples)
+    pixels, measured = FORMATS[order.format], request.samples
+    scope = scope_of(stress.checks, checks, pixels=pixels, profile=request.profile, measured=measured)
     scope = replace(scope, families=order.families, samples=samples)
     manifest, count = write_export(questions, stress, scope, order, say=_say)
     resumed = f", {count} of them from an earlier run" if count else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import AnswersError
 from harness.base.records import record
-from harness.data.exported import FORMATS, Export
+from harness.data.exported import Export
 from harness.perturb.poses import PROTOCOL, Pose
 
 if TYPE_CHECKING:
@@ -36,11 +36,6 @@ class ExportOrder:
     families: tuple[str, ...] = ()
     images_per_second: float = 100.0
     overview: bool = False
-
-    @property
-    def pixels(self) -> str:
-        """Return how pixels are stored."""
-        return FORMATS[self.format]
 
 
 def scope_of(checks: ChecksFile, asked: Sequence[Check], *, pixels: str, profile: str, measured: int | None) -> Export:

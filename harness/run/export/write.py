@@ -20,7 +20,7 @@ from harness.base.errors import NotApplicableError, OutputError, foreign_code
 from harness.base.files import hash_of_file, locked, write_atomically
 from harness.base.progress import Progress
 from harness.checks.roles import ROLES
-from harness.data.exported import NAME, as_stored, names_of
+from harness.data.exported import FORMATS, NAME, as_stored, names_of
 from harness.data.image_files import as_png
 from harness.data.rows import parts_of
 from harness.inference import RoleModel
@@ -268,7 +268,7 @@ def write_export(
                 names = _names_in(path, order.format)
                 resumed += names is not None
                 if names is None:
-                    shard = questions.shard(rows[start : start + size], order.pixels, seen)
+                    shard = questions.shard(rows[start : start + size], FORMATS[order.format], seen)
                     names = shard.names
                     if len(names):
                         write_atomically(path, shard.content(order.format))
