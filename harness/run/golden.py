@@ -121,11 +121,10 @@ def agreement(image: GoldenImage, unknown: str) -> str:
     if not image.reference:
         return f"how many reference models predict it correctly is not known ({unknown})"
     right, reference_models = image.reference
-    if right == reference_models:
-        return image.agreed
     if not right:
         return f"{image.agreed}: this check fails each of them"
-    return f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
+    few = f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
+    return image.agreed if right == reference_models else few
 
 
 def declare_golden_images(checks_path: Path) -> tuple[int, list[Path], list[str]]:
