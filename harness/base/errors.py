@@ -32,6 +32,9 @@ class InputError(Exception):
 
     code: str = Code.USAGE
 
+    def __init_subclass__(cls, code: str = "") -> None:
+        cls.code = code or cls.code
+
     def __init__(self, message: str, *, below: Sequence[str] = (), setting: str = "", code: str = "") -> None:
         self.message = "\n".join(map(printable, (message, *below)))
         self.setting = printable(setting)
@@ -40,97 +43,67 @@ class InputError(Exception):
         self.add_note(f"[{self.code}] see docs/troubleshooting.md")  # In a traceback, as of a notebook.
 
 
-class ConfigurationError(InputError):
+class ConfigurationError(InputError, code=Code.CONFIGURATION):
     """A configuration of pytest, or of a repository's gate, that cannot be used."""
 
-    code = Code.CONFIGURATION
 
-
-class DataError(InputError):
+class DataError(InputError, code=Code.DATA):
     """Images, labels, groups or masks that cannot be used."""
 
-    code = Code.DATA
 
-
-class PipelineError(InputError):
+class PipelineError(InputError, code=Code.PIPELINE):
     """A pipeline from a picture to pixels that cannot be used, or contradicts another."""
 
-    code = Code.PIPELINE
 
-
-class UnusableModelError(InputError):
+class UnusableModelError(InputError, code=Code.MODEL):
     """A model that cannot be built or opened, or does not fit the data."""
 
-    code = Code.MODEL
 
-
-class ServerError(InputError):
+class ServerError(InputError, code=Code.SERVER):
     """A served model with an address, credentials or metadata that cannot be used."""
 
-    code = Code.SERVER
 
-
-class AnswersError(InputError):
+class AnswersError(InputError, code=Code.ANSWERS):
     """Recorded predictions that are incomplete, or belong to other images or checks."""
 
-    code = Code.ANSWERS
 
-
-class UserCodeError(InputError):
+class UserCodeError(InputError, code=Code.USER_CODE):
     """The user's own code, which cannot be imported or is not of the expected kind."""
 
-    code = Code.USER_CODE
 
-
-class PackageError(InputError):
+class PackageError(InputError, code=Code.PACKAGE):
     """A package that is missing or too old."""
 
-    code = Code.PACKAGE
 
-
-class PanelError(InputError):
+class PanelError(InputError, code=Code.PANEL):
     """A panel of reference models, or its predictions, that cannot be used."""
 
-    code = Code.PANEL
 
-
-class CalibrationError(InputError):
+class CalibrationError(InputError, code=Code.CALIBRATION):
     """A calibration that cannot set thresholds."""
 
-    code = Code.CALIBRATION
 
-
-class IncumbentError(InputError):
+class IncumbentError(InputError, code=Code.INCUMBENT):
     """A declared incumbent that is missing, or has other content."""
 
-    code = Code.INCUMBENT
 
-
-class OutputError(InputError):
+class OutputError(InputError, code=Code.OUTPUT):
     """A file that cannot be written, or would replace an input or a file of another kind."""
 
-    code = Code.OUTPUT
 
-
-class ChangedError(InputError):
+class ChangedError(InputError, code=Code.CHANGED):
     """An input that changed while it was used."""
 
-    code = Code.CHANGED
 
-
-class ClusterError(InputError):
+class ClusterError(InputError, code=Code.CLUSTER):
     """A cluster that cannot be joined, or cannot run this model."""
 
-    code = Code.CLUSTER
 
-
-class NotApplicableError(InputError):
+class NotApplicableError(InputError, code=Code.NOT_APPLICABLE):
     """A measurement that this model or these data do not allow, such as attention without a convolution.
 
     A stress test that raises it is not applicable, with the message as the reason; the run continues.
     """
-
-    code = Code.NOT_APPLICABLE
 
 
 class NotRecordedError(NotApplicableError):
@@ -204,7 +177,7 @@ def lacking(error: BaseException) -> str:
     cause = _failed_import(error)
     if cause is None:
         return printable(f"{type(error).__name__}: {error}".strip(": "))
-    package = _package_of(cause)
+    package = (cause.name or "of this name").partition(".")[0]
     install = f"pip install {_DISTRIBUTIONS.get(package, package)}"
     if package == "cv2" and ".so" in str(cause):
         install += ", or the system's package of that library (libGL.so.1: apt-get install libgl1)"
@@ -219,17 +192,6 @@ def _failed_import(error: BaseException) -> ImportError | None:
     while cause is not None and not isinstance(cause, ImportError):
         cause = cause.__cause__ or cause.__context__
     return cause
-
-
-def _package_of(error: ImportError) -> str:
-    """Return the package of a failed import: the one that the error names, or else the last in its traceback."""
-    named = (error.name or "").partition(".")[0]
-    traceback = None if named not in {"", "harness"} else error.__traceback__
-    while traceback is not None:
-        package = str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-        named = named if package in {"", "importlib"} else package
-        traceback = traceback.tb_next
-    return named or "of this name"
 
 
 def raised(error: BaseException) -> RuntimeError:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def require_regular(path: Path) -> None:
     """Raise `OSError` unless `path` is a regular file, since opening anything else may never end."""
     try:
-        status = path.stat()
+        regular = stat.S_ISREG(path.stat().st_mode)
     except ValueError as error:  # The name is invalid.
         raise OSError(errno.EINVAL, str(error), str(path)) from None
-    if not stat.S_ISREG(status.st_mode):
+    if not regular:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
@@ -32,17 +32,15 @@ def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
     Its number is `EFBIG` for a larger file. A link at the end of the path is followed, unless `follow` is false.
     """
     require_regular(path)
-    # Do not block on a FIFO, and check the opened file itself, so nobody can replace it in between.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if status.st_size > max_bytes:
-            fact = f"{status.st_size} bytes are more than the limit of {max_bytes}"
+    if not follow and path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            fact = f"{size} bytes are more than the limit of {max_bytes}"
             raise OSError(errno.EFBIG, fact, str(path))
         # Read no more than this size: a growing file, or one that the kernel generates, may have no end.
-        return file.read(status.st_size)
+        return file.read(size)
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -138,26 +136,10 @@ def append_line(path: Path, line: str) -> None:
     An unfinished line of a killed process stays a line of its own. Raises `OSError` if the line cannot be written
     completely, and leaves the file unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        if path.exists():
-            require_regular(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            before = os.fstat(descriptor).st_size
-            ended = not before or os.pread(descriptor, 1, before - 1) == b"\n"
-            content = f"{'' if ended else chr(10)}{line}\n".encode()
-            written = 0
-            try:
-                written = os.write(descriptor, content)
-                os.fsync(descriptor)
-            finally:
-                if written != len(content):
-                    os.ftruncate(descriptor, before)
-            if written != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        finally:
-            os.close(descriptor)
+        before = path.read_bytes() if path.exists() else b""
+        end = b"\n" if before and not before.endswith(b"\n") else b""
+        write_atomically(path, before + end + line.encode() + b"\n")
 
 
 def numbered_lines(path: Path, *, max_bytes: int) -> list[tuple[int, bytes]]:

@@ -5,6 +5,7 @@ The folder itself is locked, so no other file appears.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,38 +30,28 @@ def held(folder: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
     With `on_wait`, which is called once, wait for the other process instead. A folder on a file system without locks
     counts as free. Raises `OSError` for a missing one.
     """
-    name = os.path.realpath(folder)
+    name, outside = os.path.realpath(folder), os.environ.get(_VARIABLE)
     descriptor = os.open(name, os.O_RDONLY)
     try:
-        _lock(descriptor, on_wait)
-        outside = os.environ.get(_VARIABLE, "")
-        os.environ[_VARIABLE] = os.pathsep.join(filter(None, (outside, name)))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait is None:
+                raise FolderBusyError from None
+            on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # A file system without locks.
+            pass
         _descriptors[name] = descriptor
+        os.environ[_VARIABLE] = os.pathsep.join(filter(None, (outside, name)))
         try:
             yield
         finally:
             _descriptors.pop(name, None)
-            os.environ[_VARIABLE] = outside
-            if not outside:
-                del os.environ[_VARIABLE]
+            os.environ.pop(_VARIABLE)
+            os.environ.update({} if outside is None else {_VARIABLE: outside})
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, on_wait: Callable[[], None] | None) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if on_wait is None:
-            raise FolderBusyError from None
-        on_wait()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # A file system without locks.
-        return
 
 
 def is_held(folder: Path) -> bool:
@@ -71,10 +62,8 @@ def is_held(folder: Path) -> bool:
 
 def _forget_in_copy() -> None:
     """Close the descriptors in a fork of this process, which would otherwise keep the lock after the holder's death."""
-    for descriptor in _descriptors.values():
-        os.close(descriptor)
-    _descriptors.clear()
+    while _descriptors:
+        os.close(_descriptors.popitem()[1])
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_copy)
+os.register_at_fork(after_in_child=_forget_in_copy)

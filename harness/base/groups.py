@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from harness.base.errors import InputError
+from harness.base.records import expectation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,21 +44,6 @@ def _place(value: Any) -> Any:
 Place = Annotated[Any, PlainValidator(_place), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 """A path, or a specification of another kind, as a text or a `Path`."""
 _TYPES: dict[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool, "object": dict}
-_WORDS = {
-    "string_type": "a text",
-    "string_too_short": "a text that is not empty",
-    "bool_type": "true or false",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "dict_type": "a table",
-    "greater_than_equal": "a number from {ge:g}",
-    "greater_than": "a number above {gt:g}",
-    "less_than": "a number below {lt:g}",
-    "literal_error": "one of {expected}",
-}
-"""Expectations by pydantic's name of the error; other errors keep pydantic's own text."""
 
 
 def setting(
@@ -73,7 +59,10 @@ def setting(
 
 
 class Settings(BaseModel):
-    """Group of settings; raises `InputError` for a value of another type, or beyond its bounds, and an unknown name."""
+    """Group of settings; raises `InputError` for a value of another type, or beyond its bounds, and an unknown name.
+
+    `given` are the values that were given; all others have their defaults.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
@@ -87,7 +76,6 @@ class Settings(BaseModel):
 
     @property
     def given(self) -> dict[str, Any]:
-        """Return the values that were given; all others have their defaults."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
     def but(self, **changes: Any) -> Self:
@@ -101,7 +89,10 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting as options are made of it; `group` is the class that defines it."""
+    """A setting as options are made of it; `group` is the class that defines it.
+
+    A `flag` has no value. `value` is a word for its values, or all of them.
+    """
 
     name: str
     help: str
@@ -115,29 +106,24 @@ class Setting:
 
     @property
     def flag(self) -> bool:
-        """Return whether the option has no value."""
         return self.type is bool
 
     @property
     def value(self) -> str:
-        """Return a word for its values, or all of them."""
         return self.metavar or "|".join(map(str, self.choices)) or self.type.__name__
 
 
 def settings_of(kind: type[Settings]) -> dict[str, Setting]:
     """Return the settings of a model by name, in the order of its groups."""
-    schema = kind.model_json_schema()["properties"]
-    groups = [base for base in kind.__mro__ if issubclass(base, Settings)]
-    owners = [(base.__name__, name) for base in groups for name in vars(base).get("__annotations__", ())]
-    return {name: _setting(name, group, schema[name]) for group, name in owners if "line" in schema.get(name, ())}
-
-
-def _setting(name: str, group: str, schema: Mapping[str, Any]) -> Setting:
-    """Return a setting by the schema of its field: of several types, the first is that of its option."""
-    first = schema.get("anyOf", [schema])[0]
-    more = {key: schema[key] for key in ("metavar", "line", "reads")}
-    default, choices = schema.get("default"), tuple(first.get("enum", ()))
-    return Setting(name, schema["description"], group, default, _TYPES[first["type"]], choices, **more)
+    schema, found = kind.model_json_schema()["properties"], {}
+    for group in (base for base in kind.__mro__ if issubclass(base, Settings)):
+        for name in (each for each in vars(group).get("__annotations__", ()) if "line" in schema.get(each, ())):
+            field = schema[name]
+            first = field.get("anyOf", [field])[0]  # Of several types, the first is that of the option.
+            about, default, choices = field["description"], field.get("default"), tuple(first.get("enum", ()))
+            more = {key: field[key] for key in ("metavar", "line", "reads")}
+            found[name] = Setting(name, about, group.__name__, default, _TYPES[first["type"]], choices, **more)
+    return found
 
 
 def _refusal(kind: type[Settings], error: Any) -> InputError:
@@ -146,11 +132,10 @@ def _refusal(kind: type[Settings], error: Any) -> InputError:
     name, value = str(error["loc"][1 if inside else 0]), error["input"]
     if error["type"] == "extra_forbidden":
         return unknown(name, settings_of(kind))
-    context = {key: str(value).replace(" or ", ", ").replace("'", "") if key == "expected" else value
-               for key, value in error.get("ctx", {}).items()}  # fmt: skip
-    words = _WORDS.get(error["type"], error["msg"]).format(**context)
-    plain = isinstance(value, str) and error["type"] == "literal_error"
-    shown = value if plain else f"{value:g}" if isinstance(value, float) else repr(value)
+    words, shown = expectation(error), f"{value:g}" if isinstance(value, float) else repr(value)
+    if error["type"] == "literal_error":
+        words = "one of " + error["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
+        shown = str(value)
     return InputError(f"expected {words}", setting=f"{name} {shown}")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import OutputError
+from harness.base.errors import OutputError, said_of
 from harness.base.files import append_line, write_all_or_none, write_atomically
 
 if TYPE_CHECKING:
@@ -80,10 +80,8 @@ class Inputs:
         Links, hard links and names that the file system treats as equal lead to the same file.
         """
         place = path.resolve()
-        itself, around = _identity(place), {_identity(parent) for parent in place.parents}
         for each in self.paths:
-            found = _identity(each)
-            if each.resolve() == place if found is None else found == itself or (found in around and each.is_dir()):
+            if _same(each, place) or (each.is_dir() and any(_same(each, parent) for parent in place.parents)):
                 return each
         return None
 
@@ -97,12 +95,11 @@ class Inputs:
         return Inputs((*self.paths, *others))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _same(one: Path, place: Path) -> bool:
     try:
-        status = path.stat()
+        return one.samefile(place)
     except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
+        return one.resolve() == place
 
 
 @dataclass(frozen=True)
@@ -122,48 +119,38 @@ class Output:
 
         It is called before long work begins, and again at the write.
         """
-        self._expect_no_link()
         try:
-            return self._own_place()
+            place = self.path.resolve()
+            refusal = self._refusal(place)
         except (OSError, RuntimeError, ValueError) as error:  # For example a link to itself.
-            said = getattr(error, "strerror", None) or error
-            raise OutputError(f"{self.path}: cannot be written ({said}); name another file") from None
-
-    def _own_place(self) -> Path:
-        place = self.path.resolve()
-        if (read := self.inputs.holding(self.path)) is not None:
-            same = "" if read == self.path else f", by the name {read}"
-            raise OutputError(
-                f"{self.path}: is an input of this command{same}, and {self.kind.name} would replace it; name another "
-                "file"
-            )
-        try:
-            status = place.stat()
-        except FileNotFoundError:
-            folder = next(parent for parent in place.parents if parent.exists())
-            if not os.access(folder, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
-            return place
-        if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise OutputError(f"{self.path}: is {what}, expected a file for {self.kind.name}; name another file")
-        if not self.kind.owns(_head(place)):
-            raise OutputError(
-                f"{self.path}: exists and is not {self.kind.name}, so it is not replaced; name another file, or move "
-                "this one away"
-            )
+            refusal = f"cannot be written ({said_of(error)}); name another file"
+        if refusal:
+            raise OutputError(f"{self.path}: {refusal}")
         return place
 
-    def _expect_no_link(self) -> None:
-        path = Path(os.path.abspath(self.path))  # noqa: PTH100  Unlike `resolve`, it follows no link.
-        within = path if self.within is None else Path(os.path.abspath(self.within))  # noqa: PTH100
-        for step in (path, *path.parents) if path.is_relative_to(within) else ():
-            if step == within:
-                return
+    def _refusal(self, place: Path) -> str:
+        """Return why the file at this place is not written; empty if it may be."""
+        path, within = (Path(os.path.abspath(each)) for each in (self.path, self.within or self.path))  # noqa: PTH100
+        steps = [path, *path.parents]
+        for step in steps[: steps.index(within)] if within in steps else ():
             if step.is_symlink():
-                raise OutputError(
-                    f"{step}: is a link to {step.readlink()}, but outputs in {self.within} follow no links; remove it"
-                )
+                return f"{step} is a link to {step.readlink()}, but outputs in {within} follow no links; remove it"
+        if (read := self.inputs.holding(self.path)) is not None:
+            same = "" if read == self.path else f", by the name {read}"
+            return f"is an input of this command{same}, and {self.kind.name} would replace it; name another file"
+        try:
+            regular = stat.S_ISREG(place.stat().st_mode)
+        except FileNotFoundError:
+            folder = next(parent for parent in place.parents if parent.exists())
+            denied = "" if os.access(folder, os.W_OK) else os.strerror(errno.EACCES)
+            return denied and f"cannot be written ({denied}); name another file"
+        if not regular:
+            what = "a folder" if place.is_dir() else "no regular file"
+            return f"is {what}, expected a file for {self.kind.name}; name another file"
+        with place.open("rb") as file:
+            if self.kind.owns(file.read(_HEAD)):
+                return ""
+        return f"exists and is not {self.kind.name}, so it is not replaced; name another file, or move this one away"
 
     def write(self, content: bytes) -> None:
         """Write the content, complete or not at all; raises `InputError` as `expect_own` does."""
@@ -181,11 +168,6 @@ class Output:
         if not self.path.is_symlink():
             self.expect_own()
         self.path.unlink(missing_ok=True)
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_HEAD)
 
 
 def write_together(contents: Mapping[Output, bytes]) -> None:

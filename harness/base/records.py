@@ -16,6 +16,8 @@ from pydantic import AllowInfNan
 from harness.base.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
@@ -26,12 +28,20 @@ Unbounded = int | Annotated[float, AllowInfNan()]
 _CONFIG: Any = {"extra": "forbid", "strict": True, "allow_inf_nan": False, "ser_json_inf_nan": "constants"}
 _EXPECTED = {
     "string_type": "text",
+    "string_too_short": "a text that is not empty",
     "bool_type": "true or false",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
     "tuple_type": "a list",
+    "dict_type": "a table",
+    "too_long": "{max_length} values",
+    "too_short": "at least {min_length}",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
 }
 """Expectations by pydantic's name of the error; other errors keep pydantic's own text."""
 _DIGITS = 19
@@ -50,16 +60,20 @@ def record(kind: type[T]) -> type[T]:
     return dataclass(frozen=True)(kind)
 
 
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    adapter: TypeAdapter[Any] = _made(kind)
-    return adapter
+def expectation(error: Any) -> str:
+    """Return the expectation behind an error of pydantic, such as "a number above 0"."""
+    if (form := _EXPECTED.get(error["type"])) is None:
+        return str(error["msg"]).removeprefix("Input should be ")
+    return form.format(**error.get("ctx", {}))
 
 
-@cache
-def _made(kind: Any) -> Any:
+def _made(kind: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind, config=None if is_dataclass(kind) else _CONFIG)
+
+
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(_made)
 
 
 def refusal_of_schema(path: object, found: object, *, expected: int) -> str:
@@ -108,18 +122,11 @@ def check_record(value: Any, *, where: str) -> None:
     """Raise `InputError`, as `read_record` does, if a record made in code does not fit its annotations."""
     from pydantic import ValidationError
 
-    kind: Any = type(value)
-    for name, hint in _hints(kind).items():
+    for name, hint in get_type_hints(type(value), include_extras=True).items():
         try:
             _adapter(hint).validate_python(getattr(value, name))
         except ValidationError as invalid:
-            first: Any = invalid.errors(include_url=False)[0]
-            raise InputError(_told(hint, first, [name], where)) from None
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
+            raise InputError(_told(hint, invalid.errors(include_url=False)[0], [name], where)) from None
 
 
 def _of_64_bits(digits: str) -> int:
@@ -142,7 +149,7 @@ def _told(kind: Any, error: Any, path: list[str], where: str) -> str:
     path = path + [str(part) for part in error["loc"] if part not in _ALTERNATIVES]
     *outer, name = path or [""]
     where = ": ".join([where, *outer])
-    expected = _EXPECTED.get(error["type"]) or error["msg"].removeprefix("Input should be ")
+    expected = expectation(error)
     match error["type"]:
         case "unexpected_keyword_argument":
             known = [item.name for item in fields(_within(kind, error["loc"][:-1])) if item.init]
@@ -153,17 +160,7 @@ def _told(kind: Any, error: Any, path: list[str], where: str) -> str:
             return f"{where}: key {name!r} is missing"
         case "dataclass_type" | "dict_type":
             return f"{': '.join([where, name] if name else [where])}: expected a table, found {error['input']!r}"
-        case "too_long":
-            expected = f"{error['ctx']['max_length']} values"
-        case "greater_than":
-            expected = f"a number above {error['ctx']['gt']:g}"
-        case "greater_than_equal":
-            expected = f"a number of at least {error['ctx']['ge']:g}"
-        case "too_short":
-            expected = f"at least {error['ctx']['min_length']}"
-        case "less_than_equal":
-            expected = f"a number of at most {error['ctx']['le']:g}"
-        case "int_type" if _ALTERNATIVES[1] in error["loc"] or _ALTERNATIVES[0] in error["loc"]:
+        case "int_type" if not {*_ALTERNATIVES}.isdisjoint(error["loc"]):
             expected = "a number"
     return f"{where}: {name} is {error['input']!r}, expected {expected}"
 

@@ -5,25 +5,17 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from harness.base.errors import InputError, UserCodeError, foreign_code
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Declared(Generic[T]):
-    thing: T
-    by: str
-    file: Path | None
-
-
 class Registry(Mapping[str, T]):
-    """A table of things by name, to which the user's code may add.
+    """A table of things by name, first those that ship, to which the user's code may add.
 
     `what` names the kind of things in messages. An installed package lists its declaring modules in the entry point
     group `group`. The registry imports them for a name that does not ship, and for a list of all names.
@@ -31,25 +23,27 @@ class Registry(Mapping[str, T]):
 
     def __init__(self, what: str, shipped: Mapping[str, T], *, group: str) -> None:
         self.what, self.group, self.shipped = what, group, shipped
-        self._added: dict[str, _Declared[T]] = {}
+        self._added: dict[str, tuple[T, str, Path | None]] = {}
         self._loaded = False
 
-    def add(self, name: str, thing: T, *, declared_by: object) -> None:
+    def add(self, name: str, thing: T, *, declared_by: Any) -> None:
         """Add a thing under a name; `declared_by` is the function or class of the declaration.
 
         Raises `InputError`, which names both, if the name is taken. The same code may declare it again.
         """
-        new = _Declared(thing, _said_of(declared_by), _file_of(declared_by))
+        try:
+            file = Path(inspect.getfile(declared_by)).resolve()
+        except TypeError:  # An object without a file.
+            file = None
+        by = f"{declared_by.__module__}.{declared_by.__qualname__}" + (f" ({file})" if file else "")
         if name in self.shipped:
             raise UserCodeError(
-                f"{self.what} {name!r} is declared by {new.by}, but one of this name ships with the harness; choose "
+                f"{self.what} {name!r} is declared by {by}, but one of this name ships with the harness; choose "
                 "another name"
             )
-        if (old := self._added.get(name)) and (old.by, old.file) != (new.by, new.file):
-            raise UserCodeError(
-                f"{self.what} {name!r} is declared twice, by {old.by} and by {new.by}; rename one of them"
-            )
-        self._added[name] = new
+        if (old := self._added.get(name)) and old[1] != by:
+            raise UserCodeError(f"{self.what} {name!r} is declared twice, by {old[1]} and by {by}; rename one of them")
+        self._added[name] = thing, by, file
 
     def sources(self) -> tuple[Path, ...]:
         """Return the files of code of all declarations, including whole packages with an entry point.
@@ -57,12 +51,12 @@ class Registry(Mapping[str, T]):
         Any module of such a package may affect the declared things.
         """
         self._load()
-        files: set[Path] = set()
+        files = {file for _, _, file in self._added.values() if file}
         for point in entry_points(group=self.group):
             top = sys.modules.get(point.module.partition(".")[0])
             for place in map(Path, [getattr(top, "__file__", None) or "", *getattr(top, "__path__", ())]):
                 files |= {place} if place.is_file() else set(place.rglob("*.py"))
-        return tuple(sorted(files | {each.file for each in self._added.values() if each.file}))
+        return tuple(sorted(files))
 
     def __getitem__(self, name: str) -> T:
         """Return the thing of this name; raises `KeyError` for an unknown name."""
@@ -70,15 +64,13 @@ class Registry(Mapping[str, T]):
             return self.shipped[name]
         if name not in self._added:
             self._load()
-        return self._added[name].thing
+        return self._added[name][0]
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names: first those that ship, then the added ones."""
         self._load()
         yield from (*self.shipped, *self._added)
 
     def __len__(self) -> int:
-        """Return the number of things."""
         self._load()
         return len(self.shipped) + len(self._added)
 
@@ -88,31 +80,14 @@ class Registry(Mapping[str, T]):
             return
         self._loaded = True
         for point in entry_points(group=self.group):
-            _import(point)
-
-
-def _import(point: EntryPoint) -> None:
-    try:
-        with foreign_code():
-            point.load()
-    except InputError:
-        raise
-    except Exception as error:
-        package = point.dist.name if point.dist else "an installed package"
-        raise UserCodeError(
-            f"entry point {point.name} = {point.value} of {package} ({point.group}): cannot be loaded ({error!r}); "
-            "repair or remove the package"
-        ) from None
-
-
-def _file_of(declared_by: Any) -> Path | None:
-    try:
-        return Path(inspect.getfile(declared_by)).resolve()
-    except TypeError:  # An object without a file.
-        return None
-
-
-def _said_of(declared_by: Any) -> str:
-    name = f"{declared_by.__module__}.{declared_by.__qualname__}"
-    file = _file_of(declared_by)
-    return f"{name} ({file})" if file else name
+            try:
+                with foreign_code():
+                    point.load()
+            except InputError:
+                raise
+            except Exception as error:
+                package = point.dist.name if point.dist else "an installed package"
+                raise UserCodeError(
+                    f"entry point {point.name} = {point.value} of {package} ({self.group}): cannot be loaded "
+                    f"({error!r}); repair or remove the package"
+                ) from None

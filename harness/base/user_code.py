@@ -55,10 +55,8 @@ def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
         return operator.attrgetter(path)(module)
     except AttributeError as error:
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
-        has = f"it has {some_of(own)}" if own else "it has no callable"
-        raise UserCodeError(
-            f"cannot be imported (AttributeError: {error}; {has}){otherwise}", setting=f"{setting} {spec}"
-        ) from error
+        what = f"AttributeError: {error}; it has {some_of(own) or 'no callable'}"
+        raise UserCodeError(f"cannot be imported ({what}){otherwise}", setting=f"{setting} {spec}") from error
 
 
 @contextmanager
@@ -74,12 +72,12 @@ def no_script(name: str) -> Iterator[None]:
 
 def _happened(error: Exception) -> str:
     """Return a description of a failed import, with the remedy for a script."""
-    ended = isinstance(error.__cause__, SystemExit)
-    if not (ended or isinstance(error, EOFError)):
+    if isinstance(error.__cause__, SystemExit):
+        what = f"it ended the process, {error}, as a script does that reads a command line"
+    elif isinstance(error, EOFError):
+        what = "it asked for input"
+    else:
         return repr(error)
-    what = (
-        f"it ended the process, {error}, as a script does that reads a command line" if ended else "it asked for input"
-    )
     return f'{what}, when it was imported; put the code of the script under `if __name__ == "__main__":`'
 
 

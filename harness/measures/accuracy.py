@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError
+from harness.measures import selection
 from harness.measures.flips import Flips, flips
-from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import count_interval, proportion_interval, related
+from harness.measures.metric import Measurement, Metric, Unit, count_of, share_of
+from harness.measures.selection import likely_most_confident
+from harness.measures.statistics import related
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,48 +61,23 @@ def classification_report(predictions: Predictions) -> ClassificationReport:
     if not len(labels):
         raise InputError("classification report: the data have no images")
 
-    def scores(average: str | None) -> tuple[Any, ...]:
-        found: tuple[Any, ...] = precision_recall_fscore_support(
+    def scores(average: str | None, rows: Sequence[str]) -> list[Scores]:
+        found: Any = precision_recall_fscore_support(
             labels, predicted, labels=range(len(names)), average=average, zero_division=np.nan
         )
-        return found
+        support = [len(labels)] if average else found[3].tolist()
+        columns = ([None if math.isnan(one) else float(one) for one in np.atleast_1d(each)] for each in found[:3])
+        return [Scores(*row) for row in zip(rows, *columns, support, strict=True)]
 
     return ClassificationReport(
         n=len(labels),
         accuracy=float(predictions.correct.mean()),
-        classes=tuple(
-            _scores(name, values, int(support)) for name, *values, support in zip(names, *scores(None), strict=True)
-        ),
-        macro=_scores("macro average", scores("macro")[:3], len(labels)),
-        weighted=_scores("weighted average", scores("weighted")[:3], len(labels)),
+        classes=tuple(scores(None, names)),
+        macro=scores("macro", ["macro average"])[0],
+        weighted=scores("weighted", ["weighted average"])[0],
         absent=tuple(name for label, name in enumerate(names) if not (labels == label).any()),
         never_predicted=tuple(name for label, name in enumerate(names) if not (predicted == label).any()),
     )
-
-
-def _scores(name: str, values: Sequence[float], support: int) -> Scores:
-    precision, recall, f1 = (None if math.isnan(value) else float(value) for value in values)
-    return Scores(name, precision, recall, f1, support)
-
-
-def most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, (N,) bool and all wrong, by decreasing confidence, (M,) int64.
-
-    Without a known confidence, they are in the order of the images.
-    """
-    positions = np.flatnonzero(failures)
-    if not predictions.has_confidence:
-        return positions
-    return np.asarray(positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")])
-
-
-def likely_most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, (N,) bool, by decreasing approximate confidence, (M,) int64.
-
-    It may be less precise than float32, but costs no forward pass and only affects the order.
-    """
-    positions = np.flatnonzero(failures)
-    return np.asarray(positions[np.argsort(-predictions.confidence_as_answered[positions], kind="stable")])
 
 
 def confusion_matrix(predictions: Predictions, among: np.ndarray | None = None) -> np.ndarray:
@@ -131,18 +108,16 @@ PAIR_FAILURES = Metric("pair_failures", Unit.IMAGES, better="less")
 CONFIDENT_ERRORS = Metric("confident_errors", Unit.IMAGES, better="less")
 ACCURACY_GAIN = Metric("accuracy_gain", Unit.DIFFERENCE, better="more")
 ACCURACY_CHANGE = Metric("accuracy_change", Unit.DIFFERENCE, better="more")
+GOLDEN_RIGHT = Metric("golden_right", Unit.SHARE, better="more", words="correct on this one image")
 
 
 def accuracy(predictions: Predictions, *, of_class: str | None = None, clean: Predictions | None = None) -> Measurement:
     """Return the share of correct predictions in [0, 1], of all images or of one true class (its recall).
 
     The failures are wrong predictions. With `clean`, the predictions of the same images without a perturbation, only
-    those that were correct there. The interval is Wilson's score interval (Wilson 1927). Raises `InputError` for a
-    class that the data lack.
+    those that were correct there. Raises `InputError` for a class that the data lack.
     """
-    chosen = np.ones(len(predictions.labels), dtype=bool)
-    if of_class is not None:
-        chosen = predictions.labels == class_number(predictions, of_class)
+    chosen = selection.of_class(predictions, of_class)
     if not chosen.any():
         raise InputError(f"accuracy: none of the {len(chosen)} images is of class {of_class or 'any'!r}")
     return share_right(ACCURACY, predictions, chosen, clean=clean)
@@ -152,45 +127,34 @@ def share_right(
     metric: Metric, predictions: Predictions, chosen: np.ndarray, *, clean: Predictions | None = None
 ) -> Measurement:
     """Return the share of correct predictions among `chosen` images, (N,) bool and not empty, as `accuracy` does."""
-    n, right = int(chosen.sum()), int(predictions.correct[chosen].sum())
     wrong = chosen & ~predictions.correct
-    return Measurement(
+    return share_of(
         metric,
-        right / n,
-        n,
-        proportion_interval(right, n),
+        predictions.correct[chosen],
         detail=_top_confusion(predictions, wrong, chosen),
         failures=likely_most_confident(predictions, wrong & clean.correct if clean else wrong),
-        each=predictions.correct[chosen],
         rest=float(clean.correct[chosen].mean()) if clean else None,
     )
 
 
 def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measurement:
-    """Return the number of images of either class of the pair that are predicted as the other, among all images.
-
-    The interval is that of the failure rate (Wilson 1927) times the number of images.
-    """
-    first, second = (class_number(predictions, name) for name in pair)
-    if first == second:
+    """Return the number of images of either class of the pair that are predicted as the other, among all images."""
+    if pair[0] == pair[1]:
         raise InputError(f"pair failures: both classes of the pair are {pair[0]!r}; name two different classes")
-    labels, predicted = predictions.labels, predictions.predicted
-    for label, name in zip((first, second), pair, strict=True):
-        if not (labels == label).any():
-            raise InputError(f"pair failures: none of the {len(labels)} images is of class {name!r}")
-    forth, back = (labels == first) & (predicted == second), (labels == second) & (predicted == first)
+    for name in pair:
+        if not selection.of_class(predictions, name).any():
+            raise InputError(f"pair failures: none of the {len(predictions.labels)} images is of class {name!r}")
+    forth, back = selection.confused(predictions, *pair), selection.confused(predictions, *pair[::-1])
     detail = f"{pair[0]}→{pair[1]} {forth.sum()}, {pair[1]}→{pair[0]} {back.sum()}"
     return _count(PAIR_FAILURES, predictions, forth | back, detail)
 
 
 def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
-    """Return the number of wrong predictions with a confidence over `above`, in [0, 1].
-
-    The interval is that of the failure rate (Wilson 1927) times the number of images.
-    """
+    """Return the number of wrong predictions with a confidence over `above`, in [0, 1]."""
     failures = predictions.confidence_of_errors() > above
-    everything = np.ones(len(failures), dtype=bool)
-    return _count(CONFIDENT_ERRORS, predictions, failures, _top_confusion(predictions, failures, everything))
+    return _count(
+        CONFIDENT_ERRORS, predictions, failures, _top_confusion(predictions, failures, np.ones_like(failures))
+    )
 
 
 def accuracy_gain(predictions: Predictions, baseline: Predictions) -> Measurement:
@@ -226,16 +190,8 @@ def _difference(metric: Metric, predictions: Predictions, other: Predictions, ch
 
 
 def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:
-    n, count = len(failures), int(failures.sum())
-    return Measurement(
-        metric,
-        count,
-        n,
-        count_interval(count, n),
-        detail=detail,
-        failures=likely_most_confident(predictions, failures),
-        each=failures,
-    )
+    shown = likely_most_confident(predictions, failures)
+    return count_of(metric, int(failures.sum()), len(failures), detail=detail, failures=shown, each=failures)
 
 
 def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.ndarray) -> str:
@@ -248,21 +204,10 @@ def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.
     return f"top confusion {names[true]}→{names[taken]} {counts[true, taken] / n:.0%} of {n:,}"
 
 
-def class_number(predictions: Predictions, name: str) -> int:
-    """Return the number of a class; raises `InputError` for one that the data lack."""
-    try:
-        return predictions.classes.index(name)
-    except ValueError:
-        raise InputError(f"unknown class {name!r}; the data have {', '.join(predictions.classes)}") from None
-
-
-GOLDEN_RIGHT = Metric("golden_right", Unit.SHARE, better="more", words="correct on this one image")
-
-
 def golden_right(predictions: Predictions, image: int, *, because: str = "") -> Measurement:
     """Return 1 if the image at this position is predicted correctly, else 0; `because` is the reason for the check.
 
-    The interval is Wilson's for one image. Raises `InputError` for an unknown position.
+    Raises `InputError` for an unknown position.
     """
     if not 0 <= image < len(predictions.labels):
         raise InputError(f"golden image {image}: expected a position among {len(predictions.labels)} images")
@@ -272,11 +217,5 @@ def golden_right(predictions: Predictions, image: int, *, because: str = "") -> 
     said = f"{label}, {'as it should be' if right else f'predicted as {taken}'}"
     if predictions.has_confidence:
         said += f" ({float(predictions.probabilities_at(at).max()):.0%} confidence)"
-    return Measurement(
-        GOLDEN_RIGHT,
-        float(right),
-        1,
-        proportion_interval(int(right), 1),
-        detail="; ".join(filter(None, (said, because))),
-        failures=np.array([], dtype=np.int64) if right else at,
-    )
+    detail = "; ".join(filter(None, (said, because)))
+    return share_of(GOLDEN_RIGHT, predictions.correct[at], detail=detail, failures=at[: int(not right)], each=None)

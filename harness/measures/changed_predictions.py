@@ -6,58 +6,46 @@ An artifact is an export, a quantized or a compiled copy. Each measurement has a
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
+from harness.measures import equivalence, selection
 from harness.measures.confidence import signed_calibration_gaps
-from harness.measures.equivalence import Mean, NetLoss, Proportion, Quantile, Worst, least_images
 from harness.measures.metric import Measurement, Metric, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.inference import Predictions
-    from harness.measures.equivalence import Quantity
+
+
+_names: list[str] = []
 
 
 def _metric(name: str, words: str, unit: Unit = Unit.SHARE) -> Metric:
+    _names.append(name)
     return Metric(name, unit, better="less", words=words)
 
 
 _DIFFER = "that differ from the original's"
 PREDICTIONS_CHANGED = _metric("predictions_changed", f"predictions {_DIFFER}")
-POOLED_PREDICTIONS_CHANGED = _metric("pooled_predictions_changed", f"predictions {_DIFFER}, pooled over views")
-CONSENSUS_PREDICTIONS_CHANGED = _metric("consensus_predictions_changed", f"predictions {_DIFFER} on the consensus set")
-WORST_CLASS_PREDICTIONS_CHANGED = _metric("worst_class_predictions_changed", f"predictions of one class {_DIFFER}")
-WORST_GROUP_PREDICTIONS_CHANGED = _metric(
-    "worst_group_predictions_changed", f"predictions of one group of images {_DIFFER}"
-)
-_LOST = "that are lost, less those gained"
+POOLED_CHANGED = _metric("pooled_predictions_changed", f"predictions {_DIFFER}, pooled over views")
+CONSENSUS_CHANGED = _metric("consensus_predictions_changed", f"predictions {_DIFFER} on the consensus set")
+WORST_CLASS_CHANGED = _metric("worst_class_predictions_changed", f"predictions of one class {_DIFFER}")
+WORST_GROUP_CHANGED = _metric("worst_group_predictions_changed", f"predictions of one group of images {_DIFFER}")
+_GONE = "that are lost, less those gained"
 CORRECT_PREDICTIONS_LOST = _metric(
-    "correct_predictions_lost", f"correct predictions of the original {_LOST}", Unit.DIFFERENCE
+    "correct_predictions_lost", f"correct predictions of the original {_GONE}", Unit.DIFFERENCE
 )
-WORST_CLASS_CORRECT_PREDICTIONS_LOST = _metric(
-    "worst_class_correct_predictions_lost", f"correct predictions of one class {_LOST}", Unit.DIFFERENCE
+WORST_CLASS_LOST = _metric(
+    "worst_class_correct_predictions_lost", f"correct predictions of one class {_GONE}", Unit.DIFFERENCE
 )
-CONFIDENCE_MOVED = _metric("confidence_moved", "mean total variation between artifact and original")
-CONFIDENCE_MOVED_P99 = _metric(
-    "confidence_moved_p99", "99th percentile of the total variation between artifact and original"
-)
-CALIBRATION_ERROR_CHANGE = _metric(
-    "calibration_error_change", "rise of the expected calibration error", Unit.DIFFERENCE
-)
-OF_ORIGINAL = frozenset(
-    metric.name
-    for metric in (
-        *(PREDICTIONS_CHANGED, POOLED_PREDICTIONS_CHANGED, CONSENSUS_PREDICTIONS_CHANGED),
-        *(WORST_CLASS_PREDICTIONS_CHANGED, WORST_GROUP_PREDICTIONS_CHANGED),
-        *(CORRECT_PREDICTIONS_LOST, WORST_CLASS_CORRECT_PREDICTIONS_LOST),
-        *(CONFIDENCE_MOVED, CONFIDENCE_MOVED_P99, CALIBRATION_ERROR_CHANGE),
-    )
-)
+MOVED = _metric("confidence_moved", "mean total variation between artifact and original")
+MOVED_P99 = _metric("confidence_moved_p99", "99th percentile of the total variation between artifact and original")
+CALIBRATION_CHANGE = _metric("calibration_error_change", "rise of the expected calibration error", Unit.DIFFERENCE)
+OF_ORIGINAL = frozenset(_names)
 """The names of these metrics."""
 NOISE = 1e-5
 """Relative difference of logits between float32 backends; classes of the original within it are a tie."""
@@ -72,7 +60,7 @@ def changed(artifact: Predictions, original: Predictions) -> np.ndarray:
     A tie is no change: if two classes of the original differ only by float noise, both count as its prediction. Raises
     `InputError` for other images.
     """
-    _expect_same_images(artifact, original)
+    selection.expect_same_images("artifact and original", artifact, original)
     differ = np.asarray(artifact.predicted != original.predicted)
     if len(at := np.flatnonzero(differ)):
         logits = original.exactly(at).astype(np.float64)
@@ -116,10 +104,9 @@ def top_change(artifact: Predictions, original: Predictions, differ: np.ndarray)
 
     Among equally frequent changes, the first counts.
     """
-    pairs = Counter(zip(original.predicted[differ].tolist(), artifact.predicted[differ].tolist(), strict=True))
-    if not pairs:
+    if not (top := selection.commonest(original.predicted, artifact.predicted, differ)):
         return ""
-    (before, now), _ = pairs.most_common(1)[0]
+    (before, now), _ = top
     return f"{original.classes[before]} → {original.classes[now]}"
 
 
@@ -145,14 +132,20 @@ def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequen
     if not artifact:
         raise InputError('predictions changed: the check names no views; add some, such as `under = ["corners"]`')
     views = np.stack([changed(mine, theirs) for mine, theirs in zip(artifact, original, strict=True)])
-    return _of_views(POOLED_PREDICTIONS_CHANGED, Mean(views.mean(axis=0)), artifact, original, views)
+    said = f"{int(views.sum()):,} predictions of {views.shape[1]:,} images in {len(views)} views change"
+    if len(views) == 1:
+        said = _in_words(artifact[0], original[0], views[0])
+    detail = _order(artifact[0], original[0]) + said
+    return measured(
+        POOLED_CHANGED, equivalence.mean(views.mean(axis=0)), detail=detail, failures=_most_confident(views, *artifact)
+    )
 
 
 def consensus_predictions_changed(artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
     """Return the share of predictions that differ, in [0, 1], for the images `among` the consensus set, (N,) bool."""
     if not among.any():
         raise NotApplicableError(f"none of {len(among)} images is in the consensus set")
-    return _changed_among(CONSENSUS_PREDICTIONS_CHANGED, artifact, original, among)
+    return _changed_among(CONSENSUS_CHANGED, artifact, original, among)
 
 
 def worst_class_predictions_changed(
@@ -164,7 +157,7 @@ def worst_class_predictions_changed(
     can only prove a difference.
     """
     of_class = np.asarray(original.classes)[original.predicted]
-    return _worst(WORST_CLASS_PREDICTIONS_CHANGED, artifact, original, of_class, tolerance)
+    return _worst(WORST_CLASS_CHANGED, artifact, original, of_class, tolerance)
 
 
 def worst_group_predictions_changed(
@@ -174,12 +167,9 @@ def worst_group_predictions_changed(
 
     Raises `NotApplicableError` without a column, and `InputError` for a column that the data lack.
     """
-    groups = original.images.groups
     if by is None:
         raise NotApplicableError("no column of groups is named")
-    if by not in groups:
-        raise InputError(f"groups by {by!r}: the data have {', '.join(groups) or 'no groups'}; name one of these")
-    return _worst(WORST_GROUP_PREDICTIONS_CHANGED, artifact, original, groups[by], tolerance)
+    return _worst(WORST_GROUP_CHANGED, artifact, original, selection.column(original, by), tolerance)
 
 
 def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Measurement:
@@ -188,12 +178,10 @@ def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Me
     The bounds are conservative, see `net_limits`. The failures are the lost ones, the most confident first.
     """
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
-    return _measured(
-        CORRECT_PREDICTIONS_LOST,
-        NetLoss(int(lost.sum()), int(gained.sum()), len(lost)),
-        f"{int(lost.sum()):,} lost, {int(gained.sum()):,} gained",
-        failures=_most_confident([artifact], lost[None]),
-    )
+    counts = int(lost.sum()), int(gained.sum())
+    detail = f"{counts[0]:,} lost, {counts[1]:,} gained"
+    quantity = equivalence.net_loss(*counts, len(lost))
+    return measured(CORRECT_PREDICTIONS_LOST, quantity, detail=detail, failures=_most_confident(lost[None], artifact))
 
 
 def worst_class_correct_predictions_lost(
@@ -201,15 +189,15 @@ def worst_class_correct_predictions_lost(
 ) -> Measurement:
     """Return the net loss of correct predictions in the true class with the largest loss, in [-1, 1]."""
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
-    labels = original.labels
-    own = {original.classes[label]: labels == label for label in np.unique(labels)}
-    parts = {name: NetLoss(int(lost[at].sum()), int(gained[at].sum()), int(at.sum())) for name, at in own.items()}
-    worst = Worst(dict(parts), least=_least(tolerance))
-    part = parts[worst.name]
-    detail = f"{worst.name}: {part.lost:,} lost, {part.gained:,} gained of {part.n:,}"
-    return _measured(
-        WORST_CLASS_CORRECT_PREDICTIONS_LOST, worst, detail, failures=_most_confident([artifact], lost[None])
+    of_class = (
+        np.bincount(original.labels[which], minlength=len(original.classes)).tolist()
+        for which in (lost, gained, np.ones_like(lost))
     )
+    rows = zip(original.classes, *of_class, strict=True)
+    counts = {name: each for name, *each in rows if each[2]}
+    worst = equivalence.worst({name: equivalence.net_loss(*each) for name, each in counts.items()}, **_least(tolerance))
+    detail = "{}: {:,} lost, {:,} gained of {:,}".format(worst.group, *counts[worst.group])
+    return measured(WORST_CLASS_LOST, worst, detail=detail, failures=_most_confident(lost[None], artifact))
 
 
 def confidence_moved(artifact: Predictions, original: Predictions) -> Measurement:
@@ -219,14 +207,17 @@ def confidence_moved(artifact: Predictions, original: Predictions) -> Measuremen
     """
     each = total_variation(artifact, original)
     detail = f"at most {each.max():.3f} for an image"
-    return _measured(CONFIDENCE_MOVED, Mean(each), detail, failures=np.argsort(-each, kind="stable"))
+    return measured(MOVED, equivalence.mean(each), detail=detail, failures=np.argsort(-each, kind="stable"))
 
 
 def confidence_moved_p99(artifact: Predictions, original: Predictions) -> Measurement:
     """Return the 99th percentile of the images' total variation, in [0, 1]; bounds are order statistics."""
     each = total_variation(artifact, original)
-    detail = f"mean {each.mean():.4f}, at most {each.max():.3f} for an image"
-    return _measured(CONFIDENCE_MOVED_P99, Quantile(each, 0.99), detail, failures=np.argsort(-each, kind="stable"))
+    detail, failures = (
+        f"mean {each.mean():.4f}, at most {each.max():.3f} for an image",
+        np.argsort(-each, kind="stable"),
+    )
+    return measured(MOVED_P99, equivalence.quantile(each, 0.99), detail=detail, failures=failures)
 
 
 def calibration_error_change(artifact: Predictions, original: Predictions) -> Measurement:
@@ -234,80 +225,62 @@ def calibration_error_change(artifact: Predictions, original: Predictions) -> Me
 
     The bounds come from a bootstrap of each image's contribution to both errors, by the delta method.
     """
-    _expect_same_images(artifact, original)
+    selection.expect_same_images("artifact and original", artifact, original)
     mine, theirs = (signed_calibration_gaps(predictions) for predictions in (artifact, original))
     detail = f"{mine.mean():.3f}, the original's {theirs.mean():.3f}"
-    return _measured(CALIBRATION_ERROR_CHANGE, Mean(mine - theirs), detail)
+    return measured(CALIBRATION_CHANGE, equivalence.mean(mine - theirs), detail=detail)
 
 
 def total_variation(artifact: Predictions, original: Predictions) -> np.ndarray:
     """Return half the sum of absolute differences of the probabilities of each image, (N,) in [0, 1]."""
-    _expect_same_images(artifact, original)
+    selection.expect_same_images("artifact and original", artifact, original)
     apart = np.abs(artifact.probabilities.astype(np.float64) - original.probabilities)
     return np.asarray(np.clip(apart.sum(axis=1) / 2, 0, 1))
 
 
-def _expect_same_images(artifact: Predictions, original: Predictions) -> None:
-    if artifact.images.sha256 != original.images.sha256:
-        raise InputError(
-            f"artifact and original were measured on {len(artifact.labels)} and {len(original.labels)} images that are "
-            "not the same; use the same images for both"
-        )
-
-
-def _measured(metric: Metric, quantity: Quantity, detail: str, *, failures: np.ndarray | None = None) -> Measurement:
+def measured(metric: Metric, quantity: equivalence.Quantity, **more: Any) -> Measurement:
+    """Return a quantity as a measurement; its 95% interval has the quantity's bounds within the metric's range."""
     low, high = (float(np.clip(limit, *metric.range)) for limit in quantity.limits(_TWO_SIDED))
-    shown = np.empty(0, dtype=np.int64) if failures is None else failures
-    return Measurement(
-        metric, quantity.value + 0.0, quantity.n, (low, high), detail=detail, failures=shown, quantity=quantity
-    )
+    return Measurement(metric, quantity.value + 0.0, quantity.n, (low, high), quantity=quantity, **more)
 
 
 def _changed_among(metric: Metric, artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
     differ = changed(artifact, original) & among
-    quantity = Proportion(int(differ.sum()), int(among.sum()))
-    return _of_views(metric, quantity, [artifact], [original], differ[None])
+    quantity = equivalence.proportion(int(differ.sum()), int(among.sum()))
+    detail = _order(artifact, original) + _in_words(artifact, original, differ)
+    return measured(metric, quantity, detail=detail, failures=_most_confident(differ[None], artifact))
 
 
-def _of_views(
-    metric: Metric,
-    quantity: Quantity,
-    artifact: Sequence[Predictions],
-    original: Sequence[Predictions],
-    views: np.ndarray,
-) -> Measurement:
-    """Return the measurement of changes in `views`, (V, N) bool; its text begins with another order of the classes."""
-    order = class_order(artifact[0], original[0])
-    said = [] if order is None else [order_in_words(order, original[0].classes)]
-    of = "predictions" if len(views) == 1 else f"predictions of {views.shape[1]:,} images in {len(views)} views"
-    said.append(f"{int(views.sum()):,} {of} change")
-    if len(views) == 1 and (most := top_change(artifact[0], original[0], views[0])):
-        said.append(f"most often {most}")
-    return _measured(metric, quantity, "; ".join(said), failures=_most_confident(artifact, views))
+def _order(artifact: Predictions, original: Predictions) -> str:
+    order = class_order(artifact, original)
+    return "" if order is None else f"{order_in_words(order, original.classes)}; "
+
+
+def _in_words(artifact: Predictions, original: Predictions, differ: np.ndarray) -> str:
+    most = top_change(artifact, original, differ)
+    return f"{int(differ.sum()):,} predictions change{f'; most often {most}' if most else ''}"
 
 
 def _worst(
     metric: Metric, artifact: Predictions, original: Predictions, groups: np.ndarray, tolerance: float | None
 ) -> Measurement:
     differ = changed(artifact, original)
-    own = {str(name): groups == name for name in np.unique(groups)}
-    parts = {name: Proportion(int(differ[at].sum()), int(at.sum())) for name, at in own.items()}
-    worst = Worst(dict(parts), least=_least(tolerance))
-    part = parts[worst.name]
-    detail = f"{worst.name}: {part.count:,} of {part.n:,} change"
-    if small := len(parts) - len(worst.proved):
-        detail += f"; {small} of {len(parts)} have too few images to prove the tolerance"
-    return _measured(metric, worst, detail, failures=_most_confident([artifact], (differ & own[worst.name])[None]))
+    counts = {str(name): (int(differ[groups == name].sum()), int((groups == name).sum())) for name in np.unique(groups)}
+    parts = {name: equivalence.proportion(*each) for name, each in counts.items()}
+    worst = equivalence.worst(parts, **_least(tolerance))
+    detail = "{}: {:,} of {:,} change".format(worst.group, *counts[worst.group])
+    if worst.unproved:
+        detail += f"; {worst.unproved} of {len(parts)} have too few images to prove the tolerance"
+    shown = differ & (groups.astype(str) == worst.group)
+    return measured(metric, worst, detail=detail, failures=_most_confident(shown[None], artifact))
 
 
-def _least(tolerance: float | None) -> int:
-    return 1 if tolerance is None else least_images(tolerance)
+def _least(tolerance: float | None) -> dict[str, int]:
+    return {} if tolerance is None else {"least": equivalence.least_images(tolerance)}
 
 
-def _most_confident(artifact: Sequence[Predictions], views: np.ndarray) -> np.ndarray:
+def _most_confident(views: np.ndarray, *artifact: Predictions) -> np.ndarray:
     """Return the positions of images that change in some view, the most confident changes first."""
-    sure = np.max(
-        [np.where(view, mine.confidence_as_answered, -1) for mine, view in zip(artifact, views, strict=True)], axis=0
-    )
-    positions = np.flatnonzero(views.any(axis=0))
-    return np.asarray(positions[np.argsort(-sure[positions], kind="stable")])
+    seen = zip(artifact, views, strict=True)
+    sure = np.max([np.where(view, mine.confidence_as_answered, -1) for mine, view in seen], axis=0)
+    return selection.ordered(np.asarray(views.any(axis=0)), -sure)

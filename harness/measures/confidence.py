@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.measures.metric import Curve, Measurement, Metric, Unit, contributions
-from harness.measures.statistics import Z95, mean_interval, proportion_interval
+from harness.measures.metric import Curve, Measurement, Metric, Unit, contributions, mean_of
+from harness.measures.selection import expect_same_images, ordered
+from harness.measures.statistics import Z95, proportion_interval
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurem
     right, sure = predictions.correct.mean(), _confidence(predictions).mean()
     detail = f"accuracy {right:.1%}, mean confidence {sure:.1%}; {bins} bins"
     curve = reliability(predictions) if predictions.perturbation == IDENTITY else None
-    return replace(_mean(CALIBRATION_ERROR, signed, detail), curve=curve)
+    return mean_of(CALIBRATION_ERROR, signed, detail=detail, curve=curve)
 
 
 def reliability(predictions: Predictions) -> Curve:
@@ -83,22 +83,22 @@ def signed_calibration_gaps(predictions: Predictions, *, bins: int = BINS) -> np
 def negative_log_likelihood(predictions: Predictions) -> Measurement:
     """Return the mean of -log p(true class), in nats: 0 for confident correct predictions, log(classes) for a guess.
 
-    Good (1952), "Rational Decisions". The interval is normal, around the mean.
+    Good (1952), "Rational Decisions".
     """
     from scipy.special import log_softmax
 
     logs = log_softmax(predictions.logits.astype(np.float64), axis=1)
     losses = -logs[np.arange(len(logs)), predictions.labels]
-    return _mean(NEGATIVE_LOG_LIKELIHOOD, losses)
+    return mean_of(NEGATIVE_LOG_LIKELIHOOD, losses)
 
 
 def brier_score(predictions: Predictions) -> Measurement:
     """Return the mean squared distance of the probabilities from the truth, over all classes, in [0, 2].
 
-    Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", equation 2. The interval is normal.
+    Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", equation 2.
     """
-    distances = np.square(_probabilities(predictions) - np.eye(len(predictions.classes))[predictions.labels])
-    return _mean(BRIER_SCORE, distances.sum(axis=1))
+    distances = np.square(_softmax(predictions.logits) - np.eye(len(predictions.classes))[predictions.labels])
+    return mean_of(BRIER_SCORE, distances.sum(axis=1))
 
 
 def confidence_on_errors(predictions: Predictions) -> Measurement:
@@ -111,10 +111,9 @@ def confidence_on_errors(predictions: Predictions) -> Measurement:
     if not len(wrong):
         raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} predictions are correct")
     sure = _confidence(predictions)[wrong]
-    measured = _mean(CONFIDENCE_ON_ERRORS, sure, f"over {len(wrong)} errors")
-    n, order = len(predictions.labels), np.argsort(-sure, kind="stable")
-    each = contributions(sure, wrong, n)
-    return replace(measured, n=n, failures=wrong[order], each=each, counted=len(wrong))
+    n, shown, detail = len(predictions.labels), wrong[np.argsort(-sure, kind="stable")], f"over {len(wrong)} errors"
+    each, counted = contributions(sure, wrong, n), len(wrong)
+    return mean_of(CONFIDENCE_ON_ERRORS, sure, n=n, detail=detail, failures=shown, each=each, counted=counted)
 
 
 def risk_coverage(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -136,16 +135,14 @@ def risk_coverage_area(predictions: Predictions) -> Measurement:
     Geifman et al. (2019), "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", section 3. The interval
     is Wilson's for one prediction per image.
     """
-    _, risk = risk_coverage(predictions)
+    risk = risk_coverage(predictions)[1]
     area, n = float(risk.mean()), len(risk)
     low, high = proportion_interval(round(area * n), n)
     detail = f"of the surer half of the predictions {risk[(n - 1) // 2]:.2%} are wrong, of all {risk[-1]:.2%}"
     # An error counts in the risk at every coverage that includes it: 1/k for the k most confident, k from its rank on.
-    order = np.argsort(-_confidence(predictions), kind="stable")
-    each = np.empty(n)
+    order, each = np.argsort(-_confidence(predictions), kind="stable"), np.empty(n)
     each[order] = np.cumsum(1 / np.arange(n, 0, -1))[::-1] * ~predictions.correct[order]
-    interval = (min(low, area), max(high, area))
-    return Measurement(RISK_COVERAGE_AREA, area, n, interval, detail=detail, each=each)
+    return Measurement(RISK_COVERAGE_AREA, area, n, (min(low, area), max(high, area)), detail=detail, each=each)
 
 
 def confidence_rise(series: Sequence[Predictions]) -> Measurement:
@@ -158,18 +155,13 @@ def confidence_rise(series: Sequence[Predictions]) -> Measurement:
     first, *others = series
     if not others:
         raise InputError("confidence rise: one severity, expected at least two to compare")
-    for other in others:
-        if not np.array_equal(other.images.positions.numpy(), first.images.positions.numpy()):
-            raise InputError(
-                f"confidence rise: {len(first.labels)} and {len(other.labels)} images that are not the same"
-            )
+    expect_same_images("confidence rise", first, *others, alike=False)
     confidence = np.stack([_confidence(predictions) for predictions in series])
     steps = np.diff(confidence, axis=0)
     worst = int(steps.mean(axis=1).argmax())
     shown = " → ".join(f"{mean:.3f}" for mean in confidence.mean(axis=1))
-    measured = _mean(CONFIDENCE_RISE, steps[worst], f"mean confidence {shown}")
-    rising = np.flatnonzero(steps[worst] > 0)
-    return replace(measured, failures=rising[np.argsort(-steps[worst][rising], kind="stable")])
+    rise, detail = steps[worst], f"mean confidence {shown}"
+    return mean_of(CONFIDENCE_RISE, rise, detail=detail, failures=ordered(rise > 0, -rise))
 
 
 def mean_corruption_error(
@@ -205,20 +197,12 @@ def mean_corruption_error(
     return Measurement(MEAN_CORRUPTION_ERROR, value, n, interval, detail=detail, each=value + influence)
 
 
-def _probabilities(predictions: Predictions) -> np.ndarray:
-    from harness.inference.predictions import softmax
-
-    return softmax(predictions.logits.astype(np.float64))
-
-
 def _confidence(predictions: Predictions) -> np.ndarray:
+    predictions.expect_known(1)
+    return np.asarray(_softmax(predictions.computed).max(axis=1))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
     from harness.inference.predictions import softmax
 
-    predictions.expect_known(1)
-    return np.asarray(softmax(predictions.computed.astype(np.float64)).max(axis=1))
-
-
-def _mean(metric: Metric, values: np.ndarray, detail: str = "") -> Measurement:
-    """Return the mean of values, one for each image, with its normal 95% interval."""
-    interval = mean_interval(values, metric.range)
-    return Measurement(metric, float(values.mean()), len(values), interval, detail=detail, each=values)
+    return softmax(logits.astype(np.float64))

@@ -9,14 +9,15 @@ inconclusive, and more images are needed.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 CONFIDENCE = 0.99
 """Confidence of each one-sided bound."""
@@ -34,19 +35,21 @@ Outcome = Literal["equal", "different", "inconclusive", "informational"]
 """Result of comparing bounds with a tolerance; informational if all groups are too small to prove it."""
 
 
-class Quantity(Protocol):
-    """A quantity measured on n images, with one-sided bounds at any confidence."""
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """A quantity of `value` on `n` images, with one-sided bounds.
 
-    @property
-    def value(self) -> float:
-        """Return the measured value."""
+    `limits(confidence, more)` returns a lower and an upper bound, each of this confidence, if `more` times as many
+    images (1 by default) gave the value. Of several groups, `group` is the worst one, and `unproved` the number of
+    those that are too small to be proved equal.
+    """
 
-    @property
-    def n(self) -> int:
-        """Return the number of images."""
-
-    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
-        """Return a lower and an upper bound, each of this confidence, if `more` times as many images gave the value."""
+    value: float
+    n: int
+    limits: Callable[..., tuple[float, float]]
+    group: str = ""
+    unproved: int = 0
+    provable: bool = True
 
 
 def proportion_limits(count: float, n: float, confidence: float) -> tuple[float, float]:
@@ -75,181 +78,117 @@ def net_limits(lost: float, gained: float, n: float, confidence: float) -> tuple
     return lower, upper
 
 
-@dataclass(frozen=True)
-class Proportion:
-    """A share of independent images, `count` of `n`, with the bounds of `proportion_limits`."""
+def proportion(count: int, n: int) -> Quantity:
+    """Return a share of independent images, `count` of `n`, with the bounds of `proportion_limits`."""
 
-    count: int
-    n: int
+    def limits(confidence: float, more: float = 1.0) -> tuple[float, float]:
+        return proportion_limits(count * more, n * more, confidence)
 
-    @property
-    def value(self) -> float:
-        """Return the share."""
-        return self.count / self.n
-
-    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
-        """Return Clopper's and Pearson's bounds."""
-        return proportion_limits(self.count * more, self.n * more, confidence)
+    return Quantity(count / n, n, limits)
 
 
-@dataclass(frozen=True)
-class NetLoss:
-    """Correct predictions lost, less those gained, as a share of `n` paired images."""
+def net_loss(lost: int, gained: int, n: int) -> Quantity:
+    """Return correct predictions lost, less those gained, as a share of `n` paired images; see `net_limits`."""
 
-    lost: int
-    gained: int
-    n: int
+    def limits(confidence: float, more: float = 1.0) -> tuple[float, float]:
+        return net_limits(lost * more, gained * more, n * more, confidence)
 
-    @property
-    def value(self) -> float:
-        """Return the net loss, in [-1, 1]."""
-        return (self.lost - self.gained) / self.n
-
-    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
-        """Return the bounds of `net_limits`."""
-        return net_limits(self.lost * more, self.gained * more, self.n * more, confidence)
+    return Quantity((lost - gained) / n, n, limits)
 
 
-@dataclass(frozen=True, eq=False)
-class Mean:
-    """The mean of the images' contributions, `each` (N,) in [-1, 1]: pooled over views, or a distance.
+def mean(each: np.ndarray) -> Quantity:
+    """Return the mean of the images' contributions, `each` (N,) in [-1, 1]: pooled over views, or a distance.
 
     The bounds come from a bootstrap that draws images with all their views (BCa, Efron 1987). With fewer than 30
     contributing images its intervals would be too narrow. Each contribution then counts as a share of an image. That is
     conservative, as no variable within [0, 1] has a larger variance at its mean than one with the values 0 and 1.
+    With `more` images, the distance from the mean shrinks with the root of their number.
     """
+    value, n = float(each.mean()), len(each)
+    resampled = cache(lambda: _resampled_means(each))
 
-    each: np.ndarray
-
-    @property
-    def value(self) -> float:
-        """Return the mean."""
-        return float(self.each.mean())
-
-    @property
-    def n(self) -> int:
-        """Return the number of images."""
-        return len(self.each)
-
-    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
-        """Return the bootstrap's bounds, or for few contributions those of shares of images.
-
-        With `more` images, the distance from the mean shrinks with the root of their number.
-        """
-        if int((np.abs(self.each) > _LARGE).sum()) * more < _FEW:
-            gone, come = (float(np.clip(sign * self.each, 0, 1).sum()) * more for sign in (1, -1))
-            if (self.each < 0).any():
-                return net_limits(gone, come, self.n * more, confidence)
-            return proportion_limits(gone, self.n * more, confidence)
-        if more == 1:
-            return self._quantile(1 - confidence), self._quantile(confidence)
-        (lower, upper), shrunk = self.limits(confidence), math.sqrt(more)
-        return self.value - (self.value - lower) / shrunk, self.value + (upper - self.value) / shrunk
-
-    def _quantile(self, level: float) -> float:
+    def bca(level: float) -> float:
         """Return the bias-corrected and accelerated quantile; infinite if the resamples are too few for it."""
         from scipy.stats import norm
 
-        means, apart = self._resampled, self.each - self.value
-        below = (np.searchsorted(means, self.value, "left") + np.searchsorted(means, self.value, "right")) / 2
+        means, apart = resampled(), each - value
+        below = (np.searchsorted(means, value, "left") + np.searchsorted(means, value, "right")) / 2
         bias = norm.ppf(np.clip(below / len(means), 1e-6, 1 - 1e-6))
         acceleration = float((apart**3).sum() / (6 * (apart**2).sum() ** 1.5))
         at = bias + norm.ppf(level)
-        share = float(norm.cdf(bias + at / (1 - acceleration * at)))
-        position = share * (len(means) + 1)
+        position = float(norm.cdf(bias + at / (1 - acceleration * at))) * (len(means) + 1)
         if level < 1 / (len(means) + 1) or position < 1:
             return -math.inf
         return math.inf if position > len(means) else float(means[math.ceil(position) - 1])
 
-    @cached_property
-    def _resampled(self) -> np.ndarray:
-        generator, n = np.random.default_rng(0), len(self.each)
-        values, counts = np.unique(self.each, return_counts=True)
-        if len(values) <= _FEW_VALUES:  # For shares of a few views, the number of draws of each value is enough.
-            return np.sort(generator.multinomial(n, counts / n, size=_RESAMPLES) @ values / n)
-        return np.sort([self.each[generator.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
+    def limits(confidence: float, more: float = 1.0) -> tuple[float, float]:
+        if int((np.abs(each) > _LARGE).sum()) * more < _FEW:
+            gone, come = (float(np.clip(sign * each, 0, 1).sum()) * more for sign in (1, -1))
+            if (each < 0).any():
+                return net_limits(gone, come, n * more, confidence)
+            return proportion_limits(gone, n * more, confidence)
+        if more == 1:
+            return bca(1 - confidence), bca(confidence)
+        (lower, upper), shrunk = limits(confidence), math.sqrt(more)
+        return value - (value - lower) / shrunk, value + (upper - value) / shrunk
+
+    return Quantity(value, n, limits)
 
 
-@dataclass(frozen=True, eq=False)
-class Quantile:
-    """The quantile of `each`, (N,), at a `share` of the images, such as a 99th percentile."""
+def _resampled_means(each: np.ndarray) -> np.ndarray:
+    generator, n = np.random.default_rng(0), len(each)
+    values, counts = np.unique(each, return_counts=True)
+    if len(values) <= _FEW_VALUES:  # For shares of a few views, the number of draws of each value is enough.
+        return np.sort(generator.multinomial(n, counts / n, size=_RESAMPLES) @ values / n)
+    return np.sort([each[generator.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
 
-    each: np.ndarray
-    share: float
 
-    @property
-    def value(self) -> float:
-        """Return the measured quantile: the smallest value that the share does not exceed."""
-        return float(np.sort(self.each)[max(math.ceil(self.share * self.n) - 1, 0)])
+def quantile(each: np.ndarray, share: float) -> Quantity:
+    """Return the quantile of `each`, (N,), at a `share` of the images: the smallest value that it does not exceed.
 
-    @property
-    def n(self) -> int:
-        """Return the number of images."""
-        return len(self.each)
+    The bounds are order statistics, exact for any distribution, and infinite for too few images. The number of images
+    below the quantile is binomial (David & Nagaraja 2003, "Order Statistics", section 7.1).
+    """
+    values, size = np.sort(each), len(each)
 
-    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
-        """Return order statistics, exact for any distribution; infinite for too few images.
-
-        The number of images below the quantile is binomial (David & Nagaraja 2003, "Order Statistics", section 7.1).
-        """
+    def limits(confidence: float, more: float = 1.0) -> tuple[float, float]:
         from scipy.stats import binom
 
-        n, ordered = round(self.n * more), np.sort(self.each)
-        above, below = int(binom.ppf(confidence, n, self.share)) + 1, int(binom.ppf(1 - confidence, n, self.share))
-        lower, upper = (float(ordered[min(math.ceil(at / n * self.n), self.n) - 1]) for at in (below, above))
+        n = round(size * more)
+        above, below = int(binom.ppf(confidence, n, share)) + 1, int(binom.ppf(1 - confidence, n, share))
+        lower, upper = (float(values[min(math.ceil(at / n * size), size) - 1]) for at in (below, above))
         return (-math.inf if below < 1 else lower), (math.inf if above > n else upper)
 
+    return Quantity(float(values[max(math.ceil(share * size) - 1, 0)]), size, limits)
 
-@dataclass(frozen=True, eq=False)
-class Worst:
-    """The worst of several groups of images, such as classes, by name.
+
+def worst(parts: Mapping[str, Quantity], *, least: int = 1) -> Quantity:
+    """Return the worst of several groups of images, such as classes, by name.
 
     A group with fewer than `least` images cannot be proved equal, so the upper bound is that of the others. The lower
-    bound covers all groups, which share the error probability.
+    bound covers all groups, which share the error probability. With `more` images, both are of the large groups, if
+    any, which then share nothing.
     """
+    large = {name: part for name, part in parts.items() if part.n >= least}
+    group = max(large or parts, key=lambda name: parts[name].value)
 
-    parts: dict[str, Quantity]
-    least: int = 1
-
-    @cached_property
-    def proved(self) -> list[str]:
-        """Return the groups that are large enough."""
-        return [name for name, part in self.parts.items() if part.n >= self.least]
-
-    @property
-    def name(self) -> str:
-        """Return the group with the largest value, among the large groups if any."""
-        return max(self.proved or self.parts, key=lambda name: self.parts[name].value)
-
-    @property
-    def value(self) -> float:
-        """Return the value of the worst group."""
-        return self.parts[self.name].value
-
-    @property
-    def n(self) -> int:
-        """Return the number of images in all groups."""
-        return sum(part.n for part in self.parts.values())
-
-    def limits(self, confidence: float, more: float = 1.0) -> tuple[float, float]:
-        """Return the largest lower bound of all groups, and the largest upper bound of the large groups.
-
-        With `more` images, both are of the large groups, if any, which then share nothing.
-        """
+    def limits(confidence: float, more: float = 1.0) -> tuple[float, float]:
         if more != 1:
-            grown = [self.parts[name].limits(confidence, more) for name in self.proved or self.parts]
+            grown = [part.limits(confidence, more) for part in (large or parts).values()]
             return max(low for low, _ in grown), max(high for _, high in grown)
-        each = 1 - (1 - confidence) / len(self.parts)
-        lower = max(part.limits(each)[0] for part in self.parts.values())
-        upper = max((self.parts[name].limits(confidence)[1] for name in self.proved), default=math.inf)
-        return lower, upper
+        each = 1 - (1 - confidence) / len(parts)
+        upper = max((part.limits(confidence)[1] for part in large.values()), default=math.inf)
+        return max(part.limits(each)[0] for part in parts.values()), upper
+
+    count = sum(part.n for part in parts.values())
+    return Quantity(parts[group].value, count, limits, group, len(parts) - len(large), provable=bool(large))
 
 
 def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFIDENCE) -> Outcome:
     """Return the outcome of a quantity at a tolerance; "different" is wrong with a probability of at most `level`."""
     if measured.limits(1 - level)[0] > tolerance:
         return "different"
-    if isinstance(measured, Worst) and not measured.proved:
+    if not measured.provable:
         return "informational"
     return "equal" if measured.limits(CONFIDENCE)[1] <= tolerance else "inconclusive"
 
@@ -306,16 +245,10 @@ def images_needed(measured: Quantity, tolerance: float) -> int | None:
     None if the two are too close for any realistic number.
     """
 
-    def tells(factor: float) -> bool:
-        lower, upper = measured.limits(CONFIDENCE, factor)
+    def tells(images: int) -> bool:
+        lower, upper = measured.limits(CONFIDENCE, images / measured.n)
         return lower > tolerance if measured.value > tolerance else upper <= tolerance
 
-    low, high, most = 1.0, 2.0, MOST_IMAGES / measured.n
-    while not tells(high):
-        low, high = high, 2 * high
-        if low > most:
-            return None
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if tells(middle) else (middle, high)
-    return math.ceil(high * measured.n - 1e-6)
+    images = range(measured.n, MOST_IMAGES)
+    needed = bisect_left(images, True, key=tells)  # noqa: FBT003  The first that tells.
+    return images[needed] if needed < len(images) else None

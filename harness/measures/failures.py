@@ -9,7 +9,8 @@ import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.records import record
-from harness.measures.accuracy import class_number, confused_pairs, most_confident
+from harness.measures.accuracy import confused_pairs
+from harness.measures.selection import confused, expect_same_images, most_confident
 from harness.perturb import in_words
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ class FailureKind:
         """Return which predictions are failures of this kind, (N,) bool; raises `InputError` for an unknown class."""
         failures = ~predictions.correct
         if self.pair is not None:
-            first, second = (class_number(predictions, name) for name in self.pair)
-            labels, predicted = predictions.labels, predictions.predicted
-            failures = ((labels == first) & (predicted == second)) | ((labels == second) & (predicted == first))
+            failures = confused(predictions, *self.pair) | confused(predictions, *self.pair[::-1])
         if self.above is not None:
             failures = failures & (predictions.confidence_of_errors() > self.above)
         if self.only is not None:
@@ -92,19 +91,15 @@ def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | N
     `owners`, see `harness.measures.panel.label_errors`, any error is divided into shared, seed-dependent and unique
     ones. Confident unique errors are then a kind too.
     """
-    if not predictions.has_confidence:
-        return tuple(kind for kind in (ANY, *_kinds(predictions)[1:]) if kind.above is None)
-    any_error, sure, *others = _kinds(predictions)
-    divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
-    own = [replace(confident(0.9), name=UNIQUE_CONFIDENT, only=owners[UNIQUE])] if owners else []
-    return any_error, *divided, sure, *own, *others
-
-
-def _kinds(predictions: Predictions) -> tuple[FailureKind, ...]:
     if all(name in predictions.classes for kind in STUDY_KINDS for name in kind.pair or ()):
-        return ANY, *STUDY_KINDS
-    pairs = confused_pairs(predictions, most=_PAIRS)
-    return ANY, confident(0.9), *(confusion(*pair) for pair in pairs)
+        sure, *pairs = STUDY_KINDS
+    else:
+        sure, pairs = confident(0.9), [confusion(*pair) for pair in confused_pairs(predictions, most=_PAIRS)]
+    if not predictions.has_confidence:
+        return ANY, *pairs
+    divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
+    own = [replace(sure, name=UNIQUE_CONFIDENT, only=owners[UNIQUE])] if owners else []
+    return ANY, *divided, sure, *own, *pairs
 
 
 LISTED = 100
@@ -173,26 +168,25 @@ def answers_at(predictions: Predictions, positions: np.ndarray, *, listed: int |
     gives none, and one of top classes only theirs. It costs a forward pass only if a prediction is correct, see
     `Predictions.probabilities_at`.
     """
-    classes = predictions.classes
-    labels, predicted = predictions.labels[positions], predictions.predicted[positions]
-    numbers = predictions.images.positions.numpy()[positions]
-    if not predictions.has_confidence:
-        told = zip(numbers, labels, predicted, strict=True)
-        return tuple(Answer(int(number), classes[label], classes[taken], None, ()) for number, label, taken in told)
-    shares, top = predictions.probabilities_at(positions), predictions.known
+    classes, top = predictions.classes, predictions.known
     few = listed is not None and len(classes) > listed
 
     def said(number: int, label: int, taken: int, row: np.ndarray) -> Answer:
-        about = (int(number), classes[label], classes[taken], float(row[taken]))
+        chosen, ranked = None, np.argsort(-row, kind="stable").tolist()
         if top is not None:
-            leading = np.argsort(-row, kind="stable")[:top].tolist()
-            return Answer(*about, tuple(map(float, row[leading])), tuple(classes[each] for each in leading))
-        if not few:
-            return Answer(*about, tuple(map(float, row)))
-        chosen = list(dict.fromkeys([*np.argsort(-row, kind="stable")[:_LIKELIEST].tolist(), int(label)]))
-        return Answer(*about, tuple(map(float, row[chosen])), tuple(classes[each] for each in chosen))
+            chosen = ranked[:top]
+        elif few:
+            chosen = list(dict.fromkeys([*ranked[:_LIKELIEST], int(label)]))
+        sure = None if top == 0 else float(row[taken])
+        shares = tuple(map(float, row if chosen is None else row[chosen]))
+        return Answer(
+            int(number), classes[label], classes[taken], sure, shares, tuple(classes[at] for at in chosen or ())
+        )
 
-    return tuple(said(*each) for each in zip(numbers, labels, predicted, shares, strict=True))
+    shares = np.empty((len(positions), 0)) if top == 0 else predictions.probabilities_at(positions)
+    numbers = predictions.images.positions.numpy()
+    each = (table[positions] for table in (numbers, predictions.labels, predictions.predicted))
+    return tuple(said(*one) for one in zip(*each, shares, strict=True))
 
 
 @record
@@ -211,11 +205,7 @@ def changed_positions(
     They are failures of the first model only, of the other only, and of both. The confidence is the first model's, for
     fixed ones the other's. It costs no forward pass. Raises `InputError` if the images differ.
     """
-    if predictions.images.sha256 != other.images.sha256:
-        raise InputError(
-            "failure changes: the two models were measured on different images, so no failure can be said to be new; "
-            "use the same images for both"
-        )
+    expect_same_images("failure changes", predictions, other)
     ours, theirs = kind.among(predictions), kind.among(other)
     return (
         most_confident(predictions, ours & ~theirs),

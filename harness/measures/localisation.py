@@ -6,15 +6,15 @@ shown with the uniform baseline, the value of a map that is equal everywhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data.rows import parts_of
-from harness.measures.accuracy import class_number
-from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import mean_interval, proportion_interval
+from harness.measures import selection
+from harness.measures.metric import Measurement, Metric, Unit, mean_of, share_of
+from harness.measures.selection import ordered
 from harness.perturb import moved_masks
 
 if TYPE_CHECKING:
@@ -44,10 +44,9 @@ def attention_ratio(
     This is the relevance mass accuracy of Arras et al. (2022), "CLEVR-XAI", section 3.3, of maps at the images' size.
     `masks` are those of the clean images, (N, H, W) bool; they follow the perturbation. `of_class` selects a true
     class, and `answers="wrong"` wrong predictions. The failures are images with less mass on the object than a uniform
-    map. The interval is the normal one of a mean, ± 1.96 standard errors. Raises `NotApplicableError` if no image
-    counts.
+    map. Raises `NotApplicableError` if no image counts.
     """
-    return _averaged(ATTENTION_RATIO, attention, masks, of_class=of_class, answers=answers)
+    return _on_object(ATTENTION_RATIO, attention, masks, of_class=of_class, answers=answers)
 
 
 def attention_lift(
@@ -57,7 +56,7 @@ def attention_lift(
 
     A uniform map has 1. See `attention_ratio` for all else.
     """
-    return _averaged(ATTENTION_LIFT, attention, masks, of_class=of_class, answers=answers)
+    return _on_object(ATTENTION_LIFT, attention, masks, of_class=of_class, answers=answers)
 
 
 def attention_drift(moved: Attention, rest: Attention) -> Measurement:
@@ -66,14 +65,8 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
     It compares the maps of moved images with the moved maps of clean images. The distance is 1 - SIM, where SIM is the
     histogram intersection of two maps of unit mass. That is their total variation distance (Bylinskii et al. 2019,
     "What Do Different Evaluation Metrics Tell Us About Saliency Models?", section 4). Each map is of its own predicted
-    class, so a changed prediction counts. The failures are the images with the largest drift. The interval is the
-    normal one of a mean.
+    class, so a changed prediction counts. The failures are the images with the largest drift.
     """
-    if moved.maps.shape != rest.maps.shape or moved.layer != rest.layer:
-        raise InputError(
-            f"attention drift: maps {moved.maps.shape} of layer {moved.layer} cannot be compared with maps "
-            f"{rest.maps.shape} of layer {rest.layer}; expected the same images and layer"
-        )
     import torch
 
     count = len(rest.maps)
@@ -88,46 +81,30 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
         unmoved[part] = 1 - np.minimum(_unit_mass(still)[0], target).sum(axis=(1, 2))
     if not counted.any():
         raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or clean")
-    return Measurement(
-        ATTENTION_DRIFT,
-        float(drift[counted].mean()),
-        len(counted),
-        mean_interval(drift[counted], (0.0, 1.0), ddof=1),
-        detail=f"maps that do not move at all would drift {unmoved[counted].mean():.3f}; "
-        f"{int((~counted).sum())} dead maps left out",
-        failures=_ordered(-drift, counted),
-        counted=int(counted.sum()),
-    )
+    detail = f"maps that do not move at all would drift {unmoved[counted].mean():.3f}; "
+    detail += f"{int((~counted).sum())} dead maps left out"
+    failures = ordered(counted, -drift)
+    return _averaged(ATTENTION_DRIFT, drift, counted, n=count, detail=detail, failures=failures)
 
 
 def dead_maps(attention: Attention) -> Measurement:
     """Return the share of maps that are zero everywhere, in [0, 1]: no feature at the layer supports the prediction.
 
-    The interval is Wilson's score interval (Wilson 1927). The failures are the images with dead maps.
+    The failures are the images with dead maps.
     """
-    dead, n = attention.dead, len(attention.dead)
+    dead = attention.dead
     wrong = int((dead & ~attention.predictions.correct).sum())
-    count = int(dead.sum())
-    return Measurement(
-        DEAD_MAPS,
-        count / n,
-        n,
-        proportion_interval(count, n),
-        detail=f"{count} maps of layer {attention.layer}, {wrong} of them with a wrong prediction",
-        failures=np.flatnonzero(dead),
-        each=dead,
-    )
+    detail = f"{int(dead.sum())} maps of layer {attention.layer}, {wrong} of them with a wrong prediction"
+    return share_of(DEAD_MAPS, dead, detail=detail, failures=np.flatnonzero(dead))
 
 
 def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
     """Return Spearman's rank correlation of the two maps of each image, (N,) in [-1, 1]; ties get mean ranks.
 
-    It is NaN if one of the maps is dead or constant. Raises `InputError` for maps of different sizes.
+    It is NaN if one of the maps is dead or constant.
     """
     from scipy.stats import rankdata
 
-    if first.maps.shape != second.maps.shape:
-        raise InputError(f"rank correlation: maps {first.maps.shape} and {second.maps.shape} differ in number or size")
     ranks = [rankdata(attention.maps.reshape(len(attention.maps), -1), axis=1) for attention in (first, second)]
     one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     scale = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
@@ -161,18 +138,16 @@ def _parts(attention: Attention) -> Iterator[slice]:
     return parts_of(len(attention.maps), height * width * np.dtype(np.float64).itemsize, part_bytes=PART_BYTES)
 
 
-def _averaged(
+def _on_object(
     metric: Metric, attention: Attention, masks: np.ndarray, *, of_class: str | None, answers: str | None
 ) -> Measurement:
     predictions = attention.predictions
     ratio, area = on_object(attention, masks)
-    chosen = np.ones(len(ratio), dtype=bool)
-    if of_class is not None:
-        chosen = predictions.labels == class_number(predictions, of_class)
+    chosen = selection.of_class(predictions, of_class)
     # The number of images does not depend on the model; the number that count may.
     n = int(chosen.sum())
     if answers == "wrong":
-        chosen &= ~predictions.correct
+        chosen = chosen & ~predictions.correct
     counted = chosen & ~np.isnan(ratio)
     dead, empty = int((chosen & attention.dead).sum()), int((chosen & np.isnan(area)).sum())
     left_out = f"{dead} dead maps and {empty} empty masks left out"
@@ -183,25 +158,16 @@ def _averaged(
     is_ratio = metric is ATTENTION_RATIO
     values, high = (ratio, 1.0) if is_ratio else (lift, float(1 / area[counted].min()))
     uniform = f"{area[counted].mean():.3f}, the object's share of the area" if is_ratio else "1"
-    failures = _ordered(lift, counted)
-    return Measurement(
-        metric,
-        float(values[counted].mean()),
-        n,
-        mean_interval(values[counted], (0.0, high), ddof=1),
-        detail=f"uniform baseline {uniform}; {int(counted.sum())} maps count, {left_out}",
-        failures=failures[lift[failures] < 1],
-        counted=int(counted.sum()),
-    )
+    detail = f"uniform baseline {uniform}; {int(counted.sum())} maps count, {left_out}"
+    failures = ordered(counted & (lift < 1), lift)
+    return _averaged(metric, values, counted, n=n, high=high, detail=detail, failures=failures)
+
+
+def _averaged(metric: Metric, values: np.ndarray, counted: np.ndarray, **more: Any) -> Measurement:
+    return mean_of(metric, values[counted], ddof=1, each=None, counted=int(counted.sum()), **more)
 
 
 def _unit_mass(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the maps (N, H, W) divided by their mass, and the mass (N,); a dead map stays zero."""
     mass = maps.sum(axis=(1, 2), dtype=np.float64)
     return maps / np.where(mass > 0, mass, 1)[:, None, None], mass
-
-
-def _ordered(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Return the positions of the images that count, the smallest value first."""
-    positions = np.flatnonzero(counted)
-    return positions[np.argsort(values[positions], kind="stable")]

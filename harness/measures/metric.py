@@ -7,12 +7,13 @@ import math
 import zlib
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.records import record
+from harness.measures.statistics import count_interval, mean_interval, proportion_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,10 @@ Scale = Literal["plain", "root"]
 
 
 class Unit(Enum):
-    """Units: a share in [0, 1], a difference of shares, images, a severity, a factor or a score."""
+    """Units: a share in [0, 1], a difference of shares, images, a severity, a factor or a score.
+
+    `range` has the least and the greatest possible value.
+    """
 
     SHARE = "share"
     DIFFERENCE = "difference"
@@ -42,7 +46,6 @@ class Unit(Enum):
 
     @property
     def range(self) -> tuple[float, float]:
-        """Return the least and the greatest possible value."""
         return {Unit.SHARE: (0.0, 1.0), Unit.DIFFERENCE: (-1.0, 1.0)}.get(self, (0.0, math.inf))
 
     def format(self, value: float, *, decimals: int | None = None) -> str:
@@ -50,30 +53,29 @@ class Unit(Enum):
 
         Numbers of images are integers in both forms.
         """
-        if decimals is not None:
-            return f"{value:.0f}" if self is Unit.IMAGES else f"{value:.{decimals}f}"
-        return self._written(value, _FORMS[self][1])
+        if decimals is None:
+            return self._written(value, _FORMS[self][1], plain=False)
+        return self._written(value, 0 if self is Unit.IMAGES else decimals, plain=True)
 
     def told_apart(self, value: float, other: float, *, plain: int | None = None) -> tuple[str, str]:
         """Return two values as text, with enough digits to distinguish different ones.
 
         With `plain`, they are plain numbers with at least that many decimals.
         """
-        first = _FORMS[self][1] if plain is None else 0 if self is Unit.IMAGES else plain
-        for decimals in range(first, _MOST_DECIMALS):
-            if plain is None:
-                pair = self._written(value, decimals), self._written(other, decimals)
-            else:
-                pair = f"{value:.{decimals}f}", f"{other:.{decimals}f}"
-            if pair[0] != pair[1] or value == other:
-                return pair
+        least = _FORMS[self][1] if plain is None else 0 if self is Unit.IMAGES else plain
+        for decimals in range(least, _MOST_DECIMALS):
+            first, second = (self._written(each, decimals, plain=plain is not None) for each in (value, other))
+            if first != second or value == other:
+                return first, second
         return repr(value), repr(other)
 
     def told_from(self, value: float, other: float) -> str:
         """Return a value as text, with enough digits to distinguish it from another one and, if not 0, from 0."""
         return max(self.told_apart(value, other)[0], self.told_apart(value, 0.0)[0], key=len)
 
-    def _written(self, value: float, decimals: int) -> str:
+    def _written(self, value: float, decimals: int, *, plain: bool) -> str:
+        if plain:
+            return f"{value:.{decimals}f}"
         scale, _, form = _FORMS[self]
         sign, comma = "+" if self is Unit.DIFFERENCE else "", "," if self is Unit.IMAGES else ""
         return form.format(f"{scale * value:{sign}{comma}.{decimals}f}")
@@ -99,7 +101,7 @@ class Metric:
 
     `range` is by default that of the unit. `words` describe it for readers. `scale` is the scale on which the spread of
     reference models is uniform: plain, or the root for counts of rare events. Declare a metric beside the function that
-    computes it. The side of its thresholds, their validation and their calibration follow from it.
+    computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
     """
 
     name: str
@@ -118,7 +120,6 @@ class Metric:
 
     @property
     def direction(self) -> Direction:
-        """Return the good side of a threshold."""
         return "at_least" if self.better == "more" else "at_most"
 
     def is_case_of(self, declared: Metric) -> bool:
@@ -177,8 +178,30 @@ class Measurement:
 
     @property
     def unit(self) -> Unit:
-        """Return the unit of the value."""
         return self.metric.unit
+
+
+def share_of(metric: Metric, held: np.ndarray, **more: Any) -> Measurement:
+    """Return the share of images with a property, `held` (N,) bool, in [0, 1], with Wilson's interval (Wilson 1927)."""
+    right, n = int(held.sum()), len(held)
+    return Measurement(metric, right / n, n, proportion_interval(right, n), **{"each": held, **more})
+
+
+def count_of(metric: Metric, count: float, n: int, **more: Any) -> Measurement:
+    """Return a number of images among `n`; the interval is that of its rate (Wilson 1927) times the number."""
+    return Measurement(metric, count, n, count_interval(count, n), **more)
+
+
+def mean_of(
+    metric: Metric, values: np.ndarray, *, n: int | None = None, high: float | None = None, ddof: int = 0, **more: Any
+) -> Measurement:
+    """Return the mean of values, one for each image that counts, with its normal 95% interval, see `mean_interval`.
+
+    The `n` images are by default these, and the greatest possible value, `high`, is that of the metric.
+    """
+    low, most = metric.range
+    interval = mean_interval(values, (low, most if high is None else high), ddof=ddof)
+    return Measurement(metric, float(values.mean()), n or len(values), interval, **{"each": values, **more})
 
 
 _KINDS = {"bool": np.bool_, "int8": np.int8, "float32": np.float32}

@@ -8,13 +8,14 @@ images for which the relation holds, in [0, 1], with Wilson's interval. Its fail
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.base.errors import InputError
-from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import proportion_interval
+from harness.measures.metric import Measurement, Metric, Unit, share_of
+from harness.measures.selection import expect_same_images, ordered
 from harness.perturb import IDENTITY, HorizontalFlip
 from harness.perturb.poses import in_words
 
@@ -24,23 +25,12 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.perturb.poses import Perturbation
 
-PREDICTION_CONSISTENCY = Metric(
-    "prediction_consistency", Unit.SHARE, better="more", words="same prediction after the change"
-)
-OBJECT_DEPENDENCE = Metric(
-    "object_dependence", Unit.SHARE, better="more", words="share of predictions that go with the object"
-)
-INVARIANCE = Metric("invariance", Unit.SHARE, better="more", words="same prediction after every change")
-MONOTONICITY = Metric(
-    "monotonicity",
-    Unit.SHARE,
-    better="more",
-    words="monotonicity: share of images never more confident as severity grows",
-)
-SYMMETRY = Metric(
-    "symmetry", Unit.SHARE, better="more", words="symmetry: share of predictions that are the same both ways"
-)
-
+_share = partial(Metric, unit=Unit.SHARE, better="more")
+PREDICTION_CONSISTENCY = _share("prediction_consistency", words="same prediction after the change")
+OBJECT_DEPENDENCE = _share("object_dependence", words="share of predictions that go with the object")
+INVARIANCE = _share("invariance", words="same prediction after every change")
+MONOTONICITY = _share("monotonicity", words="monotonicity: share of images never more confident as severity grows")
+SYMMETRY = _share("symmetry", words="symmetry: share of predictions that are the same both ways")
 TOLERANCE = 0.05
 """Largest rise of a probability that does not count, as interpolation and noise may cause it."""
 
@@ -48,37 +38,32 @@ TOLERANCE = 0.05
 def prediction_consistency(before: Predictions, after: Predictions) -> Measurement:
     """Return the share of images with the same prediction after a change that should not matter, in [0, 1].
 
-    Predictions may be correct or wrong, since `accuracy` measures that. The interval is Wilson's. The failures are the
-    images with another prediction: first those that were correct, by the confidence of the new prediction. Raises
-    `InputError` for other images.
+    Predictions may be correct or wrong, since `accuracy` measures that. The failures are the images with another
+    prediction: first those that were correct, by the confidence of the new prediction. Raises `InputError` for other
+    images.
     """
     same = _same_answers(before, after)
     right_before = int((before.correct & ~same).sum())
     detail = f"{int((~same).sum())} predictions change, {right_before} of them right before"
     sureness = np.where(after.correct, 0, after.confidence_as_answered) + before.correct
-    changed = np.flatnonzero(~same)
-    failures = changed[np.argsort(-sureness[changed], kind="stable")]
-    return _share(PREDICTION_CONSISTENCY, len(same), failures, detail)
+    return share_of(PREDICTION_CONSISTENCY, same, detail=detail, failures=ordered(~same, -sureness))
 
 
 def object_dependence(before: Predictions, after: Predictions) -> Measurement:
     """Return the share of images with another prediction after their object is erased, in [0, 1].
 
-    A model must still predict some class, and images that already had this class cannot change. The interval is
-    Wilson's. The failures are the images with the same prediction. Raises `InputError` for other images.
+    A model must still predict some class, and images that already had this class cannot change. The failures are the
+    images with the same prediction. Raises `InputError` for other images.
     """
     same = _same_answers(before, after)
     commonest = int(np.bincount(after.predicted).argmax())
     share = (after.predicted == commonest).mean()
     detail = f"{share:.0%} are then predicted as {after.classes[commonest]}"
-    return _share(OBJECT_DEPENDENCE, len(same), np.flatnonzero(same), detail)
+    return share_of(OBJECT_DEPENDENCE, ~same, detail=detail, failures=np.flatnonzero(same))
 
 
 def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
-    if not np.array_equal(before.images.positions.numpy(), after.images.positions.numpy()):
-        raise InputError(
-            f"predictions before and after: {len(before.labels)} and {len(after.labels)} images that are not the same"
-        )
+    expect_same_images("predictions before and after", before, after, alike=False)
     return np.asarray(before.predicted == after.predicted)
 
 
@@ -90,15 +75,13 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
     """
     if not after:
         raise InputError("invariance: predictions before a change and none after it; expected at least one of each")
-    broken = np.array(
-        list(dict.fromkeys(at for each in after for at in prediction_consistency(before, each).failures)),
-        dtype=np.int64,
-    )
+    each = [prediction_consistency(before, one) for one in after]
+    broken = np.array(list(dict.fromkeys(at for one in each for at in one.failures)), dtype=np.int64)
     under = "" if len(after) == 1 else f" under some of {len(after)} changes"
-    metric = (
-        replace(INVARIANCE, words=f"same prediction {_after(after[0].perturbation)}") if len(after) == 1 else INVARIANCE
-    )
-    return _share(metric, len(before.labels), broken, f"{len(broken)} predictions change{under}")
+    words = INVARIANCE.words if under else f"same prediction {_after(after[0].perturbation)}"
+    held = np.all([before.predicted == one.predicted for one in after], axis=0)
+    detail = f"{len(broken)} predictions change{under}"
+    return share_of(replace(INVARIANCE, words=words), held, detail=detail, failures=broken)
 
 
 def _after(perturbation: Perturbation) -> str:
@@ -119,16 +102,14 @@ def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE)
     first, *others = series
     if not others:
         raise InputError("monotonicity: one severity, expected at least two to compare")
-    for other in others:
-        prediction_consistency(first, other)  # Raises for other images.
+    expect_same_images("predictions before and after", first, *others, alike=False)
     answers = first.predicted[:, None]
     followed = np.hstack([np.take_along_axis(at.probabilities, answers, axis=1) for at in series])
     rise = (followed[:, 1:] - np.minimum.accumulate(followed, axis=1)[:, :-1]).max(axis=1)
-    broken = np.flatnonzero(rise > tolerance)
-    broken = broken[np.argsort(-rise[broken], kind="stable")]
     shown = " → ".join(f"{mean:.3f}" for mean in followed.mean(axis=0))
     detail = f"mean probability of the first prediction {shown}; largest rise {max(rise.max(), 0):.3f}"
-    return _share(MONOTONICITY, len(first.labels), broken, detail)
+    rising = rise > tolerance
+    return share_of(MONOTONICITY, ~rising, detail=detail, failures=ordered(rising, -rise))
 
 
 def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:
@@ -140,11 +121,3 @@ def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:
     there, back = one_way.correct.mean(), other_way.correct.mean()
     detail = f"{len(measured.failures)} predictions differ; {there:.1%} are right one way, {back:.1%} the other"
     return replace(measured, metric=SYMMETRY, detail=detail)
-
-
-def _share(metric: Metric, n: int, broken: np.ndarray, detail: str) -> Measurement:
-    """Return the share of images for which a relation holds; `broken` are the positions of the others."""
-    held = n - len(broken)
-    each = np.ones(n, dtype=bool)
-    each[broken] = False
-    return Measurement(metric, held / n, n, proportion_interval(held, n), detail=detail, failures=broken, each=each)

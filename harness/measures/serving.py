@@ -7,31 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.measures.changed_predictions import changed, lost_and_gained
-from harness.measures.equivalence import NetLoss, Proportion
+from harness.measures import equivalence
+from harness.measures.changed_predictions import changed, lost_and_gained, measured
 from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.selection import ordered
 from harness.measures.statistics import proportion_interval
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
-    from harness.measures.equivalence import Quantity
 
 
-SERVED_PREDICTIONS_CHANGED = Metric(
-    "served_predictions_changed",
-    Unit.SHARE,
-    better="less",
-    words="predictions that another serving pipeline changes",
-)
+_DOES = "predictions that another serving pipeline"
+SERVED_PREDICTIONS_CHANGED = Metric("served_predictions_changed", Unit.SHARE, better="less", words=f"{_DOES} changes")
 SERVED_CORRECT_PREDICTIONS_LOST = Metric(
-    "served_correct_predictions_lost",
-    Unit.DIFFERENCE,
-    better="less",
-    words="correct predictions that another serving pipeline loses, less those gained",
+    "served_correct_predictions_lost", Unit.DIFFERENCE, better="less", words=f"correct {_DOES} loses, less those gained"
 )
 OF_SERVING = frozenset((SERVED_PREDICTIONS_CHANGED.name, SERVED_CORRECT_PREDICTIONS_LOST.name))
 """The names of these metrics. A tolerance on one counts until reference models give a threshold."""
-_TWO_SIDED = 0.975
 
 
 def served_predictions_changed(served: Predictions, reference: Predictions, *, through: str = "") -> Measurement:
@@ -55,24 +47,15 @@ def _measured(metric: Metric, served: Predictions, reference: Predictions, throu
     differ = changed(served, reference)
     lost, gained = lost_and_gained(served, reference, differ)
     counts, n = (int(lost.sum()), int(gained.sum())), len(differ)
-    quantity: Quantity = NetLoss(*counts, n)
-    each = lost.astype(np.int8) - gained.astype(np.int8)
     if metric is SERVED_PREDICTIONS_CHANGED:
-        quantity, each = Proportion(int(differ.sum()), n), differ
-    low, high = (float(np.clip(limit, *metric.range)) for limit in quantity.limits(_TWO_SIDED))
+        quantity, each = equivalence.proportion(int(differ.sum()), n), differ
+    else:
+        quantity, each = equivalence.net_loss(*counts, n), lost.astype(np.int8) - gained.astype(np.int8)
     net = 100 * (counts[0] - counts[1]) / n
     said = f"lose {net:.1f} points" if net > 0 else f"gain {-net:.1f} points" if net < 0 else "lose no accuracy"
     share = f"{differ.sum() / n:.1%} of its predictions ({counts[0]:,} lost, {counts[1]:,} gained)"
-    return Measurement(
-        metric,
-        quantity.value + 0.0,
-        n,
-        (low, high),
-        detail=f"{f'served with {through}, ' if through else ''}it would {said} and change {share}",
-        failures=np.flatnonzero(differ)[np.argsort(~lost[differ], kind="stable")],
-        each=each,
-        quantity=quantity,
-    )
+    detail = f"{f'served with {through}, ' if through else ''}it would {said} and change {share}"
+    return measured(metric, quantity, detail=detail, failures=ordered(differ, ~lost), each=each)
 
 
 ALPHA = 0.01
@@ -86,7 +69,9 @@ class Explanation:
     """Counts of N images: served predictions that are `changed` from the reference, and what a pipeline makes of them.
 
     The pipeline gives the served answer to those `explained`. It changes those `introduced`, which are served as the
-    reference answers them.
+    reference answers them. `net` is the share of changed predictions explained, less the share introduced; at most 1.
+    `agreement` is the share of all images with the served answer, and `disagreements` the number of the others.
+    `interval` is Wilson's 95% interval of the share of changed predictions that are explained.
     """
 
     n: int
@@ -96,22 +81,18 @@ class Explanation:
 
     @property
     def net(self) -> float:
-        """Return the share of changed predictions explained, less the share introduced; at most 1."""
         return (self.explained - self.introduced) / max(self.changed, 1)
 
     @property
     def agreement(self) -> float:
-        """Return the share of all images with the served answer, in [0, 1]."""
         return 1 - self.disagreements / self.n
 
     @property
     def disagreements(self) -> int:
-        """Return the number of images with another answer than the served one."""
         return self.changed - self.explained + self.introduced
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return Wilson's 95% interval of the share of changed predictions that are explained."""
         return proportion_interval(self.explained, self.changed) if self.changed else (0.0, 1.0)
 
 

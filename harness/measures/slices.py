@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness.base.errors import InputError, NotApplicableError
-from harness.measures.accuracy import class_number, likely_most_confident, share_right
+from harness.base.errors import NotApplicableError
+from harness.measures import selection
+from harness.measures.accuracy import share_right
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import Z95, proportion_interval
 
@@ -29,29 +30,21 @@ OF_GROUPS = OF_ONE_GROUP | {WORST_GROUP_ACCURACY.name, GROUP_GAP.name}
 
 
 class _Served(NamedTuple):
-    """A group, its number of images, and the number of correct ones."""
+    """A group, its number of images, the number of correct ones, their share and Wilson's interval of it."""
 
     name: str
     n: int
     right: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.right / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return proportion_interval(self.right, self.n)
+    accuracy: float
+    interval: tuple[float, float]
 
 
 def group_accuracy(predictions: Predictions, *, by: str, group: str) -> Measurement:
     """Return the share of correct predictions in [0, 1] for one group, such as `group` front of the column `by` camera.
 
-    The interval is Wilson's score interval (Wilson 1927). Raises `InputError` for a column that the data lack, and
-    `NotApplicableError` if no measured image is in the group.
+    Raises `InputError` for a column that the data lack, and `NotApplicableError` if no measured image is in the group.
     """
-    chosen = _members(predictions, by, group)
-    return share_right(GROUP_ACCURACY, predictions, chosen)
+    return share_right(GROUP_ACCURACY, predictions, _members(predictions, by, group))
 
 
 def worst_group(predictions: Predictions, *, by: str, least: int | None = None) -> Measurement:
@@ -100,14 +93,13 @@ def group_difference(predictions: Predictions, *, by: str, group: str, paired_by
 
     Both means move alike if a whole network is surer, or less sure. The images of a pair, equal in the column
     `paired_by`, show the same thing, such as one scene by two cameras. With it, the value is the mean over the pairs
-    that have images on both sides, and `n` their number. Without, `n` is the number of the group's images. The interval
-    is normal. Raises `InputError` and `NotApplicableError` as `group_accuracy` does, and `NotApplicableError` for
-    predictions without all probabilities and for a group without others.
+    that have images on both sides, and `n` their number. Without, `n` is the number of the group's images. Raises
+    `InputError` and `NotApplicableError` as `group_accuracy` does, and `NotApplicableError` for predictions without all
+    probabilities and for a group without others.
     """
     chosen = _members(predictions, by, group)
-    if paired_by is None:
-        return _difference(GROUP_DIFFERENCE, predictions, chosen, named=group)
-    return _paired_difference(predictions, chosen, _column(predictions, paired_by), named=group)
+    pairs = None if paired_by is None else selection.column(predictions, paired_by)
+    return _difference(GROUP_DIFFERENCE, predictions, chosen, group, pairs)
 
 
 def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
@@ -115,82 +107,62 @@ def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
 
     It is as `group_difference` without pairs. Raises `InputError` for a class that the data lack.
     """
-    chosen = predictions.labels == class_number(predictions, of_class)
+    chosen = selection.of_class(predictions, of_class)
     if not chosen.any():
         raise NotApplicableError(f"none of the {len(chosen)} images is of class {of_class!r}")
-    return _difference(CLASS_DIFFERENCE, predictions, chosen, named=of_class)
+    return _difference(CLASS_DIFFERENCE, predictions, chosen, of_class)
 
 
-def _difference(metric: Metric, predictions: Predictions, chosen: np.ndarray, *, named: str) -> Measurement:
-    if chosen.all():
-        raise NotApplicableError(f"all {len(chosen)} images are of {named!r}, so there are no others to compare with")
-    sure = _probability_of_label(predictions)
-    own, others = sure[chosen], sure[~chosen]
-    n, rest = len(own), len(others)
-    # Each of the n images takes its part of the others. The n contributions then have the variance of both sides.
-    each = own - np.bincount(np.arange(rest) % n, others, minlength=n) * (n / rest)
-    error = math.sqrt(own.var(ddof=1) / n + others.var(ddof=1) / rest) if min(n, rest) > 1 else math.inf
-    detail = f"{named} {own.mean():.1%} of {n}, others {others.mean():.1%} of {rest} images"
-    return _of_difference(metric, predictions, chosen, each, error=error, detail=detail)
-
-
-def _paired_difference(predictions: Predictions, chosen: np.ndarray, pairs: np.ndarray, *, named: str) -> Measurement:
-    sure = _probability_of_label(predictions)
-    _, members = np.unique(pairs, return_inverse=True)
-    sums, counts = (
-        np.stack([np.bincount(members[side], values[side], minlength=members.max() + 1) for side in (chosen, ~chosen)])
-        for values in (sure, np.ones(len(sure)))
-    )
-    both = np.asarray((counts > 0).all(axis=0))
-    if not both.any():
-        raise NotApplicableError(f"no image of group {named!r} has another one of its pair outside of the group")
-    own, others = sums[:, both] / counts[:, both]
-    each = own - others
-    detail = f"{named} {own.mean():.1%}, others {others.mean():.1%} of {len(each)} pairs"
-    error = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else math.inf
-    return _of_difference(GROUP_DIFFERENCE, predictions, chosen & both[members], each, error=error, detail=detail)
-
-
-def _of_difference(
-    metric: Metric, predictions: Predictions, chosen: np.ndarray, each: np.ndarray, *, error: float, detail: str
+def _difference(
+    metric: Metric, predictions: Predictions, chosen: np.ndarray, named: str, pairs: np.ndarray | None = None
 ) -> Measurement:
-    """Return the mean of n contributions by its standard error, infinite where it is unknown."""
+    if pairs is None and chosen.all():
+        raise NotApplicableError(f"all {len(chosen)} images are of {named!r}, so there are no others to compare with")
+    labels, error = predictions.labels, math.inf  # Of one image or pair, the error is unknown.
+    sure = np.asarray(predictions.probabilities[np.arange(len(labels)), labels], dtype=np.float64)
+    if pairs is None:
+        own, others = sure[chosen], sure[~chosen]
+        n, rest = len(own), len(others)
+        # Each of the n images takes its part of the others. The n contributions then have the variance of both sides.
+        each = own - np.bincount(np.arange(rest) % n, others, minlength=n) * (n / rest)
+        if min(n, rest) > 1:
+            error = math.sqrt(own.var(ddof=1) / n + others.var(ddof=1) / rest)
+        detail = f"{named} {own.mean():.1%} of {n}, others {others.mean():.1%} of {rest} images"
+    else:
+        members = np.unique(pairs, return_inverse=True)[1]
+        sums, counts = (
+            np.stack([np.bincount(members[side], of[side], minlength=members.max() + 1) for side in (chosen, ~chosen)])
+            for of in (sure, np.ones(len(sure)))
+        )
+        both = np.asarray((counts > 0).all(axis=0))
+        if not both.any():
+            raise NotApplicableError(f"no image of group {named!r} has another one of its pair outside of the group")
+        own, others = sums[:, both] / counts[:, both]
+        each, n, chosen = own - others, int(both.sum()), chosen & both[members]
+        if n > 1:
+            error = float(each.std(ddof=1)) / math.sqrt(n)
+        detail = f"{named} {own.mean():.1%}, others {others.mean():.1%} of {n} pairs"
     value, (low, high) = float(each.mean()), metric.range
     interval = (max(value - Z95 * error, low), min(value + Z95 * error, high))
-    failures = likely_most_confident(predictions, ~predictions.correct & chosen)
-    return Measurement(metric, value, len(each), interval, detail=detail, failures=failures, each=each)
-
-
-def _probability_of_label(predictions: Predictions) -> np.ndarray:
-    labels = predictions.labels
-    return np.asarray(predictions.probabilities[np.arange(len(labels)), labels], dtype=np.float64)
+    failures = selection.likely_most_confident(predictions, ~predictions.correct & chosen)
+    return Measurement(metric, value, n, interval, detail=detail, failures=failures, each=each)
 
 
 def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:
     """Return which images are of a group, (N,) bool and not empty."""
-    chosen = np.asarray(_column(predictions, by) == group)
+    chosen = np.asarray(selection.column(predictions, by) == group)
     if not chosen.any():
         raise NotApplicableError(f"none of the {len(chosen)} measured images is of group {group!r} by {by!r}")
     return chosen
 
 
-def _column(predictions: Predictions, by: str) -> np.ndarray:
-    groups = predictions.images.groups
-    if by not in groups:
-        raise InputError(
-            f"groups by {by!r}: the data have {', '.join(groups) or 'no groups'}; name one of these columns"
-        )
-    return groups[by]
-
-
 def _served(predictions: Predictions, by: str, least: int | None) -> list[_Served]:
     """Return the groups that are large enough, by name."""
-    names, members = np.unique(_column(predictions, by), return_inverse=True)
-    counts = np.bincount(members, minlength=len(names))
-    right = np.bincount(members, weights=predictions.correct, minlength=len(names)).astype(int)
+    names, members, counts = np.unique(selection.column(predictions, by), return_inverse=True, return_counts=True)
+    right = np.bincount(members, weights=predictions.correct).astype(int)
     served = [
-        _Served(str(name), int(n), int(hits))
-        for name, n, hits in zip(names, counts, right, strict=True)
+        _Served(str(name), n, hits, hits / n, proportion_interval(hits, n))
+        for name, n, hits in zip(names, counts.tolist(), right.tolist(), strict=True)
         if n >= (least or 1)
     ]
     if len(served) < 2:  # noqa: PLR2004  A single group has no worst.
@@ -200,4 +172,6 @@ def _served(predictions: Predictions, by: str, least: int | None) -> list[_Serve
 
 
 def _failures(predictions: Predictions, by: str, group: _Served) -> np.ndarray:
-    return likely_most_confident(predictions, ~predictions.correct & (_column(predictions, by) == group.name))
+    return selection.likely_most_confident(
+        predictions, ~predictions.correct & (selection.column(predictions, by) == group.name)
+    )

@@ -108,13 +108,9 @@ def _shares_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray((left + right) / (2 * len(others)))
 
 
-def _rank(count: int) -> int:
-    """Return the number of unknown images to flag: 95% of them, rounded up."""
-    return int(np.argmax(np.arange(1, count + 1) / count >= _FOUND)) + 1
-
-
 def _flagged(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    return np.asarray(known <= np.sort(unknown)[_rank(len(unknown)) - 1])
+    rank = int(np.argmax(np.arange(1, len(unknown) + 1) / len(unknown) >= _FOUND))  # Of 95%, rounded up.
+    return np.asarray(known <= np.sort(unknown)[rank])
 
 
 def _flagged_interval(known: np.ndarray, unknown: np.ndarray) -> tuple[float, float]:

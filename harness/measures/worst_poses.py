@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,8 @@ import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.records import record
-from harness.measures.metric import Curve, Measurement, Metric, Unit
+from harness.measures.metric import Curve, Measurement, Metric, Unit, share_of
+from harness.measures.selection import ordered
 from harness.measures.statistics import Z95, proportion_interval
 
 if TYPE_CHECKING:
@@ -60,25 +60,16 @@ def persistent_failures(
 ) -> PersistentFailures:
     """List the images that are wrong at more than half of the poses; `predicted` is (N, P) int, a column for each.
 
-    `confidence` is that of each wrong prediction, (N, P) in [0, 1], and 0 elsewhere. Raises `InputError` for a matrix
-    of another shape or without poses.
+    `confidence` is that of each wrong prediction, (N, P) in [0, 1], and 0 elsewhere.
     """
-    if predicted.ndim != 2 or predicted.shape[0] != len(images) or not predicted.shape[1]:  # noqa: PLR2004
-        raise InputError(
-            f"persistent failures: predictions have shape {predicted.shape}, expected ({len(images)}, poses), one or "
-            "more"
-        )
-    labels, numbers = images.labels.numpy(), images.positions.numpy()
-    correct = predicted == labels[:, None]
-    wrong, poses = (~correct).sum(axis=1), predicted.shape[1]
-    chosen = np.flatnonzero(2 * wrong > poses)
-    rows = []
-    for position in chosen[np.argsort(-wrong[chosen], kind="stable")]:
-        votes = Counter(predicted[position][~correct[position]].tolist())
-        taken_for = min(votes, key=lambda label: (-votes[label], label))
-        names = images.classes[labels[position]], images.classes[taken_for]
-        sure = None if confidence is None else float(confidence[position].sum() / wrong[position])
-        rows.append(PersistentFailure(int(numbers[position]), names[0], int(wrong[position]), names[1], sure))
+    labels, numbers, classes = images.labels.numpy(), images.positions.numpy(), images.classes
+    wrong, rows = predicted != labels[:, None], []
+    times, poses = wrong.sum(axis=1), predicted.shape[1]
+    for at in ordered(2 * times > poses, -times).tolist():
+        votes = np.bincount(predicted[at][wrong[at]])
+        sure = None if confidence is None else float(confidence[at].sum() / times[at])
+        taken = classes[int(votes.argmax())]
+        rows.append(PersistentFailure(int(numbers[at]), classes[labels[at]], int(times[at]), taken, sure))
     return PersistentFailures(len(images), poses, tuple(rows))
 
 
@@ -93,14 +84,13 @@ BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
 def robust_accuracy(found: FirstFailures, *, clean: Predictions | None = None) -> Measurement:
     """Return robust accuracy: the share of images that are correct in all poses of a sequence, in [0, 1].
 
-    `clean` are the predictions of the same images without a perturbation. The interval is Wilson's. The failures are
-    the other images, in the order of the poses that break them.
+    `clean` are the predictions of the same images without a perturbation. The failures are the other images, in the
+    order of the poses that break them.
     """
     right = found.right_everywhere
-    broken = np.flatnonzero(~right)
-    broken = broken[np.argsort(found.first[broken], kind="stable")]
-    detail = f"{len(broken)} images fail at some of {len(found.poses)} poses"
-    return _share(ROBUST_ACCURACY, right, detail, broken, clean)
+    detail = f"{int((~right).sum())} images fail at some of {len(found.poses)} poses"
+    measured = share_of(ROBUST_ACCURACY, right, detail=detail, failures=ordered(~right, found.first))
+    return _against(measured, right, clean)
 
 
 def random_pose_accuracy(correct: np.ndarray, *, clean: Predictions | None = None) -> Measurement:
@@ -111,8 +101,8 @@ def random_pose_accuracy(correct: np.ndarray, *, clean: Predictions | None = Non
     """
     images, poses = correct.shape
     share = float(correct.mean())
-    low, high = proportion_interval(round(share * images), images)
-    measured = Measurement(RANDOM_POSE_ACCURACY, share, images, (low, high), detail=f"{poses} poses each")
+    interval = proportion_interval(round(share * images), images)
+    measured = Measurement(RANDOM_POSE_ACCURACY, share, images, interval, detail=f"{poses} poses each")
     return _against(measured, correct.mean(axis=1), clean)
 
 
@@ -124,16 +114,16 @@ def worst_of_ten(correct: np.ndarray, *, clean: Predictions | None = None) -> Me
     if correct.shape[1] != 10:  # noqa: PLR2004  Ten, as in the name.
         raise InputError(f"worst of ten: each image has {correct.shape[1]} poses, expected 10")
     always = np.asarray(correct.all(axis=1))
-    return _share(WORST_OF_TEN, always, "", np.flatnonzero(~always), clean)
+    return _against(share_of(WORST_OF_TEN, always, failures=np.flatnonzero(~always)), always, clean)
 
 
 def unchanged_share(changed: FirstFailures) -> Measurement:
     """Return the share of images with the same prediction in all poses of a sequence, in [0, 1].
 
-    The interval is Wilson's. The failures are the other images, in the order of the poses that change them.
+    The failures are the other images, in the order of the poses that change them.
     """
-    measured = replace(robust_accuracy(changed), metric=UNCHANGED_SHARE, detail=f"{len(changed.poses)} poses drawn")
-    return replace(measured, each=changed.right_everywhere, rest=1.0)
+    same, detail = changed.right_everywhere, f"{len(changed.poses)} poses drawn"
+    return share_of(UNCHANGED_SHARE, same, detail=detail, failures=ordered(~same, changed.first), rest=1.0)
 
 
 def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
@@ -170,15 +160,7 @@ def survival_name(path: str) -> str:
     return f"survival, {path}"
 
 
-def _share(
-    metric: Metric, each: np.ndarray, detail: str, failures: np.ndarray, clean: Predictions | None
-) -> Measurement:
-    right, n = int(each.sum()), len(each)
-    interval = proportion_interval(right, n)
-    measured = Measurement(metric, right / n, n, interval, detail=detail, failures=failures)
-    return _against(measured, each, clean)
-
-
 def _against(measured: Measurement, each: np.ndarray, clean: Predictions | None) -> Measurement:
     """Return the measurement with the contributions of the images, which calibration uses only with the clean value."""
-    return replace(measured, each=each, rest=float(clean.correct.mean())) if clean else measured
+    rest = float(clean.correct.mean()) if clean else None
+    return replace(measured, each=each if clean else None, rest=rest)

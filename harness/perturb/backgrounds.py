@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,25 +133,17 @@ def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generato
     return behind
 
 
-def _swapped(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator) -> Behind:
-    """Return the background of an image of another class, and the image's own background behind that image's object."""
+def _other(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator, *, whole: bool) -> Behind:
+    """Return an image of another class, `whole` or with the image's own background behind that image's object."""
     import torch
 
     others = _of_other_classes(images, rng)
 
     def behind(part: slice) -> np.ndarray:
         theirs = images.pixels[torch.from_numpy(others[part])].numpy()
-        return np.where(masks[others[part]][:, None], _pixels(images, part), theirs)
+        return theirs if whole else np.where(masks[others[part]][:, None], _pixels(images, part), theirs)
 
     return behind
-
-
-def _clutter(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
-    """Return an image of another class, with its object."""
-    import torch
-
-    others = _of_other_classes(images, rng)
-    return lambda part: np.asarray(images.pixels[torch.from_numpy(others[part])].numpy())
 
 
 def _of_other_classes(images: LabelledImages, rng: np.random.Generator) -> np.ndarray:
@@ -167,7 +160,7 @@ def _of_other_classes(images: LabelledImages, rng: np.random.Generator) -> np.nd
 BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Generator], Behind]] = {
     "noise": _noise,
     "texture": _texture,
-    "swapped": _swapped,
-    "clutter": _clutter,
+    "swapped": partial(_other, whole=False),
+    "clutter": partial(_other, whole=True),
 }
 """Backgrounds by their name in a check."""

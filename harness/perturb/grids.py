@@ -12,31 +12,26 @@ import numpy as np
 from harness.perturb.poses import IDENTITY, HorizontalFlip, Pose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.perturb.poses import Perturbation
 
 
 def augmentation_range_poses() -> tuple[Pose, ...]:
     """Return the 9 x 5 x 5 grid of poses within ±10° and ±2 px, the augmentation range of the shipped model."""
-    return tuple(
-        Pose(degrees, dx, dy)
-        for degrees in (-10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)
-        for dx in (-2.0, -1.0, 0.0, 1.0, 2.0)
-        for dy in (-2.0, -1.0, 0.0, 1.0, 2.0)
-    )
+    shifts = (-2.0, -1.0, 0.0, 1.0, 2.0)
+    return tuple(Pose(2.5 * turn, dx, dy) for turn, dx, dy in product(range(-4, 5), shifts, shifts))
 
 
 def augmentation_range_corners() -> tuple[Pose, ...]:
     """Return the eight corners of that grid: the largest rotation and translation, in every combination of signs."""
-    return tuple(Pose(10.0 * turn, 2.0 * dx, 2.0 * dy) for turn in (-1, 1) for dx in (-1, 1) for dy in (-1, 1))
+    return tuple(Pose(10.0 * turn, 2.0 * dx, 2.0 * dy) for turn, dx, dy in product((-1, 1), repeat=3))
 
 
 def classic_poses() -> tuple[Pose, ...]:
     """Return the 31 x 5 x 5 grid within ±30° and ±3 px of Engstrom et al. (2019), "Exploring the Landscape"."""
-    degrees = range(-30, 31, 2)
     shifts = (-3.0, -1.5, 0.0, 1.5, 3.0)
-    return tuple(Pose(float(angle), dx, dy) for angle, dx, dy in product(degrees, shifts, shifts))
+    return tuple(Pose(float(angle), dx, dy) for angle, dx, dy in product(range(-30, 31, 2), shifts, shifts))
 
 
 GRIDS: Mapping[str, Callable[[], tuple[Pose, ...]]] = {
@@ -78,8 +73,7 @@ def most_dangerous_first(poses: Sequence[Pose]) -> tuple[Pose, ...]:
     limits = [max(abs(getattr(pose, axis)) for pose in poses) or 1.0 for axis in ("degrees", "dx", "dy")]
 
     def distance(pose: Pose) -> float:
-        values = (pose.degrees, pose.dx, pose.dy)
-        return sum((value / limit) ** 2 for value, limit in zip(values, limits, strict=True))
+        return sum((at / limit) ** 2 for at, limit in zip((pose.degrees, pose.dx, pose.dy), limits, strict=True))
 
     return tuple(sorted(poses, key=distance, reverse=True))
 
@@ -92,7 +86,11 @@ def random_poses(grid: Sequence[Pose], count: int, *, images: int, seed: int = 0
 
 @dataclass(frozen=True)
 class SeverityPath:
-    """A path away from the identity: the poses of each severity in `unit`, ascending."""
+    """A path away from the identity: the poses of each severity in `unit`, ascending.
+
+    `poses` are all of them, the least severe first, and `severities` that of each. `limit` is the last severity with
+    its unit. `words` describe the change, with the unit of its severities if that is not obvious.
+    """
 
     name: str
     unit: Literal["degrees", "pixels", "share"]
@@ -100,12 +98,10 @@ class SeverityPath:
 
     @property
     def poses(self) -> tuple[Pose, ...]:
-        """Return all poses, the least severe first."""
         return tuple(pose for poses in self.steps.values() for pose in poses)
 
     @property
     def limit(self) -> str:
-        """Return the last severity with its unit."""
         return self.label(max(self.steps))
 
     def label(self, severity: float) -> str:
@@ -114,40 +110,35 @@ class SeverityPath:
 
     @property
     def words(self) -> str:
-        """Return a description of the path's change, with the unit of its severities if that is not obvious."""
         return {"rotation": "turned", "shift": "moved"}.get(self.name, "turned and moved, in % of ±30° and ±3 px")
 
     @property
     def severities(self) -> np.ndarray:
-        """Return the severity of each of `poses`."""
         return np.array([severity for severity, poses in self.steps.items() for _ in poses])
 
 
-def _joint(share: float) -> tuple[Pose, ...]:
-    return tuple(Pose(30 * turn * share, 3 * dx * share, 3 * dy * share) for turn, dx, dy in product((-1, 1), repeat=3))
+def _paths(angles: Iterable[float], shifts: Iterable[tuple[float, float, float]], shares: Iterable[float]) -> _Paths:
+    """Return the paths by angles, by severities with their shifts, and by shares of ±30° and ±3 px."""
+    moved: dict[float, tuple[Pose, ...]] = {}
+    for severity, dx, dy in shifts:
+        moved[severity] = (*moved.get(severity, ()), Pose(0.0, dx, dy))
+    signs = [*product((-1, 1), repeat=3)]
+    joint = {at: tuple(Pose(30 * turn * at, 3 * dx * at, 3 * dy * at) for turn, dx, dy in signs) for at in shares}
+    return (
+        SeverityPath("rotation", "degrees", {at: (Pose(at), Pose(-at)) for at in angles}),
+        SeverityPath("shift", "pixels", moved),
+        SeverityPath("joint", "share", joint),
+    )
 
 
-_DIRECTIONS = tuple((dx, dy) for dx, dy in product((-1, 0, 1), repeat=2) if (dx, dy) != (0, 0))
-
-
+_Paths = tuple[SeverityPath, SeverityPath, SeverityPath]
+_DIRECTIONS = [(dx, dy) for dx, dy in product((-1, 0, 1), repeat=2) if (dx, dy) != (0, 0)]
 PATHS: Mapping[str, SeverityPath] = {
     path.name: path
-    for path in (
-        SeverityPath(
-            "rotation",
-            "degrees",
-            {float(angle): (Pose(float(angle)), Pose(float(-angle))) for angle in range(1, 46)},
-        ),
-        SeverityPath(
-            "shift",
-            "pixels",
-            {float(size): tuple(Pose(0.0, size * dx, size * dy) for dx, dy in _DIRECTIONS) for size in range(1, 9)},
-        ),
-        SeverityPath(
-            "joint",
-            "share",
-            {step / 20: _joint(step / 20) for step in range(1, 21)},
-        ),
+    for path in _paths(
+        map(float, range(1, 46)),
+        ((float(size), size * dx, size * dy) for size in range(1, 9) for dx, dy in _DIRECTIONS),
+        (step / 20 for step in range(1, 21)),
     )
 }
 """Rotation to 45° by whole degrees, translation to 8 px by whole pixels in eight directions, and both at once. The
@@ -156,14 +147,5 @@ latter is a share of ±30° and ±3 px in every combination of signs. A failure 
 
 def fine_paths() -> tuple[SeverityPath, ...]:
     """Return the paths in fine steps for single images: tenths of a degree, every pixel offset, and hundredths."""
-    offsets = sorted(product(range(-8, 9), repeat=2), key=lambda offset: (math.hypot(*offset), offset))
-    shifts: dict[float, tuple[Pose, ...]] = {}
-    for dx, dy in offsets[1:]:
-        distance = math.hypot(dx, dy)
-        shifts[distance] = (*shifts.get(distance, ()), Pose(0.0, dx, dy))
-    joint = PATHS["joint"]
-    return (
-        SeverityPath("rotation", "degrees", {at / 10: (Pose(at / 10), Pose(-at / 10)) for at in range(1, 451)}),
-        SeverityPath("shift", "pixels", shifts),
-        SeverityPath("joint", joint.unit, {step / 100: _joint(step / 100) for step in range(1, 101)}),
-    )
+    offsets = sorted((math.hypot(dx, dy), dx, dy) for dx, dy in product(range(-8, 9), repeat=2))[1:]
+    return _paths((at / 10 for at in range(1, 451)), offsets, (step / 100 for step in range(1, 101)))

@@ -61,11 +61,8 @@ class Pose:
 
     def clamped(self, within: Pose) -> Pose:
         """Return the pose with each axis limited to ± that of `within`."""
-
-        def clamp(value: float, limit: float) -> float:
-            return max(-limit, min(limit, value))
-
-        return Pose(clamp(self.degrees, within.degrees), clamp(self.dx, within.dx), clamp(self.dy, within.dy))
+        pairs = ((self.degrees, within.degrees), (self.dx, within.dx), (self.dy, within.dy))
+        return Pose(*(max(-limit, min(limit, value)) for value, limit in pairs))
 
 
 IDENTITY = Pose()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.perturb.corruptions.kind import generator_of
+from harness.perturb.corruptions.named import changed_alike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -72,17 +72,12 @@ class Unfamiliar:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the images of no class, (N, C, H, W) like the input, pixels in [0, 1]."""
-        import torch
-
-        from harness.data.images import unit_range
-
-        if not len(images):
-            return images
-        pixels = np.rint(images.permute(0, 2, 3, 1).contiguous().cpu().numpy() * 255).astype(np.uint8)
         make = UNFAMILIAR[self.kind]
-        made = [make(image.astype(np.float32) / 255, generator_of(self.kind, image)) for image in pixels]
-        stored = np.rint(np.stack(made).clip(0, 1) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
-        return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
+
+        def apply(pixels: np.ndarray, draws: Sequence[np.random.Generator]) -> np.ndarray:
+            return np.stack([make(image, draw) for image, draw in zip(pixels, draws, strict=True)])
+
+        return changed_alike(images, self.kind, apply)
 
     def in_words(self) -> str:
         """Return the kind as text."""

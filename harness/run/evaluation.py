@@ -32,7 +32,6 @@ from harness.measures.failures import (
 from harness.measures.panel.label_errors import (
     LabelErrors,
     WithoutLabelErrors,
-    expect_asked,
     label_errors,
     owners,
     without,
@@ -179,7 +178,7 @@ def _panel_predictions(named: Path | None, images: LabelledImages, sha256: str) 
     others = read.without(sha256)
     try:
         others.expect(images)
-        expect_asked(images, others)
+        others.clean(images)
     except InputError as error:
         raise PanelError(f"{found}: {error}") from None
     return others

@@ -10,10 +10,11 @@ import numpy as np
 from harness.base.errors import NotApplicableError
 from harness.checks.check import NAMED
 from harness.data.images import unit_range
-from harness.measures.accuracy import ACCURACY_GAIN, likely_most_confident, most_confident
+from harness.measures.accuracy import ACCURACY_GAIN
 from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.failures import Answer, answers_at
 from harness.measures.panel.consensus import ConsensusErrors
+from harness.measures.selection import likely_most_confident, most_confident
 from harness.perturb import IDENTITY, in_words
 from harness.perturb.grids import most_dangerous_first
 

@@ -21,7 +21,7 @@ from harness.inference.predictors.protocol import Identity, Provides
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED
-from harness.measures.equivalence import Proportion
+from harness.measures.equivalence import proportion
 from harness.measures.metric import Measurement
 from harness.measures.serving import Explanation, explanation, is_unrelated
 from harness.report.skew import diagnosis_json, diagnosis_lines
@@ -407,7 +407,7 @@ def explained(serving, **counts):
 
 
 def predictions_measured(changed):
-    return Measurement(PREDICTIONS_CHANGED, changed / 2000, 2000, (0, 1), quantity=Proportion(changed, 2000))
+    return Measurement(PREDICTIONS_CHANGED, changed / 2000, 2000, (0, 1), quantity=proportion(changed, 2000))
 
 
 @pytest.mark.parametrize(

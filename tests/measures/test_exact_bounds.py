@@ -9,18 +9,18 @@ from scipy.stats import binom, binomtest, multinomial
 
 from harness.measures.equivalence import (
     CONFIDENCE,
-    Mean,
-    NetLoss,
-    Proportion,
-    Quantile,
-    Worst,
     images_needed,
     least_images,
+    mean,
     net_limits,
+    net_loss,
     outcome_of,
     outcomes_of,
     overall,
+    proportion,
     proportion_limits,
+    quantile,
+    worst,
 )
 
 
@@ -68,7 +68,7 @@ def test_bounds_of_a_percentile_hold_for_any_distribution(share):
     n, generator = 700, np.random.default_rng(5)
     low = high = 0
     for _ in range(2_000):
-        lower, upper = Quantile(generator.random(n), share).limits(CONFIDENCE)
+        lower, upper = quantile(generator.random(n), share).limits(CONFIDENCE)
         low += lower <= share
         high += upper >= share
     assert low / 2_000 >= CONFIDENCE - 0.006
@@ -76,8 +76,8 @@ def test_bounds_of_a_percentile_hold_for_any_distribution(share):
 
 
 def test_a_percentile_of_too_few_images_has_no_bound():
-    assert Quantile(np.zeros(400), 0.99).limits(CONFIDENCE) == (0.0, math.inf)
-    assert Quantile(np.zeros(459), 0.99).limits(CONFIDENCE) == (0.0, 0.0)
+    assert quantile(np.zeros(400), 0.99).limits(CONFIDENCE) == (0.0, math.inf)
+    assert quantile(np.zeros(459), 0.99).limits(CONFIDENCE) == (0.0, 0.0)
 
 
 def pooled(n, rate, generator, views=8):
@@ -91,7 +91,7 @@ def test_bounds_clustered_by_image_hold(rate):
     generator = np.random.default_rng(7)
     low = high = 0
     for _ in range(400):
-        lower, upper = Mean(pooled(2_000, rate, generator)).limits(CONFIDENCE)
+        lower, upper = mean(pooled(2_000, rate, generator)).limits(CONFIDENCE)
         low += lower <= rate
         high += upper >= rate
     assert low / 400 >= CONFIDENCE - 0.015
@@ -102,19 +102,18 @@ def test_views_of_one_image_do_not_count_as_images():
     """Eight views that all say the same are as uncertain as one view."""
     changed = np.zeros(2_000)
     changed[:60] = 1
-    assert Mean(changed).limits(CONFIDENCE)[1] == pytest.approx(proportion_limits(60, 2_000, CONFIDENCE)[1], rel=0.06)
+    assert mean(changed).limits(CONFIDENCE)[1] == pytest.approx(proportion_limits(60, 2_000, CONFIDENCE)[1], rel=0.06)
 
 
 @pytest.mark.parametrize("each", [np.zeros(1_000), np.full(1_000, 1e-7)])
 def test_a_distance_of_nothing_is_not_proved_to_be_zero(each):
-    lower, upper = Mean(each).limits(CONFIDENCE)
+    lower, upper = mean(each).limits(CONFIDENCE)
     assert lower <= each.mean()
     assert 0.00459 < upper < 0.0047
 
 
 def test_a_bootstrap_says_nothing_beyond_its_resamples():
-    mean = Mean(np.linspace(0, 1, 200))
-    assert mean.limits(1 - 1e-7) == (-math.inf, math.inf)
+    assert mean(np.linspace(0, 1, 200)).limits(1 - 1e-7) == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_a_bootstrap_says_nothing_beyond_its_resamples():
     [(0, "equal"), (67, "equal"), (90, "inconclusive"), (110, "inconclusive"), (301, "different")],
 )
 def test_three_outcomes(changed, expected):
-    assert outcome_of(Proportion(changed, 10_000), 0.01) == expected
+    assert outcome_of(proportion(changed, 10_000), 0.01) == expected
 
 
 def test_equal_takes_every_check_and_different_takes_one():
@@ -134,7 +133,7 @@ def test_equal_takes_every_check_and_different_takes_one():
 
 def test_checks_that_differ_share_the_level():
     """The least clear difference needs no more than the level once all others are found."""
-    barely, clearly, none = Proportion(126, 10_000), Proportion(900, 10_000), Proportion(0, 10_000)
+    barely, clearly, none = proportion(126, 10_000), proportion(900, 10_000), proportion(0, 10_000)
     assert outcome_of(barely, 0.01) == "different"
     assert outcomes_of([(barely, 0.01), *([(none, 0.01)] * 20)])[0] == "inconclusive"
     assert outcomes_of([(barely, 0.01), (clearly, 0.01)]) == ["different", "different"]
@@ -144,52 +143,52 @@ def test_false_alarms_of_all_checks_together_stay_within_the_level():
     generator, alarms = np.random.default_rng(3), 0
     for _ in range(600):
         counts = generator.binomial(2_000, 0.01, size=12)
-        alarms += "different" in outcomes_of([(Proportion(int(count), 2_000), 0.01) for count in counts])
+        alarms += "different" in outcomes_of([(proportion(int(count), 2_000), 0.01) for count in counts])
     assert alarms / 600 <= 0.02
 
 
 @pytest.mark.parametrize(("tolerance", "images"), [(0.001, 4_603), (0.01, 459), (0.05, 90)])
 def test_images_without_a_change_that_prove_a_tolerance(tolerance, images):
     assert least_images(tolerance) == images
-    assert outcome_of(Proportion(0, images), tolerance) == "equal"
-    assert outcome_of(Proportion(0, images - 1), tolerance) == "inconclusive"
-    assert images_needed(Proportion(0, 50), tolerance) == images
+    assert outcome_of(proportion(0, images), tolerance) == "equal"
+    assert outcome_of(proportion(0, images - 1), tolerance) == "inconclusive"
+    assert images_needed(proportion(0, 50), tolerance) == images
 
 
 @pytest.mark.parametrize("changed", [60, 85, 95, 105, 130])
 def test_as_many_images_as_are_named_would_tell(changed):
-    measured = Proportion(changed, 10_000)
+    measured = proportion(changed, 10_000)
     needed = images_needed(measured, 0.01)
     more = needed / 10_000
     lower, upper = measured.limits(CONFIDENCE, more)
     assert upper <= 0.01 if measured.value < 0.01 else lower > 0.01
-    assert outcome_of(Proportion(round(changed * more * 1.05), round(needed * 1.05)), 0.01) != "inconclusive"
+    assert outcome_of(proportion(round(changed * more * 1.05), round(needed * 1.05)), 0.01) != "inconclusive"
 
 
 def test_no_number_of_images_tells_what_lies_at_the_tolerance():
-    assert images_needed(Proportion(100, 10_000), 0.01) is None
+    assert images_needed(proportion(100, 10_000), 0.01) is None
 
 
-@pytest.mark.parametrize("measured", [NetLoss(80, 5, 10_000), Mean(np.r_[np.full(170, 0.5), np.zeros(9_830)])])
+@pytest.mark.parametrize("measured", [net_loss(80, 5, 10_000), mean(np.r_[np.full(170, 0.5), np.zeros(9_830)])])
 def test_images_are_named_for_what_is_no_count(measured):
     assert outcome_of(measured, 0.009) == "inconclusive"
     assert images_needed(measured, 0.009) > 10_000
 
 
 def test_the_worst_group_is_one_that_is_large_enough():
-    worst = Worst({"shoe": Proportion(2, 1_000), "bag": Proportion(1, 20)}, least=90)
-    assert (worst.name, worst.n) == ("shoe", 1_020)
-    assert outcome_of(worst, 0.05) == "equal"
+    measured = worst({"shoe": proportion(2, 1_000), "bag": proportion(1, 20)}, least=90)
+    assert (measured.group, measured.n) == ("shoe", 1_020)
+    assert outcome_of(measured, 0.05) == "equal"
 
 
 def test_a_small_group_that_is_gone_differs_all_the_same():
-    worst = Worst({"shoe": Proportion(2, 1_000), "bag": Proportion(20, 20)}, least=90)
-    assert outcome_of(worst, 0.05) == "different"
+    measured = worst({"shoe": proportion(2, 1_000), "bag": proportion(20, 20)}, least=90)
+    assert outcome_of(measured, 0.05) == "different"
 
 
 def test_groups_that_are_all_small_are_informational():
-    small = Worst({"bag": Proportion(0, 20), "shoe": Proportion(2, 80)}, least=90)
+    small = worst({"bag": proportion(0, 20), "shoe": proportion(2, 80)}, least=90)
     assert outcome_of(small, 0.05) == "informational"
     assert overall(["equal", "informational"]) == "equal"
     assert overall(["informational"]) == "inconclusive"
-    assert outcome_of(Worst({"bag": Proportion(20, 20)}, least=90), 0.05) == "different"
+    assert outcome_of(worst({"bag": proportion(20, 20)}, least=90), 0.05) == "different"

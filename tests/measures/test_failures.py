@@ -7,13 +7,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report as sklearn_report
+from test_measures import CLASSES, images_with, predictions
 
 from harness.base.errors import InputError
-from harness.data import LabelledImages
 from harness.inference import Predictions
 from harness.measures.accuracy import accuracy, classification_report
 from harness.measures.failures import (
@@ -30,8 +29,6 @@ from harness.measures.failures import (
 from harness.measures.worst_poses import persistent_failures
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 
-CLASSES = ("cat", "dog", "fox")
-
 
 @dataclass(frozen=True)
 class Inverted:
@@ -39,23 +36,6 @@ class Inverted:
 
     def __call__(self, images):
         return 1 - images
-
-
-def images_with(labels, *, numbers=None, classes=CLASSES, seed: int = 0) -> LabelledImages:
-    pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 1, 2, 2)).astype(np.uint8)
-    indices = None if numbers is None else torch.tensor(numbers)
-    labels = torch.tensor(labels, dtype=torch.int64)
-    return LabelledImages(torch.from_numpy(pixels), labels, classes, "hand", "test", indices)
-
-
-def predictions(labels, predicted, confidence=None, *, pose=IDENTITY, exact=None, **facts) -> Predictions:
-    """Predictions that give each image this class with this confidence (default 0.8), the rest shared equally."""
-    images = images_with(labels, **facts)
-    count = len(images.classes)
-    confidence = np.full(len(labels), 0.8) if confidence is None else np.asarray(confidence, dtype=float)
-    shares = np.repeat((1 - confidence)[:, None] / (count - 1), count, axis=1)
-    shares[np.arange(len(labels)), predicted] = confidence
-    return Predictions(np.log(shares).astype(np.float32), images, pose, exact=exact)
 
 
 #             0  1  2  3  4  5  6  7
@@ -242,7 +222,7 @@ def test_a_model_against_itself_has_neither_new_nor_fixed_failures(by_hand):
 
 
 def test_changes_need_the_same_images(by_hand):
-    with pytest.raises(InputError, match="different images"):
+    with pytest.raises(InputError, match="images that are not the same"):
         failure_changes(by_hand, predictions(LABELS, PREDICTED, seed=1))
 
 
@@ -290,12 +270,6 @@ def test_persistent_failures_equal_counting_by_hand(images, poses, seed):
     for row in table.rows:
         wrong = [CLASSES[taken] for taken in predicted[row.index] if CLASSES[taken] != row.true]
         assert wrong.count(row.taken_for) == max(map(wrong.count, wrong))
-
-
-@pytest.mark.parametrize("shape", [(2,), (3, 4), (2, 0)], ids=str)
-def test_predictions_of_another_shape_are_refused(shape):
-    with pytest.raises(InputError, match=r"expected \(2, poses\)"):
-        persistent_failures(images_with([0, 1]), np.zeros(shape, dtype=np.int64))
 
 
 # Scores by class.

@@ -4,38 +4,18 @@ import json
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from test_measures import predictions as answers
 
 from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
 from harness.checks import Check, ChecksError, Threshold, Verdict
-from harness.data import LabelledImages
 from harness.inference import Predictions
 from harness.measures import METRICS, Measurement, accuracy, accuracy_change
 from harness.measures.flips import Flips, flips
-from harness.perturb import IDENTITY
-
-CLASSES = ("cat", "dog", "fox")
-
-
-def images_with(labels, *, seed: int = 0, indices=None) -> LabelledImages:
-    pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 1, 2, 2)).astype(np.uint8)
-    numbers = None if indices is None else torch.tensor(indices)
-    return LabelledImages(torch.from_numpy(pixels), torch.tensor(labels), CLASSES, "hand", "test", numbers)
-
-
-def answers(labels, predicted, confidence=None, **facts) -> Predictions:
-    """Predictions that give each image this class with this confidence (default 0.8), the rest shared equally."""
-    confidence = np.full(len(labels), 0.8) if confidence is None else np.asarray(confidence)
-    shares = np.repeat((1 - confidence)[:, None] / 2, 3, axis=1)
-    shares[np.arange(len(labels)), predicted] = confidence
-    return Predictions(np.log(shares).astype(np.float32), images_with(labels, **facts), IDENTITY)
-
 
 #             0  1  2  3  4  5  6  7  8  9
 LABELS = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -62,7 +42,7 @@ def test_lost_images_were_right_and_gained_images_were_wrong(by_hand):
 
 def test_on_a_sample_images_go_by_their_numbers_in_the_data_set():
     numbers = [3, 7, 8, 20, 21, 22, 30, 40, 50, 99]
-    changed = flips(answers(LABELS, AFTER, indices=numbers), answers(LABELS, BEFORE, indices=numbers))
+    changed = flips(answers(LABELS, AFTER, numbers=numbers), answers(LABELS, BEFORE, numbers=numbers))
     assert (changed.lost.tolist(), changed.gained.tolist()) == ([3, 7, 30], [22, 99])
     assert changed.by_class == {"dog": (1, 1), "cat": (2, 0), "fox": (0, 1)}, "classes are looked up by position"
 
@@ -130,7 +110,7 @@ def test_the_entry_in_stress_json_is_plain_and_complete(by_hand):
 )
 @pytest.mark.parametrize("compare", [flips, accuracy_change], ids=["flips", "accuracy_change"])
 def test_different_images_are_refused(compare, other):
-    with pytest.raises(InputError, match=r"flips: .*different images, .*; use the same images for both"):
+    with pytest.raises(InputError, match=r"flips: .* images that are not the same, .*; use the same images for both"):
         compare(answers(LABELS, AFTER), other)
 
 
@@ -142,7 +122,7 @@ def two_models(draw: st.DrawFn) -> tuple[Predictions, Predictions]:
     n = draw(st.integers(1, 40))
     labels, one, other = (draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) for _ in range(3))
     numbers = draw(st.lists(st.integers(0, 1000), min_size=n, max_size=n, unique=True).map(sorted))
-    return answers(labels, one, indices=numbers), answers(labels, other, indices=numbers)
+    return answers(labels, one, numbers=numbers), answers(labels, other, numbers=numbers)
 
 
 @settings(deadline=None, max_examples=60)
@@ -187,8 +167,8 @@ def test_the_p_value_is_scipys_exact_one(drawn):
 def test_accuracy_change_is_the_net_change_with_its_images():
     numbers = list(range(100, 110))
     measured = accuracy_change(
-        answers(LABELS, AFTER, [0.5, 0.9, 0.8, 0.8, 0.8, 0.8, 0.7, 0.8, 0.8, 0.8], indices=numbers),
-        answers(LABELS, BEFORE, indices=numbers),
+        answers(LABELS, AFTER, [0.5, 0.9, 0.8, 0.8, 0.8, 0.8, 0.7, 0.8, 0.8, 0.8], numbers=numbers),
+        answers(LABELS, BEFORE, numbers=numbers),
     )
     assert (measured.metric.name, measured.unit.value, measured.n) == ("accuracy_change", "difference", 10)
     assert measured.value == pytest.approx(-0.1, abs=1e-15)

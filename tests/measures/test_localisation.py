@@ -157,11 +157,6 @@ def test_drift_leaves_out_maps_that_are_dead_or_out_of_sight():
         attention_drift(attention_of([DEAD]), attention_of([UNIFORM]))
 
 
-def test_maps_of_other_layers_are_not_compared():
-    with pytest.raises(InputError, match="expected the same images and layer"):
-        attention_drift(attention_of([UNIFORM]), replace(attention_of([UNIFORM]), layer="other"))
-
-
 def test_dead_maps_are_a_share_of_all():
     measured = dead_maps(attention_of([DEAD, UNIFORM, DEAD, ON_OBJECT], answers=[2, 3]))
     assert (measured.metric.name, measured.value, measured.n) == ("dead_maps", 0.5, 4)

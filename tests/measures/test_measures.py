@@ -21,19 +21,22 @@ CLASSES = ("cat", "dog", "fox")
 Z = NormalDist().inv_cdf(0.975)
 
 
-def images_with(labels, *, classes=CLASSES, seed: int = 0) -> LabelledImages:
+def images_with(labels, *, numbers=None, classes=CLASSES, seed: int = 0) -> LabelledImages:
     pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 1, 2, 2)).astype(np.uint8)
-    return LabelledImages(torch.from_numpy(pixels), torch.tensor(labels, dtype=torch.int64), classes, "hand", "test")
+    indices, labels = None if numbers is None else torch.tensor(numbers), torch.tensor(labels, dtype=torch.int64)
+    return LabelledImages(torch.from_numpy(pixels), labels, classes, "hand", "test", indices)
 
 
-def predictions(labels, predicted, confidence=None, *, classes=CLASSES, seed: int = 0) -> Predictions:
+def predictions(labels, predicted, confidence=None, *, pose=IDENTITY, exact=None, **facts) -> Predictions:
     """Predictions that give each image this class with this confidence (default 0.8), the rest shared equally."""
+    images = images_with(labels, **facts)
+    count = len(images.classes)
     confidence = np.full(len(labels), 0.8) if confidence is None else np.asarray(confidence, dtype=float)
-    shares = np.repeat((1 - confidence)[:, None] / (len(classes) - 1), len(classes), axis=1)
+    shares = np.repeat((1 - confidence)[:, None] / (count - 1), count, axis=1)
     shares[np.arange(len(labels)), predicted] = confidence
     with np.errstate(divide="ignore"):
         logits = np.log(shares).clip(min=-1000).astype(np.float32)
-    return Predictions(logits, images_with(labels, classes=classes, seed=seed), IDENTITY)
+    return Predictions(logits, images, pose, exact=exact)
 
 
 def wilson(count: int, n: int) -> tuple[float, float]:
@@ -185,7 +188,7 @@ def test_a_model_gains_nothing_over_itself(by_hand):
     ids=["other-pixels", "other-labels", "fewer"],
 )
 def test_gain_on_different_images_is_refused(by_hand, other):
-    with pytest.raises(InputError, match=r"different images, .*; use the same images for both"):
+    with pytest.raises(InputError, match=r"images that are not the same, .*; use the same images for both"):
         accuracy_gain(by_hand, other)
 
 

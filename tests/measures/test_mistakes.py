@@ -8,7 +8,8 @@ import torch
 from zoo import images_of
 
 from harness.inference import Predictions
-from harness.measures.accuracy import confused_pairs, confusion_matrix, most_confident
+from harness.measures.accuracy import confused_pairs, confusion_matrix
+from harness.measures.selection import most_confident
 from harness.perturb import IDENTITY
 
 LABELS = [0, 0, 0, 1, 1, 2, 3, 3]

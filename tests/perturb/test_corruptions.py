@@ -17,7 +17,7 @@ from harness.data.images import unit_range
 from harness.inference import Classifier, RoleModel, under_corruption
 from harness.perturb import IDENTITY
 from harness.perturb.corruptions import ALL, CORRUPTIONS, SEVERITIES, Corruption
-from harness.perturb.corruptions.optics import _stroke
+from harness.perturb.corruptions.shipped import stroke
 
 ROOT = Path(__file__).parents[2]
 SHAPES = [(1, 28, 28), (1, 16, 16), (3, 32, 48), (3, 64, 40), (4, 30, 30)]
@@ -231,15 +231,15 @@ def test_lengths_grow_with_the_shorter_side():
 @pytest.mark.parametrize("angle", [0.0, 0.5, -0.7])
 @pytest.mark.parametrize("length", [2.0, 6.0, 10.0])
 def test_a_stroke_is_a_line_of_its_length_and_angle(length, angle):
-    stroke = _stroke(length, angle)
-    middle = (len(stroke) - 1) / 2
-    rows, columns = np.mgrid[: len(stroke), : len(stroke)] - middle
-    assert stroke.sum() == pytest.approx(1)
-    assert [(stroke * axis).sum() for axis in (rows, columns)] == pytest.approx([0, 0], abs=0.05)
+    line = stroke(length, angle)
+    middle = (len(line) - 1) / 2
+    rows, columns = np.mgrid[: len(line), : len(line)] - middle
+    assert line.sum() == pytest.approx(1)
+    assert [(line * axis).sum() for axis in (rows, columns)] == pytest.approx([0, 0], abs=0.05)
     along = np.cos(angle) * columns + np.sin(angle) * rows
-    assert length - 0.5 < math.sqrt(12 * (stroke * along**2).sum()) < length + 1.6, "the ends are soft"
+    assert length - 0.5 < math.sqrt(12 * (line * along**2).sum()) < length + 1.6, "the ends are soft"
     across = np.cos(angle) * rows - np.sin(angle) * columns
-    assert (stroke * across**2).sum() < 0.5
+    assert (line * across**2).sum() < 0.5
 
 
 def test_motion_and_glass_keep_the_light(garments):

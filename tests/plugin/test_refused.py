@@ -30,7 +30,7 @@ def expect_refusal(folder, said):
         (("--stress-samples", "x"), "argument --stress-samples: invalid int value: 'x'"),
         (("--stress-profile=nope",), "argument --stress-profile: invalid choice: 'nope'"),
         (("--stress-set", "size=axb"), "size axb: expected a number of pixels"),
-        (("--stress-set", "timeout=-1"), "timeout -1: expected a number from 0"),
+        (("--stress-set", "timeout=-1"), "timeout -1: expected a number of at least 0"),
         (("--candidate", ""), "--candidate '': expected a text that is not empty"),
         (("--stress-reports", ""), "--stress-reports '': expected a text that is not empty"),
         (("--checks=",), "--checks '': expected a text that is not empty"),

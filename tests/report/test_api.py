@@ -116,7 +116,7 @@ def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
         ({"options": "-x"}, "options are a list of texts"),
         ({"reports": ""}, "^reports '': expected a text that is not empty"),
         ({"candidate": ""}, "^candidate '': expected a text that is not empty"),
-        ({"candidate": 5}, "^candidate 5: expected a text"),
+        ({"candidate": 5}, "^candidate 5: expected text"),
         ({"timeout": "abc"}, "^timeout 'abc': expected a number"),
         ({"samples": True}, "^samples True: expected a whole number"),
         ({"samples": 1.5}, "^samples 1.5: expected a whole number"),

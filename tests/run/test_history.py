@@ -1,5 +1,6 @@
 """A run leaves one line, whole; lines are read back as a series, and one that is damaged is named and skipped."""
 
+import errno
 import json
 import os
 import subprocess
@@ -185,8 +186,11 @@ def test_a_line_that_is_not_written_whole_leaves_the_file_as_it_was(tmp_path, mo
     path = tmp_path / "history.jsonl"
     leave_line(Output(path, HISTORY), line("a"))
     before = path.read_bytes()
-    write = os.write
-    monkeypatch.setattr("harness.base.files.os.write", lambda file, content: write(file, content[:20]))
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("harness.base.files.os.fsync", full)
     assert "No space left" in leave_line(Output(path, HISTORY), line("b", 1))
     assert path.read_bytes() == before
 

@@ -85,7 +85,7 @@ def test_the_line_goes_before_set_and_set_before_the_table(project):
     [
         ("sise = 8", "sise: unknown setting; did you mean size?"),
         ('channels = "3"', "channels 3: expected one of 1, 3"),
-        ("size = 8.5", "size 8.5: expected a text"),
+        ("size = 8.5", "size 8.5: expected text"),
         ("no_overview = 1", "no_overview 1: expected true or false"),
         ("samples = 5", "samples: it changes from run to run; give --stress-samples"),
         ("size = 8\ncrop = 4", "size and crop: size stretches images"),
@@ -156,7 +156,7 @@ def test_paths_are_joined_to_their_options():
     [
         ({"roles": {"candidate": "none"}}, "candidate none: the gate needs a candidate; name a checkpoint"),
         ({"budget": "soon"}, "budget soon: expected a time"),
-        ({"timeout": -1.0}, "timeout -1: expected a number from 0"),
+        ({"timeout": -1.0}, "timeout -1: expected a number of at least 0"),
         ({"size": "0"}, "size 0: expected a number of pixels"),
     ],
 )

@@ -13,7 +13,7 @@ import torch
 
 from harness.base.errors import NotApplicableError, PanelError
 from harness.inference.predictions import softmax
-from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelPredictions, PanelView
+from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, TABLES, PanelPredictions, PanelView
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -126,15 +126,15 @@ def combined(
     views: dict[str, PanelView] = {}
     for parts in zip(*recorded, strict=True):
         name, at = parts[0].name, parts[0].positions
+        likeliest, shares = _likeliest(parts)
+        of_label = sum(each.of_label.astype(np.float64) for each in parts) / len(parts)
 
-        def placed(rows: np.ndarray, rest: float, at: np.ndarray = at) -> np.ndarray:
-            """Return a table for all images with these rows, and with `rest` elsewhere."""
-            table = np.full((images, *rows.shape[1:]), rest, dtype=rows.dtype)
+        def placed(rows: np.ndarray, missing: float, at: np.ndarray = at) -> np.ndarray:
+            """Return a table for all images of the split with these rows, and with a number for `missing` ones."""
+            table = np.full((images, *rows.shape[1:]), missing, dtype=rows.dtype)
             table[at] = rows
             return table
 
-        likeliest, shares = _likeliest(parts)
-        of_label = sum(each.of_label.astype(np.float64) for each in parts) / len(parts)
         view = PanelView(
             placed(sum(each.wrong.astype(np.int16) for each in parts), NOT_ASKED),
             placed(of_label.astype(np.float32), np.nan),
@@ -142,7 +142,7 @@ def combined(
             placed(shares, np.nan),
             np.stack([placed(each.wrong, 0) for each in parts]) if name == repr(IDENTITY) else None,
         )
-        views[name] = view.over(views.get(name))
+        views[name] = _completed(view, views.get(name))
     return PanelPredictions(data_sha256, first[0].classes, tuple(models), views)
 
 
@@ -167,13 +167,31 @@ def merged(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredicti
     The models may have another order, and the classes other names.
     """
     kept = _views_for(new, old) if old else {}
-    return replace(new, views={**kept, **{name: view.over(kept.get(name)) for name, view in new.views.items()}})
+    return replace(new, views={**kept, **{name: _completed(view, kept.get(name)) for name, view in new.views.items()}})
+
+
+def _completed(view: PanelView, old: PanelView | None) -> PanelView:
+    """Return a view, completed with an old one of the same models where it has no predictions."""
+    if old is None:
+        return view
+    asked, pairs = view.wrong != NOT_ASKED, {name: (getattr(view, name), getattr(old, name)) for name in TABLES}
+    each = None if view.each is None or old.each is None else np.where(asked, view.each, old.each)
+    tables = {
+        name: np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for name, (new, kept) in pairs.items()
+    }
+    return PanelView(**tables, each=each)
 
 
 def repeats(new: PanelPredictions, old: PanelPredictions) -> bool:
     """Return whether the new predictions have all errors of the old ones, so thresholds from these remain valid."""
     views = _views_for(new, old)
-    return bool(views) and all(name in new.views and new.views[name].repeats(view) for name, view in views.items())
+
+    def repeated(view: PanelView, before: PanelView) -> bool:
+        asked = before.wrong != NOT_ASKED
+        errors = [(view.wrong, before.wrong), *([] if before.each is None else [(view.each, before.each)])]
+        return all(now is not None and np.array_equal(now[..., asked], was[..., asked]) for now, was in errors)
+
+    return bool(views) and all(name in new.views and repeated(new.views[name], view) for name, view in views.items())
 
 
 def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelView]:
@@ -182,4 +200,6 @@ def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelV
     if not same or old.data_sha256 != new.data_sha256:
         return {}
     order = [old.models.index(model) for model in new.models]
-    return {name: view.ordered(order) for name, view in old.views.items()}
+    return {
+        name: view if view.each is None else replace(view, each=view.each[order]) for name, view in old.views.items()
+    }

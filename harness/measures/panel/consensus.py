@@ -9,8 +9,8 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError, NotRecordedError, PanelError
 from harness.measures.accuracy import confusion_matrix
-from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import count_interval
+from harness.measures.metric import Measurement, Metric, Unit, count_of
+from harness.measures.selection import ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,22 +91,13 @@ class PairedIncumbent:
         return each[:, predictions.images.positions.numpy()], (candidate, (candidate + 1) % len(each))
 
 
-CONSENSUS_SET_ERRORS = Metric(
-    "consensus_set_errors",
-    Unit.IMAGES,
-    better="less",
-    scale="root",
-    words="errors on images that every reference model predicts correctly",
-)
+def _metric(name: str, whose: str) -> Metric:
+    words = f"errors {whose}on images that every reference model predicts correctly"
+    return Metric(name, Unit.IMAGES, better="less", scale="root", words=words)
 
 
-WORST_CLASS_CONSENSUS_SET_ERRORS = Metric(
-    "worst_class_consensus_set_errors",
-    Unit.IMAGES,
-    better="less",
-    scale="root",
-    words="errors of the worst class on images that every reference model predicts correctly",
-)
+CONSENSUS_SET_ERRORS = _metric("consensus_set_errors", "")
+WORST_CLASS_CONSENSUS_SET_ERRORS = _metric("worst_class_consensus_set_errors", "of the worst class ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +105,10 @@ class ConsensusErrors:
     """Errors of a model on the consensus set of `reference_models` models, under one or several perturbations.
 
     `known` is the size of the set over all perturbations, among `n` predictions. `pairs`, (classes, classes) int64,
-    counts the errors by class and predicted class. `positions`, (M,) int64, are the places in `images` of those with an
-    error, the most telling first. `under`, (M,) int64, is the most telling of the `perturbations` for each. `times`,
-    (N,) int64, counts the errors on each image. `correction` is the factor of these counts for a reference model of
-    few, see `PanelPredictions.correction`.
+    counts the errors by class and predicted class. `telling`, (perturbations, N), is above 0 for each error on
+    `images`, the more telling, the higher. `positions`, (M,) int64, are the places of those with an error, the most
+    telling first. `correction` is the factor of these counts for a reference model of few, see
+    `PanelPredictions.correction`.
     """
 
     images: LabelledImages
@@ -125,16 +116,18 @@ class ConsensusErrors:
     n: int
     known: int
     pairs: np.ndarray
-    positions: np.ndarray
-    under: np.ndarray
-    times: np.ndarray
+    telling: np.ndarray
     reference_models: int
     correction: float = 1.0
 
+    @property
+    def positions(self) -> np.ndarray:
+        most = self.telling.max(axis=0)
+        return ordered(most > 0, -most)
+
     def perturbation_of(self, position: int) -> Perturbation:
         """Return the perturbation under which the error on the image at this position is most telling."""
-        (row,) = self.under[self.positions == position]
-        return self.perturbations[int(row)]
+        return self.perturbations[int(self.telling[:, position].argmax())]
 
 
 def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions: PanelPredictions) -> ConsensusErrors:
@@ -162,23 +155,17 @@ def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions:
         pairs += confusion_matrix(each, lost)
     if not known:
         error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
-        raise error(
-            f"consensus: the {panel_predictions.reference_models} reference models agree on no image, so the set is "
-            "empty"
-        )
-    positions = np.flatnonzero(telling.any(axis=0))
-    positions = positions[np.argsort(-telling.max(axis=0)[positions], kind="stable")]
+        count = panel_predictions.reference_models
+        raise error(f"consensus: the {count} reference models agree on no image, so the set is empty")
     return ConsensusErrors(
         images,
         tuple(each.perturbation for each in answers),
-        n=sum(len(each.labels) for each in answers),
-        known=known,
-        pairs=pairs,
-        positions=positions,
-        under=telling.argmax(axis=0)[positions],
-        times=(telling > 0).sum(axis=0),
-        reference_models=panel_predictions.reference_models,
-        correction=panel_predictions.correction,
+        sum(len(each.labels) for each in answers),
+        known,
+        pairs,
+        telling,
+        panel_predictions.reference_models,
+        panel_predictions.correction,
     )
 
 
@@ -193,8 +180,8 @@ def consensus_set_errors(lost: ConsensusErrors) -> Measurement:
         true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
         names = lost.images.classes
         detail += f"; most often {names[true]}→{names[taken]}, {lost.pairs[true, taken]}"
-    times = lost.times if lost.correction == 1 else lost.times * lost.correction
-    return _measured(CONSENSUS_SET_ERRORS, lost, lost.positions, times, detail, n=lost.n)
+    every = np.ones(len(lost.images), dtype=bool)
+    return _measured(CONSENSUS_SET_ERRORS, lost, every, lost.n, detail, correction=lost.correction)
 
 
 def worst_class_consensus_set_errors(lost: ConsensusErrors) -> Measurement:
@@ -207,16 +194,16 @@ def worst_class_consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     of_each, labels = lost.pairs.sum(axis=1), lost.images.labels.numpy()
     worst, largest = int(of_each.argmax()), int(np.bincount(labels).max())
     detail = f"of {lost.images.classes[worst]}, of {int(of_each.sum())} of all classes"
-    failures, times = lost.positions[labels[lost.positions] == worst], np.where(labels == worst, lost.times, 0)
-    return _measured(
-        WORST_CLASS_CONSENSUS_SET_ERRORS, lost, failures, times, detail, n=largest * len(lost.perturbations)
-    )
+    n = largest * len(lost.perturbations)
+    return _measured(WORST_CLASS_CONSENSUS_SET_ERRORS, lost, labels == worst, n, detail)
 
 
 def _measured(
-    metric: Metric, lost: ConsensusErrors, failures: np.ndarray, times: np.ndarray, detail: str, *, n: int
+    metric: Metric, lost: ConsensusErrors, chosen: np.ndarray, n: int, detail: str, *, correction: float = 1
 ) -> Measurement:
-    count = times.sum().item()
+    times = np.where(chosen, (lost.telling > 0).sum(axis=0), 0)
+    times = times if correction == 1 else times * correction
     # Under one perturbation, chance varies such counts like Poisson counts, so contributions add nothing.
     each = times if len(lost.perturbations) > 1 else None
-    return Measurement(metric, count, n, count_interval(count, n), detail=detail, failures=failures, each=each)
+    failures = lost.positions[chosen[lost.positions]]
+    return count_of(metric, times.sum().item(), n, detail=detail, failures=failures, each=each)

@@ -9,7 +9,8 @@ import numpy as np
 from harness.base.errors import NotApplicableError
 from harness.base.records import record
 from harness.measures.failures import UNIQUE
-from harness.measures.panel.predictions import NOT_ASKED, PanelView
+from harness.measures.panel.predictions import NOT_ASKED
+from harness.measures.selection import ordered
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -44,7 +45,10 @@ class LabelError:
 
 @record
 class LabelErrors:
-    """Suspected label errors of `n` images, by the predictions of `reference_models` models, the clearest first."""
+    """Suspected label errors of `n` images, by the predictions of `reference_models` models, the clearest first.
+
+    `indices` are the positions of the images in the split, (M,) int64.
+    """
 
     n: int
     reference_models: int
@@ -52,7 +56,6 @@ class LabelErrors:
 
     @property
     def indices(self) -> np.ndarray:
-        """Return the positions of the images in the split, (M,) int64."""
         return np.array([row.index for row in self.rows], dtype=np.int64)
 
 
@@ -78,11 +81,12 @@ def label_errors(
     are those of the whole split, (S,) int64; without them the images are all of it. Raises `NotApplicableError` for
     missing predictions and for fewer than three reference models.
     """
-    view, whole, positions = expect_asked(images, panel_predictions), panel_predictions.view(), images.positions.numpy()
-    if len(panel_predictions.models) < LEAST:
+    view, whole, positions = panel_predictions.clean(images), panel_predictions.view(), images.positions.numpy()
+    models = len(panel_predictions.models)
+    if models < LEAST:
         raise NotApplicableError(
-            f"suspected label errors need at least {LEAST} reference models; this panel has "
-            f"{len(panel_predictions.models)}, and so few may all be wrong. Calibrate with more"
+            f"suspected label errors need at least {LEAST} reference models; this panel has {models}, and so few may "
+            "all be wrong. Calibrate with more"
         )
     labels = images.labels.numpy() if labels is None else labels
     if len(labels) != len(whole.wrong):
@@ -93,7 +97,7 @@ def label_errors(
     unusual = np.full(len(labels), np.nan)
     unusual[asked] = suspicion(whole.of_label[asked], labels[asked])
     unusual, labels = unusual[positions], labels[positions]
-    chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(panel_predictions.models)) & (unusual < UNLIKELY))
+    suspect = (view.wrong >= NEARLY_ALL * models) & (unusual < UNLIKELY)
     rows = tuple(
         LabelError(
             int(positions[at]),
@@ -104,9 +108,9 @@ def label_errors(
             int(view.wrong[at]),
             float(unusual[at]),
         )
-        for at in chosen[np.argsort(unusual[chosen], kind="stable")]
+        for at in ordered(suspect, unusual)
     )
-    return LabelErrors(len(images), len(panel_predictions.models), rows)
+    return LabelErrors(len(images), models, rows)
 
 
 def owners(predictions: Predictions, panel_predictions: PanelPredictions) -> dict[str, frozenset[int]]:
@@ -116,15 +120,12 @@ def owners(predictions: Predictions, panel_predictions: PanelPredictions) -> dic
     seed-dependent error. None makes a unique error, which points to the model. For a model of the panel, only the other
     models count. Raises `NotApplicableError` for missing predictions.
     """
-    wrong, positions = expect_asked(predictions.images, panel_predictions).wrong, predictions.images.positions.numpy()
+    wrong, positions = panel_predictions.clean(predictions.images).wrong, predictions.images.positions.numpy()
+    models = panel_predictions.reference_models
     if panel_predictions.excluded is not None:
         # Its own error is among those counted, except for one that it did not make for the panel.
-        wrong = np.clip(wrong - ~predictions.correct, 0, panel_predictions.reference_models)
-    kinds = {
-        SHARED: wrong == panel_predictions.reference_models,
-        SEED_DEPENDENT: (wrong > 0) & (wrong < panel_predictions.reference_models),
-        UNIQUE: wrong == 0,
-    }
+        wrong = np.clip(wrong - ~predictions.correct, 0, models)
+    kinds = {SHARED: wrong == models, SEED_DEPENDENT: (wrong > 0) & (wrong < models), UNIQUE: wrong == 0}
     return {name: frozenset(positions[which].tolist()) for name, which in kinds.items()}
 
 
@@ -159,15 +160,3 @@ def without(predictions: Predictions, panel_predictions: PanelPredictions, found
         reference = float(shares.mean()), float(shares.std(ddof=1))
     lost = int((~predictions.correct[~kept]).sum())
     return WithoutLabelErrors(float(predictions.correct[kept].mean()), int(kept.sum()), lost, *reference)
-
-
-def expect_asked(images: LabelledImages, panel_predictions: PanelPredictions) -> PanelView:
-    """Return the panel's predictions of these images, clean, or raise `NotApplicableError`."""
-    panel_predictions.expect_others()
-    view, positions = panel_predictions.view(), images.positions.numpy()
-    if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
-        raise NotApplicableError(
-            f"there are no panel predictions of {missing} of {len(positions)} images; calibrate a family that records "
-            "them for all images, such as flips"
-        )
-    return view.take(positions)

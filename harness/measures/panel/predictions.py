@@ -39,6 +39,8 @@ _NEXT = "`stress-harness calibrate` makes one"
 _NOBODY: Final = 65_535
 _STEPS: Final = 65_534
 """Steps of the roots of mean probabilities. The smallest one above 0 is 2e-10, so images can be ordered by them."""
+TABLES = ("wrong", "of_label", "likeliest", "shares")
+"""Tables of a view, a row for each image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,34 +61,8 @@ class PanelView:
 
     def take(self, positions: np.ndarray) -> PanelView:
         """Return the view of the images at these positions, (M,) int64."""
-        each = None if self.each is None else self.each[:, positions]
-        wrong, of_label, likeliest, shares = (table[positions] for table in self._tables)
-        return PanelView(wrong, of_label, likeliest, shares, each)
-
-    def ordered(self, models: Sequence[int]) -> PanelView:
-        """Return the view with its models in this order, (K,) of their current positions."""
-        return replace(self, each=None if self.each is None else self.each[models])
-
-    def over(self, old: PanelView | None) -> PanelView:
-        """Return this view, completed with an old one of the same models where this one has no predictions."""
-        if old is None:
-            return self
-        asked, pairs = self.wrong != NOT_ASKED, zip(self._tables, old._tables, strict=True)
-        each = None if self.each is None or old.each is None else np.where(asked, self.each, old.each)
-        wrong, of_label, likeliest, shares = (
-            np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for new, kept in pairs
-        )
-        return PanelView(wrong, of_label, likeliest, shares, each)
-
-    def repeats(self, old: PanelView) -> bool:
-        """Return whether the same models make the same errors as in an old view, where that has predictions."""
-        asked = old.wrong != NOT_ASKED
-        each = old.each is None or (self.each is not None and np.array_equal(self.each[:, asked], old.each[:, asked]))
-        return each and np.array_equal(self.wrong[asked], old.wrong[asked])
-
-    @property
-    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        return self.wrong, self.of_label, self.likeliest, self.shares
+        tables = {name: getattr(self, name)[positions] for name in TABLES}
+        return PanelView(**tables, each=None if self.each is None else self.each[:, positions])
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +80,13 @@ class ConsensusSet:
 class PanelPredictions:
     """Predictions of a reference panel for the images with the hash `data_sha256`, by the `repr` of a perturbation.
 
-    `models` are the models' hashes over their tensors. `excluded` is a model of the panel that does not count.
+    `models` are the models' hashes over their tensors. `excluded` is a model of the panel that does not count among the
+    `reference_models`. `sha256` is that of the file.
+
+    `correction` is the factor from the excluded model's errors on the others' consensus set to those on a set of all K.
+    It is (K - 1) / K. Most images are nearly sure to be right or wrong. One more model then errs on the consensus set
+    in inverse proportion to the size of the panel. It is 1 for any other model, and for panels of other sizes.
+    `benchmarks.few` measures it.
     """
 
     data_sha256: str
@@ -113,21 +95,13 @@ class PanelPredictions:
     views: Mapping[str, PanelView]
     excluded: str | None = None
     sha256: str = ""
-    """SHA-256 of the file."""
 
     @property
     def reference_models(self) -> int:
-        """Return the number of reference models, without the excluded one."""
         return len(self.models) - (self.excluded is not None)
 
     @property
     def correction(self) -> float:
-        """Return the factor from the excluded model's errors on the others' consensus set to those on a set of all K.
-
-        It is (K - 1) / K. Most images are nearly sure to be right or wrong. One more model then errs on the consensus
-        set in inverse proportion to the size of the panel. It is 1 for any other model, and for panels of
-        other sizes. `benchmarks.few` measures it.
-        """
         count = len(self.models)
         return (count - 1) / count if self.excluded is not None and count in CORRECTED else 1.0
 
@@ -155,30 +129,32 @@ class PanelPredictions:
             )
         return view
 
+    def clean(self, images: LabelledImages) -> PanelView:
+        """Return the predictions of these images without a perturbation; raises as `consensus_sets` does."""
+        return self._asked(images, IDENTITY)
+
+    def _asked(self, images: LabelledImages, perturbation: Perturbation) -> PanelView:
+        if not self.reference_models:
+            raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
+        view, positions = self.view(perturbation), images.positions.numpy()
+        if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
+            raise NotRecordedError(
+                f"there are no panel predictions of {missing} of {len(positions)} images ({in_words(perturbation)}): "
+                "the panel was measured on another sample; calibrate a family that records them for all images, such "
+                "as flips"
+            )
+        return view.take(positions)
+
     def consensus_sets(self, predictions: Sequence[Predictions]) -> list[ConsensusSet]:
         """Return the consensus set among the images of each of a model's predictions, some or all of the split.
 
         For a model of the panel, only the others count. Raises `NotRecordedError` without panel predictions, and
         `NotApplicableError` without other models.
         """
-        self.expect_others()
-        found = []
-        for each in predictions:
-            view, positions = self.view(each.perturbation), each.images.positions.numpy()
-            wrong = view.wrong[positions]
-            if missing := int((wrong == NOT_ASKED).sum()):
-                raise NotRecordedError(
-                    f"there are no panel predictions of {missing} of {len(wrong)} images "
-                    f"({in_words(each.perturbation)}): the panel was measured on another sample"
-                )
-            own = 0 if self.excluded is None else ~each.correct  # Its own error is among those counted.
-            found.append(ConsensusSet(wrong == own, view.of_label[positions]))
-        return found
-
-    def expect_others(self) -> None:
-        """Raise `NotApplicableError` if the excluded model is the only one."""
-        if not self.reference_models:
-            raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
+        views = [self._asked(each.images, each.perturbation) for each in predictions]
+        # A model's own error is among those counted.
+        own = [0 if self.excluded is None else ~each.correct for each in predictions]
+        return [ConsensusSet(view.wrong == each, view.of_label) for view, each in zip(views, own, strict=True)]
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""

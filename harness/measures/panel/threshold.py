@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,12 @@ POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
 
 @record
 class PanelCheck:
-    """The measurement of a check in the checks file: `n` images, in `unit`; for `at_least`, less is worse."""
+    """The measurement of a check in the checks file: `n` images, in `unit`; for `at_least`, less is worse.
+
+    `sign` is the factor that makes more better. `definition` is the hash of the check in the checks file, without its
+    thresholds; empty for a check that the file lacks. `scale` is that of a uniform spread of reference models, see
+    `Metric`. `conversions` is the command that converted the reference models, if these are values of conversions.
+    """
 
     id: str
     family: str
@@ -46,15 +52,11 @@ class PanelCheck:
     direction: Direction
     n: int
     definition: str = ""
-    """Hash of the check in the checks file, without its thresholds; empty for a check that the file lacks."""
     scale: Scale = "plain"
-    """The scale of a uniform spread of reference models, see `Metric`."""
     conversions: str = ""
-    """The command that converted the reference models, if these are values of their conversions."""
 
     @property
     def sign(self) -> int:
-        """Return the factor for a value that makes more better."""
         return 1 if self.direction == "at_least" else -1
 
 
@@ -68,7 +70,8 @@ class Calibrated:
     """Threshold of a check with its provenance, in the unit of the metric.
 
     `mean` and `std` describe the reference models. `centre` and `spread` do so on the check's scale. `spread` is the
-    standard deviation that counts, see `least_of`. `budget` is the largest loss that the check may miss.
+    standard deviation that counts, see `least_of`. `budget` is the largest loss that the check may miss. The spread
+    with a `prior` uses more information than the values of these models.
     """
 
     check: PanelCheck
@@ -80,7 +83,6 @@ class Calibrated:
     reference_models: int
     budget: float
     prior: bool = False
-    """True if the spread uses more information than the values of these models."""
 
     @property
     def threshold(self) -> float:
@@ -97,7 +99,6 @@ class Calibrated:
 
     @property
     def minimum_detectable_drop(self) -> float:
-        """Return the minimum detectable drop, with 95% power."""
         return self.minimum_detectable_drop_with(self.k, self.reference_models)
 
     def minimum_detectable_drop_with(self, k: float, reference_models: int) -> float:
@@ -137,20 +138,21 @@ class Calibrated:
     @property
     def informational(self) -> str:
         """Return the reason why the check is informational, or an empty string."""
+        number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
         if not self.prior and self.reference_models < FEW:
             return (
                 f"how far reference models differ here cannot be known from {self.reference_models}: their "
                 f"predictions, image by image, do not tell or contradict it; {FEW} can"
             )
         if self.minimum_detectable_drop > self.budget:
-            loss, budget = self._number(self.minimum_detectable_drop), self._number(self.budget)
+            loss, budget = number(self.minimum_detectable_drop), number(self.budget)
             drop = f"the minimum detectable drop is {loss}, over the budget of {budget}"
             if self.check.metric in OF_ONE_GROUP:
                 return f"{self.check.n} images are too few, as reference models differ: {drop}"
             return f"reference models differ so much that {drop}"
         low, high = self._range
         if self.threshold <= low if self.check.sign > 0 else self.threshold >= high:
-            return f"its threshold of {self._number(self.threshold)} cannot fail"
+            return f"its threshold of {number(self.threshold)} cannot fail"
         return ""
 
     @property
@@ -158,9 +160,6 @@ class Calibrated:
         known = METRICS.get(self.check.metric)
         low, high = known.range if known else self.check.unit.range
         return low, float(self.check.n) if self.check.unit is Unit.IMAGES else high
-
-    def _number(self, value: float) -> str:
-        return self.check.unit.format(value, decimals=None if self.check.unit is Unit.IMAGES else 3)
 
 
 # Budgets: the largest loss that a check may miss.

@@ -1,5 +1,6 @@
 """Common corruptions of images: noise, blur, light, compression, warps and missing parts, at five severities each."""
 
+from harness.perturb.corruptions import shipped  # noqa: F401  It declares those that ship.
 from harness.perturb.corruptions.named import (
     ALL,
     CORRUPTIONS,

@@ -1,38 +1,83 @@
-"""Corruptions as perturbations, and the table of all by name; the other modules define them."""
+"""Corruptions as perturbations, and the table of all by name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import wraps
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.registry import Registry
-from harness.perturb.corruptions import compression, light, noise, optics, shape
-from harness.perturb.corruptions.kind import Kind, generator_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from torch import Tensor
 
-    from harness.perturb.corruptions.kind import Apply
+Apply = Callable[[np.ndarray, float, Sequence[np.random.Generator]], np.ndarray]
+"""The function that makes a corruption."""
+Change = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+"""The function of a shipped corruption: of an image, (H, W, C) float32 in [0, 1], a level and its own generator."""
+
+
+class Kind(NamedTuple):
+    """The function of a corruption: `apply(images, level, draws)` on (N, H, W, C) float32 images in [0, 1].
+
+    `draws` is a generator for each image, in the same state at every severity, so a higher level is more of the same
+    corruption. The result may leave [0, 1]; it is clipped.
+    """
+
+    apply: Apply
+    levels: tuple[float, ...]
+
+
+SHIPPED: dict[str, Kind] = {}
+"""The corruptions that ship, by name, each with its level at severities 1 to 5."""
+
+
+def ships(name: str, *levels: float) -> Callable[[Change], Change]:
+    """Add a corruption with its levels at severities 1 to 5 to the shipped ones, as a decorator of its function."""
+
+    def declared(change: Change) -> Change:
+        @wraps(change)
+        def apply(images: np.ndarray, level: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
+            changed = [change(image, level, draw) for image, draw in zip(images, draws, strict=True)]
+            return np.stack(changed).reshape(images.shape)
+
+        SHIPPED[name] = Kind(apply, levels)
+        return change
+
+    return declared
+
+
+def generator_of(name: str, image: np.ndarray) -> np.random.Generator:
+    """Return the generator of an image, uint8, which only depends on its pixels and on the corruption's name."""
+    key = blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+
+
+def changed_alike(images: Tensor, name: str, apply: Callable[..., np.ndarray], *arguments: float) -> Tensor:
+    """Return images (N, C, H, W) after `apply(images, *arguments, draws)`, see `Kind`; both are rounded to 8 bits.
+
+    The `name` and an image's own pixels determine its generator, so batch and process have no effect.
+    """
+    import torch
+
+    from harness.data.images import unit_range
+
+    if not len(images):
+        return images
+    pixels = np.rint(images.permute(0, 2, 3, 1).contiguous().cpu().numpy() * 255).astype(np.uint8)
+    changed = apply(pixels.astype(np.float32) / 255, *arguments, [generator_of(name, image) for image in pixels])
+    stored = np.rint(changed.clip(0, 1) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
+    return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
+
 
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
 """Name for all shipped corruptions; it does not include installed ones."""
-
-
-SHIPPED: Mapping[str, Kind] = {
-    **noise.KINDS,
-    **optics.KINDS,
-    **light.KINDS,
-    **compression.KINDS,
-    **shape.KINDS,
-}
-"""The corruptions that ship, by name, each with its parameter at severities 1 to 5."""
-
 CORRUPTIONS: Registry[Kind] = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
 """The shipped corruptions, and the ones that `corruption` declares."""
 
@@ -48,10 +93,9 @@ def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply
         raise InputError(f"corruption {name!r}: expected a name of lower-case ASCII letters, digits and hyphens")
     if len(levels) != len(SEVERITIES):
         raise InputError(f"corruption {name!r}: {len(levels)} levels, expected one for each severity from 1 to 5")
-    first, second, third, fourth, fifth = map(float, levels)
 
     def declared(apply: Apply) -> Apply:
-        CORRUPTIONS.add(name, Kind(apply, (first, second, third, fourth, fifth)), declared_by=apply)
+        CORRUPTIONS.add(name, Kind(apply, tuple(map(float, levels))), declared_by=apply)
         return apply
 
     return declared
@@ -61,8 +105,9 @@ def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply
 class Corruption:
     """A corruption of `CORRUPTIONS` at a severity from 1 to 5; severity 0 returns its input bit for bit.
 
-    Input and output are rounded to 8 bits. The random state depends only on the pixels of the image, not on its batch
-    or process. Raises `ValueError` for an unknown name and for another severity.
+    `of_user` says whether its code is a user's, which may change under the same name. Input and output are rounded to 8
+    bits. The random state depends only on the pixels of the image, not on its batch or process. Raises `ValueError` for
+    an unknown name and for another severity.
     """
 
     name: str
@@ -76,26 +121,14 @@ class Corruption:
 
     @property
     def of_user(self) -> bool:
-        """Return whether its code is a user's, which may change under the same name."""
         return self.name not in SHIPPED
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the corrupted images, (N, C, H, W) like the input, pixels in [0, 1]."""
-        import torch
-
-        from harness.data.images import unit_range
-
-        if not self.severity or not len(images):
+        if not self.severity:
             return images
-        pixels = np.rint(images.permute(0, 2, 3, 1).contiguous().cpu().numpy() * 255).astype(np.uint8)
         kind = CORRUPTIONS[self.name]
-        changed = kind.apply(
-            pixels.astype(np.float32) / 255,
-            kind.levels[self.severity - 1],
-            [generator_of(self.name, image) for image in pixels],
-        )
-        stored = np.rint(changed.clip(0, 1) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
-        return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
+        return changed_alike(images, self.name, kind.apply, kind.levels[self.severity - 1])
 
     def in_words(self) -> str:
         """Return a description such as "gaussian noise, severity 3 of 5"."""
