@@ -18,7 +18,7 @@ WORKFLOW = ".github/workflows/model-gate.yml"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".onnx")
 """Suffixes of checkpoints, in addition to that of the given one."""
 _OTHERS = (
-    *("models/*.json", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
+    *("models/*.json", "models/*.npz", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
     *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
 )
 """Files besides checkpoints and images that decide a verdict: panel, checks, code and configuration."""

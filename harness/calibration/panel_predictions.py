@@ -87,7 +87,7 @@ def with_predictions(
     new = merged(new, old)
     content = new.as_bytes()
     new = replace(new, sha256=hashlib.sha256(content).hexdigest())
-    path = user_folder("measured") / f"{new.sha256}.predictions.json"
+    path = user_folder("measured") / f"{new.sha256}.predictions.npz"
     write_atomically(path, content)
     return replace(recording, panel_predictions=path), new, old
 

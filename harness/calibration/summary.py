@@ -15,6 +15,7 @@ from harness.calibration.outliers import false_alarms
 from harness.calibration.thresholds import share_of, shared_thresholds, spread_of, thresholds_of
 from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.families import FAMILIES
+from harness.checks.tables import ends
 from harness.measures import Unit
 from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, widened
 from harness.networks.training import seconds_of_training
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from harness.calibration.panel import Panel
+    from harness.checks import Threshold
     from harness.measures.panel.threshold import Calibrated, PanelCheck
     from harness.run.budget import Line
 
@@ -94,16 +96,15 @@ _DRAWS = 50_000
 def calibration_lines(
     panel: Panel,
     calibrated: Sequence[Calibrated],
+    hands: Mapping[str, Threshold],
     *,
-    by_hand: Mapping[str, float],
-    ended: Mapping[str, float],
     reasons: bool = False,
     budgets: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Return the summary of a calibration, optionally with the `reasons` of informational checks.
 
-    `by_hand` has thresholds that win over the panel's, by check, and `ended` those that the panel's replace. With
-    `budgets`, the summary says how many checks have a threshold with more reference models.
+    `hands` has thresholds by hand, by check; the panel's replace those until calibrated. With `budgets`, the summary
+    says how many checks have a threshold with more reference models.
     """
     wide = max(12, *(len(family) for family in panel.families))
     lines = [
@@ -126,16 +127,15 @@ def calibration_lines(
         )
     sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
     if informational and budgets is not None and sizes and have >= PROVISIONAL:
-        counts = [sum(map(len, expected(panel, budgets, size).values())) for size in sizes]
-        pairs = zip(sizes, counts, strict=True)
-        said = ", ".join(f"{size} reference models for about {count}" for size, count in pairs)
+        counts = [(size, sum(map(len, expected(panel, budgets, size).values()))) for size in sizes]
+        said = ", ".join(f"{size} reference models for about {count}" for size, count in counts)
         lines.append(
             f"for more thresholds: {said} of {checks} checks (calibrate --plan: by family), or more test images. Four "
             "times as many halve the part of a drop that chance causes."
         )
     lines += [f"informational: {item.check.id}: {item.informational}" for item in informational if reasons]
-    lines += _hand_lines({item.check.id: item for item in calibrated}, by_hand, ended)
-    alarms = false_alarms(panel, list(calibrated))
+    lines += _hand_lines(calibrated, hands)
+    alarms = false_alarms(panel, calibrated)
     if have >= PROVISIONAL:
         lines.append(f"leave-one-out false alarms: {len(alarms)} of {have} networks")
     return lines + [f"  {alarm}" for alarm in alarms]
@@ -149,23 +149,27 @@ def _kind(item: Calibrated) -> str:
     return "have a threshold that cannot fail"
 
 
-def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], ended: Mapping[str, float]) -> list[str]:
-    lines = [
-        f"{name}: the panel's threshold, {panel[name].threshold:g}, replaces the one by hand, {hand:g}, that was "
-        f"{UNTIL_CALIBRATED}"
-        for name, hand in ended.items()
-    ]
-    held = {name: (panel[name], hand) for name, hand in sorted(by_hand.items()) if name in panel}
-    if alone := [name for name, (item, _) in held.items() if item.informational]:
+def _hand_lines(calibrated: Sequence[Calibrated], hands: Mapping[str, Threshold]) -> list[str]:
+    lines, alone, winning, lenient = list[str](), list[str](), list[str](), list[str]()
+    for item in sorted((each for each in calibrated if each.check.id in hands), key=lambda each: each.check.id):
+        name, hand = item.check.id, hands[item.check.id]
+        if ends(item, hand.reason):
+            lines.append(
+                f"{name}: the panel's threshold, {item.threshold:g}, replaces the one by hand, {hand.threshold:g}, "
+                f"that was {UNTIL_CALIBRATED}"
+            )
+            continue
+        (alone if item.informational else winning).append(name)
+        if not item.informational and (item.threshold - hand.threshold) * item.check.sign > 0:
+            lenient.append(
+                f"warning: {name}: the threshold by hand, {hand.threshold:g}, is more lenient than the panel's, "
+                f"{item.threshold:g}; remove `hand` from the check unless you mean it"
+            )
+    if alone:
         lines.append(f"thresholds set by hand stay, as the panel has none: {', '.join(alone)}")
-    if winning := [name for name in held if name not in alone]:
+    if winning:
         lines.append(f"thresholds set by hand win over the panel's: {', '.join(winning)}")
-    return lines + [
-        f"warning: {name}: the threshold by hand, {hand:g}, is more lenient than the panel's, {item.threshold:g}; "
-        "remove `hand` from the check unless you mean it"
-        for name, (item, hand) in held.items()
-        if name in winning and (item.threshold - hand) * item.check.sign > 0
-    ]
+    return lines + lenient
 
 
 def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None) -> list[str]:

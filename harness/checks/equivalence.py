@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
-from harness.checks.starter_check import slugs
+from harness.checks.first_checks import slugs
 
 if TYPE_CHECKING:
     from harness.checks.first_checks import Row

@@ -1,7 +1,8 @@
-"""Keys of a check that its own stress test declares: name, type and words."""
+"""Keys of a check that its own stress test declares: name, type and words; and values as the checks file has them."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
@@ -38,3 +39,12 @@ class Key(Generic[T]):
     def said(self, value: Any) -> str:
         """Return the words for a value."""
         return self.words.format(value) if isinstance(self.words, str) else self.words(value)
+
+
+def in_toml(value: object) -> str:
+    """Return text, a number, or a list or table of these in TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {in_toml(each)}" for key, each in value.items()) + " }"
+    # TOML writes strings, numbers and lists as JSON does, but escapes unprintable characters differently.
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)

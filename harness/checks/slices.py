@@ -8,8 +8,7 @@ import numpy as np
 
 from harness.base.errors import InputError, some_of
 from harness.checks.check import ChecksError
-from harness.checks.first_checks import ELSEWHERE
-from harness.checks.starter_check import slugs
+from harness.checks.first_checks import ELSEWHERE, slugs
 from harness.data.groups import groups_in_words, groups_sha256
 
 if TYPE_CHECKING:

@@ -257,7 +257,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     checks, panel = read_checks(zoo.checks), read_panel(zoo.panel)
-    assert checks.panel_predictions == zoo.checks.parent / "../models/panel.predictions.json"
+    assert checks.panel_predictions == zoo.checks.parent / "../models/panel.predictions.npz"
     known = read_panel_predictions(checks.panel_predictions)
     assert checks.recipe["panel_predictions_sha256"] == known.sha256
 
@@ -287,7 +287,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*panel.predictions.json: its SHA-256 is *the thresholds of *bring back that file*"])
+    result.stderr.fnmatch_lines(["*panel.predictions.npz: its SHA-256 is *the thresholds of *bring back that file*"])
 
     with asked_to_record(None, panel_predictions=checks.panel_predictions):
         result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
@@ -322,10 +322,10 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
 def test_a_calibration_of_some_needs_the_panel_of_the_others(zoo, capsys):
     data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    before, file = zoo.checks.read_bytes(), zoo.root / "models/panel.predictions.json"
+    before, file = zoo.checks.read_bytes(), zoo.root / "models/panel.predictions.npz"
     file.unlink()
     assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
-    assert "panel.predictions.json: is missing, but thresholds of" in capsys.readouterr().err
+    assert "panel.predictions.npz: is missing, but thresholds of" in capsys.readouterr().err
     assert (zoo.checks.read_bytes(), file.exists()) == (before, False)
 
 
@@ -334,7 +334,7 @@ def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pyte
     """As of a file that was made for fewer checks, or for a sample, by whatever way it came there."""
     data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    file = zoo.root / "models/panel.predictions.json"
+    file = zoo.root / "models/panel.predictions.npz"
     known = read_panel_predictions(file)
     if lacks == "images":
         wrong = {name: np.where(np.arange(400) < 100, view.wrong, NOT_ASKED) for name, view in known.views.items()}

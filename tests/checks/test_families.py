@@ -9,9 +9,8 @@ from outcomes import EMPTY
 
 from harness.checks import Check, read_checks
 from harness.checks.damages import Damage
-from harness.checks.families import FAMILIES, Family, damages, family_title
-from harness.checks.starter import starter, starter_checks
-from harness.checks.starter_check import shipped_tests
+from harness.checks.families import FAMILIES, Family, damages, family_title, starter, starter_checks
+from harness.checks.shipped import shipped_tests
 from harness.data import LabelledImages
 from harness.measures import METRICS, Measurement
 from harness.measures.accuracy import ACCURACY
