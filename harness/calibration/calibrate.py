@@ -26,10 +26,9 @@ from harness.calibration.samples import choose_samples
 from harness.calibration.summary import calibration_lines, plan_lines, power_lines
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import read_checks
-from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
-from harness.checks.tables import hash_of_checks, with_thresholds
+from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_thresholds
 from harness.inference.backends import Tasks
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.measures.serving import OF_SERVING

@@ -6,14 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tomlkit
-
 from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.summary import planned_drop
 from harness.checks import read_checks
-from harness.checks.tables import hash_of_checks, with_samples
+from harness.checks.tables import hash_of_checks, uncalibrated, with_samples
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
 from harness.run.request import RunRequest
@@ -40,14 +38,9 @@ def choose_samples(
     """
     lines: list[str] = []
     if budget != "none":
-        document = tomlkit.parse(with_samples(checks.path.read_text("utf-8"), ()))
-        for name in ("recipe", "golden"):
-            document.pop(name, None)
-        for check in document.get("check", ()):
-            check.pop("panel", None)
         with tempfile.TemporaryDirectory() as folder:
             copy, quick = Path(folder, checks.path.name), checks.data.sample is not None
-            copy.write_text(tomlkit.dumps(document), "utf-8")
+            copy.write_text(uncalibrated(checks.path.read_text("utf-8")), "utf-8")
             fit = fit_for(budget, copy, checkpoint, tests=checks.path.parent, options=options, quick=quick)
         on_fit(fit)
         lines = samples_in_toml(fit.samples, fit)

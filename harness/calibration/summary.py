@@ -13,9 +13,8 @@ import numpy as np
 from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, Moderated
 from harness.calibration.outliers import false_alarms
 from harness.calibration.thresholds import share_of, shared_thresholds, spread_of, thresholds_of
-from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.families import FAMILIES
-from harness.checks.tables import ends
+from harness.checks.tables import UNTIL_CALIBRATED, ends
 from harness.measures import Unit
 from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, widened
 from harness.networks.training import seconds_of_training

@@ -67,10 +67,6 @@ def _known(role: str) -> str:
     return role
 
 
-UNTIL_CALIBRATED = "until calibrated"
-"""Reason of a threshold by hand that calibration replaces."""
-
-
 @record
 class Threshold:
     """A threshold and its provenance: mean and standard deviation of `reference_models` networks of other seeds.
