@@ -1,33 +1,23 @@
-"""Measurement of a panel: the stress tests run on each checkpoint, one per core, and the results are cached."""
+"""Measurement of a panel: its models are loaded and compared, and their recorded values joined."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
-from harness.base import user_folder, write_atomically
-from harness.base.errors import ChangedError, PanelError, some_of
-from harness.base.imports import while_unchanged, with_files
+from harness.base.errors import PanelError, some_of
 from harness.base.progress import Progress
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
-from harness.calibration.recording import Recording, record
-from harness.calibration.warm import WarmProcess
+from harness.calibration.recording import Recording, kept_or_made, record
 from harness.checks import Check
 from harness.data import sample_up_to
 from harness.inference import open_model
-from harness.inference.devices import usable_cores
-from harness.inference.role import is_lasting
 from harness.measures import Unit
 from harness.measures.metric import Curve
 from harness.measures.panel.threshold import PanelCheck
@@ -42,7 +32,6 @@ if TYPE_CHECKING:
     from harness.run.execute import RunResult
     from harness.run.request import RunRequest
 
-T = TypeVar("T")
 _FEW, _ROUNDING = 32, 1e-3
 """Images that find copies, and the largest difference of a copy's logits as a share of their range. Those of two
 trainings are far larger."""
@@ -95,11 +84,11 @@ def measure_panel(
     common = set.intersection(*map(set, measured))
     if partial := sorted(set[str]().union(*measured) - common):
         note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
-    measured = [{name: entry for name, entry in table.items() if name in common} for table in measured]
     known = {check.id: check.definition for check in recording.checks.checks}
     checks: dict[str, PanelCheck] = {}
     models = []
-    for checkpoint, table in zip(loaded, measured, strict=True):
+    for checkpoint, entries in zip(loaded, measured, strict=True):
+        table = {name: entry for name, entry in entries.items() if name in common}
         for entry in table.values():
             check = check_in(entry, known)
             if (other := checks.setdefault(check.id, check)) != check:
@@ -109,7 +98,6 @@ def measure_panel(
                     f"{checkpoint.path}: check {check.id}: {name} is {mine[name]!r}, for another network it is "
                     f"{theirs[name]!r}; a test must measure the same for every network"
                 )
-        training = checkpoint.record.training if checkpoint.record else None
         # Several checks may read their values off one curve. A figure could show either of two that share a name.
         curves = {read_record(Curve, entry["curve"], where=name) for name, entry in table.items() if "curve" in entry}
         names = Counter(curve.name for curve in curves)
@@ -117,13 +105,12 @@ def measure_panel(
             ReferenceModel(
                 path=str(checkpoint.path),
                 sha256=checkpoint.sha256,
-                seed=(training or {}).get("seed"),
+                seed=((checkpoint.record and checkpoint.record.training) or {}).get("seed"),
                 values={name: entry["value"] for name, entry in table.items()},
                 curves=tuple(sorted((each for each in curves if names[each.name] == 1), key=lambda each: each.name)),
             )
         )
     data = recording.checks.data
-    chance = {check: found for check in checks if (found := Chance.of([table[check] for table in measured]))}
     return Panel(
         data.sha256,
         PROTOCOL,
@@ -131,7 +118,7 @@ def measure_panel(
         tuple(checks.values()),
         tuple(models),
         data.sample,
-        chance,
+        {check: found for check in checks if (found := Chance.of([table[check] for table in measured]))},
         data.groups_sha256,
     )
 
@@ -161,70 +148,6 @@ def entries_of(
         return json.dumps(record(checkpoint.path, recording, run, sha256=checkpoint.sha256)).encode()
 
     return kept_or_made(checkpoints, recording, make=measure, read=json.loads, on_model=on_model)
-
-
-def kept_or_made(
-    checkpoints: Sequence[Checkpoint],
-    recording: Recording,
-    *,
-    make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes],
-    read: Callable[[bytes], T],
-    what: str = "json",
-    on_model: Callable[[], object] = lambda: None,
-) -> list[T]:
-    """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
-
-    A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
-    that measured it. The cores are this machine's, with a process that has loaded the data, or those of the recording's
-    cluster. `make` gets the function that runs the gate there. `what` is the suffix of the cached files, one for each
-    kind of content.
-    """
-    definition, tasks = recording.definition(), recording.tasks
-    keys = [hashlib.sha256(f"{each.sha256} {definition}".encode()).hexdigest() for each in checkpoints]
-    places = [user_folder("measured") / f"{key}.{what}" for key in keys]
-    found: list[T | None] = [None] * len(checkpoints)
-    for at, checkpoint in enumerate(checkpoints):
-        with suppress(OSError, ValueError):
-            if is_lasting(checkpoint) and (kept := while_unchanged(places[at].read_bytes())) is not None:
-                found[at] = read(kept)
-                on_model()
-    waiting = deque(at for at, content in enumerate(found) if content is None)
-
-    def made(at: int, process: WarmProcess) -> T:
-        light = replace(checkpoints[at], model=nn.Identity())  # A node of the cluster reads the model from its file.
-
-        def on_node(core: int) -> bytes:
-            with closing(WarmProcess(core, recording.options)) as own:
-                return with_files(make(light, own.run))
-
-        path = str(light.path)
-        content = tasks.result(path, on_node) if tasks else with_files(make(checkpoints[at], process.run))
-        if recording.definition() != definition:
-            raise ChangedError(
-                f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
-                "calibrate again when nothing writes to them"
-            )
-        if is_lasting(checkpoints[at]):
-            write_atomically(places[at], content)
-        return read(content.partition(b"\n")[2])
-
-    def work(core: int) -> None:
-        with closing(WarmProcess(core, recording.options)) as process:
-            for at in iter(lambda: waiting.popleft() if waiting else None, None):
-                try:
-                    found[at] = made(at, process)
-                except BaseException:
-                    waiting.clear()
-                    if tasks:
-                        tasks.abandon()
-                    raise
-                on_model()
-
-    if waiting:
-        cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(waiting)]
-        with ThreadPoolExecutor(len(cores)) as pool:
-            list(pool.map(work, cores))
-    return [content for content in found if content is not None]
 
 
 def check_in(entry: Mapping[str, Any], known: Mapping[str, str]) -> PanelCheck:

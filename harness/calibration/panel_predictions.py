@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from harness.base import locked, user_folder, write_atomically
 from harness.base.errors import InputError, PanelError
 from harness.base.outputs import CHECKS, Output
-from harness.calibration.measure import kept_or_made
-from harness.calibration.recording import Recording, recorded
+from harness.calibration.recording import Recording, kept_or_made, recorded
 from harness.measures.panel.collection import (
     ReferencePredictions,
     archive_of,
@@ -66,19 +65,20 @@ def with_predictions(
     for different models. For a part of the families, it also refuses a missing file and one of other thresholds.
     """
     checks, old = recording.checks, None
-    if recording.families and checks.panel_predictions is not None and not file.exists():
+    partly = bool(recording.families)
+    needed = partly and checks.panel_predictions is not None
+    if needed and not file.exists():
         raise PanelError(
             f"{file}: is missing, but thresholds of {checks.path} were made with it; bring it back, or calibrate all "
             "families"
         )
-    if file.exists():
-        try:
-            old = read_panel_predictions(file)
-            if recording.families and checks.panel_predictions is not None:
-                checks.expect_panel_predictions(file, old.sha256)
-        except InputError:
-            if recording.families:
-                raise
+    try:
+        old = read_panel_predictions(file) if file.exists() else None
+        if needed and old:
+            checks.expect_panel_predictions(file, old.sha256)
+    except InputError:
+        if partly:
+            raise
     found = record_predictions(loaded, recording, on_model)
     models = [each.model_sha256 for each in loaded]
     new = combined(checks.data.sha256, checks.data.n, models, found) if found else None

@@ -30,7 +30,7 @@ REASONS = {
     "base/outputs.py": "outputs",
     "calibration/calibrate.py": "a temporary file, which is read again",
     "calibration/first_gate.py": "files of a new gate, which are not there, or those that it has just read",
-    "calibration/measure.py": "a cache in the user's folder",
+    "calibration/recording.py": "a cache in the user's folder",
     "calibration/panel_predictions.py": "a cache in the user's folder",
     "calibration/retrain.py": "its own unfinished checkpoint",
     "calibration/samples.py": "a temporary folder",
