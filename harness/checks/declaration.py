@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import IncumbentError, printable
 from harness.base.files import hash_of_file
 from harness.base.records import read_record, record
-from harness.checks.keys import in_toml
-from harness.checks.tables import read_toml
+from harness.checks.tables import in_toml, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,10 @@ from pydantic import Field
 
 from harness.base.errors import PanelError
 from harness.base.records import read_record, record, refusal_of_schema
-from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
+from harness.checks.check import Check
 from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
 from harness.checks.provenance import departure_of
+from harness.checks.rows import COMMON_KEYS, LONGEST, ChecksError, is_id
 from harness.checks.tables import hash_of, read_toml, split
 from harness.measures import METRICS
 from harness.perturb.poses import PROTOCOL

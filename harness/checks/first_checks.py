@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
-from harness.checks.keys import in_toml
-from harness.checks.tables import UNTIL_CALIBRATED
+from harness.checks.tables import UNTIL_CALIBRATED, in_toml
 from harness.data.serving.served import serving_of
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 from harness.measures.unknown import SCORES, UNKNOWN_AUROC, UNKNOWN_FPR95

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness.base.records import read_record, record
-from harness.checks.check import ChecksError
+from harness.checks.rows import ChecksError
 from harness.checks.tables import read_toml
 
 if TYPE_CHECKING:

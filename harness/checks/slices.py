@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import InputError, some_of
-from harness.checks.check import ChecksError
 from harness.checks.first_checks import ELSEWHERE, slugs
+from harness.checks.rows import ChecksError
 from harness.data.groups import groups_in_words, groups_sha256
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ The table [gate] describes the project. Thresholds do not depend on it, so the h
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ import tomlkit
 
 from harness.base.errors import CalibrationError, ConfigurationError
 from harness.base.files import read_regular
-from harness.checks.keys import in_toml
 from harness.measures.panel.threshold import PROVISIONAL
 
 if TYPE_CHECKING:
@@ -97,6 +97,15 @@ def read_table(path: Path) -> dict[str, Any]:
         return {}
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{path}: its table {HEAD} cannot be read ({error})") from None
+
+
+def in_toml(value: object) -> str:
+    """Return text, a number, or a list or table of these in TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {in_toml(each)}" for key, each in value.items()) + " }"
+    # TOML writes strings, numbers and lists as JSON does, but escapes unprintable characters differently.
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)
 
 
 def with_table(text: str, name: str, table: str, *, behind: str = "") -> str:

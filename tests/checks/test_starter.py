@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from harness.base.errors import InputError
 from harness.checks import read_checks
 from harness.checks.families import offered, starter, starter_checks
-from harness.checks.keys import in_toml
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import expect_groups_of
+from harness.checks.tables import in_toml
 from harness.data import LabelledImages
 from harness.inference import Predictions
 from harness.measures.accuracy import confused_pairs
