@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +15,9 @@ from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.base.progress import Progress
 from harness.calibration.conversions import expect_conversion, measured_conversions
-from harness.calibration.measure import load_reference_models, measure_panel, note
+from harness.calibration.measure import load_reference_models, measure_panel, note, share, with_predictions
 from harness.calibration.outliers import check_panel
 from harness.calibration.panel import expect_sample_of, read_panel, readable_panel
-from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
 from harness.calibration.samples import choose_samples
@@ -255,7 +253,7 @@ def _write(
 ) -> None:
     """Write panel, predictions and thresholds together to these `outputs`.
 
-    Raises `InputError`, and writes nothing, if a file has changed since `before`, and for an invalid checks file.
+    Raises `InputError`, and writes nothing, if a file has changed since `before`.
     """
     measured, checks, predictions, _ = done
     panel_path, predictions_path, _ = (output.path for output in outputs)
@@ -289,20 +287,5 @@ def _write(
                 "the measurements are kept"
             )
         rows = with_thresholds(checks.path.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
-        _expect_readable(rows, checks.path)
         kept = {outputs[1]: predictions.as_bytes()} if predictions else {}
         write_together({**kept, outputs[0]: panel.as_bytes(), outputs[2]: rows.encode()})
-
-
-def _expect_readable(content: str, path: Path) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=path.suffix) as made:
-        made.write(content.encode())
-        made.flush()
-        try:
-            read_checks(Path(made.name))
-        except InputError as error:
-            said = str(error).removeprefix(f"{made.name}: ")
-            raise CalibrationError(
-                f"{path}: nothing was written, since it could not be read again: {said}; correct the test that this "
-                "is the row of, and calibrate again"
-            ) from None
