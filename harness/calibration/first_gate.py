@@ -144,8 +144,11 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
     kept = [_CHECKS, *sorted(Path(TESTS).glob("test_*.py"))] if checks else []
     lacking = [name for name in offered() if checks and not checks.family(name)]
     unchanged = [path for path in dict.fromkeys((*kept, *there)) if path not in new]
+    said = ", ".join(dict.fromkeys(row.family for row in rows))
+    said = f"{len(rows)} new, of {said}, for" if rows else "unchanged, for"
+    more = "" if rows else f"; --families adds some of {', '.join(lacking)}"
     lines = [
-        *_on_checks(rows, lacking, images),
+        f"checks: {said} {len(images)} images of {len(images.classes)} classes{more}",
         *(f"written: {here / path}" for path in new),
         *(f"unchanged: {here / path}" for path in unchanged),
     ]
@@ -156,13 +159,6 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
         advice = _on_threshold(request.min_accuracy, accuracy, rows)
         lines.append(f"{request.checkpoint}: clean accuracy {accuracy:.1%}{advice}")
     return new, lines + _on_groups(rows, lacking, images)
-
-
-def _on_checks(rows: Sequence[StarterCheck], lacking: Sequence[str], images: LabelledImages) -> list[str]:
-    whom = f"for {len(images)} images of {len(images.classes)} classes"
-    if rows:
-        return [f"checks: {len(rows)} new, of {', '.join(dict.fromkeys(row.family for row in rows))}, {whom}"]
-    return [f"checks: unchanged, {whom}; --families adds some of {', '.join(lacking)}"]
 
 
 def _on_groups(rows: Sequence[StarterCheck], lacking: Sequence[str], images: LabelledImages) -> list[str]:

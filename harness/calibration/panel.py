@@ -176,25 +176,23 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     """Read a panel; raises `InputError` if it is invalid or does not fit the checks."""
     try:
         plain = json.loads(read_regular(path, max_bytes=MAX_BYTES))
-        if not isinstance(plain, dict):
-            raise PanelError(f"{path}: not a panel, but {type(plain).__name__}")
-        if (found := plain.pop("schema", None)) != SCHEMA:
-            raise PanelError(refusal_of_schema(path, found, expected=SCHEMA))
+        schema = plain.pop("schema", None) if isinstance(plain, dict) else None
+        if schema != SCHEMA:
+            raise PanelError(refusal_of_schema(path, schema, expected=SCHEMA))
         panel = read_record(Panel, plain, where=f"{path}", error=PanelError)
+        for model in panel.models:
+            if lacking := [check.id for check in panel.checks if check.id not in model.values]:
+                raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}")
+        for name, curves in panel.curves().items():
+            points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
+            if len(points) > 1 or len(curves) != len(panel.models):
+                raise PanelError(f"{path}: not a panel: curves {name!r}: expected one of each model, as many points")
     except OSError as unreadable:
         raise PanelError(f"{path}: cannot be read ({unreadable.strerror}); {_NEXT}") from None
     except (ValueError, RecursionError) as invalid:
         raise PanelError(f"{path}: not a panel ({invalid}); {_NEXT}") from None
     except PanelError as refused:
         raise PanelError(f"{refused}; {_NEXT}") from None
-    for model in panel.models:
-        if lacking := [check.id for check in panel.checks if check.id not in model.values]:
-            raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {_NEXT}")
-    for name, curves in panel.curves().items():
-        points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
-        if len(points) > 1 or len(curves) != len(panel.models):
-            needed = f"expected one curve {name!r} of each model, all with as many points"
-            raise PanelError(f"{path}: not a panel: {needed}; {_NEXT}")
     if panel.protocol != PROTOCOL:
         raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
     if checks is not None:

@@ -190,7 +190,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
             for n in _PANEL_SIZES
         }
         best = min(items, key=lambda item: item.minimum_detectable_drop)
-        said = f"{len(judged)} of {len(items)} checks have a threshold, the best detects {_number(best)}"
+        said = f"{len(judged)} of {len(items)} checks have a threshold, the best detects {_drop(best, points=False)}"
         lines.append(f"{family}: {said}")
         same = by_id.get(_SEEING_THE_SAME.get(family, ""))
         accuracies = [item for item in items if item.check.metric == "accuracy"]
@@ -218,13 +218,9 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
     return lines
 
 
-def _drop(item: Calibrated) -> str:
-    if item.check.unit in {Unit.SHARE, Unit.DIFFERENCE}:
+def _drop(item: Calibrated, *, points: bool = True) -> str:
+    if points and item.check.unit in {Unit.SHARE, Unit.DIFFERENCE}:
         return f"{100 * item.minimum_detectable_drop:.1f} points"
-    return _number(item)
-
-
-def _number(item: Calibrated) -> str:
     return _value(item.check, item.minimum_detectable_drop) + (" images" if item.check.unit is Unit.IMAGES else "")
 
 
