@@ -10,19 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base import outputs
 from harness.base.codes import Code
 from harness.base.errors import ConfigurationError, InputError, OutputError, printable
 from harness.base.files import write_all_or_none
 from harness.calibration.ci_workflow import WORKFLOW, workflow
-from harness.calibration.samples import fit_for, samples_in_toml
+from harness.calibration.samples import choose_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
 from harness.checks.families import families_of, offered, starter, starter_checks
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import PAIR, SLICE
-from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_samples, with_settings
+from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_settings
 from harness.data.groups import groups_in_words, groups_sha256
 from harness.data.options import DataOptions
 from harness.measures.accuracy import confused_pairs
@@ -259,9 +258,10 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
 def _with_samples(request: InitRequest) -> Plan:
     """Write samples that fit the budget into the checks file, and return the plan of a run.
 
-    Calibrated families keep their images. Without a checkpoint, an untrained network is timed. Raises `InputError`, and
-    writes nothing, without a network to measure, or if it fails.
+    Without a checkpoint, an untrained network is timed. Raises `InputError`, and writes nothing, without a network to
+    measure, or if it fails.
     """
+    plans: list[Plan] = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = request.checkpoint
         if not checkpoint:
@@ -272,8 +272,6 @@ def _with_samples(request: InitRequest) -> Plan:
             checkpoint = Path(folder, "untrained.pth")
             torch.save(build().state_dict(), checkpoint)
         device = () if request.model.device == "auto" else ("--stress-device", request.model.device)
-        fit = fit_for(request.budget, _CHECKS, checkpoint, tests=_CHECKS.parent, options=device)
-    if fit.samples:
-        lines = samples_in_toml({**read_checks(_CHECKS).data.samples, **fit.samples}, fit)
-        outputs.Output(_CHECKS, outputs.CHECKS).write(with_samples(_CHECKS.read_text("utf-8"), lines).encode())
-    return fit
+        checks = read_checks(_CHECKS)
+        choose_samples(request.budget, checks, checkpoint, options=device, on_fit=plans.append, anew=False)
+    return plans[0]

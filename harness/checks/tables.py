@@ -140,10 +140,12 @@ def with_table(text: str, name: str, table: str, *, behind: str = "") -> str:
 
 def with_settings(text: str, values: Mapping[str, object]) -> str:
     """Return the text of a checks file with these entries in its table [gate], a new one before all others."""
+    if not values:
+        return text
     lines = "".join(f"{line}\n" for line in entries(values))
     if table := split(text)[0]:
         return text.replace(table, f"{table.rstrip(chr(10))}\n{lines}", 1)
-    return with_table(text, "gate", f"{HEAD}\n{lines}") if lines else text
+    return with_table(text, "gate", f"{HEAD}\n{lines}")
 
 
 def entries(values: Mapping[str, object]) -> list[str]:
