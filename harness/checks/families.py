@@ -43,17 +43,15 @@ if TYPE_CHECKING:
 class Family:
     """Checks of one behavior.
 
-    `measures` says what the checks measure, and `failure` what a failure means. `metrics` are those that its tests
-    measure. `page` is the family's page in docs/, by default the one of its name. `starter_checks` makes the checks of
-    a first checks file; `init` does not offer a family without. `damage` makes a mutant of the candidate that a check
-    of the family must fail.
+    `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
+    by default the one of its name. `starter_checks` makes the checks of a first checks file; `init` does not offer a
+    family without. `damage` makes a mutant of the candidate that a check of the family must fail.
     """
 
     name: str
     title: str
     measures: str
     failure: str
-    metrics: Sequence[str] = ("accuracy",)
     page: str = ""
     starter_checks: Callable[[StarterData], list[Row]] | None = None
     damage: Damage | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +36,8 @@ def shipped_tests() -> tuple[ShippedTest, ...]:
         raise PackageError(f"{_PACKAGE}: this copy of the package lacks its stress tests; install it again")
     tests = []
     for file in files:
-        text, takes = file.read_text("utf-8"), set[tuple[str, str]]()
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
-                named = {item.arg: ast.literal_eval(item.value) for item in node.keywords if item.arg == "metric"}
-                takes.add((ast.literal_eval(node.args[0]), named.get("metric", "")))
-        tests.append(ShippedTest(file.name, text, frozenset(takes)))
+        text = file.read_text("utf-8")
+        marks = re.findall(r'(?m)^@check\("([\w-]+)"(.*)\)$', text)
+        takes = frozenset((family, "".join(re.findall(r'metric="(\w+)"', more))) for family, more in marks)
+        tests.append(ShippedTest(file.name, text, takes))
     return tuple(tests)
