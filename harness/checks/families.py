@@ -25,9 +25,10 @@ from harness.checks.damages import (
 )
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.file import SCHEMA
-from harness.checks.first_checks import StarterCheck, StarterData, always, in_toml, of_each_class, with_ids_apart
+from harness.checks.first_checks import StarterCheck, StarterData, always, of_each_class, with_ids_apart
 from harness.checks.golden import GOLDEN
 from harness.checks.slices import CLASS_DIFFERENCE, MOST, PAIR, SKEW, SLICE, UNKNOWN, compared_columns, slice_checks
+from harness.checks.tables import in_toml
 from harness.data.groups import groups_sha256
 from harness.perturb import PROTOCOL
 

@@ -283,8 +283,8 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     assert check["status"] == "fail"
     assert check["value"] == int(((known.view().wrong == 0) & (zoo.images.labels.numpy() != 0)).sum())
     assert "that each of 8 reference models predicts correctly" in check["detail"]
-    shutil.copy(checks.panel_predictions, zoo.root / "kept.json")
-    checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
+    shutil.copy(checks.panel_predictions, zoo.root / "kept.npz")
+    checks.panel_predictions.write_bytes(replace(known, classes=known.classes[::-1]).as_bytes())
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*panel.predictions.npz: its SHA-256 is *the thresholds of *bring back that file*"])
@@ -294,7 +294,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     assert result.ret == 4, "a file that is named is no other way round"
 
     # Of a family that asks nothing one model is asked, once, and what was known stays.
-    shutil.copy(zoo.root / "kept.json", checks.panel_predictions)
+    shutil.copy(zoo.root / "kept.npz", checks.panel_predictions)
     zoo.runs.clear()
     assert main(["calibrate", "--family", "clean", *data]) == 0
     assert main(["calibrate", "--family", "clean", *data]) == 0
@@ -302,7 +302,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     assert read_checks(zoo.checks).recipe["panel_predictions_sha256"] == known.sha256
 
     # Where some ask anew it must be what the others were measured with.
-    checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
+    checks.panel_predictions.write_bytes(replace(known, classes=known.classes[::-1]).as_bytes())
     before = zoo.checks.read_bytes()
     capsys.readouterr()
     assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
@@ -316,7 +316,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     # Where all do, nobody needs it.
     checks.panel_predictions.unlink()
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    assert checks.panel_predictions.read_bytes() == (zoo.root / "kept.json").read_bytes()
+    assert checks.panel_predictions.read_bytes() == (zoo.root / "kept.npz").read_bytes()
 
 
 def test_a_calibration_of_some_needs_the_panel_of_the_others(zoo, capsys):

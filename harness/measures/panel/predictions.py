@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 from pydantic import Field
@@ -179,7 +179,7 @@ class PanelPredictions:
         """Return the content of the file."""
         images = len(next(iter(self.views.values())).wrong)
         head = _Head(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.models, tuple(sorted(self.views)))
-        tables = {_HEAD: np.frombuffer(json.dumps(as_plain(head)).encode(), dtype=np.uint8)}
+        tables: dict[str, Any] = {_HEAD: np.frombuffer(json.dumps(as_plain(head)).encode(), dtype=np.uint8)}
         for number, name in enumerate(head.views):
             view = self.views[name]
             asked = view.wrong != NOT_ASKED
