@@ -648,7 +648,7 @@ def quick_training(monkeypatch, tmp_path):
 def test_missing_shipped_models_are_trained_visibly_and_once(pytester, quick_training, capfd):
     shutil.copytree(STRESS_TESTS, pytester.path / "stress_tests")
     (pytester.path / "models").mkdir(exist_ok=True)
-    shutil.copy(STRESS_TESTS.parent / "models/panel.predictions.json", pytester.path / "models")
+    shutil.copy(STRESS_TESTS.parent / "models/panel.predictions.npz", pytester.path / "models")
     arguments = ("stress_tests", "-k", "test_clean_accuracy", "--stress-samples", "50")
     status = pytester.runpytest_inprocess(*arguments).ret
     assert status in (0, 1)
@@ -664,7 +664,7 @@ def test_missing_shipped_models_are_trained_visibly_and_once(pytester, quick_tra
 def test_missing_checkpoint_named_by_the_user_is_not_trained(pytester, quick_training):
     shutil.copytree(STRESS_TESTS, pytester.path / "stress_tests")
     (pytester.path / "models").mkdir(exist_ok=True)
-    for name in ("panel.json", "panel.predictions.json"):
+    for name in ("panel.json", "panel.predictions.npz"):
         shutil.copy(STRESS_TESTS.parent / "models" / name, pytester.path / "models")
     result = pytester.runpytest_inprocess("stress_tests", "--candidate", "models/augmented.safetensors")
     assert result.ret == 4

@@ -11,10 +11,10 @@ from _pytest.fixtures import FixtureFunctionDefinition
 from outcomes import BROKEN, EMPTY
 
 from harness.checks import Threshold
-from harness.checks.check import COMMON_KEYS
 from harness.checks.families import FAMILIES
 from harness.checks.file import DataFingerprint
 from harness.checks.roles import ROLES
+from harness.checks.rows import COMMON_KEYS
 from harness.measures import METRICS
 from harness.plugin import fixtures
 from harness.run.settings import SETTINGS
