@@ -11,7 +11,7 @@ from harness.base.errors import InputError, PackageError, UnusableModelError, fo
 from harness.base.user_code import named_object, no_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
@@ -55,22 +55,20 @@ class Builder:
     function: Callable[..., Any]
     keywords: Mapping[str, Any]
 
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Return the names of the callable's arguments, none for a callable without a signature."""
-        return tuple(self._signature)
+    def argument(self, names: Sequence[str]) -> str:
+        """Return the first of these names that the callable takes as an argument, "" without one.
 
-    @property
-    def takes_any(self) -> bool:
-        """Return whether the callable takes arguments of any name, as those of torchvision and timm do."""
-        return not self._signature or any(each.kind is each.VAR_KEYWORD for each in self._signature.values())
-
-    @property
-    def _signature(self) -> Mapping[str, inspect.Parameter]:
+        A callable that takes any name, as those of torchvision and timm do, takes the number of classes. Of these
+        libraries, only timm takes the channels.
+        """
         try:
-            return inspect.signature(self.function).parameters
+            signature = inspect.signature(self.function).parameters
         except (ValueError, TypeError):
-            return {}
+            signature = {}
+        known = list(signature)
+        if not known or any(each.kind is each.VAR_KEYWORD for each in signature.values()):
+            known += ["in_chans", "num_classes"] if self.spec.startswith("timm") else ["num_classes"]
+        return next((name for name in known if name in names), "")
 
     def __call__(self) -> nn.Module:
         """Return a new network; raises `InputError` if it cannot be built."""
@@ -80,11 +78,8 @@ class Builder:
         from harness.networks.process import foreign_network
 
         try:
-            with (
-                no_script(self.spec),
-                torch.random.fork_rng(devices=[]),
-                foreign_network(),
-            ):  # The random first weights are replaced later.
+            # The random first weights are replaced later.
+            with no_script(self.spec), torch.random.fork_rng(devices=[]), foreign_network():
                 model: nn.Module = self.function(**self.keywords)
         except Exception as error:
             raise UnusableModelError(
@@ -103,8 +98,7 @@ def import_builder(spec: str, keywords: Mapping[str, Any]) -> Builder:
     The working directory is importable; the callable may be an attribute, as in `module:Class.method`. Raises
     `InputError` for a callable that cannot be imported.
     """
-    module_name, colon, attribute = spec.partition(":")
-    if not (module_name and colon and attribute):
+    if not all(spec.partition(":")):
         raise UnusableModelError("expected package.module:callable", setting=f"model {spec}")
     from harness.networks.process import settings_kept
 
@@ -129,7 +123,21 @@ def transform_of_network(word: str, spec: str | None, builder: Callable[[], nn.M
         )
     try:
         with foreign_code():
-            made = _of_timm(builder()) if word == "timm" else _of_torchvision(spec)
+            if word == "timm":
+                from timm.data import create_transform, resolve_data_config
+
+                network = builder()
+                if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
+                    raise LookupError(
+                        "the network of model has no data config of timm's, as timm:create_model gives it"
+                    )
+                made = create_transform(**resolve_data_config({}, model=network), is_training=False)
+            elif not spec.startswith("torchvision.models"):
+                raise LookupError("model is no builder of torchvision.models")
+            else:
+                from torchvision import models
+
+                made = models.get_model_weights(spec.partition(":")[2]).DEFAULT.transforms()
     except InputError:
         raise
     except ImportError as error:
@@ -138,30 +146,6 @@ def transform_of_network(word: str, spec: str | None, builder: Callable[[], nn.M
         ) from None
     except Exception as error:  # Both libraries may raise any exception.
         raise UnusableModelError(
-            f"{spec} has none ({error}); name one with module:callable", setting=setting
+            f"model {spec} has none ({error}); name one with module:callable", setting=setting
         ) from error
     return transform_of(word, made, identity=spec)
-
-
-def _of_timm(network: nn.Module) -> Any:
-    from timm.data import create_transform, resolve_data_config
-
-    if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
-        raise UnusableModelError(
-            "the network of model has no data config of timm's; build it with timm:create_model, or name a transform "
-            "with module:callable",
-            setting="transform timm",
-        )
-    return create_transform(**resolve_data_config({}, model=network), is_training=False)
-
-
-def _of_torchvision(spec: str) -> Any:
-    from torchvision import models
-
-    module, _, name = spec.partition(":")
-    if not module.startswith("torchvision.models"):
-        raise UnusableModelError(
-            f"model {spec} is no builder of torchvision.models; name a transform with module:callable",
-            setting="transform torchvision",
-        )
-    return models.get_model_weights(name).DEFAULT.transforms()

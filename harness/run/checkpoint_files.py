@@ -13,8 +13,15 @@ from harness.data.fashion_mnist import CLASSES
 from harness.inference import pick_device
 from harness.networks import training
 from harness.networks.checkpoints import Choice, Record, load_checkpoint, save_checkpoint
-from harness.networks.training import PRESETS, Epoch, TrainingConfig, augmented, best_epoch, write_history
-from harness.networks.training.state import epochs_output
+from harness.networks.training import (
+    PRESETS,
+    Epoch,
+    TrainingConfig,
+    augmented,
+    best_epoch,
+    epochs_output,
+    write_history,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,10 +5,9 @@ training, are read without an unpickler. No file is ever executed: an irregular 
 """
 
 from harness.networks.checkpoints.choosing import Choice
-from harness.networks.checkpoints.files import CheckpointRefused, require_file
+from harness.networks.checkpoints.files import CheckpointRefused, hash_tensors, require_file
 from harness.networks.checkpoints.loading import Checkpoint, load_checkpoint
 from harness.networks.checkpoints.native import Record, save_checkpoint
-from harness.networks.checkpoints.tensors import hash_tensors
 
 __all__ = [
     "Checkpoint",

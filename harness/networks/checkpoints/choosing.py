@@ -1,23 +1,25 @@
-"""Choice of a file's tensors for a network, by their names or by options, never by a guess."""
+"""Choice of a file's tensors for a network, by names, shapes and dtypes, never by a guess; advice if none fit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import torch
+
 from harness.base.errors import some_of
+from harness.networks.builders import Builder
 from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
-from harness.networks.checkpoints.fitting import Needed, TensorFit, fits_of, misfit
-from harness.networks.checkpoints.state_dicts import no_state_dict, paths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
-    from harness.networks.checkpoints.state_dicts import StateDict
-    from harness.networks.checkpoints.tensors import StoredTensor
+    from harness.networks.checkpoints.files import StoredTensor
 
 _WRAPPERS = {
     *("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module"),
@@ -25,8 +27,18 @@ _WRAPPERS = {
     *("ema", "ema_model", "model_ema", "averaged_model"),
 }
 """Names that training libraries give to a wrapped network; a prefix of these is removed without an option."""
-
-_OFFERED = 5
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_INTEGERS = {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
+_MOST = 0.6
+"""Least share of equal names for a file of almost the same network."""
+_CONVOLUTION = 4
+"""Dimensions of a convolution's weight, its channels in the second one."""
+_SIZES = {
+    0: ("classes", ("num_classes", "classes", "n_classes", "num_labels", "nb_classes")),
+    1: ("channels", ("in_channels", "in_chans", "channels", "num_channels", "input_channels")),
+}
+"""The meaning of the only differing size of tensors by its dimension, and the usual names of its argument."""
+OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
 
 
 @dataclass(frozen=True)
@@ -45,95 +57,239 @@ class Choice:
         return f"{self.prefix}." if self.prefix and not self.prefix.endswith(".") else self.prefix
 
 
+@dataclass(frozen=True, eq=False)
+class StateDict:
+    """A dict of a file that holds tensors under names.
+
+    `places` are the paths to it, keys joined by dots, the shortest first, and "" for the whole file. `others` are the
+    names of its other values, with the name of the type for an unread value, else "".
+    """
+
+    tensors: Mapping[str, StoredTensor]
+    places: Sequence[str] = ("",)
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """A state dict without `prefix` in its names, compared with the tensors that a network needs.
+
+    `matched` are its tensors with names of the network; `missing`, `misshapen` and `unknown` are names.
+    """
+
+    needed: Mapping[str, Tensor]
+    held: StateDict
+    prefix: str
+    matched: Mapping[str, StoredTensor]
+
+    @cached_property
+    def tensors(self) -> dict[str, StoredTensor]:
+        length, named = len(self.prefix), self.held.tensors.items()
+        return {name[length:]: tensor for name, tensor in named if name.startswith(self.prefix)}
+
+    @cached_property
+    def missing(self) -> list[str]:
+        # The counter of a batch norm is for training only, and old files lack it.
+        names = (name for name in self.needed if name not in self.matched)
+        return [name for name in names if name.rpartition(".")[2] != "num_batches_tracked"]
+
+    @cached_property
+    def misshapen(self) -> list[str]:
+        pairs = [(name, tensor, self.needed[name]) for name, tensor in self.matched.items()]
+        kinds = [_FLOATS if own.is_floating_point() else _INTEGERS for _, _, own in pairs]
+        return [
+            name
+            for (name, tensor, own), kind in zip(pairs, kinds, strict=True)
+            if tensor.shape != tuple(own.shape) or tensor.dtype not in kind
+        ]
+
+    @cached_property
+    def unknown(self) -> list[str]:
+        return [name for name in self.tensors if name not in self.needed]
+
+    @property
+    def place(self) -> str:
+        """Return the place of the tensors in the file, for a message."""
+        where = shown(self.held.places[0]) or "the file as a whole"
+        return f"{where} (names without {shown(self.prefix)!r})" if self.prefix else where
+
+
+def _fits(held: StateDict, needed: Mapping[str, Tensor], prefix: str | None) -> list[_Fit]:
+    """Return the fits for one prefix, or if None for each before a name of the network, whole parts with a dot."""
+    matched: dict[str, dict[str, StoredTensor]] = {} if needed else {"": {}}
+    for name, tensor in held.tensors.items():
+        for at in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
+            if name[at:] in needed:
+                matched.setdefault(name[:at], {})[name[at:]] = tensor
+    if prefix is not None:
+        matched = {prefix: matched.get(prefix, {})}
+    return [_Fit(needed, held, before, found) for before, found in matched.items()]
+
+
 def choose(
-    dicts: Sequence[StateDict], network: nn.Module, choice: Choice, path: Path, *, builder: Callable[..., object] | None
+    dicts: Sequence[StateDict],
+    network: nn.Module,
+    choice: Choice,
+    path: Path,
+    *,
+    builder: Callable[..., object] | None = None,
+    next_step: str = "",
 ) -> tuple[dict[str, StoredTensor], str]:
     """Return the tensors that fit the network, by its own names, and a description of the choice, empty without one.
 
-    Exactly one pair of state dict and prefix must fit. If none does, the `CheckpointRefused` states the differences and
-    the likely cause. If several do, it states the options that select one.
+    Exactly one pair of state dict and prefix must fit. If none does, the `CheckpointRefused` states the differences,
+    and `next_step` or else advice; `builder` built the network, None for the notebook's. If several do, it states the
+    options that select one.
     """
-    needed = Needed.by(network)
-    if needed.tensors and not any(each.tensors for each in dicts):
-        raise no_state_dict({}, path)
-    among = _named(dicts, choice, path)
-    fits = [fit for held in among for fit in fits_of(held, needed, prefix=choice.before)]
+    needed = network.state_dict()
+    if choice.key is not None and [held.places[0] for held in dicts] != [""]:  # Else the whole file is one.
+        among = [held for held in dicts if choice.key in held.places]
+        if not among:
+            inner = some_of([shown(held.places[0]) for held in dicts if held.places[0]]) or "none"
+            fact = f"it has no tensors under {shown(choice.key)!r}; state dicts in it are {inner}"
+            raise CheckpointRefused(
+                "SCHEMA", path, fact, "Name one of these with checkpoint_key, or remove the option."
+            )
+        dicts = among
+    fits = [fit for held in dicts for fit in _fits(held, needed, choice.before)]
+    fitting = [fit for fit in fits if not (fit.missing or fit.misshapen)]
     if choice.before and not any(fit.matched for fit in fits):
-        fits = _as_they_are(among, needed, choice.before, path)
-    covering = [fit for fit in fits if fit.covers]
-    if len(covering) > 1:
-        raise _undecided(covering, path)
-    if not covering:
-        raise misfit(_nearest(fits, among, needed, choice), path, builder=builder)
-    (fit,) = covering
-    if fit.unknown:
-        raise misfit(fit, path, builder=builder)
+        # Candidate and incumbent share the options, and one of them may have the network's own names.
+        plain = [fit for held in dicts for fit in _fits(held, needed, "")]
+        if not (fitting := [fit for fit in plain if not (fit.missing or fit.misshapen)]):
+            named = some_of([shown(name) for held in dicts for name in held.tensors], shown=3)
+            fact = f"no tensor's name begins with {shown(choice.before)!r}; they are {named}"
+            raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip_prefix, or remove the option.")
+    if len(fitting) > 1:
+        raise _undecided(fitting, path)
+    largest = _Fit(needed, max(dicts, key=lambda held: len(held.tensors)), choice.before or "", {})
+    (fit,) = fitting or [max([*fits, largest], key=lambda fit: (len(fit.matched), -len(fit.prefix)))]
+    if not fitting or fit.unknown:
+        raise _misfit(fit, path, next_step or _advice(fit, builder))
     if strange := next((f"{name} to be {of}" for name, of in fit.held.others.items() if of and not fit.prefix), None):
         raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(strange)}", SAVE_WEIGHTS_ALONE)
     if choice.prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
-        fact = f"{_place(fit)} fits the network, except that its names begin with {shown(fit.prefix)!r}"
+        fact = f"{fit.place} fits the network, except that its names begin with {shown(fit.prefix)!r}"
         raise CheckpointRefused("ARCHITECTURE", path, fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}.")
-    return fit.tensors, _in_words(fit)
+    return fit.tensors, _note(fit)
 
 
-def _named(dicts: Sequence[StateDict], choice: Choice, path: Path) -> Sequence[StateDict]:
-    """Return the state dict of the chosen key; all without a key, or if the whole file is one state dict."""
-    if choice.key is None or [each.places for each in dicts] == [("",)]:
-        return dicts
-    if named := [each for each in dicts if choice.key in each.places]:
-        return named
-    inner = paths_of(dicts)
-    fact = f"it has no tensors under {shown(choice.key)!r}; state dicts in it are {inner or 'none'}"
-    raise CheckpointRefused("SCHEMA", path, fact, "Name one of these with checkpoint_key, or remove the option.")
-
-
-def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: Path) -> list[TensorFit]:
-    """Return the fits of a file that already has the network's own names, without the prefix; else raise."""
-    plain = [fit for held in among for fit in fits_of(held, needed, prefix="") if fit.covers]
-    if not plain:
-        named = some_of([shown(name) for held in among for name in held.tensors], shown=3)
-        fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
-        raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip_prefix, or remove the option.")
-    return plain
-
-
-def _nearest(fits: Sequence[TensorFit], among: Sequence[StateDict], needed: Needed, choice: Choice) -> TensorFit:
-    """Return the fit with the most equal names; that of the largest state dict if no name is equal."""
-    largest = max(among, key=lambda held: len(held.tensors))
-    known = [*fits, TensorFit(needed, largest, choice.before or "", {})]
-    return max(known, key=lambda fit: (len(fit.matched), -len(fit.prefix)))
-
-
-def _undecided(covering: Sequence[TensorFit], path: Path) -> CheckpointRefused:
-    fact = f"{len(covering)} of its state dicts fit the network: {some_of([_place(fit) for fit in covering])}"
-    places = list(dict.fromkeys(fit.held.place for fit in covering))
-    prefixes = list(dict.fromkeys(fit.prefix for fit in covering))
-    ways = []
-    if len(places) > 1:
-        ways.append(f"checkpoint_key {_either(list(filter(None, places)))}")
-    if len(places) < len(covering):
-        ways.append(f"strip_prefix {_either([prefix[:-1] or repr('') for prefix in prefixes])}")
-    return CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {', and '.join(ways)}.")
-
-
-def _either(words: Sequence[str]) -> str:
-    return " or ".join(map(shown, words[:_OFFERED])) + (" or another" if len(words) > _OFFERED else "")
-
-
-def _place(fit: TensorFit) -> str:
-    where = shown(fit.held.place) or "the file as a whole"
-    return f"{where} (names without {shown(fit.prefix)!r})" if fit.prefix else where
-
-
-def _in_words(fit: TensorFit) -> str:
+def _note(fit: _Fit) -> str:
     """Return a description of the choice; empty if the whole file fits unchanged."""
-    said = []
-    if fit.held.place:
-        said.append(f"its weights are those under {shown(fit.held.place)!r}")
+    said, place = [], fit.held.places[0]
+    if place:
+        said.append(f"its weights are those under {shown(place)!r}")
     if fit.prefix:
         said.append(f"the prefix {shown(fit.prefix)!r} is removed from the names")
-    if left_out := [*fit.left_out, *(fit.held.others if not fit.held.place else ())]:
-        said.append(f"{len(left_out)} others are ignored ({some_of([shown(name) for name in left_out], shown=3)})")
-    if fit.uncounted:
+    ignored = [shown(name) for name in fit.held.tensors if not name.startswith(fit.prefix)]
+    ignored += [] if place else map(shown, fit.held.others)
+    if ignored:
+        said.append(f"{len(ignored)} others are ignored ({some_of(ignored, shown=3)})")
+    if len(fit.matched) < len(fit.needed):
         said.append("num_batches_tracked is missing, but only training needs it")
     return "; ".join(said)
+
+
+def _undecided(fitting: Sequence[_Fit], path: Path) -> CheckpointRefused:
+    fact = f"{len(fitting)} of its state dicts fit the network: {some_of([fit.place for fit in fitting])}"
+    places = dict.fromkeys(shown(fit.held.places[0]) for fit in fitting)
+    prefixes = dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting)
+    options = {"checkpoint_key": list(filter(None, places))} if len(places) > 1 else {}
+    options |= {"strip_prefix": list(prefixes)} if len(places) < len(fitting) else {}
+    ways = ", and ".join(f"{option} {' or '.join(names[:5])}" for option, names in options.items())
+    return CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {ways}.")
+
+
+def _misfit(fit: _Fit, path: Path, next_step: str) -> CheckpointRefused:
+    """Return the refusal of tensors that do not fit a network, with the differences."""
+    needed, held = fit.needed, fit.tensors
+    for name in fit.missing:
+        if wanted := fit.held.others.get(name):
+            fact = f"its pickle wants {shown(wanted)} for {shown(name)}, which is no tensor"
+            return CheckpointRefused("PICKLE_GLOBAL", path, fact, SAVE_WEIGHTS_ALONE)
+
+    def other(name: str) -> str:
+        shape, own = held[name].shape, tuple(needed[name].shape)
+        if shape == own:
+            return f"{name} has dtype {held[name].dtype}"
+        return f"{name} has shape {shown(shape, length=60)}, the network's {own}"
+
+    rows: list[tuple[list[str], int, str, Callable[[str], str]]] = [
+        (fit.misshapen, len(needed), "do not fit", other),
+        (fit.missing, len(needed), "are missing", lambda name: f"{name} {tuple(needed[name].shape)}"),
+        (
+            fit.unknown,
+            len(held),
+            "of the file are unknown to it",
+            lambda name: f"{shown(name, length=60)} {shown(held[name].shape, length=60)}",
+        ),
+    ]
+    said = (
+        f"{len(names)} of {total} {what} ({some_of(list(map(one, names)), shown=3)})"
+        for names, total, what, one in rows
+        if names
+    )
+    fact = f"the tensors of {fit.place} are not those of the network: {'; '.join(said)}"
+    return CheckpointRefused("ARCHITECTURE", path, fact, next_step)
+
+
+def _advice(fit: _Fit, builder: Callable[..., object] | None) -> str:
+    """Return the likely cause of tensors that do not fit, and what to do: the first row of a table that applies."""
+    needed, held = list(fit.needed), fit.tensors
+    outer = needed[0].partition(".")[0] + "." if needed else ""
+    differing = [*fit.missing, *fit.unknown, *fit.misshapen]
+    agreeing = sum(name in held for name in needed)
+
+    def numberless(names: Sequence[str]) -> set[str]:
+        return {re.sub(r"\d+", "0", name) for name in names}
+
+    sizes = _of_sizes(fit, builder) if isinstance(builder, Builder) else ""
+    within = all(name.startswith(outer) for name in needed) and any(name.removeprefix(outer) in held for name in needed)
+    alike = numberless(fit.unknown or fit.missing) <= numberless(needed if fit.unknown else list(held))
+    parts = some_of(
+        list(dict.fromkeys(shown(name.rpartition(".")[0] or name, length=60) for name in differing)), shown=3
+    )
+    table = (
+        (builder is None, OF_ANOTHER),
+        (sizes, sizes),
+        (
+            within,
+            f"The network of model has these names under {outer[:-1]!r}: name a callable that builds the inner "
+            "network, or save the outer network's state dict.",
+        ),
+        (not agreeing, "The file is of another network: set model to the callable that built it for its training."),
+        (
+            differing and alike,
+            "It has the same kinds of layers in another number or width: set model and model_args to the depth or "
+            "variant of the training.",
+        ),
+        (
+            agreeing >= _MOST * len(needed),
+            f"Most names agree, but {parts} do not: build the same layers there, with model_args or a callable of "
+            "your own.",
+        ),
+        (True, "Few names agree: set model to the callable that built the network for its training."),
+    )
+    return next(advice for applies, advice in table if applies)
+
+
+def _of_sizes(fit: _Fit, builder: Builder) -> str:
+    """Return advice if numbers of channels and of classes alone explain the differences; else empty."""
+    found = {}
+    for name in fit.misshapen:
+        theirs, ours = fit.tensors[name].shape, fit.needed[name].shape
+        axes = [axis for axis, (one, other) in enumerate(zip(theirs, ours, strict=False)) if one != other]
+        if len(theirs) != len(ours) or axes not in ([0], [1]) or (axes == [1] and len(ours) != _CONVOLUTION):
+            return ""
+        sizes = theirs[axes[0]], ours[axes[0]]
+        if found.setdefault(axes[0], sizes) != sizes:
+            return ""
+    if fit.missing or fit.unknown or (0 in found and list(fit.needed)[-1] not in fit.misshapen):
+        return ""
+    said = []
+    for axis, (theirs, ours) in sorted(found.items(), reverse=True):
+        what, names = _SIZES[axis]
+        argument = builder.argument(names)
+        how = f"add model_args.{argument}={theirs}" if argument else f"change the callable to build it for {theirs}"
+        said.append(f"The file's network has {theirs} {what}, model builds one with {ours}: {how}.")
+    return " ".join(said)

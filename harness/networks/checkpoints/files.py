@@ -1,19 +1,26 @@
-"""Files of checkpoints: the bytes of a regular file up to a size limit, and the members of a zip of `torch.save`."""
+"""Files of checkpoints: refusals, the bytes of a regular file, members of a zip of `torch.save`, and stored tensors."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import re
 import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from harness.base import files
 from harness.base.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -34,8 +41,12 @@ SAVE_WEIGHTS_ALONE = "Save the weights alone: torch.save(model.state_dict(), pat
 COPY_AGAIN = "Copy the file again, or save it again."
 MAX_BYTES = 2 << 30
 """Largest file; a ViT-B/16 with its average and Adam's states has 1.4 GB."""
+MAX_MEMBERS = 20_000
+"""Most members of an archive; each takes memory before it is verified."""
+MAX_DIMENSIONS = 16
 _BOTH = "Copy both files into one folder, or export it again with its weights inside (external_data=False)."
-_NEXT_STEP = "Name a checkpoint file (.safetensors, .pt or .pth)."
+_OF_TORCHSCRIPT = re.compile(r"/(constants\.pkl$|code/)")
+_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
 
 
 class CheckpointRefused(InputError):  # noqa: N818  The message begins with this word.
@@ -57,16 +68,15 @@ def require_file(path: Path) -> None:
     try:
         files.require_regular(path)
     except OSError as error:
-        raise _refusal(path, error, "opened") from None
+        raise _refusal(path, error) from None
 
 
 def read_regular(path: Path) -> bytes:
     """Return the content of a regular file of at most `MAX_BYTES`; raises `CheckpointRefused` for anything else."""
-    require_file(path)
     try:
         return files.read_regular(path, max_bytes=MAX_BYTES)
     except OSError as error:
-        raise _refusal(path, error, "read") from None
+        raise _refusal(path, error) from None
 
 
 def read_beside(path: Path, name: str) -> bytes:
@@ -74,99 +84,108 @@ def read_beside(path: Path, name: str) -> bytes:
 
     A link is refused, since it may lead anywhere. Raises `CheckpointRefused` about `path`.
     """
-    other = path.parent / name
     try:
-        if other.is_symlink():
+        if (path.parent / name).is_symlink():
             raise OSError(errno.ELOOP, "a link, not a file")
-        files.require_regular(other)
-        return files.read_regular(other, max_bytes=MAX_BYTES, follow=False)
+        return files.read_regular(path.parent / name, max_bytes=MAX_BYTES, follow=False)
     except OSError as error:
-        fact = f"its weights are in {shown(name)!r} beside it, which is {error.strerror or error}"
-        if isinstance(error, FileNotFoundError):
-            fact = f"its weights are in {shown(name)!r} beside it, and there is no such file"
+        missing = isinstance(error, FileNotFoundError)
+        said = "and there is no such file" if missing else f"which is {error.strerror or error}"
         code: Code = "TOO_LARGE" if error.errno == errno.EFBIG else "NOT_REGULAR"
-        raise CheckpointRefused(code, path, fact, _BOTH) from None
+        raise CheckpointRefused(code, path, f"its weights are in {shown(name)!r} beside it, {said}", _BOTH) from None
 
 
-def _refusal(path: Path, error: OSError, done: str) -> CheckpointRefused:
+def _refusal(path: Path, error: OSError) -> CheckpointRefused:
     fact = error.strerror or str(error)
     if error.errno == errno.EFBIG:
         return CheckpointRefused("TOO_LARGE", path, fact, SAVE_WEIGHTS_ALONE)
-    said = fact if fact == "not a regular file" else f"cannot be {done} ({fact})"
-    return CheckpointRefused("NOT_REGULAR", path, said, _NEXT_STEP)
-
-
-MAX_MEMBERS = 20_000
-"""Most members of an archive; each takes memory before it is verified."""
-
-_ENTRY, _LOCAL = b"PK\x01\x02", struct.Struct("<4s5H3L2H")
-_UTF8, _SIZES_FOLLOW = 0x800, 0x8
-_OF_TORCHSCRIPT = re.compile(r"/(constants\.pkl$|code/)")
-_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
+    said = fact if fact == "not a regular file" else f"cannot be read ({fact})"
+    return CheckpointRefused("NOT_REGULAR", path, said, "Name a checkpoint file (.safetensors, .pt or .pth).")
 
 
 def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
     """Return the members of the archive in its one folder, by their names there; raises `CheckpointRefused`.
 
     Nothing is decompressed or copied. Members are views of `content`, so an archive takes no more memory than the file.
-    Python's `zipfile` reads the directory, and every entry must agree with its member.
+    Python's `zipfile` reads the directory, and compares each entry with the header of its member.
     """
-    if (count := content.count(_ENTRY)) > MAX_MEMBERS:
+    if (count := content.count(b"PK\x01\x02")) > MAX_MEMBERS:
         fact = f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}"
         raise CheckpointRefused("RESOURCE", path, fact, SAVE_WEIGHTS_ALONE)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members, end = archive.infolist(), archive.start_dir
-        if any(_OF_TORCHSCRIPT.search(member.orig_filename) for member in members):
-            raise CheckpointRefused("FORMAT", path, "a TorchScript archive, which holds code", SAVE_WEIGHTS_ALONE)
-        return _checked(content, sorted(members, key=lambda member: member.header_offset), end)
-    except _LayoutError as error:
-        raise CheckpointRefused("ZIP_LAYOUT", path, shown(error), SAVE_WEIGHTS_ALONE) from None
+            members = sorted(archive.infolist(), key=lambda member: member.header_offset)
+            if any(_OF_TORCHSCRIPT.search(member.orig_filename) for member in members):
+                raise CheckpointRefused("FORMAT", path, "a TorchScript archive, which holds code", SAVE_WEIGHTS_ALONE)
+            ends = [*(member.header_offset for member in members[1:]), archive.start_dir]
+            found: dict[str, memoryview] = {}
+            for member, end in zip(members, ends, strict=True):
+                name = member.orig_filename
+                if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
+                    raise ValueError(f"it has a member named {name!r}, which is no path in its one folder")
+                if name.partition("/")[0] != members[0].orig_filename.partition("/")[0]:
+                    raise ValueError(f"it has two folders, those of {members[0].orig_filename} and {name}")
+                if (inner := name.partition("/")[2]) in found:
+                    raise ValueError(f"it has two members with the name {name}")
+                found[inner] = _content(content, archive, member, end)
+            return found
     except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error) as error:
         # RuntimeError: an unknown kind of archive; ValueError: impossible names and offsets.
-        fact = f"not an intact zip file ({shown(error)})"
+        fact = f"not an intact zip file of torch.save ({shown(error)})"
         raise CheckpointRefused("ZIP_LAYOUT", path, fact, SAVE_WEIGHTS_ALONE) from None
 
 
-class _LayoutError(Exception):
-    """A zip file with another layout than that of `torch.save`."""
-
-
-def _checked(content: bytes, members: list[zipfile.ZipInfo], end: int) -> dict[str, memoryview]:
-    found: dict[str, memoryview] = {}
-    folder = members[0].orig_filename.partition("/")[0] if members else ""
-    following = [*(member.header_offset for member in members[1:]), end]
-    for member, limit in zip(members, following, strict=True):
-        name = member.orig_filename
-        if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
-            raise _LayoutError(f"it has a member named {name!r}, which is no path in its one folder")
-        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise _LayoutError("it has compressed members")
-        within, _, inner = name.partition("/")
-        if within != folder:
-            raise _LayoutError(f"it has two folders, {folder} and {within}")
-        if inner in found:
-            raise _LayoutError(f"it has two members with the name {name}")
-        found[inner] = _content(content, member, limit)
-    return found
-
-
-def _content(content: bytes, member: zipfile.ZipInfo, limit: int) -> memoryview:
-    """Return the content of a member, which must end before `limit`, where the next one begins."""
-    signature, _, flags, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack_from(
-        content, member.header_offset
-    )
-    named = member.header_offset + _LOCAL.size
-    begin = named + name_length + extra_length
-    encoding = "utf-8" if member.flag_bits & _UTF8 else "cp437"
-    same = (b"PK\x03\x04", member.flag_bits, member.compress_type, member.orig_filename.encode(encoding))
-    if same != (signature, flags, method, content[named : named + name_length]):
-        raise _LayoutError(f"not an intact zip file (its directory and member {member.orig_filename} differ)")
-    if flags & ~(_UTF8 | _SIZES_FOLLOW):
-        raise _LayoutError(f"member {member.orig_filename} is of an unusual kind (flags {flags:#x})")
-    if begin + member.file_size > limit:
-        raise _LayoutError(f"member {member.orig_filename} overlaps what follows it")
+def _content(content: bytes, archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int) -> memoryview:
+    """Return the content of a member, which must not reach beyond `end`, where the next one begins."""
+    if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+        raise ValueError("it has compressed members")
+    archive.open(member).close()  # It raises an error if the directory and the member's own header differ.
+    header = member.header_offset
+    begin = header + 30 + sum(struct.unpack_from("<2H", content, header + 26))  # The lengths of a name and an extra.
+    if begin + member.file_size > end:
+        raise ValueError(f"member {member.orig_filename} overlaps what follows it")
     view = memoryview(content)[begin : begin + member.file_size]
     if zlib.crc32(view) != member.CRC:
-        raise _LayoutError(f"checksum of {member.orig_filename} does not match")
+        raise ValueError(f"checksum of {member.orig_filename} does not match")
     return view
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """A tensor within the bytes `content`; `offset` and `stride` count elements.
+
+    Every element must lie inside `content`, and there must be no more elements than it holds; the caller verifies both.
+    Reading a tensor therefore takes no more memory than the file. Without a `stride` it is contiguous.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    content: memoryview
+    offset: int = 0
+    stride: tuple[int, ...] | None = None
+
+    def read(self) -> Tensor:
+        """Return a contiguous copy."""
+        if 0 in self.shape:
+            return torch.empty(self.shape, dtype=self.dtype)
+        size = self.dtype.itemsize
+        # Untyped bytes, since the content may not be aligned; NumPy verifies the limits once more.
+        elements = np.ndarray(
+            self.shape,
+            np.dtype(f"V{size}"),
+            self.content,
+            offset=self.offset * size,
+            strides=None if self.stride is None else [step * size for step in self.stride],
+        )
+        return torch.from_numpy(elements.reshape(-1).copy().view(np.uint8)).view(self.dtype).reshape(self.shape)
+
+
+def hash_tensors(tensors: Mapping[str, Tensor] | Mapping[str, StoredTensor]) -> str:
+    """Return the SHA-256 over names, dtypes, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        given = tensors[name]
+        tensor = given.read() if isinstance(given, StoredTensor) else given.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,17 +1,22 @@
-"""Configuration of a training; together with the images it determines the weights."""
+"""Configuration of a training, which determines the weights together with the images, and its epochs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, field, replace
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
+from harness.base.outputs import EPOCHS, Output
 from harness.base.records import check_record, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -57,11 +62,11 @@ class TrainingConfig:
         """Return the config with precision "auto" replaced by this machine's precision on a device."""
         if self.precision != "auto":
             return self
-        if device != "cpu":
+        if device == "cpu":
+            # oneDNN's own test: true if the processor has bfloat16 dot products, or at least AVX-512 to emulate them.
+            native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        else:
             native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-            return replace(self, precision="bfloat16" if native else "float32")
-        # oneDNN's own test: true if the processor has bfloat16 dot products, or at least AVX-512 to emulate them.
-        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         return replace(self, precision="bfloat16" if native else "float32")
 
     def sha256(self) -> str:
@@ -86,3 +91,56 @@ PRESETS: Mapping[str, TrainingConfig] = {
         arguments={"dropout": 0.25},
     ),
 }
+SHIPPED: Mapping[str, TrainingConfig] = {
+    "baseline": PRESETS["default"],
+    "augmented": augmented(PRESETS["default"]),
+}
+"""The config of each shipped model; they differ only in the augmentation."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Results of one epoch; accuracies in [0, 1]."""
+
+    epoch: int
+    training_loss: float
+    training_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float | None = field(default=None, compare=False)
+    """Seconds of a core on the CPU, or of the clock on another device. Trainings to the same bits differ in it, so it
+    is in the history beside a checkpoint, and not in its record."""
+
+    def measured(self) -> dict[str, Any]:
+        """Return the reproducible measurements."""
+        return {name: getattr(self, name) for name in CURVES}
+
+
+CURVES = tuple(name for name in Epoch.__dataclass_fields__ if name != "seconds")
+"""Measurements of each epoch."""
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """Return the last epoch with the highest validation accuracy."""
+    return max(history, key=lambda epoch: (epoch.validation_accuracy, epoch.epoch))
+
+
+def epochs_output(checkpoint: Path) -> Output:
+    """Return the file of a training's epochs, beside the checkpoint."""
+    return Output(checkpoint.with_suffix(".history.json"), EPOCHS)
+
+
+def write_history(checkpoint: Path, history: Sequence[Epoch]) -> Path:
+    """Write a training's epochs beside the checkpoint, as JSON, and return the path."""
+    output = epochs_output(checkpoint)
+    output.write((json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n").encode())
+    return output.path
+
+
+def seconds_of_training(checkpoint: Path) -> float | None:
+    """Return the seconds of the training from the history beside the checkpoint; None if unknown."""
+    try:
+        epochs = json.loads(epochs_output(checkpoint).path.read_bytes())
+        return sum(float(epoch["seconds"]) for epoch in epochs) or None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
