@@ -37,7 +37,7 @@ def convert_command(source: Path, destination: Path) -> int:
     """Convert a checkpoint."""
     from harness.run.checkpoint_files import ConvertRequest, convert_checkpoint
 
-    choice = ChoiceOptions(**given()).choice()
+    choice = ChoiceOptions(**given())
     note = convert_checkpoint(ConvertRequest(source, destination, choice))
     print(f"{destination}: written from {source}{f' ({note})' if note else ''}")
     return OK

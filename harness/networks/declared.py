@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import UnusableModelError, some_of
-from harness.networks.builders import parse_normalization
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
-from harness.networks.options import NetworkOptions
+from harness.networks.options import NetworkOptions, parse_normalization
 from harness.networks.process import evaluation_copy, foreign_network, logits_of
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
         if checkpoint.model.takes_bytes:
             normalization = None
     else:
-        checkpoint = load_checkpoint(path, builder=options.builder(), choice=options.choice())
+        checkpoint = load_checkpoint(path, builder=options.builder(), choice=options)
     if checkpoint.architecture not in USERS:
         return checkpoint
     network = DeclaredNetwork(

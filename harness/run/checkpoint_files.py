@@ -12,16 +12,9 @@ from harness.base.progress import Progress
 from harness.data.fashion_mnist import CLASSES
 from harness.inference import pick_device
 from harness.networks import training
-from harness.networks.checkpoints import Choice, Record, load_checkpoint, save_checkpoint
-from harness.networks.training import (
-    PRESETS,
-    Epoch,
-    TrainingConfig,
-    augmented,
-    best_epoch,
-    epochs_output,
-    write_history,
-)
+from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+from harness.networks.options import ChoiceOptions
+from harness.networks.training import PRESETS, Epoch, TrainingConfig, augmented, best_epoch, write_history
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +86,7 @@ def train_checkpoint(request: TrainRequest) -> Trained:
     from harness.data import load_fashion_mnist
 
     device, destination = pick_device(request.device), request.destination
-    for output in (request.output, request.curves, epochs_output(destination)):
+    for output in (request.output, request.curves, training.epochs_output(destination)):
         output.expect_own()
     images = load_fashion_mnist("train", data_dir=request.data_dir)
     with Progress(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
@@ -119,7 +112,7 @@ class ConvertRequest:
 
     source: Path
     destination: Path
-    choice: Choice = field(default_factory=Choice)
+    choice: ChoiceOptions = field(default_factory=ChoiceOptions)
 
     def __post_init__(self) -> None:
         """Raise `InputError` for a name that is not of the native format."""

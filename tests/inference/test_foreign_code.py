@@ -12,8 +12,8 @@ from harness.data import LabelledImages
 from harness.inference import Classifier, ModelError, open_model
 from harness.inference.attention import attend
 from harness.networks import NetworkOptions
-from harness.networks.builders import import_builder
 from harness.networks.declared import expect_fit
+from harness.networks.options import import_builder
 
 IMAGES = LabelledImages(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 2, ("a", "b"), "toy", "test")
 RAISED = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), pytest.skip.Exception("no")]

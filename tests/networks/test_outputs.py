@@ -9,8 +9,8 @@ from torch import nn
 
 from harness.base.errors import InputError
 from harness.inference import Classifier
-from harness.networks.builders import import_builder
 from harness.networks.declared import DeclaredNetwork, expect_fit
+from harness.networks.options import import_builder
 
 Answer = collections.namedtuple("Answer", ["logits", "aux_logits"])
 

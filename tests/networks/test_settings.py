@@ -14,8 +14,8 @@ from zoo import images_of, network
 
 from harness.inference import Classifier
 from harness.inference.layers import default_layer
-from harness.networks.builders import import_builder
 from harness.networks.declared import expect_fit
+from harness.networks.options import import_builder
 from harness.networks.process import Settings, settings_kept
 from harness.perturb import Pose
 

@@ -12,8 +12,8 @@ from harness.checks import Check, ChecksError
 from harness.checks.file import DataFingerprint
 from harness.data import load_fashion_mnist
 from harness.networks.architectures import FashionCNN
-from harness.networks.builders import import_builder
 from harness.networks.checkpoints import CheckpointRefused, Record, save_checkpoint
+from harness.networks.options import import_builder
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 from harness.run.settings import SETTINGS

@@ -16,9 +16,9 @@ from harness.base.errors import ChangedError, UnusableModelError, printable
 from harness.inference.devices import available_cores
 from harness.inference.predictors.audit import provided
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
-from harness.networks.builders import parse_normalization
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular
 from harness.networks.checkpoints.trial import Trial, expect_moderate
+from harness.networks.options import parse_normalization
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.base.errors import some_of
-from harness.networks.builders import Builder
 from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
+from harness.networks.options import Builder, ChoiceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -29,8 +29,6 @@ _WRAPPERS = {
 """Names that training libraries give to a wrapped network; a prefix of these is removed without an option."""
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _INTEGERS = {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
-_MOST = 0.6
-"""Least share of equal names for a file of almost the same network."""
 _CONVOLUTION = 4
 """Dimensions of a convolution's weight, its channels in the second one."""
 _SIZES = {
@@ -39,22 +37,6 @@ _SIZES = {
 }
 """The meaning of the only differing size of tensors by its dimension, and the usual names of its argument."""
 OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The user's choice of the weights within a file; None without a choice.
-
-    `key` is the path of a state dict, keys joined by dots. `prefix` precedes the network's own names in the file.
-    """
-
-    key: str | None = None
-    prefix: str | None = None
-
-    @property
-    def before(self) -> str | None:
-        """Return the prefix with its last dot, which the user may omit."""
-        return f"{self.prefix}." if self.prefix and not self.prefix.endswith(".") else self.prefix
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +77,11 @@ class _Fit:
 
     @cached_property
     def misshapen(self) -> list[str]:
-        pairs = [(name, tensor, self.needed[name]) for name, tensor in self.matched.items()]
-        kinds = [_FLOATS if own.is_floating_point() else _INTEGERS for _, _, own in pairs]
         return [
             name
-            for (name, tensor, own), kind in zip(pairs, kinds, strict=True)
-            if tensor.shape != tuple(own.shape) or tensor.dtype not in kind
+            for name, tensor in self.matched.items()
+            if tensor.shape != tuple((own := self.needed[name]).shape)
+            or tensor.dtype not in (_FLOATS if own.is_floating_point() else _INTEGERS)
         ]
 
     @cached_property
@@ -108,28 +89,32 @@ class _Fit:
         return [name for name in self.tensors if name not in self.needed]
 
     @property
+    def covers(self) -> bool:
+        return not (self.missing or self.misshapen)
+
+    @property
     def place(self) -> str:
-        """Return the place of the tensors in the file, for a message."""
         where = shown(self.held.places[0]) or "the file as a whole"
         return f"{where} (names without {shown(self.prefix)!r})" if self.prefix else where
 
 
-def _fits(held: StateDict, needed: Mapping[str, Tensor], prefix: str | None) -> list[_Fit]:
-    """Return the fits for one prefix, or if None for each before a name of the network, whole parts with a dot."""
-    matched: dict[str, dict[str, StoredTensor]] = {} if needed else {"": {}}
-    for name, tensor in held.tensors.items():
-        for at in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
-            if name[at:] in needed:
-                matched.setdefault(name[:at], {})[name[at:]] = tensor
-    if prefix is not None:
-        matched = {prefix: matched.get(prefix, {})}
-    return [_Fit(needed, held, before, found) for before, found in matched.items()]
+def _fits(dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str | None) -> list[_Fit]:
+    """Return the fits for a prefix, or if None for "" and all that precede a name of the network, parts with a dot."""
+    fits = []
+    for held in dicts:
+        matched: dict[str, dict[str, StoredTensor]] = {prefix or "": {}}
+        for name, tensor in held.tensors.items():
+            for at in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
+                if name[at:] in needed and prefix in {None, name[:at]}:
+                    matched.setdefault(name[:at], {})[name[at:]] = tensor
+        fits += [_Fit(needed, held, before, found) for before, found in matched.items()]
+    return fits
 
 
 def choose(
     dicts: Sequence[StateDict],
     network: nn.Module,
-    choice: Choice,
+    choice: ChoiceOptions,
     path: Path,
     *,
     builder: Callable[..., object] | None = None,
@@ -141,63 +126,48 @@ def choose(
     and `next_step` or else advice; `builder` built the network, None for the notebook's. If several do, it states the
     options that select one.
     """
-    needed = network.state_dict()
-    if choice.key is not None and [held.places[0] for held in dicts] != [""]:  # Else the whole file is one.
-        among = [held for held in dicts if choice.key in held.places]
-        if not among:
-            inner = some_of([shown(held.places[0]) for held in dicts if held.places[0]]) or "none"
-            fact = f"it has no tensors under {shown(choice.key)!r}; state dicts in it are {inner}"
-            raise CheckpointRefused(
-                "SCHEMA", path, fact, "Name one of these with checkpoint_key, or remove the option."
-            )
-        dicts = among
-    fits = [fit for held in dicts for fit in _fits(held, needed, choice.before)]
-    fitting = [fit for fit in fits if not (fit.missing or fit.misshapen)]
-    if choice.before and not any(fit.matched for fit in fits):
+    needed, key, prefix = network.state_dict(), choice.checkpoint_key, choice.strip_prefix
+    if key is not None and [held.places[0] for held in dicts] != [""]:  # Else the whole file is one.
+        inner = some_of([shown(held.places[0]) for held in dicts if held.places[0]]) or "none"
+        if not (dicts := [held for held in dicts if key in held.places]):
+            fact = f"it has no tensors under {shown(key)!r}; state dicts in it are {inner}"
+            next_step = "Name one of these with checkpoint_key, or remove the option."
+            raise CheckpointRefused("SCHEMA", path, fact, next_step)
+    if prefix and not prefix.endswith("."):
+        prefix += "."
+    fits = _fits(dicts, needed, prefix)
+    if prefix and not any(fit.matched for fit in fits):
         # Candidate and incumbent share the options, and one of them may have the network's own names.
-        plain = [fit for held in dicts for fit in _fits(held, needed, "")]
-        if not (fitting := [fit for fit in plain if not (fit.missing or fit.misshapen)]):
+        fits = [fit for fit in _fits(dicts, needed, "") if fit.covers]
+        if not fits:
             named = some_of([shown(name) for held in dicts for name in held.tensors], shown=3)
-            fact = f"no tensor's name begins with {shown(choice.before)!r}; they are {named}"
+            fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
             raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip_prefix, or remove the option.")
-    if len(fitting) > 1:
-        raise _undecided(fitting, path)
-    largest = _Fit(needed, max(dicts, key=lambda held: len(held.tensors)), choice.before or "", {})
-    (fit,) = fitting or [max([*fits, largest], key=lambda fit: (len(fit.matched), -len(fit.prefix)))]
+    if len(fitting := [fit for fit in fits if fit.covers]) > 1:
+        fact = f"{len(fitting)} of its state dicts fit the network: {some_of([fit.place for fit in fitting])}"
+        places = list(dict.fromkeys(shown(fit.held.places[0]) for fit in fitting))
+        prefixes = list(dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting))
+        ways = [f"checkpoint_key {' or '.join(filter(None, places[:5]))}"] if len(places) > 1 else []
+        ways += [f"strip_prefix {' or '.join(prefixes[:5])}"] if len(places) < len(fitting) else []
+        raise CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {', and '.join(ways)}.")
+    fit = max(fitting or fits, key=lambda fit: (len(fit.matched), -len(fit.prefix), len(fit.held.tensors)))
     if not fitting or fit.unknown:
         raise _misfit(fit, path, next_step or _advice(fit, builder))
     if strange := next((f"{name} to be {of}" for name, of in fit.held.others.items() if of and not fit.prefix), None):
         raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(strange)}", SAVE_WEIGHTS_ALONE)
-    if choice.prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
+    if prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
         fact = f"{fit.place} fits the network, except that its names begin with {shown(fit.prefix)!r}"
         raise CheckpointRefused("ARCHITECTURE", path, fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}.")
-    return fit.tensors, _note(fit)
-
-
-def _note(fit: _Fit) -> str:
-    """Return a description of the choice; empty if the whole file fits unchanged."""
-    said, place = [], fit.held.places[0]
-    if place:
-        said.append(f"its weights are those under {shown(place)!r}")
-    if fit.prefix:
-        said.append(f"the prefix {shown(fit.prefix)!r} is removed from the names")
-    ignored = [shown(name) for name in fit.held.tensors if not name.startswith(fit.prefix)]
-    ignored += [] if place else map(shown, fit.held.others)
-    if ignored:
-        said.append(f"{len(ignored)} others are ignored ({some_of(ignored, shown=3)})")
-    if len(fit.matched) < len(fit.needed):
-        said.append("num_batches_tracked is missing, but only training needs it")
-    return "; ".join(said)
-
-
-def _undecided(fitting: Sequence[_Fit], path: Path) -> CheckpointRefused:
-    fact = f"{len(fitting)} of its state dicts fit the network: {some_of([fit.place for fit in fitting])}"
-    places = dict.fromkeys(shown(fit.held.places[0]) for fit in fitting)
-    prefixes = dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting)
-    options = {"checkpoint_key": list(filter(None, places))} if len(places) > 1 else {}
-    options |= {"strip_prefix": list(prefixes)} if len(places) < len(fitting) else {}
-    ways = ", and ".join(f"{option} {' or '.join(names[:5])}" for option, names in options.items())
-    return CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {ways}.")
+    place = fit.held.places[0]
+    ignored = [name for name in fit.held.tensors if not name.startswith(fit.prefix)]
+    ignored = [shown(name) for name in (*ignored, *([] if place else fit.held.others))]
+    notes = (
+        (place, f"its weights are those under {shown(place)!r}"),
+        (fit.prefix, f"the prefix {shown(fit.prefix)!r} is removed from the names"),
+        (ignored, f"{len(ignored)} others are ignored ({some_of(ignored, shown=3)})"),
+        (len(fit.matched) < len(needed), "num_batches_tracked is missing, but only training needs it"),
+    )
+    return fit.tensors, "; ".join(note for applies, note in notes if applies)
 
 
 def _misfit(fit: _Fit, path: Path, next_step: str) -> CheckpointRefused:
@@ -208,27 +178,21 @@ def _misfit(fit: _Fit, path: Path, next_step: str) -> CheckpointRefused:
             fact = f"its pickle wants {shown(wanted)} for {shown(name)}, which is no tensor"
             return CheckpointRefused("PICKLE_GLOBAL", path, fact, SAVE_WEIGHTS_ALONE)
 
-    def other(name: str) -> str:
-        shape, own = held[name].shape, tuple(needed[name].shape)
-        if shape == own:
+    def described(name: str) -> str:
+        shapes = [shown(tuple(tensors[name].shape), length=60) for tensors in (held, needed) if name in tensors]
+        if len(shapes) == 1:
+            return f"{shown(name, length=60)} {shapes[0]}"
+        if len(set(shapes)) == 1:
             return f"{name} has dtype {held[name].dtype}"
-        return f"{name} has shape {shown(shape, length=60)}, the network's {own}"
+        return f"{name} has shape {shapes[0]}, the network's {shapes[1]}"
 
-    rows: list[tuple[list[str], int, str, Callable[[str], str]]] = [
-        (fit.misshapen, len(needed), "do not fit", other),
-        (fit.missing, len(needed), "are missing", lambda name: f"{name} {tuple(needed[name].shape)}"),
-        (
-            fit.unknown,
-            len(held),
-            "of the file are unknown to it",
-            lambda name: f"{shown(name, length=60)} {shown(held[name].shape, length=60)}",
-        ),
-    ]
-    said = (
-        f"{len(names)} of {total} {what} ({some_of(list(map(one, names)), shown=3)})"
-        for names, total, what, one in rows
+    rows = [(fit.misshapen, needed, "do not fit"), (fit.missing, needed, "are missing")]
+    rows += [(fit.unknown, held, "of the file are unknown to it")]
+    said = [
+        f"{len(names)} of {len(of)} {what} ({some_of(list(map(described, names)), shown=3)})"
+        for names, of, what in rows
         if names
-    )
+    ]
     fact = f"the tensors of {fit.place} are not those of the network: {'; '.join(said)}"
     return CheckpointRefused("ARCHITECTURE", path, fact, next_step)
 
@@ -237,38 +201,32 @@ def _advice(fit: _Fit, builder: Callable[..., object] | None) -> str:
     """Return the likely cause of tensors that do not fit, and what to do: the first row of a table that applies."""
     needed, held = list(fit.needed), fit.tensors
     outer = needed[0].partition(".")[0] + "." if needed else ""
-    differing = [*fit.missing, *fit.unknown, *fit.misshapen]
-    agreeing = sum(name in held for name in needed)
 
-    def numberless(names: Sequence[str]) -> set[str]:
+    def kinds(names: Iterable[str]) -> set[str]:
         return {re.sub(r"\d+", "0", name) for name in names}
 
     sizes = _of_sizes(fit, builder) if isinstance(builder, Builder) else ""
-    within = all(name.startswith(outer) for name in needed) and any(name.removeprefix(outer) in held for name in needed)
-    alike = numberless(fit.unknown or fit.missing) <= numberless(needed if fit.unknown else list(held))
-    parts = some_of(
-        list(dict.fromkeys(shown(name.rpartition(".")[0] or name, length=60) for name in differing)), shown=3
-    )
+    differing = [*fit.missing, *fit.unknown, *fit.misshapen]
+    parts = dict.fromkeys(shown(name.rpartition(".")[0] or name, length=60) for name in differing)
     table = (
         (builder is None, OF_ANOTHER),
         (sizes, sizes),
         (
-            within,
+            all(name.startswith(outer) for name in needed) and any(name.removeprefix(outer) in held for name in needed),
             f"The network of model has these names under {outer[:-1]!r}: name a callable that builds the inner "
             "network, or save the outer network's state dict.",
         ),
-        (not agreeing, "The file is of another network: set model to the callable that built it for its training."),
         (
-            differing and alike,
+            not held.keys().isdisjoint(needed)
+            and kinds(fit.unknown or fit.missing) <= kinds(needed if fit.unknown else held),
             "It has the same kinds of layers in another number or width: set model and model_args to the depth or "
             "variant of the training.",
         ),
         (
-            agreeing >= _MOST * len(needed),
-            f"Most names agree, but {parts} do not: build the same layers there, with model_args or a callable of "
-            "your own.",
+            True,
+            f"Its layers differ in {some_of(list(parts), shown=3)}: set model to the callable, and model_args to the "
+            "arguments, that built the network for its training.",
         ),
-        (True, "Few names agree: set model to the callable that built the network for its training."),
     )
     return next(advice for applies, advice in table if applies)
 

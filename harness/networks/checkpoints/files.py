@@ -44,7 +44,6 @@ MAX_BYTES = 2 << 30
 MAX_MEMBERS = 20_000
 """Most members of an archive; each takes memory before it is verified."""
 MAX_DIMENSIONS = 16
-_BOTH = "Copy both files into one folder, or export it again with its weights inside (external_data=False)."
 _OF_TORCHSCRIPT = re.compile(r"/(constants\.pkl$|code/)")
 _NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
 
@@ -68,39 +67,31 @@ def require_file(path: Path) -> None:
     try:
         files.require_regular(path)
     except OSError as error:
-        raise _refusal(path, error) from None
+        raise _unreadable(path, error) from None
 
 
-def read_regular(path: Path) -> bytes:
-    """Return the content of a regular file of at most `MAX_BYTES`; raises `CheckpointRefused` for anything else."""
-    try:
-        return files.read_regular(path, max_bytes=MAX_BYTES)
-    except OSError as error:
-        raise _refusal(path, error) from None
+def read_regular(path: Path, *, beside: str = "") -> bytes:
+    """Return the content of a regular file of at most `MAX_BYTES`, or of one `beside` it, with this name.
 
-
-def read_beside(path: Path, name: str) -> bytes:
-    """Return the content of a regular file of this name in the folder of `path`, of at most `MAX_BYTES`.
-
-    A link is refused, since it may lead anywhere. Raises `CheckpointRefused` about `path`.
+    A link beside it is refused, since it may lead anywhere. Raises `CheckpointRefused` about `path` for anything else.
     """
+    place = path.parent / beside if beside else path
     try:
-        if (path.parent / name).is_symlink():
+        if beside and place.is_symlink():
             raise OSError(errno.ELOOP, "a link, not a file")
-        return files.read_regular(path.parent / name, max_bytes=MAX_BYTES, follow=False)
+        return files.read_regular(place, max_bytes=MAX_BYTES, follow=not beside)
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        said = "and there is no such file" if missing else f"which is {error.strerror or error}"
-        code: Code = "TOO_LARGE" if error.errno == errno.EFBIG else "NOT_REGULAR"
-        raise CheckpointRefused(code, path, f"its weights are in {shown(name)!r} beside it, {said}", _BOTH) from None
+        raise _unreadable(path, error, beside) from None
 
 
-def _refusal(path: Path, error: OSError) -> CheckpointRefused:
-    fact = error.strerror or str(error)
-    if error.errno == errno.EFBIG:
-        return CheckpointRefused("TOO_LARGE", path, fact, SAVE_WEIGHTS_ALONE)
-    said = fact if fact == "not a regular file" else f"cannot be read ({fact})"
-    return CheckpointRefused("NOT_REGULAR", path, said, "Name a checkpoint file (.safetensors, .pt or .pth).")
+def _unreadable(path: Path, error: OSError, beside: str = "") -> CheckpointRefused:
+    too_large = error.errno == errno.EFBIG
+    next_step = SAVE_WEIGHTS_ALONE if too_large else "Name a checkpoint file (.safetensors, .pt or .pth)."
+    fact = f"cannot be read ({error.strerror or error})"
+    if beside:
+        next_step = "Copy both files into one folder, or export it again with its weights inside (external_data=False)."
+        fact = f"its weights are in {shown(beside)!r} beside it, which {fact}"
+    return CheckpointRefused("TOO_LARGE" if too_large else "NOT_REGULAR", path, fact, next_step)
 
 
 def read_members(content: bytes, path: Path) -> dict[str, memoryview]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from harness.base.errors import some_of
 from harness.networks.architectures import ARCHITECTURES, build
-from harness.networks.checkpoints.choosing import OF_ANOTHER, Choice, StateDict, choose
+from harness.networks.checkpoints.choosing import OF_ANOTHER, StateDict, choose
 from harness.networks.checkpoints.files import (
     SAVE_WEIGHTS_ALONE,
     CheckpointRefused,
@@ -23,12 +24,11 @@ from harness.networks.checkpoints.files import (
 )
 from harness.networks.checkpoints.native import read_native
 from harness.networks.checkpoints.pickled import Name, read_pickle
+from harness.networks.options import ChoiceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-
-    from torch import nn
 
     from harness.networks.checkpoints.native import Record
 
@@ -48,12 +48,13 @@ _NOT_ITS_OWN = "The record in it is of another network than its tensors: save it
 class Checkpoint:
     """A loaded model with its origin; `sha256` is that of the file, `model_sha256` that of the network.
 
-    `path` is the text of its SPEC for a predictor. `note` describes the choice of the file's tensors, "" without one.
+    For a predictor, `path` is the text of its SPEC, and `model` has a hash of its own. `note` describes the choice of
+    the file's tensors, "" without one.
     """
 
     path: Path | str
     sha256: str
-    model: nn.Module
+    model: Any
     architecture: str
     record: Record | None
     note: str = ""
@@ -61,11 +62,13 @@ class Checkpoint:
     @property
     def model_sha256(self) -> str:
         """Return the SHA-256 over weights and buffers: equal for one network in all files and formats."""
+        if not isinstance(self.model, nn.Module):
+            return str(self.model.sha256)
         return hash_tensors({**self.model.state_dict(), **dict(self.model.named_buffers())})
 
 
 def load_checkpoint(
-    path: Path, *, builder: Callable[[], nn.Module] | None = None, choice: Choice | None = None
+    path: Path, *, builder: Callable[[], nn.Module] | None = None, choice: ChoiceOptions | None = None
 ) -> Checkpoint:
     """Load a checkpoint, native or of `torch.save`, into an evaluation-mode model with float32 weights.
 
@@ -85,7 +88,7 @@ def load_checkpoint(
             model = build("fashion-cnn", {}) if builder is None else builder()
             if model.state_dict() and not any(each.tensors for each in dicts):
                 raise _no_state_dict({}, path)
-            tensors, note = choose(dicts, model, choice or Choice(), path, builder=builder)
+            tensors, note = choose(dicts, model, choice or ChoiceOptions(), path, builder=builder)
         _fill(model, tensors, path)
     except MemoryError:
         next_step = "Free some memory, or check where the file comes from."
@@ -164,7 +167,7 @@ def _of_record(record: Record, dicts: Sequence[StateDict], path: Path) -> nn.Mod
         raise CheckpointRefused("RESOURCE", path, fact, _NOT_ITS_OWN)
     try:
         with torch.device("meta"):  # Arguments may claim any size, so nothing is allocated before the shapes agree.
-            choose(dicts, build(name, arguments), Choice(prefix=""), path, next_step=_NOT_ITS_OWN)
+            choose(dicts, build(name, arguments), ChoiceOptions(strip_prefix=""), path, next_step=_NOT_ITS_OWN)
         model = build(name, arguments)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as error:
         fact = f"architecture {name!r} rejects its arguments ({shown(str(error).partition(chr(10))[0])})"

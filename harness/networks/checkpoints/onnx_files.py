@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import PackageError, some_of
-from harness.networks.checkpoints.files import CheckpointRefused, Code, read_beside, read_regular, shown
+from harness.networks.checkpoints.files import CheckpointRefused, Code, read_regular, shown
 from harness.networks.checkpoints.loading import Checkpoint
 from harness.networks.checkpoints.trial import OnnxRunner, Trial, UnfitNetworkError, expect_moderate, onnx_session
 
@@ -126,7 +126,7 @@ def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[
         raise _refusal("RESOURCE", path, f"its weights are in {len(names)} files, more than the limit of {MAX_FILES}")
     files, total = {}, len(content)
     for name in names:
-        files[name] = read_beside(path, name)
+        files[name] = read_regular(path, beside=name)
         total += len(files[name])
         if total > MAX_TOTAL:
             fact = f"it and its weights have {total} bytes or more, more than the limit of {MAX_TOTAL}"
