@@ -218,9 +218,7 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
 
         about = f"transform {word}"
         if self.model is None:
-            raise UnusableModelError(
-                "belongs to the network of the option model, which is not set; set it", setting=about
-            )
+            raise UnusableModelError("belongs to the network of the option model, which is not set", setting=about)
         try:
             with foreign_code():
                 if word == "timm":
@@ -228,9 +226,7 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
 
                     network = import_builder(self.model, self.model_args)()
                     if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
-                        raise LookupError(
-                            "the network of model has no data config of timm's, as timm:create_model gives it"
-                        )
+                        raise LookupError("it has no data config of timm's, as timm:create_model gives it")
                     made = create_transform(**resolve_data_config({}, model=network), is_training=False)
                 elif not self.model.startswith("torchvision.models"):
                     raise LookupError("model is no builder of torchvision.models")
@@ -241,13 +237,11 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
         except InputError:
             raise
         except ImportError as error:
-            raise PackageError(
-                f"needs {word}, which is not installed ({error}); pip install {word}", setting=about
-            ) from None
+            said = f"needs {word}, which is not installed ({error}); pip install {word}"
+            raise PackageError(said, setting=about) from None
         except Exception as error:  # Both libraries may raise any exception.
-            raise UnusableModelError(
-                f"model {self.model} has none ({error}); name one with module:callable", setting=about
-            ) from error
+            said = f"model {self.model} has none ({error}); name one with module:callable"
+            raise UnusableModelError(said, setting=about) from error
         return transform_of(word, made, identity=self.model)
 
     def after(self, images: LabelledImages) -> NetworkOptions:

@@ -151,10 +151,12 @@ def choose(
         ways += [f"strip_prefix {' or '.join(prefixes[:5])}"] if len(places) < len(fitting) else []
         raise CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {', and '.join(ways)}.")
     fit = max(fitting or fits, key=lambda fit: (len(fit.matched), -len(fit.prefix), len(fit.held.tensors)))
-    if not fitting or fit.unknown:
-        raise _misfit(fit, path, next_step or _advice(fit, builder))
     if strange := next((f"{name} to be {of}" for name, of in fit.held.others.items() if of and not fit.prefix), None):
-        raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(strange)}", SAVE_WEIGHTS_ALONE)
+        fact = f"its pickle wants {shown(strange)}, which is no tensor"
+        raise CheckpointRefused("PICKLE_GLOBAL", path, fact, SAVE_WEIGHTS_ALONE)
+    if not fitting or fit.unknown:
+        fact = f"the tensors of {fit.place} are not those of the network: {_differences(fit)}"
+        raise CheckpointRefused("ARCHITECTURE", path, fact, next_step or _advice(fit, builder))
     if prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
         fact = f"{fit.place} fits the network, except that its names begin with {shown(fit.prefix)!r}"
         raise CheckpointRefused("ARCHITECTURE", path, fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}.")
@@ -170,13 +172,8 @@ def choose(
     return fit.tensors, "; ".join(note for applies, note in notes if applies)
 
 
-def _misfit(fit: _Fit, path: Path, next_step: str) -> CheckpointRefused:
-    """Return the refusal of tensors that do not fit a network, with the differences."""
+def _differences(fit: _Fit) -> str:
     needed, held = fit.needed, fit.tensors
-    for name in fit.missing:
-        if wanted := fit.held.others.get(name):
-            fact = f"its pickle wants {shown(wanted)} for {shown(name)}, which is no tensor"
-            return CheckpointRefused("PICKLE_GLOBAL", path, fact, SAVE_WEIGHTS_ALONE)
 
     def described(name: str) -> str:
         shapes = [shown(tuple(tensors[name].shape), length=60) for tensors in (held, needed) if name in tensors]
@@ -188,13 +185,8 @@ def _misfit(fit: _Fit, path: Path, next_step: str) -> CheckpointRefused:
 
     rows = [(fit.misshapen, needed, "do not fit"), (fit.missing, needed, "are missing")]
     rows += [(fit.unknown, held, "of the file are unknown to it")]
-    said = [
-        f"{len(names)} of {len(of)} {what} ({some_of(list(map(described, names)), shown=3)})"
-        for names, of, what in rows
-        if names
-    ]
-    fact = f"the tensors of {fit.place} are not those of the network: {'; '.join(said)}"
-    return CheckpointRefused("ARCHITECTURE", path, fact, next_step)
+    said = [(names, f"{len(names)} of {len(of)} {what}") for names, of, what in rows if names]
+    return "; ".join(f"{what} ({some_of([described(name) for name in names], shown=3)})" for names, what in said)
 
 
 def _advice(fit: _Fit, builder: Callable[..., object] | None) -> str:

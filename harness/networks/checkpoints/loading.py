@@ -86,8 +86,6 @@ def load_checkpoint(
         else:
             architecture = "fashion-cnn" if builder is None else "user"
             model = build("fashion-cnn", {}) if builder is None else builder()
-            if model.state_dict() and not any(each.tensors for each in dicts):
-                raise _no_state_dict({}, path)
             tensors, note = choose(dicts, model, choice or ChoiceOptions(), path, builder=builder)
         _fill(model, tensors, path)
     except MemoryError:
@@ -119,10 +117,8 @@ def _state_dicts(loaded: object, path: Path) -> list[StateDict]:
     An empty dict may be the file of a network without weights. Lists are not searched, as they hold states of
     optimizers.
     """
-    if not isinstance(loaded, dict):
-        raise _no_state_dict(loaded, path)
     places: dict[int, list[str]] = {id(loaded): [""]}
-    reached = [(loaded, 0)]
+    reached: list[tuple[dict[object, object], int]] = [(loaded, 0)] if isinstance(loaded, dict) else []
     for outer, depth in reached:  # The list grows meanwhile.
         for key, value in outer.items() if depth < _MAX_DEPTH and len(reached) < _MAX_DICTS else ():
             if isinstance(value, dict) and isinstance(key, str | int) and len(str(key)) <= _LONGEST_NAME:
@@ -130,27 +126,24 @@ def _state_dicts(loaded: object, path: Path) -> list[StateDict]:
                     reached.append((value, depth + 1))
                 if len(known := places.setdefault(id(value), [])) < _MAX_PLACES:  # One dict may have two paths.
                     known.append(".".join(filter(None, (places[id(outer)][0], str(key)))))
-    dicts = [_state_dict(each, places[id(each)]) for each, _ in reached]
-    if loaded and not any(each.tensors for each in dicts):
-        raise _no_state_dict(loaded, path)
-    return [each for each in dicts if each.tensors or not loaded]
-
-
-def _state_dict(given: dict[object, object], places: Sequence[str]) -> StateDict:
-    named = {key: value for key, value in given.items() if isinstance(key, str) and len(key) <= _LONGEST_NAME}
-    tensors = {key: value for key, value in named.items() if isinstance(value, StoredTensor)}
-    others = {key: value.full if isinstance(value, Name) else "" for key, value in named.items() if key not in tensors}
-    return StateDict(tensors, places, others)
-
-
-def _no_state_dict(loaded: object, path: Path) -> CheckpointRefused:
+    dicts = []
+    for each, _ in reached:
+        named = {key: value for key, value in each.items() if isinstance(key, str) and len(key) <= _LONGEST_NAME}
+        tensors = {key: value for key, value in named.items() if isinstance(value, StoredTensor)}
+        others = {key: getattr(value, "full", "") for key, value in named.items() if key not in tensors}
+        dicts.append(StateDict(tensors, places[id(each)], others))
+    if loaded == {} or any(each.tensors for each in dicts):
+        return [each for each in dicts if each.tensors or not loaded]
     inner = loaded.values() if isinstance(loaded, dict) else [loaded]
     if wanted := next((value.full for value in inner if isinstance(value, Name)), None):
-        return CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(wanted)}", SAVE_WEIGHTS_ALONE)
-    fact = "not a state dict, that is, a dict of names and tensors"
-    if isinstance(loaded, dict) and loaded:
-        fact += f", and none is in it: it has {some_of([shown(repr(key)) for key in list(loaded)[:1_000]])}"
-    return CheckpointRefused("SCHEMA", path, fact, SAVE_WEIGHTS_ALONE)
+        raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(wanted)}", SAVE_WEIGHTS_ALONE)
+    keys = (
+        [shown(repr(key)) for key in list(loaded)[:1_000]]
+        if isinstance(loaded, dict)
+        else [f"a {type(loaded).__name__}"]
+    )
+    fact = f"not a state dict, that is, a dict of names and tensors, and none is in it: it has {some_of(keys)}"
+    raise CheckpointRefused("SCHEMA", path, fact, SAVE_WEIGHTS_ALONE)
 
 
 def _of_record(record: Record, dicts: Sequence[StateDict], path: Path) -> nn.Module:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.base.errors import PackageError, some_of
 from harness.networks.checkpoints.files import CheckpointRefused, Code, read_regular, shown
 from harness.networks.checkpoints.loading import Checkpoint
-from harness.networks.checkpoints.trial import OnnxRunner, Trial, UnfitNetworkError, expect_moderate, onnx_session
+from harness.networks.checkpoints.trial import OnnxRunner, UnfitNetworkError, expect_moderate, onnx_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,6 @@ _EXPORT = (
     "Export the network with its weights inside, one input of images in float32, float16 or uint8, and one output per "
     "class."
 )
-_TRIAL = Trial("onnxruntime", megabytes=1_500, seconds=25, doing="making a session of", advice=_EXPORT)
 _PLAIN_NAME = re.compile(r"[^/\\:\0]{1,255}")
 _NUMBER = re.compile(r"\d{1,18}")
 _BYTES = {
@@ -85,7 +84,7 @@ def load_onnx(path: Path) -> Checkpoint:
     except DecodeError:
         raise CheckpointRefused("FORMAT", path, "not an ONNX file", _EXPORT) from None
     content, sha256, note = _with_weights_inside(description, content, path)
-    expect_moderate(_TRIAL, content, path, (3, 32, 32))
+    expect_moderate("onnxruntime", content, path, (3, 32, 32), advice=_EXPORT)
     try:
         runner = OnnxRunner(content)
     except UnfitNetworkError as error:

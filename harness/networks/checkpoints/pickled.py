@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import pickletools
+import re
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,38 +56,22 @@ _STORAGES = {
     "torch.ByteStorage": torch.uint8,
     "torch.BoolStorage": torch.bool,
 }
-_BUILTINS = "bytearray bytes complex frozenset list range set slice xrange"
-_PATHS = "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath"
-_OF_MODULES = {
-    **dict.fromkeys(("__builtin__", "builtins"), _BUILTINS),
-    "_codecs": "encode",
-    "argparse": "Namespace",
-    "collections": "Counter defaultdict deque",
-    "datetime": "date datetime time timedelta timezone",
-    "decimal": "Decimal",
-    "fractions": "Fraction",
-    "functools": "partial",
-    **dict.fromkeys(("pathlib", "pathlib._local"), _PATHS),
-    "types": "SimpleNamespace",
-    "uuid": "UUID",
-    "torch": "Size device",
-    "torch.torch_version": "TorchVersion",
-    "torchvision.transforms.functional": "InterpolationMode",
-    "numpy": "dtype",
-    **dict.fromkeys(("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer"),
-    **dict.fromkeys(("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct scalar"),
-    **dict.fromkeys(("lightning.fabric.utilities.data", "lightning_fabric.utilities.data"), "AttributeDict"),
-    **dict.fromkeys(("lightning.pytorch.utilities.parsing", "pytorch_lightning.utilities.parsing"), "AttributeDict"),
-    "omegaconf.base": "ContainerMetadata Metadata",
-    "omegaconf.dictconfig": "DictConfig",
-    "omegaconf.listconfig": "ListConfig",
-    "omegaconf.nodes": "AnyNode BooleanNode BytesNode EnumNode FloatNode IntegerNode PathNode StringNode",
-    "easydict": "EasyDict",
-    "yacs.config": "CfgNode",
-    "ml_collections.config_dict.config_dict": "ConfigDict FrozenConfigDict FieldReference",
-    "mmengine.logging.history_buffer": "HistoryBuffer",
-}
-DATA_TYPES = frozenset(f"{module}.{name}" for module, names in _OF_MODULES.items() for name in names.split())
+DATA_TYPES = re.compile(
+    r"""
+    (__builtin__|builtins)\.(bytearray|bytes|complex|frozenset|list|range|set|slice|xrange)
+    |_codecs\.encode|argparse\.Namespace|collections\.(Counter|defaultdict|deque)|decimal\.Decimal|fractions\.Fraction
+    |datetime\.(date|datetime|time|timedelta|timezone)|functools\.partial|types\.SimpleNamespace|uuid\.UUID
+    |pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path
+    |torch\.(Size|device|torch_version\.TorchVersion)|torchvision\.transforms\.functional\.InterpolationMode
+    |numpy\.(dtype|_?core\.numeric\._frombuffer|_?core\.multiarray\.(_reconstruct|scalar))
+    |(lightning[._]fabric\.utilities\.data|(lightning\.pytorch|pytorch_lightning)\.utilities\.parsing)\.AttributeDict
+    |omegaconf\.(base\.(Container)?Metadata|dictconfig\.DictConfig|listconfig\.ListConfig)
+    |omegaconf\.nodes\.(Any|Boolean|Bytes|Enum|Float|Integer|Path|String)Node
+    |easydict\.EasyDict|yacs\.config\.CfgNode|mmengine\.logging\.history_buffer\.HistoryBuffer
+    |ml_collections\.config_dict\.config_dict\.(ConfigDict|FrozenConfigDict|FieldReference)
+    """,
+    re.VERBOSE,
+)
 """Constructors of plain data that a pickle may call, for example in an optimizer's state. None is called here: a call
 leaves an `Opaque`. Other calls would not run either, but are refused: a file that calls a shell is no checkpoint."""
 
@@ -130,7 +115,7 @@ def _called(function: Any, arguments: Any) -> object:
 
 
 def _made(kind: Any) -> Opaque:
-    if (name := _of_type(Name, kind).full) not in DATA_TYPES:
+    if not DATA_TYPES.fullmatch(name := _of_type(Name, kind).full):
         raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}, and calls it")
     return Opaque(name)
 

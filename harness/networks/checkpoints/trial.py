@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+LIMITS = {"onnxruntime": (1_500, 25), "openvino": (4_000, 60)}
+"""Megabytes, plus four times the network's size, and seconds of one core that a trial may take, by its engine."""
 _PATIENCE = 10
-"""Factor from processor seconds to the time limit of a trial, since other processes share the machine."""
+"""Factor from these seconds to the time limit of a trial, since other processes share the machine."""
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 """Types of an input of images, as ONNX Runtime names them; uint8 takes pixels from 0 to 255."""
 _IMAGES = 4
@@ -29,22 +31,9 @@ _CHANNELS = (1, 3)
 """Numbers of channels. A file that fixes one of them as its last size alone has the channels last."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """The limits of a trial by an `engine`, the name of a package.
-
-    A trial gets `seconds` of one core, and `megabytes` plus four times the network's size. In messages, `doing` names
-    the engine's work and `advice` the remedy.
-    """
-
-    engine: str
-    megabytes: int
-    seconds: int
-    doing: str
-    advice: str
-
-
-def expect_moderate(trial: Trial, content: bytes, path: Path, shape: Sequence[int], *, weights: bytes = b"") -> None:
+def expect_moderate(
+    engine: str, content: bytes, path: Path, shape: Sequence[int], *, advice: str, weights: bytes = b""
+) -> None:
     """Raise `CheckpointRefused` for a network that takes too long, or too much memory, for one blank image.
 
     `content` describes it, `weights` are external ones, and `shape` is (C, H, W). A small file may expand to any size
@@ -52,18 +41,16 @@ def expect_moderate(trial: Trial, content: bytes, path: Path, shape: Sequence[in
     """
     from harness.networks.checkpoints.files import CheckpointRefused
 
-    megabytes, patience = trial.megabytes + 4 * ((len(content) + len(weights)) >> 20), _PATIENCE * trial.seconds
-    numbers = (megabytes, trial.seconds, len(content), *shape)
-    command = [sys.executable, "-P", __file__, trial.engine, *map(str, numbers)]
-    try:
+    megabytes, seconds = LIMITS[engine]
+    megabytes += 4 * ((len(content) + len(weights)) >> 20)
+    command = [sys.executable, "-P", __file__, engine, *map(str, (megabytes, seconds, len(content), *shape))]
+    ended = None
+    with suppress(subprocess.TimeoutExpired):
+        patience = _PATIENCE * seconds
         ended = subprocess.run(command, input=content + weights, capture_output=True, timeout=patience, check=False)  # noqa: S603  This script.
-    except subprocess.TimeoutExpired:
-        fact = f"{trial.doing} it and one image took more than {patience} s"
-    else:
-        if ended.returncode == 0:
-            return
-        fact = f"{trial.doing} it and one image took more than {megabytes} MB or {trial.seconds} s, or crashed"
-    raise CheckpointRefused("RESOURCE", path, fact, trial.advice)
+    if ended is None or ended.returncode:
+        fact = f"to open it and compute one image took more than {megabytes} MB or {seconds} s, or crashed"
+        raise CheckpointRefused("RESOURCE", path, fact, advice)
 
 
 def onnx_session(content: bytes) -> Any:
@@ -148,20 +135,16 @@ def main(arguments: list[str]) -> int:
     megabytes, seconds, length, *shape = map(int, numbers)
     import_module(engine)
     content = sys.stdin.buffer.read()
-    try:
+    with suppress(ImportError):  # Windows has no such limits; the caller still limits the time.
         import resource
-    except ImportError:  # Windows has no such limits; the caller still limits the time.
-        pass
-    else:
+
         resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, megabytes << 20))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         (_onnx if engine == "onnxruntime" else _openvino)(content, length, shape)
-    except MemoryError:
-        return 1
     except Exception as error:
-        return int("alloc" in str(error).lower())
+        return int(isinstance(error, MemoryError) or "alloc" in str(error).lower())
     return 0
 
 

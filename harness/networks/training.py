@@ -1,37 +1,167 @@
-"""The training loop: augmentation in batches, and a saved state after each epoch, resumed to the same bits."""
+"""Training of a model from a config, with augmentation in batches, resumable to the same bits."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 import platform
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch.nn import functional
 
 from harness.base import user_folder
 from harness.base.codes import Code
 from harness.base.errors import InputError
-from harness.base.outputs import TRAINING_STATE, Output
+from harness.base.outputs import EPOCHS, TRAINING_STATE, Output
+from harness.base.records import check_record, record
 from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
 from harness.networks.architectures import ARCHITECTURES, build
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.networks.process import keep_freed_buffers
-from harness.networks.training.config import SHIPPED, Epoch, TrainingConfig, best_epoch
 from harness.perturb import pose_each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
+
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@record
+class TrainingConfig:
+    """All settings that determine the weights, given the training images.
+
+    Augmentation rotates each image by up to `rotation_degrees` either way, in whole degrees, so some images stay sharp.
+    It translates it by up to `shift_fraction` of height and width, in whole pixels, and flips it with
+    `flip_probability`. Zeros turn it off. The optimizer is Adam with decoupled weight decay (Loshchilov & Hutter 2019)
+    or SGD with Nesterov momentum. The learning rate is constant, or rises to `learning_rate` and falls to zero in one
+    cycle (Smith & Topin 2019). Precision "auto" is bfloat16 if the processor supports it. `arguments` are those of the
+    architecture.
+    """
+
+    seed: int = 42
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    optimizer: Literal["adam", "sgd"] = "sgd"
+    learning_rate: NotNegative = 0.05
+    schedule: Literal["constant", "one-cycle"] = "one-cycle"
+    weight_decay: NotNegative = 0.0005
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    shift_fraction: Share = 0.0
+    flip_probability: Share = 0.0
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    validation_size: int = 6_000
+    split_seed: int = 42
+    architecture: str = "fashion-cnn"
+    arguments: Mapping[str, Any] = field(default_factory=lambda: {"dropout": 0.1})
+
+    def __post_init__(self) -> None:
+        check_record(self, where="training config")
+
+    @property
+    def augmented(self) -> bool:
+        """Return whether any augmentation is on."""
+        return any((self.rotation_degrees, self.shift_fraction, self.flip_probability))
+
+    def resolved(self, device: str = "cpu") -> TrainingConfig:
+        """Return the config with precision "auto" replaced by this machine's precision on a device."""
+        if self.precision != "auto":
+            return self
+        if device == "cpu":
+            # oneDNN's own test: true if the processor has bfloat16 dot products, or at least AVX-512 to emulate them.
+            native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        else:
+            native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        return replace(self, precision="bfloat16" if native else "float32")
+
+    def sha256(self) -> str:
+        """Return a hash of the config, which identifies a resumed or cached training."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def augmented(config: TrainingConfig) -> TrainingConfig:
+    """Return the config with the study's geometric augmentation, the only difference between the shipped models."""
+    return replace(config, rotation_degrees=10.0, shift_fraction=0.1, flip_probability=0.5)
+
+
+PRESETS: Mapping[str, TrainingConfig] = {
+    "default": TrainingConfig(),
+    "notebook": TrainingConfig(
+        epochs=30,
+        batch_size=128,
+        optimizer="adam",
+        learning_rate=0.001,
+        schedule="constant",
+        weight_decay=0.0,
+        arguments={"dropout": 0.25},
+    ),
+}
+SHIPPED: Mapping[str, TrainingConfig] = {
+    "baseline": PRESETS["default"],
+    "augmented": augmented(PRESETS["default"]),
+}
+"""The config of each shipped model; they differ only in the augmentation."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Results of one epoch; accuracies in [0, 1]."""
+
+    epoch: int
+    training_loss: float
+    training_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float | None = field(default=None, compare=False)
+    """Seconds of a core on the CPU, or of the clock on another device. Trainings to the same bits differ in it, so it
+    is in the history beside a checkpoint, and not in its record."""
+
+    def measured(self) -> dict[str, Any]:
+        """Return the reproducible measurements."""
+        return {name: getattr(self, name) for name in CURVES}
+
+
+CURVES = tuple(name for name in Epoch.__dataclass_fields__ if name != "seconds")
+"""Measurements of each epoch."""
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """Return the last epoch with the highest validation accuracy."""
+    return max(history, key=lambda epoch: (epoch.validation_accuracy, epoch.epoch))
+
+
+def epochs_output(checkpoint: Path) -> Output:
+    """Return the file of a training's epochs, beside the checkpoint."""
+    return Output(checkpoint.with_suffix(".history.json"), EPOCHS)
+
+
+def write_history(checkpoint: Path, history: Sequence[Epoch]) -> Path:
+    """Write a training's epochs beside the checkpoint, as JSON, and return the path."""
+    output = epochs_output(checkpoint)
+    output.write((json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n").encode())
+    return output.path
+
+
+def seconds_of_training(checkpoint: Path) -> float | None:
+    """Return the seconds of the training from the history beside the checkpoint; None if unknown."""
+    try:
+        epochs = json.loads(epochs_output(checkpoint).path.read_bytes())
+        return sum(float(epoch["seconds"]) for epoch in epochs) or None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def train(
@@ -40,8 +170,8 @@ def train(
     destination: Path,
     *,
     device: str = "cpu",
-    on_epoch: Callable[[Epoch], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    on_epoch: Callable[[Epoch], object] | None = None,
+    on_step: Callable[[int, int], object] | None = None,
 ) -> tuple[Epoch, ...]:
     """Train on `images` less the validation split, and write the best epoch's model to `destination`.
 
@@ -68,14 +198,13 @@ def train(
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
     threads, kind = torch.get_num_threads(), torch.device(device).type
+    others = {"devices": [], "device_type": "cuda"} if kind == "cpu" else {"devices": [device], "device_type": kind}
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(
-            [] if kind == "cpu" else [torch.device(device)], device_type="cuda" if kind == "cpu" else kind
-        ):
+        with torch.random.fork_rng(**others):
             state = _start(config, steps=len(labels) // config.batch_size, device=device)
             if kept := _kept(output.path, identity):
-                for name, part in vars(state).items():
+                for name, part in state.items():
                     part.load_state_dict(kept[name])
                 history, best = [Epoch(**epoch) for epoch in kept["history"]], kept["best"]
             while len(history) < config.epochs:
@@ -84,9 +213,9 @@ def train(
                 )
                 history.append(epoch)
                 if epoch is best_epoch(history):
-                    best = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+                    best = {name: tensor.clone() for name, tensor in state["model"].state_dict().items()}
                 buffer = io.BytesIO()
-                parts = {name: part.state_dict() for name, part in vars(state).items()}
+                parts = {name: part.state_dict() for name, part in state.items()}
                 epochs = [asdict(each) for each in history]
                 torch.save({"identity": identity, **parts, "history": epochs, "best": best}, buffer)
                 output.write(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
@@ -94,9 +223,9 @@ def train(
                     on_epoch(epoch)
     finally:
         torch.set_num_threads(threads)
-    state.model.load_state_dict(best)
+    state["model"].load_state_dict(best)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "harness": version("stress-harness")}
-    record = Record(
+    about = Record(
         architecture=config.architecture,
         arguments=config.arguments,
         classes=images.classes,
@@ -106,22 +235,13 @@ def train(
         history=tuple(epoch.measured() for epoch in history),
         versions=versions | ({} if device == "cpu" else {"device": device}),
     )
-    save_checkpoint(destination, state.model, record)
+    save_checkpoint(destination, state["model"], about)
     output.remove()
     return tuple(history)
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """The parts of a training with a state from epoch to epoch."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-
-
-def _start(config: TrainingConfig, *, steps: int, device: str) -> _State:
-    """Return the parts before the first step of a training with `steps` steps an epoch; seeds the global generator.
+def _start(config: TrainingConfig, *, steps: int, device: str) -> dict[str, Any]:
+    """Return model, optimizer and scheduler before the first of `steps` steps an epoch; seeds the global generator.
 
     Weights are drawn on the CPU, so they are the same on every device.
     """
@@ -139,17 +259,16 @@ def _start(config: TrainingConfig, *, steps: int, device: str) -> _State:
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer: torch.optim.Optimizer
     if config.optimizer == "adam":
-        optimizer = torch.optim.AdamW(groups, lr=rate, fused=True)
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=rate, fused=True)
     else:
         optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
-    scheduler: torch.optim.lr_scheduler.LRScheduler
+    rates = torch.optim.lr_scheduler
     if config.schedule == "one-cycle":
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=config.epochs * steps)
+        scheduler: Any = rates.OneCycleLR(optimizer, rate, total_steps=config.epochs * steps)
     else:
-        scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    return _State(model, optimizer, scheduler)
+        scheduler = rates.ConstantLR(optimizer, factor=1.0)
+    return {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 
 
 def _kept(path: Path, identity: str) -> dict[str, Any] | None:
@@ -167,15 +286,16 @@ def _kept(path: Path, identity: str) -> dict[str, Any] | None:
 
 def _run_epoch(
     config: TrainingConfig,
-    state: _State,
+    state: Mapping[str, Any],
     pixels: Tensor,
     labels: Tensor,
     *,
     number: int,
     validation: LabelledImages,
-    on_step: Callable[[int, int], None] | None,
+    on_step: Callable[[int, int], object] | None,
 ) -> Epoch:
-    clock = time.process_time if pixels.device.type == "cpu" else time.perf_counter
+    model, device = state["model"], pixels.device
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     start = clock()
     # Each epoch has its own seed, so no generator's state must survive a kill. Dropout draws from the global one.
     seed = config.seed * 100_003 + number
@@ -184,21 +304,26 @@ def _run_epoch(
     steps = len(labels) // config.batch_size
     order = torch.randperm(len(labels), generator=generator)[: steps * config.batch_size]
     loss_sum, right = 0.0, 0
-    state.model.train()
+    model.train()
     for step, chosen in enumerate(torch.split(order, config.batch_size), start=1):
         inputs = _augment(pixels[chosen], config, generator)
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            logits = state.model(inputs.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logits = model(inputs.contiguous(memory_format=torch.channels_last))
             loss = functional.cross_entropy(logits, labels[chosen])
-        state.optimizer.zero_grad()
+        state["optimizer"].zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        state.scheduler.step()
+        state["optimizer"].step()
+        state["scheduler"].step()
         loss_sum += float(loss.detach())
         right += int((logits.argmax(1) == labels[chosen]).sum())
         if on_step:
             on_step(number * steps + step, config.epochs * steps)
-    validation_loss, validation_accuracy = _validate(state.model, validation, pixels.device)
+    model.eval()
+    with torch.inference_mode():
+        batches = (unit_range(batch.to(device)) for batch in torch.split(validation.pixels, 125))
+        logits = torch.cat([model(batch.contiguous(memory_format=torch.channels_last)).cpu() for batch in batches])
+    validation_loss = float(functional.cross_entropy(logits, validation.labels))
+    validation_accuracy = float((logits.argmax(1) == validation.labels).float().mean())
     if not math.isfinite(loss_sum + validation_loss):
         raise InputError(
             f"training diverged in epoch {number + 1}: the loss is not finite; lower the learning rate",
@@ -217,19 +342,6 @@ def _augment(images: Tensor, config: TrainingConfig, generator: torch.Generator)
     degrees, dx, dy = (torch.rand(3, count, generator=generator) * 2 - 1).to(images.device)
     dx, dy = (dx * config.shift_fraction * width).round(), (dy * config.shift_fraction * height).round()
     return pose_each(images, (degrees * config.rotation_degrees).round(), dx, dy)
-
-
-def _validate(model: nn.Module, validation: LabelledImages, device: torch.device) -> tuple[float, float]:
-    model.eval()
-    with torch.inference_mode():
-        logits = torch.cat(
-            [
-                model(unit_range(batch.to(device)).contiguous(memory_format=torch.channels_last)).cpu()
-                for batch in torch.split(validation.pixels, 125)
-            ]
-        )
-    loss = functional.cross_entropy(logits, validation.labels)
-    return float(loss), float((logits.argmax(1) == validation.labels).float().mean())
 
 
 def train_or_load(name: str) -> Path:
@@ -251,9 +363,5 @@ def train_or_load(name: str) -> Path:
             images = load_fashion_mnist("train")
             print(f"\nThe shipped {name} model is missing: training it into {path}", file=sys.stderr)
             with Progress(total=config.epochs, unit="epoch", desc=f"training {name}", file=sys.stderr) as bar:
-
-                def advance(_: Epoch) -> None:
-                    bar.update()
-
-                train(config, images, path, on_epoch=advance)
+                train(config, images, path, on_epoch=lambda _: bar.update())
     return path
