@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
 
-USERS = ("user", "onnx")
-"""Architectures of users' networks, which need a declaration."""
 _USUAL_SIZES = (28, 32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 299, 384, 512)
 """Widths and heights that are tried on a model that rejects the data, for the error message."""
 _SUMS_TO_ONE = 1e-3
@@ -82,11 +80,10 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
             normalization = None
     else:
         checkpoint = load_checkpoint(path, builder=options.builder(), choice=options)
-    if checkpoint.architecture not in USERS:
+    if checkpoint.architecture not in {"user", "onnx"}:
         return checkpoint
-    network = DeclaredNetwork(
-        checkpoint.model, normalization=normalization, probabilities=options.model_outputs == "probabilities"
-    )
+    probabilities = options.model_outputs == "probabilities"
+    network = DeclaredNetwork(checkpoint.model, normalization=normalization, probabilities=probabilities)
     return replace(checkpoint, model=network.eval())
 
 
@@ -137,25 +134,20 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
             f"({some_of(images.classes)}); build it for these, such as with model_args.num_classes="
             f"{len(images.classes)}, or name the data that it was trained for"
         )
-    if declared:
-        _expect_declared(answers, outputs)
-    return where
-
-
-def _expect_declared(answers: Tensor, outputs: str | None) -> None:
     sums = answers.float().sum(dim=1)
     alike = bool((answers >= 0).all()) and bool(((sums - 1).abs() < _SUMS_TO_ONE).all())
-    if outputs == "probabilities" and not alike:
+    if declared and outputs == "probabilities" and not alike:
         raise UnusableModelError(
             f"the model's outputs are {answers.min():.3g} to {answers.max():.3g} with sums of {sums.min():.3g} to "
             f"{sums.max():.3g} per image, expected 0 to 1 and a sum of 1. Set model_outputs logits",
             setting="model_outputs probabilities",
         )
-    if outputs is None and alike and answers.shape[1] > 1:
+    if declared and outputs is None and alike and answers.shape[1] > 1:
         raise UnusableModelError(
             "the model's outputs look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. "
             "Set model_outputs probabilities, or model_outputs logits if they are logits"
         )
+    return where
 
 
 def _answers(network: nn.Module, inputs: Tensor) -> Any:

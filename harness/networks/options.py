@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,28 +38,34 @@ def parse_normalization(text: str | None) -> tuple[tuple[float, ...], tuple[floa
     if text == "imagenet":
         return IMAGENET
     try:
-        mean, std = (
-            tuple(float(value) for value in (part if isinstance(part, list | tuple) else (part,)))
-            for part in ast.literal_eval(text)
-        )
-        if not (mean and len(mean) == len(std) and all(0 < value < float("inf") for value in std)):
-            raise ValueError(text)
+        parts = [part if isinstance(part, list | tuple) else [part] for part in ast.literal_eval(text)]
+        mean, std = (tuple(map(float, part)) for part in parts)
     except (ValueError, TypeError, SyntaxError):
+        mean, std = (), ()
+    if not (mean and len(mean) == len(std) and all(0 < value < float("inf") for value in std)):
         raise UnusableModelError(
             "expected imagenet, or mean and standard deviation of pixels in [0, 1], as "
             "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0; or none",
             setting=f"normalization {text}",
-        ) from None
+        )
     return mean, std
 
 
-@dataclass(frozen=True)
 class Builder:
-    """Builder of the user's network: the callable that `spec` names, and its arguments."""
+    """Builder of the user's network: the callable of `package.module:callable`, and `keywords` as its arguments.
 
-    spec: str
-    function: Callable[..., Any]
-    keywords: Mapping[str, Any]
+    The working directory is importable; the callable may be an attribute, as in `module:Class.method`. Raises
+    `InputError` for a callable that cannot be imported.
+    """
+
+    def __init__(self, spec: str, keywords: Mapping[str, Any]) -> None:
+        from harness.networks.process import settings_kept
+
+        self.spec, self.keywords = spec, keywords
+        if not all(spec.partition(":")):
+            raise UnusableModelError("expected package.module:callable", setting=f"model {spec}")
+        with settings_kept():
+            self.function = named_object(spec, setting="model")
 
     def argument(self, names: Sequence[str]) -> str:
         """Return the first of these names that the callable takes as an argument, "" without one.
@@ -84,34 +89,17 @@ class Builder:
 
         from harness.networks.process import foreign_network
 
+        about = f"model {self.spec}"
         try:
             # The random first weights are replaced later.
             with no_script(self.spec), torch.random.fork_rng(devices=[]), foreign_network():
                 model: nn.Module = self.function(**self.keywords)
         except Exception as error:
-            raise UnusableModelError(
-                f"building the network failed ({error!r})", setting=f"model {self.spec}"
-            ) from error
+            raise UnusableModelError(f"building the network failed ({error!r})", setting=about) from error
         if not isinstance(model, nn.Module):
-            raise UnusableModelError(
-                f"returned {type(model).__name__}, expected a torch.nn.Module", setting=f"model {self.spec}"
-            )
+            said = f"returned {type(model).__name__}, expected a torch.nn.Module"
+            raise UnusableModelError(said, setting=about)
         return model
-
-
-def import_builder(spec: str, keywords: Mapping[str, Any]) -> Builder:
-    """Return the builder of the user's network for `package.module:callable` and its arguments.
-
-    The working directory is importable; the callable may be an attribute, as in `module:Class.method`. Raises
-    `InputError` for a callable that cannot be imported.
-    """
-    if not all(spec.partition(":")):
-        raise UnusableModelError("expected package.module:callable", setting=f"model {spec}")
-    from harness.networks.process import settings_kept
-
-    with settings_kept():
-        function = named_object(spec, setting="model")
-    return Builder(spec, function, keywords)
 
 
 class ChoiceOptions(Settings):
@@ -205,7 +193,7 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
 
     def builder(self) -> Callable[[], nn.Module] | None:
         """Return the function that builds the user's network; None without `model`."""
-        return None if self.model is None else import_builder(self.model, self.model_args)
+        return None if self.model is None else Builder(self.model, self.model_args)
 
     def transform_named(self, word: str) -> Transform:
         """Return the transform of the network of `model` for the word `timm` or `torchvision`.
@@ -224,7 +212,7 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
                 if word == "timm":
                     from timm.data import create_transform, resolve_data_config
 
-                    network = import_builder(self.model, self.model_args)()
+                    network = Builder(self.model, self.model_args)()
                     if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
                         raise LookupError("it has no data config of timm's, as timm:create_model gives it")
                     made = create_transform(**resolve_data_config({}, model=network), is_training=False)

@@ -1,16 +1,18 @@
-"""Files of checkpoints: refusals, the bytes of a regular file, members of a zip of `torch.save`, and stored tensors."""
+"""Files of checkpoints: refusals, the bytes of a regular file, tensors in them, and the native format.
+
+The native format is safetensors with a record in the header and a hash over the tensors.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import io
-import re
-import struct
-import zipfile
-import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,10 +20,13 @@ from torch import Tensor
 
 from harness.base import files
 from harness.base.errors import InputError
+from harness.base.outputs import CHECKPOINT, Output
+from harness.base.records import as_plain, read_json, record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
+
+    from torch import nn
 
 
 Code = Literal[
@@ -41,11 +46,23 @@ SAVE_WEIGHTS_ALONE = "Save the weights alone: torch.save(model.state_dict(), pat
 COPY_AGAIN = "Copy the file again, or save it again."
 MAX_BYTES = 2 << 30
 """Largest file; a ViT-B/16 with its average and Adam's states has 1.4 GB."""
-MAX_MEMBERS = 20_000
-"""Most members of an archive; each takes memory before it is verified."""
 MAX_DIMENSIONS = 16
-_OF_TORCHSCRIPT = re.compile(r"/(constants\.pkl$|code/)")
-_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
+RECORD_KEY = "harness"
+"""The key of the record in a safetensors file's metadata."""
+_SCHEMA = 1
+MAX_HEADER_BYTES = 4 << 20
+"""Largest header; it is enough for tens of thousands of tensors, and parsed JSON takes more memory."""
+_DTYPES = {
+    **{f"F{bits}": getattr(torch, f"float{bits}") for bits in (16, 32, 64)},
+    **{f"I{bits}": getattr(torch, f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": getattr(torch, f"uint{bits}") for bits in (8, 16, 32, 64)},
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
+    "BOOL": torch.bool,
+}
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError)
 
 
 class CheckpointRefused(InputError):  # noqa: N818  The message begins with this word.
@@ -94,53 +111,6 @@ def _unreadable(path: Path, error: OSError, beside: str = "") -> CheckpointRefus
     return CheckpointRefused("TOO_LARGE" if too_large else "NOT_REGULAR", path, fact, next_step)
 
 
-def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
-    """Return the members of the archive in its one folder, by their names there; raises `CheckpointRefused`.
-
-    Nothing is decompressed or copied. Members are views of `content`, so an archive takes no more memory than the file.
-    Python's `zipfile` reads the directory, and compares each entry with the header of its member.
-    """
-    if (count := content.count(b"PK\x01\x02")) > MAX_MEMBERS:
-        fact = f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}"
-        raise CheckpointRefused("RESOURCE", path, fact, SAVE_WEIGHTS_ALONE)
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = sorted(archive.infolist(), key=lambda member: member.header_offset)
-            if any(_OF_TORCHSCRIPT.search(member.orig_filename) for member in members):
-                raise CheckpointRefused("FORMAT", path, "a TorchScript archive, which holds code", SAVE_WEIGHTS_ALONE)
-            ends = [*(member.header_offset for member in members[1:]), archive.start_dir]
-            found: dict[str, memoryview] = {}
-            for member, end in zip(members, ends, strict=True):
-                name = member.orig_filename
-                if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
-                    raise ValueError(f"it has a member named {name!r}, which is no path in its one folder")
-                if name.partition("/")[0] != members[0].orig_filename.partition("/")[0]:
-                    raise ValueError(f"it has two folders, those of {members[0].orig_filename} and {name}")
-                if (inner := name.partition("/")[2]) in found:
-                    raise ValueError(f"it has two members with the name {name}")
-                found[inner] = _content(content, archive, member, end)
-            return found
-    except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error) as error:
-        # RuntimeError: an unknown kind of archive; ValueError: impossible names and offsets.
-        fact = f"not an intact zip file of torch.save ({shown(error)})"
-        raise CheckpointRefused("ZIP_LAYOUT", path, fact, SAVE_WEIGHTS_ALONE) from None
-
-
-def _content(content: bytes, archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int) -> memoryview:
-    """Return the content of a member, which must not reach beyond `end`, where the next one begins."""
-    if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-        raise ValueError("it has compressed members")
-    archive.open(member).close()  # It raises an error if the directory and the member's own header differ.
-    header = member.header_offset
-    begin = header + 30 + sum(struct.unpack_from("<2H", content, header + 26))  # The lengths of a name and an extra.
-    if begin + member.file_size > end:
-        raise ValueError(f"member {member.orig_filename} overlaps what follows it")
-    view = memoryview(content)[begin : begin + member.file_size]
-    if zlib.crc32(view) != member.CRC:
-        raise ValueError(f"checksum of {member.orig_filename} does not match")
-    return view
-
-
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
     """A tensor within the bytes `content`; `offset` and `stride` count elements.
@@ -180,3 +150,122 @@ def hash_tensors(tensors: Mapping[str, Tensor] | Mapping[str, StoredTensor]) -> 
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+@record
+class Record:
+    """The record of a native checkpoint."""
+
+    architecture: str
+    arguments: Mapping[str, Any]
+    classes: tuple[str, ...]
+    training: dict[str, Any] | None = None
+    """The full training config, None if unknown, as for a converted file."""
+    data_sha256: str | None = None
+    """SHA-256 of the training data, see `LabelledImages.sha256`."""
+    validation: dict[str, Any] | None = None
+    """Metrics on the validation images."""
+    history: tuple[dict[str, Any], ...] = ()
+    """One entry per epoch."""
+    versions: dict[str, Any] = field(default_factory=dict)
+    acceptance: dict[str, Any] | None = None
+    """Date and verdict of its acceptance as the incumbent, and whether it was forced."""
+
+
+def record_text(about: Record, tensors_sha256: str) -> str:
+    """Return the JSON of a record, with a hash over its tensors and one over itself."""
+    entries = {"schema": _SCHEMA, **as_plain(about), "tensors_sha256": tensors_sha256}
+    return json.dumps({**entries, "record_sha256": _hash(entries)})
+
+
+def _hash(entries: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def _parsed(text: str) -> Any:
+    """Return JSON as Python objects; raises `ValueError` for a duplicate key."""
+
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            raise ValueError(f"duplicate key among {shown(list(found))}")
+        return found
+
+    return json.loads(text, object_pairs_hook=mapping)
+
+
+def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Record | None]:
+    """Return the tensors of a safetensors file and its record, None without one; raises `CheckpointRefused`.
+
+    Besides the format's own rules, no key may occur twice. The record and the tensors must have the hashes in the
+    record; the former protects the normalization, among others.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    if 8 + MAX_HEADER_BYTES < end <= len(content):
+        fact = f"its header has {end - 8} bytes, more than the limit of {MAX_HEADER_BYTES}"
+        raise CheckpointRefused("RESOURCE", path, fact, "Save the weights alone, without long metadata.")
+    try:
+        if end > len(content):
+            raise ValueError(f"its header claims {end - 8} bytes of a file of {len(content)}")
+        entries = _parsed(content[8:end].decode())
+        metadata = entries.pop("__metadata__", None) or {}
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("its metadata are not text")
+        tensors = _tensors(entries, memoryview(content)[end:])
+    except _MALFORMED as error:
+        fact = f"not an intact safetensors file ({shown(error)})"
+        raise CheckpointRefused("FORMAT", path, fact, COPY_AGAIN) from None
+    if RECORD_KEY not in metadata:
+        return tensors, None
+    try:
+        entries = _parsed(metadata[RECORD_KEY])
+        named = entries.pop("record_sha256", None)
+        if named is not None and named != (found := _hash(entries)):
+            fact = f"SHA-256 of its record is {found}, expected {shown(named)}"
+            raise CheckpointRefused("HASH_MISMATCH", path, fact, COPY_AGAIN)
+        schema, expected = entries.pop("schema"), entries.pop("tensors_sha256")
+        if schema != _SCHEMA:
+            raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
+        if not isinstance(expected, str):
+            raise TypeError("wrong type of tensors_sha256")
+        record = read_json(Record, json.dumps(entries), where="record")
+    except CheckpointRefused:
+        raise
+    except _MALFORMED as error:
+        fact = f"the record in its header is malformed ({shown(str(error) or repr(error))})"
+        raise CheckpointRefused("SCHEMA", path, fact, "Train or convert it with this version.") from None
+    if (found := hash_tensors(tensors)) != expected:
+        fact = f"SHA-256 of the tensors is {found}, expected {shown(expected)}"
+        raise CheckpointRefused("HASH_MISMATCH", path, fact, COPY_AGAIN)
+    return tensors, record
+
+
+def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, StoredTensor]:
+    """Return the described tensors, which must cover all of the data without gap or overlap."""
+    tensors, extents = {}, [(0, 0)]
+    for name, entry in entries.items():
+        dtype, shape, (begin, end) = _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+        if len(shape) > MAX_DIMENSIONS or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
+            raise ValueError(f"tensor {name} has an impossible shape")
+        if not (type(begin) is type(end) is int and 0 <= begin <= end <= len(data)):
+            raise ValueError(f"tensor {name} lies at {begin}-{end} of {len(data)} bytes")
+        if math.prod(shape) * dtype.itemsize != end - begin:
+            raise ValueError(f"tensor {name} of shape {shape} and {dtype} cannot have {end - begin} bytes")
+        tensors[name] = StoredTensor(dtype, shape, data[begin:end])
+        extents.append((begin, end))
+    extents = [*sorted(extents), (len(data), len(data))]
+    for (_, end), (begin, _) in pairwise(extents):
+        if begin != end:
+            raise ValueError(f"a tensor, or the file, goes on at byte {begin}, the one before it ends at {end}")
+    return tensors
+
+
+def save_checkpoint(path: Path, model: nn.Module, record: Record) -> None:
+    """Write model and record to `path` in the native format; the file appears complete or not at all.
+
+    Raises `InputError` if `path` is a file of another kind.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    content = save(tensors, metadata={RECORD_KEY: record_text(record, hash_tensors(tensors))})
+    Output(path, CHECKPOINT).write(content)

@@ -18,19 +18,18 @@ from harness.networks.checkpoints.files import (
     CheckpointRefused,
     StoredTensor,
     hash_tensors,
-    read_members,
+    read_native,
     read_regular,
     shown,
 )
-from harness.networks.checkpoints.native import read_native
-from harness.networks.checkpoints.pickled import Name, read_pickle
+from harness.networks.checkpoints.pickled import Name, read_members, read_pickle
 from harness.networks.options import ChoiceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.networks.checkpoints.native import Record
+    from harness.networks.checkpoints.files import Record
 
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")
 """First bytes of files by `torch.save` before PyTorch 1.6: a pickle of a long number."""
@@ -137,12 +136,9 @@ def _state_dicts(loaded: object, path: Path) -> list[StateDict]:
     inner = loaded.values() if isinstance(loaded, dict) else [loaded]
     if wanted := next((value.full for value in inner if isinstance(value, Name)), None):
         raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(wanted)}", SAVE_WEIGHTS_ALONE)
-    keys = (
-        [shown(repr(key)) for key in list(loaded)[:1_000]]
-        if isinstance(loaded, dict)
-        else [f"a {type(loaded).__name__}"]
-    )
-    fact = f"not a state dict, that is, a dict of names and tensors, and none is in it: it has {some_of(keys)}"
+    fact = "not a state dict, that is, a dict of names and tensors"
+    if isinstance(loaded, dict):
+        fact += f", and none is in it: it has {some_of([shown(repr(key)) for key in list(loaded)[:1_000]])}"
     raise CheckpointRefused("SCHEMA", path, fact, SAVE_WEIGHTS_ALONE)
 
 

@@ -12,10 +12,14 @@ text. It returns descriptions of tensors, which are read later if they fit. The 
 
 from __future__ import annotations
 
+import io
 import math
 import pickletools
 import re
+import struct
 import warnings
+import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+MAX_MEMBERS = 20_000
+"""Most members of an archive; each takes memory before it is verified."""
 MAX_PICKLE_BYTES = 4 << 20
 """Most bytes of a pickle; it is enough for tens of thousands of tensors, with those of an optimizer."""
 MAX_INSTRUCTIONS = 1_200_000
@@ -41,6 +47,8 @@ MAX_INSTRUCTIONS = 1_200_000
 _MAX_KEY = 1 << 60
 """Integers beyond it may share one hash, and a dict of them would take forever."""
 
+_OF_TORCHSCRIPT = re.compile(r"/(constants\.pkl$|code/)")
+_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
 _OF_A_MARK = (pickletools.markobject, pickletools.stackslice)
 _TENSOR, _PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
 _STORAGES = {
@@ -156,23 +164,17 @@ def _set_items(_: Any, target: Any, *values: Any) -> object:
     if isinstance(target, Opaque):
         return target
     for given, value in zip(values[::2], values[1::2], strict=True):
-        key = _key(given)
+        if isinstance(given, dict | list) or (
+            isinstance(given, tuple) and any(isinstance(each, tuple) for each in given)
+        ):
+            raise TypeError(f"{type(given).__name__} as a key")
+        # Other keys are not hashed: the hash of a tuple that holds another one twice, and so on, would take forever.
+        plain = isinstance(given, str) or (isinstance(given, int) and abs(given) < _MAX_KEY)
+        key: object = given if plain else Opaque(f"builtins.{type(given).__name__}")
         if key in _of_type(dict, target):
             raise ValueError(f"key {shown(key)} occurs twice")
         target[key] = value
     return target
-
-
-def _key(given: Any) -> object:
-    """Return a hashable key: text and integers unchanged, an object of its own for anything else.
-
-    Other keys are not hashed, since the hash of a tuple that holds another one twice, and so on, would take forever.
-    """
-    if isinstance(given, str) or (isinstance(given, int) and abs(given) < _MAX_KEY):
-        return given
-    if isinstance(given, dict | list) or (isinstance(given, tuple) and any(isinstance(each, tuple) for each in given)):
-        raise TypeError(f"{type(given).__name__} as a key")
-    return Opaque(f"builtins.{type(given).__name__}")
 
 
 _LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
@@ -199,6 +201,53 @@ _STEPS: Mapping[str, Callable[..., Any]] = {
 }
 """Instructions that replace values on the stack, by the function from their argument and these values to the new one.
 `pickletools` knows the number of these values, or that they reach down to the mark."""
+
+
+def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
+    """Return the members of the archive in its one folder, by their names there; raises `CheckpointRefused`.
+
+    Nothing is decompressed or copied. Members are views of `content`, so an archive takes no more memory than the file.
+    Python's `zipfile` reads the directory, and compares each entry with the header of its member.
+    """
+    if (count := content.count(b"PK\x01\x02")) > MAX_MEMBERS:
+        fact = f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}"
+        raise CheckpointRefused("RESOURCE", path, fact, SAVE_WEIGHTS_ALONE)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = sorted(archive.infolist(), key=lambda member: member.header_offset)
+            if any(_OF_TORCHSCRIPT.search(member.orig_filename) for member in members):
+                raise CheckpointRefused("FORMAT", path, "a TorchScript archive, which holds code", SAVE_WEIGHTS_ALONE)
+            ends = [*(member.header_offset for member in members[1:]), archive.start_dir]
+            found: dict[str, memoryview] = {}
+            for member, end in zip(members, ends, strict=True):
+                name = member.orig_filename
+                if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
+                    raise ValueError(f"it has a member named {name!r}, which is no path in its one folder")
+                if name.partition("/")[0] != members[0].orig_filename.partition("/")[0]:
+                    raise ValueError(f"it has two folders, those of {members[0].orig_filename} and {name}")
+                if (inner := name.partition("/")[2]) in found:
+                    raise ValueError(f"it has two members with the name {name}")
+                found[inner] = _content(content, archive, member, end)
+            return found
+    except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error) as error:
+        # RuntimeError: an unknown kind of archive; ValueError: impossible names and offsets.
+        fact = f"not an intact zip file of torch.save ({shown(error)})"
+        raise CheckpointRefused("ZIP_LAYOUT", path, fact, SAVE_WEIGHTS_ALONE) from None
+
+
+def _content(content: bytes, archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int) -> memoryview:
+    """Return the content of a member, which must not reach beyond `end`, where the next one begins."""
+    if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+        raise ValueError("it has compressed members")
+    archive.open(member).close()  # It raises an error if the directory and the member's own header differ.
+    header = member.header_offset
+    begin = header + 30 + sum(struct.unpack_from("<2H", content, header + 26))  # The lengths of a name and an extra.
+    if begin + member.file_size > end:
+        raise ValueError(f"member {member.orig_filename} overlaps what follows it")
+    view = memoryview(content)[begin : begin + member.file_size]
+    if zlib.crc32(view) != member.CRC:
+        raise ValueError(f"checksum of {member.orig_filename} does not match")
+    return view
 
 
 def read_pickle(members: Mapping[str, memoryview], path: Path) -> object:
