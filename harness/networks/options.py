@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,12 +74,11 @@ class Builder:
         A callable that takes any name, as those of torchvision and timm do, takes the number of classes. Of these
         libraries, only timm takes the channels.
         """
-        try:
-            signature = inspect.signature(self.function).parameters
-        except (ValueError, TypeError):
-            signature = {}
-        known = list(signature)
-        if not known or any(each.kind is each.VAR_KEYWORD for each in signature.values()):
+        taken: Mapping[str, inspect.Parameter] = {}
+        with suppress(ValueError, TypeError):  # It has no signature.
+            taken = inspect.signature(self.function).parameters
+        known = list(taken)
+        if not known or any(each.kind is each.VAR_KEYWORD for each in taken.values()):
             known += ["in_chans", "num_classes"] if self.spec.startswith("timm") else ["num_classes"]
         return next((name for name in known if name in names), "")
 

@@ -198,10 +198,9 @@ def train(
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
     threads, kind = torch.get_num_threads(), torch.device(device).type
-    others = {"devices": [], "device_type": "cuda"} if kind == "cpu" else {"devices": [device], "device_type": kind}
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(**others):
+        with torch.random.fork_rng([] if kind == "cpu" else [torch.device(device)], device_type=kind):
             state = _start(config, steps=len(labels) // config.batch_size, device=device)
             if kept := _kept(output.path, identity):
                 for name, part in state.items():

@@ -183,9 +183,12 @@ def _differences(fit: _Fit) -> str:
             return f"{name} has dtype {held[name].dtype}"
         return f"{name} has shape {shapes[0]}, the network's {shapes[1]}"
 
-    rows = [(fit.misshapen, needed, "do not fit"), (fit.missing, needed, "are missing")]
-    rows += [(fit.unknown, held, "of the file are unknown to it")]
-    said = [(names, f"{len(names)} of {len(of)} {what}") for names, of, what in rows if names]
+    rows = (
+        (fit.misshapen, len(needed), "do not fit"),
+        (fit.missing, len(needed), "are missing"),
+        (fit.unknown, len(held), "of the file are unknown to it"),
+    )
+    said = [(names, f"{len(names)} of {of} {what}") for names, of, what in rows if names]
     return "; ".join(f"{what} ({some_of([described(name) for name in names], shown=3)})" for names, what in said)
 
 
@@ -225,7 +228,7 @@ def _advice(fit: _Fit, builder: Callable[..., object] | None) -> str:
 
 def _of_sizes(fit: _Fit, builder: Builder) -> str:
     """Return advice if numbers of channels and of classes alone explain the differences; else empty."""
-    found = {}
+    found: dict[int, tuple[int, int]] = {}
     for name in fit.misshapen:
         theirs, ours = fit.tensors[name].shape, fit.needed[name].shape
         axes = [axis for axis, (one, other) in enumerate(zip(theirs, ours, strict=False)) if one != other]

@@ -14,22 +14,19 @@ from torch import Tensor, nn
 from harness.base.errors import PackageError, some_of
 from harness.networks.checkpoints.files import CheckpointRefused, Code, read_regular, shown
 from harness.networks.checkpoints.loading import Checkpoint
-from harness.networks.checkpoints.trial import OnnxRunner, UnfitNetworkError, expect_moderate, onnx_session
+from harness.networks.checkpoints.trial import OnnxRunner, expect_moderate, onnx_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-MAX_FILES = 1_000
-"""Most files of weights."""
 MAX_TOTAL = 2_000_000_000
 """Most bytes of a network and its weights; protocol buffers end at 2 GiB."""
 
-_WITH_WEIGHTS = "Export it with its weights inside: torch.onnx.export(..., dynamo=True, external_data=False)."
 _EXPORT = (
-    "Export the network with its weights inside, one input of images in float32, float16 or uint8, and one output per "
-    "class."
+    "Export it by torch.onnx.export(..., dynamo=True, external_data=False): its weights inside, one input of images in "
+    "float32, float16 or uint8, and one output per class."
 )
 _PLAIN_NAME = re.compile(r"[^/\\:\0]{1,255}")
 _NUMBER = re.compile(r"\d{1,18}")
@@ -82,16 +79,15 @@ def load_onnx(path: Path) -> Checkpoint:
     try:
         description = onnx.load_model_from_string(content)
     except DecodeError:
-        raise CheckpointRefused("FORMAT", path, "not an ONNX file", _EXPORT) from None
+        raise _refusal("FORMAT", path, "not an ONNX file") from None
     content, sha256, note = _with_weights_inside(description, content, path)
     expect_moderate("onnxruntime", content, path, (3, 32, 32), advice=_EXPORT)
     try:
         runner = OnnxRunner(content)
-    except UnfitNetworkError as error:
-        raise CheckpointRefused("ARCHITECTURE", path, shown(error), _EXPORT) from None
+    except ValueError as error:
+        raise _refusal("ARCHITECTURE", path, shown(error)) from None
     except Exception as error:  # ONNX Runtime's exceptions have no common base class.
-        fact = f"ONNX Runtime cannot run it ({shown(str(error))})"
-        raise CheckpointRefused("FORMAT", path, fact, _EXPORT) from None
+        raise _refusal("FORMAT", path, f"ONNX Runtime cannot run it ({shown(error)})") from None
     return Checkpoint(path, sha256, OnnxNetwork(runner, bytes.fromhex(sha256)).eval(), "onnx", None, note)
 
 
@@ -121,8 +117,6 @@ def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[
         return content, digest.hexdigest(), ""
     parts = [_part(tensor, path) for tensor in outside]
     names = sorted({location for location, _, _ in parts})
-    if len(names) > MAX_FILES:
-        raise _refusal("RESOURCE", path, f"its weights are in {len(names)} files, more than the limit of {MAX_FILES}")
     files, total = {}, len(content)
     for name in names:
         files[name] = read_regular(path, beside=name)
@@ -176,4 +170,4 @@ def _part(tensor: Any, path: Path) -> tuple[str, int, int]:
 
 
 def _refusal(code: Code, path: Path, fact: str) -> CheckpointRefused:
-    return CheckpointRefused(code, path, fact, _WITH_WEIGHTS)
+    return CheckpointRefused(code, path, fact, _EXPORT)

@@ -35,7 +35,7 @@ from harness.networks.checkpoints.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 MAX_MEMBERS = 20_000
@@ -279,7 +279,8 @@ def _run(content: bytes, members: Mapping[str, memoryview]) -> object:
     below: list[list[Any]] = []  # The values below each mark, which are not accessible until it is removed.
     memo: dict[int, Any] = {}
     end = -1
-    for number, (opcode, argument, position) in enumerate(pickletools.genops(content)):
+    instructions: Iterable[tuple[Any, Any, Any]] = pickletools.genops(content)
+    for number, (opcode, argument, position) in enumerate(instructions):
         if number == MAX_INSTRUCTIONS:
             raise _Refusal("RESOURCE", f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
         name, end = opcode.name, position or 0

@@ -63,25 +63,21 @@ def onnx_session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
 
 
-class UnfitNetworkError(Exception):
-    """A network without one input of images and one output."""
-
-
 class OnnxRunner:
     """A network in a session of ONNX Runtime; it has no state, so copies of a network share it.
 
     `sizes` (C, H, W) are those that the file fixes, or None for any. `kind` is the type of its input of images.
-    Raises `UnfitNetworkError`, and for an invalid file any exception of ONNX Runtime.
+    Raises `ValueError` without one such input and one output, and for an invalid file any exception of ONNX Runtime.
     """
 
     def __init__(self, content: bytes) -> None:
         self.content, self.session = content, onnx_session(content)
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
-            raise UnfitNetworkError(f"it has {len(inputs)} inputs and {len(outputs)} outputs")
+            raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs")
         (images,) = inputs
         if images.type not in _KINDS or len(images.shape) != _IMAGES:
-            raise UnfitNetworkError(f"its input is {images.type} of shape {images.shape}")
+            raise ValueError(f"its input is {images.type} of shape {images.shape}")
         self.input, self.kind = images.name, _KINDS[images.type]
         self.batch, *sizes = (size if isinstance(size, int) else None for size in images.shape)
         self.last = sizes[2] in _CHANNELS and sizes[0] not in _CHANNELS  # As in exports of Keras.
