@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import CalibrationError
 from harness.base.progress import Progress
 from harness.inference import available_cores, pick_device
-from harness.networks.training.shipped import SHIPPED
+from harness.networks.training import SHIPPED
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -30,7 +30,7 @@ def convert_command(source: Path, destination: Path) -> int:
     """Convert a checkpoint."""
     from harness.run.checkpoint_files import convert_checkpoint
 
-    note = convert_checkpoint(source, destination, ChoiceOptions(**options.given()).choice())
+    note = convert_checkpoint(source, destination, ChoiceOptions(**options.given()))
     print(f"{destination}: written from {source}{f' ({note})' if note else ''}")
     return options.OK
 

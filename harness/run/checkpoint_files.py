@@ -12,13 +12,14 @@ from harness.base.progress import Progress
 from harness.data.fashion_mnist import CLASSES
 from harness.inference import pick_device
 from harness.networks import training
-from harness.networks.checkpoints import Choice, Record, load_checkpoint, save_checkpoint
+from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.networks.training import PRESETS, Epoch, TrainingConfig, augmented, write_history
-from harness.networks.training.state import epochs_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from harness.networks.options import ChoiceOptions
 
 
 def training_config(
@@ -55,7 +56,7 @@ def train_checkpoint(
     _expect_native(destination)
     place, curves = pick_device(device), Output(destination.with_suffix(".curves.png"), CURVES)
     # Their data are of another kind, and refused as such.
-    for output in (Output(destination, CHECKPOINT), curves, epochs_output(destination)):
+    for output in (Output(destination, CHECKPOINT), curves, training.epochs_output(destination)):
         output.expect_own()
     images = load_fashion_mnist("train", data_dir=data_dir)
     with Progress(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
@@ -72,7 +73,7 @@ def train_checkpoint(
     return epochs, write_history(destination, epochs), curves
 
 
-def convert_checkpoint(source: Path, destination: Path, choice: Choice) -> str:
+def convert_checkpoint(source: Path, destination: Path, choice: ChoiceOptions) -> str:
     """Write a state dict of the shipped architecture in the native format; return an aside on it, if there is any.
 
     `choice` says where its weights are. Raises `InputError` for a name without .safetensors.

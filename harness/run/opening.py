@@ -139,7 +139,7 @@ def train_missing(request: RunRequest) -> dict[str, Path]:
     Raises `InputError` where another checkpoint is missing, before anything is trained.
     """
     from harness.networks.checkpoints import require_file
-    from harness.networks.training.shipped import train_or_load
+    from harness.networks.training import train_or_load
 
     files = {role: path for role, path in request.checkpoints.items() if isinstance(path, Path)}
     missing = [role for role in sorted(request.shipped) if not files[role].exists()]

@@ -19,9 +19,10 @@ from zoo import ARGUMENTS, CLASSES, ROWS, STRESS_TESTS, network
 
 from harness.base.codes import code_in
 from harness.data import load_fashion_mnist
+from harness.networks import training
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.networks.training import TrainingConfig, shipped
+from harness.networks.training import TrainingConfig
 
 BASELINE = """
 [[check]]
@@ -639,7 +640,7 @@ def quick_training(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     arguments = {"conv_channels": [4], "fc_sizes": []}
     config = TrainingConfig(epochs=1, validation_size=100, arguments=arguments, precision="float32")
-    monkeypatch.setattr(shipped, "SHIPPED", {"baseline": config, "augmented": config})
+    monkeypatch.setattr(training, "SHIPPED", {"baseline": config, "augmented": config})
     few = load_fashion_mnist("test").take(torch.arange(400))
     monkeypatch.setattr("harness.data.load_fashion_mnist", lambda _: few)
     return tmp_path / "cache/stress-harness/trained"

@@ -16,16 +16,15 @@ from harness.base.errors import ChangedError, UnusableModelError, printable
 from harness.inference.devices import available_cores
 from harness.inference.predictors.audit import provided
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
-from harness.networks.builders import parse_normalization
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular
-from harness.networks.checkpoints.trial import Trial, expect_moderate
+from harness.networks.checkpoints.trial import expect_moderate
+from harness.networks.options import parse_normalization
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.networks.options import NetworkOptions
 
 _EXPORT = "Convert the network again with openvino.save_model: one input of images, one output per class."
-_TRIAL = Trial("openvino", megabytes=4_000, seconds=60, doing="compiling", advice=_EXPORT)
 _IMAGES = 4
 """Dimensions of a batch of images."""
 _FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
@@ -56,7 +55,7 @@ class OpenVinoPredictor:
         self._calls = available_cores()
         if images is not None:
             self._shape = tuple(images.pixels.shape[1:])
-            expect_moderate(_TRIAL, description, path, self._shape, weights=weights)
+            expect_moderate("openvino", description, path, self._shape, advice=_EXPORT, weights=weights)
             self._compile(description, weights, path)
 
     def _compile(self, description: bytes, weights: bytes, path: Path) -> None:
