@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from harness.data.groups import NAME as GROUPS
 from harness.data.groups import csv_rows, groups_beside
 from harness.data.image_files import SUFFIXES
 from harness.data.pictures import Part, Pictures
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _EXPECTED = f"expected one folder per class with files in {', '.join(sorted(SUFFIXES))}"
 _EXPECTED_ROWS = "expected a first row that names the columns path and label, and a row for each image"
@@ -37,22 +34,35 @@ def read_folder(place: str) -> Pictures:
         raise DataError(f"{path}: no folders in it; {_EXPECTED}")
     files: list[Path] = []
     labels: list[int] = []
+    left_out: Counter[str] = Counter()
+    for child in path.iterdir():
+        if not child.is_dir() and child.name != GROUPS:
+            left_out["hidden" if _is_nobodys(child) else "in no class's folder"] += 1
     for label, folder in enumerate(folders):
-        found = [file for file in sorted(folder.iterdir()) if _is_picture(file)]
+        children = sorted(folder.iterdir())
+        found = [child for child in children if _is_picture(child)]
         if not found:
-            deeper = any(child.is_dir() for child in folder.iterdir())
+            deeper = any(child.is_dir() for child in children)
             hint = f"; if its folders are the classes, name folder:{folder}" if deeper else ", or remove the folder"
             raise DataError(f"{folder}: no images in it; {_EXPECTED}{hint}")
         files += found
         labels += [label] * len(found)
-    return Pictures.of_parts(
-        [*map(Part, files)],
+        for child in children:
+            if _is_nobodys(child):
+                left_out["hidden"] += not child.is_dir()
+            elif child.is_dir():
+                left_out["in a subfolder"] += sum(not below.is_dir() for below in child.rglob("*"))
+            elif not _is_picture(child):
+                left_out[child.suffix.lower() or "without a suffix"] += 1
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()) if count)
+    return Pictures.of_files(
         files,
+        parts=[*map(Part, files)],
         labels=labels,
         names=[folder.name for folder in folders],
         name=path.resolve().name,
         whole=str(path),
-        notes=tuple(_left_out(path, folders, len(files))),
+        notes=(f"{len(files)} of {len(files) + left_out.total()} files are read: {listed}",) if listed else (),
         groups=groups_beside(path, files),
     )
 
@@ -63,16 +73,12 @@ def read_unlabelled(place: str) -> Pictures:
     Hidden files and folders are ignored. Raises `InputError` for a folder without pictures.
     """
     path = Path(place)
-    found = sorted(path.rglob("*")) if path.is_dir() else []
-    files = [
-        file
-        for file in found
-        if _is_picture(file) and file.is_file() and not any(map(_is_nobodys, file.relative_to(path).parents[:-1]))
-    ]
+    found = [file for file in sorted(path.rglob("*")) if _is_picture(file) and file.is_file()] if path.is_dir() else []
+    files = [file for file in found if not any(map(_is_nobodys, file.relative_to(path).parents[:-1]))]
     if not files:
         raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
-    labels = [0] * len(files)
-    return Pictures.of_parts([*map(Part, files)], files, labels=labels, name=path.resolve().name, whole=str(path))
+    facts = {"labels": [0] * len(files), "name": path.resolve().name}
+    return Pictures.of_files(files, parts=[*map(Part, files)], whole=str(path), **facts)
 
 
 def _is_nobodys(path: Path) -> bool:
@@ -82,26 +88,6 @@ def _is_nobodys(path: Path) -> bool:
 
 def _is_picture(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not _is_nobodys(file)
-
-
-def _left_out(path: Path, folders: list[Path], read: int) -> Iterable[str]:
-    """Yield a note with the number of ignored files by kind; nothing without any."""
-    kinds: Counter[str] = Counter()
-    for child in path.iterdir():
-        if not child.is_dir() and child.name != GROUPS:
-            kinds["hidden" if _is_nobodys(child) else "in no class's folder"] += 1
-    for folder in folders:
-        for child in folder.iterdir():
-            if child.is_dir():
-                if not _is_nobodys(child):
-                    kinds["in a subfolder"] += sum(1 for below in child.rglob("*") if not below.is_dir())
-            elif _is_nobodys(child):
-                kinds["hidden"] += 1
-            elif not _is_picture(child):
-                kinds[child.suffix.lower() or "without a suffix"] += 1
-    if left_out := +kinds:
-        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
-        yield f"{read} of {read + left_out.total()} files are read: {listed}"
 
 
 def read_csv(place: str) -> Pictures:
@@ -125,8 +111,8 @@ def read_csv(place: str) -> Pictures:
     # A column with a value for each image gives its groups.
     columns = {name: [row[name] for row in table] for name in titles if name not in {"", "path", "label"}}
     groups = {name: np.array(values) for name, values in columns.items() if all(values)}
-    facts: dict[str, Any] = {"labels": labels, "name": path.stem, "whole": str(path), "groups": groups}
+    facts: dict[str, Any] = {"labels": labels, "name": path.stem, "groups": groups}
     try:
-        return Pictures.of_parts([*map(Part, files)], [path, *files], **facts)
+        return Pictures.of_files([path, *files], parts=[*map(Part, files)], whole=str(path), **facts)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None

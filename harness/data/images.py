@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError, PipelineError
-from harness.data.image_files import read_picture
 from harness.data.rows import in_parts, take_rows
 
 if TYPE_CHECKING:
@@ -188,15 +187,18 @@ def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[L
 
     Raises `InputError` unless 0 < size < number of images.
     """
+    import torch
+
     if not 0 < size < len(images):
         raise InputError(
             f"a validation split of {size} images does not fit {len(images)} training images; "
             f"use a size between 1 and {len(images) - 1}"
         )
-    import torch
-
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images.take(order[size:].sort().values), images.take(order[:size].sort().values)
+
+
+_samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[tuple[int, int], LabelledImages]] = WeakKeyDictionary()
 
 
 def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> LabelledImages:
@@ -205,6 +207,8 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     While a sample is in use, another call returns the same object, so caches hold its pixels once. Raises `InputError`
     unless 1 <= size <= number of images.
     """
+    import torch
+
     if not 1 <= size <= len(images):
         raise InputError(
             f"a sample of {size} images does not fit {len(images)} images; use a size between 1 and {len(images)}"
@@ -221,14 +225,8 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     lots = rng.permutation(len(present))
     quota[np.lexsort((lots, -(exact - quota).round(9)))[: size - quota.sum()]] += 1
     members = [rng.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(present, quota, strict=True)]
-    chosen = np.sort(np.concatenate(members))
-    import torch
-
-    samples[size, seed] = sample = images.take(torch.from_numpy(chosen))
+    samples[size, seed] = sample = images.take(torch.from_numpy(np.sort(np.concatenate(members))))
     return sample
-
-
-_samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[tuple[int, int], LabelledImages]] = WeakKeyDictionary()
 
 
 def sample_up_to(images: LabelledImages, size: int) -> LabelledImages:
@@ -249,7 +247,7 @@ def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, w
     """
     channels, height, width = images.pixels.shape[1:]
     pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
-    pixels = pipeline.picture(read_picture(content, where=where), where=where).pixels.transpose(2, 0, 1)
+    pixels = pipeline.picture(content, where=where).pixels.transpose(2, 0, 1)
     if pixels.shape != (channels, height, width):
         made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
         raise PipelineError(
@@ -265,12 +263,6 @@ def labelled_like(
     """Return pixels, each (C, H, W) uint8, as labeled images with the classes and pipeline of `images`."""
     import torch
 
-    return LabelledImages(
-        torch.from_numpy(np.stack(pixels)),
-        torch.tensor(labels, dtype=torch.int64),
-        images.classes,
-        name,
-        images.split,
-        pipeline=images.pipeline,
-        normalization=images.normalization,
-    )
+    held = torch.from_numpy(np.stack(pixels)), torch.tensor(labels, dtype=torch.int64)
+    how = {"pipeline": images.pipeline, "normalization": images.normalization}
+    return LabelledImages(*held, images.classes, name, images.split, **how)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from harness.data.decoder import Spread
+    from harness.data.decoding import Spread
     from harness.data.images import LabelledImages
     from harness.data.pipeline import Pipeline
     from harness.data.transforms import Transform

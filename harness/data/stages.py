@@ -7,13 +7,12 @@ pixels in each library.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 
 from harness.base.errors import PipelineError
-from harness.data.image_files import LATE, as_picture, levels_of
+from harness.data.image_files import LATE, as_picture, in_channels, levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,15 +21,12 @@ if TYPE_CHECKING:
 
 COLOR: Final = 3
 Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"]
-FILTERS: Mapping[str, tuple[Filter, ...]] = {
-    "pillow": ("nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"),
-    "opencv": ("nearest", "bilinear", "bicubic", "area", "lanczos"),
-    "torch": ("nearest", "bilinear", "bicubic", "area"),
+FILTERS: Mapping[str, Mapping[Filter, str]] = {
+    "pillow": {name: "BOX" if name == "area" else name.upper() for name in get_args(Filter)},
+    "opencv": dict(zip(get_args(Filter), ("NEAREST", "LINEAR", "CUBIC", "AREA", "LANCZOS4"), strict=False)),
+    "torch": {name: name for name in get_args(Filter)[:4]},
 }
-"""The filters of each library, by our names."""
-_OF_PILLOW = {"area": "BOX"}
-_OF_OPENCV = {"bilinear": "LINEAR", "bicubic": "CUBIC", "lanczos": "LANCZOS4"}
-"""The libraries' own names of filters, if these are others."""
+"""The filters of each library by our names, with the library's own."""
 _NAMES = {"pillow": "Pillow", "opencv": "OpenCV", "torch": "torch"}
 
 
@@ -56,18 +52,21 @@ class Color:
         gamma = f", gamma {self.gamma:g}" if self.gamma != 1 else ""
         return kind + gamma + (", levels 16-235" if self.levels == "video" else "") + (LATE if self.late else "")
 
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the picture in these channels."""
-        pixels = with_channels(pixels, self.channels)
-        if self.gray and pixels.shape[2] == COLOR:
-            pixels = np.repeat(with_channels(pixels, 1), COLOR, axis=2)
-        return pixels[..., ::-1] if self.order == "BGR" else pixels
+    def apply(self, picture: np.ndarray | Image) -> np.ndarray | Image:
+        """Return a picture, (H, W, C) uint8 or of PIL, in these channels; a large one of PIL becomes no array."""
+        picture = in_channels(picture, self.channels)
+        if self.gray:
+            pixels = levels_of(picture)
+            picture = in_channels(in_channels(pixels, 1), pixels.shape[2])
+        return levels_of(picture)[..., ::-1] if self.order == "BGR" else picture
 
-    def leveled(self, pixels: np.ndarray) -> np.ndarray:
+    def leveled(self, picture: np.ndarray | Image) -> np.ndarray | Image:
         """Return the picture in these levels."""
         if self.gamma == 1 and self.levels == "full":
-            return pixels
-        return np.asarray(_levels(self.gamma, video=self.levels == "video")[pixels])
+            return picture
+        levels = (np.arange(256) / 255) ** self.gamma
+        table = np.rint(16 + 219 * levels if self.levels == "video" else 255 * levels).astype(np.uint8)
+        return np.asarray(table[levels_of(picture)])
 
 
 def antialiasing(library: str, filtered: str) -> tuple[bool, ...]:
@@ -116,7 +115,7 @@ class Resize:
         length = min(height, width) if self.side == "shorter" else max(height, width)
         return max(int(self.size * height / length), 1), max(int(self.size * width / length), 1)
 
-    def apply(self, picture: np.ndarray | Image) -> np.ndarray:
+    def apply(self, picture: np.ndarray | Image) -> np.ndarray | Image:
         """Return a picture, (H, W, C) uint8 or of PIL, resized, rounded to whole levels."""
         if self.middle != 1:
             picture = levels_of(picture)
@@ -124,33 +123,29 @@ class Resize:
             picture = Crop((kept[0], kept[1])).apply(picture)
         height, width = self.of(*size_of(picture))
         if (height, width) == size_of(picture):
-            return levels_of(picture)
-        named = self.filter.upper()
+            return picture
+        named = FILTERS[self.library][self.filter]
         if self.library == "pillow":
             import PIL.Image
 
-            # A large picture of PIL is copied into no array.
-            opened = as_picture(np.ascontiguousarray(picture) if isinstance(picture, np.ndarray) else picture)
-            by = PIL.Image.Resampling[_OF_PILLOW.get(self.filter, named)]
-            return np.atleast_3d(np.array(opened.resize((width, height), by)))
+            return as_picture(picture).resize((width, height), PIL.Image.Resampling[named])
         pixels = np.ascontiguousarray(levels_of(picture))
         if self.library == "opencv":
             import cv2
 
-            by = getattr(cv2, f"INTER_{_OF_OPENCV.get(self.filter, named)}")
-            return np.atleast_3d(cv2.resize(pixels, (width, height), interpolation=by))
+            resized = cv2.resize(pixels, (width, height), interpolation=getattr(cv2, f"INTER_{named}"))
+            return np.atleast_3d(resized)
         import torch
 
-        floats = torch.tensor(pixels).permute(2, 0, 1)[None].float()
         choice = len(antialiasing(self.library, self.filter)) > 1
-        resized = torch.nn.functional.interpolate(
-            floats,
+        floats = torch.nn.functional.interpolate(
+            torch.tensor(pixels).permute(2, 0, 1)[None].float(),
             (height, width),
-            mode=self.filter,
+            mode=named,
             align_corners=False if choice else None,
             antialias=self.antialias and choice,
         )
-        return np.asarray(resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+        return np.asarray(floats[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 @dataclass(frozen=True)
@@ -260,21 +255,3 @@ def size_of(picture: np.ndarray | Image) -> tuple[int, int]:
 def written(size: tuple[int, int]) -> str:
     """Return a size (height, width) as people write it: one number for a square."""
     return f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
-
-
-def with_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
-    """Return a picture with one channel or three, gray by Pillow's weights; None leaves it."""
-    if channels in {None, pixels.shape[2]}:
-        return pixels
-    return (
-        np.repeat(pixels, COLOR, axis=2)
-        if channels == COLOR
-        else np.asarray(as_picture(pixels).convert("L"))[..., None]
-    )
-
-
-@cache
-def _levels(gamma: float, *, video: bool) -> np.ndarray:
-    """Return the level that each of 256 levels becomes, (256,) uint8."""
-    levels = (np.arange(256) / 255) ** gamma
-    return np.asarray(np.rint(16 + 219 * levels if video else 255 * levels).astype(np.uint8))

@@ -62,11 +62,8 @@ TINY = {
 @pytest.fixture
 def tiny_files(monkeypatch):
     """Make three training and two test images of 2x2 pixels pass for the real ones; the test split stays embedded."""
-    pinned = {
-        split: tuple(file._replace(sha256=hashlib.sha256(TINY[file.name]).hexdigest()) for file in files)
-        for split, files in fashion_mnist._FILES.items()
-    }
-    monkeypatch.setattr(fashion_mnist, "_FILES", pinned)
+    pinned = {name: hashlib.sha256(TINY[name]).hexdigest() for name in fashion_mnist._SHA256}
+    monkeypatch.setattr(fashion_mnist, "_SHA256", pinned)
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import NotApplicableError
-from harness.data.image_files import DECODES, MODULES, Decode, Jpeg
+from harness.data.image_files import CODECS, Decode, Jpeg
 from harness.data.stages import COLOR, FILTERS, NORMALISATIONS, Normalise, Resize, antialiasing
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _DETOUR = 8 / 7
 """By how much pictures are resized beyond the size of the images: 224 pixels become 256, 28 become 32."""
 _LETTERBOX = 114
 """The gray level around a picture that is padded, as object detectors do."""
+_PLAIN, _HALF = (NORMALISATIONS[name] for name in ("no normalization", "mean 0.5 and std 0.5"))
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,8 @@ class Skew:
     def of(self, reference: Pipeline, pictured: Pictured) -> Pipeline:
         """Return the skewed pipeline; raises `NotApplicableError` where the skew changes nothing."""
         met = _met(reference, pictured)
-        for holds, otherwise in (met[need] for need in self.needs):
-            if not holds:
-                raise NotApplicableError(otherwise)
+        if otherwise := next((why for holds, why in map(met.__getitem__, self.needs) if not holds), None):
+            raise NotApplicableError(otherwise)
         skewed = self.change(reference, pictured)
         if skewed == reference:
             raise NotApplicableError(f"the reference pipeline is served so already: {reference.words[self.stage]}")
@@ -67,7 +68,7 @@ def _met(reference: Pipeline, pictured: Pictured) -> dict[str, tuple[bool, str]]
     opaque = (
         reference.transform and f"transform {reference.transform.spec} is one opaque stage, which resizes and crops"
     )
-    plain, half = NORMALISATIONS["no normalization"], NORMALISATIONS["mean 0.5 and std 0.5"]
+    same = "the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same"
     return {
         "jpeg": ("JPEG" in pictured.formats, f"decoders differ on JPEG, and {files}"),
         "turned": (pictured.turned, "no picture looked at has an EXIF orientation"),
@@ -75,11 +76,8 @@ def _met(reference: Pipeline, pictured: Pictured) -> dict[str, tuple[bool, str]]
         "square": (pictured.size[0] == pictured.size[1], "the images are no squares"),
         "stages": (opaque is None, opaque or ""),
         "resize": (bool(reference.resize), opaque or "the reference pipeline resizes nothing"),
-        "normalized": (reference.normalise != plain, "the network normalizes nothing"),
-        "not half": (
-            reference.normalise != half,
-            "the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same",
-        ),
+        "normalized": (reference.normalise != _PLAIN, "the network normalizes nothing"),
+        "not half": (reference.normalise != _HALF, same),
     }
 
 
@@ -93,16 +91,15 @@ def _replaced(name: str, stage: str, value: Any, *needs: str) -> Skew:
     return Skew(name, stage, lambda reference, _: replace(reference, **{stage: value}), needs)
 
 
-def _decoder(library: str, name: str = "") -> Skew:
+def _decoder(library: str, name: str) -> Skew:
     def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
-        module = MODULES.get(library, library)
-        if importlib.util.find_spec(module) is None:
-            raise NotApplicableError(f"{module} is not installed")
-        if others := pictured.formats - set(DECODES[library]):
+        if importlib.util.find_spec(CODECS[library].module) is None:
+            raise NotApplicableError(f"{CODECS[library].module} is not installed")
+        if others := pictured.formats - set(CODECS[library].formats):
             raise NotApplicableError(f"{library} does not decode {', '.join(sorted(others))}")
         return reference.but("decode", library=library)
 
-    return Skew(f"decode-{name or library}", "decode", change, ("jpeg",))
+    return Skew(f"decode-{name}", "decode", change, ("jpeg",))
 
 
 def _late(skew: Skew) -> Skew:
@@ -114,25 +111,33 @@ def _late(skew: Skew) -> Skew:
     return Skew(f"{skew.name}-late", skew.stage, change, ("stages", "resize", *skew.needs))
 
 
+def resized_by(pipeline: Pipeline, library: Any, filtered: Any, *, antialias: bool) -> Pipeline:
+    """Return a pipeline that resizes by another library and filter."""
+    how = {"library": library, "filter": filtered, "antialias": antialias}
+    return replace(pipeline, resize=tuple(replace(each, **how) for each in pipeline.resize))
+
+
+def _filter(library: str, filtered: str, *, antialias: bool) -> Skew:
+    """Return the skew of another filter; pictures of a fixed size take a detour by a larger size and back."""
+
+    def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
+        detour = Resize((_enlarged(pictured.size[0]), _enlarged(pictured.size[1]))), Resize(pictured.size)
+        resized = replace(reference, resize=reference.resize or detour)
+        return resized_by(resized, library, filtered, antialias=antialias)
+
+    plain = "" if len(antialiasing(library, filtered)) == 1 else "-antialiased" if antialias else "-plain"
+    return Skew(f"resize-{library}-{filtered}{plain}", "resize", change, ("stages",))
+
+
 def _filters() -> Iterator[Skew]:
-    """Yield the skew of each other filter; pictures of a fixed size take a detour by a larger size and back."""
-
-    def skew(name: str, how: dict[str, Any]) -> Skew:
-        def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
-            height, width = pictured.size
-            detour = Resize((round(height * _DETOUR), round(width * _DETOUR))), Resize(pictured.size)
-            resizes = reference.resize or detour
-            return replace(reference, resize=tuple(Resize(each.size, side=each.side, **how) for each in resizes))
-
-        return Skew(name, "resize", change, ("stages",))
-
     for library, filters in FILTERS.items():
-        for filtered in filters:
-            choices = antialiasing(library, filtered)
-            for antialias in reversed(choices) if filtered != "hamming" else ():
-                plain = "" if len(choices) == 1 else "-antialiased" if antialias else "-plain"
-                how = {"library": library, "filter": filtered, "antialias": antialias}
-                yield skew(f"resize-{library}-{filtered}{plain}", how)
+        for filtered in [name for name in filters if name != "hamming"]:
+            for antialias in reversed(antialiasing(library, filtered)):
+                yield _filter(library, filtered, antialias=antialias)
+
+
+def _enlarged(side: int) -> int:
+    return round(side * _DETOUR)
 
 
 def _fitted(name: str, size: Callable[[int, int], Any], *needs: str, middle: float = 1) -> Skew:
@@ -152,8 +157,7 @@ def _letterboxed(reference: Pipeline, pictured: Pictured) -> Pipeline:
 
 
 def _to_minus_one(reference: Pipeline, _: Pictured) -> Pipeline:
-    plain = NORMALISATIONS["no normalization"]
-    return replace(reference, normalise=plain).but("scale", divisor=127.5, offset=-1.0)
+    return replace(reference, normalise=_PLAIN).but("scale", divisor=127.5, offset=-1.0)
 
 
 def _bgr(reference: Pipeline, _: Pictured) -> Pipeline:
@@ -161,13 +165,14 @@ def _bgr(reference: Pipeline, _: Pictured) -> Pipeline:
 
 
 def _normalised(name: str, key: str) -> Skew:
+    other = NORMALISATIONS[key]
+
     def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
-        other = NORMALISATIONS[key]
         if len(other.mean) not in {1, pictured.channels}:
             raise NotApplicableError(f"{key} are of {len(other.mean)} channels, the images have {pictured.channels}")
         return replace(reference, normalise=other)
 
-    return Skew(name, "normalise", change)
+    return Skew(f"normalise-{name}", "normalise", change)
 
 
 def _twice(reference: Pipeline, _: Pictured) -> Pipeline:
@@ -181,11 +186,7 @@ _TWICE, _LINEAR = _set("gamma-twice", "color", gamma=1 / 2.2), _set("gamma-linea
 SKEWS: Mapping[str, Skew] = {
     skew.name: skew
     for skew in (
-        _decoder("pillow"),
-        _decoder("opencv"),
-        _decoder("torchvision"),
-        _decoder("ffmpeg"),
-        _decoder("simplejpeg", "fast-dct"),
+        *(_decoder(library, "fast-dct" if library == "simplejpeg" else library) for library in CODECS),
         *(_replaced(f"decode-draft-{by}", "decode", Decode("pillow", by), "jpeg", "resize") for by in (2, 4)),
         Skew("exif", "orient", lambda given, _: given.but("orient", exif=not given.orient.exif), ("turned",)),
         *(_replaced(f"jpeg-{quality}", "jpeg", Jpeg(quality)) for quality in (95, 85, 75)),
@@ -201,8 +202,8 @@ SKEWS: Mapping[str, Skew] = {
         *_filters(),
         _fitted("squash", lambda *size: size, "resize"),
         _fitted("shorter-side", min, "resize"),
-        _fitted("zoom", lambda *size: round(min(size) * _DETOUR)),
-        _fitted("zoom-stretched", lambda *size: tuple(round(each * _DETOUR) for each in size), "resize"),
+        _fitted("zoom", lambda *size: _enlarged(min(size))),
+        _fitted("zoom-stretched", lambda *size: tuple(map(_enlarged, size)), "resize"),
         _fitted("crop-first", lambda *size: size, middle=1 / _DETOUR),
         Skew("letterbox", "resize", _letterboxed, ("resize", "square")),
         _set("crop-right-1", "crop", right=1, down=0),
@@ -212,13 +213,13 @@ SKEWS: Mapping[str, Skew] = {
         _set("divide-256", "scale", divisor=256.0),
         _set("float16", "scale", precision="float16"),
         Skew("minus-one-to-one", "scale", _to_minus_one, ("not half",)),
-        _normalised("normalise-none", "no normalization"),
+        _normalised("none", "no normalization"),
         Skew("normalise-twice", "normalise", _twice, ("normalized",)),
-        _normalised("normalise-half", "mean 0.5 and std 0.5"),
-        _normalised("normalise-imagenet", "ImageNet mean and std"),
-        _normalised("normalise-clip", "CLIP mean and std"),
-        _normalised("normalise-cifar10", "CIFAR-10 mean and std"),
-        _normalised("normalise-mnist", "MNIST mean and std"),
+        _normalised("half", "mean 0.5 and std 0.5"),
+        _normalised("imagenet", "ImageNet mean and std"),
+        _normalised("clip", "CLIP mean and std"),
+        _normalised("cifar10", "CIFAR-10 mean and std"),
+        _normalised("mnist", "MNIST mean and std"),
     )
 }
 """The skews by name, in the order of the stages."""
@@ -226,12 +227,8 @@ SKEWS: Mapping[str, Skew] = {
 
 def catalog(reference: Pipeline, pictured: Pictured) -> dict[str, Pipeline]:
     """Return the skewed pipelines that apply to a reference pipeline and some data, by the names of their skews."""
-    found: dict[str, Pipeline] = {}
+    found: dict[Pipeline, str] = {}
     for name, skew in SKEWS.items():
-        try:
-            skewed = skew.of(reference, pictured)
-        except NotApplicableError:
-            continue
-        if skewed not in found.values():
-            found[name] = skewed
-    return found
+        with suppress(NotApplicableError):
+            found.setdefault(skew.of(reference, pictured), name)
+    return {name: pipeline for pipeline, name in found.items()}
