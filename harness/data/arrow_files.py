@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Part, Pictures, read
 from harness.data.remote import RemoteFile, found_once, is_url, remote_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.data.pictures import File
 
 _EXPECTED = (
@@ -57,7 +59,7 @@ def read_arrow(place: str) -> Pictures:
                 values = [value for table in tables for value in table.values(name)]
                 if all(value is not None and value != "" for value in values):
                     groups[name] = np.array([str(names[value] if names else value) for value in values])
-        parts = [(table, number, count) for table in tables for number, count in enumerate(table.counts) if count]
+        parts = [(table, number, count) for table in tables for number, (count, _) in enumerate(table.parts) if count]
     ends = np.cumsum([count for *_, count in parts])
 
     def found(position: int) -> tuple[_Table, int, int]:
@@ -143,11 +145,17 @@ class _Table:
         return getattr(self.opened, "schema_arrow", None) or self.opened.schema
 
     @cached_property
-    def counts(self) -> list[int]:
-        """Return how many rows are read at once: those of each row group of a Parquet file, or all."""
-        if (metadata := getattr(self.opened, "metadata", None)) is None:
-            return [self.opened.num_rows]
-        return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    def parts(self) -> list[tuple[int, Callable[[str], Any]]]:
+        """Return how many rows are read at once, and what reads a column of them: of each row group, or of all."""
+        opened = self.opened
+        if not hasattr(opened, "read_row_group"):
+            return [(opened.num_rows, opened.column)]
+
+        def column(number: int, name: str) -> Any:
+            return opened.read_row_group(number, columns=[name]).column(name)
+
+        numbers = range(opened.metadata.num_row_groups)
+        return [(opened.metadata.row_group(number).num_rows, partial(column, number)) for number in numbers]
 
     def is_plain(self, name: str) -> bool:
         """Return whether there is a column of text or whole numbers."""
@@ -159,25 +167,18 @@ class _Table:
         kind = kind.value_type if types.is_dictionary(kind) else kind
         return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind))
 
-    def column(self, number: int, name: str) -> Any:
-        """Return a column of a row group."""
-        if hasattr(self.opened, "read_row_group"):
-            return self.opened.read_row_group(number, columns=[name]).column(name)
-        return self.opened.column(name)
-
     def values(self, name: str) -> list[Any]:
         """Return the values of a column as Python objects."""
 
         def find() -> dict[str, Any]:
-            numbers = range(len(self.counts))
-            return {"labels": [value for number in numbers for value in self.column(number, name).to_pylist()]}
+            return {"labels": [value for _, column in self.parts for value in column(name).to_pylist()]}
 
         return list(found_once(self.file, f"labels {name}", find)["labels"])
 
     def picture(self, number: int, row: int, name: str) -> Any:
         """Return the value of a row of a row group; rows come in order, so a group is let go after its last one."""
         value = _held(self, number, name)[row].as_py()
-        if row == self.counts[number] - 1:
+        if row == self.parts[number][0] - 1:
             _held.cache_clear()
         return value
 
@@ -185,7 +186,7 @@ class _Table:
 @lru_cache(maxsize=1)
 def _held(table: _Table, number: int, name: str) -> Any:
     """Return a column of pictures, the only one that stays in memory."""
-    return table.column(number, name)
+    return table.parts[number][1](name)
 
 
 def _features(path: Path, table: _Table) -> dict[str, Any]:

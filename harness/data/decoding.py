@@ -18,7 +18,7 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from harness.base import imports
 from harness.base.arrays import ArrayStore
 from harness.base.cache import installed
 from harness.base.errors import DataError, PipelineError, printable
-from harness.data.images import Content, LabelledImages
+from harness.data.images import LabelledImages, content_sha256
 from harness.data.pictures import Origin, expect_proportion, stamp_of
 from harness.data.pipeline import Pipeline
 from harness.data.rows import COPIED, rows_of_file
@@ -61,24 +61,13 @@ _STRETCHED = 1.05
 
 T = TypeVar("T")
 R = TypeVar("R")
+Spread: TypeAlias = "Callable[..., Generator[Any, None, None]]"
+"""Makes calls elsewhere, such as on the nodes of a cluster: `spread(call, things, here=here, what=what)`.
 
-
-class Spread(Protocol):
-    """Makes calls elsewhere, such as on the nodes of a cluster."""
-
-    def __call__(
-        self,
-        call: Callable[[T], R],
-        things: Iterable[T],
-        *,
-        here: Callable[[Iterable[T]], Generator[R, None, None]],
-        what: str,
-    ) -> Generator[R, None, None]:
-        """Yield the result of `call` for each thing, in their order; a few calls run ahead of the consumer.
-
-        `call` and the things must be picklable. A call that fails elsewhere is repeated `here`, so its error is that of
-        this process. `what` names the work in messages.
-        """
+It yields the result of `call` for each thing, in their order; a few calls run ahead of the consumer. `call` and the
+things must be picklable. A call that fails elsewhere is repeated `here`, a function that yields the results for some
+things, so its error is that of this process. `what` names the work in messages.
+"""
 
 
 def side_by_side(call: Callable[[T], R], things: Iterable[T], *, threads: int) -> Generator[R, None, None]:
@@ -96,11 +85,8 @@ def side_by_side(call: Callable[[T], R], things: Iterable[T], *, threads: int) -
             pool.shutdown(cancel_futures=True)
 
 
-class Span(NamedTuple):
-    """The pictures from `start` to before `stop`, for another process with their files and stamps of the sender.
-
-    `made_with` names the libraries and machine of the sender, which determine the pixels.
-    """
+class _Span(NamedTuple):
+    """The pictures from `start` to before `stop`; for another process with files, and with libraries and machine."""
 
     start: int
     stop: int
@@ -142,18 +128,16 @@ class Decoder:
         """Return one picture after the pipeline; raises `InputError` for another shape than that of the first."""
         where = self.pictures.where(position)
         seen = self.pipeline.picture(self.pictures.read(position), where=where)
-        found, expected, first = seen.pixels.shape, self.shape, self.pictures.where(0)
-        if found[:2] != expected[:2]:
+        (*size, channels), (*sizes, kind), first = seen.pixels.shape, self.shape, self.pictures.where(0)
+        if size != sizes:
             raise DataError(
-                f"{where}: is {found[0]}x{found[1]} pixels (height x width), {first} is {expected[0]}x{expected[1]}; "
-                "expected images of one size. Set size, or resize and crop to keep their proportions"
+                f"{where}: is {size[0]}x{size[1]} pixels (height x width), {first} is {sizes[0]}x{sizes[1]}; expected "
+                "images of one size. Set size, or resize and crop to keep their proportions"
             )
-        if found[2] != expected[2]:
-            kinds = {1: "grey", 3: "colour"}
-            raise DataError(
-                f"{where}: is {kinds[found[2]]}, {first} is {kinds[expected[2]]}; expected images of one kind, set "
-                "channels to 1 or 3"
-            )
+        if channels != kind:
+            found, expected = ("grey" if each == 1 else "colour" for each in (channels, kind))
+            expected = f"{first} is {expected}; expected images of one kind, set channels to 1 or 3"
+            raise DataError(f"{where}: is {found}, {expected}")
         return seen
 
     def expect_same_again(self) -> None:
@@ -184,30 +168,24 @@ class Decoder:
         from harness.base.progress import Progress
 
         count, noticed, worst = len(self.pictures), Counter[str](), 1.0
-        with (
-            closing(self._parts()) as parts,
-            Progress(
-                total=count, desc="reading images", unit="image", delay=2, leave=False, lines=1, silence=60
-            ) as progress,
-        ):
+        shown = Progress(total=count, desc="reading images", unit="image", delay=2, leave=False, lines=1, silence=60)
+        with closing(self._parts()) as parts, shown as progress:
             for part in parts:
-                for seen in part:
-                    write(np.ascontiguousarray(seen.pixels.transpose(2, 0, 1)))
-                    stretched = seen.stretched > _STRETCHED
-                    noticed.update(transparent=seen.transparent, stretched=stretched, rounded=seen.rounded)
-                    worst = max(worst, seen.stretched)
+                for pixels, transparent, stretched, rounded in part:
+                    write(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+                    noticed.update(transparent=transparent, stretched=stretched > _STRETCHED, rounded=rounded)
+                    worst = max(worst, stretched)
                 progress.update(len(part))
-        source = self.pipeline.transform.spec if self.pipeline.transform else "the data"
+        source, factor = self.pipeline.transform.spec if self.pipeline.transform else "the data", f"{worst:.2f}"
         about = {
             "transparent": "have transparency, which is dropped",
-            "stretched": f"are stretched by size, the worst by a factor of {worst:.2f}; "
-            "resize and crop keep their shape",
+            "stretched": f"are stretched by size, the worst by a factor of {factor}; resize and crop keep their shape",
             "rounded": f"are rounded to 8 bits: {source} gives levels between them",
         }
         notes = (f"{noticed[kind]} of {count} images {words}" for kind, words in about.items() if noticed[kind])
         return (*self.pictures.notes, *notes)
 
-    def part(self, span: Span) -> list[DecodedPicture]:
+    def part(self, span: _Span) -> list[DecodedPicture]:
         """Return the pictures of a span; raises `InputError` if files or libraries differ from those of the sender."""
         for file, stamp in span.files:
             if stamp_of(file) != stamp:
@@ -218,31 +196,33 @@ class Decoder:
 
     def _parts(self) -> Generator[list[DecodedPicture], None, None]:
         """Yield all parts in order, decoded here or by `spread`."""
-        whole, count = self.pictures.whole, len(self.pictures)
-        if self.spread is not None and self.pictures.file is None:
-            line = f"{whole}: this process decodes the pictures, as others cannot read single ones"
-            print(printable(line), file=sys.stderr)
-        if self.spread is None or self.pictures.file is None:
-            return self._here(self._spans(_BLOCK // (2 * _cores())))
-        # Other processes need to read pictures, no more.
-        bare = replace(self.pictures, labels=range(count), masks=None, notes=(), groups={})
-        sent = replace(self, pictures=bare, spread=None)
-        spans = self._spans(min(_BLOCK, _SENT // math.prod(self.shape)), self.pictures.file)
-        return self.spread(sent.part, spans, here=self._here, what=whole)
+        pictures, count = self.pictures, len(self.pictures)
 
-    def _here(self, spans: Iterable[Span]) -> Generator[list[DecodedPicture], None, None]:
+        def spans(most: int, made_with: str = "") -> Iterator[_Span]:
+            for start in range(0, count, max(1, most)):
+                stop = min(start + max(1, most), count)
+                files = dict.fromkeys(map(pictures.file, range(start, stop)) if pictures.file and made_with else ())
+                yield _Span(start, stop, tuple((each, stamp_of(each, now=False)) for each in files), made_with)
+
+        if self.spread is None:
+            return self._here(spans(_BLOCK // (2 * _cores())))
+        if pictures.file is None:
+            line = f"{pictures.whole}: this process decodes the pictures, as others cannot read single ones"
+            print(printable(line), file=sys.stderr)
+            return replace(self, spread=None)._parts()
+        # Other processes need to read pictures, no more.
+        sent = replace(
+            self, pictures=replace(pictures, labels=range(count), masks=None, notes=(), groups={}), spread=None
+        )
+        most = min(_BLOCK, _SENT // math.prod(self.shape))
+        return self.spread(sent.part, spans(most, self._made_with), here=self._here, what=pictures.whole)
+
+    def _here(self, spans: Iterable[_Span]) -> Generator[list[DecodedPicture], None, None]:
         """Yield the parts of spans, decoded by this process; the user's code runs in this thread only."""
-        own = (Span(span.start, span.stop) for span in spans)
+        own = (_Span(span.start, span.stop) for span in spans)
         if self.pictures.threads and self.pipeline.transform is None:
             return side_by_side(self.part, own, threads=_cores())
         return (self.part(span) for span in own)
-
-    def _spans(self, most: int, file: Callable[[int], File] | None = None) -> Iterator[Span]:
-        count, made_with = len(self.pictures), "" if file is None else self._made_with
-        for start in range(0, count, max(1, most)):
-            stop = min(start + max(1, most), count)
-            files = dict.fromkeys(() if file is None else map(file, range(start, stop)))
-            yield Span(start, stop, tuple((each, stamp_of(each, now=False)) for each in files), made_with)
 
     @property
     def _made_with(self) -> str:
@@ -279,7 +259,7 @@ class Decoder:
             normalization=None if transform is None else transform.normalization,
             groups=pictures.groups,
             origin=Origin(pictures.read, pictures.where, pipelines, self.encoded, pictures.threads),
-            content=Content(pixels, labels, masks, known=sha256),
+            hashed=None if sha256 is None else (pixels, labels, masks, sha256),
         )
 
 
@@ -394,7 +374,7 @@ def _opened(decoder: Decoder, key: str, *, verified: bool) -> LabelledImages | N
     if verified:
         return images
     some = np.unique(np.linspace(0, count - 1, TRIED).astype(np.int64)).tolist() if decoder.is_foreign else ()
-    same = Content(images.pixels, images.labels, images.masks).sha256 == images.sha256 and all(
+    same = content_sha256(images.pixels, images.labels, images.masks) == images.sha256 and all(
         np.array_equal(decoder.made(position).pixels.transpose(2, 0, 1), pixels[position].numpy()) for position in some
     )
     return images if same else None

@@ -15,7 +15,7 @@ import numpy as np
 from harness.base.errors import DataError, InputError, PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from PIL.Image import Image
 
@@ -127,59 +127,48 @@ def as_png(pixels: np.ndarray, *, compress_level: int = -1) -> bytes:
     return file.getvalue()
 
 
-def _by_opencv(content: bytes, reduced: int) -> np.ndarray:
-    import cv2
-
-    flag = cv2.IMREAD_COLOR if reduced == 1 else getattr(cv2, f"IMREAD_REDUCED_COLOR_{reduced}")
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
-        raise ValueError("it returns nothing")
-    return pixels[..., ::-1]
-
-
-def _by_torchvision(content: bytes, _: int) -> np.ndarray:
-    import torch
-    from torchvision.io import ImageReadMode, decode_image
-
-    pixels = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
-    return np.asarray(pixels.permute(1, 2, 0).numpy())
-
-
-def _by_ffmpeg(content: bytes, _: int) -> np.ndarray:
-    import av
-
-    with av.open(io.BytesIO(content)) as container:
-        return np.asarray(next(container.decode(video=0)).to_ndarray(format="rgb24"))
-
-
-def _by_simplejpeg(content: bytes, _: int) -> np.ndarray:
-    """Return what libjpeg-turbo makes by its fast DCT, the default of `tf.io.decode_jpeg`."""
-    import simplejpeg
-
-    return np.asarray(simplejpeg.decode_jpeg(content, fastdct=True))
-
-
 class Codec(NamedTuple):
-    """A library that decodes pictures: its module, its name and version as text, its formats, and its decoder.
-
-    The decoder takes the bytes of a file, and the divisor of a reduced size, which only OpenCV's uses. Pillow has none:
-    it decodes all pictures as `read_picture` does.
-    """
+    """A library that decodes pictures: its module, its name and version as text, and its formats by Pillow's names."""
 
     module: str
     title: str
     formats: tuple[str, ...]
-    decode: Callable[[bytes, int], np.ndarray] | None = None
 
 
 CODECS: Mapping[str, Codec] = {
     "pillow": Codec("PIL", "Pillow {0}", FORMATS),
-    "opencv": Codec("cv2", "OpenCV {0}", ("BMP", "JPEG", "PNG", "TIFF", "WEBP"), _by_opencv),
-    "torchvision": Codec("torchvision", "torchvision {0}.{1}", ("JPEG", "PNG"), _by_torchvision),
-    "ffmpeg": Codec("av", "FFmpeg by PyAV {0}", ("JPEG", "PNG"), _by_ffmpeg),
-    "simplejpeg": Codec("simplejpeg", "simplejpeg {0} with the fast DCT", ("JPEG",), _by_simplejpeg),
+    "opencv": Codec("cv2", "OpenCV {0}", ("BMP", "JPEG", "PNG", "TIFF", "WEBP")),
+    "torchvision": Codec("torchvision", "torchvision {0}.{1}", ("JPEG", "PNG")),
+    "ffmpeg": Codec("av", "FFmpeg by PyAV {0}", ("JPEG", "PNG")),
+    "simplejpeg": Codec("simplejpeg", "simplejpeg {0} with the fast DCT", ("JPEG",)),
 }
 """The libraries that decode pictures."""
+
+
+def _decoded(library: str, content: bytes) -> Any:
+    """Return the pixels that a library other than Pillow makes of a file, (H, W, 3) uint8."""
+    if library == "opencv":
+        import cv2
+
+        how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), how)
+        if pixels is None:
+            raise ValueError("it returns nothing")
+        return pixels[..., ::-1]
+    if library == "torchvision":
+        import torch
+        from torchvision.io import ImageReadMode, decode_image
+
+        file = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        return decode_image(file, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    if library == "ffmpeg":
+        import av
+
+        with av.open(io.BytesIO(content)) as container:
+            return next(container.decode(video=0)).to_ndarray(format="rgb24")
+    import simplejpeg
+
+    return simplejpeg.decode_jpeg(content, fastdct=True)  # The default of `tf.io.decode_jpeg`.
 
 
 def exact_version(library: str) -> str:
@@ -190,7 +179,7 @@ def exact_version(library: str) -> str:
 
 @dataclass(frozen=True)
 class Decode:
-    """The library that decodes a file, at one of `reduced` times its size in each direction: 1, 2, 4 or 8."""
+    """The library that decodes a file; Pillow also at 1/2, 1/4 or 1/8 of its size in each direction, `reduced`."""
 
     library: Literal["pillow", "opencv", "torchvision", "ffmpeg", "simplejpeg"] = "pillow"
     reduced: int = 1
@@ -204,15 +193,14 @@ class Decode:
 
         Raises `InputError`, which names `where`, for a file that the library cannot decode.
         """
-        codec = CODECS[self.library]
-        if codec.decode is None:
+        if self.library == "pillow":
             return read_picture(content, where=where, upright=upright, reduced=self.reduced)
         kind, orientation = format_and_orientation(content, where=where)
-        if kind not in codec.formats:
-            expected = ", ".join(codec.formats)
+        if kind not in (formats := CODECS[self.library].formats):
+            expected = ", ".join(formats)
             raise PipelineError(f"{where}: {self.library} does not decode {kind}; expected one of {expected}")
         try:
-            pixels = as_picture(codec.decode(content, self.reduced))
+            pixels = as_picture(_decoded(self.library, content))
         except Exception as error:  # A damaged file makes a decoder fail in any way.
             raise PipelineError(f"{where}: {self.library} cannot decode it ({error}); replace or remove it") from None
         return levels_of(_turned(pixels, orientation) if upright else pixels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -88,27 +88,13 @@ def _whole(differs: np.ndarray) -> np.ndarray:
     return np.asarray(large[parts][2:-2, 2:-2])
 
 
-@dataclass(frozen=True, eq=False)
-class Content:
-    """The content that the hash of labeled images covers; `known` is the hash if it was computed before."""
-
-    pixels: Tensor
-    labels: Tensor
-    masks: Tensor | None
-    known: str | None = None
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if there are any (bytes)."""
-        if self.known is not None:
-            return self.known
-        digest = hashlib.sha256()
-        for _, part in in_parts(self.pixels):
-            digest.update(part.contiguous().numpy().data)
-        digest.update(self.labels.numpy().astype("<i8").data)
-        for _, part in in_parts(self.masks) if self.masks is not None else ():
-            digest.update(part.contiguous().numpy().data)
-        return digest.hexdigest()
+def content_sha256(pixels: Tensor, labels: Tensor, masks: Tensor | None) -> str:
+    """Return a SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if any (bytes)."""
+    digest = hashlib.sha256()
+    for held in (pixels, labels.numpy().astype("<i8"), masks):
+        for _, part in () if held is None else in_parts(held):
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,13 +128,8 @@ class LabelledImages:
     """The pictures behind the images; None if only the pixels are known."""
     source: str = ""
     """The file or folder that they were loaded from, empty if unknown."""
-    content: Content = field(default=None, repr=False)  # type: ignore[assignment]
-    """The content that `sha256` covers; `replace` keeps it, so a change of class names needs no new hash."""
-
-    def __post_init__(self) -> None:
-        held = ("pixels", "labels", "masks")
-        if self.content is None or any(getattr(self, name) is not getattr(self.content, name) for name in held):
-            object.__setattr__(self, "content", Content(self.pixels, self.labels, self.masks))
+    hashed: tuple[Tensor, Tensor, Tensor | None, str] | None = field(default=None, repr=False)
+    """The pixels, labels and masks that were hashed, and the hash, so a change of class names needs no new one."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -156,7 +137,10 @@ class LabelledImages:
     @property
     def sha256(self) -> str:
         """SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if there are any (bytes)."""
-        return self.content.sha256
+        held = self.pixels, self.labels, self.masks
+        if self.hashed is None or any(one is not other for one, other in zip(held, self.hashed, strict=False)):
+            object.__setattr__(self, "hashed", (*held, content_sha256(*held)))
+        return self.hashed[3]  # type: ignore[index]
 
     @property
     def positions(self) -> Tensor:

@@ -47,20 +47,10 @@ class Rows:
 
         self.source = read, np.arange(shape[0]) if positions is None else positions
         self.dtype, self.device, self.ndim = dtype, torch.device("cpu"), len(shape)
-        self._of_one = tuple(shape[1:])
-
-    @property
-    def shape(self) -> torch.Size:
-        """Return the shape (N, ...)."""
-        import torch
-
-        return torch.Size((len(self), *self._of_one))
+        self.shape = torch.Size((len(self), *shape[1:]))
 
     def __len__(self) -> int:
         return len(self.source[1])
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[position] for position in range(len(self)))
 
     def __getitem__(self, index: Any) -> Tensor:
         """Return the same as a tensor for this index, read into memory."""
@@ -70,23 +60,19 @@ class Rows:
         found = read(np.atleast_1d(chosen))
         return found[(slice(None), *rest)] if np.ndim(chosen) else found[0][rest]
 
-    def tensor(self) -> Tensor:
-        """Return a copy of all rows."""
-        return self[:]
-
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:  # noqa: FBT001  NumPy's protocol.
-        return np.asarray(self.tensor().numpy(), dtype=dtype)
+        return np.asarray(self[:].numpy(), dtype=dtype)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self.tensor(), name)
+        return getattr(self[:], name)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         def plain(value: Any) -> Any:
             if isinstance(value, Rows):
-                return value.tensor()
+                return value[:]
             return type(value)(map(plain, value)) if type(value) in {list, tuple} else value
 
         return func(*plain(tuple(args)), **{name: plain(value) for name, value in (kwargs or {}).items()})

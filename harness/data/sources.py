@@ -10,8 +10,6 @@ from harness.base.errors import DataError, InputError, writable
 from harness.base.user_code import is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from harness.data.decoding import Spread
     from harness.data.images import LabelledImages
     from harness.data.pictures import Pictures
@@ -40,18 +38,18 @@ class Source:
 SHIPPED = "fashion-mnist"
 SOURCES: dict[str, Source] = {
     SHIPPED: Source("fashion_mnist:load_fashion_mnist"),
-    "folder": Source("files:read_folder", "PATH", "one folder per class, and perhaps groups.csv"),
+    "folder": Source("readers:read_folder", "PATH", "one folder per class, and perhaps groups.csv"),
     "npz": Source(
         "npz:read_npz", "PATH", "images and labels, perhaps groups, or MedMNIST's test_images and test_labels"
     ),
-    "csv": Source("files:read_csv", "FILE", "columns path and label, others are groups"),
+    "csv": Source("readers:read_csv", "FILE", "columns path and label, others are groups"),
     "hf": Source(
-        "arrow_files:read_arrow",
+        "arrow_readers:read_arrow",
         "PATH",
         "what datasets.save_to_disk wrote, or Parquet files, which may be at a URL",
         at_url=True,
     ),
-    "parquet": Source("arrow_files:read_arrow", "PATH", "columns image and label; or a URL", at_url=True),
+    "parquet": Source("arrow_readers:read_arrow", "PATH", "columns image and label; or a URL", at_url=True),
     "webdataset": Source(
         "webdataset:read_webdataset", "SHARDS", "tar files, such as test-{000..009}.tar, or their URLs", at_url=True
     ),
@@ -78,8 +76,8 @@ def load_images(
     it, this process does. Bytes other than UTF-8 in class names are escaped. Raises `InputError` for a specification of
     another form, and for images that its source cannot load.
     """
-    from harness.data.datasets import read_named
     from harness.data.pipeline import Pipeline, pipeline_of
+    from harness.data.readers import read_named
     from harness.data.remote import is_url
 
     kind, colon, rest = spec.partition(":")
@@ -94,9 +92,7 @@ def load_images(
         raise DataError(f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}")
     # A module is imported when it is needed: the help of commands lists the sources without NumPy.
     module, _, function = source.read.partition(":")
-    read: Callable[..., Pictures | LabelledImages] = getattr(
-        importlib.import_module(f"harness.data.{module}"), function
-    )
+    read = getattr(importlib.import_module(f"harness.data.{module}"), function)
     found = read(rest) if rest else read()
     if kind == SHIPPED and pipeline != Pipeline():
         raise InputError(
@@ -114,9 +110,9 @@ def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> Lab
     """
     import torch
 
-    from harness.data.files import read_unlabelled
     from harness.data.images import sample_up_to
     from harness.data.pipeline import Pipeline
+    from harness.data.readers import read_unlabelled
     from harness.data.stages import Resize
 
     channels, height, width = images.pixels.shape[1:]

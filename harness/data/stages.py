@@ -92,15 +92,6 @@ class Resize:
     side: Literal["shorter", "longer"] = "shorter"
     middle: float = 1
 
-    def __post_init__(self) -> None:
-        if self.filter not in FILTERS[self.library]:
-            raise PipelineError(
-                f"{self.library} has no filter {self.filter!r}; expected one of {', '.join(FILTERS[self.library])}"
-            )
-        if self.antialias not in antialiasing(self.library, self.filter):
-            does = "never" if self.antialias else "always"
-            raise PipelineError(f"{self.library}'s {self.filter} is {does} antialiased")
-
     def __str__(self) -> str:
         to = written(self.size) if isinstance(self.size, tuple) else f"{self.side} side {self.size}"
         how = "antialiased" if self.antialias else "not antialiased"

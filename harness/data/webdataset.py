@@ -67,12 +67,11 @@ def _expanded(pattern: str) -> list[str]:
     for part in re.split(r"(\{[^{}]*\})", pattern):
         words = part[1:-1].split(",") if part.startswith("{") else [part]
         if found := re.fullmatch(r"\{(\d{1,9})\.\.(\d{1,9})\}", part):
-            first, last = int(found[1]), int(found[2])
-            if not 0 <= last - first < _MAX_SHARDS:
-                raise DataError(f"webdataset:{pattern}: {part} is no range of shards, expected such as {{000..009}}")
-            words = [str(number).zfill(len(found[1])) for number in range(first, last + 1)]
-        if len(names) * len(words) > _MAX_SHARDS:
-            raise DataError(f"webdataset:{pattern}: stands for more than {_MAX_SHARDS} shards")
+            numbers = range(int(found[1]), int(found[2]) + 1)
+            words = [str(number).zfill(len(found[1])) for number in numbers[:_MAX_SHARDS]]
+        if not 0 < len(names) * len(words) < _MAX_SHARDS:
+            said = f"{part} is no range of shards, or one of {_MAX_SHARDS} and more"
+            raise DataError(f"webdataset:{pattern}: {said}; expected such as {{000..009}}")
         names = [name + word for name in names for word in words]
     return names
 

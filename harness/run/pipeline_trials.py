@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from harness.base.errors import InputError
-from harness.data.serving.variations import neighbors
+from harness.data.serving.catalog import neighbors
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.serving import served_predictions
 from harness.measures.serving import NOISE, Explanation, explanation

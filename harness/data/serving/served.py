@@ -12,7 +12,6 @@ import numpy as np
 
 from harness.base.errors import PipelineError
 from harness.data.image_files import format_and_orientation
-from harness.data.images import Content, LabelledImages
 from harness.data.pipeline import Pipeline
 from harness.data.rows import Rows
 from harness.data.serving.catalog import SKEWS, Pictured, catalog
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from harness.data.images import LabelledImages
     from harness.data.pictures import Origin
 
 T = TypeVar("T")
@@ -84,8 +84,8 @@ class Serving:
         # A hash of the pictures' bytes, since several files may give the same pixels.
         digest = self.images.sha256 if self.origin is None else _once(self.images, "digest", self._hashed)
         known = f"{digest} {pipeline.identity} {self.reference.normalise}"
-        content = Content(pixels, self.images.labels, None, known=hashlib.sha256(known.encode()).hexdigest())
-        return replace(self.images, pixels=pixels, masks=None, pipeline=str(pipeline), content=content)
+        hashed = pixels, self.images.labels, None, hashlib.sha256(known.encode()).hexdigest()
+        return replace(self.images, pixels=pixels, masks=None, pipeline=str(pipeline), hashed=hashed)
 
     def picture(self, position: int) -> Any:
         """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
