@@ -94,27 +94,23 @@ def _turned(picture: Image, orientation: int) -> Image:
     return picture.transpose(turn) if (turn := _TURNS.get(orientation)) is not None else picture  # type: ignore[arg-type]
 
 
-def in_channels(picture: np.ndarray | Image, channels: int | None) -> np.ndarray | Image:
-    """Return a picture of PIL or (H, W, C) uint8 in gray (1 channel) or RGB (3), by default as the picture."""
-    if isinstance(picture, np.ndarray):
-        same = channels in {None, picture.shape[2]}
-        return picture if same else levels_of(in_channels(as_picture(picture), channels))
+def in_channels(picture: Image, channels: int | None = None) -> Image:
+    """Return a PIL picture in gray (1 channel) or RGB (3), by default as the picture."""
     mode = "L" if channels == 1 or (channels is None and picture.mode in {"1", "L", "LA", "La"}) else "RGB"
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def levels_of(picture: np.ndarray | Image) -> np.ndarray:
-    """Return the levels of a picture, (H, W, C) uint8, RGB or gray; an array stays unchanged."""
-    return picture if isinstance(picture, np.ndarray) else np.atleast_3d(np.array(in_channels(picture, None)))
+def levels_of(picture: Image) -> np.ndarray:
+    """Return the levels of a picture, (H, W, C) uint8, RGB or gray."""
+    return np.atleast_3d(np.asarray(in_channels(picture)))
 
 
-def as_picture(pixels: np.ndarray | Image) -> Image:
-    """Return pixels (H, W, C) uint8, gray or color, as a PIL picture; such a picture stays unchanged."""
-    if not isinstance(pixels, np.ndarray):
-        return pixels
+def as_picture(pixels: np.ndarray) -> Image:
+    """Return pixels, (H, W) or (H, W, C) uint8, gray or color, as a PIL picture."""
     from PIL import Image
 
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+    flat = pixels.ndim == 3 and pixels.shape[2] == 1  # noqa: PLR2004  (H, W, 1)
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if flat else pixels))
 
 
 def as_png(pixels: np.ndarray, *, compress_level: int = -1) -> bytes:
@@ -188,8 +184,8 @@ class Decode:
         version = CODECS[self.library].title.format(*exact_version(self.library).split("."))
         return version + (f" at 1/{self.reduced} size" if self.reduced != 1 else "")
 
-    def apply(self, content: bytes, *, upright: bool, where: str) -> np.ndarray | Image:
-        """Return the picture in a file, of PIL or (H, W, C) uint8 RGB, turned as its EXIF says if `upright`.
+    def apply(self, content: bytes, *, upright: bool, where: str) -> Image:
+        """Return the picture in a file, turned as its EXIF says if `upright`.
 
         Raises `InputError`, which names `where`, for a file that the library cannot decode.
         """
@@ -203,7 +199,7 @@ class Decode:
             pixels = as_picture(_decoded(self.library, content))
         except Exception as error:  # A damaged file makes a decoder fail in any way.
             raise PipelineError(f"{where}: {self.library} cannot decode it ({error}); replace or remove it") from None
-        return levels_of(_turned(pixels, orientation) if upright else pixels)
+        return _turned(pixels, orientation) if upright else pixels
 
 
 @dataclass(frozen=True)
@@ -231,9 +227,9 @@ class Jpeg:
     def __str__(self) -> str:
         return f"JPEG {self.quality} {self.subsampling}{LATE if self.late else ''}"
 
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Return what is read of the saved picture, by Pillow."""
-        file = io.BytesIO()
-        settings: dict[str, Any] = {} if pixels.shape[2] == 1 else {"subsampling": self.subsampling}
-        as_picture(pixels).save(file, "JPEG", quality=self.quality, **settings)
-        return np.atleast_3d(np.array(read_picture(file.getvalue())))
+    def apply(self, picture: Image) -> Image:
+        """Return what is read of the saved picture, in gray or RGB, by Pillow."""
+        file, saved = io.BytesIO(), in_channels(picture)
+        settings: dict[str, Any] = {} if saved.mode == "L" else {"subsampling": self.subsampling}
+        saved.save(file, "JPEG", quality=self.quality, **settings)
+        return read_picture(file.getvalue())

@@ -9,10 +9,12 @@ import numpy as np
 
 from harness.base.errors import PipelineError
 from harness.data.image_files import Decode, Jpeg, Orient, as_picture, exact_version, in_channels, levels_of
-from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale, size_of
+from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale
 from harness.data.transforms import pixels_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from harness.data.transforms import Transform
 
 STAGES = ("decode", "orient", "jpeg", "color", "resize", "crop", "scale", "normalise")
@@ -117,24 +119,24 @@ class Pipeline:
         if hasattr(picture, "convert"):
             transparent = picture.mode in _TRANSPARENT or "transparency" in picture.info
         else:
-            picture, off_grid = pixels_of(picture, where=where)
+            pixels, off_grid = pixels_of(picture, where=where)
+            picture = as_picture(pixels)
         stretched, picture = 1.0, self._altered(picture, late=False)
         if self.resize and isinstance(size := self.resize[0].size, tuple):
-            height, width = size_of(picture)
-            ratio = (width * size[0]) / (height * size[1])
+            ratio = (picture.width * size[0]) / (picture.height * size[1])
             stretched = max(ratio, 1 / ratio)
         if self.transform is not None:
-            opened = as_picture(in_channels(picture, COLOR))
-            picture, off_grid = self.transform.pixels(opened, where=where)
+            pixels, off_grid = self.transform.pixels(in_channels(picture, COLOR), where=where)
+            picture = as_picture(pixels)
         for resize in self.resize:
             picture = resize.apply(picture)
-        pixels = self._altered(self.crop.apply(levels_of(picture)), late=True)
-        return DecodedPicture(pixels, transparent, stretched, off_grid > _ROUNDED)
+        picture = self._altered(self.crop.apply(picture), late=True)
+        return DecodedPicture(levels_of(picture), transparent, stretched, off_grid > _ROUNDED)
 
-    def _altered(self, picture: Any, *, late: bool) -> Any:
+    def _altered(self, picture: Image, *, late: bool) -> Image:
         """Return a picture saved as JPEG and in its colors, as far as that comes before or after resizing."""
         if self.jpeg is not None and self.jpeg.late == late:
-            picture = self.jpeg.apply(levels_of(picture))
+            picture = self.jpeg.apply(picture)
         picture = picture if late else self.color.apply(picture)
         return self.color.leveled(picture) if self.color.late == late else picture
 
@@ -153,8 +155,8 @@ class Pipeline:
         if self.crop.size is None:
             return masks
         # Their bytes are 255, which the hash of the data covers.
-        cropped = self.crop.apply(masks.transpose(1, 2, 0).astype(np.uint8)).transpose(2, 0, 1)
-        return np.ascontiguousarray(cropped * np.uint8(255)).view(np.bool_)
+        cropped = (self.crop.apply(as_picture(mask.view(np.uint8) * np.uint8(255))) for mask in masks)
+        return np.stack([np.asarray(mask) for mask in cropped]).view(np.bool_)
 
     def apply(self, picture: Any, *, network: Normalise | None = None, where: str = "a picture") -> np.ndarray:
         """Return the pixels that a network sees, (C, H, W) float32, as it takes them: in [0, 1] as a rule.

@@ -44,12 +44,12 @@ SOURCES: dict[str, Source] = {
     ),
     "csv": Source("readers:read_csv", "FILE", "columns path and label, others are groups"),
     "hf": Source(
-        "arrow_readers:read_arrow",
+        "arrow_files:read_arrow",
         "PATH",
         "what datasets.save_to_disk wrote, or Parquet files, which may be at a URL",
         at_url=True,
     ),
-    "parquet": Source("arrow_readers:read_arrow", "PATH", "columns image and label; or a URL", at_url=True),
+    "parquet": Source("arrow_files:read_arrow", "PATH", "columns image and label; or a URL", at_url=True),
     "webdataset": Source(
         "webdataset:read_webdataset", "SHARDS", "tar files, such as test-{000..009}.tar, or their URLs", at_url=True
     ),

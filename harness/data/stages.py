@@ -52,21 +52,20 @@ class Color:
         gamma = f", gamma {self.gamma:g}" if self.gamma != 1 else ""
         return kind + gamma + (", levels 16-235" if self.levels == "video" else "") + (LATE if self.late else "")
 
-    def apply(self, picture: np.ndarray | Image) -> np.ndarray | Image:
-        """Return a picture, (H, W, C) uint8 or of PIL, in these channels; a large one of PIL becomes no array."""
+    def apply(self, picture: Image) -> Image:
+        """Return a picture in these channels, as gray or RGB."""
         picture = in_channels(picture, self.channels)
         if self.gray:
-            pixels = levels_of(picture)
-            picture = in_channels(in_channels(pixels, 1), pixels.shape[2])
-        return levels_of(picture)[..., ::-1] if self.order == "BGR" else picture
+            picture = in_channels(picture.convert("L"), len(picture.getbands()))
+        return as_picture(levels_of(picture)[..., ::-1]) if self.order == "BGR" else picture
 
-    def leveled(self, picture: np.ndarray | Image) -> np.ndarray | Image:
+    def leveled(self, picture: Image) -> Image:
         """Return the picture in these levels."""
         if self.gamma == 1 and self.levels == "full":
             return picture
         levels = (np.arange(256) / 255) ** self.gamma
-        table = np.rint(16 + 219 * levels if self.levels == "video" else 255 * levels).astype(np.uint8)
-        return np.asarray(table[levels_of(picture)])
+        levels = 16 + 219 * levels if self.levels == "video" else 255 * levels
+        return picture.point(np.rint(levels).astype(int).tolist() * len(picture.getbands()))
 
 
 def antialiasing(library: str, filtered: str) -> tuple[bool, ...]:
@@ -106,26 +105,24 @@ class Resize:
         length = min(height, width) if self.side == "shorter" else max(height, width)
         return max(int(self.size * height / length), 1), max(int(self.size * width / length), 1)
 
-    def apply(self, picture: np.ndarray | Image) -> np.ndarray | Image:
-        """Return a picture, (H, W, C) uint8 or of PIL, resized, rounded to whole levels."""
+    def apply(self, picture: Image) -> Image:
+        """Return a picture resized, with whole levels."""
         if self.middle != 1:
-            picture = levels_of(picture)
-            kept = [round(self.middle * (side if self.middle < 1 else 1)) for side in picture.shape[:2]]
-            picture = Crop((kept[0], kept[1])).apply(picture)
-        height, width = self.of(*size_of(picture))
-        if (height, width) == size_of(picture):
+            kept = [self.middle * (side if self.middle < 1 else 1) for side in (picture.height, picture.width)]
+            picture = Crop((round(kept[0]), round(kept[1]))).apply(picture)
+        height, width = self.of(picture.height, picture.width)
+        if (width, height) == picture.size:
             return picture
         named = FILTERS[self.library][self.filter]
         if self.library == "pillow":
-            import PIL.Image
+            from PIL.Image import Resampling
 
-            return as_picture(picture).resize((width, height), PIL.Image.Resampling[named])
-        pixels = np.ascontiguousarray(levels_of(picture))
+            return picture.resize((width, height), Resampling[named])
+        pixels = levels_of(picture)
         if self.library == "opencv":
             import cv2
 
-            resized = cv2.resize(pixels, (width, height), interpolation=getattr(cv2, f"INTER_{named}"))
-            return np.atleast_3d(resized)
+            return as_picture(cv2.resize(pixels, (width, height), interpolation=getattr(cv2, f"INTER_{named}")))
         import torch
 
         choice = len(antialiasing(self.library, self.filter)) > 1
@@ -136,7 +133,7 @@ class Resize:
             align_corners=False if choice else None,
             antialias=self.antialias and choice,
         )
-        return np.asarray(floats[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+        return as_picture(floats[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 @dataclass(frozen=True)
@@ -159,20 +156,21 @@ class Crop:
         off = [f"{abs(by)} px {way if by > 0 else opposite[way]}" for way, by in moves.items() if by]
         return " ".join([kept, *(["moved", *off] if off else [])]) + (f" on gray {self.fill}" if self.fill else "")
 
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
+    def apply(self, picture: Image) -> Image:
         """Return the part that is kept; the same as torchvision's center crop where it is not moved."""
         if self == Crop():
-            return pixels
-        padding, window = [], []
-        size, moves = self.size or pixels.shape[:2], (self.down, self.right)
-        for whole, kept, move in zip(pixels.shape[:2], size, moves, strict=True):
-            start = round((max(kept, whole) - kept) / 2) - max(kept - whole, 0) // 2 + move
-            begin, before = max(start, 0), min(max(-start, 0), kept)
-            end = max(min(start + kept, whole), begin)
-            padding.append((before, kept - before - max(end - begin, 0)))
-            window.append(slice(begin, end))
-        # A copy, which does not keep the rest of a large picture in memory.
-        return np.pad(pixels[tuple(window)], [*padding, (0, 0)], constant_values=self.fill)
+            return picture
+        from PIL import Image
+
+        whole = picture.height, picture.width
+        size, moves = self.size or whole, (self.down, self.right)
+        top, left = (
+            round((max(kept, side) - kept) / 2) - max(kept - side, 0) // 2 + move
+            for side, kept, move in zip(whole, size, moves, strict=True)
+        )
+        made = Image.new(picture.mode, size[::-1], (self.fill,) * len(picture.getbands()))
+        made.paste(picture, (-left, -top))
+        return made
 
 
 @dataclass(frozen=True)
@@ -236,11 +234,6 @@ NORMALISATIONS: Mapping[str, Normalise] = {
     "mean 0.5 and std 0.5": Normalise((0.5,), (0.5,)),
 }
 """Normalizations with a name."""
-
-
-def size_of(picture: np.ndarray | Image) -> tuple[int, int]:
-    """Return the (height, width) of a picture, (H, W, C) or of PIL."""
-    return picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
 
 
 def written(size: tuple[int, int]) -> str:
