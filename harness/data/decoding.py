@@ -46,16 +46,12 @@ IN_MEMORY = 1 << 30
 """Bytes up to which pictures stay in memory if the cache cannot be written."""
 TRIED = 8
 """Number of pictures that the user's code must make twice, with equal pixels."""
-_FORMAT = 1
-"""Version of the entries' format; a new version makes all entries again."""
 _RUN = "STRESS_HARNESS_RUN"
 """Environment variable with the run's name: its processes share entries of data without a fingerprint."""
 _BLOCK = 128
 """Number of pictures that threads of this process decode ahead, and most pictures of one call to another process."""
 _SENT = 16 << 20
 """Most bytes of pixels of one call to another process."""
-_LIBRARIES = ("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision")
-"""Libraries that most transforms use; another release may round differently."""
 _STRETCHED = 1.05
 """Change of the aspect ratio above which a notice says so."""
 
@@ -231,8 +227,10 @@ class Decoder:
             return self.pipeline.identity
         import torch
 
+        # Libraries that most transforms use; another release may round differently.
+        libraries = installed(("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision"))
         on = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-        return f"{self.pipeline.identity} {' '.join(installed(_LIBRARIES))} on {on}"
+        return f"{self.pipeline.identity} {' '.join(libraries)} on {on}"
 
     def images(
         self,
@@ -322,7 +320,8 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
     # The key covers all that determines the entry; for data without a fingerprint it covers the run's name.
     run, is_own = _this_run()
     made_of = pictures.made_of or f"run {run}"
-    sources = (_FORMAT, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
+    # The first number is the version of the entries' format.
+    sources = (1, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
     with store.locked(key):
         known = pictures.made_of is not None or not is_own

@@ -10,7 +10,7 @@ import numpy as np
 from harness.base.errors import PipelineError
 from harness.data.image_files import Decode, Jpeg, Orient, as_picture, exact_version, in_channels, levels_of
 from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale
-from harness.data.transforms import pixels_of
+from harness.data.transforms import picture_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -119,15 +119,13 @@ class Pipeline:
         if hasattr(picture, "convert"):
             transparent = picture.mode in _TRANSPARENT or "transparency" in picture.info
         else:
-            pixels, off_grid = pixels_of(picture, where=where)
-            picture = as_picture(pixels)
+            picture, off_grid = picture_of(picture, where=where)
         stretched, picture = 1.0, self._altered(picture, late=False)
         if self.resize and isinstance(size := self.resize[0].size, tuple):
             ratio = (picture.width * size[0]) / (picture.height * size[1])
             stretched = max(ratio, 1 / ratio)
         if self.transform is not None:
-            pixels, off_grid = self.transform.pixels(in_channels(picture, COLOR), where=where)
-            picture = as_picture(pixels)
+            picture, off_grid = self.transform.picture(in_channels(picture, COLOR), where=where)
         for resize in self.resize:
             picture = resize.apply(picture)
         picture = self._altered(self.crop.apply(picture), late=True)

@@ -29,8 +29,6 @@ _VERSIONS = {
 """Names that file systems use for the version of a file's content."""
 _reading: dict[str, threading.Lock] = defaultdict(threading.Lock)
 """Locks by URL: of several threads that need a block, one fetches it and the others wait."""
-_FORMAT = 1
-"""Version of the cached facts' format; a new version finds all facts again."""
 
 
 def is_url(text: str) -> bool:
@@ -180,7 +178,8 @@ def found_once(file: object, what: str, find: Callable[[], dict[str, Any]]) -> d
     """
     if not isinstance(file, RemoteFile) or not file.version:
         return find()
-    store, key = kept_facts(), hashlib.sha256(repr((_FORMAT, what, file)).encode()).hexdigest()
+    # The number is the version of the facts' format.
+    store, key = kept_facts(), hashlib.sha256(repr((1, what, file)).encode()).hexdigest()
     if (kept := store.load(key)) is not None:
         with closing(kept):
             return kept.facts

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 COPIED = 64 << 20
 """Bytes up to which a selection of rows is copied; a larger one stays on disk."""
-_PART = 8 << 20
-"""Bytes of a part in `in_parts`."""
 
 
 class Rows:
@@ -146,7 +144,7 @@ def take_rows(tensor: Tensor, positions: Tensor) -> Tensor:
 
 def in_parts(tensor: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield consecutive parts of a tensor with their slices, each of at most 8 MB."""
-    for part in parts_of(len(tensor), math.prod(tensor.shape[1:]) * tensor.dtype.itemsize, part_bytes=_PART):
+    for part in parts_of(len(tensor), math.prod(tensor.shape[1:]) * tensor.dtype.itemsize, part_bytes=8 << 20):
         yield part, tensor[part]
 
 

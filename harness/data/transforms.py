@@ -15,6 +15,7 @@ import numpy as np
 from harness.base.cache import installed
 from harness.base.errors import PipelineError, foreign_code
 from harness.base.user_code import imported, source_digest
+from harness.data.image_files import as_picture, in_channels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,14 +43,14 @@ class Transform:
     identity: str
     normalization: Normalisation | None = None
 
-    def pixels(self, picture: Image, *, where: str) -> tuple[np.ndarray, float]:
-        """Return the pixels of an RGB picture, (H, W, C) uint8, and the largest rounding error in levels of 255."""
+    def picture(self, picture: Image, *, where: str) -> tuple[Image, float]:
+        """Return what is made of an RGB picture, and the largest rounding error in levels of 255."""
         try:
             with foreign_code():
                 made = self.call(picture)
         except Exception as error:  # The user's code may raise any exception.
             raise PipelineError(f"failed on {where} ({error!r})", setting=f"transform {self.spec}") from error
-        return pixels_of(made, where=f"transform {self.spec}: of {where}")
+        return picture_of(made, where=f"transform {self.spec}: of {where}")
 
 
 def named_transform(spec: str) -> Transform:
@@ -83,14 +84,14 @@ def transform_of(spec: str, named: Any, *, identity: str = "") -> Transform:
     return Transform(spec, call, about, known, normalization)
 
 
-def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
-    """Return a picture, array or tensor as (H, W, C) uint8, and the largest rounding error in levels of 255.
+def picture_of(value: Any, *, where: str) -> tuple[Image, float]:
+    """Return a picture, array or tensor as a PIL picture, gray or RGB, and the largest rounding error in levels of 255.
 
     Tensors are (C, H, W) or (H, W), arrays (H, W), (H, W, C) or (C, H, W), in uint8, or floats in [0, 1]. Raises
     `InputError` for anything else.
     """
     if hasattr(value, "convert"):
-        value = np.asarray(value if value.mode in {"L", "RGB"} else value.convert("RGB"))
+        return (value if value.mode == "L" else in_channels(value, 3)), 0.0
     if is_tensor := hasattr(value, "detach"):
         value = value.detach().cpu()
         short = value.dtype.is_floating_point and value.dtype.itemsize < np.dtype(np.float64).itemsize
@@ -109,7 +110,7 @@ def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
     if array.ndim != 3 or 0 in array.shape or array.shape[2] not in {1, 3} or not known:  # noqa: PLR2004
         raise PipelineError(f"{found}; {_EXPECTED}")
     if levels:
-        return np.ascontiguousarray(array), 0.0
+        return as_picture(array), 0.0
     lowest, highest = float(array.min()), float(array.max())
     if not (lowest >= 0 and highest <= 1):
         raise PipelineError(
@@ -118,7 +119,7 @@ def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
         )
     exact = array * 255
     rounded = exact.round()
-    return rounded.astype(np.uint8, order="C"), float(np.abs(exact - rounded).max())
+    return as_picture(rounded.astype(np.uint8)), float(np.abs(exact - rounded).max())
 
 
 def _packages(named: Any) -> set[str]:

@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 _PICTURES = {suffix.removeprefix(".") for suffix in SUFFIXES}
 _LABEL_KEYS = ("label", "cls", "class", "target")
-_MAX_LABEL = 1 << 20
 _MAX_SHARDS = 100_000
-_CONNECTIONS = 8
-"""Number of shards at URLs that are searched at a time."""
 _EXPECTED = "expected uncompressed tar files with a picture and a label, .cls or .json with a label, under each name"
 
 
@@ -43,14 +40,13 @@ def read_webdataset(pattern: str) -> Pictures:
     if pattern.startswith("pipe:"):
         raise DataError(f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs")
     names, remote = _expanded(pattern), is_url(pattern)
-    threads = _CONNECTIONS if remote else 1
+    threads = 8 if remote else 1
     shards: list[File] = [*(side_by_side(remote_file, names, threads=threads) if remote else map(Path, names))]
     parts, labels, left_out = [], [], Counter[str]()
-
-    def samples(shard: File) -> dict[str, Any]:
-        return found_once(shard, "samples", lambda: _samples(shard))
-
-    for shard, found in zip(shards, side_by_side(samples, shards, threads=threads), strict=True):
+    searched = side_by_side(
+        lambda shard: found_once(shard, "samples", lambda: _samples(shard)), shards, threads=threads
+    )
+    for shard, found in zip(shards, searched, strict=True):
         parts += [Part(shard, *member) for member in found["members"]]
         labels += found["labels"]
         left_out.update(found["left_out"])
@@ -111,7 +107,7 @@ def _samples(shard: File) -> dict[str, Any]:
 def _label(archive: tarfile.TarFile, kinds: dict[str, tarfile.TarInfo], where: str) -> Any:
     for kind in [kind for kind in ("cls", "json") if kind in kinds]:
         member = kinds[kind]
-        file = archive.extractfile(member) if member.size <= _MAX_LABEL else None
+        file = archive.extractfile(member) if member.size <= 1 << 20 else None
         if file is None:
             raise DataError(f"{where}.{kind}: is no label; {_EXPECTED}")
         text = file.read().decode("utf-8").strip()

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 _DETOUR = 8 / 7
 """By how much pictures are resized beyond the size of the images: 224 pixels become 256, 28 become 32."""
-_LETTERBOX = 114
-"""The gray level around a picture that is padded, as object detectors do."""
-_NAMES = {"simplejpeg": "fast-dct"}
-"""Names of decoders that are others than those of their libraries."""
 _PLAIN, _HALF = (NORMALISATIONS[name] for name in ("no normalization", "mean 0.5 and std 0.5"))
 
 
@@ -152,8 +148,9 @@ def _fitted(name: str, size: Callable[[int, int], Any], *needs: str, middle: flo
 
 
 def _letterboxed(reference: Pipeline, pictured: Pictured) -> Pipeline:
+    """Return the pipeline of an object detector, which pads pictures with gray."""
     resized = replace(reference.resize[-1], size=pictured.size[0], side="longer")
-    return replace(reference, resize=(resized,)).but("crop", size=pictured.size, fill=_LETTERBOX)
+    return replace(reference, resize=(resized,)).but("crop", size=pictured.size, fill=114)
 
 
 def _to_minus_one(reference: Pipeline, _: Pictured) -> Pipeline:
@@ -171,7 +168,8 @@ _CURVED = (_set("gamma-twice", "color", gamma=1 / 2.2), _set("gamma-linear", "co
 SKEWS: Mapping[str, Skew] = {
     skew.name: skew
     for skew in (
-        *(_set(f"decode-{_NAMES.get(each, each)}", "decode", "jpeg", library=each) for each in CODECS),
+        *(_set(f"decode-{each}", "decode", "jpeg", library=each) for each in CODECS if each != "simplejpeg"),
+        _set("decode-fast-dct", "decode", "jpeg", library="simplejpeg"),
         *(_set(f"decode-draft-{by}", "decode", "jpeg", "resize", to=Decode("pillow", by)) for by in (2, 4)),
         Skew("exif", "orient", lambda given, _: given.but("orient", exif=not given.orient.exif), ("turned",)),
         *(_set(f"jpeg-{quality}", "jpeg", to=Jpeg(quality)) for quality in (95, 85, 75)),

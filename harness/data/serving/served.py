@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from harness.data.pictures import Origin
 
 T = TypeVar("T")
-_TRIED = 8
-"""Pictures on which a reference pipeline must give the pixels of the data."""
-_KEPT = 2**28
-"""Most bytes of decoded pictures that a search keeps."""
-_LOOKED_AT = 1_000
-"""Pictures whose format and EXIF orientation are looked at; few of a phone's may be turned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +51,16 @@ class Serving:
     @property
     def pictured(self) -> Pictured:
         """Return the facts that decide which skews apply, of some pictures."""
-        return _once(self.images, "pictured", self._pictured)
+        # Few of a phone's pictures may be turned.
+        some = _spread(self.images, 1_000) if self.origin is not None and self.origin.encoded else ()
 
-    def _pictured(self) -> Pictured:
-        channels, height, width = self.images.pixels.shape[1:]
-        some = _spread(self.images, _LOOKED_AT) if self.origin is not None and self.origin.encoded else ()
-        facts = [format_and_orientation(self.picture(at), where=self.where(at)) for at in some]
-        turned = any(orientation != 1 for _, orientation in facts)
-        return Pictured(channels, (height, width), frozenset(kind for kind, _ in facts), turned)
+        def look() -> Pictured:
+            facts = [format_and_orientation(self.picture(at), where=self.where(at)) for at in some]
+            turned = any(orientation != 1 for _, orientation in facts)
+            channels, height, width = self.images.pixels.shape[1:]
+            return Pictured(channels, (height, width), frozenset(kind for kind, _ in facts), turned)
+
+        return _once(self.images, "pictured", look)
 
     @cached_property
     def catalog(self) -> dict[str, Pipeline]:
@@ -109,7 +105,7 @@ class Serving:
         if (known := self.kept.get(number)) is None:
             as_decoded = Pipeline(decode=first.decode, orient=first.orient)
             known = as_decoded.picture(self.picture(position), where=self.where(position)).pixels
-            if known.nbytes * len(self.kept) < _KEPT:
+            if known.nbytes * len(self.kept) < 2**28:
                 self.kept[number] = known
         return known
 
@@ -168,7 +164,7 @@ def _reference_of(images: LabelledImages) -> tuple[Pipeline, Origin | None, str]
         return of_pixels, None, "the data have pixels, not pictures: decoders do not apply"
     serving = Serving(images, of_pixels, origin)
     for pipeline in origin.pipelines:
-        made = ((at, pipeline.picture(serving.picture(at), where=serving.where(at))) for at in _spread(images, _TRIED))
+        made = ((at, pipeline.picture(serving.picture(at), where=serving.where(at))) for at in _spread(images, 8))
         if all(np.array_equal(each.pixels.transpose(2, 0, 1), images.pixels[at].numpy()) for at, each in made):
             return pipeline, origin, ""
     return of_pixels, None, "no known pipeline gives the pixels of the data, so skews begin at these pixels"
