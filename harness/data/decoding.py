@@ -169,7 +169,7 @@ class Decoder:
             for part in parts:
                 for pixels, transparent, stretched, rounded in part:
                     write(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-                    noticed.update(transparent=transparent, stretched=stretched > _STRETCHED, rounded=rounded)
+                    noticed += Counter(transparent=transparent, stretched=stretched > _STRETCHED, rounded=rounded)
                     worst = max(worst, stretched)
                 progress.update(len(part))
         source, factor = self.pipeline.transform.spec if self.pipeline.transform else "the data", f"{worst:.2f}"
