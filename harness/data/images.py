@@ -91,9 +91,10 @@ def _whole(differs: np.ndarray) -> np.ndarray:
 def content_sha256(pixels: Tensor, labels: Tensor, masks: Tensor | None) -> str:
     """Return a SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if any (bytes)."""
     digest = hashlib.sha256()
-    for held in (pixels, labels.numpy().astype("<i8"), masks):
+    for held in (pixels, labels, masks):
         for _, part in () if held is None else in_parts(held):
-            digest.update(np.ascontiguousarray(part).data)
+            array = np.ascontiguousarray(part)
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
     return digest.hexdigest()
 
 

@@ -42,16 +42,15 @@ def read_npz(place: str, *, split: str = "test") -> Pictures:
         stored, dtype, transposed = _announced(archive, members[f"{begin}images"])
         shape = _shape_of(stored, dtype, path)
         large = math.prod(shape) > COPIED and not transposed
-        names = [name for name, member in own.items() if member and not (large and name == "images")]
-        images, labels, masks, groups, classes = (
-            array_in(archive, own[name]) if name in names else None for name in own
-        )
+        read = {name: each for name, each in own.items() if each and not (large and name == "images")}
+        found: dict[str, Any] = {name: array_in(archive, member) for name, member in read.items()}
+    labels, images, masks, groups = found["labels"], found.get("images"), found.get("masks"), found.get("groups")
     expected = f"expected {shape[0]} integers from 0, one per image"
-    found = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
+    said = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
     if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
-        raise DataError(f"{found}, several for an image; {expected}")
+        raise DataError(f"{said}, several for an image; {expected}")
     if labels.shape not in {(shape[0],), (shape[0], 1)} or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{found}, {expected}")
+        raise DataError(f"{said}, {expected}")
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != shape[:3]):
         raise DataError(
             f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {shape[:3]}, one per image"
@@ -60,7 +59,7 @@ def read_npz(place: str, *, split: str = "test") -> Pictures:
     return Pictures(
         read=_in_order(path, f"{begin}images", shape) if array is None else array.__getitem__,
         labels=labels.reshape(-1).tolist(),
-        names=None if classes is None else classes.reshape(-1).tolist(),
+        names=found["classes"].reshape(-1).tolist() if "classes" in found else None,
         name=path.stem,
         whole=str(path),
         where=lambda position: f"{path}: image {position}",

@@ -208,7 +208,7 @@ def _resize(size: Any, named: Any, *, library: Any = "pillow", antialias: bool =
     named = str(getattr(named, "value", named))
     to = int(np.ravel(size)[0]) if np.size(size) == 1 else _size(size)
     smooth = named != "nearest" and (antialias or library == "pillow")
-    return Resize(to, library, "area" if named == "box" else named, antialias=smooth)  # type: ignore[arg-type]
+    return Resize(to, library, "area" if named == "box" else named, antialias=smooth)
 
 
 def _size(size: Any) -> tuple[int, int]:

@@ -83,8 +83,8 @@ def read_unlabelled(place: str) -> Pictures:
     files = [file for file in found if not any(map(_is_nobodys, file.relative_to(path).parents[:-1]))]
     if not files:
         raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
-    facts = {"labels": [0] * len(files), "name": path.resolve().name}
-    return Pictures.of_files(files, parts=[*map(Part, files)], whole=str(path), **facts)
+    named = path.resolve().name
+    return Pictures.of_files(files, parts=[*map(Part, files)], whole=str(path), labels=[0] * len(files), name=named)
 
 
 def _is_nobodys(path: Path) -> bool:

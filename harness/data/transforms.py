@@ -135,8 +135,8 @@ def _split(named: Any) -> tuple[Any, Normalisation | None]:
         plain = copy.copy(named)
         plain.mean, plain.std = [0.0] * len(named.mean), [1.0] * len(named.std)
         return plain, (tuple(named.mean), tuple(named.std))
-    steps = getattr(named, "transforms", None)
-    last = steps[-1] if isinstance(steps, list | tuple) and steps else None
+    steps: Any = getattr(named, "transforms", None)
+    last: Any = steps[-1] if isinstance(steps, list | tuple) and steps else None
     if type(last).__name__ != "Normalize" or "torchvision" not in _packages(last):
         return named, None
     mean, std = (tuple(float(value) for value in np.ravel(values)) for values in (last.mean, last.std))

@@ -280,7 +280,7 @@ def _resized(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]:
     last = reference.resize[-1] if reference.resize else Resize(size)
     side = last.size if isinstance(last.size, int) else min(size)
     sides = [round(side * factor) for factor in _SIZES]
-    resizes = [(replace(last, size=each, side="shorter"),) for each in sides]
+    resizes: list[tuple[Resize, ...]] = [(replace(last, size=each, side="shorter"),) for each in sides]
     if reference.resize:
         stretched = [(each * size[0] // min(size), each * size[1] // min(size)) for each in sides]
         resizes += [(replace(last, size=each),) for each in stretched]
