@@ -11,7 +11,7 @@ import torch
 
 from harness.base.errors import InputError
 from harness.base.progress import Progress
-from harness.data.serving.variations import neighbors
+from harness.data.serving.catalog import neighbors
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.serving import served_predictions
 from harness.measures.serving import NOISE, Explanation, explanation

@@ -10,7 +10,7 @@ import torch
 
 from harness.base.errors import AnswersError
 from harness.checks.equivalence import TOLERANCE, expect_tolerance
-from harness.data.serving.variations import variations
+from harness.data.serving.catalog import variations
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving

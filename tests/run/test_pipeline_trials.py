@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from zoo import images_of, role_model
 
-from harness.data.serving.variations import variations
+from harness.data.serving.catalog import variations
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.serving import explanation
 from harness.run.pipeline_trials import MANY, WHOLE, Trials
