@@ -11,7 +11,6 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.data.serving.catalog import SKEWS
 from harness.data.serving.served import Serving, serving_of
 from harness.data.stages import Normalise
-from harness.inference.predictors.network import PredictorNetwork
 from harness.perturb.backgrounds import Intervention
 from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
 
@@ -83,14 +82,9 @@ def normalization_of(model: RoleModel) -> Normalise:
 
 def _expect_network(model: RoleModel) -> None:
     """Raise `NotApplicableError` for a model that only takes pixels in [0, 1]."""
-    classifier = model.classifier
-    if classifier.rounded:
+    if model.classifier.rounded:
         raise NotApplicableError("the checks file rounds images to 8 bits, which hold no other normalization")
-    try:
-        predictor = isinstance(classifier.plain, PredictorNetwork)
-    except NotApplicableError:  # A stand-in, or a model elsewhere, which is a predictor.
-        predictor = not model.provides.live
-    if predictor:
+    if not model.provides.network:
         raise NotApplicableError("a predictor takes pixels in [0, 1], so another normalization cannot be sent to it")
 
 

@@ -11,7 +11,6 @@ import torch
 
 from harness.base.errors import InputError
 from harness.data.serving.variations import neighbors
-from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.serving import served_predictions
 from harness.measures.serving import NOISE, Explanation, explanation
 
@@ -117,7 +116,7 @@ class Trials:
         """Return whether the model can be asked; a predictor takes pixels in [0, 1] alone."""
         reference = self.serving.reference
         moved = pipeline.scale.offset or pipeline.normalise != reference.normalise
-        return pipeline != reference and not (moved and isinstance(self.model.classifier.plain, PredictorNetwork))
+        return pipeline != reference and not (moved and not self.model.provides.network)
 
     def entered(self, pipeline: Pipeline, until: int = FIRST) -> Trial:
         """Return the trial of a pipeline after a round."""

@@ -12,7 +12,6 @@ from harness.base.errors import AnswersError
 from harness.base.progress import Progress
 from harness.checks.equivalence import TOLERANCE, expect_tolerance
 from harness.data.serving.variations import variations
-from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
@@ -148,7 +147,7 @@ def diagnosis(
     some = images if decided.all() else images.take(torch.from_numpy(np.flatnonzero(decided)))
     given, reference = served[decided], original.predicted[decided]
     serving = model_serving(model, some)
-    if isinstance(model.classifier.plain, PredictorNetwork):
+    if not model.provides.network:
         serving = replace(serving, note=". ".join(filter(None, (serving.note, _PREDICTOR))))
     if (places := class_places(given, reference, classes=classes, mostly=_MOSTLY)) is not None:
         undone = np.argsort(places)[given]

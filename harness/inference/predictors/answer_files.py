@@ -15,7 +15,7 @@ from harness.base.errors import AnswersError, PackageError, UnusableModelError, 
 from harness.base.files import require_regular
 from harness.data.exported import NAME, Export
 from harness.data.npz import array_in, opened
-from harness.inference.predictors.audit import checked, order_of
+from harness.inference.predictors.answers import checked, order_of
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:

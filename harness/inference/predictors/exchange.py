@@ -46,25 +46,6 @@ class ServerLostError(PredictorError):
     code = Code.SERVER
 
 
-class _Turns:
-    """Turns for the requests of this process to one server: `slots` at a time, and at most `rate` a second."""
-
-    def __init__(self, slots: int, rate: float | None) -> None:
-        self.slots = threading.Semaphore(slots)
-        self._interval_s = 1 / rate if rate else 0.0
-        self._next, self._lock = 0.0, threading.Lock()
-
-    def wait(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            at = max(now, self._next)
-            self._next = at + self._interval_s
-        time.sleep(at - now)
-
-
-_turns: dict[tuple[str, int, float | None], _Turns] = {}
-
-
 class _Line:
     """A client with one connection, which another thread may cut."""
 
@@ -107,7 +88,7 @@ class Exchange:
         import httpx
 
         self.root = root
-        self._timeout_s = options.predictor_timeout
+        self._timeout_s, self._interval_s = options.predictor_timeout, 1 / (options.http_rate or float("inf"))
         self._options: dict[str, Any] = {
             "headers": {"Accept-Encoding": "identity", "User-Agent": "stress-harness"},
             "timeout": httpx.Timeout(None, connect=min(_CONNECT_S, self._timeout_s)),
@@ -117,10 +98,9 @@ class Exchange:
         }
         if credentials.header:
             self._options["headers"]["Authorization"] = credentials.header
-        limits = options.http_concurrency, options.http_rate
-        self._turns = _turns.setdefault((root, *limits), _Turns(*limits))
+        self._lock, self._next = threading.Lock(), 0.0
         self._idle: list[_Line] = []
-        self._closing = weakref.finalize(self, _close, self._idle)
+        self.close = weakref.finalize(self, _close, self._idle)
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(_is_foreign)
 
@@ -143,10 +123,6 @@ class Exchange:
             said = said.splitlines()[-1]
         raise PredictorError(f"{what}: the server answers {status}: {said}{_HINTS.get(status, '')}")
 
-    def close(self) -> None:
-        """Close all connections; it may be called twice, and is optional at the end of the process."""
-        self._closing()
-
     def _answered(self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> httpx.Response:
         """Return the response with any status that is not retried."""
         import httpx
@@ -154,10 +130,12 @@ class Exchange:
         found = ""
         for attempt in range(ATTEMPTS):
             wait = _FIRST_WAIT * 2**attempt * random.uniform(0.8, 1.2)  # noqa: S311  Clients must not retry all at once.
-            self._turns.wait()
+            with self._lock:
+                turn = max(now := time.monotonic(), self._next)
+                self._next = turn + self._interval_s
+            time.sleep(turn - now)
             try:
-                with self._turns.slots:
-                    response = self._once(path, body, headers, most_bytes)
+                response = self._once(path, body, headers, most_bytes)
             except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
                 found = _reason(error)
                 if "CERTIFICATE_VERIFY_FAILED" in found:
@@ -212,7 +190,7 @@ class Exchange:
             finally:
                 _asking.now = False
         self._idle.append(line)
-        if not self._closing.alive:
+        if not self.close.alive:
             _close(self._idle)
         return httpx.Response(response.status_code, headers=response.headers, content=bytes(content))
 

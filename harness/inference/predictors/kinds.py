@@ -44,7 +44,7 @@ _SERVED = Kind(
     "A served model, by the Open Inference Protocol (KServe v2 REST) of Triton and MLServer.",
     "logits, probabilities or labels",
     "http",
-    "http:open_http",
+    "http:HttpPredictor",
 )
 
 KINDS: dict[str, Kind] = {

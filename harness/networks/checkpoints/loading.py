@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from harness.networks.architectures import ARCHITECTURES, build
 from harness.networks.checkpoints.choosing import Choice, choose
@@ -21,8 +22,6 @@ from harness.networks.checkpoints.tensors import hash_tensors
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-
-    from torch import nn
 
     from harness.networks.checkpoints.native import Record
     from harness.networks.checkpoints.tensors import StoredTensor
@@ -38,12 +37,13 @@ _NOT_ITS_OWN = "The record in it is of another network than its tensors: save it
 class Checkpoint:
     """A loaded model with its origin; `sha256` is that of the file, `model_sha256` that of the network.
 
-    `path` is the text of its SPEC for a predictor. `note` describes the choice of the file's tensors, "" without one.
+    For a predictor, `path` is the text of its SPEC, and `model` has a hash of its own. `note` describes the choice of
+    the file's tensors, "" without one.
     """
 
     path: Path | str
     sha256: str
-    model: nn.Module
+    model: Any
     architecture: str
     record: Record | None
     note: str = ""
@@ -51,6 +51,8 @@ class Checkpoint:
     @property
     def model_sha256(self) -> str:
         """Return the SHA-256 over weights and buffers: equal for one network in all files and formats."""
+        if not isinstance(self.model, nn.Module):
+            return str(self.model.sha256)
         return hash_tensors({**self.model.state_dict(), **dict(self.model.named_buffers())})
 
 
