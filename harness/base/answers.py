@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from harness.base.cache import Entries, mark_used
+from harness.base.cache import Entries, delete, mark_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -81,16 +81,10 @@ class Answers:
                     return (file.executemany if many else file.execute)(statement, values).fetchall()
             except (sqlite3.Error, OSError) as error:
                 # A damaged file, or one that is no database, raises exactly this class; a full disk a subclass.
-                self._usable = type(error) is sqlite3.DatabaseError and not last and _removed(self.path)
+                self._usable = type(error) is sqlite3.DatabaseError and not last
+                if self._usable:
+                    delete(self.path)
         return []
-
-
-def _removed(path: Path) -> bool:
-    try:
-        path.unlink()
-    except OSError:
-        return False
-    return True
 
 
 def _digest(key: bytes, content: bytes) -> bytes:

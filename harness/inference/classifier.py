@@ -18,7 +18,7 @@ from harness.inference.engine import Engine, checked, named
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
-from harness.inference.predictors.model import PredictorModel
+from harness.inference.predictors.network import PredictorModel
 from harness.inference.predictors.protocol import OF_NETWORKS
 from harness.networks.checkpoints import hash_tensors
 from harness.networks.process import evaluation_copy, keep_freed_buffers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from harness.inference.devices import pick_device
 from harness.inference.engine import Engine
 from harness.inference.predictors.answers import expect_order
 from harness.inference.predictors.kinds import KINDS, open_predictor
-from harness.inference.predictors.model import Asking, PredictorModel
+from harness.inference.predictors.network import PredictorModel, asking
 from harness.inference.predictors.protocol import OF_NETWORKS, Provides, Remote, UnknownPixelsError
 from harness.networks import NetworkOptions
 from harness.networks.checkpoints import Checkpoint
@@ -190,7 +189,7 @@ def open_model(
         raise _named(error, role, path) from error
     if isinstance(checkpoint.model, PredictorModel):
         # Its work does not use this machine's cores, and the predictor itself limits the parallel calls.
-        backend, device, workers = partial(Asking, size=network.predictor_batch, provides=provides), "cpu", 1
+        backend, device, workers = asking(provides, size=network.predictor_batch), "cpu", 1
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
     try:
         if twin:

@@ -49,7 +49,12 @@ def under_skew(model: RoleModel, images: LabelledImages, name: str | None) -> Sk
     serving = model_serving(model, images)
     skewed = serving.skewed(name)
     if skewed.scale.offset or skewed.normalise != serving.reference.normalise:
-        _expect_network(model)
+        if model.classifier.rounded:
+            raise NotApplicableError("the checks file rounds images to 8 bits, which hold no other normalization")
+        if not model.provides.network:
+            raise NotApplicableError(
+                "a predictor takes pixels in [0, 1], so another normalization cannot be sent to it"
+            )
     words = skewed.words[SKEWS[name].stage]
     shown = Intervention(images, serving.by(skewed), f"served with {words}")
     return Skewed(model.predict(images), served_predictions(model, serving, skewed), words, shown)
@@ -78,14 +83,6 @@ def normalization_of(model: RoleModel) -> Normalise:
         tuple(float(f"{value:.{_DIGITS}g}") for value in values.flatten().tolist()) for values in (mean, std)
     )
     return Normalise(means, stds)
-
-
-def _expect_network(model: RoleModel) -> None:
-    """Raise `NotApplicableError` for a model that only takes pixels in [0, 1]."""
-    if model.classifier.rounded:
-        raise NotApplicableError("the checks file rounds images to 8 bits, which hold no other normalization")
-    if not model.provides.network:
-        raise NotApplicableError("a predictor takes pixels in [0, 1], so another normalization cannot be sent to it")
 
 
 def under_unknown(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.data.images import LabelledImages
     from harness.inference.ledger import Ledger
-    from harness.inference.predictors import Provides
+    from harness.inference.predictors.protocol import Provides
     from harness.inference.role import RoleModel
     from harness.perturb import Perturbation, Pose
 

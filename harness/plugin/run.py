@@ -311,7 +311,7 @@ class GateRun:
             if why:
                 self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {lacking(why)}"),)
         if self.compares_models and not self.hung:
-            from harness.inference.predictors import UnknownPixelsError
+            from harness.inference.predictors.protocol import UnknownPixelsError
 
             why = self._tried("the overview", self._compare_models)
             if isinstance(why, UnknownPixelsError):

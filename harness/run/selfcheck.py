@@ -21,7 +21,7 @@ from harness.checks.families import damages
 from harness.data import sample_up_to
 from harness.inference.attention import attend
 from harness.inference.platforms import measuring_code
-from harness.inference.predictors import UnknownPixelsError
+from harness.inference.predictors.protocol import UnknownPixelsError
 from harness.measures.localisation import rank_correlation
 from harness.perturb import PROTOCOL
 from harness.run.mutants import CHANGED, FOLLOW, changes_are_noticed, checks_follow_the_candidate, is_noticed

@@ -17,7 +17,7 @@ from harness.data import LabelledImages, load_images
 from harness.data.serving import SKEWS
 from harness.data.stages import Crop, Resize
 from harness.inference import Classifier
-from harness.inference.predictors.model import PredictorModel
+from harness.inference.predictors.network import PredictorModel
 from harness.inference.predictors.protocol import Identity, Provides
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving, served_predictions

@@ -1,7 +1,6 @@
 """A network whose prediction for an image depends on the batch ends the run with 4: served, it would give others."""
 
 from dataclasses import replace
-from functools import partial
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
 import numpy as np
@@ -120,7 +119,7 @@ class Asked:
 
 @pytest.mark.parametrize("careless", [False, True])
 def test_a_predictor_is_asked_in_another_order(careless):
-    from harness.inference.predictors.model import Asking, PredictorModel
+    from harness.inference.predictors.network import PredictorModel, asking
     from harness.inference.predictors.protocol import Identity, Provides
 
     class Named(Asked):
@@ -130,7 +129,7 @@ def test_a_predictor_is_asked_in_another_order(careless):
             """Hold nothing."""
 
     predictor = PredictorModel(Named(careless=careless), classes=CLASSES)
-    backend = partial(Asking, size=32, provides=Named.provides)
+    backend = asking(Named.provides, size=32)
     classifier = Classifier(predictor, workers=1, backend=backend, provides=Named.provides)
     found = model_equals_itself([replace(role_model(), classifier=classifier)], images_of(400))
     assert found.status == ("fail" if careless else "pass"), found.detail

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 SAME = 0.02
 """Largest difference of an image's scores between two predictions, as a share of the range of all compared scores."""
@@ -32,36 +28,30 @@ class Audit:
         self._random = random.Random(0)  # noqa: S311  Not for cryptography.
         self._lock = threading.Lock()
         self._drawn: list[tuple[np.ndarray, np.ndarray]] = []
-        self._new: set[bytes] = set()
-        self.unconfirmed: set[bytes] = set()
-        """The keys of all predictions that no audit has confirmed."""
         self._after, self.largest = 1, 1
 
-    def note(self, images: np.ndarray, answers: np.ndarray, keys: Iterable[bytes]) -> bool:
-        """Draw one image of a batch and note the keys of all; returns whether an audit is due."""
+    def note(self, images: np.ndarray, answers: np.ndarray) -> bool:
+        """Draw one image of a batch; returns whether an audit is due."""
         with self._lock:
             larger = len(images) > self.largest
             at = range(len(images)) if larger else [self._random.randrange(len(images))]
             self._drawn += [(images[place], answers[place]) for place in at]
             self.largest = max(self.largest, len(images))
-            self._new |= {*keys}
-            self.unconfirmed |= self._new
             return len(self._drawn) >= self._after
 
-    def begin(self) -> tuple[np.ndarray, np.ndarray, set[bytes]] | None:
-        """Return images in another order, their predictions, and the keys of all images since; None without any."""
+    def begin(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the drawn images in another order, and their predictions; None without any."""
         with self._lock:
-            if not self._drawn:
+            if not (drawn := self._drawn):
                 return None
-            drawn, keys = self._drawn, self._new
-            self._drawn, self._new, self._after = [], set(), min(RAREST, 2 * self._after)
+            self._drawn, self._after = [], min(RAREST, 2 * self._after)
             anchor = self._random.choice(self._anchors)
             if len(self._anchors) < ANCHORS:
                 self._anchors.append(drawn[0])
             first = self._random.randrange(1, len(drawn) + 1)
             drawn = [*drawn[first:], anchor, *drawn[:first]]
         images, answers = zip(*drawn, strict=True)
-        return np.stack(images), np.stack(answers), keys
+        return np.stack(images), np.stack(answers)
 
 
 def differing(before: np.ndarray, again: np.ndarray) -> np.ndarray:

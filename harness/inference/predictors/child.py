@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-import itertools
 import json
 import operator
 import os
@@ -19,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,16 +122,6 @@ def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.float32 if scores else np.int64)
 
 
-def _images(header: dict[str, Any], content: bytes) -> Any:
-    """Return the images of a request: an array (N, H, W, C), or a list of N files as bytes."""
-    import numpy as np
-
-    if header["dtype"] != "encoded":
-        return np.frombuffer(content, dtype=header["dtype"]).reshape(header["shape"]).copy()
-    ends = list(itertools.accumulate(header["lengths"]))
-    return [content[end - length : end] for end, length in zip(ends, header["lengths"], strict=True)]
-
-
 def main() -> None:
     """Answer requests until the parent closes its end."""
     connection = Connection(os.dup(0))
@@ -156,7 +146,12 @@ def main() -> None:
                 facts = _facts(found, function)
                 answer: dict[str, Any] = {"facts": facts}
             else:
-                images = _images(header, content)
+                import numpy as np
+
+                if lengths := header.get("lengths"):  # Files, not pixels.
+                    images = [content[end - size : end] for size, end in zip(lengths, accumulate(lengths), strict=True)]
+                else:
+                    images = np.frombuffer(content, header["dtype"]).reshape(header["shape"]).copy()
                 array = _array(function(images), facts["classes"] or opening["classes"], len(images))
                 answer, content = {"shape": array.shape, "dtype": str(array.dtype)}, array.tobytes()
         except BaseException as error:  # The answer reports any exception of the user's code.

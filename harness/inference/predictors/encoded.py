@@ -28,12 +28,12 @@ class EncodedPictures:
 
     def of(self, pixels: np.ndarray) -> list[bytes]:
         """Return a file for each of the images, (N, C, H, W) float32 in [0, 1]."""
-        return [self._file(image) for image in np.rint(pixels * 255).clip(0, 255).astype(np.uint8)]
-
-    def _file(self, levels: np.ndarray) -> bytes:
-        number = self._numbers.get(_name(levels))
-        picture = None if number is None or self._origin is None else self._origin.picture(number)
-        return picture if isinstance(picture, bytes) else as_png(levels)
+        files = []
+        for levels in np.rint(pixels * 255).clip(0, 255).astype(np.uint8):
+            number = self._numbers.get(_name(levels))
+            picture = None if number is None or self._origin is None else self._origin.picture(number)
+            files.append(picture if isinstance(picture, bytes) else as_png(levels))
+        return files
 
     @cached_property
     def _numbers(self) -> dict[bytes, int]:

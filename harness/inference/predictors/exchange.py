@@ -17,7 +17,7 @@ from harness.inference.predictors.credentials import TOKEN
 from harness.inference.predictors.protocol import PredictorError, within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import httpx
 
@@ -163,7 +163,8 @@ class Exchange:
         request = line.client.build_request(
             "POST" if body else "GET",
             f"{self.root}{path}",
-            content=_parts(body) if body else None,
+            # In parts, since of a whole body the client would copy the rest at each write.
+            content=(body[at : at + _PART] for at in range(0, len(body), _PART)) if body else None,
             headers={**headers, **({"Content-Length": str(len(body))} if body else {})},
             extensions={"trace": line.trace},
         )
@@ -198,12 +199,6 @@ class Exchange:
 def _is_foreign(_record: logging.LogRecord) -> bool:
     """Return whether a record is of another request than those of this module."""
     return not getattr(_asking, "now", False)
-
-
-def _parts(body: bytes) -> Iterator[bytes]:
-    """Yield a body in parts: of a whole one, the client would copy the rest at each write."""
-    for start in range(0, len(body), _PART):
-        yield body[start : start + _PART]
 
 
 def _wait_asked_for(header: str, *, otherwise: float) -> float:

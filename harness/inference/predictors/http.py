@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from harness.inference.predictors.audit import Audit, differing
 from harness.inference.predictors.credentials import Address, credentials_for
 from harness.inference.predictors.encoded import EncodedPictures
 from harness.inference.predictors.exchange import Exchange, ServerLostError
-from harness.inference.predictors.open_inference import FILES, Metadata, ServerMetadata, read_message
+from harness.inference.predictors.open_inference import BINARY, FILES, Metadata, ServerMetadata
 from harness.inference.predictors.protocol import Identity, PredictorError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from harness.base.answers import Answers
     from harness.data import LabelledImages
     from harness.networks.options import NetworkOptions
+
+T = TypeVar("T")
 
 _PROBES = b"probes"
 """Key of the stored predictions for the probes."""
@@ -63,25 +65,27 @@ class HttpPredictor:
         self._exchange = Exchange(address.root, self._credentials, options.but(http_rate=rate), local=address.local)
         self._lock, self._lost, self._requests = threading.Lock(), "", count(1)
         self._answers: Answers | None = None
+        self._added: set[bytes] = set()
+        """The keys of all predictions that this process has stored."""
         with self._credentials.hidden():
             self._open(options, images)
             self.provides = replace(provided(self._probed, options.model_outputs), calls=concurrency)
 
     def _open(self, options: NetworkOptions, images: LabelledImages | None) -> None:
         """Read the metadata, and request the probes alone and together."""
-        self._metadata = self._read_metadata()
+        self._metadata = self._read(Metadata, self._address.path, "the model's metadata")
         self._classes = None if images is None else len(images.classes)
         shape = None if images is None else tuple(images.pixels.shape[1:])
         self._input, shape = open_inference.input_of(self._metadata, shape)
         self._output = open_inference.output_of(self._metadata, options.http_output, classes=self._classes)
         self._files = EncodedPictures(images) if self._input.layout == FILES else None
-        what = "the server's metadata"
-        try:
-            found = read_message(ServerMetadata, self._exchange.ask("", what, most_bytes=_ROOM).content, what)
-            self._binary = open_inference.BINARY in found.extensions
-        except PredictorError:  # Not every server has metadata of its own.
-            self._binary = False
-        probes = self._encoded(_probes(shape))
+        self._binary = False
+        with suppress(PredictorError):  # Not every server has metadata of its own.
+            self._binary = BINARY in self._read(ServerMetadata, "", "the server's metadata").extensions
+        # Tiles of random brightness, the same in each run.
+        tiles = np.random.default_rng(0).random((_FEW, shape[0], _TILES, _TILES), dtype=np.float32)
+        down, across = (np.arange(size) * _TILES // size for size in shape[1:])
+        probes = self._encoded(tiles[:, :, down[:, None], across])
         first, self._named = self._answered(self._repeated(probes[:1]))
         self._like = first[:1]
         versions = self._metadata.versions
@@ -123,7 +127,7 @@ class HttpPredictor:
         kept = answers.find([_PROBES]).get(_PROBES)
         if kept is None:
             answers.add({_PROBES: self._probed.tobytes()})
-        elif len(kept) != self._probed.nbytes or differing(self._read(kept), self._probed).any():
+        elif len(kept) != self._probed.nbytes or differing(self._kept(kept), self._probed).any():
             raise ServerError(
                 f"the server gives other predictions than in an earlier run, but its version is still {self.version}. "
                 "Predictions of both models would mix. Give the new model another version, or empty the cache with "
@@ -142,14 +146,15 @@ class HttpPredictor:
         with self._ending_the_run():
             kept = {} if self._answers is None else self._answers.find(keys)
             size = self._like.nbytes
-            found = {key: self._read(content)[0] for key, content in kept.items() if len(content) == size}
+            found = {key: self._kept(content)[0] for key, content in kept.items() if len(content) == size}
             if missing := {key: at for at, key in enumerate(keys) if key not in found}:
                 asked = values if len(missing) == len(values) else values[list(missing.values())]
                 new = dict(zip(missing, answers := self._infer(asked, size=len(values)), strict=True))
                 found |= new
                 with self._lock:
-                    due = self._audit.note(asked, answers, missing)
+                    due = self._audit.note(asked, answers)
                     if self._answers is not None and not self._lost:
+                        self._added |= new.keys()
                         self._answers.add({key: answer.tobytes() for key, answer in new.items()})
                 if due:
                     self._ask_again()
@@ -164,9 +169,8 @@ class HttpPredictor:
         """Close all connections; it may be called twice."""
         self._exchange.close()
 
-    def _read_metadata(self) -> Metadata:
-        what = "the model's metadata"
-        return read_message(Metadata, self._exchange.ask(self._address.path, what, most_bytes=_ROOM).content, what)
+    def _read(self, kind: type[T], path: str, what: str) -> T:
+        return open_inference.read_message(kind, self._exchange.ask(path, what, most_bytes=_ROOM).content, what)
 
     def _encoded(self, pixels: np.ndarray) -> np.ndarray:
         """Return images, (N, C, H, W) float32 in [0, 1], in the input tensor's form; files are (N, 1) objects."""
@@ -227,7 +231,7 @@ class HttpPredictor:
         return values[np.arange(max(len(values), self._input.batch or 0)) % len(values)]
 
     def _expect_metadata(self) -> None:
-        now, before = self._read_metadata(), self._metadata
+        now, before = self._read(Metadata, self._address.path, "the model's metadata"), self._metadata
         if self._named is not None:  # The server may load and unload other versions.
             now, before = replace(now, versions=()), replace(before, versions=())
         if now != before:
@@ -236,7 +240,7 @@ class HttpPredictor:
     def _ask_again(self) -> None:
         if (begun := self._audit.begin()) is None:
             return
-        images, before, keys = begun
+        images, before = begun
         again = self._infer(self._repeated(images), size=self._audit.largest)[: len(images)]
         if self._named is not None:
             self._expect_metadata()
@@ -245,9 +249,8 @@ class HttpPredictor:
                 f"the server gives other predictions for {wrong} of {len(images)} images that were sent again in "
                 "another order. It mixes up its predictions, or its model changed"
             )
-        self._audit.unconfirmed.difference_update(keys)
 
-    def _read(self, content: bytes) -> np.ndarray:
+    def _kept(self, content: bytes) -> np.ndarray:
         return np.frombuffer(content, self._like.dtype).reshape(-1, *self._like.shape[1:])
 
     @contextmanager
@@ -264,13 +267,5 @@ class HttpPredictor:
             with self._lock:
                 self._lost = self._lost or f"{self._address.url}: {error}{kept}"
                 if self._answers and not gone:
-                    self._answers.drop(list(self._audit.unconfirmed))
+                    self._answers.drop(self._added)
             raise BackendLostError(self._lost) from error
-
-
-def _probes(shape: tuple[int, ...]) -> np.ndarray:
-    """Return images (4, C, H, W) of tiles with random brightness, the same in every run."""
-    channels, height, width = shape
-    tiles = np.random.default_rng(0).random((_FEW, channels, _TILES, _TILES), dtype=np.float32)
-    down, across = (np.arange(size) * _TILES // size for size in (height, width))
-    return tiles[:, :, down[:, None], across]

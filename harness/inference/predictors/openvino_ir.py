@@ -103,7 +103,15 @@ class OpenVinoPredictor:
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the network's answers for pixels (N, C, H, W); a fixed batch is padded with black images."""
-        return np.concatenate([self._answers(batch) for batch in self._batches(pixels)])[: len(pixels)]
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._compiled.create_infer_request()
+        request: Any = self._of_thread.request
+        try:
+            found = np.concatenate([request.infer([batch])[0].copy() for batch in self._batches(pixels)])
+        except RuntimeError as error:
+            said = printable(str(error).strip().splitlines()[-1])[:200]
+            raise PredictorError(f"OpenVINO fails on {len(pixels)} images ({said})") from None
+        return found[: len(pixels)].astype(np.float32 if found.dtype.kind == "f" else np.int64)
 
     def tensors(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return all floating-point tensors that the network computes for pixels (N, C, H, W), each (N, ...).
@@ -138,17 +146,6 @@ class OpenVinoPredictor:
         missing = np.zeros((-len(inputs) % size, *inputs.shape[1:]), inputs.dtype)
         full = np.ascontiguousarray(np.concatenate([inputs, missing]))
         return [full[start : start + size] for start in range(0, len(full), size)]
-
-    def _answers(self, batch: np.ndarray) -> np.ndarray:
-        if not hasattr(self._of_thread, "request"):
-            self._of_thread.request = self._compiled.create_infer_request()
-        request: Any = self._of_thread.request
-        try:
-            found = np.array(request.infer([batch])[0])
-        except RuntimeError as error:
-            said = printable(str(error).strip().splitlines()[-1])[:200]
-            raise PredictorError(f"OpenVINO fails on {len(batch)} images ({said})") from None
-        return found.astype(np.float32 if found.dtype.kind == "f" else np.int64)
 
     def close(self) -> None:
         """Do nothing: the network is freed with its object."""

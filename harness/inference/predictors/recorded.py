@@ -204,23 +204,17 @@ def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarra
         for end in _ends(images.origin.where(number)):
             ends[end].append(number)
     example = "/".join(_ends(images.origin.where(int(images.positions[0])))[0][1::-1])
-    found, wrong = [], {0: list[str](), 2: list[str]()}
-    for name in names:
-        numbers = next((ends[end] for end in _ends(name) if end in ends), [])
-        if len(numbers) == 1:
-            found.append(numbers[0])
-        else:
-            wrong[min(2, len(numbers))].append(name)
+    found = [next((ends[end] for end in _ends(name) if end in ends), []) for name in names]
     for count, what, advice in (
         (0, "no files", f"expected names such as {printable(example)!r}, or numbers from 0"),
         (2, "those of several files", f"write more of their paths, such as {printable(example)!r}"),
     ):
-        if some := wrong[count]:
+        if some := [name for name, numbers in zip(names, found, strict=True) if min(2, len(numbers)) == count]:
             raise AnswersError(
                 f"{len(some):,} of {len(names):,} names in image are {what} of the data: {printable(some_of(some))}; "
                 f"{advice}"
             )
-    return np.array(found, dtype=np.int64)
+    return np.array(found, dtype=np.int64)[:, 0]
 
 
 def _ends(path: str) -> list[tuple[str, ...]]:

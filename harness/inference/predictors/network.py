@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.inference.devices import in_batches
-from harness.inference.engine import checked, named
+from harness.inference.engine import Engine, padded
 from harness.inference.predictors.answers import as_logits, order_of
 from harness.inference.predictors.protocol import Remote
 from harness.networks.checkpoints import hash_tensors
@@ -18,7 +18,9 @@ from harness.networks.checkpoints import hash_tensors
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from harness.inference.backend import Inputs
+    from torch import nn
+
+    from harness.inference.backend import MakeBackend
     from harness.inference.predictors.protocol import Predictor, Provides
 
 
@@ -67,52 +69,50 @@ class PredictorModel:
         return torch.from_numpy(logits if self.order is None else np.ascontiguousarray(logits[:, self.order]))
 
 
-class Asking:
+class Asking(Engine):
     """The backend that calls a predictor in batches of one size, with as many parallel calls as it allows.
 
-    A live predictor gets only full batches; the last one is padded with black images. It has one precision. `model` is
-    a `PredictorModel`, or a network around one.
+    A live predictor gets only full batches; the last one is padded with black images.
     """
 
     def __init__(
         self,
-        model: Callable[[Tensor], object],
+        model: Any,
         *,
-        device: torch.device,  # noqa: ARG002  The predictor has its own.
+        device: torch.device,
         workers: int,  # noqa: ARG002  The predictor determines its parallel calls.
-        screen: bool = False,  # noqa: ARG002
+        screen: bool = False,  # noqa: ARG002  A predictor has one precision.
         size: int,
         provides: Provides,
     ) -> None:
-        self.model, self._size, self._provides = model, size, provides
+        super().__init__(model, device=device, workers=max(1, provides.calls), screen=False)
+        self._batch, self._fills = size, provides.live
 
     @property
     def decides(self) -> Hashable:
         """Return the batch size and the kind of processor, which may affect the last bits of answers."""
-        return "predictor", self._size, torch.backends.cpu.get_cpu_capability()
+        return "predictor", self._batch, torch.backends.cpu.get_cpu_capability()
 
-    def measure_precision_on(self, count: int, inputs: Inputs, *, name: str) -> None:
-        """Do nothing, as there is no other precision."""
+    def _run(
+        self,
+        positions: np.ndarray,
+        inputs: Callable[[np.ndarray], Tensor],
+        classes: int,
+        *,
+        screened_by: nn.Module | None = None,
+    ) -> np.ndarray:
+        logits = super()._run(positions, inputs, classes, screened_by=screened_by)
+        if isinstance(self.model, PredictorModel) and isinstance(self.model.predictor, Remote):
+            self.model.predictor.confirm()
+        return logits
 
-    def screens_for(self, count: int) -> bool:  # noqa: ARG002
-        """Return that all answers are exact."""
-        return False
+    def _size(self, *, low: bool) -> int:  # noqa: ARG002
+        return self._batch
 
-    def logits(self, count: int, inputs: Inputs, *, classes: int, what: str) -> np.ndarray:
-        """Return the logits of `count` inputs, (count, classes); raises as `Backend.logits`."""
+    def _batch_of(self, pixels: Tensor, size: int) -> Tensor:
+        return padded(pixels, size) if self._fills else pixels
 
-        def predict(some: np.ndarray) -> Tensor:
-            with torch.inference_mode():
-                pixels = inputs(some)
-                missing = self._size - len(some) if self._provides.live else 0
-                batch = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
-                return checked(self.model(batch), (len(batch), classes), images=len(some))
 
-        with named(what):
-            calls = max(1, self._provides.calls)
-            parts = in_batches(predict, np.arange(count), size=self._size, workers=calls)
-            if isinstance(predictor := getattr(self.model, "predictor", None), Remote):
-                predictor.confirm()
-        return torch.cat([torch.empty((0, classes)), *parts]).numpy()
-
-    exact_logits = logits
+def asking(provides: Provides, *, size: int) -> MakeBackend:
+    """Return the maker of a predictor's backend with batches of `size` images."""
+    return partial(Asking, size=size, provides=provides)
