@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from harness.inference.predictors.credentials import Credentials
     from harness.networks.options import PredictorOptions
 
+    _Line = tuple[httpx.Client, list[socket.socket]]
+
 RETRIED = {429, 502, 503, 504}
 """Statuses of a server that may answer a later attempt."""
 ATTEMPTS = 6
@@ -44,36 +46,6 @@ class ServerLostError(PredictorError):
     """A server that gave no answer: it is unreachable, stalls, or stays busy."""
 
     code = Code.SERVER
-
-
-class _Line:
-    """A client with one connection, which another thread may cut."""
-
-    def __init__(self, client: httpx.Client) -> None:
-        self.client = client
-        self._socket: socket.socket | None = None
-        self._is_cut = False
-
-    def cut(self) -> None:
-        """End each wait for the server."""
-        self._is_cut = True
-        with suppress(OSError):
-            if self._socket is not None:
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.client.close()
-        if self._socket is not None:
-            self._socket.close()
-
-    def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Keep the socket of a new connection; TLS wraps the original, but not its duplicate."""
-        if event.endswith(".connect_tcp.complete"):
-            if self._socket is not None:
-                self._socket.close()
-            self._socket = info["return_value"].get_extra_info("socket").dup()
-            if self._is_cut:
-                self.cut()
 
 
 class Exchange:
@@ -100,6 +72,7 @@ class Exchange:
             self._options["headers"]["Authorization"] = credentials.header
         self._lock, self._next = threading.Lock(), 0.0
         self._idle: list[_Line] = []
+        """Clients with one connection each, which no request uses."""
         self.close = weakref.finalize(self, _close, self._idle)
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(_is_foreign)
@@ -159,19 +132,35 @@ class Exchange:
         try:
             line = self._idle.pop()
         except IndexError:
-            line = _Line(httpx.Client(**self._options))
-        request = line.client.build_request(
+            line = httpx.Client(**self._options), []
+        client, sockets = line
+
+        def trace(event: str, info: Mapping[str, Any]) -> None:
+            """Keep the socket of a new connection; TLS wraps the original, but not its duplicate."""
+            if event.endswith(".connect_tcp.complete"):
+                while sockets:
+                    sockets.pop().close()
+                sockets.append(info["return_value"].get_extra_info("socket").dup())
+                if late.is_set():
+                    cut()
+
+        def cut() -> None:
+            with suppress(OSError):
+                for each in sockets:
+                    each.shutdown(socket.SHUT_RDWR)
+
+        request = client.build_request(
             "POST" if body else "GET",
             f"{self.root}{path}",
             # In parts, since of a whole body the client would copy the rest at each write.
             content=(body[at : at + _PART] for at in range(0, len(body), _PART)) if body else None,
             headers={**headers, **({"Content-Length": str(len(body))} if body else {})},
-            extensions={"trace": line.trace},
+            extensions={"trace": trace},
         )
         _asking.now = True
-        with within(self._timeout_s, line.cut) as late:
+        with within(self._timeout_s, cut) as late:
             try:
-                response = line.client.send(request, stream=True)
+                response = client.send(request, stream=True)
                 if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
                     raise PredictorError(f"the server compressed its answer ({encoding}), expected no compression")
                 content = bytearray()
@@ -183,7 +172,7 @@ class Exchange:
                     raise httpx.ReadError("the connection is cut")
                 response.close()
             except BaseException:
-                line.close()
+                _close([line])
                 if late.is_set():
                     given = f"{self._timeout_s:g} s (predictor_timeout)"
                     raise ServerLostError(f"the server gave no answer within {given}") from None
@@ -217,4 +206,7 @@ def _reason(error: Exception) -> str:
 
 def _close(lines: list[_Line]) -> None:
     while lines:
-        lines.pop().close()
+        client, sockets = lines.pop()
+        client.close()
+        for each in sockets:
+            each.close()

@@ -74,15 +74,14 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
     path = Path(spec.partition(":")[2])
     try:
         require_regular(path)
-        before, sha256 = path.stat(), hash_of_file(path)
+        sha256 = hash_of_file(path)
     except OSError as error:
         raise AnswersError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
     identity = Identity("recorded", {"file": str(sha256), "declared": str(options.model_outputs)}, lasting=False)
     if images is None:
         return RecordedAnswers(identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64))
     answers = _answers_in(path, images, options.model_outputs)
-    after = path.stat()
-    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+    if hash_of_file(path) != sha256:
         raise ChangedError("changed during reading; run again when nothing writes to it")
     names, values = _of_export(answers) if answers.export is not None else _of_clean(answers, images)
     once, first, which = np.unique(names, return_index=True, return_inverse=True)
