@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -25,7 +25,7 @@ _LEAST = 5
 """Least images of a class for a statement on the order."""
 
 
-def provided(answers: np.ndarray, setting: str | None, own: str | None = None, *, top: int | None = None) -> Provides:
+def provided(answers: np.ndarray, setting: str | None, own: Any = None, *, top: Any = None) -> Provides:
     """Return the kind of answers of a predictor, by its `own` declaration, else by the setting model_outputs.
 
     `answers` are its first ones; the shape (N,) means labels. The setting is for all models of a run. A predictor that
@@ -33,8 +33,10 @@ def provided(answers: np.ndarray, setting: str | None, own: str | None = None, *
     from 0 to 1 and sum to one for each image; a note says so. Raises `PredictorError` for a declaration that is
     unknown, or that its answers contradict.
     """
-    if own not in {None, *_KNOWN}:
+    if own not in (None, *_KNOWN):
         raise PredictorError(f"declares outputs = {own!r}, expected {', '.join(_KNOWN)}")
+    if top is not None and (type(top) is not int or top < 1):
+        raise PredictorError(f"declares top = {top!r}, expected a number of classes, 1 or more")
     if top is not None and own not in {None, "probabilities"}:
         raise PredictorError(
             f"declares the top {top} classes and {own}; the scores of top classes must be probabilities"

@@ -86,16 +86,11 @@ class CallablePredictor:
         here = str(Path.cwd())
         path = [here, *(part for part in sys.path if part not in {"", here})]
         facts = self._exchanged({"spec": self._name, "classes": classes, "path": path}, b"", "import")[0]["facts"]
-        self._facts, top = facts, facts["top"]
+        self._facts, self._classes = facts, tuple(facts["classes"] or classes)
         self._pixels = UINT8 if facts["pixels"] is None else str(facts["pixels"])
-        self._classes = tuple(facts["classes"] or classes)
-        for declared, valid, expected in (
-            ("pixels", self._pixels in _PIXELS, " or ".join(_PIXELS)),
-            ("top", top is None or (type(top) is int and top >= 1), "a number of classes, 1 or more"),
-        ):
-            if not valid:
-                self.close()
-                raise PredictorError(f"declares {declared} = {facts[declared]!r}, expected {expected}")
+        if self._pixels not in _PIXELS:
+            self.close()
+            raise PredictorError(f"declares pixels = {facts['pixels']!r}, expected {' or '.join(_PIXELS)}")
 
     @cached_property
     def identity(self) -> Identity:

@@ -132,6 +132,7 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     code = _code()
     opening: dict[str, Any] = {}
+    images: Any = None
     function: Callable[[np.ndarray], Any] | None = None
     while True:
         try:

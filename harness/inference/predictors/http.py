@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -64,6 +64,9 @@ class HttpPredictor:
         self._credentials = credentials_for(address)
         self._exchange = Exchange(address.root, self._credentials, options.but(http_rate=rate), local=address.local)
         self._lock, self._lost, self._requests = threading.Lock(), "", count(1)
+        self._named: str | None = None
+        self._like: Any = None
+        """The version that answers name, and an answer for one image: all others must be like the first one."""
         self._answers: Answers | None = None
         self._added: set[bytes] = set()
         """The keys of all predictions that this process has stored."""
@@ -86,12 +89,10 @@ class HttpPredictor:
         tiles = np.random.default_rng(0).random((_FEW, shape[0], _TILES, _TILES), dtype=np.float32)
         down, across = (np.arange(size) * _TILES // size for size in shape[1:])
         probes = self._encoded(tiles[:, :, down[:, None], across])
-        first, self._named = self._answered(self._repeated(probes[:1]))
-        self._like = first[:1]
+        self._probed = np.concatenate([self._infer(self._repeated(each[None]))[:1] for each in probes])
         versions = self._metadata.versions
         version = self._named or self._address.version or (versions[0] if len(versions) == 1 else None)
         self.version = version and self._credentials.hidden_in(version)
-        self._probed = np.concatenate([self._infer(self._repeated(each[None]))[:1] for each in probes])
         if wrong := int(differing(self._probed, self._infer(self._repeated(probes))[:_FEW]).sum()):
             raise PredictorError(
                 f"the server gives other predictions for {wrong} of {_FEW} images in one batch than alone. It mixes up "
@@ -180,44 +181,39 @@ class HttpPredictor:
         values[:, 0] = self._files.of(pixels)
         return values
 
-    def _answered(self, values: np.ndarray) -> tuple[np.ndarray, str | None]:
-        """Return the answer for images in the input tensor's form, and the version that the server names."""
-        number = str(next(self._requests))
-        body, headers = open_inference.request_of(values, self._input, self._output, number=number, binary=self._binary)
-        response = self._exchange.ask(
-            f"{self._address.path}/infer",
-            f"inference of {len(values)} images",
-            most_bytes=_ROOM + len(values) * (self._classes or _MANY) * _NUMBER,
-            body=body,
-            headers=headers,
-        )
-        return open_inference.read_answer(
-            response.content,
-            response.headers.get(open_inference.HEADER_LENGTH),
-            images=len(values),
-            classes=self._classes,
-            name=self._metadata.name or self._address.name,
-            number=number,
-            output=self._output,
-        )
-
     def _infer(self, values: np.ndarray, *, size: int | None = None) -> np.ndarray:
         """Return the predictions for images in the input tensor's form, in validated requests of one size.
 
         The last request is padded with black images or a repeated file.
         """
         size = self._input.batch or size or len(values)
-        found, like = [], self._like
+        room = _ROOM + size * (self._classes or _MANY) * _NUMBER
+        found, given, output = [], self._input, self._output
         for start in range(0, len(values), size):
-            part = values[start : start + size]
+            part, number = values[start : start + size], str(next(self._requests))
             more = part[:1].repeat(size - len(part), axis=0)
-            answers, version = self._answered(np.concatenate([part, more if self._files else np.zeros_like(more)]))
+            whole = np.concatenate([part, more if self._files else np.zeros_like(more)])
+            body, headers = open_inference.request_of(whole, given, output, number=number, binary=self._binary)
+            path, what = f"{self._address.path}/infer", f"inference of {size} images"
+            response = self._exchange.ask(path, what, most_bytes=room, body=body, headers=headers)
+            answers, version = open_inference.read_answer(
+                response.content,
+                response.headers.get(open_inference.HEADER_LENGTH),
+                images=size,
+                classes=self._classes,
+                name=self._metadata.name or self._address.name,
+                number=number,
+                output=output,
+            )
+            if self._like is None:
+                self._like, self._named = answers[:1], version
             if version != self._named:
                 raise DoubtfulServerError(
                     f"the model changed during the run: its version was {self._named}, and now is {version}"
                 )
             if version is None:
                 self._expect_metadata()
+            like = self._like
             if answers.shape[1:] != like.shape[1:] or answers.dtype != like.dtype:
                 raise DoubtfulServerError(
                     f"the server answers an image with {answers.dtype} {list(answers.shape[1:])}, expected "
