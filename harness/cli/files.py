@@ -49,14 +49,14 @@ def cache_command(*, info: bool, clear: bool) -> int:
     if info and clear:
         raise click.UsageError("--info and --clear exclude each other")
     from harness.base import ArrayStore, PredictionCache
-    from harness.base.answers import AnswerStore
+    from harness.base.answers import answer_files
     from harness.data.remote import kept_facts
 
     done = "deleted" if clear else "kept"
     caches = [("predictions", PredictionCache.of_user()), ("sets of decoded images", ArrayStore.of_user())]
     if (facts := kept_facts()).info().entries:
         caches.append(("facts about files at URLs", facts))
-    if (answers := AnswerStore.beside(PredictionCache.of_user())).info().entries:
+    if (answers := answer_files(PredictionCache.of_user())).info().entries:
         caches.append(("files with predictions of servers", answers))
     for what, store in caches:
         found = store.clear() if clear else store.info()

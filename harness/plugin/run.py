@@ -398,7 +398,7 @@ def _unchecked(error: BaseException) -> Part:
 
 
 def _not_compared(error: BaseException) -> Part:
-    from harness.inference.predictors import UnknownPixelsError
+    from harness.inference.predictors.protocol import UnknownPixelsError
 
     if not isinstance(error, UnknownPixelsError):
         return Part(overview_missing=f"The models could not be compared: {error}")

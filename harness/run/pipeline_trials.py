@@ -12,7 +12,6 @@ import torch
 from harness.base.errors import InputError
 from harness.base.progress import Progress
 from harness.data.serving.catalog import neighbors
-from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.serving import served_predictions
 from harness.measures.serving import NOISE, Explanation, explanation
 
@@ -113,7 +112,7 @@ class Trials:
         """Return whether the model can be asked; a predictor takes pixels in [0, 1] alone."""
         reference = self.serving.reference
         moved = pipeline.scale.offset or pipeline.normalise != reference.normalise
-        return pipeline != reference and not (moved and isinstance(self.model.classifier.plain, PredictorNetwork))
+        return pipeline != reference and not (moved and not self.model.provides.network)
 
     def entered(self, pipeline: Pipeline, until: int = FIRST) -> Trial:
         """Return the trial of a pipeline after a round."""

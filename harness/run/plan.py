@@ -15,7 +15,6 @@ import torch
 from harness.base.codes import Code
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
 from harness.inference.ledger import Ledger
-from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.standins import StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
@@ -219,7 +218,7 @@ def _seconds(model: RoleModel, images: LabelledImages, count: int, *, exact: boo
 
 def _clock(classifier: Classifier) -> float:
     """Return the time of all cores; for an accelerator or a predictor, which they wait for, that of the clock."""
-    elsewhere = classifier.device.type != "cpu" or isinstance(classifier.plain, PredictorNetwork)
+    elsewhere = classifier.device.type != "cpu" or not classifier.provides.network
     return time.perf_counter() if elsewhere else time.process_time()
 
 

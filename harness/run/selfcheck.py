@@ -23,7 +23,7 @@ from harness.data import sample_up_to
 from harness.inference.anew import WAYS, asked_elsewhere, ways_for
 from harness.inference.attention import attend
 from harness.inference.platforms import measuring_code
-from harness.inference.predictors import UnknownPixelsError
+from harness.inference.predictors.protocol import UnknownPixelsError
 from harness.measures.localisation import rank_correlation
 from harness.perturb import PROTOCOL, pose_each
 from harness.run.budget import extent_of

@@ -11,7 +11,6 @@ import torch
 from harness.base.errors import AnswersError
 from harness.checks.equivalence import TOLERANCE, expect_tolerance
 from harness.data.serving.catalog import variations
-from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
@@ -134,7 +133,7 @@ def diagnosis(
     decided = served != UNDECIDED
     given, reference = served[decided], original.predicted[decided]
     serving = model_serving(model, images if decided.all() else images.take(torch.from_numpy(np.flatnonzero(decided))))
-    if isinstance(model.classifier.plain, PredictorNetwork):
+    if not model.provides.network:
         serving = replace(serving, note=". ".join(filter(None, (serving.note, _PREDICTOR))))
     # A skew may change many of the other predictions of a class.
     if (places := class_places(given, reference, classes=classes, mostly=_LEAST)) is not None:

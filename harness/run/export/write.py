@@ -26,7 +26,7 @@ from harness.data.rows import parts_of
 from harness.inference import RoleModel
 from harness.inference.backend import Perturbed
 from harness.inference.ledger import Asked, Ledger
-from harness.inference.predictors import Provides
+from harness.inference.predictors.protocol import Provides
 from harness.inference.standins import StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.run.budget import OVERVIEW, Costs, Plan, plan_from
