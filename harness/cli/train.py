@@ -77,7 +77,7 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     """Train a checkpoint."""
     from dataclasses import asdict
 
-    from harness.report.model_figures import training_png
+    from harness.report.plots import training_png
     from harness.run.checkpoint_files import TrainRequest, train_checkpoint, training_config
 
     found = given()

@@ -54,9 +54,9 @@ class PictureMaker:
 
 def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
     """Return the pictures of the running test, and its gallery."""
-    from harness.report.example_pictures import as_html
     from harness.report.gallery import gallery_html, gallery_title
     from harness.report.html import not_made
+    from harness.report.pictures import as_html
 
     gallery, verdict = "", evidence.verdict
     try:

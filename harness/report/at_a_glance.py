@@ -1,115 +1,62 @@
-"""Behaviors at a glance: the smallest margins, common corruptions as a map, and the weakest without a threshold."""
+"""Behaviors at a glance: the smallest margins, common corruptions as a map, and groups of images."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
 
 from harness.checks.families import family_title
+from harness.checks.slices import SLICE
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
-from harness.measures.worst_poses import RANDOM_POSE_ACCURACY, ROBUST_ACCURACY, WORST_OF_TEN
-from harness.report.check_figures import about_band
-from harness.report.closest import known_margins
-from harness.report.figures import BAD, GOOD, LOOKS, HeatMap, Series, dots, heat_maps
-from harness.report.page import Illustration, Section, figures_html, folded, render, table
-from harness.report.tables import line_of_incumbent
-from harness.report.wording import case, explained, measured_and_required, points, reference
+from harness.measures.slices import GROUP_ACCURACY
+from harness.report.figures import CHANGE, HeatMap, heat_maps
+from harness.report.page import Illustration, Section, figures_html, paragraphs, render, table
+from harness.report.plots import verdict_dots
+from harness.report.signs import known_margins
+from harness.report.tables import SIGNIFICANT, line_of_incumbent, marked
+from harness.report.wording import explained, points
 from harness.run.history import FARTHEST
-from harness.run.outcome import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
 
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
 
-_REACH = 10.0
-"""Ends of the scale, in standard deviations; a margin beyond an end stands there."""
 _FEWEST = 2
 """Families of a figure of margins, and corruptions of a map, at least."""
 _SEVERITIES = (1, 2, 3, 4, 5)
 _FULL = 0.1
 """Difference from the reference models at which the color is full."""
-_WEAKEST = 4
-"""Measurements that are named below the headline, one of each behavior or kind of corruption."""
-_SHARES_CORRECT = {metric.name for metric in (ACCURACY, RANDOM_POSE_ACCURACY, ROBUST_ACCURACY, WORST_OF_TEN)}
-"""Metrics that are shares of correct predictions, which compare with each other."""
+_DRAWN, _LETTERS = 40, 24
+"""Groups that a figure has room for, the lowest accuracies, and letters of a group's name."""
 
 
 def margins(outcome: Outcome) -> Section | None:
     """Return the smallest margin of each family whose reference models are known; None with fewer than two families."""
     smallest: dict[str, tuple[float, Verdict]] = {}
-    for away, verdict in known_margins(outcome.verdicts):
-        family = verdict.check.family
-        known = verdict.check.reference is not None and verdict.check.reference.mean is not None
-        if known and (family not in smallest or away < smallest[family][0]):
-            smallest[family] = away, verdict
+    for away, verdict in sorted(known_margins(outcome.verdicts), key=lambda each: each[0]):
+        smallest.setdefault(verdict.check.family, (away, verdict))
     if len(smallest) < _FEWEST:
         return None
     own = line_of_incumbent(outcome)
     theirs = own.margins if own else {}
-    ranked = dict(sorted(smallest.items(), key=lambda item: item[1][0]))
     rows = [
         (
             render("linked", anchor=explained(family), text=family_title(family)),
-            _written(away),
+            marked(_written(away), "" if verdict.passed else SIGNIFICANT),
             _written(theirs[family]) if family in theirs else "–",
             render("linked", anchor=verdict.check.id, text=verdict.check.id),
         )
-        for family, (away, verdict) in ranked.items()
+        for family, (away, verdict) in smallest.items()
     ]
-    said = ", ".join(f"{family_title(name)} {_written(away)}" for name, (away, _) in ranked.items())
-    shown = Illustration(
-        "",
-        "Distance from the threshold, in standard deviations of the reference models. Left of the dashed line, a "
-        f"check fails. A margin of more than {_REACH:.0f} stands at the end.{about_band(ranked)}",
-        f"Smallest margins: {said}.",
-        lambda: margin_dots(ranked, theirs),
-    )
-    listed = table(("behavior", "margin", "incumbent", "check"), rows)
-    body = figures_html([shown]) + folded(f"The {len(rows)} margins, as a table", listed)
+    said = "Distance from the threshold, in standard deviations of the reference models. A negative margin fails."
+    body = paragraphs(said, kind="soft") + table(("behavior", "margin", "incumbent", "check"), rows)
     return Section("margins", "Smallest margin of each behavior", body)
-
-
-def margin_dots(smallest: Mapping[str, tuple[float, Verdict]], incumbent: Mapping[str, float]) -> Figure:
-    """Draw the smallest margin of each family, in standard deviations, beside that of the incumbent."""
-    centers = []
-    for _, verdict in smallest.values():
-        known, binding, share = verdict.check.reference, verdict.check.binding, 1.0
-        assert known is not None
-        if verdict.unit is Unit.IMAGES and binding is not None:  # A count is scaled as its threshold is.
-            share = verdict.n / binding.n if binding.n else verdict.check.share
-        sign, threshold = -1 if verdict.check.direction == "at_most" else 1, verdict.threshold or 0.0
-        centers.append(sign * ((known.mean or 0.0) * share - threshold) / spread(threshold, known.std))
-    places = range(len(centers))
-    series = []
-    for name, fails, look in (
-        ("candidate, passes", False, LOOKS[0]),
-        ("candidate, fails", True, {"color": BAD, "marker": "X"}),
-    ):
-        own = {at: away for at, (away, verdict) in enumerate(smallest.values()) if verdict.passed != fails}
-        series.append(Series(name, [*own], _within(own.values()), look={**look, "markersize": 7}))
-    other = {at: incumbent[name] for at, name in enumerate(smallest) if name in incumbent}
-    hollow = {**LOOKS[2], "marker": "o", "markersize": 7, "markerfacecolor": "none"}
-    series.append(Series("incumbent", [*other], _within(other.values()), look=hollow))
-    return dots(
-        [family_title(name) for name in smallest],
-        *series,
-        x="margin, in standard deviations",
-        band=Series.of_reference(places, centers, [1.0] * len(centers), (-_REACH, _REACH)),
-        upright=(0.0, "threshold"),
-        limits=(-_REACH - 0.4, _REACH + 0.4),
-        apart=0,
-    )
-
-
-def _within(values: Iterable[float]) -> list[float]:
-    return [min(max(value, -_REACH), _REACH) for value in values]
 
 
 def _written(value: float) -> str:
@@ -164,38 +111,42 @@ def corruption_heat_map(found: Mapping[str, Mapping[int, Verdict]], *, compared:
                 said = points(round(drop, 3) + 0.0) if compared else f"{100 * drop:.1f}"  # A zero has no minus.
                 fails = "" if verdict.passed else "✗ "
                 texts[row][column] = f"({said})" if verdict.status == "informational" else f"{fails}{said}"
-    colors, limits = ((BAD, "#f7f7f7", GOOD), (-_FULL, _FULL)) if compared else ("cividis", (0.0, 1.0))
-    shown = HeatMap(
-        "", values, [name.replace("-", " ") for name in found], colors, limits, texts, columns=tuple("12345")
-    )
+    colors, limits = (CHANGE, (-_FULL, _FULL)) if compared else ("cividis", (0.0, 1.0))
+    names = [name.replace("-", " ") for name in found]
+    shown = HeatMap("", values, names, colors, limits, texts, columns=tuple("12345"))
     return heat_maps(shown, x="severity", y="", height=0.9 + 0.25 * len(found))
 
 
 def _drop(verdict: Verdict) -> float | None:
     """Return by how much accuracy differs from the mean of the reference models; None where that is not known."""
     known = verdict.check.reference
-    if verdict.value is None or known is None or known.mean is None:
-        return None
-    return verdict.value - known.mean
+    return None if verdict.value is None or known is None or known.mean is None else verdict.value - known.mean
 
 
-def informational_note(outcome: Outcome) -> Markup:
-    """Return the lowest informational accuracies with those of reference models, folded; empty without any."""
-    lowest = [
-        verdict
-        for verdict in outcome.verdicts
-        if (verdict.status, verdict.check.role) == ("informational", "candidate")
-        if verdict.metric in _SHARES_CORRECT and verdict.value is not None
-    ]
-    weakest: dict[str, Verdict] = {}
-    for verdict in sorted(lowest, key=lambda each: each.value or 0.0):
-        weakest.setdefault(f"{verdict.check.family} {verdict.check.keys.get('corruption', '')}", verdict)
-    shown = []
-    for verdict in list(weakest.values())[:_WEAKEST]:
-        keys, said = verdict.check.keys, f"{family_title(verdict.check.family)}, {case(verdict)}"
-        if keys.get("corruption") and keys.get("severity"):
-            said = f"{str(keys['corruption']).replace('-', ' ')}, severity {keys['severity']} of 5"
-        shown.append((verdict.check.id, said, measured_and_required(verdict)[0], reference(verdict)))
-    if not shown:
-        return Markup()
-    return render("informational", counts=outcome.counts, shown=shown, mapped=corruption_map(outcome) is not None)
+def slices(outcome: Outcome) -> Section | None:
+    """Return the accuracy of each group, by column; None without such rows."""
+    verdicts = [one for one in outcome.verdicts if one.check.family == SLICE and one.value is not None]
+    clean = [one.value for one in outcome.verdicts if (one.check.family, one.metric) == ("clean", ACCURACY.name)]
+    drawn = []
+    for name in dict.fromkeys(str(one.check.keys.get("by")) for one in verdicts):
+        own = [one for one in verdicts if one.check.keys.get("by") == name]
+        lowest = sorted((one for one in own if one.metric == GROUP_ACCURACY.name), key=lambda one: one.value or 0.0)
+        left_out = f" The {_DRAWN} lowest of {len(lowest)}." if len(lowest) > _DRAWN else ""
+        failing = sum(one.status == "fail" for one in own)
+        spoken = ", ".join(f"{one.check.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}" for one in lowest[:5])
+        illustration = Illustration(
+            f"Accuracy by {name}",
+            "Each group with its 95% interval, and its number of images in brackets. The upright stroke is the "
+            f"threshold. {failing} of {len(own)} checks by {name} fail; All checks has their numbers.{left_out}",
+            f"Accuracy of {len(lowest)} groups by {name}. Lowest: {spoken}.",
+            lambda lowest=lowest: group_dots(lowest[:_DRAWN], clean[0] if clean else None),  # type: ignore[misc]
+        )
+        drawn += [illustration] if lowest else []
+    return Section("slices", "Groups of images", figures_html(drawn)) if drawn else None
+
+
+def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Figure:
+    """Draw the accuracy of each group with its 95% interval, threshold and panel; `overall` is of all images."""
+    groups = {f"{str(one.check.keys.get('group'))[:_LETTERS]} ({one.n:,})": one for one in verdicts}
+    upright = None if overall is None else (100 * overall, "all images")
+    return verdict_dots({"candidate": groups}, x="clean accuracy, %", upright=upright)

@@ -12,9 +12,9 @@ from harness.checks import Check, Threshold
 from harness.checks.families import FAMILIES
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
-from harness.report.check_table import checks
 from harness.report.html import scorecard
-from harness.report.wording import WORDS
+from harness.report.sections import checks
+from harness.report.wording import terms
 from harness.run.request import rerun_command
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -147,7 +147,7 @@ def test_behaviours_and_titles_lead_to_what_they_mean_within_the_page():
         <= links
         <= set(ids)
     )
-    assert [ids.count(f"word-{name}") for name in WORDS] == [1] * len(WORDS)
+    assert [ids.count(f"word-{name}") for name in terms()] == [1] * len(terms())
     assert "http" not in page
     own = replace(TURNED, id="own", family="own")
     assert "about-own" not in scorecard(replace(EMPTY, verdicts=(share(own, 0.1),)))
