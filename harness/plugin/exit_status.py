@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from harness.plugin.run import GateRun
-    from harness.report.files import Claim
+    from harness.report.refusal import Claim
     from harness.run.outcome import Outcome
 
 

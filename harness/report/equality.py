@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.measures.equivalence import images_needed
-from harness.report.gallery import Face, sheet
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
+from harness.report.pictures import Face, sheet
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:

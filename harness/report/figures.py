@@ -71,10 +71,10 @@ class Series(NamedTuple):
     look: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
-    def of_rates(cls, name: str, rates: Mapping[Any, Rate], **look: Any) -> Series:
-        """Return rates by place, in percent."""
+    def of_rates(cls, name: str, rates: Mapping[Any, Rate], *, scale: float = 100, **look: Any) -> Series:
+        """Return rates by place, in percent unless there is another scale."""
         known = rates.values()
-        values, low, high = ([100 * getattr(rate, part) for rate in known] for part in ("value", "low", "high"))
+        values, low, high = ([scale * getattr(rate, part) for rate in known] for part in ("value", "low", "high"))
         return cls(name, [*rates], values, low, high, look)
 
     @classmethod
@@ -110,7 +110,7 @@ class Panel(NamedTuple):
 class HeatMap(NamedTuple):
     """A table as colors, `values` (R, C) within `limits`, with its names and the texts of its cells.
 
-    Cells where `muted` (R, C) is true have no color. A column stands for each of `columns`, by default as the rows.
+    Cells that are NaN have no color. A column stands for each of `columns`, by default as the rows.
     """
 
     title: str
@@ -119,7 +119,6 @@ class HeatMap(NamedTuple):
     colors: str | Sequence[str]
     limits: tuple[float, float]
     texts: Sequence[Sequence[str]]
-    muted: np.ndarray | None = None
     columns: Sequence[str] = ()
 
 
@@ -226,14 +225,13 @@ def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: floa
         colors = each.colors
         colors = colors if isinstance(colors, str) else LinearSegmentedColormap.from_list("own", [*colors])
         rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
-        hidden = np.isnan(each.values) if each.muted is None else np.isnan(each.values) | each.muted
-        shown = np.ma.array(each.values, mask=hidden)
+        shown = np.ma.masked_invalid(each.values)
         mesh = axes.pcolormesh(shown, vmin=each.limits[0], vmax=each.limits[1], cmap=colors)
         axes.set_facecolor(_MUTED)
         if len(rows) <= _LABELED or len(rows) != len(columns):
             inks = mesh.to_rgba(shown)
             for row, column in np.ndindex(shown.shape):
-                ink = _MUTED_INK if hidden[row, column] else ink_on(inks[row, column])
+                ink = _MUTED_INK if np.isnan(each.values[row, column]) else ink_on(inks[row, column])
                 text, place = each.texts[row][column], {"ha": "center", "va": "center", "fontsize": 8}
                 axes.text(column + 0.5, row + 0.5, text, color=ink, **place)
         step = -(-len(rows) // _TICKS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.checks.roles import role_title
-from harness.report.at_a_glance import corruption_map, margins, slices
 from harness.report.diagnosis import conclusion, data_in_words, diagnose, notes
 from harness.report.equality import differences
 from harness.report.history import history
@@ -17,7 +16,17 @@ from harness.report.mistakes import confusions, failures, label_error_section
 from harness.report.model_figures import figures
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.report.refusal import TITLE
-from harness.report.sections import checks, examples, golden, serving, what_got_worse, words
+from harness.report.sections import (
+    checks,
+    corruption_map,
+    examples,
+    golden,
+    margins,
+    serving,
+    slices,
+    what_got_worse,
+    words,
+)
 from harness.report.tables import models, regressions, robust_accuracies
 from harness.report.wording import SIGNS, candidate_name
 
@@ -58,16 +67,6 @@ def page_title(outcome: Outcome) -> str:
 def details(verdict: Verdict, pictures: Sequence[str]) -> str:
     """Return the explanation of one test with its pictures, given as HTML; links name it by `pictures-` and its id."""
     return str(render("details", id=verdict.check.id, explanation=verdict.explain(), pictures=pictures))
-
-
-def not_made(error: str) -> str:
-    """Return the line in the place of a test's pictures when they could not be made."""
-    return str(paragraphs(f"the pictures could not be made: {error}"))
-
-
-def left_out(what: str, command: str) -> str:
-    """Return the line that names the omitted pictures of a test, and the command that shows them."""
-    return str(render("omitted", omitted=what, command=command))
 
 
 def comparison_page(

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from harness.checks.roles import role_title
 from harness.measures import Unit
-from harness.report.gallery import Face, in_order, mistake, sheet
 from harness.report.page import Section, folded, paragraphs, table
+from harness.report.pictures import Face, in_order, mistake, sheet
 from harness.report.tables import LEGEND, kinds_rows
 from harness.run.examples import PICTURED
 
@@ -24,12 +24,9 @@ if TYPE_CHECKING:
 
     Thumbnails = Mapping[int | str, np.ndarray]
 
-_COMMONEST = 5
-"""Confusions that are counted above the images that stay wrong."""
-
 
 def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
-    """Return the failures of every model by kind, and those that are new, fixed and persistent, with pictures.
+    """Return the failures of every model by kind, and those that are new and persistent, with pictures.
 
     `thumbnails` are images (H, W, C) uint8 by their number.
     """
@@ -41,50 +38,31 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
     posed = posed if all(kind.moved is not None for kind in overview.models[0].failures) else ""
     lead = f"Counts are of {overview.n:,} clean images.{against}{posed}{f' {LEGEND}' if known else ''}"
     body = paragraphs(lead, kind="soft") + table(*kinds_rows(overview, reference=known), numbers=True)
-    parts = [*_changed(overview, thumbnails, new=True), *_persistent(overview, thumbnails)]
-    parts += _changed(overview, thumbnails, new=False)
-    opened = bool(known and changes and changes.new_failures)
-    folds = [folded(title, part, opened=opened and not at) for at, (title, part) in enumerate(parts)]
-    return Section("failures", "Failures by kind", Markup().join([body, *folds]))
+    if changes and changes.new_failures:
+        shown, total = changes.new_failures, changes.by_kind[0].new
+        faces = []
+        for wrong, right in ((each.candidate, each.other) for each in shown):
+            names, pixels = (wrong.true, wrong.predicted), thumbnails.get(wrong.index)
+            beside = ", ".join(filter(None, (f"{changes.against} correct", right.sure)))
+            faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))
+        order = in_order(each.candidate.confidence for each in shown)
+        what = f"New errors, which the {role_title(changes.against)} does not make: {len(shown)} of {total}{order}"
+        body += folded(what, sheet("", faces), opened=bool(known))
+    return Section("failures", "Failures by kind", body + _persistent(overview, thumbnails))
 
 
-def _changed(overview: Overview, thumbnails: Thumbnails, *, new: bool) -> list[tuple[str, Markup]]:
-    """Return the errors that only one of the two models makes, the most confident first."""
-    changes = overview.changes
-    if changes is None or not (shown := changes.new_failures if new else changes.fixed_failures):
-        return []
-    faces = []
-    for each in shown:
-        wrong, right = (each.candidate, each.other) if new else (each.other, each.candidate)
-        beside = ", ".join(filter(None, (f"{changes.against} correct" if new else "correct now", right.sure)))
-        names, pixels = (wrong.true, wrong.predicted), thumbnails.get(wrong.index)
-        faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))
-    total = changes.by_kind[0].new if new else changes.by_kind[0].fixed
-    count = f"{len(shown)} of {total}" if len(shown) < total else f"all {total}"
-    name = role_title(changes.against)
-    what = f"New errors, which the {name} does not make" if new else f"Fixed errors, which the {name} makes"
-    order = in_order((each.candidate if new else each.other).confidence for each in shown)
-    return [(f"{what}: {count}{order}", sheet("", faces))]
-
-
-def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, Markup]]:
+def _persistent(overview: Overview, thumbnails: Thumbnails) -> Markup:
     (_, found), *rest = ((role_title(model.name), model.persistent) for model in overview.models)
     if found is None or not found.rows:
-        return []
-    others = ", ".join(f"{name} {len(theirs.rows)}" for name, theirs in rest if theirs is not None)
-    title = (
-        f"Persistent errors: {len(found.rows)} of {found.n:,} images are wrong in most of "
-        f"{found.poses} poses{f' ({others})' if others else ''}"
-    )
+        return Markup()
     shown, faces = found.by_confidence()[:PICTURED], []
     for row in shown:
         about, names = f"wrong in {row.wrong_at} of {found.poses}", (row.true, row.taken_for)
         faces.append(mistake(thumbnails.get(row.index), row.index, names, row.confidence, about=about))
-    often = [f"{true} → {taken} {len(numbers)}" for true, taken, numbers in found.by_confusion()[:_COMMONEST]]
-    count = f"{len(shown)} of {len(found.rows)}" if len(shown) < len(found.rows) else "All"
-    order = in_order(row.confidence for row in shown)
-    lead = f"Most often {', '.join(often)}. {count}{order and f'{order}, by the mean over the poses'}."
-    return [(title, paragraphs(lead) + sheet("", faces))]
+    others = ", ".join(f"{name} {len(theirs.rows)}" for name, theirs in rest if theirs is not None)
+    wrong = f"{len(found.rows)} of {found.n:,} images are wrong in most of {found.poses} poses"
+    order = f"{len(shown)} of them{in_order(row.confidence for row in shown)}"
+    return folded(f"Persistent errors: {wrong}{f' ({others})' if others else ''}: {order}", sheet("", faces))
 
 
 def confusions(outcome: Outcome) -> Section | None:

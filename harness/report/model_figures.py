@@ -19,6 +19,7 @@ from harness.report.plots import (
     class_accuracies,
     confusion_maps,
     confusions,
+    rate_of,
     reliability_diagrams,
     rotation_curves,
     shift_maps,
@@ -28,14 +29,14 @@ from harness.report.plots import (
 )
 from harness.report.tables import left_out
 from harness.report.wording import of_candidate
-from harness.run.overview import TELLING, Rate
+from harness.run.overview import TELLING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from harness.checks import Verdict
     from harness.measures.metric import Curve
-    from harness.run.overview import Overview
+    from harness.run.overview import Overview, Rate
 
 _FEWEST = 3
 """Places of a figure, at least."""
@@ -60,10 +61,7 @@ def _of_checks(
 ) -> Iterator[Illustration]:
     first = overview.models[0].name
     posed = {IDENTITY: overview.models[0].accuracy}
-    posed |= {
-        each.check.pose: Rate(each.value or 0.0, *(each.interval or (0.0, 1.0)), each.n)
-        for each in _accuracies(verdicts)
-    }
+    posed |= {each.check.pose: rate_of(each) for each in _accuracies(verdicts)}
     turned = {pose.degrees: posed[pose] for pose in sorted(posed, key=lambda pose: pose.degrees) if _turns(pose)}
     if len(turned) >= _FEWEST:
         band = stated({each.check.pose.degrees: each for each in _accuracies(verdicts) if _turns(each.check.pose)})

@@ -10,8 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from jinja2.ext import Extension
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from harness.base.errors import printable
@@ -107,24 +106,15 @@ def whole_page(title: str, lead: Markup, sections: Iterable[Section | None], *, 
     return str(render("whole", title=title, banner=banner, lead=lead, sections=shown))
 
 
-class _Unbroken(Extension):
-    """Leaves out of a template the line breaks and the indentation after them, which are there for its reader."""
-
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
-        return re.sub(r"\n *", "", source)
-
-
 @cache
 def _macros() -> object:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        extensions=[_Unbroken],
         # Markup is ours; of any other text what cannot be printed is escaped, too, such as what reverses a line.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    for kind in ("css", "js"):
-        source = (TEMPLATES / f"report.{kind}").read_text("utf-8")
-        environment.globals[kind] = Markup(source)  # noqa: S704  Ours.
-    return environment.get_template("page.html").module
+    css, js, page = ((TEMPLATES / name).read_text("utf-8") for name in ("report.css", "report.js", "page.html"))
+    environment.globals |= {"css": Markup(css), "js": Markup(js)}  # noqa: S704  Ours.
+    # Line breaks and the indentation after them are there for the reader of the template.
+    return environment.from_string(re.sub(r"\n *", "", page)).module

@@ -1,4 +1,4 @@
-"""Pictures of one image: as several models see it, for a page, and strips of images as a file.
+"""Pictures of one image as several models see it, sheets of small ones, and strips of images as a file.
 
 An image stands beside its Grad-CAM maps and the leading classes of each model. An image of the consensus set shows the
 mean prediction of the reference models in the place of the other model. An unchanged image is not shown twice.
@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 
 from harness.measures.panel.predictions import LIKELIEST
+from harness.perturb import IDENTITY
 from harness.report.figures import figure, styled
 from harness.report.page import render
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from matplotlib.figure import Figure
 
     from harness.measures.failures import Answer
-    from harness.run.examples import Example, ModelView
+    from harness.perturb import Pose
+    from harness.run.examples import Example, ModelView, Tile
 
 SIZE = 168
 """Pixels of the longer side of an image in a picture, a multiple of 28."""
@@ -71,13 +74,10 @@ def columns_of(example: Example) -> list[Column]:
     answer = example.at_rest if example.pose else None
     lines = [Line(f"true: {example.true}", "right")]
     lines += [Line(f"{example.name}: {marked(answer)}", _kind(answer))] if answer else []
-    found = [
-        Column(f"image {example.index}", _rgb(example.original), tuple(lines), f"image {example.index}, {example.true}")
-    ]
+    title = f"image {example.index}"
+    found = [Column(title, _rgb(example.original), tuple(lines), f"{title}, {example.true}")]
     if _changed(example):
-        found.append(
-            Column("→ as seen", _rgb(example.seen), (Line(example.pose),), f"image {example.index}, {example.pose}")
-        )
+        found.append(Column("→ as seen", _rgb(example.seen), (Line(example.pose),), f"{title}, {example.pose}"))
     for name, view in _views(example):
         pixels, shares = None, _classes(example, view)
         if view.attention is not None and view.attention.any():
@@ -227,3 +227,71 @@ def _heated(rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
     colors = cv2.applyColorMap((shares * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     opacity = _FAINTEST + (_STRONGEST - _FAINTEST) * shares
     return np.asarray(cv2.blendLinear(rgb, cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 1 - opacity, opacity))
+
+
+class Face(NamedTuple):
+    """An image of a sheet, (H, W, C) uint8 or None where its pixels are not known, with its class `true`.
+
+    `said` is its prediction or state, and `wrong` marks that as an error. `about` and `known` have further facts.
+    `words` describes the image for those who cannot see it.
+    """
+
+    pixels: np.ndarray | None
+    true: str
+    said: str
+    about: str
+    words: str
+    wrong: bool = True
+    known: str = ""
+
+    @property
+    def source(self) -> str:
+        """Return the address of its picture; empty without pixels."""
+        return source_of(self.pixels)
+
+
+def sheet(title: str, faces: Sequence[Face]) -> Markup:
+    """Return the images as a list under a title, in as many columns as the page has room for; empty without images."""
+    return render("gallery", title=title, faces=faces) if faces else Markup()
+
+
+def mistake(
+    pixels: np.ndarray | None,
+    index: int,
+    names: tuple[str, str],
+    confidence: float | None,
+    *,
+    about: str = "",
+    also: str = "",
+) -> Face:
+    """Return an image with a wrong prediction; `names` are its true and its predicted class.
+
+    `about` stands below it; `also` ends the description for those who cannot see it.
+    """
+    true, predicted = names
+    sure = "" if confidence is None else f"{confidence:.0%}"
+    words = f"image {index}: {true} predicted as {predicted}{f', confidence {sure}' if sure else ''}{also}"
+    return Face(pixels, true, predicted, " · ".join(filter(None, (sure, about, f"image {index}"))), words)
+
+
+def gallery_html(title: str, tiles: Sequence[Tile]) -> str:
+    """Return the tiles of a test as a sheet; empty without tiles."""
+    faces = []
+    for tile in tiles:
+        answer, about = tile.answer, "" if tile.new is None else "new" if tile.new else f"{tile.against} wrong too"
+        names, also = (answer.true, answer.predicted), f"; {about}" if about else ""
+        faces.append(mistake(tile.pixels, answer.index, names, answer.confidence, about=about, also=also))
+    return str(sheet(title, faces))
+
+
+def in_order(confidences: Iterable[float | None]) -> str:
+    """Return words on the order of failures; empty where a predictor of labels gives no confidence."""
+    return "" if None in {*confidences} else ", the most confident first"
+
+
+def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], count: int) -> str:
+    """Return a title of the tiles: the kind of failures, their number and their order."""
+    images = "clean images" if pose == IDENTITY else f"images {pose.in_words()}"
+    order = ", new ones first" if any(tile.new for tile in tiles) else ""
+    sure = in_order(tile.answer.confidence for tile in tiles)
+    return f"{pair[0]} and {pair[1]} predicted as each other, {images}: {len(tiles)} of {count}{order}{sure}"

@@ -95,15 +95,8 @@ def verdict_dots(
     first, series = next(iter(models.values())), []
     for name, each in models.items():
         for label, fails, look in ((name, False, {}), (f"{name}, fails", True, {"color": BAD, "marker": "X"})):
-            of = {at: one for at, one in enumerate(each.values()) if (one.status == "fail") == fails}
-            values, low, high = (
-                [scale * value for value in column]
-                for column in (
-                    [one.value or 0.0 for one in of.values()],
-                    *([(one.interval or (0.0, 1.0))[side] for one in of.values()] for side in (0, 1)),
-                )
-            )
-            series.append(Series(label, [*of], values, low, high, look))
+            of = {at: rate_of(one) for at, one in enumerate(each.values()) if (one.status == "fail") == fails}
+            series.append(Series.of_rates(label, of, scale=scale, **look))
     thresholds = {at: scale * one.threshold for at, one in enumerate(first.values()) if one.threshold is not None}
     band = stated(dict(enumerate(first.values())), scale=scale)
     return dots([*first], *series, x=x, band=band, thresholds=thresholds, upright=upright)
@@ -146,7 +139,7 @@ def confusions(overview: Overview, model: ModelOverview, reference: ModelOvervie
     texts = [[written.format(value) if abs(value.round()) >= 1 else "" for value in row] for row in values]
     if reference is None:
         colors, title = ("#ffffff", BAD, "#5e2600"), f"{model.name}, % of the true class"
-        return HeatMap(title, values, names, colors, (0.0, _MOST_CONFUSED), texts, muted=diagonal)
+        return HeatMap(title, np.where(diagonal, np.nan, values), names, colors, (0.0, _MOST_CONFUSED), texts)
     reach = max(float(np.nanmax(np.abs(values), initial=0)), _LEAST_REACH)
     # More is better on the diagonal, where predictions are correct, and worse elsewhere.
     better, title = np.where(diagonal, values, -values), f"{model.name} − {reference.name}, points"
@@ -206,6 +199,11 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, k
 def training_png(histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int) -> bytes:
     """Return the training curves as the content of a PNG file."""
     return as_png(training_curves(histories, kept=kept))
+
+
+def rate_of(verdict: Verdict) -> Rate:
+    """Return what a check measured with its interval."""
+    return Rate(verdict.value or 0.0, *(verdict.interval or (0.0, 1.0)), verdict.n)
 
 
 def stated(verdicts: Mapping[float, Verdict], *, scale: float = 100) -> Series | None:

@@ -10,7 +10,7 @@ import pytest
 from zoo import Zoo
 
 from harness.cli import main
-from harness.report.files import agreed_verdict
+from harness.report.refusal import agreed_verdict
 from harness.run.status import report_in
 
 pytestmark = pytest.mark.processes

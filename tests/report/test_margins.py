@@ -12,8 +12,8 @@ from harness.checks import Check, Threshold
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
 from harness.perturb import Pose
-from harness.report.at_a_glance import corruption_heat_map, corruption_map, margins
 from harness.report.plots import class_accuracies, rotation_curves, stated
+from harness.report.sections import corruption_heat_map, corruption_map, margins
 from harness.run.history import History
 from harness.run.outcome import line_of
 

@@ -6,7 +6,7 @@ import pytest
 from outcomes import EMPTY, PASS
 
 from harness.checks import Check, Threshold, Verdict
-from harness.report.at_a_glance import group_dots, slices
+from harness.report.sections import group_dots, slices
 
 EVIL = "<script>alert('x')</script>"
 

@@ -30,18 +30,12 @@
     tools.querySelector('output').textContent = text;
   };
   const filter = () => {
-    const asked = (name) => tools.querySelector(`[name=${name}]`)?.value ?? '';
-    const words = asked('text').toLowerCase().split(/\s+/);
+    const words = tools.querySelector('[type=search]').value.toLowerCase().split(/\s+/);
     const statuses = new Set(all('[name=status]:checked', tools).map((box) => box.value));
     const rows = checks();
     for (const row of rows) {
-      const { family, status } = row.dataset;
       const text = row.textContent.toLowerCase();
-      const fits =
-        statuses.has(status) &&
-        ['', family].includes(asked('family')) &&
-        ['', ...row.dataset.class.split(' ')].includes(asked('class')) &&
-        words.every((word) => text.includes(word));
+      const fits = statuses.has(row.dataset.status) && words.every((word) => text.includes(word));
       row.classList.toggle('off', !fits);
       more(row)?.classList.toggle('off', !fits);
     }
@@ -97,7 +91,7 @@
     const found = document.getElementById(decodeURIComponent(hash.slice(1)));
     if (found?.closest('.off')) {
       for (const box of all('[name=status]', tools)) box.checked = true;
-      for (const field of all('[type=search], select', tools)) field.value = '';
+      tools.querySelector('[type=search]').value = '';
       filter();
     }
     const pictures = found?.closest('tr.more');
