@@ -149,7 +149,8 @@ def failures_markdown(
             rows.append((str(row.index), row.true, row.predicted, sure, said))
         blocks.append(table(rows) if one.rows else [])
     blocks.append([f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"])
-    blocks.append(table([["true → predicted as", "images", "their numbers"], *confusions_rows(persistent)]))
+    if groups := confusions_rows(persistent):
+        blocks.append(table([["true → predicted as", "images", "their numbers"], *groups]))
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 

@@ -162,8 +162,10 @@ def curves(*panels: Panel, width: float = WIDTH, height: float = 3.6, heights: S
             if len(series.low) > _DENSE:
                 axes.fill_between(series.at, series.low, series.high, alpha=0.15, color=look["color"])
                 axes.plot(series.at, series.values, **{**look, "marker": ""})
-            elif len(series.at):
+            elif len(series.low):
                 axes.errorbar(series.at, series.values, yerr=_reach(series), capsize=2, **look)
+            elif len(series.at):
+                axes.plot(series.at, series.values, **look)
         if panel.upright:
             axes.axvline(panel.upright[0], color="0.6", linewidth=1, label=panel.upright[1])
         if panel.log:
