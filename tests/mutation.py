@@ -35,7 +35,7 @@ PARTS = {
         tuple(f"tests/calibration/test_{name}.py" for name in ("thresholds", "moderated", "panel", "small_groups")),
     ),
     "status and reports": (
-        ("plugin/exit_status.py", "plugin/claim.py", "report/files.py"),
+        ("plugin/exit_status.py", "plugin/claim.py", "report/refusal.py"),
         tuple(f"tests/{name}.py" for name in OF_STATUS),
     ),
     "checkpoints": (("networks/checkpoints",), ("tests/networks",)),

@@ -31,8 +31,8 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     """Find how little it takes."""
     from harness.base.outputs import PICTURE
     from harness.report import evaluation as shown
-    from harness.report.check_figures import survival_curves
     from harness.report.figures import as_png
+    from harness.report.plots import survival_curves
     from harness.run.evaluation import break_image, survival
     from harness.run.inputs import inputs_of_command
 

@@ -14,8 +14,8 @@ from harness.checks import Check, Threshold
 from harness.checks.known import KNOWN, KnownIssue, read_known
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
-from harness.report.check_table import checks
-from harness.report.gallery import confusions
+from harness.report.mistakes import confusions
+from harness.report.sections import checks
 from harness.run.overview import Mistake
 from harness.run.reported import _known_notices
 

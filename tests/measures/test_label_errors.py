@@ -18,7 +18,7 @@ from harness.measures.panel.label_errors import SEED_DEPENDENT, SHARED, label_er
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.networks.declared import load_model
 from harness.perturb import IDENTITY
-from harness.report.label_errors import label_errors_csv
+from harness.report.exports import label_errors_csv
 
 CLASSES = ("ant", "bee", "cat")
 N, REFERENCE_MODELS = 300, 20

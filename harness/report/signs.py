@@ -28,24 +28,17 @@ RARE, RARE_TOGETHER = 0.04, 0.01
 """Probability for one more reference model of a line of such checks, and of the line of all checks together."""
 _CLOSEST, _NAMED = 3, 2
 """Families with the smallest margins, and informational checks, that are named."""
-_CARRYING = 3
-"""Families that the line of all checks together names."""
-
-
-def closest_lines(outcome: Outcome) -> list[str]:
-    """Return at most three lines for a run that passes: its smallest margins and its `signs`; none for other runs."""
-    return [*margin_lines(outcome), *signs(outcome)]
 
 
 def margin_lines(outcome: Outcome) -> list[str]:
     """Return a line with the smallest margin of each family of a run that passes; none for other runs."""
-    if outcome.verdict != "pass":
-        return []
     closest: dict[str, str] = {}
     for away, verdict in sorted(known_margins(outcome.verdicts), key=itemgetter(0)):
         closest.setdefault(verdict.check.family, f"{verdict.check.id} {away:.1f}")
+    if outcome.verdict != "pass" or not closest:
+        return []
     named = ", ".join([*closest.values()][:_CLOSEST])
-    return [f"closest to failing: {named} standard deviations inside the threshold"] if named else []
+    return [f"closest to failing: {named} standard deviations inside the threshold"]
 
 
 def signs(outcome: Outcome) -> list[str]:
@@ -133,7 +126,7 @@ def _beyond(verdict: Verdict) -> bool:
         return False
     if panel.n not in {None, verdict.n} or "within" in verdict.check.keys or verdict.check.significance is not None:
         return False  # A threshold for other images, for a shorter search, or together with a test.
-    return value > panel.threshold if verdict.check.direction == "at_most" else value < panel.threshold
+    return not verdict.check.holds(value, panel.threshold)
 
 
 def _together(verdicts: Sequence[Verdict]) -> list[str]:
@@ -154,6 +147,6 @@ def _together(verdicts: Sequence[Verdict]) -> list[str]:
     for name, each in families.items():
         values, deviations = zip(*each, strict=True)
         of_each.append((combined_p(values, [1] * len(each)), fmean(deviations), name))
-    named = ", ".join(f"{name} {mean:+.1f}" for _, mean, name in sorted(of_each)[:_CARRYING] if mean > 0)
+    named = ", ".join(f"{name} {mean:+.1f}" for _, mean, name in sorted(of_each)[:_CLOSEST] if mean > 0)
     means = f"; mostly {named} standard deviations, means of a family's checks" if named else ""
     return [f"worse than reference models over {len(rows)} checks together: p {related(p)}{means}"]
