@@ -246,7 +246,7 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     from dataclasses import asdict
 
     from harness.networks.training import best_epoch
-    from harness.report.model_figures import training_png
+    from harness.report.plots import training_png
     from harness.run.checkpoint_files import train_checkpoint, training_config
 
     found = options.given()
