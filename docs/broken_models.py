@@ -27,7 +27,7 @@ from harness.base.files import write_atomically
 from harness.measures import accuracy
 from harness.networks.checkpoints import load_checkpoint, save_checkpoint
 from harness.perturb import Pose
-from harness.report import check_figures, model_figures
+from harness.report import plots
 from harness.report.causes import CALIBRATION, CLASSES, DRIFT, GEOMETRY, PIPELINE
 from harness.run.execute import report_in
 from harness.run.opening import open_session
@@ -92,22 +92,22 @@ def confusions(overview: Overview, _: Turned) -> Figure:
     candidate, incumbent = (
         next(model for model in overview.models if role in model.roles) for role in ("candidate", "incumbent")
     )
-    return model_figures.confusion_maps(model_figures.confusions(overview, candidate, incumbent))
+    return plots.confusion_maps(plots.confusions(overview, candidate, incumbent))
 
 
 def by_class(overview: Overview, _: Turned) -> Figure:
     """Draw the accuracy of each class."""
-    return model_figures.class_accuracies(overview)
+    return plots.class_accuracies(overview)
 
 
 def by_rotation(_: Overview, turned: Turned) -> Figure:
     """Draw accuracy against the angle."""
-    return check_figures.rotation_curves(turned())
+    return plots.rotation_curves(turned())
 
 
 def reliability(overview: Overview, _: Turned) -> Figure:
     """Draw accuracy against confidence."""
-    return model_figures.reliability_diagrams(overview)
+    return plots.reliability_diagrams(overview)
 
 
 MEAN, STD = 0.2860, 0.3530

@@ -35,8 +35,8 @@ from harness.perturb import IDENTITY, HorizontalFlip, Pose, augmentation_range_c
 from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import PATHS, most_dangerous_first
 from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
-from harness.report import check_figures, figures, model_figures
-from harness.report.example_pictures import picture, strip
+from harness.report import figures, plots
+from harness.report.pictures import picture, strip
 from harness.run.examples import examples_of, telling_examples, telling_tiles
 from harness.run.opening import open_session
 from harness.run.overview import Rate
@@ -128,7 +128,7 @@ def both(session: StressSession) -> dict[str, RoleModel]:
 def clean(session: StressSession) -> Figure:
     """Draw which class the augmented model takes for which."""
     measured = overview(session, "candidate")
-    return model_figures.confusion_maps(model_figures.confusions(measured, measured.models[0]))
+    return plots.confusion_maps(plots.confusions(measured, measured.models[0]))
 
 
 def _accuracy(model: RoleModel, images: LabelledImages, pose: Pose) -> Rate:
@@ -139,7 +139,7 @@ def _accuracy(model: RoleModel, images: LabelledImages, pose: Pose) -> Rate:
 def rotation(session: StressSession) -> Figure:
     """Draw accuracy against the angle."""
     images, angles = session.images, (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
-    return check_figures.rotation_curves(
+    return plots.rotation_curves(
         {name: {at: _accuracy(model, images, Pose(at)) for at in angles} for name, model in both(session).items()}
     )
 
@@ -147,7 +147,7 @@ def rotation(session: StressSession) -> Figure:
 def shift(session: StressSession) -> Figure:
     """Draw accuracy for each shift."""
     images, shifts = stratified_sample(session.images, min(SEARCHED, len(session.images))), (-4.0, -2.0, 0.0, 2.0, 4.0)
-    return check_figures.shift_maps(
+    return plots.shift_maps(
         {
             name: {(dx, dy): _accuracy(model, images, Pose(0, dx, dy)) for dx in shifts for dy in shifts}
             for name, model in both(session).items()
@@ -161,14 +161,14 @@ def breaking_pose(session: StressSession) -> Figure:
     for path in ("rotation", "shift"):
         found = {name: breaking(model.classifier, images, PATHS[path]) for name, model in both(session).items()}
         known = {name: (survival(each), len(each.severity)) for name, each in found.items()}
-        panels.append(check_figures.survival_panel(path, known))
+        panels.append(plots.survival_panel(path, known))
     return figures.curves(*panels)
 
 
 def regression(session: StressSession) -> Figure:
     """Draw how a reference model's confusions differ from those of the augmented model."""
     measured = overview(session, "incumbent", "candidate")
-    return model_figures.confusion_maps(model_figures.confusions(measured, *measured.models))
+    return plots.confusion_maps(plots.confusions(measured, *measured.models))
 
 
 def attention(session: StressSession) -> Figure:
@@ -181,29 +181,29 @@ def attention(session: StressSession) -> Figure:
             each: Check(each, "attention", "attention_lift").judge(attention_lift(seen, masks, of_class=each))
             for each in images.classes
         }
-    return check_figures.attention_by_class(lifts)
+    return plots.attention_by_class(lifts)
 
 
 def calibration(session: StressSession) -> Figure:
     """Draw how right the models are against how sure."""
-    return model_figures.reliability_diagrams(overview(session, "candidate", "baseline"))
+    return plots.reliability_diagrams(overview(session, "candidate", "baseline"))
 
 
 # Single images, as the candidate and the model beside it see them.
 
 
-def flip(session: StressSession) -> np.ndarray:
+def flip(session: StressSession) -> Figure:
     """Show what the augmented model loses in the mirror."""
     return _lost_under(session, HorizontalFlip())
 
 
-def confident(session: StressSession) -> np.ndarray:
+def confident(session: StressSession) -> Figure:
     """Show the surest error of the augmented model that another reference model does not make."""
     predictions = session.roles["candidate"].predict(session.images)
     return _telling(session, confident_errors(predictions, above=0.9), predictions)
 
 
-def worst_pose(session: StressSession) -> np.ndarray:
+def worst_pose(session: StressSession) -> Figure:
     """Show an image at the smallest of the promised poses at which the augmented model loses it."""
     images = stratified_sample(session.images, min(SEARCHED, len(session.images)))
     poses = most_dangerous_first(augmentation_range_poses())
@@ -211,14 +211,14 @@ def worst_pose(session: StressSession) -> np.ndarray:
     return _telling(session, robust_accuracy(found), found)
 
 
-def flips(session: StressSession) -> np.ndarray:
+def flips(session: StressSession) -> Figure:
     """Show the surest error of the augmented model on what another reference model gets right."""
     predictions = session.roles["candidate"].predict(session.images)
     before = session.roles["incumbent"].predict(session.images)
     return _telling(session, negative_flips(predictions, before.correct), predictions)
 
 
-def consensus(session: StressSession) -> np.ndarray:
+def consensus(session: StressSession) -> Figure:
     """Show what of all that every reference model gets right the augmented model loses most plainly.
 
     It searches all images, since a sample may have none.
@@ -231,7 +231,7 @@ def consensus(session: StressSession) -> np.ndarray:
     return _telling(session, consensus_set_errors(lost), lost)
 
 
-def golden(session: StressSession) -> np.ndarray:
+def golden(session: StressSession) -> Figure:
     """Show a golden image that reference models get right, and one that they do not, as pictures of a set."""
     predictions = session.roles["candidate"].predict(session.images)
     tiles = []
@@ -243,7 +243,7 @@ def golden(session: StressSession) -> np.ndarray:
     return strip(tiles)
 
 
-def gain(session: StressSession) -> np.ndarray:
+def gain(session: StressSession) -> Figure:
     """Show the surest error of the baseline in a corner of what was promised, which the augmented model gets right."""
     candidate, baseline = session.roles["candidate"], session.roles["baseline"]
     right, wrong = candidate.predict(session.images, CORNER), baseline.predict(session.images, CORNER)
@@ -253,13 +253,13 @@ def gain(session: StressSession) -> np.ndarray:
     return picture(examples_of(candidate, baseline, chosen, CORNER)[0])
 
 
-def _lost_under(session: StressSession, perturbation: Perturbation) -> np.ndarray:
+def _lost_under(session: StressSession, perturbation: Perturbation) -> Figure:
     candidate = session.roles["candidate"]
     predictions = candidate.predict(session.images, perturbation)
     return _telling(session, accuracy(predictions, clean=candidate.predict(session.images)), predictions)
 
 
-def _telling(session: StressSession, measurement: Measurement, seen: object) -> np.ndarray:
+def _telling(session: StressSession, measurement: Measurement, seen: object) -> Figure:
     """Return the picture that a failed check would show first."""
     row = next(
         row for row in session.checks.checks if row.metric == measurement.metric.name and row.role == "candidate"
@@ -271,14 +271,14 @@ def _telling(session: StressSession, measurement: Measurement, seen: object) -> 
 # Images side by side, with what the augmented model says of each.
 
 
-def pose(session: StressSession) -> np.ndarray:
+def pose(session: StressSession) -> Figure:
     """Show one image, clean and at corners of the augmentation range."""
     image = _first_right(session)
     poses = (IDENTITY, *augmentation_range_corners()[::2])
     return strip([_answered(session.roles["candidate"], image, each, _short(each)) for each in poses])
 
 
-def background(session: StressSession) -> np.ndarray:
+def background(session: StressSession) -> Figure:
     """Show one image before other backgrounds, and without its object."""
     images = stratified_sample(session.images, 100)
     position = int(np.flatnonzero(session.roles["candidate"].predict(images).correct)[0])
@@ -292,7 +292,7 @@ def background(session: StressSession) -> np.ndarray:
     return strip([_answered(session.roles["candidate"], each.take(one), IDENTITY, title) for title, each in shown])
 
 
-def skew(session: StressSession) -> np.ndarray:
+def skew(session: StressSession) -> Figure:
     """Show one image that the augmented model loses at video range, as other pipelines serve it."""
     candidate, images = session.roles["candidate"], stratified_sample(session.images, 100)
     lost = under_skew(candidate, images, "video-range")
@@ -302,14 +302,14 @@ def skew(session: StressSession) -> np.ndarray:
     return strip([_answered(candidate, each.take(position), IDENTITY, title) for title, each in shown])
 
 
-def unknown(session: StressSession) -> np.ndarray:
+def unknown(session: StressSession) -> Figure:
     """Show one image, and the images of no class that are made of it."""
     image = _first_right(session)
     shown = [(IDENTITY, "of a class"), *((Unfamiliar(kind), kind) for kind in UNFAMILIAR)]
     return strip([_answered(session.roles["candidate"], image, each, title) for each, title in shown])
 
 
-def pairs(session: StressSession) -> np.ndarray:
+def pairs(session: StressSession) -> Figure:
     """Show shirts and T-shirts that the augmented model takes for each other, most surely."""
     predictions = session.roles["candidate"].predict(session.images)
     tiles, _ = telling_tiles(session, predictions, confusion("Shirt", "T-shirt/top"))

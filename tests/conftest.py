@@ -19,7 +19,7 @@ import harness
 # Imported before any test: some warn at their first import, and warnings are errors in tests.
 LIBRARIES = (
     *("cv2", "filelock", "hypothesis", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
-    *("PIL.ImageDraw", "PIL.ImageFont", "scipy.stats", "seaborn", "torch._dynamo"),
+    *("PIL.ImageDraw", "PIL.ImageFont", "scipy.stats", "torch._dynamo"),
     "torch._subclasses.schema_check_mode",
 )
 MODULES = (module.name for module in pkgutil.walk_packages(harness.__path__, "harness."))
@@ -78,6 +78,7 @@ ON_REQUEST = (
     "soak",
     "photographs",
     "smoke",
+    "lint",
 )
 
 

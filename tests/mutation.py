@@ -35,11 +35,14 @@ PARTS = {
         tuple(f"tests/calibration/test_{name}.py" for name in ("thresholds", "moderated", "panel", "small_groups")),
     ),
     "status and reports": (
-        ("plugin/exit_status.py", "plugin/claim.py", "report/files.py"),
+        ("plugin/exit_status.py", "plugin/claim.py", "report/refusal.py"),
         tuple(f"tests/{name}.py" for name in OF_STATUS),
     ),
     "checkpoints": (("networks/checkpoints",), ("tests/networks",)),
-    "predictors": (("inference/predictors",), ("tests/inference",)),
+    "predictors": (
+        ("inference/predictors",),
+        tuple(f"tests/inference/test_{name}.py" for name in ("predictors", "callables", "recorded", "served_models")),
+    ),
 }
 """Code below `harness/` and the tests that must notice its mutants, by the name of the part."""
 SWAPS = {

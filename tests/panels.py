@@ -9,7 +9,7 @@ from harness.calibration.outliers import check_panel
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import Check
-from harness.checks.check import COMMON_KEYS
+from harness.checks.rows import COMMON_KEYS
 from harness.measures import METRICS, Unit
 from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelView
 from harness.measures.panel.threshold import Calibrated, PanelCheck, least_of, on_scale

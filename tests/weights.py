@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from harness.networks.architectures import build
 from harness.networks.checkpoints import Record, hash_tensors
-from harness.networks.checkpoints.native import record_text
+from harness.networks.checkpoints.files import record_text
 
 ARGUMENTS = {"conv_channels": [2], "fc_sizes": [3], "image_size": [4, 4], "classes": 2, "mean": 0.5, "std": 0.25}
 RECORD = Record(

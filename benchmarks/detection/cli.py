@@ -137,7 +137,7 @@ def _train(options: argparse.Namespace) -> int:
 def _make(options: argparse.Namespace) -> int:
     from benchmarks.detection.make import make
     from benchmarks.smoke import fashion_mnist, few
-    from harness.networks.training.shipped import SHIPPED
+    from harness.networks.training import SHIPPED
 
     (mutant,) = matching(options.mutant)
     shipped = SHIPPED["augmented"]

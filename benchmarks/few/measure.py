@@ -22,8 +22,7 @@ from benchmarks.few.paths import ANSWERS, CHECKPOINTS, DIGITS, EXAMPLE, FASHION,
 from benchmarks.smoke import few
 from harness.base.errors import InputError
 from harness.base.files import write_atomically
-from harness.calibration.measure import entries_of
-from harness.calibration.panel_predictions import record_predictions, with_predictions
+from harness.calibration.measure import entries_of, record_predictions, with_predictions
 from harness.calibration.recording import Recording
 from harness.checks import read_checks
 from harness.measures.metric import unpacked

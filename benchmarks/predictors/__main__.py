@@ -26,7 +26,7 @@ from benchmarks.predictors.server import SIZE, answered, network
 from benchmarks.smoke import few, run, status
 from harness.base.files import write_atomically
 from harness.inference.devices import in_batches
-from harness.inference.predictors.http import open_http
+from harness.inference.predictors.http import HttpPredictor
 from harness.networks import NetworkOptions
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def served(tensors: str) -> Iterator[str]:
 
 def asked(url: str) -> Callable[[np.ndarray], np.ndarray]:
     """Return what predicts images with the served network, as a run does: batches side by side, and then confirmed."""
-    predictor = open_http(url, NetworkOptions(), None)
+    predictor = HttpPredictor(url, NetworkOptions(), None)
 
     def predict(images: np.ndarray) -> np.ndarray:
         calls = predictor.provides.calls

@@ -32,8 +32,8 @@ from harness.inference import Classifier
 from harness.inference.attention import attend
 from harness.inference.graph import folded
 from harness.inference.screening import has_bfloat16, lowered
-from harness.networks.builders import parse_normalization
 from harness.networks.declared import DeclaredNetwork
+from harness.networks.options import parse_normalization
 from harness.perturb import IDENTITY, Pose
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Pictures of a report: composed from arrays, against a Matplotlib figure for each with the same content."""
+"""Pictures of a report: images and markup, against a Matplotlib figure for each with the same content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import cores, timed
 from harness.measures.failures import Answer
-from harness.report.example_pictures import data_uri, picture
+from harness.report.pictures import as_html
 from harness.run.examples import Example, ModelView
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
 
-_DPI = 100
+_DPI, _WIDTH, _HEIGHT = 100, 520, 312
 
 
 def some_cases(images: LabelledImages, count: int) -> list[Example]:
@@ -68,36 +68,21 @@ def figure_of(case: Example, width: int, height: int) -> Figure:
     return figure
 
 
-def drawn(case: Example, width: int, height: int) -> np.ndarray:
-    """Return the Matplotlib picture of a case, (height, width, 4) uint8."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure_of(case, width, height))
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
-
-
 def pictures(images: LabelledImages, *, count: int) -> Iterator[Result]:
-    """Measure drawing pictures, each of another image, to pixels and to the bytes of a page."""
+    """Measure making pictures, each of another image, to what a page holds of them."""
     cases = some_cases(images, count)
-    height, width = picture(cases[0]).shape[:2]
-    assert drawn(cases[0], width, height).shape[:2] == (height, width)
 
     def saved(case: Example) -> None:
-        figure_of(case, width, height).savefig(io.BytesIO(), format="png")
+        figure_of(case, _WIDTH, _HEIGHT).savefig(io.BytesIO(), format="png")
 
     with cores(1):
-        for what, wanted, ours, peer in (
-            ("to pixels", 20.0, picture, lambda case: drawn(case, width, height)),
-            ("to a file's content", None, lambda case: data_uri(picture(case)), saved),
-        ):
-            fast = timed(lambda ours=ours: [ours(case) for case in cases], repeats=3).cpu_seconds / count
-            slow = timed(lambda peer=peer: [peer(case) for case in cases], repeats=2).cpu_seconds / count
-            yield Result(
-                f"pictures, CPU milliseconds each, {what}",
-                f"{1e3 * fast:.1f} ms",
-                f"Matplotlib {1e3 * slow:.0f} ms",
-                slow / fast,
-                wanted,
-                f"{count} pictures of {width} × {height} pixels",
-            )
+        fast = timed(lambda: [as_html(case) for case in cases], repeats=3).cpu_seconds / count
+        slow = timed(lambda: [saved(case) for case in cases], repeats=2).cpu_seconds / count
+        yield Result(
+            "pictures, CPU milliseconds each, to what a page holds",
+            f"{1e3 * fast:.1f} ms",
+            f"Matplotlib {1e3 * slow:.0f} ms",
+            slow / fast,
+            None,
+            f"{count} pictures",
+        )

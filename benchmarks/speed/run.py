@@ -104,8 +104,7 @@ def evaluation(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
 
 def training(images: LabelledImages) -> Iterator[Result]:
     """Measure one augmented epoch, against the notebook's loop, on the same images and one core."""
-    from harness.networks.training import train
-    from harness.networks.training.shipped import SHIPPED
+    from harness.networks.training import SHIPPED, train
 
     count = len(images)
     config = replace(SHIPPED["augmented"], epochs=1, validation_size=min(100, count // 4))

@@ -1,16 +1,16 @@
-"""Store of single answers, in one SQLite file for each source; it survives a crash."""
+"""Store of single answers, in one SQLite file for each source beside the cache of predictions; it survives a crash."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from harness.base.cache import Entries, mark_used
+from harness.base.cache import Entries, delete, mark_used
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from harness.base.cache import PredictionCache
@@ -19,26 +19,21 @@ MAX_BYTES = 4 << 30
 """Size above which the least recently used files are deleted."""
 _DIGEST = 8
 _PATIENCE_S = 10.0
-_SUFFIX = ".sqlite"
 _AT_ONCE = 500
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, content BLOB) WITHOUT ROWID"
 
 
-class AnswerStore(Entries):
-    """A folder of answers, with one file per source, named by the hash of the source's identity."""
+def answer_files(cache: PredictionCache) -> Entries:
+    """Return the files of answers beside a cache of predictions, one for each source."""
+    return Entries(cache.folder / "answers", pattern="*.sqlite", max_bytes=MAX_BYTES)
 
-    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
-        super().__init__(folder, pattern=f"*{_SUFFIX}", max_bytes=max_bytes)
 
-    @staticmethod
-    def beside(cache: PredictionCache) -> AnswerStore:
-        """Return the store beside a cache of predictions."""
-        return AnswerStore(cache.folder / "answers")
-
-    def of(self, source: str) -> Answers:
-        """Return the answers of a source, by its hash."""
-        path = self.folder / f"{source}{_SUFFIX}"
-        mark_used(path)
-        return Answers(path)
+def answers_beside(cache: PredictionCache, source: str) -> Answers:
+    """Return the stored answers of a source, by the hash of its identity; old files of others may be deleted."""
+    files = answer_files(cache)
+    files.prune()
+    mark_used(path := files.folder / f"{source}.sqlite")
+    return Answers(path)
 
 
 class Answers:
@@ -55,13 +50,14 @@ class Answers:
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the stored answers by key."""
-        found: list[tuple[bytes, object]] = []
+        found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             marks = ",".join("?" * len(some))
-            found += self._rows(f"SELECT key, content FROM answers WHERE key IN ({marks})", some)  # noqa: S608
-        kept = {key: content for key, content in found if isinstance(content, bytes)}
-        return {key: each[_DIGEST:] for key, each in kept.items() if each[:_DIGEST] == _digest(key, each[_DIGEST:])}
+            for key, kept in self._rows(f"SELECT key, content FROM answers WHERE key IN ({marks})", some):  # noqa: S608
+                if isinstance(kept, bytes) and kept[:_DIGEST] == _digest(key, kept[_DIGEST:]):
+                    found[key] = kept[_DIGEST:]
+        return found
 
     def add(self, answers: Mapping[bytes, bytes]) -> None:
         """Store answers."""
@@ -73,29 +69,22 @@ class Answers:
         self._rows("DELETE FROM answers WHERE key = ?", [(key,) for key in keys], many=True)
 
     def _rows(self, statement: str, values: Sequence[Any], *, many: bool = False) -> list[tuple[bytes, object]]:
-        """Return the rows of a statement; none if the file is unusable."""
-        for damaged in (False, True):
+        """Return the rows of a statement, by a connection of its own for each thread; none if the file is unusable."""
+        for last in (False, True):
             if not self._usable:
                 break
             try:
-                if damaged:
-                    self.path.unlink(missing_ok=True)
-                with self._opened() as file, file:
-                    run = file.executemany if many else file.execute
-                    return run(statement, values).fetchall()
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with closing(sqlite3.connect(self.path, timeout=_PATIENCE_S)) as file, file:
+                    file.execute("PRAGMA synchronous = OFF")  # The checksums detect damage by a power loss.
+                    file.execute(_TABLE)
+                    return (file.executemany if many else file.execute)(statement, values).fetchall()
             except (sqlite3.Error, OSError) as error:
                 # A damaged file, or one that is no database, raises exactly this class; a full disk a subclass.
-                self._usable = type(error) is sqlite3.DatabaseError and not damaged
+                self._usable = type(error) is sqlite3.DatabaseError and not last
+                if self._usable:
+                    delete(self.path)
         return []
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection for one statement, since each belongs to one thread, and opening is fast."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self.path, timeout=_PATIENCE_S)) as file:
-            file.execute("PRAGMA synchronous = OFF")  # The checksums detect damage by a power loss.
-            file.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, content BLOB) WITHOUT ROWID")
-            yield file
 
 
 def _digest(key: bytes, content: bytes) -> bytes:

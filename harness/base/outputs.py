@@ -55,10 +55,7 @@ ONNX = Kind("an ONNX file", rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]")
 TRAINING_STATE = Kind("the state of a training", rb".{32}PK\x03\x04")
 EPOCHS = Kind("the epochs of a training", rb'\[\s*(?:\{\s*"epoch"|\])')
 PANEL = Kind("a reference panel", rb'\s*\{\s*"schema"(?!.*?"verdict"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"recipe"\s*:)')
-PANEL_PREDICTIONS = Kind(
-    "the predictions of a reference panel",
-    rb'\s*\{\s*"schema"(?!.*?"(?:verdict|recipe)"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"classes"\s*:)',
-)
+PANEL_PREDICTIONS = Kind("the predictions of a reference panel", rb"PK\x03\x04.{26}panel_predictions\.npy")
 INCUMBENT_DECLARATION = Kind("the declaration of an incumbent", rb"(?:#[^\n]*\n|\s)*schema\s*=\s*\d+\s*\n\s*file\s*=")
 CHECKS = Kind("a checks file", rb"(?:[^\0]*\n)?\s*schema\s*=\s*\d")
 

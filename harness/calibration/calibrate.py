@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError, InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.base.progress import Progress
-from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
-from harness.calibration.measure import load_reference_models, measure_panel, note
+from harness.calibration.conversions import expect_conversion, measured_conversions
+from harness.calibration.measure import load_reference_models, measure_panel, note, share, with_predictions
 from harness.calibration.outliers import check_panel
 from harness.calibration.panel import expect_sample_of, read_panel, readable_panel
-from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
 from harness.calibration.samples import choose_samples
 from harness.calibration.summary import calibration_lines, plan_lines, power_lines
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import read_checks
-from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
-from harness.checks.tables import ends, hash_of_checks, with_thresholds
+from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_thresholds
 from harness.inference.backends import Tasks
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.measures.serving import OF_SERVING
@@ -39,7 +36,7 @@ from harness.run.inputs import inputs_of_run
 from harness.run.request import model_spec, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.calibration.panel import Panel
     from harness.checks import ChecksFile, Threshold
@@ -89,7 +86,16 @@ class CalibrationRequest:
         """Return the files of the panel and of its predictions: the named ones, or else those of the recipe."""
         own = Path(str(checks.recipe.get("panel", "models/panel.json")))
         path = self.panel or own
-        return path, (checks.panel_predictions if path == own else None) or path.with_suffix(".predictions.json")
+        return path, (checks.panel_predictions if path == own else None) or path.with_suffix(".predictions.npz")
+
+
+class _Measured(NamedTuple):
+    """A panel and its predictions, the file's former predictions, and the checks file of the measurement."""
+
+    panel: Panel
+    checks: ChecksFile
+    predictions: PanelPredictions | None = None
+    earlier: PanelPredictions | None = None
 
 
 def calibrate(
@@ -110,35 +116,21 @@ def calibrate(
     for output in outputs:
         output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
-    own = request.panel is None
-    panel, checks, predictions, earlier = _measured_panel(request, expect_own=own, on_fit=on_fit)
+    done = _measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
+    panel, checks, predictions, earlier = done
     calibrated = _thresholds(panel, checks)
-    _write(panel, checks, predictions, calibrated, before=before, outputs=outputs)
-    items = {item.check.id: item for item in calibrated}
-    hands = {name: hand for name, hand in _hands(checks, panel).items() if name in items}
-    ended = {name: hand.threshold for name, hand in hands.items() if ends(items[name], hand.reason)}
-    lines = calibration_lines(
-        panel,
-        calibrated,
-        by_hand={name: hand.threshold for name, hand in hands.items() if name not in ended},
-        ended=ended,
-        reasons=reasons,
-        budgets=checks.budgets,
-    )
-    if without := [check.id for check in checks.checks if check.panel and check.id not in items]:
+    _write(done, calibrated, before, outputs)
+    hands, budgets = _hands(checks, panel), checks.budgets
+    lines = calibration_lines(panel, calibrated, hands, reasons=reasons, budgets=budgets)
+    measured = {item.check.id for item in calibrated}
+    if without := [check.id for check in checks.checks if check.panel and check.id not in measured]:
         lines.append(f"have no value of these networks, and therefore no threshold any more: {', '.join(without)}")
     if len(panel.models) < PROVISIONAL:
-        lines.append("these thresholds are provisional; more reference models would gain:")
-        lines += plan_lines(panel, checks.budgets)
+        lines += ["these thresholds are provisional; more reference models would gain:", *plan_lines(panel, budgets)]
     lines += [f"thresholds: {request.checks_path}", f"measurements: {panel_path}"]
     if predictions:
         lines += [f"panel predictions: {predictions_path}", *share(request.checks_path, predictions, earlier)]
     return lines
-
-
-def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
-    check_panel(panel)
-    return thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
 
 
 def power(request: CalibrationRequest, *, drop: float | None = None) -> list[str]:
@@ -151,9 +143,9 @@ def power(request: CalibrationRequest, *, drop: float | None = None) -> list[str
 def plan(request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None) -> list[str]:
     """Return the lines of `plan_lines` on a panel: measured now if checkpoints are named, else that of the file."""
     checks = read_checks(request.checks_path)
-    if request.checkpoints:
-        return plan_lines(_measured_panel(request, on_fit=on_fit)[0], checks.budgets)
-    return plan_lines(read_panel(request.paths(checks)[0], checks), checks.budgets)
+    named = request.checkpoints
+    panel = _measured_panel(request, on_fit=on_fit).panel if named else read_panel(request.paths(checks)[0], checks)
+    return plan_lines(panel, checks.budgets)
 
 
 def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
@@ -173,119 +165,116 @@ def _hands(checks: ChecksFile, panel: Panel) -> dict[str, Threshold]:
     return {name: hand for name, hand in found.items() if hand is not None}
 
 
+def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
+    check_panel(panel)
+    return thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
+
+
 def _measured_panel(
     request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], object] = lambda _: None
-) -> tuple[Panel, ChecksFile, PanelPredictions | None, PanelPredictions | None]:
+) -> _Measured:
     """Train or take the reference models, and measure them; see `calibrate`.
 
-    Returns the panel, the checks file of the measurement, the predictions if a stress test needs them, and the former
-    ones in the panel's file. With `expect_own`, raises `InputError` if that file has a panel of another sample of the
-    same data.
+    With `expect_own`, raises `InputError` if the panel's file has a panel of another sample of the same data.
     """
-    checks, network = read_checks(request.checks_path), request.network
+    checks, network, options = read_checks(request.checks_path), request.network, request.gate_options
     path, predictions_path = request.paths(checks)
     tasks = Tasks(request.backend) if request.backend.on_ray else None
-    recording = Recording(checks.path.parent, checks, options=request.gate_options, tasks=tasks)
+    recording = Recording(checks.path.parent, checks, options=options, tasks=tasks)
     if request.convert is not None:
-        panel = read_panel(path, checks)
+        known = read_panel(path, checks)
         recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
-        with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
-            panel = measured_conversions(request.convert, panel, recording, network=network, on_model=bar.update)
-            return panel, checks, None, None
+        with Progress(total=2 * len(known.models), unit="step", desc="converting", smoothing=0) as bar:
+            panel = measured_conversions(request.convert, known, recording, network=network, on_model=bar.update)
+        return _Measured(panel, checks)
     asked: set[str] = set()
     for pattern in request.check_ids:
         if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
             raise InputError(f"--check {pattern}: no check of {checks.path} has such an id; write the check first")
         asked.update(found)
-    there = readable_panel(path) if expect_own else None
-    if there and there.data_sha256 == checks.data.sha256:
-        expect_sample_of(checks, there, path)
-    known = read_panel(path, checks) if request.families or asked else None
+    earlier = readable_panel(path)
+    if expect_own and earlier and earlier.data_sha256 == checks.data.sha256:
+        expect_sample_of(checks, earlier, path)
+    partly = bool(request.families or asked)
     checkpoints: list[Path | str] = list(request.checkpoints)
-    if known and not checkpoints:
-        checkpoints = [model_spec(model.path) for model in known.models]
+    if partly:
+        earlier = read_panel(path, checks)
+        checkpoints = checkpoints or [model_spec(model.path) for model in earlier.models]
     elif not checkpoints:
-        models, jobs = request.reference_models, request.jobs
-        folder = path.with_suffix("")
+        models, jobs, folder = request.reference_models, request.jobs, path.with_suffix("")
         checkpoints += train_reference_models(checks, folder, reference_models=models, jobs=jobs, device=request.device)
     if request.budget is not None:
-        checks = choose_samples(request.budget, checks, checkpoints[0], options=request.gate_options, on_fit=on_fit)
+        checks = choose_samples(request.budget, checks, checkpoints[0], options=options, on_fit=on_fit)
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
         loaded = load_reference_models(checkpoints, recording, network=network)
         note(f"each of {len(checkpoints)} reference models runs the stress tests once")
-        recording, predictions, earlier = with_predictions(loaded, recording, predictions_path, bar.update)
+        recording, predictions, former = with_predictions(loaded, recording, predictions_path, bar.update)
         bar.reset()
         bar.set_description("measuring")
         panel = measure_panel(loaded, recording, bar.update)
-    if known:
-        of_families = {row.id for row in known.checks if row.family in request.families}
-        panel = _joined(known, panel, checks, path, again=asked | of_families)
-    panel = with_earlier_conversions(panel, readable_panel(path), checks.checks)
-    return panel, checks, predictions, earlier
+    if earlier:
+        again = {row.id for row in (*panel.checks, *earlier.checks) if row.family in request.families} | asked
+        panel = _completed(panel, earlier, checks, path, again=again if partly else None)
+    return _Measured(panel, checks, predictions, former)
 
 
-def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: set[str]) -> Panel:
-    """Return the new measurements, with those of the panel in `path` that were not measured `again`.
+def _completed(panel: Panel, earlier: Panel, checks: ChecksFile, path: Path, *, again: set[str] | None) -> Panel:
+    """Return the panel with values of the `earlier` one in `path`: of conversions, and of checks not measured `again`.
 
-    Raises `InputError` for other networks, and for checks that have changed since their measurement.
+    None says that all were measured again. Raises `InputError` if such checks have changed since their measurement,
+    and for other networks.
     """
-    if not known.is_of_models(new):
-        raise CalibrationError(
-            f"{path}: its networks are not those measured now; calibrate all families, without --family and --check"
-        )
     now = {check.id: check.definition for check in checks.checks}
-    kept = tuple(row for row in known.checks if row.id in now and row.id not in again and not row.conversions)
-    for row in kept:
-        if now[row.id] != row.definition or (row.family == SLICE and known.groups_sha256 != new.groups_sha256):
-            raise ChangedError(
-                f"{checks.path}: check {row.id!r} has changed since {path} was measured; calibrate its family too, "
-                f"with --family {row.family}, or all, without --family"
+    same = panel.is_of_models(earlier)
+    if again is not None:
+        if not same:
+            raise CalibrationError(
+                f"{path}: its networks are not those measured now; calibrate all families, without --family and --check"
             )
-    return new.joined(known.of(kept, curved=True), new)
-
-
-def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
-    count = len(panel.models)
-    if count >= PROVISIONAL:
-        return f"{count} reference models, the same recipe with other seeds"
-    judged = sum(not item.informational for item in calibrated)
-    return (
-        f"provisional, of {count} reference model{'' if count == 1 else 's'}: {judged} of {len(calibrated)} checks "
-        f"have a threshold; `stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
-    )
+        kept = tuple(row for row in earlier.checks if row.id in now and row.id not in again and not row.conversions)
+        for row in kept:
+            other_groups = row.family == SLICE and earlier.groups_sha256 != panel.groups_sha256
+            if now[row.id] != row.definition or other_groups:
+                raise ChangedError(
+                    f"{checks.path}: check {row.id!r} has changed since {path} was measured; calibrate its family too, "
+                    f"with --family {row.family}, or all, without --family"
+                )
+        panel = panel.joined(earlier, kept, curved=True)
+    if not same or (earlier.data_sha256, earlier.sample) != (panel.data_sha256, panel.sample):
+        return panel
+    measured = {row.id for row in panel.checks}
+    converted = [row for row in earlier.checks if row.conversions and row.id not in measured]
+    return panel.joined(earlier, tuple(row for row in converted if now.get(row.id) == row.definition))
 
 
 def _write(
-    measured: Panel,
-    checks: ChecksFile,
-    predictions: PanelPredictions | None,
-    calibrated: Sequence[Calibrated],
-    *,
-    before: Mapping[Path, str | None],
-    outputs: Sequence[Output],
+    done: _Measured, calibrated: Sequence[Calibrated], before: dict[Path, str | None], outputs: Sequence[Output]
 ) -> None:
     """Write panel, predictions and thresholds together to these `outputs`.
 
-    Raises `InputError`, and writes nothing, if a file has changed since `before`, and for an invalid checks file.
+    Raises `InputError`, and writes nothing, if a file has changed since `before`.
     """
+    measured, checks, predictions, _ = done
     panel_path, predictions_path, _ = (output.path for output in outputs)
     ks = {item.check.id: item.k for item in calibrated}
     panel = measured.with_multipliers(ks, before=readable_panel(panel_path))
-    date = datetime.now(UTC).date().isoformat()
-    seeds = [model.seed for model in panel.models]
-    named = checks.recipe  # Where no test has asked for predictions now, other checks were measured with earlier ones.
-    if predictions:
-        # Relative to the checks file, so the gate finds it from any working directory.
-        path = os.path.relpath(predictions_path, checks.path.parent)
-        named = {"panel_predictions": path, "panel_predictions_sha256": predictions.sha256}
-    recipe: dict[str, Any] = {
-        "about": _about(panel, calibrated),
-        "panel": panel_path.as_posix(),
-        "date": date,
-        **({} if None in seeds else {"seeds": seeds}),
-        **{name: named[name] for name in ("panel_predictions", "panel_predictions_sha256") if name in named},
-    }
+    date, count = datetime.now(UTC).date().isoformat(), len(panel.models)
+    about = f"{count} reference models, the same recipe with other seeds"
+    if count < PROVISIONAL:
+        judged = sum(not item.informational for item in calibrated)
+        about = (
+            f"provisional, of {count} reference model{'' if count == 1 else 's'}: {judged} of {len(calibrated)} checks "
+            f"have a threshold; `stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
+        )
+    recipe: dict[str, Any] = {"about": about, "panel": panel_path.as_posix(), "date": date}
+    if None not in (seeds := [model.seed for model in panel.models]):
+        recipe["seeds"] = seeds
+    if predictions:  # Relative to the checks file, so the gate finds it from any working directory.
+        recipe["panel_predictions"] = os.path.relpath(predictions_path, checks.path.parent)
+        recipe["panel_predictions_sha256"] = predictions.sha256
+    else:  # Where no test has asked for predictions now, other checks were measured with earlier ones.
+        recipe |= {name: value for name, value in checks.recipe.items() if name.startswith("panel_predictions")}
     if panel.recipe:
         recipe["training"] = {name: each for name, each in panel.recipe.items() if each is not None}
     with locked(checks.path):
@@ -297,21 +286,6 @@ def _write(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
                 "the measurements are kept"
             )
-        rows = with_thresholds(checks.path.read_text(encoding="utf-8"), list(calibrated), recipe=recipe, date=date)
-        _expect_readable(rows, checks.path)
+        rows = with_thresholds(checks.path.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
         kept = {outputs[1]: predictions.as_bytes()} if predictions else {}
         write_together({**kept, outputs[0]: panel.as_bytes(), outputs[2]: rows.encode()})
-
-
-def _expect_readable(content: str, path: Path) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=path.suffix) as made:
-        made.write(content.encode())
-        made.flush()
-        try:
-            read_checks(Path(made.name))
-        except InputError as error:
-            said = str(error).removeprefix(f"{made.name}: ")
-            raise CalibrationError(
-                f"{path}: nothing was written, since it could not be read again: {said}; correct the test that this "
-                "is the row of, and calibrate again"
-            ) from None

@@ -18,7 +18,7 @@ WORKFLOW = ".github/workflows/model-gate.yml"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".onnx")
 """Suffixes of checkpoints, in addition to that of the given one."""
 _OTHERS = (
-    *("models/*.json", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
+    *("models/*.json", "models/*.npz", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
     *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
 )
 """Files besides checkpoints and images that decide a verdict: panel, checks, code and configuration."""
@@ -26,11 +26,10 @@ _OTHERS = (
 _TEXT = """\
 # Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks for. If checks, panel,
 # code, images or configuration change, it gates the incumbent, too. The test images must be in the repository, or a
-# step before the gate fetches them. Failing checks are annotations of the pull
-# request, their table is on the job's page, and the reports with pictures are an artifact. Exit status 1 means that a
-# checkpoint is worse, 4 that a run is inconclusive. If your package index lacks the harness, name the path or the
-# address of its wheel instead. requirements.txt names what your data and models need besides, such as
-# stress-harness[onnx].
+# step before the gate fetches them. Failing checks are annotations of the pull request, their table is on the job's
+# page, and the reports with pictures are an artifact. Exit status 1 means that a checkpoint is worse, 4 that a run is
+# inconclusive. If your package index lacks the harness, name the path or the address of its wheel instead.
+# requirements.txt names what your data and models need besides, such as stress-harness[onnx].
 name: Model quality gate
 
 on:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from harness.calibration.panel import Panel
     from harness.calibration.recording import Recording
-    from harness.checks import Check
     from harness.networks import NetworkOptions
 
 INPUT, OUTPUT = "{input}", "{output}"
@@ -61,24 +60,22 @@ def measured_conversions(
 
     words = expect_conversion(command)
     with tempfile.TemporaryDirectory(prefix="conversions-") as folder:
-        artifacts: dict[str, Path | str] = {}
+        loaded, originals, twins = [], {}, dict[str, str]()
         for number, model in enumerate(panel.models, start=1):
-            artifacts[model.path] = _converted(words, model.path, Path(folder) / f"{number:03d}")
-            on_model()
-        loaded = [load(artifact, network) for artifact in artifacts.values()]
-        twins: dict[str, str] = {}
-        for path, artifact in zip(artifacts, loaded, strict=True):
-            if (twin := twins.setdefault(artifact.sha256, path)) != path:
+            artifact = _converted(words, model.path, Path(folder) / f"{number:03d}")
+            loaded.append(load(artifact, network))
+            originals[str(artifact)] = model_spec(model.path)
+            if (twin := twins.setdefault(loaded[-1].sha256, model.path)) != model.path:
                 raise CalibrationError(
-                    f"{path} and {twin} are converted to the same file; convert {INPUT}, and write it to {OUTPUT}",
+                    f"{model.path} and {twin} are converted to the same file; convert {INPUT}, and write it to "
+                    f"{OUTPUT}",
                     setting="convert",
                 )
-        originals = {str(artifact): model_spec(path) for path, artifact in artifacts.items()}
+            on_model()
         measured = entries_of(loaded, replace(recording, originals=originals), on_model)
     known = {check.id: check.definition for check in recording.checks.written}
-    by_model = [{entry["id"]: entry for entry in entries} for entries in measured]
-    first, rows = by_model[0], []
-    for name, entry in first.items():
+    by_model, rows = [{entry["id"]: entry for entry in entries} for entries in measured], []
+    for name, entry in by_model[0].items():
         if all(name in each and each[name]["n"] == entry["n"] for each in by_model):
             rows.append(replace(check_in(entry, known), scale="plain", conversions=command))
         else:
@@ -92,8 +89,8 @@ def measured_conversions(
         replace(model, values={row.id: entries[row.id]["value"] for row in rows})
         for model, entries in zip(panel.models, by_model, strict=True)
     )
-    kept = panel.of(tuple(row for row in panel.checks if row.family != EQUIVALENCE), curved=True)
-    return panel.joined(kept, replace(panel, checks=tuple(rows), models=models, chance={}))
+    kept = [row for row in panel.checks if row.family != EQUIVALENCE]
+    return replace(panel, checks=tuple(rows), models=models, chance={}).joined(panel, kept)
 
 
 def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
@@ -110,13 +107,3 @@ def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
         said = [*done.stdout.splitlines(), *done.stderr.splitlines()][-_LINES:]
         raise CalibrationError(f"{model}: {shlex.join(line)} {came_to}", setting="convert", below=said)
     return model_spec(f"{_SPECS.get(artifact.suffix, '')}{artifact}")
-
-
-def with_earlier_conversions(panel: Panel, earlier: Panel | None, checks: Sequence[Check]) -> Panel:
-    """Return the panel with the conversions' values of an `earlier` panel of the same models and images."""
-    same_data = earlier and (earlier.data_sha256, earlier.sample) == (panel.data_sha256, panel.sample)
-    if not (earlier and same_data and panel.is_of_models(earlier)):
-        return panel
-    now, measured = {check.id: check.definition for check in checks}, {row.id for row in panel.checks}
-    kept = [row for row in earlier.checks if row.conversions and row.id not in measured]
-    return panel.joined(panel, earlier.of(tuple(row for row in kept if now.get(row.id) == row.definition)))

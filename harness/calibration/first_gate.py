@@ -10,20 +10,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base import outputs
 from harness.base.codes import Code
-from harness.base.errors import ConfigurationError, InputError, OutputError
+from harness.base.errors import ConfigurationError, InputError, OutputError, printable
 from harness.base.files import write_all_or_none
 from harness.calibration.ci_workflow import WORKFLOW, workflow
-from harness.calibration.samples import fit_for, samples_in_toml
+from harness.calibration.samples import choose_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
+from harness.checks.families import families_of, offered, starter, starter_checks
 from harness.checks.roles import INCUMBENT, ROLES
-from harness.checks.slices import SLICE
-from harness.checks.starter import families_of, offered, starter, starter_checks
-from harness.checks.starter_check import shipped_tests
-from harness.checks.tables import HEAD, entries, with_samples, with_settings
-from harness.data.groups import groups_sha256
+from harness.checks.shipped import shipped_tests
+from harness.checks.slices import PAIR, SLICE
+from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_settings
+from harness.data.groups import groups_in_words, groups_sha256
 from harness.data.options import DataOptions
 from harness.measures.accuracy import confused_pairs
 from harness.run.budget import seconds_in
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from harness.checks import ChecksFile
-    from harness.checks.starter_check import StarterCheck
+    from harness.checks.first_checks import StarterCheck
     from harness.data import LabelledImages
     from harness.run.budget import Plan
 
@@ -48,6 +47,8 @@ _CONFIGURED = {
     "setup.cfg": "[tool:pytest]",
 }
 """The files that may configure pytest, each with the text that does so."""
+_BELOW = 0.05
+"""Distance of a proposed first threshold by hand below the model's accuracy."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,12 @@ class InitRequest:
 
 @dataclass(frozen=True)
 class Initialized:
-    """The first gate of a repository: `written` and `unchanged` files, for these images and checks.
+    """The first gate of a repository: `lines` on what was written.
 
-    `lacking` are families that the checks file did not have before. `accuracy` is that of the checkpoint on the clean
-    images. `fit` is the plan of a run within the budget, and `unfit` the reason for a missing plan.
+    `fit` is the plan of a run within the budget, and `unfit` the reason for a missing plan.
     """
 
-    written: tuple[Path, ...]
-    unchanged: tuple[Path, ...]
-    images: LabelledImages
-    rows: tuple[StarterCheck, ...]
-    lacking: tuple[str, ...] = ()
-    accuracy: float | None = None
+    lines: tuple[str, ...]
     fit: Plan | None = None
     unfit: str = ""
 
@@ -94,8 +89,9 @@ def initialize(request: InitRequest, folder: Path) -> Initialized:
     with contextlib.chdir(folder):  # Paths are relative to the folder that pytest runs in.
         if request.budget != "none":
             seconds_in(request.budget)
-        files, done = _planned(request)
+        files, lines = _planned(request, folder)
         write_all_or_none(files)
+        done = Initialized(tuple(lines))
         if _CHECKS not in files or request.budget == "none":
             return done
         try:
@@ -104,12 +100,11 @@ def initialize(request: InitRequest, folder: Path) -> Initialized:
             return replace(done, unfit=str(error).splitlines()[0])
 
 
-def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
+def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[str]]:
+    """Return the files to write, and lines on them."""
     families = None if request.families is None else families_of(request.families)
     table = _new_entries(request.gate)
-    images = request.model.all_images()
-    pairs: list[tuple[str, str]] = []
-    accuracy: float | None = None
+    images, accuracy, pairs = request.model.all_images(), None, list[tuple[str, str]]()
     if request.checkpoint is not None:
         predictions = request.model.open(request.checkpoint, images).predict(images)
         pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
@@ -126,10 +121,10 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
         text = _with_rows(checks, rows, images) if checks else starter(images, rows)
         texts[_CHECKS] = with_settings(text, table)
     if request.workflow:
-        candidate, here = request.checkpoint, Path.cwd()
+        candidate, root = request.checkpoint, Path.cwd()
         if isinstance(candidate, Path):
-            inside = candidate.resolve().is_relative_to(here)
-            candidate = candidate.resolve().relative_to(here).as_posix() if inside else None
+            inside = candidate.resolve().is_relative_to(root)
+            candidate = candidate.resolve().relative_to(root).as_posix() if inside else None
         predictor = isinstance(request.checkpoint, str)
         texts[Path(WORKFLOW)] = workflow(Path(), request.model, candidate=candidate, predictor=predictor)
     files = {path: text.encode() for path, text in texts.items()}
@@ -146,9 +141,51 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
         )
     new = {path: content for path, content in files.items() if path not in there} | _beside()
     kept = [_CHECKS, *sorted(Path(TESTS).glob("test_*.py"))] if checks else []
-    unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
-    lacking = tuple(name for name in offered() if checks and not checks.family(name))
-    return new, Initialized(tuple(new), unchanged, images, tuple(rows), lacking, accuracy)
+    lacking = [name for name in offered() if checks and not checks.family(name)]
+    unchanged = [path for path in dict.fromkeys((*kept, *there)) if path not in new]
+    said = ", ".join(dict.fromkeys(row.family for row in rows))
+    said = f"{len(rows)} new, of {said}, for" if rows else "unchanged, for"
+    more = "" if rows else f"; --families adds some of {', '.join(lacking)}"
+    lines = [
+        f"checks: {said} {len(images)} images of {len(images.classes)} classes{more}",
+        *(f"written: {here / path}" for path in new),
+        *(f"unchanged: {here / path}" for path in unchanged),
+    ]
+    if not lacking:
+        held = ", ".join(row.id for row in rows if "hand" in row.more)
+        lines.append(f"with a threshold by hand: {held or 'none'}; all others are informational until calibrated")
+    if accuracy is not None:
+        advice = _on_threshold(request.min_accuracy, accuracy, rows)
+        lines.append(f"{request.checkpoint}: clean accuracy {accuracy:.1%}{advice}")
+    return new, lines + _on_groups(rows, lacking, images)
+
+
+def _on_groups(rows: Sequence[StarterCheck], lacking: Sequence[str], images: LabelledImages) -> list[str]:
+    """Return lines on the groups of the data, with the next step if no check is about them."""
+    groups = {column: values for column, values in images.groups.items() if column != PAIR}
+    new = [row for row in rows if row.family == SLICE]
+    said = f"groups: {printable(groups_in_words(groups))}"
+    if groups and new:
+        paired = any("paired_by" in row.more for row in new)
+        return [said + (f"; differences are compared by the column {PAIR}" if paired else "")]
+    if groups and (SLICE in lacking if lacking else rows):
+        return [f"{said}; each group gets a check by", "  stress-harness init --families slice"]
+    return []
+
+
+def _on_threshold(wanted: float | None, accuracy: float, rows: Sequence[StarterCheck]) -> str:
+    """Return advice on the first threshold by hand; one far below the accuracy cannot catch a mutant."""
+    if wanted is None:
+        first = f'hand = {{ threshold = {max(accuracy - _BELOW, 0.01):.2f}, reason = "{UNTIL_CALIBRATED}" }}'
+        return (
+            f"; for a first threshold, write {first} into the check clean"
+            if any(row.id == "clean" for row in rows)
+            else ""
+        )
+    if wanted > accuracy:
+        return f", below --min-accuracy {wanted:g}"
+    low = wanted < accuracy - 4 * _BELOW
+    return f"; a threshold as low as {wanted:g} may miss a mutant, and a run then ends with 4" if low else ""
 
 
 def _new_entries(wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,10 +236,7 @@ def _lacking(checks: ChecksFile, rows: Sequence[StarterCheck], request: InitRequ
 
 
 def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: LabelledImages) -> str:
-    """Return the text of a checks file with these rows of the images at its end.
-
-    Raises `InputError` if they cannot be added.
-    """
+    """Return the text of a checks file with these rows of the images at its end; raises `InputError` if none fits."""
     known = {check.id: check.family for check in checks.checks}
     if taken := next((row for row in rows if row.id in known), None):
         raise InputError(
@@ -215,22 +249,19 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
         of_groups = f'[data]\ngroups_sha256 = "{groups_sha256(images.groups)}"\n'
         content = re.sub(r"(?m)^\[data\]\n", of_groups, content, count=1)
     made = "\n\n".join([content.rstrip("\n"), *(row.as_toml() for row in rows)]) + "\n"
-    try:
-        found = [row["id"] for row in tomllib.loads(made)["check"]]
-    except (ValueError, TypeError):
-        found = []
-    if found != [*(check.id for check in checks.written), *(row.id for row in rows)]:
-        message = f"{checks.path}: rows cannot be added to it; write them as [[check]] by hand"
-        raise InputError(message, code=Code.CHECKS)
-    return made
+    with contextlib.suppress(ValueError):  # Checks in another form than tables take no further ones.
+        if len(tomllib.loads(made)["check"]) == len(checks.written) + len(rows):
+            return made
+    raise InputError(f"{checks.path}: rows cannot be added; write them as [[check]] by hand", code=Code.CHECKS)
 
 
 def _with_samples(request: InitRequest) -> Plan:
     """Write samples that fit the budget into the checks file, and return the plan of a run.
 
-    Calibrated families keep their images. Without a checkpoint, an untrained network is timed. Raises `InputError`, and
-    writes nothing, without a network to measure, or if it fails.
+    Without a checkpoint, an untrained network is timed. Raises `InputError`, and writes nothing, without a network to
+    measure, or if it fails.
     """
+    plans: list[Plan] = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = request.checkpoint
         if not checkpoint:
@@ -241,8 +272,6 @@ def _with_samples(request: InitRequest) -> Plan:
             checkpoint = Path(folder, "untrained.pth")
             torch.save(build().state_dict(), checkpoint)
         device = () if request.model.device == "auto" else ("--stress-device", request.model.device)
-        fit = fit_for(request.budget, _CHECKS, checkpoint, tests=_CHECKS.parent, options=device)
-    if fit.samples:
-        lines = samples_in_toml({**read_checks(_CHECKS).data.samples, **fit.samples}, fit)
-        outputs.Output(_CHECKS, outputs.CHECKS).write(with_samples(_CHECKS.read_text("utf-8"), lines).encode())
-    return fit
+        checks = read_checks(_CHECKS)
+        choose_samples(request.budget, checks, checkpoint, options=device, on_fit=plans.append, anew=False)
+    return plans[0]

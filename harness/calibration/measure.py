@@ -1,35 +1,41 @@
-"""Measurement of a panel: the stress tests run on each checkpoint, one per core, and the results are cached."""
+"""Measurement of a panel: its models are loaded and compared, and their recorded values and predictions joined."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
-from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+import tempfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
-from harness.base import user_folder, write_atomically
-from harness.base.errors import ChangedError, PanelError, some_of
-from harness.base.imports import while_unchanged, with_files
+from harness.base import locked, user_folder, write_atomically
+from harness.base.errors import InputError, PanelError, some_of
+from harness.base.outputs import CHECKS, Output
 from harness.base.progress import Progress
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
-from harness.calibration.recording import Recording, record
-from harness.calibration.warm import WarmProcess
+from harness.calibration.recording import Recording, kept_or_made, record, recorded
 from harness.checks import Check
 from harness.data import sample_up_to
 from harness.inference import open_model
-from harness.inference.devices import usable_cores
-from harness.inference.role import is_lasting
 from harness.measures import Unit
 from harness.measures.metric import Curve
+from harness.measures.panel.collection import (
+    ReferencePredictions,
+    archive_of,
+    combined,
+    merged,
+    read_archive,
+    repeats,
+)
+from harness.measures.panel.consensus import PANEL_FIXTURES
+from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 from harness.run.request import request_of
@@ -42,7 +48,6 @@ if TYPE_CHECKING:
     from harness.run.execute import RunResult
     from harness.run.request import RunRequest
 
-T = TypeVar("T")
 _FEW, _ROUNDING = 32, 1e-3
 """Images that find copies, and the largest difference of a copy's logits as a share of their range. Those of two
 trainings are far larger."""
@@ -95,11 +100,11 @@ def measure_panel(
     common = set.intersection(*map(set, measured))
     if partial := sorted(set[str]().union(*measured) - common):
         note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
-    measured = [{name: entry for name, entry in table.items() if name in common} for table in measured]
     known = {check.id: check.definition for check in recording.checks.checks}
     checks: dict[str, PanelCheck] = {}
     models = []
-    for checkpoint, table in zip(loaded, measured, strict=True):
+    for checkpoint, entries in zip(loaded, measured, strict=True):
+        table = {name: entry for name, entry in entries.items() if name in common}
         for entry in table.values():
             check = check_in(entry, known)
             if (other := checks.setdefault(check.id, check)) != check:
@@ -109,7 +114,6 @@ def measure_panel(
                     f"{checkpoint.path}: check {check.id}: {name} is {mine[name]!r}, for another network it is "
                     f"{theirs[name]!r}; a test must measure the same for every network"
                 )
-        training = checkpoint.record.training if checkpoint.record else None
         # Several checks may read their values off one curve. A figure could show either of two that share a name.
         curves = {read_record(Curve, entry["curve"], where=name) for name, entry in table.items() if "curve" in entry}
         names = Counter(curve.name for curve in curves)
@@ -117,13 +121,12 @@ def measure_panel(
             ReferenceModel(
                 path=str(checkpoint.path),
                 sha256=checkpoint.sha256,
-                seed=(training or {}).get("seed"),
+                seed=((checkpoint.record and checkpoint.record.training) or {}).get("seed"),
                 values={name: entry["value"] for name, entry in table.items()},
                 curves=tuple(sorted((each for each in curves if names[each.name] == 1), key=lambda each: each.name)),
             )
         )
     data = recording.checks.data
-    chance = {check: found for check in checks if (found := Chance.of([table[check] for table in measured]))}
     return Panel(
         data.sha256,
         PROTOCOL,
@@ -131,7 +134,7 @@ def measure_panel(
         tuple(checks.values()),
         tuple(models),
         data.sample,
-        chance,
+        {check: found for check in checks if (found := Chance.of([table[check] for table in measured]))},
         data.groups_sha256,
     )
 
@@ -163,73 +166,102 @@ def entries_of(
     return kept_or_made(checkpoints, recording, make=measure, read=json.loads, on_model=on_model)
 
 
-def kept_or_made(
-    checkpoints: Sequence[Checkpoint],
-    recording: Recording,
-    *,
-    make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes],
-    read: Callable[[bytes], T],
-    what: str = "json",
-    on_model: Callable[[], object] = lambda: None,
-) -> list[T]:
-    """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
-
-    A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
-    that measured it. The cores are this machine's, with a process that has loaded the data, or those of the recording's
-    cluster. `make` gets the function that runs the gate there. `what` is the suffix of the cached files, one for each
-    kind of content.
-    """
-    definition, tasks = recording.definition(), recording.tasks
-    keys = [hashlib.sha256(f"{each.sha256} {definition}".encode()).hexdigest() for each in checkpoints]
-    places = [user_folder("measured") / f"{key}.{what}" for key in keys]
-    found: list[T | None] = [None] * len(checkpoints)
-    for at, checkpoint in enumerate(checkpoints):
-        with suppress(OSError, ValueError):
-            if is_lasting(checkpoint) and (kept := while_unchanged(places[at].read_bytes())) is not None:
-                found[at] = read(kept)
-                on_model()
-    waiting = deque(at for at, content in enumerate(found) if content is None)
-
-    def made(at: int, process: WarmProcess) -> T:
-        light = replace(checkpoints[at], model=nn.Identity())  # A node of the cluster reads the model from its file.
-
-        def on_node(core: int) -> bytes:
-            with closing(WarmProcess(core, recording.options)) as own:
-                return with_files(make(light, own.run))
-
-        path = str(light.path)
-        content = tasks.result(path, on_node) if tasks else with_files(make(checkpoints[at], process.run))
-        if recording.definition() != definition:
-            raise ChangedError(
-                f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
-                "calibrate again when nothing writes to them"
-            )
-        if is_lasting(checkpoints[at]):
-            write_atomically(places[at], content)
-        return read(content.partition(b"\n")[2])
-
-    def work(core: int) -> None:
-        with closing(WarmProcess(core, recording.options)) as process:
-            for at in iter(lambda: waiting.popleft() if waiting else None, None):
-                try:
-                    found[at] = made(at, process)
-                except BaseException:
-                    waiting.clear()
-                    if tasks:
-                        tasks.abandon()
-                    raise
-                on_model()
-
-    if waiting:
-        cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(waiting)]
-        with ThreadPoolExecutor(len(cores)) as pool:
-            list(pool.map(work, cores))
-    return [content for content in found if content is not None]
-
-
 def check_in(entry: Mapping[str, Any], known: Mapping[str, str]) -> PanelCheck:
     """Return the check of an entry; `known` are definitions by id, and a test without a check has that of a new row."""
     named = {name: entry[name] for name in ("id", "family", "metric")}
     definition = known.get(entry["id"]) or Check(**named).definition
     more = {"direction": entry["direction"], "n": entry["n"], "scale": entry.get("scale", "plain")}
     return PanelCheck(**named, **more, unit=Unit(entry["unit"]), definition=definition)
+
+
+# Panel predictions.
+
+
+def record_predictions(
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object]
+) -> list[list[ReferencePredictions]]:
+    """Return the predictions of each checkpoint that the stress tests need; empty if they need none.
+
+    They stay in the user's cache, like measurements. Raises `InputError` if the tests could not run.
+    """
+
+    def make(checkpoint: Checkpoint, run: Callable[[RunRequest], RunResult]) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            asking = replace(recording, answers=Path(folder))
+            recorded(checkpoint.path, asking, run, sha256=checkpoint.sha256)
+            return archive_of(Path(folder))
+
+    found: list[list[ReferencePredictions]] = []
+    if _mentions_predictions(recording.tests.resolve().parent):
+        for some in (checkpoints[:1], checkpoints[1:]):  # If the first needs none, no other does.
+            found += kept_or_made(some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
+            if not any(found):
+                return []
+    return found
+
+
+def with_predictions(
+    loaded: Sequence[Checkpoint], recording: Recording, file: Path, on_model: Callable[[], object]
+) -> tuple[Recording, PanelPredictions | None, PanelPredictions | None]:
+    """Return a recording with the models' predictions, the new predictions, and the old ones of `file`.
+
+    The new predictions are completed with the old ones, and written to the user's cache for the recording. If the tests
+    need none, the recording does not change. Raises `InputError` if tests could not run or requested different images
+    for different models. For a part of the families, it also refuses a missing file and one of other thresholds.
+    """
+    checks, old = recording.checks, None
+    partly = bool(recording.families)
+    needed = partly and checks.panel_predictions is not None
+    if needed and not file.exists():
+        raise PanelError(
+            f"{file}: is missing, but thresholds of {checks.path} were made with it; bring it back, or calibrate all "
+            "families"
+        )
+    try:
+        old = read_panel_predictions(file) if file.exists() else None
+        if needed and old:
+            checks.expect_panel_predictions(file, old.sha256)
+    except InputError:
+        if partly:
+            raise
+    found = record_predictions(loaded, recording, on_model)
+    models = [each.model_sha256 for each in loaded]
+    new = combined(checks.data.sha256, checks.data.n, models, found) if found else None
+    if new is None:
+        return recording, None, old
+    new = merged(new, old)
+    content = new.as_bytes()
+    new = replace(new, sha256=hashlib.sha256(content).hexdigest())
+    path = user_folder("measured") / f"{new.sha256}.predictions.npz"
+    write_atomically(path, content)
+    return replace(recording, panel_predictions=path), new, old
+
+
+def _mentions_predictions(project: Path) -> bool:
+    """Return whether code of the project has a name of `PANEL_FIXTURES`; pytest knows the tests that take one."""
+    for place, folders, names in os.walk(project):
+        folders[:] = [name for name in folders if name[0] != "." and not Path(place, name, "pyvenv.cfg").exists()]
+        for code in (Path(place, name) for name in names if name.endswith(".py")):
+            if any(name.encode() in code.read_bytes() for name in PANEL_FIXTURES):
+                return True
+    return False
+
+
+def share(checks: Path, new: PanelPredictions | None, old: PanelPredictions | None) -> list[str]:
+    """Write the hash of new panel predictions into the checks files beside this one that declare the old ones.
+
+    Returns a line on each. A file does not change if its thresholds would; its line then says so.
+    """
+    if new is None or old is None or old.sha256 == new.sha256:
+        return []
+    lines, before, after = [], old.sha256.encode(), new.sha256.encode()
+    for path in sorted(checks.parent.glob("*.toml")):
+        if path.resolve() == checks.resolve() or before not in path.read_bytes():
+            continue
+        if not repeats(new, old):
+            lines.append(f"{path}: its thresholds were made with other panel predictions; calibrate it too")
+            continue
+        with locked(path.resolve()):
+            Output(path, CHECKS).write(path.read_bytes().replace(before, after))
+        lines.append(f"{path}: shares the panel predictions and now names the new file; its thresholds stay")
+    return lines

@@ -1,20 +1,15 @@
 """Moderated variances: standard deviations of few reference models borrow strength across checks and from images.
 
-Three networks determine a standard deviation only to within a factor of several. Their predictions for thousands of
-images determine the effect of chance on a check well. Suppose that reference models err independently given the image.
-The variance of a mean over n images is then the sum of the images' variances over n^2 (Jordan 2023, arXiv:2304.01910).
-But errors on similar images are correlated, and so are a network's errors under strong shift. So
+If reference models err independently given the image, the variance of a mean over n images is the sum of the images'
+variances over n^2 (Jordan 2023, arXiv:2304.01910). Errors on similar images and under strong shift are correlated. So
 
     prior = inflation * chance + (SHIFT * loss)^2,
 
 with an inflation that the checks of a family share, and the loss against clean images. The moderated variance is
 (d prior + (K - 1) s^2) / (d + K - 1) (Smyth 2004, "Linear models and empirical Bayes methods", section 3). The prior is
-worth d degrees of freedom, fewer if the shift dominates it. If a check's own spread contradicts the prior, it has none
-(after Phipson et al. 2016, "Robust hyperparameter estimation") and needs enough models. A spread far below the prior
-is no contradiction, since among many checks some are always small.
-
-The constants come from fits on the shipped panel, on the safe side. `benchmarks.few` lists other decisions that used
-this panel, and tests the rule on independent data.
+worth d degrees of freedom, fewer if the shift dominates it. A check has none if its own spread is far above it (after
+Phipson et al. 2016, "Robust hyperparameter estimation"). The constants come from fits on the shipped panel, on the safe
+side; `benchmarks.few` tests the rule on independent data.
 """
 
 from __future__ import annotations
@@ -66,17 +61,15 @@ class Moderated:
 
         One more reference model then fails any of the checks at the positions `sharing` with that probability, to about
         1%. Each of them fails equally often. Given the inflation, the checks count as independent, each with its own t
-        distribution; correlation makes failures rarer. A quadrature averages over the inflation. Bonferroni's equal
-        parts would count the inflation's uncertainty once for each check.
+        distribution; correlation makes failures rarer. A quadrature averages over the inflation.
         """
         from scipy.special import stdtr, stdtrit
 
         known, shared, inflation_df = self._degrees(reference_models)
         known = np.maximum(known, 1)[sharing]
         inflation, weights = _inflations(inflation_df)
-        std = np.sqrt(
-            1 + shared[sharing] * (inflation[:, None] - 1)
-        )  # Standard deviation of each check in units of the estimated one.
+        # Standard deviation of each check in units of the estimated one.
+        std = np.sqrt(1 + shared[sharing] * (inflation[:, None] - 1))
         df, each = np.maximum(self.df(reference_models), 1), share / len(sharing)
         for _ in range(3):  # The probability of any failure is nearly proportional to that of each.
             missing = stdtr(known, stdtrit(df[sharing], each) / std)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError, PanelError
-from harness.base.records import as_plain, record
+from harness.base.files import read_regular
+from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.measures.metric import Curve, Unit, unpacked
-from harness.measures.panel.predictions import read_file
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 from harness.run.request import model_spec
@@ -121,28 +121,22 @@ class Panel:
             for name in names
         }
 
-    def of(self, rows: tuple[PanelCheck, ...], *, curved: bool = False) -> Panel:
-        """Return the part of the panel with these checks, and with the curves if `curved`."""
-        ids = [row.id for row in rows]
-        models = tuple(
-            replace(model, values={name: model.values[name] for name in ids}, curves=model.curves if curved else ())
-            for model in self.models
-        )
-        chance = {name: found for name, found in self.chance.items() if name in ids}
-        return replace(self, checks=rows, models=models, chance=chance)
+    def joined(self, other: Panel, rows: Sequence[PanelCheck], *, curved: bool = False) -> Panel:
+        """Return the panel with these checks of another panel of the same models in front, and its curves if `curved`.
 
-    def joined(self, before: Panel, after: Panel) -> Panel:
-        """Return the panel with the measurements of two panels of the same models in place of its own."""
+        Of curves with one name, it keeps its own.
+        """
+        ids = [row.id for row in rows]
         models = tuple(
             replace(
                 model,
-                values={**first.values, **second.values},
-                curves=tuple({curve.name: curve for curve in (*first.curves, *second.curves)}.values()),
+                values={**{name: old.values[name] for name in ids}, **model.values},
+                curves=tuple({each.name: each for each in (*(old.curves if curved else ()), *model.curves)}.values()),
             )
-            for model, first, second in zip(self.models, before.models, after.models, strict=True)
+            for model, old in zip(self.models, other.models, strict=True)
         )
-        chance = {**before.chance, **after.chance}
-        return replace(self, checks=before.checks + after.checks, models=models, chance=chance)
+        chance = {**{name: found for name, found in other.chance.items() if name in ids}, **self.chance}
+        return replace(self, checks=(*rows, *self.checks), models=models, chance=chance)
 
     def is_of_models(self, other: Panel) -> bool:
         """Return whether another panel is of the same models."""
@@ -180,15 +174,25 @@ def readable_panel(path: Path) -> Panel | None:
 
 def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     """Read a panel; raises `InputError` if it is invalid or does not fit the checks."""
-    panel, _ = read_file(Panel, path, what="a panel", schema=SCHEMA, max_bytes=MAX_BYTES, advice=_NEXT)
-    for model in panel.models:
-        if lacking := [check.id for check in panel.checks if check.id not in model.values]:
-            raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {_NEXT}")
-    for name, curves in panel.curves().items():
-        points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
-        if len(points) > 1 or len(curves) != len(panel.models):
-            needed = f"expected one curve {name!r} of each model, all with as many points"
-            raise PanelError(f"{path}: not a panel: {needed}; {_NEXT}")
+    try:
+        plain = json.loads(read_regular(path, max_bytes=MAX_BYTES))
+        schema = plain.pop("schema", None) if isinstance(plain, dict) else None
+        if schema != SCHEMA:
+            raise PanelError(refusal_of_schema(path, schema, expected=SCHEMA))
+        panel = read_record(Panel, plain, where=f"{path}", error=PanelError)
+        for model in panel.models:
+            if lacking := [check.id for check in panel.checks if check.id not in model.values]:
+                raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}")
+        for name, curves in panel.curves().items():
+            points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
+            if len(points) > 1 or len(curves) != len(panel.models):
+                raise PanelError(f"{path}: not a panel: curves {name!r}: expected one of each model, as many points")
+    except OSError as unreadable:
+        raise PanelError(f"{path}: cannot be read ({unreadable.strerror}); {_NEXT}") from None
+    except (ValueError, RecursionError) as invalid:
+        raise PanelError(f"{path}: not a panel ({invalid}); {_NEXT}") from None
+    except PanelError as refused:
+        raise PanelError(f"{refused}; {_NEXT}") from None
     if panel.protocol != PROTOCOL:
         raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
     if checks is not None:

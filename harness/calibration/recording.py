@@ -1,4 +1,4 @@
-"""A run of the stress tests in record mode: how to record, what decides the values, and what a checkpoint measured."""
+"""Recorded runs of the stress tests: what decides their values, and what a checkpoint measured, kept or made now."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import hashlib
 import json
 import re
 import tempfile
-from dataclasses import asdict, dataclass, field
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from torch import nn
+
+from harness.base import user_folder, write_atomically
 from harness.base.cache import installed
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
 from harness.base.groups import pairs_of
+from harness.base.imports import while_unchanged, with_files
+from harness.calibration.warm import WarmProcess
+from harness.inference.devices import usable_cores
 from harness.inference.platforms import LIBRARIES, measuring_code
+from harness.inference.role import is_lasting
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
@@ -26,8 +36,10 @@ if TYPE_CHECKING:
 
     from harness.checks import ChecksFile
     from harness.inference.backends import Tasks
+    from harness.networks.checkpoints import Checkpoint
     from harness.run.execute import RunResult
 
+T = TypeVar("T")
 _VERSIONS = (*LIBRARIES, "stress-harness", "onnxruntime", "timm", "torchvision", "transformers")
 _MEASURED = (0, 4)
 """Exit statuses of a run that measured and had no errors: it judges nothing, which is 4."""
@@ -38,9 +50,8 @@ class Recording:
     """A recording: the folder of stress tests, the checks file, families or checks (none: all), more pytest options.
 
     `tasks` says on which cluster checkpoints are measured, None for this machine. `answers` is the folder in which
-    answers are left.
-    `panel_predictions` is a file in place of the recipe's. `originals` are the models that checkpoints were made from,
-    by the checkpoint's path.
+    answers are left. `panel_predictions` is a file in place of the recipe's. `originals` are the models that
+    checkpoints were made from, by the checkpoint's path.
     """
 
     tests: Path
@@ -57,8 +68,7 @@ class Recording:
 
         The settings of the project are part of it, and the content of each file that these and the options name.
         """
-        folder = self.tests.resolve()
-        tests = sorted(folder.glob("**/*.py"))
+        tests = sorted(self.tests.resolve().glob("**/*.py"))
         if not tests:
             raise CalibrationError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
         code = [*tests, *sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(tests))]
@@ -85,7 +95,7 @@ class Recording:
 
 
 def _hashes_of_files(options: Sequence[str]) -> list[str]:
-    """Return the SHA-256 of each file that an option names: what is in it decides, not its name."""
+    # What is in a file that an option names decides, not its name.
     return [found for option in options if (found := hash_of_file(Path(option.rpartition("=")[2])))]
 
 
@@ -117,14 +127,12 @@ def recorded(
     `run` runs the gate. Raises `InputError` if it could not measure. The same holds if it read other bytes than this
     process: another checks file, other data or, given its `sha256`, another checkpoint.
     """
-    roles: dict[str, Path | str] = {"candidate": checkpoint, "incumbent": "none"}
-    if (original := recording.originals.get(str(checkpoint))) is not None:
-        roles["original"] = original
+    checks, original = recording.checks, recording.originals.get(str(checkpoint))
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
-            roles=roles,
-            checks=recording.checks.path,
-            profile="default" if recording.checks.data.sample is None else "quick",
+            roles={"candidate": checkpoint, "incumbent": "none", **({"original": original} if original else {})},
+            checks=checks.path,
+            profile="default" if checks.data.sample is None else "quick",
             reports=folder,
             tests=(str(recording.tests),),
             options=("-q", "-p", "no:cacheprovider", *recording.options),
@@ -138,7 +146,6 @@ def recorded(
     if report is None or report["errors"] or not (nothing or result.status in _MEASURED):
         said = f"{checkpoint}: the stress tests ended with exit status {result.status}:"
         raise CalibrationError(said, below=result.printed)
-    checks = recording.checks
     for path, found, before in (
         (checks.path, report["checks_sha256"], checks.sha256),
         (checks.data.name, report["data"]["sha256"], checks.data.sha256),
@@ -150,3 +157,67 @@ def recorded(
                 "now; calibrate again when nothing writes to it"
             )
     return report
+
+
+def kept_or_made(
+    checkpoints: Sequence[Checkpoint],
+    recording: Recording,
+    *,
+    make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes],
+    read: Callable[[bytes], T],
+    what: str = "json",
+    on_model: Callable[[], object] = lambda: None,
+) -> list[T]:
+    """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
+
+    A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
+    that measured it. The cores are this machine's, with a process that has loaded the data, or those of the recording's
+    cluster. `make` gets the function that runs the gate there. `what` is the suffix of the cached files, one for each
+    kind of content.
+    """
+    definition, tasks = recording.definition(), recording.tasks
+    keys = [hashlib.sha256(f"{each.sha256} {definition}".encode()).hexdigest() for each in checkpoints]
+    places = [user_folder("measured") / f"{key}.{what}" for key in keys]
+    found: dict[int, T] = {}
+    for at, checkpoint in enumerate(checkpoints):
+        with suppress(OSError, ValueError):
+            if is_lasting(checkpoint) and (kept := while_unchanged(places[at].read_bytes())) is not None:
+                found[at] = read(kept)
+                on_model()
+    waiting = deque(at for at in range(len(checkpoints)) if at not in found)
+
+    def made(at: int, process: WarmProcess) -> T:
+        checkpoint = checkpoints[at]
+        light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
+
+        def on_node(core: int) -> bytes:
+            with closing(WarmProcess(core, recording.options)) as own:
+                return with_files(make(light, own.run))
+
+        content = tasks.result(str(light.path), on_node) if tasks else with_files(make(checkpoint, process.run))
+        if recording.definition() != definition:
+            raise ChangedError(
+                f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
+                "calibrate again when nothing writes to them"
+            )
+        if is_lasting(checkpoint):
+            write_atomically(places[at], content)
+        return read(content.partition(b"\n")[2])
+
+    def work(core: int) -> None:
+        with closing(WarmProcess(core, recording.options)) as process:
+            for at in iter(lambda: waiting.popleft() if waiting else None, None):
+                try:
+                    found[at] = made(at, process)
+                except BaseException:
+                    waiting.clear()
+                    if tasks:
+                        tasks.abandon()
+                    raise
+                on_model()
+
+    if waiting:
+        cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(waiting)]
+        with ThreadPoolExecutor(len(cores)) as pool:
+            list(pool.map(work, cores))
+    return [found[at] for at in range(len(checkpoints))]

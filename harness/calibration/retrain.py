@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import queue
 import signal
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import suppress
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import CalibrationError
 from harness.base.progress import Progress
 from harness.inference import available_cores, pick_device
-from harness.networks.training.shipped import SHIPPED
+from harness.networks.training import SHIPPED
 
 if TYPE_CHECKING:
-    from multiprocessing.queues import Queue
     from pathlib import Path
 
     from harness.checks import ChecksFile
@@ -40,29 +37,28 @@ def train_reference_models(
             "at least three reference models of your own, --checkpoints FILE FILE FILE"
         )
     models = {seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, reference_models + 1)}
-    total, desc = reference_models * config.epochs, f"training {reference_models} networks"
-    with Progress(total=total, unit="epoch", desc=desc, smoothing=0) as bar:
-        missing = [seed for seed, path in models.items() if not _is_done(path, replace(config, seed=seed))]
-        bar.update((reference_models - len(missing)) * config.epochs)
-        if missing:
-            context = multiprocessing.get_context("spawn")
-            epochs: Queue[int] = context.Queue()
-            jobs = jobs or (available_cores() if device == "cpu" else 1)
-            with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(epochs,)) as pool:
-                pending = {pool.submit(_train_model, replace(config, seed=at), models[at], device) for at in missing}
-                try:
-                    while pending:
-                        done, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
-                        for future in done:
-                            future.result()
-                        with suppress(queue.Empty):
-                            while True:
-                                bar.update(epochs.get_nowait())
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    for process in multiprocessing.active_children():
-                        process.terminate()
-                    raise
+    missing = [seed for seed, path in models.items() if not _is_done(path, replace(config, seed=seed))]
+    if not missing:
+        return list(models.values())
+    # The parent handles Ctrl-C and ends its workers.
+    pool = ProcessPoolExecutor(
+        jobs or (available_cores() if device == "cpu" else 1),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    with pool, Progress(total=reference_models, unit="network", desc="training", smoothing=0) as bar:
+        bar.update(reference_models - len(missing))
+        try:
+            waiting = [pool.submit(_train_model, replace(config, seed=at), models[at], device) for at in missing]
+            for future in as_completed(waiting):
+                future.result()
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     return list(models.values())
 
 
@@ -82,15 +78,6 @@ def _is_done(path: Path, config: TrainingConfig) -> bool:
     return True
 
 
-_epochs: Queue[int] | None = None
-
-
-def _start_worker(epochs: Queue[int]) -> None:
-    global _epochs  # noqa: PLW0603  A pool's worker gets a queue only from its initializer.
-    _epochs = epochs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C and ends its workers.
-
-
 def _train_model(config: TrainingConfig, path: Path, device: str) -> None:
     from harness.data import load_fashion_mnist
     from harness.networks.checkpoints import load_checkpoint, save_checkpoint
@@ -99,9 +86,7 @@ def _train_model(config: TrainingConfig, path: Path, device: str) -> None:
     # The file gets its name only in half precision, so an existing file is complete.
     full = path.with_name(f".{path.name}.full.safetensors")
     if not full.exists():
-        images = load_fashion_mnist("train")
-        history = train(config, images, full, device=device, on_epoch=lambda _: _epochs.put(1) if _epochs else None)
-        write_history(path, history)
+        write_history(path, train(config, load_fashion_mnist("train"), full, device=device))
     trained = load_checkpoint(full)
     assert trained.record is not None
     save_checkpoint(path, trained.model.half(), trained.record)

@@ -6,14 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tomlkit
-
 from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.summary import planned_drop
 from harness.checks import read_checks
-from harness.checks.tables import hash_of_checks, with_samples
+from harness.checks.tables import hash_of_checks, uncalibrated, with_samples
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
 from harness.run.request import RunRequest
@@ -31,26 +29,24 @@ def choose_samples(
     *,
     options: Sequence[str] = (),
     on_fit: Callable[[Plan], object] = lambda _: None,
+    anew: bool = True,
 ) -> ChecksFile:
     """Write samples for a time limit such as 30m, or `none` for all images, into a checks file, and return the file.
 
-    The plan is of an uncalibrated copy. It has no recipe and no golden set, since both name files that are not beside
-    it. The golden set costs almost nothing. `on_fit` is called with the plan. Raises `InputError`, and writes nothing,
-    if the file changes meanwhile.
+    If `anew`, the plan is of an uncalibrated copy. It has no recipe and no golden set, since both name files that are
+    not beside it. The golden set costs almost nothing. Else calibrated families keep their images. `on_fit` is called
+    with the plan. Raises `InputError`, and writes nothing, if the file changes meanwhile.
     """
     lines: list[str] = []
     if budget != "none":
-        document = tomlkit.parse(with_samples(checks.path.read_text("utf-8"), ()))
-        for name in ("recipe", "golden"):
-            document.pop(name, None)
-        for check in document.get("check", ()):
-            check.pop("panel", None)
         with tempfile.TemporaryDirectory() as folder:
-            copy, quick = Path(folder, checks.path.name), checks.data.sample is not None
-            copy.write_text(tomlkit.dumps(document), "utf-8")
-            fit = fit_for(budget, copy, checkpoint, tests=checks.path.parent, options=options, quick=quick)
+            path, quick, known = checks.path, checks.data.sample is not None, checks.data.samples
+            if anew:
+                path, known = Path(folder, path.name), {}
+                path.write_text(uncalibrated(checks.path.read_text("utf-8")), "utf-8")
+            fit = fit_for(budget, path, checkpoint, tests=checks.path.parent, options=options, quick=quick)
         on_fit(fit)
-        lines = samples_in_toml(fit.samples, fit)
+        lines = samples_in_toml({**known, **fit.samples}, fit)
     content = with_samples(checks.path.read_text("utf-8"), lines).encode()
     with locked(checks.path):
         if hash_of_checks(checks.path) != checks.sha256:

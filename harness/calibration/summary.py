@@ -13,8 +13,8 @@ import numpy as np
 from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, Moderated
 from harness.calibration.outliers import false_alarms
 from harness.calibration.thresholds import share_of, shared_thresholds, spread_of, thresholds_of
-from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.families import FAMILIES
+from harness.checks.tables import UNTIL_CALIBRATED, ends
 from harness.measures import Unit
 from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, widened
 from harness.networks.training import seconds_of_training
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from harness.calibration.panel import Panel
+    from harness.checks import Threshold
     from harness.measures.panel.threshold import Calibrated, PanelCheck
     from harness.run.budget import Line
 
 
 TYPICAL = 0.9
 """Accuracy behind a promised drop."""
-_ACCURACIES = {"accuracy", "group_accuracy"}
-"""Metrics that a promise holds for."""
+_ACCURACIES = {"baseline", "class", "clean", "corruption", "flip", "pose", "rotation", "search", "shift", "slice"}
+"""Shipped families with accuracies, which a promise holds for."""
 DOUBT = 0.05
 """Probability of a larger spread of reference models than a promise for more of them assumes."""
 
@@ -54,8 +55,7 @@ def planned_drop(family: str, line: Line) -> float | None:
     None for no detectable drop, and for a shipped family of other metrics than accuracies, such as counts. Any other
     family counts as one of accuracies.
     """
-    shipped = FAMILIES.get(family)
-    if not line.fewest or (shipped and not _ACCURACIES & set(shipped.metrics)):
+    if not line.fewest or (family in FAMILIES and family not in _ACCURACIES):
         return None
     drop = detectable_drop(family, images=line.fewest, checks=max(line.tests, 1))
     return drop if drop < TYPICAL else None
@@ -94,16 +94,15 @@ _DRAWS = 50_000
 def calibration_lines(
     panel: Panel,
     calibrated: Sequence[Calibrated],
+    hands: Mapping[str, Threshold],
     *,
-    by_hand: Mapping[str, float],
-    ended: Mapping[str, float],
     reasons: bool = False,
     budgets: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Return the summary of a calibration, optionally with the `reasons` of informational checks.
 
-    `by_hand` has thresholds that win over the panel's, by check, and `ended` those that the panel's replace. With
-    `budgets`, the summary says how many checks have a threshold with more reference models.
+    `hands` has thresholds by hand, by check; the panel's replace those until calibrated. With `budgets`, the summary
+    says how many checks have a threshold with more reference models.
     """
     wide = max(12, *(len(family) for family in panel.families))
     lines = [
@@ -126,16 +125,15 @@ def calibration_lines(
         )
     sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
     if informational and budgets is not None and sizes and have >= PROVISIONAL:
-        counts = [sum(map(len, expected(panel, budgets, size).values())) for size in sizes]
-        pairs = zip(sizes, counts, strict=True)
-        said = ", ".join(f"{size} reference models for about {count}" for size, count in pairs)
+        counts = [(size, sum(map(len, expected(panel, budgets, size).values()))) for size in sizes]
+        said = ", ".join(f"{size} reference models for about {count}" for size, count in counts)
         lines.append(
             f"for more thresholds: {said} of {checks} checks (calibrate --plan: by family), or more test images. Four "
             "times as many halve the part of a drop that chance causes."
         )
     lines += [f"informational: {item.check.id}: {item.informational}" for item in informational if reasons]
-    lines += _hand_lines({item.check.id: item for item in calibrated}, by_hand, ended)
-    alarms = false_alarms(panel, list(calibrated))
+    lines += _hand_lines(calibrated, hands)
+    alarms = false_alarms(panel, calibrated)
     if have >= PROVISIONAL:
         lines.append(f"leave-one-out false alarms: {len(alarms)} of {have} networks")
     return lines + [f"  {alarm}" for alarm in alarms]
@@ -149,23 +147,27 @@ def _kind(item: Calibrated) -> str:
     return "have a threshold that cannot fail"
 
 
-def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], ended: Mapping[str, float]) -> list[str]:
-    lines = [
-        f"{name}: the panel's threshold, {panel[name].threshold:g}, replaces the one by hand, {hand:g}, that was "
-        f"{UNTIL_CALIBRATED}"
-        for name, hand in ended.items()
-    ]
-    held = {name: (panel[name], hand) for name, hand in sorted(by_hand.items()) if name in panel}
-    if alone := [name for name, (item, _) in held.items() if item.informational]:
+def _hand_lines(calibrated: Sequence[Calibrated], hands: Mapping[str, Threshold]) -> list[str]:
+    lines, alone, winning, lenient = list[str](), list[str](), list[str](), list[str]()
+    for item in sorted((each for each in calibrated if each.check.id in hands), key=lambda each: each.check.id):
+        name, hand = item.check.id, hands[item.check.id]
+        if ends(item, hand.reason):
+            lines.append(
+                f"{name}: the panel's threshold, {item.threshold:g}, replaces the one by hand, {hand.threshold:g}, "
+                f"that was {UNTIL_CALIBRATED}"
+            )
+            continue
+        (alone if item.informational else winning).append(name)
+        if not item.informational and (item.threshold - hand.threshold) * item.check.sign > 0:
+            lenient.append(
+                f"warning: {name}: the threshold by hand, {hand.threshold:g}, is more lenient than the panel's, "
+                f"{item.threshold:g}; remove `hand` from the check unless you mean it"
+            )
+    if alone:
         lines.append(f"thresholds set by hand stay, as the panel has none: {', '.join(alone)}")
-    if winning := [name for name in held if name not in alone]:
+    if winning:
         lines.append(f"thresholds set by hand win over the panel's: {', '.join(winning)}")
-    return lines + [
-        f"warning: {name}: the threshold by hand, {hand:g}, is more lenient than the panel's, {item.threshold:g}; "
-        "remove `hand` from the check unless you mean it"
-        for name, (item, hand) in held.items()
-        if name in winning and (item.threshold - hand) * item.check.sign > 0
-    ]
+    return lines + lenient
 
 
 def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None) -> list[str]:
@@ -187,7 +189,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
             for n in _PANEL_SIZES
         }
         best = min(items, key=lambda item: item.minimum_detectable_drop)
-        said = f"{len(judged)} of {len(items)} checks have a threshold, the best detects {_number(best)}"
+        said = f"{len(judged)} of {len(items)} checks have a threshold, the best detects {_drop(best, points=False)}"
         lines.append(f"{family}: {said}")
         same = by_id.get(_SEEING_THE_SAME.get(family, ""))
         accuracies = [item for item in items if item.check.metric == "accuracy"]
@@ -215,13 +217,9 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
     return lines
 
 
-def _drop(item: Calibrated) -> str:
-    if item.check.unit in {Unit.SHARE, Unit.DIFFERENCE}:
+def _drop(item: Calibrated, *, points: bool = True) -> str:
+    if points and item.check.unit in {Unit.SHARE, Unit.DIFFERENCE}:
         return f"{100 * item.minimum_detectable_drop:.1f} points"
-    return _number(item)
-
-
-def _number(item: Calibrated) -> str:
     return _value(item.check, item.minimum_detectable_drop) + (" images" if item.check.unit is Unit.IMAGES else "")
 
 

@@ -2,11 +2,8 @@
 
 A threshold is the end of a one-sided prediction interval for one more reference model (Hahn & Meeker 1991, section
 4.8). For a minimum it is mean - k s sqrt(1 + 1/K), with mean and standard deviation s of K models on the same images.
-`moderated_variance` explains how s borrows strength for small K.
-
 A reference model fails any check with a probability of at most `ALARMS`. Half of it belongs to clean accuracy. The
-other families have equal parts of the other half, at least `PARTS` of them. A new family therefore changes no other
-threshold by more than 1%. The checks of a family share its part; `multiplicity` computes k.
+other families have equal parts of the other half, at least `PARTS` of them. The checks of a family share its part.
 """
 
 from __future__ import annotations
@@ -114,21 +111,18 @@ CLEAN = "clean"
 
 
 def thresholds_of(
-    panel: Panel,
-    budgets: Mapping[str, float],
-    *,
-    by_hand: frozenset[str] = frozenset(),
-    reference_models: int | None = None,
-    draws: int = DRAWS,
+    panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[str] = frozenset(), **how: Any
 ) -> list[Calibrated]:
     """Return a threshold for each check of the panel, in its order.
 
     `budgets` gives the largest loss that a check may miss, by metric or family; for others see `budget_of`. Checks
     with a threshold `by_hand` and informational ones have no part in their family's share of false alarms. With
-    `reference_models`, thresholds are for another number of models with the same spread.
+    `reference_models`, thresholds are for another number of models with the same spread. `draws` is that of
+    `multiplier`.
     """
-    how: Any = {"by_hand": by_hand, "reference_models": reference_models, "draws": draws}
-    families = (family_thresholds(panel, panel.family(family), budgets, **how) for family in panel.families)
+    families = (
+        family_thresholds(panel, panel.family(family), budgets, by_hand=by_hand, **how) for family in panel.families
+    )
     calibrated = {item.check.id: item for items in families for item in items}
     return [calibrated[check.id] for check in panel.checks]
 
@@ -139,16 +133,13 @@ def family_thresholds(
     budgets: Mapping[str, float],
     *,
     by_hand: frozenset[str] = frozenset(),
-    reference_models: int | None = None,
-    draws: int = DRAWS,
+    **how: Any,
 ) -> list[Calibrated]:
-    """Return the thresholds of `thresholds_of` for the checks of one family."""
+    """Return the thresholds of `thresholds_of` for the checks of one family, with its further arguments."""
     values = panel.values(checks)
 
-    how: Any = {"budgets": budgets, "reference_models": reference_models, "draws": draws}
-
     def shared_by(sharing: tuple[PanelCheck, ...]) -> list[Calibrated]:
-        return shared_thresholds(panel, checks, sharing, values, **how)
+        return shared_thresholds(panel, checks, sharing, values, budgets=budgets, **how)
 
     def with_threshold(items: list[Calibrated]) -> tuple[PanelCheck, ...]:
         # One or two models without a prior give no estimate, whatever number a plan assumes.

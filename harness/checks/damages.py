@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -62,20 +62,21 @@ class Damage:
         pixels, logits, model = self.pixels, self.logits, candidate.classifier.model
         if pixels and self.costs_accuracy and not candidate.provides.live:
             pixels, logits = None, moved  # Recorded predictions exist for the original pixels alone.
-        if pixels:
-            model = nn.Sequential(_Step(pixels), model)
-        if logits:
-            model = nn.Sequential(model, _Step(partial(logits, watched)))
-        return replace(candidate, classifier=candidate.classifier.like(model))
+        damaged = _Damaged(pixels or _unchanged, model, partial(logits, watched) if logits else _unchanged)
+        return replace(candidate, classifier=candidate.classifier.like(damaged))
 
 
-class _Step(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+class _Damaged(nn.Module):
+    def __init__(self, before: Callable[[Tensor], Tensor], model: Any, after: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.function = function
+        self.before, self.model, self.after = before, model, after
 
-    def forward(self, values: Tensor) -> Tensor:
-        return self.function(values)
+    def forward(self, pixels: Tensor) -> Any:
+        return self.after(self.model(self.before(pixels)))
+
+
+def _unchanged(values: Tensor) -> Tensor:
+    return values
 
 
 def swapped(watched: int, logits: Tensor) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import IncumbentError, printable
-from harness.base.files import hash_of_file, read_regular
+from harness.base.files import hash_of_file
 from harness.base.records import read_record, record
+from harness.checks.tables import in_toml, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 NONE = "none"
 """The value of `file` if no model is accepted yet."""
-_MAX_BYTES = 1 << 16
 _HEAD = """\
 # The incumbent: the last accepted model, which the gate compares candidates with.
 # `stress-harness accept` writes this file. Commit it together with the weights.
@@ -85,13 +84,7 @@ def read_declaration(path: Path) -> Declaration | None:
     """Return the incumbent that a file declares, None without a file; raises `InputError` for invalid content."""
     if not (path.exists() or path.is_symlink()):
         return None
-    mended = "restore it from the repository"
-    try:
-        table = tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode("utf-8"))
-    except OSError as error:
-        raise IncumbentError(f"{path}: cannot be read ({error.strerror}); {mended}") from None
-    except (ValueError, RecursionError) as error:
-        raise IncumbentError(f"{path}: not valid TOML: {error}; {mended}") from None
+    _, table = read_toml(path, error=IncumbentError, mended="restore it from the repository")
     found = read_record(_Table, table, where=f"{path}")
     file, sha256 = (printable(each) for each in (found.file, found.sha256))
     if found.schema != SCHEMA:
@@ -114,8 +107,6 @@ def declaration_of(
     weights: Path, *, sha256: str, date: str, acceptance: Mapping[str, bool | str | list[str]] | None = None
 ) -> bytes:
     """Return the content of the file that declares these weights, for an artifact with its `acceptance`."""
-    from harness.checks.starter_check import in_toml
-
     text = f'{_HEAD}schema = {SCHEMA}\nfile = {in_toml(weights.name)}\nsha256 = "{sha256}"\ndate = "{date}"\n'
     if acceptance is not None:
         text += "\n[acceptance]\n" + "".join(f"{key} = {in_toml(value)}\n" for key, value in acceptance.items())

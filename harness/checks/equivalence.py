@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
-from harness.checks.starter_check import slugs
+from harness.checks.first_checks import slugs
 
 if TYPE_CHECKING:
     from harness.checks.first_checks import Row
@@ -29,24 +29,24 @@ _MEAN = "a healthy int8 conversion of the shipped model moves probabilities by 0
 def equivalence_checks(images: LabelledImages) -> list[Row]:
     """Return first checks of predictions changed, correct predictions lost and confidence moved, with tolerances."""
     corruptions = [[name, _SEVERITY] for name in _CORRUPTIONS]
-    rows: list[tuple[str, str, tuple[float, str] | None, dict[str, object]]] = [
-        ("clean", "predictions_changed", (TOLERANCE, REASON), {}),
-        ("class", "worst_class_predictions_changed", (OF_A_PART, OF_A_CLASS), {}),
-        ("corners", "pooled_predictions_changed", (_POSED, _AT_CORNERS), {"under": ["corners"]}),
-        ("corrupted", "pooled_predictions_changed", (_CORRUPTED, _UNDER_CORRUPTION), {"damaged": corruptions}),
-        ("lost", "correct_predictions_lost", (TOLERANCE, _LOST), {}),
-        ("lost-class", "worst_class_correct_predictions_lost", (OF_A_PART, _LOST), {}),
-        ("confidence", "confidence_moved", (_CONFIDENCE, _MEAN), {}),
-        ("confidence-p99", "confidence_moved_p99", None, {}),
+    held: dict[str, tuple[str, float | None, str, dict[str, object]]] = {
+        "clean": ("predictions_changed", TOLERANCE, REASON, {}),
+        "class": ("worst_class_predictions_changed", OF_A_PART, OF_A_CLASS, {}),
+        "corners": ("pooled_predictions_changed", _POSED, _AT_CORNERS, {"under": ["corners"]}),
+        "corrupted": ("pooled_predictions_changed", _CORRUPTED, _UNDER_CORRUPTION, {"damaged": corruptions}),
+        "lost": ("correct_predictions_lost", TOLERANCE, _LOST, {}),
+        "lost-class": ("worst_class_correct_predictions_lost", OF_A_PART, _LOST, {}),
+        "confidence": ("confidence_moved", _CONFIDENCE, _MEAN, {}),
+        "confidence-p99": ("confidence_moved_p99", None, "", {}),
         # No tolerance: a first checks file has no panel yet, and the verdict would be partial.
-        ("consensus", "consensus_predictions_changed", None, {}),
-        ("calibration", "calibration_error_change", None, {}),
-    ]
+        "consensus": ("consensus_predictions_changed", None, "", {}),
+        "calibration": ("calibration_error_change", None, "", {}),
+    }
     for column, slug in slugs(list(images.groups), kind="column").items():
-        rows.append((slug, "worst_group_predictions_changed", (OF_A_PART, OF_A_CLASS), {"by": column}))
+        held[slug] = ("worst_group_predictions_changed", OF_A_PART, OF_A_CLASS, {"by": column})
     return [
-        (f"{EQUIVALENCE}-{name}", metric, {**more, **({"tolerance": held[0], "reason": held[1]} if held else {})})
-        for name, metric, held, more in rows
+        (f"{EQUIVALENCE}-{name}", metric, more | ({"tolerance": most, "reason": why} if most else {}))
+        for name, (metric, most, why, more) in held.items()
     ]
 
 

@@ -1,13 +1,16 @@
 """The families of checks: the meaning of each, its checks in a first checks file, and the mutant that it must catch.
 
-A new family is one entry of the table below, and a test.
+A new family is an entry of families.toml, its code in the table below, and a test.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import InputError
 from harness.checks import first_checks
 from harness.checks.damages import (
     Damage,
@@ -21,33 +24,35 @@ from harness.checks.damages import (
     without_left_half,
 )
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
+from harness.checks.file import SCHEMA
+from harness.checks.first_checks import StarterCheck, StarterData, always, of_each_class, with_ids_apart
 from harness.checks.golden import GOLDEN
-from harness.checks.slices import CLASS_DIFFERENCE, SKEW, SLICE, UNKNOWN, slice_checks
-from harness.measures.changed_predictions import OF_ORIGINAL
-from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
+from harness.checks.slices import CLASS_DIFFERENCE, MOST, PAIR, SKEW, SLICE, UNKNOWN, compared_columns, slice_checks
+from harness.checks.tables import in_toml
+from harness.data.groups import groups_sha256
+from harness.perturb import PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.checks.file import ChecksFile
-    from harness.checks.first_checks import Row, StarterData
+    from harness.checks.first_checks import Row
+    from harness.data import LabelledImages
 
 
 @dataclass(frozen=True)
 class Family:
     """Checks of one behavior.
 
-    `measures` says what the checks measure, and `failure` what a failure means. `metrics` are those that its tests
-    measure. `page` is the family's page in docs/, by default the one of its name. `starter_checks` makes the checks of
-    a first checks file; `init` does not offer a family without. `damage` makes a mutant of the candidate that a check
-    of the family must fail.
+    `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
+    by default the one of its name. `starter_checks` makes the checks of a first checks file; `init` does not offer a
+    family without. `damage` makes a mutant of the candidate that a check of the family must fail.
     """
 
     name: str
     title: str
     measures: str
     failure: str
-    metrics: tuple[str, ...] = ("accuracy",)
     page: str = ""
     starter_checks: Callable[[StarterData], list[Row]] | None = None
     damage: Damage | None = None
@@ -56,254 +61,66 @@ class Family:
         object.__setattr__(self, "page", self.page or f"behaviours/{self.name}")
 
 
-_SHIPPED = (
-    Family(
-        "clean",
-        title="Clean images",
-        measures="Accuracy on clean test images.",
-        failure="All classes fall a little: the training was cut short, or its preprocessing was different.",
-        starter_checks=first_checks.clean,
-        damage=Damage("left-half-blanked", without_left_half),
+_STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
+    "clean": first_checks.clean,
+    "class": of_each_class("clean", "accuracy"),
+    CLASS_DIFFERENCE: of_each_class("difference", "class_difference", least=2),
+    "consensus": always(
+        ("consensus-clean", "consensus_set_errors", {"under": ["rest"]}),
+        ("consensus-class", "worst_class_consensus_set_errors", {"under": ["rest"]}),
     ),
-    Family(
-        "class",
-        title="Single classes",
-        measures="Accuracy on the clean images of a single class, since the mean hides one class that fails.",
-        failure="Look at the labels of the class and at its share of the training data.",
-        page="behaviours/clean",
-        starter_checks=first_checks.of_each_class("clean", "accuracy"),
-        damage=Damage("swapped-logits", logits=swapped),
+    **{name: first_checks.poses(name) for name in ("rotation", "shift", "pose", "gain")},
+    "flip": always(("flip", "accuracy"), ("flip-invariance", "invariance")),
+    "confidence": always(
+        ("confident-errors", "confident_errors", {"confidence": 0.9}),
+        ("calibration-error-clean", "calibration_error"),
+        ("log-loss-clean", "negative_log_likelihood"),
+        ("confidence-brier-score", "brier_score"),
+        ("confidence-confidence-on-errors", "confidence_on_errors"),
+        ("confidence-risk-coverage-area", "risk_coverage_area"),
     ),
-    Family(
-        CLASS_DIFFERENCE,
-        title="Single classes against the others",
-        measures="The mean probability of the label on the images of a class, less that on all other images.",
-        failure="The class itself is worse: look at its labels, and at its share of the training data.",
-        page="slices",
-        metrics=("class_difference",),
-        starter_checks=first_checks.of_each_class("difference", "class_difference", least=2),
+    "pairs": first_checks.pairs,
+    "regression": always(
+        (
+            "regression-clean",
+            "accuracy_change",
+            {"significance": 0.001, "hand": {"threshold": -0.01, "reason": "a point of accuracy"}},
+        )
     ),
-    Family(
-        "consensus",
-        title="Consensus set",
-        measures="Number of images that every reference model predicts correctly and the candidate does not.",
-        failure="Errors in all classes mean damaged weights, another precision or other preprocessing. Errors in one "
-        "class point to its labels.",
-        metrics=("consensus_set_errors", "worst_class_consensus_set_errors"),
-        starter_checks=first_checks.always(
-            ("consensus-clean", "consensus_set_errors", {"under": ["rest"]}),
-            ("consensus-class", "worst_class_consensus_set_errors", {"under": ["rest"]}),
-        ),
+    "flips": lambda about: [
+        ("flips", "negative_flips", {}),
+        *of_each_class("flips", "negative_flips")(about),
+        ("flips-consensus", "negative_flips", {"among": "consensus"}),
+    ],
+    "search": first_checks.search,
+    "attention": always(
+        ("attention-ratio", "attention_ratio"),
+        ("attention-lift", "attention_lift"),
+        ("attention-dead", "dead_maps"),
+        ("background-swapped", "prediction_consistency", {"background": "swapped"}),
+        ("object-erased", "object_dependence"),
     ),
-    Family(
-        "rotation",
-        title="Rotated images",
-        measures="Accuracy on images rotated by one angle about their center.",
-        failure="Both directions fail alike: rotation is missing from the augmentation. One direction fails: the "
-        "augmentation rotates in the other only.",
-        starter_checks=lambda about: first_checks.poses(about)["rotation"],
-        damage=Damage("turned-020", turned),
-    ),
-    Family(
-        "shift",
-        title="Translated images",
-        measures="Accuracy on images translated by whole pixels; new pixels are black.",
-        failure="All directions fail: translation is missing from the augmentation. One direction fails: the pipeline "
-        "crops one side.",
-        starter_checks=lambda about: first_checks.poses(about)["shift"],
-    ),
-    Family(
-        "flip",
-        title="Flipped images",
-        measures="Accuracy on images flipped left to right, and the share of images with the same prediction after it.",
-        failure="Flips are missing from the augmentation, or all objects of the training data point the same way.",
-        metrics=("accuracy", "invariance"),
-        starter_checks=first_checks.always(("flip", "accuracy"), ("flip-invariance", "invariance")),
-    ),
-    Family(
-        "pose",
-        title="Images rotated and translated at once",
-        measures="Accuracy at the corners of the augmentation range: rotation and translation at once.",
-        failure="Only the corners fail: the augmentation draws a rotation or a translation, not both.",
-        starter_checks=lambda about: first_checks.poses(about)["pose"],
-    ),
-    Family(
-        "confidence",
-        title="Confidence and calibration",
-        measures="Errors above 90% confidence, and the distance of confidence from accuracy.",
-        failure="Accuracy is unchanged: the training was longer, had no weight decay or label smoothing, or the logits "
-        "are scaled.",
-        page="behaviours/calibration",
-        metrics=(
-            "confident_errors",
-            "calibration_error",
-            "negative_log_likelihood",
-            "brier_score",
-            "confidence_on_errors",
-            "risk_coverage_area",
-        ),
-        starter_checks=first_checks.always(
-            ("confident-errors", "confident_errors", {"confidence": 0.9}),
-            ("calibration-error-clean", "calibration_error"),
-            ("log-loss-clean", "negative_log_likelihood"),
-            ("confidence-brier-score", "brier_score"),
-            ("confidence-confidence-on-errors", "confidence_on_errors"),
-            ("confidence-risk-coverage-area", "risk_coverage_area"),
-        ),
-        damage=Damage("overconfident", logits=scaled, fails=confident_errors, unmoved="risk_coverage_area"),
-    ),
-    Family(
-        "pairs",
-        title="Confusable pairs",
-        measures="Number of images of two similar classes that are predicted as the other class of the pair.",
-        failure="One direction rises and the other falls: the boundary moved. Both rise: the model no longer sees the "
-        "detail that distinguishes them.",
-        page="behaviours/confusion-pairs",
-        metrics=("pair_failures",),
-        starter_checks=first_checks.pairs,
-    ),
-    Family(
-        "gain",
-        title="Gain over the baseline under pose",
-        measures="Accuracy of the candidate less that of the baseline, on the same images in the same pose.",
-        failure="Rotation or translation fails too: the candidate is worse. Neither fails: the baseline is better than "
-        "before.",
-        page="behaviours/gain-over-baseline",
-        metrics=("accuracy_gain",),
-        starter_checks=lambda about: first_checks.poses(about)["gain"],
-    ),
-    Family(
-        "baseline",
-        title="The baseline itself",
-        measures="Accuracy of the baseline; if it is not as expected, no model can be compared with it.",
-        failure="Check that the baseline's file is the one that you mean.",
-        page="behaviours/gain-over-baseline",
-    ),
-    Family(
-        "regression",
-        title="No worse than the incumbent",
-        measures="Net loss of correct predictions against the incumbent on the same images, and its significance.",
-        failure="Look at the new errors, not at the sum: one class often gets worse while another gets better.",
-        metrics=("accuracy_change",),
-        starter_checks=first_checks.always(
-            (
-                "regression-clean",
-                "accuracy_change",
-                {"significance": 0.001, "hand": {"threshold": -0.01, "reason": "a point of accuracy"}},
-            )
-        ),
-    ),
-    Family(
-        "flips",
-        title="Negative flips against the incumbent",
-        measures="Images that the incumbent predicts correctly and the candidate does not.",
-        failure="Flips in the consensus set mean a broken model. Many flips at the same accuracy mean another recipe.",
-        metrics=("negative_flips",),
-        starter_checks=lambda about: [
-            ("flips", "negative_flips", {}),
-            *first_checks.of_each_class("flips", "negative_flips")(about),
-            ("flips-consensus", "negative_flips", {"among": "consensus"}),
-        ],
-    ),
-    Family(
-        "search",
-        title="Worst-case transformation of each image",
-        measures="Share of images that are correct at every pose of a grid, and how far an image can move until its "
-        "prediction is wrong.",
-        failure="Only the search fails: the augmentation has gaps, for example a few fixed angles.",
-        page="behaviours/worst-pose",
-        metrics=(
-            "robust_accuracy",
-            "random_pose_accuracy",
-            "worst_of_ten",
-            "accuracy",
-            "unchanged_share",
-            "breaking_severity",
-        ),
-        starter_checks=first_checks.search,
-        damage=Damage("turned-020-searched", turned, metric="robust_accuracy"),
-    ),
-    Family(
-        "attention",
-        title="Attention on the object",
-        measures="Grad-CAM mass on the object, and predictions that stay the same on another background.",
-        failure="A map on the same edge of all images points to padding or a watermark. If predictions change with the "
-        "background, vary the background in training.",
-        metrics=(
-            "attention_ratio",
-            "attention_lift",
-            "attention_drift",
-            "dead_maps",
-            "prediction_consistency",
-            "object_dependence",
-        ),
-        starter_checks=first_checks.always(
-            ("attention-ratio", "attention_ratio"),
-            ("attention-lift", "attention_lift"),
-            ("attention-dead", "dead_maps"),
-            ("background-swapped", "prediction_consistency", {"background": "swapped"}),
-            ("object-erased", "object_dependence"),
-        ),
-        damage=Damage("blind", blank, metric="object_dependence", costs_accuracy=False),
-    ),
-    Family(
-        "corruption",
-        title="Common corruptions",
-        measures="Accuracy under noise, blur, light, compression, warps and missing parts, at severity 1 to 5.",
-        failure="One kind fails: the augmentation no longer covers it. Noise and blur fail: the model relies on fine "
-        "texture.",
-        metrics=("accuracy", "confidence_rise", "mean_corruption_error"),
-        starter_checks=first_checks.corruption,
-        damage=Damage("blurred", blurred, metric="accuracy"),
-    ),
-    Family(
-        SKEW,
-        title="Served through another pipeline",
-        measures="Predictions that change, and correct ones that are lost, if serving replaces one stage: decoder, "
-        "color, resizing, crop, scale or normalization.",
-        failure="Serve by the reference pipeline, or train with the variation that costs the most.",
-        metrics=(SERVED_CORRECT_PREDICTIONS_LOST.name, SERVED_PREDICTIONS_CHANGED.name),
-        starter_checks=first_checks.skew,
-    ),
-    Family(
-        GOLDEN,
-        title="Golden images",
-        measures="Images of an incident or a complaint; the prediction of each must be correct.",
-        failure="If reference models are correct, look for more errors among similar images. If not, the training data "
-        "lack such images.",
-        metrics=("golden_right",),
-        damage=Damage("answers-moved", logits=moved),
-    ),
-    Family(
-        SLICE,
-        title="Groups of images, such as cameras and sites",
-        measures="Accuracy on the images of each group, its difference to the others, the worst group, and the gap.",
-        failure="One group falls: look at its images and at its share of the training data.",
-        page="slices",
-        metrics=("group_accuracy", "worst_group_accuracy", "group_gap", "group_difference"),
-        starter_checks=lambda data: slice_checks(data.images),
-    ),
-    Family(
-        EQUIVALENCE,
-        title="Equal to the original",
-        measures="Distance of an export, a quantized or a compiled copy from its original.",
-        failure="Look at the changed predictions by class. Common causes are calibration images unlike the data, other "
-        "preprocessing and too few bits.",
-        page="equivalence",
-        metrics=tuple(sorted(OF_ORIGINAL)),
-        starter_checks=lambda data: equivalence_checks(data.images),
-    ),
-    Family(
-        UNKNOWN,
-        title="Images of no class",
-        measures="Separation of images of no class from test images, by softmax, energy and largest logit.",
-        failure="The model is as confident on images of no class as on test images: look at its calibration and the "
-        "training data.",
-        metrics=("unknown_auroc", "unknown_fpr95"),
-        starter_checks=first_checks.unknown,
-    ),
-)
-FAMILIES = {family.name: family for family in _SHIPPED}
+    "corruption": first_checks.corruption,
+    SKEW: first_checks.skew,
+    SLICE: lambda about: slice_checks(about.images),
+    EQUIVALENCE: lambda about: equivalence_checks(about.images),
+    UNKNOWN: first_checks.unknown,
+}
+_DAMAGES = {
+    "clean": Damage("left-half-blanked", without_left_half),
+    "class": Damage("swapped-logits", logits=swapped),
+    "rotation": Damage("turned-020", turned),
+    "confidence": Damage("overconfident", logits=scaled, fails=confident_errors, unmoved="risk_coverage_area"),
+    "search": Damage("turned-020-searched", turned, metric="robust_accuracy"),
+    "attention": Damage("blind", blank, metric="object_dependence", costs_accuracy=False),
+    "corruption": Damage("blurred", blurred, metric="accuracy"),
+    GOLDEN: Damage("answers-moved", logits=moved),
+}
+_ENTRIES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+FAMILIES = {
+    name: Family(name, **entry, starter_checks=_STARTERS.get(name), damage=_DAMAGES.get(name))
+    for name, entry in _ENTRIES.items()
+}
 """The families that ship, by name, in the order of a first checks file. A user's own family has no entry."""
 
 
@@ -315,8 +132,81 @@ def family_title(name: str) -> str:
 
 def damages(checks: ChecksFile) -> dict[str, Damage]:
     """Return by family the mutant that its checks must catch; that of golden images only if the file has some."""
-    return {
-        family.name: family.damage
-        for family in FAMILIES.values()
-        if family.damage is not None and (family.name != GOLDEN or checks.golden)
-    }
+    found = {family.name: family.damage for family in FAMILIES.values() if family.damage is not None}
+    return {name: damage for name, damage in found.items() if name != GOLDEN or checks.golden}
+
+
+# The first checks file for a user's data: checks of the families wanted, without thresholds.
+
+DEFAULT = (
+    *("clean", "class", CLASS_DIFFERENCE, "consensus", "rotation", "shift"),
+    *("confidence", "regression", "flips", "pairs"),
+)
+"""The families of a first checks file by default; data with groups have those of `slice`, too."""
+_OF_FEW_CLASSES = {CLASS_DIFFERENCE, "flips"}
+"""Families with further checks of each class; by default only up to `MOST` classes, as for groups."""
+
+
+def offered() -> dict[str, Callable[[StarterData], list[Row]]]:
+    """Return the families that a first checks file may have, each with the function that makes its checks."""
+    return {family.name: family.starter_checks for family in FAMILIES.values() if family.starter_checks is not None}
+
+
+def families_of(names: str) -> tuple[str, ...]:
+    """Return the families in text such as `clean,rotation`; raises `InputError` for a family that is not offered."""
+    families = tuple(filter(None, (name.strip() for name in names.split(","))))
+    if (unknown := [name for name in families if name not in offered()]) or not families:
+        wrong = unknown[0] if unknown else ""
+        raise InputError(f"--families {wrong}: no stress test of it ships; expected some of {','.join(offered())}")
+    return families
+
+
+def starter_checks(
+    images: LabelledImages,
+    families: Sequence[str] | None = None,
+    *,
+    pairs: Sequence[tuple[str, str]] = (),
+    min_accuracy: float | None = None,
+) -> tuple[StarterCheck, ...]:
+    """Return the checks of these families for these images; those of family `pairs` are for the given class pairs.
+
+    None stands for the default families: `DEFAULT`, and `slice` for columns with some groups of enough images.
+    `min_accuracy` is a threshold by hand on clean accuracy, a share. Raises `InputError` for a threshold that is no
+    share, or that has no check.
+    """
+    if families is None:
+        many = len(images.classes) > MOST
+        families = tuple(name for name in DEFAULT if not (many and name in _OF_FEW_CLASSES))
+        if columns := compared_columns(images.groups):
+            groups = {name: values for name, values in images.groups.items() if name in {*columns, PAIR}}
+            images, families = replace(images, groups=groups), (*families, SLICE)
+    if min_accuracy is not None and not ("clean" in families and 0 < min_accuracy <= 1):
+        raise InputError(
+            f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as 0.9, and the family "
+            "clean"
+        )
+    about = StarterData(images, tuple(pairs), min_accuracy)
+    return with_ids_apart(
+        StarterCheck(name, family, metric, more)
+        for family, rows in offered().items()
+        if family in families
+        for name, metric, more in rows(about)
+    )
+
+
+def starter(images: LabelledImages, checks: Sequence[StarterCheck]) -> str:
+    """Return the text of a checks file for these images, with these checks."""
+    data = {"name": images.name, "split": images.split, "sha256": images.sha256, "n": len(images)}
+    data["classes"] = list(images.classes)
+    if any(check.family == SLICE for check in checks):
+        data["groups_sha256"] = groups_sha256(images.groups)
+    lines = [
+        "# `stress-harness calibrate` writes the thresholds, from reference models of your recipe. Until then, a check",
+        '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. It runs in the stress '
+        "test",
+        "# that is marked with its family. The page docs/reference/checks.md of the harness explains the keys.",
+        f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
+        *(f"{key} = {in_toml(value)}" for key, value in data.items()),
+        *(f"\n{check.as_toml()}" for check in checks),
+    ]
+    return "\n".join(lines) + "\n"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness.base.errors import PanelError
-from harness.base.files import read_regular
 from harness.base.records import read_record, record, refusal_of_schema
-from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
+from harness.checks.check import Check
 from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
 from harness.checks.provenance import departure_of
-from harness.checks.tables import hash_of, split
+from harness.checks.rows import COMMON_KEYS, LONGEST, ChecksError, is_id
+from harness.checks.tables import hash_of, read_toml, split
 from harness.measures import METRICS
 from harness.perturb.poses import PROTOCOL
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = 2
-MAX_BYTES = 16 << 20
-"""Size from which on a file is refused; it is enough for 50,000 rows."""
-_MAX_PARTS = 100
 
 
 @record
@@ -143,7 +140,7 @@ def read_checks(path: Path) -> ChecksFile:
 
     Keys that a single test declares are validated when pytest collects that test, see `Check.with_keys`.
     """
-    content, table = _table(path)
+    content, table = read_toml(path, error=ChecksError, mended="name a checks file with --checks, or correct this one")
     rows, table["check"] = table.get("check", []), []
     if not isinstance(rows, list):
         raise ChecksError(f"{path}: check must be an array of tables, written [[check]]")
@@ -176,20 +173,6 @@ def read_checks(path: Path) -> ChecksFile:
         if (first := first_row.setdefault(check.id, number)) != number:
             raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first} has this id already")
     return ChecksFile(path, hash_of(content), data, head.recipe, head.budget, checks, golden)
-
-
-def _table(path: Path) -> tuple[bytes, dict[str, Any]]:
-    try:
-        content = read_regular(path, max_bytes=MAX_BYTES)
-        text = content.decode("utf-8")
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.partition("=")[0].count(".") > _MAX_PARTS:  # These can take minutes to parse.
-                raise ValueError(f"line {number}: a dotted key of more than {_MAX_PARTS} parts")
-        return content, tomllib.loads(text)
-    except OSError as error:
-        raise ChecksError(f"{path}: cannot be read ({error.strerror}); name a checks file with --checks") from None
-    except (ValueError, RecursionError) as error:  # Also for text other than UTF-8 and numbers of thousands of digits.
-        raise ChecksError(f"{path}: not valid TOML: {error}") from None
 
 
 def _check(row: Any, where: str, data: DataFingerprint) -> Check:

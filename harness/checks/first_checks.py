@@ -1,13 +1,14 @@
-"""The checks of a first checks file, by family: id, metric and further entries in TOML."""
+"""First checks of a new gate, by family: id, metric and further entries in TOML."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
-from harness.checks.check import UNTIL_CALIBRATED
-from harness.checks.starter_check import slugs
+from harness.checks.tables import UNTIL_CALIBRATED, in_toml
 from harness.data.serving.served import serving_of
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 from harness.measures.unknown import SCORES, UNKNOWN_AUROC, UNKNOWN_FPR95
@@ -15,14 +16,16 @@ from harness.perturb.corruptions import SHIPPED
 from harness.perturb.unfamiliar import UNFAMILIAR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from harness.data import LabelledImages
 
-Row = tuple[str, str, dict[str, object]]
+Row = tuple[str, str, dict[str, Any]]
 """The id of a check, its metric, and further entries, such as `class`."""
 ELSEWHERE = "elsewhere"
 """In checks of images of no class: the images that the setting `unknown` names."""
+_LONGEST = 80
+"""Most characters for the name of a class or group; an id may hold two such names."""
 _DEGREES = (-10, -5, 5, 10)
 _SHARE = 0.07
 """Translation as a share of the image size: 2 of 28 pixels."""
@@ -45,6 +48,49 @@ _GROSS = (
     *("minus-one-to-one", "normalise-imagenet"),
 )
 """Skews that show the cost of a mistake: informational until calibrated."""
+
+
+@dataclass(frozen=True)
+class StarterCheck:
+    """A check of a first checks file: id, family, metric, and more entries, such as `class`."""
+
+    id: str
+    family: str
+    metric: str
+    more: Mapping[str, object]
+
+    def as_toml(self) -> str:
+        """Return the check's table."""
+        entries = {"id": self.id, "family": self.family, "metric": self.metric, **self.more}
+        return "\n".join(["[[check]]", *(f"{key} = {in_toml(value)}" for key, value in entries.items())])
+
+
+def slugs(names: Sequence[str], *, kind: str = "class") -> dict[str, str]:
+    """Return a short, unique name for ids by each full name; names with the same spelling get a number.
+
+    A name without a usable character becomes its `kind` and number, for example `class-3`.
+    """
+    spelt = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST].rstrip("-") for name in names]
+    found = [slug or f"{kind}-{at}" for at, slug in enumerate(spelt)]
+    times = Counter(found)
+    named, taken = {}, {slug for slug in found if times[slug] == 1}
+    for at, (name, slug) in enumerate(zip(names, found, strict=True)):
+        named[name] = slug if times[slug] == 1 else _untaken(slug, taken, start=at)
+        taken.add(named[name])
+    return named
+
+
+def _untaken(name: str, taken: Container[str], *, start: int) -> str:
+    return next(each for number in count(start) if (each := f"{name}-{number}") not in taken)
+
+
+def with_ids_apart(checks: Iterable[StarterCheck]) -> tuple[StarterCheck, ...]:
+    """Return the checks with unique ids: a repeated id gets a number."""
+    apart: dict[str, StarterCheck] = {}
+    for check in checks:
+        name = check.id if check.id not in apart else _untaken(check.id, apart, start=2)
+        apart[name] = replace(check, id=name)
+    return tuple(apart.values())
 
 
 @dataclass(frozen=True)
@@ -74,7 +120,7 @@ def always(*rows: tuple[Any, ...]) -> Callable[[StarterData], list[Row]]:
 
 def clean(about: StarterData) -> list[Row]:
     """Return the check of clean accuracy, with the threshold by hand."""
-    by_hand: dict[str, object] = {"hand": {"threshold": about.min_accuracy, "reason": UNTIL_CALIBRATED}}
+    by_hand = {"hand": {"threshold": about.min_accuracy, "reason": UNTIL_CALIBRATED}}
     return [("clean", "accuracy", {} if about.min_accuracy is None else by_hand)]
 
 
@@ -85,32 +131,29 @@ def of_each_class(prefix: str, metric: str, *, least: int = 1) -> Callable[[Star
     ]
 
 
-def poses(about: StarterData) -> dict[str, list[Row]]:
-    """Return checks of each angle, direction and corner of the augmentation range, and of the gain, by family."""
-    (right, down), most, least = about.shift, _DEGREES[-1], _DEGREES[0]
-    corners = {
-        f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}": (degrees, dx, dy)
-        for degrees, dy, dx in product((most, least), (down, -down), (right, -right))
-    }
-    moved = {
-        f"shift-right-{right}": (right, 0),
-        f"shift-left-{right}": (-right, 0),
-        f"shift-down-{down}": (0, down),
-        f"shift-up-{down}": (0, -down),
-    }
-    by_family = {
-        "rotation": {f"rotate-{_way(degrees)}": (degrees, 0, 0) for degrees in _DEGREES},
-        "shift": {name: (0, *shift) for name, shift in moved.items()},
-        "pose": corners,
-        "gain": {f"gain-{_way(degrees)}": (degrees, 0, 0) for degrees in (most, least)},
-    }
-    return {
-        family: [
-            (name, "accuracy_gain" if family == "gain" else "accuracy", {"pose": _pose(*pose)})
-            for name, pose in found.items()
-        ]
-        for family, found in by_family.items()
-    }
+def poses(family: str) -> Callable[[StarterData], list[Row]]:
+    """Return a function that makes checks of a family's angles, directions or corners of the augmentation range."""
+
+    def rows(about: StarterData) -> list[Row]:
+        (right, down), most, least = about.shift, _DEGREES[-1], _DEGREES[0]
+        found: dict[str, dict[str, tuple[int, int, int]]] = {
+            "rotation": {f"rotate-{_way(degrees)}": (degrees, 0, 0) for degrees in _DEGREES},
+            "shift": {
+                f"shift-right-{right}": (0, right, 0),
+                f"shift-left-{right}": (0, -right, 0),
+                f"shift-down-{down}": (0, 0, down),
+                f"shift-up-{down}": (0, 0, -down),
+            },
+            "pose": {
+                f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}": (degrees, dx, dy)
+                for degrees, dy, dx in product((most, least), (down, -down), (right, -right))
+            },
+            "gain": {f"gain-{_way(degrees)}": (degrees, 0, 0) for degrees in (most, least)},
+        }
+        metric = "accuracy_gain" if family == "gain" else "accuracy"
+        return [(name, metric, {"pose": _pose(*pose)}) for name, pose in found[family].items()]
+
+    return rows
 
 
 def pairs(about: StarterData) -> list[Row]:
@@ -123,7 +166,7 @@ def pairs(about: StarterData) -> list[Row]:
 
 def search(about: StarterData) -> list[Row]:
     """Return checks of the searches for a worst pose."""
-    within: dict[str, object] = {"within": _pose(_DEGREES[-1], *about.shift)}
+    within = {"within": _pose(_DEGREES[-1], *about.shift)}
     return [
         ("drawn-pose", "accuracy", within),
         ("drawn-pose-unchanged", "unchanged_share", within),

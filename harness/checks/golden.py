@@ -18,9 +18,10 @@ from pydantic import Field
 from harness.base import locked
 from harness.base.files import read_regular, write_all_or_none
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
-from harness.checks.check import Check, ChecksError, Threshold
-from harness.checks.starter_check import shipped_tests
-from harness.checks.tables import with_table
+from harness.checks.check import Check
+from harness.checks.rows import ChecksError, Threshold
+from harness.checks.shipped import shipped_tests
+from harness.checks.tables import parsed, with_table
 from harness.measures.accuracy import GOLDEN_RIGHT
 
 if TYPE_CHECKING:
@@ -76,11 +77,8 @@ class GoldenImage:
     @property
     def agreed(self) -> str:
         """Return a phrase with the number of reference models that predict it correctly; empty if unknown."""
-        return (
-            f"{self.reference[0]} of {self.reference[1]} reference models predict it correctly"
-            if self.reference
-            else ""
-        )
+        said = " of ".join(map(str, self.reference))
+        return f"{said} reference models predict it correctly" if said else ""
 
 
 @record
@@ -105,13 +103,8 @@ def read_golden(checks: Path, declared: GoldenDeclaration | None) -> tuple[Golde
         if path.exists():
             raise ChecksError(f"{checks}: {path} is beside it, but it declares no golden set; {_MENDED}")
         return ()
-    try:
-        content = read_regular(path, max_bytes=MAX_BYTES)
-    except OSError as error:
-        raise ChecksError(
-            f"{path}: cannot be read ({error.strerror}), but [golden] in {checks} declares {declared.n} images. "
-            "Restore the folder from version control, or remove [golden] to give up the set"
-        ) from None
+    lost = f"[golden] in {checks} declares {declared.n} images. Restore the folder from version control, or remove"
+    content = _content(path, f"{lost} [golden] to give up the set", max_bytes=MAX_BYTES)
     if hashlib.sha256(content).hexdigest() != declared.sha256:
         raise ChecksError(
             f"{path}: is not the list that {checks} declares (SHA-256 {declared.sha256[:12]}…). Restore both from "
@@ -120,10 +113,17 @@ def read_golden(checks: Path, declared: GoldenDeclaration | None) -> tuple[Golde
     return images_in(content, path)
 
 
+def _content(path: Path, mended: str, *, max_bytes: int) -> bytes:
+    try:
+        return read_regular(path, max_bytes=max_bytes)
+    except OSError as error:
+        raise ChecksError(f"{path}: cannot be read ({error.strerror}); {mended}") from None
+
+
 def images_in(content: bytes, path: Path) -> tuple[GoldenImage, ...]:
     """Return the images that a list names; raises `ChecksError` for an invalid list."""
     try:
-        table = tomllib.loads(content.decode("utf-8"))
+        table = parsed(content)
     except (ValueError, RecursionError) as error:
         raise ChecksError(f"{path}: not valid TOML: {error}") from None
     found, images = read_record(_List, table, where=f"{path}", error=ChecksError), []
@@ -143,10 +143,7 @@ def picture_of(image: GoldenImage, checks: Path) -> bytes:
     """Return the content of an image's file; raises `ChecksError` if its hash is not the one in the list."""
     path = folder_of(checks) / image.file
     mended = f"restore it from version control, or give the image up with `stress-harness golden remove {image.id}`"
-    try:
-        content = read_regular(path, max_bytes=MAX_PICTURE_BYTES)
-    except OSError as error:
-        raise ChecksError(f"{path}: golden image {image.id} cannot be read ({error.strerror}); {mended}") from None
+    content = _content(path, mended, max_bytes=MAX_PICTURE_BYTES)
     if (found := hashlib.sha256(content).hexdigest()) != image.sha256:
         raise ChecksError(
             f"{path}: golden image {image.id} is damaged: its SHA-256 is {found[:12]}…, expected {image.sha256[:12]}…; "
@@ -177,25 +174,23 @@ def _with_declaration(text: str, content: bytes, count: int, *, path: Path) -> s
 
     Raises `ChecksError` for a file that is no TOML, and where the declaration does not fit into it.
     """
+
+    def read(text: str) -> dict[str, Any] | None:
+        try:
+            return tomllib.loads(text)
+        except ValueError:  # For example for two [golden] tables, if `_DECLARED` does not match one of them.
+            return None
+
     without = _DECLARED.sub(lambda found: _ENTRY.sub("", found[1]), text)  # A person wrote the comments: they stay.
-    said = {"sha256": hashlib.sha256(content).hexdigest(), "n": count}
-    made = with_table(without, GOLDEN, tomlkit.dumps({GOLDEN: said}), behind="data") if count else without
-    before = _table(text) or _table(without)  # Two declarations of merged branches are no valid TOML.
+    said = {GOLDEN: {"sha256": hashlib.sha256(content).hexdigest(), "n": count}} if count else {}
+    made = with_table(without, GOLDEN, tomlkit.dumps(said), behind="data")
+    before = read(text) or read(without)  # Two declarations of merged branches are no valid TOML.
     if before is None:
         raise ChecksError(f"{path}: not valid TOML; correct it, or finish the merge, then `golden list --declare`")
     before.pop(GOLDEN, None)
-    if _table(made) != {**before, **({GOLDEN: said} if count else {})}:
-        raise ChecksError(
-            f"{path}: its [golden] cannot be written; write it by hand: {tomlkit.dumps({GOLDEN: said}).strip()!r}"
-        )
+    if read(made) != {**before, **said}:
+        raise ChecksError(f"{path}: its [golden] cannot be written; write it by hand: {tomlkit.dumps(said).strip()!r}")
     return made
-
-
-def _table(text: str) -> dict[str, Any] | None:
-    try:
-        return tomllib.loads(text)
-    except ValueError:  # For example for two [golden] tables, if `_DECLARED` does not match one of them.
-        return None
 
 
 @contextmanager

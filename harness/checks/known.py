@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from harness.base.files import read_regular
 from harness.base.records import read_record, record
-from harness.checks.check import ChecksError
+from harness.checks.rows import ChecksError
+from harness.checks.tables import read_toml
 
 if TYPE_CHECKING:
     from harness.checks.file import ChecksFile
 
 KNOWN = "known.toml"
 """The file, beside the checks file."""
-_MAX_BYTES = 1 << 20
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -61,10 +59,7 @@ def read_known(checks: ChecksFile) -> tuple[KnownIssue, ...]:
     path = checks.path.parent / KNOWN
     if not path.exists():
         return ()
-    try:
-        table = tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode())
-    except (OSError, ValueError) as error:
-        raise ChecksError(f"{path}: cannot be read ({error}); correct the file or remove it") from None
+    _, table = read_toml(path, error=ChecksError, mended="correct the file or remove it")
     issues = read_record(_File, table, where=f"{path}", error=ChecksError).issue
     for number, issue in enumerate(issues, start=1):
         where = f"{path}: issue {number}"

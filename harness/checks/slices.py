@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import InputError, some_of
-from harness.checks.check import ChecksError
-from harness.checks.first_checks import ELSEWHERE
-from harness.checks.starter_check import slugs
+from harness.checks.first_checks import ELSEWHERE, slugs
+from harness.checks.rows import ChecksError
 from harness.data.groups import groups_in_words, groups_sha256
 
 if TYPE_CHECKING:
@@ -28,9 +27,9 @@ def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *,
 
     A check with a panel threshold must name its images by their SHA-256. While a panel is recorded, every check must.
     """
-    about = [check for check in checks.family(UNKNOWN) if check.keys.get(UNKNOWN) == ELSEWHERE]
     if elsewhere is None:
         return
+    about = [check for check in checks.family(UNKNOWN) if check.keys.get(UNKNOWN) == ELSEWHERE]
     if not about:
         by_command = "" if checks.family(UNKNOWN) else f"run `stress-harness init --families {UNKNOWN}`, or "
         raise InputError(
@@ -125,10 +124,10 @@ def slice_checks(images: LabelledImages) -> list[Row]:
 
 
 def _has_pairs(groups: Groups, column: str) -> bool:
+    """Return whether some pair of each group of the column crosses groups."""
     if PAIR not in groups:
         return False
-    in_groups: dict[str, set[str]] = {}
+    crossing: dict[str, set[str]] = {}
     for pair, group in zip(groups[PAIR].tolist(), groups[column].tolist(), strict=True):
-        in_groups.setdefault(pair, set()).add(group)
-    crossing = set[str]().union(*(each for each in in_groups.values() if len(each) > 1))
-    return crossing == set(groups[column].tolist())
+        crossing.setdefault(pair, set()).add(group)
+    return set[str]().union(*(each for each in crossing.values() if len(each) > 1)) == set(groups[column].tolist())

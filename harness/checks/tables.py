@@ -1,4 +1,4 @@
-"""Text of a checks file that a person edits: its tables, samples and thresholds; comments, order and the rest stay.
+"""Text of a checks file, which a person edits: parsed and rewritten here alone; comments, order and the rest stay.
 
 The table [gate] describes the project. Thresholds do not depend on it, so the hash of a checks file leaves it out.
 """
@@ -6,6 +6,7 @@ The table [gate] describes the project. Thresholds do not depend on it, so the h
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,6 @@ import tomlkit
 
 from harness.base.errors import CalibrationError, ConfigurationError
 from harness.base.files import read_regular
-from harness.checks.check import UNTIL_CALIBRATED
-from harness.checks.starter_check import in_toml
 from harness.measures.panel.threshold import PROVISIONAL
 
 if TYPE_CHECKING:
@@ -24,11 +23,89 @@ if TYPE_CHECKING:
 
     from tomlkit.items import Table
 
+    from harness.base.errors import InputError
     from harness.measures.panel.threshold import Calibrated
 
-
+HEAD = "[gate]"
+UNTIL_CALIBRATED = "until calibrated"
+"""Reason of a threshold by hand that calibration replaces."""
+MAX_BYTES = 16 << 20
+"""Size from which on a file is refused; it is enough for 50,000 rows."""
+_MAX_PARTS = 100
+_PIXELS = ("size", "resize", "crop")
+"""Settings that are texts, such as 64x96, and look like numbers most of the time."""
+_TABLE = re.compile(
+    r"(?ms)^\[gate[.\]].*?(?=^[ \t]*(?:#[^\n]*)?\n(?:[ \t]*(?:#[^\n]*)?\n)*(?:\[(?!gate[.\]])|\Z)|^\[(?!gate[.\]])|\Z)"
+)
+"""The table and its sub-tables, without the empty lines and comments before the next table."""
 _REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
 """The text between the last entry of a table and the next table: empty lines, and comments on the latter."""
+
+
+def read_toml(path: Path, *, error: type[InputError], mended: str) -> tuple[bytes, dict[str, Any]]:
+    """Return the content and the table of a file; raises `error`, with what to do, where that cannot be read."""
+    try:
+        content = read_regular(path, max_bytes=MAX_BYTES)
+        return content, parsed(content)
+    except OSError as unreadable:
+        raise error(f"{path}: cannot be read ({unreadable.strerror}); {mended}") from None
+    except (ValueError, RecursionError) as invalid:  # Also for numbers of thousands of digits.
+        raise error(f"{path}: not valid TOML: {invalid}; {mended}") from None
+
+
+def parsed(content: bytes) -> dict[str, Any]:
+    """Return the table in the content of a file; raises `ValueError` for anything but TOML in UTF-8."""
+    text = content.decode("utf-8")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.partition("=")[0].count(".") > _MAX_PARTS:  # These can take minutes to parse.
+            raise ValueError(f"line {number}: a dotted key of more than {_MAX_PARTS} parts")
+    return tomllib.loads(text)
+
+
+def split(text: str) -> tuple[str, str]:
+    """Return the table [gate] of a checks file, empty without one, and all else, as it was before it was added."""
+    found = _TABLE.search(text)
+    if found is None:
+        return "", text
+    before, after = text[: found.start()], text[found.end() :]
+    return found[0], before + after.removeprefix("\n") if after.strip() else before.rstrip("\n") + "\n"
+
+
+def hash_of(content: bytes) -> str:
+    """Return the SHA-256 of a checks file without its table [gate]."""
+    if b"[gate" in content:
+        content = split(content.decode("utf-8", "surrogateescape"))[1].encode("utf-8", "surrogateescape")
+    return hashlib.sha256(content).hexdigest()
+
+
+def hash_of_checks(path: Path) -> str | None:
+    """Return the SHA-256 of a checks file without its table [gate]; None where it cannot be read."""
+    try:
+        return hash_of(read_regular(path, max_bytes=MAX_BYTES))
+    except OSError:
+        return None
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Return the entries of the table [gate] in a project's own checks file; empty without the file or the table.
+
+    Raises `InputError` where it cannot be read.
+    """
+    try:
+        return dict(tomllib.loads(split(read_regular(path, max_bytes=MAX_BYTES).decode())[0]).get("gate", {}))
+    except OSError:  # A gate without a file of its own; what reads its checks says more.
+        return {}
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{path}: its table {HEAD} cannot be read ({error})") from None
+
+
+def in_toml(value: object) -> str:
+    """Return text, a number, or a list or table of these in TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {in_toml(each)}" for key, each in value.items()) + " }"
+    # TOML writes strings, numbers and lists as JSON does, but escapes unprintable characters differently.
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)
 
 
 def with_table(text: str, name: str, table: str, *, behind: str = "") -> str:
@@ -38,94 +115,41 @@ def with_table(text: str, name: str, table: str, *, behind: str = "") -> str:
     """
     parts = re.split(r"(?m)^(?=\[)", text)
 
-    def at(wanted: str) -> list[int]:
+    def places(wanted: str) -> list[int]:
         return [number for number, part in enumerate(parts) if re.match(rf"\[{re.escape(wanted)}[\].]", part)]
 
+    def rest(part: str) -> str:
+        found = _REST.search(part)
+        return found[0] if found else ""
+
     made = f"{table.rstrip()}\n"
-    if ours := at(name):
-        rest = _rest(parts[ours[-1]])
+    if ours := places(name):
+        behind_it = rest(parts[ours[-1]])
         if not table:
             parts[ours[0] - 1] = f"{parts[ours[0] - 1].rstrip()}\n"
-        parts[ours[0]] = made + (rest or "\n") if table else rest
+        parts[ours[0]] = made + (behind_it or "\n") if table else behind_it
         return "".join(part for number, part in enumerate(parts) if number not in ours[1:])
     if not table:
         return text
-    if not (others := behind and at(behind)):
+    if not (others := behind and places(behind)):
         return f"{parts[0].rstrip()}\n\n{made}\n{''.join(parts[1:])}"
     last = parts[others[-1]]
-    rest = _rest(last)
-    parts[others[-1]] = f"{last.removesuffix(rest).rstrip()}\n\n{made}{rest}"
+    parts[others[-1]] = f"{last.removesuffix(rest(last)).rstrip()}\n\n{made}{rest(last)}"
     return "".join(parts)
 
 
-def _rest(part: str) -> str:
-    found = _REST.search(part)
-    return found[0] if found else ""
-
-
-HEAD = "[gate]"
-_MAX_BYTES = 16 << 20
-_PIXELS = ("size", "resize", "crop")
-"""Settings that are texts, such as 64x96, and look like numbers most of the time."""
-_TABLE = re.compile(
-    r"(?ms)^\[gate[.\]].*?(?=^[ \t]*(?:#[^\n]*)?\n(?:[ \t]*(?:#[^\n]*)?\n)*(?:\[(?!gate[.\]])|\Z)|^\[(?!gate[.\]])|\Z)"
-)
-"""The table and its sub-tables, without the empty lines and comments before the next table."""
-
-
-def split(text: str) -> tuple[str, str]:
-    """Return the table of a checks file, empty without one, and all else, as it was before the table was added."""
-    found = _TABLE.search(text)
-    if found is None:
-        return "", text
-    before, after = text[: found.start()], text[found.end() :]
-    return found[0], before + after.removeprefix("\n") if after.strip() else before.rstrip("\n") + "\n"
-
-
-def hash_of(content: bytes) -> str:
-    """Return the SHA-256 of a checks file without its table."""
-    if b"[gate" in content:
-        content = split(content.decode("utf-8", "surrogateescape"))[1].encode("utf-8", "surrogateescape")
-    return hashlib.sha256(content).hexdigest()
-
-
-def hash_of_checks(path: Path) -> str | None:
-    """Return the SHA-256 of a checks file without its table; None where it cannot be read."""
-    try:
-        return hash_of(read_regular(path, max_bytes=_MAX_BYTES))
-    except OSError:
-        return None
-
-
-def read_table(path: Path) -> dict[str, Any]:
-    """Return the entries of the table in a project's own checks file; empty without the file or the table.
-
-    Raises `InputError` where it cannot be read.
-    """
-    try:
-        text = split(read_regular(path, max_bytes=_MAX_BYTES).decode())[0]
-        return dict(tomllib.loads(text).get("gate", {}))
-    except OSError:  # A gate without a file of its own; what reads its checks says more.
-        return {}
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{path}: its table {HEAD} cannot be read ({error})") from None
-
-
 def with_settings(text: str, values: Mapping[str, object]) -> str:
-    """Return the text of a checks file with these entries at the end of its table, a new one before all others."""
+    """Return the text of a checks file with these entries in its table [gate], a new one before all others."""
     if not values:
         return text
     lines = "".join(f"{line}\n" for line in entries(values))
-    table, _ = split(text)
-    if table:
+    if table := split(text)[0]:
         return text.replace(table, f"{table.rstrip(chr(10))}\n{lines}", 1)
-    at = re.search(r"(?m)^\[", text)
-    start = len(text) if at is None else at.start()
-    return f"{text[:start]}{HEAD}\n{lines}\n{text[start:]}"
+    return with_table(text, "gate", f"{HEAD}\n{lines}")
 
 
 def entries(values: Mapping[str, object]) -> list[str]:
-    """Return settings as lines of the table."""
+    """Return settings as lines of the table [gate]."""
     return [
         f"{name} = {value if name in _PIXELS and str(value).isdigit() else in_toml(value)}"
         for name, value in values.items()
@@ -137,18 +161,28 @@ def with_samples(content: str, lines: Sequence[str]) -> str:
 
     All else, including comments, does not change. Raises `InputError` for samples in another form.
     """
+
+    def samples_in(text: str) -> object:
+        try:
+            return tomllib.loads(text)["data"].get("samples", {})
+        except (ValueError, LookupError, AttributeError):
+            return None
+
     made = with_table(content, "data.samples", "\n".join(lines), behind="data")
     one = len(re.findall(r"(?m)^\[data\]", content)) == 1
-    if not one or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
+    if not one or samples_in(made) != (samples_in("\n".join(lines)) if lines else {}):
         raise CalibrationError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
     return made
 
 
-def _samples_in(text: str) -> object:
-    try:
-        return tomllib.loads(text)["data"].get("samples", {})
-    except (ValueError, LookupError, AttributeError):
-        return None
+def uncalibrated(content: str) -> str:
+    """Return the text of a checks file without samples, thresholds of a panel, and what names files beside it."""
+    document = tomlkit.parse(with_samples(content, ()))
+    for name in ("recipe", "golden"):
+        document.pop(name, None)
+    for check in document.get("check", ()):
+        check.pop("panel", None)
+    return tomlkit.dumps(document)
 
 
 _NEW = ("id", "family", "metric", "direction")
@@ -180,8 +214,7 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
         check, threshold = checks[item.check.id], tomlkit.inline_table()
         check.pop("panel", None)
         check.pop("informational", None)
-        definition, conversions = item.check.definition[:_DIGITS], item.check.conversions
-        named = {"definition": definition, "conversions": conversions}
+        named = {"definition": item.check.definition[:_DIGITS], "conversions": item.check.conversions}
         threshold.update({**item.written, **{name: each for name, each in named.items() if each}, "date": date})
         check["panel"] = threshold
         if "hand" in check and ends(item, str(check["hand"].get("reason", ""))):

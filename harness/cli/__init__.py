@@ -19,9 +19,9 @@ COMMANDS = {
     "Gate": {
         "gate": ("gate", "Run the stress tests on a candidate, in a process of their own."),
         "equal": ("equal", "Say whether an export predicts as the model that it was made from."),
-        "skew": ("skew", "Name the stage of a serving pipeline that explains the predictions of production."),
-        "accept": ("accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
-        "golden": ("accept", "Keep images that must never be wrong again."),
+        "skew": ("equal", "Name the stage of a serving pipeline that explains the predictions of production."),
+        "accept": ("gate", "Gate a checkpoint and, if it passes, make it the incumbent."),
+        "golden": ("gate", "Keep images that must never be wrong again."),
         "history": ("compare", "Print and draw the last runs of the gate."),
     },
     "Setup": {
@@ -33,10 +33,10 @@ COMMANDS = {
         "compare": ("compare", "Compare two checkpoints on the same images."),
         "rank": ("compare", "Rank finished runs of the gate by their stress.json."),
         "break": ("evaluate", "Find the smallest rotation and shift that a checkpoint fails on."),
-        "list": ("listing", "Print the checks, settings, metrics, corruptions or sources of data."),
+        "list": ("files", "Print the checks, settings, metrics, corruptions or sources of data."),
     },
     "Maintain": {
-        "train": ("train", "Train a Fashion-MNIST classifier."),
+        "train": ("files", "Train a Fashion-MNIST classifier."),
         "export-inputs": ("files", "Write the images of the checks, for predictions in another system."),
         "convert": ("files", "Turn a state dict into the native format."),
         "cache": ("files", "Show or empty the cache of predictions and images."),

@@ -5,26 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import click
 
 from harness.base.codes import Code
 from harness.base.errors import InputError, printable
-from harness.cli.options import (
-    FILE,
-    MODEL,
-    OK,
-    REPORTS,
-    Command,
-    checks_option,
-    given_line,
-    json_option,
-    model_options,
-    page_option,
-    project_with,
-    say,
-)
+from harness.cli import options
 
 HISTORY = Path("reports/history.jsonl")
 DEFAULT = "60s"
@@ -33,18 +21,18 @@ DEFAULT = "60s"
 
 @click.command(
     "compare",
-    cls=Command,
+    cls=options.Command,
     example="compare runs/new.safetensors models/augmented.safetensors",
     help="Compare model A with model B, or with the incumbent: accuracy, confusions, failures and calibration, clean "
     "and posed. Prints a table and writes a page. `rank` ranks any number of finished runs.",
 )
-@click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A [B]")
-@model_options
-@checks_option
-@page_option("reports/compare.html")
+@click.argument("checkpoints", type=options.MODEL, nargs=-1, required=True, metavar="A [B]")
+@options.model_options
+@options.checks_option
+@options.page_option("reports/compare.html")
 @click.option(
     "--failures",
-    type=FILE,
+    type=options.FILE,
     metavar="CSV",
     help="Also write every new, fixed and shared failure, by kind, with what both models predict (default: none).",
 )
@@ -55,7 +43,7 @@ DEFAULT = "60s"
     "(default: 60s).",
 )
 @click.option("--full", is_flag=True, help="Compare in full, however long that takes.")
-@json_option
+@options.json_option
 def compare_command(
     checkpoints: tuple[Path | str, ...],
     checks_path: Path,
@@ -68,7 +56,7 @@ def compare_command(
 ) -> int:
     """Compare two checkpoints by their predictions."""
     began = time.process_time()
-    from harness.base.outputs import PAGE, Output, table_kind
+    from harness.base.outputs import PAGE, table_kind
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
     from harness.report.tables import comparison_lines
@@ -86,23 +74,17 @@ def compare_command(
     if budget and full:
         raise InputError("--budget and --full contradict each other; name one of them")
     seconds = None if full else seconds_in(budget or DEFAULT)
-    settings = project_with(checks_path, as_json=as_json).request
+    settings = options.project_with(checks_path, as_json=as_json).request
     second = others[0] if others else settings.incumbent
     checkpoints = first, second
     inputs = inputs_of_command(checkpoints, settings, checks=checks_path)
-    page = Output(output, PAGE, inputs, within=REPORTS)
+    page = options.own_output(output, PAGE, inputs)
     changes = table_kind("a table of changes", "kind,change,image")
-    table = failures and Output(failures, changes, inputs.and_more([output]), within=REPORTS)
-    for each in (page, table):
-        if each:
-            each.expect_own()
-
-    def planned(lines: list[str]) -> None:
-        print(*lines, sep="\n", file=sys.stderr if as_json else sys.stdout, flush=True)
-
-    done = compare((first, second), settings, budget=seconds, on_planned=lambda plan: planned(plan.lines), began=began)
+    table = failures and options.own_output(failures, changes, inputs.and_more([output]))
+    planned = partial(print, sep="\n", file=sys.stderr if as_json else sys.stdout, flush=True)
+    done = compare((first, second), settings, budget=seconds, on_planned=lambda plan: planned(*plan.lines), began=began)
     limit = [] if seconds == seconds_in(DEFAULT) else ["--full"] if seconds is None else ["--budget", f"{seconds:g}s"]
-    command = ["stress-harness", "compare", *map(str, checkpoints), *limit, *given_line()]
+    command = ["stress-harness", "compare", *map(str, checkpoints), *limit, *options.given_line()]
     facts = {
         **{model.role: f"{model.path} ({model.sha256[:12]})" for model in done.models},
         "data": f"{done.images.name}, {done.images.split} split, {len(done.images)} images",
@@ -114,43 +96,43 @@ def compare_command(
         table.write(changes_csv(*done.predictions).encode())
     written = [f"failures: {failures}"] * bool(failures) + [f"page: {output}"]
     plain = {**done.overview.as_plain(), "flips": changed, "page": str(output)}
-    say(plain, [*comparison_lines(done.overview, done.changed), *written], as_json=as_json)
-    return OK
+    options.say(plain, [*comparison_lines(done.overview, done.changed), *written], as_json=as_json)
+    return options.OK
 
 
 @click.command(
     "rank",
-    cls=Command,
+    cls=options.Command,
     example="rank reports/*/stress.json",
     help="Rank the candidates of finished runs of the gate by their stress.json: by verdict, by failing checks, then "
     "by the smallest margin. Also name the checks that each candidate wins. Nothing runs. The runs must have the same "
     "images, checks file, profile and protocol.",
 )
-@click.argument("records", type=FILE, nargs=-1, required=True, metavar="STRESS_JSON...")
-@json_option
+@click.argument("records", type=options.FILE, nargs=-1, required=True, metavar="STRESS_JSON...")
+@options.json_option
 def rank_command(records: tuple[Path, ...], *, as_json: bool) -> int:
     """Rank finished runs."""
     from harness.report.ranking import rank, ranking_json, ranking_lines, read_runs
 
     ranking = rank(read_runs(records))
-    say(ranking_json(ranking), ranking_lines(ranking), as_json=as_json)
-    return OK
+    options.say(ranking_json(ranking), ranking_lines(ranking), as_json=as_json)
+    return options.OK
 
 
 @click.command(
     "history",
-    cls=Command,
+    cls=options.Command,
     example="history reports/history.jsonl",
     help="Print the last runs of the gate, and the first run of each failure. A page of their own draws clean "
     "accuracy, worst pose, failing checks and the smallest margin of each behavior.",
 )
-@click.argument("file", type=FILE, default=HISTORY)
+@click.argument("file", type=options.FILE, default=HISTORY)
 @click.option("--last", type=int, default=50, metavar="N", help="Number of candidates to show (default: 50).")
-@page_option("reports/history.html")
-@json_option
+@options.page_option("reports/history.html")
+@options.json_option
 def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> int:
     """Print and draw a history."""
-    from harness.base.outputs import PAGE, Inputs, Output
+    from harness.base.outputs import PAGE, Inputs
     from harness.base.records import as_plain
     from harness.report.history import history_lines, history_page
     from harness.run.history import read_history
@@ -163,8 +145,7 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
             f"reports/history.jsonl. In CI, they need the setting.",
             code=Code.HISTORY,
         )
-    page = Output(output, PAGE, Inputs((file,)), within=REPORTS)
-    page.expect_own()
+    page = options.own_output(output, PAGE, Inputs((file,)))
     known = read_history(file)
     for line in known.damaged:
         print(f"warning: {printable(line)}", file=sys.stderr)
@@ -172,5 +153,5 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
         raise InputError(f"{file}: no run of the gate is in it", code=Code.HISTORY)
     page.write(history_page(known, source=str(file), last=last).encode())
     plain = {"runs": [as_plain(line) for line in known.lines], "damaged": known.damaged, "page": str(output)}
-    say(plain, [*history_lines(known, last=last), f"page: {output}"], as_json=as_json)
-    return OK
+    options.say(plain, [*history_lines(known, last=last), f"page: {output}"], as_json=as_json)
+    return options.OK

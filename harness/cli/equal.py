@@ -1,61 +1,46 @@
-"""The command `equal`: an artifact beside the model that it was made from, by exact bounds."""
+"""The commands `equal` and `skew`: an export, and a served model, beside the model that they were made from."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import (
-    FILE,
-    MODEL,
-    NEGATIVE,
-    OK,
-    REPORTS,
-    Command,
-    given_line,
-    json_option,
-    model_options,
-    project_with,
-    say,
-)
+from harness.cli import options
 from harness.run.status import NOT_JUDGED
 
-
-class _Share(click.ParamType["float"]):
-    """A share, such as 1% or 0.01."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the share in [0, 1]."""
-        text = str(value).strip()
-        try:
-            return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-        except ValueError:
-            self.fail(f"{text!r} is no share; write 1% or 0.01", param, ctx)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-SHARE = _Share()
+def _share(text: str) -> float:
+    """Return a share, such as 1% or 0.01."""
+    try:
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no share; write 1% or 0.01") from None
+
+
+STATUSES = {"equal": options.OK, "different": options.NEGATIVE, "inconclusive": NOT_JUDGED}
+"""Exit statuses by outcome."""
 
 
 @click.command(
     "equal",
-    cls=Command,
+    cls=options.Command,
     example="equal int8.onnx --original models/augmented.safetensors --tolerance 1%",
     help="Say whether an artifact predicts as the model that it was made from, in one sentence and on one page. An "
     "artifact is an export, a quantized or a compiled copy. Exact bounds of 99% confidence decide. The exit status is "
     "0 if the artifact is equal and 1 if it is different. It is 4 if these images cannot tell, and for refused input. "
     "No class and no group may change by more than 5%.",
 )
-@click.argument("artifact", type=MODEL)
-@click.option("--original", type=MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
+@click.argument("artifact", type=options.MODEL)
+@click.option("--original", type=options.MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
 @click.option(
     "--tolerance",
-    type=SHARE,
+    type=_share,
     default="1%",
     metavar="SHARE",
     help="The share of predictions that may change, and of correct ones that may be lost, net (default: 1%).",
@@ -78,28 +63,21 @@ SHARE = _Share()
     help="The outputs of the artifact alone; probabilities for an export with a softmax "
     "(default: those of the original).",
 )
-@model_options
-@click.option(
-    "--output",
-    type=FILE,
-    default=Path("reports/equal.html"),
-    metavar="HTML",
-    help="The page (default: reports/equal.html).",
-)
-@json_option
+@options.model_options
+@options.page_option("reports/equal.html")
+@options.json_option
 def equal_command(
     artifact: Path | str, original: Path | str, output: Path, *, layers: bool, as_json: bool, **chosen: Any
 ) -> int:
     """Compare an artifact with its original."""
-    from harness.base.outputs import PAGE, Output
+    from harness.base.outputs import PAGE
     from harness.report.equality import equality_json, equality_lines, equality_page
     from harness.run.equality import equal
     from harness.run.inputs import inputs_of_command
     from harness.run.layers import layer_differences
 
-    model = project_with(as_json=as_json).request
-    page = Output(output, PAGE, inputs_of_command((artifact, original), model), within=REPORTS)
-    page.expect_own()
+    model = options.project_with(as_json=as_json).request
+    page = options.own_output(output, PAGE, inputs_of_command((artifact, original), model))
     done = equal(artifact, original, model, **chosen)
     if layers:
         done = replace(done, layers=layer_differences(done.artifact, done.original, done.images, done.differ))
@@ -107,7 +85,47 @@ def equal_command(
     for name in ("tolerance", "artifact_normalization", "artifact_outputs"):
         if (value := chosen[name]) is not None:
             line += [f"--{name.replace('_', '-')}", f"{value:g}" if name == "tolerance" else value]
-    line += [*(["--layers"] if layers else []), *given_line()]
+    line += [*(["--layers"] if layers else []), *options.given_line()]
     page.write(equality_page(done, shlex.join(line)).encode())
-    say({**equality_json(done), "page": str(output)}, [*equality_lines(done), f"page: {output}"], as_json=as_json)
-    return {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}[done.outcome]
+    options.say(
+        {**equality_json(done), "page": str(output)}, [*equality_lines(done), f"page: {output}"], as_json=as_json
+    )
+    return STATUSES[done.outcome]
+
+
+@click.command(
+    "skew",
+    cls=options.Command,
+    example="skew models/augmented.safetensors --served predictions.csv",
+    help="Say whether a served model predicts known images as CANDIDATE does here. If not, name the stage of "
+    "its serving pipeline that explains the predictions best: decoding, JPEG, color, resizing, cropping, scaling or "
+    "normalization. The exit status is 0 if it agrees and 1 if it differs. It is 4 if these images "
+    "cannot tell, and for refused input.",
+)
+@click.argument("candidate", type=options.MODEL, metavar="CANDIDATE")
+@click.option(
+    "--served",
+    type=options.MODEL,
+    required=True,
+    metavar="FILE|MODEL",
+    help="The predictions of production: .csv, .parquet or .npz with image, and label or a column for each class. The "
+    "column image has the number of the image in the data, from 0, or the name of its file. Or the served model "
+    "itself, such as https://HOST/v2/models/NAME, which is asked.",
+)
+@click.option(
+    "--tolerance",
+    type=_share,
+    default="1%",
+    metavar="SHARE",
+    help="The share of predictions that may change (default: 1%).",
+)
+@options.model_options
+@options.json_option
+def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
+    """Explain served predictions."""
+    from harness.report.skew import diagnosis_json, diagnosis_lines
+    from harness.run.skew import skew
+
+    found = skew(candidate, served, options.project_with(as_json=as_json).request, tolerance=tolerance)
+    options.say(diagnosis_json(found), diagnosis_lines(found), as_json=as_json)
+    return STATUSES[found.outcome]

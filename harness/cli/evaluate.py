@@ -7,50 +7,38 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import (
-    FILE,
-    MODEL,
-    NEGATIVE,
-    OK,
-    REPORTS,
-    Command,
-    json_option,
-    model_options,
-    project_with,
-    say,
-)
+from harness.cli import options
 
 
 @click.command(
     "break",
-    cls=Command,
+    cls=options.Command,
     example="break models/augmented.safetensors --image 123",
     help="Find the smallest rotation, shift and both at once that make a checkpoint fail on a test image, with a "
     "picture. Without --image, draw the survival curve of all images.",
 )
-@click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
+@click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
 @click.option("--image", type=int, metavar="N", help="The test image's number, from 0 (default: all images).")
-@model_options
+@options.model_options
 @click.option(
     "--output",
-    type=FILE,
+    type=options.FILE,
     metavar="PNG",
     help="The picture (default: reports/break-N.png, or reports/survival.png).",
 )
-@json_option
+@options.json_option
 def break_command(checkpoint: Path | str, image: int | None, output: Path | None, *, as_json: bool) -> int:
     """Find how little it takes."""
-    from harness.base.outputs import PICTURE, Output
+    from harness.base.outputs import PICTURE
     from harness.report import evaluation as shown
-    from harness.report.check_figures import survival_curves
     from harness.report.figures import as_png
+    from harness.report.plots import survival_curves
     from harness.run.evaluation import break_image, survival
     from harness.run.inputs import inputs_of_command
 
-    settings = project_with(as_json=as_json).request
-    path = output or REPORTS / ("survival.png" if image is None else f"break-{image}.png")
-    picture = Output(path, PICTURE, inputs_of_command([checkpoint], settings), within=REPORTS)
-    picture.expect_own()
+    settings = options.project_with(as_json=as_json).request
+    path = output or options.REPORTS / ("survival.png" if image is None else f"break-{image}.png")
+    picture = options.own_output(path, PICTURE, inputs_of_command([checkpoint], settings))
     content: bytes | None = None
     if image is None:
         count, curves = survival(checkpoint, settings)
@@ -64,19 +52,19 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     if content is not None:
         picture.write(content)
         lines.append(f"picture: {path}")
-    say({**said, "picture": None if content is None else str(path)}, lines, as_json=as_json)
-    return OK if content is not None else NEGATIVE
+    options.say({**said, "picture": None if content is None else str(path)}, lines, as_json=as_json)
+    return options.OK if content is not None else options.NEGATIVE
 
 
 @click.command(
     "evaluate",
-    cls=Command,
+    cls=options.Command,
     example="evaluate runs/new.safetensors --failures",
     help="Print a model's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px). Options "
     "add precision and recall by class, failures by kind and suspected label errors.",
 )
-@click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
-@model_options
+@click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
+@options.model_options
 @click.option("--poses", "on_grid", is_flag=True, help="Also search the 9x5x5 grid of poses (minutes).")
 @click.option("--per-class", is_flag=True, help="Also print precision, recall and F1 of each class.")
 @click.option(
@@ -112,19 +100,19 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
 @click.option(
     "--panel-predictions",
     "predictions_path",
-    type=FILE,
+    type=options.FILE,
     metavar="FILE",
     help="The panel predictions that calibrate writes (default: the file that stress_tests/checks.toml names, if it is "
     "about these images). They tell shared from unique errors, and name suspected label errors.",
 )
 @click.option(
     "--output",
-    type=FILE,
+    type=options.FILE,
     default=Path("reports/failures"),
     metavar="DIR",
     help="The folder for the tables (default: reports/failures).",
 )
-@json_option
+@options.json_option
 def evaluate_command(
     checkpoint: Path | str,
     pairs: tuple[tuple[str, str], ...],
@@ -139,17 +127,14 @@ def evaluate_command(
     as_json: bool,
 ) -> int:
     """Evaluate a checkpoint."""
-    from harness.base.outputs import Output
     from harness.report.evaluation import FILES, evaluation_files, evaluation_json, evaluation_lines
     from harness.run.evaluation import evaluate
     from harness.run.inputs import inputs_of_command
 
-    settings = project_with(as_json=as_json).request
+    settings = options.project_with(as_json=as_json).request
     inputs = inputs_of_command([checkpoint, predictions_path], settings)
-    outputs = {name: Output(output / name, kind, inputs, within=REPORTS) for name, kind in FILES.items()}
-    if failures or label_errors:
-        for each in outputs.values():
-            each.expect_own()
+    kinds = FILES if failures or label_errors else {}
+    outputs = {name: options.own_output(output / name, kind, inputs) for name, kind in kinds.items()}
     done = evaluate(
         checkpoint,
         settings,
@@ -165,5 +150,5 @@ def evaluate_command(
     for name, content in evaluation_files(done).items():
         outputs[name].write(content)
     plain, lines = (made(done, output, classes=per_class) for made in (evaluation_json, evaluation_lines))
-    say(plain, lines, as_json=as_json)
-    return OK
+    options.say(plain, lines, as_json=as_json)
+    return options.OK

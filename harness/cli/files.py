@@ -1,4 +1,4 @@
-"""The commands on files and folders: convert, cache, fetch-data and export-inputs."""
+"""The commands on files and folders: list, convert, cache, fetch-data, export-inputs and train."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.base.groups import settings_of
-from harness.cli.options import (
-    FILE,
-    OK,
-    Command,
-    checks_option,
-    for_gate,
-    given,
-    project_with,
-    run_options,
-    setting_options,
-)
+from harness.base.codes import Code
+from harness.base.errors import InputError, printable
+from harness.base.groups import Setting, settings_of
+from harness.cli import options
 from harness.networks.options import ChoiceOptions
+from harness.run.settings import SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,26 +19,25 @@ if TYPE_CHECKING:
 
 @click.command(
     "convert",
-    cls=Command,
+    cls=options.Command,
     example="convert baseline_best.pth baseline.safetensors",
     help="Turn a state dict of the shipped architecture into the native format.",
 )
-@click.argument("source", type=FILE, metavar="STATE_DICT")
-@click.argument("destination", type=FILE, metavar="CHECKPOINT")
-@setting_options(*settings_of(ChoiceOptions).values())
+@click.argument("source", type=options.FILE, metavar="STATE_DICT")
+@click.argument("destination", type=options.FILE, metavar="CHECKPOINT")
+@options.setting_options(*settings_of(ChoiceOptions).values())
 def convert_command(source: Path, destination: Path) -> int:
     """Convert a checkpoint."""
-    from harness.run.checkpoint_files import ConvertRequest, convert_checkpoint
+    from harness.run.checkpoint_files import convert_checkpoint
 
-    choice = ChoiceOptions(**given()).choice()
-    note = convert_checkpoint(ConvertRequest(source, destination, choice))
+    note = convert_checkpoint(source, destination, ChoiceOptions(**options.given()))
     print(f"{destination}: written from {source}{f' ({note})' if note else ''}")
-    return OK
+    return options.OK
 
 
 @click.command(
     "cache",
-    cls=Command,
+    cls=options.Command,
     example="cache --clear",
     help="Show or empty the cache of predictions and of decoded images, which makes a second run of the gate quick. "
     "Beyond the sizes shown, the least recently used entries are deleted.",
@@ -57,49 +49,51 @@ def cache_command(*, info: bool, clear: bool) -> int:
     if info and clear:
         raise click.UsageError("--info and --clear exclude each other")
     from harness.base import ArrayStore, PredictionCache
-    from harness.base.answers import AnswerStore
+    from harness.base.answers import answer_files
     from harness.data.remote import kept_facts
 
     done = "deleted" if clear else "kept"
     caches = [("predictions", PredictionCache.of_user()), ("sets of decoded images", ArrayStore.of_user())]
     if (facts := kept_facts()).info().entries:
         caches.append(("facts about files at URLs", facts))
-    if (answers := AnswerStore.beside(PredictionCache.of_user())).info().entries:
+    if (answers := answer_files(PredictionCache.of_user())).info().entries:
         caches.append(("files with predictions of servers", answers))
     for what, store in caches:
         found = store.clear() if clear else store.info()
         room = f"{found.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"
         print(f"{found.folder}: {found.entries} {what} {done}, {room}")
-    return OK
+    return options.OK
 
 
 @click.command(
     "fetch-data",
-    cls=Command,
+    cls=options.Command,
     example="fetch-data",
     help="Download Fashion-MNIST, verify it and keep it in the user's cache.",
 )
-@click.option("--data-dir", type=FILE, metavar="DIR", help="Another folder to keep it in (default: the user's cache).")
+@click.option(
+    "--data-dir", type=options.FILE, metavar="DIR", help="Another folder to keep it in (default: the user's cache)."
+)
 def fetch_data_command(data_dir: Path | None) -> int:
     """Download Fashion-MNIST."""
     from harness.data import fetch_fashion_mnist
 
     print(f"Fashion-MNIST is in {fetch_fashion_mnist(data_dir)}")
-    return OK
+    return options.OK
 
 
 @click.command(
     "export-inputs",
-    cls=Command,
+    cls=options.Command,
     passes_on=True,
     example="export-inputs inputs --families clean,rotation",
     help="Write the images of the checks into the folder OUT, with every perturbation applied, for predictions in "
     "another system. OUT/README.md says how to write the predictions, OUT/answer.py writes them. `gate "
     "--candidate predictions:FILE` judges them. An export that was interrupted resumes.",
 )
-@click.argument("folder", metavar="OUT", type=FILE)
-@run_options()
-@checks_option
+@click.argument("folder", metavar="OUT", type=options.FILE)
+@options.run_options()
+@options.checks_option
 @click.option(
     "--families",
     default="",
@@ -132,13 +126,138 @@ def export_inputs_command(
     folder: Path, checks_path: Path, families: str, budget: str | None, speed: float, form: str, *, overview: bool
 ) -> int:
     """Export the images."""
-    from harness.run.export.request import ExportOrder
-    from harness.run.export.start import export_inputs
+    from tempfile import TemporaryDirectory
+
+    from harness.checks import read_checks
+    from harness.run.budget import seconds_in
+    from harness.run.execute import execute
+    from harness.run.export.request import SAID, ExportOrder
+    from harness.run.request import RunRequest
 
     named = tuple(filter(None, (name.strip() for name in families.split(","))))
-    project_with(checks_path)
-    order = ExportOrder(str(folder.absolute()), form, named, speed, overview)
-    export_inputs(order, checks_path, budget=budget, options=for_gate(), say=print)
+    options.project_with(checks_path)
+    if budget is not None:
+        seconds_in(budget)
+    with TemporaryDirectory() as reports:
+        request = RunRequest(
+            checks=checks_path,
+            profile="default" if read_checks(checks_path).data.sample is None else "quick",
+            plan=True,
+            budget=budget,
+            reports=reports,
+            tests=(str(checks_path.parent),),
+            options=("-q", "-s", "-p", "no:cacheprovider", *options.for_gate()),
+            export=ExportOrder(str(folder.absolute()), form, named, speed, overview),
+        )
+        result = execute(request, on_line=lambda line: print(line[len(SAID) :]) if line.startswith(SAID) else None)
+    if result.status:
+        why = [line.removeprefix("ERROR: ") for line in result.printed if line.startswith("ERROR: ")]
+        ended = f"nothing was exported; pytest ended with exit status {result.status}:"
+        raise InputError(why[-1]) if why else InputError(ended, below=result.printed, code=Code.PYTEST)
     print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the predictions:")
     print(f"  stress-harness gate --candidate predictions:{'answers.npz' if form == 'npz' else 'answers.csv'}")
-    return OK
+    return options.OK
+
+
+@click.command(
+    "list",
+    cls=options.Command,
+    example="list checks",
+    help="Print WHAT there is: the checks of the checks file, or all settings, metrics, corruptions, sources of data "
+    "or predictors, those of installed packages included.",
+)
+@click.argument(
+    "what",
+    metavar="WHAT",
+    type=click.Choice(["checks", "settings", "metrics", "corruptions", "sources", "predictors"]),
+)
+@options.checks_option
+def list_command(what: str, checks_path: Path) -> int:
+    """Print what there is."""
+    from harness.report.page import aligned
+    from harness.run.project import table_of
+
+    rows = table_of(what, checks_path)
+    print("\n".join(printable(line) for line in aligned(rows, text=tuple(range(len(rows[0]))))))
+    return options.OK
+
+
+def _recipe(name: str, about: str, default: float | str, *choices: str) -> Setting:
+    """Return the setting of a field of the training config; `default` is that of the default recipe."""
+    text = f"{about} (default recipe: {default})."
+    return Setting(name, text, "training", type=type(default), choices=choices, metavar=type(default).__name__.upper())
+
+
+RECIPE_SETTINGS = (
+    _recipe("seed", "Seed of weights, order, augmentation and dropout", 42),
+    _recipe("epochs", "Passes over the training images", 20),
+    _recipe("batch-size", "Images per step", 64),
+    _recipe("optimizer", "Adam (decoupled weight decay) or SGD (Nesterov momentum 0.9)", "sgd", "adam", "sgd"),
+    _recipe("learning-rate", "The peak, when the schedule is one-cycle", 0.05),
+    _recipe("schedule", "Course of the learning rate", "one-cycle", "constant", "one-cycle"),
+    _recipe("weight-decay", "On weights, not on biases and batch norms", 0.0005),
+    _recipe("rotation-degrees", "Rotate each image by up to this angle, either way", 0.0),
+    _recipe("shift-fraction", "Shift each image by up to this share of its size", 0.0),
+    _recipe("flip-probability", "Flip an image with this probability", 0.0),
+    _recipe("precision", "Precision of the forward pass", "auto", "auto", "bfloat16", "float32"),
+    _recipe("validation-size", "Images held out to choose the best epoch", 6_000),
+    _recipe("split-seed", "Seed of the validation split", 42),
+)
+"""A setting for each field of a training config, written out so that help needs no torch; a test compares them."""
+
+
+@click.command(
+    "train",
+    cls=options.Command,
+    example="train runs/new.safetensors --augment --seed 7",
+    help="Train a Fashion-MNIST classifier. A killed run is resumable: start it again.",
+)
+@click.argument("destination", type=options.FILE, metavar="CHECKPOINT")
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "notebook"]),
+    default="default",
+    help="The recipe that options change (default: default).",
+)
+@click.option(
+    "--augment",
+    is_flag=True,
+    help="Augment: rotation ±10°, shift 10%, flipped half the time (default: none).",
+)
+@options.setting_options(
+    *RECIPE_SETTINGS,
+    Setting(
+        "model-arg",
+        "An argument of the network, for example conv_channels=[16,32], fc_sizes=[64] or dropout=0.25 "
+        "(default recipe: dropout=0.1).",
+        "training",
+        metavar="KEY=VALUE",
+    ),
+    SETTINGS["device"],
+)
+@click.option(
+    "--data-dir",
+    type=options.FILE,
+    metavar="DIR",
+    help="The folder with Fashion-MNIST's training files (default: see fetch-data).",
+)
+def train_command(destination: Path, preset: str, data_dir: Path | None, *, augment: bool) -> int:
+    """Train a checkpoint."""
+    from dataclasses import asdict
+
+    from harness.networks.training import best_epoch
+    from harness.report.plots import training_png
+    from harness.run.checkpoint_files import train_checkpoint, training_config
+
+    found = options.given()
+    fields = {setting.name.replace("-", "_"): found.get(setting.name) for setting in RECIPE_SETTINGS}
+    config = training_config(preset, augment=augment, values=fields, arguments=found.get("model-arg", ()))
+    device = found.get("device", "auto")
+    epochs, history, curves = train_checkpoint(destination, config, data_dir=data_dir, device=device)
+    best = best_epoch(epochs)
+    curves.write(training_png({destination.stem: [*map(asdict, epochs)]}, kept=best.epoch))
+    print(
+        f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy {best.validation_accuracy:.4f}\n"
+        f"history: {history}\ncurves: {curves.path}"
+    )
+    return options.OK

@@ -1,4 +1,4 @@
-"""The command `gate`: the stress tests in a process of their own, and a verdict however that ends."""
+"""The commands `gate`, `accept` and `golden`: a verdict, and the model and images of later verdicts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.base.codes import Code, coded
-from harness.base.errors import code_of, lacking, printable
+from harness.base.errors import InputError, code_of, lacking, printable
 from harness.base.termination import TerminatedError, termination_raised
-from harness.cli.options import Command
+from harness.cli import options
 from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from harness.run.execute import RunResult
     from harness.run.request import RunRequest
 
@@ -28,7 +26,7 @@ _PARTIAL = coded(
 )
 
 
-class _Gate(Command):
+class _Gate(options.Command):
     """A command that passes on all that it is given, but for a request for help."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -50,12 +48,7 @@ class _Gate(Command):
 )
 @click.argument("arguments", nargs=-1)
 def gate_command(arguments: tuple[str, ...]) -> int:
-    """Run the gate."""
-    return _run(arguments)
-
-
-def _run(arguments: Sequence[str]) -> int:
-    """Run pytest with these arguments in a child process and return the exit status: 4 whatever goes wrong here."""
+    """Run the gate; the status is 4 whatever goes wrong here."""
     given = tuple(argument for argument in arguments if argument != ALLOW_PARTIAL)
     try:
         with termination_raised():
@@ -96,3 +89,180 @@ def _reason(error: BaseException) -> str:
 def _said(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return NOT_JUDGED
+
+
+@click.command(
+    "accept",
+    cls=options.Command,
+    passes_on=True,
+    example="accept runs/new.safetensors",
+    help="Run the gate on a checkpoint and, if it passes, make it the incumbent, which later candidates are compared "
+    "with. An ONNX file also has to be equal to its original, unless all models are ONNX files.",
+)
+@click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
+@click.option("--force", is_flag=True, help="Accept it though the verdict is fail or partial; the file records that.")
+@click.option(
+    "--provisional",
+    is_flag=True,
+    help="Accept it though its thresholds rest on one or two reference models; the file records that.",
+)
+@click.option(
+    "--original",
+    type=options.MODEL,
+    metavar="MODEL",
+    help="The model that it was made from, by an export or quantization; both have to be equal by the checks file "
+    "(default: none).",
+)
+@click.option(
+    "--incumbent",
+    type=options.FILE,
+    default=Path("models/incumbent.safetensors"),
+    metavar="FILE",
+    help="The file to write, with its declaration beside it (default: models/incumbent.safetensors). A copy of an ONNX "
+    "file has the suffix .onnx instead.",
+)
+@options.run_options()
+@options.checks_option
+def accept_command(
+    checkpoint: Path | str,
+    original: Path | str | None,
+    incumbent: Path,
+    checks_path: Path,
+    *,
+    force: bool,
+    provisional: bool,
+) -> int:
+    """Gate a checkpoint and accept it."""
+    from harness.run.acceptance import AcceptRequest, accept
+
+    # The last one counts: another model would be judged under this one's name, or another run's report be read.
+    own = ("--candidate", "--checks", "--incumbent", "--original", "--stress-reports")
+    if twice := [option for option in (each.partition("=")[0] for each in options.passed_on()) if option in own]:
+        raise InputError(
+            f"{twice[0]} after --: the command itself sets the candidate, the checks file and the folder of reports; "
+            "leave it out there"
+        )
+    if isinstance(checkpoint, str):
+        raise InputError(
+            f"{checkpoint}: not accepted, a predictor has no file of weights to keep; name it with --incumbent where "
+            "the gate runs",
+            code=Code.NOT_ACCEPTED,
+        )
+    request = AcceptRequest(
+        checkpoint, checks_path, incumbent, force, provisional, original, options.for_gate(), Path.cwd()
+    )
+    done = accept(request, judge=judged)
+    if done.accepted:
+        by_force = " by force" if done.forced else ""
+        print(f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now")
+        return options.OK
+    print(f"{checkpoint}: not accepted, {done.reason}")
+    return options.NEGATIVE
+
+
+@click.group(
+    "golden",
+    short_help="Keep images that must never be wrong again.",
+    help="Keep images that must never be wrong again, such as those of an incident or a customer's complaint. Each is "
+    "a check of its own, in a folder beside the checks file. Data and network are those of the project's table [gate], "
+    "or given by --set.",
+    epilog="Example: stress-harness golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
+)
+def golden_command() -> None:
+    """Keep golden images."""
+
+
+@golden_command.command(
+    "add",
+    cls=options.Command,
+    passes_on=True,
+    example="golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
+    help="Add images; each is a check from then on. IMAGE is the number of a test image, as reports name it, a picture "
+    "or a folder of pictures. Folders have the names of their classes unless --class is given.",
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--reason", required=True, metavar="TEXT", help="Why they must be correct; it is shown with them.")
+@click.option(
+    "--class",
+    "class_name",
+    metavar="NAME",
+    help="Their class (default: the label of a test image, the folder of a picture).",
+)
+@options.run_options("device")
+@options.checks_option
+def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_path: Path) -> int:
+    """Add golden images."""
+    from harness.calibration.panel import reference_models_of
+    from harness.run.golden import add_golden_images, agreement
+
+    model, known = options.project_with(checks_path).request, reference_models_of
+    new, total, written, unknown = add_golden_images(
+        checks_path, images, model, reason=reason, class_name=class_name, reference_models=known
+    )
+    for image in new:
+        print(printable(f"{image.id}: {image.source}, {image.class_name}; {agreement(image, unknown)}"))
+    print(printable(f"golden images, a check each: {total}; written: {', '.join(map(str, written))}"))
+    return options.OK
+
+
+@golden_command.command(
+    "list",
+    cls=options.Command,
+    passes_on=True,
+    example="golden list",
+    help="List the images, and check that each is there and undamaged.",
+)
+@click.option(
+    "--declare",
+    is_flag=True,
+    help="Declare the list in the checks files, after it was merged or edited by hand.",
+)
+@options.run_options()
+@options.checks_option
+def _list(checks_path: Path, *, declare: bool) -> int:
+    """List golden images."""
+    from harness.checks import read_checks
+    from harness.checks.golden import picture_of
+    from harness.report.page import aligned
+    from harness.run.golden import declare_golden_images, golden_images, images_for
+
+    project = options.project_with(checks_path) if declare else None
+    if declare:
+        count, written, others = declare_golden_images(checks_path)
+        print(printable(f"declared: {count} golden images in {', '.join(map(str, written))}"))
+        if others:
+            print(printable(f"not on the list, and left where they are: {', '.join(others)}"))
+    checks = read_checks(checks_path)
+    if not checks.golden:
+        print(f"{checks_path}: no golden images; `stress-harness golden add` adds one")
+        return options.OK
+    rows = [("id", "class", "reference models", "added", "from", "reason")]
+    for image in checks.golden:
+        agreed = image.agreed or "not known"
+        rows.append((image.id, image.class_name, agreed, image.date, image.source, image.reason))
+    print(*map(printable, aligned(rows, text=range(len(rows[0])))), sep="\n")
+    for image in checks.golden:
+        picture_of(image, checks_path)
+    if project:
+        model = project.request
+        golden_images(checks, images_for(checks, model), model)
+    return options.OK
+
+
+@golden_command.command(
+    "remove",
+    cls=options.Command,
+    passes_on=True,
+    example="golden remove golden-1a2b3c4d",
+    help="Remove images, and with them their checks.",
+)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@options.checks_option
+def _remove(ids: tuple[str, ...], checks_path: Path) -> int:
+    """Remove golden images."""
+    from harness.run.golden import remove_golden_images
+
+    left, written = remove_golden_images(checks_path, ids)
+    changed = ", ".join(map(str, written))
+    print(printable(f"removed: {', '.join(ids)}, {left} golden images are left; written: {changed}"))
+    return options.OK

@@ -14,15 +14,16 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return their names, by purpose."""
-        return [name for commands in COMMANDS.values() for name in commands]
+        return list(self.commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; None for a name that there is not."""
-        found = next((commands[cmd_name] for commands in COMMANDS.values() if cmd_name in commands), None)
-        if found is None:
+        module = next((commands[cmd_name][0] for commands in COMMANDS.values() if cmd_name in commands), None)
+        if module is None:
             return None
-        module, name = import_module(f"harness.cli.{found[0]}"), cmd_name.replace("-", "_")
-        command: click.Command = getattr(module, f"{name}_command")
+        command: click.Command = getattr(
+            import_module(f"harness.cli.{module}"), f"{cmd_name.replace('-', '_')}_command"
+        )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -31,18 +32,10 @@ class _Commands(click.Group):
             with formatter.section(purpose):
                 formatter.write_dl([(name, summary) for name, (_, summary) in commands.items()])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a command; an unknown name is an error that names those like it."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.NoSuchCommand:
-            raise click.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx) from None
-
 
 @click.group(
     cls=_Commands,
+    commands={name: click.Command(name) for commands in COMMANDS.values() for name in commands},  # Their names.
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Each command has --help with an example. Each error has a code, which docs/troubleshooting.md explains.",
 )

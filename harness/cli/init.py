@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.base.errors import InputError, printable
+from harness.base.errors import InputError
 from harness.cli.options import FILE, MODEL, OK, Command, given, project_with, run_options
 
 if TYPE_CHECKING:
     from harness.calibration.first_gate import Initialized, InitRequest
-
-_BELOW = 0.05
-"""Distance of a proposed first threshold by hand below the model's accuracy."""
 
 
 @click.command(
@@ -73,39 +70,30 @@ def init_command(folder: Path, ci: str | None, **chosen: Any) -> int:
         project = project_with()
     gate = {name: given()[name] for name in IN_TABLE if name in given()}
     request = InitRequest(**chosen, workflow=ci is not None, model=project.request, gate=gate)
-    print("\n".join(_told(initialize(request, folder), request, folder)))
+    print("\n".join(_lines(initialize(request, folder), request, folder)))
     return OK
 
 
 _ELSEWHERE = "  stress-harness export-inputs inputs    # for a model elsewhere: predict them, and gate predictions:FILE"
 
 
-def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
-    """Say what was written, what a run takes, and what to do next."""
+def _lines(done: Initialized, request: InitRequest, here: Path) -> list[str]:
+    """Return lines on what was written, the cost of a run, and what to do next."""
     from harness.calibration.first_gate import CHECKS, TESTS
     from harness.report.costs import plan_lines
 
-    families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
-    whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
-    said = f"{len(plan.rows)} new, of {families}, {whom}"
-    if not plan.rows:
-        said = f"unchanged, {whom}; --families adds some of {', '.join(plan.lacking)}"
     candidate = f"{shlex.quote(str(request.checkpoint))}" if request.checkpoint else "FILE    # a checkpoint of yours"
     cost: list[str] = []
-    if plan.unfit:
+    if done.unfit:
         later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
-        cost = [f"how long a run takes is not known ({plan.unfit}); {later}"]
-    elif plan.fit is not None:
-        cost = ["cost of a run:", *plan_lines(plan.fit)]
-        if plan.fit.samples:  # Behind the table's head and its rows.
+        cost = [f"how long a run takes is not known ({done.unfit}); {later}"]
+    elif done.fit is not None:
+        cost = ["cost of a run:", *plan_lines(done.fit)]
+        if done.fit.samples:  # Behind the table's head and its rows.
             where = f"{here / TESTS / CHECKS}, [data.samples]"
-            cost[len(plan.fit.lines) + 3] += f"; the samples stand in {where}, --budget none leaves them out"
+            cost[len(done.fit.lines) + 3] += f"; the samples stand in {where}, --budget none leaves them out"
     return [
-        f"checks: {said}",
-        *(f"written: {here / path}" for path in plan.written),
-        *(f"unchanged: {here / path}" for path in plan.unchanged),
-        *_first_thresholds(plan, request),
-        *_group_lines(plan),
+        *done.lines,
         *cost,
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
@@ -113,39 +101,3 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
         *([] if request.checkpoint else [_ELSEWHERE]),
         "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds",
     ]
-
-
-def _first_thresholds(plan: Initialized, request: InitRequest) -> list[str]:
-    """Return lines on thresholds by hand, and on the checkpoint: one far below its accuracy cannot catch a mutant."""
-    from harness.checks.check import UNTIL_CALIBRATED
-
-    held = ", ".join(row.id for row in plan.rows if "hand" in row.more)
-    by_hand = f"with a threshold by hand: {held or 'none'}; all others are informational until calibrated"
-    lines, wanted, more = [] if plan.lacking else [by_hand], request.min_accuracy, ""
-    if plan.accuracy is None:
-        return lines
-    if wanted is None and any(row.id == "clean" for row in plan.rows):
-        first = f'hand = {{ threshold = {max(plan.accuracy - _BELOW, 0.01):.2f}, reason = "{UNTIL_CALIBRATED}" }}'
-        more = f"; for a first threshold, write {first} into the check clean"
-    elif wanted is not None and wanted > plan.accuracy:
-        more = f", below --min-accuracy {wanted:g}"
-    elif wanted is not None and wanted < plan.accuracy - 4 * _BELOW:
-        more = f"; a threshold as low as {wanted:g} may miss a mutant, and a run then ends with 4"
-    return [*lines, f"{request.checkpoint}: clean accuracy {plan.accuracy:.1%}{more}"]
-
-
-def _group_lines(plan: Initialized) -> list[str]:
-    """Return lines on the groups of the data, with the next step if no check is about them."""
-    from harness.checks.slices import PAIR, SLICE
-    from harness.data.groups import groups_in_words
-
-    groups = {column: values for column, values in plan.images.groups.items() if column != PAIR}
-    new = [row for row in plan.rows if row.family == SLICE]
-    lacking = SLICE in plan.lacking if plan.lacking else bool(plan.rows)
-    if not groups or not (new or lacking):
-        return []
-    said = printable(groups_in_words(groups))
-    if new:
-        paired = any("paired_by" in row.more for row in new)
-        return [f"groups: {said}" + (f"; differences are compared by the column {PAIR}" if paired else "")]
-    return [f"groups: {said}; each group gets a check by", "  stress-harness init --families slice"]

@@ -11,32 +11,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from harness.base.errors import InputError, printable
+from harness.run.settings import IN_TABLE, SET, SETTINGS, as_options, option_of_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness.base.groups import Setting
+    from harness.base.outputs import Inputs, Kind, Output
     from harness.run.project import Project
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
-OK, NEGATIVE, REFUSED = 0, 1, 2
-"""Exit statuses: 0 done, 1 a negative answer, 2 bad usage or input."""
+OK, NEGATIVE = 0, 1
+"""Exit statuses: done, and a negative answer."""
 FILE = click.Path(path_type=Path)
 
 
-class _Model(click.ParamType["Path | str"]):
-    """A model: the path of its file, or the SPEC of a predictor as text."""
+def MODEL(value: str) -> Path | str:  # noqa: N802  A type of click.
+    """Return a model: the path of its file, or the SPEC of a predictor as text."""
+    from harness.run.request import model_spec
 
-    name = "model"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """Return the path or the text."""
-        from harness.run.request import model_spec
-
-        return model_spec(value)
+    return model_spec(value)
 
 
-MODEL = _Model()
 REPORTS = Path("reports")
 """The folder of outputs that no option names; no link in it is followed."""
 CHECKS = Path("stress_tests/checks.toml")
@@ -66,8 +62,6 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, _one_each(args, self.many))
         except click.NoSuchOption as error:
-            from harness.run.settings import IN_TABLE
-
             name = error.option_name.lstrip("-").replace("-", "_").replace("normalisation", "normalization")
             if name in IN_TABLE:
                 raise InputError(f"{error.option_name} is a setting of the project; give --set {name}=VALUE") from None
@@ -136,14 +130,11 @@ def _keep(name: str, context: click.Context, _: click.Parameter, value: Any) -> 
 
 def run_options(*more: str) -> Callable[[F], F]:
     """Add the options `--NAME` for more settings of a run, and `--set`."""
-    from harness.run.settings import SET, SETTINGS
-
     return setting_options(*(SETTINGS[name] for name in more), SET)
 
 
-def model_options(function: F) -> F:
-    """Add the options of commands on a model."""
-    return run_options("data", "size", "model", "samples", "device", "backend")(function)
+model_options = run_options("data", "size", "model", "samples", "device", "backend")
+"""Adds the options of commands on a model."""
 
 
 def given() -> dict[str, Any]:
@@ -156,28 +147,23 @@ def given() -> dict[str, Any]:
 
 def given_line() -> list[str]:
     """Return the settings on the command line as options of the command."""
-    from harness.run.settings import as_options, option_of_command
-
     return as_options(given(), option_of_command)
 
 
 def for_gate(*without: str) -> tuple[str, ...]:
     """Return the settings on the command line but some, and what follows `--`, as options of pytest."""
-    from harness.run.settings import as_options
-
     return (*as_options({name: value for name, value in given().items() if name not in without}), *passed_on())
 
 
-def checks_option(function: F) -> F:
-    """Add the option that names the checks file."""
-    return click.option(
-        "--checks",
-        "checks_path",
-        type=FILE,
-        default=CHECKS,
-        metavar="FILE",
-        help="The checks file; the stress tests are those of its folder (default: stress_tests/checks.toml).",
-    )(function)
+checks_option = click.option(
+    "--checks",
+    "checks_path",
+    type=FILE,
+    default=CHECKS,
+    metavar="FILE",
+    help="The checks file; the stress tests are those of its folder (default: stress_tests/checks.toml).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def page_option(default: str) -> Callable[[F], F]:
@@ -186,14 +172,18 @@ def page_option(default: str) -> Callable[[F], F]:
     return click.option("--output", type=FILE, default=Path(default), metavar="HTML", help=about)
 
 
-def json_option(function: F) -> F:
-    """Add the option that asks for JSON."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
-
-
 def say(plain: object, lines: Iterable[object], *, as_json: bool) -> None:
     """Print a result: its plain types as JSON, or its lines."""
     print(json.dumps(plain) if as_json else "\n".join(map(printable, lines)))
+
+
+def own_output(path: Path, kind: Kind, inputs: Inputs) -> Output:
+    """Return the output of a command; raises `InputError` where something else is in its place."""
+    from harness.base.outputs import Output
+
+    output = Output(path, kind, inputs, within=REPORTS)
+    output.expect_own()
+    return output
 
 
 def project_with(checks_path: Path = CHECKS, *, as_json: bool = False) -> Project:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import DataError, InputError, PackageError
+from harness.base.errors import DataError, PackageError
 from harness.base.files import require_regular
-from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Part, Pictures
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Part, Pictures, readable
 from harness.data.remote import RemoteFile, found_once, is_url, remote_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable
 
     from harness.data.pictures import File
 
@@ -45,19 +45,21 @@ def read_arrow(place: str) -> Pictures:
         ) from None
     remote, path = is_url(place), Path(place)
     files: list[File] = [*(remote_files(place, suffix=".parquet") if remote else _files(path))]
-    try:
+    groups = {}
+    with readable(place, _EXPECTED):  # pyarrow may raise any exception for a damaged file.
         tables = [*map(_Table, files)]
         features, columns = _features(path, tables[0]), tables[0].schema.names
         picture, label = (next((n for n in names if n in columns), "") for names in (PICTURE_KEYS, LABEL_KEYS))
         if not (picture and label):
             raise DataError(f"{place}: has the columns {', '.join(columns) or 'none'}; {_EXPECTED}")
         labels = [value for table in tables for value in table.values(label)]
-        groups = {} if remote else _groups(tables, features, other_than={picture, label})
-        parts = [(table, number, count) for table in tables for number, count in enumerate(table.counts) if count]
-    except InputError:
-        raise
-    except Exception as error:  # pyarrow may raise any exception for a damaged file.
-        raise DataError(f"{place}: cannot be read ({error}); {_EXPECTED}") from None
+        for name in columns if not remote else ():
+            if name not in {picture, label} and all(table.is_plain(name) for table in tables):
+                names = (features.get(name) or {}).get("names")
+                values = [value for table in tables for value in table.values(name)]
+                if all(value is not None and value != "" for value in values):
+                    groups[name] = np.array([str(names[value] if names else value) for value in values])
+        parts = [(table, number, count) for table in tables for number, (count, _) in enumerate(table.parts) if count]
     ends = np.cumsum([count for *_, count in parts])
 
     def found(position: int) -> tuple[_Table, int, int]:
@@ -69,12 +71,10 @@ def read_arrow(place: str) -> Pictures:
         return f"{place}: row {position}"
 
     def value_of(position: int) -> Any:
-        table, number, row = found(position)
-        try:
+        with readable(where(position), "replace or remove it"):
+            table, number, row = found(position)
             value = table.picture(number, row, picture)
-        except Exception as error:  # As above.
-            raise DataError(f"{where(position)}: cannot be read ({error})") from None
-        return value.get("bytes") or value.get("path") if isinstance(value, dict) else value
+            return value.get("bytes") or value.get("path") if isinstance(value, dict) else value
 
     def read(position: int) -> bytes:
         value = value_of(position)
@@ -84,12 +84,13 @@ def read_arrow(place: str) -> Pictures:
             raise DataError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
         return value
 
+    parents = [part for part in place.partition("?")[0].partition("://")[2].split("/") if part and "*" not in part]
     return Pictures.of_files(
         files,
         read=read,
         labels=labels,
         names=(features.get(label) or {}).get("names"),
-        name=_name_of(place) if remote else path.resolve().stem,
+        name=Path((parents or ["parquet"])[-1]).stem if remote else path.resolve().stem,
         whole=place,
         where=where,
         threads=False,
@@ -99,43 +100,20 @@ def read_arrow(place: str) -> Pictures:
     )
 
 
-def _groups(tables: Sequence[_Table], features: Mapping[str, Any], *, other_than: set[str]) -> dict[str, np.ndarray]:
-    """Return the columns of text or whole numbers that all tables have, with a value in each row, as text."""
-    found = {}
-    for name in tables[0].schema.names:
-        if name in other_than or not all(table.is_plain(name) for table in tables):
-            continue
-        names = (features.get(name) or {}).get("names")
-        values = [value for table in tables for value in table.values(name)]
-        if all(value is not None and value != "" for value in values):
-            found[name] = np.array([str(names[value] if names else value) for value in values])
-    return found
-
-
-def _name_of(url: str) -> str:
-    """Return the last part of a URL's path without a `*`."""
-    parts = [part for part in url.partition("?")[0].partition("://")[2].split("/") if part and "*" not in part]
-    return Path(parts[-1]).stem if parts else "parquet"
-
-
 def _files(path: Path) -> list[Path]:
     """Return the files that hold the rows, in order."""
     if path.is_file():
         return [path]
+    state = path / "state.json"
     if (path / "dataset_dict.json").is_file():
-        splits = sorted(child.name for child in path.iterdir() if (child / "state.json").is_file())
+        splits = sorted(child.name for child in path.iterdir() if (child / state.name).is_file())
         raise DataError(f"{path}: has the splits {', '.join(splits)}; name one, such as hf:{path / splits[-1]}")
-    if (path / "state.json").is_file():
-        try:
-            state = json.loads((path / "state.json").read_text("utf-8"))
-            files = [path / entry["filename"] for entry in state["_data_files"]]
-        except Exception as error:  # The file may hold anything.
-            raise DataError(f"{path / 'state.json'}: cannot be read ({error!r}); {_EXPECTED}") from None
+    if state.is_file():
+        with readable(state, _EXPECTED):
+            return [path / entry["filename"] for entry in json.loads(state.read_text("utf-8"))["_data_files"]]
+    if files := sorted(path.glob("*.parquet")) if path.is_dir() else []:
         return files
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else []
-    if not files:
-        raise DataError(f"{path}: has no Parquet file; {_EXPECTED}")
-    return files
+    raise DataError(f"{path}: has no Parquet file; {_EXPECTED}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,37 +125,37 @@ class _Table:
     def __reduce__(self) -> tuple[Any, ...]:
         return _Table, (self.file,)
 
-    @property
-    def is_mapped(self) -> bool:
-        """Return whether it is an Arrow file, whose rows stay on disk."""
-        return isinstance(self.file, Path) and self.file.suffix == ".arrow"
-
     @cached_property
     def opened(self) -> Any:
-        """Return the table of an Arrow file, or the open Parquet file."""
+        """Return the table of an Arrow file, which stays on disk, or the open Parquet file."""
         import pyarrow as pa
         from pyarrow import parquet
 
         if isinstance(self.file, RemoteFile):
             return parquet.ParquetFile(self.file.opened(blocks=False))
         require_regular(self.file)
-        if self.is_mapped:
-            with pa.memory_map(str(self.file)) as source:
-                return pa.ipc.open_stream(source).read_all()
-        return parquet.ParquetFile(self.file, memory_map=True)
+        if self.file.suffix != ".arrow":
+            return parquet.ParquetFile(self.file, memory_map=True)
+        with pa.memory_map(str(self.file)) as source:
+            return pa.ipc.open_stream(source).read_all()
 
     @property
     def schema(self) -> Any:
         """Return the names and types of the columns."""
-        return self.opened.schema if self.is_mapped else self.opened.schema_arrow
+        return getattr(self.opened, "schema_arrow", None) or self.opened.schema
 
     @cached_property
-    def counts(self) -> list[int]:
-        """Return how many rows are read at once: those of each row group of a Parquet file, or all."""
-        if self.is_mapped:
-            return [self.opened.num_rows]
-        metadata = self.opened.metadata
-        return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    def parts(self) -> list[tuple[int, Callable[[str], Any]]]:
+        """Return how many rows are read at once, and what reads a column of them: of each row group, or of all."""
+        opened = self.opened
+        if not hasattr(opened, "read_row_group"):
+            return [(opened.num_rows, opened.column)]
+
+        def column(number: int, name: str) -> Any:
+            return opened.read_row_group(number, columns=[name]).column(name)
+
+        numbers = range(opened.metadata.num_row_groups)
+        return [(opened.metadata.row_group(number).num_rows, partial(column, number)) for number in numbers]
 
     def is_plain(self, name: str) -> bool:
         """Return whether there is a column of text or whole numbers."""
@@ -189,25 +167,18 @@ class _Table:
         kind = kind.value_type if types.is_dictionary(kind) else kind
         return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind))
 
-    def column(self, number: int, name: str) -> Any:
-        """Return a column of a row group."""
-        table = self.opened if self.is_mapped else self.opened.read_row_group(number, columns=[name])
-        return table.column(name)
-
     def values(self, name: str) -> list[Any]:
         """Return the values of a column as Python objects."""
 
         def find() -> dict[str, Any]:
-            numbers = range(len(self.counts))
-            return {"labels": [value for number in numbers for value in self.column(number, name).to_pylist()]}
+            return {"labels": [value for _, column in self.parts for value in column(name).to_pylist()]}
 
-        found = found_once(self.file, f"labels {name}", find) if isinstance(self.file, RemoteFile) else find()
-        return list(found["labels"])
+        return list(found_once(self.file, f"labels {name}", find)["labels"])
 
     def picture(self, number: int, row: int, name: str) -> Any:
         """Return the value of a row of a row group; rows come in order, so a group is let go after its last one."""
         value = _held(self, number, name)[row].as_py()
-        if row == self.counts[number] - 1:
+        if row == self.parts[number][0] - 1:
             _held.cache_clear()
         return value
 
@@ -215,7 +186,7 @@ class _Table:
 @lru_cache(maxsize=1)
 def _held(table: _Table, number: int, name: str) -> Any:
     """Return a column of pictures, the only one that stays in memory."""
-    return table.column(number, name)
+    return table.parts[number][1](name)
 
 
 def _features(path: Path, table: _Table) -> dict[str, Any]:

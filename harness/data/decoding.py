@@ -1,7 +1,8 @@
 """Pictures decoded once: into memory if they are few, else into a file of the user's cache, which later runs read.
 
-The key of a cache entry covers all that determines the pixels: files, sizes, times, pipeline and versions. Each opening
-verifies the entry's hash. A damaged entry is made again, and so is one that the user's code would now make differently.
+Threads or other processes decode them. The key of a cache entry covers all that determines the pixels: files, sizes,
+times, pipeline and versions. Each opening verifies the entry's hash. A damaged entry is made again, and so is one that
+the user's code would now make differently.
 """
 
 from __future__ import annotations
@@ -9,35 +10,260 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+import platform
+import sys
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from harness.base import imports
 from harness.base.arrays import ArrayStore
-from harness.base.errors import DataError
-from harness.data.decoder import TRIED, Decoder
-from harness.data.images import Content, LabelledImages
-from harness.data.pictures import expect_proportion
+from harness.base.cache import installed
+from harness.base.errors import DataError, PipelineError, printable
+from harness.data.images import LabelledImages, content_sha256
+from harness.data.pictures import Origin, expect_proportion, stamp_of
 from harness.data.pipeline import Pipeline
 from harness.data.rows import COPIED, rows_of_file
 
 if TYPE_CHECKING:
-    from harness.base.arrays import ArrayEntry
-    from harness.data.decoder import Spread
-    from harness.data.pictures import Pictures
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from torch import Tensor
+
+    from harness.data.pictures import File, Pictures
+    from harness.data.pipeline import DecodedPicture
 
 SMALL = 16 << 20
 """Bytes, on disk and decoded, up to which each process decodes the pictures again, in less than a second."""
 IN_MEMORY = 1 << 30
 """Bytes up to which pictures stay in memory if the cache cannot be written."""
-_FORMAT = 1
-"""Version of the entries' format; a new version makes all entries again."""
+TRIED = 8
+"""Number of pictures that the user's code must make twice, with equal pixels."""
 _RUN = "STRESS_HARNESS_RUN"
 """Environment variable with the run's name: its processes share entries of data without a fingerprint."""
+_BLOCK = 128
+"""Number of pictures that threads of this process decode ahead, and most pictures of one call to another process."""
+_SENT = 16 << 20
+"""Most bytes of pixels of one call to another process."""
+_STRETCHED = 1.05
+"""Change of the aspect ratio above which a notice says so."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+Spread: TypeAlias = "Callable[..., Generator[Any, None, None]]"
+"""Makes calls elsewhere, such as on the nodes of a cluster: `spread(call, things, here=here, what=what)`.
+
+It yields the result of `call` for each thing, in their order; a few calls run ahead of the consumer. `call` and the
+things must be picklable. A call that fails elsewhere is repeated `here`, a function that yields the results for some
+things, so its error is that of this process. `what` names the work in messages.
+"""
+
+
+def side_by_side(call: Callable[[T], R], things: Iterable[T], *, threads: int) -> Generator[R, None, None]:
+    """Yield the result of a call for each thing, in their order, by threads; at most two calls per thread run ahead."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for thing in things:
+                waiting.append(pool.submit(call, thing))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _Span(NamedTuple):
+    """The pictures from `start` to before `stop`; for another process with files, and with libraries and machine."""
+
+    start: int
+    stop: int
+    files: tuple[tuple[File, Any], ...] = ()
+    made_with: str = ""
+
+    def __str__(self) -> str:
+        return f"pictures {self.start} to {self.stop - 1}"
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Pictures to decode, and the (height, width, channels) that all must have; `encoded` ones are bytes of files."""
+
+    pictures: Pictures
+    pipeline: Pipeline
+    shape: tuple[int, ...]
+    encoded: bool = False
+    spread: Spread | None = None
+    """Makes the calls in other processes, for example on a cluster; None to decode here."""
+
+    @property
+    def pixel_shape(self) -> tuple[int, int, int, int]:
+        """Return the shape of all pixels, (N, C, H, W)."""
+        height, width, channels = self.shape
+        return len(self.pictures), channels, height, width
+
+    @property
+    def needed(self) -> int:
+        """Return the size of pixels and masks in bytes."""
+        return len(self.pictures) * math.prod(self.shape[:2]) * (self.shape[2] + (self.pictures.masks is not None))
+
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether the user's code reads the pictures or makes their pixels."""
+        return self.pictures.foreign or self.pipeline.transform is not None
+
+    def made(self, position: int) -> DecodedPicture:
+        """Return one picture after the pipeline; raises `InputError` for another shape than that of the first."""
+        where = self.pictures.where(position)
+        seen = self.pipeline.picture(self.pictures.read(position), where=where)
+        (*size, channels), (*sizes, kind), first = seen.pixels.shape, self.shape, self.pictures.where(0)
+        if size != sizes:
+            raise DataError(
+                f"{where}: is {size[0]}x{size[1]} pixels (height x width), {first} is {sizes[0]}x{sizes[1]}; expected "
+                "images of one size. Set size, or resize and crop to keep their proportions"
+            )
+        if channels != kind:
+            found, expected = ("grey" if each == 1 else "colour" for each in (channels, kind))
+            expected = f"{first} is {expected}; expected images of one kind, set channels to 1 or 3"
+            raise DataError(f"{where}: is {found}, {expected}")
+        return seen
+
+    def expect_same_again(self) -> None:
+        """Raise `InputError` if the user's code gives other pixels for a picture the second time.
+
+        The global random generators stay unchanged, whatever the code draws.
+        """
+        import random
+
+        import torch
+
+        python, numpy, transform = random.getstate(), np.random.get_state(), self.pipeline.transform
+        with torch.random.fork_rng(devices=[]):
+            try:
+                for position in range(min(TRIED, len(self.pictures))):
+                    if not np.array_equal(self.made(position).pixels, self.made(position).pixels):
+                        raise PipelineError(
+                            f"gives other pixels for {self.pictures.where(position)} the second time; remove random "
+                            "steps, as in a pipeline for evaluation",
+                            setting=f"transform {transform.spec}" if transform else f"data {self.pictures.whole}",
+                        )
+            finally:
+                random.setstate(python)
+                np.random.set_state(numpy)
+
+    def run(self, write: Callable[[np.ndarray], object]) -> tuple[str, ...]:
+        """Decode all pictures, pass each to `write` in order, (C, H, W) uint8, and return the notes on them."""
+        from harness.base.progress import Progress
+
+        count, noticed, worst = len(self.pictures), Counter[str](), 1.0
+        shown = Progress(total=count, desc="reading images", unit="image", delay=2, leave=False, lines=1, silence=60)
+        with closing(self._parts()) as parts, shown as progress:
+            for part in parts:
+                for pixels, transparent, stretched, rounded in part:
+                    write(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+                    noticed += Counter(transparent=transparent, stretched=stretched > _STRETCHED, rounded=rounded)
+                    worst = max(worst, stretched)
+                progress.update(len(part))
+        source, factor = self.pipeline.transform.spec if self.pipeline.transform else "the data", f"{worst:.2f}"
+        about = {
+            "transparent": "have transparency, which is dropped",
+            "stretched": f"are stretched by size, the worst by a factor of {factor}; resize and crop keep their shape",
+            "rounded": f"are rounded to 8 bits: {source} gives levels between them",
+        }
+        notes = (f"{noticed[kind]} of {count} images {words}" for kind, words in about.items() if noticed[kind])
+        return (*self.pictures.notes, *notes)
+
+    def part(self, span: _Span) -> list[DecodedPicture]:
+        """Return the pictures of a span; raises `InputError` if files or libraries differ from those of the sender."""
+        for file, stamp in span.files:
+            if stamp_of(file) != stamp:
+                raise DataError(f"{file}: is missing there, or has other content")
+        if span.made_with not in {"", self._made_with}:
+            raise DataError(f"pixels are made with {self._made_with} there, with {span.made_with} here")
+        return [self.made(position) for position in range(span.start, span.stop)]
+
+    def _parts(self) -> Generator[list[DecodedPicture], None, None]:
+        """Yield all parts in order, decoded here or by `spread`."""
+        pictures, count = self.pictures, len(self.pictures)
+
+        def spans(most: int, made_with: str = "") -> Iterator[_Span]:
+            for start in range(0, count, max(1, most)):
+                stop = min(start + max(1, most), count)
+                files = dict.fromkeys(map(pictures.file, range(start, stop)) if pictures.file and made_with else ())
+                yield _Span(start, stop, tuple((each, stamp_of(each, now=False)) for each in files), made_with)
+
+        if self.spread is None:
+            return self._here(spans(_BLOCK // (2 * _cores())))
+        if pictures.file is None:
+            line = f"{pictures.whole}: this process decodes the pictures, as others cannot read single ones"
+            print(printable(line), file=sys.stderr)
+            return replace(self, spread=None)._parts()
+        # Other processes need to read pictures, no more.
+        sent = replace(
+            self, pictures=replace(pictures, labels=range(count), masks=None, notes=(), groups={}), spread=None
+        )
+        most = min(_BLOCK, _SENT // math.prod(self.shape))
+        return self.spread(sent.part, spans(most, self._made_with), here=self._here, what=pictures.whole)
+
+    def _here(self, spans: Iterable[_Span]) -> Generator[list[DecodedPicture], None, None]:
+        """Yield the parts of spans, decoded by this process; the user's code runs in this thread only."""
+        own = (_Span(span.start, span.stop) for span in spans)
+        if self.pictures.threads and self.pipeline.transform is None:
+            return side_by_side(self.part, own, threads=_cores())
+        return (self.part(span) for span in own)
+
+    @property
+    def _made_with(self) -> str:
+        """Return a text of all that determines the pixels on this machine, such as versions of libraries."""
+        if self.pipeline.transform is None and all(each.library == "pillow" for each in self.pipeline.resize):
+            return self.pipeline.identity
+        import torch
+
+        # Libraries that most transforms use; another release may round differently.
+        libraries = installed(("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision"))
+        on = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        return f"{self.pipeline.identity} {' '.join(libraries)} on {on}"
+
+    def images(
+        self,
+        pixels: Tensor,
+        masks: Tensor | None,
+        labelled: tuple[np.ndarray, tuple[str, ...]],
+        notes: tuple[str, ...] = (),
+        sha256: str | None = None,
+    ) -> LabelledImages:
+        """Return labeled images of decoded pixels; `sha256` is the hash of their content, None if unknown."""
+        import torch
+
+        labels, pictures, transform = torch.from_numpy(labelled[0]), self.pictures, self.pipeline.transform
+        pipelines = self.pipeline.references(channels=self.shape[2], encoded=self.encoded)
+        return LabelledImages(
+            pixels=pixels,
+            labels=labels,
+            classes=labelled[1],
+            name=pictures.name,
+            split=pictures.split,
+            masks=masks,
+            notes=notes,
+            pipeline=self.pipeline.steps,
+            normalization=None if transform is None else transform.normalization,
+            groups=pictures.groups,
+            origin=Origin(pictures.read, pictures.where, pipelines, self.encoded, pictures.threads),
+            hashed=None if sha256 is None else (pixels, labels, masks, sha256),
+        )
+
+
+def _cores() -> int:
+    affinity: Any = getattr(os, "sched_getaffinity", None)
+    return min(8, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = None) -> LabelledImages:
@@ -54,18 +280,17 @@ def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = N
     if pictures.array is not None and pipeline == Pipeline():
         pixels = torch.from_numpy(pictures.array).permute(0, 3, 1, 2).contiguous()
         masks = None if pictures.masks is None else torch.from_numpy(pictures.masks)
-        decoder = Decoder(pictures, pipeline, pictures.array.shape[1:])
-        # Their pixels are the first stage that is known.
-        return replace(decoder.images(pixels, masks, pictures.labelled), origin=None)
-    first = pipeline.picture(pictures.picture(0), where=pictures.where(0))
-    decoder = Decoder(pictures, pipeline, first.pixels.shape)
+        whole = Decoder(pictures, pipeline, pictures.array.shape[1:]).images(pixels, masks, pictures.labelled)
+        return replace(whole, origin=None)  # Their pixels are the first stage that is known.
+    first = pictures.read(0)
+    shape = pipeline.picture(first, where=pictures.where(0)).pixels.shape
+    decoder = Decoder(pictures, pipeline, shape, isinstance(first, bytes), spread)
     if decoder.is_foreign:
         decoder.expect_same_again()
     if pictures.stored is not None:
-        expect_proportion(pictures.whole, needed=decoder.pixel_bytes, stored=pictures.stored)
+        expect_proportion(pictures.whole, needed=math.prod(decoder.pixel_shape), stored=pictures.stored)
     if decoder.needed <= SMALL and (pictures.stored or 0) <= SMALL and not pictures.foreign:
-        return _in_memory(decoder)
-    decoder = replace(decoder, spread=spread)
+        return _in_memory(replace(decoder, spread=None))
     try:
         return _from_disk(decoder)
     except OSError as error:
@@ -86,22 +311,22 @@ def _in_memory(decoder: Decoder) -> LabelledImages:
     rows = iter(pixels)
     notes = decoder.run(lambda picture: np.copyto(next(rows), picture))
     made = None if masks is None else torch.from_numpy(decoder.pipeline.masks(masks))
-    return decoder.images(torch.from_numpy(pixels), made, decoder.pictures.labelled, notes=notes)
+    return decoder.images(torch.from_numpy(pixels), made, decoder.pictures.labelled, notes)
 
 
 def _from_disk(decoder: Decoder) -> LabelledImages:
+    """Return the images of the cache entry, which is made if it is missing, damaged or another; raises `OSError`."""
     pictures, store = decoder.pictures, ArrayStore.of_user()
     # The key covers all that determines the entry; for data without a fingerprint it covers the run's name.
     run, is_own = _this_run()
     made_of = pictures.made_of or f"run {run}"
-    sources = (_FORMAT, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
+    # The first number is the version of the entries' format.
+    sources = (1, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
     with store.locked(key):
-        if (pictures.made_of is not None or not is_own) and (found := store.load(key)):
-            with closing(found):
-                images = _opened(decoder, found)
-            if images is not None:
-                return images
+        known = pictures.made_of is not None or not is_own
+        if known and (images := _opened(decoder, key, verified=False)) is not None:
+            return images
         with store.making(key, needed=decoder.needed) as (file, facts):
             digest = hashlib.sha256()
 
@@ -118,42 +343,38 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
             if pictures.masks is not None:
                 write(np.ascontiguousarray(decoder.pipeline.masks(pictures.masks)))
             facts["sha256"] = digest.hexdigest()
-        kept = store.load(key)
-        if kept is None:
+        if (images := _opened(decoder, key, verified=True)) is None:
             raise OSError(errno.EIO, "the new cache entry cannot be read back", str(store.folder))
-        with closing(kept):
-            return _kept(decoder, kept)
+        return images
 
 
-def _kept(decoder: Decoder, kept: ArrayEntry) -> LabelledImages:
-    """Return the images of an entry: in memory if they are few, else as rows of its file."""
+def _opened(decoder: Decoder, key: str, *, verified: bool) -> LabelledImages | None:
+    """Return the images of an entry, of memory if they are few, else rows of its file; None without an entry.
+
+    Unless it is `verified`, also None for a damaged one, and if the user's code would now make other pixels. The key of
+    an entry covers the code's own file, but not the modules that it imports.
+    """
     import torch
 
-    pixels, facts = rows_of_file(kept.file, decoder.pixel_shape, torch.uint8), kept.facts
-    masks = None
-    if decoder.pictures.masks is not None:
-        shape = (decoder.pixel_shape[0], *decoder.pixel_shape[2:])
-        masks = rows_of_file(kept.file, shape, torch.bool, offset=decoder.pixel_bytes)
-    if decoder.needed <= COPIED:
-        pixels, masks = pixels[:], None if masks is None else masks[:]
+    if (kept := ArrayStore.of_user().load(key)) is None:
+        return None
+    count, channels, *size = decoder.pixel_shape
+    with closing(kept):
+        unchanged = imports.unchanged(kept.facts.get("code", {})) and kept.bytes == decoder.needed
+        if not (unchanged or verified):
+            return None
+        pixels, masks, facts = rows_of_file(kept.file, decoder.pixel_shape, torch.uint8), None, kept.facts
+        if decoder.pictures.masks is not None:
+            masks = rows_of_file(kept.file, (count, *size), torch.bool, offset=count * channels * math.prod(size))
+        if decoder.needed <= COPIED:
+            pixels, masks = pixels[:], None if masks is None else masks[:]
     labelled = np.array(facts["labels"], dtype=np.int64), tuple(facts["classes"])
-    return decoder.images(pixels, masks, labelled, notes=tuple(facts["notes"]), sha256=facts["sha256"])
-
-
-def _opened(decoder: Decoder, kept: ArrayEntry) -> LabelledImages | None:
-    """Return the images of an entry; None if it is damaged, or if the user's code would now make other pixels.
-
-    The key of an entry covers the code's own file, but not the modules that it imports.
-    """
-    if not imports.unchanged(kept.facts.get("code", {})) or kept.bytes != decoder.needed:
-        return None
-    images = _kept(decoder, kept)
-    if Content(images.pixels, images.labels, images.masks).sha256 != images.sha256:
-        return None
-    some = np.unique(np.linspace(0, len(images) - 1, TRIED).astype(np.int64)).tolist() if decoder.is_foreign else ()
-    same = all(
-        np.array_equal(decoder.made(position).pixels.transpose(2, 0, 1), images.pixels[position].numpy())
-        for position in some
+    images = decoder.images(pixels, masks, labelled, tuple(facts["notes"]), facts["sha256"])
+    if verified:
+        return images
+    some = np.unique(np.linspace(0, count - 1, TRIED).astype(np.int64)).tolist() if decoder.is_foreign else ()
+    same = content_sha256(images.pixels, images.labels, images.masks) == images.sha256 and all(
+        np.array_equal(decoder.made(position).pixels.transpose(2, 0, 1), pixels[position].numpy()) for position in some
     )
     return images if same else None
 

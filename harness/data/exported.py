@@ -18,7 +18,6 @@ FORMATS = {"npz": FLOAT32, "png": UINT8}
 """The type of an export's pixels by its format."""
 NAME = np.dtype("S64")
 """The type of an image's name: 64 hexadecimal digits."""
-_LONGEST = 1_000_000
 _LISTS = ("asked", "families")
 
 
@@ -54,7 +53,7 @@ class Export:
     def read(text: str) -> Export:
         """Return the scope that a line names; raises `InputError` for any other text."""
         try:
-            if len(text) > _LONGEST:
+            if len(text) > 10**6:
                 raise ValueError
             values = dict(part.split("=", 1) for part in text.split(" "))
             numbers = {name: int(values.pop(name)) for name in ("protocol", "measured", "images")}

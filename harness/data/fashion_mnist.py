@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,50 +26,21 @@ from harness.base.files import write_atomically
 from harness.data.images import LabelledImages
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 Split = Literal["train", "test"]
-
-
-class _File(NamedTuple):
-    name: str
-    sha256: str
-    dimensions: int
-
-
-_FILES: dict[Split, tuple[_File, _File]] = {
-    "train": (
-        _File("train-images-idx3-ubyte.gz", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888", 3),
-        _File("train-labels-idx1-ubyte.gz", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9", 1),
-    ),
-    "test": (
-        _File("t10k-images-idx3-ubyte.gz", "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b", 3),
-        _File("t10k-labels-idx1-ubyte.gz", "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34", 1),
-    ),
+_BEGIN = {"train": "train", "test": "t10k"}
+_SHA256 = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-
 EMBEDDED = Path(__file__).parent / "fashion_mnist_files"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOAD_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 _REMEDY = "Restore it from the distribution, or run `stress-harness fetch-data` for a fresh copy."
-
-
-def cache_dir() -> Path:
-    """Return the user's cache directory for Fashion-MNIST; `$XDG_CACHE_HOME` moves it on Linux."""
-    return user_folder("fashion-mnist")
 
 
 def load_fashion_mnist(split: Split = "test", *, data_dir: Path | None = None) -> LabelledImages:
@@ -78,63 +49,55 @@ def load_fashion_mnist(split: Split = "test", *, data_dir: Path | None = None) -
     Raises `InputError`, which lists the places, if none has the files, and for files that are not intact. Damaged files
     end the search with an error, so they never go unnoticed.
     """
-    directory = EMBEDDED if split == "test" and data_dir is None else _find(split, data_dir)
-    images_file, labels_file = _FILES[split]
-    pixels, labels = (_read(directory / file.name, file) for file in (images_file, labels_file))
-    return LabelledImages(
-        pixels=pixels.unsqueeze(1),
-        labels=labels.long(),
-        classes=CLASSES,
-        name="fashion-mnist",
-        split=split,
-    )
+    names = [name for name in _SHA256 if name.startswith(_BEGIN[split])]
+    folder = EMBEDDED if split == "test" and data_dir is None else _place_of(names, split, data_dir)
+    pixels, labels = (_read(folder / name) for name in names)
+    return LabelledImages(pixels.unsqueeze(1), labels.long(), CLASSES, "fashion-mnist", split)
 
 
-def _find(split: Split, data_dir: Path | None) -> Path:
+def _place_of(names: list[str], split: Split, data_dir: Path | None) -> Path:
     own = os.environ.get("FASHION_MNIST_DIR")
     looked_in = {
         "--data-dir": data_dir,
         "$FASHION_MNIST_DIR": Path(own) if own else None,
-        "the user's cache": cache_dir(),
+        "the user's cache": user_folder("fashion-mnist"),
         "Debian's package dataset-fashion-mnist": DEBIAN,
     }
-    for directory in filter(None, looked_in.values()):
-        if all((directory / file.name).exists() for file in _FILES[split]):
-            return directory
+    for folder in filter(None, looked_in.values()):
+        if all((folder / name).exists() for name in names):
+            return folder
     remedy = (
         "Run `stress-harness fetch-data` to download them, on Debian or Ubuntu `apt-get install "
         "dataset-fashion-mnist`, or name their folder with `--data-dir`."
     )
-    names = ", ".join(file.name for file in _FILES[split])
     raise DataError(
-        f"Fashion-MNIST's {split} images ({names}) are in none of these places:",
-        below=[*(f"  {name}: {directory}" for name, directory in looked_in.items() if directory), remedy],
+        f"Fashion-MNIST's {split} images ({', '.join(names)}) are in none of these places:",
+        below=[*(f"  {name}: {folder}" for name, folder in looked_in.items() if folder), remedy],
     )
 
 
-def _read(path: Path, file: _File) -> torch.Tensor:
-    """Return the array of unsigned bytes in a gzipped IDX file; raises `InputError` for another or a damaged one."""
+def _read(path: Path) -> Tensor:
     try:
-        content = path.read_bytes()
+        return _unpacked(path.read_bytes(), path.name, where=str(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). {_REMEDY}") from None
-    return _unpacked(content, file, where=str(path))
 
 
-def _unpacked(content: bytes, file: _File, *, where: str) -> torch.Tensor:
+def _unpacked(content: bytes, name: str, *, where: str) -> Tensor:
+    """Return the array of unsigned bytes in a gzipped IDX file; raises `InputError` for another or a damaged one."""
+    import torch
+
     try:
         content = gzip.decompress(content)
     except EOFError:
         raise DataError(f"{where}: truncated, the gzip stream ends before its end marker. {_REMEDY}") from None
     except (OSError, zlib.error) as error:
         raise DataError(f"{where}: not an intact gzip file ({error}). {_REMEDY}") from None
-    if (found := hashlib.sha256(content).hexdigest()) != file.sha256:
-        raise DataError(f"{where}: wrong content, SHA-256 {found} instead of {file.sha256}. {_REMEDY}")
-    import torch
-
-    header = 4 + 4 * file.dimensions
-    shape = struct.unpack(f">{file.dimensions}I", content[4:header])
-    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape).copy())
+    if (found := hashlib.sha256(content).hexdigest()) != _SHA256[name]:
+        raise DataError(f"{where}: wrong content, SHA-256 {found} instead of {_SHA256[name]}. {_REMEDY}")
+    shape = struct.unpack_from(f">{content[3]}I", content, 4)
+    pixels = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * len(shape))
+    return torch.from_numpy(pixels.reshape(shape).copy())
 
 
 def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_URL) -> Path:
@@ -143,29 +106,25 @@ def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_
     Each file is verified before an atomic rename; intact files are kept. Raises `InputError` if the download fails or
     its content is not Fashion-MNIST.
     """
-    destination = destination or cache_dir()
+    destination = destination or user_folder("fashion-mnist")
     try:
         destination.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"{destination}: the folder cannot be created ({error.strerror}); name another with --data-dir"
         ) from None
-    for file in (*_FILES["train"], *_FILES["test"]):
-        target = destination / file.name
+    for name in _SHA256:
         try:
-            _read(target, file)
+            _read(destination / name)
         except InputError:
-            _download(url.rstrip("/") + "/" + file.name, target, file)
+            _download(f"{url.rstrip('/')}/{name}", destination / name)
     return destination
 
 
-def _download(url: str, target: Path, file: _File) -> None:
+def _download(url: str, target: Path) -> None:
     from harness.base.progress import Progress
 
-    remedy = (
-        "Check the connection and run the command again, or on Debian or Ubuntu "
-        "`apt-get install dataset-fashion-mnist`."
-    )
+    remedy = "Check the connection and run the command again, or on Debian `apt-get install dataset-fashion-mnist`."
     try:
         with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310  The caller gives the address.
             total = int(response.headers.get("Content-Length") or 0) or None
@@ -174,7 +133,7 @@ def _download(url: str, target: Path, file: _File) -> None:
                 while chunk := response.read(1 << 16):
                     content += chunk
                     progress.update(len(chunk))
-        _unpacked(content, file, where=url)
+        _unpacked(content, target.name, where=url)
         write_atomically(target, content)
     except (http.client.HTTPException, OSError, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):

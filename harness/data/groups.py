@@ -52,48 +52,38 @@ def groups_of_array(array: np.ndarray, count: int, *, where: str) -> dict[str, n
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array  # noqa: PLR2004  (N, 1), as in MedMNIST.
     if array.shape != (count,):
         raise DataError(f"{where}: groups are of shape {array.shape}; {expected}")
-    columns = {name: array[name] for name in array.dtype.names} if array.dtype.names else {"group": array}
-    found = {}
-    for name, values in columns.items():
+    found = {name: array[name] for name in array.dtype.names} if array.dtype.names else {"group": array}
+    for name, values in found.items():
         if values.dtype.kind not in "iubUS" or values.shape != (count,):
             raise DataError(f"{where}: groups by {name!r} are {values.dtype} of shape {values.shape}; {expected}")
         try:
-            texts = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
+            found[name] = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
         except UnicodeDecodeError as error:
             raise DataError(f"{where}: groups by {name!r} are no UTF-8 ({error}); {expected}") from None
-        if empty := np.flatnonzero(np.char.str_len(texts) == 0).tolist():
-            raise DataError(
-                f"{where}: {len(empty)} images have no group by {name!r}: {some_of(list(map(str, empty)))}; name one"
-                " for each"
-            )
-        found[name] = texts
+        if empty := np.flatnonzero(np.char.str_len(found[name]) == 0).tolist():
+            lacking = f"{len(empty)} images have no group by {name!r}: {some_of([*map(str, empty)])}"
+            raise DataError(f"{where}: {lacking}; name one for each")
     return found
 
 
 def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Return the groups of a folder's images, from a `groups.csv` in it or else beside it; empty without a file.
+    """Return the groups of a folder's images by column, from a `groups.csv` in it or else beside it.
 
-    Raises `InputError` as `read_groups` does. A file beside the folder may have rows for images in other folders.
+    Empty without a file. A file beside the folder may have rows for images in other folders. Raises `InputError`, which
+    names the rows or images, for an unreadable file and for rows of another length or without a value. Also for paths
+    that name no image or one twice, and for images without a row.
     """
-    if (inside := folder / NAME).exists():
-        return read_groups(inside, files)
-    beside = folder.absolute().parent / NAME
-    return read_groups(beside, files, of=folder) if beside.exists() else {}
-
-
-def read_groups(path: Path, files: Sequence[Path], *, of: Path | None = None) -> dict[str, np.ndarray]:
-    """Return the groups that a CSV file gives these images, in their order, by column.
-
-    With a folder `of`, rows with a path outside it are for other data. Raises `InputError`, which names the rows or
-    images, for an unreadable file and for rows of another length or without a value. Also for paths that name no image
-    or one twice, and for images without a row.
-    """
+    path = folder / NAME
+    inside = path.exists()
+    if not inside and not (path := folder.absolute().parent / NAME).exists():
+        return {}
     titles, *rows = csv_rows(path, expected=_EXPECTED) or [[]]
     if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path and one more.
         raise DataError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
     if twice := [title for title, count in Counter(titles).items() if count > 1]:
         raise DataError(f"{path}: has two columns {twice[0]!r}; {_EXPECTED}")
-    places = [_place(file) for file in files]
+    # Links are not resolved, so each is a picture of its own.
+    own, places = f"{os.path.abspath(folder)}{os.sep}", [os.path.abspath(file) for file in files]  # noqa: PTH100
     wanted, found, unknown = set(places), dict[str, dict[str, str]](), []
     for number, row in enumerate(rows, start=2):
         if not any(row):
@@ -101,17 +91,17 @@ def read_groups(path: Path, files: Sequence[Path], *, of: Path | None = None) ->
         if len(row) != len(titles):
             raise DataError(f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}")
         named = dict(zip(titles, row, strict=True))
-        place = _place(path.parent / named["path"])
-        if place not in wanted:
-            if of is None or place.startswith(_place(of) + os.sep):
-                unknown.append(f"row {number} {named['path']!r}")
-            continue
+        place = os.path.abspath(path.parent / named["path"])  # noqa: PTH100
         if place in found:
             raise DataError(f"{path}: row {number}: {named['path']!r} has a row already; keep one row for each image")
-        if lacking := [title for title, value in named.items() if not value]:
+        lacking = [title for title, value in named.items() if not value]
+        if place in wanted and lacking:
             of_row = f"row {number} ({named['path']!r})"
             raise DataError(f"{path}: {of_row} has no {lacking[0]}; name a group, such as unknown")
-        found[place] = named
+        if place in wanted:
+            found[place] = named
+        elif inside or place.startswith(own):
+            unknown.append(f"row {number} {named['path']!r}")
     if unknown:
         raise DataError(
             f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; paths are relative to "
@@ -131,8 +121,3 @@ def csv_rows(path: Path, *, expected: str) -> list[list[str]]:
         return [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error}); {expected}") from None
-
-
-def _place(path: Path) -> str:
-    """Return an absolute path that identifies a file; links are not resolved, so each is a picture of its own."""
-    return os.path.abspath(path)  # noqa: PTH100

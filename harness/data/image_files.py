@@ -8,14 +8,14 @@ import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from harness.base.errors import DataError, InputError, PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from PIL.Image import Image
 
@@ -25,33 +25,10 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Endings of file names in these formats."""
 MAX_PIXELS = 89_478_485
 """Most pixels of one picture; above, Pillow warns of decompression bombs."""
-_GREY = ("1", "L", "LA", "La")
-_DEEP = ("I", "F")
 _opening = threading.Lock()
 """Lock for opening a picture, which silences warnings of the whole process; decoding runs in parallel."""
-
-
-def read_picture(content: bytes, *, where: str = "a picture", upright: bool = True, reduced: int = 1) -> Image:
-    """Return the picture in the bytes of a file, decoded, with its EXIF orientation applied.
-
-    With `upright=False`, the stored orientation remains. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size
-    (`reduced`). Raises `InputError`, which names `where`, for bytes that are no image, are too large, or hold more than
-    8 bits per channel.
-    """
-    with _opened(content, where) as opened:
-        if reduced != 1:
-            opened.draft(None, (opened.width // reduced, opened.height // reduced))
-        opened.load()
-        return _upright(opened) if upright else opened
-
-
-def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
-    """Return the format of a picture in a file, one of `FORMATS`, and its EXIF orientation, from 1 (upright) to 8.
-
-    Raises `InputError` as `read_picture` does.
-    """
-    with _opened(content, where) as opened:
-        return str(opened.format), _orientation(opened)
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+"""By EXIF orientation, Pillow's number of the transposition that makes a picture upright."""
 
 
 @contextmanager
@@ -68,60 +45,41 @@ def _opened(content: bytes, where: str) -> Iterator[Image]:
             if opened.width * opened.height > MAX_PIXELS:
                 found = f"{opened.width}x{opened.height} pixels, the limit is {MAX_PIXELS} pixels; scale it down"
                 raise DataError(f"{where}: has {found}")
-            if deep := _more_than_8_bits(opened):
+            # Pillow reads color with 16 bits per channel as if it had 8; only its decoder's arguments differ.
+            stored = str(tile[0].args) if (tile := getattr(opened, "tile", None)) else ""
+            deep = "16 bits per channel" if ";16" in stored else ""
+            if deep := opened.mode if opened.mode.startswith(("I", "F")) else deep:
                 raise DataError(f"{where}: has more than 8 bits per channel ({deep}); save it with 8")
             yield opened
     except InputError:
         raise
-    except UnidentifiedImageError:
-        expected = f"expected one of {', '.join(FORMATS)}"
-        raise DataError(f"{where}: cannot be read as an image ({expected}); replace or remove it") from None
     except Exception as error:  # The decoder may raise any exception for a damaged file.
-        raise DataError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = f"expected one of {', '.join(FORMATS)}" if unknown else error
+        raise DataError(f"{where}: cannot be read as an image ({why}); replace or remove it") from None
 
 
-def in_channels(picture: Image, channels: int | None) -> Image:
-    """Return a PIL picture in gray (1 channel) or RGB (3), by default as the picture."""
-    mode = "L" if channels == 1 or (channels is None and picture.mode in _GREY) else "RGB"
-    return picture if picture.mode == mode else picture.convert(mode)
+def read_picture(content: bytes, *, where: str = "a picture", upright: bool = True, reduced: int = 1) -> Image:
+    """Return the picture in the bytes of a file, decoded, with its EXIF orientation applied.
 
-
-def levels_of(picture: np.ndarray | Image) -> np.ndarray:
-    """Return the levels of a picture, (H, W, C) uint8, RGB or gray; an array stays unchanged."""
-    return picture if isinstance(picture, np.ndarray) else np.atleast_3d(np.array(in_channels(picture, None)))
-
-
-def as_picture(pixels: np.ndarray | Image) -> Image:
-    """Return pixels (H, W, C) uint8, gray or color, as a PIL picture; such a picture stays unchanged."""
-    if not isinstance(pixels, np.ndarray):
-        return pixels
-    from PIL import Image
-
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def has_transparency(picture: Image) -> bool:
-    """Return whether a picture has transparency, which decoding drops."""
-    return picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info
-
-
-def resize_masks(masks: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """Return masks (N, H, W) bool, resized to `size` (height, width) by nearest neighbors."""
-    if size is None or size == masks.shape[1:]:
-        return masks
-    rows, columns = ((np.arange(new) + 0.5) * old // new for new, old in zip(size, masks.shape[1:], strict=True))
-    return np.asarray(masks[:, rows.astype(int)[:, None], columns.astype(int)])
-
-
-def _more_than_8_bits(opened: Image) -> str:
-    """Return a description of more than 8 bits per channel; empty for other pictures.
-
-    Pillow reads color with 16 bits per channel as if it had 8; only its decoder's arguments show the difference.
+    With `upright=False`, the stored orientation remains. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size
+    (`reduced`). Raises `InputError`, which names `where`, for bytes that are no image, are too large, or hold more than
+    8 bits per channel.
     """
-    if opened.mode.startswith(_DEEP):
-        return opened.mode
-    stored = str(tile[0].args) if (tile := getattr(opened, "tile", None)) else ""
-    return "16 bits per channel" if ";16" in stored else ""
+    with _opened(content, where) as opened:
+        if reduced != 1:
+            opened.draft(None, (opened.width // reduced, opened.height // reduced))
+        opened.load()
+        return _turned(opened, _orientation(opened)) if upright else opened
+
+
+def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
+    """Return the format of a picture in a file, one of `FORMATS`, and its EXIF orientation, 1 for upright.
+
+    Raises `InputError` as `read_picture` does.
+    """
+    with _opened(content, where) as opened:
+        return str(opened.format), _orientation(opened)
 
 
 def _orientation(picture: Image) -> int:
@@ -129,16 +87,30 @@ def _orientation(picture: Image) -> int:
         found = int(picture.getexif().get(0x0112, 1))
     except Exception:  # The metadata is damaged.
         return 1
-    return found if found in range(1, 9) else 1
+    return found if found in _TURNS else 1
 
 
-def _upright(picture: Image) -> Image:
-    from PIL import ImageOps
+def _turned(picture: Image, orientation: int) -> Image:
+    return picture.transpose(turn) if (turn := _TURNS.get(orientation)) is not None else picture  # type: ignore[arg-type]
 
-    try:
-        return (_orientation(picture) != 1 and ImageOps.exif_transpose(picture, in_place=False)) or picture
-    except Exception:  # As above.
-        return picture
+
+def in_channels(picture: Image, channels: int | None = None) -> Image:
+    """Return a PIL picture in gray (1 channel) or RGB (3), by default as the picture."""
+    mode = "L" if channels == 1 or (channels is None and picture.mode in {"1", "L", "LA", "La"}) else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def levels_of(picture: Image) -> np.ndarray:
+    """Return the levels of a picture, (H, W, C) uint8, RGB or gray."""
+    return np.atleast_3d(np.asarray(in_channels(picture)))
+
+
+def as_picture(pixels: np.ndarray) -> Image:
+    """Return pixels, (H, W) or (H, W, C) uint8, gray or color, as a PIL picture."""
+    from PIL import Image
+
+    flat = pixels.ndim == 3 and pixels.shape[2] == 1  # noqa: PLR2004  (H, W, 1)
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if flat else pixels))
 
 
 def as_png(pixels: np.ndarray, *, compress_level: int = -1) -> bytes:
@@ -151,66 +123,83 @@ def as_png(pixels: np.ndarray, *, compress_level: int = -1) -> bytes:
     return file.getvalue()
 
 
-Library = Literal["pillow", "opencv", "torchvision", "ffmpeg", "simplejpeg"]
-DECODES: Mapping[str, tuple[str, ...]] = {
-    "pillow": FORMATS,
-    "opencv": ("BMP", "JPEG", "PNG", "TIFF", "WEBP"),
-    "torchvision": ("JPEG", "PNG"),
-    "ffmpeg": ("JPEG", "PNG"),
-    "simplejpeg": ("JPEG",),
+class Codec(NamedTuple):
+    """A library that decodes pictures: its module, its name and version as text, and its formats by Pillow's names."""
+
+    module: str
+    title: str
+    formats: tuple[str, ...]
+
+
+CODECS: Mapping[str, Codec] = {
+    "pillow": Codec("PIL", "Pillow {0}", FORMATS),
+    "opencv": Codec("cv2", "OpenCV {0}", ("BMP", "JPEG", "PNG", "TIFF", "WEBP")),
+    "torchvision": Codec("torchvision", "torchvision {0}.{1}", ("JPEG", "PNG")),
+    "ffmpeg": Codec("av", "FFmpeg by PyAV {0}", ("JPEG", "PNG")),
+    "simplejpeg": Codec("simplejpeg", "simplejpeg {0} with the fast DCT", ("JPEG",)),
 }
-"""The formats that each library decodes, by Pillow's names."""
-MODULES = {"pillow": "PIL", "opencv": "cv2", "ffmpeg": "av"}
-"""The modules of libraries with another name."""
-_TITLES = {
-    "pillow": "Pillow {}",
-    "opencv": "OpenCV {}",
-    "torchvision": "torchvision {}",
-    "ffmpeg": "FFmpeg by PyAV {}",
-    "simplejpeg": "simplejpeg {} with the fast DCT",
-}
-_TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
-"""By EXIF orientation, quarter turns counter-clockwise, and whether the result is then flipped left to right."""
-_SUBSAMPLINGS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
-Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
-LATE = " after resizing"
+"""The libraries that decode pictures."""
+
+
+def _decoded(library: str, content: bytes) -> Any:
+    """Return the pixels that a library other than Pillow makes of a file, (H, W, 3) uint8."""
+    if library == "opencv":
+        import cv2
+
+        how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), how)
+        if pixels is None:
+            raise ValueError("it returns nothing")
+        return pixels[..., ::-1]
+    if library == "torchvision":
+        import torch
+        from torchvision.io import ImageReadMode, decode_image
+
+        file = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        return decode_image(file, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    if library == "ffmpeg":
+        import av
+
+        with av.open(io.BytesIO(content)) as container:
+            return next(container.decode(video=0)).to_ndarray(format="rgb24")
+    import simplejpeg
+
+    return simplejpeg.decode_jpeg(content, fastdct=True)  # The default of `tf.io.decode_jpeg`.
 
 
 def exact_version(library: str) -> str:
     """Return the version of a library that makes pixels."""
-    return str(importlib.import_module(MODULES.get(library, library)).__version__)
+    module = CODECS[library].module if library in CODECS else library
+    return str(importlib.import_module(module).__version__)
 
 
 @dataclass(frozen=True)
 class Decode:
-    """The library that decodes a file, at one of `reduced` times its size in each direction: 1, 2, 4 or 8."""
+    """The library that decodes a file; Pillow also at 1/2, 1/4 or 1/8 of its size in each direction, `reduced`."""
 
-    library: Library = "pillow"
+    library: Literal["pillow", "opencv", "torchvision", "ffmpeg", "simplejpeg"] = "pillow"
     reduced: int = 1
 
     def __str__(self) -> str:
-        parts = exact_version(self.library).split(".")[: 2 if self.library == "torchvision" else 1]
-        version = _TITLES[self.library].format(".".join(parts))
+        version = CODECS[self.library].title.format(*exact_version(self.library).split("."))
         return version + (f" at 1/{self.reduced} size" if self.reduced != 1 else "")
 
-    def apply(self, content: bytes, *, upright: bool, where: str) -> np.ndarray:
-        """Return the picture in a file, (H, W, C) uint8, RGB or gray, turned as its EXIF says if `upright`.
+    def apply(self, content: bytes, *, upright: bool, where: str) -> Image:
+        """Return the picture in a file, turned as its EXIF says if `upright`.
 
         Raises `InputError`, which names `where`, for a file that the library cannot decode.
         """
         if self.library == "pillow":
-            return levels_of(read_picture(content, where=where, upright=upright, reduced=self.reduced))
+            return read_picture(content, where=where, upright=upright, reduced=self.reduced)
         kind, orientation = format_and_orientation(content, where=where)
-        if kind not in DECODES[self.library]:
-            expected = ", ".join(DECODES[self.library])
+        if kind not in (formats := CODECS[self.library].formats):
+            expected = ", ".join(formats)
             raise PipelineError(f"{where}: {self.library} does not decode {kind}; expected one of {expected}")
         try:
-            pixels = _by_opencv(content, self.reduced) if self.library == "opencv" else _WHOLE[self.library](content)
+            pixels = as_picture(_decoded(self.library, content))
         except Exception as error:  # A damaged file makes a decoder fail in any way.
             raise PipelineError(f"{where}: {self.library} cannot decode it ({error}); replace or remove it") from None
-        quarters, flipped = _TURNS.get(orientation, (0, False)) if upright else (0, False)
-        turned = np.rot90(pixels, quarters)
-        return np.ascontiguousarray(turned[:, ::-1] if flipped else turned)
+        return _turned(pixels, orientation) if upright else pixels
 
 
 @dataclass(frozen=True)
@@ -221,6 +210,10 @@ class Orient:
 
     def __str__(self) -> str:
         return "EXIF applied" if self.exif else "EXIF ignored"
+
+
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+LATE = " after resizing"
 
 
 @dataclass(frozen=True)
@@ -234,50 +227,9 @@ class Jpeg:
     def __str__(self) -> str:
         return f"JPEG {self.quality} {self.subsampling}{LATE if self.late else ''}"
 
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Return what is read of the saved picture, by Pillow."""
-        file = io.BytesIO()
-        gray = pixels.shape[2] == 1
-        settings: dict[str, Any] = {} if gray else {"subsampling": _SUBSAMPLINGS[self.subsampling]}
-        as_picture(pixels).save(file, "JPEG", quality=self.quality, **settings)
-        return np.atleast_3d(np.array(read_picture(file.getvalue())))
-
-
-def _by_opencv(content: bytes, reduced: int) -> np.ndarray:
-    import cv2
-
-    flag = cv2.IMREAD_COLOR if reduced == 1 else getattr(cv2, f"IMREAD_REDUCED_COLOR_{reduced}")
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
-        raise ValueError("it returns nothing")
-    return pixels[..., ::-1]
-
-
-def _by_torchvision(content: bytes) -> np.ndarray:
-    import torch
-    from torchvision.io import ImageReadMode, decode_image
-
-    pixels = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
-    return np.asarray(pixels.permute(1, 2, 0).numpy())
-
-
-def _by_ffmpeg(content: bytes) -> np.ndarray:
-    import av
-
-    with av.open(io.BytesIO(content)) as container:
-        return np.asarray(next(container.decode(video=0)).to_ndarray(format="rgb24"))
-
-
-def _by_simplejpeg(content: bytes) -> np.ndarray:
-    """Return what libjpeg-turbo makes by its fast DCT, the default of `tf.io.decode_jpeg`."""
-    import simplejpeg
-
-    return np.asarray(simplejpeg.decode_jpeg(content, fastdct=True))
-
-
-_WHOLE: Mapping[str, Callable[[bytes], np.ndarray]] = {
-    "torchvision": _by_torchvision,
-    "ffmpeg": _by_ffmpeg,
-    "simplejpeg": _by_simplejpeg,
-}
-"""The decoders that give a picture in its own size."""
+    def apply(self, picture: Image) -> Image:
+        """Return what is read of the saved picture, in gray or RGB, by Pillow."""
+        file, saved = io.BytesIO(), in_channels(picture)
+        settings: dict[str, Any] = {} if saved.mode == "L" else {"subsampling": self.subsampling}
+        saved.save(file, "JPEG", quality=self.quality, **settings)
+        return read_picture(file.getvalue())

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError, PipelineError
-from harness.data.image_files import read_picture
 from harness.data.rows import in_parts, take_rows
 
 if TYPE_CHECKING:
@@ -89,27 +88,14 @@ def _whole(differs: np.ndarray) -> np.ndarray:
     return np.asarray(large[parts][2:-2, 2:-2])
 
 
-@dataclass(frozen=True, eq=False)
-class Content:
-    """The content that the hash of labeled images covers; `known` is the hash if it was computed before."""
-
-    pixels: Tensor
-    labels: Tensor
-    masks: Tensor | None
-    known: str | None = None
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if there are any (bytes)."""
-        if self.known is not None:
-            return self.known
-        digest = hashlib.sha256()
-        for _, part in in_parts(self.pixels):
-            digest.update(part.contiguous().numpy().data)
-        digest.update(self.labels.numpy().astype("<i8").data)
-        for _, part in in_parts(self.masks) if self.masks is not None else ():
-            digest.update(part.contiguous().numpy().data)
-        return digest.hexdigest()
+def content_sha256(pixels: Tensor, labels: Tensor, masks: Tensor | None) -> str:
+    """Return a SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if any (bytes)."""
+    digest = hashlib.sha256()
+    for held in (pixels, labels, masks):
+        for _, part in () if held is None else in_parts(held):
+            array = np.ascontiguousarray(part)
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +129,8 @@ class LabelledImages:
     """The pictures behind the images; None if only the pixels are known."""
     source: str = ""
     """The file or folder that they were loaded from, empty if unknown."""
-    content: Content = field(default=None, repr=False)  # type: ignore[assignment]
-    """The content that `sha256` covers; `replace` keeps it, so a change of class names needs no new hash."""
-
-    def __post_init__(self) -> None:
-        held = ("pixels", "labels", "masks")
-        if self.content is None or any(getattr(self, name) is not getattr(self.content, name) for name in held):
-            object.__setattr__(self, "content", Content(self.pixels, self.labels, self.masks))
+    hashed: tuple[Tensor, Tensor, Tensor | None, str] | None = field(default=None, repr=False)
+    """The pixels, labels and masks that were hashed, and the hash, so a change of class names needs no new one."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -157,7 +138,10 @@ class LabelledImages:
     @property
     def sha256(self) -> str:
         """SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if there are any (bytes)."""
-        return self.content.sha256
+        held = self.pixels, self.labels, self.masks
+        if self.hashed is None or any(one is not other for one, other in zip(held, self.hashed, strict=False)):
+            object.__setattr__(self, "hashed", (*held, content_sha256(*held)))
+        return self.hashed[3]  # type: ignore[index]
 
     @property
     def positions(self) -> Tensor:
@@ -188,15 +172,18 @@ def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[L
 
     Raises `InputError` unless 0 < size < number of images.
     """
+    import torch
+
     if not 0 < size < len(images):
         raise InputError(
             f"a validation split of {size} images does not fit {len(images)} training images; "
             f"use a size between 1 and {len(images) - 1}"
         )
-    import torch
-
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images.take(order[size:].sort().values), images.take(order[:size].sort().values)
+
+
+_samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[tuple[int, int], LabelledImages]] = WeakKeyDictionary()
 
 
 def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> LabelledImages:
@@ -205,6 +192,8 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     While a sample is in use, another call returns the same object, so caches hold its pixels once. Raises `InputError`
     unless 1 <= size <= number of images.
     """
+    import torch
+
     if not 1 <= size <= len(images):
         raise InputError(
             f"a sample of {size} images does not fit {len(images)} images; use a size between 1 and {len(images)}"
@@ -221,14 +210,8 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     lots = rng.permutation(len(present))
     quota[np.lexsort((lots, -(exact - quota).round(9)))[: size - quota.sum()]] += 1
     members = [rng.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(present, quota, strict=True)]
-    chosen = np.sort(np.concatenate(members))
-    import torch
-
-    samples[size, seed] = sample = images.take(torch.from_numpy(chosen))
+    samples[size, seed] = sample = images.take(torch.from_numpy(np.sort(np.concatenate(members))))
     return sample
-
-
-_samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[tuple[int, int], LabelledImages]] = WeakKeyDictionary()
 
 
 def sample_up_to(images: LabelledImages, size: int) -> LabelledImages:
@@ -249,7 +232,7 @@ def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, w
     """
     channels, height, width = images.pixels.shape[1:]
     pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
-    pixels = pipeline.picture(read_picture(content, where=where), where=where).pixels.transpose(2, 0, 1)
+    pixels = pipeline.picture(content, where=where).pixels.transpose(2, 0, 1)
     if pixels.shape != (channels, height, width):
         made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
         raise PipelineError(
@@ -265,12 +248,6 @@ def labelled_like(
     """Return pixels, each (C, H, W) uint8, as labeled images with the classes and pipeline of `images`."""
     import torch
 
-    return LabelledImages(
-        torch.from_numpy(np.stack(pixels)),
-        torch.tensor(labels, dtype=torch.int64),
-        images.classes,
-        name,
-        images.split,
-        pipeline=images.pipeline,
-        normalization=images.normalization,
-    )
+    held = torch.from_numpy(np.stack(pixels)), torch.tensor(labels, dtype=torch.int64)
+    how = {"pipeline": images.pipeline, "normalization": images.normalization}
+    return LabelledImages(*held, images.classes, name, images.split, **how)  # type: ignore[arg-type]

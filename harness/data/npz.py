@@ -11,10 +11,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from harness.base.errors import ChangedError, DataError, InputError
+from harness.base.errors import ChangedError, DataError
 from harness.base.files import require_regular
 from harness.data.groups import groups_of_array
-from harness.data.pictures import Pictures, expect_proportion, files_as_they_are
+from harness.data.pictures import Pictures, expect_proportion, files_as_they_are, readable
 from harness.data.rows import COPIED
 
 if TYPE_CHECKING:
@@ -37,41 +37,37 @@ def read_npz(place: str, *, split: str = "test") -> Pictures:
                 f"{path}: has no array {min(missing)!r}, only {', '.join(sorted(members))}; expected images and "
                 f"labels, or {split}_images and {split}_labels"
             )
-        name = f"{begin}images"
-        stored, dtype, transposed = _announced(archive, members[name])
+        own = {name: members.get(f"{begin}{name}") for name in ("images", "labels", "masks", "groups")}
+        own["classes"] = members.get("classes")
+        stored, dtype, transposed = _announced(archive, members[f"{begin}images"])
         shape = _shape_of(stored, dtype, path)
         large = math.prod(shape) > COPIED and not transposed
-        names = {f"{begin}labels", f"{begin}masks", f"{begin}groups", "classes", *(() if large else (name,))}
-        arrays = {name: array_in(archive, members[name]) for name in names & set(members)}
-    array = None if large else arrays[name].reshape(shape)
-    labels, classes = arrays[f"{begin}labels"], arrays.get("classes")
+        read = {name: each for name, each in own.items() if each and not (large and name == "images")}
+        found: dict[str, Any] = {name: array_in(archive, member) for name, member in read.items()}
+    labels, images, masks, groups = found["labels"], found.get("images"), found.get("masks"), found.get("groups")
     expected = f"expected {shape[0]} integers from 0, one per image"
-    found = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
+    said = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
     if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
-        raise DataError(f"{found}, several for an image; {expected}")
+        raise DataError(f"{said}, several for an image; {expected}")
     if labels.shape not in {(shape[0],), (shape[0], 1)} or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{found}, {expected}")
-    masks = arrays.get(f"{begin}masks")
+        raise DataError(f"{said}, {expected}")
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != shape[:3]):
         raise DataError(
             f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {shape[:3]}, one per image"
         )
-    masks = None if masks is None else masks != 0
-    given = arrays.get(f"{begin}groups")
-    groups = {} if given is None else groups_of_array(given, shape[0], where=str(path))
-    made_of, _ = files_as_they_are([path])
+    array = None if images is None else images.reshape(shape)
     return Pictures(
-        read=_in_order(path, name, shape) if array is None else array.__getitem__,
+        read=_in_order(path, f"{begin}images", shape) if array is None else array.__getitem__,
         labels=labels.reshape(-1).tolist(),
-        names=None if classes is None else classes.reshape(-1).tolist(),
+        names=found["classes"].reshape(-1).tolist() if "classes" in found else None,
         name=path.stem,
         whole=str(path),
         where=lambda position: f"{path}: image {position}",
-        made_of=f"{made_of} {split}",
+        made_of=f"{files_as_they_are([path])[0]} {split}",
         split=split,
-        masks=masks,
+        masks=None if masks is None else masks != 0,
         threads=not large,
-        groups=groups,
+        groups={} if groups is None else groups_of_array(groups, shape[0], where=str(path)),
         array=array,
     )
 
@@ -83,7 +79,7 @@ def opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.Z
     Any exception inside the block becomes an `InputError`, since decoding a damaged archive may raise any.
     """
     expected = "expected an npz file of plain arrays, as np.savez writes"
-    try:
+    with readable(path, expected):
         require_regular(path)
         with path.open("rb") as file:
             if file.peek(len(npy.MAGIC_PREFIX)).startswith(npy.MAGIC_PREFIX):
@@ -92,14 +88,8 @@ def opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.Z
                 members = archive.infolist()
                 needed = sum(member.file_size for member in members)
                 expect_proportion(path, needed=needed, stored=path.stat().st_size)
-                arrays = {each.filename.removesuffix(".npy"): each for each in members}
-                yield archive, {name: each for name, each in arrays.items() if each.filename.endswith(".npy")}
-    except InputError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {expected}") from None
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read ({error!r}); {expected}") from None
+                named = {each.filename: each for each in members if each.filename.endswith(".npy")}
+                yield archive, {name.removesuffix(".npy"): each for name, each in named.items()}
 
 
 def _in_order(path: Path, name: str, shape: tuple[int, ...]) -> Callable[[int], np.ndarray]:
@@ -107,14 +97,14 @@ def _in_order(path: Path, name: str, shape: tuple[int, ...]) -> Callable[[int], 
 
     A step back reads the array from its beginning again. The archive's checksum is verified with the last row.
     """
-    rows: Iterator[bytes] = iter(())
-    following = shape[0]
 
     def all_rows() -> Iterator[bytes]:
         with opened(path) as (archive, members), archive.open(members[name]) as file:
             _header(file)
             for _ in range(shape[0]):
                 yield file.read(math.prod(shape[1:]))
+
+    rows, following = all_rows(), 0
 
     def read(position: int) -> np.ndarray:
         nonlocal rows, following
@@ -151,7 +141,6 @@ def _announced(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Return shape and type of the array that follows, and whether it is in Fortran order."""
     read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
     shape, transposed, dtype = read(file)
     return shape, dtype, transposed
@@ -159,16 +148,17 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
 
 def _shape_of(stored: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> tuple[int, ...]:
     """Return the shape (N, H, W, C) of images; raises `InputError` for other arrays."""
-    expected = "expected uint8 from 0 to 255, (N, height, width) or (N, height, width, channels) with 1 or 3 channels"
-    found = f"{path}: images are {dtype} of shape {stored}"
-    if np.issubdtype(dtype, np.floating):
-        raise DataError(f"{found}, {expected}; for floats in [0, 1] save (images * 255).round().astype('uint8')")
     shape = (*stored, 1) if len(stored) == 3 else stored  # noqa: PLR2004  Without channels.
-    if dtype != np.uint8 or len(shape) != 4:  # noqa: PLR2004  (N, H, W, C)
-        raise DataError(f"{found}, {expected}")
-    if shape[-1] not in {1, 3}:
-        first = shape[1] in {1, 3}
-        raise DataError(f"{found}, {expected}" + ("; move them with np.moveaxis(images, 1, -1)" if first else ""))
-    if 0 in shape:
-        raise DataError(f"{found}, so they are empty; {expected}")
-    return shape
+    if dtype == np.uint8 and len(shape) == 4 and shape[-1] in {1, 3} and 0 not in shape:  # noqa: PLR2004  (N, H, W, C)
+        return shape
+    advice = ""
+    if np.issubdtype(dtype, np.floating):
+        advice = "; for floats in [0, 1] save (images * 255).round().astype('uint8')"
+    elif dtype == np.uint8 and len(shape) == 4:  # noqa: PLR2004  As above.
+        first = shape[-1] not in {1, 3} and shape[1] in {1, 3}
+        advice = "; move them with np.moveaxis(images, 1, -1)" if first else ""
+    empty = ", so they are empty; " if dtype == np.uint8 and 0 in shape else ", "
+    raise DataError(
+        f"{path}: images are {dtype} of shape {stored}{empty}expected uint8 from 0 to 255, (N, height, width) or "
+        f"(N, height, width, channels) with 1 or 3 channels{advice}"
+    )

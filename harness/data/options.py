@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from harness.data.decoder import Spread
+    from harness.data.decoding import Spread
     from harness.data.images import LabelledImages
     from harness.data.pipeline import Pipeline
     from harness.data.transforms import Transform
@@ -87,20 +87,16 @@ class DataOptions(Settings):
         """Return the pipeline, without a transform, which is imported when the images are loaded."""
         from harness.data.pipeline import pipeline_of
 
-        resize = self.resize and parse_size(self.resize, setting="resize")
-        if resize and resize[0] != resize[1]:
+        names = [name for name in ("size", "resize", "crop") if getattr(self, name)]
+        sizes = {name: parse_size(getattr(self, name), setting=name) for name in names}
+        resize, side = sizes.pop("resize", (None, None))
+        if resize != side:
             raise PipelineError(
                 "expected the length of the shorter side, such as 256; size stretches to a height and a width",
                 setting=f"resize {self.resize}",
             )
-        return pipeline_of(
-            size=parse_size(self.size) if self.size else None,
-            channels=self.channels,
-            resize=resize[0] if resize else None,
-            crop=parse_size(self.crop, setting="crop") if self.crop else None,
-            interpolation=self.interpolation,
-            antialias=self.antialias != "no",
-        )
+        how = {"channels": self.channels, "interpolation": self.interpolation, "antialias": self.antialias != "no"}
+        return pipeline_of(resize=resize, **sizes, **how)  # type: ignore[arg-type]
 
     def load(self, words: Callable[[str], Transform] | None = None, *, spread: Spread | None = None) -> LabelledImages:
         """Load the images; see `load_images`. `words` returns the network's transform, see `whole_pipeline`."""
@@ -117,11 +113,10 @@ class DataOptions(Settings):
 
         if self.transform is None:
             return self.pipeline
-        if self.transform not in WORDS:
-            return replace(self.pipeline, transform=named_transform(self.transform))
-        if words is None:
+        if self.transform in WORDS and words is None:
             raise PipelineError("depends on the network, but none is named", setting=f"transform {self.transform}")
-        return replace(self.pipeline, transform=words(self.transform))
+        find = words if words and self.transform in WORDS else named_transform
+        return replace(self.pipeline, transform=find(self.transform))
 
 
 def parse_size(text: str, *, setting: str = "size") -> tuple[int, int]:

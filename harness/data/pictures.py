@@ -1,4 +1,4 @@
-"""Labeled pictures before decoding: how to read them, their labels, their fingerprint, and pipelines of pixels."""
+"""Labeled pictures before decoding: how to read them, their labels, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,28 @@ import numpy as np
 
 from harness.base.errors import DataError, InputError, printable
 from harness.base.files import read_regular
-from harness.data.image_files import read_picture
 from harness.data.remote import RemoteFile, remote_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from harness.data.groups import Groups
     from harness.data.pipeline import Pipeline
 
     File = Path | RemoteFile
+
+
+@contextmanager
+def readable(where: object, expected: str) -> Iterator[None]:
+    """Turn any error of the block, which reads a file, into an `InputError`; a damaged file may raise any."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        what = getattr(error, "strerror", None) or (error if isinstance(error, OSError) else repr(error))
+        raise DataError(f"{where}: cannot be read ({what}); {expected}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,27 +89,27 @@ class Part:
 
     def content(self) -> bytes:
         """Return the bytes; raises `InputError` if they cannot be read."""
-        try:
+        with readable(self, "replace or remove it"):
             if isinstance(self.file, RemoteFile):
                 return self.file.read(self.offset, self.size)
             if self.size < 0:
                 return read_regular(self.file, max_bytes=MAX_BYTES)
             with self.file.open("rb", buffering=0) as opened:
                 return os.pread(opened.fileno(), self.size, self.offset)
-        except OSError as error:
-            raise DataError(f"{self}: cannot be read ({error.strerror or error}); replace or remove it") from None
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """Pictures of a data set in a fixed order, read one by one, with their labels, see `classes_of`.
 
-    `read` returns the picture at a position: the bytes of a file, if all are `encoded`, or a PIL image, an array, or a
-    tensor. Arrays are (H, W) or (H, W, C) uint8, tensors (C, H, W), uint8 or in [0, 1]. Several threads may call it if
-    `threads`, else one caller in order. `made_of` is a fingerprint of pictures and labels, for example of files with
-    their sizes and times; None if unknown. `stored` is their size on disk in bytes, None if unknown. `where` names a
-    picture in messages, and `whole` the data. `masks` is (N, H, W) bool. `foreign` is true if the user's code reads the
-    pictures; their labels are then known after them.
+    `read` returns the picture at a position: the bytes of a file, a PIL image, an array, or a tensor. Arrays are (H, W)
+    or (H, W, C) uint8, tensors (C, H, W), uint8 or in [0, 1]. Several threads may call it if `threads`, else one caller
+    in order. `made_of` is a fingerprint of pictures and labels, for example of files with their sizes and times; None
+    if unknown. `stored` is their size on disk in bytes, None if unknown. `where` names a picture in messages, and
+    `whole` the data. `names` are those of the classes, None to take them from the labels. `masks` is (N, H, W) bool.
+    `foreign` is true if the user's code reads the pictures; their labels are then known after them. `groups` gives the
+    group of each picture by column, such as camera, as (N,) text. `array` has all pictures in memory, (N, H, W, C)
+    uint8, if they are there.
     """
 
     read: Callable[[int], Any]
@@ -107,49 +119,40 @@ class Pictures:
     where: Callable[[int], str]
     made_of: str | None
     names: Sequence[Any] | None = None
-    """The names of the classes; None to take them from the labels."""
     split: str = "test"
     stored: int | None = None
     masks: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     threads: bool = True
-    encoded: bool = False
     foreign: bool = False
     groups: Groups = field(default_factory=dict)
-    """The group of each picture by column, such as camera, as (N,) text."""
     array: np.ndarray | None = None
-    """All pictures in memory, (N, H, W, C) uint8, if they are there."""
     file: Callable[[int], File] | None = None
     """Returns the file of a picture; None if other processes cannot read single pictures. Else `read` and `where` are
     picklable."""
 
     @staticmethod
-    def of_files(files: Iterable[File], *, whole: str, notes: tuple[str, ...] = (), **facts: Any) -> Pictures:
-        """Return pictures with the fingerprint of these files."""
+    def of_files(
+        files: Iterable[File],
+        *,
+        whole: str,
+        parts: Sequence[Part] | None = None,
+        notes: tuple[str, ...] = (),
+        **facts: Any,
+    ) -> Pictures:
+        """Return pictures with the fingerprint of these files, whose bytes are those of `parts`, if these are given."""
         made_of, stored = files_as_they_are(files)
         if made_of is None:
             again = "is decoded again in each run, since its server gives no version of a file"
             notes = (*notes, f"{printable(whole)} {again}")
-        return Pictures(whole=whole, made_of=made_of, stored=stored, notes=notes, encoded=True, **facts)
-
-    @staticmethod
-    def of_parts(parts: Sequence[Part], files: Iterable[File], **facts: Any) -> Pictures:
-        """Return the pictures whose bytes these parts are; the fingerprint is that of `files`."""
-        return Pictures.of_files(
-            files,
-            read=lambda position: parts[position].content(),
-            where=lambda position: str(parts[position]),
-            file=lambda position: parts[position].file,
-            **facts,
-        )
+        if parts is not None:
+            facts["read"] = lambda position: parts[position].content()
+            facts["where"] = lambda position: str(parts[position])
+            facts["file"] = lambda position: parts[position].file
+        return Pictures(whole=whole, made_of=made_of, stored=stored, notes=notes, **facts)
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def picture(self, position: int) -> Any:
-        """Return the picture at a position, decoded; raises `InputError` for bytes of no picture."""
-        value = self.read(position)
-        return read_picture(value, where=self.where(position)) if self.encoded else value
 
     @cached_property
     def labelled(self) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -177,11 +180,14 @@ def files_as_they_are(files: Iterable[File]) -> tuple[str | None, int]:
     return digest.hexdigest() if known else None, sum(sizes.values())
 
 
-def stamp_of(file: File) -> Any:
-    """Return a stamp that two files of one name share only if they are equal; None without a file."""
+def stamp_of(file: File, *, now: bool = True) -> Any:
+    """Return a stamp that two files of one name share only if they are equal; None without a file.
+
+    For a file at a URL it is `now` the present one, else the one that was found first.
+    """
     try:
         if isinstance(file, RemoteFile):
-            return remote_file(file.url)
+            return remote_file(file.url) if now else file
         return (status := file.stat()).st_size, status.st_mtime_ns
     except (OSError, ValueError, InputError):
         return None
@@ -198,9 +204,9 @@ def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str
         raise DataError(f"{where}: is empty; {expected} and a picture each")
     if all(isinstance(label, str) for label in labels):
         known = sorted(set(labels)) if names is None else [str(name) for name in names]
-        numbers = {name: number for number, name in enumerate(known)}
         if strange := sorted(set(labels) - set(known)):
             raise DataError(f"{where}: label {strange[0]!r} is none of the classes {', '.join(known)}")
+        numbers = {name: number for number, name in enumerate(known)}
         return np.array([numbers[label] for label in labels], dtype=np.int64), tuple(known)
     try:
         values = [int(label) if float(label) == int(label) else -1 for label in labels]

@@ -3,49 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from harness.base.errors import PipelineError
-from harness.data.image_files import (
-    Decode,
-    Jpeg,
-    Orient,
-    as_picture,
-    exact_version,
-    has_transparency,
-    in_channels,
-    levels_of,
-    resize_masks,
-)
-from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale, size_of, with_channels
-from harness.data.transforms import pixels_of
+from harness.data.image_files import Decode, Jpeg, Orient, as_picture, exact_version, in_channels, levels_of
+from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale
+from harness.data.transforms import picture_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from PIL.Image import Image
 
     from harness.data.transforms import Transform
 
 STAGES = ("decode", "orient", "jpeg", "color", "resize", "crop", "scale", "normalise")
 """The stages of a pipeline, in their order."""
-_WITHOUT_ANTIALIAS = ("nearest", "bilinear", "bicubic")
-_FILTERS = {"box": "area"}
-"""Names of Pillow's filters that are others here."""
 _ROUNDED = 1e-2
 """Distance from a whole level of 255 above which a value counts as rounded; float32 arithmetic errs by less."""
-_TO_TENSOR = {"ToTensor", "MaybeToTensor", "PILToTensor", "MaybePILToTensor", "ToImage"}
-_TO_FLOATS = {"ConvertImageDtype", "ToDtype"}
+_TRANSPARENT = {"RGBA", "LA", "PA", "RGBa", "La"}
 
 
-@dataclass(frozen=True)
-class DecodedPicture:
-    """One decoded picture: its pixels, (H, W, C) uint8, and notices about it.
+class DecodedPicture(NamedTuple):
+    """One picture after a pipeline: its pixels, (H, W, C) uint8, and notices about it.
 
     `stretched` is the ratio of the new aspect ratio to the old, or its inverse, at least 1. `rounded` is true if some
-    value was not a whole level of 255.
+    value was not a whole level of 255. `transparent` pictures lose their transparency.
     """
 
     pixels: np.ndarray
@@ -76,23 +59,15 @@ class Pipeline:
     """True for pictures that come as the bytes of a file; for others, the data's own pixels come first."""
 
     def __str__(self) -> str:
-        return ", ".join(words for words in self.words.values() if words)
+        return ", ".join(filter(None, self.words.values()))
 
     @property
     def words(self) -> dict[str, str]:
         """Return each stage as text, in order, by its name."""
         opaque = "" if self.transform is None else f"{self.transform.spec} (one opaque stage)"
-        resized = ", then ".join(map(str, self.resize))
-        return {
-            "decode": str(self.decode) if self.encoded else "pixels of the data",
-            "orient": str(self.orient) if self.encoded else "",
-            "jpeg": "" if self.jpeg is None else str(self.jpeg),
-            "color": str(self.color),
-            "resize": ", ".join(filter(None, (opaque, resized))) or "size unchanged",
-            "crop": str(self.crop),
-            "scale": str(self.scale),
-            "normalise": str(self.normalise),
-        }
+        own = {stage: str(getattr(self, stage) or "") for stage in STAGES}
+        own["resize"] = ", ".join(filter(None, (opaque, ", then ".join(map(str, self.resize))))) or "size unchanged"
+        return own if self.encoded else own | {"decode": "pixels of the data", "orient": ""}
 
     @property
     def steps(self) -> str:
@@ -116,13 +91,9 @@ class Pipeline:
         return replace(self, **{stage: replace(getattr(self, stage), **settings)})
 
     def differing(self, other: Pipeline) -> tuple[str, ...]:
-        """Return the names of the stages in which another pipeline differs."""
-        return tuple(
-            stage
-            for stage in STAGES
-            if getattr(self, stage) != getattr(other, stage)
-            or (stage == "resize" and self.transform is not other.transform)
-        )
+        """Return the names of the stages in which another pipeline differs; a transform is in the place of resizing."""
+        stages = tuple(stage for stage in STAGES if getattr(self, stage) != getattr(other, stage))
+        return stages if self.transform is other.transform else tuple(s for s in STAGES if s in {*stages, "resize"})
 
     def references(self, *, channels: Any, encoded: bool) -> tuple[Pipeline, ...]:
         """Return what may be the serving pipeline of data that this one made, the most detailed first.
@@ -134,29 +105,38 @@ class Pipeline:
             return (replace(self, color=Color(channels), encoded=encoded),)
         # A transform is called with an RGB picture.
         opaque = Pipeline(color=Color(COLOR), transform=self.transform, encoded=encoded)
-        if (known := _stages_of(self.transform)) is None:
-            return (opaque,)
-        return replace(opaque, transform=None, resize=known[0], crop=known[1]), opaque
+        known = _stages_of(self.transform.call)
+        return (opaque,) if known is None else (replace(opaque, transform=None, resize=known[0], crop=known[1]), opaque)
 
-    def picture(self, picture: Any, *, where: str) -> DecodedPicture:
-        """Return the pixels of a PIL image, array or tensor of `Pictures.read`, with notices about it.
+    def picture(self, picture: Any, *, where: str = "a picture") -> DecodedPicture:
+        """Return the pixels before they are scaled, of the bytes of a file, a PIL image, an array, or a tensor.
 
-        Raises `InputError`, which names `where`, for another object and for an invalid result of a transform.
+        Raises `InputError`, which names `where`, for what cannot be decoded, and for an invalid result of a transform.
         """
-        opened, off_grid, transparent = picture, 0.0, False
+        if isinstance(picture, bytes):
+            picture = self.decode.apply(picture, upright=self.orient.exif, where=where)
+        off_grid, transparent = 0.0, False
         if hasattr(picture, "convert"):
-            transparent = has_transparency(picture)
-            opened = picture.convert("RGB") if self.transform else in_channels(picture, self.color.channels)
+            transparent = picture.mode in _TRANSPARENT or "transparency" in picture.info
         else:
-            pixels, off_grid = pixels_of(picture, where=where)
-            opened = with_channels(pixels, self.color.channels)
-        pixels, rounded = self._fitted(opened, where=where)
-        stretched = 1.0
+            picture, off_grid = picture_of(picture, where=where)
+        stretched, picture = 1.0, self._altered(picture, late=False)
         if self.resize and isinstance(size := self.resize[0].size, tuple):
-            height, width = size_of(opened)
-            ratio = (width * size[0]) / (height * size[1])
+            ratio = (picture.width * size[0]) / (picture.height * size[1])
             stretched = max(ratio, 1 / ratio)
-        return DecodedPicture(pixels, transparent, stretched, rounded if self.transform else off_grid > _ROUNDED)
+        if self.transform is not None:
+            picture, off_grid = self.transform.picture(in_channels(picture, COLOR), where=where)
+        for resize in self.resize:
+            picture = resize.apply(picture)
+        picture = self._altered(self.crop.apply(picture), late=True)
+        return DecodedPicture(levels_of(picture), transparent, stretched, off_grid > _ROUNDED)
+
+    def _altered(self, picture: Image, *, late: bool) -> Image:
+        """Return a picture saved as JPEG and in its colors, as far as that comes before or after resizing."""
+        if self.jpeg is not None and self.jpeg.late == late:
+            picture = self.jpeg.apply(picture)
+        picture = picture if late else self.color.apply(picture)
+        return self.color.leveled(picture) if self.color.late == late else picture
 
     def masks(self, masks: np.ndarray) -> np.ndarray:
         """Return masks (N, H, W) bool after the same steps as the images, by nearest neighbors."""
@@ -167,56 +147,27 @@ class Pipeline:
                 setting=f"transform {self.transform.spec}",
             )
         for resize in self.resize:
-            masks = resize_masks(masks, resize.of(*masks.shape[1:]))
+            sizes = zip(resize.of(*masks.shape[1:]), masks.shape[1:], strict=True)
+            rows, columns = (((np.arange(new) + 0.5) * old // new).astype(int) for new, old in sizes)
+            masks = masks[:, rows[:, None], columns]
         if self.crop.size is None:
             return masks
         # Their bytes are 255, which the hash of the data covers.
-        cropped = self.crop.apply(masks.transpose(1, 2, 0).astype(np.uint8)).transpose(2, 0, 1)
-        return np.ascontiguousarray(cropped * np.uint8(255)).view(np.bool_)
+        cropped = (self.crop.apply(as_picture(mask.view(np.uint8) * np.uint8(255))) for mask in masks)
+        return np.stack([np.asarray(mask) for mask in cropped]).view(np.bool_)
 
     def apply(self, picture: Any, *, network: Normalise | None = None, where: str = "a picture") -> np.ndarray:
         """Return the pixels that a network sees, (C, H, W) float32, as it takes them: in [0, 1] as a rule.
 
-        `picture` is the bytes of a file, a PIL image, or pixels (H, W, C) uint8. `network` is the normalization that
-        the network does as its first step, by default this pipeline's. Another scale or normalization is given as
-        pixels: those that the network turns into the same numbers. They may lie outside of [0, 1]. Raises
-        `InputError`, which names `where`, for what cannot be decoded.
+        `picture` is as for the method `picture`. `network` is the normalization that the network does as its first
+        step, by default this pipeline's. Another scale or normalization is given as pixels: those that the network
+        turns into the same numbers. They may lie outside of [0, 1].
         """
-        numbers = self.scale.apply(self.cropped(picture, where=where))
+        numbers = self.scale.apply(self.picture(picture, where=where).pixels)
         expected = self.normalise if network is None else network
         if self.normalise != expected or self.scale.precision != "float32":
             numbers = expected.undone(self.normalise.apply(numbers).astype(np.float32))
         return np.ascontiguousarray(numbers.transpose(2, 0, 1), dtype=np.float32)
-
-    def cropped(self, picture: Any, *, where: str = "a picture") -> np.ndarray:
-        """Return the pixels before they are scaled, (H, W, C) uint8."""
-        pixels, _ = self._fitted(self._altered(self.decoded(picture, where=where), late=False), where=where)
-        return self._altered(pixels, late=True)
-
-    def decoded(self, picture: Any, *, where: str = "a picture") -> np.ndarray:
-        """Return the decoded picture, (H, W, C) uint8."""
-        if isinstance(picture, bytes):
-            return self.decode.apply(picture, upright=self.orient.exif, where=where)
-        return levels_of(picture) if hasattr(picture, "convert") else pixels_of(picture, where=where)[0]
-
-    def _altered(self, pixels: np.ndarray, *, late: bool) -> np.ndarray:
-        """Return a picture saved as JPEG and in its colors, as far as that comes before or after resizing."""
-        if self.jpeg is not None and self.jpeg.late == late:
-            pixels = self.jpeg.apply(pixels)
-        pixels = pixels if late else self.color.apply(pixels)
-        return self.color.leveled(pixels) if self.color.late == late else pixels
-
-    def _fitted(self, picture: np.ndarray | Image, *, where: str) -> tuple[np.ndarray, bool]:
-        """Return a picture resized and cropped, or as the transform makes it, and whether that rounds values."""
-        rounded = False
-        if self.transform is not None:
-            if isinstance(picture, np.ndarray):
-                picture = as_picture(np.ascontiguousarray(with_channels(picture, COLOR)))
-            picture, off_grid = self.transform.pixels(picture, where=where)
-            rounded = off_grid > _ROUNDED
-        for resize in self.resize:
-            picture = resize.apply(picture)
-        return self.crop.apply(levels_of(picture)), rounded
 
 
 def pipeline_of(
@@ -234,63 +185,55 @@ def pipeline_of(
     other follows in proportion. `crop` is the (height, width) of the center that remains, with black around a smaller
     picture. Raises `InputError` for contradictory options.
     """
+    to, named = size or resize, interpolation or "bilinear"  # With antialiasing, it equals torchvision's Resize.
+    plain, setting = ("nearest", "bilinear", "bicubic"), "interpolation" if interpolation else "antialias"
     if size is not None and (resize or crop):
         raise PipelineError(
             "size stretches images, the other keeps their proportions; give one of the two",
             setting=f"size and {'resize' if resize else 'crop'}",
         )
-    if (interpolation is not None or not antialias) and size is None and resize is None:
-        setting = "interpolation" if interpolation else "antialias"
+    if (interpolation is not None or not antialias) and to is None:
         raise PipelineError("has an effect only with resize or size; set one of these too", setting=setting)
-    named = interpolation or "bilinear"  # With antialiasing, it equals torchvision's Resize.
-    if not antialias and named not in _WITHOUT_ANTIALIAS:
+    if not antialias and named not in plain:
         raise PipelineError(
-            f"{named} is always antialiased; expected one of {', '.join(_WITHOUT_ANTIALIAS)}", setting="antialias no"
+            f"{named} is always antialiased; expected one of {', '.join(plain)}", setting="antialias no"
         )
-    to = size or resize
-    resized = () if to is None else (_resize(to, named, library="pillow" if antialias else "torch", antialias=False),)
+    library = "pillow" if antialias else "torch"
+    resized = () if to is None else (_resize(to, named, library=library, antialias=False),)
     return Pipeline(color=Color(channels), resize=resized, crop=Crop(crop))
 
 
-def _resize(size: int | tuple[int, int], named: Any, *, library: Any = "pillow", antialias: bool = True) -> Resize:
+def _resize(size: Any, named: Any, *, library: Any = "pillow", antialias: bool = True) -> Resize:
     """Return a resizing by a filter of Pillow's or torchvision's name; `antialias` matters to torch alone."""
+    named = str(getattr(named, "value", named))
+    to = int(np.ravel(size)[0]) if np.size(size) == 1 else _size(size)
     smooth = named != "nearest" and (antialias or library == "pillow")
-    return Resize(size, library, _FILTERS.get(named, named), antialias=smooth)
+    return Resize(to, library, "area" if named == "box" else named, antialias=smooth)
 
 
-def _stages_of(transform: Transform) -> tuple[tuple[Resize, ...], Crop] | None:
+def _size(size: Any) -> tuple[int, int]:
+    lengths = [int(length) for length in np.ravel(size)]
+    return lengths[0], lengths[-1]
+
+
+def _stages_of(call: Any) -> tuple[tuple[Resize, ...], Crop] | None:
     """Return the resizing and the crop of a transform of torchvision's or timm's; None for one with other steps."""
-    call: Any = transform.call
     resize: tuple[Resize, ...] = ()
     crop, library = Crop(), "pillow"
     try:
         if type(call).__name__ == "ImageClassification":
-            return (_resize(_lengths(call.resize_size), _filter(call)),), Crop(_size(call.crop_size))
+            return (_resize(call.resize_size, call.interpolation),), Crop(_size(call.crop_size))
         for step in call.transforms:
             kind = type(step).__name__
             if kind == "Resize" and not resize and crop == Crop() and getattr(step, "max_size", None) is None:
-                antialias = library == "pillow" or bool(getattr(step, "antialias", True))
-                resize = (_resize(_lengths(step.size), _filter(step), library=library, antialias=antialias),)
+                antialias = bool(getattr(step, "antialias", True))
+                resize = (_resize(step.size, step.interpolation, library=library, antialias=antialias),)
             elif kind == "CenterCrop" and crop == Crop():
                 crop = Crop(_size(step.size))
-            elif kind in _TO_TENSOR:
+            elif kind in {"ToTensor", "MaybeToTensor", "PILToTensor", "MaybePILToTensor", "ToImage"}:
                 library = "torch"
-            elif kind not in _TO_FLOATS:
+            elif kind not in {"ConvertImageDtype", "ToDtype"}:
                 return None
     except (AttributeError, TypeError, ValueError, KeyError):
         return None
     return resize, crop
-
-
-def _filter(step: Any) -> str:
-    return str(getattr(step.interpolation, "value", step.interpolation))
-
-
-def _size(size: int | Sequence[int]) -> tuple[int, int]:
-    first, *_, last = [int(length) for length in np.ravel(size)] * 2
-    return first, last
-
-
-def _lengths(size: int | Sequence[int]) -> int | tuple[int, int]:
-    """Return the length of the shorter side, or (height, width)."""
-    return int(np.ravel(size)[0]) if np.size(size) == 1 else _size(size)

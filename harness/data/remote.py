@@ -29,8 +29,6 @@ _VERSIONS = {
 """Names that file systems use for the version of a file's content."""
 _reading: dict[str, threading.Lock] = defaultdict(threading.Lock)
 """Locks by URL: of several threads that need a block, one fetches it and the others wait."""
-_FORMAT = 1
-"""Version of the cached facts' format; a new version finds all facts again."""
 
 
 def is_url(text: str) -> bool:
@@ -83,10 +81,14 @@ class RemoteFile:
             def _fetch_range(_, start: int, end: int) -> bytes:  # noqa: N805
                 return self.fetch(start, end)
 
-        cache = (
-            {"cache_type": "blockcache", "cache_options": {"maxblocks": _HELD}} if blocks else {"cache_type": "none"}
-        )
-        return cast("BinaryIO", Opened(*_system_of(self.url), block_size=_BLOCK, size=self.size, **cache))
+        cache, options = ("blockcache", {"maxblocks": _HELD}) if blocks else ("none", {})
+        how = {"block_size": _BLOCK, "size": self.size, "cache_type": cache, "cache_options": options}
+        return cast("BinaryIO", Opened(*_system_of(self.url), **how))
+
+
+@lru_cache(maxsize=_HELD)
+def _open_file(file: RemoteFile) -> BinaryIO:
+    return file.opened(blocks=True)
 
 
 def remote_file(url: str) -> RemoteFile:
@@ -114,7 +116,7 @@ def remote_files(url: str, *, suffix: str) -> list[RemoteFile]:
         return sorted(str(system.unstrip_protocol(name)) for name in system.glob(pattern))
 
     if found := _asked(url, names):
-        return [remote_file(name) for name in found]
+        return [*map(remote_file, found)]
     raise DataError(f"{url}: has no file with a name that ends in {suffix}; correct the URL")
 
 
@@ -144,15 +146,14 @@ def _system_of(url: str) -> tuple[Any, str]:
         raise DataError(f"{url}: is a chain of file systems; name the file itself, its pictures are cached anyway")
     try:
         import fsspec
+        from fsspec.registry import known_implementations
     except ImportError:
         raise PackageError(
             f"{url}: reading it needs fsspec, which is not installed: pip install 'stress-harness[remote]'"
         ) from None
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
     except ImportError as error:
-        from fsspec.registry import known_implementations
-
         protocol = url.partition("://")[0]
         package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
         extra = "stress-harness[remote]" if protocol in {"http", "https"} else f"fsspec[{protocol}]"
@@ -163,12 +164,6 @@ def _system_of(url: str) -> tuple[Any, str]:
             f"{url}: cannot be opened ({error_text(error)}); expected a URL of a file system that fsspec knows, such "
             "as s3, gs, abfs, hf, https or file"
         ) from None
-    return system, path
-
-
-@lru_cache(maxsize=_HELD)
-def _open_file(file: RemoteFile) -> BinaryIO:
-    return file.opened(blocks=True)
 
 
 def kept_facts() -> ArrayStore:
@@ -176,14 +171,15 @@ def kept_facts() -> ArrayStore:
     return ArrayStore.of_user("remote")
 
 
-def found_once(file: RemoteFile, what: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the result of `find`, plain data by name, from the cache if this version of the file was seen before.
+def found_once(file: object, what: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the result of `find`, plain data by name; for a version of a remote file seen before, from the cache.
 
     `what` names the facts that `find` returns, as part of the key.
     """
-    if not file.version:
+    if not isinstance(file, RemoteFile) or not file.version:
         return find()
-    store, key = kept_facts(), hashlib.sha256(repr((_FORMAT, what, file)).encode()).hexdigest()
+    # The number is the version of the facts' format.
+    store, key = kept_facts(), hashlib.sha256(repr((1, what, file)).encode()).hexdigest()
     if (kept := store.load(key)) is not None:
         with closing(kept):
             return kept.facts

@@ -10,9 +10,7 @@ from harness.base.errors import DataError, InputError, writable
 from harness.base.user_code import is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harness.data.decoder import Spread
+    from harness.data.decoding import Spread
     from harness.data.images import LabelledImages
     from harness.data.pictures import Pictures
     from harness.data.pipeline import Pipeline
@@ -37,27 +35,23 @@ class Source:
         return f"{name}:{self.takes}" if self.takes else name
 
 
+SHIPPED = "fashion-mnist"
 SOURCES: dict[str, Source] = {
-    "fashion-mnist": Source("fashion_mnist:load_fashion_mnist"),
-    "folder": Source("files:read_folder", takes="PATH", about="one folder per class, and perhaps groups.csv"),
+    SHIPPED: Source("fashion_mnist:load_fashion_mnist"),
+    "folder": Source("readers:read_folder", "PATH", "one folder per class, and perhaps groups.csv"),
     "npz": Source(
-        "npz:read_npz",
-        takes="PATH",
-        about="images and labels, perhaps groups, or MedMNIST's test_images and test_labels",
+        "npz:read_npz", "PATH", "images and labels, perhaps groups, or MedMNIST's test_images and test_labels"
     ),
-    "csv": Source("files:read_csv", takes="FILE", about="columns path and label, others are groups"),
+    "csv": Source("readers:read_csv", "FILE", "columns path and label, others are groups"),
     "hf": Source(
         "arrow_files:read_arrow",
-        takes="PATH",
-        about="what datasets.save_to_disk wrote, or Parquet files, which may be at a URL",
+        "PATH",
+        "what datasets.save_to_disk wrote, or Parquet files, which may be at a URL",
         at_url=True,
     ),
-    "parquet": Source("arrow_files:read_arrow", takes="PATH", about="columns image and label; or a URL", at_url=True),
+    "parquet": Source("arrow_files:read_arrow", "PATH", "columns image and label; or a URL", at_url=True),
     "webdataset": Source(
-        "webdataset:read_webdataset",
-        takes="SHARDS",
-        about="tar files, such as test-{000..009}.tar, or their URLs",
-        at_url=True,
+        "webdataset:read_webdataset", "SHARDS", "tar files, such as test-{000..009}.tar, or their URLs", at_url=True
     ),
 }
 """The sources of test images by the first word of a specification."""
@@ -65,7 +59,6 @@ OF_NO_CLASS = -1
 """The label of images from elsewhere, which belong to no class of the data."""
 MOST = 1_000
 """Largest number of these; a fixed sample replaces more."""
-_SHIPPED = "fashion-mnist"
 
 
 def load_images(
@@ -83,8 +76,8 @@ def load_images(
     it, this process does. Bytes other than UTF-8 in class names are escaped. Raises `InputError` for a specification of
     another form, and for images that its source cannot load.
     """
-    from harness.data.datasets import read_named
-    from harness.data.pipeline import pipeline_of
+    from harness.data.pipeline import Pipeline, pipeline_of
+    from harness.data.readers import read_named
     from harness.data.remote import is_url
 
     kind, colon, rest = spec.partition(":")
@@ -99,10 +92,14 @@ def load_images(
         raise DataError(f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}")
     # A module is imported when it is needed: the help of commands lists the sources without NumPy.
     module, _, function = source.read.partition(":")
-    read: Callable[..., Pictures | LabelledImages] = getattr(
-        importlib.import_module(f"harness.data.{module}"), function
-    )
-    return replace(_decoded(read(rest) if rest else read(), pipeline, spread), source=rest)
+    read = getattr(importlib.import_module(f"harness.data.{module}"), function)
+    found = read(rest) if rest else read()
+    if kind == SHIPPED and pipeline != Pipeline():
+        raise InputError(
+            "size, channels and the other options of a pipeline are for other data; the images of fashion-mnist are "
+            "always 28x28 pixels"
+        )
+    return replace(_decoded(found, pipeline, spread), source=rest)
 
 
 def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> LabelledImages:
@@ -113,22 +110,22 @@ def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> Lab
     """
     import torch
 
-    from harness.data.files import read_unlabelled
     from harness.data.images import sample_up_to
     from harness.data.pipeline import Pipeline
+    from harness.data.readers import read_unlabelled
     from harness.data.stages import Resize
 
     channels, height, width = images.pixels.shape[1:]
     if pipeline.transform is None:
-        resize = () if pipeline.resize or pipeline.crop.size else (Resize((height, width)),)
-        pipeline = replace(pipeline, resize=pipeline.resize or resize)
+        if not (pipeline.resize or pipeline.crop.size):
+            pipeline = replace(pipeline, resize=(Resize((height, width)),))
         pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
     kind, _, path = spec.partition(":")
     try:
         if kind == "folder":
             found = _decoded(read_unlabelled(path), pipeline)
         else:
-            found = load_images(spec, pipeline=Pipeline() if spec == _SHIPPED else pipeline)
+            found = load_images(spec, pipeline=Pipeline() if spec == SHIPPED else pipeline)
     except InputError as error:
         raise DataError(error.message, setting=f"unknown {spec}") from error
     if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
@@ -146,17 +143,9 @@ def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Sprea
     """Return pictures as images with writable names: bytes other than UTF-8, as in some folders' names, are escaped."""
     from harness.data.decoding import decoded
     from harness.data.images import LabelledImages
-    from harness.data.pipeline import Pipeline
 
-    if not isinstance(found, LabelledImages):
-        found = decoded(found, pipeline, spread=spread)
-    elif pipeline != Pipeline():
-        _, _, height, width = found.pixels.shape
-        raise InputError(
-            f"size, channels and the other options of a pipeline are for other data; the images of {found.name} are "
-            f"always {height}x{width} pixels"
-        )
-    return replace(found, name=writable(found.name), classes=tuple(map(writable, found.classes)))
+    images = found if isinstance(found, LabelledImages) else decoded(found, pipeline, spread=spread)
+    return replace(images, name=writable(images.name), classes=tuple(map(writable, images.classes)))
 
 
 def specs_in_words() -> str:

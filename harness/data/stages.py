@@ -7,13 +7,12 @@ pixels in each library.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 
 from harness.base.errors import PipelineError
-from harness.data.image_files import LATE, as_picture, levels_of
+from harness.data.image_files import LATE, as_picture, in_channels, levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,15 +21,12 @@ if TYPE_CHECKING:
 
 COLOR: Final = 3
 Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"]
-FILTERS: Mapping[str, tuple[Filter, ...]] = {
-    "pillow": ("nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"),
-    "opencv": ("nearest", "bilinear", "bicubic", "area", "lanczos"),
-    "torch": ("nearest", "bilinear", "bicubic", "area"),
+FILTERS: Mapping[str, Mapping[Filter, str]] = {
+    "pillow": {name: "BOX" if name == "area" else name.upper() for name in get_args(Filter)},
+    "opencv": dict(zip(get_args(Filter), ("NEAREST", "LINEAR", "CUBIC", "AREA", "LANCZOS4"), strict=False)),
+    "torch": {name: name for name in get_args(Filter)[:4]},
 }
-"""The filters of each library, by our names."""
-_OF_PILLOW = {"area": "BOX"}
-_OF_OPENCV = {"bilinear": "LINEAR", "bicubic": "CUBIC", "lanczos": "LANCZOS4"}
-"""The libraries' own names of filters, if these are others."""
+"""The filters of each library by our names, with the library's own."""
 _NAMES = {"pillow": "Pillow", "opencv": "OpenCV", "torch": "torch"}
 
 
@@ -56,18 +52,20 @@ class Color:
         gamma = f", gamma {self.gamma:g}" if self.gamma != 1 else ""
         return kind + gamma + (", levels 16-235" if self.levels == "video" else "") + (LATE if self.late else "")
 
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the picture in these channels."""
-        pixels = with_channels(pixels, self.channels)
-        if self.gray and pixels.shape[2] == COLOR:
-            pixels = np.repeat(with_channels(pixels, 1), COLOR, axis=2)
-        return pixels[..., ::-1] if self.order == "BGR" else pixels
+    def apply(self, picture: Image) -> Image:
+        """Return a picture in these channels, as gray or RGB."""
+        picture = in_channels(picture, self.channels)
+        if self.gray:
+            picture = in_channels(picture.convert("L"), len(picture.getbands()))
+        return as_picture(levels_of(picture)[..., ::-1]) if self.order == "BGR" else picture
 
-    def leveled(self, pixels: np.ndarray) -> np.ndarray:
+    def leveled(self, picture: Image) -> Image:
         """Return the picture in these levels."""
         if self.gamma == 1 and self.levels == "full":
-            return pixels
-        return np.asarray(_levels(self.gamma, video=self.levels == "video")[pixels])
+            return picture
+        levels = (np.arange(256) / 255) ** self.gamma
+        levels = 16 + 219 * levels if self.levels == "video" else 255 * levels
+        return picture.point(np.rint(levels).astype(int).tolist() * len(picture.getbands()))
 
 
 def antialiasing(library: str, filtered: str) -> tuple[bool, ...]:
@@ -93,15 +91,6 @@ class Resize:
     side: Literal["shorter", "longer"] = "shorter"
     middle: float = 1
 
-    def __post_init__(self) -> None:
-        if self.filter not in FILTERS[self.library]:
-            raise PipelineError(
-                f"{self.library} has no filter {self.filter!r}; expected one of {', '.join(FILTERS[self.library])}"
-            )
-        if self.antialias not in antialiasing(self.library, self.filter):
-            does = "never" if self.antialias else "always"
-            raise PipelineError(f"{self.library}'s {self.filter} is {does} antialiased")
-
     def __str__(self) -> str:
         to = written(self.size) if isinstance(self.size, tuple) else f"{self.side} side {self.size}"
         how = "antialiased" if self.antialias else "not antialiased"
@@ -116,41 +105,35 @@ class Resize:
         length = min(height, width) if self.side == "shorter" else max(height, width)
         return max(int(self.size * height / length), 1), max(int(self.size * width / length), 1)
 
-    def apply(self, picture: np.ndarray | Image) -> np.ndarray:
-        """Return a picture, (H, W, C) uint8 or of PIL, resized, rounded to whole levels."""
+    def apply(self, picture: Image) -> Image:
+        """Return a picture resized, with whole levels."""
         if self.middle != 1:
-            picture = levels_of(picture)
-            kept = [round(self.middle * (side if self.middle < 1 else 1)) for side in picture.shape[:2]]
-            picture = Crop((kept[0], kept[1])).apply(picture)
-        height, width = self.of(*size_of(picture))
-        if (height, width) == size_of(picture):
-            return levels_of(picture)
-        named = self.filter.upper()
+            kept = [self.middle * (side if self.middle < 1 else 1) for side in (picture.height, picture.width)]
+            picture = Crop((round(kept[0]), round(kept[1]))).apply(picture)
+        height, width = self.of(picture.height, picture.width)
+        if (width, height) == picture.size:
+            return picture
+        named = FILTERS[self.library][self.filter]
         if self.library == "pillow":
-            import PIL.Image
+            from PIL.Image import Resampling
 
-            # A large picture of PIL is copied into no array.
-            opened = as_picture(np.ascontiguousarray(picture) if isinstance(picture, np.ndarray) else picture)
-            by = PIL.Image.Resampling[_OF_PILLOW.get(self.filter, named)]
-            return np.atleast_3d(np.array(opened.resize((width, height), by)))
-        pixels = np.ascontiguousarray(levels_of(picture))
+            return picture.resize((width, height), Resampling[named])
+        pixels = levels_of(picture)
         if self.library == "opencv":
             import cv2
 
-            by = getattr(cv2, f"INTER_{_OF_OPENCV.get(self.filter, named)}")
-            return np.atleast_3d(cv2.resize(pixels, (width, height), interpolation=by))
+            return as_picture(cv2.resize(pixels, (width, height), interpolation=getattr(cv2, f"INTER_{named}")))
         import torch
 
-        floats = torch.tensor(pixels).permute(2, 0, 1)[None].float()
         choice = len(antialiasing(self.library, self.filter)) > 1
-        resized = torch.nn.functional.interpolate(
-            floats,
+        floats = torch.nn.functional.interpolate(
+            torch.tensor(pixels).permute(2, 0, 1)[None].float(),
             (height, width),
-            mode=self.filter,
+            mode=named,
             align_corners=False if choice else None,
             antialias=self.antialias and choice,
         )
-        return np.asarray(resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+        return as_picture(floats[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 @dataclass(frozen=True)
@@ -173,20 +156,21 @@ class Crop:
         off = [f"{abs(by)} px {way if by > 0 else opposite[way]}" for way, by in moves.items() if by]
         return " ".join([kept, *(["moved", *off] if off else [])]) + (f" on gray {self.fill}" if self.fill else "")
 
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
+    def apply(self, picture: Image) -> Image:
         """Return the part that is kept; the same as torchvision's center crop where it is not moved."""
         if self == Crop():
-            return pixels
-        padding, window = [], []
-        size, moves = self.size or pixels.shape[:2], (self.down, self.right)
-        for whole, kept, move in zip(pixels.shape[:2], size, moves, strict=True):
-            start = round((max(kept, whole) - kept) / 2) - max(kept - whole, 0) // 2 + move
-            begin, before = max(start, 0), min(max(-start, 0), kept)
-            end = max(min(start + kept, whole), begin)
-            padding.append((before, kept - before - max(end - begin, 0)))
-            window.append(slice(begin, end))
-        # A copy, which does not keep the rest of a large picture in memory.
-        return np.pad(pixels[tuple(window)], [*padding, (0, 0)], constant_values=self.fill)
+            return picture
+        from PIL import Image
+
+        whole = picture.height, picture.width
+        size, moves = self.size or whole, (self.down, self.right)
+        top, left = (
+            round((max(kept, side) - kept) / 2) - max(kept - side, 0) // 2 + move
+            for side, kept, move in zip(whole, size, moves, strict=True)
+        )
+        made = Image.new(picture.mode, size[::-1], (self.fill,) * len(picture.getbands()))
+        made.paste(picture, (-left, -top))
+        return made
 
 
 @dataclass(frozen=True)
@@ -252,29 +236,6 @@ NORMALISATIONS: Mapping[str, Normalise] = {
 """Normalizations with a name."""
 
 
-def size_of(picture: np.ndarray | Image) -> tuple[int, int]:
-    """Return the (height, width) of a picture, (H, W, C) or of PIL."""
-    return picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
-
-
 def written(size: tuple[int, int]) -> str:
     """Return a size (height, width) as people write it: one number for a square."""
     return f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
-
-
-def with_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
-    """Return a picture with one channel or three, gray by Pillow's weights; None leaves it."""
-    if channels in {None, pixels.shape[2]}:
-        return pixels
-    return (
-        np.repeat(pixels, COLOR, axis=2)
-        if channels == COLOR
-        else np.asarray(as_picture(pixels).convert("L"))[..., None]
-    )
-
-
-@cache
-def _levels(gamma: float, *, video: bool) -> np.ndarray:
-    """Return the level that each of 256 levels becomes, (256,) uint8."""
-    levels = (np.arange(256) / 255) ** gamma
-    return np.asarray(np.rint(16 + 219 * levels if video else 255 * levels).astype(np.uint8))

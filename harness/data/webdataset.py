@@ -6,33 +6,28 @@ positions of pictures in a shard at a URL stay in the user's cache, since findin
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import DataError, InputError
+from harness.base.errors import DataError
 from harness.base.files import require_regular
-from harness.data.decoder import side_by_side
+from harness.data.decoding import side_by_side
 from harness.data.image_files import SUFFIXES
-from harness.data.pictures import Part, Pictures
+from harness.data.pictures import Part, Pictures, readable
 from harness.data.remote import RemoteFile, found_once, is_url, remote_file
 
 if TYPE_CHECKING:
     import tarfile
-    from typing import BinaryIO
 
     from harness.data.pictures import File
 
 _PICTURES = {suffix.removeprefix(".") for suffix in SUFFIXES}
 _LABEL_KEYS = ("label", "cls", "class", "target")
-_MAX_LABEL = 1 << 20
 _MAX_SHARDS = 100_000
-_CONNECTIONS = 8
-"""Number of shards at URLs that are searched at a time."""
 _EXPECTED = "expected uncompressed tar files with a picture and a label, .cls or .json with a label, under each name"
 
 
@@ -45,10 +40,13 @@ def read_webdataset(pattern: str) -> Pictures:
     if pattern.startswith("pipe:"):
         raise DataError(f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs")
     names, remote = _expanded(pattern), is_url(pattern)
-    threads = _CONNECTIONS if remote else 1
+    threads = 8 if remote else 1
     shards: list[File] = [*(side_by_side(remote_file, names, threads=threads) if remote else map(Path, names))]
     parts, labels, left_out = [], [], Counter[str]()
-    for shard, found in zip(shards, side_by_side(_samples_of, shards, threads=threads), strict=True):
+    searched = side_by_side(
+        lambda shard: found_once(shard, "samples", lambda: _samples(shard)), shards, threads=threads
+    )
+    for shard, found in zip(shards, searched, strict=True):
         parts += [Part(shard, *member) for member in found["members"]]
         labels += found["labels"]
         left_out.update(found["left_out"])
@@ -56,53 +54,43 @@ def read_webdataset(pattern: str) -> Pictures:
     notes = (f"{len(parts)} pictures are read; ignored files: {ignored}",) if ignored else ()
     file = Path(pattern.partition("?")[0] if remote else pattern).name
     name = re.sub(r"\W*\{.*?\}\W*", "", file.removesuffix(".tar")) or "shards"
-    return Pictures.of_parts(parts, shards, labels=labels, name=name, whole=pattern, notes=notes)
+    return Pictures.of_files(shards, parts=parts, labels=labels, name=name, whole=pattern, notes=notes)
 
 
 def _expanded(pattern: str) -> list[str]:
     """Return the names that a pattern stands for: `{a,b}` for each word, `{000..009}` for each zero-padded number."""
-    parts: list[list[str]] = []
-    count = 1
+    names = [""]
     for part in re.split(r"(\{[^{}]*\})", pattern):
-        found = re.fullmatch(r"\{(\d{1,9})\.\.(\d{1,9})\}", part)
-        if found:
-            first, last = int(found[1]), int(found[2])
-            if not 0 <= last - first < _MAX_SHARDS:
-                raise DataError(f"webdataset:{pattern}: {part} is no range of shards, expected such as {{000..009}}")
-            parts.append([str(number).zfill(len(found[1])) for number in range(first, last + 1)])
-        else:
-            parts.append(part[1:-1].split(",") if part.startswith("{") else [part])
-        count *= len(parts[-1])
-        if count > _MAX_SHARDS:
-            raise DataError(f"webdataset:{pattern}: stands for more than {_MAX_SHARDS} shards")
-    return ["".join(chosen) for chosen in itertools.product(*parts)]
-
-
-def _samples_of(shard: File) -> dict[str, Any]:
-    """Return the pictures of a shard (name, offset, size), their labels, and the numbers of other files by kind.
-
-    A shard at a URL is searched once for each version.
-    """
-    if isinstance(shard, RemoteFile):
-        return found_once(shard, "samples", lambda: _samples(shard))
-    return _samples(shard)
+        words = part[1:-1].split(",") if part.startswith("{") else [part]
+        if found := re.fullmatch(r"\{(\d{1,9})\.\.(\d{1,9})\}", part):
+            numbers = range(int(found[1]), int(found[2]) + 1)
+            words = [str(number).zfill(len(found[1])) for number in numbers[:_MAX_SHARDS]]
+        if not 0 < len(names) * len(words) < _MAX_SHARDS:
+            said = f"{part} is no range of shards, or one of {_MAX_SHARDS} and more"
+            raise DataError(f"webdataset:{pattern}: {said}; expected such as {{000..009}}")
+        names = [name + word for name in names for word in words]
+    return names
 
 
 def _samples(shard: File) -> dict[str, Any]:
+    """Return the pictures of a shard (name, offset, size), their labels, and the numbers of other files by kind."""
     import tarfile
 
     members, labels, left_out = [], [], Counter[str]()
-    try:
-        with _opened(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+    files: dict[str, dict[str, tarfile.TarInfo]] = defaultdict(dict)
+    with readable(shard, _EXPECTED):
+        if not isinstance(shard, RemoteFile):
+            require_regular(shard)
+        opened = shard.opened(blocks=True) if isinstance(shard, RemoteFile) else shard.open("rb")
+        with opened as file, tarfile.open(fileobj=file, mode="r:") as archive:
             size = file.seek(0, os.SEEK_END)
-            files: dict[str, dict[str, tarfile.TarInfo]] = {}
             for info in archive:
                 folder, _, name = info.name.rpartition("/")
                 key, _, kind = name.partition(".")
-                if not info.isreg() or not key or "__MACOSX" in folder:
-                    left_out.update(["hidden"] if info.isreg() else [])
-                    continue
-                files.setdefault(f"{folder}/{key}", {})[kind.lower()] = info
+                if info.isreg() and key and "__MACOSX" not in folder:
+                    files[f"{folder}/{key}"][kind.lower()] = info
+                elif info.isreg():
+                    left_out["hidden"] += 1
             for key, kinds in files.items():
                 pictures = sorted(_PICTURES & set(kinds))
                 if len(pictures) != 1:
@@ -113,28 +101,13 @@ def _samples(shard: File) -> dict[str, Any]:
                     raise DataError(f"{shard}: {picture.name} is truncated; copy the shard again")
                 members.append((picture.name, picture.offset_data, picture.size))
                 labels.append(_label(archive, kinds, f"{shard}: {key}"))
-    except InputError:
-        raise
-    except OSError as error:
-        raise DataError(f"{shard}: cannot be read ({error.strerror or error}); {_EXPECTED}") from None
-    except Exception as error:  # tarfile may raise any exception for a damaged archive.
-        raise DataError(f"{shard}: cannot be read ({error!r}); {_EXPECTED}") from None
     return {"members": members, "labels": labels, "left_out": left_out}
 
 
-def _opened(shard: File) -> BinaryIO:
-    if isinstance(shard, RemoteFile):
-        return shard.opened(blocks=True)
-    require_regular(shard)
-    return shard.open("rb")
-
-
 def _label(archive: tarfile.TarFile, kinds: dict[str, tarfile.TarInfo], where: str) -> Any:
-    for kind in ("cls", "json"):
-        if kind not in kinds:
-            continue
+    for kind in [kind for kind in ("cls", "json") if kind in kinds]:
         member = kinds[kind]
-        file = archive.extractfile(member) if member.size <= _MAX_LABEL else None
+        file = archive.extractfile(member) if member.size <= 1 << 20 else None
         if file is None:
             raise DataError(f"{where}.{kind}: is no label; {_EXPECTED}")
         text = file.read().decode("utf-8").strip()

@@ -17,7 +17,6 @@ import numpy as np
 from harness.base.errors import InputError, UnusableModelError
 from harness.base.termination import end_with_parent
 from harness.data.pictures import Origin
-from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.role import open_model
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def ways_for(classifier: Classifier, *, elsewhere: bool = False) -> tuple[Way, .
 
     A predictor may crash in smaller batches than it was promised, which must happen elsewhere.
     """
-    if isinstance(classifier.plain, PredictorNetwork):
+    if not classifier.provides.network:
         return tuple(way for way in WAYS if elsewhere or way.size is None)
     return WAYS[:1] if elsewhere else WAYS
 

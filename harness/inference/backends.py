@@ -20,7 +20,7 @@ from harness.networks.options import BackendOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
-    from harness.data.decoder import Spread
+    from harness.data.decoding import Spread
     from harness.inference.cluster import Cluster
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from harness.inference.engine import Engine, checked, named
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
-from harness.inference.predictors.network import PredictorNetwork
+from harness.inference.predictors.network import PredictorModel
 from harness.inference.predictors.protocol import OF_NETWORKS
 from harness.networks.checkpoints import hash_tensors
 from harness.networks.process import evaluation_copy, keep_freed_buffers
@@ -54,7 +54,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | PredictorModel,
         *,
         device: str | torch.device = "cpu",
         workers: int | None = None,
@@ -69,8 +69,11 @@ class Classifier:
         self.workers = side_by_side(self.device, workers or available_cores())
         self.questions = 0
         """Number of uses; a test that does not change it has not used the model."""
-        self._plain = _laid_out(evaluation_copy(model), self.device)
-        self._model = _laid_out(pooled_by_maxima(folded(self._plain)), self.device)
+        self._plain: Any = model
+        self._model: Any = model
+        if isinstance(model, nn.Module):
+            self._plain = _laid_out(evaluation_copy(model), self.device)
+            self._model = _laid_out(pooled_by_maxima(folded(self._plain)), self.device)
         self._screen, self._made_by = screen, backend
         self._backend = self.backend_for(self._model)
         self._measured_on: LabelledImages | None = None
@@ -78,18 +81,18 @@ class Classifier:
         self._remembered: dict[Hashable, Any] = {}
 
     @property
-    def plain(self) -> nn.Module:
-        """Return the given model, with layers under their own names; access counts as a use."""
+    def plain(self) -> Any:
+        """Return the given model, a network with layers under their own names or a predictor; access is a use."""
         self.questions += 1
         return self._plain
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> Any:
         """Return the model with folded batch norms, which the backend runs; access counts as a use."""
         self.questions += 1
         return self._model
 
-    def like(self, model: nn.Module) -> Classifier:
+    def like(self, model: nn.Module | PredictorModel) -> Classifier:
         """Return a classifier of another model with the same settings, without cached predictions and cache."""
         other = Classifier(
             model,
@@ -104,7 +107,7 @@ class Classifier:
             other.measure_precision_on(self._measured_on)
         return other
 
-    def backend_for(self, model: nn.Module, *, workers: int | None = None, screen: bool | None = None) -> Backend:
+    def backend_for(self, model: Any, *, workers: int | None = None, screen: bool | None = None) -> Backend:
         """Return a backend of this classifier's kind for another model, which is neither traced nor folded."""
         return self._made_by(
             model,
@@ -192,7 +195,7 @@ class Classifier:
         the hash covers the traced code, the layers and every tensor. It is equal for the same network in another file,
         and differs if only the code changes.
         """
-        if isinstance(self._model, PredictorNetwork):
+        if isinstance(self._model, PredictorModel):
             return self._model.fingerprint
         if not isinstance(self._model, GraphModule):
             return None

@@ -15,9 +15,9 @@ from harness.data.images import sample_up_to
 from harness.inference.classifier import Classifier
 from harness.inference.devices import pick_device
 from harness.inference.engine import Engine
-from harness.inference.predictors.audit import expect_order
+from harness.inference.predictors.answers import expect_order
 from harness.inference.predictors.kinds import KINDS, open_predictor
-from harness.inference.predictors.network import PredictorNetwork, asking
+from harness.inference.predictors.network import PredictorModel, asking
 from harness.inference.predictors.protocol import OF_NETWORKS, Provides, Remote, UnknownPixelsError
 from harness.networks import NetworkOptions
 from harness.networks.checkpoints import Checkpoint
@@ -28,8 +28,6 @@ from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from torch import nn
 
     from harness.base import PredictionCache
     from harness.data import LabelledImages
@@ -51,36 +49,36 @@ def load(spec: Path | str, options: NetworkOptions | None = None, images: Labell
     predictor = open_predictor(spec, options, images)
     classes = images.classes if images else ()
     named = (predictor.provides.classes if images else ()) or options.class_names
-    network = PredictorNetwork(predictor, classes=classes, named=named)
+    model = PredictorModel(predictor, classes=classes, named=named)
     if images is None:
         predictor.close()
-    return Checkpoint(spec, predictor.identity.sha256, network.eval(), predictor.identity.kind, None)
+    return Checkpoint(spec, predictor.identity.sha256, model, predictor.identity.kind, None)
 
 
 def provides_of(checkpoint: Checkpoint) -> Provides:
     """Return the kind of a loaded model's answers."""
-    if isinstance(checkpoint.model, PredictorNetwork):
+    if isinstance(checkpoint.model, PredictorModel):
         return checkpoint.model.provides
-    return Provides() if f".{checkpoint.architecture}" in KINDS else OF_NETWORKS
+    return Provides(network=True) if f".{checkpoint.architecture}" in KINDS else OF_NETWORKS
 
 
-def keep_answers(model: nn.Module, cache: PredictionCache | None) -> None:
+def keep_answers(model: object, cache: PredictionCache | None) -> None:
     """Store the answers of a remote predictor beside a cache, one by one; do nothing for other models.
 
     Raises `InputError` if the cache has answers of another model of the same name.
     """
-    if cache is not None and isinstance(model, PredictorNetwork) and isinstance(model.predictor, Remote):
+    if cache is not None and isinstance(model, PredictorModel) and isinstance(model.predictor, Remote):
         model.predictor.keep_in(cache)
 
 
 def is_lasting(checkpoint: Checkpoint) -> bool:
     """Return whether the hash of a loaded model determines its answers, so results may be cached under it."""
-    return not isinstance(checkpoint.model, PredictorNetwork) or checkpoint.model.identity.lasting
+    return not isinstance(checkpoint.model, PredictorModel) or checkpoint.model.identity.lasting
 
 
-def close(model: nn.Module) -> None:
+def close(model: object) -> None:
     """Close a predictor's processes and connections; other models have none."""
-    if isinstance(model, PredictorNetwork):
+    if isinstance(model, PredictorModel):
         model.predictor.close()
 
 
@@ -189,7 +187,7 @@ def open_model(
         if isinstance(path, Path):  # A refused file names itself.
             raise
         raise _named(error, role, path) from error
-    if isinstance(checkpoint.model, PredictorNetwork):
+    if isinstance(checkpoint.model, PredictorModel):
         # Its work does not use this machine's cores, and the predictor itself limits the parallel calls.
         backend, device, workers = asking(provides, size=network.predictor_batch), "cpu", 1
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
@@ -212,7 +210,7 @@ def open_model(
                 classifier.opening = {"path": path, "network": network, "device": device, "rounded": rounded}
             classifier.measure_precision_on(images)
         where = provides.note
-        if not isinstance(checkpoint.model, PredictorNetwork):
+        if not isinstance(checkpoint.model, PredictorModel):
             where = expect_fit(checkpoint.model, images, outputs=network.model_outputs)
         _expect_answers(classifier, images, ordered=ordered)
     except InputError as error:

@@ -11,7 +11,6 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.data.serving.catalog import SKEWS
 from harness.data.serving.served import Serving, serving_of
 from harness.data.stages import Normalise
-from harness.inference.predictors.network import PredictorNetwork
 from harness.perturb.backgrounds import Intervention
 from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
 
@@ -50,7 +49,12 @@ def under_skew(model: RoleModel, images: LabelledImages, name: str | None) -> Sk
     serving = model_serving(model, images)
     skewed = serving.skewed(name)
     if skewed.scale.offset or skewed.normalise != serving.reference.normalise:
-        _expect_network(model)
+        if model.classifier.rounded:
+            raise NotApplicableError("the checks file rounds images to 8 bits, which hold no other normalization")
+        if not model.provides.network:
+            raise NotApplicableError(
+                "a predictor takes pixels in [0, 1], so another normalization cannot be sent to it"
+            )
     words = skewed.words[SKEWS[name].stage]
     shown = Intervention(images, serving.by(skewed), f"served with {words}")
     return Skewed(model.predict(images), served_predictions(model, serving, skewed), words, shown)
@@ -79,19 +83,6 @@ def normalization_of(model: RoleModel) -> Normalise:
         tuple(float(f"{value:.{_DIGITS}g}") for value in values.flatten().tolist()) for values in (mean, std)
     )
     return Normalise(means, stds)
-
-
-def _expect_network(model: RoleModel) -> None:
-    """Raise `NotApplicableError` for a model that only takes pixels in [0, 1]."""
-    classifier = model.classifier
-    if classifier.rounded:
-        raise NotApplicableError("the checks file rounds images to 8 bits, which hold no other normalization")
-    try:
-        predictor = isinstance(classifier.plain, PredictorNetwork)
-    except NotApplicableError:  # A stand-in, or a model elsewhere, which is a predictor.
-        predictor = not model.provides.live
-    if predictor:
-        raise NotApplicableError("a predictor takes pixels in [0, 1], so another normalization cannot be sent to it")
 
 
 def under_unknown(

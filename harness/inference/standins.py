@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,11 +18,9 @@ from harness.perturb import IDENTITY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import nn
-
     from harness.data.images import LabelledImages
     from harness.inference.ledger import Ledger
-    from harness.inference.predictors import Provides
+    from harness.inference.predictors.protocol import Provides
     from harness.inference.role import RoleModel
     from harness.perturb import Perturbation, Pose
 
@@ -80,6 +78,11 @@ def _draws(*about: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
+def _of_counted(name: str) -> Any:
+    """Return the property of this name of the model that a plan counts for; raises `NotApplicableError` without one."""
+    return property(lambda stand_in: getattr(stand_in._counted, name))
+
+
 class StandIn(Classifier):
     """Answers from the labels of the images; it has no layers, costs no pass of a network, and is asked in a ledger.
 
@@ -87,6 +90,8 @@ class StandIn(Classifier):
     list its layers. Correct answers have a search with early exit run to its end, so its count is an upper bound. A
     copy by `like`, in place of a mutant, has no cache and is wrong on every image, so the first check catches it.
     """
+
+    plain, model, fingerprint = (_of_counted(name) for name in ("plain", "model", "fingerprint"))
 
     def __init__(
         self,
@@ -111,22 +116,7 @@ class StandIn(Classifier):
             raise NotApplicableError("a stand-in for the candidate has no network")
         return self._of
 
-    @property
-    def plain(self) -> nn.Module:
-        """Return the network that a plan counts for; raises `NotApplicableError` without one."""
-        return self._counted.plain
-
-    @property
-    def model(self) -> nn.Module:
-        """Return the network that a plan counts for, as the backend runs it; raises as `plain`."""
-        return self._counted.model
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Return the fingerprint of the model that a plan counts for; raises as `plain`."""
-        return self._counted.fingerprint
-
-    def like(self, model: nn.Module) -> Classifier:  # noqa: ARG002  The model does not run.
+    def like(self, model: object) -> Classifier:  # noqa: ARG002  The model does not run.
         """Return the stand-in of another model, with wrong predictions."""
         return StandIn(self.provides, wrong_by(1), ledger=self._ledger, of=self._of, cached=False)
 
@@ -202,7 +192,7 @@ class StandIn(Classifier):
         asked = f"{images.sha256} {tuple(images.pixels.shape)} {perturbation!r}"
         labels, classes = images.labels.numpy(), len(images.classes)
         if self._ledger is not None and positions is not None:  # A class decides alone, and images may be many.
-            return self._answer(labels[positions], classes, asked).astype(np.float32)
+            labels, positions = labels[positions], None
         answer = self._answer(labels, classes, asked).astype(np.float32)
         return answer if positions is None else answer[positions]
 

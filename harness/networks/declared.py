@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.base.errors import InputError, UnusableModelError, some_of
-from harness.networks.builders import parse_normalization
+from harness.base.errors import UnusableModelError, some_of
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
-from harness.networks.options import NetworkOptions
+from harness.networks.options import NetworkOptions, parse_normalization
 from harness.networks.process import evaluation_copy, foreign_network, logits_of
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
 
-USERS = ("user", "onnx")
-"""Architectures of users' networks, which need a declaration."""
 _USUAL_SIZES = (28, 32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 299, 384, 512)
 """Widths and heights that are tried on a model that rejects the data, for the error message."""
 _SUMS_TO_ONE = 1e-3
@@ -81,12 +79,11 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
         if checkpoint.model.takes_bytes:
             normalization = None
     else:
-        checkpoint = load_checkpoint(path, builder=options.builder(), choice=options.choice())
-    if checkpoint.architecture not in USERS:
+        checkpoint = load_checkpoint(path, builder=options.builder(), choice=options)
+    if checkpoint.architecture not in {"user", "onnx"}:
         return checkpoint
-    network = DeclaredNetwork(
-        checkpoint.model, normalization=normalization, probabilities=options.model_outputs == "probabilities"
-    )
+    probabilities = options.model_outputs == "probabilities"
+    network = DeclaredNetwork(checkpoint.model, normalization=normalization, probabilities=probabilities)
     return replace(checkpoint, model=network.eval())
 
 
@@ -100,32 +97,35 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     model = evaluation_copy(model)
     some = images.pixels[:8].float() / 255
     _, channels, height, width = some.shape
-    network = model.network if isinstance(model, DeclaredNetwork) else model
-    given = "" if not isinstance(model, DeclaredNetwork) or model.mean is None else model.mean.flatten()
-    if len(given) not in {0, 1, channels}:
+    declared = model if isinstance(model, DeclaredNetwork) else None
+    network: Any = declared.network if declared else model
+    given = 0 if declared is None or declared.mean is None else declared.mean.numel()
+    if given not in {0, 1, channels}:
         raise UnusableModelError(
-            f"has {len(given)} means, the data have {channels} channels; give one for each, or set channels for the "
-            "data",
+            f"has {given} means, the data have {channels} channels; give one for each, or set channels for the data",
             setting="normalization",
         )
-    wanted = _channels_taken(network)
-    if wanted not in {None, channels}:
+    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+    wanted = getattr(network, "in_channels", None) or getattr(first, "in_channels", None)
+    if isinstance(wanted, int) and wanted != channels:
         loading = f"load them with channels {wanted}, or " if wanted in {1, 3} else ""
         raise UnusableModelError(
             f"the model takes images of {wanted} channels, the data have {channels}; {loading}build the model for "
             f"{channels}"
         )
+    inputs = declared.normalised(some) if declared else some
     try:
-        answers = _answers(model, some)
-    except InputError:
-        raise
+        answers = _answers(network, inputs)
     except Exception as error:  # A model may raise any exception for images that it rejects.
-        if size := _size_taken(model, network, some):
+        sizes = [getattr(network, "image_size", None), *((size, size) for size in _USUAL_SIZES)]
+        others = (size for size in sizes if isinstance(size, tuple) and size != (height, width))
+        if size := next((size for size in others if _takes(network, some.new_zeros(1, channels, *size))), None):
             raise UnusableModelError(
                 f"the model takes images of {size[0]}x{size[1]} pixels (height x width), the data have "
                 f"{height}x{width}. Set size {size[0]}x{size[1]}, or build the model for {height}x{width} ({error})"
             ) from error
         return ""
+    answers, where = logits_of(answers) if declared else (answers, "")
     if not isinstance(answers, Tensor) or answers.ndim != 2:  # noqa: PLR2004  (N, classes); the engine raises the error.
         return ""
     if answers.shape[1] != len(images.classes):
@@ -134,49 +134,29 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
             f"({some_of(images.classes)}); build it for these, such as with model_args.num_classes="
             f"{len(images.classes)}, or name the data that it was trained for"
         )
-    if not isinstance(model, DeclaredNetwork):
-        return ""
-    plain, where = logits_of(_answers(model.network, model.normalised(some)))
-    _expect_declared(plain, outputs)
-    return where
-
-
-def _expect_declared(answers: Tensor, declared: str | None) -> None:
     sums = answers.float().sum(dim=1)
     alike = bool((answers >= 0).all()) and bool(((sums - 1).abs() < _SUMS_TO_ONE).all())
-    if declared == "probabilities" and not alike:
+    if declared and outputs == "probabilities" and not alike:
         raise UnusableModelError(
             f"the model's outputs are {answers.min():.3g} to {answers.max():.3g} with sums of {sums.min():.3g} to "
             f"{sums.max():.3g} per image, expected 0 to 1 and a sum of 1. Set model_outputs logits",
             setting="model_outputs probabilities",
         )
-    if declared is None and alike and answers.shape[1] > 1:
+    if declared and outputs is None and alike and answers.shape[1] > 1:
         raise UnusableModelError(
             "the model's outputs look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. "
             "Set model_outputs probabilities, or model_outputs logits if they are logits"
         )
+    return where
 
 
-def _answers(model: nn.Module, pixels: Tensor) -> Any:
+def _answers(network: nn.Module, inputs: Tensor) -> Any:
     with torch.inference_mode(), foreign_network():
-        return model(pixels)
+        return network(inputs)
 
 
-def _channels_taken(network: nn.Module) -> int | None:
-    """Return the channels of a network's input, from its attribute or its first convolution; None if unknown."""
-    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
-    channels = getattr(network, "in_channels", None) or getattr(first, "in_channels", None)
-    return channels if isinstance(channels, int) else None
-
-
-def _size_taken(model: nn.Module, network: nn.Module, pixels: Tensor) -> tuple[int, int] | None:
-    """Return the (height, width) of the model's attribute, or a usual one, that the model accepts; None without any."""
-    sizes = [getattr(network, "image_size", None), *((size, size) for size in _USUAL_SIZES)]
-    for size in sizes:
-        if isinstance(size, tuple) and size != tuple(pixels.shape[2:]):
-            try:
-                _answers(model, pixels.new_zeros(1, pixels.shape[1], *size))
-            except Exception:  # noqa: S112  The model rejects this size.
-                continue
-            return size
-    return None
+def _takes(network: nn.Module, inputs: Tensor) -> bool:
+    with suppress(Exception):  # The network rejects this size.
+        _answers(network, inputs)
+        return True
+    return False

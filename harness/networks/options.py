@@ -2,25 +2,104 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.base.errors import InputError, PackageError, UnusableModelError, foreign_code
 from harness.base.groups import Settings, Text, setting
-from harness.networks.builders import import_builder
+from harness.base.user_code import named_object, no_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
     from harness.data import LabelledImages
     from harness.data.transforms import Transform
-    from harness.networks.checkpoints import Choice
 
 PROCESS, RAY = "process", "ray"
 _LONGEST = 255
 """Most characters of a file's path; longer text is a list of names."""
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of each channel for models pretrained on ImageNet."""
+
+
+def parse_normalization(text: str | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return mean and std, one number or one per channel, from `imagenet` or `MEAN,STD`; None for `none`.
+
+    Each is a number or a list of numbers: `0.286,0.353`, `[0.49,0.48,0.45],[0.25,0.24,0.26]`. Raises `InputError` for
+    anything else, and for a std that is not above 0.
+    """
+    if text is None or text == "none":
+        return None
+    if text == "imagenet":
+        return IMAGENET
+    try:
+        parts = [part if isinstance(part, list | tuple) else [part] for part in ast.literal_eval(text)]
+        mean, std = (tuple(map(float, part)) for part in parts)
+    except (ValueError, TypeError, SyntaxError):
+        mean, std = (), ()
+    if not (mean and len(mean) == len(std) and all(0 < value < float("inf") for value in std)):
+        raise UnusableModelError(
+            "expected imagenet, or mean and standard deviation of pixels in [0, 1], as "
+            "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0; or none",
+            setting=f"normalization {text}",
+        )
+    return mean, std
+
+
+class Builder:
+    """Builder of the user's network: the callable of `package.module:callable`, and `keywords` as its arguments.
+
+    The working directory is importable; the callable may be an attribute, as in `module:Class.method`. Raises
+    `InputError` for a callable that cannot be imported.
+    """
+
+    def __init__(self, spec: str, keywords: Mapping[str, Any]) -> None:
+        from harness.networks.process import settings_kept
+
+        self.spec, self.keywords = spec, keywords
+        if not all(spec.partition(":")):
+            raise UnusableModelError("expected package.module:callable", setting=f"model {spec}")
+        with settings_kept():
+            self.function = named_object(spec, setting="model")
+
+    def argument(self, names: Sequence[str]) -> str:
+        """Return the first of these names that the callable takes as an argument, "" without one.
+
+        A callable that takes any name, as those of torchvision and timm do, takes the number of classes. Of these
+        libraries, only timm takes the channels.
+        """
+        taken: Mapping[str, inspect.Parameter] = {}
+        with suppress(ValueError, TypeError):  # It has no signature.
+            taken = inspect.signature(self.function).parameters
+        known = list(taken)
+        if not known or any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+            known += ["in_chans", "num_classes"] if self.spec.startswith("timm") else ["num_classes"]
+        return next((name for name in known if name in names), "")
+
+    def __call__(self) -> nn.Module:
+        """Return a new network; raises `InputError` if it cannot be built."""
+        import torch
+        from torch import nn
+
+        from harness.networks.process import foreign_network
+
+        about = f"model {self.spec}"
+        try:
+            # The random first weights are replaced later.
+            with no_script(self.spec), torch.random.fork_rng(devices=[]), foreign_network():
+                model: nn.Module = self.function(**self.keywords)
+        except Exception as error:
+            raise UnusableModelError(f"building the network failed ({error!r})", setting=about) from error
+        if not isinstance(model, nn.Module):
+            said = f"returned {type(model).__name__}, expected a torch.nn.Module"
+            raise UnusableModelError(said, setting=about)
+        return model
 
 
 class ChoiceOptions(Settings):
@@ -36,12 +115,6 @@ class ChoiceOptions(Settings):
         "another known one, if the names then fit).",
         metavar="PREFIX",
     )
-
-    def choice(self) -> Choice:
-        """Return the user's choice of the weights within a file."""
-        from harness.networks.checkpoints import Choice
-
-        return Choice(self.checkpoint_key, self.strip_prefix)
 
 
 class PredictorOptions(Settings):
@@ -120,13 +193,44 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
 
     def builder(self) -> Callable[[], nn.Module] | None:
         """Return the function that builds the user's network; None without `model`."""
-        return None if self.model is None else import_builder(self.model, self.model_args)
+        return None if self.model is None else Builder(self.model, self.model_args)
 
     def transform_named(self, word: str) -> Transform:
-        """Return the transform of the network of `model` for the word `timm` or `torchvision`."""
-        from harness.networks.builders import transform_of_network
+        """Return the transform of the network of `model` for the word `timm` or `torchvision`.
 
-        return transform_of_network(word, self.model, self.builder())
+        `timm` takes it from the data config of the built network. `torchvision` takes it from the default weights of
+        the callable, such as `torchvision.models:resnet50`, and downloads nothing. Raises `InputError` for a network
+        without a transform.
+        """
+        from harness.data.transforms import transform_of
+
+        about = f"transform {word}"
+        if self.model is None:
+            raise UnusableModelError("belongs to the network of the option model, which is not set", setting=about)
+        try:
+            with foreign_code():
+                if word == "timm":
+                    from timm.data import create_transform, resolve_data_config
+
+                    network = Builder(self.model, self.model_args)()
+                    if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
+                        raise LookupError("it has no data config of timm's, as timm:create_model gives it")
+                    made = create_transform(**resolve_data_config({}, model=network), is_training=False)
+                elif not self.model.startswith("torchvision.models"):
+                    raise LookupError("model is no builder of torchvision.models")
+                else:
+                    from torchvision import models
+
+                    made = models.get_model_weights(self.model.partition(":")[2]).DEFAULT.transforms()
+        except InputError:
+            raise
+        except ImportError as error:
+            said = f"needs {word}, which is not installed ({error}); pip install {word}"
+            raise PackageError(said, setting=about) from None
+        except Exception as error:  # Both libraries may raise any exception.
+            said = f"model {self.model} has none ({error}); name one with module:callable"
+            raise UnusableModelError(said, setting=about) from error
+        return transform_of(word, made, identity=self.model)
 
     def after(self, images: LabelledImages) -> NetworkOptions:
         """Return the options with the normalization of the images' pipeline, unless the user set another."""

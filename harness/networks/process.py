@@ -11,9 +11,8 @@ import signal
 import sys
 import threading
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,25 +46,12 @@ def _set_environment(variables: dict[str, str]) -> None:
     os.environ.update(variables)
 
 
-def _set_streams(streams: tuple[Any, ...]) -> None:
-    sys.stdin, sys.stdout, sys.stderr = streams
-
-
-def _set_locale(name: str) -> None:
-    with suppress(locale.Error):
-        locale.setlocale(locale.LC_ALL, name)
-
-
-def _folder() -> str:
+def _if_possible(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of a function, or "" where it fails, as for a folder that was deleted."""
     try:
-        return str(Path.cwd())
-    except OSError:  # The folder was deleted.
+        return function(*arguments)
+    except (OSError, locale.Error):
         return ""
-
-
-def _set_folder(folder: str) -> None:
-    with suppress(OSError):
-        os.chdir(folder)
 
 
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
@@ -87,10 +73,10 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
         )
     ),
     (lambda: dict(os.environ), _set_environment),
-    (_folder, _set_folder),
-    (lambda: (sys.stdin, sys.stdout, sys.stderr), _set_streams),
+    (partial(_if_possible, os.getcwd), partial(_if_possible, os.chdir)),
+    (lambda: {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}, vars(sys).update),
     (sys.getrecursionlimit, sys.setrecursionlimit),
-    (lambda: locale.setlocale(locale.LC_ALL), _set_locale),
+    (partial(locale.setlocale, locale.LC_ALL), partial(_if_possible, locale.setlocale, locale.LC_ALL)),
 )
 """Reader and writer of each setting."""
 
@@ -149,16 +135,11 @@ def settings_kept() -> Iterator[None]:
     Time limits depend on these handlers.
     """
     before = Settings()
-    if threading.current_thread() is not threading.main_thread():
+    main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS} if main else {}
+    with warnings.catch_warnings() if main else nullcontext():
         try:
-            yield
-        finally:
-            before.restore()
-        return
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    with warnings.catch_warnings():
-        try:
-            with streams_open():
+            with streams_open() if main else nullcontext():
                 yield
         finally:
             before.restore()

@@ -18,8 +18,7 @@ from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.progress import tell
 from harness.plugin.run import PROPERTY
 from harness.report.refusal import TITLE
-from harness.run.outcome import Differences, SelfCheck
-from harness.run.overview import Overview
+from harness.run.outcome import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +38,6 @@ class Collector:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""
-        self.reported.has_checks |= "stress_check" in report.keywords
         verdicts = _verdicts_in(report)
         made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
         for verdict in verdicts:
@@ -82,13 +80,8 @@ class Collector:
         imports.include(sent.get("code", {}))
         if error:
             reported.errors.append(coded(Code.CRASH, f"worker {node.gateway.id} died: {error}"))
-        checks = [read_json(SelfCheck, check, where="a self-check") for check in sent.get("self_checks", [])]
-        reported.self_checks += tuple(checks)
-        if sent.get("overview"):
-            reported.overview = read_json(Overview, sent["overview"], where="a worker's overview")
-        reported.overview_missing += sent.get("overview_missing", "")
-        if found := sent.get("differences"):
-            reported.differences = read_json(Differences, found, where="differences from the original")
+        if "part" in sent:
+            reported.part += read_json(Part, sent["part"], where="a worker's findings")
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from harness.plugin.run import GateRun
-    from harness.report.files import Claim
+    from harness.report.refusal import Claim
     from harness.run.outcome import Outcome
 
 
@@ -97,14 +97,14 @@ def _reports(run: GateRun, outcome: Outcome, claim: Claim) -> dict[str, bytes]:
 
 def _bare_page(outcome: Outcome, claim: Claim) -> str:
     """Return the page of a run for which pytest-html wrote none."""
-    from harness.report.headline import sentence
+    from harness.report.diagnosis import diagnose
     from harness.report.text import summary_lines
 
     why = f"pytest-html wrote no page of this run, so figures are left out. {REPORT} has all numbers."
     return bare_page(
         run=outcome.run,
         verdict=outcome.verdict,
-        sentence=sentence(outcome),
+        sentence=diagnose(outcome).sentence,
         headline=outcome.headline,
         said=[why, *summary_lines(outcome, claim.folder)],
         facts={"reproduce": outcome.command},

@@ -30,6 +30,7 @@ from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, PREDICTIONS, RUN, GateRun
 from harness.plugin.sinks import expect_to_leave, leave, with_history
 from harness.run.opening import EXAMPLES
+from harness.run.outcome import Part
 from harness.run.settings import option_of_pytest
 from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED, PAGE
 
@@ -40,7 +41,7 @@ _PARENT = "stress_parent"
 """The name under which the id of the controller's process travels to the workers."""
 _REPORT_STACK = (
     *("harness.plugin.pictures", "harness.report.html", "harness.report.text", "harness.run.selfcheck"),
-    *("cv2", "jinja2", "matplotlib.backends.backend_svg", "PIL.Image", "scipy.stats", "seaborn", "tqdm"),
+    *("cv2", "jinja2", "matplotlib.backends.backend_svg", "PIL.Image", "scipy.stats", "tqdm"),
 )
 """Modules and packages without which a run cannot end."""
 
@@ -161,11 +162,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if run.is_worker:
         run.look_back()
         session.config.workeroutput.update(  # type: ignore[attr-defined]
-            code=imports.files(),
-            self_checks=[as_json(check) for check in run.reported.self_checks],
-            overview=run.reported.overview and as_json(run.reported.overview),
-            overview_missing=run.reported.overview_missing,
-            differences=run.reported.differences and as_json(run.reported.differences),
+            code=imports.files(), part=as_json(run.reported.part)
         )
         return
     if not isinstance(sys.exception(), pytest.UsageError):  # Else nothing was run.
@@ -176,7 +173,7 @@ def _conclude(run: GateRun, session: pytest.Session) -> None:
     """Make the outcome in the controller."""
     interrupted = run.reported.interrupted
     if run.request.no_overview:
-        run.reported.overview_missing = "The models were not compared (no_overview)."
+        run.reported.part += Part(overview_missing="The models were not compared (no_overview).")
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         tell(session.config, checks=run.checks_itself, compares=run.compares_models)

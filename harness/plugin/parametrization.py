@@ -8,9 +8,9 @@ import pytest
 
 from harness.base.errors import InputError
 from harness.checks import Check
-from harness.checks.check import LONGEST, declared_keys, id_without_check, is_id
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.golden import GOLDEN
+from harness.checks.rows import LONGEST, declared_keys, id_without_check, is_id
 from harness.checks.slices import CLASS_DIFFERENCE, SKEW, SLICE, UNKNOWN
 from harness.measures.panel.consensus import PANEL_FIXTURES
 from harness.plugin.run import MISPLACED, RUN

@@ -54,9 +54,8 @@ class PictureMaker:
 
 def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
     """Return the pictures of the running test, and its gallery."""
-    from harness.report.example_pictures import as_html
-    from harness.report.gallery import gallery_html, gallery_title
-    from harness.report.html import not_made
+    from harness.report.page import paragraphs
+    from harness.report.pictures import as_html, gallery_html, gallery_title
 
     gallery, verdict = "", evidence.verdict
     try:
@@ -65,7 +64,7 @@ def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
             gallery = gallery_html(gallery_title(verdict.check.keys["pair"], verdict.check.pose, tiles, count), tiles)
         return [as_html(case) for case in evidence.examples(session)], gallery
     except Exception as error:  # A user's model that answers may still not be one that can be looked into.
-        return [not_made(repr(error))], gallery
+        return [str(paragraphs(f"the pictures could not be made: {error!r}"))], gallery
 
 
 @dataclass(eq=False)
@@ -116,14 +115,14 @@ class PictureBook:
 
         Of a test that passed it gives no number, which is not known where pictures were not made.
         """
-        from harness.report.html import left_out
+        from harness.report.page import render
         from harness.run.request import rerun_command
 
         missing = len(entry.pictures) + bool(entry.gallery) - len(entry.shown)
         if not (missing or entry.unmade):
             return []
         what = "pictures" if entry.verdict.passed else f"{missing} picture{'s' if missing > 1 else ''}"
-        return [left_out(what, rerun_command(self.command, entry.verdict.check.id))]
+        return [str(render("omitted", omitted=what, command=rerun_command(self.command, entry.verdict.check.id)))]
 
 
 def _share_out(entries: Sequence[_Entry], room: int) -> int:

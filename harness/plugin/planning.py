@@ -12,10 +12,11 @@ import pytest
 
 from harness.base.errors import InputError, foreign_code, printable, reason, some_of
 from harness.base.records import as_json, read_json
+from harness.data.exported import FORMATS
 from harness.plugin.replay import end_all
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
-from harness.run.export.start import SAID
+from harness.run.export.request import SAID, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 def export(run: GateRun, session: pytest.Session) -> None:
     """Write the images that the collected tests ask about; raises `InputError` where that cannot be done."""
-    from harness.run.export.asking import fitting, questions_of
-    from harness.run.export.request import scope_of
-    from harness.run.export.write import write_export
+    from harness.run.export.write import fitting, questions_of, write_export
 
     order, stress, request = run.request.export, run.prepare(), run.request
     assert order is not None
@@ -42,16 +41,15 @@ def export(run: GateRun, session: pytest.Session) -> None:
         fits = "" if plan.fits else ", and even the fewest images do not fit"
         taken = f"{duration(plan.total.seconds)} of {duration(seconds)}"
         _say(f"at {order.images_per_second:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}")
-    failed: dict[str, Exception] = {}
-    fitted = replace(stress, fitted=samples)
-    questions = questions_of(fitted, checks, run.judge, overview=order.overview, on_failure=failed.__setitem__)
-    for name, error in failed.items():
+    questions = questions_of(replace(stress, fitted=samples), checks, run.judge, overview=order.overview)
+    for name, error in questions.failed.items():
         _say(f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})")
-    scope = scope_of(stress.checks, checks, pixels=order.pixels, profile=request.profile, measured=request.samples)
+    pixels, measured = FORMATS[order.format], request.samples
+    scope = scope_of(stress.checks, checks, pixels=pixels, profile=request.profile, measured=measured)
     scope = replace(scope, families=order.families, samples=samples)
-    done = write_export(questions, stress, scope, order, say=_say, doing=SAID.rstrip(": "))
-    resumed = f", {done.resumed} of them from an earlier run" if done.resumed else ""
-    _say(f"{done.manifest['images']:,} images in {len(done.manifest['files']):,} files{resumed}")
+    manifest, count = write_export(questions, stress, scope, order, say=_say)
+    resumed = f", {count} of them from an earlier run" if count else ""
+    _say(f"{manifest['images']:,} images in {len(manifest['files']):,} files{resumed}")
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,7 @@ import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -40,7 +40,7 @@ from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
 from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
 from harness.run.opening import expect_candidate, open_session, train_missing
-from harness.run.outcome import Outcome, SelfCheck
+from harness.run.outcome import Outcome, Part, SelfCheck
 from harness.run.reported import Reported, outcome_of
 from harness.run.session import UNSEEDED
 from harness.run.side_by_side import overview_of
@@ -53,10 +53,11 @@ if TYPE_CHECKING:
 
     from harness.measures.metric import Curve
     from harness.run.budget import Costs
-    from harness.run.input_faults import InputFaults
     from harness.run.request import RunRequest
     from harness.run.session import StressSession
 
+
+T = TypeVar("T")
 
 PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
@@ -307,56 +308,46 @@ class GateRun:
         if self.reported.interrupted:
             return
         if self.checks_itself:
-            why = self._tried("self-checks", self._check_itself)
-            if why:
-                self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {lacking(why)}"),)
+            self.reported.part += self._tried("self-checks", self._check_itself, _unchecked)
         if self.compares_models and not self.hung:
-            from harness.inference.predictors import UnknownPixelsError
-
-            why = self._tried("the overview", self._compare_models)
-            if isinstance(why, UnknownPixelsError):
-                self.reported.overview_missing = (
-                    "The models were not compared: the recorded predictions have none for the images of this "
-                    "comparison. `stress-harness export-inputs --overview` exports these, too."
-                )
-            elif why:
-                self.reported.overview_missing = f"The models could not be compared: {why}"
+            self.reported.part += self._tried("the overview", self._compare_models, _not_compared)
         with_original = self.checks is not None and self.checks.family(EQUIVALENCE)
         if with_original and "original" in self.request.checkpoints and self._looks_back_as(1) and not self.hung:
-            self._tried("the original", self._compare_with_original)
+            self.reported.part += self._tried("the original", self._compare_with_original, lambda _: Part())
 
-    def _tried(self, what: str, step: Callable[[], None]) -> BaseException | None:
+    def _tried(self, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
         try:
             with self.limited(what), foreign_code():
-                step()
+                return step()
         except (Exception, Interruption) as error:
-            return error
-        return None
+            return otherwise(error)
 
-    def _check_itself(self) -> None:
+    def _check_itself(self) -> Part:
         from harness.run.selfcheck import memory_of, self_checks
 
-        steps = itertools.count()
+        steps, session = itertools.count(), self.prepare()
         try:
             with bar("self-checks") as show:
-                self.reported.self_checks = self_checks(
-                    self.prepare(),
-                    self.judge,
-                    memory=memory_of(self.prepare(), self.tests),
-                    on_check=lambda name, total: show(next(steps), total, name),
+                return Part(
+                    self_checks(
+                        session,
+                        self.judge,
+                        memory=memory_of(session, self.tests),
+                        on_check=lambda name, total: show(next(steps), total, name),
+                    )
                 )
         finally:
             replay.end_all(next(iter(self.tests.values())).session)
 
-    def _compare_models(self) -> None:
+    def _compare_models(self) -> Part:
         with bar("comparing the models") as show:
-            self.reported.overview = overview_of(self.prepare(), on_measured=lambda done, total: show(done, total, ""))
+            return Part(overview=overview_of(self.prepare(), on_measured=lambda done, total: show(done, total, "")))
 
-    def _compare_with_original(self) -> None:
+    def _compare_with_original(self) -> Part:
         from harness.report.equality import differences_of
         from harness.run.equality import equality_in
 
-        self.reported.differences = differences_of(equality_in(self.prepare(), self.request.history_path))
+        return Part(differences=differences_of(equality_in(self.prepare(), self.request.history_path)))
 
     def judge(self, session: StressSession, check: Check) -> Verdict | None:
         """Run the stress test of a check while fixtures give another session; None where none was collected here."""
@@ -395,11 +386,26 @@ class GateRun:
         if outcome.overview is not None:
             with suppress(InputError):  # Figures then have no bands.
                 curves = recorded_curves(session.checks, self.request.root)
-        faults: list[InputFaults | None] = []
+        faults = None
         able = session.roles["candidate"].provides.live and not (self.reported.interrupted or self.hung)
         if able and self.request.record is None and {each.check.family for each in outcome.failed} & ON_CLEAN_IMAGES:
-            self._tried("input faults", lambda: faults.append(input_faults(session)))
-        return replace(outcome, reference_curves=curves, input_faults=faults[0] if faults else None)
+            faults = self._tried("input faults", lambda: input_faults(session), lambda _: None)
+        return replace(outcome, reference_curves=curves, input_faults=faults)
+
+
+def _unchecked(error: BaseException) -> Part:
+    return Part((SelfCheck("self-checks", "fail", f"they could not run: {lacking(error)}"),))
+
+
+def _not_compared(error: BaseException) -> Part:
+    from harness.inference.predictors.protocol import UnknownPixelsError
+
+    if not isinstance(error, UnknownPixelsError):
+        return Part(overview_missing=f"The models could not be compared: {error}")
+    return Part(
+        overview_missing="The models were not compared: the recorded predictions have none for the images of this "
+        "comparison. `stress-harness export-inputs --overview` exports these, too."
+    )
 
 
 def selected_checks(session: pytest.Session) -> list[Check]:

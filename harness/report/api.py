@@ -13,7 +13,7 @@ from harness.base.errors import InputError
 from harness.base.groups import unknown
 from harness.base.outputs import HISTORY, Output
 from harness.checks.roles import ROLES
-from harness.report.files import UNFINISHED, Claim, agreed_verdict
+from harness.report.refusal import UNFINISHED, Claim, agreed_verdict
 from harness.run.execute import RunResult, execute, without_verdict
 from harness.run.history import leave_line
 from harness.run.request import RunRequest, command_line, new_run_id

@@ -17,7 +17,7 @@ from harness.measures.confidence import CALIBRATION_ERROR
 from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
-from harness.report.closest import FAR, deviation, rare
+from harness.report.signs import FAR, deviation, rare
 from harness.report.wording import points
 
 if TYPE_CHECKING:

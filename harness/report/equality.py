@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,34 +11,18 @@ from markupsafe import Markup
 
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.measures.equivalence import images_needed
-from harness.report.figures import BAD, Panel, Series, curves
-from harness.report.gallery import Face, sheet
-from harness.report.page import (
-    Illustration,
-    Section,
-    figures_html,
-    folded,
-    inputs,
-    paragraphs,
-    render,
-    table,
-    whole_page,
-)
+from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
+from harness.report.pictures import Face, sheet
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matplotlib.figure import Figure
-
     from harness.run.equality import Equality, EqualityCheck
     from harness.run.outcome import Outcome
 
-_SHOWN = 60
-"""Changed images that the page shows."""
-_PAIRS = 10
-_MOST_CLASSES = 20
-"""Classes up to which every pair has a cell."""
+_SHOWN, _MOST = 60, 20
+"""Changed images that the page shows, and changes of class, classes and groups."""
 _VERDICTS = {"equal": "Equal", "different": "Different", "inconclusive": "Cannot tell"}
 _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
 
@@ -100,32 +84,9 @@ def differences_of(done: Equality) -> Differences:
     return Differences(said[0].upper() + said[1:], done.caution, parts)
 
 
-def _parts(done: Equality) -> list[Section]:
-    """Return what differs and where, part by part, without those that have nothing to show."""
-    artifact, original = done.predictions
-    sure = None  # The confidence of original and artifact, both (N,), unless a model gives labels only.
-    if artifact.has_confidence and original.has_confidence:
-        sure = original.confidence_as_answered, artifact.confidence_as_answered
-    parts = [
-        Section("changed", "Changed predictions", _changed_images(done, sure)),
-        Section("pairs", "Changes from class to class", _pairs(done)),
-        Section("classes", "Classes and groups", _classes(done)),
-    ]
-    if sure is not None:
-        scatter = Illustration(
-            "Confidence of the original against that of the artifact",
-            "A point for each image; orange ones are predictions that changed. On the diagonal nothing moves.",
-            f"Scatter of {len(sure[0]):,} images; {int(done.differ.sum()):,} predictions changed.",
-            partial(_confidence_scatter, *sure, done.differ),
-        )
-        parts.append(Section("confidence", "Confidence of original and artifact", figures_html([scatter])))
-    return [part for part in parts if part.body]
-
-
 def differences(outcome: Outcome) -> Section | None:
     """Return what differs from the original; None without one."""
-    found = outcome.differences
-    if found is None:
+    if (found := outcome.differences) is None:
         return None
     parts = [
         folded(title, Markup(body), opened=not at)  # noqa: S704  Made here, by another process.
@@ -152,19 +113,24 @@ def equality_json(done: Equality) -> dict[str, object]:
         "original": done.original.as_json(),
         "data": {"name": done.images.name, "sha256": done.images.sha256, "n": len(done.images)},
         "changed": done.images.positions.numpy()[done.differ].tolist(),
-        "checks": [_as_plain(check) for check in done.checks],
+        "checks": [
+            {
+                "title": check.title,
+                "metric": check.measurement.metric.name,
+                "value": check.measurement.value,
+                "n": check.measurement.n,
+                "bounds": list(check.limits),
+                "tolerance": check.tolerance,
+                "outcome": check.outcome,
+                "detail": check.measurement.detail,
+            }
+            for check in done.checks
+        ],
     }
     if (found := done.layers) is not None:
         distances = {name: distance if math.isfinite(distance) else None for name, distance, _ in found.layers}
         said["layers"] = {"sentence": found.sentence, "first": found.first, "distances": distances}
     return said
-
-
-def _as_plain(check: EqualityCheck) -> dict[str, object]:
-    found = check.measurement
-    measured = {"title": check.title, "metric": found.metric.name, "value": found.value, "n": found.n}
-    judged = {"bounds": list(check.limits), "tolerance": check.tolerance, "outcome": check.outcome}
-    return {**measured, **judged, "detail": found.detail}
 
 
 def equality_page(done: Equality, reproduce: str) -> str:
@@ -189,82 +155,47 @@ def equality_page(done: Equality, reproduce: str) -> str:
         layers = [(name, f"{distance:.2g}", outcome) for name, distance, outcome in done.layers.layers]
         each = folded("All layers, in the order of execution", table(("layer", "distance", "outcome"), layers))
         sections.append(Section("layers", "Layers", paragraphs(done.layers.sentence) + each))
-    models = {"artifact": done.artifact, "original": done.original}
-    facts = {
-        **{name: f"{model.path} ({model.sha256[:12]})" for name, model in models.items()},
-        "data": f"{done.images.name}, {done.images.split} split, {len(done.images):,} images",
-        "reproduce": reproduce,
-    }
-    sections += [*_parts(done), inputs(facts.items())]
+    models = ("artifact", done.artifact), ("original", done.original)
+    facts = [(name, f"{model.path} ({model.sha256[:12]})") for name, model in models]
+    data = f"{done.images.name}, {done.images.split} split, {len(done.images):,} images"
+    sections += [*_parts(done), inputs([*facts, ("data", data), ("reproduce", reproduce)])]
     return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
 
 
-def _changed_images(done: Equality, sure: tuple[np.ndarray, np.ndarray] | None) -> Markup:
-    """Return the images whose predictions changed, those of the most confident answer of either model first."""
+def _parts(done: Equality) -> list[Section]:
+    """Return what differs and where, part by part, without those that have nothing to show."""
     artifact, original = done.predictions
-    at = np.flatnonzero(done.differ)
-    if sure is not None:
+    names = np.asarray(original.classes)
+    before, now = names[original.predicted], names[artifact.predicted]
+    at, sure = np.flatnonzero(done.differ), None
+    if artifact.has_confidence and original.has_confidence:
+        sure = original.confidence_as_answered, artifact.confidence_as_answered
         at = at[np.argsort(-np.maximum(*sure)[at], kind="stable")]
-    pixels = done.images.pixels
     faces = []
     for position in at[:_SHOWN].tolist():
-        before, now = (original.classes[int(each.predicted[position])] for each in (original, artifact))
-        number, true = int(done.images.positions[position]), original.classes[int(original.labels[position])]
+        number, true = int(done.images.positions[position]), str(names[original.labels[position]])
+        was, is_now = str(before[position]), str(now[position])
         shares = "" if sure is None else f"{sure[0][position]:.0%} → {sure[1][position]:.0%} · "
-        words = f"image {number}: the original predicts {before}, the artifact {now}; its label is {true}"
-        about = f"{shares}label {true} · image {number}"
-        image = pixels[position].permute(1, 2, 0).numpy()
-        faces.append(Face(image, before, now, about, words, wrong=now != true))
+        words = f"image {number}: the original predicts {was}, the artifact {is_now}; its label is {true}"
+        pixels, about = done.images.pixels[position].permute(1, 2, 0).numpy(), f"{shares}label {true} · image {number}"
+        faces.append(Face(pixels, was, is_now, about, words, wrong=is_now != true))
     order = "" if sure is None else ", the most confident first"
-    title = f"{min(len(at), _SHOWN)} of {len(at):,} changed predictions, original → artifact{order}"
-    return sheet(title, faces)
-
-
-def _pairs(done: Equality) -> Markup | str:
-    artifact, original = done.predictions
-    count = len(original.classes)
-    pairs = (original.predicted * count + artifact.predicted)[done.differ]
-    counts = np.bincount(pairs, minlength=count * count).reshape(count, count)
-    if not counts.any():
-        return ""
-    if count <= _MOST_CLASSES:
-        titles = ("original ↓ artifact →", *original.classes, "all")
-        rows = [
-            (name, *(int(number) or "" for number in row), int(row.sum()))
-            for name, row in zip(original.classes, counts, strict=True)
-        ]
-        return table(titles, rows, numbers=True)
-    order = np.argsort(-counts, axis=None, kind="stable")[:_PAIRS]
-    found = [(*divmod(int(at), count), int(counts.flat[at])) for at in order if counts.flat[at]]
-    rows = [(f"{original.classes[before]} → {original.classes[now]}", number) for before, now, number in found]
-    return table(("change", "images"), rows, numbers=True)
-
-
-def _classes(done: Equality) -> Markup:
-    """Return how many predictions of each class, and of each group, changed; those that changed most come first."""
-    _, original = done.predictions
+    changed = sheet(f"{len(faces)} of {len(at):,} changed predictions, original → artifact{order}", faces)
+    pairs = Counter(f"{was} → {is_now}" for was, is_now in zip(before[at], now[at], strict=True)).most_common(_MOST)
     lost, gained = lost_and_gained(*done.predictions, done.differ)
-    columns = {"class predicted by the original": np.asarray(original.classes)[original.predicted]}
+    columns = {"class predicted by the original": before}
     columns |= {f"group by {name}": values for name, values in original.images.groups.items()}
     rows = []
     for title, values in columns.items():
-        own = [(str(name), values == name) for name in np.unique(values)]
-        found = [(name, int(done.differ[of].sum()), int(of.sum()), of) for name, of in own]
-        for name, count, n, of in sorted(found, key=lambda item: -item[1] / item[2])[:_MOST_CLASSES]:
-            rows.append((name, title, count, f"{n:,}", f"{count / n:.1%}", int(lost[of].sum()), int(gained[of].sum())))
-    return table(("name", "of", "changed", "n", "share", "correct lost", "gained"), rows, numbers=True)
-
-
-def _confidence_scatter(original: np.ndarray, artifact: np.ndarray, differ: np.ndarray) -> Figure:
-    same = np.flatnonzero(~differ)
-    some = same[:: max(len(same) // 1_000, 1)]  # A page holds a thousand points of the unchanged.
-    dot = {"color": "0.5", "marker": ".", "linestyle": "none", "markersize": 2, "rasterized": True}
-    cross = {**dot, "color": BAD, "marker": "x", "markersize": 4}
-    line = {"color": "0.6", "linewidth": 1, "marker": "", "linestyle": "-"}
-    series = [
-        Series("same prediction", original[some].tolist(), artifact[some].tolist(), look=dot),
-        Series("changed", original[differ].tolist(), artifact[differ].tolist(), look=cross),
-        Series("equal confidence", (0, 1), (0, 1), look=line),
+        found = [(int(done.differ[values == name].sum()), int((values == name).sum()), name) for name in set(values)]
+        for count, n, name in sorted(found, key=lambda each: (-each[0] / each[1], str(each[2])))[:_MOST]:
+            of, rate = values == name, f"{count / n:.1%}"
+            rows.append((str(name), title, count, f"{n:,}", rate, int(lost[of].sum()), int(gained[of].sum())))
+    titles = ("name", "of", "changed", "n", "share", "correct lost", "gained")
+    by_pair = table(("change", "images"), pairs, numbers=True) if pairs else ""
+    parts = [
+        Section("changed", "Changed predictions", changed),
+        Section("pairs", "Changes from class to class", by_pair),
+        Section("classes", "Classes and groups", table(titles, rows, numbers=True)),
     ]
-    shown = Panel("confidence of the original", "confidence of the artifact", series, limits=(0, 1))
-    return curves(shown, height=4.6)
+    return [part for part in parts if part.body]

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 from harness.base.outputs import Kind, table_kind
 from harness.base.records import as_plain
 from harness.measures import breaking_severity
-from harness.report.example_pictures import answered, as_png, marked, strip
-from harness.report.exports import failures_csv, failures_markdown, persistent_csv, scores_csv, scores_rows
-from harness.report.failures import confusions_rows
-from harness.report.label_errors import label_errors_csv, label_errors_rows, without_in_words
+from harness.report.exports import (
+    confusions_rows,
+    failures_csv,
+    failures_markdown,
+    label_errors_csv,
+    label_errors_rows,
+    persistent_csv,
+    scores_csv,
+    scores_rows,
+)
+from harness.report.figures import as_png
 from harness.report.page import aligned
+from harness.report.pictures import answered, marked, strip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,25 +142,26 @@ def evaluation_lines(done: Evaluation, folder: Path, *, classes: bool) -> list[s
     count, models = len(found.rows), found.reference_models
     lines += ["", f"labels that nearly all of {models} reference models agree against: {count} of {found.n}"]
     if count:
-        shown = label_errors_rows(found)[: _LABEL_ERRORS + 1]
-        lines += aligned([list(map(str, row)) for row in shown], text=(0, 1, 2))
+        lines += aligned(label_errors_rows(found)[: _LABEL_ERRORS + 1], text=(0, 1, 2))
     if count > _LABEL_ERRORS:
         lines.append(f"and {count - _LABEL_ERRORS} more, in {_LABEL_ERRORS_FILE}")
-    return [*lines, without_in_words(rest), f"written: {folder / _LABEL_ERRORS_FILE}"]
+    said = f"without them: accuracy {rest.accuracy:.4f} of {rest.n} images ({rest.lost} of its errors are on them)"
+    if rest.reference_mean is not None and rest.reference_std is not None:
+        said += f"; reference models {rest.reference_mean:.4f} ± {rest.reference_std:.4f} on the same"
+    return [*lines, said, f"written: {folder / _LABEL_ERRORS_FILE}"]
 
 
 def _failures(found: FoundFailures, images: int) -> list[str]:
     kinds, persistent = len(found.kinds), found.persistent
     titles = [f"failures of {images} images", *(each.seen for each in found.tables[::kinds])]
     rows = [
-        [kind.name, *(str(len(each.rows)) for each in found.tables[at::kinds]), f"{failures / found.poses:.1f}"]
+        [kind.name, *(len(each.rows) for each in found.tables[at::kinds]), f"{failures / found.poses:.1f}"]
         for at, (kind, failures) in enumerate(zip(found.kinds, found.posed, strict=True))
     ]
     lines = aligned([[*titles, f"mean of {found.poses} poses"], *rows])
     lines += ["", f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"]
-    groups = confusions_rows(persistent.by_confusion())
-    if groups:
-        lines += aligned([[str(cell) for cell in row] for row in groups[:_CONFUSIONS]], text=(0, 2))
+    if groups := confusions_rows(persistent):
+        lines += aligned(groups[:_CONFUSIONS], text=(0, 2))
     if len(groups) > _CONFUSIONS:
         lines.append(f"and {len(groups) - _CONFUSIONS} rarer confusions, in persistent.csv")
     return lines

@@ -1,4 +1,4 @@
-"""Failures and scores as files: CSV for notebooks, Markdown for people; and the run as a run of MLflow."""
+"""Failures, scores and label errors as files: CSV for notebooks, Markdown for people; and the run as one of MLflow."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import io
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.base.markdown import plain
 from harness.measures.failures import LISTED, failure_changes, kinds_for
-from harness.report.failures import confusions_rows
 from harness.report.text import table
 from harness.run.outcome import line_of
 from harness.run.status import REPORTS
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.measures.accuracy import ClassificationReport
     from harness.measures.failures import Answer, FailureTable
+    from harness.measures.panel.label_errors import LabelErrors
     from harness.measures.worst_poses import PersistentFailures
     from harness.run.outcome import Outcome
+
+_SHOWN, _NUMBERS = 20, 12
+"""Failures of a kind that the Markdown lists, while the CSV has all, and images that a confusion names."""
 
 
 def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
@@ -35,23 +40,21 @@ def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
     import mlflow
 
     line, candidate = line_of(outcome), outcome.models["candidate"]
+    tags = {
+        "verdict": outcome.verdict,
+        "headline": outcome.headline,
+        "profile": outcome.profile,
+        "candidate": candidate["path"],
+        "candidate_sha256": candidate["sha256"],
+        "data_sha256": str(outcome.data["sha256"]),
+        "checks_sha256": outcome.checks_sha256,
+    }
+    metrics = {verdict.check.id: verdict.value for verdict in outcome.verdicts}
+    metrics |= {f"margin/{family}": value for family, value in line.margins.items()}
+    metrics |= {"checks_judged": line.judged, "checks_failing": len(line.failing)}
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name=f"gate {candidate['sha256'][:8]}"):
-        mlflow.set_tags(
-            {
-                "stress.verdict": outcome.verdict,
-                "stress.headline": outcome.headline,
-                "stress.profile": outcome.profile,
-                "stress.candidate": candidate["path"],
-                "stress.candidate_sha256": candidate["sha256"],
-                "stress.data_sha256": str(outcome.data["sha256"]),
-                "stress.checks_sha256": outcome.checks_sha256,
-            }
-        )
-        measured = {verdict.check.id: verdict.value for verdict in outcome.verdicts}
-        margins = {f"margin/{family}": value for family, value in line.margins.items()}
-        counts = {"checks_judged": line.judged, "checks_failing": len(line.failing)}
-        metrics = {**measured, **margins, **counts}
+        mlflow.set_tags({f"stress.{name}": value for name, value in tags.items()})
         known = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
         mlflow.log_metrics(known)
         for name in REPORTS:
@@ -59,18 +62,14 @@ def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
                 mlflow.log_artifact(str(folder / name), artifact_path="stress")
 
 
-_SHOWN = 20
-"""Failures of a kind that the Markdown lists; the CSV has all."""
-
-
 def failures_csv(tables: Sequence[FailureTable]) -> str:
     """Return a line for each failure of each table, with each class's probability, of many classes the true one's."""
-    listed = _listed(tables[0].classes)
-    titles = ("kind", "seen", "image", "true", "predicted", "confidence", *(f"P({name})" for name in listed))
+    classes = tables[0].classes
+    titles = ("kind", "seen", "image", "true", "predicted", "confidence", *_probability_titles(classes))
     return csv_text(
         titles,
         (
-            (one.kind, one.seen, row.index, row.true, *_said(row), *_probabilities(row, tables[0].classes))
+            (one.kind, one.seen, row.index, row.true, *_said(row), *_probabilities(row, classes))
             for one in tables
             for row in one.rows
         ),
@@ -84,7 +83,7 @@ def changes_csv(predictions: Predictions, other: Predictions) -> str:
     """
     classes = predictions.classes
     titles = ["kind", "change", "image", "true", "predicted", "confidence", "predicted before", "confidence before"]
-    titles += [f"{before}P({name})" for before in ("", "before ") for name in _listed(classes)]
+    titles += [f"{before}{title}" for before in ("", "before ") for title in _probability_titles(classes)]
     rows = []
     for kind in kinds_for(predictions):
         for change, found in failure_changes(predictions, other, kind).items():
@@ -100,6 +99,15 @@ def persistent_csv(found: PersistentFailures) -> str:
     """Return a line for each image that is wrong at most poses."""
     rows = ((row.index, row.true, row.taken_for, row.wrong_at, found.poses) for row in found.rows)
     return csv_text(("image", "true", "predicted", "wrong at", "poses"), rows)
+
+
+def confusions_rows(found: PersistentFailures) -> list[list[str]]:
+    """Return a row for each confusion of persistent failures: classes, count and the first images."""
+    return [
+        [f"{true} → {taken}", str(len(numbers)), some + (" …" if len(numbers) > _NUMBERS else "")]
+        for true, taken, numbers in found.by_confusion()
+        if (some := ", ".join(map(str, numbers[:_NUMBERS])))
+    ]
 
 
 def scores_csv(report: ClassificationReport) -> str:
@@ -125,41 +133,33 @@ def failures_markdown(
     title: str, report: ClassificationReport, tables: Sequence[FailureTable], persistent: PersistentFailures
 ) -> str:
     """Return all that `evaluate --failures` finds: scores, the most confident failures by kind, those that persist."""
-    lines = [f"# {plain(title)}", "", *table(scores_rows(report)), ""]
+    blocks = [[f"# {plain(title)}"], table(scores_rows(report))]
     for name, classes in (("images of", report.absent), ("predictions of", report.never_predicted)):
-        lines += [f"No {name} {plain(', '.join(classes))}.", ""] if classes else []
+        blocks.append([f"No {name} {plain(', '.join(classes))}."] if classes else [])
     for one in tables:
         shown = f", the {_SHOWN} most confident" if len(one.rows) > _SHOWN else ""
-        lines += [f"## {plain(f'{one.kind}, {one.seen}')}: {len(one.rows)} of {one.n} images{shown}", ""]
-        lines += [f"No image is of {plain(', '.join(one.absent))}.", ""] if one.absent else []
-        rows = [
-            (str(row.index), row.true, row.predicted, _percent(row.confidence), _others(row, one.classes))
-            for row in one.rows[:_SHOWN]
-        ]
-        lines += [*table([("image", "true", "predicted as", "confidence", "then"), *rows]), ""] if rows else []
-    lines += [f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images", ""]
-    groups = [[str(cell) for cell in row] for row in confusions_rows(persistent.by_confusion())]
-    lines += [*table([["true → predicted as", "images", "their numbers"], *groups]), ""] if groups else []
-    return "\n".join(lines)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
-
-
-def _others(row: Answer, classes: Sequence[str]) -> str:
-    """Return the two classes that come after the answer, with their probabilities."""
-    shares = row.shares(classes).items()
-    ranked = sorted(((share, name) for name, share in shares if name != row.predicted), reverse=True)
-    return ", ".join(f"{name} {share:.1%}" for share, name in ranked[:2])
+        blocks.append([f"## {plain(f'{one.kind}, {one.seen}')}: {len(one.rows)} of {one.n} images{shown}"])
+        blocks.append([f"No image is of {plain(', '.join(one.absent))}."] if one.absent else [])
+        rows = [("image", "true", "predicted as", "confidence", "then")]
+        for row in one.rows[:_SHOWN]:
+            others = {name: share for name, share in row.shares(one.classes).items() if name != row.predicted}
+            then = sorted(((share, name) for name, share in others.items()), reverse=True)[:2]
+            sure = "–" if row.confidence is None else f"{row.confidence:.1%}"
+            said = ", ".join(f"{name} {share:.1%}" for share, name in then)
+            rows.append((str(row.index), row.true, row.predicted, sure, said))
+        blocks.append(table(rows) if one.rows else [])
+    blocks.append([f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"])
+    if groups := confusions_rows(persistent):
+        blocks.append(table([["true → predicted as", "images", "their numbers"], *groups]))
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
 def _said(answer: Answer) -> tuple[str, str]:
     return answer.predicted, "" if answer.confidence is None else f"{answer.confidence:.4f}"
 
 
-def _listed(classes: Sequence[str]) -> Sequence[str]:
-    return classes if len(classes) <= LISTED else ("true",)
+def _probability_titles(classes: Sequence[str]) -> list[str]:
+    return [f"P({name})" for name in (classes if len(classes) <= LISTED else ("true",))]
 
 
 def _probabilities(answer: Answer, classes: Sequence[str]) -> list[str]:
@@ -167,6 +167,27 @@ def _probabilities(answer: Answer, classes: Sequence[str]) -> list[str]:
     shares = answer.shares(classes)
     listed = classes if len(classes) <= LISTED else (answer.true,)
     return [f"{shares[name]:.4f}" if name in shares else "" for name in listed]
+
+
+def label_errors_rows(found: LabelErrors) -> list[list[object]]:
+    """Return titles and rows of the suspected label errors, the most suspect first."""
+    rows: list[list[object]] = [["image", "label", "reference models say", "confidence", "of the label", "against it"]]
+    for row in found.rows:
+        shares = f"{row.probability:.1%}", f"{row.label_probability:.2%}"
+        rows.append([row.index, row.label, row.answer, *shares, f"{row.wrong} of {found.reference_models}"])
+    return rows
+
+
+def label_errors_csv(found: LabelErrors, predictions: Predictions) -> str:
+    """Return a line for each suspected label error, with the predictions of the reference models and of the model."""
+    at = np.searchsorted(predictions.images.positions.numpy(), found.indices)
+    answers = [predictions.classes[label] for label in predictions.predicted[at]]
+    titles = ("image", "label", "reference answer", "reference probability", "probability of the label", "suspicion")
+    rows = []
+    for row, answer in zip(found.rows, answers, strict=True):
+        shares = (f"{share:.6f}" for share in (row.probability, row.label_probability, row.suspicion))
+        rows.append((row.index, row.label, row.answer, *shares, row.wrong, found.reference_models, answer))
+    return csv_text((*titles, "against it", "reference_models", "predicted"), rows)
 
 
 def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

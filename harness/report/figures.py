@@ -44,17 +44,21 @@ LOOKS = tuple(
 """Purple, gray and green, which color-blind people tell apart, and anyone can in print."""
 GOOD, BAD = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe and Ito's colors: better and worse, as on the rest of a page."""
+CHANGE = (BAD, "#f7f7f7", GOOD)
+"""Colors of a change: worse, none, better."""
 _REFERENCE: dict[str, Any] = {"color": "#E3C565", "alpha": 0.55, "linewidth": 0, "label": "reference models"}
 _DENSE = 15
 """Places from which on the intervals of a curve are a band."""
 _LABELED, _NAME = 20, 32
 """Rows of a heat map up to which its cells hold numbers, and characters of a name in a figure."""
+_TICKS = 50
+"""Names along a side of a square map, at most."""
 _MUTED, _MUTED_INK = "#e9ebee", "#50565e"
 """Color of cells that are not of interest, such as the correct predictions of a confusion matrix."""
 
 
 class Series(NamedTuple):
-    """Values at places, as a figure shows them, with the ends of their intervals, if any; `look` is a look of its own.
+    """Values at places, with the ends of their intervals, if any; `look` is a look of its own.
 
     Series of one name are of one model, and look alike.
     """
@@ -67,10 +71,10 @@ class Series(NamedTuple):
     look: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
-    def of_rates(cls, name: str, rates: Mapping[Any, Rate], **look: Any) -> Series:
-        """Return rates by place, in percent."""
+    def of_rates(cls, name: str, rates: Mapping[Any, Rate], *, scale: float = 100, **look: Any) -> Series:
+        """Return rates by place, in percent unless there is another scale."""
         known = rates.values()
-        values, low, high = ([100 * getattr(rate, part) for rate in known] for part in ("value", "low", "high"))
+        values, low, high = ([scale * getattr(rate, part) for rate in known] for part in ("value", "low", "high"))
         return cls(name, [*rates], values, low, high, look)
 
     @classmethod
@@ -106,7 +110,7 @@ class Panel(NamedTuple):
 class HeatMap(NamedTuple):
     """A table as colors, `values` (R, C) within `limits`, with its names and the texts of its cells.
 
-    Cells where `muted` (R, C) is true have no color. A column stands for each of `columns`, by default as the rows.
+    Cells that are NaN have no color. A column stands for each of `columns`, by default as the rows.
     """
 
     title: str
@@ -115,7 +119,6 @@ class HeatMap(NamedTuple):
     colors: str | Sequence[str]
     limits: tuple[float, float]
     texts: Sequence[Sequence[str]]
-    muted: np.ndarray | None = None
     columns: Sequence[str] = ()
 
 
@@ -148,9 +151,8 @@ def curves(*panels: Panel, width: float = WIDTH, height: float = 3.6, heights: S
     how: dict[str, Any] = {"ncols": len(panels), "sharey": True}
     if heights:
         how = {"nrows": len(panels), "sharex": True, "height_ratios": heights}
-    grid = picture.subplots(**how, squeeze=False).flat
     looks = _looks(each for panel in panels for each in panel.series)
-    for axes, panel in zip(grid, panels, strict=True):
+    for axes, panel in zip(picture.subplots(**how, squeeze=False).flat, panels, strict=True):
         if panel.shaded:
             axes.axvspan(*panel.shaded[:2], color="0.5", alpha=0.12, linewidth=0, label=panel.shaded[2])
         if (band := panel.band) is not None:
@@ -171,8 +173,8 @@ def curves(*panels: Panel, width: float = WIDTH, height: float = 3.6, heights: S
             axes.yaxis.set_major_formatter("{x:,.0f}")
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(panel.title, fontsize=10)
-        axes.set(xlabel="" if heights and panel is not panels[-1] else panel.x, ylabel=panel.y, ylim=panel.limits)
-        axes.label_outer() if not heights else None
+        axes.set(xlabel=panel.x, ylabel=panel.y, ylim=panel.limits)
+        axes.label_outer()
     _name_all(picture)
     return picture
 
@@ -205,7 +207,7 @@ def dots(
         if len(each.at):
             places = np.asarray(each.at) + apart * ((number + 0.5) / len(series) - 0.5)
             look = {**looks[each.name], "label": each.name, **each.look, "linestyle": "none"}
-            axes.errorbar(each.values, places, xerr=_reach(each) if len(each.low) else None, capsize=2, **look)
+            axes.errorbar(each.values, places, xerr=_reach(each), capsize=2, **look)
     if upright:
         axes.axvline(upright[0], color="0.25", linewidth=1.2, linestyle="--", label=upright[1])
     axes.set_yticks(range(len(rows)), short_names(rows))
@@ -218,33 +220,32 @@ def dots(
 @styled
 def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: float = 4.7) -> Figure:
     """Draw tables as colors side by side; their cells hold texts if there are few rows."""
-    import seaborn
     from matplotlib.colors import LinearSegmentedColormap
 
     picture = figure(width, height)
     for axes, each in zip(picture.subplots(1, len(maps), squeeze=False).flat, maps, strict=True):
-        colors = (
-            each.colors if isinstance(each.colors, str) else LinearSegmentedColormap.from_list("own", [*each.colors])
-        )
+        colors = each.colors
+        colors = colors if isinstance(colors, str) else LinearSegmentedColormap.from_list("own", [*colors])
         rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
-        hidden = np.isnan(each.values) if each.muted is None else np.isnan(each.values) | each.muted
-        ticks = {"xticklabels": columns, "yticklabels": rows, "square": len(rows) == len(columns)}
-        low, high = each.limits
-        seaborn.heatmap(each.values, mask=hidden, vmin=low, vmax=high, cmap=colors, cbar=False, ax=axes, **ticks)
-        (mesh,) = axes.collections
+        shown = np.ma.masked_invalid(each.values)
+        mesh = axes.pcolormesh(shown, vmin=each.limits[0], vmax=each.limits[1], cmap=colors)
         axes.set_facecolor(_MUTED)
         if len(rows) <= _LABELED or len(rows) != len(columns):
-            inks = mesh.to_rgba(np.ma.array(each.values, mask=hidden))
-            for row, column in np.ndindex(each.values.shape):
-                # Black or white, whichever has more contrast with the color of the cell.
-                ink = _MUTED_INK if hidden[row, column] else ink_on(inks[row, column])
+            inks = mesh.to_rgba(shown)
+            for row, column in np.ndindex(shown.shape):
+                ink = _MUTED_INK if np.isnan(each.values[row, column]) else ink_on(inks[row, column])
                 text, place = each.texts[row][column], {"ha": "center", "va": "center", "fontsize": 8}
                 axes.text(column + 0.5, row + 0.5, text, color=ink, **place)
-        upright = max(map(len, columns)) > 2  # noqa: PLR2004
-        axes.tick_params(axis="x", length=0, rotation=90 if upright else 0)
-        axes.tick_params(axis="y", length=0, rotation=0)
+        step = -(-len(rows) // _TICKS)
+        for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
+            some = slice(None, None, step if len(rows) == len(columns) else 1)
+            axis.set_ticks((np.arange(len(names)) + 0.5)[some], names[some])
+        axes.tick_params(length=0)
+        axes.tick_params(axis="x", rotation=90 if max(map(len, columns)) > 2 else 0)  # noqa: PLR2004
         axes.grid(visible=False)
-        axes.set(xlabel=x, ylabel=y, title=each.title)
+        axes.spines[:].set_visible(b=False)
+        aspect = "equal" if len(rows) == len(columns) else "auto"
+        axes.set(xlabel=x, ylabel=y, title=each.title, ylim=(len(rows), 0), aspect=aspect)
     return picture
 
 
@@ -252,11 +253,12 @@ def _looks(series: Iterable[Series]) -> dict[str, dict[str, Any]]:
     return dict(zip(dict.fromkeys(each.name for each in series), itertools.cycle(LOOKS)))
 
 
-def _reach(series: Series) -> list[np.ndarray]:
-    return [
-        np.maximum(np.subtract(series.values, series.low), 0.0),
-        np.maximum(np.subtract(series.high, series.values), 0.0),
-    ]
+def _reach(series: Series) -> list[np.ndarray] | None:
+    """Return the lengths of the intervals to either side; None without any."""
+    if not len(series.low):
+        return None
+    sides = np.subtract(series.values, series.low), np.subtract(series.high, series.values)
+    return [np.maximum(side, 0.0) for side in sides]
 
 
 def _name_all(picture: Figure) -> None:
@@ -270,13 +272,10 @@ def _name_all(picture: Figure) -> None:
 
 
 def ink_on(color: Sequence[float] | np.ndarray) -> str:
-    """Return black or white, whichever has more contrast with a color, in [0, 1]; that is 4.58:1 at the least.
-
-    By the relative luminance of WCAG 2.1.
-    """
+    """Return black or white, whichever has more contrast with a color, in [0, 1], by WCAG 2.1's luminance."""
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color[:3])  # noqa: PLR2004
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return "#000000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#ffffff"
+    lighter = 0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05
+    return "#000000" if lighter / 0.05 >= 1.05 / lighter else "#ffffff"
 
 
 def short_names(names: Sequence[str]) -> list[str]:

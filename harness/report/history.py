@@ -9,25 +9,21 @@ from markupsafe import Markup
 
 from harness.checks.families import family_title
 from harness.measures import Unit
-from harness.report.figures import BAD, GOOD, HeatMap, Panel, Series, curves, heat_maps
+from harness.report.figures import BAD, CHANGE, HeatMap, Panel, Series, curves, heat_maps
 from harness.report.page import Illustration, Section, aligned, figures_html, folded, paragraphs, table, whole_page
 from harness.run.history import LAST, failing_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
 
-    from harness.run.history import History, Line, Since
+    from harness.run.history import History, Line
     from harness.run.outcome import Outcome
 
 _TITLES = ("run (UTC)", "candidate", "verdict", "failing", "clean", "worst pose", "robust accuracy", "smallest margin")
-_UNFOLDED = 10
-"""Failing checks that a page lists unfolded."""
-_LISTED = 20
-"""Failing checks that the terminal lists with the start of their failure."""
-_TICKS = 5
-"""Runs that have their date at the axis, at most."""
+_LISTED, _TICKS = 20, 5
+"""Failing checks that the terminal lists with the start of their failure, and runs with their date at the axis."""
 _FULL = 6.0
 """Margin, in standard deviations of reference models, at which colors are full."""
 _CURVES = {"clean": "clean", "worst_pose": "at the worst pose of a check", "robust_accuracy": "robust accuracy"}
@@ -37,11 +33,11 @@ def history(outcome: Outcome) -> Section | None:
     """Return the results of the candidates before this one, if any are known."""
     if outcome.history is None or not (now := outcome.history.lines):
         return None
-    lines = outcome.history.series.get(now[-1].series, ())[-LAST:]
-    if len(lines) < 2 and not outcome.history.damaged:  # noqa: PLR2004  This run alone.
+    lines, damaged = outcome.history.series.get(now[-1].series, ())[-LAST:], outcome.history.damaged
+    if len(lines) < 2 and not damaged:  # noqa: PLR2004  This run alone.
         return None
     try:
-        body = _body(lines, outcome.history.damaged)
+        body = paragraphs(*damaged, kind="worse") + _body(lines)
     except Exception as error:  # Earlier runs cannot spoil this report, whatever their lines hold.
         body = paragraphs(f"The run history cannot be drawn: {error!r}")
     return Section("history", "Run history", body)
@@ -50,7 +46,7 @@ def history(outcome: Outcome) -> Section | None:
 def history_page(known: History, *, source: str, last: int = LAST) -> str:
     """Return a page of its own with the last runs of each profile on each data; `source` names their file."""
     sections = [
-        Section(f"series-{number}", _title(like, lines[-last:]), _body(lines[-last:], ()))
+        Section(f"series-{number}", _title(like, lines[-last:]), _body(lines[-last:]))
         for number, (like, lines) in enumerate(known.series.items(), start=1)
     ]
     lead = paragraphs(f"{len(known.lines)} runs of {source}", *known.damaged)
@@ -60,15 +56,14 @@ def history_page(known: History, *, source: str, last: int = LAST) -> str:
 def history_lines(known: History, *, last: int = LAST) -> list[str]:
     """Return the last runs of each profile on each data as tables for the terminal, with the start of each failure."""
     said: list[str] = []
-    if not known.series:
-        return [f"{len(known.lines)} runs, none with the verdict pass or fail"]
-    for like, lines in ((like, lines[-last:]) for like, lines in known.series.items()):
+    for like, every in known.series.items():
+        lines = every[-last:]
         said += [_title(like, lines), *aligned([_TITLES, *map(_row, lines)], text=(0, 1, 2, 7)), ""]
-        since = failing_since(lines)
-        said += [f"  {check} fails since {first}, {runs}" for check, first, runs in map(_told, since[:_LISTED])]
-        said += [f"  and {len(since) - _LISTED} more checks fail"] * (len(since) > _LISTED)
-        said += [""] * bool(since)
-    return said[:-1]
+        since = _since(lines)
+        said += [f"  {check} fails since {first}, {runs}" for check, first, runs in since[:_LISTED]]
+        said += [f"  and {len(since) - _LISTED} more checks fail"] if len(since) > _LISTED else []
+        said += [""] if since else []
+    return said[:-1] or [f"{len(known.lines)} runs, none with the verdict pass or fail"]
 
 
 def _title(like: tuple[str, str], lines: Sequence[Line]) -> str:
@@ -78,21 +73,39 @@ def _title(like: tuple[str, str], lines: Sequence[Line]) -> str:
     return f"{candidates}, {profile} profile, data {f'{name} ({data[:8]})' if name else data[:8]}"
 
 
-def _body(lines: Sequence[Line], damaged: Sequence[str]) -> Markup:
-    body = paragraphs(*damaged, kind="worse")
-    if since := failing_since(lines):
-        shown = table(("check", "fails since", "for"), [_told(one) for one in since])
-        body += Markup("<h3>Failing since</h3>")
-        body += shown if len(since) <= _UNFOLDED else folded(f"{len(since)} checks fail", shown)
-    body += figures_html(_illustrations(lines) if len(lines) > 1 else ())
-    runs = table(_TITLES, [_row(line) for line in reversed(lines)])
-    return body + folded(f"All {len(lines)} runs, the latest first", runs)
+def _body(lines: Sequence[Line]) -> Markup:
+    body = Markup()
+    if since := _since(lines):
+        body += folded(f"{len(since)} checks fail", table(("check", "fails since", "for"), since), opened=True)
+    if len(lines) > 1:
+        now = lines[-1]
+        tightest = ", ".join(f"{family_title(name)} {margin:+.1f}" for name, margin in now.margins.items())
+        accuracy = Illustration(
+            "Accuracy and failing checks",
+            f"The last run of each of {len(lines)} candidates, the latest on the right.",
+            f"Accuracy over {len(lines)} runs. The last: clean accuracy {_share(now.clean)}, {len(now.failing)} of "
+            f"{now.judged} checks fail.",
+            lambda: accuracy_over_runs(lines),
+        )
+        smallest = Illustration(
+            "Smallest margin of each behavior",
+            "Blue passes, orange with a cross fails. Fading blue is a slow decline.",
+            f"Distance from the threshold by behavior and run, in standard deviations. In the last run: {tightest}.",
+            lambda: margin_map(_runs(lines), [line.margins for line in lines]),
+            is_map=True,
+        )
+        body += figures_html([accuracy, *([smallest] if any(line.margins for line in lines) else [])])
+    return body + folded(f"All {len(lines)} runs, the latest first", table(_TITLES, [*map(_row, reversed(lines))]))
 
 
-def _told(since: Since) -> tuple[str, str, str]:
-    first, runs = since.first, f"{since.runs} candidate{'' if since.runs == 1 else 's'} in a row"
-    earlier = "" if since.before else ", or longer: the first one shown"
-    return since.check, f"{first.date} ({first.candidate[:8]})", runs + earlier
+def _since(lines: Sequence[Line]) -> list[tuple[str, str, str]]:
+    """Return since when each check fails, and for how many candidates, as text."""
+    rows = []
+    for check, first, count, before in failing_since(lines):
+        runs = f"{count} candidate{'' if count == 1 else 's'} in a row"
+        earlier = "" if before else ", or longer: the first one shown"
+        rows.append((check, f"{first.date} ({first.candidate[:8]})", runs + earlier))
+    return rows
 
 
 def _row(line: Line) -> tuple[str, ...]:
@@ -105,28 +118,6 @@ def _row(line: Line) -> tuple[str, ...]:
         *map(_share, (line.clean, line.worst_pose, line.robust_accuracy)),
         "–" if nearest is None else f"{nearest} {line.margins[nearest]:+.1f}",
     )
-
-
-def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
-    first, last = (
-        f"clean accuracy {_share(line.clean)}, {len(line.failing)} of {line.judged} checks fail"
-        for line in (lines[0], lines[-1])
-    )
-    yield Illustration(
-        "Accuracy and failing checks",
-        f"The last run of each of {len(lines)} candidates, the latest on the right.",
-        f"Accuracy over {len(lines)} runs. First: {first}; last: {last}.",
-        lambda: accuracy_over_runs(lines),
-    )
-    if any(line.margins for line in lines):
-        tightest = ", ".join(f"{family_title(name)} {margin:+.1f}" for name, margin in lines[-1].margins.items())
-        yield Illustration(
-            "Smallest margin of each behavior",
-            "Blue passes, orange with a cross fails. Fading blue is a slow decline.",
-            f"Distance from the threshold by behavior and run, in standard deviations. In the last run: {tightest}.",
-            lambda: margin_map(_runs(lines), [line.margins for line in lines]),
-            is_map=True,
-        )
 
 
 def _share(value: float | None) -> str:
@@ -157,7 +148,7 @@ def margin_map(columns: Sequence[str], margins: Sequence[Mapping[str, float]]) -
     values = np.array([[each.get(name, np.nan) for each in margins] for name in names])
     texts = [["×" if value < 0 else "" for value in row] for row in values]
     title = "margin, in standard deviations; × fails"
-    shown = HeatMap(title, values, names, (BAD, "#f7f7f7", GOOD), (-_FULL, _FULL), texts, columns=columns)
+    shown = HeatMap(title, values, names, CHANGE, (-_FULL, _FULL), texts, columns=columns)
     return heat_maps(shown, x="", y="", height=1.9 + 0.24 * len(names))
 
 

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.report.at_a_glance import corruption_map, informational_note, margins
-from harness.report.check_table import checks
+from harness.checks.roles import role_title
+from harness.report.diagnosis import conclusion, data_in_words, diagnose, notes
 from harness.report.equality import differences
-from harness.report.failures import failures
-from harness.report.family_sections import golden, serving, slices
-from harness.report.gallery import confusions
-from harness.report.headline import conclusion
 from harness.report.history import history
-from harness.report.label_errors import label_error_section
+from harness.report.mistakes import confusions, failures, label_error_section
 from harness.report.model_figures import figures
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.report.refusal import TITLE
-from harness.report.scorecard import (
-    consensus_errors,
-    coverage,
-    said_first,
-    verdict_banner,
+from harness.report.sections import (
+    checks,
+    corruption_map,
+    examples,
+    golden,
+    margins,
+    serving,
+    slices,
     what_got_worse,
+    words,
 )
-from harness.report.tables import SIGNS, changes, models, regressions, robust_accuracies
-from harness.report.wording import candidate_name, words
+from harness.report.tables import models, regressions, robust_accuracies
+from harness.report.wording import SIGNS, candidate_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,9 +42,21 @@ if TYPE_CHECKING:
 
 def scorecard(outcome: Outcome) -> str:
     """Return the report of a run up to the list of its tests, which pytest-html adds."""
+    found = diagnose(outcome)
+    kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
+    banner = render(
+        "banner",
+        kind=kind,
+        sentence=found.sentence,
+        facts=[*found.facts, *found.signs],
+        headline=outcome.headline,
+        run=outcome.run,
+        verdict=outcome.verdict,
+    )
+    said = [f"{kind}: {line}" for kind, lines in found.remarks.items() for line in lines]
+    lead = paragraphs(*found.margins, *said, outcome.scope)
     sections = [section for show in SECTIONS if (section := show(outcome)) is not None]
-    lead = informational_note(outcome) + said_first(outcome)
-    return str(render("report", banner=verdict_banner(outcome), lead=lead, sections=sections))
+    return str(render("report", banner=banner, lead=lead, sections=sections))
 
 
 def page_title(outcome: Outcome) -> str:
@@ -57,16 +69,6 @@ def details(verdict: Verdict, pictures: Sequence[str]) -> str:
     return str(render("details", id=verdict.check.id, explanation=verdict.explain(), pictures=pictures))
 
 
-def not_made(error: str) -> str:
-    """Return the line in the place of a test's pictures when they could not be made."""
-    return str(paragraphs(f"the pictures could not be made: {error}"))
-
-
-def left_out(what: str, command: str) -> str:
-    """Return the line that names the omitted pictures of a test, and the command that shows them."""
-    return str(render("omitted", omitted=what, command=command))
-
-
 def comparison_page(
     overview: Overview, flips: Mapping[str, Any], facts: Mapping[str, str], thumbnails: Mapping[int | str, np.ndarray]
 ) -> str:
@@ -76,13 +78,11 @@ def comparison_page(
     """
     first, second = (model.name for model in overview.models[:2])
     new, fixed = len(flips["new_failures"]), len(flips["fixed_failures"])
-    where = f"All {new} new and {fixed} fixed failures: compare with --failures FILE.csv, or with --json."
-    changed = changes("clean images", flips, where=where)
+    listed = f"All {new} new and {fixed} fixed failures: compare with --failures FILE.csv, or with --json."
     sections = [
-        Section("comparison", "Summary", models(overview)),
+        Section("comparison", "Summary", models(overview) + paragraphs(listed, kind="soft")),
         failures(overview, thumbnails),
         figures(overview),
-        Section("changes", f"Images that changed from {second} to {first}", changed),
         inputs(facts.items()),
     ]
     return whole_page(f"{first} against {second}", paragraphs(conclusion(overview, flips)), sections)
@@ -94,6 +94,24 @@ def comparison(outcome: Outcome) -> Section | None:
     if outcome.overview is not None:
         body = models(outcome.overview, robust_accuracies(outcome))
     return Section("comparison", "Comparison with other models", body) if body else None
+
+
+def coverage(outcome: Outcome) -> Section:
+    """Return the inputs of the run, the origin of its thresholds, and the command to reproduce it."""
+    facts: list[tuple[str, object]] = [
+        (role_title(role), render("code", text=model["path"], beside=model["sha256"][:12]))
+        for role, model in outcome.models.items()
+    ]
+    pipeline = outcome.data.get("pipeline")
+    facts += [
+        ("data", data_in_words(outcome)),
+        *([("reference pipeline", pipeline)] if pipeline else []),
+        ("reproduce", render("code", text=outcome.command)),
+        ("versions", ", ".join(f"{name} {release}" for name, release in outcome.versions.items())),
+        ("thresholds", outcome.provenance),
+        *(("", note) for note in notes(outcome)[1:]),
+    ]
+    return inputs(facts, "Inputs and command")
 
 
 def self_checks(outcome: Outcome) -> Section | None:
@@ -113,8 +131,8 @@ def tests(_outcome: Outcome) -> Section:
 
 
 SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
-    consensus_errors,
     what_got_worse,
+    examples,
     margins,
     differences,
     golden,

@@ -10,8 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from jinja2.ext import Extension
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from harness.base.errors import printable
@@ -26,16 +25,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a heading, to which the contents lead: its anchor is `report-` and the name.
-
-    `beside` stands to the right of it, where the window is wide enough; with `columns` it leaves the place free.
-    """
+    """A part of a page under a heading, to which the contents lead: its anchor is `report-` and the name."""
 
     name: str
     title: str
     body: Markup | str = ""
-    columns: bool = False
-    beside: Section | None = None
 
 
 class Illustration(NamedTuple):
@@ -51,14 +45,10 @@ class Illustration(NamedTuple):
     is_map: bool = False
 
 
-def all_of(sections: Sequence[Section]) -> list[Section]:
-    """Return the sections and those beside them, in the order of the page: what its contents list."""
-    return [each for section in sections for each in (section, section.beside) if each is not None]
-
-
 def render(part: str, /, **values: object) -> Markup:
     """Return the markup of a macro of the templates: its values are text, and escaped, unless they are markup."""
-    return _macros()[part](**values)
+    macro: Callable[..., Markup] = getattr(_macros(), part)
+    return macro(**values)
 
 
 def paragraphs(*lines: object, kind: str = "") -> Markup:
@@ -71,15 +61,14 @@ def table(titles: Sequence[object], rows: Sequence[Sequence[object]], *, numbers
     return render("table", titles=titles, rows=rows, numbers=numbers)
 
 
-def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:
+def aligned(rows: Sequence[Sequence[object]], *, text: Collection[int] = (0,)) -> list[str]:
     """Return the rows as lines of a table for the terminal; columns of `text` are aligned left, all others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    sides = ["<" if at in text else ">" for at in range(len(widths))]
     return [
-        "  ".join(
-            cell.ljust(width) if at in text else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in cells
     ]
 
 
@@ -88,27 +77,22 @@ def folded(summary: str, body: Markup | str, *, opened: bool = False) -> Markup:
     return render("folded", summary=summary, body=body, opened=opened)
 
 
-def figure_html(illustration: Illustration) -> Markup:
-    """Return the figure with its title and caption, as an element that carries its data."""
+def figures_html(several: Iterable[Illustration]) -> Markup:
+    """Return figures with their titles and captions, in as many columns as the page has room for."""
+    return render("figures", drawn=[(each, *_drawn(each)) for each in several])
+
+
+def _drawn(illustration: Illustration) -> tuple[str, str]:
+    """Return the address of a figure, or else why it could not be drawn."""
     from harness.report.figures import as_svg
 
-    error = source = ""
     try:
         with warnings.catch_warnings():
             # A letter that the font lacks is the browser's to draw.
             warnings.simplefilter("ignore")
-            source = f"data:image/svg+xml;base64,{base64.b64encode(as_svg(illustration.draw())).decode()}"
+            return f"data:image/svg+xml;base64,{base64.b64encode(as_svg(illustration.draw())).decode()}", ""
     except Exception as failed:  # Names from files may be anything; a figure is not worth the report.
-        error = repr(failed)
-    title, caption, alt, _, is_map = illustration
-    return render(
-        "figure", title=title, caption=caption, alt=alt, is_map=is_map and not error, source=source, error=error
-    )
-
-
-def figures_html(several: Iterable[Illustration]) -> Markup:
-    """Return figures in as many columns as the page has room for; empty without any."""
-    return render("figures", drawn=[figure_html(each) for each in several])
+        return "", repr(failed)
 
 
 def inputs(facts: Iterable[tuple[str, object]], title: str = "Inputs") -> Section:
@@ -122,26 +106,15 @@ def whole_page(title: str, lead: Markup, sections: Iterable[Section | None], *, 
     return str(render("whole", title=title, banner=banner, lead=lead, sections=shown))
 
 
-class _Unbroken(Extension):
-    """Leaves out of a template the line breaks and the indentation after them, which are there for its reader."""
-
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
-        return re.sub(r"\n *", "", source)
-
-
 @cache
-def _macros() -> dict[str, Callable[..., Markup]]:
+def _macros() -> object:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        extensions=[_Unbroken],
         # Markup is ours; of any other text what cannot be printed is escaped, too, such as what reverses a line.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    for kind in ("css", "js"):
-        source = (TEMPLATES / f"report.{kind}").read_text("utf-8")
-        environment.globals[kind] = Markup(source)  # noqa: S704  Ours.
-    environment.globals["all_of"] = all_of
-    modules = [vars(environment.get_template(f"{name}.html").module) for name in ("page", "parts", "sections")]
-    return {name: macro for module in modules for name, macro in module.items() if callable(macro)}
+    css, js, page = ((TEMPLATES / name).read_text("utf-8") for name in ("report.css", "report.js", "page.html"))
+    environment.globals |= {"css": Markup(css), "js": Markup(js)}  # noqa: S704  Ours.
+    # Line breaks and the indentation after them are there for the reader of the template.
+    return environment.from_string(re.sub(r"\n *", "", page)).module

@@ -1,19 +1,27 @@
-"""Reports of a run without a verdict; made by the standard library alone, since any package may be what failed."""
+"""The reports of a run without a verdict, and the claim of their folder, whose reports refuse a run until its outcome.
+
+It needs the standard library alone, since any package may be what failed.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from contextlib import suppress
+import sys
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.base.codes import code_in
-from harness.base.errors import printable, writable
+from harness.base.codes import Code, code_in
+from harness.base.errors import OutputError, printable, writable
+from harness.base.files import read_regular
+from harness.base.folder_lock import FolderBusyError, held
 from harness.base.markdown import code, plain
-from harness.run.status import INCONCLUSIVE, PAGE, REPORT, SCHEMA, SUMMARY, versions
+from harness.base.outputs import REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output, write_together
+from harness.run.status import INCONCLUSIVE, MAX_BYTES, PAGE, REPORT, SCHEMA, SUMMARY, report_in, versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +35,13 @@ TITLE = "Model quality gate"
 _STYLE = Path(__file__).parent / "templates/report.css"
 _SHOWN = 10
 """Reasons that the summary shows."""
+UNFINISHED = f"[{Code.CRASH}] the run did not finish; run the gate again"
+"""The reason of every refusal until a better one is known."""
+_KINDS = {PAGE: REPORT_PAGE, SUMMARY: REPORT_MARKDOWN, REPORT: REPORT_JSON}
+"""The reports in the order in which an outcome replaces them; a refusal does so the other way round.
+
+So the record is the first to refuse a run and the last to say more.
+"""
 
 
 def mark_of_summary(run: str, verdict: str) -> str:
@@ -53,19 +68,26 @@ class Refusal:
     models: Mapping[str, str] = field(default_factory=dict)
     data: str = ""
 
-    @property
-    def line(self) -> str:
-        """Return the command as a line of a shell."""
-        return shlex.join(map(str, self.command))
-
     def contents(self) -> dict[str, bytes]:
         """Return the content of all three reports by their names, the record first."""
-        made = {REPORT: _record(self), SUMMARY: _summary(self), PAGE: _page(self)}
+        line = shlex.join(map(str, self.command))
+        facts = {**self.models, "data": self.data, "reproduce": line}
+        facts["versions"] = ", ".join(f"{name} {release}" for name, release in versions().items())
+        page = bare_page(
+            run=self.run,
+            verdict="error",
+            sentence="No verdict: this run is inconclusive.",
+            headline=INCONCLUSIVE,
+            said=self.reasons,
+            facts=facts,
+        )
+        made = {REPORT: _record(self), SUMMARY: _summary(self, line), PAGE: page}
         return {name: writable(content).encode() for name, content in made.items()}
 
 
 def _record(refusal: Refusal) -> str:
     models = {role: {"path": path, "sha256": "", "architecture": ""} for role, path in refusal.models.items()}
+    empty = ("omissions", "notices", "failed_tests", "known", "self_checks", "checks")
     plain_record = {
         "schema": SCHEMA,
         "protocol": PROTOCOL,
@@ -83,36 +105,27 @@ def _record(refusal: Refusal) -> str:
         "versions": versions(),
         "errors": list(refusal.reasons),
         "error_codes": [code_in(reason) for reason in refusal.reasons],
-        "omissions": [],
-        "notices": [],
-        "failed_tests": [],
-        "known": [],
-        "self_checks": [],
-        "checks": [],
+        **{name: [] for name in empty},
         "overview": None,
         "input_faults": None,
     }
     return json.dumps(plain_record, indent=1) + "\n"
 
 
-def _summary(refusal: Refusal) -> str:
+def _summary(refusal: Refusal, line: str) -> str:
     more = len(refusal.reasons) - _SHOWN
     reasons = [f"- **inconclusive**: {plain(reason)}" for reason in refusal.reasons[:_SHOWN]]
     reasons += [f"- **inconclusive**: {more} more, listed in {PAGE}"] if more > 0 else []
     judged = [f"- {plain(role)}: {code(path)}" for role, path in refusal.models.items()]
     judged += [f"- data: {plain(refusal.data)}"] if refusal.data else []
     judged.append(mark_of_summary(refusal.run, "error"))
-    blocks = [[f"## ❌ {TITLE}: {INCONCLUSIVE}"], reasons, ["What was judged:", "", *judged]]
-    return "\n\n".join("\n".join(block) for block in [*blocks, [f"Reproduce: {code(refusal.line)}"]]) + "\n"
-
-
-def _page(refusal: Refusal) -> str:
-    facts = {**refusal.models, "data": refusal.data, "reproduce": refusal.line}
-    facts["versions"] = ", ".join(f"{name} {release}" for name, release in versions().items())
-    sentence = "No verdict: this run is inconclusive."
-    return bare_page(
-        run=refusal.run, verdict="error", sentence=sentence, headline=INCONCLUSIVE, said=refusal.reasons, facts=facts
-    )
+    blocks = [
+        [f"## ❌ {TITLE}: {INCONCLUSIVE}"],
+        reasons,
+        ["What was judged:", "", *judged],
+        [f"Reproduce: {code(line)}"],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
 def bare_page(
@@ -140,3 +153,83 @@ def bare_page(
 
 def _text(text: str) -> str:
     return escape(printable(text))
+
+
+@dataclass
+class Claim:
+    """The folder of the reports as that of one run, which this process holds from `take` to `release`.
+
+    `command` is how the run was started, and `known` has further facts of its refusals, as in `Refusal`.
+    """
+
+    folder: Path
+    command: Sequence[str]
+    run: str
+    known: dict[str, Any] = field(default_factory=dict)
+    process: int = field(default_factory=os.getpid)
+    ending: bool = False
+    """True if `pytest_cmdline_main` ends the run."""
+    published: int | None = None
+    """The exit status of the run, once its reports are those of its outcome."""
+    hold: ExitStack = field(default_factory=ExitStack)
+
+    def take(self, *, wait: bool, reason: str = UNFINISHED) -> None:
+        """Keep other runs out of the folder, and have its reports refuse this run for this reason.
+
+        If another run is there, `wait` for its end. Raises `InputError` for a folder that another run has, or that
+        cannot be written; reports there stay unchanged.
+        """
+        busy = f"{self.folder}: another run of the gate writes there"
+
+        def say() -> None:
+            print(f"{busy}; waiting for it to end (no_wait = true: end with 4)", file=sys.stderr, flush=True)
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            os.utime(self.folder)  # The disk itself may be read-only.
+            self.hold.enter_context(held(self.folder, on_wait=say if wait else None))
+            self.refuse(reason)
+        except FolderBusyError:
+            advice = "wait for it to end, or name another folder with --stress-reports"
+            raise OutputError(f"{busy}; {advice}") from None
+        except OSError as error:
+            raise self._not_written(error) from None
+
+    def release(self) -> None:
+        """Let other runs into the folder."""
+        self.hold.close()
+
+    def refuse(self, *reasons: str) -> None:
+        """Have all reports say that the run is inconclusive, and why; raises `InputError` and changes none of them."""
+        self._write(Refusal(reasons, self.command, self.run, **self.known).contents(), [*reversed(_KINDS)])
+
+    def publish(self, contents: Mapping[str, bytes], status: int) -> None:
+        """Have all reports say how a run ends with this status; raises `InputError` and changes none of them."""
+        self._write(contents, [*_KINDS])
+        self.published = status
+
+    def _write(self, contents: Mapping[str, bytes], names: Sequence[str]) -> None:
+        try:
+            write_together(
+                {Output(self.folder / name, _KINDS[name], within=self.folder): contents[name] for name in names}
+            )
+        except OSError as error:
+            raise self._not_written(error) from None
+
+    def _not_written(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"reports cannot be written to {self.folder}: {error.strerror or error}; make room there, or name another "
+            "folder with --stress-reports"
+        )
+
+
+def agreed_verdict(folder: Path, *, run: str) -> str:
+    """Return the verdict that all three reports of this run carry; empty if one is missing or differs."""
+    report = report_in(folder)
+    verdict = str(report.get("verdict", ""))
+    marks = {SUMMARY: mark_of_summary(run, verdict), PAGE: mark_of_page(run, verdict)}
+    try:
+        told = (mark.encode() in read_regular(folder / name, max_bytes=MAX_BYTES) for name, mark in marks.items())
+        return verdict if report.get("run") == run and all(told) else ""
+    except OSError:
+        return ""

@@ -1,17 +1,17 @@
-"""Words of the report: cases and numbers, and where the model looks, and the meaning of each term."""
+"""Words of the report: what a check shows, and the meaning of each term."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import printable
-from harness.checks.families import FAMILIES
+from harness.checks.families import FAMILIES, family_title
 from harness.measures import Unit
-from harness.measures.localisation import ATTENTION_LIFT, ATTENTION_RATIO
 from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
-from harness.report.page import Section, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 _PERCENT = {Unit.SHARE, Unit.DIFFERENCE}
 _SMALLEST_SPREAD = 0.0005
 """Smallest standard deviation of shares that is not 0.0 points."""
-_LOOKS = 1.1
-"""Lift from which on a model looks at the object; the shipped reference models reach 1.3."""
+SIGNS = {
+    "pass": "✓ passes",
+    "fail": "✗ fails",
+    "error": "✗ error",
+    "inconclusive": "? inconclusive",
+    "informational": "informational",
+    "not_applicable": "not applicable",
+}
 
 
 def candidate_name(outcome: Outcome) -> str:
@@ -51,19 +57,14 @@ def case(verdict: Verdict) -> str:
 def measured_and_required(verdict: Verdict) -> tuple[str, str]:
     """Return the measured and the required value as text, never the same text for different numbers."""
     if verdict.value is None:
-        return verdict.detail, ""
+        return "", ""
     minus = "−" if verdict.unit is Unit.DIFFERENCE else "-"
     if verdict.limit is None:
         return verdict.unit.format(verdict.value).replace("-", minus), ""
     value, limit = (each.replace("-", minus) for each in verdict.unit.told_apart(verdict.value, verdict.limit))
-    word = "at least" if verdict.check.direction == "at_least" else "at most"
-    return value, f"{word} {limit}{or_not_significant(verdict)}"
-
-
-def or_not_significant(verdict: Verdict) -> str:
-    """Return which p lets a check pass beyond its threshold, to stand behind it; empty where none does."""
     significance = verdict.check.significance
-    return "" if significance is None or verdict.threshold is None else f", or p ≥ {significance:g}"
+    chance = "" if significance is None or verdict.threshold is None else f", or p ≥ {significance:g}"
+    return value, f"{'≤' if verdict.check.direction == 'at_most' else '≥'} {limit}{chance}"
 
 
 def reference(verdict: Verdict) -> str:
@@ -98,62 +99,30 @@ def of_candidate(verdicts: Sequence[Verdict], metric: Metric) -> list[Verdict]:
     ]
 
 
-def where_it_looks(outcome: Outcome, *, good: bool = True) -> str:
-    """Return a sentence on the candidate's Grad-CAM mass on the object, as its checks measured it; empty without them.
-
-    Without `good`, also empty if the model does look at the object.
-    """
-    lift, ratio = (
-        {(one.check.pose, one.check.class_name): one for one in of_candidate(outcome.verdicts, metric)}.get(
-            (IDENTITY, None)
-        )
-        for metric in (ATTENTION_LIFT, ATTENTION_RATIO)
-    )
-    if lift is None or ratio is None or lift.value is None or ratio.value is None:
-        return ""
-    looks = lift.value >= _LOOKS
-    if looks and not good:
-        return ""
-    says = "It looks at the object" if looks else "It hardly looks at the object more than elsewhere"
-    shares = f"Grad-CAM mass on the object {ratio.value:.0%}, {lift.value:.2f} times that of a uniform map"
-    beside = f"; reference models {known}" if (known := reference(ratio)) else ""
-    return f"{says}: {shares}{beside} ({ratio.n:,} images)."
-
-
-WORDS: Mapping[str, tuple[str, str]] = {
-    "check": (
-        "check",
-        "A measurement with a threshold. If one check misses its threshold, the model fails.",
-    ),
-    "threshold": ("threshold", "A minimum (at least) or a maximum (at most)."),
-    "reference-models": (
-        "reference models",
-        "Networks of the candidate's recipe, trained with other seeds and known to be sound. A check shows their mean "
-        "and standard deviation. With these thresholds, one in a hundred of them fails any check.",
-    ),
-    "minimum-detectable-drop": (
-        "minimum detectable drop",
-        "The smallest drop that the check finds with a probability of 95%; it may miss a smaller one.",
-    ),
-    "augmentation-range": (
-        "augmentation range",
-        "Poses that the checks hold a model to; for the shipped model ±10° and ±2 px.",
-    ),
-    "uniform-baseline": (
-        "uniform baseline",
-        "The Grad-CAM mass on the object of a uniform map: the share of the image that the object fills.",
-    ),
-    "candidate": ("candidate", "The checkpoint under test."),
-    "baseline": ("baseline", "The model, trained without augmentation, that the candidate is compared with."),
-    "incumbent": (
-        "last accepted model (incumbent)",
-        "The last accepted checkpoint. The next one must not be worse.",
-    ),
-    "confidence": ("confidence", "The probability that a model gives its prediction."),
-    "informational": ("informational", "Measured without a threshold: it describes the model, and fails nothing."),
-    "n": ("n", "The number of images that it was measured on."),
-}
-"""Terms of the page and their meaning, by their anchor: `word-` and the name."""
+def row_of(verdict: Verdict) -> dict[str, Any]:
+    """Return what a page shows of a check, by column; pairs are a text and its number."""
+    check, known = verdict.check, verdict.check.reference
+    measured, required = measured_and_required(verdict)
+    drop = known.minimum_detectable_drop if known else None
+    unit = Unit.DIFFERENCE if verdict.unit is Unit.SHARE else verdict.unit
+    why = check.informational if verdict.status == "informational" else ""
+    return {
+        "id": check.id,
+        "about": explained(check.family),
+        "behavior": family_title(check.family),
+        "case": case(verdict),
+        "status": verdict.status,
+        "worse": not verdict.passed,
+        "sign": SIGNS[verdict.status],
+        "measured": (measured, verdict.value),
+        "threshold": (required, verdict.threshold),
+        "direction": "" if verdict.threshold is None else check.direction or "at_least",
+        "missed": verdict.missed,
+        "reference": (reference(verdict), known.mean if known else None),
+        "minimum_detectable_drop": ("" if drop is None else unit.told_apart(drop, 0.0)[0].removeprefix("+"), drop),
+        "n": (f"{verdict.out_of:,}", verdict.out_of) if verdict.n else ("", None),
+        "detail": "; ".join(filter(None, (verdict.excused, verdict.detail, why))),
+    }
 
 
 def explained(name: str) -> str:
@@ -161,8 +130,6 @@ def explained(name: str) -> str:
     return f"about-{name}" if name in FAMILIES else ""
 
 
-def words(outcome: Outcome) -> Section:
-    """Return the meaning of the behaviors of a run and of the terms of its page, folded; links open it."""
-    families = dict.fromkeys(verdict.check.family for verdict in outcome.verdicts)
-    behaviors = [FAMILIES[name] for name in families if name in FAMILIES]
-    return Section("words", "Behaviors and terms", render("words", behaviors=behaviors, words=WORDS.items()))
+def terms() -> Mapping[str, tuple[str, str]]:
+    """Return the terms of the page, each with its name and its meaning, by their anchor: `word-` and the key."""
+    return tomllib.loads((Path(__file__).parent / "templates/terms.toml").read_text("utf-8"))

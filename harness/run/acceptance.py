@@ -221,7 +221,7 @@ def _writer(request: AcceptRequest, report: Mapping[str, Any]) -> tuple[str, Cal
         content = request.checkpoint.read_bytes()
         return hashlib.sha256(content).hexdigest(), lambda path, _: write_atomically(path, content)
     network = request.options
-    checkpoint = load_checkpoint(request.checkpoint, builder=network.builder(), choice=network.choice())
+    checkpoint = load_checkpoint(request.checkpoint, builder=network.builder(), choice=network)
     record = checkpoint.record or Record(checkpoint.architecture, {}, tuple(report["data"]["classes"]))
     return checkpoint.sha256, lambda path, acceptance: save_checkpoint(
         path, checkpoint.model, replace(record, acceptance=acceptance)

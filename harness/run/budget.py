@@ -1,9 +1,14 @@
-"""Samples that fit into a time: per family, by the loss that it can then still notice, and what that costs."""
+"""Samples that fit into a time, by the loss that each family can then still notice, and those of a run's other parts.
+
+The unit of the latter is an image-pass of the rows of the checks file, never a clock. Serial runs, runs with workers
+and runs from the cache therefore use the same images for self-checks and for the comparison of models.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
@@ -13,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from harness.inference.ledger import Asked, Ledger
+    from harness.run.session import StressSession
 
-DEFAULT = 1_800.0
-"""Seconds that the gate of a new checks file may take where nobody says otherwise."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
 LEAST = 100
@@ -98,6 +102,88 @@ class Plan:
         return self.budget is None or self.total.seconds <= self.budget * _TOLERANCE
 
 
+def plan_from(
+    count: Callable[[Mapping[str, int]], Ledger],
+    sizes: Mapping[str, int],
+    costs: Costs,
+    *,
+    tests: Mapping[str, int] | None = None,
+    shares: Mapping[str, float] | None = None,
+    images: int = 0,
+    budget: float | None = None,
+    kept: Collection[str] = (),
+) -> Plan:
+    """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
+
+    `count` says what a run asks for with samples of these sizes. `sizes` are the images that families have without,
+    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell. `shares` are those
+    of the smallest class or group that a family has a check of (default: 1).
+    """
+    samples: dict[str, int] = {}
+    ledger = whole = count(samples)
+    besides, lines = costs.besides_seconds, {}
+    if budget is not None:
+        samples, ledger = _fitted(count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept)
+    for name, asked in ledger.asked.items():
+        size = sizes.get(name, 0)
+        measured = samples.get(name, size)
+        fewest = round(measured * (shares or {}).get(name, 1))
+        counts = asked.passes, asked.poses, asked.maps, asked.cached
+        lines[name] = Line(costs.seconds(asked), *counts, (tests or {}).get(name, 0), measured, size, fewest)
+    if besides:
+        lines[START] = Line(besides, 0, 0, 0, 0)
+    all_images = besides + sum(map(costs.seconds, whole.asked.values()))
+    return Plan(lines, costs, whole.uncounted, budget, all_images, images)
+
+
+def _fitted(
+    count: Callable[[Mapping[str, int]], Ledger],
+    ledger: Ledger,
+    sizes: Mapping[str, int],
+    costs: Costs,
+    *,
+    budget: float,
+    kept: Collection[str],
+) -> tuple[dict[str, int], Ledger]:
+    """Return samples that fit, none where all images do, and what a run with them asks for; `ledger` is without."""
+    samples: dict[str, int] = {}
+    asked = ledger.asked
+    spent = {name: costs.seconds(each) for name, each in asked.items()}
+    # A search has a sample of its own, so a larger sample of the family costs it nothing.
+    limits = {
+        name: min(size, asked[name].images or size)
+        for name, size in sizes.items()
+        if name in asked and name not in kept
+    }
+    # Families that use the predictions of another, and ask for none, have its size, since other images would be new
+    # work.
+    leaders = {name: name for name in limits}
+    for name in limits:
+        if spent[name] == 0:
+            leaders[name] = next((lead for lead in limits if lead in asked[name].shares and spent[lead] > 0), name)
+    alike = Counter(leaders.values())
+    for _ in range(_ROUNDS):
+        besides = sum(spent.get(name, 0.0) for name in (CHECKS, OVERVIEW, *kept))
+        each = dict.fromkeys(alike, 0.0)
+        for name, lead in leaders.items():
+            each[lead] += spent.get(name, 0.0)
+        each = {lead: seconds / samples.get(lead, limits[lead]) for lead, seconds in each.items()}
+        sized = fitting_samples(each, images=limits, seconds=max(budget - besides, 0), alike=alike)
+        found = {}
+        for name, lead in leaders.items():
+            size = min(sized.get(lead, limits[name]), limits[name])
+            step = 10 ** max(len(str(size)) - 2, 0)  # For people to read, with two digits that count.
+            if size < limits[name]:
+                found[name] = size // step * step
+        if found == samples:
+            break
+        samples, ledger = found, count(found)
+        spent = {name: costs.seconds(each) for name, each in ledger.asked.items()}
+        if sum(spent.values()) <= budget * _TOLERANCE:
+            break
+    return samples, ledger
+
+
 def fitting_samples(
     seconds_per_image: Mapping[str, float], *, images: Mapping[str, int], seconds: float, alike: Mapping[str, int] = {}
 ) -> dict[str, int]:
@@ -128,92 +214,6 @@ def fitting_samples(
     return {name: size for name, size in sizes(low).items() if size < images[name]}
 
 
-def plan_from(
-    count: Callable[[Mapping[str, int]], Ledger],
-    sizes: Mapping[str, int],
-    costs: Costs,
-    *,
-    tests: Mapping[str, int] | None = None,
-    shares: Mapping[str, float] | None = None,
-    images: int = 0,
-    budget: float | None = None,
-    kept: Collection[str] = (),
-) -> Plan:
-    """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
-
-    `count` says what a run asks for with samples of these sizes. `sizes` are the images that families have without,
-    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell. `shares` are those
-    of the smallest class or group that a family has a check of (default: 1).
-    """
-    samples: dict[str, int] = {}
-    ledger = whole = count(samples)
-    besides = costs.besides_seconds
-    if budget is not None:
-        samples, ledger = _fitted(count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept)
-    lines = {}
-    for name, asked in ledger.asked.items():
-        size = sizes.get(name, 0)
-        measured = samples.get(name, size)
-        fewest = round(measured * (shares or {}).get(name, 1))
-        counts = asked.passes, asked.poses, asked.maps, asked.cached
-        lines[name] = Line(costs.seconds(asked), *counts, (tests or {}).get(name, 0), measured, size, fewest)
-    if besides:
-        lines[START] = Line(besides, 0, 0, 0, 0)
-    all_images = besides + sum(map(costs.seconds, whole.asked.values()))
-    return Plan(lines, costs, whole.uncounted, budget, all_images, images)
-
-
-def _fitted(
-    count: Callable[[Mapping[str, int]], Ledger],
-    whole: Ledger,
-    sizes: Mapping[str, int],
-    costs: Costs,
-    *,
-    budget: float,
-    kept: Collection[str],
-) -> tuple[dict[str, int], Ledger]:
-    """Return samples that fit, none where all images do, and what a run with them asks for."""
-    samples: dict[str, int] = {}
-    ledger, asked = whole, whole.asked
-    before = after = {name: costs.seconds(each) for name, each in asked.items()}
-    # A search has a sample of its own, so a larger sample of the family costs it nothing. Families that use the
-    # predictions of another, and ask for none, have its size, since other images would be new work.
-    limits = {
-        name: min(size, asked[name].images or size)
-        for name, size in sizes.items()
-        if name in asked and name not in kept
-    }
-    leaders = {
-        name: next((other for other in limits if other in asked[name].shares and before[other] > 0), name)
-        if before[name] == 0
-        else name
-        for name in limits
-    }
-    alike = Counter(leaders.values())
-    for _ in range(_ROUNDS):
-        besides = sum(after.get(name, 0.0) for name in (CHECKS, OVERVIEW, *kept))
-        each = {
-            lead: sum(after.get(name, 0.0) for name in limits if leaders[name] == lead)
-            / samples.get(lead, limits[lead])
-            for lead in alike
-        }
-        sized = fitting_samples(each, images=limits, seconds=max(budget - besides, 0), alike=alike)
-        found = {name: min(sized[lead], limits[name]) for name, lead in leaders.items() if lead in sized}
-        # For people to read, with two digits that count.
-        found = {
-            name: size // step * step
-            for name, size in found.items()
-            if size < limits[name] and (step := 10 ** max(len(str(size)) - 2, 0))
-        }
-        if found == samples:
-            break
-        samples, ledger = found, count(found)
-        after = {name: costs.seconds(each) for name, each in ledger.asked.items()}
-        if sum(after.values()) <= budget * _TOLERANCE:
-            break
-    return samples, ledger
-
-
 def seconds_in(text: str) -> float:
     """Return the seconds of a time such as 90s, 20m or 1.5h; raises `InputError` for any other text."""
     if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)) is None or float(found[1]) == 0:
@@ -231,3 +231,93 @@ def duration(seconds: float) -> str:
 def in_cores(count: int) -> str:
     """Return a number of cores as text; an accelerator counts as one."""
     return "one core" if count == 1 else f"{count} cores"
+
+
+SHARE = 0.2
+"""Share of the image-passes of a whole run that self-checks and overview may take."""
+FEWEST, FEW = 20, (16, 32)
+"""Images of a sample, and to predict again, at least: 16 large ones, or 32 small ones, which fill a batch.
+
+If a mutant loses half of 20 images, McNemar's p is below 0.001.
+"""
+FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
+"""Passes that any run may take, for images of so many pixels, and the exponent of their decline with larger ones.
+
+Networks for larger images are deeper, too. The passes take seconds on one core, for the shipped network as for a
+ResNet at 224 pixels.
+"""
+DAMAGED, SEARCHED, EXPLAINED, ANEW, CORNERS, CONFIDENCES = 3, 10, 6, 6, 9, 2
+"""Passes of an image for a mutant, one that a search must catch, two maps, the self-checks that every run repeats, and
+an overview's accuracy at corners and confidences.
+
+A mutant needs clean predictions before and after the damage, and those of the check that catches it. A search ends
+early. Confidences need full precision.
+"""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Number of images for each kind of work, at least the smallest useful one.
+
+    `anew` is for self-checks that every run repeats. `answers`, over all perturbations, are predicted again, `few` at
+    a time. `damaged` is for mutants. The others are for an overview, at `corners` and for `confidences`.
+    """
+
+    anew: int
+    answers: int
+    few: int
+    damaged: int
+    corners: int
+    confidences: int
+
+
+def affordable_passes(session: StressSession) -> int:
+    """Return the image-passes that self-checks and overview together may take besides those of the rows.
+
+    Any run may take some, fewer for larger images.
+    """
+    height, width = session.images.pixels.shape[-2:]
+    free = int(FREE_PASSES * min(1.0, (FREE_PIXELS / (height * width)) ** GROWTH))
+    return max(int(rows_passes(session) * SHARE / (1 - SHARE)), free)
+
+
+def rows_passes(session: StressSession) -> int:
+    """Return the image-passes that the rows of the checks file ask for at least: one for each image in each case.
+
+    Golden images are few, and groups are of the clean images, which are predicted anyway.
+    """
+    from harness.checks.golden import GOLDEN
+    from harness.checks.slices import SLICE
+
+    sizes: dict[object, int] = {}
+    for check in session.checks.checks:
+        if check.family not in {GOLDEN, SLICE}:
+            case = check.role, check.pose, repr(check.keys)
+            sizes[case] = max(sizes.get(case, 0), session.size_of(check.family))
+    return sum(sizes.values())
+
+
+def extent_of(session: StressSession) -> Extent:
+    """Return the images that the run can afford, half of the passes for self-checks and half for the overview."""
+    import torch
+
+    from harness.checks.families import damages
+    from harness.inference.devices import batch_size
+
+    quarter = affordable_passes(session) // 4
+    damaged = [family for family in damages(session.checks) if session.checks.family(family)]
+    each = sum(SEARCHED if family == "search" else DAMAGED for family in damaged)
+    each += EXPLAINED * bool(session.checks.family("attention"))
+    models = len({model.model_sha256 for model in session.roles.values()})
+    if not all(model.provides.live for model in session.roles.values()):
+        models = 1  # An export does not know which models will be compared.
+    batch = batch_size(session.images.pixels.shape[1:], torch.device("cpu"), screening=False)
+    few = min(max(batch, FEW[0]), FEW[1])
+    return Extent(
+        anew=max(few, quarter // 2 // ANEW),
+        answers=max(4 * few, quarter // 2),
+        few=few,
+        damaged=max(FEWEST, quarter // max(each, 1)),
+        corners=max(FEWEST, quarter // (CORNERS * models)),
+        confidences=max(FEWEST, quarter // (CONFIDENCES * models)),
+    )

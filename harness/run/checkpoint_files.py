@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError, OutputError
@@ -12,49 +12,14 @@ from harness.base.progress import Progress
 from harness.data.fashion_mnist import CLASSES
 from harness.inference import pick_device
 from harness.networks import training
-from harness.networks.checkpoints import Choice, Record, load_checkpoint, save_checkpoint
-from harness.networks.training import PRESETS, Epoch, TrainingConfig, augmented, best_epoch, write_history
-from harness.networks.training.state import epochs_output
+from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+from harness.networks.training import PRESETS, Epoch, TrainingConfig, augmented, write_history
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """A checkpoint to train on Fashion-MNIST; `data_dir` is the folder of its training files, None for the usual ones.
-
-    Raises `InputError` unless the name of `destination` ends with .safetensors.
-    """
-
-    destination: Path
-    config: TrainingConfig = PRESETS["default"]
-    data_dir: Path | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Raise `InputError` for a name that is not of the native format."""
-        _expect_native(self.destination)
-
-    @property
-    def output(self) -> Output:
-        """Return the checkpoint as an output."""
-        return Output(self.destination, CHECKPOINT)  # Its data are of another kind, and refused as such.
-
-    @property
-    def curves(self) -> Output:
-        """Return the picture of the training's curves as an output."""
-        return Output(self.destination.with_suffix(".curves.png"), CURVES)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A training: its epochs, the one whose weights are kept, and the file with its history."""
-
-    epochs: tuple[Epoch, ...]
-    best: Epoch
-    history_path: Path
+    from harness.networks.options import ChoiceOptions
 
 
 def training_config(
@@ -78,17 +43,22 @@ def training_config(
     return replace(config, **given, arguments={**config.arguments, **own})
 
 
-def train_checkpoint(request: TrainRequest) -> Trained:
-    """Train a checkpoint with a progress bar; a killed training is resumable.
+def train_checkpoint(
+    destination: Path, config: TrainingConfig, *, data_dir: Path | None = None, device: str = "auto"
+) -> tuple[tuple[Epoch, ...], Path, Output]:
+    """Train a checkpoint with a progress bar; return its epochs, the file with them, and the output of their curves.
 
-    Raises `InputError` without training images, and for a config that does not fit them.
+    `data_dir` is the folder of the training files, None for the usual one. A killed training is resumable. Raises
+    `InputError` for a name without .safetensors, without training images, and for a config that does not fit them.
     """
     from harness.data import load_fashion_mnist
 
-    device, destination = pick_device(request.device), request.destination
-    for output in (request.output, request.curves, epochs_output(destination)):
+    _expect_native(destination)
+    place, curves = pick_device(device), Output(destination.with_suffix(".curves.png"), CURVES)
+    # Their data are of another kind, and refused as such.
+    for output in (Output(destination, CHECKPOINT), curves, training.epochs_output(destination)):
         output.expect_own()
-    images = load_fashion_mnist("train", data_dir=request.data_dir)
+    images = load_fashion_mnist("train", data_dir=data_dir)
     with Progress(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
 
         def show_step(done: int, total: int) -> None:
@@ -96,35 +66,23 @@ def train_checkpoint(request: TrainRequest) -> Trained:
             bar.update(done - bar.n)
 
         def show_epoch(epoch: Epoch) -> None:
-            bar.set_postfix(
-                epoch=epoch.epoch, loss=f"{epoch.training_loss:.3f}", val=f"{epoch.validation_accuracy:.4f}"
-            )
+            loss, accuracy = f"{epoch.training_loss:.3f}", f"{epoch.validation_accuracy:.4f}"
+            bar.set_postfix(epoch=epoch.epoch, loss=loss, val=accuracy)
 
-        history = training.train(
-            request.config, images, destination, device=device, on_epoch=show_epoch, on_step=show_step
-        )
-    return Trained(tuple(history), best_epoch(history), write_history(destination, history))
+        epochs = training.train(config, images, destination, device=place, on_epoch=show_epoch, on_step=show_step)
+    return epochs, write_history(destination, epochs), curves
 
 
-@dataclass(frozen=True)
-class ConvertRequest:
-    """A state dict of the shipped architecture to write in the native format; `choice` says where its weights are."""
+def convert_checkpoint(source: Path, destination: Path, choice: ChoiceOptions) -> str:
+    """Write a state dict of the shipped architecture in the native format; return an aside on it, if there is any.
 
-    source: Path
-    destination: Path
-    choice: Choice = field(default_factory=Choice)
-
-    def __post_init__(self) -> None:
-        """Raise `InputError` for a name that is not of the native format."""
-        _expect_native(self.destination)
-
-
-def convert_checkpoint(request: ConvertRequest) -> str:
-    """Write a checkpoint in the native format, and return an aside on its file, if there is any."""
-    Output(request.destination, CHECKPOINT, Inputs((request.source,))).expect_own()
-    checkpoint = load_checkpoint(request.source, choice=request.choice)
+    `choice` says where its weights are. Raises `InputError` for a name without .safetensors.
+    """
+    _expect_native(destination)
+    Output(destination, CHECKPOINT, Inputs((source,))).expect_own()
+    checkpoint = load_checkpoint(source, choice=choice)
     record = checkpoint.record or Record(architecture=checkpoint.architecture, arguments={}, classes=CLASSES)
-    save_checkpoint(request.destination, checkpoint.model, record)
+    save_checkpoint(destination, checkpoint.model, record)
     return checkpoint.note
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
@@ -57,12 +58,11 @@ class ComparisonPlan:
     def lines(self) -> list[str]:
         """Return the plan as lines of text."""
         n = len(self.images)
-        parts = [f"clean on {n:,} of {self.out_of:,} images" if n < self.out_of else f"clean on {n:,} images"]
-        if self.corners:
-            parts.append(f"rotated and translated on {self.corners:,}")
         took = f"at most {duration(self.seconds)}" if self.seconds >= 1 else "about a second"
         took = "an unknown time" if math.isnan(self.seconds) else took
-        lines = [f"plan: {took} on {in_cores(self.cores)}: {', '.join(parts)}"]
+        of_all = f" of {self.out_of:,}" if n < self.out_of else ""
+        posed = f", rotated and translated on {self.corners:,}" if self.corners else ""
+        lines = [f"plan: {took} on {in_cores(self.cores)}: clean on {n:,}{of_all} images{posed}"]
         titles = [title for title, count in ((CORNERS, self.corners), (CONFIDENCE, self.confidences)) if not count]
         if titles and self.budget is not None:
             lines.append(
@@ -103,14 +103,12 @@ def compare(
     began = time.process_time() if began is None else began
     images = settings.images()
     names = [path if isinstance(path, str) else path.stem for path in paths]
-    if names[0] == names[1]:
-        names = ["A", "B"]
+    names = ["A", "B"] if names[0] == names[1] else names
     first, second = (replace(settings.open(path, images), role=name) for path, name in zip(paths, names, strict=True))
     if first.model_sha256 == second.model_sha256:
         raise InputError(f"{paths[0]} and {paths[1]} hold the same network; there is nothing to compare")
     models = {model.role: model for model in (first, second)}
-    besides = time.process_time() - began + REPORT_SECONDS
-    plan = plan_comparison(models, images, budget=budget, besides=besides)
+    plan = plan_comparison(models, images, budget=budget, besides=time.process_time() - began + REPORT_SECONDS)
     on_planned(plan)
     with (
         Progress(total=plan.poses, unit="image", desc="comparing", delay=2, silence=_SILENCE) as bar,
@@ -128,49 +126,42 @@ def plan_comparison(
     """Return what fits into the budget, in seconds of the clock; measures a few batches of each model.
 
     `besides` is the part of the budget that the start and the page take. Cached predictions cost nothing. Clean images
-    are always measured, a sample of them where all take too long.
+    are always measured, a sample of them where all take too long. Without a budget, a model without an answer in time
+    has no cost.
     """
-    costs = {name: _cost(model, images, required=budget is not None) for name, model in models.items()}
-    left, out_of = math.inf if budget is None else max(budget - besides, 0.0), len(images)
-    everything = images
+    costs = {}
+    for name, model in models.items():
+        try:
+            costs[name] = costs_of(model, images, maps=False) if model.provides.live else Costs(0.0, 0.0, 0)
+        except InputError as error:
+            if budget is not None:
+                raise InputError(f"{error.message} Or compare without a plan (--full).", code=error.code) from None
+            costs[name] = Costs(math.nan, math.nan, 0)
+
+    def asked(measure: Callable[[Mapping[str, RoleModel]], object]) -> tuple[float, int]:
+        """Return what is asked of all models: seconds of the clock, and inputs to run them on."""
+        ledgers = {name: Ledger() for name in models}
+        measure({name: counting(model, ledgers[name]) for name, model in models.items()})
+        of = {name: ledger.now for name, ledger in ledgers.items()}
+        return sum(costs[name].seconds(of[name]) for name in of), sum(each.poses for each in of.values())
+
+    def clean(counted: Mapping[str, RoleModel]) -> None:
+        for model in counted.values():
+            model.predict(images)
+
+    left, out_of, everything = math.inf if budget is None else max(budget - besides, 0.0), len(images), images
     for size in () if budget is None else (out_of, *(size for size in reversed(_SIZES) if size < out_of)):
-        images, took = sample_up_to(everything, size), 0.0
-        for name, model in models.items():
-            counting(model, ledger := Ledger()).predict(images)
-            took += costs[name].seconds(ledger.now)
-        if took <= left * _CLEAN:
+        images = sample_up_to(everything, size)
+        if asked(clean)[0] <= left * _CLEAN:
             break
     # The most telling last: confidence is left out before accuracy at corners.
     sizes = sample_sizes(images)
     options = [*((size, len(images)) for size in sizes), (sizes[-1], 0), (0, 0)]
-    counted = {option: _counted(models, images, costs, *option) for option in options}
-    chosen = next((option for option in options if not counted[option][0] > left), options[-1])
-    (seconds, poses), (whole, _) = counted[chosen], counted[options[0]]
+    counts = [
+        asked(partial(measure_overview, images=images, corners=corners, confidences=confidences))
+        for corners, confidences in options
+    ]
+    at = next((at for at, (seconds, _) in enumerate(counts) if not seconds > left), len(options) - 1)
+    seconds, poses = counts[at]
     cores = max(each.cores for each in costs.values())
-    return ComparisonPlan(images, out_of, *chosen, besides + seconds, besides + whole, poses, cores, budget)
-
-
-def _cost(model: RoleModel, images: LabelledImages, *, required: bool) -> Costs:
-    """Return what a model costs; recorded predictions cost nothing.
-
-    Unless that is `required`, it is NaN for a model without an answer in time; else this raises `InputError`.
-    """
-    if not model.provides.live:
-        return Costs(0.0, 0.0, 0)
-    try:
-        return costs_of(model, images, maps=False)
-    except InputError as error:
-        if required:
-            raise InputError(f"{error.message} Or compare without a plan (--full).", code=error.code) from None
-        return Costs(math.nan, math.nan, 0)
-
-
-def _counted(
-    models: Mapping[str, RoleModel], images: LabelledImages, costs: Mapping[str, Costs], corners: int, confidences: int
-) -> tuple[float, int]:
-    """Return what an overview asks for, of all models: seconds of the clock, and inputs to run models on."""
-    ledgers = {name: Ledger() for name in models}
-    planned = {name: counting(model, ledgers[name]) for name, model in models.items()}
-    measure_overview(planned, images, corners=corners, confidences=confidences)
-    asked = {name: ledger.now for name, ledger in ledgers.items()}
-    return sum(costs[name].seconds(asked[name]) for name in asked), sum(each.poses for each in asked.values())
+    return ComparisonPlan(images, out_of, *options[at], besides + seconds, besides + counts[0][0], poses, cores, budget)

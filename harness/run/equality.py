@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +25,8 @@ from harness.measures.changed_predictions import (
 from harness.measures.equivalence import CONFIDENCE, outcomes_of, overall
 from harness.perturb import IDENTITY
 from harness.run.history import read_history
+from harness.run.selfcheck import expect_steady
 from harness.run.settings import HISTORY_FILE
-from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,6 +121,8 @@ def equal(
     [0, 1]. `history` is the file of earlier runs. Raises `InputError` for a model that is refused, and for a tolerance
     that is no share.
     """
+    import torch
+
     expect_tolerance(tolerance)
     images = model.images()
     first = replace(model.open(original, images), role="original")
@@ -134,23 +137,19 @@ def equal(
         raise InputError(message, setting=error.setting, code=error.code) from error
     predictions = second.predict(images), first.predict(images)
     expect_steady([second, first], images)
-    checks = equality_checks(*predictions, tolerance)
+    checks, hint = equality_checks(*predictions, tolerance), ""
     done = Equality(images, second, first, predictions, checks, _caution(first, images, history))
     # An artifact may normalize by itself: on some images, unchanged pixels then make it equal.
     declared = getattr(second.classifier.plain, "declared", {}).get("normalization", "none")
-    if done.outcome != "different" or declared == "none" or artifact_normalization is not None:
-        return done
-    import torch
-
-    some = images.take(torch.arange(min(len(images), _HINTED)))
-    unchanged = own.but(normalization="none").open(artifact, some, ordered=False)
-    count = int(changed(unchanged.predict(some), first.predict(some)).sum())
-    if count > tolerance * len(some):
-        return done
-    hint = (
-        f"The artifact normalizes by itself: without the declared normalization, it changes {count} of {len(some)} "
-        "predictions. Add --artifact-normalization none."
-    )
+    if done.outcome == "different" and declared != "none" and artifact_normalization is None:
+        some = images.take(torch.arange(min(len(images), _HINTED)))
+        unchanged = own.but(normalization="none").open(artifact, some, ordered=False)
+        count = int(changed(unchanged.predict(some), first.predict(some)).sum())
+        if count <= tolerance * len(some):
+            hint = (
+                f"The artifact normalizes by itself: without the declared normalization, it changes {count} of "
+                f"{len(some)} predictions. Add --artifact-normalization none."
+            )
     return replace(done, hint=hint)
 
 
@@ -203,12 +202,11 @@ def equality_checks(artifact: Predictions, original: Predictions, tolerance: flo
 
 def _caution(original: RoleModel, images: LabelledImages, history: Path) -> str:
     """Say what the last whole run of the gate on the original came to, if it did not pass."""
-    try:
-        runs = read_history(history).lines if history.exists() else ()
-    except InputError:  # An unreadable history says nothing against the original.
-        return ""
-    same = [line for line in runs if (line.candidate, line.data) == (original.sha256, images.sha256)]
-    last = next((line for line in reversed(same) if line.verdict != "partial"), None)
+    last = None
+    with suppress(InputError):  # An unreadable history says nothing against the original.
+        for line in read_history(history).lines:
+            if (line.candidate, line.data) == (original.sha256, images.sha256) and line.verdict != "partial":
+                last = line
     if last is None or last.verdict == "pass":
         return ""
     came_to = "failed its own gate" if last.verdict == "fail" else "has no verdict of its own gate"

@@ -101,14 +101,14 @@ def evaluate(
     """
     if (pairs or poses) and not failures:
         raise InputError("--pair and --pose say which failures to list; give --failures, too")
-    for pose in poses:
-        if not all(map(math.isfinite, pose)):
-            expected = "expected finite numbers: degrees, and pixels to the right and down"
-            raise InputError(f"--pose {' '.join(f'{each:g}' for each in pose)}: {expected}")
+    if odd := next((pose for pose in poses if not all(map(math.isfinite, pose))), None):
+        expected = "expected finite numbers: degrees, and pixels to the right and down"
+        raise InputError(f"--pose {' '.join(f'{each:g}' for each in odd)}: {expected}")
     everything = settings.all_images()
     images = everything if settings.samples is None else stratified_sample(everything, settings.samples)
     model = settings.open(checkpoint, images)
-    clean, panel, notes = model.classifier.predict(images), None, []
+    classifier, clean = model.classifier, model.classifier.predict(images)
+    panel, notes, kinds = None, list[str](), tuple[FailureKind, ...]()
     if failures or find_label_errors:
         try:
             panel = _panel_predictions(panel_predictions, everything, model.model_sha256)
@@ -122,12 +122,11 @@ def evaluate(
             "--panel-predictions, which `stress-harness calibrate` leaves beside the panel",
             below=notes,
         )
-    kinds: tuple[FailureKind, ...] = ()
     if failures:
         owned = None if panel is None else owners(clean, panel)
         kinds = *kinds_for(clean, owned), *(confusion(*pair) for pair in pairs)
     grid = augmentation_range_poses() if on_grid else (IDENTITY, *augmentation_range_corners()) if failures else ()
-    predicted, posed = _posed(model.classifier, clean, grid, kinds)
+    predicted, posed = _posed(classifier, clean, grid, kinds)
     numbers = {"clean_accuracy": accuracy(clean).value}
     if clean.has_confidence:
         numbers["confident_errors"] = confident_errors(clean, above=0.9).value
@@ -136,32 +135,25 @@ def evaluate(
         numbers["mean_pose_accuracy"] = float(correct.mean())
         numbers["robust_accuracy"] = float(correct.all(axis=1).mean())
     found = None
+    unlikely: tuple[LabelErrors, WithoutLabelErrors] | str | None = None
     if failures:
-        more = (model.classifier.predict(images, Pose(*pose), keep=False) for pose in poses)
+        more = (classifier.predict(images, Pose(*pose), keep=False) for pose in poses)
         tables = tuple(failure_table(each, kind) for each in chain([clean], more) for kind in kinds)
         moved = sum(pose != IDENTITY for pose in grid)
         found = FoundFailures(kinds, tables, posed, moved, persistent_failures(images, predicted))
-    unlikely = _suspected(clean, panel, everything) if find_label_errors and panel else None
+    if find_label_errors and panel is not None:
+        try:
+            suspected = label_errors(images, panel, everything.labels.numpy())
+            unlikely = suspected, without(clean, panel, suspected)
+        except NotApplicableError as error:
+            unlikely = str(error)
     return Evaluation(checkpoint, clean, numbers, classification_report(clean), found, unlikely, tuple(notes))
-
-
-def _suspected(
-    clean: Predictions, panel: PanelPredictions, everything: LabelledImages
-) -> tuple[LabelErrors, WithoutLabelErrors] | str:
-    try:
-        found = label_errors(clean.images, panel, everything.labels.numpy())
-    except NotApplicableError as error:
-        return str(error)
-    return found, without(clean, panel, found)
 
 
 def _posed(
     classifier: Classifier, clean: Predictions, poses: Sequence[Pose], kinds: Sequence[FailureKind]
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return the classes predicted in P poses, (N, P) int32, and the failures by kind in all but the identity.
-
-    One pose follows the other: the predictions of 50,000 images of 1,000 classes take 200 MB.
-    """
+    """Return the classes predicted in P poses, (N, P) int32, and the failures by kind in all but the identity."""
     predicted, failures = np.empty((len(clean.labels), len(poses)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
     for at, pose in enumerate(Progress(poses, unit="pose", delay=2, disable=not poses)):
         seen = clean if pose == IDENTITY else classifier.predict(clean.images, pose, keep=False)
@@ -222,19 +214,16 @@ def break_image(checkpoint: Path | str, settings: ModelSettings, number: int) ->
         raise InputError(f"--image {number}: the data have images 0 to {len(images) - 1}")
     image = images.take(torch.tensor([number]))
 
-    def asked(pose: Pose) -> Answer:
-        return answers_at(classifier.predict(image, pose), np.zeros(1, dtype=np.int64))[0]
+    def seen_at(pose: Pose) -> Broken:
+        pixels = pose(unit_range(image.pixels)).mul(255).round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
+        return Broken(pose, pixels, answers_at(classifier.predict(image, pose), np.zeros(1, dtype=np.int64))[0])
 
-    clean, pixels = asked(IDENTITY), image.pixels[0].permute(1, 2, 0).numpy()
+    clean = answers_at(classifier.predict(image), np.zeros(1, dtype=np.int64))[0]
     found: list[tuple[SeverityPath, Broken | None]] = []
     for path in fine_paths() if clean.predicted == clean.true else ():
-        failure, broken = first_failures(classifier, image, path.poses), None
-        if not failure.right_everywhere[0]:
-            pose = failure.perturbation_of(0)
-            seen = pose(unit_range(image.pixels)).mul(255).round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
-            broken = Broken(pose, seen, asked(pose))
-        found.append((path, broken))
-    return BrokenImage(number, clean, pixels, tuple(found))
+        failure = first_failures(classifier, image, path.poses)
+        found.append((path, None if failure.right_everywhere[0] else seen_at(failure.perturbation_of(0))))
+    return BrokenImage(number, clean, image.pixels[0].permute(1, 2, 0).numpy(), tuple(found))
 
 
 def survival(checkpoint: Path | str, settings: ModelSettings) -> tuple[int, tuple[Breaking, ...]]:
@@ -242,12 +231,9 @@ def survival(checkpoint: Path | str, settings: ModelSettings) -> tuple[int, tupl
 
     Raises `InputError` where no clean image is classified correctly.
     """
-    images = settings.images()
+    images, curves, total = settings.images(), list[Breaking](), sum(len(path.poses) + 1 for path in PATHS.values())
     classifier = settings.open(checkpoint, images).classifier
-    curves: list[Breaking] = []
-    with Progress(
-        total=sum(len(path.poses) + 1 for path in PATHS.values()), unit="pose", desc="turning and moving"
-    ) as bar:
+    with Progress(total=total, unit="pose", desc="turning and moving") as bar:
         for path in PATHS.values():
             begun = bar.n
             moved = partial(lambda begun, now: bar.update(begun + now - bar.n), begun)

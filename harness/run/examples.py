@@ -119,27 +119,24 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
     panel = session.panel_predictions if isinstance(seen, ConsensusErrors) else None
     panel = None if panel is not None and panel.excluded is not None else panel  # Its own is part of their mean.
-    groups: dict[str, dict[int, Perturbation]] = {}
-    for position, perturbation in chosen[:SHOWN]:
-        groups.setdefault(repr(perturbation), {})[position] = perturbation
-    order, rest = [position for position, _ in chosen[:SHOWN]], {}
-    if any(perturbation != IDENTITY for _, perturbation in chosen[:SHOWN]):  # Each call costs a whole batch.
-        rest = dict(zip(order, _at_rest(candidate, _taken(seen.images, order)), strict=True))
+    groups: dict[str, list[int]] = {}
+    chosen = chosen[:SHOWN]
+    for position, perturbation in chosen:  # Each call costs a whole batch.
+        groups.setdefault(repr(perturbation), []).append(position)
+    poses = {repr(perturbation): perturbation for _, perturbation in chosen}
     examples: dict[int, Example] = {}
-    for group in groups.values():
-        images, perturbation = _taken(seen.images, [*group]), next(iter(group.values()))
-        at_rest = [rest[position] for position in group if rest]
-        shown = examples_of(candidate, None if panel else other, images, perturbation, at_rest=at_rest)
+    for name, group in groups.items():
+        shown = examples_of(candidate, None if panel else other, _taken(seen.images, group), poses[name])
         for position, example in zip(group, shown, strict=True):
             examples[position] = example
             if panel is not None:  # All of them predict an image of the consensus set correctly.
-                view, at = panel.view(perturbation), example.index
+                view, at = panel.view(poses[name]), example.index
                 probabilities = np.zeros(len(example.classes))  # Those of the likeliest classes, which pictures show.
                 probabilities[view.likeliest[at]] = view.shares[at]
                 mean = example.classes[view.likeliest[at, 0]], float(view.shares[at, 0]), tuple(probabilities.tolist())
                 reference = panel.reference_models, Answer(at, example.true, *mean)
                 examples[position] = replace(example, reference=reference)
-    return [examples[position] for position in order]
+    return [examples[position] for position, _ in chosen]
 
 
 def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
@@ -161,14 +158,13 @@ def telling_tiles(session: StressSession, predictions: Predictions, kind: Failur
     The predictions are the candidate's.
     """
     failures, other = most_confident(predictions, kind.among(predictions)), held_against(session)
-    if not len(failures):
-        return [], 0
     positions, new = _new_first(other, predictions.images, failures, predictions.perturbation)
     positions, fresh = positions[:TILES], [None] * TILES if new is None else new[:TILES].tolist()
+    if not len(positions):
+        return [], 0
     pixels = _pixels(_taken(predictions.images, positions), predictions.perturbation)
     answers, against = answers_at(predictions, positions), other.role if other else ""
-    tiles = [Tile(*each, against) for each in zip(pixels, answers, fresh, strict=False)]
-    return tiles, len(failures)
+    return [Tile(*each, against) for each in zip(pixels, answers, fresh, strict=False)], len(failures)
 
 
 def _new_first(
@@ -202,21 +198,14 @@ def _smallest_flips(
 
 
 def examples_of(
-    candidate: RoleModel,
-    other: RoleModel | None,
-    images: LabelledImages,
-    perturbation: Perturbation = IDENTITY,
-    *,
-    at_rest: Sequence[Answer] | None = None,
+    candidate: RoleModel, other: RoleModel | None, images: LabelledImages, perturbation: Perturbation = IDENTITY
 ) -> list[Example]:
-    """Return each of the images, under the perturbation, as the candidate and the other model, if there is one, see it.
-
-    `at_rest` has the candidate's predictions for the clean images; without them, the candidate is asked.
-    """
-    views, moved = _views(candidate, images, perturbation), perturbation != IDENTITY
-    others = _views(other, images, perturbation) if other else [None] * len(images)
-    at_rest = (at_rest or _at_rest(candidate, images)) if moved else [None] * len(images)  # type: ignore[list-item]
+    """Return each image, under the perturbation, as the candidate and the other model, if there is one, see it."""
+    moved, none = perturbation != IDENTITY, [None] * len(images)
+    others = _views(other, images, perturbation) if other else none
+    at_rest = _views(candidate, images, IDENTITY) if moved else none
     pixels = zip(_pixels(images), _pixels(images, perturbation), strict=True)
+    views = zip(_views(candidate, images, perturbation), others, at_rest, pixels, strict=True)
     return [
         Example(
             index=view.answer.index,
@@ -227,11 +216,11 @@ def examples_of(
             candidate=view,
             other=beside,
             pose=in_words(perturbation) if moved else "",
-            at_rest=clean,
+            at_rest=clean.answer if clean else None,
             name=candidate.role,
             against=other.role if other else "",
         )
-        for view, beside, clean, (original, seen) in zip(views, others, at_rest, pixels, strict=True)
+        for view, beside, clean, (original, seen) in views
     ]
 
 
@@ -244,10 +233,6 @@ def _views(model: RoleModel, images: LabelledImages, perturbation: Perturbation)
     except NotApplicableError:
         predictions = model.predict(images, perturbation)
     return [ModelView(*each) for each in zip(answers_at(predictions, np.arange(len(images))), maps, strict=True)]
-
-
-def _at_rest(model: RoleModel, images: LabelledImages) -> list[Answer]:
-    return [view.answer for view in _views(model, images, IDENTITY)]
 
 
 def _taken(images: LabelledImages, positions: Sequence[int] | np.ndarray) -> LabelledImages:

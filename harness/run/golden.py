@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -30,15 +31,13 @@ from harness.data.image_files import SUFFIXES, as_png
 from harness.data.images import labelled_like, pixels_like
 from harness.data.pipeline import Pipeline
 from harness.networks import NetworkOptions
-from harness.run.compatibility import expect_data_of
+from harness.run.inputs import expect_data_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from harness.checks import ChecksFile
     from harness.data import LabelledImages
-    from harness.data.options import DataOptions
-    from harness.data.transforms import Transform
     from harness.run.settings import ModelSettings
 
 _DIGITS = 18
@@ -68,39 +67,53 @@ def add_golden_images(
     written. The last result says why the predictions of the reference models are unknown, empty if they are known.
     Raises `InputError` for an empty reason, and for an image whose pixels, or file, are in the set already.
     """
+    from harness.inference import open_model
+
     if not reason.strip():
         raise GoldenError("--reason: is empty; say why these images matter, which the report shows when one fails")
     with alone_with(checks_path):
         checks = read_checks(checks_path)
         images = images_for(checks, model)
-        present = golden_images(checks, images, model, model.transform_named)
-        golden, pixels = list(checks.golden), [] if present is None else list(present.pixels.numpy())
-        called = [image.id for image in golden]
-        pipeline, pictures = model.whole_pipeline(model.transform_named), {}
-        for image, content in (each for name in names for each in _found(name, images, class_name)):
-            how = Pipeline() if image.made == "pixels" else pipeline
-            made = pixels_like(images, content, how, where=image.source)
-            for name, other, known in zip(called, golden, pixels, strict=True):
-                if other.sha256 == image.sha256 or np.array_equal(made, known):
-                    raise GoldenError(f"{image.source}: is golden already, {name}, {other.class_name}; leave it out")
-            ids = {other.id for other in golden}
-            free = next(name for digits in (8, 16, 64) if (name := f"golden-{image.sha256[:digits]}") not in ids)
-            called.append(image.source)
-            pixels.append(made)
-            file = free + image.file
-            golden.append(replace(image, id=free, file=file, reason=writable(reason.strip())))
-            pictures[file] = content
-        old, new, unknown = golden[: len(checks.golden)], golden[len(checks.golden) :], ""
-        labels = [images.classes.index(image.class_name) for image in new]
-        asked = labelled_like(images, pixels[len(old) :], labels, name="golden")
+        old, present = checks.golden, golden_images(checks, images, model)
+        theirs = () if present is None else present.pixels.numpy()
+        known = [(image.id, image, pixels) for image, pixels in zip(old, theirs, strict=True)]
+        new, made, pictures, unknown = list[GoldenImage](), list[np.ndarray](), {}, ""
+        for source, content, suffix, label, where in chain.from_iterable(
+            _found(name, images, class_name) for name in names
+        ):
+            if (wanted := class_name or label) not in images.classes:
+                raise GoldenError(
+                    f"{where}: {wanted!r} is none of the classes {', '.join(images.classes)}; name it with --class"
+                )
+            how: Literal["pixels", "picture"] = "pixels" if where.isdecimal() else "picture"
+            sha256 = hashlib.sha256(content).hexdigest()
+            pixels = _made(how, content, images, model, where=source)
+            for name, other, known_pixels in known:
+                if other.sha256 == sha256 or np.array_equal(pixels, known_pixels):
+                    raise GoldenError(f"{source}: is golden already, {name}, {other.class_name}; leave it out")
+            ids = {image.id for _, image, _ in known}
+            free = next(name for digits in (8, 16, 64) if (name := f"golden-{sha256[:digits]}") not in ids)
+            today = datetime.now(UTC).date().isoformat()
+            image = GoldenImage(
+                free, wanted, writable(reason.strip()), today, writable(source), free + suffix, sha256, how
+            )
+            known.append((source, image, pixels))
+            new.append(image)
+            made.append(pixels)
+            pictures[image.file] = content
+        asked = labelled_like(images, made, [images.classes.index(image.class_name) for image in new], name="golden")
         try:
-            correct = _correct(reference_models(checks), asked, model, named=str(checks.recipe.get("panel")))
-            counts, among = correct.sum(axis=0).tolist(), len(correct)
-            new = [replace(image, reference=(right, among)) for image, right in zip(new, counts, strict=True)]
+            correct, panel = [], list(reference_models(checks))
+            for path, sha256 in Progress(panel, desc="asking reference models", unit="network", delay=2):
+                network = open_model(path, asked, network=model.part(NetworkOptions), device=model.device)
+                if network.sha256 != sha256:
+                    raise GoldenError(f"{path} is not the network of the panel {checks.recipe.get('panel')}")
+                correct.append(network.predict(asked).correct)
+            counts = np.array(correct, dtype=int).reshape(-1, len(asked)).sum(axis=0).tolist()
+            new = [replace(image, reference=(right, len(panel))) for image, right in zip(new, counts, strict=True)]
         except (InputError, OSError) as error:
             unknown = str(error)
-        written = write_golden(checks_path, [*old, *new], pictures)
-    return new, len(golden), written, unknown
+        return new, len(known), write_golden(checks_path, [*old, *new], pictures), unknown
 
 
 def agreement(image: GoldenImage, unknown: str) -> str:
@@ -108,11 +121,10 @@ def agreement(image: GoldenImage, unknown: str) -> str:
     if not image.reference:
         return f"how many reference models predict it correctly is not known ({unknown})"
     right, reference_models = image.reference
-    if right == reference_models:
-        return image.agreed
     if not right:
         return f"{image.agreed}: this check fails each of them"
-    return f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
+    few = f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
+    return image.agreed if right == reference_models else few
 
 
 def declare_golden_images(checks_path: Path) -> tuple[int, list[Path], list[str]]:
@@ -155,17 +167,12 @@ def images_for(checks: ChecksFile, model: ModelSettings) -> LabelledImages:
     return replace(images, classes=checks.data.classes) if checks.data.classes else images
 
 
-def golden_images(
-    checks: ChecksFile, images: LabelledImages, data: DataOptions, words: Callable[[str], Transform] | None = None
-) -> LabelledImages | None:
+def golden_images(checks: ChecksFile, images: LabelledImages, model: ModelSettings) -> LabelledImages | None:
     """Return the golden set of a checks file as labeled images, in its order; None of an empty one.
 
-    The pipeline of the data's options makes the pictures, see `DataOptions.load`. Raises `InputError` for a picture
-    that is missing, damaged or does not fit the test images, and for a class that they do not have.
+    The pipeline of the model's data makes the pictures. Raises `InputError` for a picture that is missing, damaged or
+    does not fit the test images, and for a class that they do not have.
     """
-    if not checks.golden:
-        return None
-    pipeline = data.whole_pipeline(words)
     made, labels = [], []
     for image in checks.golden:
         where = f"{folder_of(checks.path) / image.file}: golden image {image.id}"
@@ -174,58 +181,36 @@ def golden_images(
                 f"{where}: its class {image.class_name!r} is none of the classes {', '.join(images.classes)}. Remove "
                 f"it with `stress-harness golden remove {image.id}`, and add it again with the name of its class."
             )
-        how = Pipeline() if image.made == "pixels" else pipeline
-        made.append(pixels_like(images, picture_of(image, checks.path), how, where=where))
+        made.append(_made(image.made, picture_of(image, checks.path), images, model, where=where))
         labels.append(images.classes.index(image.class_name))
-    return labelled_like(images, made, labels, name="golden")
+    return labelled_like(images, made, labels, name="golden") if made else None
 
 
-def _found(name: str, images: LabelledImages, class_name: str | None) -> list[tuple[GoldenImage, bytes]]:
-    """Return the images of a name, without an id or reason yet and with a suffix for a file, and their content."""
+def _made(how: str, content: bytes, images: LabelledImages, model: ModelSettings, *, where: str) -> np.ndarray:
+    """Return the pixels of a picture; one that was made of pixels needs no pipeline."""
+    pipeline = Pipeline() if how == "pixels" else model.whole_pipeline(model.transform_named)
+    return pixels_like(images, content, pipeline, where=where)
 
-    def image(content: bytes, suffix: str, label: str, source: str, where: str) -> tuple[GoldenImage, bytes]:
-        if (wanted := class_name or label) not in images.classes:
-            raise GoldenError(
-                f"{where}: {wanted!r} is none of the classes {', '.join(images.classes)}; name it with --class"
-            )
-        made, sha256 = "pixels" if name.isdecimal() else "picture", hashlib.sha256(content).hexdigest()
-        today = datetime.now(UTC).date().isoformat()
-        return GoldenImage("", wanted, "", today, writable(source), suffix, sha256, made), content  # type: ignore[arg-type]
 
+def _found(name: str, images: LabelledImages, class_name: str | None) -> Iterator[tuple[str, bytes, str, str, str]]:
+    """Yield the source of each image of a name, its content, the suffix for a file, its label and its place."""
     if name.isdecimal():
         if len(name.lstrip("0")) > len(str(len(images))) or (number := int(name)) >= len(images):
             shown = name if len(name) <= _DIGITS else f"{name[:_DIGITS]}…"
             raise GoldenError(f"{shown}: there are {len(images)} test images, from 0; a file of this name is ./{shown}")
         content, label = as_png(images.pixels[number].numpy()), images.classes[int(images.labels[number])]
-        return [image(content, ".png", label, f"image {number} of {images.name}", name)]
+        yield f"image {number} of {images.name}", content, ".png", label, name
+        return
     path, files = Path(name), [Path(name)]
     if path.is_dir():
         pattern = "*/*" if class_name is None else "*"
         files = sorted(file for file in path.glob(pattern) if file.suffix.lower() in SUFFIXES)
     if not files:
         raise GoldenError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
-    found = []
     for file in files:
-        suffix, where = file.suffix.lower(), str(file)
-        if suffix not in SUFFIXES:
+        if (suffix := file.suffix.lower()) not in SUFFIXES:
             known = ", ".join(sorted(SUFFIXES))
-            raise GoldenError(f"{where}: expected a number of a test image, or a picture in {known}")
+            raise GoldenError(f"{file}: expected a number of a test image, or a picture in {known}")
         # The folder of the entry itself, which may be a link to a file elsewhere.
         label, content = writable(file.absolute().parent.name), read_regular(file, max_bytes=MAX_PICTURE_BYTES)
-        found.append(image(content, suffix, label, file.name, where))
-    return found
-
-
-def _correct(
-    reference_models: Iterable[tuple[Path | str, str]], asked: LabelledImages, settings: ModelSettings, *, named: str
-) -> np.ndarray:
-    """Return which images each reference model of the panel `named` predicts correctly, (models, images) bool."""
-    from harness.inference import open_model
-
-    correct = []
-    for path, sha256 in Progress(list(reference_models), desc="asking reference models", unit="network", delay=2):
-        model = open_model(path, asked, network=settings.part(NetworkOptions), device=settings.device)
-        if model.sha256 != sha256:
-            raise GoldenError(f"{path} is not the network of the panel {named}")
-        correct.append(model.predict(asked).correct)
-    return np.array(correct, dtype=bool).reshape(-1, len(asked))
+        yield file.name, content, suffix, label, str(file)

@@ -134,29 +134,20 @@ def read_history(path: Path) -> History:
     lines: dict[bytes, Line] = {}
     damaged: list[str] = []
     for number, content in numbered:
+        where = f"{path}: line {number}"
         try:
-            lines[content.strip()] = _line(content, f"{path}: line {number}")
-        except InputError as error:
-            damaged.append(f"{error}; it is skipped and stays unchanged: mend it, or take it out of the file")
+            if content.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
+                raise InputError(
+                    f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{HISTORY_FILE} "
+                    "merge=union` in .gitattributes does so by itself)"
+                )
+            plain = json.loads(content)
+            if (schema := plain.get("schema") if isinstance(plain, dict) else None) != SCHEMA:
+                raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
+            line = read_json(Line, content, where=where)
+            line.at.astimezone(UTC)
+            lines[content.strip()] = line
+        except (InputError, ValueError, RecursionError, OverflowError) as error:  # Not every date is one in UTC, too.
+            why = str(error) if isinstance(error, InputError) else f"{where}: is no JSON with a date in UTC ({error})"
+            damaged.append(f"{why}; it is skipped and stays unchanged: mend it, or take it out of the file")
     return History(tuple(sorted(lines.values(), key=lambda line: line.at)), tuple(damaged))
-
-
-def _line(content: bytes, where: str) -> Line:
-    """Return the run of a line; raises `InputError` for what is no line."""
-    if content.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
-        raise InputError(
-            f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{HISTORY_FILE} merge=union` in "
-            ".gitattributes does so by itself)"
-        )
-    try:
-        plain = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is no JSON ({error})") from None
-    if (schema := plain.get("schema") if isinstance(plain, dict) else None) != SCHEMA:
-        raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
-    line = read_json(Line, content, where=where)
-    try:
-        line.at.astimezone(UTC)
-    except OverflowError:
-        raise InputError(f"{where}: at is {line.at.isoformat()}, expected a date that UTC has, too") from None
-    return line

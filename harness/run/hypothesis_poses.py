@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from harness.perturb import Pose
@@ -52,22 +53,15 @@ def with_smallest_pose(
             inner(**{**fixtures, "evidence": shown, "pose": pose})
         return shown.verdict is not None and shown.verdict.status == "fail"
 
+    # From where to where the test fails when the pose's largest component alone is varied.
+    axis, ends = max(("degrees", "dx", "dy"), key=lambda name: abs(getattr(pose, name))), []
+    middle = getattr(pose, axis)
+    for step in (-_STEP, _STEP):
+        values = [round(middle + number * step, 1) for number in range(1, _STEPS + 1)]
+        failing = takewhile(lambda value: fails(replace(pose, **{axis: value})), values)
+        ends.append([middle, *failing][-1])
+    unit = "°" if axis == "degrees" else f" px of {axis}"
+    reach = f"fails from {ends[0]:g} to {ends[1]:g}{unit}"
     named = ", ".join(f"{name}={value:g}" for name, value in vars(pose).items() if value)
     found = f"smallest failing pose: {pose.in_words()}, @example(pose=Pose({named}))"
-    return replace(verdict, detail="; ".join(filter(None, (found, _reach(pose, fails), verdict.detail))))
-
-
-def _reach(pose: Pose, fails: Callable[[Pose], bool]) -> str:
-    """Say from where to where the test fails when the pose's largest component alone is varied."""
-    axis = max(("degrees", "dx", "dy"), key=lambda name: abs(getattr(pose, name)))
-    unit = "°" if axis == "degrees" else f" px of {axis}"
-    ends = []
-    for direction in (-1, 1):
-        end = getattr(pose, axis)
-        for step in range(1, _STEPS + 1):
-            value = round(getattr(pose, axis) + direction * step * _STEP, 1)
-            if not fails(replace(pose, **{axis: value})):
-                break
-            end = value
-        ends.append(end)
-    return f"fails from {ends[0]:g} to {ends[1]:g}{unit}"
+    return replace(verdict, detail="; ".join(filter(None, (found, reach, verdict.detail))))

@@ -17,7 +17,7 @@ from harness.data.serving.served import Serving
 from harness.data.stages import Color, Normalise, Scale
 from harness.inference.serving import normalization_of, served_predictions
 from harness.measures.statistics import mcnemar_p
-from harness.run.sampling import extent_of
+from harness.run.budget import extent_of
 
 if TYPE_CHECKING:
     from harness.run.session import StressSession
@@ -67,38 +67,35 @@ def input_faults(session: StressSession) -> InputFaults | None:
         known = session.panel_predictions.consensus_sets([clean])[0].consensus
     order = np.random.default_rng(0).permutation(np.flatnonzero(known))
     chosen = np.concatenate([order[clean.correct[order] == which][:few] for which in (True, False)])
-    channels: Any = clean.images.pixels.shape[1]
+    channels: Any
+    channels, height, width = clean.images.pixels.shape[1:]
     pixels = Pipeline(color=Color(channels), normalise=normalization_of(candidate), encoded=False)
+
+    # Different pipelines that the candidate may have been made for, by their words.
+    named = {}
+    for skew in SKEWS.values():
+        if skew.stage in ("color", "normalise"):  # They need no picture, only pixels.
+            with suppress(NotApplicableError):
+                fault = skew.of(pixels, Pictured(channels, (height, width)))
+                named[fault.words[skew.stage]] = fault
+    for model in session.roles.values():
+        named[f"the normalization of the {model.role}"] = replace(pixels, normalise=normalization_of(model))
+    for name, scale in _LEVELS.items():
+        named[f"{name}, not normalized"] = replace(pixels, scale=scale, normalise=Normalise())
+        named[name] = replace(pixels, scale=scale)
+    faults = {fault: name for name, fault in named.items() if fault != pixels}
 
     def correct(fault: Pipeline, positions: np.ndarray) -> np.ndarray:
         images = clean.images.take(torch.from_numpy(positions))
         return served_predictions(candidate, Serving(images, pixels, None), fault).correct
 
-    scores, faults = {}, _faults(session, pixels)
-    for name, fault in faults.items():
+    scores = {}
+    for fault in faults:
         with suppress(InputError):  # The model may refuse such pixels.
-            scores[name] = int(correct(fault, chosen).sum())
+            scores[fault] = int(correct(fault, chosen).sum())
     if not scores:
         return None
-    best, most = max(scores, key=lambda name: scores[name]), order[:_MOST]
-    before, after = clean.correct[most], correct(faults[best], most)
+    best, most = max(scores, key=lambda fault: scores[fault]), order[:_MOST]
+    before, after = clean.correct[most], correct(best, most)
     p = mcnemar_p(int((before & ~after).sum()), int((after & ~before).sum()))
-    return InputFaults(len(scores), best, len(most), int(before.sum()), int(after.sum()), p)
-
-
-def _faults(session: StressSession, pixels: Pipeline) -> dict[str, Pipeline]:
-    """Return different pipelines that the candidate may have been made for, by their words."""
-    channels, height, width = session.images.pixels.shape[1:]
-    found = {}
-    for skew in SKEWS.values():
-        if skew.stage in ("color", "normalise"):  # They need no picture, only pixels.
-            with suppress(NotApplicableError):
-                fault = skew.of(pixels, Pictured(channels, (height, width)))
-                found[fault.words[skew.stage]] = fault
-    for model in session.roles.values():
-        found[f"the normalization of the {model.role}"] = replace(pixels, normalise=normalization_of(model))
-    for name, scale in _LEVELS.items():
-        found[f"{name}, not normalized"] = replace(pixels, scale=scale, normalise=Normalise())
-        found[name] = replace(pixels, scale=scale)
-    names = {fault: name for name, fault in found.items() if fault != pixels}
-    return {name: fault for fault, name in names.items()}
+    return InputFaults(len(scores), faults[best], len(most), int(before.sum()), int(after.sum()), p)

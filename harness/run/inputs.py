@@ -1,32 +1,39 @@
-"""The inputs of a run: their files, and their state before and after it."""
+"""The inputs of a run: their files, their state before and after it, and whether the data are those of the checks."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
 import tomllib
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.base.errors import ChangedError, printable
+from harness.base.codes import Code
+from harness.base.errors import ChangedError, InputError, printable, some_of
 from harness.base.files import read_regular
 from harness.base.outputs import Inputs
 from harness.base.user_code import is_name
+from harness.checks.slices import expect_groups_of
 from harness.run.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from harness.checks import ChecksFile
+    from harness.data import LabelledImages
     from harness.run.request import RunRequest
     from harness.run.settings import ModelSettings
 
 
 _READ_AGAIN = 256 << 20
 """Bytes of the largest file that is read again. Size and time stand for a larger one, and for files in folders."""
-_GONE = "no file"
+_IN_PARTS = frozenset({".onnx", ".xml"})
+"""Suffixes of networks that keep their weights in files of similar names."""
+_READ = [name for name, each in SETTINGS.items() if each.reads]
+CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 
 
 def state_of(inputs: Inputs) -> dict[Path, str]:
@@ -35,58 +42,37 @@ def state_of(inputs: Inputs) -> dict[Path, str]:
     That is its SHA-256. For files in folders and the largest ones, it is their inode, size and time of change.
     """
     found: dict[Path, str] = {}
-    for each in inputs.paths:
-        path = each.absolute()
-        if path.suffix == ".py":
-            continue
+    for path in (each.absolute() for each in inputs.paths if each.suffix != ".py"):
         if path.is_dir():
-            found.update((file, _told_by_status(file)) for file in _files_in(path))
+            for place, folders, names in os.walk(path):
+                folders[:] = [name for name in folders if name != "__pycache__"]
+                found.update((file, _state(file, read=False)) for file in (Path(place, name) for name in names))
         else:
-            found[path] = _content(path)
+            found[path] = _state(path)
     return found
 
 
 def expect_unchanged(before: Mapping[Path, str]) -> None:
     """Raise `InputError` for the first file that is not as it was: changed, replaced or gone."""
     for path, was in before.items():
-        now = _content(path) if was == _GONE or was.startswith("SHA-256") else _told_by_status(path)
-        if now != was:
+        if (now := _state(path, read=not was.startswith("file"))) != was:
             raise ChangedError(
                 f"{printable(path)}: changed while the gate ran: it was {was}, and is {now} now; run the gate again "
                 "when nothing writes to it"
             )
 
 
-def _content(path: Path) -> str:
-    try:
-        if path.stat().st_size > _READ_AGAIN:
-            return _told_by_status(path)
-        return f"SHA-256 {hashlib.sha256(read_regular(path, max_bytes=_READ_AGAIN)).hexdigest()[:16]}…"
-    except (OSError, ValueError):
-        return _told_by_status(path)
-
-
-def _told_by_status(path: Path) -> str:
+def _state(path: Path, *, read: bool = True) -> str:
+    """Return the state of a file; one that is not `read` is known by its inode, size and time."""
     try:
         found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return "no regular file"
+        if read and found.st_size <= _READ_AGAIN:
+            return f"SHA-256 {hashlib.sha256(read_regular(path, max_bytes=_READ_AGAIN)).hexdigest()[:16]}…"
     except (OSError, ValueError):
-        return _GONE
-    if not stat.S_ISREG(found.st_mode):
-        return "no regular file"
+        return "no file"
     return f"file {found.st_ino} of {found.st_size} bytes, changed at {found.st_mtime_ns} ns"
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        yield from (folder.__class__(place, name) for name in names)
-
-
-_IN_PARTS = frozenset({".onnx", ".xml"})
-"""Suffixes of networks that keep their weights in files of similar names."""
-_MAX_BYTES = 256 << 20
-_READ = [name for name, each in SETTINGS.items() if each.reads]
-CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 
 
 def inputs_of_run(request: RunRequest, *, more: Iterable[str | Path] = ()) -> Inputs:
@@ -112,21 +98,18 @@ def _named(specs: Iterable[str | Path]) -> Iterator[Path]:
     for spec in map(str, specs):
         path = spec.partition(":")[2] if re.match(r"[a-z][a-z0-9-]*:(?!//)", spec) else spec
         modules = [name.partition(":")[0].replace(".", "/") for name in (spec, path) if is_name(name)]
-        for each in (spec, path, *(f"{name}{end}" for name in modules for end in (".py", "/__init__.py"))):
-            yield from (found for found in _present(here, each) if not here.is_relative_to(found.resolve()))
-
-
-def _present(here: Path, name: str) -> Iterator[Path]:
-    try:
-        if "{" in name:  # Shards, such as test-{000..009}.tar.
-            pattern = Path(re.sub(r"\{[^}]*\}", "*", name))
-            yield from sorted((here / pattern.parent).glob(pattern.name))
-        elif name and (here / name).exists():
-            yield Path(name)
-            if (path := here / name).suffix.lower() in _IN_PARTS:
-                yield from path.parent.glob(f"{path.stem}.*")
-    except (OSError, ValueError):  # No name that a file can have.
-        return
+        files = [f"{each}{end}" for each in modules for end in (".py", "/__init__.py")]
+        for name in filter(None, (spec, path, *files)):
+            found: list[Path] = []
+            with suppress(OSError, ValueError):  # No name that a file can have.
+                if "{" in name:  # Shards, such as test-{000..009}.tar.
+                    pattern = here / re.sub(r"\{[^}]*\}", "*", name)
+                    found = sorted(pattern.parent.glob(pattern.name))
+                elif (here / name).exists():
+                    found = [Path(name)]
+                    if found[0].suffix.lower() in _IN_PARTS:
+                        found += (here / name).parent.glob(f"{found[0].stem}.*")
+            yield from (each for each in found if not here.is_relative_to(each.resolve()))
 
 
 def _of_project(checks: Path) -> Iterator[Path]:
@@ -135,22 +118,51 @@ def _of_project(checks: Path) -> Iterator[Path]:
     yield from (checks, *sorted(folder.glob("*.py")), folder / "golden")
     for place in {folder.resolve().parent, Path.cwd()}:
         yield from (*sorted(place.glob("*.py")), *(place / name for name in CONFIGURATION))
-    recipe = _read(checks).get("recipe")
-    recipe = recipe if isinstance(recipe, dict) else {}
-    if isinstance(predictions := recipe.get("panel_predictions"), str):
-        yield folder / predictions
-    if isinstance(panel := recipe.get("panel"), str):
-        yield Path(panel)
-        models = _read(Path(panel)).get("models")
-        found = (model.get("path") for model in models or () if isinstance(model, dict))
-        yield from (Path(path) for path in found if isinstance(path, str))
+    recipe: object = None
+    with suppress(OSError, ValueError, RecursionError):  # The file's own reader says what is wrong with it.
+        recipe = tomllib.loads(read_regular(checks, max_bytes=_READ_AGAIN).decode()).get("recipe")
+    for key, place in (("panel_predictions", folder), ("panel", Path())):
+        if isinstance(recipe, dict) and isinstance(name := recipe.get(key), str):
+            yield place / name
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return the table in a file of TOML or JSON; empty where it cannot be read, which its own reader tells."""
-    try:
-        text = read_regular(path, max_bytes=_MAX_BYTES).decode()
-        found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
+    """Raise `InputError` unless these are all the images that the checks file was made for, with their groups."""
+    made_for, where = checks.data, f"{checks.path}: [data] classes has"
+    for name in ("name", "split", "n", "sha256"):
+        found, expected = len(images) if name == "n" else getattr(images, name), getattr(made_for, name)
+        if found != expected:
+            channels, height, width = images.pixels.shape[1:]
+            made = f"; {images.pipeline}" if images.pipeline else ""
+            raise InputError(
+                f"{checks.path}: made for other data: its [data] {name} is {expected!r}, these data have "
+                f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}). Name the checks file of "
+                "these data with --checks, or the data of the checks file with --stress-set data=…. `stress-harness "
+                "init` writes a checks file for these data.",
+                code=Code.CHECKS,
+            )
+    expect_groups_of(checks, images)
+    if made_for.classes and len(made_for.classes) != len(images.classes):
+        raise InputError(
+            f"{where} {len(made_for.classes)} names, the data have {len(images.classes)} classes; give one name per "
+            "class, in the order of the labels",
+            code=Code.CHECKS,
+        )
+    known = zip(made_for.classes, images.classes, strict=False)
+    if moved := [name for name, own in known if name != own and name in images.classes]:
+        raise InputError(
+            f"{where} {some_of(moved)} in another place than the data; expected their order, "
+            f"{some_of(images.classes)}. Correct the order, or remove classes",
+            code=Code.CHECKS,
+        )
+
+
+def expect_profile_of(checks: ChecksFile, profile: str) -> None:
+    """Raise `InputError` for a profile that measures other images than the checks file was made for."""
+    if checks.data.sample is not None and profile != "quick":
+        raise InputError(
+            f"{checks.path}: made for the quick profile's sample of {checks.data.sample} images, but this is the "
+            f"{profile} profile with all {checks.data.n}. Add --stress-profile quick, or name another file with "
+            "--checks.",
+            code=Code.CHECKS,
+        )

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import InputError
-from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.openvino_ir import OpenVinoPredictor
 from harness.networks.checkpoints.onnx_files import OnnxNetwork, tensors_of
-from harness.networks.process import evaluating, logits_of
+from harness.networks.process import evaluating, foreign_network, logits_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +62,9 @@ def layer_differences(
     some = np.argsort(~differ, kind="stable")[:_IMAGES]
     model, pixels = original.classifier.plain, original.classifier.pixels(images, some)
     names, outputs, takes = _trace(model, pixels)
-    tensors, answers = _tensors_of(artifact, pixels), _trace(artifact.classifier.plain, pixels, layers=False)[1][-1]
+    tensors = _tensors_of(artifact, pixels)
+    with torch.no_grad(), foreign_network():
+        answers = logits_of(artifact.classifier.plain(pixels))[0].cpu().float().numpy()
     # Logits whose mean for each image is 0 equal logarithms of probabilities.
     mine, theirs = (each - each.mean(axis=1, keepdims=True) for each in (outputs[-1], answers))
     distances = [*(_distance(output, tensors) for output in outputs[:-1]), _distance(mine, [theirs])]
@@ -98,7 +99,7 @@ def layer_differences(
 
 
 def _trace(
-    model: nn.Module, pixels: Tensor, *, layers: bool = True, shaking: int | None = None
+    model: nn.Module, pixels: Tensor, *, shaking: int | None = None
 ) -> tuple[list[str], list[np.ndarray], list[int | None]]:
     """Return the name and output (N, ...) of each call of a layer in the order of execution, and last the logits.
 
@@ -119,7 +120,7 @@ def _trace(
         given.append(output)
         return output
 
-    hooks = {name: partial(record, name) for name, _ in model.named_modules() if name and layers}
+    hooks = {name: partial(record, name) for name, _ in model.named_modules() if name}
     with torch.no_grad(), evaluating(model, hooks):
         logits = logits_of(model(pixels))[0]
     return [*names, "logits"], [*outputs, logits.detach().cpu().float().numpy()], [*takes, None]
@@ -128,10 +129,11 @@ def _trace(
 def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
     """Return the tensors that an artifact computes for pixels, each (N, ...)."""
     model = artifact.classifier.plain
-    if isinstance(model, PredictorNetwork) and isinstance(model.predictor, OpenVinoPredictor):
-        return model.predictor.tensors(pixels.cpu().numpy())
+    if isinstance(predictor := getattr(model, "predictor", None), OpenVinoPredictor):
+        return predictor.tensors(pixels.cpu().numpy())
     taken: list[np.ndarray] = []  # An ONNX file may be within another model, which prepares its input.
-    for network in (part for part in model.modules() if isinstance(part, OnnxNetwork)):
+    parts = model.modules() if artifact.provides.network else ()
+    for network in (part for part in parts if isinstance(part, OnnxNetwork)):
         hook = network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].cpu().numpy()))
         try:
             with torch.no_grad():

@@ -9,25 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import some_of
+from harness.base.errors import NotApplicableError, some_of
 from harness.checks import Check, Verdict
 from harness.checks.equivalence import EQUIVALENCE, TOLERANCE
-from harness.inference import Predictions
-from harness.inference.standins import (
-    Answer,
-    StandIn,
-    at_random,
-    mostly_right,
-    right,
-    standing_in,
-    wrong_by,
-    wrong_by_swapping,
-)
+from harness.inference import Predictions, standins
 from harness.measures import METRICS
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
 from harness.measures.statistics import mcnemar_p
-from harness.run.outcome import SelfCheck
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:
@@ -37,12 +26,18 @@ if TYPE_CHECKING:
     from harness.perturb import Perturbation
 
 
-FOLLOW = "checks-follow-the-candidate"
+FOLLOW, CHANGED = "checks-follow-the-candidate", "changed-original"
 _DRAWS = 6
 """Random stand-ins: a net change of few images is zero by chance for two of them about once in a hundred checks."""
+HURTS = 0.001
+"""A damage counts as one when McNemar's p, of failures with it and without, is below this."""
+Judge = Callable[[StressSession, Check], Verdict | None]
+"""Runs the stress test of a check's family in a session; None when there is no such test."""
+Finding = tuple[bool, str]
+"""Whether a self-check holds, and its details. One that is not applicable raises `NotApplicableError`."""
 
 
-def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfCheck:
+def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding:
     """Check each threshold on the candidate with stand-ins in all roles, which know the labels and cost no pass.
 
     The value must depend on the stand-in in the candidate's role. One that is wrong on all images must not pass where
@@ -50,25 +45,25 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfChe
     """
     checks = [check for check in sampled.checks.checks if check.binding and check.role == "candidate"]
     if not checks:
-        return SelfCheck(FOLLOW, "not_applicable", "no check of the candidate has a threshold")
+        raise NotApplicableError("no check of the candidate has a threshold")
     silent = []
     for check in checks:
         wrong = _mistake(check, sampled, judge)
         if wrong:
             advice = f"correct the test, or set a threshold that can fail in {sampled.checks.path}"
-            return SelfCheck(FOLLOW, "fail", f"check {check.id} of family {check.family!r} {wrong}; {advice}")
+            return False, f"check {check.id} of family {check.family!r} {wrong}; {advice}"
         if wrong is None:
             silent.append(check.id)
-    told, others = len(checks) - len(silent), ""
-    if silent:
-        others = "; the others need a network, do not apply or take a fixture that cannot be made here: "
-        others += some_of(silent, shown=20)
-    return SelfCheck(
-        FOLLOW,
-        "pass" if told else "not_applicable",
-        f"{told} of {len(checks)} checks with a threshold measure other values when the candidate's predictions are "
-        f"replaced by right, wrong and random ones{others}",
+    detail = (
+        f"{len(checks) - len(silent)} of {len(checks)} checks with a threshold measure other values when the "
+        "candidate's predictions are replaced by right, wrong and random ones"
     )
+    if silent:
+        detail += "; the others need a network, do not apply or take a fixture that cannot be made here: "
+        detail += some_of(silent, shown=20)
+    if len(silent) == len(checks):
+        raise NotApplicableError(detail)
+    return True, detail
 
 
 def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
@@ -76,27 +71,27 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     # A stand-in is no reference model, though the candidate may be one.
     panel = sampled.panel_predictions and replace(sampled.panel_predictions, excluded=None)
 
-    def judged(answer: Answer, *, others: Answer = mostly_right) -> Verdict | None:
+    def judged(answer: standins.Answer, *, others: standins.Answer = standins.mostly_right) -> Verdict | None:
         answers = dict.fromkeys(sampled.roles, others) | {"candidate": answer}
-        roles = {role: standing_in(model, answers[role]) for role, model in sampled.roles.items()}
+        roles = {role: standins.standing_in(model, answers[role]) for role, model in sampled.roles.items()}
         try:
             return judge(replace(sampled, roles=roles, panel_predictions=panel), check)
         except Exception:  # A test may expect a network, or be given what it cannot measure.
             return None
 
     wrong, compared = _wrong(check, sampled)
-    all_wrong, all_right = judged(wrong), judged(right)
+    all_wrong, all_right = judged(wrong), judged(standins.right)
     differ = all_wrong is not None and all_right is not None and all_wrong.value != all_right.value
     if differ and any(verdict is not None and verdict.status == "fail" for verdict in (all_wrong, all_right)):
         return ""
-    shown = [all_wrong, all_right, *(judged(at_random(seed)) for seed in range(_DRAWS))]
+    shown = [all_wrong, all_right, *(judged(standins.at_random(seed)) for seed in range(_DRAWS))]
     verdicts = [verdict for verdict in shown if verdict is not None and verdict.value is not None]
     if len(verdicts) <= 1:
         return None
     shipped = check.metric in METRICS.shipped
     if len({verdict.value for verdict in verdicts}) == 1:
         # Another metric may be the same for all models, unless it is another with other models in the other roles.
-        other = None if shipped else judged(right, others=wrong_by(1))
+        other = None if shipped else judged(standins.right, others=standins.wrong_by(1))
         if shipped or (other is not None and other.value != verdicts[0].value):
             return (
                 f"measures {verdicts[0].numbers[0]}, whether the candidate's predictions are all right, all wrong or "
@@ -108,7 +103,7 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     return ""
 
 
-def _wrong(check: Check, sampled: StressSession) -> tuple[Answer, str]:
+def _wrong(check: Check, sampled: StressSession) -> tuple[standins.Answer, str]:
     """Return what is wrong on the images that a check is about, and these as text.
 
     Of a difference, those are of one side: a candidate that is wrong on all images shows none. For a pair of classes,
@@ -117,23 +112,15 @@ def _wrong(check: Check, sampled: StressSession) -> tuple[Answer, str]:
     images, pair, by = sampled.images, check.keys.get("pair"), str(check.keys.get("by"))
     one_side = "all images of its group, and on no others"
     if check.metric == CLASS_DIFFERENCE.name and check.class_name in images.classes:
-        return wrong_by(images.labels.numpy() == images.classes.index(check.class_name)), one_side
+        return standins.wrong_by(images.labels.numpy() == images.classes.index(check.class_name)), one_side
     if check.metric == GROUP_DIFFERENCE.name and by in images.groups:
-        return wrong_by(np.asarray(images.groups[by] == check.keys.get("group"))), one_side
+        return standins.wrong_by(np.asarray(images.groups[by] == check.keys.get("group"))), one_side
     if pair and set(pair) <= set(images.classes) and len(set(pair)) > 1:
-        return wrong_by_swapping(*map(images.classes.index, pair)), "all images"
-    return wrong_by(1), "all images"
+        return standins.wrong_by_swapping(*map(images.classes.index, pair)), "all images"
+    return standins.wrong_by(1), "all images"
 
 
-HURTS = 0.001
-"""A damage counts as one when McNemar's p, of failures with it and without, is below this."""
-CHANGED = "changed-original"
-
-Judge = Callable[[StressSession, Check], Verdict | None]
-"""Runs the stress test of a check's family in a session; None when there is no such test."""
-
-
-def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge) -> SelfCheck:
+def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge) -> Finding:
     """Check that some check of the family fails a mutant in the candidate's role.
 
     Where the damage does not hurt the candidate, another model is damaged, and at last stand-ins take the role.
@@ -144,9 +131,10 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
         if check.binding and check.role == "candidate" and damage.concerns(check)
     ]
     if not checks:
-        detail = f"no check of family {family!r} that is about this has a threshold"
-        return SelfCheck(damage.name, "not_applicable", detail)
+        raise NotApplicableError(f"no check of family {family!r} that is about this has a threshold")
     candidate, unhurt = sampled.roles["candidate"], ""
+    broken = tuple(standins.standing_in(candidate, answer) for answer in (standins.wrong_by(1), standins.at_random(0)))
+    harm = "of predictions that are all wrong, or random,"
     models: dict[str, RoleModel] = {}
     for model in (candidate, *sampled.roles.values()):
         models.setdefault(model.model_sha256, model)
@@ -157,57 +145,46 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
         if new > gone and mcnemar_p(new, gone) < HURTS:
             harm = f"the mutant fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
             if subject.role != "candidate":
-                harm = f"{unhurt}of the {subject.role}, {harm}"
+                harm = f"of the {subject.role}, {harm}"
                 damaged = replace(damaged, role="candidate", model_sha256="damaged")
-            return _judged(checks, sampled, judge, broken=(damaged,), name=damage.name, harm=harm)
+            broken = (damaged,)
+            break
         unhurt = unhurt or (
             f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before; "
         )
-    stand_ins = tuple(standing_in(candidate, answer) for answer in (wrong_by(1), at_random(0)))
-    harm = f"{unhurt}of predictions that are all wrong, or random,"
-    return _judged(checks, sampled, judge, broken=stand_ins, name=damage.name, harm=harm)
-
-
-def with_candidate(session: StressSession, model: RoleModel) -> StressSession:
-    """Return the session with another model in the candidate's role."""
-    return replace(session, roles={**session.roles, "candidate": model})
-
-
-def _judged(
-    checks: list[Check], sampled: StressSession, judge: Judge, *, broken: tuple[RoleModel, ...], name: str, harm: str
-) -> SelfCheck:
-    """Return whether a check fails one of the broken models in the candidate's role; `harm` says how it is broken."""
-    family, passed = checks[0].family, dict[str, tuple[Check, Verdict]]()
+    harm, passed = f"{unhurt}{harm}", dict[str, tuple[Check, Verdict]]()
     for model in broken:
         for check in checks:
-            verdict = judge(with_candidate(sampled, model), check)
+            verdict = judge(_with_candidate(sampled, model), check)
             if verdict is not None and verdict.status == "fail":
-                return SelfCheck(name, "pass", f"{harm} check {check.id} of family {family!r} notices")
+                return True, f"{harm} check {check.id} of family {family!r} notices"
             if verdict is not None:
                 passed[check.id] = check, verdict
     if not passed:
         but = "was collected, or only with fixtures that a self-check cannot give"
-        return SelfCheck(name, "not_applicable", f"no test of family {family!r} {but}")
+        raise NotApplicableError(f"no test of family {family!r} {but}")
     # A check that the intact model fails can fail. A mutant may even correct a prediction, such as that for the image
     # of a golden check, which says nothing against the threshold.
     blind = [now for check, now in passed.values() if (own := judge(sampled, check)) is None or own.status != "fail"]
     if not blind:
-        detail = f"the intact model fails all {len(passed)} checks of family {family!r}, and the damage mends that"
-        return SelfCheck(name, "not_applicable", detail)
-    return SelfCheck(
-        name,
-        "fail",
+        intact = f"the intact model fails all {len(passed)} checks of family {family!r}"
+        raise NotApplicableError(f"{intact}, and the damage mends that")
+    return False, (
         f"{harm} all {len(blind)} checks of family {family!r} let it pass, such as {blind[0].explain()}; "
-        f"set thresholds that can fail in {sampled.checks.path}, or correct the test",
+        f"set thresholds that can fail in {sampled.checks.path}, or correct the test"
     )
 
 
-def changes_are_noticed(session: StressSession, judge: Judge) -> SelfCheck:
+def _with_candidate(session: StressSession, model: RoleModel) -> StressSession:
+    return replace(session, roles={**session.roles, "candidate": model})
+
+
+def changes_are_noticed(session: StressSession, judge: Judge) -> Finding:
     """Check that the original with 1% of its predictions permuted, or the tolerance if it is larger, does not pass.
 
     A check by conversions has a threshold for as many images as it was made with.
     """
-    original, images = session.roles["original"], len(session.images)
+    original, images, judged = session.roles["original"], len(session.images), list[Verdict]()
     checks = [
         check
         for check in session.checks.family(EQUIVALENCE)
@@ -215,26 +192,22 @@ def changes_are_noticed(session: StressSession, judge: Judge) -> SelfCheck:
         and (check.panel and check.panel.n == images if check.by_conversions else check.tolerance is not None)
     ]
     if not checks:
-        return SelfCheck(CHANGED, "not_applicable", f"no check on {PREDICTIONS_CHANGED.name} has a tolerance")
-    verdicts = []
+        raise NotApplicableError(f"no check on {PREDICTIONS_CHANGED.name} has a tolerance")
     for check in checks:
         limit = check.binding.threshold if check.binding else 0
         share = max(TOLERANCE, limit + check.by_conversions / images)
         permuted = replace(original, role="candidate", classifier=_Permuted(original.classifier, share))
-        verdicts.append(judge(with_candidate(session, permuted), check))
-    judged = [verdict for verdict in verdicts if verdict is not None]
+        if (verdict := judge(_with_candidate(session, permuted), check)) is not None:
+            judged.append(verdict)
     if not judged:
-        return SelfCheck(CHANGED, "not_applicable", f"no test of {PREDICTIONS_CHANGED.name} was collected")
-    harm, passed = (
-        f"the original with {share:.1%} of its predictions permuted",
-        [each for each in judged if each.passed],
-    )
-    if passed:
-        return SelfCheck(CHANGED, "fail", f"{harm} passes: {passed[0].explain()}; correct the test")
-    return SelfCheck(CHANGED, "pass", f"{harm} does not pass as equal")
+        raise NotApplicableError(f"no test of {PREDICTIONS_CHANGED.name} was collected")
+    harm = f"the original with {share:.1%} of its predictions permuted"
+    if passed := [verdict for verdict in judged if verdict.passed]:
+        return False, f"{harm} passes: {passed[0].explain()}; correct the test"
+    return True, f"{harm} does not pass as equal"
 
 
-class _Permuted(StandIn):
+class _Permuted(standins.StandIn):
     """Gives the predictions of another classifier, a share of them moved to the next class."""
 
     def __init__(self, original: Classifier, share: float) -> None:

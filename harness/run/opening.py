@@ -12,7 +12,7 @@ from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks import NetworkOptions
-from harness.run.compatibility import expect_data_of, expect_profile_of
+from harness.run.inputs import expect_data_of, expect_profile_of
 from harness.run.request import request_of
 from harness.run.session import StressSession
 
@@ -53,7 +53,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
     from harness.inference.engine import Engine
-    from harness.run.export.matching import scope_of_recorded
+    from harness.run.export.request import scope_of_recorded
     from harness.run.golden import golden_images
 
     network, words = request.part(NetworkOptions), request.transform_named
@@ -106,7 +106,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         cache=cache,
         fitted=recorded.samples if recorded else {},
         answered=recorded.families if recorded else (),
-        golden=golden_images(checks, images, request, words),
+        golden=golden_images(checks, images, request),
         elsewhere=elsewhere,
         panel_predictions=panel_predictions and _of_others(panel_predictions, roles),
         cluster=cluster,
@@ -139,7 +139,7 @@ def train_missing(request: RunRequest) -> dict[str, Path]:
     Raises `InputError` where another checkpoint is missing, before anything is trained.
     """
     from harness.networks.checkpoints import require_file
-    from harness.networks.training.shipped import train_or_load
+    from harness.networks.training import train_or_load
 
     files = {role: path for role, path in request.checkpoints.items() if isinstance(path, Path)}
     missing = [role for role in sorted(request.shipped) if not files[role].exists()]

@@ -15,6 +15,7 @@ from harness.checks.roles import ROLES
 from harness.perturb import IDENTITY, PROTOCOL
 from harness.run.history import FARTHEST, History, Line, Overall
 from harness.run.history import SCHEMA as HISTORY_SCHEMA
+from harness.run.overview import Overview
 from harness.run.status import INCONCLUSIVE, NOT_JUDGED, PASSED, SCHEMA, WORSE
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from harness.checks.known import KnownIssue
     from harness.measures.metric import Curve
     from harness.run.input_faults import InputFaults
-    from harness.run.overview import Overview
 
 _COUNTED = {"error": "without a result", "informational": "informational (without a threshold)"}
 """The words for a status in a count, where they are others than its name."""
@@ -56,8 +56,29 @@ class Differences:
     parts: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class Outcome:
+@record
+class Part:
+    """Findings of one process of a run after its tests; workers send theirs, and their sum is a part of the outcome.
+
+    Without an `overview` of the models, `overview_missing` may say why. `differences` are those from the original.
+    """
+
+    self_checks: tuple[SelfCheck, ...] = ()
+    overview: Overview | None = None
+    overview_missing: str = ""
+    differences: Differences | None = None
+
+    def __add__(self, other: Part) -> Part:
+        return Part(
+            self.self_checks + other.self_checks,
+            self.overview or other.overview,
+            self.overview_missing + other.overview_missing,
+            self.differences or other.differences,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Part):
     """All that a finished run knows; reports are made from it without running a model again. `run` is its id.
 
     `errors` has the reasons of an inconclusive run, and `omissions` the parts that it did not cover. `failed_tests` are
@@ -65,8 +86,8 @@ class Outcome:
     is empty for any other. `notices` are lines for every reader of the verdict. A run is `without_incumbent` if a
     check with a threshold lacks one.
     `provenance` names the reference models behind the thresholds, and `remarks` have further facts about them.
-    `overview` has the models side by side, or `overview_missing` the reason for its absence. `reference_curves` are
-    those of the reference models behind the candidate's, by name, one for each model. `examples` has a picture,
+    `reference_curves` are those of the reference models behind the candidate's, by name, one for each model. `examples`
+    has a picture,
     as HTML, of each failing check, by id, and `consensus_pictures` all those of checks on the consensus set.
     `thumbnails` are images (H, W, C) uint8: those that the overview names, by number, and golden ones, by the id of
     their check. `details` has the explanation of each check with its pictures, as HTML, by id. `history` has earlier
@@ -90,9 +111,6 @@ class Outcome:
     notices: tuple[str, ...] = ()
     without_incumbent: bool = False
     remarks: tuple[str, ...] = ()
-    self_checks: tuple[SelfCheck, ...] = ()
-    overview: Overview | None = None
-    overview_missing: str = ""
     reference_curves: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
     examples: Mapping[str, str] = field(default_factory=dict)
     consensus_pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -103,8 +121,6 @@ class Outcome:
     day: date = field(default_factory=lambda: datetime.now(UTC).date())
     """The day of the run, UTC; known issues expire after their last day."""
     history: History | None = None
-    differences: Differences | None = None
-    """Differences from the original; None without one."""
     input_faults: InputFaults | None = None
     """Other pixels that were tried after a failure on clean images; None without one."""
 

@@ -10,15 +10,14 @@ import numpy as np
 import torch
 
 from harness.base.errors import InputError
-from harness.data.serving.variations import neighbors
-from harness.inference.predictors.network import PredictorNetwork
+from harness.base.progress import Progress
+from harness.data.serving.catalog import neighbors
 from harness.inference.serving import served_predictions
 from harness.measures.serving import NOISE, Explanation, explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness.base.progress import Progress
     from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
     from harness.inference import RoleModel
@@ -33,7 +32,6 @@ _KEPT = ((3, 12), (1, 8))
 """Trials that a round leaves: the best of each cause, and the best of all."""
 FIRST, FEW, MANY, WHOLE = range(4)
 """Rounds of a trial: a part of the images that are looked at, all of these, and all images."""
-_NOTHING = Explanation(0, 0, 0, 0)
 _STEPS = 24
 """Most trials of a walk."""
 
@@ -52,7 +50,7 @@ class Trial:
     skew: str = ""
     answers: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     behind: np.ndarray = field(default_factory=lambda: np.empty(0))
-    explains: Explanation = _NOTHING
+    explains: Explanation = field(default_factory=lambda: Explanation(0, 0, 0, 0))
 
 
 class Trials:
@@ -62,11 +60,8 @@ class Trials:
     predictions, follow it.
     """
 
-    def __init__(
-        self, model: RoleModel, serving: Serving, served: np.ndarray, known: np.ndarray, *, bar: Progress
-    ) -> None:
-        self.model, self.serving, self.bar = model, replace(serving, kept={}), bar
-        draw = np.random.default_rng(0)
+    def __init__(self, model: RoleModel, serving: Serving, served: np.ndarray, known: np.ndarray) -> None:
+        self.model, self.serving, draw = model, serving, np.random.default_rng(0)
         changed = served != known
         most = _LOOKED_AT if len(served) > 2 * _LOOKED_AT else len(served)
         drawn = [draw.permutation(np.flatnonzero(which)) for which in (changed, ~changed)]
@@ -75,18 +70,18 @@ class Trials:
         looked_at = np.concatenate([part[:most] for part in drawn])[turns]
         self.order = np.concatenate([looked_at, *(part[most:] for part in drawn)])
         self.served, self.known = served[self.order], known[self.order]
-        self.ends = (*(min(end, len(looked_at)) for end in _ROUNDS), len(looked_at), len(served))
+        self._ends = (*(min(end, len(looked_at)) for end in _ROUNDS), len(looked_at), len(served))
         # Each image that is looked at stands for so many changed or unchanged ones.
-        shares = [len(part) / max(len(part[:most]), 1) for part in drawn]
-        self.weights = np.where(changed[looked_at], *shares)
+        self._weights = np.where(changed[looked_at], *(len(part) / max(len(part[:most]), 1) for part in drawn))
+        kept = replace(serving, kept={})
         self._parts = [
-            replace(serving, kept=self.serving.kept, images=serving.images.take(torch.from_numpy(self.order[at:end])))
-            for at, end in zip((0, *self.ends), self.ends, strict=False)
+            replace(kept, images=serving.images.take(torch.from_numpy(self.order[at:end])))
+            for at, end in zip((0, *self._ends), self._ends, strict=False)
         ]
         self._trials: dict[Pipeline, Trial] = {}
         self._names = {pipeline: name for name, pipeline in serving.catalog.items()}
         self.reference = Trial(serving.reference, ())
-        self._answered(self.reference, model.predict(serving.images).answers[self.order])
+        self._add(self.reference, model.predict(serving.images).answers[self.order])
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -101,7 +96,7 @@ class Trials:
 
         `causes` is the number of causes that they have, by default any.
         """
-        came = [trial for trial in self._trials.values() if len(trial.answers) >= self.ends[until]]
+        came = [trial for trial in self._trials.values() if len(trial.answers) >= self._ends[until]]
         of_causes = [trial for trial in came if causes in {None, len(trial.causes)}]
         return sorted(of_causes, key=lambda trial: -self.score(trial, until))
 
@@ -110,14 +105,14 @@ class Trials:
 
         A pipeline near the true one errs by a little, so scores lead to it where counts do not.
         """
-        behind = trial.behind[: self.ends[min(until, MANY)]]
-        return float((self.weights * behind).sum() if until >= MANY else behind.sum())
+        behind = trial.behind[: self._ends[min(until, MANY)]]
+        return float((self._weights * behind).sum() if until >= MANY else behind.sum())
 
-    def applies(self, pipeline: Pipeline) -> bool:
+    def _applies(self, pipeline: Pipeline) -> bool:
         """Return whether the model can be asked; a predictor takes pixels in [0, 1] alone."""
         reference = self.serving.reference
         moved = pipeline.scale.offset or pipeline.normalise != reference.normalise
-        return pipeline != reference and not (moved and isinstance(self.model.classifier.plain, PredictorNetwork))
+        return pipeline != reference and not (moved and not self.model.provides.network)
 
     def entered(self, pipeline: Pipeline, until: int = FIRST) -> Trial:
         """Return the trial of a pipeline after a round."""
@@ -128,10 +123,10 @@ class Trials:
 
     def advance(self, trial: Trial, until: int = WHOLE) -> Trial:
         """Ask about the images of all rounds up to this one that the trial has not seen."""
-        for part, end in zip(self._parts[: until + 1], self.ends, strict=False):
+        for part, end in zip(self._parts[: until + 1], self._ends, strict=False):
             if len(trial.answers) < end:
                 try:
-                    self._answered(trial, served_predictions(self.model, part, trial.pipeline).answers)
+                    self._add(trial, served_predictions(self.model, part, trial.pipeline).answers)
                 except InputError:  # A picture is of another size, or cannot be decoded.
                     trial.answers = np.append(trial.answers, np.full(len(part.images), -1))
                     trial.behind = np.append(trial.behind, np.full(len(part.images), -np.inf))
@@ -139,7 +134,7 @@ class Trials:
             trial.explains = explanation(self.served, self.known, trial.answers)
         return trial
 
-    def _answered(self, trial: Trial, logits: np.ndarray) -> None:
+    def _add(self, trial: Trial, logits: np.ndarray) -> None:
         served = self.served[len(trial.answers) :][: len(logits)]
         behind = logits[np.arange(len(logits)), served] - logits.max(axis=1)
         trial.answers = np.append(trial.answers, logits.argmax(axis=1))
@@ -147,39 +142,12 @@ class Trials:
 
     def race(self, pipelines: Sequence[Pipeline]) -> None:
         """Score pipelines in rounds; each round leaves the best of each cause and of all, and the last has them all."""
-        entered = []
-        self.bar.total = self.bar.n + len(pipelines)
-        for pipeline in pipelines:
-            if pipeline not in self._trials and self.applies(pipeline):
-                entered.append(self.entered(pipeline))
-            self.bar.update()
+        new = [each for each in dict.fromkeys(pipelines) if each not in self._trials and self._applies(each)]
+        entered = [self.entered(each) for each in Progress(new, desc="pipelines", unit="pipeline", delay=2)]
         for until, (each, most) in enumerate(_KEPT):
             ranked = self.ranked(until)
             left = [*ranked[:most], *of_each_cause(ranked, each)]
             entered = [self.advance(trial, until + 1) for trial in entered if trial in left]
-
-    def climbed(self, trial: Trial, until: int) -> Trial:
-        """Walk from a trial to neighbors with a better score, for 24 trials at most; return the last.
-
-        A step that helps is tried again first.
-        """
-        self.advance(trial, until)
-        around, before = self._around(trial), len(self)
-        turn = at = 0
-        while at < len(around) and self.score(trial, until) < 0 and len(self) - before < _STEPS:
-            self.bar.update()
-            found = self.entered(around[at], until)
-            if self.score(found, until) > self.score(trial, until):
-                trial, turn, at = found, turn + at, 0
-                around = self._around(trial)
-                turn %= max(len(around), 1)
-                around = around[turn:] + around[:turn]
-            else:
-                at += 1
-        return trial
-
-    def _around(self, trial: Trial) -> list[Pipeline]:
-        return [each for each in neighbors(trial.pipeline, self.serving.reference) if self.applies(each)]
 
     def refine(self, starts: Iterable[Trial]) -> None:
         """Walk from each start on a part of the images, and on from the best until a pipeline explains all.
@@ -188,15 +156,33 @@ class Trials:
         """
         reached: dict[tuple[str, ...], Trial] = {}
         for start in starts:
-            trial = self.climbed(start, FEW)
+            trial = self._walk(start, FEW)
             if self.score(trial, FEW) == 0:
-                trial = self.climbed(trial, MANY)
+                trial = self._walk(trial, MANY)
             if self.is_explained:
                 return
             best = reached.get(trial.causes, trial)
             reached[trial.causes] = max(best, trial, key=lambda each: self.score(each, FEW))
         if reached:
-            self.climbed(max([self.advance(trial, MANY) for trial in reached.values()], key=self.score), MANY)
+            self._walk(max([self.advance(trial, MANY) for trial in reached.values()], key=self.score), MANY)
+
+    def _walk(self, trial: Trial, until: int) -> Trial:
+        """Walk from a trial to neighbors with a better score, for 24 trials at most; return the last.
+
+        A step that helps is tried again first.
+        """
+        around, before, turn, at = self._around(self.advance(trial, until)), len(self), 0, 0
+        while at < len(around) and self.score(trial, until) < 0 and len(self) - before < _STEPS:
+            found = self.entered(around[at], until)
+            at += 1
+            if self.score(found, until) > self.score(trial, until):
+                trial, around, turn, at = found, self._around(found), turn + at - 1, 0
+                turn %= max(len(around), 1)
+                around = around[turn:] + around[:turn]
+        return trial
+
+    def _around(self, trial: Trial) -> list[Pipeline]:
+        return [each for each in neighbors(trial.pipeline, self.serving.reference) if self._applies(each)]
 
 
 def of_each_cause(ranked: Iterable[Trial], most: int = 1) -> list[Trial]:
@@ -215,10 +201,9 @@ def causes_of(pipeline: Pipeline, reference: Pipeline) -> tuple[str, ...]:
 
     A crop of another size belongs to resizing, which makes the picture that it crops.
     """
-    scale = reference.scale
-    crop, merged = reference.crop, {"normalise": AFFINE}
-    if (pipeline.scale.bits, pipeline.scale.precision) == (scale.bits, scale.precision):
+    merged = {"normalise": AFFINE}
+    if (pipeline.scale.bits, pipeline.scale.precision) == (reference.scale.bits, reference.scale.precision):
         merged["scale"] = AFFINE
-    if (pipeline.crop.right, pipeline.crop.down) == (crop.right, crop.down):
+    if (pipeline.crop.right, pipeline.crop.down) == (reference.crop.right, reference.crop.down):
         merged["crop"] = "resize"
     return tuple(dict.fromkeys(merged.get(stage, stage) for stage in pipeline.differing(reference)))

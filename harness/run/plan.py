@@ -15,18 +15,16 @@ import torch
 from harness.base.codes import Code
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
 from harness.inference.ledger import Ledger
-from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.standins import StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
-from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from
-from harness.run.sampling import rows_passes
+from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from, rows_passes
 from harness.run.selfcheck import self_checks
 from harness.run.side_by_side import overview_of
 from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.checks import Check, Verdict
     from harness.data import LabelledImages
@@ -46,12 +44,7 @@ MAP_PASSES = 3
 
 
 def asked_by(
-    session: StressSession,
-    checks: Sequence[Check],
-    judge: Judge,
-    *,
-    overview: bool = True,
-    cached: bool = True,
+    session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = True, cached: bool = True
 ) -> Ledger:
     """Run the tests of these checks, self-checks and overview on models that only count; return what each asks for.
 
@@ -76,8 +69,8 @@ def asked_by(
     if overview:
         works.append((OVERVIEW, lambda: overview_of(planned)))
     for name, work in works:
+        left = max(until - time.monotonic(), 1e-3)
         try:
-            left = max(until - time.monotonic(), 1e-3)
             with ledger.under(name), time_limit(min(left, EACH), name):
                 work()
         except TimeLimitExceededError:
@@ -101,28 +94,32 @@ def plan_of(
     families that can have them there. Cached predictions then count as work, and so do panel predictions that nobody
     has recorded. Raises `InputError` where the model gives no answer in time.
     """
-    kept: set[str] = set()
+    images, kept = session.images, set[str]()
     sizes = {check.family: session.size_of(check.family) for check in checks}
     if to_calibrate:
         if session.panel_predictions is None:
-            known = PanelPredictions(session.images.sha256, session.images.classes, ("planned",), {})
+            known = PanelPredictions(images.sha256, images.classes, ("planned",), {})
             session = replace(session, panel_predictions=known)
         # A file can have samples of families with rows in it alone, which golden ones are not. Calibrated families
         # keep their images where others were added to them.
         calibrated = {check.family for check in checks if check.panel}
         with_rows = {check.family for check in session.checks.written}
         kept = (sizes.keys() - with_rows) | (calibrated if with_rows - calibrated else set())
-
-    def count(samples: Mapping[str, int]) -> Ledger:
-        fitted = replace(session, fitted=samples)
-        return asked_by(fitted, checks, judge, overview=overview, cached=not to_calibrate)
-
     shares: dict[str, float] = {}
     for check in checks:
-        shares[check.family] = min(_share_of_images(check, session.images), shares.get(check.family, 1.0))
-    tests, images = Counter(check.family for check in checks), len(session.images)
-    costs = costs or measured_costs(session)
-    return plan_from(count, sizes, costs, tests=tests, shares=shares, images=images, budget=budget, kept=kept)
+        shares[check.family] = min(_share_of_images(check, images), shares.get(check.family, 1.0))
+    return plan_from(
+        lambda samples: asked_by(
+            replace(session, fitted=samples), checks, judge, overview=overview, cached=not to_calibrate
+        ),
+        sizes,
+        costs or measured_costs(session),
+        tests=Counter(check.family for check in checks),
+        shares=shares,
+        images=len(images),
+        budget=budget,
+        kept=kept,
+    )
 
 
 def _share_of_images(check: Check, images: LabelledImages) -> float:
@@ -142,14 +139,13 @@ def cost_in_brief(session: StressSession, *, start_seconds: float, patience: flo
 
     A batch that takes longer than `patience`, in seconds, is given up.
     """
-    images, candidate, passes = session.images, session.roles["candidate"], rows_passes(session)
-    asked = (
-        f"{len(session.checks.checks)} checks on {len(images):,} images of {printable(images.name)}: "
-        f"{passes:,} image-poses, without searches and maps; "
-    )
+    images, checks, candidate = session.images, session.checks.checks, session.roles["candidate"]
+    passes = rows_passes(session)
+    asked = f"{len(checks)} checks on {len(images):,} images of {printable(images.name)}: {passes:,} image-poses"
+    asked += ", without searches and maps; "
     if not candidate.provides.live:
         return f"{asked}the candidate's predictions are recorded"
-    posed = next((check.pose for check in session.checks.checks if check.pose != Pose()), Pose())
+    posed = next((check.pose for check in checks if check.pose != Pose()), Pose())
     key = candidate.classifier.cache_key("answers", images, posed)
     if session.cache is not None and key is not None and session.cache.has(key):
         return f"{asked}predictions of an earlier run are in the cache"
@@ -180,7 +176,22 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
     """Measure what an image costs a model, as `measured_costs` does; `maps` says whether maps are measured, too."""
     try:
         with time_limit(MEASURING, "measuring a batch"), foreign_code():
-            return _measured(model, images, maps=maps)
+            classifier, start = model.classifier, time.monotonic()
+            _seconds(model, images, 1, exact=True)  # The first call loads what others need, too.
+            tried = max(1, min(_TRIED, int(_PATIENCE / max(time.monotonic() - start, 1e-9))))
+            each = _seconds(model, images, tried, exact=True)
+            screened = next(filter(classifier.backend_for(classifier.model).screens_for, _SCREENED), None)
+            if screened is not None and each * screened < _PATIENCE:
+                each = min(each, _seconds(model, images, screened, exact=False))
+            map_seconds = MAP_PASSES * each
+            if maps:
+                some = images.take(torch.arange(min(tried, len(images))))
+                fresh, map_seconds = replace(model, classifier=classifier.like(classifier.plain)), 0.0
+                with suppress(NotApplicableError):
+                    start = _clock(classifier)
+                    fresh.attend(some)
+                    map_seconds = (_clock(classifier) - start) / len(some)
+            return Costs(each, map_seconds, _peak_bytes(), classifier.workers)
     except TimeLimitExceededError:
         raise InputError(
             f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so the cost of a run is "
@@ -193,33 +204,11 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
         ) from error
 
 
-def _measured(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
-    classifier = model.classifier
-    start = time.monotonic()
-    _seconds(model, images, 1, exact=True)  # The first call loads what others need, too.
-    tried = max(1, min(_TRIED, int(_PATIENCE / max(time.monotonic() - start, 1e-9))))
-    each = _seconds(model, images, tried, exact=True)
-    backend = classifier.backend_for(classifier.model)
-    screened = next(filter(backend.screens_for, _SCREENED), None)
-    if screened is not None and each * screened < _PATIENCE:
-        each = min(each, _seconds(model, images, screened, exact=False))
-    map_seconds = MAP_PASSES * each
-    if maps:
-        some = images.take(torch.arange(min(tried, len(images))))
-        fresh, map_seconds = replace(model, classifier=classifier.like(classifier.plain)), 0.0
-        with suppress(NotApplicableError):
-            start = _clock(classifier)
-            fresh.attend(some)
-            map_seconds = (_clock(classifier) - start) / len(some)
-    return Costs(each, map_seconds, _peak_bytes(), classifier.workers)
-
-
 def _seconds(model: RoleModel, images: LabelledImages, count: int, *, exact: bool) -> float:
     """Return what each of so many images takes, in a pose, in float32 (`exact`) or as `predict` runs them."""
     classifier = model.classifier
-    positions = np.arange(count) % len(images)
     backend = classifier.backend_for(classifier.model)
-    inputs = classifier.inputs(images, _SEEN).only(positions)
+    inputs = classifier.inputs(images, _SEEN).only(np.arange(count) % len(images))
     run = backend.exact_logits if exact else backend.logits
     backend.measure_precision_on(1, inputs, name="a plan's")
     start = _clock(classifier)
@@ -229,7 +218,7 @@ def _seconds(model: RoleModel, images: LabelledImages, count: int, *, exact: boo
 
 def _clock(classifier: Classifier) -> float:
     """Return the time of all cores; for an accelerator or a predictor, which they wait for, that of the clock."""
-    elsewhere = classifier.device.type != "cpu" or isinstance(classifier.plain, PredictorNetwork)
+    elsewhere = classifier.device.type != "cpu" or not classifier.provides.network
     return time.perf_counter() if elsewhere else time.process_time()
 
 

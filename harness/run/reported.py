@@ -14,7 +14,7 @@ from harness.checks.known import KNOWN, read_known
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures import METRICS, Unit
 from harness.run.examples import spoken_of, thumbnails_of
-from harness.run.outcome import Outcome, SelfCheck
+from harness.run.outcome import Outcome, Part
 from harness.run.status import versions
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from harness.checks import Check, ChecksFile, Verdict
     from harness.checks.known import KnownIssue
-    from harness.run.outcome import Differences
     from harness.run.overview import Overview
     from harness.run.session import StressSession
 
@@ -36,21 +35,13 @@ _LONGEST = 300
 
 @dataclass
 class Reported:
-    """Gathers the reports of a run's tests, the results of its self-checks, and the overview of the models.
+    """Gathers the reports of a run's tests; `verdicts` and `examples`, pictures as HTML, are by the id of the check."""
 
-    `verdicts` and `examples`, pictures as HTML, are by the id of the check. `has_checks` says whether a test of a
-    check came up, though it may have been skipped.
-    """
-
-    has_checks: bool = False
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     failed_tests: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     interrupted: bool = False
-    self_checks: tuple[SelfCheck, ...] = ()
-    overview: Overview | None = None
-    overview_missing: str = ""
-    differences: Differences | None = None
+    part: Part = field(default_factory=Part)
     examples: dict[str, str] = field(default_factory=dict)
     consensus_pictures: dict[str, list[str]] = field(default_factory=dict)
     _tests: dict[str, str] = field(default_factory=dict)
@@ -99,10 +90,6 @@ class Reported:
     def _add(self, code: str, message: str) -> None:
         self.errors.append(coded(code, message))
 
-    def __bool__(self) -> bool:
-        """Return whether there is anything to report."""
-        return bool(self.has_checks or self.reasons or self.failed_tests)
-
 
 def outcome_of(
     reported: Reported,
@@ -128,9 +115,9 @@ def outcome_of(
         reported.verdicts.values(), key=lambda item: (order.get(item.check.id, len(order)), item.check.id)
     )
     return Outcome(
+        **vars(reported.part),
         verdicts=tuple(verdicts),
         errors=reported.reasons,
-        self_checks=reported.self_checks,
         omissions=tuple(_omissions(reported, verdicts, session)),
         failed_tests=tuple(reported.failed_tests),
         profile=profile,
@@ -161,12 +148,9 @@ def outcome_of(
         versions=versions(),
         run=run,
         command=shlex.join(command),
-        overview=reported.overview,
-        overview_missing=reported.overview_missing,
         examples=reported.examples,
         consensus_pictures=reported.consensus_pictures,
-        thumbnails=_thumbnails(session, reported.overview),
-        differences=reported.differences,
+        thumbnails=_thumbnails(session, reported.part.overview),
     )
 
 
@@ -274,7 +258,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
     omissions = _unmeasured(rows, [verdict.check for verdict in verdicts])
     if reported.interrupted:
         omissions.append("the run was interrupted, and did not check itself")
-    elif not reported.self_checks and not session.recording:
+    elif not reported.part.self_checks and not session.recording:
         omissions.append("the run did not check itself")
     judged = [verdict.check for verdict in verdicts if verdict.judged]
     if all(ROLES[check.role].precondition for check in judged):

@@ -11,33 +11,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from harness.base.cache import installed
-from harness.base.errors import InputError, NotApplicableError
+from harness.base.codes import Code
+from harness.base.errors import InputError, NotApplicableError, printable
 from harness.base.records import as_json, read_json
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.families import damages
 from harness.data import sample_up_to
+from harness.inference.anew import WAYS, asked_elsewhere, ways_for
 from harness.inference.attention import attend
 from harness.inference.platforms import measuring_code
-from harness.inference.predictors import UnknownPixelsError
+from harness.inference.predictors.protocol import UnknownPixelsError
 from harness.measures.localisation import rank_correlation
-from harness.perturb import PROTOCOL
-from harness.run.mutants import CHANGED, FOLLOW, changes_are_noticed, checks_follow_the_candidate, is_noticed
-from harness.run.outcome import SelfCheck
-from harness.run.sampling import extent_of
-from harness.run.steadiness import (
-    ANSWERS,
-    answers_are_the_models,
-    identity_changes_nothing,
-    model_equals_itself,
+from harness.perturb import PROTOCOL, pose_each
+from harness.run.budget import extent_of
+from harness.run.mutants import (
+    CHANGED,
+    FOLLOW,
+    Finding,
+    changes_are_noticed,
+    checks_follow_the_candidate,
+    is_noticed,
 )
+from harness.run.outcome import SelfCheck
+from harness.run.session import UNSEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness.base import PredictionCache
+    from harness.data import LabelledImages
+    from harness.inference import RoleModel
     from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
@@ -49,6 +55,10 @@ ALIKE = 0.5
 STOOD_IN = 200
 """Images on which stand-ins are judged at first."""
 
+ASKED, TOLERANCE = 32, 1e-3
+"""Images that are asked about otherwise, at most, and the tolerance of their logits, relative or absolute."""
+ANSWERS = 16
+"""Largest number of perturbations that are predicted again."""
 MAPS = "maps-follow-weights"
 _LIBRARIES = ("stress-harness", "torch", "numpy", "scipy", "hypothesis", "opencv-python", "onnxruntime")
 
@@ -110,18 +120,26 @@ def self_checks(
     extent, model = extent_of(session), session.roles["candidate"]
     sizes = sorted({min(size, SAMPLES, len(session.images)) for size in (extent.damaged, SAMPLES)})
     rest = session.of_family("clean")  # The clean images that the run has predicted already, a sample of all or all.
-    anew = _sample(rest, min(SAMPLES, extent.anew))
+    anew = sample_up_to(rest.images, min(SAMPLES, extent.anew))
     if not model.provides.live:
         # Recorded predictions cover only the images of the checks, and cost nothing.
-        sizes, anew = [len(session.images)], rest
-    # One classifier for all repeated predictions: it remembers only those of these checks.
-    fresh, most = model.classifier.like(model.classifier.model), min(ANSWERS, extent.answers // extent.few)
-    checks: dict[str, Callable[[], SelfCheck]] = {
-        "identity-equals-clean": lambda: identity_changes_nothing(fresh, anew),
-        "model-equals-itself": lambda: model_equals_itself([*rest.roles.values()], rest.images),
-        "answers-are-the-models": lambda: answers_are_the_models(model, most=most, few=extent.few),
+        sizes, anew = [len(session.images)], rest.images
+    most, few = min(ANSWERS, extent.answers // extent.few), extent.few
+    checks: dict[str, Callable[[], Finding]] = {
+        "identity-equals-clean": lambda: _identity_changes_nothing(model, anew),
+        "model-equals-itself": lambda: _unless(
+            unsteady([*rest.roles.values()], rest.images),
+            "asked again in other orders, batches and processes, as far as its kind allows, each model gives the "
+            "logits of the run",
+        ),
+        # Without their number: with workers each process has answers of its own.
+        "answers-are-the-models": lambda: _unless(
+            other_answers(model, most=most, few=few),
+            f"predictions of this run, from the cache or not, are the same when predicted anew, {few} images of each "
+            f"of {most} perturbations at most",
+        ),
     }
-    broken: dict[str, Callable[[StressSession], SelfCheck]] = {
+    broken: dict[str, Callable[[StressSession], Finding]] = {
         **{
             damage.name: partial(is_noticed, family, damage, judge=judge)
             for family, damage in damages(session.checks).items()
@@ -130,77 +148,157 @@ def self_checks(
         MAPS: _maps_follow_weights,
     }
     for name, on_sample in broken.items():
-        until = partial(_until_it_holds, on_sample, session, [*([STOOD_IN] if name == FOLLOW else []), *sizes])
-        checks[name] = partial((memory or Memory()).remembered, name, until)
+        checks[name] = partial(_until_it_holds, on_sample, session, [*([STOOD_IN] if name == FOLLOW else []), *sizes])
     if "original" in session.roles and session.checks.family(EQUIVALENCE):
         checks[CHANGED] = lambda: changes_are_noticed(session, judge)
+
+    def conclude(name: str) -> SelfCheck:
+        try:
+            holds, detail = checks[name]()
+        except UnknownPixelsError:
+            return SelfCheck(name, "not_applicable", "recorded predictions have none for the images of this check")
+        except NotApplicableError as error:  # For example, a predictor of labels has no confidence to damage.
+            return SelfCheck(name, "not_applicable", str(error))
+        return SelfCheck(name, "pass" if holds else "fail", detail)
+
     found = []
-    for name, check in checks.items():
+    for name in checks:
         if on_check:
             on_check(name, len(checks))
-        try:
-            found.append(check())
-        except UnknownPixelsError:
-            why = "recorded predictions have none for the images of this check"
-            found.append(SelfCheck(name, "not_applicable", why))
-        except NotApplicableError as error:  # For example, a predictor of labels has no confidence to damage.
-            found.append(SelfCheck(name, "not_applicable", str(error)))
+        kept = memory if memory and name in broken else Memory()
+        found.append(kept.remembered(name, partial(conclude, name)))
     return tuple(found)
 
 
-def _until_it_holds(
-    check: Callable[[StressSession], SelfCheck], session: StressSession, sizes: Sequence[int]
-) -> SelfCheck:
+def _unless(mistake: str, detail: str) -> Finding:
+    return not mistake, mistake or detail
+
+
+def _identity_changes_nothing(model: RoleModel, images: LabelledImages) -> Finding:
+    """Check that the identity pose gives the logits of clean images."""
+    fresh = model.classifier.like(model.classifier.model)
+    equal = np.array_equal(fresh.predict(images, _AtRest()).computed, fresh.predict(images).computed)
+    same = "the same logits, bit for bit" if equal else "other logits: the geometry or the model is not deterministic"
+    return equal, f"rotated by 0° and translated by 0 px, {len(images)} images give {same}"
+
+
+class _AtRest:
+    """The pose of each image, all of them zero: the whole path of interpolation, to no effect."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        rest = torch.zeros(len(images), device=images.device)
+        return pose_each(images, rest, rest, rest)
+
+    def __repr__(self) -> str:
+        return "AtRest()"
+
+
+def _until_it_holds(check: Callable[[StressSession], Finding], session: StressSession, sizes: Sequence[int]) -> Finding:
     """Return the result of the check on the first of these samples on which it does not fail, or else on the last.
 
     On few images, the interval of a check is wide and may excuse a mutant. That must not end a run.
     """
     for size in sizes:
-        found = check(_sample(session, size))
-        if found.status != "fail":
+        found = check(replace(session, images=sample_up_to(session.images, size), whole=None))
+        if found[0]:
             break
     return found
 
 
-def _sample(session: StressSession, size: int) -> StressSession:
-    return replace(session, images=sample_up_to(session.images, size), whole=None)
-
-
-def _maps_follow_weights(sampled: StressSession) -> SelfCheck:
+def _maps_follow_weights(sampled: StressSession) -> Finding:
     """Check that maps depend on what the model has learned: with its weights shuffled, it must look elsewhere.
 
     This is the model parameter randomization test of Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 4,
     by Spearman's rank correlation. An edge detector, or a bias to the middle, gives the same maps whatever the weights.
     Each tensor's values are shuffled, not drawn anew: that works for any layer and keeps their scale.
     """
-    name, images, candidate = MAPS, sampled.images, sampled.roles["candidate"]
+    images, candidate = sampled.images, sampled.roles["candidate"]
     if not sampled.checks.family("attention"):
-        return SelfCheck(name, "not_applicable", "there is no check of family 'attention'")
+        raise NotApplicableError("there is no check of family 'attention'")
     classifier = candidate.classifier
-    shuffled = classifier.like(_shuffled(classifier.plain))
+    copied, generator = copy.deepcopy(classifier.plain), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in copied.parameters():
+            order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
+            weights.copy_(weights.flatten()[order].view_as(weights))
+    shuffled = classifier.like(copied)
     try:
         own = candidate.attend(images)
         correlations = rank_correlation(own, attend(shuffled, images, layer=own.layer))
     except InputError as error:  # No layer to look at, or weights that give no finite answer once shuffled.
-        return SelfCheck(name, "not_applicable", str(error))
+        raise NotApplicableError(str(error)) from None
     counted = correlations[~np.isnan(correlations)]
     if not len(counted):
-        return SelfCheck(name, "not_applicable", "no image has a map both with the own and with the shuffled weights")
+        raise NotApplicableError("no image has a map both with the own and with the shuffled weights")
     mean, uncounted = float(counted.mean()), len(correlations) - len(counted)
     facts = (
         f"with all weights shuffled, the maps of layer {own.layer} correlate by {mean:.2f} with the model's own "
         f"(by rank; {len(counted)} maps, {uncounted} dead or flat)"
     )
     if mean < ALIKE:
-        return SelfCheck(name, "pass", f"{facts}, below {ALIKE}")
+        return True, f"{facts}, below {ALIKE}"
     advice = "they do not depend on what the model has learned; name another by the setting layer"
-    return SelfCheck(name, "fail", f"{facts}, not below {ALIKE}: {advice}")
+    return False, f"{facts}, not below {ALIKE}: {advice}"
 
 
-def _shuffled(model: nn.Module) -> nn.Module:
-    copied, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weights in copied.parameters():
-            order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
-            weights.copy_(weights.flatten()[order].view_as(weights))
-    return copied
+def expect_steady(models: Sequence[RoleModel], images: LabelledImages) -> None:
+    """Raise `InputError` for a model that predicts otherwise if it is asked otherwise, or again."""
+    if found := next(filter(None, map(other_answers, models)), "") or unsteady(models, images):
+        raise InputError(found, code=Code.SELF_CHECK)
+
+
+def unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
+    """Say which model gives other predictions for these images if it is asked otherwise; empty if none does.
+
+    It is asked as it was given, in another order and without padding. If it runs code of the user's, other processes
+    are asked, too. In a run, tracing loses state between calls, and all batches are filled up to one size. Where the
+    model is served they are not.
+    """
+    some, live = sample_up_to(images, ASKED), [model for model in models if model.provides.live]
+    in_the_run = {id(model): model.classifier.like(model.classifier.model).predict(some).computed for model in live}
+    foreign = [model for model in live if model.classifier.opening]
+    for answers in asked_elsewhere([model.classifier.opening for model in foreign if model.classifier.opening], some):
+        for model, given in zip(foreign, answers, strict=True):
+            for way, logits in given.items():
+                if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
+                    why = UNSEEDED if way == WAYS[0] else way.why
+                    return f"{model.path}: asked {way.how} in another process, {found}: {why}"
+    for model in live:  # After the other processes, since the code may depend on the time.
+        for way in ways_for(model.classifier):
+            try:
+                logits = way.logits(model.classifier, some)
+            except InputError as error:
+                return f"{model.path}: asked {way.how}, the model fails ({error}): {way.why}"
+            if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
+                return f"{model.path}: asked {way.how}, {found}: {way.why}"
+    return ""
+
+
+def _others(logits: np.ndarray, in_the_run: np.ndarray) -> str:
+    """Say how many images have other logits than in the run; empty for none."""
+    others = ~np.isclose(logits, in_the_run, rtol=TOLERANCE, atol=TOLERANCE).all(axis=1)
+    by = np.abs(logits - in_the_run).max(initial=0)
+    return f"{others.sum()} of {len(others)} images get other logits, by up to {by:.3g}" if others.any() else ""
+
+
+def other_answers(model: RoleModel, *, most: int = ANSWERS, few: int = ASKED) -> str:
+    """Say how many predictions of this run, from the cache or not, the model gives otherwise now; empty for none.
+
+    The model is asked about `few` images of at most `most` of the run's perturbations: predictions of another model
+    differ on many images.
+    """
+    fresh, answered = model.classifier.like(model.classifier.model), model.classifier.answered
+    count, under = 0, dict[object, int]()
+    for before in answered[:: -(-len(answered) // most)] if answered else ():
+        chosen = np.unique(np.linspace(0, len(before.labels) - 1, few).astype(np.int64))
+        anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
+        count += len(chosen)
+        if others := int((anew.predicted != before.predicted[chosen]).sum()):
+            under[before.perturbation] = under.get(before.perturbation, 0) + others
+    if not under:
+        return ""
+    return (
+        f"{sum(under.values())} of {count} predictions of this run are others when predicted anew, as under "
+        f"{printable(next(iter(under)))}: it keeps state, or the cache is of another. Empty it with "
+        "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
+    )

@@ -20,6 +20,7 @@ from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.statistics import mean_interval
 from harness.measures.worst_poses import persistent_failures
 from harness.perturb import augmentation_range_corners
+from harness.run.budget import extent_of
 from harness.run.overview import (
     CONFIDENT,
     TELLING,
@@ -33,7 +34,6 @@ from harness.run.overview import (
     Reference,
     ReliabilityBin,
 )
-from harness.run.sampling import extent_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from harness.inference import Predictions, RoleModel
     from harness.measures import Measurement
     from harness.measures.failures import FailureKind
-    from harness.measures.panel.label_errors import LabelErrors
     from harness.measures.panel.predictions import PanelPredictions, PanelView
     from harness.run.session import StressSession
 
@@ -119,10 +118,10 @@ def measure_overview(
         kinds = tuple(kind for kind in kinds if kind.above is None)
     measured = []
     for role, names in roles.items():
-        one = _measured(models[role], images, kinds, sure=sure, known=found, panel=panel_predictions)
-        if size:
-            one = _at_corners(one, models[role], sample_up_to(images, size), kinds)
-        measured.append(replace(one, name=role, roles=tuple(names)))
+        one = _measured(models[role], images, kinds, size=size, sure=sure)
+        if found is not None and found.rows and panel_predictions is not None:
+            one["without_label_errors"] = without(models[role].predict(images), panel_predictions, found)
+        measured.append(ModelOverview(name=role, roles=tuple(names), **one))
         if on_measured:
             on_measured(len(measured), len(roles))
     overview = Overview(
@@ -138,88 +137,61 @@ def measure_overview(
     )
     if (reference := overview.reference) is None:
         return overview
-    other = models[reference.roles[0]]
-    return replace(overview, changes=_changes(first, other, images, kinds, against=reference.name))
+    return replace(overview, changes=_changes(first, models[reference.roles[0]], images, kinds, against=reference.name))
 
 
 def _measured(
-    model: RoleModel,
-    images: LabelledImages,
-    kinds: Sequence[FailureKind],
-    *,
-    sure: int,
-    known: LabelErrors | None,
-    panel: PanelPredictions | None,
-) -> ModelOverview:
-    """Measure a model on clean images, its confidence on so many of them."""
+    model: RoleModel, images: LabelledImages, kinds: Sequence[FailureKind], *, size: int, sure: int
+) -> dict[str, Any]:
+    """Measure a model on clean images, its confidence on `sure` of them, and `size` of them at the corners."""
+    from harness.networks.training import CURVES
+
     predictions = model.predict(images)
     confusions = confusion_matrix(predictions)
-    found = ModelOverview(
-        model.role,
-        (),
-        str(model.path),
-        accuracy=_rate(accuracy(predictions)),
-        per_class=tuple(
+    found: dict[str, Any] = {
+        "path": str(model.path),
+        "accuracy": _rate(accuracy(predictions)),
+        "per_class": tuple(
             _rate(accuracy(predictions, of_class=name)) if count else None
             for name, count in zip(images.classes, confusions.sum(axis=1), strict=True)
         ),
-        confusion=tuple(tuple(map(int, row)) for row in confusions),
-        failures=tuple(KindCount(kind.name, int(kind.among(predictions).sum()), None) for kind in kinds),
-        history=_history(model),
-    )
-    if known is not None and known.rows and panel is not None:
-        found = replace(found, without_label_errors=without(predictions, panel, known))
-    if not predictions.has_confidence:
-        return found
-    found = replace(found, confident_errors=int(confident_errors(predictions, above=CONFIDENT).value))
-    if not sure:
-        return found
-    exact = model.predict(sample_up_to(images, sure))
-    curve = reliability(exact)
-    return replace(
-        found,
-        calibration_error=float(calibration_error(exact).value),
-        reliability=tuple(ReliabilityBin(*each) for each in zip(curve.counts, curve.at, curve.values, strict=True)),
-    )
-
-
-def _at_corners(
-    found: ModelOverview, model: RoleModel, sample: LabelledImages, kinds: Sequence[FailureKind]
-) -> ModelOverview:
-    """Add accuracy and failures at the corners of the augmentation range, and what is wrong at most of them."""
-    moved = [model.predict(sample, corner) for corner in augmentation_range_corners()]
-    views = [model.predict(sample), *moved]
-    right = np.stack([each.correct for each in moved]).mean(axis=0)
-    # Predictions for one image depend on each other, so n is the number of images.
-    low, high = mean_interval(right, (0.0, 1.0))
-    predicted = np.stack([each.predicted for each in views], axis=1)
-    confidence = None
-    if views[0].has_confidence:
-        confidence = np.stack([each.confidence_of_errors() for each in views], axis=1)
-    shares = [float(np.mean([kind.among(each).mean() for each in moved])) for kind in kinds]
-    return replace(
-        found,
-        corners=Rate(float(right.mean()), low, high, len(right)),
-        failures=tuple(replace(kind, moved=share) for kind, share in zip(found.failures, shares, strict=True)),
-        persistent=persistent_failures(sample, predicted, confidence),
-    )
+        "confusion": tuple(tuple(map(int, row)) for row in confusions),
+    }
+    epochs: Any = model.record.history if model.record else ()
+    with suppress(OSError, ValueError, TypeError, KeyError):  # Epochs that make no sense are none.
+        epochs = epochs or json.loads(Path(model.path).with_suffix(".history.json").read_bytes())
+        found["history"] = tuple({name: float(epoch[name]) for name in CURVES} for epoch in epochs)
+    if predictions.has_confidence:
+        found["confident_errors"] = int(confident_errors(predictions, above=CONFIDENT).value)
+        if sure:
+            exact = model.predict(sample_up_to(images, sure))
+            curve = reliability(exact)
+            bins = zip(curve.counts, curve.at, curve.values, strict=True)
+            found["calibration_error"] = float(calibration_error(exact).value)
+            found["reliability"] = tuple(ReliabilityBin(*each) for each in bins)
+    shares: list[float | None] = [None] * len(kinds)
+    if size:
+        sample = sample_up_to(images, size)
+        moved = [model.predict(sample, corner) for corner in augmentation_range_corners()]
+        views = [model.predict(sample), *moved]
+        right = np.stack([each.correct for each in moved]).mean(axis=0)
+        predicted = np.stack([each.predicted for each in views], axis=1)
+        confidence = None
+        if views[0].has_confidence:
+            confidence = np.stack([each.confidence_of_errors() for each in views], axis=1)
+        shares = [float(np.mean([kind.among(each).mean() for each in moved])) for kind in kinds]
+        # Predictions for one image depend on each other, so n is the number of images.
+        found["corners"] = Rate(float(right.mean()), *mean_interval(right, (0.0, 1.0)), len(right))
+        found["persistent"] = persistent_failures(sample, predicted, confidence)
+    failures = zip(kinds, shares, strict=True)
+    return found | {
+        "failures": tuple(KindCount(kind.name, int(kind.among(predictions).sum()), share) for kind, share in failures)
+    }
 
 
 def _rate(measured: Measurement) -> Rate:
     low, high = measured.interval
     return Rate(float(measured.value), float(low), float(high), measured.n)
-
-
-def _history(model: RoleModel) -> tuple[Mapping[str, float], ...]:
-    """Return the epochs in the checkpoint's record, or in the file beside it; none when they make no sense."""
-    from harness.networks.training import CURVES
-
-    epochs: Any = model.record.history if model.record else ()
-    try:
-        epochs = epochs or json.loads(Path(model.path).with_suffix(".history.json").read_bytes())
-        return tuple({name: float(epoch[name]) for name in CURVES} for epoch in epochs)
-    except (OSError, ValueError, TypeError, KeyError):
-        return ()
 
 
 def _changes(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from harness.base.errors import AnswersError
-from harness.base.progress import Progress
 from harness.checks.equivalence import TOLERANCE, expect_tolerance
-from harness.data.serving.variations import variations
-from harness.inference.predictors.network import PredictorNetwork
+from harness.data.serving.catalog import variations
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
@@ -28,8 +26,7 @@ from harness.measures.serving import (
 )
 from harness.run.equality import equality_checks
 from harness.run.pipeline_trials import FEW, FIRST, Trials, causes_of, of_each_cause
-from harness.run.settings import ModelSettings
-from harness.run.steadiness import expect_steady
+from harness.run.selfcheck import expect_steady
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,27 +38,13 @@ if TYPE_CHECKING:
     from harness.measures.equivalence import Outcome
     from harness.run.equality import EqualityCheck
     from harness.run.pipeline_trials import Trial
+    from harness.run.settings import ModelSettings
 
 _FINALISTS, _STARTS, _PAIRED = 10, 3, 3
 """Pipelines that see all images; starts of each cause, and causes that pairs start with."""
 _LEAST = 0.5
-"""Net share of the changed predictions that a cause explains at least."""
-_MOSTLY = 0.5
-"""Share of a class that another order of classes explains at least; a skew may change many of the others."""
+"""Net share of the changed predictions that a cause explains at least, and share of a class that another order does."""
 _PREDICTOR = "a predictor takes pixels in [0, 1], so no other normalization is tried; name the checkpoint instead"
-
-
-@dataclass(frozen=True)
-class SkewRequest:
-    """A question about served predictions: the candidate, and the share of predictions that may change, in (0, 1).
-
-    `served` is the file of the answers, or the SPEC of a served model, which is asked about the images.
-    """
-
-    candidate: Path | str
-    served: Path | str
-    tolerance: float = TOLERANCE
-    model: ModelSettings = field(default_factory=ModelSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +76,7 @@ class Diagnosis:
     @property
     def causes(self) -> tuple[tuple[str, ...], ...]:
         """Return the causes that the images do not tell apart, the best one's first."""
-        found = [] if self.best is None else [self.best.causes, *(each.causes for each in self.alike)]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(each.causes for each in (self.best, *self.alike) if each is not None))
 
     @property
     def named(self) -> bool:
@@ -115,28 +97,32 @@ class Diagnosis:
         return "different" if self.order else overall([check.outcome for check in self.checks])
 
 
-def skew(request: SkewRequest) -> Diagnosis:
-    """Diagnose served predictions; raises `InputError` for a file, model or tolerance that cannot be used."""
-    expect_tolerance(request.tolerance)
-    if isinstance(request.served, str):
-        images = request.model.images()
-        model = request.model.open(request.served, images)
-        served = model.predict(images).predicted
-        expect_steady([model], images)
-        return diagnosis(request.model.open(request.candidate, images), images, served, tolerance=request.tolerance)
-    whole = request.model.all_images()
-    positions, served = answers_to_some(request.served, whole, outputs=request.model.model_outputs)
-    if request.model.samples is not None and request.model.samples < len(positions):
-        chosen = np.sort(np.random.default_rng(0).permutation(len(positions))[: request.model.samples])
-        positions, served = positions[chosen], served[chosen]
+def skew(candidate: Path | str, served: Path | str, model: ModelSettings, *, tolerance: float = TOLERANCE) -> Diagnosis:
+    """Diagnose served predictions, of which the share `tolerance`, in (0, 1), may differ from the candidate's.
+
+    `served` is the file of the answers, or the SPEC of a served model, which is asked about the images. Raises
+    `InputError` for a file, model or tolerance that cannot be used.
+    """
+    expect_tolerance(tolerance)
+    if isinstance(served, str):
+        images = model.images()
+        other = model.open(served, images)
+        answers = other.predict(images).predicted
+        expect_steady([other], images)
+        return diagnosis(model.open(candidate, images), images, answers, tolerance=tolerance)
+    whole = model.all_images()
+    positions, answers = answers_to_some(served, whole, outputs=model.model_outputs)
+    if model.samples is not None and model.samples < len(positions):
+        chosen = np.sort(np.random.default_rng(0).permutation(len(positions))[: model.samples])
+        positions, answers = positions[chosen], answers[chosen]
     images = whole.take(torch.from_numpy(positions))
-    model = request.model.open(request.candidate, images)
-    if fits_image_before(positions, served, model.predict(images).predicted):
+    known = model.open(candidate, images)
+    if fits_image_before(positions, answers, known.predict(images).predicted):
         raise AnswersError(
-            f"{request.served}: the predictions fit the images before theirs, so the numbers in image begin at 1; "
+            f"{served}: the predictions fit the images before theirs, so the numbers in image begin at 1; "
             "expected numbers from 0"
         )
-    return diagnosis(model, images, served, tolerance=request.tolerance)
+    return diagnosis(known, images, answers, tolerance=tolerance)
 
 
 def diagnosis(
@@ -145,22 +131,23 @@ def diagnosis(
     """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie."""
     original, classes = model.predict(images), len(images.classes)
     decided = served != UNDECIDED
-    some = images if decided.all() else images.take(torch.from_numpy(np.flatnonzero(decided)))
     given, reference = served[decided], original.predicted[decided]
-    serving = model_serving(model, some)
-    if isinstance(model.classifier.plain, PredictorNetwork):
+    serving = model_serving(model, images if decided.all() else images.take(torch.from_numpy(np.flatnonzero(decided))))
+    if not model.provides.network:
         serving = replace(serving, note=". ".join(filter(None, (serving.note, _PREDICTOR))))
-    if (places := class_places(given, reference, classes=classes, mostly=_MOSTLY)) is not None:
+    # A skew may change many of the other predictions of a class.
+    if (places := class_places(given, reference, classes=classes, mostly=_LEAST)) is not None:
         undone = np.argsort(places)[given]
         regained = int(((undone == reference) & (given != reference)).sum())
         # More images agree once classes are put in place than the choice of a pair of classes explains.
-        if regained >= least_changes(classes * (classes - 1) // 2) and (
-            (undone != reference).sum() < _least_disagreements(model, serving, given, reference)
-        ):
-            order = order_in_words(places, images.classes, who="the served model")
-            in_order = served.copy()
-            in_order[decided] = undone
-            return replace(diagnosis(model, images, in_order, tolerance=tolerance), order=order)
+        if regained >= least_changes(classes * (classes - 1) // 2):
+            trials = Trials(model, serving, given, reference)
+            trials.race([*serving.catalog.values()])
+            if (undone != reference).sum() < _finalists(trials)[0].explains.disagreements:
+                in_order = served.copy()
+                in_order[decided] = undone
+                order = order_in_words(places, images.classes, who="the served model")
+                return replace(diagnosis(model, images, in_order, tolerance=tolerance), order=order)
     # An undecided prediction is another class than the original's.
     labels = np.where(decided, served, (original.predicted + 1) % classes)
     artifact = replace(original, answers=np.eye(classes, dtype=np.float32)[labels], exact=None, known=0)
@@ -175,17 +162,8 @@ def diagnosis(
     # Few changes prove nothing, and a difference of undecided predictions alone has no stage.
     if not count or (found.outcome != "different" and count < least_changes(1)):
         return found
-    with Progress(total=0, desc="pipelines", unit="pipeline", delay=2) as bar:
-        done = explained(found, Trials(model, serving, given, reference, bar=bar))
+    done = explained(found, Trials(model, serving, given, reference))
     return done if done.named or found.outcome == "different" else found
-
-
-def _least_disagreements(model: RoleModel, serving: Serving, served: np.ndarray, reference: np.ndarray) -> int:
-    """Return how many served predictions the best pipeline of the catalog does not give."""
-    with Progress(total=0, desc="pipelines", unit="pipeline", delay=2) as bar:
-        trials = Trials(model, serving, served, reference, bar=bar)
-        trials.race([*serving.catalog.values()])
-        return finalists(trials)[0].explains.disagreements
 
 
 def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
@@ -198,51 +176,45 @@ def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
     trials.race(catalog)
     if not trials.is_explained:
         trials.race(varied)
-        trials.refine(_starts(trials))
+        least = trials.score(trials.reference, FEW)
+        better = (each for each in trials.ranked(FEW, causes=1) if trials.score(each, FEW) > least)
+        trials.refine(of_each_cause(better, _STARTS))
     tried = max(len(trials), len(catalog) + len(varied))
 
-    def comparisons(winner: Trial) -> int:
+    def beats(first: Trial, other: np.ndarray) -> float:
         # Pipelines of one stage take half of the probability of a wrong statement, pairs of stages the other half.
-        return 2 * tried if len(winner.causes) == 1 else tried**2
+        comparisons = 2 * tried if len(first.causes) == 1 else tried**2
+        return min(1.0, better_p(trials.served, first.answers, other) * comparisons)
 
-    def beats(first: Trial, second: Trial) -> float:
-        return min(1.0, better_p(trials.served, first.answers, second.answers) * comparisons(first))
-
-    first = finalists(trials)
+    first = _finalists(trials)
     best, others = first[0], first[1:]
     left = best.explains.disagreements
     # A pair is better where the best is wrong, so too few of these prove nothing.
     if left >= least_changes(tried**2) and noise_p(left, best.explains.n) < ALPHA / 2:
         pairs = _pairs(trials)
-        if pairs and pairs[0].explains.disagreements <= left / 2 and beats(pairs[0], best) < ALPHA:
+        if pairs and pairs[0].explains.disagreements <= left / 2 and beats(pairs[0], best.answers) < ALPHA:
             best, others = pairs[0], [*pairs[1:], *first]
-    alike = tuple(each for each in others if beats(best, each) >= ALPHA)
-    apart = [each for each in others if not {each.causes} & {best.causes, *(other.causes for other in alike)}]
+    alike = tuple(each for each in others if beats(best, each.answers) >= ALPHA)
+    causes = {best.causes, *(each.causes for each in alike)}
+    apart = [each for each in others if each.causes not in causes]
     runner_up = max(apart, key=lambda each: each.explains.agreement, default=None)
     return replace(
         found,
         best=best,
         alike=alike,
         runner_up=runner_up,
-        p=min(1.0, better_p(trials.served, best.answers, trials.known) * comparisons(best)),
-        p_next=1.0 if runner_up is None else beats(best, runner_up),
-        comparisons=comparisons(best),
+        p=beats(best, trials.known),
+        p_next=1.0 if runner_up is None else beats(best, runner_up.answers),
+        comparisons=2 * tried if len(best.causes) == 1 else tried**2,
         unrelated=is_unrelated(trials.served, trials.known),
     )
 
 
-def finalists(trials: Trials) -> list[Trial]:
+def _finalists(trials: Trials) -> list[Trial]:
     """Return good pipelines after all images, with the best of each cause; the one that explains most comes first."""
     chosen = dict.fromkeys([*trials.ranked()[:_FINALISTS], *of_each_cause(trials.ranked(causes=1))])
     # The catalog comes before equal pipelines.
     return sorted(map(trials.advance, chosen), key=lambda each: (-each.explains.agreement, not each.skew))
-
-
-def _starts(trials: Trials) -> list[Trial]:
-    """Return the three best trials of each cause, if they are better than the reference, the best first."""
-    least = trials.score(trials.reference, FEW)
-    single = trials.ranked(FEW, causes=1)
-    return of_each_cause((trial for trial in single if trials.score(trial, FEW) > least), _STARTS)
 
 
 def _pairs(trials: Trials) -> list[Trial]:
@@ -253,24 +225,18 @@ def _pairs(trials: Trials) -> list[Trial]:
     reference, single = trials.serving.reference, set(trials.ranked(FIRST))
     best = of_each_cause(trials.ranked(causes=1))
     listed = of_each_cause(trial for trial in trials.ranked(causes=1) if trial.skew)
+    firsts = [trial.pipeline for trial in (*best[:_PAIRED], *listed[:_PAIRED])]
     seconds = [*trials.serving.catalog.values(), *(trial.pipeline for trial in best)]
-    pairs = [
-        combined(first.pipeline, second, reference)
-        for first in (*best[:_PAIRED], *listed[:_PAIRED])
-        for second in seconds
-    ]
-
-    def found() -> list[Trial]:
-        return of_each_cause(trial for trial in trials.ranked() if trial not in single)
-
+    pairs = [combined(first, second, reference) for first in firsts for second in seconds]
     trials.race([pair for pair in pairs if pair is not None])
-    trials.refine(found()[:_PAIRED])
-    return sorted(map(trials.advance, found()[:_FINALISTS]), key=lambda each: -each.explains.agreement)
+    trials.refine(of_each_cause(trial for trial in trials.ranked() if trial not in single)[:_PAIRED])
+    found = of_each_cause(trial for trial in trials.ranked() if trial not in single)
+    return sorted(map(trials.advance, found[:_FINALISTS]), key=lambda each: -each.explains.agreement)
 
 
 def combined(first: Pipeline, second: Pipeline, reference: Pipeline) -> Pipeline | None:
     """Return the pipeline with the changes of both; None where they change the same stage."""
-    one, other = first.differing(reference), second.differing(reference)
-    if set(one) & set(other) or set(causes_of(first, reference)) & set(causes_of(second, reference)):
+    stages, other = first.differing(reference), second.differing(reference)
+    if set(stages) & set(other) or set(causes_of(first, reference)) & set(causes_of(second, reference)):
         return None
     return replace(first, **{stage: getattr(second, stage) for stage in other})

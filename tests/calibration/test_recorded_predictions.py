@@ -257,7 +257,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     checks, panel = read_checks(zoo.checks), read_panel(zoo.panel)
-    assert checks.panel_predictions == zoo.checks.parent / "../models/panel.predictions.json"
+    assert checks.panel_predictions == zoo.checks.parent / "../models/panel.predictions.npz"
     known = read_panel_predictions(checks.panel_predictions)
     assert checks.recipe["panel_predictions_sha256"] == known.sha256
 
@@ -283,18 +283,18 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     assert check["status"] == "fail"
     assert check["value"] == int(((known.view().wrong == 0) & (zoo.images.labels.numpy() != 0)).sum())
     assert "that each of 8 reference models predicts correctly" in check["detail"]
-    shutil.copy(checks.panel_predictions, zoo.root / "kept.json")
-    checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
+    shutil.copy(checks.panel_predictions, zoo.root / "kept.npz")
+    checks.panel_predictions.write_bytes(replace(known, classes=known.classes[::-1]).as_bytes())
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*panel.predictions.json: its SHA-256 is *the thresholds of *bring back that file*"])
+    result.stderr.fnmatch_lines(["*panel.predictions.npz: its SHA-256 is *the thresholds of *bring back that file*"])
 
     with asked_to_record(None, panel_predictions=checks.panel_predictions):
         result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 4, "a file that is named is no other way round"
 
     # Of a family that asks nothing one model is asked, once, and what was known stays.
-    shutil.copy(zoo.root / "kept.json", checks.panel_predictions)
+    shutil.copy(zoo.root / "kept.npz", checks.panel_predictions)
     zoo.runs.clear()
     assert main(["calibrate", "--family", "clean", *data]) == 0
     assert main(["calibrate", "--family", "clean", *data]) == 0
@@ -302,7 +302,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     assert read_checks(zoo.checks).recipe["panel_predictions_sha256"] == known.sha256
 
     # Where some ask anew it must be what the others were measured with.
-    checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
+    checks.panel_predictions.write_bytes(replace(known, classes=known.classes[::-1]).as_bytes())
     before = zoo.checks.read_bytes()
     capsys.readouterr()
     assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
@@ -316,16 +316,16 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     # Where all do, nobody needs it.
     checks.panel_predictions.unlink()
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    assert checks.panel_predictions.read_bytes() == (zoo.root / "kept.json").read_bytes()
+    assert checks.panel_predictions.read_bytes() == (zoo.root / "kept.npz").read_bytes()
 
 
 def test_a_calibration_of_some_needs_the_panel_of_the_others(zoo, capsys):
     data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    before, file = zoo.checks.read_bytes(), zoo.root / "models/panel.predictions.json"
+    before, file = zoo.checks.read_bytes(), zoo.root / "models/panel.predictions.npz"
     file.unlink()
     assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
-    assert "panel.predictions.json: is missing, but thresholds of" in capsys.readouterr().err
+    assert "panel.predictions.npz: is missing, but thresholds of" in capsys.readouterr().err
     assert (zoo.checks.read_bytes(), file.exists()) == (before, False)
 
 
@@ -334,7 +334,7 @@ def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pyte
     """As of a file that was made for fewer checks, or for a sample, by whatever way it came there."""
     data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    file = zoo.root / "models/panel.predictions.json"
+    file = zoo.root / "models/panel.predictions.npz"
     known = read_panel_predictions(file)
     if lacks == "images":
         wrong = {name: np.where(np.arange(400) < 100, view.wrong, NOT_ASKED) for name, view in known.views.items()}

@@ -17,8 +17,7 @@ from harness.checks import read_checks
 from harness.cli import main
 from harness.measures.confidence import RELIABILITY
 from harness.measures.metric import Curve
-from harness.report.check_figures import band_of
-from harness.report.model_figures import reliability_diagrams
+from harness.report.plots import band_of, reliability_diagrams
 
 ROWS = """
 [[check]]

@@ -19,7 +19,7 @@ from harness.calibration.outliers import check_panel, false_alarms, outliers
 from harness.calibration.panel import Chance, read_panel
 from harness.calibration.summary import calibration_lines, expected, power_lines
 from harness.calibration.thresholds import correlation, multiplier, thresholds_of
-from harness.checks import read_checks
+from harness.checks import Threshold, read_checks
 from harness.checks.tables import with_thresholds
 from harness.measures import Unit
 from harness.measures.panel.threshold import PanelCheck, budget_of
@@ -558,7 +558,7 @@ def test_a_member_just_inside_the_limit_of_outliers_is_found_with_its_rows(one_d
     assert outliers(one_doubtful) == []
     calibrated = calibrate(one_doubtful, LAX)
     assert false_alarms(one_doubtful, calibrated) == ["seed-005.safetensors: clean"]
-    lines = calibration_lines(one_doubtful, calibrated, by_hand={}, ended={})
+    lines = calibration_lines(one_doubtful, calibrated, {})
     assert lines[-2:] == ["leave-one-out false alarms: 1 of 20 networks", "  seed-005.safetensors: clean"]
 
 
@@ -586,15 +586,15 @@ def test_a_threshold_stays_within_what_its_metric_can_be():
 
 
 def test_the_summary_has_a_line_per_family_and_counts_the_informational(four_checks, three_checks):
-    held = {"by_hand": {"r0": 0.99, "another": 0.1}, "ended": {}}
-    lines = calibration_lines(four_checks, three_checks, **held)
+    held = {"r0": Threshold(0.99), "another": Threshold(0.1)}
+    lines = calibration_lines(four_checks, three_checks, held)
     assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_checks[0].k:.2f}"]
     (counted,) = [line for line in lines if line.startswith("informational: ")]
     assert counted == "informational: 1 of 4 checks: 1 detect only drops over their budget (-v prints all reasons)"
     assert "thresholds set by hand win over the panel's: r0" in lines
     assert "leave-one-out false alarms: 0 of 20 networks" in lines
     assert not [line for line in lines if line.startswith("warning")]
-    every = calibration_lines(four_checks, three_checks, **held, reasons=True)
+    every = calibration_lines(four_checks, three_checks, held, reasons=True)
     assert f"informational: r3: {three_checks[3].informational}" in every
 
 
@@ -603,17 +603,18 @@ def test_the_summary_says_what_more_reference_models_would_gain():
     panel = panel_of(np.stack([spread_evenly(0.9, std, 4) for std in (0.002, 0.006, 0.05)], axis=1), checks)
     budgets = {"rotation": 0.03}
     few, more = (len(expected(panel, budgets, count)["rotation"]) for count in (8, 20))
-    lines = calibration_lines(panel, thresholds_of(panel, budgets), by_hand={}, ended={}, budgets=budgets)
+    lines = calibration_lines(panel, thresholds_of(panel, budgets), {}, budgets=budgets)
     (gained,) = [line for line in lines if line.startswith("for more thresholds: ")]
     assert f"8 reference models for about {few}, 20 reference models for about {more} of 3 checks" in gained
     assert more > 0
     twenty = panel_of(np.stack([spread_evenly(0.9, 0.05, 20)] * 3, axis=1), checks)
-    lines = calibration_lines(twenty, thresholds_of(twenty, budgets), by_hand={}, ended={}, budgets=budgets)
+    lines = calibration_lines(twenty, thresholds_of(twenty, budgets), {}, budgets=budgets)
     assert not [line for line in lines if line.startswith("for more thresholds: ")], "it is a full panel"
 
 
 def test_a_lenient_threshold_by_hand_is_warned_of(four_checks, three_checks):
-    lines = calibration_lines(four_checks, three_checks, by_hand={"r0": 0.5, "r3": 0.0}, ended={"r1": 0.4})
+    hands = {"r0": Threshold(0.5), "r1": Threshold(0.4, "until calibrated"), "r3": Threshold(0.0)}
+    lines = calibration_lines(four_checks, three_checks, hands)
     threshold = f"{three_checks[0].threshold:g}"
     more = f"is more lenient than the panel's, {threshold}; remove `hand` from the check unless you mean it"
     assert f"warning: r0: the threshold by hand, 0.5, {more}" in lines

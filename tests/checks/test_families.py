@@ -1,19 +1,15 @@
 """A family is one entry of a table: titles, explanations, first rows and self-checks follow from it."""
 
-import tomllib
 from dataclasses import replace
 
-import pytest
 import torch
 from outcomes import EMPTY
 
 from harness.checks import Check, read_checks
 from harness.checks.damages import Damage
-from harness.checks.families import FAMILIES, Family, damages, family_title
-from harness.checks.starter import starter, starter_checks
-from harness.checks.starter_check import shipped_tests
+from harness.checks.families import FAMILIES, Family, damages, family_title, starter, starter_checks
 from harness.data import LabelledImages
-from harness.measures import METRICS, Measurement
+from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
 from harness.report.html import scorecard
 
@@ -23,7 +19,6 @@ DIM = Family(
     measures="Accuracy in poor light.",
     failure="The training data lack poor light.",
     page="behaviours/dim",
-    metrics=("accuracy",),
     starter_checks=lambda _: [("dim-030", "accuracy", {"strength": 0.3})],
     damage=Damage("lights-out", logits=lambda _, logits: logits),
 )
@@ -41,20 +36,6 @@ def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
     page = scorecard(replace(EMPTY, verdicts=(verdict,)))
     for text in ("Poor light", DIM.measures, DIM.failure, "docs/behaviours/dim.md", 'id="about-dim"'):
         assert text in page
-
-
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
-def test_the_metrics_of_a_family_are_those_of_its_tests(family):
-    assert [name for name in family.metrics if name not in METRICS] == []
-    taken = [test for test in shipped_tests() if any(test.takes_check(family.name, name) for name in family.metrics)]
-    assert taken
-    assert [name for name in family.metrics if not any(test.takes_check(family.name, name) for test in taken)] == []
-
-
-def test_the_rows_that_ship_have_metrics_of_their_family(request):
-    with (request.config.rootpath / "stress_tests/checks.toml").open("rb") as file:
-        rows = tomllib.load(file)["check"]
-    assert [row["id"] for row in rows if row["metric"] not in FAMILIES[row["family"]].metrics] == []
 
 
 def test_a_family_of_another_repository_goes_by_its_name():

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from harness.checks import Check, ChecksError, Key, Share, one_of
-from harness.checks.check import declared_keys
+from harness.checks.rows import declared_keys
 from harness.perturb import Pose
 
 FILE = Path("shop/checks.toml")

@@ -14,8 +14,8 @@ from harness.checks import Check, Threshold
 from harness.checks.known import KNOWN, KnownIssue, read_known
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
-from harness.report.check_table import checks
-from harness.report.gallery import confusions
+from harness.report.mistakes import confusions
+from harness.report.sections import checks
 from harness.run.overview import Mistake
 from harness.run.reported import _known_notices
 
@@ -56,7 +56,7 @@ def test_an_issue_is_of_a_check_or_of_an_image_and_expires(tmp_path):
         (ISSUE + "image = 17", "issue 1: names both of `check` and `image`"),
         (OF_IMAGE.replace("image = 17", ""), "issue 1: names neither of `check` and `image`"),
         (ISSUE + "verdict = 'pass'", "verdict"),
-        ("[[issue", "cannot be read"),
+        ("[[issue", "not valid TOML"),
     ],
 )
 def test_a_wrong_file_is_refused_by_its_name(tmp_path, text, said):

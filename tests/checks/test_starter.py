@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from harness.base.errors import InputError
 from harness.checks import read_checks
+from harness.checks.families import offered, starter, starter_checks
+from harness.checks.shipped import shipped_tests
 from harness.checks.slices import expect_groups_of
-from harness.checks.starter import offered, starter, starter_checks
-from harness.checks.starter_check import in_toml, shipped_tests
+from harness.checks.tables import in_toml
 from harness.data import LabelledImages
 from harness.inference import Predictions
 from harness.measures.accuracy import confused_pairs

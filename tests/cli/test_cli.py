@@ -95,7 +95,7 @@ def test_each_option_says_its_default_and_has_no_prefix(command):
 
 
 def test_the_help_of_train_says_the_default_recipe():
-    from harness.cli.train import RECIPE_SETTINGS
+    from harness.cli.files import RECIPE_SETTINGS
 
     recipe = asdict(PRESETS["default"])
     said = {each.name.replace("-", "_"): re.search(r"default recipe: (.*)\)", each.help)[1] for each in RECIPE_SETTINGS}

@@ -10,13 +10,13 @@ import pytest
 from zoo import Zoo
 
 from harness.cli import main
-from harness.report.files import agreed_verdict
+from harness.report.refusal import agreed_verdict
 from harness.run.status import report_in
 
 pytestmark = pytest.mark.processes
 SECONDS = 600
 PACKAGES = (
-    *("torch", "numpy", "scipy", "matplotlib", "seaborn", "cv2", "PIL", "pydantic", "jinja2", "tomlkit", "click"),
+    *("torch", "numpy", "scipy", "matplotlib", "cv2", "PIL", "pydantic", "jinja2", "tomlkit", "click"),
     *("platformdirs", "hypothesis", "pytest_html", "xdist"),
 )
 """Packages without which there is no gate; the others are imported where they are used."""

@@ -24,6 +24,7 @@ from harness.inference import Classifier
 from harness.run.golden import golden_images
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
+from harness.run.settings import ModelSettings
 
 ROW = """
 # A comment on the recipe.
@@ -223,7 +224,7 @@ def test_a_pipeline_makes_pixels_and_leaves_a_test_image_alone(zoo):
     for label, name in enumerate(("ant", "bee")):
         zoo.picture(f"photos/{name}/{label}.png", zoo.noise(label, 20, 30))
     options = ("--stress-set", f"data=folder:{folder}", "--stress-set", "size=16")
-    data = DataOptions(data=f"folder:{folder}", size=16)
+    data = ModelSettings(data=f"folder:{folder}", size=16)
     images = data.load()
     zoo.checks.write_text(checks_text(images, ROW))
     zoo.picture("large.png", zoo.noise(7, 40, 40))

@@ -15,8 +15,8 @@ from zoo import ARGUMENTS, CLASSES, checks_text, hypothesis_as_it_starts, images
 from harness.base import files
 from harness.checks import read_checks
 from harness.checks.declaration import read_declaration
-from harness.checks.starter import offered
-from harness.checks.starter_check import shipped_tests
+from harness.checks.families import offered
+from harness.checks.shipped import shipped_tests
 from harness.cli import main
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint

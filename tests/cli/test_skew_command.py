@@ -16,7 +16,8 @@ from harness.cli import main
 from harness.data import LabelledImages, load_images
 from harness.data.serving import SKEWS
 from harness.data.stages import Crop, Resize
-from harness.inference.predictors.network import PredictorNetwork
+from harness.inference import Classifier
+from harness.inference.predictors.network import PredictorModel
 from harness.inference.predictors.protocol import Identity, Provides
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving, served_predictions
@@ -445,8 +446,10 @@ def test_a_single_stage_is_not_charged_for_pairs(model, serving):
 
 def test_a_predictor_is_tried_without_other_normalizations(model, serving):
     made = SimpleNamespace(identity=Identity("made", {}), provides=Provides(), predict=logits)
-    predictor = PredictorNetwork(made, classes=CLASSES)
-    found = diagnosis(role_model(model=predictor), serving.images, model.predict(serving.images).predicted)
+    classifier = Classifier(PredictorModel(made, classes=CLASSES), workers=1, provides=made.provides)
+    found = diagnosis(
+        replace(role_model(), classifier=classifier), serving.images, model.predict(serving.images).predicted
+    )
     assert "no other normalization is tried" in "".join(diagnosis_lines(found))
 
 

@@ -44,7 +44,7 @@ def shop(tmp_path, monkeypatch):
     models = tuple(f"{number:064x}" for number in range(REFERENCE_MODELS))
     sharp[[contested, own]] = np.eye(4)[whole.labels[[contested, own]]] * 0.6 + 0.1
     view = view_of((~right).sum(axis=0), sharp, labels, ~right)
-    Path("panel.predictions.json").write_bytes(
+    Path("panel.predictions.npz").write_bytes(
         PanelPredictions(whole.sha256, CLASSES, models, {repr(IDENTITY): view}).as_bytes()
     )
     return answers, contested, own
@@ -57,7 +57,7 @@ def evaluate(*options: str) -> int:
 
 def test_failures_are_shared_seed_dependent_or_unique(shop, capsys):
     answers, contested, own = shop
-    assert evaluate("--failures", "--json", "--panel-predictions", "panel.predictions.json") == 0
+    assert evaluate("--failures", "--json", "--panel-predictions", "panel.predictions.npz") == 0
     tables = {
         table["kind"].partition(":")[0]: table["rows"] for table in json.loads(capsys.readouterr().out)["failures"]
     }
@@ -71,7 +71,7 @@ def test_failures_are_shared_seed_dependent_or_unique(shop, capsys):
 
 def test_label_errors_are_listed_with_what_the_model_comes_to_without_them(shop, capsys):
     answers, *_ = shop
-    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.json") == 0
+    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.npz") == 0
     rows = list(csv.DictReader(Path("reports/failures/label_errors.csv").read_text().splitlines()))
     assert set(FLIPPED) <= {int(row["image"]) for row in rows}
     out = capsys.readouterr().out
@@ -81,9 +81,9 @@ def test_label_errors_are_listed_with_what_the_model_comes_to_without_them(shop,
 
 
 def test_label_errors_do_not_depend_on_the_sample(shop, capsys):
-    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.json", "--json") == 0
+    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.npz", "--json") == 0
     whole = json.loads(capsys.readouterr().out)["label_errors"]["rows"]
-    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.json", "--json", "--samples", "60") == 0
+    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.npz", "--json", "--samples", "60") == 0
     sample = json.loads(capsys.readouterr().out)["label_errors"]["rows"]
     assert sample
     assert all(row in whole for row in sample)
@@ -91,7 +91,7 @@ def test_label_errors_do_not_depend_on_the_sample(shop, capsys):
 
 @pytest.mark.parametrize("reference_models", [1, 2])
 def test_one_or_two_retrains_tell_no_label_errors_and_all_else_is_told(shop, capsys, reference_models):
-    path = Path("panel.predictions.json")
+    path = Path("panel.predictions.npz")
     known = read_panel_predictions(path)
     view = replace(known.view(), wrong=known.view().wrong.clip(0, reference_models), each=None)
     path.write_bytes(replace(known, models=known.models[:reference_models], views={repr(IDENTITY): view}).as_bytes())
@@ -116,7 +116,7 @@ def test_without_a_panel_no_errors_are_divided_nor_labels_suspected(shop, capsys
 @pytest.mark.parametrize("asked", ["a sample", "another file's"])
 def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked):
     """As the checks file names it, where nobody named a file."""
-    known, path = read_panel_predictions(Path("panel.predictions.json")), Path("panel.predictions.json")
+    known, path = read_panel_predictions(Path("panel.predictions.npz")), Path("panel.predictions.npz")
     if sample := asked == "a sample":
         view = known.view()
         few = replace(view, wrong=np.where(np.arange(200) % 2, view.wrong, NOT_ASKED).astype(np.int16), each=None)
@@ -124,26 +124,26 @@ def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if sample else "0" * 64
     Path("stress_tests").mkdir()
     data = f'name = "shop"\nsplit = "test"\nsha256 = "{known.data_sha256}"\nn = 200'
-    recipe = f'panel_predictions = "../panel.predictions.json"\npanel_predictions_sha256 = "{sha256}"'
+    recipe = f'panel_predictions = "../panel.predictions.npz"\npanel_predictions_sha256 = "{sha256}"'
     Path("stress_tests/checks.toml").write_text(f"schema = 2\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n")
     assert evaluate("--failures") == 0
     said = "no panel predictions of 100 of 200 images" if sample else "bring back that file"
     err = capsys.readouterr().err
     assert "note: whose errors these are is not told: " in err
     assert said in err
-    assert evaluate("--failures", "--panel-predictions", "panel.predictions.json") == (2 if sample else 0)
-    assert ("panel.predictions.json: there are no panel predictions of 100" in capsys.readouterr().err) == sample
+    assert evaluate("--failures", "--panel-predictions", "panel.predictions.npz") == (2 if sample else 0)
+    assert ("panel.predictions.npz: there are no panel predictions of 100" in capsys.readouterr().err) == sample
 
 
 def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):
     whole = load_images("npz:shop.npz")
     view = view_of(np.zeros(200), np.full((200, 4), 0.25), whole.labels)
     other = PanelPredictions("0" * 64, CLASSES, ("a" * 64,), {repr(IDENTITY): view})
-    Path("other.predictions.json").write_bytes(other.as_bytes())
-    assert evaluate("--label-errors", "--panel-predictions", "other.predictions.json") == 2
+    Path("other.predictions.npz").write_bytes(other.as_bytes())
+    assert evaluate("--label-errors", "--panel-predictions", "other.predictions.npz") == 2
     assert whole.sha256[:12] in capsys.readouterr().err
-    Path("other.predictions.json").write_bytes(replace(other, data_sha256=whole.sha256).as_bytes())
-    assert evaluate("--label-errors", "--panel-predictions", "other.predictions.json") == 0
-    Path("other.predictions.json").write_text("garbage")
-    assert evaluate("--label-errors", "--panel-predictions", "other.predictions.json") == 2
-    assert capsys.readouterr().err.count("other.predictions.json") == 1
+    Path("other.predictions.npz").write_bytes(replace(other, data_sha256=whole.sha256).as_bytes())
+    assert evaluate("--label-errors", "--panel-predictions", "other.predictions.npz") == 0
+    Path("other.predictions.npz").write_text("garbage")
+    assert evaluate("--label-errors", "--panel-predictions", "other.predictions.npz") == 2
+    assert capsys.readouterr().err.count("other.predictions.npz") == 1

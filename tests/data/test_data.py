@@ -30,18 +30,7 @@ from harness.data import (
 )
 from harness.data.images import unit_range
 
-CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 PLACES = ("--data-dir", "$FASHION_MNIST_DIR", "cache", "debian")
 IMAGES_FILE, LABELS_FILE = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 
@@ -62,11 +51,8 @@ TINY = {
 @pytest.fixture
 def tiny_files(monkeypatch):
     """Make three training and two test images of 2x2 pixels pass for the real ones; the test split stays embedded."""
-    pinned = {
-        split: tuple(file._replace(sha256=hashlib.sha256(TINY[file.name]).hexdigest()) for file in files)
-        for split, files in fashion_mnist._FILES.items()
-    }
-    monkeypatch.setattr(fashion_mnist, "_FILES", pinned)
+    pinned = {name: hashlib.sha256(TINY[name]).hexdigest() for name in fashion_mnist._SHA256}
+    monkeypatch.setattr(fashion_mnist, "_SHA256", pinned)
 
 
 @pytest.fixture
@@ -100,30 +86,16 @@ def embedded():
 
 def test_embedded_test_images_are_the_10000_of_fashion_mnist(embedded):
     assert embedded.pixels.shape == (10_000, 1, 28, 28)
-    assert embedded.pixels.dtype == torch.uint8
-    assert embedded.labels.dtype == torch.int64
+    assert (embedded.pixels.dtype, embedded.labels.dtype) == (torch.uint8, torch.int64)
     assert (embedded.name, embedded.split, len(embedded)) == ("fashion-mnist", "test", 10_000)
     assert embedded.positions.tolist() == list(range(10_000))
-
-
-def test_embedded_test_images_have_1000_of_each_class(embedded):
     assert embedded.labels.bincount().tolist() == [1000] * 10
-
-
-def test_classes_keep_the_published_order(embedded):
-    assert embedded.classes == CLASSES
-
-
-def test_first_embedded_image_is_the_published_ankle_boot(embedded):
+    assert embedded.classes == CLASSES, "the published order"
     assert embedded.classes[embedded.labels[0]] == "Ankle boot"
 
 
 def test_embedded_test_images_need_no_place(folders, embedded):
-    assert load_fashion_mnist("test").sha256 == embedded.sha256
-
-
-def test_stress_data_names_the_embedded_test_images(embedded):
-    assert load_images("fashion-mnist").sha256 == embedded.sha256
+    assert load_fashion_mnist("test").sha256 == load_images("fashion-mnist").sha256 == embedded.sha256
 
 
 def test_unknown_stress_data_names_what_it_got_and_expected():
@@ -300,14 +272,11 @@ def test_fetch_puts_verified_files_where_they_are_found(tiny_files, folders, ser
     assert load_fashion_mnist("train").labels.tolist() == [7, 0, 9]
 
 
-def test_fetched_files_can_be_read_by_other_users(tiny_files, tmp_path, server):
-    fetch_fashion_mnist(tmp_path / "shared", url=server.url)
-    assert [oct(path.stat().st_mode & 0o444) for path in (tmp_path / "shared").iterdir()] == ["0o444"] * 4
-
-
 def test_fetch_takes_an_url_without_its_last_slash(tiny_files, tmp_path, server):
     fetch_fashion_mnist(tmp_path / "new" / "folder", url=server.url.rstrip("/"))
     assert sorted(server.asked) == sorted(TINY)
+    modes = [oct(path.stat().st_mode & 0o444) for path in (tmp_path / "new" / "folder").iterdir()]
+    assert modes == ["0o444"] * 4, "other users can read them"
 
 
 def test_fetch_keeps_intact_files_and_replaces_damaged_ones(tiny_files, tmp_path, server):
@@ -485,18 +454,17 @@ def test_a_sample_is_the_same_object_while_somebody_has_it(twenty):
     assert gone() is None, "its pixels are held by nobody else"
 
 
-def test_stratified_sample_of_equal_classes_has_equal_counts(twenty):
-    assert stratified_sample(twenty, 8).labels.bincount().tolist() == [2, 2, 2, 2]
-
-
 def test_one_in_so_many_is_a_stratified_sample_of_at_least_one(twenty):
     assert torch.equal(one_in(4, twenty).positions, stratified_sample(twenty, 5).positions)
     assert [len(one_in(step, twenty)) for step in (1, 3, 20, 21)] == [20, 6, 1, 1]
 
 
-def test_stratified_sample_keeps_the_order_and_repeats_no_image(twenty):
+def test_stratified_samples_are_ordered_and_nested(twenty):
     positions = stratified_sample(twenty, 13).positions.tolist()
     assert positions == sorted(set(positions))
+    assert stratified_sample(twenty, 8).labels.bincount().tolist() == [2, 2, 2, 2]
+    assert set(stratified_sample(twenty, 5).positions.tolist()) < set(stratified_sample(twenty, 11).positions.tolist())
+    assert stratified_sample(twenty, 20).sha256 == twenty.sha256
 
 
 def test_stratified_sample_depends_on_the_seed_alone(twenty):
@@ -506,14 +474,6 @@ def test_stratified_sample_depends_on_the_seed_alone(twenty):
     assert first == again
     assert first != other
     assert np.random.get_state()[1].tolist() == state
-
-
-def test_larger_stratified_sample_holds_the_smaller_one(twenty):
-    assert set(stratified_sample(twenty, 5).positions.tolist()) < set(stratified_sample(twenty, 11).positions.tolist())
-
-
-def test_stratified_sample_of_all_images_is_the_images(twenty):
-    assert stratified_sample(twenty, 20).sha256 == twenty.sha256
 
 
 @pytest.mark.parametrize("size", [-3, 0, 21])

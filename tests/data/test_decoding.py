@@ -14,7 +14,7 @@ from PIL import Image
 from harness.base import ArrayStore
 from harness.base.errors import InputError
 from harness.cli import main
-from harness.data import LabelledImages, decoder, decoding, load_images, rows
+from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data.decoding import decoded
 from harness.data.images import object_masks
 from harness.data.pictures import Pictures
@@ -219,7 +219,7 @@ def test_masks_are_found_on_disk_as_in_memory():
 
 
 def test_memory_does_not_grow_with_the_number_of_images(monkeypatch):
-    monkeypatch.setattr(decoder, "_BLOCK", 8)
+    monkeypatch.setattr(decoding, "_BLOCK", 8)
     count, size = 400, 128
     pictures = Pictures(
         read=lambda position: np.full((size, size, 3), position % 256, dtype=np.uint8),

@@ -162,7 +162,11 @@ def test_timms_data_config_names_its_pipeline(here):
     ("word", "network", "message"),
     [
         ("timm", NetworkOptions(), "belongs to the network of the option model, which is not set"),
-        ("torchvision", NetworkOptions(model="json:loads"), "json:loads is no builder of torchvision.models"),
+        (
+            "torchvision",
+            NetworkOptions(model="json:loads"),
+            r"model json:loads has none \(model is no builder of torchvision.models",
+        ),
         ("torchvision", NetworkOptions(model="torchvision.models:nothing"), "torchvision.models:nothing"),
     ],
 )

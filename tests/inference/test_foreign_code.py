@@ -12,8 +12,8 @@ from harness.data import LabelledImages
 from harness.inference import Classifier, ModelError, open_model
 from harness.inference.attention import attend
 from harness.networks import NetworkOptions
-from harness.networks.builders import import_builder
 from harness.networks.declared import expect_fit
+from harness.networks.options import Builder
 
 IMAGES = LabelledImages(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 2, ("a", "b"), "toy", "test")
 RAISED = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), pytest.skip.Exception("no")]
@@ -53,7 +53,7 @@ def test_a_network_that_exits_while_it_is_built_is_refused(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "leaving_network", raising=False)
     with pytest.raises(InputError, match=r"model leaving_network:net: .*it raised SystemExit: 0"):
-        import_builder("leaving_network:net", {})()
+        Builder("leaving_network:net", {})()
 
 
 def test_what_ends_a_run_passes_through():

@@ -14,7 +14,7 @@ from rays import ray_cluster, workers
 from served import serving
 
 from harness.base.errors import InputError
-from harness.data import decoder, decoding, load_images
+from harness.data import decoding, load_images
 from harness.data.pipeline import Pipeline, pipeline_of
 from harness.data.transforms import transform_of
 from harness.inference import spread_of
@@ -46,15 +46,15 @@ def cache(tmp_path, monkeypatch):
     """A cache of its own, into which even small data go, five pictures of 12 by 10 pixels at a time."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(decoding, "SMALL", 0)
-    monkeypatch.setattr(decoder, "_SENT", 5 * 12 * 10 * 3)
+    monkeypatch.setattr(decoding, "_SENT", 5 * 12 * 10 * 3)
     return tmp_path / "cache" / "stress-harness" / "images"
 
 
 @pytest.fixture
 def made(monkeypatch):
     """A list that grows with each picture that this process decodes, but for the first, which it always looks at."""
-    seen, own = [], decoder.Decoder.made
-    monkeypatch.setattr(decoder.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1])
+    seen, own = [], decoding.Decoder.made
+    monkeypatch.setattr(decoding.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1])
     return seen
 
 
@@ -144,7 +144,7 @@ def test_a_transform_of_ones_own_is_sent_along(nodes, photos, cache, made):
     mine, theirs = both(as_folder(photos), nodes, cache, made, transform=transform_of("mine:halved", Halved()))
     expect_the_same(mine, theirs)
     assert "40 of 40 images are rounded" in theirs.notes[-1]
-    assert set(made) == set(range(decoder.TRIED)), "those that are tried twice"
+    assert set(made) == set(range(decoding.TRIED)), "those that are tried twice"
 
 
 def test_a_transform_that_cannot_be_sent_runs_here(nodes, photos, cache, made, capfd):
@@ -229,7 +229,7 @@ def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
         ended.set()
         thread.join()
     assert len(killed) == 2
-    assert set(made) == set(range(decoder.TRIED))
+    assert set(made) == set(range(decoding.TRIED))
 
 
 class Crashing(Halved):

@@ -10,8 +10,8 @@ from linear import IMAGES, WEIGHTS
 from harness.base.cache import PredictionCache
 from harness.base.errors import InputError, NotApplicableError
 from harness.inference import open_model
-from harness.inference.predictors import Identity, Provides
 from harness.inference.predictors.kinds import KINDS, Kind, model_spec
+from harness.inference.predictors.protocol import Identity, Provides
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
 

@@ -14,8 +14,8 @@ from harness.base.errors import InputError
 from harness.data import load_images
 from harness.data.exported import Export, as_stored, names_of
 from harness.data.images import unit_range
-from harness.inference.predictors import UnknownPixelsError
 from harness.inference.predictors.kinds import model_spec, open_predictor
+from harness.inference.predictors.protocol import UnknownPixelsError
 from harness.inference.predictors.recorded import answers_to_some
 from harness.inference.role import load
 from harness.networks import NetworkOptions

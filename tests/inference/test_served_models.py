@@ -10,6 +10,7 @@ import traceback
 from base64 import b64encode
 from contextlib import suppress
 from email.utils import formatdate
+from functools import partial
 from urllib.parse import quote
 
 import numpy as np
@@ -36,8 +37,8 @@ IMAGES = LabelledImages(
     "test",
 )
 MOVED = Pose(5, 0, 0)
-OPENING = 6
-"""Requests for predictions that opening a model takes: five of a probe alone, and all probes together."""
+OPENING = 5
+"""Requests for predictions that opening a model takes: one for each of four probes alone, and one for all together."""
 
 
 @pytest.fixture
@@ -314,7 +315,7 @@ PLACES = {
     "model": in_answers(model_name=str),
     "version": in_answers(model_version=str),
     "another version": lambda server, echo: setattr(
-        server, "change", lambda number, answer: answer | ({"model_version": echo} if number > 7 else {})
+        server, "change", lambda number, answer: answer | ({"model_version": echo} if number > 6 else {})
     ),
     "output": in_answers(outputs=lambda echo: [{"name": echo}]),
     "shape": in_answers(outputs=lambda echo: [{"name": "scores", "datatype": "FP32", "shape": echo}]),
@@ -337,50 +338,41 @@ PLACES = {
 
 
 class TestCredentials:
-    def test_a_token_of_the_environment_is_sent(self, server, monkeypatch):
-        monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
-        model = opened(server.url)
-        assert {headers.get("Authorization") for *_, headers in server.requests} == {"Bearer hunter2"}
-        assert "hunter2" not in f"{model!r} {model.as_json()} {vars(model.classifier.plain.predictor)}"
+    @pytest.fixture
+    def credentials(self, monkeypatch, tmp_path):
+        def name(token, entry):
+            (tmp_path / "netrc").write_text(entry)
+            monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+            monkeypatch.setenv("STRESS_HTTP_TOKEN", token)
 
-    def test_a_whole_header_of_the_environment_is_sent(self, server, monkeypatch):
-        monkeypatch.setenv("STRESS_HTTP_TOKEN", "Key hunter2")
-        opened(server.url)
-        assert server.requests[0][2]["Authorization"] == "Key hunter2"
-
-    def test_an_entry_of_netrc_is_sent(self, server, monkeypatch, tmp_path):
-        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
-        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-        opened(server.url)
-        assert server.requests[0][2]["Authorization"] == "Basic bWU6aHVudGVyMg=="
-
-    def test_a_netrc_out_of_order_is_refused_without_its_words(self, server, monkeypatch, tmp_path):
-        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me passwrd hunter2\n")
-        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-        with pytest.raises(InputError, match="line 1") as refusal:
-            opened(server.url)
-        assert "hunter2" not in str(refusal.value)
-
-    def test_a_token_that_is_no_header_is_refused_without_it(self, server, monkeypatch):
-        monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2\nX: y")
-        with pytest.raises(InputError, match="STRESS_HTTP_TOKEN: has characters") as refusal:
-            opened(server.url)
-        assert "hunter2" not in str(refusal.value)
-
-    def test_a_server_that_repeats_them_is_not_quoted(self, server, monkeypatch):
-        monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
-        server.fault = lambda number, handler: handler.send(401, b"no such token: hunter2") or True
-        with pytest.raises(InputError, match="answers 401: no such token: …") as refusal:
-            opened(server.url)
-        assert "hunter2" not in str(refusal.value)
+        return name
 
     @pytest.mark.parametrize(
-        "change", [{"model_name": "hunter2"}, {"id": "hunter2"}, {"outputs": [{"name": "hunter2"}]}]
+        ("token", "entry", "header"),
+        [
+            ("hunter2", "", "Bearer hunter2"),
+            ("Key hunter2", "", "Key hunter2"),
+            ("", "machine 127.0.0.1 login me password hunter2\n", "Basic bWU6aHVudGVyMg=="),
+        ],
     )
-    def test_an_answer_that_repeats_them_is_not_quoted(self, server, monkeypatch, change):
-        monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
-        server.change = lambda number, answer: answer | change
-        with pytest.raises(InputError) as refusal:
+    def test_of_the_environment_or_netrc_are_sent(self, server, credentials, token, entry, header):
+        credentials(token, entry)
+        model = opened(server.url)
+        assert {headers.get("Authorization") for *_, headers in server.requests} == {header}
+        assert "hunter2" not in f"{model!r} {model.as_json()} {vars(model.classifier.plain.predictor)}"
+
+    @pytest.mark.parametrize(
+        ("token", "entry", "said"),
+        [
+            ("", "machine 127.0.0.1 login me passwrd hunter2\n", "line 1"),
+            ("hunter2\nX: y", "", "STRESS_HTTP_TOKEN: has characters"),
+            ("hunter2", "", "answers 401: no such token: …"),
+        ],
+    )
+    def test_that_are_refused_are_not_shown(self, server, credentials, token, entry, said):
+        credentials(token, entry)
+        server.fault = lambda number, handler: handler.send(401, b"no such token: hunter2") or True
+        with pytest.raises(InputError, match=said) as refusal:
             opened(server.url)
         assert "hunter2" not in str(refusal.value)
         assert "hunter2" not in refusal.value.message
@@ -558,23 +550,17 @@ class TestAnAnswer:
 
 
 class TestTryingAgain:
-    @pytest.mark.parametrize("status", [429, 502, 503, 504])
-    def test_after_a_status_of_a_busy_server(self, server, status):
-        server.fault = lambda number, handler: number % 3 == 1 and refused(handler, status)
-        np.testing.assert_array_equal(opened(server.url).predict(IMAGES).logits, expected())
-
-    def test_after_a_dropped_connection(self, server):
-        server.fault = lambda number, handler: number % 3 == 1 and dropped(handler)
-        np.testing.assert_array_equal(opened(server.url).predict(IMAGES).logits, expected())
-
-    def test_after_an_answer_that_ends_too_soon(self, server):
-        def short(number, handler):
-            if number % 3 != 1:
-                return False
-            handler.send(200, b'{"outputs"', length=1_000)
-            return dropped(handler)
-
-        server.fault = short
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            *(partial(refused, status=status) for status in (429, 502, 503, 504)),
+            dropped,
+            lambda handler: handler.send(200, b'{"outputs"', length=1_000) or dropped(handler),
+        ],
+        ids=["429", "502", "503", "504", "a dropped connection", "an answer that ends too soon"],
+    )
+    def test_after(self, server, fault):
+        server.fault = lambda number, handler: number % 3 == 1 and fault(handler)
         np.testing.assert_array_equal(opened(server.url).predict(IMAGES).logits, expected())
 
     def test_no_sooner_than_the_server_asks(self, server):
@@ -707,7 +693,7 @@ class TestWhatIsKept:
         server.images.clear()
         model = opened(server.url, cache)
         np.testing.assert_array_equal(model.predict(IMAGES).logits, expected())
-        assert len(server.images) == 1 + 4 + 4, "the probes"
+        assert len(server.images) == 4 + 4, "the probes"
 
     def test_nothing_without_a_version(self, server, cache):
         server.version = None

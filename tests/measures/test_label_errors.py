@@ -18,11 +18,11 @@ from harness.measures.panel.label_errors import SEED_DEPENDENT, SHARED, label_er
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.networks.declared import load_model
 from harness.perturb import IDENTITY
-from harness.report.label_errors import label_errors_csv
+from harness.report.exports import label_errors_csv
 
 CLASSES = ("ant", "bee", "cat")
 N, REFERENCE_MODELS = 300, 20
-SHIPPED = Path("models/panel.predictions.json")
+SHIPPED = Path("models/panel.predictions.npz")
 
 
 def images_with(labels: np.ndarray) -> LabelledImages:
@@ -173,7 +173,7 @@ def test_the_file_says_what_healthy_retrains_and_the_model_say():
 
 def test_what_each_member_gets_wrong_is_kept_with_what_they_know(tmp_path):
     panel_predictions = panel(LABELS, FLIPPED)
-    path = tmp_path / "panel.predictions.json"
+    path = tmp_path / "panel.predictions.npz"
     path.write_bytes(panel_predictions.as_bytes())
     (kept,), (view,) = read_panel_predictions(path).views.values(), panel_predictions.views.values()
     assert np.array_equal(kept.each, view.each)

@@ -1,8 +1,7 @@
 """The consensus set and a model's errors on it: by hand, and as a file that is read or refused."""
 
-import base64
+import io
 import json
-import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -182,24 +181,24 @@ def test_other_images_are_refused(panel_predictions):
 
 
 def test_what_is_written_is_read(panel_predictions, tmp_path):
-    (tmp_path / "k.json").write_bytes(panel_predictions.as_bytes())
-    read = read_panel_predictions(tmp_path / "k.json")
+    (tmp_path / "k.npz").write_bytes(panel_predictions.as_bytes())
+    read = read_panel_predictions(tmp_path / "k.npz")
     assert (read.data_sha256, read.classes, read.models) == (IMAGES.sha256, CLASSES, MEMBERS)
     for name, view in panel_predictions.views.items():
         assert read.views[name].wrong.tolist() == view.wrong.tolist()
         assert read.views[name].likeliest.tolist() == view.likeliest.tolist()
         np.testing.assert_allclose(read.views[name].of_label, view.of_label, atol=1e-4)
         np.testing.assert_allclose(read.views[name].shares, view.shares, atol=1e-4)
-    assert read.as_bytes() == (tmp_path / "k.json").read_bytes(), "written again it is the same"
+    assert read.as_bytes() == (tmp_path / "k.npz").read_bytes(), "written again it is the same"
 
 
 def test_the_smallest_probabilities_at_rest_keep_their_order(panel_predictions, tmp_path):
     tiny = np.geomspace(1e-7, 1e-2, 8).astype(np.float32)
     mean = np.stack([tiny, tiny[::-1], 1 - tiny - tiny[::-1]], axis=1)
-    (tmp_path / "k.json").write_bytes(
+    (tmp_path / "k.npz").write_bytes(
         replace(panel_predictions, views={repr(IDENTITY): view_of(AT_REST, mean, [0] * 8)}).as_bytes()
     )
-    read = read_panel_predictions(tmp_path / "k.json").view()
+    read = read_panel_predictions(tmp_path / "k.npz").view()
     np.testing.assert_allclose(read.of_label, tiny, rtol=0.1)
     np.testing.assert_allclose(read.shares, -np.sort(-mean, axis=1), rtol=0.1)
 
@@ -208,56 +207,53 @@ def test_of_many_classes_the_likeliest_are_kept(panel_predictions, tmp_path):
     classes = tuple(f"c{number}" for number in range(1000))
     mean = np.random.default_rng(0).dirichlet(np.full(1000, 0.01), 8)
     views = {repr(IDENTITY): view_of(AT_REST, mean, LABELS)}
-    (tmp_path / "k.json").write_bytes(replace(panel_predictions, classes=classes, views=views).as_bytes())
-    assert (tmp_path / "k.json").stat().st_size < 20_000
-    read = read_panel_predictions(tmp_path / "k.json").view()
+    (tmp_path / "k.npz").write_bytes(replace(panel_predictions, classes=classes, views=views).as_bytes())
+    assert (tmp_path / "k.npz").stat().st_size < 20_000
+    read = read_panel_predictions(tmp_path / "k.npz").view()
     assert read.likeliest.tolist() == np.argsort(-mean, axis=1)[:, :LIKELIEST].tolist()
 
 
-def packed(numbers):
-    return base64.b64encode(zlib.compress(np.array(numbers, dtype="<u2").tobytes())).decode()
-
-
 def spoiled(**facts):
-    return lambda content: {**content, **facts}
-
-
-def with_view(**facts):
-    def spoil(content):
-        name = repr(IDENTITY)
-        return {**content, "views": {name: {**content["views"][name], **facts}}}
+    def spoil(tables):
+        head = {**json.loads(tables["panel_predictions"].tobytes()), **facts}
+        return {**tables, "panel_predictions": np.frombuffer(json.dumps(head).encode(), np.uint8)}
 
     return spoil
+
+
+def with_table(name, values, dtype="<u2"):
+    return lambda tables: {**tables, f"0.{name}": np.array(values, dtype=dtype)}
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoiled(schema=2), "schema 2, and this version reads schema 3"),
-        (spoiled(protocol=9), "protocol 9, this is 1; calibrate again"),
+        (spoiled(schema=2), "schema 2, and this version reads schema 4"),
+        (spoiled(protocol=9), "protocol 9, this is 1"),
         (spoiled(models=["a"]), "not predictions of 1 models for 8 images"),
-        (spoiled(classes=list(CLASSES[:2])), "a table of another size"),
-        (spoiled(n=9), "a table of another size"),
-        (spoiled(views={}), "views"),
+        (spoiled(classes=list(CLASSES[:2])), r"expected a table likeliest of 16-bit numbers, \(8, 2\)"),
+        (spoiled(n=9), r"expected a table wrong of 16-bit numbers, \(9,\)"),
+        (spoiled(views=[]), "views"),
+        (spoiled(views=["a", "b", "c"]), "c: expected a table wrong"),
         (spoiled(more=1), "unknown key 'more'"),
-        (with_view(wrong="no base64!"), "cannot be unpacked"),
-        (with_view(wrong="AAAA"), "cannot be unpacked"),
-        (with_view(likeliest=packed([3] * 24)), "not predictions of 3 models for 8 images"),
-        (with_view(shares=packed([65_535] * 24)), "not predictions of 3 models for 8 images"),
-        (with_view(steps=7), "unknown key 'steps'"),
-        (lambda _: [], "not panel predictions"),
+        (with_table("wrong", [0] * 8, "int64"), "expected a table wrong of 16-bit numbers"),
+        (with_table("wrong", [None] * 8, object), "never unpickled"),
+        (with_table("likeliest", [[3] * 3] * 8), "not predictions of 3 models for 8 images"),
+        (with_table("shares", [[65_535] * 3] * 8), "not predictions of 3 models for 8 images"),
+        (lambda _: {"images": np.zeros(3)}, "not panel predictions"),
     ],
 )
 def test_a_spoiled_file_is_refused_with_what_to_do(panel_predictions, tmp_path, spoil, message):
-    path = tmp_path / "k.json"
-    path.write_text(json.dumps(spoil(json.loads(panel_predictions.as_bytes()))))
+    path = tmp_path / "k.npz"
+    np.savez(path, **spoil(dict(np.load(io.BytesIO(panel_predictions.as_bytes())))))
     with pytest.raises(InputError, match=message) as refused:
         read_panel_predictions(path)
-    assert "k.json" in str(refused.value)
+    assert "k.npz" in str(refused.value)
+    assert "harness calibrate" in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["nothing.json", ".", "cut.json"])
+@pytest.mark.parametrize("name", ["nothing.npz", ".", "cut.npz"])
 def test_a_file_that_cannot_be_read_is_refused(panel_predictions, tmp_path, name):
-    (tmp_path / "cut.json").write_bytes(panel_predictions.as_bytes()[:-20])
+    (tmp_path / "cut.npz").write_bytes(panel_predictions.as_bytes()[:-20])
     with pytest.raises(InputError, match="harness calibrate"):
         read_panel_predictions(tmp_path / name)

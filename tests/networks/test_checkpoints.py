@@ -1,13 +1,8 @@
 """Checkpoints: what loads, with which bits, and what is refused, with which words."""
 
 import hashlib
-import io
-import json
-import os
 import re
 import signal
-import struct
-import zipfile
 from contextlib import contextmanager
 
 import pytest
@@ -238,22 +233,6 @@ def test_missing_file_is_refused(tmp_path):
     assert "No such file" in str(error)
 
 
-def test_directory_is_refused(tmp_path):
-    assert refusal(tmp_path).code == "NOT_REGULAR"
-
-
-def test_fifo_is_refused_at_once(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    error = refusal(tmp_path / "fifo")
-    assert error.code == "NOT_REGULAR"
-    assert "not a regular file" in str(error)
-
-
-def test_device_is_refused_at_once(tmp_path):
-    (tmp_path / "zeros").symlink_to("/dev/zero")
-    assert refusal(tmp_path / "zeros").code == "NOT_REGULAR"
-
-
 def test_file_beyond_the_limit_is_refused_with_both_sizes(refuse, native, monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", len(native) - 1)
     error = refuse(native)
@@ -292,20 +271,6 @@ def test_file_of_another_format_is_refused(refuse, content, fact):
 # Damaged native files.
 
 
-@pytest.mark.parametrize("share", [0.001, 0.004, 0.01, 0.3, 0.6, 0.9, 0.999], ids=str)
-def test_truncated_native_file_is_refused(refuse, native, share):
-    assert refuse(native[: int(len(native) * share)], builder=None).code == "FORMAT"
-
-
-@pytest.mark.parametrize("length", [7, 8, 9], ids="first-{}-bytes".format)
-def test_native_file_cut_around_its_header_is_refused(refuse, native, length):
-    assert refuse(native[:length], builder=None).code == "FORMAT"
-
-
-def test_native_file_with_bytes_appended_is_refused(refuse, native):
-    assert refuse(native + b"\0", builder=None).code == "FORMAT"
-
-
 @pytest.mark.parametrize("bit", [0, 7])
 @pytest.mark.parametrize("from_end", [1, 2, 100], ids="{}-from-end".format)
 def test_flipped_bit_in_the_weights_is_a_hash_mismatch(refuse, native, from_end, bit):
@@ -324,21 +289,14 @@ def test_flipped_bit_in_the_normalization_is_a_hash_mismatch(refuse, native):
 ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 HEADERS = {
     "not-json": (b"{" + b" " * 7, b""),
-    "header-longer-than-file": (None, b""),
-    "overlap": ({"a": ONE, "b": ONE}, b"\0" * 4),
-    "duplicate-names": (f'{{"a": {json.dumps(ONE)}, "a": {json.dumps(ONE)}}}'.encode(), b"\0" * 4),
-    "claims-more-than-there-is": ({"a": {**ONE, "shape": [HUGE]}}, b"\0" * 4),
     "offsets-beyond-the-file": ({"a": {**ONE, "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}}, b"\0" * 4),
-    "unknown-type": ({"a": {**ONE, "dtype": "F99"}}, b"\0" * 4),
     "metadata-of-numbers": ({"__metadata__": {"harness": 1}, "a": ONE}, b"\0" * 4),
-    "deeply-nested": (b'{"a":' + b"[" * 100_000, b""),
 }
 
 
 @pytest.mark.parametrize(("header", "data"), HEADERS.values(), ids=HEADERS)
 def test_malformed_header_is_refused(refuse, header, data):
-    content = struct.pack("<Q", 2**62) + b"{}" if header is None else with_header(header, data)
-    error = refuse(content)
+    error = refuse(with_header(header, data))
     assert error.code == "FORMAT"
     assert "not an intact safetensors file" in str(error)
 
@@ -347,19 +305,12 @@ def test_null_metadata_is_refused_or_no_metadata(refuse):
     assert refuse(with_header({"__metadata__": None, "a": ONE}, b"\0" * 4)).code in {"FORMAT", "ARCHITECTURE"}
 
 
-def test_zero_sized_tensor_of_huge_shape_is_refused(refuse):
-    header = {"fc1.weight": {"dtype": "F32", "shape": [0, HUGE], "data_offsets": [0, 0]}}
-    assert refuse(with_header(header)).code == "ARCHITECTURE"
-
-
 RECORDS = {
     "not-json": "{",
     "a-list": "[]",
     "a-number": "1",
     "null": "null",
     "empty": "{}",
-    "duplicate-keys": '{"schema": 1, "schema": 1}',
-    "deeply-nested": "[" * 100_000,
 }
 
 
@@ -455,12 +406,6 @@ def test_normalization_that_gives_no_numbers_is_refused(refuse, model, changes):
     assert error.code in {"NONFINITE", "ARCHITECTURE", "SCHEMA"}
 
 
-def test_a_network_beyond_memory_is_refused_without_allocation(refuse, model):
-    error = refuse(with_record(model, arguments={**ARGUMENTS, "fc_sizes": [10**6, 10**6]}), builder=None)
-    assert error.code in {"RESOURCE", "ARCHITECTURE"}
-    assert "allocate" not in str(error)
-
-
 OTHER_TENSORS = {
     "wrong-shape": (
         {"fc1.weight": torch.zeros(8, 3)},
@@ -513,31 +458,6 @@ def test_weights_that_are_no_finite_numbers_are_refused(refuse, model, bias, wri
 # Files of torch.save: restricted, and then some.
 
 
-class Command:
-    """Unpickled without restrictions, it runs a shell command."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
-def test_pickle_of_a_command_is_refused_and_nothing_runs(refuse, tmp_path):
-    marker = tmp_path / "it-ran"
-    error = refuse(torch_file({"fc1.weight": Command(f"touch {marker}")}))
-
-    assert error.code == "PICKLE_GLOBAL"
-    assert f"{os.system.__module__}.system" in str(error)
-    assert not marker.exists()
-
-
-def test_trap_of_the_test_above_does_spring_without_restrictions(tmp_path):
-    marker = tmp_path / "it-ran"
-    torch.load(io.BytesIO(torch_file({"w": Command(f"touch {marker}")})), weights_only=False)
-    assert marker.exists()
-
-
 def test_pickle_of_a_whole_model_is_refused_with_the_way_out(refuse, model):
     error = refuse(torch_file(model))
     assert error.code == "PICKLE_GLOBAL"
@@ -551,7 +471,6 @@ NO_STATE_DICTS = {
     "number": 1,
     "nested-numbers": {"state_dict": {"fc1.bias": 1.0}, "epoch": 3},
     "tuple": (3, {"fc1.bias": torch.zeros(3)}),
-    "empty": {},
     "numbers": {"fc1.bias": 1.0},
     "number-names": {1: torch.zeros(1)},
 }
@@ -571,18 +490,6 @@ def test_truncated_torch_file_is_refused(refuse, pth, share):
     assert "not an intact zip file" in str(error)
 
 
-def test_compressed_members_are_refused(refuse, pth):
-    error = refuse(rezipped(pth, compression=zipfile.ZIP_DEFLATED))
-    assert error.code == "ZIP_LAYOUT"
-    assert "compressed members" in str(error)
-
-
-def test_two_members_of_one_name_are_refused(refuse, pth):
-    error = refuse(rezipped(pth, twice="/data.pkl"))
-    assert error.code == "ZIP_LAYOUT"
-    assert "two members with the name" in str(error)
-
-
 def test_flipped_bit_in_the_weights_of_a_torch_file_is_refused(refuse, model, pth):
     weights = model.fc1.weight.detach().numpy().tobytes()
     error = refuse(flipped(pth, pth.index(weights) + 5))
@@ -600,10 +507,8 @@ def central_entry(pth):
 
 
 LAYOUTS = {
-    "encrypted": lambda pth: flipped(pth, central_entry(pth) + 8, 0),
     "name-no-utf-8": lambda pth: flipped(pth, central_entry(pth) + 46, 7),
     "local-name-no-utf-8": lambda pth: flipped(pth, 30, 7),
-    "name-differs": lambda pth: flipped(pth, central_entry(pth) + 46, 0),
     "offset-of-directory": lambda pth: flipped(pth, pth.rindex(b"PK\x06\x06") + 48 + 3, 3),
     "size-of-directory": lambda pth: flipped(pth, pth.rindex(b"PK\x06\x06") + 40 + 3, 3),
 }
@@ -662,25 +567,6 @@ def test_views_of_one_storage_load(tmp_path):
 def test_state_dict_in_another_pickle_protocol_loads(model, tmp_path, protocol):
     (tmp_path / "x").write_bytes(torch_file(model.state_dict(), pickle_protocol=protocol))
     assert equal_bits(load_checkpoint(tmp_path / "x", builder=small).model, model)
-
-
-def test_storage_that_claims_more_than_its_member_holds_is_refused(refuse):
-    honest = torch_file({"weight": torch.zeros(6).view(2, 3), "bias": torch.zeros(2)})
-    claim = pickle_of(honest)
-    assert claim.count(b"K\x06tq") == 1
-    lie = claim.replace(b"K\x06tq", b"J" + struct.pack("<i", 10**9) + b"tq")
-    error = refuse(rezipped(honest, pickle=lie), builder=lambda: nn.Linear(3, 2))
-    assert error.code == "FORMAT"
-
-
-def test_view_beyond_its_storage_is_refused(refuse):
-    honest = torch_file({"weight": torch.zeros(6).view(2, 3), "bias": torch.zeros(2)})
-    claim = pickle_of(honest)
-    assert claim.count(b"K\x03K\x01\x86") == 1
-    lie = claim.replace(b"K\x03K\x01\x86", b"K\x05K\x01\x86")
-    error = refuse(rezipped(honest, pickle=lie), builder=lambda: nn.Linear(3, 2))
-    assert error.code == "FORMAT"
-    assert "a tensor ends at number 7 of 6" in str(error)
 
 
 EXOTIC = {

@@ -10,10 +10,9 @@ from harness.data import LabelledImages
 from harness.data.options import parse_size
 from harness.inference import Classifier
 from harness.inference.attention import attend
-from harness.networks.builders import IMAGENET, parse_normalization
 from harness.networks.checkpoints import save_checkpoint
 from harness.networks.declared import DeclaredNetwork, expect_fit, load_model
-from harness.networks.options import NetworkOptions
+from harness.networks.options import IMAGENET, NetworkOptions, parse_normalization
 
 
 def images_of(channels=3, size=(32, 32), classes=4, count=8) -> LabelledImages:

@@ -2,14 +2,13 @@
 
 import os
 import resource
-from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.networks.checkpoints import CheckpointRefused, onnx_files
+from harness.networks.checkpoints import CheckpointRefused, trial
 from harness.networks.checkpoints.onnx_files import load_onnx
 
 IMAGES = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 1, 28, 28])
@@ -96,7 +95,7 @@ def busy_seconds():
 
 @pytest.mark.parametrize("made", [functions_that_double, a_loop_without_end, a_constant_of_six_gigabytes])
 def test_a_small_file_that_asks_for_too_much_is_refused(tmp_path, monkeypatch, made):
-    monkeypatch.setattr(onnx_files, "_TRIAL", replace(onnx_files._TRIAL, seconds=4))
+    monkeypatch.setitem(trial.LIMITS, "onnxruntime", (1_500, 4))
     path = made(tmp_path / "small.onnx")
     assert path.stat().st_size < 100_000
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, busy_seconds()
@@ -109,7 +108,7 @@ def test_a_small_file_that_asks_for_too_much_is_refused(tmp_path, monkeypatch, m
 
 @pytest.mark.parametrize("of", [TensorProto.FLOAT16, TensorProto.UINT8], ids=["float16", "uint8"])
 def test_inputs_of_other_types_are_tried_too(tmp_path, monkeypatch, of):
-    monkeypatch.setattr(onnx_files, "_TRIAL", replace(onnx_files._TRIAL, seconds=1))
+    monkeypatch.setitem(trial.LIMITS, "onnxruntime", (1_500, 1))
     with pytest.raises(CheckpointRefused, match=r"REFUSED\[RESOURCE\].*took more than"):
         load_onnx(a_loop_without_end(tmp_path / "small.onnx", of=of))
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from harness.base.errors import InputError
 from harness.inference import Classifier
-from harness.networks.builders import import_builder
 from harness.networks.declared import DeclaredNetwork, expect_fit
+from harness.networks.options import Builder
 
 Answer = collections.namedtuple("Answer", ["logits", "aux_logits"])
 
@@ -82,7 +82,7 @@ def test_a_script_says_what_happened_when_it_was_imported(tmp_path, monkeypatch,
     (tmp_path / "train_it.py").write_text(f"{code}\ndef build():\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputError, match='__name__ == "__main__"') as caught:
-        import_builder("train_it:build", {})
+        Builder("train_it:build", {})
     assert happened in str(caught.value)
 
 
@@ -91,10 +91,10 @@ def test_a_script_does_not_read_our_command_line(tmp_path, monkeypatch):
     (tmp_path / "tuned.py").write_text(f"{code}\ndef build():\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.argv", before := ["pytest", "stress_tests", "--candidate", "x"])
-    assert import_builder("tuned:build", {}).function.__name__ == "build"
+    assert Builder("tuned:build", {}).function.__name__ == "build"
     assert __import__("sys").argv is before
 
 
 def test_a_callable_that_is_not_there_is_said_with_those_that_are():
     with pytest.raises(InputError, match=r"cannot be imported \(.*no attribute 'Smal'; it has .*Small.*"):
-        import_builder("test_networks:Smal", {})
+        Builder("test_networks:Smal", {})

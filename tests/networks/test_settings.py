@@ -14,8 +14,8 @@ from zoo import images_of, network
 
 from harness.inference import Classifier
 from harness.inference.layers import default_layer
-from harness.networks.builders import import_builder
 from harness.networks.declared import expect_fit
+from harness.networks.options import Builder
 from harness.networks.process import Settings, settings_kept
 from harness.perturb import Pose
 
@@ -109,7 +109,7 @@ def test_what_importing_and_building_change_does_not_last(tmp_path, monkeypatch,
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "changing", raising=False)
     before, filters = state(), list(warnings.filters)
-    model = import_builder("changing:net", {})()
+    model = Builder("changing:net", {})()
     assert state() == before
     assert warnings.filters == filters or "warnings" not in effect
     assert (answers(model) == expected).all()
@@ -148,7 +148,7 @@ def test_a_copy_of_the_process_does_not_come_back_from_a_network(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "copying", raising=False)
     process = os.getpid()
-    model = import_builder("copying:net", {})()
+    model = Builder("copying:net", {})()
     answers(model)
     if os.getpid() != process:
         (tmp_path / "came-back").write_text("")

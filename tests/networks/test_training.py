@@ -20,8 +20,7 @@ from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
 from harness.networks.architectures import ARCHITECTURES
 from harness.networks.checkpoints import load_checkpoint
-from harness.networks.training import PRESETS, Epoch, TrainingConfig, best_epoch, train
-from harness.networks.training.shipped import SHIPPED
+from harness.networks.training import PRESETS, SHIPPED, Epoch, TrainingConfig, best_epoch, train
 
 SMALL_NET = {"conv_channels": [4], "fc_sizes": [8], "image_size": [8, 8], "classes": 2}
 CONFIG = TrainingConfig(

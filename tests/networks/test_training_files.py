@@ -17,7 +17,7 @@ from torch import nn
 from weights import equal_bits, small, torch_file
 
 from harness.base.errors import InputError
-from harness.networks.checkpoints import CheckpointRefused, Choice, load_checkpoint
+from harness.networks.checkpoints import CheckpointRefused, load_checkpoint
 from harness.networks.declared import load_model
 from harness.networks.options import NetworkOptions
 
@@ -341,7 +341,7 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
         pytest.param(
             lambda: net(in_channels=3).state_dict(),
             {},
-            ["The file's conv.weight takes 3 channels, the network's 1: add model_args.in_channels=3."],
+            ["The file's network has 3 channels, model builds one with 1: add model_args.in_channels=3."],
             id="channels",
         ),
         pytest.param(
@@ -354,7 +354,7 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
             lambda: {"net": net(depth=3).state_dict()},
             {},
             [
-                "its tensors under 'net' are not those of the network: 4 of 15 of the file are unknown to it "
+                "the tensors of net are not those of the network: 4 of 15 of the file are unknown to it "
                 "(blocks.1.weight (4, 4, 1, 1), blocks.1.bias (4,), blocks.2.weight (4, 4, 1, 1) and 1 more)",
                 "the same kinds of layers in another number",
             ],
@@ -369,13 +369,17 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
         pytest.param(
             lambda: nn.Sequential(nn.Linear(2, 2)).state_dict(),
             {},
-            ["10 of 11 are missing", "2 of 2 of the file are unknown to it (0.weight (2, 2)", "of another network"],
+            [
+                "10 of 11 are missing",
+                "2 of 2 of the file are unknown to it (0.weight (2, 2)",
+                "set model to the callable",
+            ],
             id="another",
         ),
         pytest.param(
             lambda: {name.replace("fc.", "head.1."): value for name, value in net().state_dict().items()},
             {},
-            ["Most names agree, but fc, head.1 do not: build the same layers there"],
+            ["Its layers differ in fc, head.1: set model to the callable, and model_args"],
             id="head",
         ),
         pytest.param(
@@ -446,11 +450,6 @@ class Makers:
     @staticmethod
     def small():
         return Net()
-
-
-def test_a_choice_names_what_it_is_told():
-    assert Choice(prefix="model").before == Choice(prefix="model.").before == "model."
-    assert (Choice().before, Choice(prefix="").before) == (None, "")
 
 
 # Where it is said.

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from outcomes import OLD_REPORTS
 
-from harness.report.files import Claim, agreed_verdict
 from harness.report.refusal import PROTOCOL as REFUSED_PROTOCOL
 from harness.report.refusal import ROLES as REFUSED_ROLES
-from harness.report.refusal import mark_of_page, mark_of_summary
+from harness.report.refusal import Claim, agreed_verdict, mark_of_page, mark_of_summary
 
 STATUSES = {"pass": 0, "fail": 1, "error": 4}
 

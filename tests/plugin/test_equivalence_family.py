@@ -9,7 +9,7 @@ import scipy.stats  # noqa: F401  since it drops what a run inside this process 
 import torch
 from zoo import ARGUMENTS, CLASSES, EQUIVALENCE, checks_text, images_of, network
 
-from harness.checks.starter import starter_checks
+from harness.checks.families import starter_checks
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint
 

@@ -231,7 +231,7 @@ def test_it_is_valid_by_githubs_schema_and_only_reads(base):
     assert steps["Upload the reports"]["if"] == steps["Job summary"]["if"] == "always()"
     assert found["on"]["pull_request"]["paths"] == [
         *("**.safetensors", "**.pth", "**.pt", "**.ckpt", "**.onnx"),
-        *("models/*.json", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
+        *("models/*.json", "models/*.npz", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
         *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
         *("shop.npz", "shop.npz/**"),
     ]

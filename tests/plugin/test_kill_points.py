@@ -19,7 +19,7 @@ from _pytest import hookspec
 from outcomes import OLD_REPORTS
 from zoo import CLEAN, Zoo, hypothesis_as_it_starts
 
-from harness.report.files import UNFINISHED, agreed_verdict
+from harness.report.refusal import UNFINISHED, agreed_verdict
 from harness.run.history import read_history
 from harness.run.status import REPORTS
 

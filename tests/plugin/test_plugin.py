@@ -19,9 +19,10 @@ from zoo import ARGUMENTS, CLASSES, ROWS, STRESS_TESTS, network
 
 from harness.base.codes import code_in
 from harness.data import load_fashion_mnist
+from harness.networks import training
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.networks.training import TrainingConfig, shipped
+from harness.networks.training import TrainingConfig
 
 BASELINE = """
 [[check]]
@@ -639,7 +640,7 @@ def quick_training(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     arguments = {"conv_channels": [4], "fc_sizes": []}
     config = TrainingConfig(epochs=1, validation_size=100, arguments=arguments, precision="float32")
-    monkeypatch.setattr(shipped, "SHIPPED", {"baseline": config, "augmented": config})
+    monkeypatch.setattr(training, "SHIPPED", {"baseline": config, "augmented": config})
     few = load_fashion_mnist("test").take(torch.arange(400))
     monkeypatch.setattr("harness.data.load_fashion_mnist", lambda _: few)
     return tmp_path / "cache/stress-harness/trained"
@@ -648,7 +649,7 @@ def quick_training(monkeypatch, tmp_path):
 def test_missing_shipped_models_are_trained_visibly_and_once(pytester, quick_training, capfd):
     shutil.copytree(STRESS_TESTS, pytester.path / "stress_tests")
     (pytester.path / "models").mkdir(exist_ok=True)
-    shutil.copy(STRESS_TESTS.parent / "models/panel.predictions.json", pytester.path / "models")
+    shutil.copy(STRESS_TESTS.parent / "models/panel.predictions.npz", pytester.path / "models")
     arguments = ("stress_tests", "-k", "test_clean_accuracy", "--stress-samples", "50")
     status = pytester.runpytest_inprocess(*arguments).ret
     assert status in (0, 1)
@@ -664,7 +665,7 @@ def test_missing_shipped_models_are_trained_visibly_and_once(pytester, quick_tra
 def test_missing_checkpoint_named_by_the_user_is_not_trained(pytester, quick_training):
     shutil.copytree(STRESS_TESTS, pytester.path / "stress_tests")
     (pytester.path / "models").mkdir(exist_ok=True)
-    for name in ("panel.json", "panel.predictions.json"):
+    for name in ("panel.json", "panel.predictions.npz"):
         shutil.copy(STRESS_TESTS.parent / "models" / name, pytester.path / "models")
     result = pytester.runpytest_inprocess("stress_tests", "--candidate", "models/augmented.safetensors")
     assert result.ret == 4

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.files import agreed_verdict
+from harness.report.refusal import agreed_verdict
 from harness.run.history import read_history
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pytest
 from zoo import Zoo
 
 from harness.base.folder_lock import FolderBusyError, held, is_held
-from harness.report.files import UNFINISHED, Claim
+from harness.report.refusal import UNFINISHED, Claim
 
 SECONDS = 120
 """After which a process is held to hang."""

@@ -44,8 +44,6 @@ LONGEST_README = 120
 """Lines: the first page is one page."""
 LONGEST_ARCHITECTURE = 1_500
 """Words."""
-LONGEST_RECORD = 450
-"""Words: a decision record is one page."""
 LARGEST_PICTURE = 40_000
 LARGEST_SHEET = 60_000
 """Bytes of a picture, and of that of all corruptions, which grows with each."""
@@ -99,6 +97,7 @@ WITH_COMMANDS = [page for page in PAGES if stands_in(page)]
 # Names and links.
 
 
+@pytest.mark.lint
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_says_what_a_test_does_with_it(page):
     known = r"run: (checkout|shop)|not run: \S.*|(file|append): \S+|insert: \S+ before .*\S"
@@ -115,6 +114,7 @@ def misplaced_commands(page: str) -> list[str]:
     return [line for line in lines if not re.match(PROGRAMS, line) or re.search(r"#.*\bpython -m\b", line)]
 
 
+@pytest.mark.lint
 def test_each_line_of_commands_begins_with_a_program():
     rooms = ("docs", "benchmarks", "examples", "models")
     pages = [*ROOT.glob("*.md"), *(page for room in rooms for page in (ROOT / room).glob("**/*.md"))]
@@ -122,16 +122,19 @@ def test_each_line_of_commands_begins_with_a_program():
     assert not {page: lines for page, lines in found.items() if lines}
 
 
+@pytest.mark.lint
 def test_joined_and_broken_commands_are_seen():
     joined = "python -m this    # prints the rules, in python -m\nthis --again     # prints them again"
     broken = "pytest -x          # stops at the first failure of the\ntests of the gate"
     assert misplaced_commands(f"```sh\n{joined}\n{broken}\n```\n") == [*joined.splitlines(), "tests of the gate"]
 
 
+@pytest.mark.lint
 def test_commands_are_there():
     assert {"index.md", "own-model.md", "add-corruption.md", "add-check.md", "add-section.md"} <= set(WITH_COMMANDS)
 
 
+@pytest.mark.lint
 def test_the_readme_is_one_page_and_has_the_commands_of_ci():
     text = (ROOT / "README.md").read_text("utf-8")
     assert len(text.splitlines()) <= LONGEST_README
@@ -140,13 +143,14 @@ def test_the_readme_is_one_page_and_has_the_commands_of_ci():
         assert command.endswith(f"&& .venv/bin/{last}")
 
 
+@pytest.mark.lint
 def test_every_page_is_in_the_contents():
-    pages = PAGES["index.md"] + PAGES["decisions.md"]
-    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", pages, re.DOTALL)).splitlines()
+    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", PAGES["index.md"], re.DOTALL)).splitlines()
     listed = {path for pattern in trees if pattern for path in DOCS.glob(f"{pattern}.md")}
     assert listed == {DOCS / page for page in PAGES if page != "index.md"}
 
 
+@pytest.mark.lint
 def test_the_architecture_is_short_and_its_map_has_every_room():
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     assert len(text.split()) <= LONGEST_ARCHITECTURE
@@ -155,6 +159,7 @@ def test_the_architecture_is_short_and_its_map_has_every_room():
     assert set(rooms) == {name for name in here if not name.startswith("__")}
 
 
+@pytest.mark.lint
 def test_every_library_says_why_it_is_there():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
@@ -163,6 +168,7 @@ def test_every_library_says_why_it_is_there():
     assert justified == {re.split(r"[>=]", one)[0] for one in wanted}
 
 
+@pytest.mark.lint
 def test_the_page_of_options_says_what_the_code_says(monkeypatch):
     monkeypatch.syspath_prepend(DOCS)
     options_page = import_module("options_page")
@@ -171,25 +177,7 @@ def test_the_page_of_options_says_what_the_code_says(monkeypatch):
     assert "`--stress-samples N`" in written
 
 
-RECORDS = [page for page in PAGES if page.startswith("decisions/")]
-
-
-@pytest.mark.parametrize("page", RECORDS)
-def test_a_decision_record_has_a_date_and_three_parts(page):
-    title, _, date = PAGES[page].splitlines()[:3]
-    assert title.startswith("# ")
-    assert re.fullmatch(r"Date: \d{4}-\d{2}-\d{2}(; (extended|replaced) \d{4}-\d{2}-\d{2})?", date)
-    assert re.findall("^## (.*)", PAGES[page], re.MULTILINE) == ["Context", "Decision", "Consequences"]
-    assert len(PAGES[page].split()) <= LONGEST_RECORD
-
-
-def test_the_list_of_decisions_has_each_record_by_number_and_title():
-    listed = re.findall(r"^\| (\d+) \| \[(.*?)\]\((.*?)\) \|", PAGES["decisions.md"], re.MULTILINE)
-    titles = [PAGES[page].splitlines()[0].removeprefix("# ") for page in RECORDS]
-    assert listed == [(str(n), title, page) for n, (title, page) in enumerate(zip(titles, RECORDS, strict=True), 1)]
-    assert [int(page.removeprefix("decisions/")[:4]) for page in RECORDS] == list(range(1, len(RECORDS) + 1))
-
-
+@pytest.mark.lint
 @pytest.mark.parametrize("page", [*PAGES, *(f"../{page}" for page in PROJECT_PAGES)])
 def test_links_lead_to_files(page):
     text = re.sub(r"```.*?```", "", (DOCS / page).read_text("utf-8"), flags=re.DOTALL)
@@ -198,6 +186,7 @@ def test_links_lead_to_files(page):
             assert ((DOCS / page).parent / target).exists(), f"{page}: {target}"
 
 
+@pytest.mark.lint
 def test_every_family_has_a_page_and_every_page_its_stress_test():
     described: set[str] = set()
     for page, text in PAGES.items():
@@ -213,6 +202,7 @@ def test_every_family_has_a_page_and_every_page_its_stress_test():
     assert linked >= {path.name for path in (ROOT / "stress_tests").glob("test_*.py")}
 
 
+@pytest.mark.lint
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("behaviours/")])
 def test_each_behaviour_has_its_picture_and_says_what_to_do(page):
     parts = re.findall(r"^\*\*(.*?)\*\*", PAGES[page], re.MULTILINE)
@@ -231,6 +221,7 @@ NOT_SHIPPED = (
 """Checks that the pages show, of families that the shipped checks file has no row of."""
 
 
+@pytest.mark.lint
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("behaviours/") or page == "reading.md"])
 def test_failures_shown_are_of_rows_that_there_are(page):
     rows = {check.id: check for check in read_checks(ROOT / "stress_tests/checks.toml").checks}
@@ -242,6 +233,7 @@ def test_failures_shown_are_of_rows_that_there_are(page):
         assert f"`{rows[name].family}`" in PAGES[page]
 
 
+@pytest.mark.lint
 def test_the_fields_of_stress_json_are_those_described():
     first_cells = re.findall(r"^\| (`.*?) \|", PAGES["exit-status.md"], re.MULTILINE)
     described = set(re.findall(r"`(\w+)`", "".join(first_cells)))
@@ -470,6 +462,7 @@ def test_it_builds_without_a_warning_and_needs_nothing_from_elsewhere(tmp_path):
     assert "breaking_severity" in site["reference/measures.html"]
 
 
+@pytest.mark.lint
 def test_the_gallery_has_the_recorded_runs():
     from docs.broken_models import BROKEN, LARGEST, PAGE, PICTURES, RECORD, page_of
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.lint
+
 HOUSE = Path(__file__).parents[2] / "harness"
 ROOMS = (
     *("base", "data", "perturb", "networks", "inference", "measures", "checks", "run", "calibration"),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.lint
+
 HOUSE = Path(__file__).parents[2] / "harness"
 ENTRIES = Path(__file__).with_name("sizes.toml")
 HEAD = (

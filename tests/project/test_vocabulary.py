@@ -11,13 +11,15 @@ from _pytest.fixtures import FixtureFunctionDefinition
 from outcomes import BROKEN, EMPTY
 
 from harness.checks import Threshold
-from harness.checks.check import COMMON_KEYS
 from harness.checks.families import FAMILIES
 from harness.checks.file import DataFingerprint
 from harness.checks.roles import ROLES
+from harness.checks.rows import COMMON_KEYS
 from harness.measures import METRICS
 from harness.plugin import fixtures
 from harness.run.settings import SETTINGS
+
+pytestmark = pytest.mark.lint
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = (ROOT / "docs/glossary.md").read_text("utf-8")

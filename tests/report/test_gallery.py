@@ -16,7 +16,7 @@ from harness.measures.failures import Answer
 from harness.perturb import IDENTITY, Pose
 from harness.plugin import pictures
 from harness.plugin.pictures import PictureBook
-from harness.report.gallery import gallery_html, gallery_title
+from harness.report.pictures import gallery_html, gallery_title
 from harness.run.examples import Tile
 
 PAIR = ("Shirt", "Coat")
@@ -50,7 +50,7 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
 
 @pytest.mark.parametrize(
     ("new", "ending"),
-    [(True, "; the incumbent is correct"), (False, "; the incumbent is wrong too"), (None, "")],
+    [(True, "; new"), (False, "; incumbent wrong too"), (None, "")],
     ids=["new", "shared", "alone"],
 )
 def test_a_tile_is_described_in_words(new, ending):
@@ -90,10 +90,9 @@ def test_without_failures_there_is_no_gallery():
             [tile()],
             5,
             Pose(dx=2),
-            "images shifted 2 px right: 1 of 5, first those that the incumbent predicts correctly, "
-            "the most confident first",
+            "images shifted 2 px right: 1 of 5, new ones first, the most confident first",
         ),
-        ([tile(new=None)] * 2, 2, IDENTITY, "clean images: all 2, the most confident first"),
+        ([tile(new=None)] * 2, 2, IDENTITY, "clean images: 2 of 2, the most confident first"),
     ],
     ids=["some", "all"],
 )
@@ -103,7 +102,7 @@ def test_the_title_says_how_many_there_are_and_in_which_order(tiles, count, pose
 
 def test_the_title_says_nothing_of_confidence_where_there_are_labels_only():
     labels = [replace(tile(new=None), answer=Answer(number, "Shirt", "Coat", None, ())) for number in (7, 8)]
-    assert gallery_title(PAIR, IDENTITY, labels, 2) == "Shirt and Coat predicted as each other, clean images: all 2"
+    assert gallery_title(PAIR, IDENTITY, labels, 2) == "Shirt and Coat predicted as each other, clean images: 2 of 2"
 
 
 # How many pictures a page takes.

@@ -8,7 +8,7 @@ from overviews import model, overview, rate
 
 from harness.checks import Check, Threshold, Verdict
 from harness.measures import Unit
-from harness.report.headline import conclusion, headline_lines, top_regression
+from harness.report.diagnosis import conclusion, diagnose, top_regression
 from harness.report.html import comparison_page, scorecard
 from harness.report.text import markdown
 
@@ -19,7 +19,7 @@ FLIPS = {"new_failures": [1, 2, 3], "fixed_failures": [4], "mcnemar_p": 0.00001,
 
 def test_the_headline_has_clean_accuracy_and_the_top_regression():
     outcome = replace(EMPTY, verdicts=(PASS, FAIL), overview=overview(WORSE, INCUMBENT, n=60))
-    first, second, *_ = headline_lines(outcome)
+    first, second, *_ = diagnose(outcome).facts
     assert first == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
     assert second == "top −7.0 and shoe −6.5 points, mostly predicted as shirt."
     page, text = scorecard(outcome), markdown(outcome)
@@ -49,16 +49,16 @@ def test_accuracy_under_pose_is_named_if_no_class_is():
 @pytest.mark.parametrize("others", [(model("baseline", right=0.99),), ()], ids=["baseline", "alone"])
 def test_a_baseline_of_another_recipe_shows_no_regression(others):
     outcome = replace(EMPTY, verdicts=(PASS,), overview=overview(WORSE, *others))
-    assert len(headline_lines(outcome)) == 1
+    assert len(diagnose(outcome).facts) == 1
 
 
 def test_without_an_incumbent_accuracy_stands_beside_reference_models():
     check = Check("clean", "clean", "accuracy", panel=Threshold(0.91, mean=0.926, std=0.002, reference_models=20))
     verdict = Verdict(check, "pass", "accuracy", value=0.88, threshold=0.91, n=300, unit=Unit.SHARE)
     outcome = replace(EMPTY, verdicts=(verdict,), overview=overview(WORSE, model("baseline", right=0.99)))
-    assert headline_lines(outcome) == ["Clean accuracy 88.0%, reference models 92.6% ± 0.2."]
+    assert diagnose(outcome).facts == ("Clean accuracy 88.0%, reference models 92.6% ± 0.2.",)
     shipped = replace(outcome, overview=overview(WORSE, INCUMBENT))
-    assert headline_lines(shipped)[0] == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
+    assert diagnose(shipped).facts[0] == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
 
 
 def test_a_summary_has_the_comparison_under_pass_too():

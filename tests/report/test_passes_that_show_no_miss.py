@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from outcomes import EMPTY, FAIL, PASS, REPORTED, verdict
 
-from harness.report.headline import sentence
+from harness.report.diagnosis import diagnose
 from harness.report.html import scorecard
 from harness.report.text import markdown, summary_lines
 from harness.report.wording import measured_and_required
@@ -45,7 +45,7 @@ def test_the_page_never_shows_a_bare_miss_of_a_check_that_passes():
 def test_a_gate_that_judges_little_calls_no_model_fit(informational, fit):
     shown = tuple(replace(REPORTED, check=replace(REPORTED.check, id=f"shown-{at}")) for at in range(informational))
     outcome = replace(EMPTY, verdicts=(PASS, BY_CHANCE, *shown))
-    said = sentence(outcome)
+    said = diagnose(outcome).sentence
     assert ("fit to ship" in said) is fit
     if not fit:
         assert said == "c.safetensors passes all 2 checks that have a threshold; 3 are informational."

@@ -14,16 +14,15 @@ from overviews import CHANGES, model, overview, rate
 from harness.checks import Check, Threshold
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
-from harness.measures.localisation import ATTENTION_LIFT, ATTENTION_RATIO
 from harness.measures.statistics import related
 from harness.measures.worst_poses import ROBUST_ACCURACY
 from harness.networks.training import Epoch
 from harness.perturb import Pose
-from harness.report.at_a_glance import corruption_heat_map
+from harness.report.diagnosis import notes
 from harness.report.html import comparison_page, details, scorecard
-from harness.report.model_figures import training_curves
-from harness.report.tables import classes
-from harness.report.text import markdown, notes, summary_lines
+from harness.report.plots import training_curves
+from harness.report.sections import corruption_heat_map
+from harness.report.text import markdown, summary_lines
 from harness.run.outcome import Outcome
 from harness.run.overview import KindChange, KindCount
 
@@ -67,8 +66,8 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
     )
     assert "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)" in text
     assert "- data: fashion-mnist, test split, 10000 images" in text
-    assert "- failed: `test_own.py::test_mine`" in text
-    assert "| rotation | 1 of 1 | rotate-ccw-015 | 81.2% | at least 85.1% | 3.9 points |" in text
+    assert "- **failed**: `test_own.py::test_mine`" in text
+    assert "| rotation | 1 of 1 fail | rotate-ccw-015 | 81.2% | ≥ 85.1% | 3.9 points |  |" in text
     assert "- rotate-ccw-015: accuracy 0.8120 < threshold 0.8510" in text
     assert "Reproduce: `pytest stress_tests --candidate runs/new.safetensors`" in text
     assert "clean |" not in text
@@ -78,7 +77,7 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
     ("changes", "icon", "line"),
     [
         ({"verdicts": (PASS,), "failed_tests": ()}, "✅", "PASS: 1 of 1 checks pass"),
-        ({"omissions": ("2000 of 10000 images",)}, "⚠️", "- partial: 2000 of 10000 images"),
+        ({"omissions": ("2000 of 10000 images",)}, "⚠️", "- **partial**: 2000 of 10000 images"),
         ({"errors": ("flip: the model | raised\nNaN",)}, "❌", r"- **inconclusive**: flip: the model \| raised NaN"),
     ],
     ids=["pass", "partial", "error"],
@@ -135,7 +134,7 @@ def test_pipes_and_line_breaks_break_neither_table_nor_list():
     nasty = replace(FAIL, check=replace(FAIL.check, family="ro|ta\ntion"), detail="a|b\nc")
     lines = markdown(replace(OUTCOME, verdicts=(nasty,))).splitlines()
     (row,) = [line for line in lines if line.startswith("| ro")]
-    assert len(re.findall(r"(?<!\\)\|", row)) == 7
+    assert len(re.findall(r"(?<!\\)\|", row)) == 8
     (said,) = [line for line in lines if line.startswith("- rotate-ccw-015: ")]
     assert r"a\|b c" in said
 
@@ -144,7 +143,7 @@ def test_the_markdown_lists_errors_before_failures():
     rows = re.findall(
         r"^\| ([a-z]\S+) \| (\d[^|]*) \|", markdown(replace(OUTCOME, verdicts=(FAIL, ERROR))), re.MULTILINE
     )
-    assert rows == [("flip", "1 of 1 not judged"), ("rotation", "1 of 1")]
+    assert rows == [("flip", "1 of 1 not judged"), ("rotation", "1 of 1 fail")]
     assert "\n- flip: error: the model raised\n" in markdown(replace(OUTCOME, verdicts=(ERROR,)))
 
 
@@ -158,7 +157,7 @@ def test_the_summary_ends_with_verdict_failures_and_report():
         "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, translate or flip images "
         "(rotation). Look at the augmentation: its angles, shifts and flips.",
         "  Failing checks: geometry 1 of 1.",
-        "  test_own.py::test_mine: failed",
+        "  failed: test_own.py::test_mine",
         f"  {FAIL.explain('reports/stress.html')}",
         "report: reports/stress.html",
     ]
@@ -200,15 +199,14 @@ def test_of_many_failures_the_markdown_fits_on_a_screen_and_drops_none():
     text = markdown(outcome)
     assert len(outcome.failed) == 103
     assert len(text.encode()) < 5_000
-    counts = dict(re.findall(r"^\| (\S+) \| (\d+ of \d+) \|", text, re.MULTILINE))
+    counts = dict(re.findall(r"^\| (\S+) \| (\d+ of \d+) fail \|", text, re.MULTILINE))
     assert counts == {f"family-{at:02}": f"{2 * at + 1} of {2 * at + 2}" for at in range(10)} | {"single": "3 of 4"}
-    named = re.findall(r"^- (\S+): (\S+-row-000\d.*)", text, re.MULTILINE)
+    named = re.findall(r"^\| (\S+) \|.*\| ([^|]*-row-[^|]*) \|$", text, re.MULTILINE)
     others = {
         family: len(re.findall("-row-", ids)) + int((re.findall(r"and (\d+) more$", ids) or [0])[0])
         for family, ids in named
     }
     assert others == {family: int(count.split()[0]) - 1 for family, count in counts.items() if count != "1 of 2"}
-    assert f"<details><summary>{103 - 11} more; stress.html has the numbers of all</summary>" in text
 
 
 def test_the_markdown_has_the_family_first_that_misses_by_most():
@@ -220,14 +218,14 @@ def test_the_markdown_has_the_family_first_that_misses_by_most():
 def test_the_markdown_has_ten_errors_and_counts_the_others():
     many = tuple(f"test_own.py::test_{at}" for at in range(25))
     text = markdown(replace(OUTCOME, errors=many, failed_tests=many))
-    for title in ("failed", r"\*\*inconclusive\*\*"):
+    for title in (r"\*\*failed\*\*", r"\*\*inconclusive\*\*"):
         assert len(re.findall(f"^- {title}: .?test_own", text, re.MULTILINE)) == 10
         assert re.search(f"^- {title}: 15 more, listed in stress.html$", text, re.MULTILINE)
 
 
 def test_the_summary_says_what_was_left_out_and_what_went_wrong():
     lines = summary_lines(replace(OUTCOME, omissions=("half",), errors=("NaN",)), Path("reports"))
-    assert {"  partial: half", "  NaN"} <= set(lines)
+    assert {"  partial: half", "  inconclusive: NaN"} <= set(lines)
 
 
 # The scorecard.
@@ -287,16 +285,11 @@ def test_what_got_worse_stands_by_behavior_with_its_worst_case():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, other)))
     top = page[page.index('id="report-worse"') : page.index('id="report-covered"')]
     assert "Rotated images" in top
-    assert "2 of 2 checks fail" in top
+    assert "2 of 2 fail" in top
     assert '<a href="#rotate-ccw-020">rotated by 20° counter-clockwise</a>' in top
-    for cell in (">70.0%<", ">at least 85.1%<", ">86.8% ± 0.6<"):
+    for cell in (">70.0%<", "≥ 85.1%", "86.8% ± 0.6"):
         assert cell in top
     assert "rotate-ccw-015" not in top
-
-
-def test_a_long_list_of_behaviours_is_folded():
-    failed = tuple(replace(FAIL, check=replace(FAIL.check, id=f"g-{at}", family=f"family-{at}")) for at in range(9))
-    assert "<summary>3 more behaviors</summary>" in scorecard(replace(OUTCOME, verdicts=failed))
 
 
 def test_the_example_is_that_of_the_worst_gate_that_has_one():
@@ -305,20 +298,6 @@ def test_the_example_is_that_of_the_worst_gate_that_has_one():
     page = scorecard(replace(OUTCOME, verdicts=(FAIL, worse), examples=pictures))
     assert "<img alt='an example'>" in page[: page.index('id="report-covered"')]
     assert 'id="report-example"' not in scorecard(OUTCOME)
-
-
-def test_the_example_is_of_another_image_than_what_leads_the_page():
-    worse, worst = (
-        replace(FAIL, check=replace(FAIL.check, id=name), value=at) for name, at in (("b", 0.2), ("c", 0.1))
-    )
-    pictures = {
-        name: f'<img alt="image {image}, of {name}">' for name, image in ((FAIL.check.id, 15), ("b", 1), ("c", 7))
-    }
-    leading = {"c": ['<img alt="image 7, of c">', '<img alt="image 1, in a mirror">']}
-    page = scorecard(replace(OUTCOME, verdicts=(FAIL, worse, worst), examples=pictures, consensus_pictures=leading))
-    assert (
-        f"image 15, of {FAIL.check.id}" in page[page.index('id="report-example"') : page.index('id="report-covered"')]
-    )
 
 
 def test_the_comparison_marks_what_is_significantly_worse():
@@ -364,9 +343,7 @@ def test_failures_by_kind_stand_side_by_side_with_what_is_new():
     against = replace(CHANGES, against="incumbent")
     shipped = scorecard(replace(OUTCOME, overview=compared(model(), model("incumbent"), changes=against)))
     assert "<details open><summary>New errors" in shipped
-    assert "<summary>Fixed errors, which the baseline makes: 1 of 7, the most confident first" in part
-    assert "2 of 300 images are wrong in most of 9 poses (baseline 2)" in part
-    assert "Most often top → shirt 2. All, the most confident first" in part
+    assert "2 of 300 images are wrong in most of 9 poses (baseline 2): 2 of them, the most confident first" in part
     Page(page)
 
 
@@ -380,11 +357,10 @@ def test_mistakes_have_faces_with_chips_the_most_confident_first():
     outcome = replace(OUTCOME, overview=compared(changes=CHANGES), thumbnails=faces)
     page = scorecard(outcome)
     part = page[page.index('id="report-failures"') : page.index('id="report-covered"')]
-    new, *persistent, gone = captions(part)
+    new, *persistent = captions(part)
     assert new == "top → shirt 96% · image 17"
     assert [caption.split()[-1] for caption in persistent] == ["4", "17"], "the surer first"
-    assert gone == "shoe → top 88% · image 9"
-    assert part.count("<img") == 3, "of image 9 there is no picture"
+    assert part.count("<img") == 3
     assert 'alt="image 17: top predicted as shirt, confidence 96%; baseline correct, 70%"' in part
 
 
@@ -404,29 +380,6 @@ def test_a_model_alone_has_failures_without_changes():
     assert ["kind", "candidate", "candidate, corners"] in cells(part)
     assert "<summary>New errors" not in part
     assert 'id="report-failures"' not in scorecard(replace(OUTCOME, overview=compared(model(failures=()))))
-
-
-def attention(lift: float, ratio: float):
-    for metric, value in ((ATTENTION_LIFT, lift), (ATTENTION_RATIO, ratio)):
-        yield Check(metric.name, "attention", metric.name).judge(Measurement(metric, value, 200, (0.2, 0.9)))
-
-
-@pytest.mark.parametrize(
-    ("lift", "said"),
-    [
-        (
-            1.2,
-            "It looks at the object: Grad-CAM mass on the object 60%, 1.20 times that of a uniform map",
-        ),
-        (1.0, "It hardly looks at the object more than elsewhere: Grad-CAM mass on the object 60%"),
-    ],
-    ids=["looks", "looks-past"],
-)
-@pytest.mark.parametrize("fails", [True, False])
-def test_good_news_about_attention_stand_apart_from_what_got_worse(lift, said, fails):
-    verdicts = (FAIL if fails else PASS, *attention(lift, 0.6))
-    page = scorecard(replace(OUTCOME, verdicts=verdicts, failed_tests=(), overview=compared()))
-    assert (said in page[: page.index('id="report-comparison"')]) == (lift < 1.1 or not fails)
 
 
 def test_nothing_alarms_against_a_baseline_of_another_recipe():
@@ -452,10 +405,6 @@ def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
     for said in ("▽ 79.0%", "▼ 40.0%", "▼ 388"):
         assert said in top
     assert top.count("▼") + top.count("▽") == 3 + 2, "and the legend"
-    table = re.sub("<[^>]+>", " ", str(classes(compared(worse, beside))))
-    assert "▼ -30.0 points" in table
-    assert "▽ -1.0 points" in table
-    assert table.count("▼") + table.count("▽") == 2
 
 
 def damaged(name: str, severity: int, value: float, *, threshold: float | None = None):
@@ -477,21 +426,6 @@ DAMAGED = (
     damaged("contrast", 4, 0.25),
     damaged("contrast", 1, 0.9, threshold=0.8),
 )
-
-
-def test_informational_rows_stand_below_the_headline():
-    page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, *DAMAGED)))
-    line = page[page.index('<details class="unjudged">') :].partition("</details>")[0]
-    said = re.sub("<[^>]+>", "", line)
-    assert said.startswith(
-        "7 checks: 2 fail, 2 pass, 3 informational (without a threshold)"
-        "The lowest accuracies without a threshold: contrast, severity 5 of 5 19.9%;"
-    )
-    assert "fog, severity 2 of 5 53.6%." in said
-    assert "25.0%" not in said, "of contrast the weakest alone"
-    assert page.index("headline") < page.index('<details class="unjudged">') < page.index('id="report-worse"')
-    assert 'href="#corrupt-contrast-5"' in line
-    assert "unjudged" not in re.sub("<style>.*?</style>", "", scorecard(replace(OUTCOME, verdicts=(PASS, FAIL))))
 
 
 def test_damage_is_a_map_by_kind_and_severity_that_says_what_is_judged():
@@ -547,7 +481,7 @@ def test_the_scorecard_holds_what_was_judged_and_how():
     for fact in ("runs/new.safetensors", "c0ffeec0ffee", "fashion-mnist, test split, 10000 images", OUTCOME.command):
         assert fact in page
     assert "20 reference models" in page
-    assert "test_own.py::test_mine: failed" in page
+    assert "failed: test_own.py::test_mine" in page
 
 
 def test_a_run_in_which_all_holds_has_no_list_of_failures():

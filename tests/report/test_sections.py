@@ -56,18 +56,9 @@ def test_a_section_with_nothing_to_say_is_not_there(monkeypatch):
     assert headings(html.scorecard(EMPTY)) == [("tests", "Tests without a check")]
 
 
-def test_what_stands_beside_a_section_follows_it_in_the_contents(monkeypatch):
-    both = Section("left", "Left", columns=True, beside=Section("right", "Right"))
-    monkeypatch.setattr(html, "SECTIONS", (lambda _: both, lambda _: replace(both, name="alone", beside=None)))
-    page = html.scorecard(EMPTY)
-    assert [name for name, _ in headings(page)] == [name for name, _ in contents(page)] == ["left", "right", "alone"]
-    assert page.count('<div class="columns">') == 2
-    assert page.count('<div class="part alone">') == 1
-
-
 def test_a_value_that_a_template_lacks_is_an_error():
     with pytest.raises(Exception, match="'run' was not provided"):
-        render("banner", kind="pass", sentence="All hold.")
+        render("banner", kind="pass", sentence="All hold.", facts=())
 
 
 def test_the_section_of_the_guide_stands_where_it_says(tmp_path, monkeypatch):

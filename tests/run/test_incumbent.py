@@ -9,6 +9,7 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from zoo import CLEAN, REGRESSION, GatedZoo, run_here
 
+from harness.base.errors import InputError
 from harness.checks.declaration import declaration_of, declaration_of_none, pending_of, read_declaration
 from harness.cli import main
 from harness.run import acceptance
@@ -93,12 +94,11 @@ def test_a_renamed_incumbent_is_found_where_its_declaration_says_so(declared):
     ],
     ids=["file", "schema", "folder", "sha256", "unknown", "no-reason", "none-with-sha256", "conflict"],
 )
-def test_a_declaration_that_cannot_be_read_is_a_4(declared, content, said):
-    declared.declaration.write_text(content)
-    result = worse(declared)
-    assert result.ret == 4
-    assert "models/incumbent.toml: " in result.stderr.str()
-    assert said in result.stderr.str()
+def test_a_declaration_that_cannot_be_read_is_refused(tmp_path, content, said):
+    path = tmp_path / "incumbent.toml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"incumbent.toml: .*{said}"):
+        read_declaration(path)
 
 
 # Without an incumbent.

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from zoo import images_of, role_model
 
-from harness.base.progress import Progress
-from harness.data.serving.variations import variations
+from harness.data.serving.catalog import variations
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.serving import explanation
 from harness.run.pipeline_trials import MANY, WHOLE, Trials
@@ -28,7 +27,7 @@ def of_fault(model, serving, pipeline):
 
 
 def trials_of(model, serving, served):
-    return Trials(model, serving, served, model.predict(serving.images).predicted, bar=Progress(disable=True))
+    return Trials(model, serving, served, model.predict(serving.images).predicted)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from panels import with_panel
 from zoo import CLASSES, ROWS, GatedZoo, checks_text, images_of, role_model
 
 from harness.base.cache import PredictionCache
+from harness.base.errors import InputError
 from harness.calibration.summary import detectable_drop, planned_drop
 from harness.checks import read_checks
 from harness.cli import main
@@ -139,21 +140,19 @@ def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session,
     assert "not counted to the end, since its tests took too long: rotation; it takes more" in said
 
 
-@pytest.mark.parametrize("how", [("--stress-plan",), ("--stress-budget", "20m")], ids=["plan", "budget"])
-@pytest.mark.parametrize(
-    ("batch", "why"),
-    [
-        (lambda *_, **__: time.sleep(60), "its first batches took longer than 0.2 s"),
-        (lambda *_, **__: 1 / 0, "its first batch failed"),
-    ],
-    ids=["slow", "raises"],
-)
-def test_a_model_that_gives_no_answer_is_told(pytester, monkeypatch, batch, why, how):
+def test_a_model_that_takes_too_long_has_no_costs(session, monkeypatch):
     monkeypatch.setattr(plan, "MEASURING", 0.2)
-    monkeypatch.setattr(plan, "_measured", batch)
+    monkeypatch.setattr(plan, "_seconds", lambda *_, **__: time.sleep(60))
+    with pytest.raises(InputError, match=r"its first batches took longer than 0\.2 s"):
+        measured_costs(session)
+
+
+@pytest.mark.parametrize("how", [("--stress-plan",), ("--stress-budget", "20m")], ids=["plan", "budget"])
+def test_a_model_that_gives_no_answer_is_told(pytester, monkeypatch, how):
+    monkeypatch.setattr(plan, "_seconds", lambda *_, **__: 1 / 0)
     result = GatedZoo(pytester).run(*how)
     assert result.ret == 4
-    assert why in f"{result.stdout.str()}{result.stderr.str()}"
+    assert "its first batch failed" in f"{result.stdout.str()}{result.stderr.str()}"
 
 
 def test_time_follows_from_what_is_asked_and_a_measured_batch(session):
@@ -242,10 +241,6 @@ def test_a_budget_that_is_no_time_is_refused(pytester):
     result = GatedZoo(pytester).run("--stress-budget", "20")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*--stress-budget*"])
-
-
-def test_a_plan_without_tests_is_no_plan(pytester):
-    assert GatedZoo(pytester).run("--stress-plan", "-k", "nothing").ret == 4
 
 
 # A run with a budget of time.

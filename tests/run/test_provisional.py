@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 from outcomes import EMPTY
 
-from harness.checks import Check
-from harness.checks.check import Threshold, Verdict
+from harness.checks import Check, Threshold, Verdict
 
 
 def outcome(reference_models, *, hand=None, status="pass"):

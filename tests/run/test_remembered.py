@@ -15,8 +15,8 @@ from harness.base import imports
 from harness.base.cache import PredictionCache
 from harness.checks import read_checks
 from harness.inference.platforms import measuring_code
+from harness.run.budget import FEWEST, FREE_PASSES, affordable_passes, extent_of
 from harness.run.outcome import SelfCheck
-from harness.run.sampling import FREE_PASSES, LEAST, affordable_passes, extent_of
 from harness.run.selfcheck import Memory, memory_of
 from harness.run.session import StressSession
 
@@ -117,4 +117,4 @@ def test_large_images_are_looked_at_only_as_the_rows_ask(tmp_path):
     large = replace(session, images=replace(session.images, pixels=pixels))
     assert affordable_passes(session) == FREE_PASSES
     assert affordable_passes(large) == 312
-    assert extent_of(large).corners == LEAST
+    assert extent_of(large).corners == FEWEST

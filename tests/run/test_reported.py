@@ -10,7 +10,7 @@ from zoo import ROWS, checks_text, images_of, role_model
 from harness.checks import Check, Verdict, read_checks
 from harness.measures import METRICS, Measurement
 from harness.report.text import summary_lines
-from harness.run.outcome import SelfCheck
+from harness.run.outcome import Part, SelfCheck
 from harness.run.reported import Reported, outcome_of
 from harness.run.session import StressSession
 
@@ -40,7 +40,7 @@ def verdict_of(check: Check, *, value=None, n=400) -> Verdict:
 
 
 def report_all(session, *, but=()) -> Reported:
-    reported = Reported(has_checks=True, self_checks=SOUND)
+    reported = Reported(part=Part(SOUND))
     for check in reversed(session.checks.checks):
         if check.id not in but:
             reported.take(verdict_of(check), test=f"test_{check.family}.py::test[{check.id}]")
@@ -56,12 +56,12 @@ def finished(reported, session, profile="default", **facts):
 
 def test_a_cause_that_many_met_is_one_reason(session_of):
     session = session_of()
-    reported = Reported(has_checks=True)
+    reported = Reported()
     for check in session.checks.checks:
         error = check.unjudged("error", "the predictor returned NaN", code="PREDICTOR")
         for _ in range(2):  # As a plugin of retries has it.
             reported.take(error, test=f"test[{check.id}]")
-    reported.self_checks = (SelfCheck("self-checks", "fail", "they could not run: the predictor returned NaN"),)
+    reported.part = Part((SelfCheck("self-checks", "fail", "they could not run: the predictor returned NaN"),))
     outcome = finished(reported, session)
     ids = ", ".join(check.id for check in session.checks.checks)
     assert outcome.errors == (f"[PREDICTOR] {ids}: error: the predictor returned NaN",)
@@ -102,7 +102,7 @@ def test_what_else_was_reported_is_in_the_outcome(session_of):
     session = session_of()
     reported = report_all(session)
     reported.examples["clean"] = "<figure>"
-    reported.overview_missing = "they could not be compared"
+    reported.part += Part(overview_missing="they could not be compared")
     outcome = finished(reported, session, "thorough")
     assert (outcome.examples, outcome.overview, outcome.overview_missing, outcome.profile, outcome.self_checks) == (
         {"clean": "<figure>"}, None, "they could not be compared", "thorough", SOUND,
@@ -147,10 +147,8 @@ def test_a_verdict_that_is_an_error_is_told(session_of):
 )
 def test_only_what_a_test_asserts_is_a_failure(message, called, failed, errors):
     reported = Reported()
-    assert not reported
     reported.take_failure(message, test="t", called=called)
     assert (reported.failed_tests, reported.errors) == (failed, errors)
-    assert reported
 
 
 def test_a_test_without_a_row_that_failed_fails_the_run_by_its_name(session_of):
@@ -163,14 +161,14 @@ def test_a_test_without_a_row_that_failed_fails_the_run_by_its_name(session_of):
 
 
 def test_a_failed_test_without_a_row_is_a_verdict_without_thresholds(session_of):
-    session, reported = session_of(), Reported(has_checks=True, self_checks=SOUND)
+    session, reported = session_of(), Reported(part=Part(SOUND))
     assert (finished(reported, session).judged, finished(reported, session).exit_status) == (False, 4)
     reported.take_failure("assert 1 == 2", test="t", called=True)
     assert (finished(reported, session).judged, finished(reported, session).exit_status) == (True, 1)
 
 
 def test_checks_that_came_up_are_something_to_report():
-    assert Reported(has_checks=True)
+    assert Reported()
 
 
 # Parts that a run left out.
@@ -204,14 +202,14 @@ def test_a_row_is_missed_though_a_test_without_a_row_has_its_name(session_of):
 
 def test_a_run_that_did_not_check_itself_is_partial_unless_it_records(session_of):
     session = session_of()
-    reported = replace(report_all(session), self_checks=())
+    reported = replace(report_all(session), part=Part())
     assert finished(reported, session).omissions == ("the run did not check itself",)
     assert finished(reported, replace(session, recording=True)).omissions == ()
 
 
 def test_a_run_that_was_interrupted_is_partial(session_of):
     session = session_of()
-    reported = replace(report_all(session), interrupted=True, self_checks=())
+    reported = replace(report_all(session), interrupted=True, part=Part())
     assert finished(reported, session).omissions == ("the run was interrupted, and did not check itself",)
 
 
@@ -241,7 +239,7 @@ def test_a_test_of_other_images_than_its_threshold_is_made_for_is_partial(sessio
 
 def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
     session = session_of(ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }"), IMAGES.take(torch.arange(40)))
-    reported = Reported(self_checks=SOUND)
+    reported = Reported(part=Part(SOUND))
     for check in session.checks.checks:
         reported.take(verdict_of(session.scaled(check), n=40), test=check.id)
     outcome = finished(reported, session)

@@ -4,7 +4,7 @@ import pytest
 from zoo import ROWS, images_of
 
 from harness.checks import read_checks
-from harness.checks.check import ChecksError
+from harness.checks.rows import ChecksError
 
 
 def sampled(zoo, text="rotation = 100"):

@@ -395,7 +395,7 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
     assert (unsound.verdict, unsound.exit_status) == ("error", 4)
     (failed,) = (check for check in unsound.self_checks if check.status == "fail")
     line = f"[SELF_CHECK] self-check {failed.name}: {failed.detail}"
-    assert f"  {line}" in summary_lines(unsound, Path("reports"))
+    assert f"  inconclusive: {line}" in summary_lines(unsound, Path("reports"))
     assert f"{len(NAMES) - 1} of {len(NAMES)} self-checks pass" in summary_lines(unsound, Path("reports"))
     assert f"**inconclusive**: {line}" in markdown(unsound)
     assert "<td>left-half-blanked</td><td>✗ fails</td>" in scorecard(unsound)

@@ -12,8 +12,8 @@ from harness.checks import Check, ChecksError
 from harness.checks.file import DataFingerprint
 from harness.data import load_fashion_mnist
 from harness.networks.architectures import FashionCNN
-from harness.networks.builders import import_builder
 from harness.networks.checkpoints import CheckpointRefused, Record, save_checkpoint
+from harness.networks.options import Builder
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 from harness.run.settings import SETTINGS
@@ -254,13 +254,13 @@ class Recorder(nn.Module):
 )
 def test_arguments_are_literals_or_else_strings(given, expected):
     pairs = [f"model_args.{each}" for each in given]
-    network = import_builder(f"{__name__}:Recorder", values_of(pairs, SETTINGS).get("model_args", {}))()
+    network = Builder(f"{__name__}:Recorder", values_of(pairs, SETTINGS).get("model_args", {}))()
     assert isinstance(network, nn.Module)
     assert network.arguments == expected
 
 
 def test_every_call_builds_a_network_of_its_own():
-    builder = import_builder("harness.networks.architectures:FashionCNN", {"conv_channels": [2], "fc_sizes": [4]})
+    builder = Builder("harness.networks.architectures:FashionCNN", {"conv_channels": [2], "fc_sizes": [4]})
     assert builder() is not builder()
     assert builder().conv1.weight.shape == (2, 1, 3, 3)
 
@@ -269,13 +269,13 @@ def test_the_working_directory_is_importable(tmp_path, monkeypatch):
     (tmp_path / "my_network_here.py").write_text("from torch import nn\ndef make(n): return nn.Linear(n, 2)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    assert import_builder("my_network_here:make", {"n": 3})().weight.shape == (2, 3)
+    assert Builder("my_network_here:make", {"n": 3})().weight.shape == (2, 3)
 
 
 @pytest.mark.parametrize("spec", ["torch.nn", "torch.nn:", ":Linear", "", ":"])
 def test_a_malformed_spec_is_refused(spec):
     with pytest.raises(InputError, match=rf"model {spec}: expected package\.module:callable"):
-        import_builder(spec, {})
+        Builder(spec, {})
 
 
 @pytest.mark.parametrize("argument", ["width", "=3", "1x=3", "a-b=3", ""])
@@ -291,7 +291,7 @@ def test_a_malformed_argument_is_refused(argument):
 )
 def test_what_cannot_be_imported_is_refused_with_the_reason(spec, reason):
     with pytest.raises(InputError, match=rf"model {spec}: cannot be imported \(.*{reason}"):
-        import_builder(spec, {})
+        Builder(spec, {})
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_a_module_that_fails_while_imported_is_refused(tmp_path, monkeypatch, so
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "broken_network", raising=False)
     with pytest.raises(InputError, match="model broken_network:make: cannot be imported"):
-        import_builder("broken_network:make", {})
+        Builder("broken_network:make", {})
 
 
 def fails() -> nn.Module:
@@ -328,4 +328,4 @@ def returns_none() -> None:
 )
 def test_a_callable_that_gives_no_network_is_refused(spec, arguments, message):
     with pytest.raises(InputError, match=rf"model {spec}: .*{message}"):
-        import_builder(spec, arguments)()
+        Builder(spec, arguments)()

@@ -15,7 +15,7 @@ from soak.scenarios import PLUGINS, scenario
 RUNS = int(os.environ.get("SOAK_RUNS", "20"))
 FIRST = int(os.environ.get("SOAK_FIRST", "0"))
 MODULES = (
-    *("torch", "torchvision", "numpy", "scipy", "matplotlib", "seaborn", "cv2", "PIL", "sklearn", "safetensors"),
+    *("torch", "torchvision", "numpy", "scipy", "matplotlib", "cv2", "PIL", "sklearn", "safetensors"),
     *("pydantic", "jinja2", "markupsafe", "tomlkit", "click", "tqdm", "filelock", "platformdirs", "pytest_html"),
     *("xdist", "hypothesis"),
 )

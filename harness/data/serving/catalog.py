@@ -1,13 +1,17 @@
-"""The catalog of skews: single changes of a serving pipeline, by name, and those that apply to some data."""
+"""The catalog of skews: single changes of a serving pipeline, by name, and those that apply to some data.
+
+Besides these: pipelines with other values of a stage's parameters, and the neighbors of a pipeline.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from harness.base.errors import NotApplicableError
-from harness.data.image_files import DECODES, MODULES, Decode, Jpeg
+from harness.data.image_files import CODECS, Decode, Jpeg, Subsampling
 from harness.data.stages import COLOR, FILTERS, NORMALISATIONS, Normalise, Resize, antialiasing
 
 if TYPE_CHECKING:
@@ -19,8 +23,7 @@ if TYPE_CHECKING:
 
 _DETOUR = 8 / 7
 """By how much pictures are resized beyond the size of the images: 224 pixels become 256, 28 become 32."""
-_LETTERBOX = 114
-"""The gray level around a picture that is padded, as object detectors do."""
+_PLAIN, _HALF = (NORMALISATIONS[name] for name in ("no normalization", "mean 0.5 and std 0.5"))
 
 
 @dataclass(frozen=True)
@@ -52,57 +55,47 @@ class Skew:
     def of(self, reference: Pipeline, pictured: Pictured) -> Pipeline:
         """Return the skewed pipeline; raises `NotApplicableError` where the skew changes nothing."""
         met = _met(reference, pictured)
-        for holds, otherwise in (met[need] for need in self.needs):
-            if not holds:
-                raise NotApplicableError(otherwise)
+        if why := next((met[need] for need in self.needs if met[need]), None):
+            raise NotApplicableError(why)
         skewed = self.change(reference, pictured)
+        codec, normalise = CODECS[skewed.decode.library], skewed.normalise
+        if self.stage == "decode" and importlib.util.find_spec(codec.module) is None:
+            raise NotApplicableError(f"{codec.module} is not installed")
+        if self.stage == "decode" and (others := pictured.formats - set(codec.formats)):
+            raise NotApplicableError(f"{skewed.decode.library} does not decode {', '.join(sorted(others))}")
+        if self.stage == "normalise" and (count := len(normalise.mean)) not in {1, pictured.channels}:
+            raise NotApplicableError(f"{normalise} are of {count} channels, the images have {pictured.channels}")
         if skewed == reference:
             raise NotApplicableError(f"the reference pipeline is served so already: {reference.words[self.stage]}")
         return skewed
 
 
-def _met(reference: Pipeline, pictured: Pictured) -> dict[str, tuple[bool, str]]:
-    """Return which needs of skews are met, and why a skew does not apply otherwise."""
+def _met(reference: Pipeline, pictured: Pictured) -> dict[str, str]:
+    """Return why a skew with each need does not apply; empty where the need is met."""
     files = f"the files are {', '.join(sorted(pictured.formats))}" if pictured.formats else "there are no files"
-    opaque = (
-        reference.transform and f"transform {reference.transform.spec} is one opaque stage, which resizes and crops"
-    )
-    plain, half = NORMALISATIONS["no normalization"], NORMALISATIONS["mean 0.5 and std 0.5"]
-    return {
+    transform = reference.transform
+    opaque = f"transform {transform.spec} is one opaque stage, which resizes and crops" if transform else ""
+    half = "the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same"
+    needs = {
         "jpeg": ("JPEG" in pictured.formats, f"decoders differ on JPEG, and {files}"),
         "turned": (pictured.turned, "no picture looked at has an EXIF orientation"),
         "color": (pictured.channels == COLOR, "the images are gray"),
         "square": (pictured.size[0] == pictured.size[1], "the images are no squares"),
-        "stages": (opaque is None, opaque or ""),
+        "stages": (not opaque, opaque),
         "resize": (bool(reference.resize), opaque or "the reference pipeline resizes nothing"),
-        "normalized": (reference.normalise != plain, "the network normalizes nothing"),
-        "not half": (
-            reference.normalise != half,
-            "the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same",
-        ),
+        "normalized": (reference.normalise != _PLAIN, "the network normalizes nothing"),
+        "not half": (reference.normalise != _HALF, half),
     }
+    return {need: "" if holds else why for need, (holds, why) in needs.items()}
 
 
-def _set(name: str, stage: str, *needs: str, **settings: Any) -> Skew:
-    """Return the skew that gives a stage other settings."""
-    return Skew(name, stage, lambda reference, _: reference.but(stage, **settings), needs)
+def _set(name: str, stage: str, *needs: str, to: Any = None, **settings: Any) -> Skew:
+    """Return the skew that replaces a stage, or gives it other settings."""
 
+    def change(reference: Pipeline, _: Pictured) -> Pipeline:
+        return reference.but(stage, **settings) if to is None else replace(reference, **{stage: to})
 
-def _replaced(name: str, stage: str, value: Any, *needs: str) -> Skew:
-    """Return the skew that replaces a stage."""
-    return Skew(name, stage, lambda reference, _: replace(reference, **{stage: value}), needs)
-
-
-def _decoder(library: str, name: str = "") -> Skew:
-    def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
-        module = MODULES.get(library, library)
-        if importlib.util.find_spec(module) is None:
-            raise NotApplicableError(f"{module} is not installed")
-        if others := pictured.formats - set(DECODES[library]):
-            raise NotApplicableError(f"{library} does not decode {', '.join(sorted(others))}")
-        return reference.but("decode", library=library)
-
-    return Skew(f"decode-{name or library}", "decode", change, ("jpeg",))
+    return Skew(name, stage, change, needs)
 
 
 def _late(skew: Skew) -> Skew:
@@ -114,25 +107,33 @@ def _late(skew: Skew) -> Skew:
     return Skew(f"{skew.name}-late", skew.stage, change, ("stages", "resize", *skew.needs))
 
 
+def _by(pipeline: Pipeline, library: Any, filtered: Any, *, antialias: bool | None = None) -> Pipeline:
+    """Return a pipeline that resizes by another library and filter, by default antialiased where that is its way."""
+    smooth = antialiasing(library, filtered)[0] if antialias is None else antialias
+    how = {"library": library, "filter": filtered, "antialias": smooth}
+    return replace(pipeline, resize=tuple(replace(each, **how) for each in pipeline.resize))
+
+
 def _filters() -> Iterator[Skew]:
     """Yield the skew of each other filter; pictures of a fixed size take a detour by a larger size and back."""
 
-    def skew(name: str, how: dict[str, Any]) -> Skew:
+    def skew(library: str, filtered: str, how: str, *, antialias: bool) -> Skew:
         def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
-            height, width = pictured.size
-            detour = Resize((round(height * _DETOUR), round(width * _DETOUR))), Resize(pictured.size)
-            resizes = reference.resize or detour
-            return replace(reference, resize=tuple(Resize(each.size, side=each.side, **how) for each in resizes))
+            detour = Resize((_enlarged(pictured.size[0]), _enlarged(pictured.size[1]))), Resize(pictured.size)
+            resized = replace(reference, resize=reference.resize or detour)
+            return _by(resized, library, filtered, antialias=antialias)
 
-        return Skew(name, "resize", change, ("stages",))
+        return Skew(f"resize-{library}-{filtered}{how}", "resize", change, ("stages",))
 
     for library, filters in FILTERS.items():
-        for filtered in filters:
-            choices = antialiasing(library, filtered)
-            for antialias in reversed(choices) if filtered != "hamming" else ():
-                plain = "" if len(choices) == 1 else "-antialiased" if antialias else "-plain"
-                how = {"library": library, "filter": filtered, "antialias": antialias}
-                yield skew(f"resize-{library}-{filtered}{plain}", how)
+        for filtered in [name for name in filters if name != "hamming"]:
+            for antialias in reversed(choices := antialiasing(library, filtered)):
+                how = ("-plain", "-antialiased")[antialias] if len(choices) > 1 else ""
+                yield skew(library, filtered, how, antialias=antialias)
+
+
+def _enlarged(side: int) -> int:
+    return round(side * _DETOUR)
 
 
 def _fitted(name: str, size: Callable[[int, int], Any], *needs: str, middle: float = 1) -> Skew:
@@ -147,27 +148,13 @@ def _fitted(name: str, size: Callable[[int, int], Any], *needs: str, middle: flo
 
 
 def _letterboxed(reference: Pipeline, pictured: Pictured) -> Pipeline:
+    """Return the pipeline of an object detector, which pads pictures with gray."""
     resized = replace(reference.resize[-1], size=pictured.size[0], side="longer")
-    return replace(reference, resize=(resized,)).but("crop", size=pictured.size, fill=_LETTERBOX)
+    return replace(reference, resize=(resized,)).but("crop", size=pictured.size, fill=114)
 
 
 def _to_minus_one(reference: Pipeline, _: Pictured) -> Pipeline:
-    plain = NORMALISATIONS["no normalization"]
-    return replace(reference, normalise=plain).but("scale", divisor=127.5, offset=-1.0)
-
-
-def _bgr(reference: Pipeline, _: Pictured) -> Pipeline:
-    return reference.but("color", order="RGB" if reference.color.order == "BGR" else "BGR")
-
-
-def _normalised(name: str, key: str) -> Skew:
-    def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
-        other = NORMALISATIONS[key]
-        if len(other.mean) not in {1, pictured.channels}:
-            raise NotApplicableError(f"{key} are of {len(other.mean)} channels, the images have {pictured.channels}")
-        return replace(reference, normalise=other)
-
-    return Skew(name, "normalise", change)
+    return replace(reference, normalise=_PLAIN).but("scale", divisor=127.5, offset=-1.0)
 
 
 def _twice(reference: Pipeline, _: Pictured) -> Pipeline:
@@ -177,32 +164,27 @@ def _twice(reference: Pipeline, _: Pictured) -> Pipeline:
     return replace(reference, normalise=Normalise(mean, tuple(std * std for std in once.std)))
 
 
-_TWICE, _LINEAR = _set("gamma-twice", "color", gamma=1 / 2.2), _set("gamma-linear", "color", gamma=2.2)
+_CURVED = (_set("gamma-twice", "color", gamma=1 / 2.2), _set("gamma-linear", "color", gamma=2.2))
 SKEWS: Mapping[str, Skew] = {
     skew.name: skew
     for skew in (
-        _decoder("pillow"),
-        _decoder("opencv"),
-        _decoder("torchvision"),
-        _decoder("ffmpeg"),
-        _decoder("simplejpeg", "fast-dct"),
-        *(_replaced(f"decode-draft-{by}", "decode", Decode("pillow", by), "jpeg", "resize") for by in (2, 4)),
+        *(_set(f"decode-{each}", "decode", "jpeg", library=each) for each in CODECS if each != "simplejpeg"),
+        _set("decode-fast-dct", "decode", "jpeg", library="simplejpeg"),
+        *(_set(f"decode-draft-{by}", "decode", "jpeg", "resize", to=Decode("pillow", by)) for by in (2, 4)),
         Skew("exif", "orient", lambda given, _: given.but("orient", exif=not given.orient.exif), ("turned",)),
-        *(_replaced(f"jpeg-{quality}", "jpeg", Jpeg(quality)) for quality in (95, 85, 75)),
-        _late(_replaced("jpeg-75", "jpeg", Jpeg(75))),
-        _replaced("chroma-420", "jpeg", Jpeg(100, "4:2:0"), "color"),
-        Skew("bgr", "color", _bgr, ("color",)),
+        *(_set(f"jpeg-{quality}", "jpeg", to=Jpeg(quality)) for quality in (95, 85, 75)),
+        _late(_set("jpeg-75", "jpeg", to=Jpeg(75))),
+        _set("chroma-420", "jpeg", "color", to=Jpeg(100, "4:2:0")),
+        Skew("bgr", "color", lambda given, _: given.but("color", order=given.color.order[::-1]), ("color",)),
         _set("gray", "color", "color", gray=True),
-        _TWICE,
-        _LINEAR,
-        _late(_TWICE),
-        _late(_LINEAR),
+        *_CURVED,
+        *map(_late, _CURVED),
         _set("video-range", "color", levels="video"),
         *_filters(),
         _fitted("squash", lambda *size: size, "resize"),
         _fitted("shorter-side", min, "resize"),
-        _fitted("zoom", lambda *size: round(min(size) * _DETOUR)),
-        _fitted("zoom-stretched", lambda *size: tuple(round(each * _DETOUR) for each in size), "resize"),
+        _fitted("zoom", lambda *size: _enlarged(min(size))),
+        _fitted("zoom-stretched", lambda *size: tuple(map(_enlarged, size)), "resize"),
         _fitted("crop-first", lambda *size: size, middle=1 / _DETOUR),
         Skew("letterbox", "resize", _letterboxed, ("resize", "square")),
         _set("crop-right-1", "crop", right=1, down=0),
@@ -212,13 +194,13 @@ SKEWS: Mapping[str, Skew] = {
         _set("divide-256", "scale", divisor=256.0),
         _set("float16", "scale", precision="float16"),
         Skew("minus-one-to-one", "scale", _to_minus_one, ("not half",)),
-        _normalised("normalise-none", "no normalization"),
+        _set("normalise-none", "normalise", to=_PLAIN),
         Skew("normalise-twice", "normalise", _twice, ("normalized",)),
-        _normalised("normalise-half", "mean 0.5 and std 0.5"),
-        _normalised("normalise-imagenet", "ImageNet mean and std"),
-        _normalised("normalise-clip", "CLIP mean and std"),
-        _normalised("normalise-cifar10", "CIFAR-10 mean and std"),
-        _normalised("normalise-mnist", "MNIST mean and std"),
+        _set("normalise-half", "normalise", to=_HALF),
+        _set("normalise-imagenet", "normalise", to=NORMALISATIONS["ImageNet mean and std"]),
+        _set("normalise-clip", "normalise", to=NORMALISATIONS["CLIP mean and std"]),
+        _set("normalise-cifar10", "normalise", to=NORMALISATIONS["CIFAR-10 mean and std"]),
+        _set("normalise-mnist", "normalise", to=NORMALISATIONS["MNIST mean and std"]),
     )
 }
 """The skews by name, in the order of the stages."""
@@ -226,12 +208,105 @@ SKEWS: Mapping[str, Skew] = {
 
 def catalog(reference: Pipeline, pictured: Pictured) -> dict[str, Pipeline]:
     """Return the skewed pipelines that apply to a reference pipeline and some data, by the names of their skews."""
-    found: dict[str, Pipeline] = {}
+    found: dict[Pipeline, str] = {}
     for name, skew in SKEWS.items():
-        try:
-            skewed = skew.of(reference, pictured)
-        except NotApplicableError:
-            continue
-        if skewed not in found.values():
-            found[name] = skewed
-    return found
+        with suppress(NotApplicableError):
+            found.setdefault(skew.of(reference, pictured), name)
+    return {name: pipeline for pipeline, name in found.items()}
+
+
+_MOVES = ((-1, 0), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2), (-1, -1), (1, -1), (-1, 1), (2, 2), (-2, -2))
+_DIVISORS = (1.0, 127.5, 255.0**2, *(255 * factor for factor in (0.8, 0.92, 1.08, 1.25)))
+_FILTERED = (("opencv", "bilinear"), ("opencv", "area"), ("opencv", "nearest"), ("pillow", "bicubic"))
+_SIZES = (0.87, 0.93, 1.04, 1.07, 1.1, 1.15, 1.2, 1.25, 1.3)
+_STEPS = (0.8, 1.25, 0.94, 1.06, 0.985, 1.015, 0.996, 1.004)
+_MIDDLES = (0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.15, 1.3)
+"""Middles of pictures: shares of each side, and from 1 on the sides of squares over the images' shorter side."""
+_SHARE = 0.015
+"""Step of the share of a picture that is cropped before resizing, for a pixel of a size."""
+
+
+def variations(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]:
+    """Yield pipelines with other parameters of one stage than the catalog has.
+
+    `size` is the (height, width) of the images.
+    """
+    yield from (replace(reference, jpeg=Jpeg(quality)) for quality in (90, 65, 50, 35, 20))
+    yield from (reference.but("color", gamma=gamma) for gamma in (0.6, 0.75, 0.9, 1.1, 1.3, 1.7))
+    yield from (reference.but("crop", right=right, down=down) for right, down in _MOVES)
+    yield from (reference.but("scale", bits=bits) for bits in (7, 5, 4, 3))
+    yield from (reference.but("scale", divisor=divisor) for divisor in _DIVISORS)
+    yield from _normalised(reference)
+    if reference.transform is None:
+        yield from _resized(reference, size)
+
+
+def neighbors(pipeline: Pipeline, reference: Pipeline) -> Iterator[Pipeline]:
+    """Yield pipelines one step away in the parameters of the stages in which a pipeline differs from the reference.
+
+    Long steps come before short ones.
+    """
+    differing, color, crop, scale = pipeline.differing(reference), pipeline.color, pipeline.crop, pipeline.scale
+    jpeg, resized, curved = pipeline.jpeg if "jpeg" in differing else None, pipeline.resize, "color" in differing
+    qualities = [] if jpeg is None else [jpeg.quality + more for more in (-12, 12, -4, 4, -1, 1)]
+    factors = (0.9, 1.1, 0.98, 1.02, 0.996, 1.004) if scale.divisor != reference.scale.divisor else ()
+    moved = (crop.right, crop.down) != (reference.crop.right, reference.crop.down)
+    moves = ((1, 0), (-1, 0), (0, 1), (0, -1)) if moved else ()
+    yield from (pipeline.but("jpeg", quality=each) for each in qualities if 1 <= each <= 100)  # noqa: PLR2004
+    for subsampling in get_args(Subsampling) if jpeg is not None and reference.color.channels != 1 else ():
+        yield pipeline.but("jpeg", subsampling=subsampling)
+    yield from (pipeline.but("color", gamma=color.gamma * step) for step in _STEPS if curved and color.gamma != 1)
+    if jpeg is not None and resized:
+        yield pipeline.but("jpeg", late=not jpeg.late)
+    if curved and resized:
+        yield pipeline.but("color", late=not color.late)
+    yield from (pipeline.but("crop", right=crop.right + right, down=crop.down + down) for right, down in moves)
+    yield from (pipeline.but("scale", divisor=scale.divisor * factor) for factor in factors)
+    if "normalise" in differing:
+        yield from _normalised(pipeline)
+    if "resize" in differing and resized and pipeline.transform is None:
+        yield from _resized_nearby(pipeline)
+
+
+def _normalised(pipeline: Pipeline) -> Iterator[Pipeline]:
+    mean, std = pipeline.normalise.mean, pipeline.normalise.std
+    for step in (-0.1, 0.1, -0.02, 0.02, -0.005, 0.005):
+        yield pipeline.but("normalise", mean=tuple(each + step for each in mean))
+    yield from (pipeline.but("normalise", std=tuple(each * step for each in std)) for step in _STEPS)
+
+
+def _resized(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]:
+    """Yield other sizes and parts of pictures, by several filters; where nothing is resized, also detours and back."""
+    last = reference.resize[-1] if reference.resize else Resize(size)
+    side = last.size if isinstance(last.size, int) else min(size)
+    sides = [round(side * factor) for factor in _SIZES]
+    resizes: list[tuple[Resize, ...]] = [(replace(last, size=each, side="shorter"),) for each in sides]
+    if reference.resize:
+        stretched = [(each * size[0] // min(size), each * size[1] // min(size)) for each in sides]
+        resizes += [(replace(last, size=each),) for each in stretched]
+    resizes += [(replace(last, size=size, middle=kept if kept < 1 else round(min(size) * kept)),) for kept in _MIDDLES]
+    if not reference.resize:
+        detours = [(round(size[0] * factor), round(size[1] * factor)) for factor in (0.5, 0.75, 2.0)]
+        resizes += [(Resize(each), last) for each in detours]
+    for resize in resizes:
+        other = replace(reference, resize=resize).but("crop", size=size)
+        yield other
+        yield from (_by(other, library, filtered) for library, filtered in _FILTERED)
+
+
+def _resized_nearby(pipeline: Pipeline) -> Iterator[Pipeline]:
+    first, *rest = pipeline.resize
+
+    def but(**settings: Any) -> Pipeline:
+        return replace(pipeline, resize=(replace(first, **settings), *rest))
+
+    if pipeline.crop.size and first.middle == 1:
+        yield but(size=(first.size, first.size) if isinstance(first.size, int) else min(first.size))
+    for step in (-4, 4, -1, 1):
+        if first.middle != 1:
+            yield but(middle=first.middle + (step if first.middle > 1 else step * _SHARE))
+        elif isinstance(first.size, int):
+            yield but(size=first.size + step)
+        elif rest or pipeline.crop.size:
+            yield but(size=(first.size[0] + step, first.size[1] + step))
+    yield from (_by(pipeline, library, filtered) for library, filters in FILTERS.items() for filtered in filters)

@@ -12,7 +12,6 @@ import numpy as np
 
 from harness.base.errors import PipelineError
 from harness.data.image_files import format_and_orientation
-from harness.data.images import Content, LabelledImages
 from harness.data.pipeline import Pipeline
 from harness.data.rows import Rows
 from harness.data.serving.catalog import SKEWS, Pictured, catalog
@@ -23,16 +22,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from harness.data.images import LabelledImages
     from harness.data.pictures import Origin
 
 T = TypeVar("T")
-
-_TRIED = 8
-"""Pictures on which a reference pipeline must give the pixels of the data."""
-_KEPT = 2**28
-"""Most bytes of decoded pictures that a search keeps."""
-_LOOKED_AT = 1_000
-"""Pictures whose format and EXIF orientation are looked at; few of a phone's may be turned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +51,16 @@ class Serving:
     @property
     def pictured(self) -> Pictured:
         """Return the facts that decide which skews apply, of some pictures."""
-        return _once(self.images, "pictured", self._pictured)
+        # Few of a phone's pictures may be turned.
+        some = _spread(self.images, 1_000) if self.origin is not None and self.origin.encoded else ()
 
-    def _pictured(self) -> Pictured:
-        channels, height, width = self.images.pixels.shape[1:]
-        if self.origin is None or not self.origin.encoded:
-            return Pictured(channels, (height, width))
-        facts = [
-            format_and_orientation(self.picture(position), where=self.where(position))
-            for position in _spread(len(self.images), _LOOKED_AT)
-        ]
-        turned = any(orientation != 1 for _, orientation in facts)
-        return Pictured(channels, (height, width), frozenset(kind for kind, _ in facts), turned)
+        def look() -> Pictured:
+            facts = [format_and_orientation(self.picture(at), where=self.where(at)) for at in some]
+            turned = any(orientation != 1 for _, orientation in facts)
+            channels, height, width = self.images.pixels.shape[1:]
+            return Pictured(channels, (height, width), frozenset(kind for kind, _ in facts), turned)
+
+        return _once(self.images, "pictured", look)
 
     @cached_property
     def catalog(self) -> dict[str, Pipeline]:
@@ -89,29 +80,32 @@ class Serving:
         # A hash of the pictures' bytes, since several files may give the same pixels.
         digest = self.images.sha256 if self.origin is None else _once(self.images, "digest", self._hashed)
         known = f"{digest} {pipeline.identity} {self.reference.normalise}"
-        content = Content(pixels, self.images.labels, None, known=hashlib.sha256(known.encode()).hexdigest())
-        return replace(self.images, pixels=pixels, masks=None, pipeline=str(pipeline), content=content)
+        hashed = pixels, self.images.labels, None, hashlib.sha256(known.encode()).hexdigest()
+        return replace(self.images, pixels=pixels, masks=None, pipeline=str(pipeline), hashed=hashed)
 
     def picture(self, position: int) -> Any:
         """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
         if self.origin is not None:
-            return self.origin.picture(int(self._numbers[position]))
+            return self.origin.picture(self._number(position))
         return self.images.pixels[position].numpy().transpose(1, 2, 0)
 
     def where(self, position: int) -> str:
         """Return the name of the picture of the image at a position, for messages."""
-        number = int(self._numbers[position])
-        return self.origin.where(number) if self.origin is not None else f"image {number}"
+        return f"image {self._number(position)}" if self.origin is None else self.origin.where(self._number(position))
+
+    def _number(self, position: int) -> int:
+        """Return the position of an image in the full split."""
+        return position if self.images.indices is None else int(self.images.indices[position])
 
     def _picture_for(self, pipeline: Pipeline, position: int) -> Any:
         """Return the picture of the image at a position, decoded if it is kept so and the pipeline decodes it so."""
-        first = self.reference
+        first, number = self.reference, self._number(position)
         if self.kept is None or (pipeline.decode, pipeline.orient) != (first.decode, first.orient):
             return self.picture(position)
-        number = int(self._numbers[position])
         if (known := self.kept.get(number)) is None:
-            known = first.decoded(self.picture(position), where=self.where(position))
-            if known.nbytes * len(self.kept) < _KEPT:
+            as_decoded = Pipeline(decode=first.decode, orient=first.orient)
+            known = as_decoded.picture(self.picture(position), where=self.where(position)).pixels
+            if known.nbytes * len(self.kept) < 2**28:
                 self.kept[number] = known
         return known
 
@@ -132,11 +126,6 @@ class Serving:
             made[row] = seen * np.float32(255)
         return torch.from_numpy(made)
 
-    @cached_property
-    def _numbers(self) -> np.ndarray:
-        """Return the position of each image in the full split, (N,) int64."""
-        return self.images.positions.numpy()
-
     def _hashed(self) -> str:
         digest = hashlib.sha256(self.images.sha256.encode())
         for position in range(len(self.images)):
@@ -144,14 +133,6 @@ class Serving:
             content = picture if isinstance(picture, bytes) else np.ascontiguousarray(np.asarray(picture)).tobytes()
             digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
-
-    def _gives_the_pixels(self) -> bool:
-        """Return whether the reference pipeline gives the pixels of some images."""
-        for at in _spread(len(self.images), _TRIED):
-            made = self.reference.cropped(self.picture(at), where=self.where(at)).transpose(2, 0, 1)
-            if not np.array_equal(made, self.images.pixels[at].numpy()):
-                return False
-        return True
 
 
 def serving_of(images: LabelledImages, normalise: Normalise | None = None) -> Serving:
@@ -172,8 +153,7 @@ def _once(images: LabelledImages, what: str, compute: Callable[[], T]) -> T:
     known = _known.setdefault(images, {})
     if what not in known:
         known[what] = compute()
-    found: T = known[what]
-    return found
+    return cast("T", known[what])
 
 
 def _reference_of(images: LabelledImages) -> tuple[Pipeline, Origin | None, str]:
@@ -182,12 +162,14 @@ def _reference_of(images: LabelledImages) -> tuple[Pipeline, Origin | None, str]
     of_pixels = Pipeline(color=Color(kind), encoded=False)
     if (origin := images.origin) is None:
         return of_pixels, None, "the data have pixels, not pictures: decoders do not apply"
+    serving = Serving(images, of_pixels, origin)
     for pipeline in origin.pipelines:
-        if Serving(images, pipeline, origin)._gives_the_pixels():
+        made = ((at, pipeline.picture(serving.picture(at), where=serving.where(at))) for at in _spread(images, 8))
+        if all(np.array_equal(each.pixels.transpose(2, 0, 1), images.pixels[at].numpy()) for at, each in made):
             return pipeline, origin, ""
     return of_pixels, None, "no known pipeline gives the pixels of the data, so skews begin at these pixels"
 
 
-def _spread(count: int, most: int) -> list[int]:
+def _spread(images: LabelledImages, most: int) -> list[int]:
     """Return at most so many positions, spread over all."""
-    return sorted(set(np.linspace(0, count - 1, most).astype(int).tolist()))
+    return sorted(set(np.linspace(0, len(images) - 1, most).astype(int).tolist()))

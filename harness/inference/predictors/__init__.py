@@ -3,14 +3,3 @@
 `protocol` defines a predictor, and `kinds` has the table of kinds. `network` turns a predictor into a model that the
 rest of the harness runs like any other.
 """
-
-from harness.inference.predictors.protocol import (
-    Identity,
-    Predictor,
-    PredictorError,
-    Provides,
-    Remote,
-    UnknownPixelsError,
-)
-
-__all__ = ["Identity", "Predictor", "PredictorError", "Provides", "Remote", "UnknownPixelsError"]

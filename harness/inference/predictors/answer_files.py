@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -15,11 +16,11 @@ from harness.base.errors import AnswersError, PackageError, UnusableModelError, 
 from harness.base.files import require_regular
 from harness.data.exported import NAME, Export
 from harness.data.npz import array_in, opened
-from harness.inference.predictors.audit import checked, order_of
+from harness.inference.predictors.answers import checked, order_of
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from harness.inference.predictors.protocol import Scores
@@ -189,15 +190,21 @@ def _of_table(rows: Iterator[Sequence[Any]], classes: Sequence[str], outputs: st
     values: list[np.ndarray] = [np.empty((0, len(classes)), np.float32)]
     labels: list[str] = []
     exports: set[str] = set()
-    once: dict[str, str] = {}
     while part := list(islice(rows, _ROWS_AT_A_TIME)):
         columns: dict[str, Sequence[Any]] = dict(zip(head, zip(*part, strict=True), strict=True))
         images.append(_images(np.array(columns["image"], dtype=np.str_)))
         exports.update(filter(None, columns.get("export", ())))
         if labelled:
-            labels += [once.setdefault(text, text) for text in map(str.strip, columns["label"])]
-        else:
-            values.append(_floats(columns, classes))
+            labels += map(sys.intern, map(str.strip, columns["label"]))
+            continue
+        try:
+            with np.errstate(over="ignore"):
+                values.append(np.array([columns[name] for name in classes], dtype=np.float64).T.astype(np.float32))
+        except (ValueError, TypeError) as error:
+            raise AnswersError(
+                f"a column of a class has empty cells or other values than numbers ({printable(error)}); write 0 for "
+                "classes without a probability, or the column label"
+            ) from None
     if len({part.dtype.kind for part in images}) > 1:
         raise AnswersError("image has both names and numbers of images; expected one of them")
     arrays = {"image": np.concatenate(images or [np.empty(0, np.int64)]), "export": np.array(list(exports))}
@@ -224,14 +231,3 @@ def _labels(texts: Sequence[str], classes: Sequence[str]) -> dict[str, np.ndarra
         f"{counts[1]} are names of classes and {counts[2]} are numbers. Expected only names ({some_of(classes)}), or "
         f"only numbers from 0 to {len(classes) - 1}"
     )
-
-
-def _floats(columns: Mapping[str, Any], classes: Sequence[str]) -> np.ndarray:
-    try:
-        with np.errstate(over="ignore"):
-            return np.array([columns[name] for name in classes], dtype=np.float64).T.astype(np.float32)
-    except (ValueError, TypeError) as error:
-        raise AnswersError(
-            f"a column of a class has empty cells or other values than numbers ({printable(error)}); write 0 for "
-            "classes without a probability, or the column label"
-        ) from None

@@ -26,7 +26,9 @@ from harness.base import imports
 from harness.base.errors import UnusableModelError, printable
 from harness.base.files import hash_of_file
 from harness.base.user_code import is_name
-from harness.inference.predictors.audit import provided
+from harness.data.exported import FLOAT32, UINT8, as_stored
+from harness.data.images import unit_range
+from harness.inference.predictors.answers import provided
 from harness.inference.predictors.child import LARGEST
 from harness.inference.predictors.encoded import EncodedPictures
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides, within
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 _CHILD = Path(__file__).with_name("child.py")
 _ENCODED = "encoded"
-_PIXELS = ("uint8", "float32", _ENCODED)
+_PIXELS = (UINT8, FLOAT32, _ENCODED)
 _ENDING = 5.0
 """Seconds that a child may take to end once it has closed its connection or sent no valid answer."""
 _SAID = 20
@@ -64,11 +66,10 @@ class CallablePredictor:
             raise UnusableModelError("expected python:package.module:callable")
         self._options, self._images, self._files = options, images, EncodedPictures(images)
         classes = (options.class_names or images.classes) if images else ()
+        self._broken, self._code = "", dict[str, str]()
         self._said: deque[str] = deque(maxlen=_SAID)
-        self._broken = ""
         self._one_at_a_time = threading.Lock()
-        self._code: dict[str, str] = {}
-        self._socket, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(  # noqa: S603  Our own script.
                 [sys.executable, "-P", str(_CHILD)],
@@ -78,38 +79,31 @@ class CallablePredictor:
                 start_new_session=True,
                 env={"PYTHONHASHSEED": "0", **os.environ},  # The same in each run; other processes have other seeds.
             )
-        self._connection = Connection(os.dup(self._socket.fileno()))
-        self._end = weakref.finalize(self, _ended, self._child)
-        assert self._child.stdout is not None
-        for target, arguments in ((_kept, (self._child.stdout, self._said)), (_hung_up, (self._child, self._socket))):
+        self._connection = Connection(os.dup(ours.fileno()))
+        self.close = weakref.finalize(self, _ended, self._child)
+        for target, arguments in ((_kept, (self._child.stdout, self._said)), (_hung_up, (self._child, ours))):
             threading.Thread(target=target, args=arguments, daemon=True).start()
         here = str(Path.cwd())
         path = [here, *(part for part in sys.path if part not in {"", here})]
-        opening = {"spec": self._name, "classes": classes, "path": path}
-        self._facts = self._exchanged(opening, b"", "import")[0]["facts"]
-        self._pixels = "uint8" if self._facts["pixels"] is None else str(self._facts["pixels"])
-        self._classes = tuple(self._facts["classes"] or classes)
-        top = self._facts["top"]
-        for declared, valid, expected in (
-            ("pixels", self._pixels in _PIXELS, " or ".join(_PIXELS)),
-            ("top", top is None or (type(top) is int and top >= 1), "a number of classes, 1 or more"),
-        ):
-            if not valid:
-                self.close()
-                raise PredictorError(f"declares {declared} = {self._facts[declared]!r}, expected {expected}")
+        facts = self._exchanged({"spec": self._name, "classes": classes, "path": path}, b"", "import")[0]["facts"]
+        self._facts, self._classes = facts, tuple(facts["classes"] or classes)
+        self._pixels = UINT8 if facts["pixels"] is None else str(facts["pixels"])
+        if self._pixels not in _PIXELS:
+            self.close()
+            raise PredictorError(f"declares pixels = {facts['pixels']!r}, expected {' or '.join(_PIXELS)}")
 
     @cached_property
     def identity(self) -> Identity:
         """Return the hashes of the code and of the files that it declares; lasting only if it declares them."""
         _ = self.provides  # The first answers import the rest of the code.
         code = sorted((Path(file).name, sha256) for file, sha256 in self._code.items() if not file.endswith(os.sep))
-        files = [Path(file) for file in self._facts["files"] or ()]
-        for file in files:
-            if hash_of_file(file) is None:
-                raise UnusableModelError(f"declares the file {file}, which does not exist")
         facts = {"callable": self._name, "sources_sha256": _hash_of(code), "pixels": self._pixels}
-        declared = [(file.name, hash_of_file(file)) for file in sorted(files)]
-        facts |= {"files_sha256": _hash_of(declared)} if files else {}
+        if files := sorted(Path(file) for file in self._facts["files"] or ()):
+            declared = [(file.name, hash_of_file(file)) for file in files]
+            for file, (_, sha256) in zip(files, declared, strict=True):
+                if sha256 is None:
+                    raise UnusableModelError(f"declares the file {file}, which does not exist")
+            facts["files_sha256"] = _hash_of(declared)
         # Different files may have the same pixels, and a cache only knows pixels.
         lasting = self._facts["files"] is not None and self._pixels != _ENCODED
         versions = [platform.python_version(), *self._facts["versions"]]
@@ -120,10 +114,8 @@ class CallablePredictor:
         """Return the kind of the answers, from those for the first images and from the declarations."""
         if self._images is None:
             return Provides()
-        some = self._images.pixels[: self._options.predictor_batch].numpy().astype(np.float32) / np.float32(255)
-        found = provided(
-            self.predict(some), self._options.model_outputs, self._facts["outputs"], top=self._facts["top"]
-        )
+        first = self.predict(unit_range(self._images.pixels[: self._options.predictor_batch]).numpy())
+        found = provided(first, self._options.model_outputs, self._facts["outputs"], top=self._facts["top"])
         return replace(found, classes=tuple(self._facts["classes"] or ()))
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
@@ -133,17 +125,11 @@ class CallablePredictor:
             files = self._files.of(pixels)
             header["lengths"], content = [len(file) for file in files], b"".join(files)
         else:
-            laid_out = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
-            if self._pixels == "uint8":
-                laid_out = np.rint(laid_out * 255).clip(0, 255).astype(np.uint8)
+            laid_out = as_stored(pixels, UINT8) if self._pixels == UINT8 else pixels.transpose(0, 2, 3, 1)
             header["shape"], content = laid_out.shape, laid_out.tobytes()
         most = 8 * max(LARGEST, len(pixels) * len(self._classes))
         answer, data = self._exchanged(header, content, f"{len(pixels)} images", most=most)
         return np.frombuffer(data, dtype=answer["dtype"]).reshape(answer["shape"])
-
-    def close(self) -> None:
-        """End the child."""
-        self._end()
 
     def _exchanged(
         self, header: dict[str, Any], content: bytes, what: str, *, most: int = 0
@@ -154,10 +140,9 @@ class CallablePredictor:
                 raise PredictorError(self._broken)
             try:
                 with within(self._options.predictor_timeout, self.close) as late:
-                    self._connection.send_bytes(json.dumps(header).encode())
-                    self._connection.send_bytes(content)
-                    answer = json.loads(self._connection.recv_bytes(_HEADER))
-                    data = self._connection.recv_bytes(most)
+                    self._connection.send_bytes(json.dumps(header).encode() + b"\n" + content)
+                    head, _, data = self._connection.recv_bytes(_HEADER + most).partition(b"\n")
+                    answer = json.loads(head)
             except (OSError, EOFError, ValueError) as error:
                 how = f"it gave no answer within {self._options.predictor_timeout:g} s (predictor_timeout)"
                 raise self._failed(f"on {what} {how if late.is_set() else self._how_it_ended(error)}") from None
@@ -185,12 +170,11 @@ class CallablePredictor:
         if status >= 0:
             return f"its process ended with status {status}"
         name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
-        hint = ", possibly for lack of memory" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{hint}"
+        return f"its process was ended by {name}{', possibly for lack of memory' * (name == 'SIGKILL')}"
 
 
 def _kept(stream: IO[bytes], lines: deque[str]) -> None:
-    """Keep the last printed lines until the stream ends; a process of another session may keep it open."""
+    """Keep the last printed lines until the stream ends."""
     with stream:
         while line := stream.readline(1_000):
             lines.append(line.decode("utf-8", "backslashreplace"))

@@ -1,8 +1,8 @@
 """The child process of a callable: it imports the user's code and answers batches from a socket.
 
-It runs as a script, `python -P child.py`, with only NumPy and the standard library. A request has two messages, JSON
-and the bytes of an array, and so has an answer. The socket is the standard input until the user's code is imported,
-which finds that empty.
+It runs as a script, `python -P child.py`, with only NumPy and the standard library. A request is a line of JSON and the
+bytes of an array, and so is an answer. The socket is the standard input until the user's code is imported, which finds
+that empty.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-import itertools
 import json
 import operator
 import os
@@ -19,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,25 +68,17 @@ def _load(spec: str, classes: Sequence[str]) -> tuple[Any, Callable[[np.ndarray]
 
 def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
     """Return the declarations of the user's code: attributes of the callable, or of the object that it belongs to."""
-
-    def declared(name: str) -> Any:
-        value = getattr(function, name, None)
-        return getattr(found, name, None) if value is None else value
-
-    files, classes = declared("files"), declared("classes")
-    if isinstance(files, str | os.PathLike):
-        files = [files]
-    loaded = list(sys.modules.items())
-    return {
-        **{name: declared(name) for name in ("pixels", "outputs", "top")},
-        "files": files if files is None else [str(Path(file).absolute()) for file in files],
-        "classes": None if classes is None else [str(each) for each in classes],
-        "versions": sorted(
-            f"{name} {version}"
-            for name, module in loaded
-            if "." not in name and isinstance(version := getattr(module, "__version__", None), str)
-        ),
-    }
+    names = ("pixels", "outputs", "top", "files", "classes")
+    facts = {name: getattr(function, name, None) for name in names}
+    facts = {name: getattr(found, name, None) if value is None else value for name, value in facts.items()}
+    if (files := facts["files"]) is not None:
+        files = [files] if isinstance(files, str | os.PathLike) else files
+        facts["files"] = [str(Path(file).absolute()) for file in files]
+    if facts["classes"] is not None:
+        facts["classes"] = list(map(str, facts["classes"]))
+    loaded = {name: getattr(module, "__version__", None) for name, module in list(sys.modules.items())}
+    versions = [f"{name} {each}" for name, each in loaded.items() if "." not in name and isinstance(each, str)]
+    return {**facts, "versions": sorted(versions)}
 
 
 def _code() -> Callable[[], dict[str, str]]:
@@ -130,16 +122,6 @@ def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.float32 if scores else np.int64)
 
 
-def _images(header: dict[str, Any], content: bytes) -> Any:
-    """Return the images of a request: an array (N, H, W, C), or a list of N files as bytes."""
-    import numpy as np
-
-    if header["dtype"] != "encoded":
-        return np.frombuffer(content, dtype=header["dtype"]).reshape(header["shape"]).copy()
-    ends = list(itertools.accumulate(header["lengths"]))
-    return [content[end - length : end] for end, length in zip(ends, header["lengths"], strict=True)]
-
-
 def main() -> None:
     """Answer requests until the parent closes its end."""
     connection = Connection(os.dup(0))
@@ -149,32 +131,35 @@ def main() -> None:
     with contextlib.suppress(OSError):  # If memory runs out, Linux kills this process before the run.
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     code = _code()
-    opening, content = json.loads(connection.recv_bytes()), connection.recv_bytes()
-    sys.path[:] = opening["path"]
-    sys.argv = [opening["spec"]]
-
+    opening: dict[str, Any] = {}
+    images: Any = None
     function: Callable[[np.ndarray], Any] | None = None
-    header: dict[str, Any] = {}
     while True:
         try:
+            line, _, content = connection.recv_bytes().partition(b"\n")
+            header = json.loads(line)
+        except EOFError:
+            os._exit(0)
+        try:
             if function is None:
+                opening, sys.path[:], sys.argv = header, header["path"], [header["spec"]]
                 found, function = _load(opening["spec"], opening["classes"])
                 facts = _facts(found, function)
                 answer: dict[str, Any] = {"facts": facts}
             else:
-                images = _images(header, content)
+                import numpy as np
+
+                if lengths := header.get("lengths"):  # Files, not pixels.
+                    images = [content[end - size : end] for size, end in zip(lengths, accumulate(lengths), strict=True)]
+                else:
+                    images = np.frombuffer(content, header["dtype"]).reshape(header["shape"]).copy()
                 array = _array(function(images), facts["classes"] or opening["classes"], len(images))
                 answer, content = {"shape": array.shape, "dtype": str(array.dtype)}, array.tobytes()
         except BaseException as error:  # The answer reports any exception of the user's code.
             answer, content = {"error": _happened(error)}, b""
         if os.getpid() != process:  # The user's code forked this process, and the fork returned here.
             os._exit(0)
-        connection.send_bytes(json.dumps({"code": code(), **answer}, default=_plain).encode())
-        connection.send_bytes(content)
-        try:
-            header, content = json.loads(connection.recv_bytes()), connection.recv_bytes()
-        except EOFError:
-            os._exit(0)
+        connection.send_bytes(json.dumps({"code": code(), **answer}, default=_plain).encode() + b"\n" + content)
 
 
 if __name__ == "__main__":

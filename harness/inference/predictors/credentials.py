@@ -1,8 +1,9 @@
-"""Credentials for a server: from an environment variable or netrc, never from a URL, and never shown."""
+"""The address of a served model, and credentials: from an environment variable or netrc, and never shown."""
 
 from __future__ import annotations
 
 import base64
+import ipaddress
 import netrc
 import os
 import re
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 from harness.base.errors import InputError, ServerError
@@ -22,10 +23,52 @@ if TYPE_CHECKING:
 
 TOKEN = "STRESS_HTTP_TOKEN"  # noqa: S105  The name of the variable.
 """Environment variable with a token, or with a whole value of the header Authorization, such as `Basic …`."""
+_PATH = re.compile(r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?")
+_EXPECTED = "expected https://HOST/v2/models/NAME, perhaps with /versions/VERSION"
 _RUN = 6
 """Letters and digits of a secret in a row that are hidden: a server may repeat a part of it."""
 _HEAD, _TAIL = 350, 150
 """Most characters that the begin and the end of a message keep; a server decides the length of what is quoted."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """The address of a served model: the root of the server's API, the model's path below it, its name and version."""
+
+    root: str
+    path: str
+    name: str
+    version: str | None
+    host: str
+
+    @staticmethod
+    def of(url: str) -> Address:
+        """Return the address in a URL; raises `InputError` for another form, and for credentials in it."""
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            raise ServerError(f"is no URL; {_EXPECTED}") from None
+        if "@" in parts.netloc:
+            raise ServerError(f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of netrc")
+        found = _PATH.fullmatch(parts.path)
+        if not (host and found and url.isascii() and url.isprintable()) or set(url) & set(" ?#"):
+            raise ServerError(f"is no address of a served model without a query or a fragment; {_EXPECTED}")
+        root, version = f"{parts.scheme}://{parts.netloc.lower()}{found['prefix']}/v2", found["version"]
+        return Address(root, found["path"], unquote(found["name"]), version and unquote(version), host)
+
+    @property
+    def url(self) -> str:
+        """Return the model's URL."""
+        return self.root + self.path
+
+    @property
+    def local(self) -> bool:
+        """Return whether the server runs on this machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 @dataclass(frozen=True)
@@ -78,27 +121,31 @@ class Credentials:
         return frozenset(each[at : at + _RUN] for each in plain for at in range(len(each) - _RUN + 1))
 
 
-def credentials_for(host: str) -> Credentials:
-    """Return the credentials for a host: the token of the environment, or netrc's entry, or else none.
+def credentials_for(address: Address) -> Credentials:
+    """Return the credentials for a server: the token of the environment, or netrc's entry, or else none.
 
-    Raises `InputError`, which shows no secret, for a token that is invalid in a header, and for an invalid netrc.
+    Raises `InputError`, which shows no secret, for a token that is invalid in a header, for an invalid netrc, and where
+    they would be sent unencrypted.
     """
     import httpx
 
+    named, request = os.environ.get("NETRC"), httpx.Request("GET", address.root)
+    path = Path(named) if named else Path.home() / ".netrc"
     if token := os.environ.get(TOKEN, "").strip():
         if not (token.isascii() and token.isprintable()):
             raise ServerError(f"{TOKEN}: has characters that are invalid in a header; expected printable ASCII")
-        return Credentials(TOKEN, token if " " in token else f"Bearer {token}")
-    named = os.environ.get("NETRC")
-    path = Path(named) if named else Path.home() / ".netrc"
-    request = httpx.Request("GET", f"https://{f'[{host}]' if ':' in host else host}")
-    try:
-        next(httpx.NetRCAuth(str(path)).auth_flow(request))
-    except FileNotFoundError:
-        pass
-    except (OSError, UnicodeDecodeError) as error:
-        raise ServerError(f"{path}: cannot be read ({type(error).__name__})") from None
-    except netrc.NetrcParseError as error:
-        raise ServerError(f"{path}: line {error.lineno} is no netrc entry, or others can read the file") from None
-    header = request.headers.get("Authorization", "")
-    return Credentials(str(path) if header else "none", header)
+        found = Credentials(TOKEN, token if " " in token else f"Bearer {token}")
+    else:
+        try:
+            next(httpx.NetRCAuth(str(path)).auth_flow(request))
+        except FileNotFoundError:
+            pass
+        except (OSError, UnicodeDecodeError) as error:
+            raise ServerError(f"{path}: cannot be read ({type(error).__name__})") from None
+        except netrc.NetrcParseError as error:
+            raise ServerError(f"{path}: line {error.lineno} is no netrc entry, or others can read the file") from None
+        header = request.headers.get("Authorization", "")
+        found = Credentials(str(path) if header else "none", header)
+    if found.header and not (address.local or address.root.startswith("https:")):
+        raise ServerError(f"would get the credentials of {found.source} unencrypted; use https://")
+    return found

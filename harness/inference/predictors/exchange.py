@@ -17,12 +17,14 @@ from harness.inference.predictors.credentials import TOKEN
 from harness.inference.predictors.protocol import PredictorError, within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import httpx
 
     from harness.inference.predictors.credentials import Credentials
     from harness.networks.options import PredictorOptions
+
+    _Line = tuple[httpx.Client, list[socket.socket]]
 
 RETRIED = {429, 502, 503, 504}
 """Statuses of a server that may answer a later attempt."""
@@ -46,55 +48,6 @@ class ServerLostError(PredictorError):
     code = Code.SERVER
 
 
-class _Turns:
-    """Turns for the requests of this process to one server: `slots` at a time, and at most `rate` a second."""
-
-    def __init__(self, slots: int, rate: float | None) -> None:
-        self.slots = threading.Semaphore(slots)
-        self._interval_s = 1 / rate if rate else 0.0
-        self._next, self._lock = 0.0, threading.Lock()
-
-    def wait(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            at = max(now, self._next)
-            self._next = at + self._interval_s
-        time.sleep(at - now)
-
-
-_turns: dict[tuple[str, int, float | None], _Turns] = {}
-
-
-class _Line:
-    """A client with one connection, which another thread may cut."""
-
-    def __init__(self, client: httpx.Client) -> None:
-        self.client = client
-        self._socket: socket.socket | None = None
-        self._is_cut = False
-
-    def cut(self) -> None:
-        """End each wait for the server."""
-        self._is_cut = True
-        with suppress(OSError):
-            if self._socket is not None:
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.client.close()
-        if self._socket is not None:
-            self._socket.close()
-
-    def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Keep the socket of a new connection; TLS wraps the original, but not its duplicate."""
-        if event.endswith(".connect_tcp.complete"):
-            if self._socket is not None:
-                self._socket.close()
-            self._socket = info["return_value"].get_extra_info("socket").dup()
-            if self._is_cut:
-                self.cut()
-
-
 class Exchange:
     """Requests to one server; threads may share it.
 
@@ -107,7 +60,7 @@ class Exchange:
         import httpx
 
         self.root = root
-        self._timeout_s = options.predictor_timeout
+        self._timeout_s, self._interval_s = options.predictor_timeout, 1 / (options.http_rate or float("inf"))
         self._options: dict[str, Any] = {
             "headers": {"Accept-Encoding": "identity", "User-Agent": "stress-harness"},
             "timeout": httpx.Timeout(None, connect=min(_CONNECT_S, self._timeout_s)),
@@ -117,10 +70,10 @@ class Exchange:
         }
         if credentials.header:
             self._options["headers"]["Authorization"] = credentials.header
-        limits = options.http_concurrency, options.http_rate
-        self._turns = _turns.setdefault((root, *limits), _Turns(*limits))
+        self._lock, self._next = threading.Lock(), 0.0
         self._idle: list[_Line] = []
-        self._closing = weakref.finalize(self, _close, self._idle)
+        """Clients with one connection each, which no request uses."""
+        self.close = weakref.finalize(self, _close, self._idle)
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(_is_foreign)
 
@@ -143,10 +96,6 @@ class Exchange:
             said = said.splitlines()[-1]
         raise PredictorError(f"{what}: the server answers {status}: {said}{_HINTS.get(status, '')}")
 
-    def close(self) -> None:
-        """Close all connections; it may be called twice, and is optional at the end of the process."""
-        self._closing()
-
     def _answered(self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> httpx.Response:
         """Return the response with any status that is not retried."""
         import httpx
@@ -154,10 +103,12 @@ class Exchange:
         found = ""
         for attempt in range(ATTEMPTS):
             wait = _FIRST_WAIT * 2**attempt * random.uniform(0.8, 1.2)  # noqa: S311  Clients must not retry all at once.
-            self._turns.wait()
+            with self._lock:
+                turn = max(now := time.monotonic(), self._next)
+                self._next = turn + self._interval_s
+            time.sleep(turn - now)
             try:
-                with self._turns.slots:
-                    response = self._once(path, body, headers, most_bytes)
+                response = self._once(path, body, headers, most_bytes)
             except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
                 found = _reason(error)
                 if "CERTIFICATE_VERIFY_FAILED" in found:
@@ -181,18 +132,35 @@ class Exchange:
         try:
             line = self._idle.pop()
         except IndexError:
-            line = _Line(httpx.Client(**self._options))
-        request = line.client.build_request(
+            line = httpx.Client(**self._options), []
+        client, sockets = line
+
+        def trace(event: str, info: Mapping[str, Any]) -> None:
+            """Keep the socket of a new connection; TLS wraps the original, but not its duplicate."""
+            if event.endswith(".connect_tcp.complete"):
+                while sockets:
+                    sockets.pop().close()
+                sockets.append(info["return_value"].get_extra_info("socket").dup())
+                if late.is_set():
+                    cut()
+
+        def cut() -> None:
+            with suppress(OSError):
+                for each in sockets:
+                    each.shutdown(socket.SHUT_RDWR)
+
+        request = client.build_request(
             "POST" if body else "GET",
             f"{self.root}{path}",
-            content=_parts(body) if body else None,
+            # In parts, since of a whole body the client would copy the rest at each write.
+            content=(body[at : at + _PART] for at in range(0, len(body), _PART)) if body else None,
             headers={**headers, **({"Content-Length": str(len(body))} if body else {})},
-            extensions={"trace": line.trace},
+            extensions={"trace": trace},
         )
         _asking.now = True
-        with within(self._timeout_s, line.cut) as late:
+        with within(self._timeout_s, cut) as late:
             try:
-                response = line.client.send(request, stream=True)
+                response = client.send(request, stream=True)
                 if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
                     raise PredictorError(f"the server compressed its answer ({encoding}), expected no compression")
                 content = bytearray()
@@ -204,7 +172,7 @@ class Exchange:
                     raise httpx.ReadError("the connection is cut")
                 response.close()
             except BaseException:
-                line.close()
+                _close([line])
                 if late.is_set():
                     given = f"{self._timeout_s:g} s (predictor_timeout)"
                     raise ServerLostError(f"the server gave no answer within {given}") from None
@@ -212,7 +180,7 @@ class Exchange:
             finally:
                 _asking.now = False
         self._idle.append(line)
-        if not self._closing.alive:
+        if not self.close.alive:
             _close(self._idle)
         return httpx.Response(response.status_code, headers=response.headers, content=bytes(content))
 
@@ -220,12 +188,6 @@ class Exchange:
 def _is_foreign(_record: logging.LogRecord) -> bool:
     """Return whether a record is of another request than those of this module."""
     return not getattr(_asking, "now", False)
-
-
-def _parts(body: bytes) -> Iterator[bytes]:
-    """Yield a body in parts: of a whole one, the client would copy the rest at each write."""
-    for start in range(0, len(body), _PART):
-        yield body[start : start + _PART]
 
 
 def _wait_asked_for(header: str, *, otherwise: float) -> float:
@@ -244,4 +206,7 @@ def _reason(error: Exception) -> str:
 
 def _close(lines: list[_Line]) -> None:
     while lines:
-        lines.pop().close()
+        client, sockets = lines.pop()
+        client.close()
+        for each in sockets:
+            each.close()

@@ -5,38 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.base.errors import InputError, UnusableModelError
-from harness.inference.predictors.callables import CallablePredictor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from harness.data import LabelledImages
     from harness.inference.predictors.protocol import Predictor
     from harness.networks.options import NetworkOptions
-
-    Open = Callable[[str, NetworkOptions, LabelledImages | None], Predictor]
-    """Opens a predictor: its arguments are the SPEC, the options, and the images of the run.
-
-    Without images the predictor only gives its identity. Raises `InputError` if it cannot be opened.
-    """
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of predictor: its `form` in an option, a line of help, and a text on its answers.
 
-    `extra` is the package's extra that it needs, "" for none. `open` may be the name of a function in a module of this
-    folder, which is imported at the first use. It is None for files of networks.
+    `extra` is the package's extra that it needs, "" for none. `open` returns the predictor of a SPEC, options, and the
+    images of the run. Without images the predictor only gives its identity. `open` may be the name of a function in a
+    module of this folder, which is imported at the first use. It is None for files of networks.
     """
 
     form: str
     help: str
     provides: str
     extra: str = ""
-    open: Open | str | None = None
+    open: Any = None
 
 
 _SERVED = Kind(
@@ -44,7 +36,7 @@ _SERVED = Kind(
     "A served model, by the Open Inference Protocol (KServe v2 REST) of Triton and MLServer.",
     "logits, probabilities or labels",
     "http",
-    "http:open_http",
+    "http:HttpPredictor",
 )
 
 KINDS: dict[str, Kind] = {
@@ -60,7 +52,7 @@ KINDS: dict[str, Kind] = {
         "python:package.module:callable",
         "Your own code, in a child process without PyTorch: pixels (N, H, W, C) in, scores or labels out.",
         "logits, probabilities, top-k or labels",
-        open=CallablePredictor,
+        open="callables:CallablePredictor",
     ),
     "openvino": Kind(
         "openvino:model.xml",
@@ -95,13 +87,12 @@ def model_spec(text: str | Path) -> Path | str:
 def open_predictor(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
     """Return the predictor that a SPEC names; raises `InputError` if it cannot be opened."""
     kind = KINDS[spec.partition(":")[0]]
-    assert kind.open is not None
+    opened = kind.open
     try:
-        opened = kind.open
         if isinstance(opened, str):
             module, name = opened.split(":")
             opened = getattr(import_module(f"{__package__}.{module}"), name)
-        return opened(spec, options, images)
+        return cast("Predictor", opened(spec, options, images))
     except InputError:
         raise
     except ImportError as error:

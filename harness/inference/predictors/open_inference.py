@@ -15,8 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, NonNegativeInt
 
 from harness.base.errors import ServerError, some_of
 from harness.base.records import read_record
-from harness.inference.predictors.audit import checked
-from harness.inference.predictors.encoded import content_of
+from harness.inference.predictors.answers import checked
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ ANY = -1
 """A dimension of any size."""
 BYTES, FILES = "BYTES", "files"
 """The datatype of a tensor of files, and its layout."""
+_LENGTH = 4
+"""Bytes of the length before each file, in a tensor of files sent as bytes."""
 _INPUTS = {"FP32": "<f4", "FP64": "<f8", "UINT8": "u1"}
 _SCORES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 _BITS = (8, 16, 32, 64)
@@ -142,11 +143,9 @@ def read_message(kind: type[T], body: bytes, what: str) -> T:
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON; raises `PredictorError` for a repeated key, which has no one value."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
         raise PredictorError(f"the server's JSON repeats keys of an object ({some_of(twice)}), expected each once")
-    return found
+    return dict(pairs)
 
 
 def input_of(metadata: Metadata, shape: tuple[int, ...] | None) -> tuple[InputTensor, tuple[int, ...]]:
@@ -163,7 +162,7 @@ def input_of(metadata: Metadata, shape: tuple[int, ...] | None) -> tuple[InputTe
         )
     (tensor,) = metadata.inputs
     batch, *rest = tensor.shape or (0,)
-    size, fault = None if batch == ANY else batch, ""
+    size = None if batch == ANY else batch
     if tensor.datatype not in {*_INPUTS, BYTES}:
         fault = f"has another datatype than {', '.join((*_INPUTS, BYTES))}"
     elif batch == 0 or batch < ANY:
@@ -205,9 +204,9 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
     The `wanted` one comes first, then the only one with a score per class, then the only one with labels. Raises
     `InputError` if no output or several remain.
     """
-    found = some_of([str(each) for each in metadata.outputs])
     if not metadata.outputs:
         return None if wanted is None else TensorFacts(wanted, "", ())
+    found = some_of([str(each) for each in metadata.outputs])
     usable = [each for each in metadata.outputs if each.datatype in _OUTPUTS]
     if wanted is not None:
         named = next((each for each in metadata.outputs if each.name == wanted), None)
@@ -231,26 +230,24 @@ def request_of(
     With `binary`, the tensor follows the JSON as bytes, and the answer shall have the same form. Files then have their
     length before them; otherwise they are base64 text in JSON.
     """
-    files = taken.layout == FILES
-    shape = [len(values), *taken.row] if files else list(values.shape)
+    files = values.ravel().tolist() if taken.layout == FILES else None
+    shape = list(values.shape) if files is None else [len(values), *taken.row]
     tensor: dict[str, Any] = {"name": taken.name, "shape": shape, "datatype": taken.datatype}
     message: dict[str, Any] = {"id": number, "inputs": [tensor]}
     if output is not None:
         message["outputs"] = [{"name": output.name} | ({"parameters": {"binary_data": True}} if binary else {})]
     elif binary:
         message["parameters"] = {"binary_data_output": True}
-    content = content_of(values) if binary else b""
     if binary:
+        parts = [len(file).to_bytes(_LENGTH, "little") + file for file in files or ()]
+        content = values.tobytes() if files is None else b"".join(parts)
         tensor["parameters"] = {"binary_data_size": len(content)}
-    elif files:
-        texts = [base64.b64encode(file).decode("ascii") for file in values.ravel().tolist()]
-        tensor |= {"parameters": {"content_type": "base64"}, "data": texts}
-    else:
-        tensor["data"] = values.ravel().tolist()
-    text = json.dumps(message, separators=(",", ":")).encode()
-    if not binary:
-        return text, {"Content-Type": "application/json"}
-    return text + content, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
+        text = json.dumps(message, separators=(",", ":")).encode()
+        return text + content, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
+    if files is not None:
+        tensor["parameters"] = {"content_type": "base64"}
+    tensor["data"] = values.ravel().tolist() if files is None else [base64.b64encode(each).decode() for each in files]
+    return json.dumps(message, separators=(",", ":")).encode(), {"Content-Type": "application/json"}
 
 
 def read_answer(

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import ChangedError, UnusableModelError, printable
+from harness.data.images import unit_range
 from harness.inference.devices import available_cores
-from harness.inference.predictors.audit import provided
+from harness.inference.predictors.answers import provided
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
-from harness.networks.builders import parse_normalization
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular
-from harness.networks.checkpoints.trial import Trial, expect_moderate
+from harness.networks.checkpoints.trial import expect_moderate
+from harness.networks.options import parse_normalization
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.networks.options import NetworkOptions
 
 _EXPORT = "Convert the network again with openvino.save_model: one input of images, one output per class."
-_TRIAL = Trial("openvino", megabytes=4_000, seconds=60, doing="compiling", advice=_EXPORT)
 _IMAGES = 4
 """Dimensions of a batch of images."""
 _FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
@@ -46,17 +46,15 @@ class OpenVinoPredictor:
             raise UnusableModelError("expected openvino:model.xml, with model.bin beside it")
         description, weights = read_regular(path), read_regular(path.with_suffix(".bin"))
         self._options, self._images, self._path = options, images, path
-        facts = {
-            "xml_sha256": hashlib.sha256(description).hexdigest(),
-            "bin_sha256": hashlib.sha256(weights).hexdigest(),
-        }
+        hashes = [hashlib.sha256(content).hexdigest() for content in (description, weights)]
+        facts = dict(zip(("xml_sha256", "bin_sha256"), hashes, strict=True))
         if options.normalization is not None:
             facts["normalization"] = options.normalization
         self.identity = Identity("openvino", facts, runtime=str(openvino.__version__))  # It affects the last bits.
         self._calls = available_cores()
         if images is not None:
             self._shape = tuple(images.pixels.shape[1:])
-            expect_moderate(_TRIAL, description, path, self._shape, weights=weights)
+            expect_moderate("openvino", description, path, self._shape, advice=_EXPORT, weights=weights)
             self._compile(description, weights, path)
 
     def _compile(self, description: bytes, weights: bytes, path: Path) -> None:
@@ -84,13 +82,9 @@ class OpenVinoPredictor:
     def _channels_last(self, sizes: list[int | None], layout: str) -> bool:
         """Return whether channels are last, from the declared layout of the file or else from the input's sizes."""
         channels, height, width = self._shape
-        fits = {
-            last: all(found in {None, own} for found, own in zip(sizes, shape, strict=True))
-            for last, shape in ((False, (channels, height, width)), (True, (height, width, channels)))
-        }
         declared = layout.replace(" ", "").replace(",", "")
-        for last in (False, True):
-            if fits[last] and declared != ("[NCHW]" if last else "[NHWC]"):
+        for last, shape, other in ((False, self._shape, "[NHWC]"), (True, (height, width, channels), "[NCHW]")):
+            if declared != other and all(found in {None, own} for found, own in zip(sizes, shape, strict=True)):
                 return last
         raise UnusableModelError(
             f"the model takes images of shape {tuple('?' if size is None else size for size in sizes)}, the data have "
@@ -103,13 +97,20 @@ class OpenVinoPredictor:
         """Return the kind of the answers, from those for the first images and from the declarations."""
         if self._images is None:
             return Provides()
-        some = self._images.pixels[:8].numpy().astype(np.float32) / np.float32(255)
-        return replace(provided(self.predict(some), self._options.model_outputs, None), calls=self._calls)
+        first = self.predict(unit_range(self._images.pixels[:8]).numpy())
+        return replace(provided(first, self._options.model_outputs), calls=self._calls)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the network's answers for pixels (N, C, H, W); a fixed batch is padded with black images."""
-        batches = self._batches(pixels)
-        return np.concatenate([self._answers(batch) for batch in batches])[: len(pixels)]
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._compiled.create_infer_request()
+        request: Any = self._of_thread.request
+        try:
+            found = np.concatenate([request.infer([batch])[0].copy() for batch in self._batches(pixels)])
+        except RuntimeError as error:
+            said = printable(str(error).strip().splitlines()[-1])[:200]
+            raise PredictorError(f"OpenVINO fails on {len(pixels)} images ({said})") from None
+        return found[: len(pixels)].astype(np.float32 if found.dtype.kind == "f" else np.int64)
 
     def tensors(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return all floating-point tensors that the network computes for pixels (N, C, H, W), each (N, ...).
@@ -132,30 +133,18 @@ class OpenVinoPredictor:
 
     def _batches(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return the network's inputs for pixels (N, C, H, W), in batches of its size."""
+        inputs = pixels
         if self._bytes:
             inputs = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
         elif normalization := parse_normalization(self._options.normalization):
             means, stds = (np.array(values, np.float32).reshape(-1, 1, 1) for values in normalization)
             inputs = (pixels - means) / stds
-        else:
-            inputs = pixels
         if self._last:
             inputs = inputs.transpose(0, 2, 3, 1)
         size = self._batch or len(inputs)
         missing = np.zeros((-len(inputs) % size, *inputs.shape[1:]), inputs.dtype)
         full = np.ascontiguousarray(np.concatenate([inputs, missing]))
         return [full[start : start + size] for start in range(0, len(full), size)]
-
-    def _answers(self, batch: np.ndarray) -> np.ndarray:
-        if not hasattr(self._of_thread, "request"):
-            self._of_thread.request = self._compiled.create_infer_request()
-        request: Any = self._of_thread.request
-        try:
-            found = np.array(request.infer([batch])[0])
-        except RuntimeError as error:
-            said = printable(str(error).strip().splitlines()[-1])[:200]
-            raise PredictorError(f"OpenVINO fails on {len(batch)} images ({said})") from None
-        return found.astype(np.float32 if found.dtype.kind == "f" else np.int64)
 
     def close(self) -> None:
         """Do nothing: the network is freed with its object."""

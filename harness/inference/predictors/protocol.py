@@ -39,12 +39,14 @@ class Provides:
     """The answers that a predictor gives.
 
     `scores` is the kind of values per class, or "labels" for predicted classes only. With `top`, only the K largest
-    probabilities are known. `layers` allows attention and gradients. A `live` predictor answers any pixels; another
-    only those recorded before the run. Up to `calls` calls of `predict` run at a time, each in a thread of its own.
+    probabilities are known. A `network` of PyTorch runs in this process, and may normalize pixels itself. `layers`
+    allows attention and gradients. A `live` predictor answers any pixels; another only those recorded before the run.
+    Up to `calls` calls of `predict` run at a time, each in a thread of its own.
     """
 
     scores: Scores = "logits"
     top: int | None = None
+    network: bool = False
     layers: bool = False
     live: bool = True
     calls: int = 1
@@ -71,7 +73,7 @@ class Provides:
         return tuple(found)
 
 
-OF_NETWORKS = Provides(layers=True)
+OF_NETWORKS = Provides(network=True, layers=True)
 """The kind of answers of a network in this process."""
 
 

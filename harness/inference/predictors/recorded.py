@@ -74,24 +74,22 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
     path = Path(spec.partition(":")[2])
     try:
         require_regular(path)
-        before, sha256 = path.stat(), hash_of_file(path)
+        sha256 = hash_of_file(path)
     except OSError as error:
         raise AnswersError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
     identity = Identity("recorded", {"file": str(sha256), "declared": str(options.model_outputs)}, lasting=False)
     if images is None:
         return RecordedAnswers(identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64))
     answers = _answers_in(path, images, options.model_outputs)
-    after = path.stat()
-    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+    if hash_of_file(path) != sha256:
         raise ChangedError("changed during reading; run again when nothing writes to it")
-    if answers.export is not None:
-        names, rows = _of_export(answers), np.arange(len(answers))
-    else:
-        rows = _rows_of_clean(answers, images)
-        names = _of_clean(images)
-    names, rows = _without_twins(names, rows, answers)
+    names, values = _of_export(answers) if answers.export is not None else _of_clean(answers, images)
+    once, first, which = np.unique(names, return_index=True, return_inverse=True)
+    predicted = values if values.ndim == 1 else values.argmax(axis=1)
+    if differing := int((predicted != predicted[first][which]).sum()):
+        raise AnswersError(f"has other predictions for {differing} images than for images with the same pixels")
     provides = Provides(answers.scores, live=False, classes=images.classes if answers.named else ())
-    return RecordedAnswers(identity, provides, names, answers.values[rows], answers.export)
+    return RecordedAnswers(identity, provides, once, values[first], answers.export)
 
 
 def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -102,12 +100,18 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     """
     try:
         answers = _answers_in(path, images, outputs)
-        classes = answers.values if answers.values.ndim == 1 else _decided(answers.values)
+        classes = values = answers.values
+        if values.ndim > 1:
+            tied = (values == values.max(axis=1, keepdims=True)).sum(axis=1) > 1
+            if tied.all():
+                raise AnswersError(
+                    "has the same score for the leading classes of every image; write more digits, or labels"
+                )
+            classes = np.where(tied, UNDECIDED, values.argmax(axis=1))
         numbers = _numbers(answers, images)
     except InputError as error:
         raise AnswersError(f"{path}: {error.message}", setting=error.setting) from error
-    positions = images.positions.numpy()
-    _, found, rows = np.intersect1d(positions, numbers, return_indices=True)
+    _, found, rows = np.intersect1d(images.positions.numpy(), numbers, return_indices=True)
     order = np.argsort(found)
     return found[order], classes[rows[order]]
 
@@ -128,16 +132,8 @@ def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answ
     return replace(answers, images=_numbers_of_files(named.tolist(), images))
 
 
-def _decided(values: np.ndarray) -> np.ndarray:
-    """Return the class of the largest of the values, (N, classes), of each image, `UNDECIDED` for several."""
-    tied = (values == values.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    if tied.all():
-        raise AnswersError("has the same score for the leading classes of every image; write more digits, or labels")
-    return np.where(tied, UNDECIDED, values.argmax(axis=1))
-
-
-def _of_export(answers: Answers) -> np.ndarray:
-    """Return the names of the rows, which must be exactly those of the export."""
+def _of_export(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Return the names of the rows, which must be exactly those of the export, and their predictions."""
     export, names = answers.export, answers.images
     assert export is not None
     if export.protocol != PROTOCOL:
@@ -154,7 +150,18 @@ def _of_export(answers: Answers) -> np.ndarray:
             f"has {len(names):,} rows of {len(once):,} images, expected one row for each of the {export.images:,} "
             "images of its export. Copy names and the line export from one export"
         )
-    return names
+    return names, answers.values
+
+
+def _of_clean(answers: Answers, images: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
+    """Return the names of the data's clean images, and their predictions; raises `InputError` for images without."""
+    row_of = {number: row for row, number in enumerate(_numbers(answers, images).tolist())}
+    rows = [row_of.get(position, -1) for position in images.positions.tolist()]
+    if missing := rows.count(-1):
+        raise AnswersError(f"lacks {missing:,} of the {len(rows):,} images of the data; predict all of them")
+    parts = parts_of(len(images), 4 * int(np.prod(images.pixels.shape[1:])))
+    names = [names_of(as_stored(unit_range(images.pixels[part]).numpy(), FLOAT32)) for part in parts]
+    return np.concatenate(names), answers.values[np.array(rows, dtype=np.int64)]
 
 
 def _numbers(answers: Answers, images: LabelledImages) -> np.ndarray:
@@ -181,32 +188,6 @@ def _numbers(answers: Answers, images: LabelledImages) -> np.ndarray:
     return numbers
 
 
-def _rows_of_clean(answers: Answers, images: LabelledImages) -> np.ndarray:
-    """Return the row of each image of the data, (N,); raises `InputError` for images without one."""
-    row_of = {number: row for row, number in enumerate(_numbers(answers, images).tolist())}
-    rows = [row_of.get(position, -1) for position in images.positions.tolist()]
-    if missing := rows.count(-1):
-        raise AnswersError(f"lacks {missing:,} of the {len(rows):,} images of the data; predict all of them")
-    return np.array(rows, dtype=np.int64)
-
-
-def _of_clean(images: LabelledImages) -> np.ndarray:
-    """Return the names of the clean images of the data."""
-    size = 4 * int(np.prod(images.pixels.shape[1:]))
-    parts = parts_of(len(images), size)
-    return np.concatenate([names_of(as_stored(unit_range(images.pixels[part]).numpy(), FLOAT32)) for part in parts])
-
-
-def _without_twins(names: np.ndarray, rows: np.ndarray, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """Return sorted, unique names with their rows; raises `InputError` for equal images with different predictions."""
-    once, first, which = np.unique(names, return_index=True, return_inverse=True)
-    given = answers.values if answers.values.ndim == 1 else answers.values.argmax(axis=1)
-    predicted = given[rows]
-    if differing := int((predicted != predicted[first][which]).sum()):
-        raise AnswersError(f"has other predictions for {differing} images than for images with the same pixels")
-    return once, rows[first]
-
-
 def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarray:
     """Return the number in the data of each image whose file is named, (N,) int64.
 
@@ -222,23 +203,17 @@ def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarra
         for end in _ends(images.origin.where(number)):
             ends[end].append(number)
     example = "/".join(_ends(images.origin.where(int(images.positions[0])))[0][1::-1])
-    found, wrong = [], {0: list[str](), 2: list[str]()}
-    for name in names:
-        numbers = next((ends[end] for end in _ends(name) if end in ends), [])
-        if len(numbers) == 1:
-            found.append(numbers[0])
-        else:
-            wrong[min(2, len(numbers))].append(name)
+    found = [next((ends[end] for end in _ends(name) if end in ends), []) for name in names]
     for count, what, advice in (
         (0, "no files", f"expected names such as {printable(example)!r}, or numbers from 0"),
         (2, "those of several files", f"write more of their paths, such as {printable(example)!r}"),
     ):
-        if some := wrong[count]:
+        if some := [name for name, numbers in zip(names, found, strict=True) if min(2, len(numbers)) == count]:
             raise AnswersError(
                 f"{len(some):,} of {len(names):,} names in image are {what} of the data: {printable(some_of(some))}; "
                 f"{advice}"
             )
-    return np.array(found, dtype=np.int64)
+    return np.array(found, dtype=np.int64)[:, 0]
 
 
 def _ends(path: str) -> list[tuple[str, ...]]:

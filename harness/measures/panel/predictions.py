@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import io
 import json
-import math
-import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 from pydantic import Field
 
-from harness.base.errors import NotApplicableError, NotRecordedError, PanelError
-from harness.base.files import read_regular
-from harness.base.records import as_plain, read_record, record, refusal_of_schema
+from harness.base.errors import InputError, NotApplicableError, NotRecordedError, PanelError
+from harness.base.files import hash_of_file
+from harness.base.records import as_plain, read_json, record, refusal_of_schema
+from harness.data.npz import array_in, opened
 from harness.perturb import IDENTITY, PROTOCOL, in_words
 
 if TYPE_CHECKING:
@@ -26,10 +24,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.perturb import Perturbation
 
-T = TypeVar("T")
-SCHEMA = 3
-MAX_BYTES = 1 << 30
-"""Size of the largest file."""
+SCHEMA = 4
 NOT_ASKED = -1
 LIKELIEST: Final = 3
 """Number of classes with a stored mean probability, for pictures; 1,000 classes would take 100 MB for 50,000 images."""
@@ -158,124 +153,84 @@ class PanelPredictions:
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
-        views = {name: _as_packed(view) for name, view in sorted(self.views.items())}
         images = len(next(iter(self.views.values())).wrong)
-        content = _File(PROTOCOL, self.data_sha256, images, self.classes, self.models, views)
-        return (json.dumps({"schema": SCHEMA, **as_plain(content)}, indent=1) + "\n").encode()
+        head = _Head(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.models, tuple(sorted(self.views)))
+        tables: dict[str, Any] = {_HEAD: np.frombuffer(json.dumps(as_plain(head)).encode(), dtype=np.uint8)}
+        for number, name in enumerate(head.views):
+            view = self.views[name]
+            asked = view.wrong != NOT_ASKED
+            roots = [np.rint(np.sqrt(each) * _STEPS) for each in (view.of_label, view.shares)]
+            for table, values in zip(_TABLES, (view.wrong, roots[0], view.likeliest, roots[1]), strict=True):
+                stored = tables[f"{number}.{table}"] = np.full(values.shape, _NOBODY, dtype="<u2")
+                stored[asked] = values[asked]
+            if view.each is not None:
+                tables[f"{number}.each"] = np.packbits(view.each)
+        content = io.BytesIO()
+        np.savez_compressed(content, **tables)
+        return content.getvalue()
+
+
+_HEAD = "panel_predictions"
+"""The first table of a file, text in JSON."""
+_TABLES = ("wrong", "of_label", "likeliest", "shares")
+"""Tables of each view, unsigned numbers of 16 bits; `_NOBODY` marks images without predictions.
+
+Probabilities are stored as roots, in units of 1 / `_STEPS`. A further table, `each`, has bits, a row for each model."""
 
 
 @record
-class _View:
-    """A view in a file: tables of little-endian unsigned numbers of 16 bits, deflated, in base64.
-
-    Probabilities are stored as roots, in units of 1 / `_STEPS`. `_NOBODY` marks images without predictions.
-    """
-
-    wrong: str
-    of_label: str
-    likeliest: str
-    shares: str
-    each: str = ""
-    """Bits, a row for each model."""
-
-
-@record
-class _File:
-    """Content of a file."""
-
+class _Head:
+    schema: int
     protocol: int
     data_sha256: str
     n: Annotated[int, Field(ge=1)]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     models: Annotated[tuple[str, ...], Field(min_length=1)]
-    views: Annotated[dict[str, _View], Field(min_length=1)]
-
-
-def read_file(kind: type[T], path: Path, *, what: str, schema: int, max_bytes: int, advice: str) -> tuple[T, bytes]:
-    """Return the record in a file of JSON with this `schema`, and the file's content.
-
-    Raises `InputError`, with the `advice`, for a file that is not `what` it should be, and for an invalid record.
-    """
-    try:
-        content = read_regular(path, max_bytes=max_bytes)
-        plain = json.loads(content)
-        if not isinstance(plain, dict):
-            raise PanelError(f"{path}: not {what}, but {type(plain).__name__}")
-        if (found := plain.pop("schema", None)) != schema:
-            raise PanelError(refusal_of_schema(path, found, expected=schema))
-        return read_record(kind, plain, where=f"{path}", error=PanelError), content
-    except OSError as unreadable:
-        message = f"{path}: cannot be read ({unreadable.strerror})"
-    except (ValueError, RecursionError) as invalid:
-        message = f"{path}: not {what} ({invalid})"
-    except PanelError as refused:
-        message = f"{refused}"
-    raise PanelError(f"{message}; {advice}")
+    views: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 def read_panel_predictions(path: Path) -> PanelPredictions:
     """Read a file of panel predictions; raises `InputError` for any other file and for another protocol."""
-    file, content = read_file(_File, path, what="panel predictions", schema=SCHEMA, max_bytes=MAX_BYTES, advice=_NEXT)
-    if file.protocol != PROTOCOL:
-        raise PanelError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
-    views = {name: _view(packed, file, where=f"{path}: views: {name}") for name, packed in file.views.items()}
-    sha256 = hashlib.sha256(content).hexdigest()
-    return PanelPredictions(file.data_sha256, file.classes, file.models, views, sha256=sha256)
+    try:
+        with opened(path) as (archive, members):
+            if _HEAD not in members:
+                raise PanelError(f"{path}: not panel predictions")
+            text = array_in(archive, members[_HEAD]).tobytes()
+            head = read_json(_Head, text, where=f"{path}", error=PanelError)
+            if head.schema != SCHEMA:
+                raise PanelError(refusal_of_schema(path, head.schema, expected=SCHEMA))
+            if head.protocol != PROTOCOL:
+                raise PanelError(f"{path}: recorded under protocol {head.protocol}, this is {PROTOCOL}")
+            tables = {name: array_in(archive, each) for name, each in members.items() if name != _HEAD}
+        views = {
+            name: _view(tables, f"{number}.", head, where=f"{path}: {name}") for number, name in enumerate(head.views)
+        }
+    except InputError as refused:
+        raise PanelError(f"{refused}; {_NEXT}") from None
+    return PanelPredictions(head.data_sha256, head.classes, head.models, views, sha256=str(hash_of_file(path)))
 
 
-def _view(packed: _View, file: _File, *, where: str) -> PanelView:
-    several = (file.n, min(LIKELIEST, len(file.classes)))
-    wrong = _unpacked(packed.wrong, (file.n,), where=where)
-    likeliest = _unpacked(packed.likeliest, several, where=where)
-    roots = _unpacked(packed.of_label, (file.n,), where=where), _unpacked(packed.shares, several, where=where)
+def _view(tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: str) -> PanelView:
+    several = (head.n, min(LIKELIEST, len(head.classes)))
+    found = [tables.get(f"{prefix}{name}") for name in _TABLES]
+    for name, table, shape in zip(_TABLES, found, ((head.n,), (head.n,), several, several), strict=True):
+        if table is None or table.dtype != np.dtype("<u2") or table.shape != shape:
+            raise PanelError(f"{where}: expected a table {name} of 16-bit numbers, {shape}")
+    wrong, root, likeliest, roots = (np.asarray(table, dtype=np.int32) for table in found)
     asked = wrong != _NOBODY
     if not (
-        (wrong[asked] <= len(file.models)).all()
-        and (likeliest[asked] < len(file.classes)).all()
-        and all((root[asked] <= _STEPS).all() for root in roots)
+        (wrong[asked] <= len(head.models)).all()
+        and (likeliest[asked] < len(head.classes)).all()
+        and all((each[asked] <= _STEPS).all() for each in (root, roots))
     ):
-        raise PanelError(f"{where}: not predictions of {len(file.models)} models for {file.n} images; {_NEXT}")
-    of_label, shares = (np.square(root / _STEPS).astype(np.float32) for root in roots)
+        raise PanelError(f"{where}: not predictions of {len(head.models)} models for {head.n} images")
+    of_label, shares = (np.square(each / _STEPS).astype(np.float32) for each in (root, roots))
     of_label[~asked], shares[~asked], wrong[~asked], likeliest[~asked] = np.nan, np.nan, NOT_ASKED, NOT_ASKED
     each = None
-    if packed.each:
-        shape = len(file.models), file.n
-        bits = np.frombuffer(_inflated(packed.each, -(-math.prod(shape) // 8), where=where), dtype=np.uint8)
-        each = np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
-    if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
-        raise PanelError(f"{where}: the errors of each model do not add up to the counts; {_NEXT}")
+    if (bits := tables.get(f"{prefix}each")) is not None:
+        size = len(head.models) * head.n
+        if bits.dtype == np.uint8 and bits.shape == (-(-size // 8),):
+            each = np.unpackbits(bits, count=size).reshape(len(head.models), head.n).astype(bool)
+        if each is None or not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
+            raise PanelError(f"{where}: the errors of each model do not add up to the counts")
     return PanelView(wrong.astype(np.int16), of_label, likeliest, shares, each)
-
-
-def _as_packed(view: PanelView) -> _View:
-    asked = view.wrong != NOT_ASKED
-
-    def packed(table: np.ndarray) -> str:
-        numbers = np.full(table.shape, _NOBODY, dtype="<u2")
-        numbers[asked] = table[asked]
-        return base64.b64encode(zlib.compress(numbers.tobytes(), 9)).decode()
-
-    def roots(probabilities: np.ndarray) -> np.ndarray:
-        return np.asarray(np.rint(np.sqrt(probabilities) * _STEPS))
-
-    each = "" if view.each is None else base64.b64encode(zlib.compress(np.packbits(view.each).tobytes(), 9)).decode()
-    return _View(
-        packed(view.wrong), packed(roots(view.of_label)), packed(view.likeliest), packed(roots(view.shares)), each
-    )
-
-
-def _unpacked(packed: str, shape: tuple[int, ...], *, where: str) -> np.ndarray:
-    """Return a table, without unpacking more bytes than its shape needs."""
-    content = _inflated(packed, 2 * math.prod(shape), where=where)
-    return np.frombuffer(content, dtype="<u2").reshape(shape).astype(np.int32)
-
-
-def _inflated(packed: str, size: int, *, where: str) -> bytes:
-    try:
-        unpacker = zlib.decompressobj()
-        content = unpacker.decompress(base64.b64decode(packed, validate=True), size + 1)
-    except (ValueError, zlib.error) as error:
-        raise PanelError(f"{where}: cannot be unpacked ({error}); {_NEXT}") from None
-    if len(content) != size or not unpacker.eof:
-        raise PanelError(f"{where}: a table of another size than {size} bytes; {_NEXT}")
-    return content

@@ -4,16 +4,12 @@ Native files are safetensors with a JSON record in the header. Files of `torch.s
 training, are read without an unpickler. No file is ever executed: an irregular one is refused, without a fallback.
 """
 
-from harness.networks.checkpoints.choosing import Choice
-from harness.networks.checkpoints.files import CheckpointRefused, require_file
+from harness.networks.checkpoints.files import CheckpointRefused, Record, hash_tensors, require_file, save_checkpoint
 from harness.networks.checkpoints.loading import Checkpoint, load_checkpoint
-from harness.networks.checkpoints.native import Record, save_checkpoint
-from harness.networks.checkpoints.tensors import hash_tensors
 
 __all__ = [
     "Checkpoint",
     "CheckpointRefused",
-    "Choice",
     "Record",
     "hash_tensors",
     "load_checkpoint",

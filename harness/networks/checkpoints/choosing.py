@@ -1,23 +1,25 @@
-"""Choice of a file's tensors for a network, by their names or by options, never by a guess."""
+"""Choice of a file's tensors for a network, by names, shapes and dtypes, never by a guess; advice if none fit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import torch
 
 from harness.base.errors import some_of
 from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
-from harness.networks.checkpoints.fitting import Needed, TensorFit, fits_of, misfit
-from harness.networks.checkpoints.state_dicts import no_state_dict, paths_of
+from harness.networks.options import Builder, ChoiceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
-    from harness.networks.checkpoints.state_dicts import StateDict
-    from harness.networks.checkpoints.tensors import StoredTensor
+    from harness.networks.checkpoints.files import StoredTensor
 
 _WRAPPERS = {
     *("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module"),
@@ -25,115 +27,222 @@ _WRAPPERS = {
     *("ema", "ema_model", "model_ema", "averaged_model"),
 }
 """Names that training libraries give to a wrapped network; a prefix of these is removed without an option."""
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_INTEGERS = {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
+_CONVOLUTION = 4
+"""Dimensions of a convolution's weight, its channels in the second one."""
+_SIZES = {
+    0: ("classes", ("num_classes", "classes", "n_classes", "num_labels", "nb_classes")),
+    1: ("channels", ("in_channels", "in_chans", "channels", "num_channels", "input_channels")),
+}
+"""The meaning of the only differing size of tensors by its dimension, and the usual names of its argument."""
+OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
 
-_OFFERED = 5
 
+@dataclass(frozen=True, eq=False)
+class StateDict:
+    """A dict of a file that holds tensors under names.
 
-@dataclass(frozen=True)
-class Choice:
-    """The user's choice of the weights within a file; None without a choice.
-
-    `key` is the path of a state dict, keys joined by dots. `prefix` precedes the network's own names in the file.
+    `places` are the paths to it, keys joined by dots, the shortest first, and "" for the whole file. `others` are the
+    names of its other values, with the name of the type for an unread value, else "".
     """
 
-    key: str | None = None
-    prefix: str | None = None
+    tensors: Mapping[str, StoredTensor]
+    places: Sequence[str] = ("",)
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """A state dict without `prefix` in its names, compared with the tensors that a network needs.
+
+    `matched` are its tensors with names of the network; `missing`, `misshapen` and `unknown` are names.
+    """
+
+    needed: Mapping[str, Tensor]
+    held: StateDict
+    prefix: str
+    matched: Mapping[str, StoredTensor]
+
+    @cached_property
+    def tensors(self) -> dict[str, StoredTensor]:
+        length, named = len(self.prefix), self.held.tensors.items()
+        return {name[length:]: tensor for name, tensor in named if name.startswith(self.prefix)}
+
+    @cached_property
+    def missing(self) -> list[str]:
+        # The counter of a batch norm is for training only, and old files lack it.
+        names = (name for name in self.needed if name not in self.matched)
+        return [name for name in names if name.rpartition(".")[2] != "num_batches_tracked"]
+
+    @cached_property
+    def misshapen(self) -> list[str]:
+        return [
+            name
+            for name, tensor in self.matched.items()
+            if tensor.shape != tuple((own := self.needed[name]).shape)
+            or tensor.dtype not in (_FLOATS if own.is_floating_point() else _INTEGERS)
+        ]
+
+    @cached_property
+    def unknown(self) -> list[str]:
+        return [name for name in self.tensors if name not in self.needed]
 
     @property
-    def before(self) -> str | None:
-        """Return the prefix with its last dot, which the user may omit."""
-        return f"{self.prefix}." if self.prefix and not self.prefix.endswith(".") else self.prefix
+    def covers(self) -> bool:
+        return not (self.missing or self.misshapen)
+
+    @property
+    def place(self) -> str:
+        where = shown(self.held.places[0]) or "the file as a whole"
+        return f"{where} (names without {shown(self.prefix)!r})" if self.prefix else where
+
+
+def _fits(dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str | None) -> list[_Fit]:
+    """Return the fits for a prefix, or if None for "" and all that precede a name of the network, parts with a dot."""
+    fits = []
+    for held in dicts:
+        matched: dict[str, dict[str, StoredTensor]] = {prefix or "": {}}
+        for name, tensor in held.tensors.items():
+            for at in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
+                if name[at:] in needed and prefix in {None, name[:at]}:
+                    matched.setdefault(name[:at], {})[name[at:]] = tensor
+        fits += [_Fit(needed, held, before, found) for before, found in matched.items()]
+    return fits
 
 
 def choose(
-    dicts: Sequence[StateDict], network: nn.Module, choice: Choice, path: Path, *, builder: Callable[..., object] | None
+    dicts: Sequence[StateDict],
+    network: nn.Module,
+    choice: ChoiceOptions,
+    path: Path,
+    *,
+    builder: Callable[..., object] | None = None,
+    next_step: str = "",
 ) -> tuple[dict[str, StoredTensor], str]:
     """Return the tensors that fit the network, by its own names, and a description of the choice, empty without one.
 
-    Exactly one pair of state dict and prefix must fit. If none does, the `CheckpointRefused` states the differences and
-    the likely cause. If several do, it states the options that select one.
+    Exactly one pair of state dict and prefix must fit. If none does, the `CheckpointRefused` states the differences,
+    and `next_step` or else advice; `builder` built the network, None for the notebook's. If several do, it states the
+    options that select one.
     """
-    needed = Needed.by(network)
-    if needed.tensors and not any(each.tensors for each in dicts):
-        raise no_state_dict({}, path)
-    among = _named(dicts, choice, path)
-    fits = [fit for held in among for fit in fits_of(held, needed, prefix=choice.before)]
-    if choice.before and not any(fit.matched for fit in fits):
-        fits = _as_they_are(among, needed, choice.before, path)
-    covering = [fit for fit in fits if fit.covers]
-    if len(covering) > 1:
-        raise _undecided(covering, path)
-    if not covering:
-        raise misfit(_nearest(fits, among, needed, choice), path, builder=builder)
-    (fit,) = covering
-    if fit.unknown:
-        raise misfit(fit, path, builder=builder)
+    needed, key, prefix = network.state_dict(), choice.checkpoint_key, choice.strip_prefix
+    if key is not None and [held.places[0] for held in dicts] != [""]:  # Else the whole file is one.
+        inner = some_of([shown(held.places[0]) for held in dicts if held.places[0]]) or "none"
+        if not (dicts := [held for held in dicts if key in held.places]):
+            fact = f"it has no tensors under {shown(key)!r}; state dicts in it are {inner}"
+            next_step = "Name one of these with checkpoint_key, or remove the option."
+            raise CheckpointRefused("SCHEMA", path, fact, next_step)
+    if prefix and not prefix.endswith("."):
+        prefix += "."
+    fits = _fits(dicts, needed, prefix)
+    if prefix and not any(fit.matched for fit in fits):
+        # Candidate and incumbent share the options, and one of them may have the network's own names.
+        fits = [fit for fit in _fits(dicts, needed, "") if fit.covers]
+        if not fits:
+            named = some_of([shown(name) for held in dicts for name in held.tensors], shown=3)
+            fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
+            raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip_prefix, or remove the option.")
+    if len(fitting := [fit for fit in fits if fit.covers]) > 1:
+        fact = f"{len(fitting)} of its state dicts fit the network: {some_of([fit.place for fit in fitting])}"
+        places = list(dict.fromkeys(shown(fit.held.places[0]) for fit in fitting))
+        prefixes = list(dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting))
+        ways = [f"checkpoint_key {' or '.join(filter(None, places[:5]))}"] if len(places) > 1 else []
+        ways += [f"strip_prefix {' or '.join(prefixes[:5])}"] if len(places) < len(fitting) else []
+        raise CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {', and '.join(ways)}.")
+    fit = max(fitting or fits, key=lambda fit: (len(fit.matched), -len(fit.prefix), len(fit.held.tensors)))
     if strange := next((f"{name} to be {of}" for name, of in fit.held.others.items() if of and not fit.prefix), None):
-        raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(strange)}", SAVE_WEIGHTS_ALONE)
-    if choice.prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
-        fact = f"{_place(fit)} fits the network, except that its names begin with {shown(fit.prefix)!r}"
+        fact = f"its pickle wants {shown(strange)}, which is no tensor"
+        raise CheckpointRefused("PICKLE_GLOBAL", path, fact, SAVE_WEIGHTS_ALONE)
+    if not fitting or fit.unknown:
+        fact = f"the tensors of {fit.place} are not those of the network: {_differences(fit)}"
+        raise CheckpointRefused("ARCHITECTURE", path, fact, next_step or _advice(fit, builder))
+    if prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
+        fact = f"{fit.place} fits the network, except that its names begin with {shown(fit.prefix)!r}"
         raise CheckpointRefused("ARCHITECTURE", path, fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}.")
-    return fit.tensors, _in_words(fit)
+    place = fit.held.places[0]
+    ignored = [name for name in fit.held.tensors if not name.startswith(fit.prefix)]
+    ignored = [shown(name) for name in (*ignored, *([] if place else fit.held.others))]
+    notes = (
+        (place, f"its weights are those under {shown(place)!r}"),
+        (fit.prefix, f"the prefix {shown(fit.prefix)!r} is removed from the names"),
+        (ignored, f"{len(ignored)} others are ignored ({some_of(ignored, shown=3)})"),
+        (len(fit.matched) < len(needed), "num_batches_tracked is missing, but only training needs it"),
+    )
+    return fit.tensors, "; ".join(note for applies, note in notes if applies)
 
 
-def _named(dicts: Sequence[StateDict], choice: Choice, path: Path) -> Sequence[StateDict]:
-    """Return the state dict of the chosen key; all without a key, or if the whole file is one state dict."""
-    if choice.key is None or [each.places for each in dicts] == [("",)]:
-        return dicts
-    if named := [each for each in dicts if choice.key in each.places]:
-        return named
-    inner = paths_of(dicts)
-    fact = f"it has no tensors under {shown(choice.key)!r}; state dicts in it are {inner or 'none'}"
-    raise CheckpointRefused("SCHEMA", path, fact, "Name one of these with checkpoint_key, or remove the option.")
+def _differences(fit: _Fit) -> str:
+    needed, held = fit.needed, fit.tensors
+
+    def described(name: str) -> str:
+        shapes = [shown(tuple(tensors[name].shape), length=60) for tensors in (held, needed) if name in tensors]
+        if len(shapes) == 1:
+            return f"{shown(name, length=60)} {shapes[0]}"
+        if len(set(shapes)) == 1:
+            return f"{name} has dtype {held[name].dtype}"
+        return f"{name} has shape {shapes[0]}, the network's {shapes[1]}"
+
+    rows = (
+        (fit.misshapen, len(needed), "do not fit"),
+        (fit.missing, len(needed), "are missing"),
+        (fit.unknown, len(held), "of the file are unknown to it"),
+    )
+    said = [(names, f"{len(names)} of {of} {what}") for names, of, what in rows if names]
+    return "; ".join(f"{what} ({some_of([described(name) for name in names], shown=3)})" for names, what in said)
 
 
-def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: Path) -> list[TensorFit]:
-    """Return the fits of a file that already has the network's own names, without the prefix; else raise."""
-    plain = [fit for held in among for fit in fits_of(held, needed, prefix="") if fit.covers]
-    if not plain:
-        named = some_of([shown(name) for held in among for name in held.tensors], shown=3)
-        fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
-        raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip_prefix, or remove the option.")
-    return plain
+def _advice(fit: _Fit, builder: Callable[..., object] | None) -> str:
+    """Return the likely cause of tensors that do not fit, and what to do: the first row of a table that applies."""
+    needed, held = list(fit.needed), fit.tensors
+    outer = needed[0].partition(".")[0] + "." if needed else ""
+
+    def kinds(names: Iterable[str]) -> set[str]:
+        return {re.sub(r"\d+", "0", name) for name in names}
+
+    sizes = _of_sizes(fit, builder) if isinstance(builder, Builder) else ""
+    differing = [*fit.missing, *fit.unknown, *fit.misshapen]
+    parts = dict.fromkeys(shown(name.rpartition(".")[0] or name, length=60) for name in differing)
+    table = (
+        (builder is None, OF_ANOTHER),
+        (sizes, sizes),
+        (
+            all(name.startswith(outer) for name in needed) and any(name.removeprefix(outer) in held for name in needed),
+            f"The network of model has these names under {outer[:-1]!r}: name a callable that builds the inner "
+            "network, or save the outer network's state dict.",
+        ),
+        (
+            not held.keys().isdisjoint(needed)
+            and kinds(fit.unknown or fit.missing) <= kinds(needed if fit.unknown else held),
+            "It has the same kinds of layers in another number or width: set model and model_args to the depth or "
+            "variant of the training.",
+        ),
+        (
+            True,
+            f"Its layers differ in {some_of(list(parts), shown=3)}: set model to the callable, and model_args to the "
+            "arguments, that built the network for its training.",
+        ),
+    )
+    return next(advice for applies, advice in table if applies)
 
 
-def _nearest(fits: Sequence[TensorFit], among: Sequence[StateDict], needed: Needed, choice: Choice) -> TensorFit:
-    """Return the fit with the most equal names; that of the largest state dict if no name is equal."""
-    largest = max(among, key=lambda held: len(held.tensors))
-    known = [*fits, TensorFit(needed, largest, choice.before or "", {})]
-    return max(known, key=lambda fit: (len(fit.matched), -len(fit.prefix)))
-
-
-def _undecided(covering: Sequence[TensorFit], path: Path) -> CheckpointRefused:
-    fact = f"{len(covering)} of its state dicts fit the network: {some_of([_place(fit) for fit in covering])}"
-    places = list(dict.fromkeys(fit.held.place for fit in covering))
-    prefixes = list(dict.fromkeys(fit.prefix for fit in covering))
-    ways = []
-    if len(places) > 1:
-        ways.append(f"checkpoint_key {_either(list(filter(None, places)))}")
-    if len(places) < len(covering):
-        ways.append(f"strip_prefix {_either([prefix[:-1] or repr('') for prefix in prefixes])}")
-    return CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {', and '.join(ways)}.")
-
-
-def _either(words: Sequence[str]) -> str:
-    return " or ".join(map(shown, words[:_OFFERED])) + (" or another" if len(words) > _OFFERED else "")
-
-
-def _place(fit: TensorFit) -> str:
-    where = shown(fit.held.place) or "the file as a whole"
-    return f"{where} (names without {shown(fit.prefix)!r})" if fit.prefix else where
-
-
-def _in_words(fit: TensorFit) -> str:
-    """Return a description of the choice; empty if the whole file fits unchanged."""
+def _of_sizes(fit: _Fit, builder: Builder) -> str:
+    """Return advice if numbers of channels and of classes alone explain the differences; else empty."""
+    found: dict[int, tuple[int, int]] = {}
+    for name in fit.misshapen:
+        theirs, ours = fit.tensors[name].shape, fit.needed[name].shape
+        axes = [axis for axis, (one, other) in enumerate(zip(theirs, ours, strict=False)) if one != other]
+        if len(theirs) != len(ours) or axes not in ([0], [1]) or (axes == [1] and len(ours) != _CONVOLUTION):
+            return ""
+        sizes = theirs[axes[0]], ours[axes[0]]
+        if found.setdefault(axes[0], sizes) != sizes:
+            return ""
+    if fit.missing or fit.unknown or (0 in found and list(fit.needed)[-1] not in fit.misshapen):
+        return ""
     said = []
-    if fit.held.place:
-        said.append(f"its weights are those under {shown(fit.held.place)!r}")
-    if fit.prefix:
-        said.append(f"the prefix {shown(fit.prefix)!r} is removed from the names")
-    if left_out := [*fit.left_out, *(fit.held.others if not fit.held.place else ())]:
-        said.append(f"{len(left_out)} others are ignored ({some_of([shown(name) for name in left_out], shown=3)})")
-    if fit.uncounted:
-        said.append("num_batches_tracked is missing, but only training needs it")
-    return "; ".join(said)
+    for axis, (theirs, ours) in sorted(found.items(), reverse=True):
+        what, names = _SIZES[axis]
+        argument = builder.argument(names)
+        how = f"add model_args.{argument}={theirs}" if argument else f"change the callable to build it for {theirs}"
+        said.append(f"The file's network has {theirs} {what}, model builds one with {ours}: {how}.")
+    return " ".join(said)

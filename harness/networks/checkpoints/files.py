@@ -1,20 +1,32 @@
-"""Files of checkpoints: the bytes of a regular file up to a size limit, and the members of a zip of `torch.save`."""
+"""Files of checkpoints: refusals, the bytes of a regular file, tensors in them, and the native format.
+
+The native format is safetensors with a record in the header and a hash over the tensors.
+"""
 
 from __future__ import annotations
 
 import errno
-import io
-import re
-import struct
-import zipfile
-import zlib
-from typing import TYPE_CHECKING, Literal
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from harness.base import files
 from harness.base.errors import InputError
+from harness.base.outputs import CHECKPOINT, Output
+from harness.base.records import as_plain, read_json, record
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
 
 Code = Literal[
@@ -34,8 +46,23 @@ SAVE_WEIGHTS_ALONE = "Save the weights alone: torch.save(model.state_dict(), pat
 COPY_AGAIN = "Copy the file again, or save it again."
 MAX_BYTES = 2 << 30
 """Largest file; a ViT-B/16 with its average and Adam's states has 1.4 GB."""
-_BOTH = "Copy both files into one folder, or export it again with its weights inside (external_data=False)."
-_NEXT_STEP = "Name a checkpoint file (.safetensors, .pt or .pth)."
+MAX_DIMENSIONS = 16
+RECORD_KEY = "harness"
+"""The key of the record in a safetensors file's metadata."""
+_SCHEMA = 1
+MAX_HEADER_BYTES = 4 << 20
+"""Largest header; it is enough for tens of thousands of tensors, and parsed JSON takes more memory."""
+_DTYPES = {
+    **{f"F{bits}": getattr(torch, f"float{bits}") for bits in (16, 32, 64)},
+    **{f"I{bits}": getattr(torch, f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": getattr(torch, f"uint{bits}") for bits in (8, 16, 32, 64)},
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
+    "BOOL": torch.bool,
+}
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError)
 
 
 class CheckpointRefused(InputError):  # noqa: N818  The message begins with this word.
@@ -57,116 +84,188 @@ def require_file(path: Path) -> None:
     try:
         files.require_regular(path)
     except OSError as error:
-        raise _refusal(path, error, "opened") from None
+        raise _unreadable(path, error) from None
 
 
-def read_regular(path: Path) -> bytes:
-    """Return the content of a regular file of at most `MAX_BYTES`; raises `CheckpointRefused` for anything else."""
-    require_file(path)
-    try:
-        return files.read_regular(path, max_bytes=MAX_BYTES)
-    except OSError as error:
-        raise _refusal(path, error, "read") from None
+def read_regular(path: Path, *, beside: str = "") -> bytes:
+    """Return the content of a regular file of at most `MAX_BYTES`, or of one `beside` it, with this name.
 
-
-def read_beside(path: Path, name: str) -> bytes:
-    """Return the content of a regular file of this name in the folder of `path`, of at most `MAX_BYTES`.
-
-    A link is refused, since it may lead anywhere. Raises `CheckpointRefused` about `path`.
+    A link beside it is refused, since it may lead anywhere. Raises `CheckpointRefused` about `path` for anything else.
     """
-    other = path.parent / name
+    place = path.parent / beside if beside else path
     try:
-        if other.is_symlink():
+        if beside and place.is_symlink():
             raise OSError(errno.ELOOP, "a link, not a file")
-        files.require_regular(other)
-        return files.read_regular(other, max_bytes=MAX_BYTES, follow=False)
+        return files.read_regular(place, max_bytes=MAX_BYTES, follow=not beside)
     except OSError as error:
-        fact = f"its weights are in {shown(name)!r} beside it, which is {error.strerror or error}"
-        if isinstance(error, FileNotFoundError):
-            fact = f"its weights are in {shown(name)!r} beside it, and there is no such file"
-        code: Code = "TOO_LARGE" if error.errno == errno.EFBIG else "NOT_REGULAR"
-        raise CheckpointRefused(code, path, fact, _BOTH) from None
+        raise _unreadable(path, error, beside) from None
 
 
-def _refusal(path: Path, error: OSError, done: str) -> CheckpointRefused:
-    fact = error.strerror or str(error)
-    if error.errno == errno.EFBIG:
-        return CheckpointRefused("TOO_LARGE", path, fact, SAVE_WEIGHTS_ALONE)
-    said = fact if fact == "not a regular file" else f"cannot be {done} ({fact})"
-    return CheckpointRefused("NOT_REGULAR", path, said, _NEXT_STEP)
+def _unreadable(path: Path, error: OSError, beside: str = "") -> CheckpointRefused:
+    too_large = error.errno == errno.EFBIG
+    next_step = SAVE_WEIGHTS_ALONE if too_large else "Name a checkpoint file (.safetensors, .pt or .pth)."
+    fact = f"cannot be read ({error.strerror or error})"
+    if beside:
+        next_step = "Copy both files into one folder, or export it again with its weights inside (external_data=False)."
+        fact = f"its weights are in {shown(beside)!r} beside it, which {fact}"
+    return CheckpointRefused("TOO_LARGE" if too_large else "NOT_REGULAR", path, fact, next_step)
 
 
-MAX_MEMBERS = 20_000
-"""Most members of an archive; each takes memory before it is verified."""
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """A tensor within the bytes `content`; `offset` and `stride` count elements.
 
-_ENTRY, _LOCAL = b"PK\x01\x02", struct.Struct("<4s5H3L2H")
-_UTF8, _SIZES_FOLLOW = 0x800, 0x8
-_OF_TORCHSCRIPT = re.compile(r"/(constants\.pkl$|code/)")
-_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
-
-
-def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
-    """Return the members of the archive in its one folder, by their names there; raises `CheckpointRefused`.
-
-    Nothing is decompressed or copied. Members are views of `content`, so an archive takes no more memory than the file.
-    Python's `zipfile` reads the directory, and every entry must agree with its member.
+    Every element must lie inside `content`, and there must be no more elements than it holds; the caller verifies both.
+    Reading a tensor therefore takes no more memory than the file. Without a `stride` it is contiguous.
     """
-    if (count := content.count(_ENTRY)) > MAX_MEMBERS:
-        fact = f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}"
-        raise CheckpointRefused("RESOURCE", path, fact, SAVE_WEIGHTS_ALONE)
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    content: memoryview
+    offset: int = 0
+    stride: tuple[int, ...] | None = None
+
+    def read(self) -> Tensor:
+        """Return a contiguous copy."""
+        if 0 in self.shape:
+            return torch.empty(self.shape, dtype=self.dtype)
+        size = self.dtype.itemsize
+        # Untyped bytes, since the content may not be aligned; NumPy verifies the limits once more.
+        elements = np.ndarray(
+            self.shape,
+            np.dtype(f"V{size}"),
+            self.content,
+            offset=self.offset * size,
+            strides=None if self.stride is None else [step * size for step in self.stride],
+        )
+        return torch.from_numpy(elements.reshape(-1).copy().view(np.uint8)).view(self.dtype).reshape(self.shape)
+
+
+def hash_tensors(tensors: Mapping[str, Tensor] | Mapping[str, StoredTensor]) -> str:
+    """Return the SHA-256 over names, dtypes, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        given = tensors[name]
+        tensor = given.read() if isinstance(given, StoredTensor) else given.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@record
+class Record:
+    """The record of a native checkpoint."""
+
+    architecture: str
+    arguments: Mapping[str, Any]
+    classes: tuple[str, ...]
+    training: dict[str, Any] | None = None
+    """The full training config, None if unknown, as for a converted file."""
+    data_sha256: str | None = None
+    """SHA-256 of the training data, see `LabelledImages.sha256`."""
+    validation: dict[str, Any] | None = None
+    """Metrics on the validation images."""
+    history: tuple[dict[str, Any], ...] = ()
+    """One entry per epoch."""
+    versions: dict[str, Any] = field(default_factory=dict)
+    acceptance: dict[str, Any] | None = None
+    """Date and verdict of its acceptance as the incumbent, and whether it was forced."""
+
+
+def record_text(about: Record, tensors_sha256: str) -> str:
+    """Return the JSON of a record, with a hash over its tensors and one over itself."""
+    entries = {"schema": _SCHEMA, **as_plain(about), "tensors_sha256": tensors_sha256}
+    return json.dumps({**entries, "record_sha256": _hash(entries)})
+
+
+def _hash(entries: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def _parsed(text: str) -> Any:
+    """Return JSON as Python objects; raises `ValueError` for a duplicate key."""
+
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            raise ValueError(f"duplicate key among {shown(list(found))}")
+        return found
+
+    return json.loads(text, object_pairs_hook=mapping)
+
+
+def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Record | None]:
+    """Return the tensors of a safetensors file and its record, None without one; raises `CheckpointRefused`.
+
+    Besides the format's own rules, no key may occur twice. The record and the tensors must have the hashes in the
+    record; the former protects the normalization, among others.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    if 8 + MAX_HEADER_BYTES < end <= len(content):
+        fact = f"its header has {end - 8} bytes, more than the limit of {MAX_HEADER_BYTES}"
+        raise CheckpointRefused("RESOURCE", path, fact, "Save the weights alone, without long metadata.")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members, end = archive.infolist(), archive.start_dir
-        if any(_OF_TORCHSCRIPT.search(member.orig_filename) for member in members):
-            raise CheckpointRefused("FORMAT", path, "a TorchScript archive, which holds code", SAVE_WEIGHTS_ALONE)
-        return _checked(content, sorted(members, key=lambda member: member.header_offset), end)
-    except _LayoutError as error:
-        raise CheckpointRefused("ZIP_LAYOUT", path, shown(error), SAVE_WEIGHTS_ALONE) from None
-    except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error) as error:
-        # RuntimeError: an unknown kind of archive; ValueError: impossible names and offsets.
-        fact = f"not an intact zip file ({shown(error)})"
-        raise CheckpointRefused("ZIP_LAYOUT", path, fact, SAVE_WEIGHTS_ALONE) from None
+        if end > len(content):
+            raise ValueError(f"its header claims {end - 8} bytes of a file of {len(content)}")
+        entries = _parsed(content[8:end].decode())
+        metadata = entries.pop("__metadata__", None) or {}
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("its metadata are not text")
+        tensors = _tensors(entries, memoryview(content)[end:])
+    except _MALFORMED as error:
+        fact = f"not an intact safetensors file ({shown(error)})"
+        raise CheckpointRefused("FORMAT", path, fact, COPY_AGAIN) from None
+    if RECORD_KEY not in metadata:
+        return tensors, None
+    try:
+        entries = _parsed(metadata[RECORD_KEY])
+        named = entries.pop("record_sha256", None)
+        if named is not None and named != (found := _hash(entries)):
+            fact = f"SHA-256 of its record is {found}, expected {shown(named)}"
+            raise CheckpointRefused("HASH_MISMATCH", path, fact, COPY_AGAIN)
+        schema, expected = entries.pop("schema"), entries.pop("tensors_sha256")
+        if schema != _SCHEMA:
+            raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
+        if not isinstance(expected, str):
+            raise TypeError("wrong type of tensors_sha256")
+        record = read_json(Record, json.dumps(entries), where="record")
+    except CheckpointRefused:
+        raise
+    except _MALFORMED as error:
+        fact = f"the record in its header is malformed ({shown(str(error) or repr(error))})"
+        raise CheckpointRefused("SCHEMA", path, fact, "Train or convert it with this version.") from None
+    if (found := hash_tensors(tensors)) != expected:
+        fact = f"SHA-256 of the tensors is {found}, expected {shown(expected)}"
+        raise CheckpointRefused("HASH_MISMATCH", path, fact, COPY_AGAIN)
+    return tensors, record
 
 
-class _LayoutError(Exception):
-    """A zip file with another layout than that of `torch.save`."""
+def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, StoredTensor]:
+    """Return the described tensors, which must cover all of the data without gap or overlap."""
+    tensors, extents = {}, [(0, 0)]
+    for name, entry in entries.items():
+        dtype, shape, (begin, end) = _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+        if len(shape) > MAX_DIMENSIONS or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
+            raise ValueError(f"tensor {name} has an impossible shape")
+        if not (type(begin) is type(end) is int and 0 <= begin <= end <= len(data)):
+            raise ValueError(f"tensor {name} lies at {begin}-{end} of {len(data)} bytes")
+        if math.prod(shape) * dtype.itemsize != end - begin:
+            raise ValueError(f"tensor {name} of shape {shape} and {dtype} cannot have {end - begin} bytes")
+        tensors[name] = StoredTensor(dtype, shape, data[begin:end])
+        extents.append((begin, end))
+    extents = [*sorted(extents), (len(data), len(data))]
+    for (_, end), (begin, _) in pairwise(extents):
+        if begin != end:
+            raise ValueError(f"a tensor, or the file, goes on at byte {begin}, the one before it ends at {end}")
+    return tensors
 
 
-def _checked(content: bytes, members: list[zipfile.ZipInfo], end: int) -> dict[str, memoryview]:
-    found: dict[str, memoryview] = {}
-    folder = members[0].orig_filename.partition("/")[0] if members else ""
-    following = [*(member.header_offset for member in members[1:]), end]
-    for member, limit in zip(members, following, strict=True):
-        name = member.orig_filename
-        if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
-            raise _LayoutError(f"it has a member named {name!r}, which is no path in its one folder")
-        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise _LayoutError("it has compressed members")
-        within, _, inner = name.partition("/")
-        if within != folder:
-            raise _LayoutError(f"it has two folders, {folder} and {within}")
-        if inner in found:
-            raise _LayoutError(f"it has two members with the name {name}")
-        found[inner] = _content(content, member, limit)
-    return found
+def save_checkpoint(path: Path, model: nn.Module, record: Record) -> None:
+    """Write model and record to `path` in the native format; the file appears complete or not at all.
 
+    Raises `InputError` if `path` is a file of another kind.
+    """
+    from safetensors.torch import save
 
-def _content(content: bytes, member: zipfile.ZipInfo, limit: int) -> memoryview:
-    """Return the content of a member, which must end before `limit`, where the next one begins."""
-    signature, _, flags, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack_from(
-        content, member.header_offset
-    )
-    named = member.header_offset + _LOCAL.size
-    begin = named + name_length + extra_length
-    encoding = "utf-8" if member.flag_bits & _UTF8 else "cp437"
-    same = (b"PK\x03\x04", member.flag_bits, member.compress_type, member.orig_filename.encode(encoding))
-    if same != (signature, flags, method, content[named : named + name_length]):
-        raise _LayoutError(f"not an intact zip file (its directory and member {member.orig_filename} differ)")
-    if flags & ~(_UTF8 | _SIZES_FOLLOW):
-        raise _LayoutError(f"member {member.orig_filename} is of an unusual kind (flags {flags:#x})")
-    if begin + member.file_size > limit:
-        raise _LayoutError(f"member {member.orig_filename} overlaps what follows it")
-    view = memoryview(content)[begin : begin + member.file_size]
-    if zlib.crc32(view) != member.CRC:
-        raise _LayoutError(f"checksum of {member.orig_filename} does not match")
-    return view
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    content = save(tensors, metadata={RECORD_KEY: record_text(record, hash_tensors(tensors))})
+    Output(path, CHECKPOINT).write(content)

@@ -5,32 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
+from harness.base.errors import some_of
 from harness.networks.architectures import ARCHITECTURES, build
-from harness.networks.checkpoints.choosing import Choice, choose
-from harness.networks.checkpoints.files import CheckpointRefused, read_members, read_regular, shown
-from harness.networks.checkpoints.fitting import OF_ANOTHER, Needed, fits_of, misfit
-from harness.networks.checkpoints.native import read_native
-from harness.networks.checkpoints.pickled import read_pickle
-from harness.networks.checkpoints.state_dicts import StateDict, state_dicts
-from harness.networks.checkpoints.tensors import hash_tensors
+from harness.networks.checkpoints.choosing import OF_ANOTHER, StateDict, choose
+from harness.networks.checkpoints.files import (
+    SAVE_WEIGHTS_ALONE,
+    CheckpointRefused,
+    StoredTensor,
+    hash_tensors,
+    read_native,
+    read_regular,
+    shown,
+)
+from harness.networks.checkpoints.pickled import Name, read_members, read_pickle
+from harness.networks.options import ChoiceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from torch import nn
-
-    from harness.networks.checkpoints.native import Record
-    from harness.networks.checkpoints.tensors import StoredTensor
+    from harness.networks.checkpoints.files import Record
 
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")
 """First bytes of files by `torch.save` before PyTorch 1.6: a pickle of a long number."""
 MAX_ARGUMENTS = 4_096
 """Most characters of an architecture's arguments as JSON, since a list in them may define a layer per number."""
+_MAX_DEPTH, _MAX_DICTS, _MAX_PLACES = 6, 20_000, 10
+"""Depth and number of dicts to search for tensors, and most paths that are kept of one. An optimizer alone may have
+thousands of dicts; weights do not lie deeper."""
+_LONGEST_NAME = 200
+"""Most characters of a name; longer ones are ignored, since each is compared with a network's in many ways."""
 _NOT_ITS_OWN = "The record in it is of another network than its tensors: save it again where it was trained."
 
 
@@ -38,12 +47,13 @@ _NOT_ITS_OWN = "The record in it is of another network than its tensors: save it
 class Checkpoint:
     """A loaded model with its origin; `sha256` is that of the file, `model_sha256` that of the network.
 
-    `path` is the text of its SPEC for a predictor. `note` describes the choice of the file's tensors, "" without one.
+    For a predictor, `path` is the text of its SPEC, and `model` has a hash of its own. `note` describes the choice of
+    the file's tensors, "" without one.
     """
 
     path: Path | str
     sha256: str
-    model: nn.Module
+    model: Any
     architecture: str
     record: Record | None
     note: str = ""
@@ -51,11 +61,13 @@ class Checkpoint:
     @property
     def model_sha256(self) -> str:
         """Return the SHA-256 over weights and buffers: equal for one network in all files and formats."""
+        if not isinstance(self.model, nn.Module):
+            return str(self.model.sha256)
         return hash_tensors({**self.model.state_dict(), **dict(self.model.named_buffers())})
 
 
 def load_checkpoint(
-    path: Path, *, builder: Callable[[], nn.Module] | None = None, choice: Choice | None = None
+    path: Path, *, builder: Callable[[], nn.Module] | None = None, choice: ChoiceOptions | None = None
 ) -> Checkpoint:
     """Load a checkpoint, native or of `torch.save`, into an evaluation-mode model with float32 weights.
 
@@ -68,26 +80,25 @@ def load_checkpoint(
         content = read_regular(path)
         dicts, record = _read(content, path)
         if record is not None and (builder is None or record.architecture in ARCHITECTURES):
-            (held,) = dicts
-            architecture, tensors = record.architecture, held.tensors
-            model = build_network(record, tensors, path)
+            architecture, tensors = record.architecture, dicts[0].tensors
+            model = _of_record(record, dicts, path)
         else:
             architecture = "fashion-cnn" if builder is None else "user"
             model = build("fashion-cnn", {}) if builder is None else builder()
-            tensors, note = choose(dicts, model, choice or Choice(), path, builder=builder)
-        fill(model, tensors, path)
+            tensors, note = choose(dicts, model, choice or ChoiceOptions(), path, builder=builder)
+        _fill(model, tensors, path)
     except MemoryError:
         next_step = "Free some memory, or check where the file comes from."
         raise CheckpointRefused("RESOURCE", path, "it needs more memory than this machine has", next_step) from None
     return Checkpoint(path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record, note)
 
 
-def _read(content: bytes, path: Path) -> tuple[tuple[StateDict, ...], Record | None]:
+def _read(content: bytes, path: Path) -> tuple[list[StateDict], Record | None]:
     if content[:4] == b"PK\x03\x04":
-        return state_dicts(read_pickle(read_members(content, path), path), path), None
+        return _state_dicts(read_pickle(read_members(content, path), path), path), None
     if content[8:9] == b"{":
         tensors, record = read_native(content, path)
-        return (StateDict(("",), tensors, {}),), record
+        return [StateDict(tensors)], record
     fact = f"neither a safetensors file nor a zip file of torch.save; it starts with {content[:8].hex() or 'nothing'}"
     next_step = "Save the weights with safetensors or with torch.save(model.state_dict(), path)."
     if content.startswith(_LEGACY):
@@ -99,7 +110,39 @@ def _read(content: bytes, path: Path) -> tuple[tuple[StateDict, ...], Record | N
     raise CheckpointRefused("FORMAT", path, fact, next_step)
 
 
-def build_network(record: Record, tensors: Mapping[str, StoredTensor], path: Path) -> nn.Module:
+def _state_dicts(loaded: object, path: Path) -> list[StateDict]:
+    """Return every dict that holds tensors by name, outermost first; raises `CheckpointRefused` without any.
+
+    An empty dict may be the file of a network without weights. Lists are not searched, as they hold states of
+    optimizers.
+    """
+    places: dict[int, list[str]] = {id(loaded): [""]}
+    reached: list[tuple[dict[object, object], int]] = [(loaded, 0)] if isinstance(loaded, dict) else []
+    for outer, depth in reached:  # The list grows meanwhile.
+        for key, value in outer.items() if depth < _MAX_DEPTH and len(reached) < _MAX_DICTS else ():
+            if isinstance(value, dict) and isinstance(key, str | int) and len(str(key)) <= _LONGEST_NAME:
+                if id(value) not in places:
+                    reached.append((value, depth + 1))
+                if len(known := places.setdefault(id(value), [])) < _MAX_PLACES:  # One dict may have two paths.
+                    known.append(".".join(filter(None, (places[id(outer)][0], str(key)))))
+    dicts = []
+    for each, _ in reached:
+        named = {key: value for key, value in each.items() if isinstance(key, str) and len(key) <= _LONGEST_NAME}
+        tensors = {key: value for key, value in named.items() if isinstance(value, StoredTensor)}
+        others = {key: getattr(value, "full", "") for key, value in named.items() if key not in tensors}
+        dicts.append(StateDict(tensors, places[id(each)], others))
+    if loaded == {} or any(each.tensors for each in dicts):
+        return [each for each in dicts if each.tensors or not loaded]
+    inner = loaded.values() if isinstance(loaded, dict) else [loaded]
+    if wanted := next((value.full for value in inner if isinstance(value, Name)), None):
+        raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(wanted)}", SAVE_WEIGHTS_ALONE)
+    fact = "not a state dict, that is, a dict of names and tensors"
+    if isinstance(loaded, dict):
+        fact += f", and none is in it: it has {some_of([shown(repr(key)) for key in list(loaded)[:1_000]])}"
+    raise CheckpointRefused("SCHEMA", path, fact, SAVE_WEIGHTS_ALONE)
+
+
+def _of_record(record: Record, dicts: Sequence[StateDict], path: Path) -> nn.Module:
     """Return the network that a record describes; raises `CheckpointRefused` if the tensors do not fit it.
 
     The network is allocated after the tensors are known to fit, so it takes no more memory than they do.
@@ -113,7 +156,7 @@ def build_network(record: Record, tensors: Mapping[str, StoredTensor], path: Pat
         raise CheckpointRefused("RESOURCE", path, fact, _NOT_ITS_OWN)
     try:
         with torch.device("meta"):  # Arguments may claim any size, so nothing is allocated before the shapes agree.
-            _expect_fit(build(name, arguments), tensors, path)
+            choose(dicts, build(name, arguments), ChoiceOptions(strip_prefix=""), path, next_step=_NOT_ITS_OWN)
         model = build(name, arguments)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as error:
         fact = f"architecture {name!r} rejects its arguments ({shown(str(error).partition(chr(10))[0])})"
@@ -125,13 +168,7 @@ def build_network(record: Record, tensors: Mapping[str, StoredTensor], path: Pat
     return model
 
 
-def _expect_fit(model: nn.Module, tensors: Mapping[str, StoredTensor], path: Path) -> None:
-    (fit,) = fits_of(StateDict(("",), tensors, {}), Needed.by(model), prefix="")
-    if not fit.covers or fit.unknown:
-        raise misfit(fit, path, builder=None, next_step=_NOT_ITS_OWN)
-
-
-def fill(model: nn.Module, tensors: Mapping[str, StoredTensor], path: Path) -> None:
+def _fill(model: nn.Module, tensors: Mapping[str, StoredTensor], path: Path) -> None:
     """Copy fitting tensors into the model; raises `CheckpointRefused` for NaN or infinity in its precision.
 
     A tensor that the file lacks keeps its initial value.

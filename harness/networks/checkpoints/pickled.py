@@ -7,39 +7,50 @@ text. It returns descriptions of tensors, which are read later if they fit. The 
 - A pickle may call the constructors of a tensor, of an ordered dict, or of a type in `DATA_TYPES`. A call of the latter
   returns an `Opaque`. Any other call is refused.
 - A name that a pickle does not call, such as a loss function among hyperparameters, becomes a `Name`.
-- `Opaque` and `Name` are no weights: they may occur beside the loaded state dict, but not in it; see `state_dicts`.
+- `Opaque` and `Name` are no weights: they may occur beside the loaded state dict, but not in it.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import pickletools
+import re
+import struct
 import warnings
+import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, Code, shown
-from harness.networks.checkpoints.tensors import DATA_TYPES, Name, Opaque, StoredTensor
+from harness.networks.checkpoints.files import (
+    MAX_DIMENSIONS,
+    SAVE_WEIGHTS_ALONE,
+    CheckpointRefused,
+    Code,
+    StoredTensor,
+    shown,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+MAX_MEMBERS = 20_000
+"""Most members of an archive; each takes memory before it is verified."""
 MAX_PICKLE_BYTES = 4 << 20
 """Most bytes of a pickle; it is enough for tens of thousands of tensors, with those of an optimizer."""
 MAX_INSTRUCTIONS = 1_200_000
 """Most instructions of a pickle, since each may leave an object in memory."""
-
-_MAX_DIMENSIONS = 16
 _MAX_KEY = 1 << 60
 """Integers beyond it may share one hash, and a dict of them would take forever."""
-_DICT, _TENSOR, _PARAMETER = (
-    *("collections.OrderedDict", "torch._utils._rebuild_tensor_v2"),
-    "torch._utils._rebuild_parameter",
-)
-_REBUILDS = ("torch._utils._rebuild", "torch._tensor._rebuild")
+
+_OF_TORCHSCRIPT = re.compile(r"/(constants\.pkl$|code/)")
+_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
+_OF_A_MARK = (pickletools.markobject, pickletools.stackslice)
+_TENSOR, _PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
 _STORAGES = {
     "torch.DoubleStorage": torch.float64,
     "torch.FloatStorage": torch.float32,
@@ -53,30 +64,190 @@ _STORAGES = {
     "torch.ByteStorage": torch.uint8,
     "torch.BoolStorage": torch.bool,
 }
-
-_IGNORED = {"PROTO", "FRAME", "STOP"}
-_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
-_OPAQUE = {
-    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), "builtins.bytes"),
-    "BYTEARRAY8": "builtins.bytearray",
-    "EMPTY_SET": "builtins.set",
-}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+DATA_TYPES = re.compile(
+    r"""
+    (__builtin__|builtins)\.(bytearray|bytes|complex|frozenset|list|range|set|slice|xrange)
+    |_codecs\.encode|argparse\.Namespace|collections\.(Counter|defaultdict|deque)|decimal\.Decimal|fractions\.Fraction
+    |datetime\.(date|datetime|time|timedelta|timezone)|functools\.partial|types\.SimpleNamespace|uuid\.UUID
+    |pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path
+    |torch\.(Size|device|torch_version\.TorchVersion)|torchvision\.transforms\.functional\.InterpolationMode
+    |numpy\.(dtype|_?core\.numeric\._frombuffer|_?core\.multiarray\.(_reconstruct|scalar))
+    |(lightning[._]fabric\.utilities\.data|(lightning\.pytorch|pytorch_lightning)\.utilities\.parsing)\.AttributeDict
+    |omegaconf\.(base\.(Container)?Metadata|dictconfig\.DictConfig|listconfig\.ListConfig)
+    |omegaconf\.nodes\.(Any|Boolean|Bytes|Enum|Float|Integer|Path|String)Node
+    |easydict\.EasyDict|yacs\.config\.CfgNode|mmengine\.logging\.history_buffer\.HistoryBuffer
+    |ml_collections\.config_dict\.config_dict\.(ConfigDict|FrozenConfigDict|FieldReference)
+    """,
+    re.VERBOSE,
+)
+"""Constructors of plain data that a pickle may call, for example in an optimizer's state. None is called here: a call
+leaves an `Opaque`. Other calls would not run either, but are refused: a file that calls a shell is no checkpoint."""
 
 
 @dataclass(frozen=True, eq=False)
-class Storage:
-    """The bytes that tensors share, and their type."""
+class Name:
+    """The name of an object that a pickle refers to; the object itself is never imported."""
 
-    dtype: torch.dtype
-    content: memoryview
+    full: str
+
+
+class Opaque(Name):
+    """A value of an unread type; only the type's name is kept."""
 
 
 class _Refusal(Exception):  # noqa: N818
     def __init__(self, code: Code, fact: str) -> None:
         super().__init__(fact)
         self.code: Code = code
+
+
+def _of_type(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__.lower()} where {kind.__name__.lower()} belongs")
+    return value
+
+
+def _named(name: str) -> Name:
+    if name.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")) and name not in {_TENSOR, _PARAMETER}:
+        raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}")  # Other kinds of tensors.
+    return Name(name)
+
+
+def _called(function: Any, arguments: Any) -> object:
+    name, given = _of_type(Name, function).full, _of_type(tuple, arguments)
+    if name == "collections.OrderedDict" and not given:
+        return {}
+    if name == _PARAMETER:
+        return _of_type(StoredTensor, given[0])
+    return _tensor(*given) if name == _TENSOR else _made(function)
+
+
+def _made(kind: Any) -> Opaque:
+    if not DATA_TYPES.fullmatch(name := _of_type(Name, kind).full):
+        raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}, and calls it")
+    return Opaque(name)
+
+
+def _storage(identity: Any, members: Mapping[str, memoryview]) -> tuple[torch.dtype, memoryview]:
+    """Return the type and the bytes that tensors share."""
+    word, kind, key, _, count = _of_type(tuple, identity)
+    dtype = _STORAGES[_of_type(Name, kind).full]
+    content = members[f"data/{_of_type(str, key)}"]
+    if word != "storage" or type(count) is not int or count * dtype.itemsize != len(content):
+        raise ValueError(f"storage {key} claims another size than its {len(content)} bytes")
+    return dtype, content
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any) -> StoredTensor:
+    dtype, content = storage
+    numbers = (offset, *_of_type(tuple, shape), *_of_type(tuple, stride))
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a tensor's offset, shape and stride are not whole numbers")
+    if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"a tensor of {len(shape)} dimensions has {len(stride)} strides")
+    held = len(content) // dtype.itemsize
+    if (claimed := math.prod(shape)) > held:
+        raise _Refusal("RESOURCE", f"a tensor of shape {shown(shape)} claims {shown(claimed)} numbers of {held}")
+    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    if claimed and last >= held:
+        raise ValueError(f"a tensor ends at number {shown(last)} of {held}")
+    return StoredTensor(dtype, shape, content, offset, stride)
+
+
+def _extend(_: Any, target: Any, *values: Any) -> object:
+    if not isinstance(target, Opaque):
+        _of_type(list, target).extend(values)
+    return target
+
+
+def _set_items(_: Any, target: Any, *values: Any) -> object:
+    if isinstance(target, Opaque):
+        return target
+    for given, value in zip(values[::2], values[1::2], strict=True):
+        if isinstance(given, dict | list) or (
+            isinstance(given, tuple) and any(isinstance(each, tuple) for each in given)
+        ):
+            raise TypeError(f"{type(given).__name__} as a key")
+        # Other keys are not hashed: the hash of a tuple that holds another one twice, and so on, would take forever.
+        plain = isinstance(given, str) or (isinstance(given, int) and abs(given) < _MAX_KEY)
+        key: object = given if plain else Opaque(f"builtins.{type(given).__name__}")
+        if key in _of_type(dict, target):
+            raise ValueError(f"key {shown(key)} occurs twice")
+        target[key] = value
+    return target
+
+
+_LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+_STEPS: Mapping[str, Callable[..., Any]] = {
+    **dict.fromkeys(_LITERALS, lambda argument: argument),
+    "NONE": lambda _: None,
+    "NEWTRUE": lambda _: True,
+    "NEWFALSE": lambda _: False,
+    "EMPTY_LIST": lambda _: [],
+    "EMPTY_DICT": lambda _: {},
+    **dict.fromkeys(("EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE"), lambda _, *values: values),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), lambda _: Opaque("builtins.bytes")),
+    "BYTEARRAY8": lambda _: Opaque("builtins.bytearray"),
+    "EMPTY_SET": lambda _: Opaque("builtins.set"),
+    "FROZENSET": lambda _, *_values: Opaque("builtins.frozenset"),
+    "GLOBAL": lambda names: _named(names.replace(" ", ".")),
+    "STACK_GLOBAL": lambda _, *parts: _named(".".join(_of_type(str, part) for part in parts)),
+    "REDUCE": lambda _, function, arguments: _called(function, arguments),
+    "NEWOBJ": lambda _, kind, _arguments: _made(kind),
+    **dict.fromkeys(("APPEND", "APPENDS", "ADDITEMS"), _extend),
+    **dict.fromkeys(("SETITEM", "SETITEMS"), _set_items),
+    # A state dict has the versions of its layers as an attribute, which the tensors do not need.
+    "BUILD": lambda _, target, _state: target if isinstance(target, Opaque) else _of_type(dict, target),
+}
+"""Instructions that replace values on the stack, by the function from their argument and these values to the new one.
+`pickletools` knows the number of these values, or that they reach down to the mark."""
+
+
+def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
+    """Return the members of the archive in its one folder, by their names there; raises `CheckpointRefused`.
+
+    Nothing is decompressed or copied. Members are views of `content`, so an archive takes no more memory than the file.
+    Python's `zipfile` reads the directory, and compares each entry with the header of its member.
+    """
+    if (count := content.count(b"PK\x01\x02")) > MAX_MEMBERS:
+        fact = f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}"
+        raise CheckpointRefused("RESOURCE", path, fact, SAVE_WEIGHTS_ALONE)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = sorted(archive.infolist(), key=lambda member: member.header_offset)
+            if any(_OF_TORCHSCRIPT.search(member.orig_filename) for member in members):
+                raise CheckpointRefused("FORMAT", path, "a TorchScript archive, which holds code", SAVE_WEIGHTS_ALONE)
+            ends = [*(member.header_offset for member in members[1:]), archive.start_dir]
+            found: dict[str, memoryview] = {}
+            for member, end in zip(members, ends, strict=True):
+                name = member.orig_filename
+                if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
+                    raise ValueError(f"it has a member named {name!r}, which is no path in its one folder")
+                if name.partition("/")[0] != members[0].orig_filename.partition("/")[0]:
+                    raise ValueError(f"it has two folders, those of {members[0].orig_filename} and {name}")
+                if (inner := name.partition("/")[2]) in found:
+                    raise ValueError(f"it has two members with the name {name}")
+                found[inner] = _content(content, archive, member, end)
+            return found
+    except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error) as error:
+        # RuntimeError: an unknown kind of archive; ValueError: impossible names and offsets.
+        fact = f"not an intact zip file of torch.save ({shown(error)})"
+        raise CheckpointRefused("ZIP_LAYOUT", path, fact, SAVE_WEIGHTS_ALONE) from None
+
+
+def _content(content: bytes, archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int) -> memoryview:
+    """Return the content of a member, which must not reach beyond `end`, where the next one begins."""
+    if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+        raise ValueError("it has compressed members")
+    archive.open(member).close()  # It raises an error if the directory and the member's own header differ.
+    header = member.header_offset
+    begin = header + 30 + sum(struct.unpack_from("<2H", content, header + 26))  # The lengths of a name and an extra.
+    if begin + member.file_size > end:
+        raise ValueError(f"member {member.orig_filename} overlaps what follows it")
+    view = memoryview(content)[begin : begin + member.file_size]
+    if zlib.crc32(view) != member.CRC:
+        raise ValueError(f"checksum of {member.orig_filename} does not match")
+    return view
 
 
 def read_pickle(members: Mapping[str, memoryview], path: Path) -> object:
@@ -86,8 +257,15 @@ def read_pickle(members: Mapping[str, memoryview], path: Path) -> object:
     `Name`.
     """
     try:
-        _check_members(members)
-        return _Machine(members).run(bytes(members["data.pkl"]))
+        if "data.pkl" not in members:
+            raise _Refusal("FORMAT", "a zip file, but not one that torch.save wrote for a state dict")
+        if bytes(members.get("byteorder", b"little")) != b"little":
+            raise _Refusal("FORMAT", "its numbers are not in little-endian order")
+        if (size := len(members["data.pkl"])) > MAX_PICKLE_BYTES:
+            raise _Refusal("RESOURCE", f"its pickle has {size} bytes, more than the limit of {MAX_PICKLE_BYTES}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Old kinds of text with odd escapes warn, and are refused anyway.
+            return _run(bytes(members["data.pkl"]), members)
     except _Refusal as refusal:
         raise CheckpointRefused(refusal.code, path, str(refusal), SAVE_WEIGHTS_ALONE) from None
     except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
@@ -95,183 +273,36 @@ def read_pickle(members: Mapping[str, memoryview], path: Path) -> object:
         raise CheckpointRefused("FORMAT", path, fact, SAVE_WEIGHTS_ALONE) from None
 
 
-def _check_members(members: Mapping[str, memoryview]) -> None:
-    if "data.pkl" not in members:
-        raise _Refusal("FORMAT", "a zip file, but not one that torch.save wrote for a state dict")
-    if bytes(members.get("byteorder", b"little")) != b"little":
-        raise _Refusal("FORMAT", "its numbers are not in little-endian order")
-    if (size := len(members["data.pkl"])) > MAX_PICKLE_BYTES:
-        raise _Refusal("RESOURCE", f"its pickle has {size} bytes, more than the limit of {MAX_PICKLE_BYTES}")
-
-
-class _Machine:
-    """Runs a pickle for its data, and refuses any other instruction."""
-
-    def __init__(self, members: Mapping[str, memoryview]) -> None:
-        self.members = members
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-
-    def run(self, content: bytes) -> object:
-        end = -1
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Old kinds of text with odd escapes warn, and are refused anyway.
-            for number, (opcode, argument, position) in enumerate(pickletools.genops(content)):
-                if number == MAX_INSTRUCTIONS:
-                    fact = f"its pickle has more than {MAX_INSTRUCTIONS} instructions"
-                    raise _Refusal("RESOURCE", fact)
-                self._step(opcode.name, argument)
-                end = position or 0
-        if end + 1 != len(content):
-            raise ValueError("bytes follow its end")
-        (value,) = self.stack
-        return value
-
-    def _step(self, opcode: str, argument: Any) -> None:
-        """Push a new value on the stack, or else `_use` those on it."""
-        stack = self.stack
-        if opcode in _LITERALS:
-            stack.append(argument)
-        elif opcode in _CONSTANTS:
-            stack.append(_CONSTANTS[opcode])
-        elif opcode in _OPAQUE:
-            stack.append(Opaque(_OPAQUE[opcode]))
-        elif opcode == "EMPTY_DICT":
-            stack.append({})
-        elif opcode == "EMPTY_LIST":
-            stack.append([])
-        elif opcode == "FROZENSET":
-            self._popped_to_mark()
-            stack.append(Opaque("builtins.frozenset"))
-        elif opcode == "GLOBAL":
-            stack.append(_named(".".join(argument.split(" "))))
-        elif opcode == "STACK_GLOBAL":
-            stack.append(_named(".".join(_of_type(str, part) for part in self._popped(2))))
-        elif opcode == "BINPERSID":
-            stack.append(self._storage(*self._popped(1)))
-        elif opcode == "REDUCE":
-            stack.append(_called(*self._popped(2)))
-        elif opcode == "NEWOBJ":
-            made, _ = self._popped(2)
-            stack.append(_data(_of_type(Name, made).full))
-        elif opcode not in _IGNORED:
-            self._use(opcode, argument)
-
-    def _use(self, opcode: str, argument: Any) -> None:
-        """Collect, store or fill values of the stack."""
-        stack = self.stack
-        if opcode == "MARK":
-            self.marks.append(len(stack))
-        elif opcode in _TUPLES:
-            stack.append(tuple(self._popped(_TUPLES[opcode])))
-        elif opcode == "TUPLE":
-            stack.append(tuple(self._popped_to_mark()))
-        elif opcode in {"BINPUT", "LONG_BINPUT", "MEMOIZE"}:
-            self.memo[len(self.memo) if opcode == "MEMOIZE" else argument] = stack[-1]
-        elif opcode in {"BINGET", "LONG_BINGET"}:
-            stack.append(self.memo[argument])
-        elif opcode in {"APPEND", "APPENDS", "ADDITEMS"}:
-            values = self._popped(1) if opcode == "APPEND" else self._popped_to_mark()
-            if not isinstance(stack[-1], Opaque):
-                _of_type(list, stack[-1]).extend(values)
-        elif opcode in {"SETITEM", "SETITEMS"}:
-            values = self._popped(2) if opcode == "SETITEM" else self._popped_to_mark()
-            if not isinstance(stack[-1], Opaque):
-                _set_items(_of_type(dict, stack[-1]), values)
-        elif opcode == "BUILD":
-            # A state dict has the versions of its layers as an attribute, which the tensors do not need.
-            self._popped(1)
-            if not isinstance(stack[-1], Opaque):
-                _of_type(dict, stack[-1])
-        else:
-            wanted = ".".join(argument.split(" ")) if opcode == "INST" else opcode
+def _run(content: bytes, members: Mapping[str, memoryview]) -> object:
+    """Run a pickle for its data, and refuse any other instruction."""
+    stack: list[Any] = []
+    below: list[list[Any]] = []  # The values below each mark, which are not accessible until it is removed.
+    memo: dict[int, Any] = {}
+    end = -1
+    instructions: Iterable[tuple[Any, Any, Any]] = pickletools.genops(content)
+    for number, (opcode, argument, position) in enumerate(instructions):
+        if number == MAX_INSTRUCTIONS:
+            raise _Refusal("RESOURCE", f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
+        name, end = opcode.name, position or 0
+        if name in _STEPS:
+            marked: list[Any] = []
+            if pickletools.markobject in opcode.stack_before:
+                marked, stack = stack, below.pop()
+            taken = [stack.pop() for kind in opcode.stack_before if kind not in _OF_A_MARK]
+            stack.append(_STEPS[name](argument, *taken[::-1], *marked))
+        elif name == "MARK":
+            below.append(stack)
+            stack = []
+        elif name in {"BINPUT", "LONG_BINPUT", "MEMOIZE"}:
+            memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif name in {"BINGET", "LONG_BINGET"}:
+            stack.append(memo[argument])
+        elif name == "BINPERSID":
+            stack.append(_storage(stack.pop(), members))
+        elif name not in {"PROTO", "FRAME", "STOP"}:
+            wanted = argument.replace(" ", ".") if name == "INST" else name
             raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}, expected only tensors and data")
-
-    def _popped(self, count: int) -> list[Any]:
-        # Values below a mark are not accessible until the mark is removed.
-        if len(self.stack) - count < (self.marks[-1] if self.marks else 0):
-            raise IndexError("its stack runs empty")
-        values = self.stack[-count:]
-        del self.stack[-count:]
-        return values
-
-    def _popped_to_mark(self) -> list[Any]:
-        mark = self.marks.pop()
-        values = self.stack[mark:]
-        del self.stack[mark:]
-        return values
-
-    def _storage(self, identity: Any) -> Storage:
-        kind, name, key, _, count = _of_type(tuple, identity)
-        dtype = _STORAGES[_of_type(Name, name).full]
-        content = self.members[f"data/{_of_type(str, key)}"]
-        if kind != "storage" or type(count) is not int or count * dtype.itemsize != len(content):
-            raise ValueError(f"storage {key} claims another size than its {len(content)} bytes")
-        return Storage(dtype, content)
-
-
-def _of_type(kind: type, value: Any) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"{type(value).__name__.lower()} where {kind.__name__.lower()} belongs")
+    if below or end + 1 != len(content):
+        raise ValueError("bytes follow its end")
+    (value,) = stack
     return value
-
-
-def _set_items(target: dict[Any, Any], values: list[Any]) -> None:
-    for given, value in zip(values[::2], values[1::2], strict=True):
-        key = _key(given)
-        if key in target:
-            raise ValueError(f"key {shown(key)} occurs twice")
-        target[key] = value
-
-
-def _key(given: Any) -> object:
-    """Return a hashable key: text and integers unchanged, an object of its own for anything else.
-
-    Other keys are not hashed, since the hash of a tuple that holds another one twice, and so on, would take forever.
-    """
-    if isinstance(given, str) or (isinstance(given, int) and abs(given) < _MAX_KEY):
-        return given
-    if isinstance(given, dict | list) or (isinstance(given, tuple) and any(isinstance(each, tuple) for each in given)):
-        raise TypeError(f"{type(given).__name__} as a key")
-    return Opaque(f"builtins.{type(given).__name__}")
-
-
-def _named(name: str) -> Name:
-    if name.startswith(_REBUILDS) and name not in {_TENSOR, _PARAMETER}:  # Other kinds of tensors are not supported.
-        raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}")
-    return Name(name)
-
-
-def _called(function: Any, arguments: Any) -> object:
-    name = _of_type(Name, function).full
-    given = _of_type(tuple, arguments)
-    if name == _DICT and not given:
-        return {}
-    if name == _PARAMETER:
-        return _of_type(StoredTensor, given[0])
-    if name == _TENSOR:
-        return _tensor(*given)
-    return _data(name)
-
-
-def _data(name: str) -> Opaque:
-    if name not in DATA_TYPES:
-        raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}, and calls it")
-    return Opaque(name)
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any) -> StoredTensor:
-    content, dtype = _of_type(Storage, storage).content, storage.dtype
-    numbers = (offset, *_of_type(tuple, shape), *_of_type(tuple, stride))
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a tensor's offset, shape and stride are not whole numbers")
-    if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS:
-        raise ValueError(f"a tensor of {len(shape)} dimensions has {len(stride)} strides")
-    held = len(content) // dtype.itemsize
-    if (claimed := math.prod(shape)) > held:
-        raise _Refusal("RESOURCE", f"a tensor of shape {shown(shape)} claims {shown(claimed)} numbers of {held}")
-    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
-    if claimed and last >= held:
-        raise ValueError(f"a tensor ends at number {shown(last)} of {held}")
-    return StoredTensor(dtype, shape, stride, offset, content)

@@ -1,22 +1,26 @@
-"""An order for an export, and what ties an export to a checks file."""
+"""An order for an export, what ties an export to a checks file, and whether recorded predictions fit a run."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.errors import AnswersError
 from harness.base.records import record
-from harness.data.exported import FORMATS, Export
-from harness.perturb.poses import PROTOCOL
+from harness.data.exported import Export
+from harness.perturb.poses import PROTOCOL, Pose
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.checks import Check, ChecksFile
+    from harness.inference import RoleModel
 
+SAID = "export-inputs: "
+"""Prefix of the lines of an exporting process that are for a person."""
 _DIGITS = 12
 """Digits of a definition that tell checks apart."""
+_AGAIN = "export again (`stress-harness export-inputs`), and predict its images"
 
 
 @record
@@ -33,31 +37,70 @@ class ExportOrder:
     images_per_second: float = 100.0
     overview: bool = False
 
-    @property
-    def path(self) -> Path:
-        """Return the folder."""
-        return Path(self.folder)
-
-    @property
-    def pixels(self) -> str:
-        """Return how pixels are stored."""
-        return FORMATS[self.format]
-
-
-def asked_by(checks: Sequence[Check]) -> tuple[str, ...]:
-    """Return the beginning of the definition of each check; thresholds are no part of it."""
-    return tuple(sorted({check.definition[:_DIGITS] for check in checks}))
-
 
 def scope_of(checks: ChecksFile, asked: Sequence[Check], *, pixels: str, profile: str, measured: int | None) -> Export:
-    """Return the scope of an export for these checks of a file, without its images."""
+    """Return the scope of an export for these checks of a file, without its images; thresholds are no part of it."""
     sizes = repr((checks.data.measured, sorted(checks.data.samples.items()), checks.data.pixels))
     return Export(
         PROTOCOL,
         pixels,
         checks.data.sha256,
-        asked_by(asked),
+        tuple(sorted({check.definition[:_DIGITS] for check in asked})),
         hashlib.sha256(sizes.encode()).hexdigest()[:_DIGITS],
         profile,
         measured or 0,
     )
+
+
+def scope_of_recorded(
+    roles: Mapping[str, RoleModel], checks: ChecksFile, *, profile: str, measured: int | None
+) -> Export | None:
+    """Return the scope of the exports that models of these roles have answered; None where none has.
+
+    Raises `InputError` for answers to an export for other data, checks or options, and for exports that differ.
+    """
+    from harness.inference.predictors.recorded import RecordedAnswers
+
+    found: dict[str, Export] = {}
+    for role, model in roles.items():
+        answers = getattr(model.classifier.plain, "predictor", None)
+        if not isinstance(answers, RecordedAnswers):
+            continue
+        name, export, all_checks = f"{role} {model.path}", answers.export, checks.checks
+        if export is None:
+            if posed := [check.id for check in all_checks if check.pose != Pose()]:
+                raise AnswersError(
+                    f"{name} has predictions for clean images only, but {len(posed)} of {len(all_checks)} checks of "
+                    f"{checks.path} need others, such as {posed[0]}; {_AGAIN}, or keep clean checks"
+                )
+            continue
+        judged = [check for check in all_checks if check.family in (export.families or {check.family})]
+        wanted = scope_of(checks, judged, pixels=export.pixels, profile=profile, measured=measured)
+        new = [check.id for check in judged if check.definition[:_DIGITS] not in export.asked]
+        why = ""
+        if export.data != wanted.data:
+            why = f"of data with SHA-256 {export.data[:12]}…, the run has {wanted.data[:12]}…"
+        elif new:
+            of = f"{len(new)} of {len(all_checks)} checks of {checks.path}"
+            why = f"for other checks: {of} are not among them, such as {new[0]}"
+        elif export.sizes != wanted.sizes:
+            why = f"for other samples than [data] of {checks.path} has"
+        if why:
+            raise AnswersError(f"{name} is of an export {why}; {_AGAIN}")
+        for setting, theirs, ours in (
+            ("profile", export.profile, wanted.profile),
+            ("samples", export.measured or None, wanted.measured or None),
+        ):
+            if theirs != ours:
+                raise AnswersError(
+                    f"{name} is of an export with {theirs or 'all images'}, the run has {ours or 'all images'}; use "
+                    "the setting of the export, or export again",
+                    setting=f"{setting} {ours}" if ours else setting,
+                )
+        for other, known in found.items():
+            if (known.families, known.samples) != (export.families, export.samples):
+                raise AnswersError(
+                    f"{name} and {other} are of exports of other families or samples; {_AGAIN} with both"
+                )
+        found[name] = export
+    return next(iter(found.values()), None)

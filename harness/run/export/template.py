@@ -109,19 +109,13 @@ are rounded to 8 bits.""",
 
 def files_for(form: str, manifest: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of the script and the page of an export, by name."""
-    channels, height, width = manifest["shape"]
-    shape = f"{channels}, {height}, {width}" if form == "npz" else f"{height} x {width} pixels, channels: {channels}"
-    classes = manifest["classes"]
-    script = _NPZ if form == "npz" else _PNG
-    page = _PAGE.format(
-        images=manifest["images"],
-        how="as float32 in npz files" if form == "npz" else "as PNG files in zip archives",
-        shape=f"{height} x {width} pixels, channels: {channels}",
-        classes=len(classes),
-        names=", ".join(f"{number} {plain(name)}" for number, name in enumerate(classes))
-        if len(classes) <= _LISTED
-        else "those of the manifest",
-        layout=_LAYOUTS[form],
-        file="answers.npz" if form == "npz" else "answers.csv",
-    )
-    return {SCRIPT: script.format(shape=shape, classes=len(classes)), PAGE: page}
+    (channels, height, width), classes = manifest["shape"], manifest["classes"]
+    shape, names = f"{height} x {width} pixels, channels: {channels}", "those of the manifest"
+    if len(classes) <= _LISTED:
+        names = ", ".join(f"{number} {plain(name)}" for number, name in enumerate(classes))
+    facts = {"images": manifest["images"], "shape": shape, "classes": len(classes), "names": names}
+    how, file, script = "as PNG files in zip archives", "answers.csv", _PNG.format(shape=shape)
+    if form == "npz":
+        how, file = "as float32 in npz files", "answers.npz"
+        script = _NPZ.format(shape=f"{channels}, {height}, {width}", classes=len(classes))
+    return {SCRIPT: script, PAGE: _PAGE.format(how=how, layout=_LAYOUTS[form], file=file, **facts)}

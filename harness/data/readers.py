@@ -1,0 +1,202 @@
+"""Images in single files, in one folder per class or listed in a CSV file, or in a map-style data set in Python."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.base.errors import DataError, foreign_code
+from harness.base.user_code import imported, source_digest
+from harness.data.groups import NAME as GROUPS
+from harness.data.groups import csv_rows, groups_beside
+from harness.data.image_files import SUFFIXES
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Part, Pictures
+
+_EXPECTED = f"expected one folder per class with files in {', '.join(sorted(SUFFIXES))}"
+_EXPECTED_ITEMS = (
+    "expected an object with __len__ and __getitem__, or a callable that returns one, whose items are (picture, label) "
+    "or dicts with image and label"
+)
+_EXPECTED_ROWS = "expected a first row that names the columns path and label, and a row for each image"
+
+
+def read_folder(place: str) -> Pictures:
+    """Return the pictures of a folder that holds one folder per class, named after it.
+
+    Classes and files are sorted by name, so the labels equal those of torchvision's `ImageFolder`. Hidden files and
+    files without the suffix of a picture are ignored and counted in a note. A `groups.csv` gives the groups of images,
+    see `groups_beside`. Raises `InputError` for unreadable files.
+    """
+    path = Path(place)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder; expected one folder per class in it")
+    folders = sorted(child for child in path.iterdir() if child.is_dir() and not _is_nobodys(child))
+    if not folders:
+        raise DataError(f"{path}: no folders in it; {_EXPECTED}")
+    files: list[Path] = []
+    labels: list[int] = []
+    left_out: Counter[str] = Counter()
+    for child in path.iterdir():
+        if not child.is_dir() and child.name != GROUPS:
+            left_out["hidden" if _is_nobodys(child) else "in no class's folder"] += 1
+    for label, folder in enumerate(folders):
+        children = sorted(folder.iterdir())
+        found = [child for child in children if _is_picture(child)]
+        if not found:
+            deeper = any(child.is_dir() for child in children)
+            hint = f"; if its folders are the classes, name folder:{folder}" if deeper else ", or remove the folder"
+            raise DataError(f"{folder}: no images in it; {_EXPECTED}{hint}")
+        files += found
+        labels += [label] * len(found)
+        for child in children:
+            if _is_nobodys(child):
+                left_out["hidden"] += not child.is_dir()
+            elif child.is_dir():
+                left_out["in a subfolder"] += sum(not below.is_dir() for below in child.rglob("*"))
+            elif not _is_picture(child):
+                left_out[child.suffix.lower() or "without a suffix"] += 1
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()) if count)
+    return Pictures.of_files(
+        files,
+        parts=[*map(Part, files)],
+        labels=labels,
+        names=[folder.name for folder in folders],
+        name=path.resolve().name,
+        whole=str(path),
+        notes=(f"{len(files)} of {len(files) + left_out.total()} files are read: {listed}",) if listed else (),
+        groups=groups_beside(path, files),
+    )
+
+
+def read_unlabelled(place: str) -> Pictures:
+    """Return all pictures in a folder and its subfolders, in the order of their paths, as those of one class.
+
+    Hidden files and folders are ignored. Raises `InputError` for a folder without pictures.
+    """
+    path = Path(place)
+    found = [file for file in sorted(path.rglob("*")) if _is_picture(file) and file.is_file()] if path.is_dir() else []
+    files = [file for file in found if not any(map(_is_nobodys, file.relative_to(path).parents[:-1]))]
+    if not files:
+        raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
+    named = path.resolve().name
+    return Pictures.of_files(files, parts=[*map(Part, files)], whole=str(path), labels=[0] * len(files), name=named)
+
+
+def _is_nobodys(path: Path) -> bool:
+    """Return whether a path is hidden, or a remnant of macOS's archives."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not _is_nobodys(file)
+
+
+def read_csv(place: str) -> Pictures:
+    """Return the pictures that a CSV file lists in its columns `path`, relative to the file, and `label`.
+
+    Labels are names of classes, which are then sorted, or integers from 0. A further column with a value in each row
+    gives groups of images. Raises `InputError` for anything else.
+    """
+    path = Path(place)
+    titles, *rows = [row for row in csv_rows(path, expected=_EXPECTED_ROWS) if row] or [[]]
+    if not rows or not {"path", "label"} <= set(titles):
+        raise DataError(f"{path}: has {', '.join(titles) if rows else 'no rows'}; {_EXPECTED_ROWS}")
+    table = [dict(zip_longest(titles, row[: len(titles)], fillvalue="")) for row in rows]
+    for number, row in enumerate(table, start=2):
+        if not (row["path"] and row["label"]):
+            raise DataError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
+    files = [path.parent / row["path"] for row in table]
+    labels: list[Any] = [row["label"] for row in table]
+    if all(label.isdecimal() and len(label) <= 9 for label in labels):  # noqa: PLR2004  Fits into 32 bits.
+        labels = [*map(int, labels)]
+    # A column with a value for each image gives its groups.
+    columns = {name: [row[name] for row in table] for name in titles if name not in {"", "path", "label"}}
+    groups = {name: np.array(values) for name, values in columns.items() if all(values)}
+    facts: dict[str, Any] = {"labels": labels, "name": path.stem, "groups": groups}
+    try:
+        return Pictures.of_files([path, *files], parts=[*map(Part, files)], whole=str(path), **facts)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
+
+
+def read_named(spec: str, *, otherwise: str = "") -> Pictures:
+    """Return the pictures of the data set that `package.module:name` names, an object or a callable that returns one.
+
+    Items are (picture, label), or dicts with an image and a label. A picture is a PIL image, an array (H, W, C) uint8,
+    or a tensor (C, H, W), uint8 or in [0, 1]. The data set's `classes` name the classes, or its `features` as in
+    Hugging Face's. A data set with a text `fingerprint` of its content is decoded once, any other in each run. Raises
+    `InputError` for any exception of its code, and for other items; `otherwise` ends the message for a missing module.
+    """
+
+    def called(what: str, call: Any) -> Any:
+        try:
+            with foreign_code():
+                return call()
+        except Exception as error:  # The user's code may raise any exception.
+            raise DataError(f"cannot give {what} ({error!r})", setting=f"data {spec}") from error
+
+    dataset = imported(spec, setting="data", otherwise=otherwise)
+    wrong = ""
+    if isinstance(dataset, type) or not hasattr(dataset, "__getitem__"):
+        wrong = "" if callable(dataset) else f"is a {type(dataset).__name__}"
+        dataset = dataset if wrong else called("the data set", dataset)
+    if not wrong and not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        wrong = f"gives a {type(dataset).__name__}"
+    elif isinstance(dataset, Mapping):
+        wrong = f"gives a {type(dataset).__name__} with {', '.join(map(str, dataset))}; name one of them"
+    count = 0 if wrong else called("its length", lambda: len(dataset))
+    if not count:
+        raise DataError(f"{wrong or 'is empty'}; {_EXPECTED_ITEMS}", setting=f"data {spec}")
+    labels: list[Any] = [None] * count
+
+    def where(position: int) -> str:
+        return f"{spec}: item {position}"
+
+    def read(position: int) -> Any:
+        item = called(f"item {position}", lambda: dataset[position])
+        picture, labels[position] = _pair(item, where(position))
+        return picture
+
+    names = called("the names of its classes", lambda: _names(dataset))
+    fingerprint = getattr(dataset, "fingerprint", None) or getattr(dataset, "_fingerprint", None)
+    known = isinstance(fingerprint, str)
+    unknown = f"{spec} is decoded again in each run; to avoid this, give it a text `fingerprint` of its content"
+    return Pictures(
+        read=read,
+        labels=labels,
+        names=names,
+        name=spec.rpartition(":")[2],
+        whole=spec,
+        where=where,
+        made_of=f"{spec} {source_digest(spec)} {fingerprint} {count} {names}" if known else None,
+        notes=() if known else (unknown,),
+        threads=False,
+        foreign=True,
+    )
+
+
+def _pair(item: Any, where: str) -> tuple[Any, Any]:
+    """Return the picture and the label of an item."""
+    found = f"is a {type(item).__name__}"
+    if isinstance(item, Mapping):
+        keys = [next((k for k in names if k in item), None) for names in ((*PICTURE_KEYS, "pixel_values"), LABEL_KEYS)]
+        found, item = f"has {', '.join(map(str, item))}", [item[key] for key in keys if key is not None]
+    if not isinstance(item, tuple | list) or len(item) < 2:  # noqa: PLR2004  Further elements are ignored.
+        raise DataError(f"{where}: {found}; {_EXPECTED_ITEMS}")
+    picture, label = item[:2]
+    return picture, label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
+
+
+def _names(dataset: Any) -> list[str] | None:
+    """Return the names of the classes that a data set declares; None without any."""
+    classes = getattr(dataset, "classes", None)
+    if not (isinstance(classes, list | tuple) and classes):
+        features = getattr(dataset, "features", None)
+        features = features if isinstance(features, Mapping) else {}
+        classes = next(filter(None, (getattr(features.get(key), "names", None) for key in LABEL_KEYS)), None)
+    return [str(name) for name in classes] if classes else None

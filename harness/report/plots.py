@@ -1,0 +1,231 @@
+"""Plots of what was measured: accuracy by pose, class and confidence, survival, attention, confusions and training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.measures.confidence import RELIABILITY
+from harness.measures.statistics import proportion_interval
+from harness.measures.worst_poses import survival
+from harness.report.figures import BAD, CHANGE, LOOKS, WIDTH, HeatMap, Panel, Series, as_png, curves, dots, heat_maps
+from harness.run.outcome import SETTLED
+from harness.run.overview import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+    from harness.checks import Verdict
+    from harness.inference.search import Breaking
+    from harness.measures.metric import Curve
+    from harness.run.overview import ModelOverview, Overview
+
+CLASSES_SHOWN = 100
+"""Classes that a figure shows at most: if there are more, those with the lowest accuracy."""
+_FEW = 10
+"""Predictions of a bin of confidence from which on its accuracy says something."""
+_MOST_CONFUSED, _LEAST_REACH = 15.0, 5.0
+"""Percent at which the color of a confusion is full, and the least change, in points, at which its color is full."""
+_PATHS = {
+    "rotation": ("rotated by up to, degrees", 1),
+    "shift": ("translated by up to, pixels", 1),
+    "joint": ("rotated and translated by up to, % of ±30° and ±3 px", 100),
+}
+"""Severity of a path: its name, and the factor for display."""
+
+
+def rotation_curves(rates: Mapping[str, Mapping[float, Rate]], band: Series | None = None) -> Figure:
+    """Draw accuracy by model and degrees; the augmentation range of ±10° is shaded."""
+    series = [Series.of_rates(name, each) for name, each in rates.items()]
+    title = "rotation, degrees (positive is counter-clockwise)"
+    return curves(Panel(title, "accuracy, %", series, band, shaded=(-10, 10, "augmentation range: ±10°")))
+
+
+def shift_maps(rates: Mapping[str, Mapping[tuple[float, float], Rate]]) -> Figure:
+    """Draw accuracy by model and shift (dx, dy), in percent."""
+    maps = []
+    for name, each in rates.items():
+        right, down = (sorted({0.0, *places}) for places in zip(*each, strict=True))
+        values = np.array([[100 * each[dx, dy].value if (dx, dy) in each else np.nan for dx in right] for dy in down])
+        texts = [["" if np.isnan(value) else f"{value:.0f}" for value in row] for row in values]
+        columns, rows = ([f"{at:+g}" if at else "0" for at in places] for places in (right, down))
+        maps.append(HeatMap(name, values, rows, "cividis", (0, 100), texts, columns=columns))
+    height = 1.0 + (WIDTH - 0.6) / len(maps)
+    return heat_maps(*maps, x="dx, pixels (right is +)", y="dy, pixels (down is +)", height=height)
+
+
+def survival_panel(
+    path: str, known: Mapping[str, tuple[Curve, int]], band: Series | None = None, *, title: str = ""
+) -> Panel:
+    """Return axes with survival curves along a path by name, each with its number of images."""
+    words, factor = _PATHS.get(path, (path, 1))
+    series = []
+    for name, (curve, n) in known.items():
+        shares = [share or 0.0 for share in curve.values]
+        rates = [Rate(share, *proportion_interval(round(share * n), n), n) for share in shares]
+        places = (factor * (at or 0.0) for at in curve.at)
+        series.append(Series.of_rates(name, dict(zip(places, rates, strict=True))))
+    return Panel(words, "predictions still correct, %", series, band, title=title)
+
+
+def survival_curves(found: Sequence[Breaking]) -> Figure:
+    """Draw survival along each path, of the images with a correct clean prediction."""
+    panels = []
+    for each in found:
+        n, fails = len(each.severity), (each.path.label(each.quantile(share)) for share in (0.1, 0.5))
+        title = "{:,} images\none in ten fails by {}\nhalf fail by {}".format(n, *fails)
+        panels.append(survival_panel(each.path.name, {"correct when clean": (survival(each), n)}, title=title))
+    return curves(*panels, width=4 * len(panels), height=4.2)
+
+
+def verdict_dots(
+    models: Mapping[str, Mapping[str, Verdict]],
+    *,
+    x: str,
+    scale: float = 100,
+    upright: tuple[float, str] | None = None,
+) -> Figure:
+    """Draw what checks measured by model and row, with interval, threshold and reference models; failures are orange.
+
+    Rows, thresholds and reference models are those of the first model.
+    """
+    first, series = next(iter(models.values())), []
+    for name, each in models.items():
+        for label, fails, look in ((name, False, {}), (f"{name}, fails", True, {"color": BAD, "marker": "X"})):
+            of = {at: rate_of(one) for at, one in enumerate(each.values()) if (one.status == "fail") == fails}
+            series.append(Series.of_rates(label, of, scale=scale, **look))
+    thresholds = {at: scale * one.threshold for at, one in enumerate(first.values()) if one.threshold is not None}
+    band = stated(dict(enumerate(first.values())), scale=scale)
+    return dots([*first], *series, x=x, band=band, thresholds=thresholds, upright=upright)
+
+
+def attention_by_class(lifts: Mapping[str, Mapping[str, Verdict]]) -> Figure:
+    """Draw the lift by model and class: Grad-CAM mass on the object over that of a uniform map."""
+    title = "lift: Grad-CAM mass on the object, uniform map = 1"
+    return verdict_dots(lifts, x=title, scale=1, upright=(1, "uniform map"))
+
+
+def _shown(model: ModelOverview) -> list[int]:
+    """Return the positions of the classes that a figure shows: all, or the 100 with the model's lowest accuracy."""
+    rates = model.per_class
+    worst = sorted(range(len(rates)), key=lambda at: (rate.value if (rate := rates[at]) else 2.0, at))
+    return sorted(worst[:CLASSES_SHOWN])
+
+
+def class_accuracies(overview: Overview, known: Mapping[str | None, Verdict] = {}) -> Figure:
+    """Draw each class's clean accuracy for each model; `known` has checks, which state reference models, by class."""
+    shown = _shown(overview.models[0])
+    names = [overview.classes[at] for at in shown]
+    series = [
+        Series.of_rates(model.name, {at: rate for at, one in enumerate(shown) if (rate := model.per_class[one])})
+        for model in overview.models
+    ]
+    band = stated({at: known[name] for at, name in enumerate(names) if name in known})
+    lowest = min([100.0, *(low for each in (*series, band) if each for low in each.low)])
+    return dots(names, *series, x="clean accuracy, %", band=band, limits=(max(5 * int(lowest / 5) - 1, 0), 100.5))
+
+
+def confusions(overview: Overview, model: ModelOverview, reference: ModelOverview | None = None) -> HeatMap:
+    """Return the confusions in percent of the true class, or their change from a reference: blue is better."""
+    shown = _shown(model)
+    at, diagonal = np.ix_(shown, shown), np.eye(len(shown), dtype=bool)
+    values, names = model.confusion_shares[at], [overview.classes[each] for each in shown]
+    if reference is not None:
+        values = values - reference.confusion_shares[at]
+    written = "{:.0f}" if reference is None else "{:+.0f}"
+    texts = [[written.format(value) if abs(value.round()) >= 1 else "" for value in row] for row in values]
+    if reference is None:
+        colors, title = ("#ffffff", BAD, "#5e2600"), f"{model.name}, % of the true class"
+        return HeatMap(title, np.where(diagonal, np.nan, values), names, colors, (0.0, _MOST_CONFUSED), texts)
+    reach = max(float(np.nanmax(np.abs(values), initial=0)), _LEAST_REACH)
+    # More is better on the diagonal, where predictions are correct, and worse elsewhere.
+    better, title = np.where(diagonal, values, -values), f"{model.name} − {reference.name}, points"
+    return HeatMap(title, better, names, CHANGE, (-reach, reach), texts)
+
+
+def confusion_maps(*maps: HeatMap) -> Figure:
+    """Draw confusions, or their changes, side by side."""
+    return heat_maps(*maps, x="predicted as", y="true class", width=len(maps) * WIDTH)
+
+
+def reliability_diagrams(overview: Overview, reference: Mapping[str, Sequence[Curve]] = {}) -> Figure:
+    """Draw accuracy against confidence for each model; below, the number of predictions.
+
+    Bins of fewer than ten predictions are left out, and from the band those of any reference model.
+    """
+    known = reference.get(RELIABILITY, ())
+    full = [at for at, each in enumerate(zip(*(curve.counts for curve in known), strict=True)) if min(each) >= _FEW]
+    upper, lower = [], []
+    for number, model in enumerate(overview.models):
+        if (error := model.calibration_error) is not None:
+            bins = [item for item in model.reliability if item.count >= _FEW]
+            name, look = f"{model.name} (ECE {100 * error:.1f}%)", LOOKS[number % len(LOOKS)]
+            places = [100 * (item.confidence or 0.0) for item in bins]
+            upper.append(Series(name, places, [100 * (item.accuracy or 0.0) for item in bins], look=look))
+            lower.append(Series(name, places, [item.count for item in bins], look=look))
+    line = {"color": "0.5", "linewidth": 1, "marker": "", "linestyle": "-"}
+    upper.append(Series("perfectly calibrated", (0, 100), (0, 100), look=line))
+    return curves(
+        Panel("", "accuracy, %", upper, band_of(known, full, across=100)),
+        Panel("confidence of the prediction, %", "predictions", lower, limits=(None, None), log=True),
+        height=4.4,
+        heights=(3, 1),
+    )
+
+
+def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int | None = None) -> Figure:
+    """Draw loss and accuracy against the epoch for each model by name: validation thick, training thin.
+
+    An epoch has the fields of `harness.networks.training.Epoch`; `kept` is the number of one to mark.
+    """
+    panels = []
+    upright = None if kept is None else (kept, f"kept: epoch {kept}")
+    for quantity, factor, unit in (("loss", 1, ""), ("accuracy", 100, ", %")):
+        series = []
+        for number, (name, history) in enumerate(histories.items()):
+            for split, width in (("training", 0.8), ("validation", 1.8)) if history else ():
+                # A line of one point is none.
+                marks = {"marker": "o" if len(history) == 1 else "", "fillstyle": "full" if width > 1 else "none"}
+                look = {**LOOKS[number % len(LOOKS)], "linewidth": width, **marks}
+                values = [factor * epoch[f"{split}_{quantity}"] for epoch in history]
+                series.append(Series(f"{name}, {split}", [epoch["epoch"] for epoch in history], values, look=look))
+        panels.append(Panel("epoch", f"{quantity}{unit}", series, limits=(None, None), upright=upright))
+    return curves(*panels, height=4.8, heights=(1, 1))
+
+
+def training_png(histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int) -> bytes:
+    """Return the training curves as the content of a PNG file."""
+    return as_png(training_curves(histories, kept=kept))
+
+
+def rate_of(verdict: Verdict) -> Rate:
+    """Return what a check measured with its interval."""
+    return Rate(verdict.value or 0.0, *(verdict.interval or (0.0, 1.0)), verdict.n)
+
+
+def stated(verdicts: Mapping[float, Verdict], *, scale: float = 100) -> Series | None:
+    """Return the band of the reference models that checks state, by place; None where none does."""
+    known = [
+        (at, scale * panel.mean, scale * panel.std)
+        for at, verdict in sorted(verdicts.items())
+        if (panel := verdict.check.reference) and panel.mean is not None and panel.std is not None
+    ]
+    return Series.of_reference(*zip(*known, strict=True)) if known else None
+
+
+def band_of(known: Sequence[Curve], places: Sequence[int] | None = None, *, across: float = 1) -> Series | None:
+    """Return the band of curves of the reference models, in percent, at all or some places; `across` scales these.
+
+    Fewer than three curves make no band, since their standard deviation says nothing.
+    """
+    if len(known) < SETTLED or not len(known[0].at if places is None else places):
+        return None
+    some = slice(None) if places is None else places
+    at, values = (
+        np.array([getattr(curve, name) for curve in known], dtype=np.float64)[:, some] for name in ("at", "values")
+    )
+    spread = 100 * values.std(axis=0, ddof=1)
+    return Series.of_reference(across * at.mean(axis=0), 100 * values.mean(axis=0), spread, (0.0, 100.0))

@@ -1,0 +1,253 @@
+"""Sections of a report from its verdicts: what fails, margins, corruptions, families of their own, and all checks."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup
+
+from harness.checks.families import FAMILIES, family_title
+from harness.checks.golden import GOLDEN
+from harness.checks.slices import SKEW, SLICE
+from harness.measures import Unit
+from harness.measures.accuracy import ACCURACY
+from harness.measures.slices import GROUP_ACCURACY
+from harness.report.diagnosis import diagnose, losses_by_serving
+from harness.report.figures import CHANGE, HeatMap, heat_maps
+from harness.report.page import Illustration, Section, figures_html, paragraphs, render, table
+from harness.report.pictures import Face, sheet
+from harness.report.plots import verdict_dots
+from harness.report.signs import known_margins
+from harness.report.tables import SIGNIFICANT, line_of_incumbent, marked
+from harness.report.wording import SIGNS, case, explained, points, reference, row_of, terms
+from harness.run.outcome import worst_first
+from harness.run.request import rerun_command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+    from harness.checks import Verdict
+    from harness.run.outcome import Outcome
+
+_FEWEST = 2
+"""Families of a figure of margins, and corruptions of a map, at least."""
+_SEVERITIES = (1, 2, 3, 4, 5)
+_FULL = 0.1
+"""Difference from the reference models at which the color is full."""
+_DRAWN, _LETTERS = 40, 24
+"""Groups that a figure has room for, the lowest accuracies, and letters of a group's name."""
+_LEADING = 2
+"""Pictures that lead the page: few, so the failing behaviors are not far below."""
+_PICTURED = 48
+"""Golden images with a picture, wrong ones first."""
+_COLUMNS = {
+    "check": "",
+    "status": "",
+    "measured": "",
+    "threshold": "threshold",
+    "missed by": "",
+    "reference models": "reference-models",
+    "minimum detectable drop": "minimum-detectable-drop",
+    "n": "",
+    "detail": "",
+}
+"""The titles of the columns of all checks, and under which anchor the page says what they mean."""
+
+
+def what_got_worse(outcome: Outcome) -> Section | None:
+    """Return the behaviors that fail, the worst first; None where none fails."""
+    rows = [row_of(group.failing[0]) | {"counted": group.counted} for group in diagnose(outcome).groups]
+    return Section("worse", "Failing behaviors", render("behaviors", rows=rows)) if rows else None
+
+
+def examples(outcome: Outcome) -> Section | None:
+    """Return pictures of the most telling consensus-set errors, or of the worst check that has one; None for a PASS.
+
+    Consensus-set errors show the mean prediction of the reference models. Theirs is the check that misses by most.
+    """
+    ranked = worst_first(outcome.verdicts)
+    lost = next((one for one in ranked if one.check.id in outcome.consensus_pictures and one.value), None)
+    failing = next((one for one in ranked if one.check.id in outcome.examples and not one.passed), None)
+    if outcome.failed and lost is not None:
+        usual = f" Reference models: {said}." if (said := reference(lost)) else ""
+        lead = f"{lost.value or 0:,.0f} consensus-set errors, {lost.detail}.{usual}"
+        shown, name = outcome.consensus_pictures[lost.check.id][:_LEADING], lost.check.id
+    elif failing is not None:
+        lead = f"From “{family_title(failing.check.family)}”: {case(failing)}."
+        shown, name = [outcome.examples[failing.check.id]], failing.check.id
+    else:
+        return None
+    return Section("example", "Examples", render("examples", pictures=shown, lead=lead, id=name))
+
+
+def margins(outcome: Outcome) -> Section | None:
+    """Return the smallest margin of each family whose reference models are known; None with fewer than two families."""
+    smallest: dict[str, tuple[float, Verdict]] = {}
+    for away, verdict in sorted(known_margins(outcome.verdicts), key=lambda each: each[0]):
+        smallest.setdefault(verdict.check.family, (away, verdict))
+    if len(smallest) < _FEWEST:
+        return None
+    own = line_of_incumbent(outcome)
+    theirs = own.margins if own else {}
+    rows = [
+        (
+            render("linked", anchor=explained(family), text=family_title(family)),
+            marked(_signed(away), "" if verdict.passed else SIGNIFICANT),
+            _signed(theirs[family]) if family in theirs else "–",
+            render("linked", anchor=verdict.check.id, text=verdict.check.id),
+        )
+        for family, (away, verdict) in smallest.items()
+    ]
+    said = "Distance from the threshold, in standard deviations of the reference models. A negative margin fails."
+    body = paragraphs(said, kind="soft") + table(("behavior", "margin", "incumbent", "check"), rows)
+    return Section("margins", "Smallest margin of each behavior", body)
+
+
+def _signed(margin: float) -> str:
+    return f"{margin:+.1f}".replace("-", "−")
+
+
+def corruption_map(outcome: Outcome) -> Section | None:
+    """Return the candidate's accuracy by corruption and severity, against the reference models where they are known.
+
+    Rows with failing checks come first, then the largest drops. None with fewer than two corruptions.
+    """
+    found: dict[str, dict[int, Verdict]] = {}
+    for verdict in outcome.verdicts:
+        keys = verdict.check.keys
+        measured = (verdict.check.role, verdict.metric) == ("candidate", ACCURACY.name) and verdict.value is not None
+        if measured and keys.get("corruption") and keys.get("severity") in _SEVERITIES:
+            found.setdefault(str(keys["corruption"]), {})[int(keys["severity"])] = verdict
+    if len(found) < _FEWEST:
+        return None
+    shown = [verdict for verdicts in found.values() for verdict in verdicts.values()]
+    compared = all(_drop(verdict) is not None for verdict in shown)
+
+    def urgency(name: str) -> tuple[int, float]:
+        verdicts = found[name].values()
+        values = [(_drop(verdict) if compared else verdict.value) or 0.0 for verdict in verdicts]
+        return -sum(not verdict.passed for verdict in verdicts), sum(values) / len(values)
+
+    judged, failing = (sum(verdict.status in of for verdict in shown) for of in ({"pass", "fail"}, {"fail"}))
+    of = "Accuracy minus the mean of the reference models, in points" if compared else "Accuracy in percent"
+    colors = ": orange is below them, blue above" if compared else ""
+    illustration = Illustration(
+        "",
+        f"{of}, of {max(verdict.n for verdict in shown):,} images{colors}. {judged} of {len(shown)} have a threshold; "
+        "those in brackets are informational. A cross marks a check that fails; these corruptions come first.",
+        f"{of} under {len(found)} corruptions at five severities; {failing} checks fail.",
+        lambda: corruption_heat_map({name: found[name] for name in sorted(found, key=urgency)}, compared=compared),
+        is_map=True,
+    )
+    return Section("damage", "Common corruptions", figures_html([illustration]))
+
+
+def corruption_heat_map(found: Mapping[str, Mapping[int, Verdict]], *, compared: bool) -> Figure:
+    """Draw accuracy by corruption and severity, or what it is `compared` with the reference models."""
+    values, texts = np.full((len(found), len(_SEVERITIES)), np.nan), []
+    for row, verdicts in enumerate(found.values()):
+        texts.append([""] * len(_SEVERITIES))
+        for column, verdict in enumerate(map(verdicts.get, _SEVERITIES)):
+            if verdict is not None:
+                values[row, column] = drop = (_drop(verdict) if compared else verdict.value) or 0.0
+                said = points(round(drop, 3) + 0.0) if compared else f"{100 * drop:.1f}"  # A zero has no minus.
+                fails = "" if verdict.passed else "✗ "
+                texts[row][column] = f"({said})" if verdict.status == "informational" else f"{fails}{said}"
+    colors, limits = (CHANGE, (-_FULL, _FULL)) if compared else ("cividis", (0.0, 1.0))
+    names = [name.replace("-", " ") for name in found]
+    shown = HeatMap("", values, names, colors, limits, texts, columns=tuple("12345"))
+    return heat_maps(shown, x="severity", y="", height=0.9 + 0.25 * len(found))
+
+
+def _drop(verdict: Verdict) -> float | None:
+    """Return by how much accuracy differs from the mean of the reference models; None where that is not known."""
+    known = verdict.check.reference
+    return None if verdict.value is None or known is None or known.mean is None else verdict.value - known.mean
+
+
+def slices(outcome: Outcome) -> Section | None:
+    """Return the accuracy of each group, by column; None without such rows."""
+    verdicts = [one for one in outcome.verdicts if one.check.family == SLICE and one.value is not None]
+    clean = [one.value for one in outcome.verdicts if (one.check.family, one.metric) == ("clean", ACCURACY.name)]
+    drawn = []
+    for name in dict.fromkeys(str(one.check.keys.get("by")) for one in verdicts):
+        own = [one for one in verdicts if one.check.keys.get("by") == name]
+        lowest = sorted((one for one in own if one.metric == GROUP_ACCURACY.name), key=lambda one: one.value or 0.0)
+        left_out = f" The {_DRAWN} lowest of {len(lowest)}." if len(lowest) > _DRAWN else ""
+        failing = sum(one.status == "fail" for one in own)
+        spoken = ", ".join(f"{one.check.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}" for one in lowest[:5])
+        illustration = Illustration(
+            f"Accuracy by {name}",
+            "Each group with its 95% interval, and its number of images in brackets. The upright stroke is the "
+            f"threshold. {failing} of {len(own)} checks by {name} fail; All checks has their numbers.{left_out}",
+            f"Accuracy of {len(lowest)} groups by {name}. Lowest: {spoken}.",
+            lambda lowest=lowest: group_dots(lowest[:_DRAWN], clean[0] if clean else None),  # type: ignore[misc]
+        )
+        drawn += [illustration] if lowest else []
+    return Section("slices", "Groups of images", figures_html(drawn)) if drawn else None
+
+
+def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Figure:
+    """Draw the accuracy of each group with its 95% interval, threshold and panel; `overall` is of all images."""
+    groups = {f"{str(one.check.keys.get('group'))[:_LETTERS]} ({one.n:,})": one for one in verdicts}
+    upright = None if overall is None else (100 * overall, "all images")
+    return verdict_dots({"candidate": groups}, x="clean accuracy, %", upright=upright)
+
+
+def golden(outcome: Outcome) -> Section | None:
+    """Return the golden images, wrong ones first; None without golden images."""
+    verdicts = worst_first(tuple(one for one in outcome.verdicts if one.check.family == GOLDEN))
+    if not verdicts:
+        return None
+    faces = []
+    for one in verdicts[:_PICTURED]:
+        name, true, sign = one.check.id, one.check.class_name or "", SIGNS[one.status]
+        if (pixels := outcome.thumbnails.get(name)) is not None:
+            faces.append(Face(pixels, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed))
+    correct = sum(one.passed for one in verdicts)
+    lead = f"{correct} of {len(verdicts)} images that must never be wrong again are correct; reasons are in All checks."
+    return Section("golden", "Golden set", paragraphs(lead) + sheet("", faces))
+
+
+def serving(outcome: Outcome) -> Section | None:
+    """Return the costliest of the serving pipelines that checks measured; None without such rows."""
+    own = [one for one in outcome.verdicts if one.check.family == SKEW and one.value is not None]
+    if not own:
+        return None
+    pipelines, failing = len({one.check.keys.get("skew") for one in own}), sum(one.status == "fail" for one in own)
+    body = paragraphs(
+        f"The reference pipeline: {outcome.data.get('pipeline', 'unknown')}.",
+        f"Of {pipelines} other pipelines, {failing} of {len(own)} checks fail. The costliest first:",
+    )
+    body += render("listed", lines=losses_by_serving(outcome))
+    return Section("serving", "Served through another pipeline", body)
+
+
+def checks(outcome: Outcome) -> Section:
+    """Return a row for each check, which links can name by its id, the worst failures first."""
+    command, verdicts = shlex.split(outcome.command), worst_first(outcome.verdicts)
+    rows = [
+        row_of(verdict)
+        | {
+            "order": order,
+            "command": rerun_command(command, verdict.check.id),
+            "known": outcome.known_text(verdict.check.id),
+            "more": Markup(outcome.details.get(verdict.check.id, "")),  # noqa: S704  Made by our templates.
+        }
+        for order, verdict in enumerate(verdicts)
+    ]
+    counts = Counter(verdict.status for verdict in verdicts).items()
+    statuses = [(status, SIGNS[status], count) for status, count in counts]
+    return Section("checks", "All checks", render("checks", columns=_COLUMNS.items(), rows=rows, statuses=statuses))
+
+
+def words(outcome: Outcome) -> Section:
+    """Return the meaning of the behaviors of a run and of the terms of its page, folded; links open it."""
+    families = dict.fromkeys(verdict.check.family for verdict in outcome.verdicts)
+    behaviors = [FAMILIES[name] for name in families if name in FAMILIES]
+    return Section("words", "Behaviors and terms", render("words", behaviors=behaviors, words=terms().items()))
