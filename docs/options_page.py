@@ -18,7 +18,7 @@ from harness.run.settings import GROUPS, IN_TABLE, ON_LINE, SET, SETTINGS, optio
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from harness.base.settings import Setting
+    from harness.base.groups import Setting
 
 PAGE = Path(__file__).parent / "reference/options.md"
 _BEGIN = """\

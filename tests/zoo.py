@@ -23,7 +23,7 @@ import torch
 from _pytest import pytester as pytester_module
 from torch.nn import functional
 
-from harness.base import PredictionCache
+from harness.base.cache import PredictionCache
 from harness.calibration.warm import WarmProcess
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel

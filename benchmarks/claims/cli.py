@@ -16,7 +16,7 @@ from benchmarks.claims.measure import AUGMENTED, BASELINE, Network, kind_of, rec
 from benchmarks.claims.pictures import pictures
 from benchmarks.claims.report import Results, read_results, write_tables
 from benchmarks.smoke import fashion_mnist, few
-from harness.base import PredictionCache
+from harness.base.cache import PredictionCache
 from harness.base.errors import InputError
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint

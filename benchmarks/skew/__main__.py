@@ -16,7 +16,7 @@ from benchmarks.skew.faults import faults, pairs
 from benchmarks.skew.measurements import keep, measure_faults, measure_pairs, read_results
 from benchmarks.skew.report import goals, write_page
 from benchmarks.smoke import fashion_mnist, few, run, status
-from harness.base import PredictionCache
+from harness.base.cache import PredictionCache
 from harness.data import stratified_sample
 from harness.inference import open_model
 from harness.run.skew import diagnosis

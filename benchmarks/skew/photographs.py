@@ -21,7 +21,7 @@ from benchmarks.skew.faults import photograph_faults
 from benchmarks.skew.measurements import keep, measure_faults, read_results
 from benchmarks.skew.report import write_photographs
 from benchmarks.smoke import few, run
-from harness.base import PredictionCache
+from harness.base.cache import PredictionCache
 from harness.data import load_images
 from harness.data.pipeline import pipeline_of
 from harness.data.serving import SKEWS

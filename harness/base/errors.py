@@ -1,16 +1,17 @@
-"""Errors for invalid input, and the context for the user's code."""
+"""Errors for invalid input with their settings, the context for the user's code, and text that can be printed."""
 
 from __future__ import annotations
 
 import os
 import re
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 _PASSWORD = re.compile(r"([A-Za-z][\w+.-]*://[^/\s:@?]*):[^/\s@]+@")
@@ -25,7 +26,7 @@ class InputError(Exception):
 
     The message is one line, even with odd names of files, and may have more lines `below`. `setting` names the setting
     at fault, such as `size`, perhaps with its value, `size 64y`. It begins the text of the error; pytest and the
-    command line replace it by their own option (`harness.base.settings.told`). The gate then ends with exit status 4,
+    command line replace it by their own option (`told`). The gate then ends with exit status 4,
     and `stress-harness` with 2. The `code` is that of the class unless given,
     as for an error that repeats another. It is printed in front (`harness.base.codes.coded`).
     """
@@ -229,3 +230,20 @@ def without_secrets(text: str) -> str:
 def some_of(names: Sequence[str], *, shown: int = 5) -> str:
     """Return the first names, joined by commas, and the number of others: `a, b and 3 more`."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def told(error: InputError, option: Callable[[str], str]) -> str:
+    """Return the message of an error, with the option of its setting in front."""
+    name, space, value = error.setting.partition(" ")
+    return f"{option(name)}{space}{value}: {error.message}" if name else error.message
+
+
+def value_behind(arguments: Sequence[str], option: str) -> str | None:
+    """Return the last value of an option on a possibly invalid command line; None without one."""
+    return next(filter(None, reversed(values_behind(arguments, option))), None)
+
+
+def values_behind(arguments: Sequence[str], option: str) -> list[str]:
+    """Return all values of an option on a possibly invalid command line."""
+    parts = [(*each.partition("="), following) for each, following in pairwise((*arguments, ""))]
+    return [value if equals else following for given, equals, value, following in parts if given == option]

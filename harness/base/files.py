@@ -1,8 +1,9 @@
-"""Regular files read whole, atomic writes, locks, appended lines, and the user's folder."""
+"""Regular files read whole, atomic writes, locks of paths and folders, appended lines, and the user's folder."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 def require_regular(path: Path) -> None:
@@ -146,3 +147,59 @@ def numbered_lines(path: Path, *, max_bytes: int) -> list[tuple[int, bytes]]:
     """Return the lines of a file that are not empty, with numbers from 1; raises `OSError` as `read_regular` does."""
     content = read_regular(path, max_bytes=max_bytes)
     return [(number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
+
+
+_HELD = "STRESS_FOLDERS_HELD"
+"""Environment variable with the folders that this process and its parents hold."""
+_descriptors: dict[str, int] = {}
+
+
+class FolderBusyError(Exception):
+    """Another process holds the folder."""
+
+
+@contextmanager
+def held(folder: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a folder until the block ends; raises `FolderBusyError` if another process has it.
+
+    With `on_wait`, which is called once, wait for the other process instead. The folder itself is locked, so no other
+    file appears, and the death of the process releases it. A folder on a file system without locks counts as free.
+    Raises `OSError` for a missing one.
+    """
+    name, outside = os.path.realpath(folder), os.environ.get(_HELD)
+    descriptor = os.open(name, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait is None:
+                raise FolderBusyError from None
+            on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # A file system without locks.
+            pass
+        _descriptors[name] = descriptor
+        os.environ[_HELD] = os.pathsep.join(filter(None, (outside, name)))
+        try:
+            yield
+        finally:
+            _descriptors.pop(name, None)
+            os.environ.pop(_HELD)
+            os.environ.update({} if outside is None else {_HELD: outside})
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether this process holds a folder, or one that started it does."""
+    name = os.path.realpath(folder)
+    return name in _descriptors or name in os.environ.get(_HELD, "").split(os.pathsep)
+
+
+def _forget_in_copy() -> None:
+    """Close the descriptors in a fork of this process, which would otherwise keep the lock after the holder's death."""
+    while _descriptors:
+        os.close(_descriptors.popitem()[1])
+
+
+os.register_at_fork(after_in_child=_forget_in_copy)

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError, InputError
-from harness.base.files import hash_of_file
+from harness.base.files import hash_of_file, locked
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.base.progress import Progress
 from harness.calibration.conversions import expect_conversion, measured_conversions

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base import locked, user_folder, write_atomically
 from harness.base.errors import InputError, PanelError, some_of
+from harness.base.files import locked, user_folder, write_atomically
 from harness.base.outputs import CHECKS, Output
 from harness.base.progress import Progress
 from harness.base.records import as_plain, read_record

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from harness.base import user_folder, write_atomically
 from harness.base.cache import installed
 from harness.base.errors import CalibrationError, ChangedError
-from harness.base.files import hash_of_file
+from harness.base.files import hash_of_file, user_folder, write_atomically
 from harness.base.groups import pairs_of
 from harness.base.imports import while_unchanged, with_files
 from harness.calibration.warm import WarmProcess

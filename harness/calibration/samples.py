@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base import locked
 from harness.base.errors import CalibrationError, ChangedError
+from harness.base.files import locked
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.summary import planned_drop
 from harness.checks import read_checks

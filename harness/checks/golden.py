@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tomlkit
 from pydantic import Field
 
-from harness.base import locked
-from harness.base.files import read_regular, write_all_or_none
+from harness.base.files import locked, read_regular, write_all_or_none
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.checks.check import Check
 from harness.checks.rows import ChecksError, Threshold

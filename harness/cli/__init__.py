@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
             print(f"{error.ctx.get_usage()}\n{hint}\n", file=sys.stderr)
         return _said(Code.USAGE, error.format_message(), refused)
     except InputError as error:
-        from harness.base.settings import told
+        from harness.base.errors import told
         from harness.run.settings import option_of_command
 
         return _said(error.code, told(error, option_of_command), refused)

@@ -48,8 +48,9 @@ def cache_command(*, info: bool, clear: bool) -> int:
     """Show or empty the cache."""
     if info and clear:
         raise click.UsageError("--info and --clear exclude each other")
-    from harness.base import ArrayStore, PredictionCache
     from harness.base.answers import answer_files
+    from harness.base.arrays import ArrayStore
+    from harness.base.cache import PredictionCache
     from harness.data.remote import kept_facts
 
     done = "deleted" if clear else "kept"

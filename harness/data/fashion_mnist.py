@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harness.base import user_folder
 from harness.base.errors import DataError, InputError, OutputError
-from harness.base.files import write_atomically
+from harness.base.files import user_folder, write_atomically
 from harness.data.images import LabelledImages
 
 if TYPE_CHECKING:

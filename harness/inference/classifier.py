@@ -28,7 +28,7 @@ from harness.perturb.corruptions import Corruption
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from harness.base import PredictionCache
+    from harness.base.cache import PredictionCache
     from harness.data.images import LabelledImages
     from harness.inference.backend import Backend, BatchTask, MakeBackend
     from harness.inference.predictors.protocol import Provides

@@ -29,7 +29,7 @@ from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.base import PredictionCache
+    from harness.base.cache import PredictionCache
     from harness.data import LabelledImages
     from harness.inference.attention import Attention
     from harness.inference.backend import MakeBackend

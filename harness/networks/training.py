@@ -18,9 +18,9 @@ import torch
 from pydantic import Field
 from torch.nn import functional
 
-from harness.base import user_folder
 from harness.base.codes import Code
 from harness.base.errors import InputError
+from harness.base.files import user_folder
 from harness.base.outputs import EPOCHS, TRAINING_STATE, Output
 from harness.base.records import check_record, record
 from harness.data import LabelledImages, split_validation

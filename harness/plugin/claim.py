@@ -14,7 +14,7 @@ import pytest
 
 from harness.base.codes import Code, code_in, coded
 from harness.base.errors import InputError, OutputError, end_copy, lacking, printable, reason
-from harness.base.folder_lock import is_held
+from harness.base.files import is_held
 from harness.plugin.place import command_of, handover_to, reports_named, waits_for_others
 from harness.report.refusal import Claim
 from harness.run.status import INTERRUPTED, NOT_JUDGED

@@ -15,9 +15,8 @@ import pytest
 
 from harness.base import imports
 from harness.base.codes import coded
-from harness.base.errors import InputError, code_of, end_copy, lacking, printable
+from harness.base.errors import InputError, code_of, end_copy, lacking, printable, told
 from harness.base.records import as_json
-from harness.base.settings import told
 from harness.base.termination import end_with_parent, on_termination
 from harness.checks import read_checks
 from harness.checks.known import read_known

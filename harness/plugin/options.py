@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError
-from harness.base.settings import told, values_behind
+from harness.base.errors import InputError, told, values_behind
 from harness.checks.roles import ROLES
 from harness.plugin.place import handed_request, is_gate_run, lines_of, may_be_gate_run
 from harness.run import request

@@ -8,9 +8,8 @@ import tomllib
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import end_copy, without_secrets
+from harness.base.errors import end_copy, value_behind, values_behind, without_secrets
 from harness.base.files import read_regular
-from harness.base.settings import value_behind, values_behind
 from harness.report.refusal import ROLES
 from harness.run.handover import Handover
 

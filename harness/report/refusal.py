@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, code_in
 from harness.base.errors import OutputError, printable, writable
-from harness.base.files import read_regular
-from harness.base.folder_lock import FolderBusyError, held
+from harness.base.files import FolderBusyError, held, read_regular
 from harness.base.markdown import code, plain
 from harness.base.outputs import REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output, write_together
 from harness.run.status import INCONCLUSIVE, MAX_BYTES, PAGE, REPORT, SCHEMA, SUMMARY, report_in, versions

@@ -48,7 +48,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
 
     `checks` is the checks file if it has been read: all that use it then have the same content.
     """
-    from harness.base import PredictionCache
+    from harness.base.cache import PredictionCache
     from harness.checks.slices import expect_elsewhere_of
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of

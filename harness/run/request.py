@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from harness.base.errors import ConfigurationError, IncumbentError, InputError
+from harness.base.errors import ConfigurationError, IncumbentError, InputError, value_behind
 from harness.base.groups import Place, Setting, add_settings, unknown, values_in, values_of
 from harness.base.records import read_record
-from harness.base.settings import value_behind
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.checks.tables import HEAD, entries, read_table
 from harness.data.options import DataOptions

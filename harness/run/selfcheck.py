@@ -41,7 +41,7 @@ from harness.run.session import UNSEEDED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from harness.base import PredictionCache
+    from harness.base.cache import PredictionCache
     from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.run.mutants import Judge

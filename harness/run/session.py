@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from harness.base import PredictionCache
+    from harness.base.cache import PredictionCache
     from harness.checks import Check, ChecksFile
     from harness.checks.declaration import Declaration
     from harness.data import LabelledImages as LabelledImages  # noqa: PLC0414  Fixtures name it, too.

@@ -65,7 +65,7 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
 
         One that is not `ordered` may have its classes in another order than the data.
         """
-        from harness.base import PredictionCache
+        from harness.base.cache import PredictionCache
         from harness.inference import open_model, placed
         from harness.inference.engine import Engine
 

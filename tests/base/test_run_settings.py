@@ -2,8 +2,7 @@
 
 import pytest
 
-from harness.base.errors import InputError
-from harness.base.settings import told
+from harness.base.errors import InputError, told
 from harness.run.settings import ON_LINE, SETTINGS, option_of_command, option_of_pytest
 
 

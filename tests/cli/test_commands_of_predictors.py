@@ -6,7 +6,7 @@ import json
 import pytest
 from zoo import GatedZoo, run_here
 
-from harness.base import user_folder
+from harness.base.files import user_folder
 from harness.checks import read_checks
 from harness.cli import main
 

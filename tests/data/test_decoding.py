@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.base import ArrayStore
+from harness.base.arrays import ArrayStore
 from harness.base.errors import InputError
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows

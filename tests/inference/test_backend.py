@@ -5,7 +5,7 @@ import pytest
 import torch
 from zoo import images_of, network
 
-from harness.base import PredictionCache
+from harness.base.cache import PredictionCache
 from harness.inference import Classifier, ModelError, open_model
 from harness.inference.engine import Engine, checked
 from harness.inference.search import first_failures

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats  # noqa: F401
 from zoo import ROWS, GatedZoo, images_of, role_model
 
-from harness.base import PredictionCache
+from harness.base.cache import PredictionCache
 from harness.base.errors import InputError
 from harness.base.registry import Registry
 from harness.calibration.recording import Recording

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from zoo import Zoo
 
-from harness.base.folder_lock import FolderBusyError, held, is_held
+from harness.base.files import FolderBusyError, held, is_held
 from harness.report.refusal import UNFINISHED, Claim
 
 SECONDS = 120
@@ -74,7 +74,7 @@ def slow(tmp_path):
 
 
 def test_a_folder_is_held_once_and_by_those_that_the_holder_starts(tmp_path):
-    code = "import sys, pathlib; from harness.base.folder_lock import held\nwith held(pathlib.Path(sys.argv[1])): pass"
+    code = "import sys, pathlib; from harness.base.files import held\nwith held(pathlib.Path(sys.argv[1])): pass"
 
     def other(**how):
         return subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True, **how)
@@ -91,7 +91,7 @@ def test_a_folder_is_held_once_and_by_those_that_the_holder_starts(tmp_path):
 
 def test_a_copy_does_not_keep_the_hold_of_the_process_that_died(tmp_path):
     code = (
-        "import os, pathlib, sys, time; from harness.base.folder_lock import held\n"
+        "import os, pathlib, sys, time; from harness.base.files import held\n"
         "hold = held(pathlib.Path(sys.argv[1])); hold.__enter__()\n"
         "if os.fork() == 0: time.sleep(30)\n"
         "print('held', flush=True); time.sleep(30)"
@@ -126,7 +126,7 @@ def test_a_run_whose_folder_is_held_ends_with_4_and_leaves_it(zoo):
     Claim(folder, ["pytest"], "other").refuse(UNFINISHED)
     before = {path.name: path.read_text() for path in folder.iterdir()}
     code = (
-        "import sys, pathlib, time; from harness.base.folder_lock import held\n"
+        "import sys, pathlib, time; from harness.base.files import held\n"
         "with held(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as holder:

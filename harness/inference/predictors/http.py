@@ -28,8 +28,8 @@ from harness.inference.predictors.protocol import Identity, PredictorError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.base import PredictionCache
     from harness.base.answers import Answers
+    from harness.base.cache import PredictionCache
     from harness.data import LabelledImages
     from harness.networks.options import NetworkOptions
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from harness.base import PredictionCache
+    from harness.base.cache import PredictionCache
 
 
 Scores = Literal["logits", "probabilities", "labels"]
