@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.base.registry import Registry
+from harness.base.user_code import Registry
 from harness.measures.accuracy import *
 from harness.measures.changed_predictions import *
 from harness.measures.confidence import *

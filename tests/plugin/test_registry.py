@@ -10,7 +10,7 @@ from zoo import ROWS, GatedZoo, images_of, role_model
 
 from harness.base.cache import PredictionCache
 from harness.base.errors import InputError
-from harness.base.registry import Registry
+from harness.base.user_code import Registry
 from harness.calibration.recording import Recording
 from harness.checks import read_checks
 from harness.measures import Measurement, Metric, Unit, measure

@@ -35,7 +35,10 @@ _NOBODY: Final = 65_535
 _STEPS: Final = 65_534
 """Steps of the roots of mean probabilities. The smallest one above 0 is 2e-10, so images can be ordered by them."""
 TABLES = ("wrong", "of_label", "likeliest", "shares")
-"""Tables of a view, a row for each image."""
+"""Tables of each view, a row for each image. In a file, they are unsigned numbers of 16 bits.
+
+`_NOBODY` marks images without predictions there, and probabilities are stored as roots, in units of 1 / `_STEPS`. A
+further table, `each`, has bits, a row for each model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +163,7 @@ class PanelPredictions:
             view = self.views[name]
             asked = view.wrong != NOT_ASKED
             roots = [np.rint(np.sqrt(each) * _STEPS) for each in (view.of_label, view.shares)]
-            for table, values in zip(_TABLES, (view.wrong, roots[0], view.likeliest, roots[1]), strict=True):
+            for table, values in zip(TABLES, (view.wrong, roots[0], view.likeliest, roots[1]), strict=True):
                 stored = tables[f"{number}.{table}"] = np.full(values.shape, _NOBODY, dtype="<u2")
                 stored[asked] = values[asked]
             if view.each is not None:
@@ -172,10 +175,6 @@ class PanelPredictions:
 
 _HEAD = "panel_predictions"
 """The first table of a file, text in JSON."""
-_TABLES = ("wrong", "of_label", "likeliest", "shares")
-"""Tables of each view, unsigned numbers of 16 bits; `_NOBODY` marks images without predictions.
-
-Probabilities are stored as roots, in units of 1 / `_STEPS`. A further table, `each`, has bits, a row for each model."""
 
 
 @record
@@ -212,8 +211,8 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
 
 def _view(tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: str) -> PanelView:
     several = (head.n, min(LIKELIEST, len(head.classes)))
-    found = [tables.get(f"{prefix}{name}") for name in _TABLES]
-    for name, table, shape in zip(_TABLES, found, ((head.n,), (head.n,), several, several), strict=True):
+    found = [tables.get(f"{prefix}{name}") for name in TABLES]
+    for name, table, shape in zip(TABLES, found, ((head.n,), (head.n,), several, several), strict=True):
         if table is None or table.dtype != np.dtype("<u2") or table.shape != shape:
             raise PanelError(f"{where}: expected a table {name} of 16-bit numbers, {shape}")
     wrong, root, likeliest, roots = (np.asarray(table, dtype=np.int32) for table in found)

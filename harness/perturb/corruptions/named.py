@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from harness.base.errors import InputError
-from harness.base.registry import Registry
+from harness.base.user_code import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
