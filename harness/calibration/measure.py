@@ -115,7 +115,7 @@ def measure_panel(
                     f"{theirs[name]!r}; a test must measure the same for every network"
                 )
         # Several checks may read their values off one curve. A figure could show either of two that share a name.
-        curves = {read_record(Curve, entry["curve"], where=name) for name, entry in table.items() if "curve" in entry}
+        curves = {read_record(Curve, entry["curve"], where=name) for name, entry in table.items() if entry.get("curve")}
         names = Counter(curve.name for curve in curves)
         models.append(
             ReferenceModel(
