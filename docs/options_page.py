@@ -18,6 +18,7 @@ from harness.run.settings import GROUPS, IN_TABLE, ON_LINE, SET, SETTINGS, optio
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from harness.base.features import Command
     from harness.base.groups import Setting
 
 PAGE = Path(__file__).parent / "reference/options.md"
@@ -51,8 +52,13 @@ def page() -> str:
     return "\n".join([_BEGIN + _summaries(), _GATE, options, _TABLE, *_settings(), *_commands()])
 
 
+def _by_purpose() -> list[tuple[str, Command]]:
+    order = list(dict.fromkeys(command.purpose for command in COMMANDS.values()))
+    return sorted(COMMANDS.items(), key=lambda item: order.index(item[1].purpose))
+
+
 def _summaries() -> str:
-    rows = [(f"[`{name}`](#{name})", told) for each in COMMANDS.values() for name, (_, told) in each.items()]
+    rows = [(f"[`{name}`](#{name})", command.summary) for name, command in _by_purpose()]
     gate = ("[`pytest stress_tests`](#pytest-stress-tests)", "Run the stress tests on a candidate.")
     return _table(("command", "what it does"), [gate, *rows])
 
@@ -72,7 +78,7 @@ def _setting(setting: Setting) -> tuple[str, str]:
 
 def _commands() -> Iterator[str]:
     """Yield a section for each command."""
-    for name in (name for each in COMMANDS.values() for name in each):
+    for name, _ in _by_purpose():
         command = commands.get_command(click.Context(commands), name)
         assert command is not None
         yield _section(f"## {name}", f"stress-harness {name}", command)

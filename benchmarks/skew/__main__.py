@@ -19,7 +19,7 @@ from benchmarks.smoke import fashion_mnist, few, run, status
 from harness.base.cache import PredictionCache
 from harness.data import stratified_sample
 from harness.inference import open_model
-from harness.run.skew import diagnosis
+from harness.features.skew.diagnosis import diagnosis
 
 if TYPE_CHECKING:
     from benchmarks.skew.measurements import Results

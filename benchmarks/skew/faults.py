@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from harness.data.image_files import Jpeg
 from harness.data.stages import Normalise, Resize
-from harness.run.pipeline_trials import causes_of
-from harness.run.skew import combined
+from harness.features.skew.trials import causes_of
+from harness.features.skew.diagnosis import combined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from benchmarks.skew.report import LEAST_CHANGED
 from benchmarks.smoke import few
 from harness.base.files import write_atomically
 from harness.inference.serving import model_serving, served_predictions
-from harness.run.skew import diagnosis
+from harness.features.skew.diagnosis import diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,43 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, Interruption, lacking
+from harness.base.features import Command, features
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _REFUSED, _INTERRUPTED = 2, 130
-_JUDGING = ("gate", "equal", "skew")
-"""Commands that end with 4 if they have no verdict."""
-COMMANDS = {
-    "Gate": {
-        "gate": ("gate", "Run the stress tests on a candidate, in a process of their own."),
-        "equal": ("equal", "Say whether an export predicts as the model that it was made from."),
-        "skew": ("equal", "Name the stage of a serving pipeline that explains the predictions of production."),
-        "accept": ("gate", "Gate a checkpoint and, if it passes, make it the incumbent."),
-        "golden": ("gate", "Keep images that must never be wrong again."),
-        "history": ("compare", "Print and draw the last runs of the gate."),
-    },
-    "Setup": {
-        "init": ("init", "Make a gate in your own repository."),
-        "calibrate": ("calibrate", "Set thresholds by a panel of reference models."),
-    },
-    "Inspect": {
-        "evaluate": ("evaluate", "Print a checkpoint's accuracy, failures and suspected label errors."),
-        "compare": ("compare", "Compare two checkpoints on the same images."),
-        "rank": ("compare", "Rank finished runs of the gate by their stress.json."),
-        "break": ("evaluate", "Find the smallest rotation and shift that a checkpoint fails on."),
-        "list": ("files", "Print the checks, settings, metrics, corruptions or sources of data."),
-    },
-    "Maintain": {
-        "train": ("files", "Train a Fashion-MNIST classifier."),
-        "export-inputs": ("files", "Write the images of the checks, for predictions in another system."),
-        "convert": ("files", "Turn a state dict into the native format."),
-        "cache": ("files", "Show or empty the cache of predictions and images."),
-        "fetch-data": ("files", "Download Fashion-MNIST and verify it."),
-    },
+OWN = {
+    name: Command(purpose, f"harness.cli.{module}", summary, judges=name in {"gate", "equal"})
+    for purpose, module, name, summary in (
+        ("Gate", "gate", "gate", "Run the stress tests on a candidate, in a process of their own."),
+        ("Gate", "equal", "equal", "Say whether an export predicts as the model that it was made from."),
+        ("Gate", "gate", "accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
+        ("Gate", "gate", "golden", "Keep images that must never be wrong again."),
+        ("Gate", "history", "history", "Print and draw the last runs of the gate."),
+        ("Setup", "init", "init", "Make a gate in your own repository."),
+        ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
+        ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),
+        ("Maintain", "files", "train", "Train a Fashion-MNIST classifier."),
+        ("Maintain", "files", "export-inputs", "Write the images of the checks, for predictions in another system."),
+        ("Maintain", "files", "convert", "Turn a state dict into the native format."),
+        ("Maintain", "files", "cache", "Show or empty the cache of predictions and images."),
+        ("Maintain", "files", "fetch-data", "Download Fashion-MNIST and verify it."),
+    )
 }
-"""By purpose and name: the module with the command, which it calls by its name, and a summary in one line."""
+"""The commands by name, but those of features."""
+COMMANDS = OWN | {name: command for feature in features() for name, command in feature.commands.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One for each kind of end.
@@ -52,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
     Commands that judge a model have 4 for bad usage and refused input; the status of `gate` is the gate's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    refused = NOT_JUDGED if given and given[0] in _JUDGING else _REFUSED
+    refused = NOT_JUDGED if given and given[0] in COMMANDS and COMMANDS[given[0]].judges else _REFUSED
     try:
         import click
 

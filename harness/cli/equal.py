@@ -1,4 +1,4 @@
-"""The commands `equal` and `skew`: an export, and a served model, beside the model that they were made from."""
+"""The command `equal`: an export beside the model that it was made from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     """Return a share, such as 1% or 0.01."""
     try:
         return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
@@ -40,7 +40,7 @@ STATUSES = {"equal": options.OK, "different": options.NEGATIVE, "inconclusive": 
 @click.option("--original", type=options.MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
 @click.option(
     "--tolerance",
-    type=_share,
+    type=share,
     default="1%",
     metavar="SHARE",
     help="The share of predictions that may change, and of correct ones that may be lost, net (default: 1%).",
@@ -91,41 +91,3 @@ def equal_command(
         {**equality_json(done), "page": str(output)}, [*equality_lines(done), f"page: {output}"], as_json=as_json
     )
     return STATUSES[done.outcome]
-
-
-@click.command(
-    "skew",
-    cls=options.Command,
-    example="skew models/augmented.safetensors --served predictions.csv",
-    help="Say whether a served model predicts known images as CANDIDATE does here. If not, name the stage of "
-    "its serving pipeline that explains the predictions best: decoding, JPEG, color, resizing, cropping, scaling or "
-    "normalization. The exit status is 0 if it agrees and 1 if it differs. It is 4 if these images "
-    "cannot tell, and for refused input.",
-)
-@click.argument("candidate", type=options.MODEL, metavar="CANDIDATE")
-@click.option(
-    "--served",
-    type=options.MODEL,
-    required=True,
-    metavar="FILE|MODEL",
-    help="The predictions of production: .csv, .parquet or .npz with image, and label or a column for each class. The "
-    "column image has the number of the image in the data, from 0, or the name of its file. Or the served model "
-    "itself, such as https://HOST/v2/models/NAME, which is asked.",
-)
-@click.option(
-    "--tolerance",
-    type=_share,
-    default="1%",
-    metavar="SHARE",
-    help="The share of predictions that may change (default: 1%).",
-)
-@options.model_options
-@options.json_option
-def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
-    """Explain served predictions."""
-    from harness.report.skew import diagnosis_json, diagnosis_lines
-    from harness.run.skew import skew
-
-    found = skew(candidate, served, options.project_with(as_json=as_json).request, tolerance=tolerance)
-    options.say(diagnosis_json(found), diagnosis_lines(found), as_json=as_json)
-    return STATUSES[found.outcome]

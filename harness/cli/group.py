@@ -18,24 +18,23 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; None for a name that there is not."""
-        module = next((commands[cmd_name][0] for commands in COMMANDS.values() if cmd_name in commands), None)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(
-            import_module(f"harness.cli.{module}"), f"{cmd_name.replace('-', '_')}_command"
-        )
+        module = import_module(COMMANDS[cmd_name].module)
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summaries, by purpose."""
-        for purpose, commands in COMMANDS.items():
+        for purpose in dict.fromkeys(command.purpose for command in COMMANDS.values()):
             with formatter.section(purpose):
-                formatter.write_dl([(name, summary) for name, (_, summary) in commands.items()])
+                found = COMMANDS.items()
+                formatter.write_dl([(name, command.summary) for name, command in found if command.purpose == purpose])
 
 
 @click.group(
     cls=_Commands,
-    commands={name: click.Command(name) for commands in COMMANDS.values() for name in commands},  # Their names.
+    commands={name: click.Command(name) for name in COMMANDS},  # Their names.
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Each command has --help with an example. Each error has a code, which docs/troubleshooting.md explains.",
 )

@@ -303,7 +303,7 @@ def test_evaluate_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
 def test_evaluate_poses_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
     images, poses = some_images(), (IDENTITY, Pose(10), Pose(0, 2, 0))
     monkeypatch.setattr("harness.data.sources.load_images", lambda spec, **_: images)
-    monkeypatch.setattr("harness.run.evaluation.augmentation_range_poses", lambda: poses)
+    monkeypatch.setattr("harness.features.evaluation.evaluating.augmentation_range_poses", lambda: poses)
     network = notebook_file(tmp_path / "untrained.pth")
     assert main(["evaluate", str(tmp_path / "untrained.pth"), *SHIPPED, "--poses", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)

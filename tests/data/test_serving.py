@@ -22,8 +22,8 @@ from harness.data.serving import SKEWS
 from harness.data.serving.catalog import Pictured, catalog, neighbors
 from harness.data.serving.served import serving_of
 from harness.data.stages import NORMALISATIONS, Color, Crop, Normalise, Resize, Scale
+from harness.features.skew.trials import causes_of
 from harness.networks import NetworkOptions
-from harness.run.pipeline_trials import causes_of
 
 IMAGENET = NORMALISATIONS["ImageNet mean and std"]
 RNG = np.random.default_rng(5)

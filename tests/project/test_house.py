@@ -11,7 +11,7 @@ pytestmark = pytest.mark.lint
 HOUSE = Path(__file__).parents[2] / "harness"
 ROOMS = (
     *("base", "data", "perturb", "networks", "inference", "measures", "checks", "run", "calibration"),
-    *("report", "plugin", "cli"),
+    *("report", "plugin", "cli", "features"),
 )
 """In the order in which data flow; a room may know those before it."""
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -78,6 +78,14 @@ def test_no_circle_is_in_a_room(room):
     assert (
         circle({name: imported(file.read_text("utf-8"), file) & set(modules) for name, file in modules.items()}) == []
     )
+
+
+def test_no_feature_knows_another():
+    files = [file for file in FILES if room_of(file) == "features" and file.parent.name != "features"]
+    assert len({file.parent for file in files}) >= 3
+    for file in files:
+        names = {name.split(".")[2] for name in imported(file.read_text("utf-8"), file) if ".features." in name}
+        assert names <= {file.parent.name, "Command", "Feature", "features"}, file
 
 
 def test_only_the_plugin_knows_pytest():

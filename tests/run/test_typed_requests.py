@@ -5,11 +5,11 @@ import pytest
 from zoo import Zoo
 
 from harness.base.errors import InputError
+from harness.features.comparison.comparing import compare
+from harness.features.evaluation.evaluating import break_image, evaluate
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
 from harness.run.acceptance import AcceptRequest, accept
-from harness.run.comparison import compare
-from harness.run.evaluation import break_image, evaluate
 from harness.run.execute import RunResult
 from harness.run.settings import ModelSettings
 

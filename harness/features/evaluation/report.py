@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from harness.features.evaluation.evaluating import BrokenImage, Evaluation, FoundFailures
     from harness.inference.search import Breaking
-    from harness.run.evaluation import BrokenImage, Evaluation, FoundFailures
 
 _CONFUSIONS, _LABEL_ERRORS = 12, 20
 """Confusions of persistent failures, and suspected label errors, that the terminal shows; the files have all."""

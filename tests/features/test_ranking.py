@@ -11,7 +11,7 @@ from outcomes import EMPTY
 from harness import cli
 from harness.base.errors import InputError
 from harness.checks import Check, Threshold, Verdict
-from harness.report.ranking import Run, rank, ranking_lines, run_of
+from harness.features.comparison.ranking import Run, rank, ranking_lines, run_of
 from harness.run.outcome import Outcome
 
 

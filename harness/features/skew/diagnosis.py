@@ -11,6 +11,7 @@ import torch
 from harness.base.errors import AnswersError
 from harness.checks.equivalence import TOLERANCE, expect_tolerance
 from harness.data.serving.catalog import variations
+from harness.features.skew.trials import FEW, FIRST, Trials, causes_of, of_each_cause
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
@@ -25,7 +26,6 @@ from harness.measures.serving import (
     noise_p,
 )
 from harness.run.equality import equality_checks
-from harness.run.pipeline_trials import FEW, FIRST, Trials, causes_of, of_each_cause
 from harness.run.selfcheck import expect_steady
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
+    from harness.features.skew.trials import Trial
     from harness.inference import RoleModel
     from harness.measures.equivalence import Outcome
     from harness.run.equality import EqualityCheck
-    from harness.run.pipeline_trials import Trial
     from harness.run.settings import ModelSettings
 
 _FINALISTS, _STARTS, _PAIRED = 10, 3, 3

@@ -1,4 +1,4 @@
-"""The commands `compare`, of two models, and `rank` and `history`, of finished runs of the gate."""
+"""The commands `compare`, of two models, and `rank`, of finished runs of the gate."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import shlex
 import sys
 import time
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, printable
+from harness.base.errors import InputError
 from harness.cli import options
 
-HISTORY = Path("reports/history.jsonl")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 DEFAULT = "60s"
 """Time that a comparison may take where nobody says otherwise."""
 
@@ -57,11 +59,11 @@ def compare_command(
     """Compare two checkpoints by their predictions."""
     began = time.process_time()
     from harness.base.outputs import PAGE, table_kind
+    from harness.features.comparison.comparing import compare
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
     from harness.report.tables import comparison_lines
     from harness.run.budget import seconds_in
-    from harness.run.comparison import compare
     from harness.run.examples import spoken_of, thumbnails_of
     from harness.run.inputs import inputs_of_command
 
@@ -112,46 +114,8 @@ def compare_command(
 @options.json_option
 def rank_command(records: tuple[Path, ...], *, as_json: bool) -> int:
     """Rank finished runs."""
-    from harness.report.ranking import rank, ranking_json, ranking_lines, read_runs
+    from harness.features.comparison.ranking import rank, ranking_json, ranking_lines, read_runs
 
     ranking = rank(read_runs(records))
     options.say(ranking_json(ranking), ranking_lines(ranking), as_json=as_json)
-    return options.OK
-
-
-@click.command(
-    "history",
-    cls=options.Command,
-    example="history reports/history.jsonl",
-    help="Print the last runs of the gate, and the first run of each failure. A page of their own draws clean "
-    "accuracy, worst pose, failing checks and the smallest margin of each behavior.",
-)
-@click.argument("file", type=options.FILE, default=HISTORY)
-@click.option("--last", type=int, default=50, metavar="N", help="Number of candidates to show (default: 50).")
-@options.page_option("reports/history.html")
-@options.json_option
-def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> int:
-    """Print and draw a history."""
-    from harness.base.outputs import PAGE, Inputs
-    from harness.base.records import as_plain
-    from harness.report.history import history_lines, history_page
-    from harness.run.history import read_history
-
-    if last < 1:
-        raise InputError(f"--last {last}: expected a number of candidates, at least 1")
-    if not file.exists():
-        raise InputError(
-            f"{file}: there is no such file. Runs of the gate write to the file of the setting history, by default "
-            f"reports/history.jsonl. In CI, they need the setting.",
-            code=Code.HISTORY,
-        )
-    page = options.own_output(output, PAGE, Inputs((file,)))
-    known = read_history(file)
-    for line in known.damaged:
-        print(f"warning: {printable(line)}", file=sys.stderr)
-    if not known.lines:
-        raise InputError(f"{file}: no run of the gate is in it", code=Code.HISTORY)
-    page.write(history_page(known, source=str(file), last=last).encode())
-    plain = {"runs": [as_plain(line) for line in known.lines], "damaged": known.damaged, "page": str(output)}
-    options.say(plain, [*history_lines(known, last=last), f"page: {output}"], as_json=as_json)
     return options.OK

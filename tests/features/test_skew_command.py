@@ -16,6 +16,9 @@ from harness.cli import main
 from harness.data import LabelledImages, load_images
 from harness.data.serving import SKEWS
 from harness.data.stages import Crop, Resize
+from harness.features.skew.diagnosis import Diagnosis, diagnosis
+from harness.features.skew.report import diagnosis_json, diagnosis_lines
+from harness.features.skew.trials import AFFINE, Trial
 from harness.inference import Classifier
 from harness.inference.predictors.network import PredictorModel
 from harness.inference.predictors.protocol import Identity, Provides
@@ -25,10 +28,7 @@ from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.equivalence import proportion
 from harness.measures.metric import Measurement
 from harness.measures.serving import Explanation, explanation, is_unrelated
-from harness.report.skew import diagnosis_json, diagnosis_lines
 from harness.run.equality import EqualityCheck
-from harness.run.pipeline_trials import AFFINE, Trial
-from harness.run.skew import Diagnosis, diagnosis
 
 MODEL = "models/augmented.safetensors"
 

@@ -9,8 +9,8 @@ from harness.measures.statistics import related
 from harness.report.equality import deciding, share
 
 if TYPE_CHECKING:
-    from harness.run.pipeline_trials import Trial
-    from harness.run.skew import Diagnosis
+    from harness.features.skew.diagnosis import Diagnosis
+    from harness.features.skew.trials import Trial
 
 _VERDICTS = {"equal": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
 

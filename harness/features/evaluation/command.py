@@ -30,10 +30,10 @@ from harness.cli import options
 def break_command(checkpoint: Path | str, image: int | None, output: Path | None, *, as_json: bool) -> int:
     """Find how little it takes."""
     from harness.base.outputs import PICTURE
-    from harness.report import evaluation as shown
+    from harness.features.evaluation import report as shown
+    from harness.features.evaluation.evaluating import break_image, survival
     from harness.report.figures import as_png
     from harness.report.plots import survival_curves
-    from harness.run.evaluation import break_image, survival
     from harness.run.inputs import inputs_of_command
 
     settings = options.project_with(as_json=as_json).request
@@ -127,8 +127,8 @@ def evaluate_command(
     as_json: bool,
 ) -> int:
     """Evaluate a checkpoint."""
-    from harness.report.evaluation import FILES, evaluation_files, evaluation_json, evaluation_lines
-    from harness.run.evaluation import evaluate
+    from harness.features.evaluation.evaluating import evaluate
+    from harness.features.evaluation.report import FILES, evaluation_files, evaluation_json, evaluation_lines
     from harness.run.inputs import inputs_of_command
 
     settings = options.project_with(as_json=as_json).request

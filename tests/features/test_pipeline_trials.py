@@ -5,10 +5,10 @@ import pytest
 from zoo import images_of, role_model
 
 from harness.data.serving.catalog import variations
+from harness.features.skew.diagnosis import Diagnosis, explained
+from harness.features.skew.trials import MANY, WHOLE, Trials
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.serving import explanation
-from harness.run.pipeline_trials import MANY, WHOLE, Trials
-from harness.run.skew import Diagnosis, explained
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def asked(monkeypatch):
         counts.append(len(serving.images))
         return served_predictions(model, serving, pipeline)
 
-    monkeypatch.setattr("harness.run.pipeline_trials.served_predictions", counted)
+    monkeypatch.setattr("harness.features.skew.trials.served_predictions", counted)
     return counts
 
 
@@ -58,7 +58,7 @@ def test_a_trial_has_the_answers_and_the_score_of_all_images_at_once(model, serv
 
 def test_images_that_are_looked_at_stand_for_all_of_their_kind(model, serving, monkeypatch):
     """With 20 changed and 20 unchanged images, the score weighs them by how many there are of each."""
-    monkeypatch.setattr("harness.run.pipeline_trials._LOOKED_AT", 20)
+    monkeypatch.setattr("harness.features.skew.trials._LOOKED_AT", 20)
     trials = of_fault(model, serving, serving.skewed("gamma-linear"))
     changed = trials.served != trials.known
     assert 20 < changed.sum() < 380
