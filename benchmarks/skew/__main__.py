@@ -18,8 +18,8 @@ from benchmarks.skew.report import goals, write_page
 from benchmarks.smoke import fashion_mnist, few, run, status
 from harness.base.cache import PredictionCache
 from harness.data import stratified_sample
-from harness.inference import open_model
 from harness.features.skew.diagnosis import diagnosis
+from harness.inference import open_model
 
 if TYPE_CHECKING:
     from benchmarks.skew.measurements import Results

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from harness.data.image_files import Jpeg
 from harness.data.stages import Normalise, Resize
-from harness.features.skew.trials import causes_of
 from harness.features.skew.diagnosis import combined
+from harness.features.skew.trials import causes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.skew.report import LEAST_CHANGED
 from benchmarks.smoke import few
 from harness.base.files import write_atomically
-from harness.inference.serving import model_serving, served_predictions
 from harness.features.skew.diagnosis import diagnosis
+from harness.inference.serving import model_serving, served_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -31,14 +31,13 @@ _MARK = b"tEXtSoftware\0stress-harness"
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of output: its name in messages, and a pattern (DOTALL) that the beginning of its own files matches."""
+    """A kind of output: its name in messages, and a pattern (DOTALL) that the beginning of its own files matches.
+
+    An empty file is of every kind.
+    """
 
     name: str
     pattern: bytes
-
-    def owns(self, head: bytes) -> bool:
-        """Return whether a file with this beginning is of this kind; an empty one is of every kind."""
-        return not head or re.match(self.pattern, head, re.DOTALL) is not None
 
 
 PAGE = Kind("a page of the harness", rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness")')
@@ -145,8 +144,9 @@ class Output:
             what = "a folder" if place.is_dir() else "no regular file"
             return f"is {what}, expected a file for {self.kind.name}; name another file"
         with place.open("rb") as file:
-            if self.kind.owns(file.read(_HEAD)):
-                return ""
+            head = file.read(_HEAD)
+        if not head or re.match(self.kind.pattern, head, re.DOTALL):
+            return ""
         return f"exists and is not {self.kind.name}, so it is not replaced; name another file, or move this one away"
 
     def write(self, content: bytes) -> None:

@@ -10,13 +10,12 @@ import numpy as np
 from harness.base.errors import InputError
 from harness.base.records import record
 from harness.measures.accuracy import confused_pairs
-from harness.measures.selection import confused, expect_same_images, most_confident
+from harness.measures.selection import confused, expect_same_images, most_confident, of_class
 from harness.perturb import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.data import LabelledImages
     from harness.inference import Predictions
 
 
@@ -44,11 +43,6 @@ class FailureKind:
             named = np.fromiter(self.only, dtype=np.int64, count=len(self.only))
             failures = failures & np.isin(predictions.images.positions.numpy(), named)
         return np.asarray(failures)
-
-    def absent(self, images: LabelledImages) -> tuple[str, ...]:
-        """Return the classes of the pair without images; a table says nothing about these."""
-        present = {images.classes[label] for label in np.unique(images.labels.numpy())}
-        return tuple(name for name in self.pair or () if name not in present)
 
 
 ANY = FailureKind("any error")
@@ -156,7 +150,7 @@ def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureT
         seen=in_words(predictions.perturbation),
         classes=predictions.classes,
         n=len(predictions.labels),
-        absent=kind.absent(predictions.images),
+        absent=tuple(name for name in kind.pair or () if not of_class(predictions, name).any()),
         rows=answers_at(predictions, most_confident(predictions, kind.among(predictions)), listed=LISTED),
     )
 

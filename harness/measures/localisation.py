@@ -111,27 +111,6 @@ def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
     return np.where(scale > 0, (one * other).sum(axis=1) / np.where(scale > 0, scale, 1), np.nan)
 
 
-def on_object(attention: Attention, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image's share of attention on the object and the object's share of area, (N,) in [0, 1].
-
-    Undefined values are NaN: the share of attention of a dead map, and both shares if the object is out of the image.
-    """
-    count, size = len(attention.maps), attention.size
-    if masks.shape != (count, *size):
-        raise InputError(
-            f"attention on object: masks are {masks.shape}, the images {(count, *size)}; expected one for each"
-        )
-    ratio, area = np.empty(count), np.empty(count)
-    for part in _parts(attention):
-        moved = moved_masks(masks[part], attention.predictions.perturbation)
-        share = moved.mean(axis=(1, 2))
-        share[share == 0] = np.nan
-        unit, mass = _unit_mass(attention.upsampled(part))
-        area[part] = share
-        ratio[part] = np.where((mass > 0) & ~np.isnan(share), (unit * moved).sum(axis=(1, 2)), np.nan)
-    return ratio, area
-
-
 def _parts(attention: Attention) -> Iterator[slice]:
     """Divide the images into parts, with at most `PART_BYTES` of maps at the images' size."""
     height, width = attention.size
@@ -141,8 +120,18 @@ def _parts(attention: Attention) -> Iterator[slice]:
 def _on_object(
     metric: Metric, attention: Attention, masks: np.ndarray, *, of_class: str | None, answers: str | None
 ) -> Measurement:
-    predictions = attention.predictions
-    ratio, area = on_object(attention, masks)
+    predictions, count, size = attention.predictions, len(attention.maps), attention.size
+    if masks.shape != (count, *size):
+        found = f"masks are {masks.shape}, the images {(count, *size)}"
+        raise InputError(f"attention on object: {found}; expected one for each")
+    # Both shares are NaN if the object is out of the image, and that of attention also for a dead map.
+    ratio, area = np.empty(count), np.empty(count)
+    for part in _parts(attention):
+        moved = moved_masks(masks[part], predictions.perturbation)
+        share = moved.mean(axis=(1, 2))
+        area[part] = np.where(share > 0, share, np.nan)
+        unit, mass = _unit_mass(attention.upsampled(part))
+        ratio[part] = np.where((mass > 0) & (share > 0), (unit * moved).sum(axis=(1, 2)), np.nan)
     chosen = selection.of_class(predictions, of_class)
     # The number of images does not depend on the model; the number that count may.
     n = int(chosen.sum())

@@ -52,12 +52,6 @@ def ships(name: str, *levels: float) -> Callable[[Change], Change]:
     return declared
 
 
-def generator_of(name: str, image: np.ndarray) -> np.random.Generator:
-    """Return the generator of an image, uint8, which only depends on its pixels and on the corruption's name."""
-    key = blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
-
-
 def changed_alike(images: Tensor, name: str, apply: Callable[..., np.ndarray], *arguments: float) -> Tensor:
     """Return images (N, C, H, W) after `apply(images, *arguments, draws)`, see `Kind`; both are rounded to 8 bits.
 
@@ -70,7 +64,9 @@ def changed_alike(images: Tensor, name: str, apply: Callable[..., np.ndarray], *
     if not len(images):
         return images
     pixels = np.rint(images.permute(0, 2, 3, 1).contiguous().cpu().numpy() * 255).astype(np.uint8)
-    changed = apply(pixels.astype(np.float32) / 255, *arguments, [generator_of(name, image) for image in pixels])
+    keys = (blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest() for image in pixels)
+    draws = [np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))) for key in keys]
+    changed = apply(pixels.astype(np.float32) / 255, *arguments, draws)
     stored = np.rint(changed.clip(0, 1) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
     return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
 
