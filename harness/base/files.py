@@ -71,24 +71,14 @@ def _written_beside(path: Path, content: bytes, *, durable: bool = True) -> Iter
 
 
 def write_all_or_none(files: Mapping[Path, bytes]) -> None:
-    """Write several files as `write_atomically` does, in this order; if one fails, restore the others and raise it.
+    """Write several files as `write_atomically` does, in this order.
 
     All are on the disk before the first replaces another, so a full disk changes none.
     """
-    before: dict[Path, bytes | None] = {}
     with ExitStack() as stack:
         written = {path: stack.enter_context(_written_beside(path, content)) for path, content in files.items()}
-        try:
-            for path, temporary in written.items():
-                before[path] = path.read_bytes() if path.exists() else None
-                temporary.replace(path)
-        except BaseException:
-            for path, content_before in before.items():
-                if content_before is None:
-                    path.unlink(missing_ok=True)
-                else:
-                    write_atomically(path, content_before)
-            raise
+        for path, temporary in written.items():
+            temporary.replace(path)
 
 
 def hash_of_file(path: Path) -> str | None:
