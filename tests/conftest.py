@@ -27,6 +27,7 @@ for name in (*LIBRARIES, *(name for name in MODULES if not name.endswith("__main
     importlib.import_module(name)
 
 PIL.Image.init()
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Processes that tests start read what the first of them compiled.
 for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history alone.
     os.environ.pop(name, None)
 
