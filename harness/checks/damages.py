@@ -62,7 +62,7 @@ class Damage:
         pixels, logits, model = self.pixels, self.logits, candidate.classifier.model
         if pixels and self.costs_accuracy and not candidate.provides.live:
             pixels, logits = None, moved  # Recorded predictions exist for the original pixels alone.
-        damaged = _Damaged(pixels or _unchanged, model, partial(logits, watched) if logits else _unchanged)
+        damaged = _Damaged(pixels or nn.Identity(), model, partial(logits, watched) if logits else nn.Identity())
         return replace(candidate, classifier=candidate.classifier.like(damaged))
 
 
@@ -73,10 +73,6 @@ class _Damaged(nn.Module):
 
     def forward(self, pixels: Tensor) -> Any:
         return self.after(self.model(self.before(pixels)))
-
-
-def _unchanged(values: Tensor) -> Tensor:
-    return values
 
 
 def swapped(watched: int, logits: Tensor) -> Tensor:

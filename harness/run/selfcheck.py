@@ -215,16 +215,14 @@ def _maps_follow_weights(sampled: StressSession) -> Finding:
     images, candidate = sampled.images, sampled.roles["candidate"]
     if not sampled.checks.family("attention"):
         raise NotApplicableError("there is no check of family 'attention'")
-    classifier = candidate.classifier
-    copied, generator = copy.deepcopy(classifier.plain), torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weights in copied.parameters():
-            order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
-            weights.copy_(weights.flatten()[order].view_as(weights))
-    shuffled = classifier.like(copied)
     try:
         own = candidate.attend(images)
-        correlations = rank_correlation(own, attend(shuffled, images, layer=own.layer))
+        copied, generator = copy.deepcopy(candidate.classifier.plain), torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for weights in copied.parameters():
+                order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
+                weights.copy_(weights.flatten()[order].view_as(weights))
+        correlations = rank_correlation(own, attend(candidate.classifier.like(copied), images, layer=own.layer))
     except InputError as error:  # No layer to look at, or weights that give no finite answer once shuffled.
         raise NotApplicableError(str(error)) from None
     counted = correlations[~np.isnan(correlations)]

@@ -23,7 +23,6 @@ WRITERS = frozenset(
     | {"write_atomically", "write_all_or_none", "append_line", "NamedTemporaryFile", "mkstemp", "save_file", "tofile"}
 )
 REASONS = {
-    "base/answers.py": "answers in the user's folder",
     "base/arrays.py": "a cache in the user's folder",
     "base/cache.py": "a cache in the user's folder",
     "base/files.py": "the functions that write outputs and caches",

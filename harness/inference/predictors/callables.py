@@ -99,11 +99,9 @@ class CallablePredictor:
         code = sorted((Path(file).name, sha256) for file, sha256 in self._code.items() if not file.endswith(os.sep))
         facts = {"callable": self._name, "sources_sha256": _hash_of(code), "pixels": self._pixels}
         if files := sorted(Path(file) for file in self._facts["files"] or ()):
-            declared = [(file.name, hash_of_file(file)) for file in files]
-            for file, (_, sha256) in zip(files, declared, strict=True):
-                if sha256 is None:
-                    raise UnusableModelError(f"declares the file {file}, which does not exist")
-            facts["files_sha256"] = _hash_of(declared)
+            if gone := [file for file in files if not file.is_file()]:
+                raise UnusableModelError(f"declares the file {gone[0]}, which does not exist")
+            facts["files_sha256"] = _hash_of([(file.name, hash_of_file(file)) for file in files])
         # Different files may have the same pixels, and a cache only knows pixels.
         lasting = self._facts["files"] is not None and self._pixels != _ENCODED
         versions = [platform.python_version(), *self._facts["versions"]]

@@ -124,8 +124,8 @@ class Credentials:
 def credentials_for(address: Address) -> Credentials:
     """Return the credentials for a server: the token of the environment, or netrc's entry, or else none.
 
-    Raises `InputError`, which shows no secret, for a token that is invalid in a header, for an invalid netrc, and where
-    they would be sent unencrypted.
+    Raises `InputError`, which shows no secret, for an invalid token or netrc, and for credentials that would be sent
+    unencrypted.
     """
     import httpx
 
