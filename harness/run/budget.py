@@ -247,11 +247,10 @@ Networks for larger images are deeper, too. The passes take seconds on one core,
 ResNet at 224 pixels.
 """
 DAMAGED, SEARCHED, EXPLAINED, ANEW, CORNERS, CONFIDENCES = 3, 10, 6, 6, 9, 2
-"""Passes of an image for a mutant, one that a search must catch, two maps, the self-checks that every run repeats, and
-an overview's accuracy at corners and confidences.
+"""Passes of an image: for a mutant, one that a search must catch, two maps, and the self-checks of every run.
 
-A mutant needs clean predictions before and after the damage, and those of the check that catches it. A search ends
-early. Confidences need full precision.
+The last two are of an overview, for accuracy at corners and for confidences in full precision. A mutant needs clean
+predictions before and after the damage, and those of the check that catches it. A search ends early.
 """
 
 

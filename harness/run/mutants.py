@@ -34,7 +34,7 @@ HURTS = 0.001
 Judge = Callable[[StressSession, Check], Verdict | None]
 """Runs the stress test of a check's family in a session; None when there is no such test."""
 Finding = tuple[bool, str]
-"""Whether a self-check holds, and its details. One that is not applicable raises `NotApplicableError`."""
+"""Result of a self-check: true if it holds, and its details. One that is not applicable raises `NotApplicableError`."""
 
 
 def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding:

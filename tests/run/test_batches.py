@@ -184,10 +184,7 @@ def onnx_file(path, batch, *, sums: bool):
     return path
 
 
-@pytest.mark.parametrize(
-    ("batch", "sums", "status"),
-    [("n", False, "pass"), (1, False, "pass"), (8, False, "pass"), ("n", True, "fail"), (8, True, "fail")],
-)
-def test_onnx_files_of_a_fixed_and_of_any_batch_size_are_asked(tmp_path, batch, sums, status):
+@pytest.mark.parametrize(("batch", "sums"), [("n", False), (1, False), (8, False), ("n", True), (8, True)])
+def test_onnx_files_of_a_fixed_and_of_any_batch_size_are_asked(tmp_path, batch, sums):
     path = onnx_file(tmp_path / "net.onnx", batch, sums=sums)
-    assert checked(load_model(path).model).status == status
+    assert bool(checked(load_model(path).model)) == sums

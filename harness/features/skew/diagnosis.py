@@ -98,7 +98,7 @@ class Diagnosis:
 
 
 def skew(candidate: Path | str, served: Path | str, model: ModelSettings, *, tolerance: float = TOLERANCE) -> Diagnosis:
-    """Diagnose served predictions, of which the share `tolerance`, in (0, 1), may differ from the candidate's.
+    """Diagnose served predictions. The share `tolerance`, in (0, 1), may differ from the candidate's.
 
     `served` is the file of the answers, or the SPEC of a served model, which is asked about the images. Raises
     `InputError` for a file, model or tolerance that cannot be used.
