@@ -61,7 +61,7 @@ class Damage:
         watched = next((classes.index(check.class_name) for check in checks if check.class_name in classes), 0)
         pixels, logits, model = self.pixels, self.logits, candidate.classifier.model
         if pixels and self.costs_accuracy and not candidate.provides.live:
-            pixels, logits = None, moved  # Recorded predictions exist for the original pixels alone.
+            pixels, logits = None, _moved  # Recorded predictions exist for the original pixels alone.
         if pixels:
             model = nn.Sequential(_Step(pixels), model)
         if logits:
@@ -78,7 +78,7 @@ class _Step(nn.Module):
         return self.function(values)
 
 
-def swapped(watched: int, logits: Tensor) -> Tensor:
+def _swapped(watched: int, logits: Tensor) -> Tensor:
     """Swap the logits of the class that is watched and the next one."""
     order = list(range(logits.shape[1]))
     second = (watched + 1) % len(order)
@@ -86,32 +86,40 @@ def swapped(watched: int, logits: Tensor) -> Tensor:
     return logits[:, order]
 
 
-def moved(_: int, logits: Tensor) -> Tensor:
-    """Give each class the logit of the class before it."""
+def _moved(_: int, logits: Tensor) -> Tensor:
     return logits.roll(1, dims=1)
 
 
-def scaled(_: int, logits: Tensor) -> Tensor:
-    """Multiply logits by ten: confidence rises, its order and the predictions stay."""
-    return logits * 10
+def _scaled(_: int, logits: Tensor) -> Tensor:
+    return logits * 10  # Confidence rises, its order and the predictions stay.
 
 
-def without_left_half(pixels: Tensor) -> Tensor:
-    """Blank the left half of each image."""
+def _without_left_half(pixels: Tensor) -> Tensor:
     return pixels * (torch.arange(pixels.shape[-1], device=pixels.device) >= pixels.shape[-1] // 2)
 
 
-def blank(pixels: Tensor) -> Tensor:
-    """Blank the whole of each image."""
+def _blank(pixels: Tensor) -> Tensor:
     return pixels * 0
 
 
-def blurred(pixels: Tensor) -> Tensor:
+def _blurred(pixels: Tensor) -> Tensor:
     """Take the mean over a square of a quarter of the width."""
     reach = max(1, pixels.shape[-1] // 8)
     return functional.avg_pool2d(pixels, 2 * reach + 1, stride=1, padding=reach)
 
 
-def turned(pixels: Tensor) -> Tensor:
-    """Rotate each image by 20 degrees."""
+def _turned(pixels: Tensor) -> Tensor:
     return Pose(20.0)(pixels)
+
+
+DAMAGES = {
+    "clean": Damage("left-half-blanked", _without_left_half),
+    "class": Damage("swapped-logits", logits=_swapped),
+    "rotation": Damage("turned-020", _turned),
+    "confidence": Damage("overconfident", logits=_scaled, fails=confident_errors, unmoved="risk_coverage_area"),
+    "search": Damage("turned-020-searched", _turned, metric="robust_accuracy"),
+    "attention": Damage("blind", _blank, metric="object_dependence", costs_accuracy=False),
+    "corruption": Damage("blurred", _blurred, metric="accuracy"),
+    "golden": Damage("answers-moved", logits=_moved),
+}
+"""The mutants that shipped families must catch."""

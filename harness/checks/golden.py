@@ -19,8 +19,8 @@ from harness.base import locked
 from harness.base.files import read_regular, write_all_or_none
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.checks.check import Check
+from harness.checks.first_checks import shipped_tests
 from harness.checks.rows import ChecksError, Threshold
-from harness.checks.shipped import shipped_tests
 from harness.checks.tables import parsed, with_table
 from harness.measures.accuracy import GOLDEN_RIGHT
 
