@@ -61,7 +61,7 @@ class Damage:
         watched = next((classes.index(check.class_name) for check in checks if check.class_name in classes), 0)
         pixels, logits, model = self.pixels, self.logits, candidate.classifier.model
         if pixels and self.costs_accuracy and not candidate.provides.live:
-            pixels, logits = None, _moved  # Recorded predictions exist for the original pixels alone.
+            pixels, logits = None, moved  # Recorded predictions exist for the original pixels alone.
         if pixels:
             model = nn.Sequential(_Step(pixels), model)
         if logits:
@@ -78,7 +78,7 @@ class _Step(nn.Module):
         return self.function(values)
 
 
-def _swapped(watched: int, logits: Tensor) -> Tensor:
+def swapped(watched: int, logits: Tensor) -> Tensor:
     """Swap the logits of the class that is watched and the next one."""
     order = list(range(logits.shape[1]))
     second = (watched + 1) % len(order)
@@ -86,7 +86,8 @@ def _swapped(watched: int, logits: Tensor) -> Tensor:
     return logits[:, order]
 
 
-def _moved(_: int, logits: Tensor) -> Tensor:
+def moved(_: int, logits: Tensor) -> Tensor:
+    """Give each class the logit of the class before it."""
     return logits.roll(1, dims=1)
 
 
@@ -114,12 +115,12 @@ def _turned(pixels: Tensor) -> Tensor:
 
 DAMAGES = {
     "clean": Damage("left-half-blanked", _without_left_half),
-    "class": Damage("swapped-logits", logits=_swapped),
+    "class": Damage("swapped-logits", logits=swapped),
     "rotation": Damage("turned-020", _turned),
     "confidence": Damage("overconfident", logits=_scaled, fails=confident_errors, unmoved="risk_coverage_area"),
     "search": Damage("turned-020-searched", _turned, metric="robust_accuracy"),
     "attention": Damage("blind", _blank, metric="object_dependence", costs_accuracy=False),
     "corruption": Damage("blurred", _blurred, metric="accuracy"),
-    "golden": Damage("answers-moved", logits=_moved),
+    "golden": Damage("answers-moved", logits=moved),
 }
 """The mutants that shipped families must catch."""
