@@ -18,8 +18,8 @@ from harness.calibration.samples import choose_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
 from harness.checks.families import families_of, offered, starter, starter_checks
+from harness.checks.first_checks import shipped_tests
 from harness.checks.roles import INCUMBENT, ROLES
-from harness.checks.shipped import shipped_tests
 from harness.checks.slices import PAIR, SLICE
 from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_settings
 from harness.data.groups import groups_in_words, groups_sha256

@@ -1,7 +1,8 @@
 """Moderated variances: standard deviations of few reference models borrow strength across checks and from images.
 
-If reference models err independently given the image, the variance of a mean over n images is the sum of the images'
-variances over n^2 (Jordan 2023, arXiv:2304.01910). Errors on similar images and under strong shift are correlated. So
+Suppose that reference models err independently given the image. The variance of a mean over n images is then the sum of
+the images' variances over n^2 (Jordan 2023, arXiv:2304.01910). But errors on similar images and under strong shift are
+correlated. So
 
     prior = inflation * chance + (SHIFT * loss)^2,
 

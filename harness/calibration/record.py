@@ -59,7 +59,7 @@ def _record_of(checks: ChecksFile, root: Path) -> Path | None:
 def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str, tuple[Calibrated, ...]]:
     """Return the thresholds of a panel's checks by their ids: one for each recorded multiplier, the latest first.
 
-    A record of an earlier version has no multipliers; its single threshold is the mean.
+    Without a multiplier, a check has its mean, and a threshold in the file departs from that.
     """
     recorded = {}
     for family in panel.families:
@@ -85,8 +85,7 @@ def _departure(check: Check, recorded: Sequence[Calibrated], *, by: str) -> str:
         scaled = {name: getattr(item, name) for name in ("mean", "std", "centre", "spread", "k")}
         factors = (1, 1 - _FREE, 1 + _FREE)
         possible = [replace(item, **{name: each * factor for name, each in scaled.items()}) for factor in factors]
-        known = item.written if item.k else ("mean", "std", "n", "reference_models")
-        first = first_departure(check, possible, known, by=by, judged=bool(item.k))
+        first = first_departure(check, possible, item.written, by=by)
         if not first:
             return ""
     return first

@@ -94,7 +94,7 @@ class Recording:
 
 
 def _hashes_of_files(options: Sequence[str]) -> list[str]:
-    # What is in a file that an option names decides, not its name.
+    # The content of a file that an option names decides, not its name.
     return [found for option in options if (found := hash_of_file(Path(option.rpartition("=")[2])))]
 
 

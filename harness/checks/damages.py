@@ -88,27 +88,36 @@ def moved(_: int, logits: Tensor) -> Tensor:
     return logits.roll(1, dims=1)
 
 
-def scaled(_: int, logits: Tensor) -> Tensor:
-    """Multiply logits by ten: confidence rises, its order and the predictions stay."""
-    return logits * 10
+def _scaled(_: int, logits: Tensor) -> Tensor:
+    return logits * 10  # Confidence rises, its order and the predictions stay.
 
 
-def without_left_half(pixels: Tensor) -> Tensor:
-    """Blank the left half of each image."""
+def _without_left_half(pixels: Tensor) -> Tensor:
     return pixels * (torch.arange(pixels.shape[-1], device=pixels.device) >= pixels.shape[-1] // 2)
 
 
-def blank(pixels: Tensor) -> Tensor:
-    """Blank the whole of each image."""
+def _blank(pixels: Tensor) -> Tensor:
     return pixels * 0
 
 
-def blurred(pixels: Tensor) -> Tensor:
+def _blurred(pixels: Tensor) -> Tensor:
     """Take the mean over a square of a quarter of the width."""
     reach = max(1, pixels.shape[-1] // 8)
     return functional.avg_pool2d(pixels, 2 * reach + 1, stride=1, padding=reach)
 
 
-def turned(pixels: Tensor) -> Tensor:
-    """Rotate each image by 20 degrees."""
+def _turned(pixels: Tensor) -> Tensor:
     return Pose(20.0)(pixels)
+
+
+DAMAGES = {
+    "clean": Damage("left-half-blanked", _without_left_half),
+    "class": Damage("swapped-logits", logits=swapped),
+    "rotation": Damage("turned-020", _turned),
+    "confidence": Damage("overconfident", logits=_scaled, fails=confident_errors, unmoved="risk_coverage_area"),
+    "search": Damage("turned-020-searched", _turned, metric="robust_accuracy"),
+    "attention": Damage("blind", _blank, metric="object_dependence", costs_accuracy=False),
+    "corruption": Damage("blurred", _blurred, metric="accuracy"),
+    "golden": Damage("answers-moved", logits=moved),
+}
+"""The mutants that shipped families must catch."""

@@ -12,17 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
 from harness.checks import first_checks
-from harness.checks.damages import (
-    Damage,
-    blank,
-    blurred,
-    confident_errors,
-    moved,
-    scaled,
-    swapped,
-    turned,
-    without_left_half,
-)
+from harness.checks.damages import DAMAGES, Damage
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.file import SCHEMA
 from harness.checks.first_checks import StarterCheck, StarterData, always, of_each_class, with_ids_apart
@@ -106,19 +96,9 @@ _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
     EQUIVALENCE: lambda about: equivalence_checks(about.images),
     UNKNOWN: first_checks.unknown,
 }
-_DAMAGES = {
-    "clean": Damage("left-half-blanked", without_left_half),
-    "class": Damage("swapped-logits", logits=swapped),
-    "rotation": Damage("turned-020", turned),
-    "confidence": Damage("overconfident", logits=scaled, fails=confident_errors, unmoved="risk_coverage_area"),
-    "search": Damage("turned-020-searched", turned, metric="robust_accuracy"),
-    "attention": Damage("blind", blank, metric="object_dependence", costs_accuracy=False),
-    "corruption": Damage("blurred", blurred, metric="accuracy"),
-    GOLDEN: Damage("answers-moved", logits=moved),
-}
 _ENTRIES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 FAMILIES = {
-    name: Family(name, **entry, starter_checks=_STARTERS.get(name), damage=_DAMAGES.get(name))
+    name: Family(name, **entry, starter_checks=_STARTERS.get(name), damage=DAMAGES.get(name))
     for name, entry in _ENTRIES.items()
 }
 """The families that ship, by name, in the order of a first checks file. A user's own family has no entry."""

@@ -18,8 +18,8 @@ from pydantic import Field
 from harness.base.files import locked, read_regular, write_all_or_none
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.checks.check import Check
+from harness.checks.first_checks import shipped_tests
 from harness.checks.rows import ChecksError, Threshold
-from harness.checks.shipped import shipped_tests
 from harness.checks.tables import parsed, with_table
 from harness.measures.accuracy import GOLDEN_RIGHT
 
@@ -206,14 +206,11 @@ def _declaring_files(checks: Path) -> list[Path]:
 
     A link is resolved to its target, and so stays a link when the file is written.
     """
-    quick = {f"{path.stem}-quick.toml" for path in (checks, checks.resolve())}
     found = {checks.resolve(): checks}
     for path in sorted(checks.parent.glob("*.toml")):
-        try:
-            mine = {"schema", "data"} <= tomllib.loads(path.read_text("utf-8")).keys()
-        except (OSError, ValueError, RecursionError):  # Perhaps in the middle of a merge, which is an error later.
-            mine = path.name in quick
-        if mine:
+        # Perhaps in the middle of a merge, so it is not parsed.
+        text = path.read_text("utf-8", "replace") if path.is_file() else ""
+        if re.search(r"(?m)^schema\b", text) and re.search(r"(?m)^\[data\]", text):
             found.setdefault(path.resolve(), path)
     return [end if path.is_symlink() else path for end, path in found.items()]
 

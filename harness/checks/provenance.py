@@ -75,12 +75,10 @@ def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float]) -> 
     return first_departure(check, possible, ("threshold", "minimum_detectable_drop"), by=_OWN)
 
 
-def first_departure(
-    check: Check, possible: Sequence[Calibrated], keys: Iterable[str], *, by: str, judged: bool = True
-) -> str:
+def first_departure(check: Check, possible: Sequence[Calibrated], keys: Iterable[str], *, by: str) -> str:
     """Return the error for the first of these keys with a value outside the range of the `possible` thresholds.
 
-    With `judged`, `informational` must also agree: given if all possible thresholds give a reason, absent if none does.
+    `informational` must also agree: given if all possible thresholds give a reason, absent if none does.
     """
     written = [item.written for item in possible]
     for key in keys:
@@ -89,7 +87,7 @@ def first_departure(
         if found is None or not low <= found <= high:
             return departed(check, key, found, f"{low:g}" if low == high else f"{low:g} to {high:g}", by=by)
     reasons = {item.informational for item in possible}
-    if not judged or bool(check.informational) in {bool(reason) for reason in reasons}:
+    if bool(check.informational) in {bool(reason) for reason in reasons}:
         return ""
     return departed(check, "informational", check.informational, repr(max(reasons)), by=by)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.base.errors import InputError
 from harness.checks import read_checks
 from harness.checks.families import offered, starter, starter_checks
-from harness.checks.shipped import shipped_tests
+from harness.checks.first_checks import shipped_tests
 from harness.checks.slices import expect_groups_of
 from harness.checks.tables import in_toml
 from harness.data import LabelledImages

@@ -16,7 +16,7 @@ from harness.base import files
 from harness.checks import read_checks
 from harness.checks.declaration import read_declaration
 from harness.checks.families import offered
-from harness.checks.shipped import shipped_tests
+from harness.checks.first_checks import shipped_tests
 from harness.cli import main
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint

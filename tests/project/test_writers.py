@@ -39,6 +39,7 @@ REASONS = {
     "inference/anew.py": "what passes between two processes, in a temporary folder",
     "inference/predictors/child.py": "standard output, and what the system asks of a process",
     "measures/panel/collection.py": "a temporary folder",
+    "measures/panel/predictions.py": "a file in memory",
     "report/figures.py": "a figure in memory",
     "run/acceptance.py": "the incumbent and the checks file that it has just read",
     "run/execute.py": "what passes between two processes, in a temporary folder",
