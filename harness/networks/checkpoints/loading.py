@@ -26,7 +26,7 @@ from harness.networks.checkpoints.pickled import Name, read_members, read_pickle
 from harness.networks.options import ChoiceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from harness.networks.checkpoints.files import Record
@@ -86,7 +86,13 @@ def load_checkpoint(
             architecture = "fashion-cnn" if builder is None else "user"
             model = build("fashion-cnn", {}) if builder is None else builder()
             tensors, note = choose(dicts, model, choice or ChoiceOptions(), path, builder=builder)
-        _fill(model, tensors, path)
+        weights = {}
+        for name, own in model.state_dict().items():  # A tensor that the file lacks keeps its initial value.
+            weights[name] = tensors[name].read().to(own.dtype) if name in tensors else own
+            if not weights[name].isfinite().all():
+                fact = f"tensor {name} holds NaN or infinity"
+                raise CheckpointRefused("NONFINITE", path, fact, "Its training diverged: train it again.")
+        model.load_state_dict(weights)
     except MemoryError:
         next_step = "Free some memory, or check where the file comes from."
         raise CheckpointRefused("RESOURCE", path, "it needs more memory than this machine has", next_step) from None
@@ -166,17 +172,3 @@ def _of_record(record: Record, dicts: Sequence[StateDict], path: Path) -> nn.Mod
             fact = f"{buffer_name} of its normalization is {shown(buffer.flatten().tolist())}"
             raise CheckpointRefused("NONFINITE", path, fact, _NOT_ITS_OWN)
     return model
-
-
-def _fill(model: nn.Module, tensors: Mapping[str, StoredTensor], path: Path) -> None:
-    """Copy fitting tensors into the model; raises `CheckpointRefused` for NaN or infinity in its precision.
-
-    A tensor that the file lacks keeps its initial value.
-    """
-    weights = {}
-    for name, own in model.state_dict().items():
-        weights[name] = tensors[name].read().to(own.dtype) if name in tensors else own
-        if not weights[name].isfinite().all():
-            fact = f"tensor {name} holds NaN or infinity"
-            raise CheckpointRefused("NONFINITE", path, fact, "Its training diverged: train it again.")
-    model.load_state_dict(weights)
