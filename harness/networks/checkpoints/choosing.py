@@ -63,39 +63,27 @@ class _Fit:
     held: StateDict
     prefix: str
     matched: Mapping[str, StoredTensor]
+    missing: list[str]
+    misshapen: list[str]
 
     @cached_property
     def tensors(self) -> dict[str, StoredTensor]:
         length, named = len(self.prefix), self.held.tensors.items()
         return {name[length:]: tensor for name, tensor in named if name.startswith(self.prefix)}
 
-    @cached_property
-    def missing(self) -> list[str]:
-        # The counter of a batch norm is for training only, and old files lack it.
-        names = (name for name in self.needed if name not in self.matched)
-        return [name for name in names if name.rpartition(".")[2] != "num_batches_tracked"]
-
-    @cached_property
-    def misshapen(self) -> list[str]:
-        return [
-            name
-            for name, tensor in self.matched.items()
-            if tensor.shape != tuple((own := self.needed[name]).shape)
-            or tensor.dtype not in (_FLOATS if own.is_floating_point() else _INTEGERS)
-        ]
-
-    @cached_property
+    @property
     def unknown(self) -> list[str]:
         return [name for name in self.tensors if name not in self.needed]
-
-    @property
-    def covers(self) -> bool:
-        return not (self.missing or self.misshapen)
 
     @property
     def place(self) -> str:
         where = shown(self.held.places[0]) or "the file as a whole"
         return f"{where} (names without {shown(self.prefix)!r})" if self.prefix else where
+
+
+def _alike(tensor: StoredTensor, own: Tensor) -> bool:
+    kinds = _FLOATS if own.is_floating_point() else _INTEGERS
+    return tensor.shape == tuple(own.shape) and tensor.dtype in kinds
 
 
 def _fits(dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str | None) -> list[_Fit]:
@@ -107,7 +95,11 @@ def _fits(dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str 
             for at in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
                 if name[at:] in needed and prefix in {None, name[:at]}:
                     matched.setdefault(name[:at], {})[name[at:]] = tensor
-        fits += [_Fit(needed, held, before, found) for before, found in matched.items()]
+        for before, found in matched.items():
+            # The counter of a batch norm is for training only, and old files lack it.
+            missing = [name for name in needed if name not in found and not name.endswith("num_batches_tracked")]
+            misshapen = [name for name, tensor in found.items() if not _alike(tensor, needed[name])]
+            fits.append(_Fit(needed, held, before, found, missing, misshapen))
     return fits
 
 
@@ -138,12 +130,12 @@ def choose(
     fits = _fits(dicts, needed, prefix)
     if prefix and not any(fit.matched for fit in fits):
         # Candidate and incumbent share the options, and one of them may have the network's own names.
-        fits = [fit for fit in _fits(dicts, needed, "") if fit.covers]
+        fits = [fit for fit in _fits(dicts, needed, "") if not (fit.missing or fit.misshapen)]
         if not fits:
             named = some_of([shown(name) for held in dicts for name in held.tensors], shown=3)
             fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
             raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip_prefix, or remove the option.")
-    if len(fitting := [fit for fit in fits if fit.covers]) > 1:
+    if len(fitting := [fit for fit in fits if not (fit.missing or fit.misshapen)]) > 1:
         fact = f"{len(fitting)} of its state dicts fit the network: {some_of([fit.place for fit in fitting])}"
         places = list(dict.fromkeys(shown(fit.held.places[0]) for fit in fitting))
         prefixes = list(dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting))
