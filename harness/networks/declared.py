@@ -121,7 +121,8 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     try:
         answers = computed(declared.normalised(some) if declared else some)
     except Exception as error:  # A model may raise any exception for images that it rejects.
-        for size in (getattr(network, "image_size", None), *((size, size) for size in _USUAL_SIZES)):
+        sizes: list[Any] = [getattr(network, "image_size", None), *((size, size) for size in _USUAL_SIZES)]
+        for size in sizes:
             with suppress(Exception):
                 computed(some.new_zeros(1, channels, *size))
                 if size != (height, width):

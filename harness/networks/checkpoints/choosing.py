@@ -232,9 +232,9 @@ def _of_sizes(fit: _Fit, builder: Builder) -> str:
     if fit.missing or fit.unknown or (0 in found and list(fit.needed)[-1] not in fit.misshapen):
         return ""
     said = []
-    for axis, (theirs, ours) in sorted(found.items(), reverse=True):
+    for axis, (of_file, own) in sorted(found.items(), reverse=True):
         what, names = _SIZES[axis]
         argument = builder.argument(names)
-        how = f"add model_args.{argument}={theirs}" if argument else f"change the callable to build it for {theirs}"
-        said.append(f"The file's network has {theirs} {what}, model builds one with {ours}: {how}.")
+        how = f"add model_args.{argument}={of_file}" if argument else f"change the callable to build it for {of_file}"
+        said.append(f"The file's network has {of_file} {what}, model builds one with {own}: {how}.")
     return " ".join(said)
