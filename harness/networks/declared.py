@@ -113,18 +113,27 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
             f"the model takes images of {wanted} channels, the data have {channels}; {loading}build the model for "
             f"{channels}"
         )
-    inputs = declared.normalised(some) if declared else some
+
+    def computed(inputs: Tensor) -> Any:
+        with torch.inference_mode(), foreign_network():
+            return network(inputs)
+
     try:
-        answers = _answers(network, inputs)
+        answers = computed(declared.normalised(some) if declared else some)
     except Exception as error:  # A model may raise any exception for images that it rejects.
-        sizes = [getattr(network, "image_size", None), *((size, size) for size in _USUAL_SIZES)]
-        others = (size for size in sizes if isinstance(size, tuple) and size != (height, width))
-        if size := next((size for size in others if _takes(network, some.new_zeros(1, channels, *size))), None):
-            raise UnusableModelError(
-                f"the model takes images of {size[0]}x{size[1]} pixels (height x width), the data have "
-                f"{height}x{width}. Set size {size[0]}x{size[1]}, or build the model for {height}x{width} ({error})"
-            ) from error
-        return ""
+        sizes: list[Any] = [getattr(network, "image_size", None), *((size, size) for size in _USUAL_SIZES)]
+        for size in sizes:
+            with suppress(Exception):
+                computed(some.new_zeros(1, channels, *size))
+                if size != (height, width):
+                    break
+        else:
+            return ""
+        taken, found = (f"{across}x{down}" for across, down in (size, (height, width)))
+        raise UnusableModelError(
+            f"the model takes images of {taken} pixels (height x width), the data have {found}. Set size {taken}, or "
+            f"build the model for {found} ({error})"
+        ) from error
     answers, where = logits_of(answers) if declared else (answers, "")
     if not isinstance(answers, Tensor) or answers.ndim != 2:  # noqa: PLR2004  (N, classes); the engine raises the error.
         return ""
@@ -148,15 +157,3 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
             "Set model_outputs probabilities, or model_outputs logits if they are logits"
         )
     return where
-
-
-def _answers(network: nn.Module, inputs: Tensor) -> Any:
-    with torch.inference_mode(), foreign_network():
-        return network(inputs)
-
-
-def _takes(network: nn.Module, inputs: Tensor) -> bool:
-    with suppress(Exception):  # The network rejects this size.
-        _answers(network, inputs)
-        return True
-    return False

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +12,7 @@ from harness.base.groups import Settings, Text, setting
 from harness.base.user_code import named_object, no_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
@@ -67,20 +65,6 @@ class Builder:
             raise UnusableModelError("expected package.module:callable", setting=f"model {spec}")
         with settings_kept():
             self.function = named_object(spec, setting="model")
-
-    def argument(self, names: Sequence[str]) -> str:
-        """Return the first of these names that the callable takes as an argument, "" without one.
-
-        A callable that takes any name, as those of torchvision and timm do, takes the number of classes. Of these
-        libraries, only timm takes the channels.
-        """
-        taken: Mapping[str, inspect.Parameter] = {}
-        with suppress(ValueError, TypeError):  # It has no signature.
-            taken = inspect.signature(self.function).parameters
-        known = list(taken)
-        if not known or any(each.kind is each.VAR_KEYWORD for each in taken.values()):
-            known += ["in_chans", "num_classes"] if self.spec.startswith("timm") else ["num_classes"]
-        return next((name for name in known if name in names), "")
 
     def __call__(self) -> nn.Module:
         """Return a new network; raises `InputError` if it cannot be built."""

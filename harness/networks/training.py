@@ -20,10 +20,11 @@ from torch.nn import functional
 
 from harness.base.codes import Code
 from harness.base.errors import InputError
-from harness.base.files import user_folder
+from harness.base.files import locked, user_folder
 from harness.base.outputs import EPOCHS, TRAINING_STATE, Output
+from harness.base.progress import Progress
 from harness.base.records import check_record, record
-from harness.data import LabelledImages, split_validation
+from harness.data import LabelledImages, load_fashion_mnist, split_validation
 from harness.data.images import unit_range
 from harness.networks.architectures import ARCHITECTURES, build
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -349,15 +350,9 @@ def train_or_load(name: str) -> Path:
     The file's name contains the config's hash, so another config never loads an old model. A file lock lets one process
     train while others wait. Progress goes to standard error. Raises `InputError` without training images.
     """
-    from filelock import FileLock
-
-    from harness.base.progress import Progress
-    from harness.data import load_fashion_mnist
-
     config = SHIPPED[name]
     path = user_folder("trained") / f"{name}-{config.resolved().sha256()[:16]}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with locked(path):
         if not path.exists():
             images = load_fashion_mnist("train")
             print(f"\nThe shipped {name} model is missing: training it into {path}", file=sys.stderr)

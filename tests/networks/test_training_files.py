@@ -334,20 +334,20 @@ def test_a_whole_module_is_refused_with_what_to_save(load):
             {},
             [
                 "2 of 11 do not fit (fc.weight has shape (7, 4), the network's (3, 4), fc.bias has shape (7,), the",
-                "network has 7 classes, model builds one with 3: add model_args.num_classes=7.",
+                "network has 7 classes, model builds one with 3: build it for 7, such as with model_args.num_cl",
             ],
             id="classes",
         ),
         pytest.param(
             lambda: net(in_channels=3).state_dict(),
             {},
-            ["The file's network has 3 channels, model builds one with 1: add model_args.in_channels=3."],
+            ["network has 3 channels, model builds one with 1: build it for 3, such as with model_args.in_channels=3."],
             id="channels",
         ),
         pytest.param(
             lambda: net(in_channels=3, num_classes=5).state_dict(),
             {},
-            ["add model_args.in_channels=3. ", "add model_args.num_classes=5."],
+            ["such as with model_args.in_channels=3. ", "such as with model_args.num_classes=5."],
             id="channels-and-classes",
         ),
         pytest.param(

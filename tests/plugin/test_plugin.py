@@ -642,7 +642,7 @@ def quick_training(monkeypatch, tmp_path):
     config = TrainingConfig(epochs=1, validation_size=100, arguments=arguments, precision="float32")
     monkeypatch.setattr(training, "SHIPPED", {"baseline": config, "augmented": config})
     few = load_fashion_mnist("test").take(torch.arange(400))
-    monkeypatch.setattr("harness.data.load_fashion_mnist", lambda _: few)
+    monkeypatch.setattr(training, "load_fashion_mnist", lambda _: few)
     return tmp_path / "cache/stress-harness/trained"
 
 

@@ -11,15 +11,15 @@ import torch
 
 from harness.base.errors import some_of
 from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
-from harness.networks.options import Builder, ChoiceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
 
     from harness.networks.checkpoints.files import StoredTensor
+    from harness.networks.options import ChoiceOptions
 
 _WRAPPERS = {
     *("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module"),
@@ -31,12 +31,8 @@ _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _INTEGERS = {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
 _CONVOLUTION = 4
 """Dimensions of a convolution's weight, its channels in the second one."""
-_SIZES = {
-    0: ("classes", ("num_classes", "classes", "n_classes", "num_labels", "nb_classes")),
-    1: ("channels", ("in_channels", "in_chans", "channels", "num_channels", "input_channels")),
-}
-"""The meaning of the only differing size of tensors by its dimension, and the usual names of its argument."""
-OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
+_SIZES = {0: ("classes", "num_classes"), 1: ("channels", "in_channels")}
+"""The meaning of the only differing size of tensors by its dimension, and a usual name of its argument."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,39 +59,27 @@ class _Fit:
     held: StateDict
     prefix: str
     matched: Mapping[str, StoredTensor]
+    missing: list[str]
+    misshapen: list[str]
 
     @cached_property
     def tensors(self) -> dict[str, StoredTensor]:
         length, named = len(self.prefix), self.held.tensors.items()
         return {name[length:]: tensor for name, tensor in named if name.startswith(self.prefix)}
 
-    @cached_property
-    def missing(self) -> list[str]:
-        # The counter of a batch norm is for training only, and old files lack it.
-        names = (name for name in self.needed if name not in self.matched)
-        return [name for name in names if name.rpartition(".")[2] != "num_batches_tracked"]
-
-    @cached_property
-    def misshapen(self) -> list[str]:
-        return [
-            name
-            for name, tensor in self.matched.items()
-            if tensor.shape != tuple((own := self.needed[name]).shape)
-            or tensor.dtype not in (_FLOATS if own.is_floating_point() else _INTEGERS)
-        ]
-
-    @cached_property
+    @property
     def unknown(self) -> list[str]:
         return [name for name in self.tensors if name not in self.needed]
-
-    @property
-    def covers(self) -> bool:
-        return not (self.missing or self.misshapen)
 
     @property
     def place(self) -> str:
         where = shown(self.held.places[0]) or "the file as a whole"
         return f"{where} (names without {shown(self.prefix)!r})" if self.prefix else where
+
+
+def _alike(tensor: StoredTensor, own: Tensor) -> bool:
+    kinds = _FLOATS if own.is_floating_point() else _INTEGERS
+    return tensor.shape == tuple(own.shape) and tensor.dtype in kinds
 
 
 def _fits(dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str | None) -> list[_Fit]:
@@ -107,7 +91,11 @@ def _fits(dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str 
             for at in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
                 if name[at:] in needed and prefix in {None, name[:at]}:
                     matched.setdefault(name[:at], {})[name[at:]] = tensor
-        fits += [_Fit(needed, held, before, found) for before, found in matched.items()]
+        for before, found in matched.items():
+            # The counter of a batch norm is for training only, and old files lack it.
+            missing = [name for name in needed if name not in found and not name.endswith("num_batches_tracked")]
+            misshapen = [name for name, tensor in found.items() if not _alike(tensor, needed[name])]
+            fits.append(_Fit(needed, held, before, found, missing, misshapen))
     return fits
 
 
@@ -117,14 +105,12 @@ def choose(
     choice: ChoiceOptions,
     path: Path,
     *,
-    builder: Callable[..., object] | None = None,
     next_step: str = "",
 ) -> tuple[dict[str, StoredTensor], str]:
     """Return the tensors that fit the network, by its own names, and a description of the choice, empty without one.
 
     Exactly one pair of state dict and prefix must fit. If none does, the `CheckpointRefused` states the differences,
-    and `next_step` or else advice; `builder` built the network, None for the notebook's. If several do, it states the
-    options that select one.
+    and `next_step` or else advice on the user's network. If several do, it states the options that select one.
     """
     needed, key, prefix = network.state_dict(), choice.checkpoint_key, choice.strip_prefix
     if key is not None and [held.places[0] for held in dicts] != [""]:  # Else the whole file is one.
@@ -138,12 +124,12 @@ def choose(
     fits = _fits(dicts, needed, prefix)
     if prefix and not any(fit.matched for fit in fits):
         # Candidate and incumbent share the options, and one of them may have the network's own names.
-        fits = [fit for fit in _fits(dicts, needed, "") if fit.covers]
+        fits = [fit for fit in _fits(dicts, needed, "") if not (fit.missing or fit.misshapen)]
         if not fits:
             named = some_of([shown(name) for held in dicts for name in held.tensors], shown=3)
             fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
             raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip_prefix, or remove the option.")
-    if len(fitting := [fit for fit in fits if fit.covers]) > 1:
+    if len(fitting := [fit for fit in fits if not (fit.missing or fit.misshapen)]) > 1:
         fact = f"{len(fitting)} of its state dicts fit the network: {some_of([fit.place for fit in fitting])}"
         places = list(dict.fromkeys(shown(fit.held.places[0]) for fit in fitting))
         prefixes = list(dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting))
@@ -156,7 +142,7 @@ def choose(
         raise CheckpointRefused("PICKLE_GLOBAL", path, fact, SAVE_WEIGHTS_ALONE)
     if not fitting or fit.unknown:
         fact = f"the tensors of {fit.place} are not those of the network: {_differences(fit)}"
-        raise CheckpointRefused("ARCHITECTURE", path, fact, next_step or _advice(fit, builder))
+        raise CheckpointRefused("ARCHITECTURE", path, fact, next_step or _advice(fit))
     if prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
         fact = f"{fit.place} fits the network, except that its names begin with {shown(fit.prefix)!r}"
         raise CheckpointRefused("ARCHITECTURE", path, fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}.")
@@ -192,7 +178,7 @@ def _differences(fit: _Fit) -> str:
     return "; ".join(f"{what} ({some_of([described(name) for name in names], shown=3)})" for names, what in said)
 
 
-def _advice(fit: _Fit, builder: Callable[..., object] | None) -> str:
+def _advice(fit: _Fit) -> str:
     """Return the likely cause of tensors that do not fit, and what to do: the first row of a table that applies."""
     needed, held = list(fit.needed), fit.tensors
     outer = needed[0].partition(".")[0] + "." if needed else ""
@@ -200,11 +186,10 @@ def _advice(fit: _Fit, builder: Callable[..., object] | None) -> str:
     def kinds(names: Iterable[str]) -> set[str]:
         return {re.sub(r"\d+", "0", name) for name in names}
 
-    sizes = _of_sizes(fit, builder) if isinstance(builder, Builder) else ""
+    sizes = _of_sizes(fit)
     differing = [*fit.missing, *fit.unknown, *fit.misshapen]
     parts = dict.fromkeys(shown(name.rpartition(".")[0] or name, length=60) for name in differing)
     table = (
-        (builder is None, OF_ANOTHER),
         (sizes, sizes),
         (
             all(name.startswith(outer) for name in needed) and any(name.removeprefix(outer) in held for name in needed),
@@ -226,7 +211,7 @@ def _advice(fit: _Fit, builder: Callable[..., object] | None) -> str:
     return next(advice for applies, advice in table if applies)
 
 
-def _of_sizes(fit: _Fit, builder: Builder) -> str:
+def _of_sizes(fit: _Fit) -> str:
     """Return advice if numbers of channels and of classes alone explain the differences; else empty."""
     found: dict[int, tuple[int, int]] = {}
     for name in fit.misshapen:
@@ -239,10 +224,9 @@ def _of_sizes(fit: _Fit, builder: Builder) -> str:
             return ""
     if fit.missing or fit.unknown or (0 in found and list(fit.needed)[-1] not in fit.misshapen):
         return ""
-    said = []
-    for axis, (theirs, ours) in sorted(found.items(), reverse=True):
-        what, names = _SIZES[axis]
-        argument = builder.argument(names)
-        how = f"add model_args.{argument}={theirs}" if argument else f"change the callable to build it for {theirs}"
-        said.append(f"The file's network has {theirs} {what}, model builds one with {ours}: {how}.")
-    return " ".join(said)
+    said = [(*_SIZES[axis], *sizes) for axis, sizes in sorted(found.items(), reverse=True)]
+    return " ".join(
+        f"The file's network has {theirs} {what}, model builds one with {ours}: build it for {theirs}, such as with "
+        f"model_args.{argument}={theirs}."
+        for what, argument, theirs, ours in said
+    )

@@ -104,7 +104,7 @@ def read_regular(path: Path, *, beside: str = "") -> bytes:
 def _unreadable(path: Path, error: OSError, beside: str = "") -> CheckpointRefused:
     too_large = error.errno == errno.EFBIG
     next_step = SAVE_WEIGHTS_ALONE if too_large else "Name a checkpoint file (.safetensors, .pt or .pth)."
-    fact = f"cannot be read ({error.strerror or error})"
+    fact = f"cannot be opened ({error.strerror or error})"
     if beside:
         next_step = "Copy both files into one folder, or export it again with its weights inside (external_data=False)."
         fact = f"its weights are in {shown(beside)!r} beside it, which {fact}"

@@ -12,7 +12,7 @@ from torch import nn
 
 from harness.base.errors import some_of
 from harness.networks.architectures import ARCHITECTURES, build
-from harness.networks.checkpoints.choosing import OF_ANOTHER, StateDict, choose
+from harness.networks.checkpoints.choosing import StateDict, choose
 from harness.networks.checkpoints.files import (
     SAVE_WEIGHTS_ALONE,
     CheckpointRefused,
@@ -26,7 +26,7 @@ from harness.networks.checkpoints.pickled import Name, read_members, read_pickle
 from harness.networks.options import ChoiceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from harness.networks.checkpoints.files import Record
@@ -40,6 +40,7 @@ _MAX_DEPTH, _MAX_DICTS, _MAX_PLACES = 6, 20_000, 10
 thousands of dicts; weights do not lie deeper."""
 _LONGEST_NAME = 200
 """Most characters of a name; longer ones are ignored, since each is compared with a network's in many ways."""
+_OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
 _NOT_ITS_OWN = "The record in it is of another network than its tensors: save it again where it was trained."
 
 
@@ -85,8 +86,15 @@ def load_checkpoint(
         else:
             architecture = "fashion-cnn" if builder is None else "user"
             model = build("fashion-cnn", {}) if builder is None else builder()
-            tensors, note = choose(dicts, model, choice or ChoiceOptions(), path, builder=builder)
-        _fill(model, tensors, path)
+            next_step = _OF_ANOTHER if builder is None else ""
+            tensors, note = choose(dicts, model, choice or ChoiceOptions(), path, next_step=next_step)
+        weights = {}
+        for name, own in model.state_dict().items():  # A tensor that the file lacks keeps its initial value.
+            weights[name] = tensors[name].read().to(own.dtype) if name in tensors else own
+            if not weights[name].isfinite().all():
+                fact = f"tensor {name} holds NaN or infinity"
+                raise CheckpointRefused("NONFINITE", path, fact, "Its training diverged: train it again.")
+        model.load_state_dict(weights)
     except MemoryError:
         next_step = "Free some memory, or check where the file comes from."
         raise CheckpointRefused("RESOURCE", path, "it needs more memory than this machine has", next_step) from None
@@ -150,7 +158,7 @@ def _of_record(record: Record, dicts: Sequence[StateDict], path: Path) -> nn.Mod
     name, arguments = record.architecture, record.arguments
     if name not in ARCHITECTURES:
         fact = f"unknown architecture id {shown(repr(name))}, known are {sorted(ARCHITECTURES)}"
-        raise CheckpointRefused("ARCHITECTURE", path, fact, OF_ANOTHER)
+        raise CheckpointRefused("ARCHITECTURE", path, fact, _OF_ANOTHER)
     if (length := len(json.dumps(arguments))) > MAX_ARGUMENTS:
         fact = f"the arguments of its architecture have {length} characters, more than the limit of {MAX_ARGUMENTS}"
         raise CheckpointRefused("RESOURCE", path, fact, _NOT_ITS_OWN)
@@ -166,17 +174,3 @@ def _of_record(record: Record, dicts: Sequence[StateDict], path: Path) -> nn.Mod
             fact = f"{buffer_name} of its normalization is {shown(buffer.flatten().tolist())}"
             raise CheckpointRefused("NONFINITE", path, fact, _NOT_ITS_OWN)
     return model
-
-
-def _fill(model: nn.Module, tensors: Mapping[str, StoredTensor], path: Path) -> None:
-    """Copy fitting tensors into the model; raises `CheckpointRefused` for NaN or infinity in its precision.
-
-    A tensor that the file lacks keeps its initial value.
-    """
-    weights = {}
-    for name, own in model.state_dict().items():
-        weights[name] = tensors[name].read().to(own.dtype) if name in tensors else own
-        if not weights[name].isfinite().all():
-            fact = f"tensor {name} holds NaN or infinity"
-            raise CheckpointRefused("NONFINITE", path, fact, "Its training diverged: train it again.")
-    model.load_state_dict(weights)

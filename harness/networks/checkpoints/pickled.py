@@ -220,34 +220,27 @@ def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
             ends = [*(member.header_offset for member in members[1:]), archive.start_dir]
             found: dict[str, memoryview] = {}
             for member, end in zip(members, ends, strict=True):
-                name = member.orig_filename
+                name, header = member.orig_filename, member.header_offset
                 if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
                     raise ValueError(f"it has a member named {name!r}, which is no path in its one folder")
                 if name.partition("/")[0] != members[0].orig_filename.partition("/")[0]:
                     raise ValueError(f"it has two folders, those of {members[0].orig_filename} and {name}")
                 if (inner := name.partition("/")[2]) in found:
                     raise ValueError(f"it has two members with the name {name}")
-                found[inner] = _content(content, archive, member, end)
+                if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+                    raise ValueError("it has compressed members")
+                archive.open(member).close()  # It raises an error if the directory and the member's own header differ.
+                begin = header + 30 + sum(struct.unpack_from("<2H", content, header + 26))  # After a name and an extra.
+                if begin + member.file_size > end:
+                    raise ValueError(f"member {name} overlaps what follows it")
+                found[inner] = memoryview(content)[begin : begin + member.file_size]
+                if zlib.crc32(found[inner]) != member.CRC:
+                    raise ValueError(f"checksum of {name} does not match")
             return found
     except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error) as error:
         # RuntimeError: an unknown kind of archive; ValueError: impossible names and offsets.
         fact = f"not an intact zip file of torch.save ({shown(error)})"
         raise CheckpointRefused("ZIP_LAYOUT", path, fact, SAVE_WEIGHTS_ALONE) from None
-
-
-def _content(content: bytes, archive: zipfile.ZipFile, member: zipfile.ZipInfo, end: int) -> memoryview:
-    """Return the content of a member, which must not reach beyond `end`, where the next one begins."""
-    if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-        raise ValueError("it has compressed members")
-    archive.open(member).close()  # It raises an error if the directory and the member's own header differ.
-    header = member.header_offset
-    begin = header + 30 + sum(struct.unpack_from("<2H", content, header + 26))  # The lengths of a name and an extra.
-    if begin + member.file_size > end:
-        raise ValueError(f"member {member.orig_filename} overlaps what follows it")
-    view = memoryview(content)[begin : begin + member.file_size]
-    if zlib.crc32(view) != member.CRC:
-        raise ValueError(f"checksum of {member.orig_filename} does not match")
-    return view
 
 
 def read_pickle(members: Mapping[str, memoryview], path: Path) -> object:

@@ -27,8 +27,6 @@ _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(ui
 """Types of an input of images, as ONNX Runtime names them; uint8 takes pixels from 0 to 255."""
 _IMAGES = 4
 """Dimensions of a batch of images: (N, C, H, W), or (N, H, W, C)."""
-_CHANNELS = (1, 3)
-"""Numbers of channels. A file that fixes one of them as its last size alone has the channels last."""
 
 
 def expect_moderate(
@@ -80,7 +78,7 @@ class OnnxRunner:
             raise ValueError(f"its input is {images.type} of shape {images.shape}")
         self.input, self.kind = images.name, _KINDS[images.type]
         self.batch, *sizes = (size if isinstance(size, int) else None for size in images.shape)
-        self.last = sizes[2] in _CHANNELS and sizes[0] not in _CHANNELS  # As in exports of Keras.
+        self.last = sizes[2] in {1, 3} and sizes[0] not in {1, 3}  # The channels, as in exports of Keras.
         self.sizes = (sizes[2], *sizes[:2]) if self.last else tuple(sizes)
 
     def __reduce__(self) -> tuple[Any, ...]:
