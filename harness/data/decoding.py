@@ -207,9 +207,8 @@ class Decoder:
             print(printable(line), file=sys.stderr)
             return replace(self, spread=None)._parts()
         # Other processes need to read pictures, no more.
-        sent = replace(
-            self, pictures=replace(pictures, labels=range(count), masks=None, notes=(), groups={}), spread=None
-        )
+        bare = replace(pictures, labels=range(count), masks=None, notes=(), groups={})
+        sent = replace(self, pictures=bare, spread=None)
         most = min(_BLOCK, _SENT // math.prod(self.shape))
         return self.spread(sent.part, spans(most, self._made_with), here=self._here, what=pictures.whole)
 

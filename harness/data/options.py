@@ -122,7 +122,5 @@ class DataOptions(Settings):
 def parse_size(text: str, *, setting: str = "size") -> tuple[int, int]:
     """Return (height, width) from `64` or `64x96`; raises `InputError` for anything else."""
     if not (found := re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)):
-        raise PipelineError(
-            "expected a number of pixels, or HEIGHTxWIDTH, such as 64 or 64x96", setting=f"{setting} {text}"
-        )
+        raise PipelineError("expected a number of pixels, or HEIGHTxWIDTH such as 64x96", setting=f"{setting} {text}")
     return int(found[1]), int(found[2] or found[1])

@@ -186,18 +186,17 @@ def pipeline_of(
     picture. Raises `InputError` for contradictory options.
     """
     to, named = size or resize, interpolation or "bilinear"  # With antialiasing, it equals torchvision's Resize.
-    plain, setting = ("nearest", "bilinear", "bicubic"), "interpolation" if interpolation else "antialias"
+    plain = ("nearest", "bilinear", "bicubic")
     if size is not None and (resize or crop):
         raise PipelineError(
             "size stretches images, the other keeps their proportions; give one of the two",
             setting=f"size and {'resize' if resize else 'crop'}",
         )
     if (interpolation is not None or not antialias) and to is None:
+        setting = "interpolation" if interpolation else "antialias"
         raise PipelineError("has an effect only with resize or size; set one of these too", setting=setting)
     if not antialias and named not in plain:
-        raise PipelineError(
-            f"{named} is always antialiased; expected one of {', '.join(plain)}", setting="antialias no"
-        )
+        raise PipelineError(f"{named} is always antialiased; expected {', '.join(plain)}", setting="antialias no")
     library = "pillow" if antialias else "torch"
     resized = () if to is None else (_resize(to, named, library=library, antialias=False),)
     return Pipeline(color=Color(channels), resize=resized, crop=Crop(crop))
