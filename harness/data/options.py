@@ -71,15 +71,8 @@ class DataOptions(Settings):
     @model_validator(mode="after")
     def _expect_no_contradiction(self) -> Self:
         """Raise an error before anything is loaded or imported."""
-        if self.given.keys() & DataOptions.model_fields.keys() - {"data"} and self.pipeline and self.transform:
-            steps = ("size", "resize", "crop", "interpolation", "channels")
-            named = [name for name in steps if getattr(self, name) is not None]
-            if named := named or ["antialias no"] * (self.antialias == "no"):
-                raise PipelineError(
-                    f"the transform makes the pixels of the unchanged RGB picture; remove {named[0]}, or make it a "
-                    "step of the transform",
-                    setting=f"transform {self.transform} and {named[0]}",
-                )
+        if self.given.keys() & DataOptions.model_fields.keys() - {"data"}:
+            _ = self.pipeline
         return self
 
     @cached_property
@@ -93,7 +86,8 @@ class DataOptions(Settings):
         shorter, side = sizes.get("resize", (None, None))
         to, smooth, plain = sizes.get("size", shorter), self.antialias != "no", ("nearest", "bilinear", "bicubic")
         named = self.interpolation or "bilinear"  # With antialiasing, it equals torchvision's Resize.
-        wrong, setting = "", ""
+        others = [name for name in ("interpolation", "channels") if getattr(self, name) is not None]
+        steps, wrong, setting = [*given, *others, *([] if smooth else ["antialias no"])], "", ""
         if shorter != side:
             wrong = "expected the length of the shorter side, such as 256; size stretches to a height and a width"
             setting = f"resize {self.resize}"
@@ -105,6 +99,10 @@ class DataOptions(Settings):
             setting = "interpolation" if self.interpolation else "antialias"
         elif not smooth and named not in plain:
             wrong, setting = f"{named} is always antialiased; expected {', '.join(plain)}", "antialias no"
+        elif self.transform and steps:
+            wrong = "the transform makes the pixels of the unchanged RGB picture; remove"
+            wrong = f"{wrong} {steps[0]}, or make it a step of the transform"
+            setting = f"transform {self.transform} and {steps[0]}"
         if wrong:
             raise PipelineError(wrong, setting=setting)
         resize = resizing(to, named, library="pillow" if smooth else "torch", antialias=False) if to else None
