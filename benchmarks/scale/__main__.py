@@ -29,7 +29,7 @@ from benchmarks.scale.model import Constants, predicted
 from benchmarks.smoke import run
 from harness.base.files import write_atomically
 from harness.data import LabelledImages
-from harness.data.pipeline import pipeline_of
+from harness.data.options import DataOptions
 from harness.data.rows import rows_of_file
 from harness.inference import Classifier
 from harness.inference.cluster import Cluster
@@ -138,7 +138,7 @@ def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
     picture = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(picture, "JPEG", quality=90)
-    pipeline = pipeline_of(resize=256, crop=(224, 224))
+    pipeline = DataOptions(resize="256", crop="224").pipeline
     decode = fastest(
         lambda _: pipeline.picture(Image.open(io.BytesIO(picture.getvalue()), formats=["JPEG"]), where="one")
     )

@@ -23,7 +23,7 @@ from benchmarks.skew.report import write_photographs
 from benchmarks.smoke import few, run
 from harness.base.cache import PredictionCache
 from harness.data import load_images
-from harness.data.pipeline import pipeline_of
+from harness.data.options import DataOptions
 from harness.data.serving import SKEWS
 from harness.inference import open_model
 from harness.inference.serving import model_serving, served_predictions
@@ -72,7 +72,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "photographs")
         write_files(Path(sys.argv[1]), folder)
-        pipeline = pipeline_of(resize=SHORTER_SIDE, crop=(CROP, CROP), channels=3)
+        pipeline = DataOptions(resize=str(SHORTER_SIDE), crop=str(CROP), channels=3).pipeline
         images = load_images(f"folder:{folder}", pipeline=pipeline)
         images = images.take(torch.arange(few(len(images), 12)))
         images = replace(images, classes=tuple(map(str, range(_CLASSES))), name="photographs")

@@ -170,7 +170,7 @@ class _Table:
     def values(self, name: str) -> list[Any]:
         """Return the values of a column as Python objects."""
 
-        def find() -> dict[str, Any]:
+        def find(_: File) -> dict[str, Any]:
             return {"labels": [value for _, column in self.parts for value in column(name).to_pylist()]}
 
         return list(found_once(self.file, f"labels {name}", find)["labels"])

@@ -48,6 +48,8 @@ TRIED = 8
 """Number of pictures that the user's code must make twice, with equal pixels."""
 _RUN = "STRESS_HARNESS_RUN"
 """Environment variable with the run's name: its processes share entries of data without a fingerprint."""
+_own_runs: set[str] = set()
+"""The names that this process chose; it inherits others from its parent."""
 _BLOCK = 128
 """Number of pictures that threads of this process decode ahead, and most pictures of one call to another process."""
 _SENT = 16 << 20
@@ -207,9 +209,8 @@ class Decoder:
             print(printable(line), file=sys.stderr)
             return replace(self, spread=None)._parts()
         # Other processes need to read pictures, no more.
-        sent = replace(
-            self, pictures=replace(pictures, labels=range(count), masks=None, notes=(), groups={}), spread=None
-        )
+        bare = replace(pictures, labels=range(count), masks=None, notes=(), groups={})
+        sent = replace(self, pictures=bare, spread=None)
         most = min(_BLOCK, _SENT // math.prod(self.shape))
         return self.spread(sent.part, spans(most, self._made_with), here=self._here, what=pictures.whole)
 
@@ -318,13 +319,15 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
     """Return the images of the cache entry, which is made if it is missing, damaged or another; raises `OSError`."""
     pictures, store = decoder.pictures, ArrayStore.of_user()
     # The key covers all that determines the entry; for data without a fingerprint it covers the run's name.
-    run, is_own = _this_run()
-    made_of = pictures.made_of or f"run {run}"
+    if _RUN not in os.environ:
+        os.environ[_RUN] = os.urandom(16).hex()
+        _own_runs.add(os.environ[_RUN])
+    made_of = pictures.made_of or f"run {os.environ[_RUN]}"
     # The first number is the version of the entries' format.
     sources = (1, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
     with store.locked(key):
-        known = pictures.made_of is not None or not is_own
+        known = pictures.made_of is not None or os.environ[_RUN] not in _own_runs
         if known and (images := _opened(decoder, key, verified=False)) is not None:
             return images
         with store.making(key, needed=decoder.needed) as (file, facts):
@@ -377,14 +380,3 @@ def _opened(decoder: Decoder, key: str, *, verified: bool) -> LabelledImages | N
         np.array_equal(decoder.made(position).pixels.transpose(2, 0, 1), pixels[position].numpy()) for position in some
     )
     return images if same else None
-
-
-_own_run: str | None = None
-
-
-def _this_run() -> tuple[str, bool]:
-    """Return the name of this run, and whether this process chose it or inherited it from its parent."""
-    global _own_run  # noqa: PLW0603  One name for the whole process.
-    if _RUN not in os.environ:
-        os.environ[_RUN] = _own_run = os.urandom(16).hex()
-    return os.environ[_RUN], os.environ[_RUN] == _own_run

@@ -108,9 +108,8 @@ def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
             f"{path.parent} and include the suffix"
         )
     if missing := [str(file) for file, place in zip(files, places, strict=True) if place not in found]:
-        raise DataError(
-            f"{path}: {len(missing)} of {len(files)} images have no row: {some_of(missing)}; add a row for each"
-        )
+        count = f"{len(missing)} of {len(files)} images have no row"
+        raise DataError(f"{path}: {count}: {some_of(missing)}; add a row for each")
     return {name: np.array([found[place][name] for place in places]) for name in titles if name != "path"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import math
 import threading
 import warnings
 from contextlib import contextmanager
@@ -102,15 +103,16 @@ def in_channels(picture: Image, channels: int | None = None) -> Image:
 
 def levels_of(picture: Image) -> np.ndarray:
     """Return the levels of a picture, (H, W, C) uint8, RGB or gray."""
-    return np.atleast_3d(np.asarray(in_channels(picture)))
+    content = in_channels(picture).tobytes()  # Faster than `np.asarray` for small pictures.
+    return np.frombuffer(content, np.uint8).reshape(picture.height, picture.width, -1)
 
 
 def as_picture(pixels: np.ndarray) -> Image:
     """Return pixels, (H, W) or (H, W, C) uint8, gray or color, as a PIL picture."""
     from PIL import Image
 
-    flat = pixels.ndim == 3 and pixels.shape[2] == 1  # noqa: PLR2004  (H, W, 1)
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if flat else pixels))
+    mode = "L" if pixels.size == math.prod(pixels.shape[:2]) else "RGB"
+    return Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
 
 
 def as_png(pixels: np.ndarray, *, compress_level: int = -1) -> bytes:

@@ -175,10 +175,8 @@ def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[L
     import torch
 
     if not 0 < size < len(images):
-        raise InputError(
-            f"a validation split of {size} images does not fit {len(images)} training images; "
-            f"use a size between 1 and {len(images) - 1}"
-        )
+        fitting = f"{len(images)} training images; use a size between 1 and {len(images) - 1}"
+        raise InputError(f"a validation split of {size} images does not fit {fitting}")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images.take(order[size:].sort().values), images.take(order[:size].sort().values)
 
@@ -195,9 +193,8 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     import torch
 
     if not 1 <= size <= len(images):
-        raise InputError(
-            f"a sample of {size} images does not fit {len(images)} images; use a size between 1 and {len(images)}"
-        )
+        count = len(images)
+        raise InputError(f"a sample of {size} images does not fit {count} images; use a size between 1 and {count}")
     samples = _samples.setdefault(images, WeakValueDictionary())
     if (known := samples.get((size, seed))) is not None:
         return known

@@ -52,9 +52,8 @@ def read_npz(place: str, *, split: str = "test") -> Pictures:
     if labels.shape not in {(shape[0],), (shape[0], 1)} or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{said}, {expected}")
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != shape[:3]):
-        raise DataError(
-            f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {shape[:3]}, one per image"
-        )
+        expected = f"expected bool or uint8 {shape[:3]}, one per image"
+        raise DataError(f"{path}: masks are {masks.dtype} of shape {masks.shape}, {expected}")
     array = None if images is None else images.reshape(shape)
     return Pictures(
         read=_in_order(path, f"{begin}images", shape) if array is None else array.__getitem__,

@@ -71,32 +71,42 @@ class DataOptions(Settings):
     @model_validator(mode="after")
     def _expect_no_contradiction(self) -> Self:
         """Raise an error before anything is loaded or imported."""
-        if self.given.keys() & DataOptions.model_fields.keys() - {"data"} and self.pipeline and self.transform:
-            steps = ("size", "resize", "crop", "interpolation", "channels")
-            named = [name for name in steps if getattr(self, name) is not None]
-            if named := named or ["antialias no"] * (self.antialias == "no"):
-                raise PipelineError(
-                    f"the transform makes the pixels of the unchanged RGB picture; remove {named[0]}, or make it a "
-                    "step of the transform",
-                    setting=f"transform {self.transform} and {named[0]}",
-                )
+        if self.given.keys() & DataOptions.model_fields.keys() - {"data"}:
+            _ = self.pipeline
         return self
 
     @cached_property
     def pipeline(self) -> Pipeline:
         """Return the pipeline, without a transform, which is imported when the images are loaded."""
-        from harness.data.pipeline import pipeline_of
+        from harness.data.pipeline import Pipeline, resizing
+        from harness.data.stages import Color, Crop
 
-        names = [name for name in ("size", "resize", "crop") if getattr(self, name)]
-        sizes = {name: parse_size(getattr(self, name), setting=name) for name in names}
-        resize, side = sizes.pop("resize", (None, None))
-        if resize != side:
-            raise PipelineError(
-                "expected the length of the shorter side, such as 256; size stretches to a height and a width",
-                setting=f"resize {self.resize}",
-            )
-        how = {"channels": self.channels, "interpolation": self.interpolation, "antialias": self.antialias != "no"}
-        return pipeline_of(resize=resize, **sizes, **how)  # type: ignore[arg-type]
+        given = [name for name in ("size", "resize", "crop") if getattr(self, name)]
+        sizes = {name: parse_size(getattr(self, name), setting=name) for name in given}
+        shorter, side = sizes.get("resize", (None, None))
+        to, smooth, plain = sizes.get("size", shorter), self.antialias != "no", ("nearest", "bilinear", "bicubic")
+        named = self.interpolation or "bilinear"  # With antialiasing, it equals torchvision's Resize.
+        others = [name for name in ("interpolation", "channels") if getattr(self, name) is not None]
+        steps, wrong, setting = [*given, *others, *([] if smooth else ["antialias no"])], "", ""
+        if shorter != side:
+            wrong = "expected the length of the shorter side, such as 256; size stretches to a height and a width"
+            setting = f"resize {self.resize}"
+        elif given[:1] == ["size"] != given:
+            wrong = "size stretches images, the other keeps their proportions; give one of the two"
+            setting = f"size and {given[1]}"
+        elif (self.interpolation or not smooth) and to is None:
+            wrong = "has an effect only with resize or size; set one of these too"
+            setting = "interpolation" if self.interpolation else "antialias"
+        elif not smooth and named not in plain:
+            wrong, setting = f"{named} is always antialiased; expected {', '.join(plain)}", "antialias no"
+        elif self.transform and steps:
+            wrong = "the transform makes the pixels of the unchanged RGB picture; remove"
+            wrong = f"{wrong} {steps[0]}, or make it a step of the transform"
+            setting = f"transform {self.transform} and {steps[0]}"
+        if wrong:
+            raise PipelineError(wrong, setting=setting)
+        resize = resizing(to, named, library="pillow" if smooth else "torch", antialias=False) if to else None
+        return Pipeline(color=Color(self.channels), resize=(resize,) if resize else (), crop=Crop(sizes.get("crop")))
 
     def load(self, words: Callable[[str], Transform] | None = None, *, spread: Spread | None = None) -> LabelledImages:
         """Load the images; see `load_images`. `words` returns the network's transform, see `whole_pipeline`."""
@@ -122,7 +132,5 @@ class DataOptions(Settings):
 def parse_size(text: str, *, setting: str = "size") -> tuple[int, int]:
     """Return (height, width) from `64` or `64x96`; raises `InputError` for anything else."""
     if not (found := re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)):
-        raise PipelineError(
-            "expected a number of pixels, or HEIGHTxWIDTH, such as 64 or 64x96", setting=f"{setting} {text}"
-        )
+        raise PipelineError("expected a number of pixels, or HEIGHTxWIDTH such as 64x96", setting=f"{setting} {text}")
     return int(found[1]), int(found[2] or found[1])

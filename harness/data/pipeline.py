@@ -170,40 +170,7 @@ class Pipeline:
         return np.ascontiguousarray(numbers.transpose(2, 0, 1), dtype=np.float32)
 
 
-def pipeline_of(
-    *,
-    size: tuple[int, int] | None = None,
-    channels: Any = None,
-    resize: int | None = None,
-    crop: tuple[int, int] | None = None,
-    interpolation: str | None = None,
-    antialias: bool = True,
-) -> Pipeline:
-    """Return the pipeline of these options; None leaves a property unchanged.
-
-    `size` is the (height, width) that pictures are stretched to. `resize` is the new length of the shorter side; the
-    other follows in proportion. `crop` is the (height, width) of the center that remains, with black around a smaller
-    picture. Raises `InputError` for contradictory options.
-    """
-    to, named = size or resize, interpolation or "bilinear"  # With antialiasing, it equals torchvision's Resize.
-    plain, setting = ("nearest", "bilinear", "bicubic"), "interpolation" if interpolation else "antialias"
-    if size is not None and (resize or crop):
-        raise PipelineError(
-            "size stretches images, the other keeps their proportions; give one of the two",
-            setting=f"size and {'resize' if resize else 'crop'}",
-        )
-    if (interpolation is not None or not antialias) and to is None:
-        raise PipelineError("has an effect only with resize or size; set one of these too", setting=setting)
-    if not antialias and named not in plain:
-        raise PipelineError(
-            f"{named} is always antialiased; expected one of {', '.join(plain)}", setting="antialias no"
-        )
-    library = "pillow" if antialias else "torch"
-    resized = () if to is None else (_resize(to, named, library=library, antialias=False),)
-    return Pipeline(color=Color(channels), resize=resized, crop=Crop(crop))
-
-
-def _resize(size: Any, named: Any, *, library: Any = "pillow", antialias: bool = True) -> Resize:
+def resizing(size: Any, named: Any, *, library: Any = "pillow", antialias: bool = True) -> Resize:
     """Return a resizing by a filter of Pillow's or torchvision's name; `antialias` matters to torch alone."""
     named = str(getattr(named, "value", named))
     to = int(np.ravel(size)[0]) if np.size(size) == 1 else _size(size)
@@ -222,12 +189,12 @@ def _stages_of(call: Any) -> tuple[tuple[Resize, ...], Crop] | None:
     crop, library = Crop(), "pillow"
     try:
         if type(call).__name__ == "ImageClassification":
-            return (_resize(call.resize_size, call.interpolation),), Crop(_size(call.crop_size))
+            return (resizing(call.resize_size, call.interpolation),), Crop(_size(call.crop_size))
         for step in call.transforms:
             kind = type(step).__name__
             if kind == "Resize" and not resize and crop == Crop() and getattr(step, "max_size", None) is None:
                 antialias = bool(getattr(step, "antialias", True))
-                resize = (_resize(step.size, step.interpolation, library=library, antialias=antialias),)
+                resize = (resizing(step.size, step.interpolation, library=library, antialias=antialias),)
             elif kind == "CenterCrop" and crop == Crop():
                 crop = Crop(_size(step.size))
             elif kind in {"ToTensor", "MaybeToTensor", "PILToTensor", "MaybePILToTensor", "ToImage"}:

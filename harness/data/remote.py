@@ -9,7 +9,7 @@ from collections import defaultdict
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from harness.base.arrays import ArrayStore
 from harness.base.errors import DataError, PackageError
@@ -17,6 +17,7 @@ from harness.base.errors import DataError, PackageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+T = TypeVar("T")
 _BLOCK = 4 << 20
 """Bytes of one request."""
 _HELD = 4
@@ -68,9 +69,7 @@ class RemoteFile:
         if len(content) == self.size != end - start:
             raise OSError("its server sends only whole files, not parts; download it")
         if len(content) != end - start:
-            raise OSError(
-                f"{len(content)} of the {end - start} bytes from {start} on arrived; it has changed, run again"
-            )
+            raise OSError(f"{len(content)} of {end - start} bytes from {start} on arrived; it has changed, run again")
         return content
 
     def opened(self, *, blocks: bool) -> BinaryIO:
@@ -171,19 +170,19 @@ def kept_facts() -> ArrayStore:
     return ArrayStore.of_user("remote")
 
 
-def found_once(file: object, what: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the result of `find`, plain data by name; for a version of a remote file seen before, from the cache.
+def found_once(file: T, what: str, find: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+    """Return what `find` makes of a file, plain data by name; for a version at a URL seen before, from the cache.
 
     `what` names the facts that `find` returns, as part of the key.
     """
     if not isinstance(file, RemoteFile) or not file.version:
-        return find()
+        return find(file)
     # The number is the version of the facts' format.
     store, key = kept_facts(), hashlib.sha256(repr((1, what, file)).encode()).hexdigest()
     if (kept := store.load(key)) is not None:
         with closing(kept):
             return kept.facts
-    found = find()
+    found = find(file)
     with suppress(OSError), store.locked(key), store.making(key, needed=0) as (_, facts):
         facts.update(found)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.base.errors import DataError, InputError, writable
 from harness.base.user_code import is_name
@@ -65,7 +65,7 @@ def load_images(
     spec: str,
     *,
     size: tuple[int, int] | None = None,
-    channels: int | None = None,
+    channels: Literal[1, 3] | None = None,
     pipeline: Pipeline | None = None,
     spread: Spread | None = None,
 ) -> LabelledImages:
@@ -76,13 +76,15 @@ def load_images(
     it, this process does. Bytes other than UTF-8 in class names are escaped. Raises `InputError` for a specification of
     another form, and for images that its source cannot load.
     """
-    from harness.data.pipeline import Pipeline, pipeline_of
+    from harness.data.pipeline import Pipeline
     from harness.data.readers import read_named
     from harness.data.remote import is_url
+    from harness.data.stages import Color, Resize
 
     kind, colon, rest = spec.partition(":")
     source = SOURCES.get(kind)
-    pipeline = pipeline or pipeline_of(size=size, channels=channels)
+    resize = () if size is None else (Resize(size),)
+    pipeline = pipeline or Pipeline(color=Color(channels), resize=resize)
     if source is None and is_name(spec):
         return _decoded(read_named(spec, otherwise=f"; expected {specs_in_words()}"), pipeline, spread)
     if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
@@ -93,13 +95,7 @@ def load_images(
     # A module is imported when it is needed: the help of commands lists the sources without NumPy.
     module, _, function = source.read.partition(":")
     read = getattr(importlib.import_module(f"harness.data.{module}"), function)
-    found = read(rest) if rest else read()
-    if kind == SHIPPED and pipeline != Pipeline():
-        raise InputError(
-            "size, channels and the other options of a pipeline are for other data; the images of fashion-mnist are "
-            "always 28x28 pixels"
-        )
-    return replace(_decoded(found, pipeline, spread), source=rest)
+    return replace(_decoded(read(rest) if rest else read(), pipeline, spread), source=rest)
 
 
 def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> LabelledImages:
@@ -143,7 +139,11 @@ def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Sprea
     """Return pictures as images with writable names: bytes other than UTF-8, as in some folders' names, are escaped."""
     from harness.data.decoding import decoded
     from harness.data.images import LabelledImages
+    from harness.data.pipeline import Pipeline
 
+    if isinstance(found, LabelledImages) and pipeline != Pipeline():
+        always = f"the images of {found.name} are always {found.pixels.shape[2]}x{found.pixels.shape[3]} pixels"
+        raise InputError(f"size, channels and the other options of a pipeline are for other data; {always}")
     images = found if isinstance(found, LabelledImages) else decoded(found, pipeline, spread=spread)
     return replace(images, name=writable(images.name), classes=tuple(map(writable, images.classes)))
 

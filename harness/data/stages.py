@@ -7,6 +7,7 @@ pixels in each library.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
@@ -63,9 +64,7 @@ class Color:
         """Return the picture in these levels."""
         if self.gamma == 1 and self.levels == "full":
             return picture
-        levels = (np.arange(256) / 255) ** self.gamma
-        levels = 16 + 219 * levels if self.levels == "video" else 255 * levels
-        return picture.point(np.rint(levels).astype(int).tolist() * len(picture.getbands()))
+        return as_picture(_levels(self.gamma, self.levels)[levels_of(picture)])
 
 
 def antialiasing(library: str, filtered: str) -> tuple[bool, ...]:
@@ -239,3 +238,10 @@ NORMALISATIONS: Mapping[str, Normalise] = {
 def written(size: tuple[int, int]) -> str:
     """Return a size (height, width) as people write it: one number for a square."""
     return f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+
+
+@cache
+def _levels(gamma: float, kind: str) -> np.ndarray:
+    """Return the level that each of 256 levels becomes, (256,) uint8."""
+    levels = (np.arange(256) / 255) ** gamma
+    return np.rint(16 + 219 * levels if kind == "video" else 255 * levels).astype(np.uint8)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,7 @@ def read_webdataset(pattern: str) -> Pictures:
     threads = 8 if remote else 1
     shards: list[File] = [*(side_by_side(remote_file, names, threads=threads) if remote else map(Path, names))]
     parts, labels, left_out = [], [], Counter[str]()
-    searched = side_by_side(
-        lambda shard: found_once(shard, "samples", lambda: _samples(shard)), shards, threads=threads
-    )
+    searched = side_by_side(partial(found_once, what="samples", find=_samples), shards, threads=threads)
     for shard, found in zip(shards, searched, strict=True):
         parts += [Part(shard, *member) for member in found["members"]]
         labels += found["labels"]

@@ -10,7 +10,7 @@ from PIL import Image
 from harness.base.errors import InputError
 from harness.data import load_images
 from harness.data.options import DataOptions
-from harness.data.pipeline import Pipeline, pipeline_of
+from harness.data.pipeline import Pipeline
 from harness.networks import NetworkOptions
 
 NOISE = np.random.default_rng(0).integers(0, 256, (43, 61, 3), dtype=np.uint8)
@@ -43,12 +43,12 @@ def seen(pipeline: Pipeline, picture=NOISE) -> torch.Tensor:
 @pytest.mark.parametrize(
     "picture", [NOISE, NOISE.transpose(1, 0, 2).copy(), NOISE[..., 0].copy()], ids=["wide", "tall", "grey"]
 )
-@pytest.mark.parametrize(("resize", "crop"), [(24, (20, 20)), (80, (64, 70)), (20, (30, 25)), (43, (41, 59))])
+@pytest.mark.parametrize(("resize", "crop"), [(24, [20, 20]), (80, [64, 70]), (20, [30, 25]), (43, [41, 59])])
 def test_resizing_and_cropping_give_torchvisions_pixels(picture, resize, crop, interpolation):
     from torchvision.transforms import InterpolationMode, v2
 
     steps = v2.Compose([v2.Resize(resize, InterpolationMode(interpolation)), v2.CenterCrop(crop), v2.PILToTensor()])
-    pipeline = pipeline_of(resize=resize, crop=crop, interpolation=interpolation)
+    pipeline = options(resize=resize, crop="x".join(map(str, crop)), interpolation=interpolation).pipeline
     assert torch.equal(seen(pipeline, picture), steps(Image.fromarray(picture)))
 
 
@@ -59,7 +59,8 @@ def test_without_antialiasing_it_is_what_torchvision_makes_of_tensors(interpolat
 
     tensor = torch.from_numpy(NOISE).permute(2, 0, 1).float()
     expected = functional.resize(tensor, [20], InterpolationMode(interpolation), antialias=False).round().clamp(0, 255)
-    assert torch.equal(seen(pipeline_of(resize=20, interpolation=interpolation, antialias=False)).float(), expected)
+    pipeline = options(resize="20", interpolation=interpolation, antialias="no").pipeline
+    assert torch.equal(seen(pipeline).float(), expected)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_a_transform_that_is_none_is_said(here, spec):
 def test_torchvisions_weights_name_their_pipeline(here):
     images = options(transform="torchvision").load(NetworkOptions(model="torchvision.models:resnet18").transform_named)
     assert images.pixels.shape == (2, 3, 224, 224)
-    expected = pipeline_of(resize=256, crop=(224, 224)).picture(Image.fromarray(NOISE), where="x").pixels
+    expected = options(resize="256", crop="224").pipeline.picture(Image.fromarray(NOISE), where="x").pixels
     assert np.array_equal(images.pixels[0].permute(1, 2, 0).numpy(), expected)
     assert images.normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -192,7 +193,7 @@ def test_a_pipeline_that_changed_decodes_anew(here, monkeypatch):
 def test_masks_follow_the_pipeline():
     masks = np.zeros((1, 43, 61), dtype=bool)
     masks[:, :, 30:] = True
-    made = pipeline_of(resize=20, crop=(20, 20)).masks(masks)
+    made = options(resize="20", crop="20").pipeline.masks(masks)
     assert made.shape == (1, 20, 20)
     assert made[0, :, 11:].all()
     assert not made[0, :, :9].any()

@@ -27,7 +27,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("STRESS_HARNESS_RUN", raising=False)
     monkeypatch.setattr(decoding, "SMALL", 0)
-    monkeypatch.setattr(decoding, "_own_run", None)
+    monkeypatch.setattr(decoding, "_own_runs", set())
     remote._open_file.cache_clear()
     return tmp_path
 

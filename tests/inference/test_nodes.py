@@ -15,7 +15,8 @@ from served import serving
 
 from harness.base.errors import InputError
 from harness.data import decoding, load_images
-from harness.data.pipeline import Pipeline, pipeline_of
+from harness.data.options import DataOptions
+from harness.data.pipeline import Pipeline
 from harness.data.transforms import transform_of
 from harness.inference import spread_of
 from harness.inference.backend import BackendLostError
@@ -104,7 +105,7 @@ def as_parquet(photos):
 
 def both(spec, nodes, cache, made, **options):
     """Return the images as one process decodes them, and as the nodes do; this process then decodes none."""
-    pipeline = Pipeline(**options) if "transform" in options else pipeline_of(**options)
+    pipeline = Pipeline(**options) if "transform" in options else DataOptions(**options).pipeline
     mine = load_images(spec, pipeline=pipeline)
     keys = [path.name for path in cache.glob("*.arrays")]
     for path in cache.glob("*.arrays"):
@@ -123,7 +124,7 @@ def expect_the_same(mine, theirs):
 
 @pytest.mark.parametrize("source", [as_folder, as_csv, as_shards, as_parquet], ids=lambda each: each.__name__)
 def test_pictures_have_the_same_bits_and_notes(nodes, photos, cache, made, source):
-    mine, theirs = both(source(photos), nodes, cache, made, size=(12, 10))
+    mine, theirs = both(source(photos), nodes, cache, made, size="12x10")
     expect_the_same(mine, theirs)
     assert "1 of 40 images have transparency" in theirs.notes[-2]
     assert "26 of 40 images are stretched" in theirs.notes[-1]
@@ -175,7 +176,7 @@ def test_shards_on_a_server_are_read_by_the_workers(nodes, photos, cache, made):
     with serving() as server:
         server.files = {f"test-{number}.tar": (photos / f"test-{number}.tar").read_bytes() for number in range(2)}
         spec = f"webdataset:{server.url('test-{0..1}.tar')}"
-        mine, theirs = both(spec, nodes, cache, made, size=(12, 10))
+        mine, theirs = both(spec, nodes, cache, made, size="12x10")
     expect_the_same(mine, theirs)
     assert made == []
 
@@ -186,7 +187,7 @@ def test_what_no_worker_can_read_is_read_here_and_said_once(nodes, photos, cache
     as_shards(photos)
     for number in range(2):
         fsspec.filesystem("memory").pipe(f"/test-{number}.tar", (photos / f"test-{number}.tar").read_bytes())
-    mine, theirs = both("webdataset:memory://test-{0..1}.tar", nodes, cache, made, size=(12, 10))
+    mine, theirs = both("webdataset:memory://test-{0..1}.tar", nodes, cache, made, size="12x10")
     expect_the_same(mine, theirs)
     assert sorted(made) == list(range(COUNT)), "each once"
     said = capfd.readouterr().err
