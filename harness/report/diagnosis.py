@@ -57,7 +57,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a reader needs of a run before its details.
+    """Facts of a run that a reader needs before its details.
 
     `sentence` is the verdict. `facts` are clean accuracy, the top regression, the cause and the next step. `margins`
     and `signs` say how near a model that passes is to failing. `remarks` are lines by kind: why the run is

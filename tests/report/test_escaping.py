@@ -176,7 +176,9 @@ def test_names_of_tests_and_their_files_are_text_wherever_they_are_shown(zoo, py
 
 
 def zoo_failures(zoo):
-    return [line for line in (zoo.root / "reports/stress.md").read_text().splitlines() if line.startswith("- **failed**: ")]
+    return [
+        line for line in (zoo.root / "reports/stress.md").read_text().splitlines() if line.startswith("- **failed**: ")
+    ]
 
 
 def test_markup_is_text_in_a_comparison(zoo, capsys):
