@@ -51,7 +51,7 @@ class Group:
     @property
     def counted(self) -> str:
         """Return how many of the checks do not pass, as text."""
-        counts = Counter(verdict.status for verdict in self.failing)
+        counts: Counter[str] = Counter(verdict.status for verdict in self.failing)
         return ", ".join(f"{counts[name]} of {self.judged} {said}" for name, said in _FAILING.items() if counts[name])
 
 
