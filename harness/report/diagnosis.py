@@ -51,13 +51,13 @@ class Group:
     @property
     def counted(self) -> str:
         """Return how many of the checks do not pass, as text."""
-        counts = Counter(verdict.status for verdict in self.failing)
+        counts: Counter[str] = Counter(verdict.status for verdict in self.failing)
         return ", ".join(f"{counts[name]} of {self.judged} {said}" for name, said in _FAILING.items() if counts[name])
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a reader needs of a run before its details.
+    """Facts of a run that a reader needs before its details.
 
     `sentence` is the verdict. `facts` are clean accuracy, the top regression, the cause and the next step. `margins`
     and `signs` say how near a model that passes is to failing. `remarks` are lines by kind: why the run is

@@ -224,8 +224,8 @@ def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: floa
 
     picture = figure(width, height)
     for axes, each in zip(picture.subplots(1, len(maps), squeeze=False).flat, maps, strict=True):
-        colors = each.colors
-        colors = colors if isinstance(colors, str) else LinearSegmentedColormap.from_list("own", [*colors])
+        named = isinstance(each.colors, str)
+        colors = each.colors if named else LinearSegmentedColormap.from_list("own", [*each.colors])
         rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
         shown = np.ma.masked_invalid(each.values)
         mesh = axes.pcolormesh(shown, vmin=each.limits[0], vmax=each.limits[1], cmap=colors)

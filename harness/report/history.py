@@ -99,7 +99,7 @@ def _body(lines: Sequence[Line]) -> Markup:
 
 
 def _since(lines: Sequence[Line]) -> list[tuple[str, str, str]]:
-    """Return since when each check fails, and for how many candidates, as text."""
+    """Return the start of the failure of each check, and the number of its candidates, as text."""
     rows = []
     for check, first, count, before in failing_since(lines):
         runs = f"{count} candidate{'' if count == 1 else 's'} in a row"

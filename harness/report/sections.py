@@ -103,7 +103,7 @@ def margins(outcome: Outcome) -> Section | None:
         )
         for family, (away, verdict) in smallest.items()
     ]
-    said = "Distance from the threshold, in standard deviations of the reference models. A negative margin fails."
+    said = "Distance from the threshold in standard deviations of the reference models, at most 99. Negative ones fail."
     body = paragraphs(said, kind="soft") + table(("behavior", "margin", "incumbent", "check"), rows)
     return Section("margins", "Smallest margin of each behavior", body)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MOST_SHOWN, _LISTED = 10, 5
 """Failures that a summary shows at once, and remarks of a kind that the terminal lists."""
 _EXPLAINED, _NAMED = 3, 5
-"""Families of which Markdown explains the worst failure, and further failures of a family that it names."""
+"""Families in Markdown with their worst failure explained, and further failures of a family that it names."""
 NOT_JUDGED = "the run is inconclusive"
 ANNOTATED = 10
 """Annotations of one step that GitHub shows; what comes after is dropped without a word."""

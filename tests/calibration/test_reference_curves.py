@@ -31,7 +31,6 @@ family = "confidence"
 metric = "calibration_error"
 """
 SEARCHES = SEARCH + SEARCH.replace("median", "decile").replace("0.5", "0.1")
-BAND = "The band is the mean of the reference models ± 2 standard deviations."
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_calibrated_curves_are_bands_in_the_report_of_a_gate(zoo):
     assert not report["errors"]
     assert next(check["id"] for check in report["checks"] if "curve" in check) == "calibration-error-clean"
     assert set(drawn) == {"Survival", "Reliability"}
-    assert all(BAND in caption and "reference models" in drawing for caption, drawing in drawn.values())
+    assert all("reference models" in drawing for _, drawing in drawn.values())
 
     content = json.loads(zoo.panel.read_bytes())
     for reference_model in content["models"]:
