@@ -33,15 +33,17 @@ def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
     Its number is `EFBIG` for a larger file. A link at the end of the path is followed, unless `follow` is false.
     """
     require_regular(path)
-    if not follow and path.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > max_bytes:
-            fact = f"{size} bytes are more than the limit of {max_bytes}"
+    # Do not block on a FIFO, and check the opened file itself, so nobody can replace it in between.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > max_bytes:
+            fact = f"{status.st_size} bytes are more than the limit of {max_bytes}"
             raise OSError(errno.EFBIG, fact, str(path))
         # Read no more than this size: a growing file, or one that the kernel generates, may have no end.
-        return file.read(size)
+        return file.read(status.st_size)
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
