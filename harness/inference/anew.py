@@ -58,11 +58,7 @@ class Way:
 
     def logits(self, classifier: Classifier, images: LabelledImages) -> np.ndarray:
         """Return the logits of the images at `positions`, (M, classes); raises `ModelError` as `predict` does."""
-        at = self.positions(len(images))
-        if self.size is None:
-            return classifier.in_padded_batches(images, at)
-        parts = [at[start : start + self.size] for start in range(0, len(at), self.size)]
-        return np.concatenate([classifier.in_one_batch(images, part) for part in parts])
+        return classifier.asked_anew(images, self.positions(len(images)), size=self.size)
 
 
 WAYS = (

@@ -39,13 +39,13 @@ def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
         return None, pick_device(device)
     if device not in {"auto", "cpu"}:
         raise InputError(f"device {device!r}: a cluster's workers get GPUs from ray_gpus; remove the device")
-    return _started(options.part(BackendOptions)), "cpu"
+    return _started(options), "cpu"
 
 
 def _started(options: BackendOptions) -> Cluster:
     from harness.inference.cluster import cluster_of
 
-    cluster = cluster_of(options)
+    cluster = cluster_of(options.part(BackendOptions))
     cluster.start()
     return cluster
 
@@ -72,22 +72,21 @@ def _decoded(
     def say(why: str) -> None:
         print(printable(f"{what}: {why}; this process does that work"), file=sys.stderr)
 
-    cluster = _started(options.part(BackendOptions))
+    cluster, failed = _started(options), False
     try:
         sent = put(call, "the decoder")
     except InputError as error:
         say(str(error))
         yield from here(things)
         return
-    failed = False
-    for thing, answer in cluster.run(sent, things, what=what):
-        if answer.failed is None:
-            yield answer.result
+    for thing, node, result in cluster.run(sent, things, what=what):
+        if not isinstance(result, Exception):
+            yield result
             continue
         # If the thing itself is at fault, this process raises the error as without a cluster.
         yield from here([thing])
         if not failed:
-            say(f"node {answer.node} cannot ({type(answer.failed).__name__}: {answer.failed})")
+            say(f"node {node} cannot ({type(result).__name__}: {result})")
         failed = True
 
 
@@ -114,13 +113,13 @@ class Tasks:
 
         start, environment = time.monotonic(), {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         call = put(partial(_on_a_core, function, Path.cwd(), environment), what)
-        ((_, answer),) = _started(self.options).run(call, [what], what="calibration")
-        if isinstance(answer.failed, InputError):
-            raise answer.failed
-        if answer.failed is not None:
-            raise BackendLostError(f"{what}: a worker of the cluster failed: {answer.failed}")
-        tqdm.write(f"{what}: {time.monotonic() - start:.0f} s, on {answer.node}", file=sys.stderr)
-        return answer.result  # type: ignore[no-any-return]
+        ((_, node, result),) = _started(self.options).run(call, [what], what="calibration")
+        if isinstance(result, InputError):
+            raise result
+        if isinstance(result, Exception):
+            raise BackendLostError(f"{what}: a worker of the cluster failed: {result}")
+        tqdm.write(f"{what}: {time.monotonic() - start:.0f} s, on {node}", file=sys.stderr)
+        return result  # type: ignore[no-any-return]
 
     def abandon(self) -> None:
         """End the wait for all running tasks, since their results are no longer needed."""

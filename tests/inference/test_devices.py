@@ -10,6 +10,7 @@ from torch import nn
 from zoo import images_of, network
 
 from harness.inference import Classifier, devices, screening
+from harness.inference.backend import Perturbed
 from harness.inference.devices import batch_size, moved, side_by_side, without_tf32
 from harness.inference.engine import Engine
 from harness.inference.screening import clear_lead, lowered, multiplications_per_image, tried_for
@@ -85,15 +86,13 @@ def test_batches_halve_until_they_fit_and_the_cache_knows():
     backend = Engine(narrow, device=CPU, workers=1)
     before = backend.decides
 
-    def inputs(positions):
-        return wide.pixels(images, positions)
-
-    logits = backend.exact_logits(len(images), inputs, classes=4, what="images")
+    inputs = wide.inputs(images)
+    logits = backend.exact_logits(inputs, classes=4)
     np.testing.assert_allclose(logits, wide.predict(images).logits, rtol=1e-5, atol=1e-5)
     assert set(narrow.sizes) == {32, 16, 8, 4, 2}
     assert backend.decides != before
     narrow.sizes.clear()
-    backend.exact_logits(len(images), inputs, classes=4, what="images")
+    backend.exact_logits(inputs, classes=4)
     assert set(narrow.sizes) == {2}
 
 
@@ -144,8 +143,7 @@ def test_screening_is_decided_by_what_it_saves(monkeypatch, count, work, expecte
     monkeypatch.setattr(screening, "has_bfloat16", lambda _: True)
     monkeypatch.setattr(screening, "multiplications_per_image", lambda model, image: work)
     backend = Engine(network(), device=CPU, workers=1)
-    images = images_of(4)
-    backend.measure_precision_on(4, lambda positions: images.pixels[torch.from_numpy(positions)].float(), name="some")
+    backend.measure_precision_on(Perturbed(images_of(4).pixels, np.arange(4), CPU), name="some")
     assert backend.screens_for(count) is expected
     assert tried_for(work) == (64 if work >= 4 * 10**8 else 250)
 

@@ -30,7 +30,7 @@ from harness.perturb import Pose
 from harness.perturb.corruptions import CORRUPTIONS, Corruption, corruption
 
 pytestmark = pytest.mark.cluster
-NO_NODE = r"2000 images under Slowly\(\): images \d+ to \d+: no node is left"
+NO_NODE = r"images \(2000, 1, 16, 16\) under Slowly\(\): images \d+ to \d+: no node is left"
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +302,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes):
     pixels[100] = 255
     classifier = Classifier(Crashing(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False)
     began = time.monotonic()
-    with pytest.raises(BackendLostError, match=r"200 images under .*: images \d+ to \d+ failed 3 times"):
+    with pytest.raises(BackendLostError, match=r"images \(200, .* under .*: images \d+ to \d+ failed 3 times"):
         classifier.predict(LabelledImages(pixels, images.labels, images.classes, "zoo", "test"))
     assert time.monotonic() - began < 60
     with pytest.raises(BackendLostError, match="the cluster failed"):

@@ -11,18 +11,19 @@ import numpy as np
 import torch
 
 from harness.base.errors import ClusterError
-from harness.inference.backend import Perturbed
 from harness.inference.cluster.nodes import Nodes, held, put
 from harness.inference.cluster.serialization import Pages, SentPixels, in_named_file
 from harness.inference.engine import Engine
 from harness.inference.platforms import this_platform
+from harness.inference.screening import Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Hashable, Iterator
 
     from torch import nn
 
-    from harness.inference.backend import Backend, BatchTask
+    from harness.inference.backend import Perturbed
+    from harness.inference.engine import BatchTask
     from harness.networks.options import BackendOptions
 
 _MOST_BYTES, _MOST_BATCHES = 32 << 20, 64
@@ -40,7 +41,7 @@ class Cluster(Nodes):
         self.reads_files = True
         """False once a node lacks a file with pixels, which then travel."""
 
-    def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:  # noqa: ARG002
+    def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Engine:  # noqa: ARG002
         """Return a backend for the model; the cluster determines the device and the number of workers."""
         self.start()
         return _OnCluster(model, self, screen=screen)
@@ -82,32 +83,14 @@ class _Range:
         return f"images {self.start} to {self.stop - 1}"
 
 
-@dataclass(frozen=True)
-class _Logits:
-    """The task of logits, by a model in float32 or, if `low`, in bfloat16."""
-
-    classes: int
-    low: bool
-    halvings: int
-
-    def __call__(self, model: nn.Module, inputs: Perturbed, workers: int) -> np.ndarray:
-        """Return the logits of each input, (N, classes) float32."""
-        engine = Engine(model, device=inputs.device, workers=workers, screen=False)
-        engine._shape, engine._halvings = inputs.shape, self.halvings
-        rows = engine._run(np.arange(len(inputs)), inputs, self.classes, screened_by=model if self.low else None)
-        if engine._halvings != self.halvings:
-            raise torch.OutOfMemoryError
-        return rows
-
-
-def _rows(task: BatchTask, inputs: Perturbed, kinds: frozenset[str], part: _Range) -> np.ndarray:
+def _rows(task: BatchTask, inputs: Perturbed, size: int, kinds: frozenset[str], part: _Range) -> np.ndarray:
     """Return the task's rows of a range in a worker; `kinds` are the platforms that the run has reported."""
     if (kind := this_platform(inputs.device).kind) not in kinds:
         raise ClusterError(f"a node has joined that is {kind}, unlike the nodes at the start of the run; remove it")
     inputs = inputs.only(np.arange(part.start, part.stop))
     if part.pixels is not None:
         inputs = replace(inputs, pixels=cast("torch.Tensor", part.pixels))
-    return task(held(part.model).to(inputs.device, memory_format=torch.channels_last), inputs, 1)
+    return task(held(part.model).to(inputs.device, memory_format=torch.channels_last), inputs, size, 1)
 
 
 class _OnCluster(Engine):
@@ -118,11 +101,9 @@ class _OnCluster(Engine):
 
     def __init__(self, model: nn.Module, cluster: Cluster, *, screen: bool) -> None:
         super().__init__(model, device=cluster.device, workers=1, screen=False)
+        self.screen = Screen(model) if screen and cluster.bfloat16 else None
         self._cluster = cluster
-        self.screens = screen and cluster.bfloat16
-        if self.screens:
-            self._lead = None
-        self._references: dict[int, tuple[nn.Module, Any]] = {}
+        self._references: dict[nn.Module, Any] = {}
 
     @property
     def decides(self) -> Hashable:
@@ -131,48 +112,26 @@ class _OnCluster(Engine):
         there = self.device.type == "cpu" or torch.cuda.is_available()
         return here if there and kinds == [this_platform(self.device).kind] else (here, *kinds)
 
-    def _run(
-        self,
-        positions: np.ndarray,
-        inputs: Callable[[np.ndarray], torch.Tensor],
-        classes: int,
-        *,
-        screened_by: nn.Module | None = None,
-    ) -> np.ndarray:
-        assert isinstance(inputs, Perturbed), "other inputs cannot be sent"
-        if not len(positions):
-            return np.empty((0, classes), dtype=np.float32)
-        model, low = (self.model, False) if screened_by is None else (screened_by, True)
-        some = inputs.only(positions)
-        self._shape = some.shape
-        while True:
-            try:
-                task = _Logits(classes, low, self._halvings)
-                return self.over_batches(task, model, some, size=self._size(low=low))
-            except torch.OutOfMemoryError:
-                if self._size(low=low) == 1:
-                    raise
-                self._halvings += 1  # As in one process, all batches of a call have one size.
-
     def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
         """Return the task's result for the inputs; all is made again if a node lacks the file of the pixels."""
         cluster, pixels = self._cluster, inputs.pixels
-        if id(model) not in self._references:
-            self._references[id(model)] = model, put(model, "the model")
-        reference, by_file = self._references[id(model)][1], cluster.reads_files and in_named_file(pixels)
+        if model not in self._references:
+            self._references[model] = put(model, "the model")
+        by_file = cluster.reads_files and in_named_file(pixels)
         there = replace(inputs, device=self.device, pixels=pixels if by_file else cast("torch.Tensor", None))
-        call = put(partial(_rows, task, there, frozenset(cluster.kinds)), str(inputs))
+        call = put(partial(_rows, task, there, size, frozenset(cluster.kinds)), str(inputs))
         most = max(1, min(_MOST_BATCHES, _MOST_BYTES // max(1, size * math.prod(inputs.shape))))
         parts = (
-            _Range(start, stop, reference, None if by_file else cluster.pages.of(pixels, inputs.at[start:stop]))
+            _Range(start, stop, self._references[model], None if by_file else cluster.pages.of(pixels, at))
             for start, stop in ranges(len(inputs), size=size, workers=cluster.workers, most=most)
+            for at in [inputs.at[start:stop]]
         )
         rows = []
-        for _, answer in cluster.run(call, parts, what=str(inputs), gpus=cluster.options.ray_gpus):
-            if isinstance(answer.failed, FileNotFoundError) and by_file:
+        for _, _, result in cluster.run(call, parts, what=str(inputs), gpus=cluster.options.ray_gpus):
+            if isinstance(result, FileNotFoundError) and by_file:
                 cluster.reads_files = False
                 return self.over_batches(task, model, inputs, size=size)
-            if answer.failed is not None:
-                raise answer.failed
-            rows.append(answer.result)
+            if isinstance(result, Exception):
+                raise result
+            rows.append(result)
         return np.concatenate(rows)
