@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import ChecksFile
-    from harness.inference.backends import Tasks
+    from harness.inference.cluster import Tasks
     from harness.run.execute import RunResult
 
 _VERSIONS = (*LIBRARIES, "stress-harness", "onnxruntime", "timm", "torchvision", "transformers")

@@ -21,7 +21,7 @@ from harness.data.serving.served import serving_of
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster import Cluster
+from harness.inference.cluster import Cluster, serialization
 from harness.inference.cluster import nodes as calls
 from harness.inference.cluster.nodes import connect
 from harness.inference.search import first_failures
@@ -160,9 +160,7 @@ def test_searches_and_maps_have_the_same_bits(pair):
 
 
 def test_images_in_a_file_are_read_where_they_are_needed(pair, tmp_path, monkeypatch):
-    from harness.inference.cluster import serialization as sending
-
-    monkeypatch.setattr(sending.Pages, "of", lambda *_: pytest.fail("no pixel is sent"))
+    monkeypatch.setattr(serialization, "SentPixels", lambda *_: pytest.fail("no pixel is sent"))
     pixels, labels = large(600)
     (tmp_path / "pixels").write_bytes(pixels.tobytes())
     with (tmp_path / "pixels").open("rb") as file:

@@ -53,10 +53,17 @@ class Pages:
     """Pixels of this process in the object store, for as long as the images exist."""
 
     def __init__(self) -> None:
+        self.by_file = True
+        """False once a node lacks a file with pixels, which then travel."""
         self._put: dict[int, dict[int, Any]] = {}
 
+    def in_file(self, pixels: Tensor) -> bool:
+        """Return whether workers read the pixels from a named file themselves."""
+        read = pixels.source[0] if self.by_file and isinstance(pixels, Rows) else None
+        return isinstance(read, FileRows) and read.path is not None
+
     def of(self, pixels: Tensor, at: np.ndarray) -> SentPixels:
-        """Return pixels for workers, with the rows at these positions, (M,) int64."""
+        """Return a replacement of the pixels for workers, with the rows at these positions, (M,) int64."""
         import ray
 
         if (key := id(pixels)) not in self._put:
@@ -68,14 +75,6 @@ class Pages:
             if number not in pages:
                 pages[number] = ray.put(np.ascontiguousarray(pixels[number * rows : (number + 1) * rows].numpy()))
         return SentPixels(tuple(pixels.shape), rows, {number: pages[number] for number in numbers})
-
-
-def in_named_file(pixels: Tensor) -> bool:
-    """Return whether a worker may read the pixels from a file itself."""
-    if not isinstance(pixels, Rows):
-        return False
-    read, _ = pixels.source
-    return isinstance(read, FileRows) and read.path is not None
 
 
 def _declared(name: str, severity: int, kind: Kind) -> Corruption:
