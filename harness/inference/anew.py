@@ -105,8 +105,8 @@ def asked_elsewhere(
                 said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"status {done.returncode}"]
                 raise UnusableModelError(f"in another process, the model cannot be opened or asked: {said[0]}")
             with np.load(path) as found:
-                named = [{way: f"{number} {way.how}" for way in WAYS} for number in range(len(openings))]
-                yield [{way: found[name] for way, name in names.items() if name in found} for names in named]
+                numbers = range(len(openings))
+                yield [{way: found[key] for way in WAYS if (key := f"{at} {way.how}") in found} for at in numbers]
 
 
 def answer(source: IO[bytes]) -> None:

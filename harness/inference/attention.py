@@ -8,7 +8,6 @@ zero (equation 2). Maps are never scaled, so maps of two images are comparable a
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,6 @@ from harness.networks.process import evaluating
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from harness.data import LabelledImages
     from harness.inference import Classifier
     from harness.inference.backend import Perturbed
@@ -116,7 +113,8 @@ def grad_cam(
     For a layer with tokens, or with channels last, `size` is the (h, w) of its grid of patches, see `spatial_layers`.
     The model runs in evaluation mode. Its mode, hooks, parameters and gradients are then as before.
     """
-    with _tapped(model, layer, size) as tap:
+    tap = _Tap(layer, size)
+    with evaluating(model, tap.hooks):
         return tap.grad_cam(model, pixels)
 
 
@@ -138,7 +136,8 @@ class _Looking:
             logits = finite(shaped(logits, (size, self.classes), images=len(positions)))
             return torch.cat([logits, maps[: len(positions)].flatten(1)], dim=1).cpu().numpy()
 
-        with _tapped(model, self.layer, self.grid) as tap:
+        tap = _Tap(self.layer, self.grid)
+        with evaluating(model, tap.hooks):
             return np.concatenate(in_batches(look, np.arange(len(inputs)), size=size, workers=workers))
 
 
@@ -150,8 +149,9 @@ class _Tap(threading.local):
 
     activation: Tensor | None = None
 
-    def __init__(self, *, rectifies: bool, size: tuple[int, int] | None) -> None:
-        self.rectifies, self.size = rectifies, size
+    def __init__(self, layer: str, size: tuple[int, int] | None) -> None:
+        self.hooks = {layer.removesuffix(RELU): self}
+        self.rectifies, self.size = layer.endswith(RELU), size
 
     def __call__(self, _module: nn.Module, _inputs: object, output: object) -> Tensor:
         if not isinstance(output, Tensor):
@@ -179,11 +179,3 @@ class _Tap(threading.local):
         weights = gradients.mean(dim=(2, 3), keepdim=True)
         maps = (weights * activation).sum(dim=1).relu().float()
         return logits.detach(), maps
-
-
-@contextmanager
-def _tapped(model: nn.Module, layer: str, size: tuple[int, int] | None) -> Iterator[_Tap]:
-    """Attach a tap to the layer and keep the model in evaluation mode while the context lasts."""
-    tap = _Tap(rectifies=layer.endswith(RELU), size=size)
-    with evaluating(model, {layer.removesuffix(RELU): tap}):
-        yield tap

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from harness.inference.backend import Perturbed
-from harness.inference.devices import available_cores, side_by_side
+from harness.inference.devices import available_cores, is_accelerator
 from harness.inference.engine import Engine, Logits, named
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.platforms import computing_code
@@ -66,7 +66,7 @@ class Classifier:
     ) -> None:
         keep_freed_buffers()
         self.provides, self.device = provides, torch.device(device)
-        self.workers = side_by_side(self.device, workers or available_cores())
+        self.workers = 1 if is_accelerator(self.device) else workers or available_cores()
         self.questions = 0
         """Number of uses; a test that does not change it has not used the model."""
         self._plain = _laid_out(evaluation_copy(model), self.device)
@@ -91,8 +91,8 @@ class Classifier:
 
     def like(self, model: nn.Module) -> Classifier:
         """Return a classifier of another model with the same settings, without cached predictions and cache."""
-        how = {"device": self.device, "workers": self.workers, "screen": self._screen, "provides": self.provides}
-        other = Classifier(model, backend=self._made_by, **how)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"device": self.device, "workers": self.workers, "screen": self._screen}
+        other = Classifier(model, backend=self._made_by, provides=self.provides, **how)
         other.rounded = self.rounded
         if self._measured_on is not None:
             other.measure_precision_on(self._measured_on)
@@ -220,15 +220,6 @@ class Classifier:
         if (values := self._cache.load(key, shape)) is None:
             self._cache.store(key, values := compute())
         return values
-
-    def cached_text(self, what: object, images: LabelledImages, compute: Callable[[], str]) -> str:
-        """Return the text of `compute` for clean images, from the cache if possible; see `cached`."""
-        key = self.cache_key(what, images, IDENTITY)
-        if self._cache is None or key is None:
-            return compute()
-        if (text := self._cache.load_text(key)) is None:
-            self._cache.store_text(key, text := compute())
-        return text
 
     def cache_key(self, what: object, images: LabelledImages, perturbation: Perturbation) -> str | None:
         """Return the cache key of a result, None for one that `cached` does not store."""

@@ -141,11 +141,6 @@ def is_accelerator(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def side_by_side(device: torch.device, workers: int) -> int:
-    """Return the number of parallel batches: `workers` on a CPU, one on an accelerator."""
-    return 1 if is_accelerator(device) else workers
-
-
 def moved(pixels: Tensor, device: torch.device) -> Tensor:
     """Return pixels on a device; to CUDA from pinned memory, so the copy is asynchronous."""
     if device.type == "cuda" and pixels.device.type == "cpu":

@@ -11,7 +11,6 @@ the proportions of the image identify them.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -88,12 +87,8 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
     Raises `InputError` if the wanted layer is not one of `spatial_layers`, which the message lists. Also for a suffix
     `+relu` if no ReLU follows the layer.
     """
-
-    def kept() -> str:
-        return classifier.cached_text(("layer", wanted), images, lambda: json.dumps(_found(classifier, images, wanted)))
-
-    layer, size = json.loads(classifier.remembered(("layer", wanted, tuple(images.pixels.shape[1:])), kept))
-    return layer, tuple(size)
+    key = ("layer", wanted, tuple(images.pixels.shape[1:]))
+    return classifier.remembered(key, lambda: _found(classifier, images, wanted))
 
 
 def _found(classifier: Classifier, images: LabelledImages, wanted: str | None) -> tuple[str, tuple[int, int]]:

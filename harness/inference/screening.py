@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-import sys
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 
 from harness.inference.devices import in_batches
-from harness.networks.process import evaluation_copy
+from harness.networks.process import evaluating, evaluation_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from harness.inference.backend import Perturbed
 
@@ -61,7 +58,7 @@ class Screen:
         (work,) = in_batches(
             lambda first: multiplications_per_image(self._model, inputs(first)), np.arange(1), size=1, workers=1
         )
-        return tried_for(work)
+        return TRIED_IF_LARGE if work >= LARGE else TRIED
 
     def saves_for(self, count: int) -> bool:
         """Return whether bfloat16 screens `count` inputs; for few inputs of a small network it would save no time."""
@@ -118,11 +115,6 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and supported and not limited
 
 
-def tried_for(multiplications: int) -> int:
-    """Return the number of images for the comparison of precisions, by a network's multiplications per image."""
-    return TRIED_IF_LARGE if multiplications >= LARGE else TRIED
-
-
 def clear_lead(screened: np.ndarray, reference: np.ndarray) -> float:
     """Return the lead above which a bfloat16 prediction is clear, given logits (N, classes) of both precisions.
 
@@ -142,31 +134,22 @@ def _leads(logits: np.ndarray) -> np.ndarray:
 
 
 def multiplications_per_image(model: nn.Module, image: Tensor) -> int:
-    """Return the number of multiplications in matrix products and convolutions for an image, (1, C, H, W).
+    """Return the number of multiplications in linear layers and convolutions for an image, (1, C, H, W).
 
     Zero for a model that cannot be counted, such as one that fails on a single image.
     """
-    counter = FlopCounterMode(display=False)
+    counted = []
+
+    def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        counted.append(output.numel() * layer.weight[0].numel())  # type: ignore[index]
+
     try:
-        with torch.no_grad(), _without_compiler(), counter:
+        layers = {name: count for name, layer in model.named_modules() if name and type(layer) in _LOWERED}
+        with torch.no_grad(), evaluating(model, layers):
             model(image)
     except Exception:  # The model may raise any exception; a later pass raises it again and reports it.
         return 0
-    return counter.get_total_flops() // 2
-
-
-@contextmanager
-def _without_compiler() -> Iterator[None]:
-    """Count without torch's compiler, since its import takes 2 s of CPU time and only compiled models need it."""
-    count = getattr(_FlopCounterMode.__torch_dispatch__, "__wrapped__", None)
-    if count is None or "torch._dynamo" in sys.modules:
-        yield
-        return
-    count.__dynamo_disable = count  # Torch's own attribute for the compiler's version of this function.
-    try:
-        yield
-    finally:
-        vars(count).pop("__dynamo_disable", None)  # Another thread may have removed it already.
+    return sum(counted)
 
 
 def lowered(model: nn.Module) -> nn.Module:
