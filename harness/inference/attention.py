@@ -90,7 +90,7 @@ def attend(
 
     def compute() -> np.ndarray:
         with named(inputs := classifier.inputs(images, perturbation)):
-            return classifier.over_batches(task, inputs, size=size)
+            return classifier.backend.over_batches(task, classifier.plain, inputs, size=size)
 
     def attention(images: LabelledImages, perturbation: Perturbation) -> Attention:
         shape = (count, classes + height * width)

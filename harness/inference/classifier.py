@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from harness.base import PredictionCache
     from harness.data.images import LabelledImages
-    from harness.inference.engine import BatchTask, MakeBackend
+    from harness.inference.engine import MakeBackend
     from harness.inference.predictors.protocol import Provides
     from harness.perturb import Pose
 
@@ -72,7 +72,8 @@ class Classifier:
         self._plain = _laid_out(evaluation_copy(model), self.device)
         self._model = _laid_out(pooled_by_maxima(folded(self._plain)), self.device)
         self._screen, self._made_by = screen, backend
-        self._backend = self.backend_for(self._model)
+        self.backend = self.backend_for(self._model)
+        """Runs the model with folded batch norms."""
         self._measured_on: LabelledImages | None = None
         self._cache = cache
         self._remembered: dict[Hashable, Any] = {}
@@ -106,7 +107,7 @@ class Classifier:
     def measure_precision_on(self, images: LabelledImages) -> None:
         """Register the images for measuring the error of low precision; see `Screen`."""
         self._measured_on = images
-        self._backend.measure_precision_on(self.inputs(images), name=images.sha256)
+        self.backend.measure_precision_on(self.inputs(images), name=images.sha256)
 
     def predict(
         self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
@@ -125,14 +126,14 @@ class Classifier:
 
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
         """Return predictions from the cache on disk, or else screened ones, with what computes the exact ones."""
-        answers = self._logits(self._backend.logits, "answers", images, perturbation, np.arange(len(images)))
-        exact = partial(self._exact, images, perturbation) if self._backend.screens_for(len(images)) else None
+        answers = self._logits(self.backend.logits, "answers", images, perturbation, np.arange(len(images)))
+        exact = partial(self._exact, images, perturbation) if self.backend.screens_for(len(images)) else None
         return Predictions(answers, images, perturbation, exact=exact, known=self.provides.known)
 
     def _exact(self, images: LabelledImages, perturbation: Perturbation, at: np.ndarray) -> np.ndarray:
         # The cache key knows all positions, or the wrong predictions; see `Predictions.exactly`.
         name = "logits" if len(at) == len(images) else "errors"
-        return self._logits(self._backend.exact_logits, name, images, perturbation, at)
+        return self._logits(self.backend.exact_logits, name, images, perturbation, at)
 
     def _logits(
         self,
@@ -155,7 +156,7 @@ class Classifier:
         """
         self.questions += 1
         inputs = Perturbed(images.pixels, positions, self.device, tuple(poses), which, rounded=self.rounded)
-        return np.asarray(self._backend.logits(inputs, classes=len(images.classes)).argmax(axis=1))
+        return np.asarray(self.backend.logits(inputs, classes=len(images.classes)).argmax(axis=1))
 
     def asked_anew(self, images: LabelledImages, positions: np.ndarray, *, size: int | None) -> np.ndarray:
         """Return the logits of these images, (M, classes), by the given model, neither traced nor folded.
@@ -172,11 +173,6 @@ class Classifier:
     def answered(self) -> tuple[Predictions, ...]:
         """Return all predictions so far, computed or from the cache, in the order of the requests."""
         return tuple(answer for answer in self._remembered.values() if isinstance(answer, Predictions))
-
-    @property
-    def decides(self) -> Hashable:
-        """Return all that determines the bits of predictions besides the model and its inputs; see `Engine`."""
-        return self._backend.decides
 
     @cached_property
     def fingerprint(self) -> str | None:
@@ -226,16 +222,12 @@ class Classifier:
         if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
             return None
         inputs = images.sha256, tuple(images.pixels.shape), perturbation, self.rounded
-        decisive = self.fingerprint, inputs, what, PROTOCOL, computing_code(), self._backend.decides
+        decisive = self.fingerprint, inputs, what, PROTOCOL, computing_code(), self.backend.decides
         return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     def inputs(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Perturbed:
         """Return the model's inputs for the images under the perturbation."""
         return Perturbed(images.pixels, np.arange(len(images)), self.device, (perturbation,), rounded=self.rounded)
-
-    def over_batches(self, task: BatchTask, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return the task's result for inputs with the given model, in batches of this size."""
-        return self._backend.over_batches(task, self.plain, inputs, size=size)
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return the result of the first call of `compute` for `what`, which must name all that determines it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,11 +29,8 @@ class ModelError(InputError):
     code = Code.MODEL_RAISED
 
 
-class BatchTask(Protocol):
-    """A picklable task on inputs with a model."""
-
-    def __call__(self, model: nn.Module, inputs: Perturbed, size: int, workers: int) -> np.ndarray:
-        """Return a row for each input, in their order; `workers` batches of `size` inputs run in parallel."""
+BatchTask = Callable[[nn.Module, "Perturbed", int, int], np.ndarray]
+"""A picklable task on N inputs with a model, in batches of a size with so many in parallel; returns N rows in order."""
 
 
 @dataclass(frozen=True)

@@ -117,23 +117,19 @@ def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
 
     All of its values together must affect them, or the logits do not depend on the layer.
     """
-    negative = False
+    negative: list[bool] = []
 
-    def clip(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        nonlocal negative
-        negative = bool((output < 0).any())
+    def clip(output: Tensor) -> Tensor:
+        negative.append(bool((output < 0).any()))
         return output.relu()
 
-    def blank(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        return torch.zeros_like(output)
-
-    def logits(hooks: Mapping[str, Callable[..., Tensor]]) -> Tensor:
-        with torch.no_grad(), evaluating(model, hooks):
+    def logits(change: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.no_grad(), evaluating(model, {layer: lambda _layer, _inputs, output: change(output)}):
             result: Tensor = model(pixels)
         return result
 
-    plain, clipped, blanked = logits({}), logits({layer: clip}), logits({layer: blank})
-    return negative and torch.equal(clipped, plain) and not torch.equal(blanked, plain)
+    plain, clipped, blanked = logits(lambda output: output), logits(clip), logits(torch.zeros_like)
+    return negative[-1] and torch.equal(clipped, plain) and not torch.equal(blanked, plain)
 
 
 @dataclass(frozen=True)

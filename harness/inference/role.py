@@ -161,8 +161,9 @@ def open_model(
         checkpoint = load(path, network, images)
     model = checkpoint.model
     predictor = model.predictor if isinstance(model, PredictorNetwork) else None
-    provides = predictor.provides if predictor else Provides() if checkpoint.architecture == "onnx" else OF_NETWORKS
-    if predictor:
+    provides = Provides() if checkpoint.architecture == "onnx" else OF_NETWORKS
+    if predictor is not None:
+        provides = predictor.provides
         # Its work does not use this machine's cores, and the predictor itself limits the parallel calls.
         backend, device, workers = asking(provides, size=network.predictor_batch), "cpu", 1
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
@@ -171,7 +172,7 @@ def open_model(
             predictor.keep_in(cache)
         if twin:
             classifier = twin.classifier
-            if predictor:
+            if predictor is not None:
                 predictor.close()
         else:
             how: dict[str, Any] = {"screen": provides.layers, "backend": backend, "provides": provides}
@@ -180,7 +181,7 @@ def open_model(
             if checkpoint.architecture in {"user", "python"}:  # It runs code of the user's.
                 classifier.opening = {"path": path, "network": network, "device": device, "rounded": rounded}
             classifier.measure_precision_on(images)
-        where = provides.note if predictor else expect_fit(model, images, outputs=network.model_outputs)
+        where = provides.note if predictor is not None else expect_fit(model, images, outputs=network.model_outputs)
         _expect_answers(classifier, images, ordered=ordered)
     identity = checkpoint.sha256, checkpoint.model_sha256, checkpoint.architecture, checkpoint.record
     return RoleModel(role, path, *identity, classifier, note="; ".join(filter(None, (checkpoint.note, where))))

@@ -101,7 +101,7 @@ class StandIn(Classifier):
         self.questions, self._remembered, self._measured_on = 0, {}, None
         self.device, self.workers, self._cache = torch.device("cpu"), 1, None
         if of is not None:
-            self.device, self.workers, self._backend = of.device, of.workers, of._backend
+            self.device, self.workers, self.backend = of.device, of.workers, of.backend
             self._plain, self._model, self.rounded = of._plain, of._model, of.rounded
             self._cache = of._cache if cached else None
 

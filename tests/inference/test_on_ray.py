@@ -122,7 +122,7 @@ def test_predictions_have_the_same_bits(pair, perturbation):
     assert np.array_equal(mine.answers, theirs.answers)
     assert np.array_equal(mine.errors, theirs.errors)
     assert np.array_equal(mine.logits, theirs.logits)
-    assert here.decides == there.decides, "so that each finds what the other left in the cache"
+    assert here.backend.decides == there.backend.decides, "so that each finds what the other left in the cache"
 
 
 @pytest.mark.parametrize("name", ["jpeg-75", "resize-opencv-bilinear", "minus-one-to-one"])
@@ -217,7 +217,7 @@ def test_batches_that_need_too_much_memory_are_halved_as_in_one_process(pair):
     images = images_of(100)
     here, there = pair(Hungry(), screen=False)
     assert np.array_equal(here.predict(images).answers, there.predict(images).answers)
-    assert here.decides == there.decides
+    assert here.backend.decides == there.backend.decides
 
 
 def test_what_cannot_be_sent_is_named(pair):
