@@ -99,10 +99,9 @@ class Classifier:
             other.measure_precision_on(self._measured_on)
         return other
 
-    def backend_for(self, model: nn.Module, *, workers: int | None = None, screen: bool | None = None) -> Engine:
+    def backend_for(self, model: nn.Module, *, workers: int | None = None) -> Engine:
         """Return a backend of this classifier's kind for another model, which is neither traced nor folded."""
-        screen = self._screen if screen is None else screen
-        return self._made_by(model, device=self.device, workers=workers or self.workers, screen=screen)
+        return self._made_by(model, device=self.device, workers=workers or self.workers, screen=self._screen)
 
     def measure_precision_on(self, images: LabelledImages) -> None:
         """Register the images for measuring the error of low precision; see `Screen`."""
@@ -125,27 +124,19 @@ class Classifier:
         return found if found.images is images else replace(found, images=images, exact=found.exactly)
 
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
-        """Return predictions from the cache on disk, or else screened ones, with what computes the exact ones."""
-        answers = self._logits(self.backend.logits, "answers", images, perturbation, np.arange(len(images)))
-        exact = partial(self._exact, images, perturbation) if self.backend.screens_for(len(images)) else None
-        return Predictions(answers, images, perturbation, exact=exact, known=self.provides.known)
-
-    def _exact(self, images: LabelledImages, perturbation: Perturbation, at: np.ndarray) -> np.ndarray:
-        # The cache key knows all positions, or the wrong predictions; see `Predictions.exactly`.
-        name = "logits" if len(at) == len(images) else "errors"
-        return self._logits(self.backend.exact_logits, name, images, perturbation, at)
+        logits = partial(self._logits, images, perturbation)
+        exact = partial(logits, exact=True) if self.backend.screens_for(len(images)) else None
+        return Predictions(logits(np.arange(len(images))), images, perturbation, exact=exact, known=self.provides.known)
 
     def _logits(
-        self,
-        run: Callable[..., np.ndarray],
-        name: str,
-        images: LabelledImages,
-        perturbation: Perturbation,
-        at: np.ndarray,
+        self, images: LabelledImages, perturbation: Perturbation, at: np.ndarray, *, exact: bool = False
     ) -> np.ndarray:
-        """Return the logits at some positions from the cache, or else by a method of the backend."""
-        inputs, shape = self.inputs(images, perturbation).only(at), (len(at), len(images.classes))
-        return self.cached(name, images, shape, lambda: run(inputs, classes=shape[1]), perturbation=perturbation)
+        """Return the logits at some positions: cached ones, or else from the backend, `exact` or perhaps screened."""
+        # The cache key knows all positions, or the wrong predictions; see `Predictions.exactly`.
+        name = ("logits" if len(at) == len(images) else "errors") if exact else "answers"
+        inputs, classes = self.inputs(images, perturbation).only(at), len(images.classes)
+        compute = partial(self.backend.logits, inputs, classes=classes, exact=exact)
+        return self.cached(name, images, (len(at), classes), compute, perturbation=perturbation)
 
     def predict_pairs(
         self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
@@ -165,7 +156,7 @@ class Classifier:
         """
         inputs, classes = self.inputs(images).only(positions), len(images.classes)
         if size is None:
-            return self.backend_for(self.plain, workers=1, screen=False).exact_logits(inputs, classes=classes)
+            return self.backend_for(self.plain, workers=1).logits(inputs, classes=classes, exact=True)
         with named(inputs):
             return Logits(classes, fills=False)(self.plain, inputs, size, 1)
 

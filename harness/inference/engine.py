@@ -100,23 +100,20 @@ class Engine:
             self.screen = screening.Screen(self.model, inputs, name)
 
     def screens_for(self, count: int) -> bool:
-        """Return whether `logits` may differ from `exact_logits` for `count` inputs."""
+        """Return whether `logits` may be inexact for `count` inputs."""
         return self.screen is not None and self.screen.saves_for(count)
 
-    def logits(self, inputs: Perturbed, *, classes: int) -> np.ndarray:
-        """Return the logits of N inputs, (N, classes) float32, with the largest at the same class as in float32.
+    def logits(self, inputs: Perturbed, *, classes: int, exact: bool = False) -> np.ndarray:
+        """Return the logits of N inputs, (N, classes) float32, all computed in float32 if `exact`.
 
-        Raises `ModelError`, which names the inputs, if the model fails.
+        Otherwise only the class of the largest is that of float32. Raises `ModelError`, which names the inputs, if the
+        model fails.
         """
-        if self.screen is None or not self.screens_for(len(inputs)):
-            return self.exact_logits(inputs, classes=classes)
+        run = partial(self._run, classes=classes)
         with named(inputs):
-            return self.screen.logits(inputs, partial(self._run, classes=classes), size=partial(self._size, inputs))
-
-    def exact_logits(self, inputs: Perturbed, *, classes: int) -> np.ndarray:
-        """Return the logits of N inputs, (N, classes), all computed in float32; see `logits`."""
-        with named(inputs):
-            return self._run(inputs, classes=classes)
+            if exact or self.screen is None or not self.screens_for(len(inputs)):
+                return run(inputs)
+            return self.screen.logits(inputs, run, size=partial(self._size, inputs))
 
     def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
         """Return the task's result for the inputs with the model, in batches of this size."""

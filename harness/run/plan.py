@@ -220,10 +220,9 @@ def _seconds(model: RoleModel, images: LabelledImages, count: int, *, exact: boo
     positions = np.arange(count) % len(images)
     backend = classifier.backend_for(classifier.model)
     inputs = classifier.inputs(images, _SEEN).only(positions)
-    run = backend.exact_logits if exact else backend.logits
     backend.measure_precision_on(inputs.only(np.arange(1)), name="a plan's")
     start = _clock(classifier)
-    run(inputs, classes=len(images.classes))
+    backend.logits(inputs, classes=len(images.classes), exact=exact)
     return (_clock(classifier) - start) / count
 
 

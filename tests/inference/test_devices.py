@@ -82,12 +82,12 @@ def test_batches_halve_until_they_fit_and_the_cache_knows():
     before = backend.decides
 
     inputs = wide.inputs(images)
-    logits = backend.exact_logits(inputs, classes=4)
+    logits = backend.logits(inputs, classes=4, exact=True)
     np.testing.assert_allclose(logits, wide.predict(images).logits, rtol=1e-5, atol=1e-5)
     assert set(narrow.sizes) == {32, 16, 8, 4, 2}
     assert backend.decides != before
     narrow.sizes.clear()
-    backend.exact_logits(inputs, classes=4)
+    backend.logits(inputs, classes=4, exact=True)
     assert set(narrow.sizes) == {2}
 
 
