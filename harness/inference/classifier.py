@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from harness.inference import devices
 from harness.inference.backend import Perturbed
-from harness.inference.devices import available_cores, is_accelerator
 from harness.inference.engine import Engine, Logits, named
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.platforms import computing_code
@@ -66,7 +66,7 @@ class Classifier:
     ) -> None:
         keep_freed_buffers()
         self.provides, self.device = provides, torch.device(device)
-        self.workers = 1 if is_accelerator(self.device) else workers or available_cores()
+        self.workers = 1 if devices.is_accelerator(self.device) else workers or devices.available_cores()
         self.questions = 0
         """Number of uses; a test that does not change it has not used the model."""
         self._plain = _laid_out(evaluation_copy(model), self.device)

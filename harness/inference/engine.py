@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.inference import devices, screening
-from harness.inference.devices import batch_size, in_batches, is_accelerator
+from harness.inference.devices import batch_size, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -74,7 +74,7 @@ class Engine:
     def __init__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool = True) -> None:
         self.model = model
         self.device = device
-        self.workers = 1 if is_accelerator(device) else workers
+        self.workers = 1 if devices.is_accelerator(device) else workers
         self.screen = screening.Screen(model) if screen and screening.has_bfloat16(device) else None
         """What screens in bfloat16; None if only float32 runs."""
         self._halvings = 0
