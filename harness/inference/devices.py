@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -151,7 +151,8 @@ def moved(pixels: Tensor, device: torch.device) -> Tensor:
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Switch TF32 off on CUDA, for convolutions and matrix products, while the context lasts."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
     with ExitStack() as restored:
         for older, newer in ((cudnn, getattr(cudnn, "conv", None)), (matmul, matmul)):
             try:

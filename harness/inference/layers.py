@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -157,10 +157,10 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
     def record(name: str, layer: nn.Module, _inputs: object, output: object) -> None:
         if not isinstance(output, Tensor):
             return
-        shape = tuple(output.shape)
+        shape: Any = tuple(output.shape)
         if output.ndim == 4 and output.shape[1:].numel():  # noqa: PLR2004
             last = fits(shape[1:3]) and not fits(shape[2:])
-            size, channels = (shape[1:3], shape[3]) if last else (shape[2:], shape[1])
+            size, channels = (shape[1:3], shape[3]) if last else (shape[2:4], shape[1])
             if size != (1, 1):
                 calls.append(_Called(name, layer, size, channels, "last" if last else ""))
         elif output.ndim == 3:  # noqa: PLR2004

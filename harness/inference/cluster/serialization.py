@@ -55,7 +55,7 @@ class Pages:
     def __init__(self) -> None:
         self.by_file = True
         """False once a node lacks a file with pixels, which then travel."""
-        self._put = WeakIdKeyDictionary()
+        self._put: Any = WeakIdKeyDictionary()
 
     def in_file(self, pixels: Tensor) -> bool:
         """Return whether workers read the pixels from a named file themselves."""
