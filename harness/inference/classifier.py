@@ -124,11 +124,9 @@ class Classifier:
         return found if found.images is images else replace(found, images=images, exact=found.exactly)
 
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
-        answers = partial(self._answers, images, perturbation)
-        exact = partial(answers, exact=True) if self.backend.screens_for(len(images)) else None
-        return Predictions(
-            answers(np.arange(len(images))), images, perturbation, exact=exact, known=self.provides.known
-        )
+        logits = partial(self._answers, images, perturbation)
+        exact = partial(logits, exact=True) if self.backend.screens_for(len(images)) else None
+        return Predictions(logits(np.arange(len(images))), images, perturbation, exact=exact, known=self.provides.known)
 
     def _answers(
         self, images: LabelledImages, perturbation: Perturbation, at: np.ndarray, *, exact: bool = False
