@@ -76,7 +76,7 @@ class Engine:
         self.device = device
         self.workers = 1 if devices.is_accelerator(device) else workers
         self.screen = screening.Screen(model) if screen and screening.has_bfloat16(device) else None
-        """What screens in bfloat16; None if only float32 runs."""
+        """Screen in bfloat16; None if only float32 runs."""
         self._halvings = 0
 
     @property
