@@ -6,15 +6,28 @@ import numpy as np
 import torch
 
 from harness.inference import Classifier
+from harness.inference.devices import FLOAT32_BATCH
+from harness.inference.engine import Logits
 from harness.networks.checkpoints import load_checkpoint
+
+
+class Exported:
+    """Exported pixels as inputs of a model, which have their perturbation applied."""
+
+    def __init__(self, pixels):
+        self.pixels, self.device = pixels, pixels.device
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __call__(self, numbers):
+        return self.pixels[torch.from_numpy(numbers)]
 
 
 def scores_of(pixels, checkpoint):
     """Return the logits of a checkpoint in float32, as a script of its own computes them."""
-    classifier = Classifier(load_checkpoint(checkpoint).model, workers=1)
-    pixels = torch.from_numpy(pixels)
-    backend = classifier.backend_for(classifier.model, screen=False)
-    return backend.exact_logits(len(pixels), lambda at: pixels[torch.from_numpy(at)], classes=4, what="exported images")
+    model = Classifier(load_checkpoint(checkpoint).model).model
+    return Logits(classes=4)(model, Exported(torch.from_numpy(pixels)), FLOAT32_BATCH, workers=1)
 
 
 def answer(folder, checkpoint, path, **changed):

@@ -129,7 +129,7 @@ def penultimate(classifier: Classifier, images: LabelledImages, *, moved: bool) 
     corners = augmentation_range_corners() if moved else ()
 
     def inputs(positions: np.ndarray) -> torch.Tensor:
-        pixels = classifier.pixels(images, positions)
+        pixels = classifier.inputs(images)(positions)
         if not moved:
             return pixels
         poses = [corners[position % len(corners)] for position in positions]

@@ -26,7 +26,7 @@ from harness.checks import read_checks
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
 from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_thresholds
-from harness.inference.backends import Tasks
+from harness.inference.cluster import Tasks
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.measures.serving import OF_SERVING
 from harness.networks.options import BackendOptions, NetworkOptions

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import ChecksFile
-    from harness.inference.backends import Tasks
+    from harness.inference.cluster import Tasks
     from harness.networks.checkpoints import Checkpoint
     from harness.run.execute import RunResult
 

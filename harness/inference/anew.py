@@ -57,11 +57,7 @@ class Way:
 
     def logits(self, classifier: Classifier, images: LabelledImages) -> np.ndarray:
         """Return the logits of the images at `positions`, (M, classes); raises `ModelError` as `predict` does."""
-        at = self.positions(len(images))
-        if self.size is None:
-            return classifier.in_padded_batches(images, at)
-        parts = [at[start : start + self.size] for start in range(0, len(at), self.size)]
-        return np.concatenate([classifier.in_one_batch(images, part) for part in parts])
+        return classifier.asked_anew(images, self.positions(len(images)), size=self.size)
 
 
 WAYS = (
@@ -108,8 +104,8 @@ def asked_elsewhere(
                 said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"status {done.returncode}"]
                 raise UnusableModelError(f"in another process, the model cannot be opened or asked: {said[0]}")
             with np.load(path) as found:
-                named = [{way: f"{number} {way.how}" for way in WAYS} for number in range(len(openings))]
-                yield [{way: found[name] for way, name in names.items() if name in found} for names in named]
+                numbers = range(len(openings))
+                yield [{way: found[key] for way in WAYS if (key := f"{at} {way.how}") in found} for at in numbers]
 
 
 def answer(source: IO[bytes]) -> None:

@@ -8,8 +8,7 @@ zero (equation 2). Maps are never scaled, so maps of two images are comparable a
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import NotApplicableError
-from harness.inference.classifier import remembered_as
 from harness.inference.devices import FLOAT32_BATCH, batch_size, in_batches
-from harness.inference.engine import ModelError, checked, named, padded
+from harness.inference.engine import ModelError, finite, named, padded, shaped
 from harness.inference.graph import folded
 from harness.inference.layers import RELU, chosen_layer, feature_maps
 from harness.inference.predictions import Predictions
@@ -27,8 +25,6 @@ from harness.networks.process import evaluating
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from harness.data import LabelledImages
     from harness.inference import Classifier
     from harness.inference.backend import Perturbed
@@ -57,9 +53,8 @@ class Attention:
 
         Corners are not aligned.
         """
-        size = self.size
         maps = torch.from_numpy(self.maps[part])[:, None]
-        return np.asarray(nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0].numpy())
+        return np.asarray(nn.functional.interpolate(maps, self.size, mode="bilinear", align_corners=False)[:, 0])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -83,35 +78,31 @@ def attend(
     """Predict every image under the perturbation and compute Grad-CAM of the predicted class at a layer.
 
     The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Results are
-    cached like predictions. They are computed in this process, unless the backend also runs tasks. Raises `InputError`
-    for an unknown layer, `NotApplicableError` for a model without a suitable layer, and `ModelError` as
-    `Classifier.predict` does.
+    cached like predictions. They are computed where the backend runs its models. Raises `InputError` for an unknown
+    layer, `NotApplicableError` for a model without a suitable layer, and `ModelError` as `Classifier.predict` does.
     """
     layer, (height, width) = chosen_layer(classifier, images, layer)
     count, classes = len(images), len(images.classes)
-    what = f"images {tuple(images.pixels.shape)} under {perturbation}"
     fitting = batch_size(images.pixels.shape[1:], classifier.device, screening=False)
     size = BATCH if fitting >= FLOAT32_BATCH else fitting
 
-    def compute() -> np.ndarray:
-        with named(what):
-            look = _Looking(layer, (height, width), size, classes)
-            return classifier.over_batches(look, classifier.inputs(images, perturbation), size=size)
+    task = _Looking(layer, (height, width), classes)
 
-    def attention() -> Attention:
+    def compute() -> np.ndarray:
+        with named(inputs := classifier.inputs(images, perturbation)):
+            return classifier.backend.over_batches(task, classifier.plain, inputs, size=size)
+
+    def attention(images: LabelledImages, perturbation: Perturbation) -> Attention:
         shape = (count, classes + height * width)
         values = classifier.cached(("attention", layer, size), images, shape, compute, perturbation=perturbation)
         maps = values[:, classes:].reshape(count, height, width)
         return Attention(Predictions(values[:, :classes], images, perturbation), maps, layer)
 
-    if (transform := remembered_as(perturbation)) is None:
-        return attention()
-    key = ("attention", layer, images.sha256, tuple(images.pixels.shape), transform)
-    remembered = classifier.remembered(key, attention)
-    if remembered.predictions.images is images:
-        return remembered
+    found = classifier.remembered_of(("attention", layer), images, perturbation, attention)
+    if found.predictions.images is images:
+        return found
     # Another data set object may hold equal pixels.
-    return Attention(Predictions(remembered.predictions.answers, images, perturbation), remembered.maps, layer)
+    return replace(found, predictions=replace(found.predictions, images=images))
 
 
 def grad_cam(
@@ -122,31 +113,32 @@ def grad_cam(
     For a layer with tokens, or with channels last, `size` is the (h, w) of its grid of patches, see `spatial_layers`.
     The model runs in evaluation mode. Its mode, hooks, parameters and gradients are then as before.
     """
-    with _tapped(model, layer, size) as tap:
+    tap = _Tap(layer, size)
+    with evaluating(model, tap.hooks):
         return tap.grad_cam(model, pixels)
 
 
 @dataclass(frozen=True)
 class _Looking:
-    """Predicts and computes Grad-CAM at a layer, with maps of a (height, width), in batches of a size."""
+    """Predicts and computes Grad-CAM at a layer, with maps of a (height, width)."""
 
     layer: str
     grid: tuple[int, int]
-    size: int
     classes: int
 
-    def __call__(self, model: nn.Module, inputs: Perturbed, workers: int) -> np.ndarray:
+    def __call__(self, model: nn.Module, inputs: Perturbed, size: int, workers: int) -> np.ndarray:
         """Return logits and map of each input, (N, classes + height * width) float32."""
         model = folded(model, keep=self.layer.removesuffix(RELU))
 
         def look(positions: np.ndarray) -> np.ndarray:
-            pixels = padded(inputs(positions), self.size)
-            logits, maps = tap.grad_cam(model, pixels.contiguous(memory_format=torch.channels_last))
-            logits = checked(logits, (self.size, self.classes), images=len(positions))
+            pixels = padded(inputs(positions), size).contiguous(memory_format=torch.channels_last)
+            logits, maps = tap.grad_cam(model, pixels)
+            logits = finite(shaped(logits, (size, self.classes), images=len(positions)))
             return torch.cat([logits, maps[: len(positions)].flatten(1)], dim=1).cpu().numpy()
 
-        with _tapped(model, self.layer, self.grid) as tap:
-            return np.concatenate(in_batches(look, np.arange(len(inputs)), size=self.size, workers=workers))
+        tap = _Tap(self.layer, self.grid)
+        with evaluating(model, tap.hooks):
+            return np.concatenate(in_batches(look, np.arange(len(inputs)), size=size, workers=workers))
 
 
 class _Tap(threading.local):
@@ -157,25 +149,24 @@ class _Tap(threading.local):
 
     activation: Tensor | None = None
 
-    def __init__(self, *, rectifies: bool, size: tuple[int, int] | None) -> None:
-        self.rectifies, self.size = rectifies, size
+    def __init__(self, layer: str, size: tuple[int, int] | None) -> None:
+        self.hooks = {layer.removesuffix(RELU): self}
+        self.rectifies, self.size = layer.endswith(RELU), size
 
     def __call__(self, _module: nn.Module, _inputs: object, output: object) -> Tensor:
         if not isinstance(output, Tensor):
             raise ModelError(f"the layer returned {type(output).__name__}, expected a tensor of feature maps")
-        if self.rectifies:
-            self.activation = output.detach().relu().requires_grad_()
-            # The ReLU follows and would stop the gradient at zero. The smallest positive number lets it pass, as behind
-            # the ReLU, and is too small to change a logit.
-            return self.activation + torch.finfo(output.dtype).tiny
-        self.activation = output.detach().requires_grad_()
-        # The next layer may work in place, and a leaf of the graph does not allow that.
-        return self.activation.clone()
+        output = output.detach()
+        self.activation = (output.relu() if self.rectifies else output).requires_grad_()
+        # The ReLU follows and would stop the gradient at zero. The smallest positive number lets it pass, as behind the
+        # ReLU, and is too small to change a logit. Otherwise the next layer may work in place, and a leaf of the graph
+        # does not allow that.
+        return self.activation + torch.finfo(output.dtype).tiny if self.rectifies else self.activation.clone()
 
     def grad_cam(self, model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             logits = model(pixels)
-        activation = self.activation
+        activation, self.activation = self.activation, None
         if activation is None or not isinstance(logits, Tensor) or not logits.requires_grad:
             raise NotApplicableError("attention: the logits cannot be differentiated with respect to the layer")
         scores = logits.gather(1, logits.argmax(dim=1, keepdim=True))
@@ -187,13 +178,4 @@ class _Tap(threading.local):
             activation, gradients = feature_maps(activation, self.size), feature_maps(gradients, self.size)
         weights = gradients.mean(dim=(2, 3), keepdim=True)
         maps = (weights * activation).sum(dim=1).relu().float()
-        self.activation = None
         return logits.detach(), maps
-
-
-@contextmanager
-def _tapped(model: nn.Module, layer: str, size: tuple[int, int] | None) -> Iterator[_Tap]:
-    """Attach a tap to the layer and keep the model in evaluation mode while the context lasts."""
-    tap = _Tap(rectifies=layer.endswith(RELU), size=size)
-    with evaluating(model, {layer.removesuffix(RELU): tap}):
-        yield tap

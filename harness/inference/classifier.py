@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from harness.inference.backend import Perturbed, Spreading
-from harness.inference.devices import available_cores, in_batches, side_by_side
-from harness.inference.engine import Engine, checked, named
+from harness.inference import devices
+from harness.inference.backend import Perturbed
+from harness.inference.engine import Engine, Logits, named
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from harness.base.cache import PredictionCache
     from harness.data.images import LabelledImages
-    from harness.inference.backend import Backend, BatchTask, MakeBackend
+    from harness.inference.engine import MakeBackend
     from harness.inference.predictors.protocol import Provides
     from harness.perturb import Pose
 
@@ -64,9 +65,8 @@ class Classifier:
         provides: Provides = OF_NETWORKS,
     ) -> None:
         keep_freed_buffers()
-        self.provides = provides
-        self.device = torch.device(device)
-        self.workers = side_by_side(self.device, workers or available_cores())
+        self.provides, self.device = provides, torch.device(device)
+        self.workers = 1 if devices.is_accelerator(self.device) else workers or devices.available_cores()
         self.questions = 0
         """Number of uses; a test that does not change it has not used the model."""
         self._plain: Any = model
@@ -75,7 +75,8 @@ class Classifier:
             self._plain = _laid_out(evaluation_copy(model), self.device)
             self._model = _laid_out(pooled_by_maxima(folded(self._plain)), self.device)
         self._screen, self._made_by = screen, backend
-        self._backend = self.backend_for(self._model)
+        self.backend = self.backend_for(self._model)
+        """Runs the model with folded batch norms."""
         self._measured_on: LabelledImages | None = None
         self._cache = cache
         self._remembered: dict[Hashable, Any] = {}
@@ -94,32 +95,21 @@ class Classifier:
 
     def like(self, model: nn.Module | PredictorModel) -> Classifier:
         """Return a classifier of another model with the same settings, without cached predictions and cache."""
-        other = Classifier(
-            model,
-            device=self.device,
-            workers=self.workers,
-            screen=self._screen,
-            backend=self._made_by,
-            provides=self.provides,
-        )
+        how: dict[str, Any] = {"device": self.device, "workers": self.workers, "screen": self._screen}
+        other = Classifier(model, backend=self._made_by, provides=self.provides, **how)
         other.rounded = self.rounded
         if self._measured_on is not None:
             other.measure_precision_on(self._measured_on)
         return other
 
-    def backend_for(self, model: Any, *, workers: int | None = None, screen: bool | None = None) -> Backend:
+    def backend_for(self, model: Any, *, workers: int | None = None) -> Engine:
         """Return a backend of this classifier's kind for another model, which is neither traced nor folded."""
-        return self._made_by(
-            model,
-            device=self.device,
-            workers=workers or self.workers,
-            screen=self._screen if screen is None else screen,
-        )
+        return self._made_by(model, device=self.device, workers=workers or self.workers, screen=self._screen)
 
     def measure_precision_on(self, images: LabelledImages) -> None:
-        """Register the images for measuring the error of low precision; see `Backend`."""
+        """Register the images for measuring the error of low precision; see `Screen`."""
         self._measured_on = images
-        self._backend.measure_precision_on(len(images), self.inputs(images), name=images.sha256)
+        self.backend.measure_precision_on(self.inputs(images), name=images.sha256)
 
     def predict(
         self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
@@ -130,16 +120,26 @@ class Classifier:
         image.
         """
         self.questions += 1
-        if not keep or (transform := remembered_as(perturbation)) is None:
+        if not keep:
             return self._predictions(images, perturbation)
-        key = ("predictions", images.sha256, tuple(images.pixels.shape), transform)
-        remembered = self.remembered(key, lambda: self._predictions(images, perturbation))
-        if remembered.images is images:
-            return remembered
+        found = self.remembered_of("predictions", images, perturbation, self._predictions)
         # Another data set object may hold equal pixels.
-        return Predictions(
-            remembered.answers, images, perturbation, exact=remembered.exactly, known=self.provides.known
-        )
+        return found if found.images is images else replace(found, images=images, exact=found.exactly)
+
+    def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
+        logits = partial(self._answers, images, perturbation)
+        exact = partial(logits, exact=True) if self.backend.screens_for(len(images)) else None
+        return Predictions(logits(np.arange(len(images))), images, perturbation, exact=exact, known=self.provides.known)
+
+    def _answers(
+        self, images: LabelledImages, perturbation: Perturbation, at: np.ndarray, *, exact: bool = False
+    ) -> np.ndarray:
+        """Return the logits at some positions: cached ones, or else from the backend, `exact` or perhaps screened."""
+        # The cache key knows all positions, or the wrong predictions; see `Predictions.exactly`.
+        name = ("logits" if len(at) == len(images) else "errors") if exact else "answers"
+        inputs, classes = self.inputs(images, perturbation).only(at), len(images.classes)
+        compute = partial(self.backend.logits, inputs, classes=classes, exact=exact)
+        return self.cached(name, images, (len(at), classes), compute, perturbation=perturbation)
 
     def predict_pairs(
         self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
@@ -150,42 +150,23 @@ class Classifier:
         """
         self.questions += 1
         inputs = Perturbed(images.pixels, positions, self.device, tuple(poses), which, rounded=self.rounded)
-        what = f"{len(positions)} images in poses"
-        logits = self._backend.logits(len(positions), inputs, classes=len(images.classes), what=what)
-        return np.asarray(logits.argmax(axis=1))
+        return np.asarray(self.backend.logits(inputs, classes=len(images.classes)).argmax(axis=1))
 
-    def in_one_batch(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
-        """Return the logits of these images, (M, classes), by the given model in one unpadded batch in this order.
+    def asked_anew(self, images: LabelledImages, positions: np.ndarray, *, size: int | None) -> np.ndarray:
+        """Return the logits of these images, (M, classes), by the given model, neither traced nor folded.
 
-        Raises `ModelError` as `predict` does.
+        Batches of `size` are not padded; with None, they are those of a run. Raises `ModelError` as `predict` does.
         """
-        self.questions += 1
-        shape = len(positions), len(images.classes)
-
-        def predict(some: np.ndarray) -> Tensor:
-            with torch.inference_mode():
-                pixels = self.pixels(images, some).contiguous(memory_format=torch.channels_last)
-                return checked(self._plain(pixels), shape, images=len(some))
-
-        with named(f"{len(positions)} images in one batch"):
-            (logits,) = in_batches(predict, positions, size=len(positions), workers=1)
-        return np.asarray(logits.cpu().numpy())
-
-    def in_padded_batches(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
-        """Return the logits of these images, (M, classes), by the given model, in batches padded as in a run."""
-        backend = self.backend_for(self.plain, workers=1, screen=False)
-        inputs, what = self.inputs(images).only(positions), f"{len(positions)} images in padded batches"
-        return backend.exact_logits(len(positions), inputs, classes=len(images.classes), what=what)
+        inputs, classes = self.inputs(images).only(positions), len(images.classes)
+        if size is None:
+            return self.backend_for(self.plain, workers=1).logits(inputs, classes=classes, exact=True)
+        with named(inputs):
+            return Logits(classes, fills=False)(self.plain, inputs, size, 1)
 
     @property
     def answered(self) -> tuple[Predictions, ...]:
         """Return all predictions so far, computed or from the cache, in the order of the requests."""
         return tuple(answer for answer in self._remembered.values() if isinstance(answer, Predictions))
-
-    @property
-    def decides(self) -> Hashable:
-        """Return all that determines the bits of predictions besides the model and its inputs; see `Backend`."""
-        return self._backend.decides
 
     @cached_property
     def fingerprint(self) -> str | None:
@@ -195,18 +176,18 @@ class Classifier:
         the hash covers the traced code, the layers and every tensor. It is equal for the same network in another file,
         and differs if only the code changes.
         """
-        if isinstance(self._model, PredictorModel):
-            return self._model.fingerprint
-        if not isinstance(self._model, GraphModule):
+        model = self._model
+        if isinstance(model, PredictorModel):
+            return model.fingerprint
+        if not isinstance(model, GraphModule):
             return None
-        tensors = {**self._model.state_dict(), **dict(self._model.named_buffers())}
-        for node in self._model.graph.nodes:
-            if node.op == "get_attr":
-                tensors[str(node.target)] = operator.attrgetter(str(node.target))(self._model)
+        taken = [str(node.target) for node in model.graph.nodes if node.op == "get_attr"]
+        tensors = {**model.state_dict(), **dict(model.named_buffers())}
+        tensors |= {name: operator.attrgetter(name)(model) for name in taken}
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             return None
-        layers = "".join(f"{name} {type(layer)} {_settings(layer)}" for name, layer in self._model.named_modules())
-        return hashlib.sha256(f"{self._model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
+        layers = "".join(f"{name} {type(layer)} {_settings(layer)}" for name, layer in model.named_modules())
+        return hashlib.sha256(f"{model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
 
     def cached(
         self,
@@ -226,69 +207,21 @@ class Classifier:
         key = self.cache_key(what, images, perturbation)
         if self._cache is None or key is None:
             return compute()
-        values = self._cache.load(key, shape)
-        if values is None:
-            values = compute()
-            self._cache.store(key, values)
+        if (values := self._cache.load(key, shape)) is None:
+            self._cache.store(key, values := compute())
         return values
-
-    def cached_text(self, what: object, images: LabelledImages, compute: Callable[[], str]) -> str:
-        """Return the text of `compute` for clean images, from the cache if possible; see `cached`."""
-        key = self.cache_key(what, images, IDENTITY)
-        if self._cache is None or key is None:
-            return compute()
-        text = self._cache.load_text(key)
-        if text is None:
-            self._cache.store_text(key, text := compute())
-        return text
 
     def cache_key(self, what: object, images: LabelledImages, perturbation: Perturbation) -> str | None:
         """Return the cache key of a result, None for one that `cached` does not store."""
         if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
             return None
-        decisive = (
-            self.fingerprint,
-            images.sha256,
-            tuple(images.pixels.shape),
-            what,
-            perturbation,
-            (PROTOCOL, computing_code()),
-            *(("rounded",) if self.rounded else ()),
-        )
-        return hashlib.sha256(repr((*decisive, self._backend.decides)).encode()).hexdigest()
-
-    def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
-        count, classes = len(images), len(images.classes)
-        what = f"images {tuple(images.pixels.shape)} under {perturbation}"
-        inputs = self.inputs(images, perturbation)
-
-        def logits(name: str, run: Callable[..., np.ndarray], at: np.ndarray) -> np.ndarray:
-            """Return the logits at some positions from the cache, or else by a method of the backend."""
-            compute = partial(run, len(at), inputs.only(at), classes=classes, what=what)
-            return self.cached(name, images, (len(at), classes), compute, perturbation=perturbation)
-
-        def exact(at: np.ndarray) -> np.ndarray:
-            # The cache key knows all positions, or the wrong predictions; see `Predictions.exactly`.
-            return logits("logits" if len(at) == count else "errors", self._backend.exact_logits, at)
-
-        screened = self._backend.screens_for(count)
-        found = logits("answers", self._backend.logits, np.arange(count))
-        return Predictions(found, images, perturbation, exact=exact if screened else None, known=self.provides.known)
-
-    def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
-        """Return the model's input for images at these positions, (M, C, H, W) float32 on its device."""
-        return self.inputs(images)(positions)
+        inputs = images.sha256, tuple(images.pixels.shape), perturbation, self.rounded
+        decisive = self.fingerprint, inputs, what, PROTOCOL, computing_code(), self.backend.decides
+        return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     def inputs(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Perturbed:
         """Return the model's inputs for the images under the perturbation."""
         return Perturbed(images.pixels, np.arange(len(images)), self.device, (perturbation,), rounded=self.rounded)
-
-    def over_batches(self, task: BatchTask, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return the task's result for batches of inputs with the given model, in their order."""
-        self.questions += 1
-        if isinstance(self._backend, Spreading):
-            return self._backend.over_batches(task, self._plain, inputs, size=size)
-        return task(self._plain, inputs, self.workers)
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return the result of the first call of `compute` for `what`, which must name all that determines it."""
@@ -297,6 +230,19 @@ class Classifier:
             self._remembered[what] = compute()
         answer: T = self._remembered[what]
         return answer
+
+    def remembered_of(
+        self,
+        what: Hashable,
+        images: LabelledImages,
+        perturbation: Perturbation,
+        compute: Callable[[LabelledImages, Perturbation], T],
+    ) -> T:
+        """Return the result of the first call of `compute` for equal images and this perturbation."""
+        if (transform := remembered_as(perturbation)) is None:
+            return compute(images, perturbation)
+        key = (what, images.sha256, tuple(images.pixels.shape), transform)
+        return self.remembered(key, lambda: compute(images, perturbation))
 
 
 def remembered_as(perturbation: Perturbation) -> object:

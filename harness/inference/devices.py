@@ -6,7 +6,8 @@ import os
 import queue
 import threading
 from collections import deque
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -29,6 +30,9 @@ _watching: list[Callable[[int], object]] = []
 _PATIENCE = 1.0
 """Seconds that a batch gets to end if its results are no longer needed."""
 
+if hasattr(os, "register_at_fork"):  # A fork has none of OpenMP's threads, and would wait for them forever.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+
 
 def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int) -> list[T]:
     """Return the results of `work` for batches of positions, in order; `workers` run in parallel on one thread each.
@@ -36,19 +40,17 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
     Raises the error of the first batch that fails. `work` itself may call this function.
     """
     batches = [positions[start : start + size] for start in range(0, len(positions), size)]
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(len(batches)):
-        waiting.put(number)
-    finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+    waiting, finished = deque(range(len(batches))), queue.SimpleQueue[int]()
     results: dict[int, T] = {}
     errors: dict[int, BaseException] = {}
-    abandoned = threading.Event()
+    threads = torch.get_num_threads()
 
     def take() -> None:
-        while not (errors or abandoned.is_set()):
+        torch.set_num_threads(1)  # PyTorch stores the number per thread.
+        while waiting and not errors:
             try:
-                number = waiting.get_nowait()
-            except queue.Empty:
+                number = waiting.popleft()
+            except IndexError:  # Another thread was faster.
                 return
             try:
                 try:
@@ -61,19 +63,24 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
                 errors[number] = raised(error)
             finished.put(number)
 
-    with _one_thread_per_worker(), streams_open():
+    with without_tf32(), streams_open():
+        torch.set_num_threads(1)
         settings = Settings()
-        ended = [_started(take) for _ in range(min(workers, len(batches)))]
+        # Threads of their own, since one that hangs must neither block the next call nor the end of the process.
+        started = [threading.Thread(target=take, daemon=True) for _ in range(min(workers, len(batches)))]
         try:
+            for thread in started:
+                thread.start()
             for _ in batches:
                 if (number := finished.get()) in errors:
                     break
                 for watch in _watching:
                     watch(len(batches[number]))
         finally:
-            abandoned.set()
-            for end in ended:
-                end.wait(_PATIENCE)
+            waiting.clear()
+            for thread in started:
+                thread.join(_PATIENCE)
+            torch.set_num_threads(threads)
     if errors:
         raise errors[min(errors)]
     return [results[number] for number in range(len(batches))]
@@ -87,63 +94,6 @@ def watched(watch: Callable[[int], object]) -> Iterator[None]:
         yield
     finally:
         _watching.remove(watch)
-
-
-class _Worker:
-    """A thread that waits for jobs; it is in `_idle` whenever it has none."""
-
-    def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="harness-worker", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            job, ended = self.jobs.get()
-            # A model may have changed the number in its last batch, and PyTorch stores it per thread.
-            if torch.get_num_threads() != 1:
-                torch.set_num_threads(1)
-            try:
-                job()
-            finally:
-                del job  # A waiting thread must not keep a model alive.
-                _idle.append(self)
-                ended.set()
-
-
-_idle: deque[_Worker] = deque()
-"""The workers without a job. A deque's own operations are atomic."""
-
-
-def _begin_copy() -> None:
-    """Forget all threads in a fork of this process, which has none of them and would wait forever."""
-    _idle.clear()
-    torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_copy)
-
-
-def _started(job: Callable[[], None]) -> threading.Event:
-    """Give a job to a worker, a new one if none is idle; returns the event of its end."""
-    try:
-        worker = _idle.pop()
-    except IndexError:
-        worker = _Worker()
-    ended = threading.Event()
-    worker.jobs.put((job, ended))
-    return ended
-
-
-@contextmanager
-def _one_thread_per_worker() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with without_tf32():
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 FLOAT32_BATCH, BFLOAT16_BATCH = 32, 125
@@ -191,11 +141,6 @@ def is_accelerator(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def side_by_side(device: torch.device, workers: int) -> int:
-    """Return the number of parallel batches: `workers` on a CPU, one on an accelerator."""
-    return 1 if is_accelerator(device) else workers
-
-
 def moved(pixels: Tensor, device: torch.device) -> Tensor:
     """Return pixels on a device; to CUDA from pinned memory, so the copy is asynchronous."""
     if device.type == "cuda" and pixels.device.type == "cpu":
@@ -206,24 +151,18 @@ def moved(pixels: Tensor, device: torch.device) -> Tensor:
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Switch TF32 off on CUDA, for convolutions and matrix products, while the context lasts."""
-    restore = [_without_tf32(torch.backends.cudnn, getattr(torch.backends.cudnn, "conv", None))]
-    restore.append(_without_tf32(torch.backends.cuda.matmul, torch.backends.cuda.matmul))
-    try:
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    with ExitStack() as restored:
+        for older, newer in ((cudnn, getattr(cudnn, "conv", None)), (matmul, matmul)):
+            try:
+                found = older.allow_tf32
+                older.allow_tf32 = False
+                restored.callback(setattr, older, "allow_tf32", found)
+            except RuntimeError:  # After a use of the newer names, PyTorch refuses the older ones.
+                restored.callback(setattr, newer, "fp32_precision", newer.fp32_precision)
+                newer.fp32_precision = "ieee"
         yield
-    finally:
-        for setting, name, found in restore:
-            setattr(setting, name, found)
-
-
-def _without_tf32(older: Any, newer: Any) -> tuple[Any, str, Any]:
-    """Switch TF32 off in one of PyTorch's settings; returns its object, attribute and value to restore."""
-    try:
-        found = older, "allow_tf32", older.allow_tf32
-        older.allow_tf32 = False
-    except RuntimeError:  # After a use of the newer names, PyTorch refuses the older ones.
-        found = newer, "fp32_precision", newer.fp32_precision
-        newer.fp32_precision = "ieee"
-    return found
 
 
 def batch_size(shape: Sequence[int], device: torch.device, *, screening: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 
 import torch
@@ -11,6 +12,8 @@ from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from harness.networks.process import foreign_network
+
+_POOLING = inspect.signature(functional._max_pool2d)  # type: ignore[attr-defined]
 
 
 def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
@@ -28,10 +31,9 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
             traced = symbolic_trace(plain)
     except Exception:  # Tracing runs the user's code symbolically and may raise anything; the copy is still correct.
         return plain
-    layers = dict(traced.named_modules())
-    if keep and keep not in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
+    layers, calls = dict(traced.named_modules()), Counter(node.target for node in traced.graph.nodes)
+    if keep and not any(node.op == "call_module" and node.target == keep for node in traced.graph.nodes):
         return plain
-    calls = Counter(node.target for node in traced.graph.nodes)
     for node in list(traced.graph.nodes):
         before = node.args[0] if node.args else None
         if node.op != "call_module" or not isinstance(before, Node) or before.op != "call_module":
@@ -97,23 +99,14 @@ def _is_two_by_two(node: Node, layers: dict[str, nn.Module]) -> bool:
         layer = layers[str(node.target)]
         if type(layer) is not nn.MaxPool2d or _has_hooks(layer) or len(node.args) != 1 or node.kwargs:
             return False
-        settings = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        return [_pair(each) for each in settings] == [(2, 2), (2, 2), (0, 0), (1, 1)] and not (
-            layer.ceil_mode or layer.return_indices
-        )
-    if node.op != "call_function" or node.target is not functional.max_pool2d:
+        found = vars(layer)
+    elif node.op == "call_function" and node.target is functional.max_pool2d and node.args:
+        found = _POOLING.bind(*node.args, **node.kwargs).arguments
+    else:
         return False
-    arguments = dict(zip(("input", "kernel_size", "stride", "padding", "dilation"), node.args, strict=False))
-    arguments |= node.kwargs
-    return (
-        bool(node.args)
-        and len(node.args) <= 5  # noqa: PLR2004  The arguments above.
-        and _pair(arguments.get("kernel_size")) == (2, 2)
-        and _pair(arguments.get("stride") or 2) == (2, 2)
-        and _pair(arguments.get("padding", 0)) == (0, 0)
-        and _pair(arguments.get("dilation", 1)) == (1, 1)
-        and not (arguments.get("ceil_mode") or arguments.get("return_indices"))
-    )
+    settings = found["kernel_size"], found.get("stride") or 2, found.get("padding", 0), found.get("dilation", 1)
+    plain = not (found.get("ceil_mode") or found.get("return_indices"))
+    return plain and [_pair(each) for each in settings] == [(2, 2), (2, 2), (0, 0), (1, 1)]
 
 
 def _pair(setting: object) -> tuple[object, ...]:

@@ -11,10 +11,9 @@ the proportions of the image identify them.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -64,7 +63,7 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
         )
     size, behind = calls[numbers[-1]].size, calls[numbers[-1] :]
     # Swin merges patches without a convolution.
-    tokens = {each.name: each.size for each in behind if each.are_tokens or (each.channels_last and each.size != size)}
+    tokens = {each.name: each.size for each in behind if each.kind == "tokens" or (each.kind and each.size != size)}
     if tokens:
         return _last_that_decides(model, pixels[:2], tokens)
     (*_, last) = (each.name for each in behind if each.size == size)
@@ -88,33 +87,29 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
     Raises `InputError` if the wanted layer is not one of `spatial_layers`, which the message lists. Also for a suffix
     `+relu` if no ReLU follows the layer.
     """
+    key = ("layer", wanted, tuple(images.pixels.shape[1:]))
+    return classifier.remembered(key, lambda: _found(classifier, images, wanted))
 
-    def found() -> tuple[str, int, int]:
-        model, pixels = classifier.plain, classifier.pixels(images, np.arange(min(_PROBED, len(images))))
-        layers = spatial_layers(model, pixels)
-        layer = default_layer(model, pixels) if wanted is None else wanted
-        name = layer.removesuffix(RELU)
-        inner = [each for each in layers if each.endswith(f".{name}")]
-        if name not in layers and len(inner) == 1:  # A user's network may be inside another one.
-            layer, name = inner[0] + layer.removeprefix(name), inner[0]
-        if name not in layers:
-            listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
-            raise UnusableModelError(
-                f"layer {name!r}: the model has no such layer with feature maps of more than one pixel; "
-                f"it has {some_of(listed, shown=_LISTED) or 'none at all'}"
-            )
-        if wanted is not None and wanted.endswith(RELU) and not relu_follows(model, pixels, layer=name):
-            raise UnusableModelError(
-                f"layer {wanted!r}: no ReLU follows directly; name {name!r} for the layer's own output"
-            )
-        return layer, *layers[name]
 
-    def kept() -> tuple[str, tuple[int, int]]:
-        text = classifier.cached_text(("layer", wanted), images, lambda: json.dumps(found()))
-        layer, height, width = json.loads(text)
-        return layer, (height, width)
-
-    return classifier.remembered(("layer", wanted, tuple(images.pixels.shape[1:])), kept)
+def _found(classifier: Classifier, images: LabelledImages, wanted: str | None) -> tuple[str, tuple[int, int]]:
+    model, pixels = classifier.plain, classifier.inputs(images)(np.arange(min(_PROBED, len(images))))
+    layers = spatial_layers(model, pixels)
+    layer = default_layer(model, pixels) if wanted is None else wanted
+    name = layer.removesuffix(RELU)
+    inner = [each for each in layers if each.endswith(f".{name}")]
+    if name not in layers and len(inner) == 1:  # A user's network may be inside another one.
+        layer, name = inner[0] + layer.removeprefix(name), inner[0]
+    if name not in layers:
+        listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
+        raise UnusableModelError(
+            f"layer {name!r}: the model has no such layer with feature maps of more than one pixel; "
+            f"it has {some_of(listed, shown=_LISTED) or 'none at all'}"
+        )
+    if wanted is not None and wanted.endswith(RELU) and not relu_follows(model, pixels, layer=name):
+        raise UnusableModelError(
+            f"layer {wanted!r}: no ReLU follows directly; name {name!r} for the layer's own output"
+        )
+    return layer, layers[name]
 
 
 def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
@@ -122,67 +117,58 @@ def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
 
     All of its values together must affect them, or the logits do not depend on the layer.
     """
-    negative = False
+    negative: list[bool] = []
 
-    def clip(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        nonlocal negative
-        negative = bool((output < 0).any())
+    def clip(output: Tensor) -> Tensor:
+        negative.append(bool((output < 0).any()))
         return output.relu()
 
-    def blank(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        return torch.zeros_like(output)
-
-    def logits(hooks: Mapping[str, Callable[..., Tensor]]) -> Tensor:
-        with torch.no_grad(), evaluating(model, hooks):
+    def logits(change: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.no_grad(), evaluating(model, {layer: lambda _layer, _inputs, output: change(output)}):
             result: Tensor = model(pixels)
         return result
 
-    plain, clipped, blanked = logits({}), logits({layer: clip}), logits({layer: blank})
-    return negative and torch.equal(clipped, plain) and not torch.equal(blanked, plain)
+    plain, clipped, blanked = logits(lambda output: output), logits(clip), logits(torch.zeros_like)
+    return negative[-1] and torch.equal(clipped, plain) and not torch.equal(blanked, plain)
 
 
 @dataclass(frozen=True)
 class _Called:
-    """A layer called in a forward pass, and the (height, width) of its feature maps."""
+    """A layer called in a forward pass, the (height, width) of its feature maps, and their kind.
+
+    It is "" for maps with channels second, "last" for channels last, or "tokens".
+    """
 
     name: str
     layer: nn.Module
     size: tuple[int, int]
     channels: int
-    are_tokens: bool = False
-    channels_last: bool = False
-
-
-def _grid_of(shape: torch.Size, image: torch.Size) -> tuple[tuple[int, int], int, bool]:
-    """Return (height, width) and channels of feature maps, and whether channels are last.
-
-    Channels are last if only then the grid has the proportions of the image.
-    """
-
-    def fits(height: int, width: int) -> bool:
-        return height * width > 1 and round(image[2] / height) == round(image[3] / width)
-
-    _, first, second, third = shape
-    last = fits(first, second) and not fits(second, third)
-    return ((first, second), third, True) if last else ((second, third), first, False)
+    kind: str = ""
 
 
 def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
     calls: list[_Called] = []
+    height, width = pixels.shape[2:]
+
+    def fits(size: tuple[int, ...]) -> bool:
+        """Return whether a grid has the proportions of the image."""
+        return size[0] * size[1] > 1 and round(height / size[0]) == round(width / size[1])
 
     def record(name: str, layer: nn.Module, _inputs: object, output: object) -> None:
         if not isinstance(output, Tensor):
             return
+        shape: Any = tuple(output.shape)
         if output.ndim == 4 and output.shape[1:].numel():  # noqa: PLR2004
-            size, channels, last = _grid_of(output.shape, pixels.shape)
+            last = fits(shape[1:3]) and not fits(shape[2:])
+            size, channels = (shape[1:3], shape[3]) if last else (shape[2:4], shape[1])
             if size != (1, 1):
-                calls.append(_Called(name, layer, size, channels, channels_last=last))
+                calls.append(_Called(name, layer, size, channels, "last" if last else ""))
         elif output.ndim == 3:  # noqa: PLR2004
             # The latest convolution may have made the patches of a transformer.
             embedded = next((called for called in reversed(calls) if isinstance(called.layer, nn.Conv2d)), None)
-            others = output.shape[1] - embedded.size[0] * embedded.size[1] if embedded else -1
-            if embedded and 0 <= others <= _OTHER_TOKENS and output.shape[2] == embedded.channels:
-                calls.append(_Called(name, layer, embedded.size, embedded.channels, are_tokens=True))
+            others = shape[1] - embedded.size[0] * embedded.size[1] if embedded else -1
+            if embedded and 0 <= others <= _OTHER_TOKENS and shape[2] == embedded.channels:
+                calls.append(_Called(name, layer, embedded.size, embedded.channels, "tokens"))
 
     hooks = {name: partial(record, name) for name, _ in model.named_modules() if name}
     with torch.no_grad(), evaluating(model, hooks):

@@ -19,10 +19,12 @@ from harness.inference import screening
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("data", "perturb", "networks", "inference")
 """The rooms that compute pixels, perturbations and predictions."""
-_MEASURING = ("base", *_ROOMS, "measures", "checks", "run", "plugin")
-"""The rooms that determine measurements."""
+# A wheel has the tests inside the package, a checkout beside it.
+_MEASURING = ("base", *_ROOMS, "measures", "checks", "run", "plugin", "stress_tests", "../stress_tests")
+"""The rooms that determine measurements, and the stress tests that ship."""
 LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "torch")
 """Libraries that compute; another release may round differently."""
 TOLERANCE = 2 / 10_000
@@ -35,15 +37,13 @@ def computing_code() -> str:
 
     Each process computes it once.
     """
-    return hashlib.sha256(repr((hash_of_code(Path(__file__).parents[1]), installed(LIBRARIES))).encode()).hexdigest()
+    return hashlib.sha256(repr((hash_of_code(_PACKAGE), installed(LIBRARIES))).encode()).hexdigest()
 
 
 @cache
-def measuring_code(package: Path = Path(__file__).parents[1]) -> str:
+def measuring_code(package: Path = _PACKAGE) -> str:
     """Return a hash of the source of all rooms that measure, and of the stress tests that ship."""
-    # A wheel has the tests inside the package, a checkout beside it.
-    rooms = (*_MEASURING, "stress_tests", "../stress_tests")
-    return hash_of_code(package, rooms)
+    return hash_of_code(package, _MEASURING)
 
 
 def hash_of_code(package: Path, rooms: Sequence[str] = _ROOMS) -> str:
@@ -59,36 +59,20 @@ def hash_of_code(package: Path, rooms: Sequence[str] = _ROOMS) -> str:
 
 @dataclass(frozen=True)
 class Platform:
-    """The platform of a process, which determines the last bits of its results; `code` is a hash of its source."""
+    """The platform of a process, which determines the last bits of its results: its `kind`, and a hash of the code."""
 
-    node: str
-    processor: str
-    instructions: str
-    versions: str
-    device: str
+    kind: str
     bfloat16: bool
     code: str
-
-    @property
-    def kind(self) -> str:
-        """Return the platform as text."""
-        on = f"{self.device} of " if self.device != "cpu" else ""
-        return f"{on}{self.processor} ({self.instructions}), {self.versions}"
 
 
 @cache
 def this_platform(device: torch.device) -> Platform:
     """Return the platform of this process on a device."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Platform(
-        platform.node(),
-        _processor(),
-        torch.backends.cpu.get_cpu_capability(),
-        ", ".join(installed(LIBRARIES)),
-        name,
-        screening.has_bfloat16(device),
-        hash_of_code(Path(__file__).parents[1]),
-    )
+    on = "" if name == "cpu" else f"{name} of "
+    kind = f"{on}{_processor()} ({torch.backends.cpu.get_cpu_capability()}), {', '.join(installed(LIBRARIES))}"
+    return Platform(kind, screening.has_bfloat16(device), hash_of_code(_PACKAGE))
 
 
 def _processor() -> str:

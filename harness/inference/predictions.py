@@ -35,11 +35,10 @@ class Predictions:
 
     def expect_known(self, least: int | None = None) -> None:
         """Raise `NotApplicableError` unless every class has a known probability, or as many leading ones as `least`."""
-        if self.known is None or (least is not None and self.known >= least):
-            return
         if self.known == 0:
             raise NotApplicableError("the predictor returns labels only")
-        raise NotApplicableError(f"the predictor returns the top {self.known} classes only, the rest is unknown")
+        if self.known is not None and (least is None or self.known < least):
+            raise NotApplicableError(f"the predictor returns the top {self.known} classes only, the rest is unknown")
 
     @property
     def has_confidence(self) -> bool:
@@ -61,9 +60,9 @@ class Predictions:
     def errors(self) -> np.ndarray:
         """Return the logits of wrong predictions, (wrong, classes) float32; costs a forward pass of their images."""
         wrong = np.flatnonzero(~self.correct)
-        if self.exact is None or "computed" in self.__dict__ or not len(wrong):
-            return self.computed[wrong] if len(wrong) else self.answers[wrong]
-        return self.exact(wrong)
+        if self.exact is None or not len(wrong):
+            return self.answers[wrong]
+        return self.computed[wrong] if "computed" in self.__dict__ else self.exact(wrong)
 
     def exactly(self, positions: np.ndarray) -> np.ndarray:
         """Return the logits at these positions, (M,) int64, in float32: `errors` if all are wrong, else `logits`."""

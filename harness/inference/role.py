@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,7 +16,7 @@ from harness.inference.classifier import Classifier
 from harness.inference.devices import pick_device
 from harness.inference.engine import Engine
 from harness.inference.predictors.answers import expect_order
-from harness.inference.predictors.kinds import KINDS, open_predictor
+from harness.inference.predictors.kinds import open_predictor
 from harness.inference.predictors.network import PredictorModel, asking
 from harness.inference.predictors.protocol import OF_NETWORKS, Provides, Remote, UnknownPixelsError
 from harness.networks import NetworkOptions
@@ -27,12 +27,12 @@ from harness.perturb import IDENTITY
 from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from harness.base.cache import PredictionCache
     from harness.data import LabelledImages
     from harness.inference.attention import Attention
-    from harness.inference.backend import MakeBackend
+    from harness.inference.engine import MakeBackend
     from harness.inference.predictions import Predictions
     from harness.networks.checkpoints import Record
     from harness.perturb import Perturbation
@@ -55,31 +55,9 @@ def load(spec: Path | str, options: NetworkOptions | None = None, images: Labell
     return Checkpoint(spec, predictor.identity.sha256, model, predictor.identity.kind, None)
 
 
-def provides_of(checkpoint: Checkpoint) -> Provides:
-    """Return the kind of a loaded model's answers."""
-    if isinstance(checkpoint.model, PredictorModel):
-        return checkpoint.model.provides
-    return Provides(network=True) if f".{checkpoint.architecture}" in KINDS else OF_NETWORKS
-
-
-def keep_answers(model: object, cache: PredictionCache | None) -> None:
-    """Store the answers of a remote predictor beside a cache, one by one; do nothing for other models.
-
-    Raises `InputError` if the cache has answers of another model of the same name.
-    """
-    if cache is not None and isinstance(model, PredictorModel) and isinstance(model.predictor, Remote):
-        model.predictor.keep_in(cache)
-
-
 def is_lasting(checkpoint: Checkpoint) -> bool:
     """Return whether the hash of a loaded model determines its answers, so results may be cached under it."""
     return not isinstance(checkpoint.model, PredictorModel) or checkpoint.model.identity.lasting
-
-
-def close(model: object) -> None:
-    """Close a predictor's processes and connections; other models have none."""
-    if isinstance(model, PredictorModel):
-        model.predictor.close()
 
 
 _ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS = 500, 10
@@ -179,56 +157,47 @@ def open_model(
     """
     device = pick_device(device)
     network = (network or NetworkOptions()).after(images)
-    try:
+    with nullcontext() if isinstance(path, Path) else _named(role, path):  # A refused file names itself.
         checkpoint = load(path, network, images)
-        provides = provides_of(checkpoint)
-        keep_answers(checkpoint.model, cache)
-    except InputError as error:
-        if isinstance(path, Path):  # A refused file names itself.
-            raise
-        raise _named(error, role, path) from error
-    if isinstance(checkpoint.model, PredictorModel):
+    model = checkpoint.model
+    predictor = model.predictor if isinstance(model, PredictorModel) else None
+    provides = Provides(network=True) if checkpoint.architecture == "onnx" else OF_NETWORKS
+    if predictor is not None:
+        provides = predictor.provides
         # Its work does not use this machine's cores, and the predictor itself limits the parallel calls.
         backend, device, workers = asking(provides, size=network.predictor_batch), "cpu", 1
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
-    try:
+    with _named(role, path):
+        if cache is not None and isinstance(predictor, Remote):
+            predictor.keep_in(cache)
         if twin:
-            close(checkpoint.model)
             classifier = twin.classifier
+            if predictor is not None:
+                predictor.close()
         else:
-            classifier = Classifier(
-                checkpoint.model,
-                device=device,
-                workers=workers,
-                cache=cache,
-                screen=provides.layers,
-                backend=backend,
-                provides=provides,
-            )
+            how: dict[str, Any] = {"screen": provides.layers, "backend": backend, "provides": provides}
+            classifier = Classifier(model, device=device, workers=workers, cache=cache, **how)
             classifier.rounded = rounded
             if checkpoint.architecture in {"user", "python"}:  # It runs code of the user's.
                 classifier.opening = {"path": path, "network": network, "device": device, "rounded": rounded}
             classifier.measure_precision_on(images)
-        where = provides.note
-        if not isinstance(checkpoint.model, PredictorModel):
-            where = expect_fit(checkpoint.model, images, outputs=network.model_outputs)
+        where = provides.note if predictor is not None else expect_fit(model, images, outputs=network.model_outputs)
         _expect_answers(classifier, images, ordered=ordered)
+    identity = checkpoint.sha256, checkpoint.model_sha256, checkpoint.architecture, checkpoint.record
+    return RoleModel(role, path, *identity, classifier, note="; ".join(filter(None, (checkpoint.note, where))))
+
+
+@contextmanager
+def _named(role: str, path: Path | str) -> Iterator[None]:
+    """Name role and model in any error, which is an `InputError` then."""
+    try:
+        yield
     except InputError as error:
-        raise _named(error, role, path) from error
+        raise InputError(f"{role} {path}: {error.message}".strip(), setting=error.setting, code=error.code) from error
     except Exception as error:  # The model may raise any exception at any call.
         raise InputError(
             f"{role} {path}: the model failed on the first images: {error}".strip(), code=Code.MODEL_RAISED
         ) from error
-    return RoleModel(
-        role,
-        path,
-        checkpoint.sha256,
-        checkpoint.model_sha256,
-        checkpoint.architecture,
-        checkpoint.record,
-        classifier,
-        note="; ".join(filter(None, (checkpoint.note, where))),
-    )
 
 
 def _expect_answers(classifier: Classifier, images: LabelledImages, *, ordered: bool) -> None:
@@ -241,8 +210,3 @@ def _expect_answers(classifier: Classifier, images: LabelledImages, *, ordered: 
         if ordered and not classifier.provides.layers:
             sample = sample_up_to(images, max(_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS * len(images.classes)))
             expect_order(classifier.predict(sample), getattr(classifier.plain, "order", None))
-
-
-def _named(error: InputError, role: str, path: Path | str) -> InputError:
-    """Return an error that begins with the role and the model, about the same setting."""
-    return InputError(f"{role} {path}: {error.message}".strip(), setting=error.setting, code=error.code)

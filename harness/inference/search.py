@@ -57,24 +57,16 @@ def first_failures(
     poses = tuple(poses)
 
     def compute() -> np.ndarray:
-        first = np.full(len(images), -1, dtype=np.int64)
-        alive = np.arange(len(images))
-        waiting: list[tuple[np.ndarray, int]] = []
-        for number in range(len(poses)):
-            waiting.append((alive, number))
-            if sum(len(chosen) for chosen, _ in waiting) < _WAVE and number + 1 < len(poses):
-                continue
-            chosen = np.concatenate([chosen for chosen, _ in waiting])
-            which = np.repeat([pose for _, pose in waiting], [len(chosen) for chosen, _ in waiting])
-            predicted = classifier.predict_pairs(images, chosen, poses, which)
-            wrong = predicted != images.labels.numpy()[chosen]
+        first, alive, done = np.full(len(images), -1, dtype=np.int64), np.arange(len(images)), 0
+        while done < len(poses) and len(alive):
+            wave = np.arange(done, min(len(poses), done + -(-_WAVE // len(alive))))
+            chosen, which = np.tile(alive, len(wave)), np.repeat(wave, len(alive))
+            wrong = classifier.predict_pairs(images, chosen, poses, which) != images.labels.numpy()[chosen]
             # Assignment in reverse order keeps the first failure.
             first[chosen[wrong][::-1]] = which[wrong][::-1]
-            alive, waiting = alive[first[alive] < 0], []
+            alive, done = alive[first[alive] < 0], done + len(wave)
             if on_evaluated:
-                on_evaluated(number + 1)
-            if not len(alive):
-                break
+                on_evaluated(done)
         return first
 
     first = classifier.cached(("first failures", poses), images, (len(images),), compute)

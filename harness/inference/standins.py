@@ -106,7 +106,7 @@ class StandIn(Classifier):
         self.questions, self._remembered, self._measured_on = 0, {}, None
         self.device, self.workers, self._cache = torch.device("cpu"), 1, None
         if of is not None:
-            self.device, self.workers, self._backend = of.device, of.workers, of._backend
+            self.device, self.workers, self.backend = of.device, of.workers, of.backend
             self._plain, self._model, self.rounded = of._plain, of._model, of.rounded
             self._cache = of._cache if cached else None
 
@@ -173,17 +173,15 @@ class StandIn(Classifier):
             case _:
                 return compute()
 
-    def in_one_batch(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
-        """Return logits as `Classifier.in_one_batch` does; raises as `plain`."""
+    def asked_anew(self, images: LabelledImages, positions: np.ndarray, *, size: int | None) -> np.ndarray:
+        """Return logits as `Classifier.asked_anew` does; raises as `plain`."""
         assert self._counted
-        self._count(len(positions), images)
+        self._count(len(positions), images, passes=-(-len(positions) // (size or len(positions))))
         return self._logits(images, IDENTITY, positions)
 
-    in_padded_batches = in_one_batch
-
-    def _count(self, inputs: int, images: LabelledImages) -> None:
+    def _count(self, inputs: int, images: LabelledImages, *, passes: int = 1) -> None:
         if self._ledger is not None:
-            self._ledger.now.add(passes=1, poses=inputs, images=len(images))
+            self._ledger.now.add(passes=passes, poses=inputs, images=len(images))
 
     def _logits(
         self, images: LabelledImages, perturbation: Perturbation, positions: np.ndarray | None = None

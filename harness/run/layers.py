@@ -60,7 +60,7 @@ def layer_differences(
         name_it = "name the network of PyTorch that the artifact is made from"
         raise InputError(f"{original.path}: gives predictions only; {name_it}", setting="layers")
     some = np.argsort(~differ, kind="stable")[:_IMAGES]
-    model, pixels = original.classifier.plain, original.classifier.pixels(images, some)
+    model, pixels = original.classifier.plain, original.classifier.inputs(images)(some)
     names, outputs, takes = _trace(model, pixels)
     tensors = _tensors_of(artifact, pixels)
     with torch.no_grad(), foreign_network():

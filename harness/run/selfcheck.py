@@ -93,7 +93,7 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
     versions and platform. The cache compares the user's code. For a model that cannot be traced, nothing is remembered.
     """
     models = [
-        (role, model.classifier.fingerprint, model.model_sha256, model.layer, repr(model.classifier.decides))
+        (role, model.classifier.fingerprint, model.model_sha256, model.layer, repr(model.classifier.backend.decides))
         for role, model in sorted(session.roles.items())
     ]
     if any(fingerprint is None for _, fingerprint, *_ in models):

@@ -19,6 +19,7 @@ from harness import cli
 from harness.base.cache import PredictionCache
 from harness.data import LabelledImages
 from harness.inference import Classifier
+from harness.inference.backend import Perturbed
 from harness.inference.platforms import computing_code, hash_of_code
 from harness.perturb import HorizontalFlip, Pose
 
@@ -155,7 +156,7 @@ def test_pruning_deletes_what_was_used_the_longest_ago(tmp_path):
 def test_a_second_classifier_predicts_nothing_anew(cache, monkeypatch):
     first = Classifier(Counted(), cache=cache)
     there = first.predict(images(), Pose(10))
-    monkeypatch.setattr(Classifier, "pixels", lambda *_: pytest.fail("predicted anew"))
+    monkeypatch.setattr(Perturbed, "__call__", lambda *_: pytest.fail("predicted anew"))
     again = Classifier(Counted(), cache=cache).predict(images(), Pose(10))
     assert (again.logits == there.logits).all()
     assert (again.predicted == there.predicted).all()

@@ -7,34 +7,23 @@ from zoo import images_of, network
 
 from harness.base.cache import PredictionCache
 from harness.inference import Classifier, ModelError, open_model
-from harness.inference.engine import Engine, checked
+from harness.inference.engine import Engine
 from harness.inference.search import first_failures
 from harness.perturb import Pose
 
 
-class Counting:
-    """Runs a model in this process, three images at a time, and counts the images."""
-
-    def __init__(self, model, *, device, workers, screen):
-        self.model, self.seen = model, 0
+class Counting(Engine):
+    """Runs a model three images at a time, and counts the images."""
 
     decides = ("counting", 3)
 
-    def measure_precision_on(self, count, inputs, *, name):
-        pass
+    def __init__(self, model, *, device, workers, screen):
+        super().__init__(model, device=device, workers=1, screen=False)
+        self.seen = 0
 
-    def screens_for(self, count):
-        return False
-
-    def logits(self, count, inputs, *, classes, what):
-        return self.exact_logits(count, inputs, classes=classes, what=what)
-
-    def exact_logits(self, count, inputs, *, classes, what):
-        self.seen += count
-        batches = np.split(np.arange(count), range(3, count, 3))
-        with torch.inference_mode():
-            logits = [checked(self.model(inputs(batch)), (len(batch), classes), images=len(batch)) for batch in batches]
-        return torch.cat(logits).numpy()
+    def over_batches(self, task, model, inputs, *, size):
+        self.seen += len(inputs)
+        return super().over_batches(task, model, inputs, size=3)
 
 
 @pytest.fixture

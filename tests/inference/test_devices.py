@@ -1,6 +1,5 @@
 """Accelerators: one thread, large batches that halve when memory is short, no TF32; on a real one if there is one."""
 
-import sys
 import threading
 
 import numpy as np
@@ -10,9 +9,10 @@ from torch import nn
 from zoo import images_of, network
 
 from harness.inference import Classifier, devices, screening
-from harness.inference.devices import batch_size, moved, side_by_side, without_tf32
+from harness.inference.backend import Perturbed
+from harness.inference.devices import batch_size, moved, without_tf32
 from harness.inference.engine import Engine
-from harness.inference.screening import clear_lead, lowered, multiplications_per_image, tried_for
+from harness.inference.screening import clear_lead, lowered, multiplications_per_image
 from harness.perturb import Pose, pose_each
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
@@ -35,10 +35,6 @@ CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 )
 def test_batches_go_by_the_size_of_the_images_and_the_device(shape, device, low, expected):
     assert batch_size(shape, device, screening=low) == expected
-
-
-def test_nothing_runs_side_by_side_on_an_accelerator():
-    assert [side_by_side(device, 4) for device in (CPU, CUDA, MPS)] == [4, 1, 1]
 
 
 @pytest.mark.parametrize("device", [CUDA, MPS, CPU], ids=str)
@@ -85,15 +81,13 @@ def test_batches_halve_until_they_fit_and_the_cache_knows():
     backend = Engine(narrow, device=CPU, workers=1)
     before = backend.decides
 
-    def inputs(positions):
-        return wide.pixels(images, positions)
-
-    logits = backend.exact_logits(len(images), inputs, classes=4, what="images")
+    inputs = wide.inputs(images)
+    logits = backend.logits(inputs, classes=4, exact=True)
     np.testing.assert_allclose(logits, wide.predict(images).logits, rtol=1e-5, atol=1e-5)
     assert set(narrow.sizes) == {32, 16, 8, 4, 2}
     assert backend.decides != before
     narrow.sizes.clear()
-    backend.exact_logits(len(images), inputs, classes=4, what="images")
+    backend.logits(inputs, classes=4, exact=True)
     assert set(narrow.sizes) == {2}
 
 
@@ -122,13 +116,6 @@ def test_multiplications_are_counted():
     assert multiplications_per_image(nn.Linear(3, 3), torch.zeros(1, 1, 8, 8)) == 0
 
 
-def test_counting_multiplications_imports_no_compiler(monkeypatch):
-    """A process of a gate run would spend a third of its start on it."""
-    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [])
-    assert multiplications_per_image(nn.Linear(25, 3), torch.zeros(1, 25)) == 75
-
-
 @pytest.mark.parametrize(
     ("count", "work", "expected"),
     [
@@ -144,10 +131,8 @@ def test_screening_is_decided_by_what_it_saves(monkeypatch, count, work, expecte
     monkeypatch.setattr(screening, "has_bfloat16", lambda _: True)
     monkeypatch.setattr(screening, "multiplications_per_image", lambda model, image: work)
     backend = Engine(network(), device=CPU, workers=1)
-    images = images_of(4)
-    backend.measure_precision_on(4, lambda positions: images.pixels[torch.from_numpy(positions)].float(), name="some")
+    backend.measure_precision_on(Perturbed(images_of(4).pixels, np.arange(4), CPU), name="some")
     assert backend.screens_for(count) is expected
-    assert tried_for(work) == (64 if work >= 4 * 10**8 else 250)
 
 
 def test_fewer_images_ask_for_a_larger_lead():

@@ -21,7 +21,7 @@ from harness.data.serving.served import serving_of
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster import Cluster
+from harness.inference.cluster import Cluster, serialization
 from harness.inference.cluster import nodes as calls
 from harness.inference.cluster.nodes import connect
 from harness.inference.search import first_failures
@@ -30,7 +30,7 @@ from harness.perturb import Pose
 from harness.perturb.corruptions import CORRUPTIONS, Corruption, corruption
 
 pytestmark = pytest.mark.cluster
-NO_NODE = r"2000 images under Slowly\(\): images \d+ to \d+: no node is left"
+NO_NODE = r"images \(2000, 1, 16, 16\) under Slowly\(\): images \d+ to \d+: no node is left"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_predictions_have_the_same_bits(pair, perturbation):
     assert np.array_equal(mine.answers, theirs.answers)
     assert np.array_equal(mine.errors, theirs.errors)
     assert np.array_equal(mine.logits, theirs.logits)
-    assert here.decides == there.decides, "so that each finds what the other left in the cache"
+    assert here.backend.decides == there.backend.decides, "so that each finds what the other left in the cache"
 
 
 @pytest.mark.parametrize("name", ["jpeg-75", "resize-opencv-bilinear", "minus-one-to-one"])
@@ -160,9 +160,7 @@ def test_searches_and_maps_have_the_same_bits(pair):
 
 
 def test_images_in_a_file_are_read_where_they_are_needed(pair, tmp_path, monkeypatch):
-    from harness.inference.cluster import serialization as sending
-
-    monkeypatch.setattr(sending.Pages, "of", lambda *_: pytest.fail("no pixel is sent"))
+    monkeypatch.setattr(serialization, "SentPixels", lambda *_: pytest.fail("no pixel is sent"))
     pixels, labels = large(600)
     (tmp_path / "pixels").write_bytes(pixels.tobytes())
     with (tmp_path / "pixels").open("rb") as file:
@@ -219,7 +217,7 @@ def test_batches_that_need_too_much_memory_are_halved_as_in_one_process(pair):
     images = images_of(100)
     here, there = pair(Hungry(), screen=False)
     assert np.array_equal(here.predict(images).answers, there.predict(images).answers)
-    assert here.decides == there.decides
+    assert here.backend.decides == there.backend.decides
 
 
 def test_what_cannot_be_sent_is_named(pair):
@@ -302,7 +300,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes):
     pixels[100] = 255
     classifier = Classifier(Crashing(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False)
     began = time.monotonic()
-    with pytest.raises(BackendLostError, match=r"200 images under .*: images \d+ to \d+ failed 3 times"):
+    with pytest.raises(BackendLostError, match=r"images \(200, .* under .*: images \d+ to \d+ failed 3 times"):
         classifier.predict(LabelledImages(pixels, images.labels, images.classes, "zoo", "test"))
     assert time.monotonic() - began < 60
     with pytest.raises(BackendLostError, match="the cluster failed"):

@@ -1,4 +1,4 @@
-"""Threads that stay: they are used again, may be left behind, and may ask for more of themselves."""
+"""Threads that run batches: in order, on one core each; they may be left behind, and may ask for more of themselves."""
 
 import os
 import threading
@@ -19,12 +19,6 @@ def test_results_come_in_the_order_of_the_batches():
     assert sums == [3, 12, 21, 9]
 
 
-def test_threads_are_used_again():
-    first = set(in_batches(names, np.arange(8), size=1, workers=1))
-    assert first == set(in_batches(names, np.arange(8), size=1, workers=1))
-    assert threading.get_ident() not in first
-
-
 def test_work_may_ask_for_work_side_by_side():
     def outer(batch):
         return sum(in_batches(lambda inner: int(inner.sum()), batch, size=1, workers=2))
@@ -32,7 +26,7 @@ def test_work_may_ask_for_work_side_by_side():
     assert in_batches(outer, np.arange(9), size=3, workers=2) == [3, 12, 21]
 
 
-def test_a_thread_that_hangs_is_left_behind_and_another_takes_its_place(monkeypatch):
+def test_a_thread_that_hangs_is_left_behind(monkeypatch):
     monkeypatch.setattr("harness.inference.devices._PATIENCE", 0.05)
     gone = threading.Event()
 

@@ -1,34 +1,49 @@
-"""The backend of a cluster: this process decides what to compute, and the workers compute it."""
+"""Work on a cluster: of models, of decoding and of whole gates. This process decides what to compute."""
 
 from __future__ import annotations
 
 import math
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
 
-from harness.base.errors import ClusterError
-from harness.inference.backend import Perturbed
+from harness.base.errors import ClusterError, InputError, printable
+from harness.inference.backend import BackendLostError
 from harness.inference.cluster.nodes import Nodes, held, put
-from harness.inference.cluster.serialization import Pages, SentPixels, in_named_file
+from harness.inference.cluster.serialization import Pages
+from harness.inference.devices import pick_device, usable_cores
 from harness.inference.engine import Engine
 from harness.inference.platforms import this_platform
+from harness.inference.screening import Screen
+from harness.networks.options import BackendOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 
     from torch import nn
 
-    from harness.inference.backend import Backend, BatchTask
-    from harness.networks.options import BackendOptions
+    from harness.data.decoding import Spread
+    from harness.inference.backend import Perturbed
+    from harness.inference.engine import BatchTask
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _MOST_BYTES, _MOST_BATCHES = 32 << 20, 64
 """Limits of a range, so a lost worker costs little."""
 _PARTS = 4
 """A range is one part in this many of a worker's share of the rest, so all workers finish at nearly the same time."""
+_ENVIRONMENT = ("PYTHONPATH", "XDG_CACHE_HOME", "FASHION_MNIST_DIR")
+"""Variables with the places of code and data, which the nodes take from this process."""
 
 
 class Cluster(Nodes):
@@ -37,19 +52,123 @@ class Cluster(Nodes):
     def __init__(self, options: BackendOptions) -> None:
         super().__init__(options)
         self.pages = Pages()
-        self.reads_files = True
-        """False once a node lacks a file with pixels, which then travel."""
 
-    def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:  # noqa: ARG002
+    def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Engine:  # noqa: ARG002
         """Return a backend for the model; the cluster determines the device and the number of workers."""
         self.start()
         return _OnCluster(model, self, screen=screen)
+
+    def decoded(
+        self,
+        call: Callable[[T], R],
+        things: Iterable[T],
+        *,
+        here: Callable[[Iterable[T]], Generator[R, None, None]],
+        what: str,
+    ) -> Generator[R, None, None]:
+        """Yield the result of `call` for each thing from the nodes, in their order; see `Spread`.
+
+        This process makes the calls that fail on a node, for example without the files.
+        """
+
+        def say(why: str) -> None:
+            print(printable(f"{what}: {why}; this process does that work"), file=sys.stderr)
+
+        self.start()
+        try:
+            sent = put(call, "the decoder")
+        except InputError as error:
+            say(str(error))
+            yield from here(things)
+            return
+        failed = False
+        for thing, node, result in self.run(sent, things, what=what):
+            if not isinstance(result, Exception):
+                yield result
+                continue
+            # If the thing itself is at fault, this process raises the error as without a cluster.
+            yield from here([thing])
+            if not failed:
+                say(f"node {node} cannot ({type(result).__name__}: {result})")
+            failed = True
 
 
 @cache
 def cluster_of(options: BackendOptions) -> Cluster:
     """Return the cluster of these options, one for this process."""
     return Cluster(options)
+
+
+def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
+    """Return the started cluster for the models, None without one, and the device of this process.
+
+    Raises `InputError` for an unavailable device, for a device together with a cluster, and for a cluster that fails.
+    """
+    if not options.on_ray:
+        return None, pick_device(device)
+    if device not in {"auto", "cpu"}:
+        raise InputError(f"device {device!r}: a cluster's workers get GPUs from ray_gpus; remove the device")
+    cluster = cluster_of(options.part(BackendOptions))
+    cluster.start()
+    return cluster, "cpu"
+
+
+def spread_of(options: BackendOptions) -> Spread | None:
+    """Return the decoder of many pictures on the nodes of the models' cluster; None without a cluster."""
+    return cluster_of(options.part(BackendOptions)).decoded if options.on_ray else None
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Runs functions on a cluster, one per core; all nodes must share the project's folder."""
+
+    options: BackendOptions
+
+    @property
+    def cores(self) -> int:
+        """Join the cluster and return the number of parallel tasks: its cores, or fewer by the option workers."""
+        cluster_of(self.options).start()
+        return cluster_of(self.options).workers
+
+    def result(self, what: str, function: Callable[[int], T]) -> T:
+        """Return the function's result from a node of the cluster; its argument is the number of a core of its own.
+
+        Prints `what`, the time and the node at the end. An `InputError` of the function is raised here. Raises
+        `BackendLostError` if the task was lost with its node three times, or if no node is left.
+        """
+        from tqdm import tqdm
+
+        start, environment = time.monotonic(), {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        call = put(partial(_on_a_core, function, Path.cwd(), environment), what)
+        ((_, node, result),) = cluster_of(self.options).run(call, [what], what="calibration")
+        if isinstance(result, InputError):
+            raise result
+        if isinstance(result, Exception):
+            raise BackendLostError(f"{what}: a worker of the cluster failed: {result}")
+        tqdm.write(f"{what}: {time.monotonic() - start:.0f} s, on {node}", file=sys.stderr)
+        return cast("T", result)
+
+    def abandon(self) -> None:
+        """End the wait for all running tasks, since their results are no longer needed."""
+        cluster_of(self.options).lost = "the calibration was abandoned"
+
+
+def _on_a_core(function: Callable[[int], T], folder: Path, environment: Mapping[str, str], _: str) -> T:
+    """Run a function on a core of this node without another task, or on any if all have one, in the folder."""
+    from filelock import FileLock, Timeout
+
+    os.environ.update(environment)
+    if Path.cwd() != folder:
+        raise ClusterError(f"a node has no folder {folder}; put the project on storage that all nodes share")
+    cores, locks = usable_cores(), f"{tempfile.gettempdir()}/stress-harness-{os.getuid()}-core"
+    with ExitStack() as stack:
+        for core in cores:
+            try:
+                stack.enter_context(FileLock(f"{locks}-{core}.lock", timeout=0))
+            except Timeout:
+                continue
+            return function(core)
+        return function(cores[os.getpid() % len(cores)])
 
 
 def ranges(count: int, *, size: int, workers: int, most: int) -> Iterator[tuple[int, int]]:
@@ -67,7 +186,7 @@ def ranges(count: int, *, size: int, workers: int, most: int) -> Iterator[tuple[
 
 @dataclass(frozen=True)
 class _Range:
-    """The inputs from `start` to before `stop`: whole batches, except in the last range of a call.
+    """Inputs from `start` to before `stop`: whole batches, except in the last range of a call.
 
     It has a reference to the model, and its pixels unless a file has them. Ray would never release what these refer to
     inside pickled bytes.
@@ -76,38 +195,20 @@ class _Range:
     start: int
     stop: int
     model: Any
-    pixels: SentPixels | None
+    pixels: Any
 
     def __str__(self) -> str:
         return f"images {self.start} to {self.stop - 1}"
 
 
-@dataclass(frozen=True)
-class _Logits:
-    """The task of logits, by a model in float32 or, if `low`, in bfloat16."""
-
-    classes: int
-    low: bool
-    halvings: int
-
-    def __call__(self, model: nn.Module, inputs: Perturbed, workers: int) -> np.ndarray:
-        """Return the logits of each input, (N, classes) float32."""
-        engine = Engine(model, device=inputs.device, workers=workers, screen=False)
-        engine._shape, engine._halvings = inputs.shape, self.halvings
-        rows = engine._run(np.arange(len(inputs)), inputs, self.classes, screened_by=model if self.low else None)
-        if engine._halvings != self.halvings:
-            raise torch.OutOfMemoryError
-        return rows
-
-
-def _rows(task: BatchTask, inputs: Perturbed, kinds: frozenset[str], part: _Range) -> np.ndarray:
+def _rows(task: BatchTask, inputs: Perturbed, size: int, kinds: frozenset[str], part: _Range) -> np.ndarray:
     """Return the task's rows of a range in a worker; `kinds` are the platforms that the run has reported."""
     if (kind := this_platform(inputs.device).kind) not in kinds:
         raise ClusterError(f"a node has joined that is {kind}, unlike the nodes at the start of the run; remove it")
     inputs = inputs.only(np.arange(part.start, part.stop))
     if part.pixels is not None:
-        inputs = replace(inputs, pixels=cast("torch.Tensor", part.pixels))
-    return task(held(part.model).to(inputs.device, memory_format=torch.channels_last), inputs, 1)
+        inputs = replace(inputs, pixels=part.pixels)
+    return task(held(part.model).to(inputs.device, memory_format=torch.channels_last), inputs, size, 1)
 
 
 class _OnCluster(Engine):
@@ -118,61 +219,35 @@ class _OnCluster(Engine):
 
     def __init__(self, model: nn.Module, cluster: Cluster, *, screen: bool) -> None:
         super().__init__(model, device=cluster.device, workers=1, screen=False)
+        self.screen = Screen(model) if screen and cluster.bfloat16 else None
         self._cluster = cluster
-        self.screens = screen and cluster.bfloat16
-        if self.screens:
-            self._lead = None
-        self._references: dict[int, tuple[nn.Module, Any]] = {}
+        self._references: dict[nn.Module, Any] = {}
 
     @property
     def decides(self) -> Hashable:
-        """Return the same as in one process; with other platforms than this one's, these too."""
+        # With other platforms than this one's, these too.
         here, kinds = super().decides, sorted(self._cluster.kinds)
         there = self.device.type == "cpu" or torch.cuda.is_available()
         return here if there and kinds == [this_platform(self.device).kind] else (here, *kinds)
 
-    def _run(
-        self,
-        positions: np.ndarray,
-        inputs: Callable[[np.ndarray], torch.Tensor],
-        classes: int,
-        *,
-        screened_by: nn.Module | None = None,
-    ) -> np.ndarray:
-        assert isinstance(inputs, Perturbed), "other inputs cannot be sent"
-        if not len(positions):
-            return np.empty((0, classes), dtype=np.float32)
-        model, low = (self.model, False) if screened_by is None else (screened_by, True)
-        some = inputs.only(positions)
-        self._shape = some.shape
-        while True:
-            try:
-                task = _Logits(classes, low, self._halvings)
-                return self.over_batches(task, model, some, size=self._size(low=low))
-            except torch.OutOfMemoryError:
-                if self._size(low=low) == 1:
-                    raise
-                self._halvings += 1  # As in one process, all batches of a call have one size.
-
     def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return the task's result for the inputs; all is made again if a node lacks the file of the pixels."""
-        cluster, pixels = self._cluster, inputs.pixels
-        if id(model) not in self._references:
-            self._references[id(model)] = model, put(model, "the model")
-        reference, by_file = self._references[id(model)][1], cluster.reads_files and in_named_file(pixels)
-        there = replace(inputs, device=self.device, pixels=pixels if by_file else cast("torch.Tensor", None))
-        call = put(partial(_rows, task, there, frozenset(cluster.kinds)), str(inputs))
+        cluster, pages, pixels, what = self._cluster, self._cluster.pages, inputs.pixels, str(inputs)
+        if model not in self._references:
+            self._references[model] = put(model, "the model")
+        in_file = pages.in_file(pixels)
+        there = replace(inputs, device=self.device, pixels=pixels if in_file else cast("torch.Tensor", None))
+        call = put(partial(_rows, task, there, size, frozenset(cluster.kinds)), what)
         most = max(1, min(_MOST_BATCHES, _MOST_BYTES // max(1, size * math.prod(inputs.shape))))
         parts = (
-            _Range(start, stop, reference, None if by_file else cluster.pages.of(pixels, inputs.at[start:stop]))
+            _Range(start, stop, self._references[model], None if in_file else pages.of(pixels, inputs.at[start:stop]))
             for start, stop in ranges(len(inputs), size=size, workers=cluster.workers, most=most)
         )
         rows = []
-        for _, answer in cluster.run(call, parts, what=str(inputs), gpus=cluster.options.ray_gpus):
-            if isinstance(answer.failed, FileNotFoundError) and by_file:
-                cluster.reads_files = False
+        for _, _, result in cluster.run(call, parts, what=what, gpus=cluster.options.ray_gpus):
+            if isinstance(result, FileNotFoundError) and in_file:
+                pages.by_file = False  # A node lacks the file of the pixels, so all is made again.
                 return self.over_batches(task, model, inputs, size=size)
-            if answer.failed is not None:
-                raise answer.failed
-            rows.append(answer.result)
+            if isinstance(result, Exception):
+                raise result
+            rows.append(result)
         return np.concatenate(rows)

@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -50,7 +49,8 @@ def connect(options: BackendOptions) -> None:
 
     Raises `InputError` if Ray is not installed or finds no cluster. Ray's logs are off unless the options want them.
     """
-    if not options.ray_logs:
+    logs = options.ray_logs
+    if not logs:
         os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     try:
         import ray
@@ -66,12 +66,12 @@ def connect(options: BackendOptions) -> None:
             "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
             setting=f"ray_address {address}",
         )
-    own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address == "local" else {}
-    level = "info" if options.ray_logs else "critical"
+    how: dict[str, Any] = {"log_to_driver": logs, "configure_logging": not logs}
+    how["logging_level"] = "info" if logs else "critical"
+    if address == "local":
+        how |= {"num_cpus": available_cores(), "include_dashboard": False}
     try:
-        ray.init(
-            address, log_to_driver=options.ray_logs, logging_level=level, configure_logging=not options.ray_logs, **own
-        )
+        ray.init(address, **how)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else repr(error)
         raise ClusterError(
@@ -79,15 +79,6 @@ def connect(options: BackendOptions) -> None:
             "RAY_ADDRESS for a new cluster for the run",
             setting=f"ray_address {address}",
         ) from None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The result of a call and the name of its node, or the error with which it `failed`."""
-
-    node: str
-    result: Any = None
-    failed: Exception | None = None
 
 
 class Nodes:
@@ -132,21 +123,22 @@ class Nodes:
             raise ClusterError(f"no node has room for a worker, which needs {needs}", setting="backend ray")
         for task in ray.wait(list(asked), num_returns=len(asked), timeout=STARTING)[0]:
             try:
-                answer: Answer = ray.get(task)
+                _, found = ray.get(task)
             except RayError as error:
                 reason = _in_a_line(error)
                 continue
-            if answer.failed:
-                raise answer.failed
-            self.kinds[answer.result.kind] += asked[task]
-            self.bfloat16 &= answer.result.bfloat16
+            if isinstance(found, Exception):
+                raise found
+            self.kinds[found.kind] += asked[task]
+            self.bfloat16 &= found.bfloat16
         if not self.kinds:
             self.lose(f"no node can work: {reason}")
 
-    def run(self, call: Any, things: Iterable[T], *, what: str, gpus: float = 0.0) -> Iterator[tuple[T, Answer]]:
-        """Yield each thing with the answer of `call`, a reference to the callable, in their order.
+    def run(self, call: Any, things: Iterable[T], *, what: str, gpus: float = 0.0) -> Iterator[tuple[T, str, Any]]:
+        """Yield each thing, its node, and the result of `call`, a reference to the callable, in their order.
 
-        Raises `BackendLostError` if a call is lost three times, and after half a minute without a node.
+        The result may be an exception of the call. Raises `BackendLostError` if a call is lost three times, and after
+        half a minute without a node.
         """
         import ray
         from ray.exceptions import RayError
@@ -173,10 +165,10 @@ class Nodes:
             while begun and begun[0][1] not in open_:
                 thing, task = begun.popleft()
                 try:
-                    answer: Answer = ray.get(task)
+                    node, result = ray.get(task)
                 except RayError as error:  # The worker returns errors of the call, so this one is Ray's.
                     self.lose(f"{what}: {thing} failed {TRIES} times, the last time by {_in_a_line(error)}")
-                yield thing, answer
+                yield thing, node, result
 
     def lose(self, why: str) -> NoReturn:
         """Raise `BackendLostError` now and for every later call."""
@@ -207,8 +199,11 @@ def held(reference: Any) -> Any:
     return _held[name]
 
 
-def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder: str) -> Answer:
-    """Make the call of a reference on a worker with the same `code` of the harness, in a folder if its node has it."""
+def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder: str) -> tuple[str, Any]:
+    """Make the call of a reference on a worker with the same `code` of the harness; returns its node and the result.
+
+    An exception is a result. The call runs in the folder, if the node has it.
+    """
     node = platform.node()
     sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
     with suppress(OSError):
@@ -216,13 +211,13 @@ def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder
     try:
         if this_platform(torch.device("cpu")).code != code:
             raise ClusterError(f"node {node} has other code of the harness than this process; install the same on all")
-        return Answer(node, held(call[0])(thing))
+        return node, held(call[0])(thing)
     except ModuleNotFoundError as error:
-        return Answer(node, failed=ClusterError(f"node {node} has no module {error.name!r}; install it on every node"))
+        return node, ClusterError(f"node {node} has no module {error.name!r}; install it on every node")
     except (InputError, FileNotFoundError, torch.OutOfMemoryError) as error:
-        return Answer(node, failed=error)
+        return node, error
     except Exception as error:  # Code of the user's may raise any exception, perhaps one that cannot be pickled.
-        return Answer(node, failed=RuntimeError(str(error)))
+        return node, RuntimeError(str(error))
 
 
 @cache

@@ -6,7 +6,6 @@ import copy
 import io
 import math
 import sys
-import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.fx import GraphModule
+from torch.utils.weak import WeakIdKeyDictionary
 
 from harness.base.errors import ClusterError
 from harness.data.rows import FileRows, Rows
@@ -53,29 +53,26 @@ class Pages:
     """Pixels of this process in the object store, for as long as the images exist."""
 
     def __init__(self) -> None:
-        self._put: dict[int, dict[int, Any]] = {}
+        self.by_file = True
+        """False once a node lacks a file with pixels, which then travel."""
+        self._put: Any = WeakIdKeyDictionary()
+
+    def in_file(self, pixels: Tensor) -> bool:
+        """Return whether workers read the pixels from a named file themselves."""
+        read = pixels.source[0] if self.by_file and isinstance(pixels, Rows) else None
+        return isinstance(read, FileRows) and read.path is not None
 
     def of(self, pixels: Tensor, at: np.ndarray) -> SentPixels:
-        """Return pixels for workers, with the rows at these positions, (M,) int64."""
+        """Return a replacement of the pixels for workers, with the rows at these positions, (M,) int64."""
         import ray
 
-        if (key := id(pixels)) not in self._put:
-            self._put[key] = {}
-            weakref.finalize(pixels, self._put.pop, key, None)
-        pages, rows = self._put[key], max(1, _PAGE // max(1, math.prod(pixels.shape[1:]) * pixels.dtype.itemsize))
+        pages: dict[int, Any] = self._put.setdefault(pixels, {})
+        rows = max(1, _PAGE // max(1, math.prod(pixels.shape[1:]) * pixels.dtype.itemsize))
         numbers = np.unique(at // rows).tolist()
         for number in numbers:
             if number not in pages:
                 pages[number] = ray.put(np.ascontiguousarray(pixels[number * rows : (number + 1) * rows].numpy()))
         return SentPixels(tuple(pixels.shape), rows, {number: pages[number] for number in numbers})
-
-
-def in_named_file(pixels: Tensor) -> bool:
-    """Return whether a worker may read the pixels from a file itself."""
-    if not isinstance(pixels, Rows):
-        return False
-    read, _ = pixels.source
-    return isinstance(read, FileRows) and read.path is not None
 
 
 def _declared(name: str, severity: int, kind: Kind) -> Corruption:

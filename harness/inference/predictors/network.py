@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.inference.engine import Engine, padded
+from harness.inference.engine import Engine
 from harness.inference.predictors.answers import as_logits, order_of
 from harness.inference.predictors.protocol import Remote
 from harness.networks.checkpoints import hash_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Hashable, Sequence
 
-    from torch import nn
-
-    from harness.inference.backend import MakeBackend
+    from harness.inference.backend import Perturbed
+    from harness.inference.engine import BatchTask, MakeBackend
     from harness.inference.predictors.protocol import Predictor, Provides
 
 
@@ -86,31 +85,22 @@ class Asking(Engine):
         provides: Provides,
     ) -> None:
         super().__init__(model, device=device, workers=max(1, provides.calls), screen=False)
-        self._batch, self._fills = size, provides.live
+        self._batch, self.fills = size, provides.live
 
     @property
     def decides(self) -> Hashable:
         """Return the batch size and the kind of processor, which may affect the last bits of answers."""
         return "predictor", self._batch, torch.backends.cpu.get_cpu_capability()
 
-    def _run(
-        self,
-        positions: np.ndarray,
-        inputs: Callable[[np.ndarray], Tensor],
-        classes: int,
-        *,
-        screened_by: nn.Module | None = None,
-    ) -> np.ndarray:
-        logits = super()._run(positions, inputs, classes, screened_by=screened_by)
-        if isinstance(self.model, PredictorModel) and isinstance(self.model.predictor, Remote):
-            self.model.predictor.confirm()
-        return logits
+    def over_batches(self, task: BatchTask, model: Any, inputs: Perturbed, *, size: int) -> np.ndarray:
+        """Return the task's result, once a remote predictor has confirmed its answers."""
+        rows = super().over_batches(task, model, inputs, size=size)
+        if isinstance(model, PredictorModel) and isinstance(model.predictor, Remote):
+            model.predictor.confirm()
+        return rows
 
-    def _size(self, *, low: bool) -> int:  # noqa: ARG002
+    def _size(self, inputs: Perturbed, *, low: bool = False) -> int:  # noqa: ARG002
         return self._batch
-
-    def _batch_of(self, pixels: Tensor, size: int) -> Tensor:
-        return padded(pixels, size) if self._fills else pixels
 
 
 def asking(provides: Provides, *, size: int) -> MakeBackend:
