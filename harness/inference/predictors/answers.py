@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from harness.base.errors import UnusableModelError, some_of
 from harness.inference.predictors.protocol import PredictorError, Provides
@@ -148,6 +147,8 @@ def expect_order(predictions: Predictions, order: np.ndarray | None = None) -> N
     In such a permutation, most images of every moved class are predicted as the class in its place. `order` has the
     assumed positions of the data's classes, (classes,) int64; None for the same positions.
     """
+    from scipy.optimize import linear_sum_assignment
+
     classes, labels = predictions.classes, predictions.labels
     table = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(table, (labels, predictions.predicted), 1)
