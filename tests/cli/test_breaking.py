@@ -9,11 +9,11 @@ import torch
 
 from harness import cli
 from harness.data import LabelledImages
+from harness.features.evaluation import report as evaluation
 from harness.inference import Classifier
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.perturb import Pose
-from harness.report import evaluation
 from harness.report.pictures import wrapped
 
 

@@ -10,10 +10,10 @@ from zoo import images_of, network, role_model
 from harness.base.errors import InputError
 from harness.base.progress import Progress
 from harness.data import stratified_sample
+from harness.features.comparison import comparing as comparison
 from harness.features.comparison.comparing import plan_comparison
 from harness.inference.devices import in_batches, watched
 from harness.perturb import IDENTITY, augmentation_range_corners
-from harness.run import comparison
 from harness.run.budget import Costs, duration
 from harness.run.side_by_side import measure_overview
 
