@@ -24,7 +24,7 @@ from harness.perturb.grids import views_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.calibration.panel import Panel, Row
+    from harness.calibration.panel import Panel, PanelCheck
     from harness.measures.panel.threshold import Calibrated
 
 FAMILY, AT_REST = "consensus", "consensus-clean"
@@ -42,7 +42,7 @@ class Asked:
     """
 
     panel: Panel
-    rows: tuple[Row, ...]
+    rows: tuple[PanelCheck, ...]
     budgets: Mapping[str, float]
     counted: tuple[np.ndarray, ...]
     labels: Mapping[str, np.ndarray]
