@@ -256,7 +256,7 @@ def test_file_at_the_limit_loads(native, tmp_path, monkeypatch):
         (b"\x80\x02}q\0.", "neither a safetensors file nor a zip file"),
         (
             torch_file({"a": torch.zeros(1)}, _use_new_zipfile_serialization=False),
-            "in the format of torch.save before PyTorch 1",
+            "(PyTorch 1.6 or later); it starts with 80028a0a",
         ),
     ],
     ids=["empty", "two-bytes", "text", "zeros", "bare-pickle", "legacy-torch"],

@@ -436,7 +436,7 @@ def test_a_record_that_its_tensors_do_not_fit_is_not_blamed_on_options(tmp_path)
 
 def test_files_from_before_pytorch_1_6_are_told_so(tmp_path):
     torch.save(net().state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointRefused, match=r"in the format of torch.save before PyTorch 1\.6.* weights_only=True"):
+    with pytest.raises(CheckpointRefused, match=r"PyTorch 1\.6 or later.* weights_only=True"):
         load_checkpoint(tmp_path / "x.pth", builder=Net)
 
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from harness.networks.checkpoints.files import Record
 
-_LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")
-"""First bytes of files by `torch.save` before PyTorch 1.6: a pickle of a long number."""
 MAX_ARGUMENTS = 4_096
 """Most characters of an architecture's arguments as JSON, since a list in them may define a layer per number."""
 _MAX_DEPTH, _MAX_DICTS, _MAX_PLACES = 6, 20_000, 10
@@ -107,14 +105,12 @@ def _read(content: bytes, path: Path) -> tuple[list[StateDict], Record | None]:
     if content[8:9] == b"{":
         tensors, record = read_native(content, path)
         return [StateDict(tensors)], record
-    fact = f"neither a safetensors file nor a zip file of torch.save; it starts with {content[:8].hex() or 'nothing'}"
-    next_step = "Save the weights with safetensors or with torch.save(model.state_dict(), path)."
-    if content.startswith(_LEGACY):
-        fact = "in the format of torch.save before PyTorch 1.6, expected safetensors or its newer zip format"
-        next_step = (
-            "Save it again: torch.save(model.state_dict(), path), or, without the model, "
-            "torch.save(torch.load(path, weights_only=True), another_path)."
-        )
+    start = content[:8].hex() or "nothing"
+    fact = f"neither a safetensors file nor a zip file of torch.save (PyTorch 1.6 or later); it starts with {start}"
+    next_step = (
+        "Save it again: torch.save(model.state_dict(), path), or, without the model, "
+        "torch.save(torch.load(path, weights_only=True), another_path)."
+    )
     raise CheckpointRefused("FORMAT", path, fact, next_step)
 
 
