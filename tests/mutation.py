@@ -31,7 +31,7 @@ OF_STATUS = (
 PARTS = {
     "checks": (("checks",), ("tests/checks",)),
     "thresholds": (
-        tuple(f"calibration/{name}.py" for name in ("thresholds", "moderated_variance", "outliers", "panel")),
+        tuple(f"calibration/{name}.py" for name in ("thresholds", "moderated_variance", "panel")),
         tuple(f"tests/calibration/test_{name}.py" for name in ("thresholds", "moderated", "panel", "small_groups")),
     ),
     "status and reports": (

@@ -5,9 +5,8 @@ import tomllib
 import numpy as np
 
 from harness.base.records import read_record
-from harness.calibration.outliers import check_panel
 from harness.calibration.panel import Panel, ReferenceModel
-from harness.calibration.thresholds import thresholds_of
+from harness.calibration.thresholds import check_panel, thresholds_of
 from harness.checks import Check
 from harness.checks.rows import COMMON_KEYS
 from harness.measures import METRICS, Unit

@@ -13,9 +13,8 @@ from benchmarks.few.distances import read_distances
 from benchmarks.few.splits import Networks, panel_of
 from benchmarks.transfer.paths import ANSWERS, HEALTHY_FILE, OTHERS
 from harness.base.records import read_record
-from harness.calibration.outliers import outliers
 from harness.calibration.panel import Panel, ReferenceModel
-from harness.calibration.thresholds import thresholds_of
+from harness.calibration.thresholds import outliers, thresholds_of
 from harness.measures import Unit
 from harness.measures.panel.predictions import CORRECTED
 from harness.measures.panel.threshold import PanelCheck

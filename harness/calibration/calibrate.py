@@ -15,13 +15,12 @@ from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write
 from harness.base.progress import Progress
 from harness.calibration.conversions import expect_conversion, measured_conversions
 from harness.calibration.measure import load_reference_models, measure_panel, note, share, with_predictions
-from harness.calibration.outliers import check_panel
 from harness.calibration.panel import expect_sample_of, read_panel, readable_panel
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
 from harness.calibration.samples import choose_samples
 from harness.calibration.summary import calibration_lines, plan_lines, power_lines
-from harness.calibration.thresholds import thresholds_of
+from harness.calibration.thresholds import check_panel, thresholds_of
 from harness.checks import read_checks
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE

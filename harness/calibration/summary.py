@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, Moderated
-from harness.calibration.outliers import false_alarms
-from harness.calibration.thresholds import share_of, shared_thresholds, spread_of, thresholds_of
+from harness.calibration.thresholds import false_alarms, share_of, shared_thresholds, spread_of, thresholds_of
 from harness.checks.families import FAMILIES
 from harness.checks.tables import UNTIL_CALIBRATED, ends
 from harness.measures import Unit

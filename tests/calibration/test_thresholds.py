@@ -15,10 +15,16 @@ from scipy import stats
 
 from harness.base.errors import InputError
 from harness.calibration import thresholds
-from harness.calibration.outliers import check_panel, false_alarms, outliers
 from harness.calibration.panel import Chance, read_panel
 from harness.calibration.summary import calibration_lines, expected, power_lines
-from harness.calibration.thresholds import correlation, multiplier, thresholds_of
+from harness.calibration.thresholds import (
+    check_panel,
+    correlation,
+    false_alarms,
+    multiplier,
+    outliers,
+    thresholds_of,
+)
 from harness.checks import Threshold, read_checks
 from harness.checks.tables import with_thresholds
 from harness.measures import Unit
