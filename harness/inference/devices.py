@@ -151,8 +151,7 @@ def moved(pixels: Tensor, device: torch.device) -> Tensor:
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Switch TF32 off on CUDA, for convolutions and matrix products, while the context lasts."""
-    cudnn: Any = torch.backends.cudnn
-    matmul: Any = torch.backends.cuda.matmul
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     settings: list[tuple[Any, Any]] = [(cudnn, getattr(cudnn, "conv", None)), (matmul, matmul)]
     with ExitStack() as restored:
         for older, newer in settings:

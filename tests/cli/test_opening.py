@@ -159,6 +159,6 @@ def test_the_help_of_each_command_that_runs_a_model_says_where_it_runs(capsys):
 def test_what_one_command_predicted_another_finds(zoo, monkeypatch, capsys):
     assert main(["evaluate", "other.safetensors", "--data", zoo.data, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
-    monkeypatch.setattr("harness.inference.Classifier.pixels", lambda *_: pytest.fail("predicted anew"))
+    monkeypatch.setattr("harness.inference.engine.Engine.over_batches", lambda *_, **__: pytest.fail("predicted anew"))
     assert main(["evaluate", "other.safetensors", "--data", zoo.data, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == first
