@@ -87,8 +87,8 @@ def _of_checks(
     for path in ("rotation", "shift"):
         if (verdict := found.get(name := survival_name(path))) is not None and verdict.curve is not None:
             n = verdict.counted or verdict.n
-            band = band_of(reference.get(name, ()))
-            panels.append(survival_panel(path, {f"{first} (n={n:,})": (verdict.curve, n)}, band))
+            known = {f"{first} (n={n:,})": (verdict.curve, n)}
+            panels.append(survival_panel(path, known, band_of(reference.get(name, ()))))
     if panels:
         yield Illustration(
             f"Survival curves of the {role_title(first)}",

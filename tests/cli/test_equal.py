@@ -64,7 +64,7 @@ def test_an_artifact_that_changes_much_is_different_and_says_what(equal, zoo):
         out,
     )
     page = (zoo.root / "reports/equal.html").read_text()
-    for title in ("The checks", "Changed predictions", "Changes from class to class", "Confidence of original"):
+    for title in ("The checks", "Changed predictions", "Changes from class to class"):
         assert title in page
     assert "the most confident first" in page
     surest = [max(map(int, pair)) for pair in re.findall(r"(\d+)% → (\d+)% · ", page)]
@@ -315,7 +315,6 @@ def test_either_side_may_be_a_predictor_of_labels(callables, capsys, artifact, s
     assert main([*line, "--tolerance", "2%"]) == status, capsys.readouterr().err
     page = (callables.root / "reports/equal.html").read_text()
     assert "Classes and groups" in page
-    assert "Confidence of original" not in page
 
 
 def changed_in(*layers):

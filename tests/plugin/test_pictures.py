@@ -49,8 +49,9 @@ def test_a_failed_pair_shows_three_pictures_and_its_gallery(zoo, pytester):
     assert pair.count('<figure class="picture"') == 3
     assert pair.count('class="gallery"') == 1
     assert "ant and bee predicted as each other, clean images" in pair
-    told = r"image \d+: (ant predicted as bee|bee predicted as ant), confidence \d+%; (new|baseline wrong too)"
-    assert re.search(told, pair)
+    assert re.search(
+        r"image \d+: (ant predicted as bee|bee predicted as ant), confidence \d+%; (new|baseline wrong too)", pair
+    )
     assert "looks most at the" in pair, "both networks have a layer to look at"
     assert "omitted" not in pair
     assert 'class="gallery"' not in serial["clean"]

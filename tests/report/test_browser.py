@@ -317,7 +317,7 @@ def test_titles_stay_while_checks_are_scrolled(damaged, open_page):
 
 def test_checks_are_saved_as_they_are_filtered(damaged, open_page):
     page = open_page(damaged)
-    page.get_by_role("searchbox", name="search").fill("rotated images")
+    page.get_by_role("searchbox", name="search").fill("images: rotate-c")
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as CSV").click()
     with saved.value.path().open(encoding="utf-8", newline="") as file:

@@ -212,6 +212,15 @@ def test_all_figures_become_pictures_with_captions_and_descriptions():
     assert "Accuracy against rotation: 80% at -10°, 90% at +0°, 80% at +10°." in page
 
 
+def test_curves_of_reference_models_stand_in_their_own_figures_alone():
+    drawn_by = [
+        re.findall(r'base64,([^"]+)"', model_figures.figures(overview(), VERDICTS, known).body)
+        for known in ({}, {"survival, rotation": [SURVIVAL] * 3})
+    ]
+    changed = [at for at, (one, other) in enumerate(zip(*drawn_by, strict=True)) if one != other]
+    assert changed == [2], "the survival curves"
+
+
 def test_what_was_not_measured_is_not_drawn():
     assert titles(overview(model(history=())), ()) == [
         "Clean accuracy by class",

@@ -145,6 +145,7 @@
       document.body.prepend(header);
       for (const box of all('input.filter')) box.ariaLabel = box.nextElementSibling.textContent.replace(',', '');
       for (const log of all('.logwrapper .log')) log.tabIndex = 0;
+      for (const empty of all('#results-table .media.hidden')) empty.remove();
     }
     // A phone shows what leads, and the rest folded.
     if (matchMedia('(max-width: 40rem)').matches) {
