@@ -220,6 +220,7 @@ def dots(
 @styled
 def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: float = 4.7) -> Figure:
     """Draw tables as colors side by side; their cells hold texts if there are few rows."""
+    import seaborn
     from matplotlib.colors import LinearSegmentedColormap
 
     picture = figure(width, height)
@@ -227,25 +228,21 @@ def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: floa
         named = isinstance(each.colors, str)
         colors = each.colors if named else LinearSegmentedColormap.from_list("own", [*each.colors])
         rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
-        shown = np.ma.masked_invalid(each.values)
-        mesh = axes.pcolormesh(shown, vmin=each.limits[0], vmax=each.limits[1], cmap=colors)
+        hidden, (low, high) = np.isnan(each.values), each.limits
+        ticks = {"xticklabels": columns, "yticklabels": rows, "square": len(rows) == len(columns)}
+        seaborn.heatmap(each.values, mask=hidden, vmin=low, vmax=high, cmap=colors, cbar=False, ax=axes, **ticks)
+        (mesh,) = axes.collections
         axes.set_facecolor(_MUTED)
         if len(rows) <= _LABELED or len(rows) != len(columns):
-            inks = mesh.to_rgba(shown)
-            for row, column in np.ndindex(shown.shape):
-                ink = _MUTED_INK if np.isnan(each.values[row, column]) else ink_on(inks[row, column])
+            inks = mesh.to_rgba(np.ma.array(each.values, mask=hidden))
+            for row, column in np.ndindex(each.values.shape):
+                ink = _MUTED_INK if hidden[row, column] else ink_on(inks[row, column])
                 text, place = each.texts[row][column], {"ha": "center", "va": "center", "fontsize": 8}
                 axes.text(column + 0.5, row + 0.5, text, color=ink, **place)
-        step = -(-len(rows) // _TICKS)
-        for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
-            some = slice(None, None, step if len(rows) == len(columns) else 1)
-            axis.set_ticks((np.arange(len(names)) + 0.5)[some], names[some])
-        axes.tick_params(length=0)
-        axes.tick_params(axis="x", rotation=90 if max(map(len, columns)) > 2 else 0)  # noqa: PLR2004
+        axes.tick_params(axis="x", length=0, rotation=90 if max(map(len, columns)) > 2 else 0)  # noqa: PLR2004
+        axes.tick_params(axis="y", length=0, rotation=0)
         axes.grid(visible=False)
-        axes.spines[:].set_visible(b=False)
-        aspect = "equal" if len(rows) == len(columns) else "auto"
-        axes.set(xlabel=x, ylabel=y, title=each.title, ylim=(len(rows), 0), aspect=aspect)
+        axes.set(xlabel=x, ylabel=y, title=each.title)
     return picture
 
 
