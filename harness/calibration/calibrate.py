@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -285,5 +286,20 @@ def _write(
                 "the measurements are kept"
             )
         rows = with_thresholds(checks.path.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
+        _expect_readable(rows, checks.path)
         kept = {outputs[1]: predictions.as_bytes()} if predictions else {}
         write_together({**kept, outputs[0]: panel.as_bytes(), outputs[2]: rows.encode()})
+
+
+def _expect_readable(content: str, path: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=path.suffix) as made:
+        made.write(content.encode())
+        made.flush()
+        try:
+            read_checks(Path(made.name))
+        except InputError as error:
+            said = str(error).removeprefix(f"{made.name}: ")
+            raise CalibrationError(
+                f"{path}: nothing was written, since it could not be read again: {said}; correct the test that this "
+                "is the row of, and calibrate again"
+            ) from None

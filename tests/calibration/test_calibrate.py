@@ -282,6 +282,23 @@ def test_the_row_of_a_test_whose_family_is_no_id_can_be_read_again(zoo):
     assert run_calibrate(zoo, "--family", "Slight_mirror", checkpoints=()) == 0
 
 
+def test_a_row_that_no_checks_file_can_have_is_not_written(zoo, monkeypatch, capsys):
+    """As one measured by another version, which the panel keeps."""
+    monkeypatch.setattr("harness.plugin.parametrization.id_without_check", lambda family, _: f"{family}!")
+    monkeypatch.setattr("harness.plugin.parametrization.is_id", lambda _: True)
+    add_a_test(zoo)
+    before = state(zoo)
+    assert run_calibrate(zoo) == 2
+    told = capsys.readouterr().err
+    assert (
+        "error: [CALIBRATION] stress_tests/checks.toml: nothing was written, since it could not be read again: check 6"
+        in told
+    )
+    assert "'mirror!' must be of lower-case ASCII letters" in told
+    assert state(zoo) == before
+    assert sorted(path.name for path in zoo.tests.glob("*.toml")) == ["checks.toml"]
+
+
 class Flip:
     def __call__(self, images):
         return torch.flip(images, dims=(3,))
