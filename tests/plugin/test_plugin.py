@@ -485,7 +485,7 @@ def test_a_test_that_judges_nothing_is_an_error(zoo):
         pytest.param(
             "def test_own():\n    raise OSError('lost')\n", 4, "*test_own.py::test_own: OSError: lost*", id="raises"
         ),
-        pytest.param("def test_own():\n    assert 1 == 2\n", 1, "*test_own.py::test_own: failed*", id="asserts"),
+        pytest.param("def test_own():\n    assert 1 == 2\n", 1, "*failed: *test_own.py::test_own*", id="asserts"),
     ],
 )
 def test_users_own_tests_count(zoo, body, status, message):
