@@ -78,7 +78,8 @@ class Unit(Enum):
             return f"{value:.{decimals}f}"
         scale, _, form = _FORMS[self]
         sign, comma = "+" if self is Unit.DIFFERENCE else "", "," if self is Unit.IMAGES else ""
-        return form.format(f"{scale * value:{sign}{comma}.{decimals}f}")
+        number = f"{scale * value:{sign}{comma}.{decimals}f}"
+        return form.format(number).removesuffix("s" if form == "{} images" and number == "1" else "")
 
 
 _MOST_DECIMALS = 12

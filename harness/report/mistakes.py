@@ -86,7 +86,7 @@ def confusions(outcome: Outcome) -> Section | None:
     few = "" if shown == errors else f" Pictures show {shown:,} of them."
     body = paragraphs(f"{errors:,} of {overview.n:,} clean images are predicted wrong.{few}", kind="soft")
     for at, (true, predicted) in enumerate(ranked):
-        title = f"{true} → {predicted}: {counts[classes[true]][classes[predicted]]} images"
+        title = f"{true} → {predicted}: {Unit.IMAGES.format(counts[classes[true]][classes[predicted]])}"
         body += folded(title, sheet("", faces[true, predicted]), opened=not at)
     return Section("confusions", "Confusions and their images", body)
 
