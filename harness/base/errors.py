@@ -178,7 +178,7 @@ def lacking(error: BaseException) -> str:
     cause = _failed_import(error)
     if cause is None:
         return printable(f"{type(error).__name__}: {error}".strip(": "))
-    package = (cause.name or "of this name").partition(".")[0]
+    package = _package_of(cause)
     install = f"pip install {_DISTRIBUTIONS.get(package, package)}"
     if package == "cv2" and ".so" in str(cause):
         install += ", or the system's package of that library (libGL.so.1: apt-get install libgl1)"
@@ -193,6 +193,17 @@ def _failed_import(error: BaseException) -> ImportError | None:
     while cause is not None and not isinstance(cause, ImportError):
         cause = cause.__cause__ or cause.__context__
     return cause
+
+
+def _package_of(error: ImportError) -> str:
+    """Return the package of a failed import: the one that the error names, or else the last in its traceback."""
+    named = (error.name or "").partition(".")[0]
+    traceback = None if named not in {"", "harness"} else error.__traceback__
+    while traceback is not None:
+        package = str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        named = named if package in {"", "importlib"} else package
+        traceback = traceback.tb_next
+    return named or "of this name"
 
 
 def raised(error: BaseException) -> RuntimeError:

@@ -73,14 +73,24 @@ def _written_beside(path: Path, content: bytes, *, durable: bool = True) -> Iter
 
 
 def write_all_or_none(files: Mapping[Path, bytes]) -> None:
-    """Write several files as `write_atomically` does, in this order.
+    """Write several files as `write_atomically` does, in this order; if one fails, restore the others and raise it.
 
     All are on the disk before the first replaces another, so a full disk changes none.
     """
+    before: dict[Path, bytes | None] = {}
     with ExitStack() as stack:
         written = {path: stack.enter_context(_written_beside(path, content)) for path, content in files.items()}
-        for path, temporary in written.items():
-            temporary.replace(path)
+        try:
+            for path, temporary in written.items():
+                before[path] = path.read_bytes() if path.exists() else None
+                temporary.replace(path)
+        except BaseException:
+            for path, content_before in before.items():
+                if content_before is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    write_atomically(path, content_before)
+            raise
 
 
 def hash_of_file(path: Path) -> str | None:
@@ -129,10 +139,26 @@ def append_line(path: Path, line: str) -> None:
     An unfinished line of a killed process stays a line of its own. Raises `OSError` if the line cannot be written
     completely, and leaves the file unchanged.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        before = path.read_bytes() if path.exists() else b""
-        end = b"\n" if before and not before.endswith(b"\n") else b""
-        write_atomically(path, before + end + line.encode() + b"\n")
+        if path.exists():
+            require_regular(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            before = os.fstat(descriptor).st_size
+            ended = not before or os.pread(descriptor, 1, before - 1) == b"\n"
+            content = f"{'' if ended else chr(10)}{line}\n".encode()
+            written = 0
+            try:
+                written = os.write(descriptor, content)
+                os.fsync(descriptor)
+            finally:
+                if written != len(content):
+                    os.ftruncate(descriptor, before)
+            if written != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        finally:
+            os.close(descriptor)
 
 
 def numbered_lines(path: Path, *, max_bytes: int) -> list[tuple[int, bytes]]:

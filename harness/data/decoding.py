@@ -324,7 +324,7 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
         _own_runs.add(os.environ[_RUN])
     made_of = pictures.made_of or f"run {os.environ[_RUN]}"
     # The first number is the version of the entries' format.
-    sources = (1, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
+    sources = (2, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
     with store.locked(key):
         known = pictures.made_of is not None or os.environ[_RUN] not in _own_runs

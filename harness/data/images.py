@@ -132,14 +132,19 @@ class LabelledImages:
     hashed: tuple[Tensor, Tensor, Tensor | None, str] | None = field(default=None, repr=False)
     """The pixels, labels and masks that were hashed, and the hash, so a change of class names needs no new one."""
 
+    def __post_init__(self) -> None:
+        held = self.pixels, self.labels, self.masks
+        if self.hashed is not None and any(one is not other for one, other in zip(held, self.hashed, strict=False)):
+            object.__setattr__(self, "hashed", None)  # It would hold the former pixels.
+
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def sha256(self) -> str:
         """SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if there are any (bytes)."""
-        held = self.pixels, self.labels, self.masks
-        if self.hashed is None or any(one is not other for one, other in zip(held, self.hashed, strict=False)):
+        if self.hashed is None:
+            held = self.pixels, self.labels, self.masks
             object.__setattr__(self, "hashed", (*held, content_sha256(*held)))
         return self.hashed[3]  # type: ignore[index]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.base.errors import PipelineError
 from harness.data.image_files import Decode, Jpeg, Orient, as_picture, exact_version, in_channels, levels_of
-from harness.data.stages import COLOR, Color, Crop, Normalise, Resize, Scale
+from harness.data.stages import COLOR, FILTERS, Color, Crop, Normalise, Resize, Scale
 from harness.data.transforms import picture_of
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Pipeline:
             ratio = (picture.width * size[0]) / (picture.height * size[1])
             stretched = max(ratio, 1 / ratio)
         if self.transform is not None:
-            picture, off_grid = self.transform.picture(in_channels(picture, COLOR), where=where)
+            picture, off_grid = self.transform.picture(in_channels(picture, COLOR).copy(), where=where)
         for resize in self.resize:
             picture = resize.apply(picture)
         picture = self._altered(self.crop.apply(picture), late=True)
@@ -174,8 +174,10 @@ def resizing(size: Any, named: Any, *, library: Any = "pillow", antialias: bool 
     """Return a resizing by a filter of Pillow's or torchvision's name; `antialias` matters to torch alone."""
     named = str(getattr(named, "value", named))
     to = int(np.ravel(size)[0]) if np.size(size) == 1 else _size(size)
-    smooth = named != "nearest" and (antialias or library == "pillow")
-    return Resize(to, library, "area" if named == "box" else named, antialias=smooth)
+    smooth, named = named != "nearest" and (antialias or library == "pillow"), "area" if named == "box" else named
+    if named not in FILTERS[library]:
+        raise PipelineError(f"{library} has no filter {named}; expected one of {', '.join(FILTERS[library])}")
+    return Resize(to, library, named, antialias=smooth)
 
 
 def _size(size: Any) -> tuple[int, int]:
@@ -201,6 +203,6 @@ def _stages_of(call: Any) -> tuple[tuple[Resize, ...], Crop] | None:
                 library = "torch"
             elif kind not in {"ConvertImageDtype", "ToDtype"}:
                 return None
-    except (AttributeError, TypeError, ValueError, KeyError):
+    except (AttributeError, TypeError, ValueError, KeyError, PipelineError):
         return None
     return resize, crop

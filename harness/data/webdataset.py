@@ -63,9 +63,9 @@ def _expanded(pattern: str) -> list[str]:
         words = part[1:-1].split(",") if part.startswith("{") else [part]
         if found := re.fullmatch(r"\{(\d{1,9})\.\.(\d{1,9})\}", part):
             numbers = range(int(found[1]), int(found[2]) + 1)
-            words = [str(number).zfill(len(found[1])) for number in numbers[:_MAX_SHARDS]]
-        if not 0 < len(names) * len(words) < _MAX_SHARDS:
-            said = f"{part} is no range of shards, or one of {_MAX_SHARDS} and more"
+            words = [str(number).zfill(len(found[1])) for number in numbers[: _MAX_SHARDS + 1]]
+        if not 0 < len(names) * len(words) <= _MAX_SHARDS:
+            said = f"{part} is no range of shards, or one of more than {_MAX_SHARDS}"
             raise DataError(f"webdataset:{pattern}: {said}; expected such as {{000..009}}")
         names = [name + word for name in names for word in words]
     return names

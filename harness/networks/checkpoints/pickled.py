@@ -48,6 +48,8 @@ _MAX_KEY = 1 << 60
 """Integers beyond it may share one hash, and a dict of them would take forever."""
 
 _OF_TORCHSCRIPT = re.compile(r"/(constants\.pkl$|code/)")
+_FLAGS = 0x808
+"""Flags of a member that torch.save sets: names in UTF-8, and sizes that follow the content."""
 _NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
 _OF_A_MARK = (pickletools.markobject, pickletools.stackslice)
 _TENSOR, _PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
@@ -230,6 +232,10 @@ def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
                 if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
                     raise ValueError("it has compressed members")
                 archive.open(member).close()  # It raises an error if the directory and the member's own header differ.
+                if struct.unpack_from("<2H", content, header + 6) != (member.flag_bits, member.compress_type):
+                    raise ValueError(f"its directory and member {name} differ")
+                if member.flag_bits & ~_FLAGS:
+                    raise ValueError(f"member {name} is of an unusual kind (flags {member.flag_bits:#x})")
                 begin = header + 30 + sum(struct.unpack_from("<2H", content, header + 26))  # After a name and an extra.
                 if begin + member.file_size > end:
                     raise ValueError(f"member {name} overlaps what follows it")
