@@ -2,10 +2,12 @@
 
 import os
 import zlib
+from pathlib import Path
 
 import pytest
 
 from harness.base.errors import InputError
+from harness.base.files import write_all_or_none
 from harness.base.outputs import CHECKPOINT, HISTORY, PAGE, PICTURE, Inputs, Output, marked_png, table_kind
 
 OURS = b'<!DOCTYPE html><html><head><meta name="generator" content="stress-harness">'
@@ -126,6 +128,31 @@ def test_a_history_is_known_though_its_first_line_is_damaged(tmp_path):
     path.write_text('<<<<<<< HEAD\n{"candidate":"a"}\n')
     Output(path, HISTORY).append_line('{"candidate":"b"}')
     assert path.read_text().splitlines()[-1] == '{"candidate":"b"}'
+
+
+def test_a_history_is_appended_in_place(tmp_path):
+    """Several machines may append to one file, without a common lock."""
+    path, other = tmp_path / "history.jsonl", tmp_path / "same.jsonl"
+    path.write_text('{"candidate":"a"}')
+    os.link(path, other)
+    Output(path, HISTORY).append_line('{"candidate":"b"}')
+    assert other.read_text() == '{"candidate":"a"}\n{"candidate":"b"}\n'
+
+
+def test_files_that_cannot_all_be_replaced_are_restored(tmp_path, monkeypatch):
+    first, second, replaced = tmp_path / "first", tmp_path / "second", Path.replace
+    first.write_bytes(b"old")
+
+    def fail(self, target):
+        if target == second:
+            raise OSError(16, "busy")
+        return replaced(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="busy"):
+        write_all_or_none({first: b"new", second: b"new"})
+    assert first.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
 
 
 def test_pictures_are_marked_and_stay_pictures(tmp_path):

@@ -365,6 +365,11 @@ def twenty():
     return labelled([number % 4 for number in range(20)])
 
 
+def test_a_sample_does_not_hold_all_images(twenty):
+    assert twenty.sha256 != twenty.take(torch.arange(2)).sha256
+    assert twenty.take(torch.arange(2)).hashed is None
+
+
 def test_take_picks_pixels_labels_and_positions_together(twenty):
     taken = twenty.take(torch.tensor([7, 2]))
 

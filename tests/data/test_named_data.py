@@ -9,10 +9,11 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from harness.base.errors import InputError
 from harness.data import load_images
+from harness.data.image_files import read_picture
 
 VALUES = (10, 20, 30, 40)
 
@@ -44,7 +45,7 @@ def expect_the_four(images, classes):
 
 DATASET = """
 import numpy as np, torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 LABELS = [0, 1, 1, 0]
 
@@ -296,6 +297,15 @@ def test_pictures_are_turned_as_their_exif_says(here):
     pixels = load_images("folder:photos").pixels[0, 0]
     assert (pixels[:, 4:] < 50).all()
     assert (pixels[:, :4] > 200).all()
+
+
+def test_a_transform_that_reads_exif_finds_a_picture_upright(here):
+    """The orientation is not in its metadata any more, or it would be turned twice."""
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10)).save(file, "JPEG", exif=exif)
+    picture = read_picture(file.getvalue())
+    assert picture.size == ImageOps.exif_transpose(picture).size == (10, 20)
 
 
 def test_what_is_left_out_is_counted(here):

@@ -198,3 +198,22 @@ def test_masks_follow_the_pipeline():
     assert made[0, :, 11:].all()
     assert not made[0, :, :9].any()
     assert load_images("fashion-mnist").pipeline == ""
+
+
+def test_a_transform_gets_a_picture_of_its_own(here):
+    """It may change it in place, and the picture may be the data set's."""
+    (here / "steps.py").write_text("def shrink(picture):\n    picture.thumbnail((8, 8))\n    return picture\n")
+    data = options(transform="steps:shrink")
+    picture = Image.fromarray(NOISE)
+    found = data.whole_pipeline().picture(picture, where="x")
+    assert max(found.pixels.shape[:2]) == 8
+    assert picture.size == (61, 43)
+
+
+def test_a_filter_that_no_stage_has_makes_the_transform_one_stage():
+    from torchvision.transforms import InterpolationMode, v2
+
+    from harness.data.pipeline import _stages_of
+
+    exact = v2.Resize(32, interpolation=InterpolationMode.NEAREST_EXACT)
+    assert _stages_of(v2.Compose([exact, v2.ToImage()])) is None
