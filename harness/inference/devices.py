@@ -7,7 +7,6 @@ import queue
 import threading
 from collections import deque
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -30,9 +29,6 @@ _watching: list[Callable[[int], object]] = []
 _PATIENCE = 1.0
 """Seconds that a batch gets to end if its results are no longer needed."""
 
-if hasattr(os, "register_at_fork"):  # A fork has none of OpenMP's threads, and would wait for them forever.
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
-
 
 def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int) -> list[T]:
     """Return the results of `work` for batches of positions, in order; `workers` run in parallel on one thread each.
@@ -40,17 +36,19 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
     Raises the error of the first batch that fails. `work` itself may call this function.
     """
     batches = [positions[start : start + size] for start in range(0, len(positions), size)]
-    waiting, finished = deque(range(len(batches))), queue.SimpleQueue[int]()
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(len(batches)):
+        waiting.put(number)
+    finished: queue.SimpleQueue[int] = queue.SimpleQueue()
     results: dict[int, T] = {}
     errors: dict[int, BaseException] = {}
-    threads = torch.get_num_threads()
+    abandoned = threading.Event()
 
     def take() -> None:
-        torch.set_num_threads(1)  # PyTorch stores the number per thread.
-        while waiting and not errors:
+        while not (errors or abandoned.is_set()):
             try:
-                number = waiting.popleft()
-            except IndexError:  # Another thread was faster.
+                number = waiting.get_nowait()
+            except queue.Empty:
                 return
             try:
                 try:
@@ -63,24 +61,19 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
                 errors[number] = raised(error)
             finished.put(number)
 
-    with without_tf32(), streams_open():
-        torch.set_num_threads(1)
+    with _one_thread_per_worker(), streams_open():
         settings = Settings()
-        # Threads of their own, since one that hangs must neither block the next call nor the end of the process.
-        started = [threading.Thread(target=take, daemon=True) for _ in range(min(workers, len(batches)))]
+        ended = [_started(take) for _ in range(min(workers, len(batches)))]
         try:
-            for thread in started:
-                thread.start()
             for _ in batches:
                 if (number := finished.get()) in errors:
                     break
                 for watch in _watching:
                     watch(len(batches[number]))
         finally:
-            waiting.clear()
-            for thread in started:
-                thread.join(_PATIENCE)
-            torch.set_num_threads(threads)
+            abandoned.set()
+            for end in ended:
+                end.wait(_PATIENCE)
     if errors:
         raise errors[min(errors)]
     return [results[number] for number in range(len(batches))]
@@ -94,6 +87,63 @@ def watched(watch: Callable[[int], object]) -> Iterator[None]:
         yield
     finally:
         _watching.remove(watch)
+
+
+class _Worker:
+    """A thread that waits for jobs; it is in `_idle` whenever it has none."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="harness-worker", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            job, ended = self.jobs.get()
+            # A model may have changed the number in its last batch, and PyTorch stores it per thread.
+            if torch.get_num_threads() != 1:
+                torch.set_num_threads(1)
+            try:
+                job()
+            finally:
+                del job  # A waiting thread must not keep a model alive.
+                _idle.append(self)
+                ended.set()
+
+
+_idle: deque[_Worker] = deque()
+"""The workers without a job. A deque's own operations are atomic."""
+
+
+def _begin_copy() -> None:
+    """Forget all threads in a fork of this process, which has none of them and would wait forever."""
+    _idle.clear()
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_copy)
+
+
+def _started(job: Callable[[], None]) -> threading.Event:
+    """Give a job to a worker, a new one if none is idle; returns the event of its end."""
+    try:
+        worker = _idle.pop()
+    except IndexError:
+        worker = _Worker()
+    ended = threading.Event()
+    worker.jobs.put((job, ended))
+    return ended
+
+
+@contextmanager
+def _one_thread_per_worker() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with without_tf32():
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 FLOAT32_BATCH, BFLOAT16_BATCH = 32, 125

@@ -144,7 +144,7 @@ def multiplications_per_image(model: nn.Module, image: Tensor) -> int:
         counted.append(output.numel() * layer.weight[0].numel())  # type: ignore[index]
 
     try:
-        layers = {name: count for name, layer in model.named_modules() if type(layer) in _LOWERED}
+        layers = {name: count for name, layer in model.named_modules() if isinstance(layer, _LOWERED)}
         with torch.no_grad(), evaluating(model, layers):
             model(image)
     except Exception:  # The model may raise any exception; a later pass raises it again and reports it.

@@ -68,7 +68,7 @@ def classification_report(predictions: Predictions) -> ClassificationReport:
         found: Any = precision_recall_fscore_support(
             labels, predicted, labels=range(len(names)), average=average, zero_division=np.nan
         )
-        support = [len(labels)] if average else found[3].tolist()
+        support = [len(labels)] if average else found[3].astype(int).tolist()
         columns = ([None if math.isnan(one) else float(one) for one in np.atleast_1d(each)] for each in found[:3])
         return [Scores(*row) for row in zip(rows, *columns, support, strict=True)]
 

@@ -249,6 +249,9 @@ def images_needed(measured: Quantity, tolerance: float) -> int | None:
         lower, upper = measured.limits(CONFIDENCE, images / measured.n)
         return lower > tolerance if measured.value > tolerance else upper <= tolerance
 
-    images = range(measured.n, MOST_IMAGES)
-    needed = bisect_left(images, True, key=tells)  # noqa: FBT003  The first that tells.
-    return images[needed] if needed < len(images) else None
+    low, high = measured.n, 2 * measured.n  # Limits by a bootstrap do not narrow steadily, so the first bracket counts.
+    while not tells(high):
+        low, high = high, 2 * high
+        if low > MOST_IMAGES:
+            return None
+    return low + bisect_left(range(low, high), True, key=tells)  # noqa: FBT003  The first that tells.

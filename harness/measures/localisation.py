@@ -67,6 +67,11 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
     "What Do Different Evaluation Metrics Tell Us About Saliency Models?", section 4). Each map is of its own predicted
     class, so a changed prediction counts. The failures are the images with the largest drift.
     """
+    if moved.maps.shape != rest.maps.shape or moved.layer != rest.layer:
+        raise InputError(
+            f"attention drift: maps {moved.maps.shape} of layer {moved.layer} cannot be compared with maps "
+            f"{rest.maps.shape} of layer {rest.layer}; expected the same images and layer"
+        )
     import torch
 
     count = len(rest.maps)

@@ -39,7 +39,7 @@ def deciding(checks: Sequence[EqualityCheck], outcome: str) -> tuple[str, str]:
     decides = more = ""
     decided = next((check for check in others if check.outcome == outcome), None)
     if outcome not in {"equal", first.outcome} and decided is not None:
-        name = getattr(decided.quantity, "name", "")
+        name = decided.quantity.group
         decides = f"; {decided.title}{f' ({name})' if name else ''}: {share(decided)}"
     if outcome == "inconclusive":
         undecided = [check for check in checks if check.outcome == "inconclusive" and not check.implied]

@@ -76,8 +76,9 @@ def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
         facts["files"] = [str(Path(file).absolute()) for file in files]
     if facts["classes"] is not None:
         facts["classes"] = list(map(str, facts["classes"]))
-    loaded = {name: getattr(module, "__version__", None) for name, module in list(sys.modules.items())}
-    versions = [f"{name} {each}" for name, each in loaded.items() if "." not in name and isinstance(each, str)]
+    whole = [(name, module) for name, module in list(sys.modules.items()) if "." not in name]  # A part may load lazily.
+    loaded = {name: getattr(module, "__version__", None) for name, module in whole}
+    versions = [f"{name} {each}" for name, each in loaded.items() if isinstance(each, str)]
     return {**facts, "versions": sorted(versions)}
 
 

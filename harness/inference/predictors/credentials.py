@@ -129,13 +129,13 @@ def credentials_for(address: Address) -> Credentials:
     """
     import httpx
 
-    named, request = os.environ.get("NETRC"), httpx.Request("GET", address.root)
-    path = Path(named) if named else Path.home() / ".netrc"
     if token := os.environ.get(TOKEN, "").strip():
         if not (token.isascii() and token.isprintable()):
             raise ServerError(f"{TOKEN}: has characters that are invalid in a header; expected printable ASCII")
         found = Credentials(TOKEN, token if " " in token else f"Bearer {token}")
     else:
+        named, request = os.environ.get("NETRC"), httpx.Request("GET", address.root)
+        path = Path(named) if named else Path.home() / ".netrc"  # A container may have no home.
         try:
             next(httpx.NetRCAuth(str(path)).auth_flow(request))
         except FileNotFoundError:

@@ -48,6 +48,11 @@ class ServerLostError(PredictorError):
     code = Code.SERVER
 
 
+_turns: dict[str, float] = {}
+"""The time of the next request to each server, since several models may be on one."""
+_lock = threading.Lock()
+
+
 class Exchange:
     """Requests to one server; threads may share it.
 
@@ -70,7 +75,6 @@ class Exchange:
         }
         if credentials.header:
             self._options["headers"]["Authorization"] = credentials.header
-        self._lock, self._next = threading.Lock(), 0.0
         self._idle: list[_Line] = []
         """Clients with one connection each, which no request uses."""
         self.close = weakref.finalize(self, _close, self._idle)
@@ -103,9 +107,9 @@ class Exchange:
         found = ""
         for attempt in range(ATTEMPTS):
             wait = _FIRST_WAIT * 2**attempt * random.uniform(0.8, 1.2)  # noqa: S311  Clients must not retry all at once.
-            with self._lock:
-                turn = max(now := time.monotonic(), self._next)
-                self._next = turn + self._interval_s
+            with _lock:
+                turn = max(now := time.monotonic(), _turns.get(self.root, 0.0))
+                _turns[self.root] = turn + self._interval_s
             time.sleep(turn - now)
             try:
                 response = self._once(path, body, headers, most_bytes)

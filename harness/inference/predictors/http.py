@@ -234,17 +234,24 @@ class HttpPredictor:
             raise DoubtfulServerError(f"the model's metadata changed during the run: from {before} to {now}")
 
     def _ask_again(self) -> None:
-        if (begun := self._audit.begin()) is None:
-            return
+        with self._lock:
+            if (begun := self._audit.begin()) is None:
+                return
+            audited, self._added = self._added, set()
         images, before = begun
-        again = self._infer(self._repeated(images), size=self._audit.largest)[: len(images)]
-        if self._named is not None:
-            self._expect_metadata()
-        if wrong := int(differing(before, again).sum()):
-            raise DoubtfulServerError(
-                f"the server gives other predictions for {wrong} of {len(images)} images that were sent again in "
-                "another order. It mixes up its predictions, or its model changed"
-            )
+        try:
+            again = self._infer(self._repeated(images), size=self._audit.largest)[: len(images)]
+            if self._named is not None:
+                self._expect_metadata()
+            if wrong := int(differing(before, again).sum()):
+                raise DoubtfulServerError(
+                    f"the server gives other predictions for {wrong} of {len(images)} images that were sent again in "
+                    "another order. It mixes up its predictions, or its model changed"
+                )
+        except BaseException:
+            with self._lock:
+                self._added |= audited
+            raise
 
     def _kept(self, content: bytes) -> np.ndarray:
         return np.frombuffer(content, self._like.dtype).reshape(-1, *self._like.shape[1:])

@@ -31,6 +31,7 @@ LIKELIEST: Final = 3
 CORRECTED = range(3, 8)
 """Sizes of a panel where the consensus set of all but one differs much from that of all, and still predicts it."""
 _NEXT = "`stress-harness calibrate` makes one"
+_ADVICE = ". Calibrate a family that records them for all images, such as flips"
 _NOBODY: Final = 65_535
 _STEPS: Final = 65_534
 """Steps of the roots of mean probabilities. The smallest one above 0 is 2e-10, so images can be ordered by them."""
@@ -138,8 +139,7 @@ class PanelPredictions:
         if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
             raise NotRecordedError(
                 f"there are no panel predictions of {missing} of {len(positions)} images ({in_words(perturbation)}): "
-                "the panel was measured on another sample. Calibrate a family that records them for all images, such "
-                "as flips"
+                f"the panel was measured on another sample{_ADVICE if perturbation == IDENTITY else ''}"
             )
         return view.take(positions)
 
