@@ -25,6 +25,7 @@ from harness.data import LabelledImages, load_images
 from harness.inference import open_model
 from harness.inference.backend import BackendLostError
 from harness.inference.predictors import exchange
+from harness.inference.predictors.credentials import Credentials
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
 
@@ -751,3 +752,14 @@ def test_a_server_that_comes_and_goes_never_gives_a_wrong_answer(cache):
         if found is not None:
             break
     np.testing.assert_array_equal(found, expected())
+
+
+def test_one_rate_holds_for_all_models_of_a_server(monkeypatch):
+    httpx = pytest.importorskip("httpx")
+    monkeypatch.setattr(exchange.Exchange, "_once", lambda *_: httpx.Response(200))
+    options = NetworkOptions(http_rate=20.0)
+    two = [exchange.Exchange("http://127.0.0.1:1", Credentials(""), options, local=True) for _ in range(2)]
+    begun = time.monotonic()
+    for each in two * 3:
+        each.ask("", "it", most_bytes=1)
+    assert time.monotonic() - begun >= 5 / 20

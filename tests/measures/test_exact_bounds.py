@@ -192,3 +192,10 @@ def test_groups_that_are_all_small_are_informational():
     assert overall(["equal", "informational"]) == "equal"
     assert overall(["informational"]) == "inconclusive"
     assert outcome_of(worst({"bag": proportion(20, 20)}, least=90), 0.05) == "different"
+
+
+def test_the_first_number_of_images_that_tells_counts():
+    """From 30 contributing images on, a bootstrap replaces counts, so limits do not narrow steadily."""
+    changed = np.zeros(10_000)
+    changed[:3] = 1.0
+    assert 60_000 < images_needed(mean(changed), 0.0005) < 70_000
