@@ -140,9 +140,9 @@ def as_json(value: Any) -> str:
     return _adapter(type(value)).dump_json(value).decode()
 
 
-def as_plain(value: Any) -> Any:
-    """Return a record in plain types: numbers, text, lists and dicts."""
-    return _adapter(type(value)).dump_python(value, mode="json")
+def as_plain(value: Any, *, brief: bool = False) -> Any:
+    """Return a record in plain types: numbers, text, lists and dicts; if `brief`, without fields at their defaults."""
+    return _adapter(type(value)).dump_python(value, mode="json", exclude_defaults=brief)
 
 
 def _told(kind: Any, error: Any, path: list[str], where: str) -> str:

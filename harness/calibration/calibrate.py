@@ -85,7 +85,8 @@ class CalibrationRequest:
         """Return the files of the panel and of its predictions: the named ones, or else those of the recipe."""
         own = Path(str(checks.recipe.get("panel", "models/panel.json")))
         path = self.panel or own
-        return path, (checks.panel_predictions if path == own else None) or path.with_suffix(".predictions.npz")
+        predictions = (checks.panel_predictions if path == own else None) or path.with_suffix(".predictions.npz")
+        return path, predictions.with_suffix(".npz")  # It was JSON before.
 
 
 class _Measured(NamedTuple):

@@ -46,6 +46,8 @@ def choose_samples(
                 path.write_text(uncalibrated(checks.path.read_text("utf-8")), "utf-8")
             fit = fit_for(budget, path, checkpoint, tests=checks.path.parent, options=options, quick=quick)
         on_fit(fit)
+        if not (anew or fit.samples):
+            return checks
         lines = samples_in_toml({**known, **fit.samples}, fit)
     content = with_samples(checks.path.read_text("utf-8"), lines).encode()
     with locked(checks.path):

@@ -309,4 +309,5 @@ class Verdict:
             "minimum_detectable_drop": reference and reference.minimum_detectable_drop,
             "explanation": self.explain(),
             **as_plain(self),
+            "check": as_plain(self.check, brief=True),
         }

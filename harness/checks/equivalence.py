@@ -29,24 +29,24 @@ _MEAN = "a healthy int8 conversion of the shipped model moves probabilities by 0
 def equivalence_checks(images: LabelledImages) -> list[Row]:
     """Return first checks of predictions changed, correct predictions lost and confidence moved, with tolerances."""
     corruptions = [[name, _SEVERITY] for name in _CORRUPTIONS]
-    held: dict[str, tuple[str, float | None, str, dict[str, object]]] = {
-        "clean": ("predictions_changed", TOLERANCE, REASON, {}),
-        "class": ("worst_class_predictions_changed", OF_A_PART, OF_A_CLASS, {}),
-        "corners": ("pooled_predictions_changed", _POSED, _AT_CORNERS, {"under": ["corners"]}),
-        "corrupted": ("pooled_predictions_changed", _CORRUPTED, _UNDER_CORRUPTION, {"damaged": corruptions}),
-        "lost": ("correct_predictions_lost", TOLERANCE, _LOST, {}),
-        "lost-class": ("worst_class_correct_predictions_lost", OF_A_PART, _LOST, {}),
-        "confidence": ("confidence_moved", _CONFIDENCE, _MEAN, {}),
-        "confidence-p99": ("confidence_moved_p99", None, "", {}),
+    rows: list[tuple[str, str, float | None, str, dict[str, object]]] = [
+        ("clean", "predictions_changed", TOLERANCE, REASON, {}),
+        ("class", "worst_class_predictions_changed", OF_A_PART, OF_A_CLASS, {}),
+        ("corners", "pooled_predictions_changed", _POSED, _AT_CORNERS, {"under": ["corners"]}),
+        ("corrupted", "pooled_predictions_changed", _CORRUPTED, _UNDER_CORRUPTION, {"damaged": corruptions}),
+        ("lost", "correct_predictions_lost", TOLERANCE, _LOST, {}),
+        ("lost-class", "worst_class_correct_predictions_lost", OF_A_PART, _LOST, {}),
+        ("confidence", "confidence_moved", _CONFIDENCE, _MEAN, {}),
+        ("confidence-p99", "confidence_moved_p99", None, "", {}),
         # No tolerance: a first checks file has no panel yet, and the verdict would be partial.
-        "consensus": ("consensus_predictions_changed", None, "", {}),
-        "calibration": ("calibration_error_change", None, "", {}),
-    }
+        ("consensus", "consensus_predictions_changed", None, "", {}),
+        ("calibration", "calibration_error_change", None, "", {}),
+    ]
     for column, slug in slugs(list(images.groups), kind="column").items():
-        held[slug] = ("worst_group_predictions_changed", OF_A_PART, OF_A_CLASS, {"by": column})
+        rows.append((slug, "worst_group_predictions_changed", OF_A_PART, OF_A_CLASS, {"by": column}))
     return [
         (f"{EQUIVALENCE}-{name}", metric, more | ({"tolerance": most, "reason": why} if most else {}))
-        for name, (metric, most, why, more) in held.items()
+        for name, metric, most, why, more in rows
     ]
 
 

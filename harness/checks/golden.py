@@ -208,9 +208,12 @@ def _declaring_files(checks: Path) -> list[Path]:
     """
     found = {checks.resolve(): checks}
     for path in sorted(checks.parent.glob("*.toml")):
-        # Perhaps in the middle of a merge, so it is not parsed.
         text = path.read_text("utf-8", "replace") if path.is_file() else ""
-        if re.search(r"(?m)^schema\b", text) and re.search(r"(?m)^\[data\]", text):
+        try:
+            mine = {"schema", "data"} <= tomllib.loads(text).keys()
+        except (ValueError, RecursionError):  # Perhaps in the middle of a merge.
+            mine = all(re.search(rf"(?m)^{wanted}", text) for wanted in (r"schema\b", r"\[data\]"))
+        if mine:
             found.setdefault(path.resolve(), path)
     return [end if path.is_symlink() else path for end, path in found.items()]
 

@@ -145,7 +145,8 @@ def with_settings(text: str, values: Mapping[str, object]) -> str:
     lines = "".join(f"{line}\n" for line in entries(values))
     if table := split(text)[0]:
         return text.replace(table, f"{table.rstrip(chr(10))}\n{lines}", 1)
-    return with_table(text, "gate", f"{HEAD}\n{lines}")
+    start = found.start() if (found := re.search(r"(?m)^\[", text)) else len(text)
+    return f"{text[:start]}{HEAD}\n{lines}\n{text[start:]}"  # All else stays, and so does its hash.
 
 
 def entries(values: Mapping[str, object]) -> list[str]:

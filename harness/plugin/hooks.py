@@ -40,7 +40,7 @@ _PARENT = "stress_parent"
 """The name under which the id of the controller's process travels to the workers."""
 _REPORT_STACK = (
     *("harness.plugin.pictures", "harness.report.html", "harness.report.text", "harness.run.selfcheck"),
-    *("cv2", "jinja2", "matplotlib.backends.backend_svg", "PIL.Image", "scipy.stats", "tqdm"),
+    *("cv2", "jinja2", "matplotlib.backends.backend_svg", "PIL.Image", "scipy.stats", "seaborn", "tqdm"),
 )
 """Modules and packages without which a run cannot end."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.base.codes import Code, coded
 from harness.base.errors import some_of
+from harness.checks.slices import SKEW
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST
@@ -254,7 +255,8 @@ def data_in_words(outcome: Outcome) -> str:
 
 
 def losses_by_serving(outcome: Outcome) -> list[str]:
-    """Return the skews of the serving pipeline that lose the most, greatest loss first, as lines of text."""
-    measured = [one for one in outcome.verdicts if one.metric == SERVED_CORRECT_PREDICTIONS_LOST.name]
+    """Return as text the skews that lose the most, or that change the most where no loss is measured."""
+    own = [one for one in outcome.verdicts if one.check.family == SKEW]
+    measured = [one for one in own if one.metric == SERVED_CORRECT_PREDICTIONS_LOST.name] or own
     ranked = sorted(((one.value or 0.0, one.detail) for one in measured), reverse=True)
     return [detail for lost, detail in ranked[:_SKEWS] if lost > 0]

@@ -219,12 +219,14 @@ def serving(outcome: Outcome) -> Section | None:
     own = [one for one in outcome.verdicts if one.check.family == SKEW and one.value is not None]
     if not own:
         return None
-    pipelines, failing = len({one.check.keys.get("skew") for one in own}), sum(one.status == "fail" for one in own)
+    costly, failing = losses_by_serving(outcome), sum(one.status == "fail" for one in own)
+    pipelines = len({one.check.keys.get("skew") for one in own})
+    told = f"Of {pipelines} other pipelines, {failing} of {len(own)} checks fail."
     body = paragraphs(
         f"The reference pipeline: {outcome.data.get('pipeline', 'unknown')}.",
-        f"Of {pipelines} other pipelines, {failing} of {len(own)} checks fail. The costliest first:",
+        f"{told} The costliest first:" if costly else told,
     )
-    body += render("listed", lines=losses_by_serving(outcome))
+    body += render("listed", lines=costly)
     return Section("serving", "Served through another pipeline", body)
 
 

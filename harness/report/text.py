@@ -12,6 +12,7 @@ from harness.report.diagnosis import data_in_words, diagnose, losses_by_serving,
 from harness.report.refusal import mark_of_summary
 from harness.report.tables import side_by_side
 from harness.report.wording import measured_and_required
+from harness.run.outcome import worst_first
 from harness.run.status import MEANING, PAGE
 
 if TYPE_CHECKING:
@@ -109,9 +110,8 @@ def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
 
     Of more than ten the last says how many more there are, and where: in `report`.
     """
-    diagnosis = diagnose(outcome)
-    found = [(NOT_JUDGED, error) for error in diagnosis.remarks["inconclusive"]]
-    found += [(each.check.id, each.explain()) for each in diagnosis.worst if each.status == "fail"]
+    found = [(NOT_JUDGED, error) for error in diagnose(outcome).remarks["inconclusive"]]
+    found += [(each.check.id, each.explain()) for each in worst_first(outcome.verdicts) if each.status == "fail"]
     found += [(failure, "failed") for failure in outcome.failed_tests]
     if (more := len(found) - ANNOTATED + 1) > 1:
         last = f"{more} more", f"{more} more checks or tests fail; they are listed in {report}"

@@ -73,7 +73,7 @@ def add_golden_images(
         raise GoldenError("--reason: is empty; say why these images matter, which the report shows when one fails")
     with alone_with(checks_path):
         checks = read_checks(checks_path)
-        images = images_for(checks, model)
+        images, pipeline = images_for(checks, model), model.whole_pipeline(model.transform_named)
         old, present = checks.golden, golden_images(checks, images, model)
         theirs = () if present is None else present.pixels.numpy()
         known = [(image.id, image, pixels) for image, pixels in zip(old, theirs, strict=True)]
@@ -87,7 +87,7 @@ def add_golden_images(
                 )
             how: Literal["pixels", "picture"] = "pixels" if where.isdecimal() else "picture"
             sha256 = hashlib.sha256(content).hexdigest()
-            pixels = _made(how, content, images, model, where=source)
+            pixels = pixels_like(images, content, Pipeline() if how == "pixels" else pipeline, where=source)
             for name, other, known_pixels in known:
                 if other.sha256 == sha256 or np.array_equal(pixels, known_pixels):
                     raise GoldenError(f"{source}: is golden already, {name}, {other.class_name}; leave it out")
@@ -174,6 +174,7 @@ def golden_images(checks: ChecksFile, images: LabelledImages, model: ModelSettin
     does not fit the test images, and for a class that they do not have.
     """
     made, labels = [], []
+    pipeline = model.whole_pipeline(model.transform_named) if checks.golden else Pipeline()
     for image in checks.golden:
         where = f"{folder_of(checks.path) / image.file}: golden image {image.id}"
         if image.class_name not in images.classes:
@@ -181,15 +182,10 @@ def golden_images(checks: ChecksFile, images: LabelledImages, model: ModelSettin
                 f"{where}: its class {image.class_name!r} is none of the classes {', '.join(images.classes)}. Remove "
                 f"it with `stress-harness golden remove {image.id}`, and add it again with the name of its class."
             )
-        made.append(_made(image.made, picture_of(image, checks.path), images, model, where=where))
+        how = Pipeline() if image.made == "pixels" else pipeline
+        made.append(pixels_like(images, picture_of(image, checks.path), how, where=where))
         labels.append(images.classes.index(image.class_name))
     return labelled_like(images, made, labels, name="golden") if made else None
-
-
-def _made(how: str, content: bytes, images: LabelledImages, model: ModelSettings, *, where: str) -> np.ndarray:
-    """Return the pixels of a picture; one that was made of pixels needs no pipeline."""
-    pipeline = Pipeline() if how == "pixels" else model.whole_pipeline(model.transform_named)
-    return pixels_like(images, content, pipeline, where=where)
 
 
 def _found(name: str, images: LabelledImages, class_name: str | None) -> Iterator[tuple[str, bytes, str, str, str]]:

@@ -49,3 +49,10 @@ def test_a_summary_names_losses_alone():
 
 def test_without_skews_there_is_no_section():
     assert serving(replace(EMPTY, verdicts=(PASS,))) is None
+
+
+def test_changes_alone_are_listed_where_no_loss_is_measured():
+    body = serving(replace(OUTCOME, verdicts=(CHANGED,))).body
+    assert CHANGED.detail in body
+    none = serving(replace(OUTCOME, verdicts=(GAINED,))).body
+    assert "The costliest first" not in none
