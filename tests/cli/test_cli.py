@@ -30,9 +30,9 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "equal", "skew", "accept", "golden", "history"),
+    *("gate", "equal", "accept", "golden", "history", "skew"),
     *("init", "calibrate"),
-    *("evaluate", "compare", "rank", "break", "list"),
+    *("list", "compare", "rank", "evaluate", "break"),
     *("train", "export-inputs", "convert", "cache", "fetch-data"),
 ]
 

@@ -46,8 +46,10 @@ def test_a_skew_that_costs_too_much_fails_by_name(zoo):
     assert report["data"]["pipeline"].startswith("pixels of the data, gray, size unchanged, uncropped, /255")
     page = (zoo.root / "reports/stress.html").read_text()
     section = page[page.index('id="report-serving"') :]
-    places = {name: section.index(f"<td>{name}</td>") for name in judged}
-    assert sorted(places, key=places.get) == sorted(judged, key=lambda name: -judged[name]["value"])
+    lost = {name: check["value"] for name, check in judged.items() if check["value"] > 0}
+    costly = sorted(lost, key=lambda name: -lost[name])[:5]
+    places = [section.index(judged[name]["detail"]) for name in costly]
+    assert places == sorted(places)
     assert report["data"]["pipeline"] in page
     summary = (zoo.root / "reports/stress.md").read_text()
     assert report["data"]["pipeline"] in summary

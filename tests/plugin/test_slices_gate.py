@@ -97,7 +97,6 @@ def test_the_group_that_is_served_badly_fails_by_name(zoo):
     result.stdout.fnmatch_lines(["*slice-camera-rear: group accuracy 0.* < threshold 0.8000 (n=134,*"])
     page = (zoo.root / "reports/stress.html").read_text()
     assert 'id="report-slices"' in page
-    assert "rear, less the others" in page
     assert "Accuracy by camera" in page
 
 

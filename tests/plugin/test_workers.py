@@ -104,7 +104,7 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(zoo):
     assert all(model["corners"] and model["calibration_error"] for model in models)
     pages = [(zoo.root / folder / "stress.html").read_text() for folder in ("reports", "others")]
     assert 'id="report-comparison"' in pages[0]
-    assert pages[0].count('<figure class="figure') >= 6
+    assert pages[0].count('<figure class="figure') >= 5
     shown = [details_in(page) for page in pages]
     assert shown[0] == shown[1]
     assert "".join(shown[0].values()).count('<figure class="picture"') >= 3
