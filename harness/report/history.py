@@ -76,7 +76,8 @@ def _title(like: tuple[str, str], lines: Sequence[Line]) -> str:
 def _body(lines: Sequence[Line]) -> Markup:
     body = Markup()
     if since := _since(lines):
-        body += folded(f"Failing since: {len(since)} checks", table(("check", "fails since", "for"), since), opened=True)
+        rows = table(("check", "fails since", "for"), since)
+        body += folded(f"Failing since: {len(since)} checks", rows, opened=True)
     if len(lines) > 1:
         now = lines[-1]
         tightest = ", ".join(f"{family_title(name)} {margin:+.1f}" for name, margin in now.margins.items())
