@@ -101,8 +101,9 @@ def asked_elsewhere(
                 check=False,
             )
             if done.returncode:
-                said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"status {done.returncode}"]
-                raise UnusableModelError(f"in another process, the model cannot be opened or asked: {said[0]}")
+                told = [each for each in done.stderr.decode(errors="replace").splitlines() if ": " in each]
+                said = told[-1] if told else f"status {done.returncode}"  # An error's last line may be its note.
+                raise UnusableModelError(f"in another process, the model cannot be opened or asked: {said}")
             with np.load(path) as found:
                 numbers = range(len(openings))
                 yield [{way: found[key] for way in WAYS if (key := f"{at} {way.how}") in found} for at in numbers]

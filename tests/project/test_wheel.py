@@ -56,7 +56,7 @@ def test_the_wheel_holds_the_package_and_its_data_alone(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")]
     assert {name.split("/")[0] for name in names} == {"harness"}
-    kinds = {".py", ".typed", ".gz", "", ".html", ".css", ".js"}  # "": a licence; the last three are the report's.
+    kinds = {".py", ".typed", ".gz", "", ".toml", ".html", ".css", ".js"}  # "": a licence; the last three: reports.
     assert {Path(name).suffix for name in names} == kinds
     assert "harness/data/fashion_mnist_files/t10k-images-idx3-ubyte.gz" in names
     on_disk = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "harness").glob("**/*.py")}
