@@ -148,15 +148,13 @@ def append_line(path: Path, line: str) -> None:
             before = os.fstat(descriptor).st_size
             ended = not before or os.pread(descriptor, 1, before - 1) == b"\n"
             content = f"{'' if ended else chr(10)}{line}\n".encode()
-            written = 0
             try:
-                written = os.write(descriptor, content)
+                if os.write(descriptor, content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
                 os.fsync(descriptor)
-            finally:
-                if written != len(content):
-                    os.ftruncate(descriptor, before)
-            if written != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            except BaseException:
+                os.ftruncate(descriptor, before)
+                raise
         finally:
             os.close(descriptor)
 
