@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -73,7 +74,7 @@ def add_golden_images(
         raise GoldenError("--reason: is empty; say why these images matter, which the report shows when one fails")
     with alone_with(checks_path):
         checks = read_checks(checks_path)
-        images, pipeline = images_for(checks, model), model.whole_pipeline(model.transform_named)
+        images, own = images_for(checks, model), cache(lambda: model.whole_pipeline(model.transform_named))
         old, present = checks.golden, golden_images(checks, images, model)
         theirs = () if present is None else present.pixels.numpy()
         known = [(image.id, image, pixels) for image, pixels in zip(old, theirs, strict=True)]
@@ -87,7 +88,7 @@ def add_golden_images(
                 )
             how: Literal["pixels", "picture"] = "pixels" if where.isdecimal() else "picture"
             sha256 = hashlib.sha256(content).hexdigest()
-            pixels = pixels_like(images, content, Pipeline() if how == "pixels" else pipeline, where=source)
+            pixels = pixels_like(images, content, Pipeline() if how == "pixels" else own(), where=source)
             for name, other, known_pixels in known:
                 if other.sha256 == sha256 or np.array_equal(pixels, known_pixels):
                     raise GoldenError(f"{source}: is golden already, {name}, {other.class_name}; leave it out")
@@ -174,7 +175,7 @@ def golden_images(checks: ChecksFile, images: LabelledImages, model: ModelSettin
     does not fit the test images, and for a class that they do not have.
     """
     made, labels = [], []
-    pipeline = model.whole_pipeline(model.transform_named) if checks.golden else Pipeline()
+    own = cache(lambda: model.whole_pipeline(model.transform_named))  # It may build a network.
     for image in checks.golden:
         where = f"{folder_of(checks.path) / image.file}: golden image {image.id}"
         if image.class_name not in images.classes:
@@ -182,7 +183,7 @@ def golden_images(checks: ChecksFile, images: LabelledImages, model: ModelSettin
                 f"{where}: its class {image.class_name!r} is none of the classes {', '.join(images.classes)}. Remove "
                 f"it with `stress-harness golden remove {image.id}`, and add it again with the name of its class."
             )
-        how = Pipeline() if image.made == "pixels" else pipeline
+        how = Pipeline() if image.made == "pixels" else own()
         made.append(pixels_like(images, picture_of(image, checks.path), how, where=where))
         labels.append(images.classes.index(image.class_name))
     return labelled_like(images, made, labels, name="golden") if made else None
