@@ -155,7 +155,10 @@
     }
   });
   for (const event of ['load', 'hashchange']) addEventListener(event, () => reveal(location.hash));
-  for (const [event, open] of [['beforeprint', true], ['afterprint', false]]) {
+  for (const [event, open] of [
+    ['beforeprint', true],
+    ['afterprint', false],
+  ]) {
     addEventListener(event, () => {
       for (const item of all('details.printed')) item.open = open;
     });
