@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
 from harness.checks import first_checks
-from harness.checks.damages import DAMAGES, Damage
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.file import SCHEMA
 from harness.checks.first_checks import StarterCheck, StarterData, always, of_each_class, with_ids_apart
@@ -25,6 +24,7 @@ from harness.perturb import PROTOCOL
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from harness.checks.damages import Damage
     from harness.checks.file import ChecksFile
     from harness.checks.first_checks import Row
     from harness.data import LabelledImages
@@ -36,7 +36,7 @@ class Family:
 
     `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
     by default the one of its name. `starter_checks` makes the checks of a first checks file; `init` does not offer a
-    family without. `damage` makes a mutant of the candidate that a check of the family must fail.
+    family without.
     """
 
     name: str
@@ -45,7 +45,6 @@ class Family:
     failure: str
     page: str = ""
     starter_checks: Callable[[StarterData], list[Row]] | None = None
-    damage: Damage | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "page", self.page or f"behaviours/{self.name}")
@@ -97,10 +96,7 @@ _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
     UNKNOWN: first_checks.unknown,
 }
 _ENTRIES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-FAMILIES = {
-    name: Family(name, **entry, starter_checks=_STARTERS.get(name), damage=DAMAGES.get(name))
-    for name, entry in _ENTRIES.items()
-}
+FAMILIES = {name: Family(name, **entry, starter_checks=_STARTERS.get(name)) for name, entry in _ENTRIES.items()}
 """The families that ship, by name, in the order of a first checks file. A user's own family has no entry."""
 
 
@@ -112,7 +108,9 @@ def family_title(name: str) -> str:
 
 def damages(checks: ChecksFile) -> dict[str, Damage]:
     """Return by family the mutant that its checks must catch; that of golden images only if the file has some."""
-    found = {family.name: family.damage for family in FAMILIES.values() if family.damage is not None}
+    from harness.checks.damages import DAMAGES  # It needs PyTorch.
+
+    found = {name: DAMAGES[name] for name in FAMILIES if name in DAMAGES}
     return {name: damage for name, damage in found.items() if name != GOLDEN or checks.golden}
 
 

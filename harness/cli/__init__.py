@@ -22,6 +22,7 @@ OWN = {
         ("Gate", "gate", "accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
         ("Gate", "gate", "golden", "Keep images that must never be wrong again."),
         ("Gate", "history", "history", "Print and draw the last runs of the gate."),
+        ("Gate", "report", "report", "Draw the page and the summary of a run again, from its stress.json."),
         ("Setup", "init", "init", "Make a gate in your own repository."),
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
         ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),

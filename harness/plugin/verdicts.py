@@ -117,7 +117,7 @@ def pytest_runtest_makereport(
     report.user_properties.append((PROPERTY, as_json(verdict)))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "threshold", "n")]
-    if item.config.pluginmanager.hasplugin("html") and run.request.record is None and not run.hung:
+    if run.pictured and not run.hung:
         with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
             turn = item.session.items.index(item)
             made = run.pictures.take(run.evidence, verdict, run.prepare(), turn=turn)

@@ -12,8 +12,9 @@ from markupsafe import Markup
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.measures.equivalence import images_needed
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
-from harness.report.pictures import Face, sheet
+from harness.report.pictures import sheet, source_of
 from harness.run.outcome import Differences
+from harness.run.shown import Face
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,24 +77,69 @@ def _limits(check: EqualityCheck) -> tuple[str, str]:
 
 
 def differences_of(done: Equality) -> Differences:
-    """Return what the report of a run shows of the distance from its original."""
+    """Return the distance from the original, as the record of a run has it, and where it lies."""
     first = done.checks[0]
     value, held = first.measurement.unit.told_apart(first.measurement.value, first.tolerance)
     said = f"{_changes(done, f'{value}, tolerance {held}')}."
-    parts = tuple((part.title, str(part.body)) for part in _parts(done))
-    return Differences(said[0].upper() + said[1:], done.caution, parts)
+    artifact, original = done.predictions
+    names = np.asarray(original.classes)
+    before, now = names[original.predicted], names[artifact.predicted]
+    at, sure = np.flatnonzero(done.differ), None
+    if artifact.has_confidence and original.has_confidence:
+        sure = original.confidence_as_answered, artifact.confidence_as_answered
+        at = at[np.argsort(-np.maximum(*sure)[at], kind="stable")]
+    faces = []
+    for position in at[:_SHOWN].tolist():
+        number, true = int(done.images.positions[position]), str(names[original.labels[position]])
+        was, is_now = str(before[position]), str(now[position])
+        shares = "" if sure is None else f"{sure[0][position]:.0%} → {sure[1][position]:.0%} · "
+        words = f"image {number}: the original predicts {was}, the artifact {is_now}; its label is {true}"
+        image = source_of(done.images.pixels[position].permute(1, 2, 0).numpy())
+        faces.append(Face(image, was, is_now, f"{shares}label {true} · image {number}", words, wrong=is_now != true))
+    order = "" if sure is None else ", the most confident first"
+    pairs = Counter(f"{was} → {is_now}" for was, is_now in zip(before[at], now[at], strict=True)).most_common(_MOST)
+    lost, gained = lost_and_gained(*done.predictions, done.differ)
+    columns = {"class predicted by the original": before}
+    columns |= {f"group by {name}": values for name, values in original.images.groups.items()}
+    groups = []
+    for title, values in columns.items():
+        found = [(int(done.differ[values == name].sum()), int((values == name).sum()), name) for name in set(values)]
+        for count, n, name in sorted(found, key=lambda each: (-each[0] / each[1], str(each[2])))[:_MOST]:
+            of = values == name
+            groups.append((str(name), title, count, n, int(lost[of].sum()), int(gained[of].sum())))
+    return Differences(
+        said[0].upper() + said[1:],
+        done.caution,
+        f"{len(faces)} of {len(at):,} changed predictions, original → artifact{order}",
+        tuple(faces),
+        tuple(pairs),
+        tuple(groups),
+    )
 
 
 def differences(outcome: Outcome) -> Section | None:
     """Return what differs from the original; None without one."""
     if (found := outcome.differences) is None:
         return None
-    parts = [
-        folded(title, Markup(body), opened=not at)  # noqa: S704  Made here, by another process.
-        for at, (title, body) in enumerate(found.parts)
-    ]
+    parts = [folded(part.title, part.body, opened=not at) for at, part in enumerate(_parts(found))]
     body = Markup().join([paragraphs(found.caution, found.sentence), *parts])
     return Section("original", "Differences from the original", body)
+
+
+def _parts(found: Differences) -> list[Section]:
+    """Return what differs and where, part by part, without those that have nothing to show."""
+    rows = [
+        (name, column, count, f"{n:,}", f"{count / n:.1%}", lost, gained)
+        for name, column, count, n, lost, gained in found.groups
+    ]
+    titles = ("name", "of", "changed", "n", "share", "correct lost", "gained")
+    by_pair = table(("change", "images"), found.pairs, numbers=True) if found.pairs else ""
+    parts = [
+        Section("changed", "Changed predictions", sheet(found.title, found.faces)),
+        Section("pairs", "Changes from class to class", by_pair),
+        Section("classes", "Classes and groups", table(titles, rows, numbers=True)),
+    ]
+    return [part for part in parts if part.body]
 
 
 def equality_lines(done: Equality) -> list[str]:
@@ -158,44 +204,5 @@ def equality_page(done: Equality, reproduce: str) -> str:
     models = ("artifact", done.artifact), ("original", done.original)
     facts = [(name, f"{model.path} ({model.sha256[:12]})") for name, model in models]
     data = f"{done.images.name}, {done.images.split} split, {len(done.images):,} images"
-    sections += [*_parts(done), inputs([*facts, ("data", data), ("reproduce", reproduce)])]
+    sections += [*_parts(differences_of(done)), inputs([*facts, ("data", data), ("reproduce", reproduce)])]
     return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
-
-
-def _parts(done: Equality) -> list[Section]:
-    """Return what differs and where, part by part, without those that have nothing to show."""
-    artifact, original = done.predictions
-    names = np.asarray(original.classes)
-    before, now = names[original.predicted], names[artifact.predicted]
-    at, sure = np.flatnonzero(done.differ), None
-    if artifact.has_confidence and original.has_confidence:
-        sure = original.confidence_as_answered, artifact.confidence_as_answered
-        at = at[np.argsort(-np.maximum(*sure)[at], kind="stable")]
-    faces = []
-    for position in at[:_SHOWN].tolist():
-        number, true = int(done.images.positions[position]), str(names[original.labels[position]])
-        was, is_now = str(before[position]), str(now[position])
-        shares = "" if sure is None else f"{sure[0][position]:.0%} → {sure[1][position]:.0%} · "
-        words = f"image {number}: the original predicts {was}, the artifact {is_now}; its label is {true}"
-        pixels, about = done.images.pixels[position].permute(1, 2, 0).numpy(), f"{shares}label {true} · image {number}"
-        faces.append(Face(pixels, was, is_now, about, words, wrong=is_now != true))
-    order = "" if sure is None else ", the most confident first"
-    changed = sheet(f"{len(faces)} of {len(at):,} changed predictions, original → artifact{order}", faces)
-    pairs = Counter(f"{was} → {is_now}" for was, is_now in zip(before[at], now[at], strict=True)).most_common(_MOST)
-    lost, gained = lost_and_gained(*done.predictions, done.differ)
-    columns = {"class predicted by the original": before}
-    columns |= {f"group by {name}": values for name, values in original.images.groups.items()}
-    rows = []
-    for title, values in columns.items():
-        found = [(int(done.differ[values == name].sum()), int((values == name).sum()), name) for name in set(values)]
-        for count, n, name in sorted(found, key=lambda each: (-each[0] / each[1], str(each[2])))[:_MOST]:
-            of, rate = values == name, f"{count / n:.1%}"
-            rows.append((str(name), title, count, f"{n:,}", rate, int(lost[of].sum()), int(gained[of].sum())))
-    titles = ("name", "of", "changed", "n", "share", "correct lost", "gained")
-    by_pair = table(("change", "images"), pairs, numbers=True) if pairs else ""
-    parts = [
-        Section("changed", "Changed predictions", changed),
-        Section("pairs", "Changes from class to class", by_pair),
-        Section("classes", "Classes and groups", table(titles, rows, numbers=True)),
-    ]
-    return [part for part in parts if part.body]

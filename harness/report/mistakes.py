@@ -10,25 +10,24 @@ from markupsafe import Markup
 from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.report.page import Section, folded, paragraphs, table
-from harness.report.pictures import Face, in_order, mistake, sheet
+from harness.report.pictures import in_order, mistake, sheet
 from harness.report.tables import LEGEND, kinds_rows
 from harness.run.examples import PICTURED
+from harness.run.shown import Face
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-
     from harness.run.outcome import Outcome
     from harness.run.overview import Overview
 
-    Thumbnails = Mapping[int | str, np.ndarray]
+    Thumbnails = Mapping[str, str]
 
 
 def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
     """Return the failures of every model by kind, and those that are new and persistent, with pictures.
 
-    `thumbnails` are images (H, W, C) uint8 by their number.
+    `thumbnails` are addresses of images by their number.
     """
     if not overview.models[0].failures:
         return None
@@ -42,9 +41,9 @@ def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
         shown, total = changes.new_failures, changes.by_kind[0].new
         faces = []
         for wrong, right in ((each.candidate, each.other) for each in shown):
-            names, pixels = (wrong.true, wrong.predicted), thumbnails.get(wrong.index)
+            names, image = (wrong.true, wrong.predicted), thumbnails.get(str(wrong.index), "")
             beside = ", ".join(filter(None, (f"{changes.against} correct", right.sure)))
-            faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))
+            faces.append(mistake(image, wrong.index, names, wrong.confidence, also=beside))
         order = in_order(each.candidate.confidence for each in shown)
         what = f"New errors, which the {role_title(changes.against)} does not make: {len(shown)} of {total}{order}"
         body += folded(what, sheet("", faces), opened=bool(known))
@@ -58,7 +57,7 @@ def _persistent(overview: Overview, thumbnails: Thumbnails) -> Markup:
     shown, faces = found.by_confidence()[:PICTURED], []
     for row in shown:
         about, names = f"wrong in {row.wrong_at} of {found.poses}", (row.true, row.taken_for)
-        faces.append(mistake(thumbnails.get(row.index), row.index, names, row.confidence, about=about))
+        faces.append(mistake(thumbnails.get(str(row.index), ""), row.index, names, row.confidence, about=about))
     others = ", ".join(f"{name} {len(theirs.rows)}" for name, theirs in rest if theirs is not None)
     wrong = f"{len(found.rows)} of {found.n:,} images are wrong in most of {found.poses} poses"
     order = f"{len(shown)} of them{in_order(row.confidence for row in shown)}"
@@ -73,13 +72,13 @@ def confusions(outcome: Outcome) -> Section | None:
     counts = overview.models[0].confusion
     faces: dict[tuple[str, str], list[Face]] = {}
     for wrong in overview.mistakes:
-        known, usual, names = wrong.reference, "", (wrong.true, wrong.predicted)
-        if known is not None:
-            said = f"{known.predicted} {known.confidence:.0%}, {known.wrong} of {known.models} wrong"
+        panel, usual, names = wrong.reference, "", (wrong.true, wrong.predicted)
+        if panel is not None:
+            said = f"{panel.predicted} {panel.confidence:.0%}, {panel.wrong} of {panel.models} wrong"
             usual = f"reference models: {said}"
-        pixels, also = outcome.thumbnails.get(wrong.index), f"; {usual}" if usual else ""
-        face = mistake(pixels, wrong.index, names, wrong.confidence, about=usual, also=also)
-        faces.setdefault(names, []).append(face._replace(known=outcome.known_text(f"image {wrong.index}")))
+        image, known = outcome.thumbnails.get(str(wrong.index), ""), outcome.known_text(f"image {wrong.index}")
+        face = mistake(image, wrong.index, names, wrong.confidence, about=usual, also=usual, known=known)
+        faces.setdefault(names, []).append(face)
     classes = {name: at for at, name in enumerate(overview.classes)}
     ranked = sorted(faces, key=lambda names: -counts[classes[names[0]]][classes[names[1]]])
     errors, shown = sum(sum(row) - row[at] for at, row in enumerate(counts)), sum(map(len, faces.values()))
@@ -105,7 +104,8 @@ def label_error_section(outcome: Outcome) -> Section | None:
     for row in found.rows[:PICTURED]:
         said, number = f"{row.answer} {row.probability:.0%}", f"image {row.index}"
         words = f"{number}: {row.label}?, reference models {said}"
-        faces.append(Face(outcome.thumbnails.get(row.index), f"{row.label}?", said, number, words, wrong=False))
+        image = outcome.thumbnails.get(str(row.index), "")
+        faces.append(Face(image, f"{row.label}?", said, number, words, wrong=False))
     lead = (
         f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
         f"{found.n:,} images. Some labels are wrong, and some images could be either. Each check counts all of them."

@@ -1,12 +1,11 @@
-"""The outcome as text: JSON for tools, Markdown for a pull request, lines for the terminal, annotations for GitHub."""
+"""The outcome as text: Markdown for a pull request, lines for the terminal, annotations for GitHub."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from harness.base.errors import printable, some_of
-from harness.base.markdown import code, plain
+from harness.base.markdown import code, plain, relative
 from harness.checks.roles import role_title
 from harness.report.diagnosis import data_in_words, diagnose, losses_by_serving, notes
 from harness.report.refusal import mark_of_summary
@@ -17,7 +16,7 @@ from harness.run.status import MEANING, PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+    from pathlib import PurePath
 
     from harness.run.outcome import Outcome
 
@@ -31,12 +30,7 @@ ANNOTATED = 10
 _ENCODED = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 
 
-def as_json(outcome: Outcome) -> str:
-    """Return the content of `stress.json`."""
-    return json.dumps(outcome.as_json(), indent=1, default=str) + "\n"
-
-
-def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
+def summary_lines(outcome: Outcome, folder: PurePath) -> list[str]:
     """Return what the terminal shows at the end of a run: what bears upon the verdict, then it, what is worst, a path.
 
     It has the worst failure of each behavior, ten at most; with `-v` pytest lists all of them above.
@@ -94,7 +88,7 @@ def markdown(outcome: Outcome) -> str:
         judged,
         [f"Reproduce: {code(outcome.command)}"],
     ]
-    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+    return relative("\n\n".join("\n".join(block) for block in blocks if block) + "\n", outcome.folder)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -105,7 +99,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *others)]
 
 
-def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
+def annotation_lines(outcome: Outcome, report: PurePath) -> list[str]:
     """Return a workflow command for why the run is inconclusive, and for each check that fails, the worst first.
 
     Of more than ten the last says how many more there are, and where: in `report`.
