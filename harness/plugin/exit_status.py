@@ -60,6 +60,7 @@ def finished(run: GateRun) -> tuple[Outcome, dict[str, bytes]]:
 
     record, images = with_history(run.finish(), run.request).as_files()
     outcome, reports = reports_of(record, images.__getitem__, where=REPORT)
+    assert outcome is not None
     return outcome, {**images, **reports}
 
 

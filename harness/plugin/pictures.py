@@ -120,7 +120,8 @@ def _share_out(entries: Sequence[_Entry], room: int) -> tuple[int, set[str]]:
     Returns the bytes that they take, and the checks whose galleries are shown. Each process knows only its own
     pictures, so it may make more; these are dropped.
     """
-    spent, galleries = 0, set()
+    spent = 0
+    galleries: set[str] = set()
     for rank in range(max((len(entry.sizes) for entry in entries), default=0)):
         for entry in entries:
             if rank < len(entry.sizes):

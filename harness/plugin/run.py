@@ -396,7 +396,7 @@ class GateRun:
             faults = self._tried("input faults", lambda: input_faults(session), lambda _: None)
         return replace(
             outcome,
-            reference_curves=dict(curves),
+            reference_curves={name: tuple(each) for name, each in curves.items()},
             input_faults=faults,
             pictures=self.book.shown(),
             thumbnails=self._thumbnails(outcome.overview) if self.pictured else {},

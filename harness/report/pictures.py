@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -115,7 +115,7 @@ def marked(answer: Answer) -> str:
     return f"{'✓' if answer.predicted == answer.true else '✗'} {answered(answer)}"
 
 
-def _kind(answer: Answer) -> str:
+def _kind(answer: Answer) -> Literal["right", "wrong"]:
     return "right" if answer.predicted == answer.true else "wrong"
 
 
@@ -129,7 +129,8 @@ def _classes(example: Example, view: ModelView) -> tuple[Line, ...]:
         true, own = name == example.true, name == taken
         if at < LIKELIEST or true:
             text = f"{'✓' if true else '✗'} {name}" if own else name
-            lines.append(Line(text, "right" if true else "wrong" if own else "", float(shares[name])))
+            kind: Literal["right", "wrong", ""] = "right" if true else "wrong" if own else ""
+            lines.append(Line(text, kind, float(shares[name])))
     return tuple(lines)
 
 

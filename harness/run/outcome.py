@@ -262,7 +262,7 @@ class Outcome(Part):
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `stress.json`."""
-        plain = records.as_plain(self)
+        plain: dict[str, Any] = records.as_plain(self)
         models, _ = plain.pop("models"), plain.pop("verdicts")
         return {
             "schema": SCHEMA,
