@@ -92,7 +92,8 @@ class Collector:
             outcome = "error"
         if hasattr(report, "wasxfail"):
             outcome = "xfailed" if report.skipped else "xpassed"
-        blocks = [] if checked else [report.longreprtext]
+        said = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr  # Of a skip, the reason.
+        blocks = [] if checked or said is None else [str(said)]
         blocks += [f"--- {title} ---\n{content}" for title, content in report.sections]
         text = "\n".join(filter(None, blocks))
         if (text or outcome == "rerun" or not checked) and (report.when == "call" or outcome != "passed"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.records import as_json, read_json
@@ -70,23 +70,30 @@ def _made(evidence: Evidence, session: StressSession) -> Pictures:
 
 @dataclass(eq=False)
 class _Entry:
-    """A test's pictures, the sizes of each and of the gallery, and how many of them, in this order, are shown."""
+    """A test's pictures, its gallery the last of them, with the size of each, and how many are shown, in this order."""
 
     verdict: Verdict
     turn: int
     made: Pictures
-    sizes: list[int] = field(default_factory=list)
     shown: int = 0
 
     def __post_init__(self) -> None:
         self.sizes = [len(as_json(case)) for case in self.made.cases]
+        self.sizes += [sum(len(as_json(face)) for face in self.made.faces)] * bool(self.made.faces)
+
+    @property
+    def fitting(self) -> Pictures:
+        """Return the pictures that are shown, and how many are left out."""
+        made, missing = self.made, len(self.sizes) - self.shown
+        # The number is not known where pictures of tests that passed were not made.
+        omitted = None if made.omitted is None or (missing and self.verdict.passed) else missing
+        return replace(made, cases=made.cases[: self.shown], faces=made.faces if not missing else (), omitted=omitted)
 
 
 class PictureBook:
     """Chooses the pictures that the page has room for when all tests have reported, those of the worst failures first.
 
-    Each check that fails has one picture before any has two, and galleries come last; tests that passed share what is
-    left.
+    Each check that fails has one picture before any has two; tests that passed share what is left.
     """
 
     def __init__(self) -> None:
@@ -100,39 +107,22 @@ class PictureBook:
     def shown(self) -> dict[str, Pictures]:
         """Return the pictures that the page has room for, by the id of the check."""
         ranked = sorted(self.entries, key=lambda entry: (urgency(entry.verdict), entry.turn))
-        spent, galleries = _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES)
+        spent = _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES)
         rest = min(MAX_BYTES - spent, int(_OF_PASSED * MAX_BYTES))
-        galleries |= _share_out([entry for entry in ranked if entry.verdict.passed], rest)[1]
-        found = {}
-        for entry in self.entries:
-            made, name = entry.made, entry.verdict.check.id
-            missing = len(made.cases) - entry.shown + (bool(made.faces) and name not in galleries)
-            faces = made.faces if name in galleries else ()
-            # The number is not known where pictures of tests that passed were not made.
-            omitted = None if made.omitted is None or (missing and entry.verdict.passed) else missing
-            found[name] = replace(made, cases=made.cases[: entry.shown], faces=faces, omitted=omitted)
-        return found
+        _share_out([entry for entry in ranked if entry.verdict.passed], rest)
+        return {entry.verdict.check.id: entry.fitting for entry in self.entries}
 
 
-def _share_out(entries: Sequence[_Entry], room: int) -> tuple[int, set[str]]:
-    """Give each entry its first picture, then each its second, and galleries last, up to the first that finds no room.
+def _share_out(entries: Sequence[_Entry], room: int) -> int:
+    """Give each entry its first picture, then each its second, up to the first that finds no room.
 
-    Returns the bytes that they take, and the checks whose galleries are shown. Each process knows only its own
-    pictures, so it may make more; these are dropped.
+    Returns the bytes that they take. Each process knows only its own pictures, so it may make more; these are dropped.
     """
     spent = 0
-    galleries: set[str] = set()
     for rank in range(max((len(entry.sizes) for entry in entries), default=0)):
-        for entry in entries:
-            if rank < len(entry.sizes):
-                if spent + entry.sizes[rank] > room:
-                    return spent, galleries
-                spent += entry.sizes[rank]
-                entry.shown += 1
-    for entry in entries:
-        size = sum(len(as_json(face)) for face in entry.made.faces)
-        if spent + size > room:
-            return spent, galleries
-        spent += size
-        galleries |= {entry.verdict.check.id} if size else set()
-    return spent, galleries
+        for entry in (entry for entry in entries if rank < len(entry.sizes)):
+            if spent + entry.sizes[rank] > room:
+                return spent
+            spent += entry.sizes[rank]
+            entry.shown += 1
+    return spent

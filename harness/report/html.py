@@ -18,8 +18,8 @@ from harness.report.diagnosis import conclusion, data_in_words, diagnose, notes
 from harness.report.equality import differences
 from harness.report.history import history
 from harness.report.mistakes import confusions, failures, label_error_section
-from harness.report.model_figures import figures
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
+from harness.report.plots import figures
 from harness.report.refusal import TITLE, bare_page
 from harness.report.sections import (
     checks,

@@ -12,6 +12,7 @@ import shlex
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,8 +102,11 @@ def refusal(
         "errors": list(reasons),
         "error_codes": [code_in(reason) for reason in reasons],
         **{name: [] for name in empty},
-        "overview": None,
-        "input_faults": None,
+        **{name: {} for name in ("reference_curves", "pictures", "thumbnails")},
+        **dict.fromkeys(("overview", "differences", "history", "input_faults")),
+        "overview_missing": "",
+        "day": datetime.now(UTC).date().isoformat(),
+        "brief": True,
         "command": shlex.join(map(str, command)),
         "folder": folder,
     }

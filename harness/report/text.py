@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import printable, some_of
 from harness.base.markdown import code, plain, relative
 from harness.checks.roles import role_title
+from harness.checks.wording import missed
 from harness.report.diagnosis import data_in_words, diagnose, losses_by_serving, notes
 from harness.report.refusal import mark_of_summary
 from harness.report.tables import side_by_side
@@ -76,7 +77,7 @@ def markdown(outcome: Outcome) -> str:
     for group in found.groups:
         worst, *others = group.failing
         ids = some_of([verdict.check.id for verdict in others], shown=_NAMED) if others else ""
-        rows.append((group.family, group.counted, worst.check.id, *measured_and_required(worst), worst.missed, ids))
+        rows.append((group.family, group.counted, worst.check.id, *measured_and_required(worst), missed(worst), ids))
     blocks = [
         [f"## {icon} Model quality gate: {plain(outcome.headline)}"],
         [*(plain(line) for line in found.facts), f"Report: [{PAGE}]({PAGE})"],

@@ -143,7 +143,7 @@ def outcome_of(
         versions=versions(),
         run=run,
         command=shlex.join(command),
-        tests=tuple(reported.tests),
+        tests=tuple(sorted(reported.tests, key=lambda each: each.name)),
         folder=_folder(),
     )
 

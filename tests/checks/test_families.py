@@ -11,7 +11,7 @@ from harness.checks.families import FAMILIES, Family, damages, family_title, sta
 from harness.data import LabelledImages
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
-from harness.report.html import scorecard
+from harness.report.html import page_of
 
 DIM = Family(
     "dim",
@@ -33,7 +33,7 @@ def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
     assert [check.id for check in checks.family("dim")] == ["dim-030"]
     assert damages(checks)["dim"].name == "lights-out"
     verdict = Check("dim-030", "dim", "accuracy").judge(Measurement(ACCURACY, 0.5, 100, (0.4, 0.6)))
-    page = scorecard(replace(EMPTY, verdicts=(verdict,)))
+    page = page_of(replace(EMPTY, verdicts=(verdict,)))
     for text in ("Poor light", DIM.measures, DIM.failure, "docs/behaviours/dim.md", 'id="about-dim"'):
         assert text in page
 

@@ -11,7 +11,7 @@ import signal
 
 import pytest
 from test_registry import DUSK, OWN, USED
-from zoo import ROWS, SEARCH, STRESS_TESTS, details_in, without_id
+from zoo import ROWS, SEARCH, STRESS_TESTS, details_in, drawn_again, without_id
 
 WORKERS = ("-n", "2")
 WITHOUT_PAGE = (*WORKERS, "-p", "no:html")
@@ -108,6 +108,8 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(zoo):
     shown = [details_in(page) for page in pages]
     assert shown[0] == shown[1]
     assert "".join(shown[0].values()).count('<figure class="picture"') >= 3
+    assert [drawn_again(zoo.root / folder) for folder in ("reports", "others")] == [[], []]
+    assert [each["name"] for each in zoo.report("others")["tests"]] == ["stress_tests/test_own.py::test_own"]
     for page in pages:
         tests = json.loads(html.unescape(re.search(r'data-jsonblob="([^"]*)"', page)[1]))["tests"]
         listed = [name.rpartition("::")[2] for name, runs in tests.items() if runs]

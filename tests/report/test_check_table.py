@@ -12,7 +12,7 @@ from harness.checks import Check, Threshold
 from harness.checks.families import FAMILIES
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
-from harness.report.html import scorecard
+from harness.report.html import page_of
 from harness.report.sections import checks
 from harness.report.wording import terms
 from harness.run.request import rerun_command
@@ -134,7 +134,7 @@ def test_every_shipped_behaviour_is_explained_as_its_page_is():
 
 
 def test_behaviours_and_titles_lead_to_what_they_mean_within_the_page():
-    page = scorecard(replace(EMPTY, verdicts=VERDICTS))
+    page = page_of(replace(EMPTY, verdicts=VERDICTS))
     ids = re.findall(r'id="([^"]*)"', page)
     links = set(re.findall(r'href="#((?:word|about)-[^"]*)"', page))
     assert (
@@ -145,4 +145,4 @@ def test_behaviours_and_titles_lead_to_what_they_mean_within_the_page():
     assert [ids.count(f"word-{name}") for name in terms()] == [1] * len(terms())
     assert "http" not in page
     own = replace(TURNED, id="own", family="own")
-    assert "about-own" not in scorecard(replace(EMPTY, verdicts=(share(own, 0.1),)))
+    assert "about-own" not in page_of(replace(EMPTY, verdicts=(share(own, 0.1),)))

@@ -17,7 +17,7 @@ from harness.measures import METRICS, Measurement
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.statistics import combined_p
 from harness.report.diagnosis import diagnose
-from harness.report.html import scorecard
+from harness.report.html import page_of
 from harness.report.signs import margin_lines, probability, signs
 from harness.report.text import markdown, summary_lines
 
@@ -49,7 +49,7 @@ def test_a_run_that_passes_names_its_smallest_margins_everywhere():
     assert closest_lines(outcome) == [expected], "one of each family"
     assert f"  {expected}" in summary_lines(outcome, Path("reports"))
     assert f"- {expected}" in markdown(outcome).splitlines()
-    assert expected in scorecard(outcome)
+    assert expected in page_of(outcome)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_signs_stand_in_the_headline():
     assert quick.startswith("c.safetensors passes all 1 quick checks, with signs of a weaker model; only")
     many = replace(weaker, verdicts=(SAFE, informational(0.70), *(informational(0.6, name=f"{at}") for at in range(4))))
     assert "that have a threshold, with signs of a weaker model; 5 are informational." in sentence(many)
-    assert scorecard(weaker).count("worse than reference models") == 1
+    assert page_of(weaker).count("worse than reference models") == 1
 
 
 @pytest.mark.parametrize(("value", "models", "count"), [(0.67, 4, 1), (0.659, 4, 0), (0.67, 2, 0)])

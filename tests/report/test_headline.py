@@ -9,7 +9,7 @@ from overviews import model, overview, rate
 from harness.checks import Check, Threshold, Verdict
 from harness.measures import Unit
 from harness.report.diagnosis import conclusion, diagnose, top_regression
-from harness.report.html import comparison_page, scorecard
+from harness.report.html import comparison_page, page_of
 from harness.report.text import markdown
 
 INCUMBENT = model("incumbent", roles=("incumbent",), confusion=((950, 40, 10), (60, 930, 10), (5, 5, 990)))
@@ -22,7 +22,7 @@ def test_the_headline_has_clean_accuracy_and_the_top_regression():
     first, second, *_ = diagnose(outcome).facts
     assert first == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
     assert second == "top −7.0 and shoe −6.5 points, mostly predicted as shirt."
-    page, text = scorecard(outcome), markdown(outcome)
+    page, text = page_of(outcome), markdown(outcome)
     for line in (first, second):
         assert line in page
         assert line in text.splitlines()

@@ -7,7 +7,7 @@ import pytest
 from outcomes import EMPTY, FAIL, PASS, REPORTED, verdict
 
 from harness.report.diagnosis import diagnose
-from harness.report.html import scorecard
+from harness.report.html import page_of
 from harness.report.text import markdown, summary_lines
 from harness.report.wording import measured_and_required
 
@@ -34,7 +34,7 @@ def test_nothing_excuses_what_is_not_beyond_a_threshold_that_passes(one):
 
 
 def test_the_page_never_shows_a_bare_miss_of_a_check_that_passes():
-    page = scorecard(replace(EMPTY, verdicts=(PASS, BY_CHANCE)))
+    page = page_of(replace(EMPTY, verdicts=(PASS, BY_CHANCE)))
     assert 'id="report-worse"' not in page
     checks = page[page.index('id="report-checks"') :]
     assert "or p ≥ 0.001" in checks

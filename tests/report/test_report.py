@@ -19,7 +19,7 @@ from harness.measures.worst_poses import ROBUST_ACCURACY
 from harness.networks.training import Epoch
 from harness.perturb import Pose
 from harness.report.diagnosis import notes
-from harness.report.html import comparison_page, details, scorecard
+from harness.report.html import comparison_page, details, page_of
 from harness.report.plots import training_curves
 from harness.report.sections import corruption_heat_map
 from harness.report.text import markdown, summary_lines
@@ -228,7 +228,7 @@ def test_the_summary_says_what_was_left_out_and_what_went_wrong():
     assert {"  partial: half", "  inconclusive: NaN"} <= set(lines)
 
 
-# The scorecard.
+# The page_of.
 
 
 def compared(*models, **facts):
@@ -264,7 +264,7 @@ def checks_of(page: Page) -> list[str]:
 
 def test_every_gate_has_an_anchor_and_every_link_its_target():
     shown = {verdict.check.id: details(verdict, []) for verdict in OUTCOME.verdicts}
-    page = Page(scorecard(replace(OUTCOME, details=shown)))
+    page = Page(page_of(replace(OUTCOME, details=shown)))
     assert sorted(checks_of(page)) == ["clean", "pair-a-b", "rotate-ccw-015"]
     assert len(page.ids) == len(set(page.ids))
     assert {link[1:] for link in page.links} <= {*page.ids}
@@ -272,7 +272,7 @@ def test_every_gate_has_an_anchor_and_every_link_its_target():
 
 
 def test_failures_come_first():
-    page = Page(scorecard(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR))))
+    page = Page(page_of(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR))))
     assert checks_of(page) == ["flip", "rotate-ccw-015", "clean", "pair-a-b"]
     assert [link for link in page.links if not link.startswith(("#report-", "#word-", "#about-"))][:2] == [
         "#flip",
@@ -282,7 +282,7 @@ def test_failures_come_first():
 
 def test_what_got_worse_stands_by_behavior_with_its_worst_case():
     other = replace(FAIL, check=replace(FAIL.check, id="rotate-ccw-020", pose=Pose(20.0)), value=0.7)
-    page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, other)))
+    page = page_of(replace(OUTCOME, verdicts=(PASS, FAIL, other)))
     top = page[page.index('id="report-worse"') : page.index('id="report-covered"')]
     assert "Rotated images" in top
     assert "2 of 2 fail" in top
@@ -295,9 +295,9 @@ def test_what_got_worse_stands_by_behavior_with_its_worst_case():
 def test_the_example_is_that_of_the_worst_gate_that_has_one():
     worse = replace(FAIL, check=replace(FAIL.check, id="worse"), value=0.1)
     pictures = {FAIL.check.id: "<img alt='an example'>"}
-    page = scorecard(replace(OUTCOME, verdicts=(FAIL, worse), examples=pictures))
+    page = page_of(replace(OUTCOME, verdicts=(FAIL, worse), examples=pictures))
     assert "<img alt='an example'>" in page[: page.index('id="report-covered"')]
-    assert 'id="report-example"' not in scorecard(OUTCOME)
+    assert 'id="report-example"' not in page_of(OUTCOME)
 
 
 def test_the_comparison_marks_what_is_significantly_worse():
@@ -305,7 +305,7 @@ def test_the_comparison_marks_what_is_significantly_worse():
         Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
     )
     models = (model(right=0.8, roles=("candidate",)), model("incumbent", right=0.9))
-    page = html.unescape(scorecard(replace(OUTCOME, verdicts=(grid,), overview=compared(*models))))
+    page = html.unescape(page_of(replace(OUTCOME, verdicts=(grid,), overview=compared(*models))))
     top = page[page.index('id="report-comparison"') : page.index('id="report-covered"')]
     assert "▼ 80.0%" in top
     assert "▼ 90.0%" not in top
@@ -315,7 +315,7 @@ def test_the_comparison_marks_what_is_significantly_worse():
 
 
 def test_a_comparison_that_could_not_be_made_says_why():
-    assert "compared: it raised &lt;x&gt;" in scorecard(replace(OUTCOME, overview_missing="compared: it raised <x>"))
+    assert "compared: it raised &lt;x&gt;" in page_of(replace(OUTCOME, overview_missing="compared: it raised <x>"))
 
 
 def cells(table: str) -> list[list[str]]:
@@ -324,7 +324,7 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_failures_by_kind_stand_side_by_side_with_what_is_new():
-    page = scorecard(replace(OUTCOME, overview=compared(changes=CHANGES)))
+    page = page_of(replace(OUTCOME, overview=compared(changes=CHANGES)))
     part = page[page.index('id="report-failures"') : page.index('id="report-covered"')]
     titles, everything, pair = cells(part)[:3]
     assert titles == [
@@ -341,7 +341,7 @@ def test_failures_by_kind_stand_side_by_side_with_what_is_new():
     assert pair == ["top↔shirt", "20", "40", "2", "3", "18", "12.5%", "12.5%"]
     assert "<details><summary>New errors, which the baseline does not make: 1 of 5, the most confident" in part
     against = replace(CHANGES, against="incumbent")
-    shipped = scorecard(replace(OUTCOME, overview=compared(model(), model("incumbent"), changes=against)))
+    shipped = page_of(replace(OUTCOME, overview=compared(model(), model("incumbent"), changes=against)))
     assert "<details open><summary>New errors" in shipped
     assert "2 of 300 images are wrong in most of 9 poses (baseline 2): 2 of them, the most confident first" in part
     Page(page)
@@ -355,7 +355,7 @@ def captions(part: str) -> list[str]:
 def test_mistakes_have_faces_with_chips_the_most_confident_first():
     faces = {number: np.full((8, 8, 1), number, np.uint8) for number in (17, 4)}
     outcome = replace(OUTCOME, overview=compared(changes=CHANGES), thumbnails=faces)
-    page = scorecard(outcome)
+    page = page_of(outcome)
     part = page[page.index('id="report-failures"') : page.index('id="report-covered"')]
     new, *persistent = captions(part)
     assert new == "top → shirt 96% · image 17"
@@ -368,7 +368,7 @@ def test_more_new_mistakes_than_gone_are_marked():
     worse = model(right=0.5, failures=(KindCount("any error", 388, 0.5), KindCount("top↔shirt", 41, 0.13)))
     beside = model("incumbent", failures=(KindCount("any error", 133, 0.1), KindCount("top↔shirt", 40, 0.125)))
     changes = replace(CHANGES, by_kind=(KindChange("any error", 300, 45, 88), KindChange("top↔shirt", 3, 2, 38)))
-    page = scorecard(replace(OUTCOME, overview=compared(worse, beside, changes=changes)))
+    page = page_of(replace(OUTCOME, overview=compared(worse, beside, changes=changes)))
     _, everything, pair = cells(page[page.index('id="report-failures"') :])[:3]
     plain = [[re.sub("<[^>]+>", "", cell) for cell in row] for row in (everything, pair)]
     assert plain[0] == ["any error", "▼ 388", "133", "▼ 300", "45", "88", "▼ 50.0%", "10.0%"]
@@ -376,20 +376,20 @@ def test_more_new_mistakes_than_gone_are_marked():
 
 
 def test_a_model_alone_has_failures_without_changes():
-    part = scorecard(replace(OUTCOME, overview=compared(model(persistent=None))))
+    part = page_of(replace(OUTCOME, overview=compared(model(persistent=None))))
     assert ["kind", "candidate", "candidate, corners"] in cells(part)
     assert "<summary>New errors" not in part
-    assert 'id="report-failures"' not in scorecard(replace(OUTCOME, overview=compared(model(failures=()))))
+    assert 'id="report-failures"' not in page_of(replace(OUTCOME, overview=compared(model(failures=()))))
 
 
 def test_nothing_alarms_against_a_baseline_of_another_recipe():
     worse = model(right=0.5, corners=rate(0.2), confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)), confident_errors=900)
     outcome = replace(OUTCOME, verdicts=(PASS,), failed_tests=(), overview=compared(worse, model("baseline")))
-    page = re.sub("<style>.*?</style>|<script>.*?</script>", "", scorecard(outcome), flags=re.DOTALL)
+    page = re.sub("<style>.*?</style>|<script>.*?</script>", "", page_of(outcome), flags=re.DOTALL)
     assert "▼" not in page
     assert "▽" not in page
     same = replace(outcome, overview=compared(worse, model("incumbent")))
-    assert "▼" in scorecard(same)
+    assert "▼" in page_of(same)
 
 
 def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
@@ -400,7 +400,7 @@ def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
         corners=rate(0.4),
     )
     beside = model("incumbent", right=0.8, confident_errors=133)
-    page = scorecard(replace(OUTCOME, overview=compared(worse, beside)))
+    page = page_of(replace(OUTCOME, overview=compared(worse, beside)))
     top = re.sub("<[^>]+>", "", page[page.index('id="report-comparison"') : page.index('id="report-failures"')])
     for said in ("▽ 79.0%", "▼ 40.0%", "▼ 388"):
         assert said in top
@@ -429,21 +429,21 @@ DAMAGED = (
 
 
 def test_damage_is_a_map_by_kind_and_severity_that_says_what_is_judged():
-    page = scorecard(replace(OUTCOME, verdicts=(PASS, *DAMAGED)))
+    page = page_of(replace(OUTCOME, verdicts=(PASS, *DAMAGED)))
     part = page[page.index('id="report-damage"') : page.index('id="report-covered"')]
     axes = corruption_heat_map({"fog": {1: DAMAGED[1], 2: DAMAGED[0]}}, compared=False).axes[0]
     assert [text.get_text() for text in axes.texts][:3] == ["✗ 70.0", "(53.6)", ""]
     assert "2 of 5 have a threshold" in part
     assert "of 1,000" in part
     Page(page)
-    assert 'id="report-damage"' not in scorecard(replace(OUTCOME, verdicts=(PASS, *DAMAGED[:2])))
+    assert 'id="report-damage"' not in page_of(replace(OUTCOME, verdicts=(PASS, *DAMAGED[:2])))
 
 
 def test_self_checks_stand_below_the_figures():
     from harness.run.outcome import SelfCheck
 
     checks = (SelfCheck("identity", "pass", "the same bits"),)
-    page = scorecard(replace(OUTCOME, overview=compared(), self_checks=checks))
+    page = page_of(replace(OUTCOME, overview=compared(), self_checks=checks))
     assert page.index('id="report-figures"') < page.index('id="report-self-checks"')
 
 
@@ -459,7 +459,7 @@ def test_no_p_is_nought():
     }
     verdict = replace(FAIL, flips=flips, check=replace(FAIL.check, family="regression"))
     outcome = replace(OUTCOME, verdicts=(verdict,))
-    page = html.unescape(scorecard(outcome))
+    page = html.unescape(page_of(outcome))
     row = next(row for row in cells(page[page.index('id="report-incumbent"') :]) if row[0] == FAIL.check.id)
     assert row[-1] == "< 0.0001"
     assert [re.sub("<[^>]+>", "", cell) for cell in row[1:3]] == ["▼ 1714", "53"]
@@ -475,7 +475,7 @@ def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():
 
 
 def test_the_scorecard_holds_what_was_judged_and_how():
-    page = html.unescape(scorecard(OUTCOME))
+    page = html.unescape(page_of(OUTCOME))
     assert "<strong>new.safetensors got worse: 2 of 2 checks fail.</strong>" in page
     assert f"<span>{OUTCOME.headline}</span>" in page
     for fact in ("runs/new.safetensors", "c0ffeec0ffee", "fashion-mnist, test split, 10000 images", OUTCOME.command):
@@ -485,7 +485,7 @@ def test_the_scorecard_holds_what_was_judged_and_how():
 
 
 def test_a_run_in_which_all_holds_has_no_list_of_failures():
-    assert "Failing behaviors" not in scorecard(replace(OUTCOME, verdicts=(PASS,), failed_tests=()))
+    assert "Failing behaviors" not in page_of(replace(OUTCOME, verdicts=(PASS,), failed_tests=()))
 
 
 @pytest.mark.parametrize(
@@ -505,7 +505,7 @@ def test_a_run_in_which_all_holds_has_no_list_of_failures():
     ids=["model", "detail", "id", "error", "omission", "failed-test", "command", "provenance", "data", "overview"],
 )
 def test_what_others_wrote_cannot_become_markup(outcome):
-    page = scorecard(outcome)
+    page = page_of(outcome)
     assert Page(page).tags.count("script") == 1, "the page's own"
     assert "&lt;script&gt;" in page
 

@@ -27,7 +27,7 @@ def headings(page: str) -> list[tuple[str, str]]:
 
 
 def test_the_contents_are_those_of_the_page_in_its_order():
-    page = html.scorecard(replace(EMPTY, overview=overview(n=60)))
+    page = html.page_of(replace(EMPTY, overview=overview(n=60)))
     assert contents(page) == headings(page)
     assert [name for name, _ in contents(page)] == [
         "comparison",
@@ -45,7 +45,7 @@ def test_a_section_more_stands_where_the_list_has_it(monkeypatch):
         return Section("weather", f"Weather {EVIL}", table(["day", EVIL], [(outcome.profile, EVIL)]))
 
     monkeypatch.setattr(html, "SECTIONS", (weather, *SECTIONS))
-    page = html.scorecard(EMPTY)
+    page = html.page_of(EMPTY)
     assert [name for name, _ in contents(page)] == ["weather", "covered", "checks", "words", "tests"]
     assert "<td>default</td><td>&lt;/h2&gt;&lt;script&gt;" in page
     assert "<script>alert" not in page
@@ -53,7 +53,7 @@ def test_a_section_more_stands_where_the_list_has_it(monkeypatch):
 
 def test_a_section_with_nothing_to_say_is_not_there(monkeypatch):
     monkeypatch.setattr(html, "SECTIONS", (lambda _: None, html.tests))
-    assert headings(html.scorecard(EMPTY)) == [("tests", "Tests without a check")]
+    assert headings(html.page_of(EMPTY)) == [("tests", "Tests without a check")]
 
 
 def test_a_value_that_a_template_lacks_is_an_error():
@@ -72,6 +72,6 @@ def test_the_section_of_the_guide_stands_where_it_says(tmp_path, monkeypatch):
         source = f"{start}\n{code}{before}\n{end}"
     (tmp_path / "extended.py").write_text(source, "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    page = importlib.import_module("extended").scorecard(replace(EMPTY, verdicts=(PASS, FAIL)))
+    page = importlib.import_module("extended").page_of(replace(EMPTY, verdicts=(PASS, FAIL)))
     assert ("lowest", "Lowest accuracies") in contents(page)
     assert page.index("80.0%</td>", page.index('id="report-lowest"')) > 0

@@ -12,7 +12,7 @@ from outcomes import EMPTY, verdict
 
 from harness.report.exports import log_run
 from harness.report.history import accuracy_over_runs, history, history_lines, history_page, margin_map
-from harness.report.html import scorecard
+from harness.report.html import page_of
 from harness.run.history import History
 from harness.run.outcome import line_of
 
@@ -47,7 +47,7 @@ def test_the_report_says_since_when_a_gate_has_failed():
         ("gate-001", "2026-01-03 00:00 (20000000)", "1 candidate in a row"),
     ]
     assert section.body.count("data:image/svg+xml") == 2
-    assert 'id="report-history"' in scorecard(replace(EMPTY, history=known(0, 1)))
+    assert 'id="report-history"' in page_of(replace(EMPTY, history=known(0, 1)))
 
 
 def test_what_has_failed_from_the_first_run_on_may_have_failed_before():
