@@ -188,7 +188,7 @@ def details_in(page: str) -> dict[str, str]:
 
 
 def without_id(report: dict) -> dict:
-    """Return a report without what differs between runs of the same: id, command, history, and whether it has pictures."""
+    """Return a report without what differs between equal runs: id, command, history, and whether it has pictures."""
     pictures = {"pictures": {}, "thumbnails": {}, "brief": False}
     return {**report, "run": "", "command": "", "history": None, **pictures}
 
