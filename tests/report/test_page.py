@@ -100,8 +100,8 @@ def compared(*models, **facts):
 
 def part(name: str, **facts) -> str:
     """Return a section of the page of a run."""
-    found = re.search(rf'<h2 id="report-{name}">(.*?)</section><', page_of(replace(OUTCOME, **facts)), re.DOTALL)
-    return found[1] if found else ""
+    _, _, found = page_of(replace(OUTCOME, **facts)).partition(f'<h2 id="report-{name}">')
+    return re.split('<section class="section"|</main>', found)[0]
 
 
 def plain(cell: str) -> str:
