@@ -10,7 +10,7 @@ from harness.measures import Unit
 from harness.measures.changed_predictions import OF_ORIGINAL
 
 if TYPE_CHECKING:
-    from harness.checks.check import Verdict
+    from harness.checks import Verdict
 
 _ROUNDING = 1e-6
 _FEW = 10

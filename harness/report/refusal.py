@@ -221,8 +221,8 @@ class Claim:
     def publish(self, contents: Mapping[str, bytes], status: int) -> None:
         """Have all reports say how a run ends with this status; raises `InputError` and changes none of them.
 
-        The pictures among the contents are written first. Their names follow from their contents, so those of another
-        run stay as they are until the record is that of this one.
+        The pictures among the contents are written first. Their names follow from their contents, so they replace none
+        that the record of another run names.
         """
         pictures = {name: content for name, content in contents.items() if name not in _KINDS}
         try:

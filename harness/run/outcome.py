@@ -113,7 +113,7 @@ class Part:
 
 @record
 class Outcome(Part):
-    """All that a finished run knows: the content of `stress.json`, of which every report is a function.
+    """All that a finished run knows: the content of `stress.json`. Every report is a function of it.
 
     `run` is its id. `errors` has the reasons of an inconclusive run, and `omissions` the parts that it did not cover.
     `failed_tests` are the failing tests without a check. `scope` names the parts that a complete run of the quick

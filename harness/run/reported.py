@@ -103,9 +103,11 @@ def outcome_of(
     """
     checks, images = session.checks, session.images
     known: tuple[KnownIssue, ...] = ()
-    day = datetime.now(UTC).date()
+    day, folder = datetime.now(UTC).date(), ""
     with suppress(InputError):  # It could be read when the run began, and changes no verdict.
         known = read_known(checks)
+    with suppress(OSError):  # It may be gone.
+        folder = str(Path.cwd())
     order = {check.id: position for position, check in enumerate(checks.checks)}
     verdicts = sorted(
         reported.verdicts.values(), key=lambda item: (order.get(item.check.id, len(order)), item.check.id)
@@ -133,7 +135,7 @@ def outcome_of(
         recipe=checks.recipe,
         provenance=session.provenance,
         remarks=(
-            *_loaded(session),
+            *(f"{role} {model.path}: {model.note}" for role, model in session.roles.items() if model.note),
             *_dropped(session),
             *images.notes,
             *_mixed(session, verdicts),
@@ -144,14 +146,8 @@ def outcome_of(
         run=run,
         command=shlex.join(command),
         tests=tuple(sorted(reported.tests, key=lambda each: each.name)),
-        folder=_folder(),
+        folder=folder,
     )
-
-
-def _folder() -> str:
-    with suppress(OSError):  # It may be gone.
-        return str(Path.cwd())
-    return ""
 
 
 def _reference_pipeline(session: StressSession) -> str:
@@ -205,26 +201,19 @@ def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day
     return said
 
 
-def _loaded(session: StressSession) -> list[str]:
-    """Say of each model, where there was a choice, which of its file's tensors it was filled with."""
-    return [f"{role} {model.path}: {model.note}" for role, model in session.roles.items() if model.note]
-
-
 def _mixed(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
     """Return a remark on a cluster of mixed processors: the margins that their differences might change."""
     if session.cluster is None or len(session.cluster.kinds) <= 1:
         return []
     from harness.inference.platforms import note_on_platforms
 
-    margins = [(each.check.id, margin) for each in verdicts if (margin := _margin(each)) is not None]
+    margins = [
+        (each.check.id, abs(each.value - each.threshold))
+        for each in verdicts
+        if each.value is not None and each.threshold is not None and each.judged
+        if (metric := METRICS.get(each.metric)) and metric.unit is Unit.SHARE
+    ]
     return [note_on_platforms(session.cluster.kinds, margins)]
-
-
-def _margin(verdict: Verdict) -> float | None:
-    if verdict.value is None or verdict.threshold is None or not verdict.judged:
-        return None
-    metric = METRICS.get(verdict.metric)
-    return abs(verdict.value - verdict.threshold) if metric and metric.unit is Unit.SHARE else None
 
 
 def _dropped(session: StressSession) -> list[str]:

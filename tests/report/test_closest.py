@@ -175,7 +175,7 @@ def test_many_checks_a_little_worse_are_one_sign():
     assert "together" in lines_of(SAFE, replace(worse[0], value=0.50), *worse[1:])[-1], "one better hides no others"
 
 
-def test_a_check_with_a_line_of_its_own_or_a_threshold_by_hand_is_in_no_line_of_all():
+def test_checks_named_alone_or_by_hand_are_in_no_line_of_all():
     far, *others = several(30, 0.62, families=4)
     _, sign = lines_of(SAFE, replace(far, value=0.70), *others)
     assert sign.startswith("worse than reference models among 30 informational checks: row-0 ")

@@ -49,7 +49,7 @@ def moved(**facts) -> Example:
 
 
 def own(**facts):
-    """What the candidate's column shows."""
+    """The last column, which is the candidate's."""
     return views_of(case(**facts))[-1]
 
 
@@ -69,7 +69,7 @@ def markup(example: Example) -> str:
 # Columns.
 
 
-def test_an_image_stands_left_of_the_maps_of_both_models_and_a_changed_one_beside_its_original():
+def test_an_image_stands_left_of_the_maps_of_both_models():
     left, middle, right = views_of(case(original=plain(100), seen=plain(100)))
     assert (left.pixels == 100).all()
     assert [each.title for each in (left, middle, right)] == ["image 7", "baseline", "candidate"]
@@ -191,7 +191,7 @@ def test_small_images_are_exact_and_large_ones_keep_their_shape(channels, size):
     assert source_of(None) == ""
 
 
-def test_a_strip_has_its_images_side_by_side_under_text_that_is_broken_between_words():
+def test_a_strip_has_its_images_side_by_side_under_text():
     tiles = [(plain(100), "image 7", "true: Shirt"), (plain(50), "rotated by 10°", "✗ Coat 51%")]
     image = cv2.imdecode(np.frombuffer(as_png(strip(tiles)), np.uint8), cv2.IMREAD_GRAYSCALE)
     assert {50, 100} <= set(image[image.shape[0] // 2].tolist())
@@ -284,7 +284,7 @@ def test_what_fits_is_shown_and_what_does_not_is_counted(pages):
     assert pages((verdict(3), made(100, 200, 100))) == [(1, 0, None)], "of a test that passed no number is known"
 
 
-def test_the_worst_failures_have_room_first_and_each_one_picture_before_any_has_two(pages):
+def test_the_worst_have_room_first_and_each_one_picture_before_two(pages):
     assert [shown for shown, *_ in pages(*[(verdict(), made(100, 100, 100))] * 8)] == [2, 2, 1, 1, 1, 1, 1, 1]
     shown = pages(*[(verdict(count), made(300, 300)) for count in (12, 40, 11, 99, 13)])
     assert [first for first, *_ in shown] == [0, 1, 0, 1, 1]

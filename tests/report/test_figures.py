@@ -64,7 +64,7 @@ def change(ours, theirs):
 
 
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_every_figure_names_its_axes_and_its_models_and_leaves_matplotlib_as_it_was(draw):
+def test_figures_name_axes_and_models_and_leave_matplotlib_unchanged(draw):
     before = dict(mpl.rcParams)
     figure = draw(overview())
     assert dict(mpl.rcParams) == before
@@ -77,7 +77,7 @@ def test_every_figure_names_its_axes_and_its_models_and_leaves_matplotlib_as_it_
     assert "baseline" in words
 
 
-def test_the_rotation_curve_holds_values_and_intervals_in_colors_that_mean_nothing_else():
+def test_the_rotation_curve_holds_values_and_intervals():
     candidate, baseline = rotation(overview()).axes[0].containers
     assert list(candidate.lines[0].get_xdata()) == [-10, 0]
     assert candidate.lines[0].get_ydata() == pytest.approx([80, 90])
@@ -218,7 +218,7 @@ def test_all_figures_become_pictures_with_captions_and_descriptions():
     assert changed == [2], "reference models have a band in the survival curves alone"
 
 
-def test_a_figure_of_a_sample_says_so_and_what_was_not_measured_is_not_drawn(undrawn):
+def test_a_sample_says_so_and_what_was_not_measured_is_not_drawn(undrawn):
     found = titles(overview(n=10_000))
     assert found[:4] == [
         "Accuracy against rotation (300 of 10,000 images)",

@@ -123,7 +123,7 @@ def headings(page: str) -> list[str]:
     return [name for name, _ in found]
 
 
-def test_sections_stand_in_the_order_of_their_list_and_only_where_they_have_something_to_say(monkeypatch):
+def test_sections_with_something_to_say_stand_in_their_order(monkeypatch):
     tests = (OtherTest("test_own.py::test_a", "passed"), OtherTest("test_own.py::test_b", "failed", f"E\n{EVIL}"))
     known = replace(EMPTY, overview=compared(), tests=tests, self_checks=(SelfCheck("identity", "pass", "equal"),))
     page = page_of(known)
@@ -211,7 +211,7 @@ def test_every_shipped_behavior_is_explained_as_its_page_is():
         assert f"`{name}`" in (ROOT / f"docs/{family.page}.md").read_text("utf-8").split("**What.**")[0]
 
 
-# What fails, and its pictures.
+# Failing behaviors and their pictures.
 
 
 def test_what_got_worse_stands_by_behavior_with_its_worst_case():
@@ -237,7 +237,7 @@ def pictured(*names: str) -> dict[str, Pictures]:
     return {name: Pictures(tuple(Case((), f"{name} {rank}") for rank in "123")) for name in names}
 
 
-def test_consensus_set_errors_lead_the_page_of_a_model_that_fails_then_the_worst_check_with_a_picture():
+def test_consensus_set_errors_lead_the_examples_then_the_worst_check():
     other = replace(CONSENSUS, id="mirrored")
     known = replace(
         EMPTY, verdicts=(WORSE, lost(35), lost(90, other)), pictures=pictured("turned", "consensus", "mirrored")
@@ -254,7 +254,7 @@ def test_consensus_set_errors_lead_the_page_of_a_model_that_fails_then_the_worst
     assert examples(replace(known, verdicts=(lost(20),))) is None
 
 
-def test_the_details_of_a_check_hold_its_explanation_its_pictures_and_what_is_left_out():
+def test_details_hold_the_explanation_pictures_and_what_is_left_out():
     shown = html.unescape(str(checks(replace(OUTCOME, pictures=pictured("turned"))).body))
     assert WORSE.explain() in shown
     assert "turned 3" in shown
@@ -338,7 +338,7 @@ def test_a_command_selects_its_check_alone(pytester):
 # Models side by side.
 
 
-def test_every_worsening_is_marked_as_significant_or_not_unless_the_recipe_is_another():
+def test_every_worsening_is_marked_unless_the_recipe_is_another():
     grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
         Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
     )
@@ -530,7 +530,7 @@ def test_each_family_has_its_smallest_margin_beside_that_of_the_incumbent():
     assert margins(replace(EMPTY, verdicts=verdicts[1:3])) is None, "one family makes no table"
 
 
-def test_the_map_of_corruptions_shows_differences_from_reference_models_failing_first():
+def test_the_map_of_corruptions_has_differences_failing_ones_first():
     def at(name: str, severity: int, value: float, **facts) -> Verdict:
         keys = {"corruption": name, "severity": severity}
         return accuracy("corruption", value, f"{name}-{severity}", keys=keys, **facts)

@@ -126,7 +126,7 @@ def test_pipes_and_line_breaks_break_neither_table_nor_list():
     assert r"a\|b c" in said
 
 
-def test_the_markdown_lists_errors_first_then_the_family_that_misses_by_most():
+def test_the_markdown_lists_errors_first_then_the_worst_family():
     worse = replace(FAIL, check=replace(FAIL.check, family="worst"), value=0.1)
     text = markdown(replace(OUTCOME, verdicts=(FAIL, PASS, worse, ERROR)))
     rows = re.findall(r"^\| ([a-z]\S+) \| (\d[^|]*) \|", text, re.MULTILINE)
