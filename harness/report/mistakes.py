@@ -56,10 +56,10 @@ def failures(overview: Overview, thumbnails: Mapping[str, str]) -> Section | Non
             for row in shown
         ]
         theirs = [f"{role_title(each.name)} {len(each.persistent.rows)}" for each in others if each.persistent]
-        wrong = f"{len(found.rows)} of {found.n:,} images are wrong in most of {found.poses} poses"
-        beside = f" ({', '.join(theirs)})" if theirs else ""
+        said = f"{len(found.rows)} of {found.n:,} images are wrong in most of {found.poses} poses"
+        among = f" ({', '.join(theirs)})" if theirs else ""
         order = f"{len(shown)} of them{in_order(row.confidence for row in shown)}"
-        body += folded(f"Persistent errors: {wrong}{beside}: {order}", sheet("", faces))
+        body += folded(f"Persistent errors: {said}{among}: {order}", sheet("", faces))
     return Section("failures", "Failures by kind", body)
 
 

@@ -225,12 +225,7 @@ class Claim:
         that the record of another run names.
         """
         pictures = {name: content for name, content in contents.items() if name not in _KINDS}
-        try:
-            for name, content in pictures.items():
-                Output(self.folder / name, REPORT_PICTURE, within=self.folder).write(content, durable=False)
-        except OSError as error:
-            raise self._not_written(error) from None
-        self._write(contents, [*_KINDS])
+        self._write(contents, [*_KINDS], pictures)
         self.published = status
         self._clear(pictures)
 
@@ -244,8 +239,10 @@ class Claim:
             if not kept:
                 folder.rmdir()
 
-    def _write(self, contents: Mapping[str, bytes], names: Sequence[str]) -> None:
+    def _write(self, contents: Mapping[str, bytes], names: Sequence[str], pictures: Mapping[str, bytes] = {}) -> None:
         try:
+            for name, content in pictures.items():
+                Output(self.folder / name, REPORT_PICTURE, within=self.folder).write(content, durable=False)
             write_together(
                 {Output(self.folder / name, _KINDS[name], within=self.folder): contents[name] for name in names}
             )
