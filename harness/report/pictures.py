@@ -6,7 +6,6 @@ mean prediction of the reference models in the place of the other model. An unch
 
 from __future__ import annotations
 
-import base64
 import io
 import textwrap
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -18,7 +17,7 @@ from harness.measures.panel.predictions import LIKELIEST
 from harness.perturb import IDENTITY
 from harness.report.figures import figure, styled
 from harness.report.page import render
-from harness.run.shown import ADDRESS, Case, Column, Face, Line
+from harness.run.shown import Case, Column, Face, Line, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -165,7 +164,7 @@ def source_of(pixels: np.ndarray | None, largest: int = _SMALL) -> str:
     exact = {"lossless": True, "quality": 100} if longer <= _EXACT else {"quality": _QUALITY}
     # OpenCV's WebP takes twice as long, as it does not offer the method.
     Image.fromarray(rgb).save(content, "WEBP", method=2, **exact)
-    return f"{ADDRESS}{base64.b64encode(content.getvalue()).decode()}"
+    return address_of(content.getvalue())
 
 
 @styled

@@ -21,7 +21,7 @@ from harness.perturb import IDENTITY, PROTOCOL
 from harness.run.history import FARTHEST, History, Line, Overall
 from harness.run.history import SCHEMA as HISTORY_SCHEMA
 from harness.run.overview import Overview
-from harness.run.shown import Face, Pictures, with_images, with_names
+from harness.run.shown import Face, Pictures, address_of, named, with_images
 from harness.run.status import INCONCLUSIVE, NOT_JUDGED, PASSED, SCHEMA, WORSE
 
 if TYPE_CHECKING:
@@ -281,7 +281,8 @@ class Outcome(Part):
 
     def as_files(self) -> tuple[str, dict[str, bytes]]:
         """Return the text of `stress.json`, and the images that it names by their paths beside it."""
-        plain, images = with_names(_writable(self.as_json()))
+        images: dict[str, bytes] = {}
+        plain = with_images(_writable(self.as_json()), lambda address: named(address, images))
         return json.dumps(plain, indent=1, default=str) + "\n", images
 
 
@@ -301,7 +302,7 @@ def read_outcome(plain: dict[str, Any], read: Callable[[str], bytes], *, where: 
         known = {each.name: plain[each.name] for each in fields(Outcome) if each.name not in {"models", "verdicts"}}
         known["models"] = {role: plain[role] for role in ROLES if plain[role]}
         known["verdicts"] = [{each.name: entry[each.name] for each in fields(Verdict)} for entry in plain["checks"]]
-        known = with_images(known, read)
+        known = with_images(known, lambda name: address_of(read(name)))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: is not the whole record of a run ({error!r}); run the gate again") from None
     return read_record(Outcome, known, where=where)

@@ -88,25 +88,17 @@ class Pictures:
     omitted: int | None = 0
 
 
-def with_names(plain: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return a record with the names of its images in the place of these, and the images by their names.
-
-    The names follow from the content.
-    """
-    images: dict[str, bytes] = {}
-
-    def named(address: str) -> str:
-        content = base64.b64decode(address.removeprefix(ADDRESS))
-        name = f"{PICTURES}/{hashlib.sha256(content).hexdigest()[:16]}.webp"
-        images[name] = content
-        return name
-
-    return _with(plain, named), images
+def address_of(content: bytes) -> str:
+    """Return the address of an image with its content, WebP."""
+    return f"{ADDRESS}{base64.b64encode(content).decode()}"
 
 
-def with_images(plain: dict[str, Any], read: Callable[[str], bytes]) -> dict[str, Any]:
-    """Return a record with its images in the place of their names; `read` returns the image of a name."""
-    return _with(plain, lambda name: f"{ADDRESS}{base64.b64encode(read(name)).decode()}")
+def named(address: str, images: dict[str, bytes]) -> str:
+    """Return the name of an image in a record, which follows from its content; put it among `images`."""
+    content = base64.b64decode(address.removeprefix(ADDRESS))
+    name = f"{PICTURES}/{hashlib.sha256(content).hexdigest()[:16]}.webp"
+    images[name] = content
+    return name
 
 
 def image_in(folder: Path, name: str) -> bytes:
@@ -123,14 +115,15 @@ def image_in(folder: Path, name: str) -> bytes:
     return content
 
 
-def _with(plain: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+def with_images(plain: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Return a record with each of its images, an address or a name, as `change` has it."""
+
+    def changed(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: changed(each, name) for name, each in value.items()}
+        if isinstance(value, list):
+            return list(map(changed, value))
+        return change(value) if key == "image" and value and isinstance(value, str) else value
+
     thumbnails = {name: change(image) for name, image in plain["thumbnails"].items()}
-    return plain | {name: _changed(plain[name], change) for name in _WITH_IMAGES} | {"thumbnails": thumbnails}
-
-
-def _changed(value: Any, change: Callable[[str], str], key: str = "") -> Any:
-    if isinstance(value, dict):
-        return {name: _changed(each, change, name) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_changed(each, change) for each in value]
-    return change(value) if key == "image" and value and isinstance(value, str) else value
+    return plain | {name: changed(plain[name]) for name in _WITH_IMAGES} | {"thumbnails": thumbnails}
