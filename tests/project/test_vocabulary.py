@@ -22,7 +22,9 @@ from harness.run.settings import SETTINGS
 pytestmark = pytest.mark.lint
 
 ROOT = Path(__file__).parents[2]
-PAGES = [(ROOT / "docs" / name).read_text("utf-8") for name in ("glossary.md", "exit-status.md", "reference/options.md")]
+PAGES = [
+    (ROOT / "docs" / name).read_text("utf-8") for name in ("glossary.md", "exit-status.md", "reference/options.md")
+]
 SPANS = [span for page in PAGES for span in re.findall(r"`([^`\n]+)`", page)]
 LISTED = {name for span in SPANS for name in re.findall(r"[\w-]+", span)}
 LISTED |= {name.lstrip("-").removeprefix("stress-").replace("-", "_") for name in LISTED}
