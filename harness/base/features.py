@@ -64,7 +64,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Feature:
-    """What a feature adds; stress tests that ship with it are the files `test_*.py` of its folder.
+    """What a feature adds; stress tests that ship with it lie in its folder `stress_tests`.
 
     `sections` of the report are functions of an outcome, each with the name of the section that it stands before.
     `lines` are functions that return lines of the summary. `self_checks` by name are functions of a session and of what

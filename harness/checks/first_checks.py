@@ -211,7 +211,7 @@ def shipped_tests() -> tuple[ShippedTest, ...]:
     if not files:
         raise PackageError(f"{_PACKAGE}: this copy of the package lacks its stress tests; install it again")
     tests = []
-    for file in (*files, *sorted(_PACKAGE.glob("features/*/test_*.py"))):
+    for file in (*files, *sorted(_PACKAGE.glob("features/*/stress_tests/test_*.py"))):
         text = file.read_text("utf-8")
         marks = re.findall(r'(?m)^@check\("([\w-]+)"(.*)\)$', text)
         takes = frozenset((family, "".join(re.findall(r'metric="(\w+)"', more))) for family, more in marks)

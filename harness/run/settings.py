@@ -111,7 +111,7 @@ class ReportSettings(Settings):
 _OF_FEATURES = {resolve(model): title for feature in features() for model, title in feature.settings.items()}
 
 
-class RunSettings(ModelSettings, ReportSettings, *_OF_FEATURES):  # type: ignore[misc]  Features add to them.
+class RunSettings(ModelSettings, ReportSettings, *_OF_FEATURES):  # type: ignore[misc] # Features add to them.
     """Every setting of a run but its models."""
 
     checks: Place | None = setting(

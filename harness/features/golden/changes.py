@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _Made = Literal["pixels", "picture"]
 _DIGITS = 18
 """Digits of a number that messages show."""
-_TEST = Path(__file__).with_name("test_golden.py")
+_TEST = Path(__file__).with_name("stress_tests") / "test_golden.py"
 _HEAD = f"""\
 # Images that must never be wrong again, a check each. `stress-harness golden add | list | remove` writes this list,
 # and its SHA-256 into the checks file; after a change by hand, or a merge, `golden list --declare` does.
@@ -83,8 +83,8 @@ def add(
         found = (each for name in names for each in _found(name, images, class_name))
         for source, content, suffix, label, how in found:
             if (wanted := class_name or label) not in images.classes:
-                classes = ", ".join(images.classes)
-                raise GoldenError(f"{source}: {wanted!r} is none of the classes {classes}; name it with --class")
+                known_ones = ", ".join(images.classes)
+                raise GoldenError(f"{source}: {wanted!r} is none of the classes {known_ones}; name it with --class")
             sha256 = hashlib.sha256(content).hexdigest()
             pixels = pixels_like(images, content, Pipeline() if how == "pixels" else own(), where=source)
             for (name, other), theirs in zip(known, made, strict=True):
