@@ -19,8 +19,6 @@ OWN = {
     for purpose, module, name, summary in (
         ("Gate", "gate", "gate", "Run the stress tests on a candidate, in a process of their own."),
         ("Gate", "equal", "equal", "Say whether an export predicts as the model that it was made from."),
-        ("Gate", "gate", "accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
-        ("Gate", "gate", "golden", "Keep images that must never be wrong again."),
         ("Gate", "history", "history", "Print and draw the last runs of the gate."),
         ("Gate", "report", "report", "Draw the page and the summary of a run again, from its stress.json."),
         ("Setup", "init", "init", "Make a gate in your own repository."),

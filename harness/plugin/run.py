@@ -409,9 +409,9 @@ class GateRun:
 
         session = self.prepare()
         found = {} if overview is None else thumbnails_of(session.images, overview)
-        if session.golden is not None:
-            pixels = session.golden.pixels[:].permute(0, 2, 3, 1).numpy()
-            found |= zip((image.id for image in session.checks.golden), pixels, strict=True)
+        for family, images in session.of_rows.items():
+            pixels = images.pixels[:].permute(0, 2, 3, 1).numpy()
+            found |= zip((check.id for check in session.checks.family(family)), pixels, strict=True)
         return {name: source_of(each) for name, each in found.items()}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.base.errors import printable
+from harness.base.features import features, resolve, with_added
 from harness.checks.roles import role_title
 from harness.report.diagnosis import conclusion, data_in_words, diagnose, notes
 from harness.report.equality import differences
@@ -25,9 +26,7 @@ from harness.report.sections import (
     checks,
     corruption_map,
     examples,
-    golden,
     margins,
-    serving,
     slices,
     what_got_worse,
     words,
@@ -74,7 +73,7 @@ def page_of(outcome: Outcome) -> str:
     said = [f"{kind}: {line}" for kind, lines in found.remarks.items() for line in lines]
     title = " · ".join(filter(None, (outcome.verdict.upper(), name, TITLE)))
     lead = paragraphs(*found.margins, *said, outcome.scope)
-    return whole_page(title, lead, (show(outcome) for show in SECTIONS), banner=banner)
+    return whole_page(title, lead, (show(outcome) for show in all_sections()), banner=banner)
 
 
 def comparison_page(
@@ -133,6 +132,17 @@ def self_checks(outcome: Outcome) -> Section | None:
     return Section("self-checks", "Self-checks", folded(said, shown, opened=bool(failed)))
 
 
+def differing_predictions(outcome: Outcome) -> Section | None:
+    """Return pictures of what the models predict differently."""
+    return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
+
+
+def model_figures(outcome: Outcome) -> Section | None:
+    """Return the curves and maps of the comparison of the models."""
+    overview = outcome.overview
+    return None if overview is None else figures(overview, outcome.verdicts, outcome.reference_curves)
+
+
 def tests(outcome: Outcome) -> Section | None:
     """Return the tests that no check stands for, errors, and what else tests printed."""
     if not outcome.tests:
@@ -154,23 +164,26 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     examples,
     margins,
     differences,
-    golden,
     slices,
     comparison,
     corruption_map,
-    serving,
-    lambda outcome: None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails),
+    differing_predictions,
     confusions,
     label_error_section,
     history,
     coverage,
-    lambda outcome: (
-        None if outcome.overview is None else figures(outcome.overview, outcome.verdicts, outcome.reference_curves)
-    ),
+    model_figures,
     self_checks,
     regressions,
     checks,
     words,
     tests,
 )
-"""Sections of a report, from top to bottom; its contents follow from them."""
+"""Sections of a report, from top to bottom, without those of features; its contents follow from them."""
+
+
+def all_sections() -> list[Callable[[Outcome], Section | None]]:
+    """Return what makes the sections of a report, those of features among them."""
+    own = {show.__name__: show for show in SECTIONS}
+    added = [(made, resolve(made), before) for each in features() for made, before in each.sections.items()]
+    return [*with_added(own, added).values()]

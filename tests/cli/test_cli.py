@@ -30,7 +30,7 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "equal", "accept", "golden", "history", "skew"),
+    *("gate", "equal", "history", "accept", "golden", "skew"),
     *("init", "calibrate"),
     *("list", "compare", "rank", "evaluate", "break"),
     *("train", "export-inputs", "convert", "cache", "fetch-data"),

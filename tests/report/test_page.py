@@ -14,6 +14,9 @@ from overviews import CHANGES, model, overview, rate
 
 from harness.checks import Check, Threshold, Verdict
 from harness.checks.families import FAMILIES
+from harness.features.golden.report import section as golden
+from harness.features.skew.family import costliest
+from harness.features.skew.family import section as serving
 from harness.measures import Measurement, Unit
 from harness.measures.accuracy import ACCURACY, GOLDEN_RIGHT, PAIR_FAILURES
 from harness.measures.failures import UNIQUE_CONFIDENT
@@ -22,7 +25,6 @@ from harness.measures.panel.label_errors import LabelError, LabelErrors, Without
 from harness.measures.worst_poses import ROBUST_ACCURACY
 from harness.perturb import Pose
 from harness.report import html as pages
-from harness.report.diagnosis import losses_by_serving
 from harness.report.html import SECTIONS, comparison_page, page_of
 from harness.report.mistakes import confusions, label_error_section
 from harness.report.page import Section, render, table
@@ -31,10 +33,8 @@ from harness.report.sections import (
     corruption_heat_map,
     corruption_map,
     examples,
-    golden,
     group_dots,
     margins,
-    serving,
     slices,
 )
 from harness.report.tables import models
@@ -602,7 +602,7 @@ def test_the_costliest_pipelines_are_listed_the_greatest_loss_first():
     data = {"pipeline": "Pillow 12, RGB"}
     outcome = replace(EMPTY, verdicts=(PASS, slight, gained, alone, changed, great), data=data)
     body = serving(outcome).body
-    assert losses_by_serving(outcome) == [great.detail, slight.detail]
+    assert costliest(outcome) == [great.detail, slight.detail]
     assert body.index(great.detail) < body.index(slight.detail)
     assert gained.detail not in body
     assert "The reference pipeline: Pillow 12, RGB." in body
