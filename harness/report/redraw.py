@@ -24,23 +24,17 @@ def reports_of(
 ) -> tuple[Outcome | None, dict[str, bytes]]:
     """Return the outcome of a record and its reports by their names; a run without an outcome has a refusal.
 
-    `read` returns the picture of a name. Raises `InputError` for a record of another schema, or a damaged one.
+    `read` returns the picture of a name. Raises `InputError` for a record of another schema, and for wrong values.
     """
     from harness.report.html import page_of
     from harness.report.text import markdown
 
-    try:
-        plain = json.loads(record)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is no JSON ({error}); run the gate again") from None
+    plain = json.loads(record)
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if schema != SCHEMA:
         raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
     if plain.get("finished") is False:
-        try:
-            return None, refused_reports(plain)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{where}: is not the whole record of a run ({error!r}); run the gate again") from None
+        return None, refused_reports(plain)
     outcome = read_outcome(plain, read, where=where)
     made = {PAGE: page_of(outcome), SUMMARY: markdown(outcome)}
     written = record.encode() if isinstance(record, str) else record
@@ -51,6 +45,8 @@ def redrawn(path: Path) -> tuple[Outcome | None, dict[str, bytes]]:
     """Return the outcome and the reports of the record at this path; raises `InputError` if it cannot be read."""
     try:
         record = read_regular(path, max_bytes=MAX_BYTES)
+        return reports_of(record, partial(image_in, path.parent), where=str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read as the record of a run ({said_of(error)})") from None
-    return reports_of(record, partial(image_in, path.parent), where=str(path))
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: is not the whole record of a run ({error!r}); run the gate again") from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base import records
 from harness.base.codes import code_in
-from harness.base.errors import InputError, some_of, writable
+from harness.base.errors import some_of, writable
 from harness.base.records import read_record, record
 from harness.checks import Verdict
 from harness.checks.check import STATUSES
@@ -296,16 +296,12 @@ def _writable(value: Any) -> Any:
 def read_outcome(plain: dict[str, Any], read: Callable[[str], bytes], *, where: str) -> Outcome:
     """Return the outcome of a run from the content of its `stress.json`; `read` returns the image of a name.
 
-    Raises `InputError` for a damaged record.
+    Raises `InputError` for a value of another type.
     """
-    try:
-        known = {each.name: plain[each.name] for each in fields(Outcome) if each.name not in {"models", "verdicts"}}
-        known["models"] = {role: plain[role] for role in ROLES if plain[role]}
-        known["verdicts"] = [{each.name: entry[each.name] for each in fields(Verdict)} for entry in plain["checks"]]
-        known = with_images(known, lambda name: address_of(read(name)))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where}: is not the whole record of a run ({error!r}); run the gate again") from None
-    return read_record(Outcome, known, where=where)
+    known = {each.name: plain[each.name] for each in fields(Outcome) if each.name not in {"models", "verdicts"}}
+    known["models"] = {role: plain[role] for role in ROLES if plain[role] or role == "candidate"}
+    known["verdicts"] = [{each.name: entry[each.name] for each in fields(Verdict)} for entry in plain["checks"]]
+    return read_record(Outcome, with_images(known, lambda name: address_of(read(name))), where=where)
 
 
 def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
