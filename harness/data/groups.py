@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.base.errors import DataError, some_of
 from harness.base.files import read_regular
+from harness.data.pictures import readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,8 +116,6 @@ def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
 
 def csv_rows(path: Path, *, expected: str) -> list[list[str]]:
     """Return the rows of a CSV file, cells without spaces at their ends; raises `InputError` for another file."""
-    try:
+    with readable(path, expected):
         lines = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig").splitlines()
         return [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {expected}") from None

@@ -15,7 +15,7 @@ from harness.base.user_code import imported, source_digest
 from harness.data.groups import NAME as GROUPS
 from harness.data.groups import csv_rows, groups_beside
 from harness.data.image_files import SUFFIXES
-from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Part, Pictures
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Item, Part, Pictures
 
 _EXPECTED = f"expected one folder per class with files in {', '.join(sorted(SUFFIXES))}"
 _EXPECTED_ITEMS = (
@@ -35,25 +35,24 @@ def read_folder(place: str) -> Pictures:
     path = Path(place)
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; expected one folder per class in it")
-    folders = sorted(child for child in path.iterdir() if child.is_dir() and not _is_nobodys(child))
+    children = sorted(path.iterdir())
+    folders = [child for child in children if child.is_dir() and not _is_nobodys(child)]
     if not folders:
         raise DataError(f"{path}: no folders in it; {_EXPECTED}")
     files: list[Path] = []
     labels: list[int] = []
-    left_out: Counter[str] = Counter()
-    for child in path.iterdir():
-        if not child.is_dir() and child.name != GROUPS:
-            left_out["hidden" if _is_nobodys(child) else "in no class's folder"] += 1
+    others = [child for child in children if not child.is_dir() and child.name != GROUPS]
+    left_out = Counter("hidden" if _is_nobodys(child) else "in no class's folder" for child in others)
     for label, folder in enumerate(folders):
-        children = sorted(folder.iterdir())
-        found = [child for child in children if _is_picture(child)]
+        inner = sorted(folder.iterdir())
+        found = [child for child in inner if _is_picture(child)]
         if not found:
-            deeper = any(child.is_dir() for child in children)
+            deeper = any(child.is_dir() for child in inner)
             hint = f"; if its folders are the classes, name folder:{folder}" if deeper else ", or remove the folder"
             raise DataError(f"{folder}: no images in it; {_EXPECTED}{hint}")
         files += found
         labels += [label] * len(found)
-        for child in children:
+        for child in inner:
             if _is_nobodys(child):
                 left_out["hidden"] += not child.is_dir()
             elif child.is_dir():
@@ -63,7 +62,6 @@ def read_folder(place: str) -> Pictures:
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()) if count)
     return Pictures.of_files(
         files,
-        parts=[*map(Part, files)],
         labels=labels,
         names=[folder.name for folder in folders],
         name=path.resolve().name,
@@ -84,7 +82,7 @@ def read_unlabelled(place: str) -> Pictures:
     if not files:
         raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
     named = path.resolve().name
-    return Pictures.of_files(files, parts=[*map(Part, files)], whole=str(path), labels=[0] * len(files), name=named)
+    return Pictures.of_files(files, whole=str(path), labels=[0] * len(files), name=named)
 
 
 def _is_nobodys(path: Path) -> bool:
@@ -106,20 +104,23 @@ def read_csv(place: str) -> Pictures:
     titles, *rows = [row for row in csv_rows(path, expected=_EXPECTED_ROWS) if row] or [[]]
     if not rows or not {"path", "label"} <= set(titles):
         raise DataError(f"{path}: has {', '.join(titles) if rows else 'no rows'}; {_EXPECTED_ROWS}")
-    table = [dict(zip_longest(titles, row[: len(titles)], fillvalue="")) for row in rows]
-    for number, row in enumerate(table, start=2):
-        if not (row["path"] and row["label"]):
+    columns = dict(
+        zip(titles, zip_longest(*(row[: len(titles)] for row in [titles, *rows]), fillvalue=""), strict=True)
+    )
+    columns = {name: list(values[1:]) for name, values in columns.items()}
+    labels: list[Any] = columns.pop("label")
+    places = columns.pop("path")
+    for number, values in enumerate(zip(places, labels, strict=True), start=2):
+        if not all(values):
             raise DataError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
-    files = [path.parent / row["path"] for row in table]
-    labels: list[Any] = [row["label"] for row in table]
     if all(label.isdecimal() and len(label) <= 9 for label in labels):  # noqa: PLR2004  Fits into 32 bits.
         labels = [*map(int, labels)]
+    files = [path.parent / place for place in places]
     # A column with a value for each image gives its groups.
-    columns = {name: [row[name] for row in table] for name in titles if name not in {"", "path", "label"}}
-    groups = {name: np.array(values) for name, values in columns.items() if all(values)}
+    groups = {name: np.array(values) for name, values in columns.items() if name and all(values)}
     facts: dict[str, Any] = {"labels": labels, "name": path.stem, "groups": groups}
     try:
-        return Pictures.of_files([path, *files], parts=[*map(Part, files)], whole=str(path), **facts)
+        return Pictures.of_files([path, *files], [*map(Part, files)], whole=str(path), **facts)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
 
@@ -154,12 +155,9 @@ def read_named(spec: str, *, otherwise: str = "") -> Pictures:
         raise DataError(f"{wrong or 'is empty'}; {_EXPECTED_ITEMS}", setting=f"data {spec}")
     labels: list[Any] = [None] * count
 
-    def where(position: int) -> str:
-        return f"{spec}: item {position}"
-
     def read(position: int) -> Any:
         item = called(f"item {position}", lambda: dataset[position])
-        picture, labels[position] = _pair(item, where(position))
+        picture, labels[position] = _pair(item, f"{spec}: item {position}")
         return picture
 
     names = called("the names of its classes", lambda: _names(dataset))
@@ -167,12 +165,11 @@ def read_named(spec: str, *, otherwise: str = "") -> Pictures:
     known = isinstance(fingerprint, str)
     unknown = f"{spec} is decoded again in each run; to avoid this, give it a text `fingerprint` of its content"
     return Pictures(
-        read=read,
+        Item.each(read, count, f"{spec}: item"),
         labels=labels,
         names=names,
         name=spec.rpartition(":")[2],
         whole=spec,
-        where=where,
         made_of=f"{spec} {source_digest(spec)} {fingerprint} {count} {names}" if known else None,
         notes=() if known else (unknown,),
         threads=False,

@@ -53,7 +53,7 @@ def read_webdataset(pattern: str) -> Pictures:
     notes = (f"{len(parts)} pictures are read; ignored files: {ignored}",) if ignored else ()
     file = Path(pattern.partition("?")[0] if remote else pattern).name
     name = re.sub(r"\W*\{.*?\}\W*", "", file.removesuffix(".tar")) or "shards"
-    return Pictures.of_files(shards, parts=parts, labels=labels, name=name, whole=pattern, notes=notes)
+    return Pictures.of_files(shards, parts, labels=labels, name=name, whole=pattern, notes=notes)
 
 
 def _expanded(pattern: str) -> list[str]:

@@ -17,6 +17,7 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
 from harness.data.image_files import CODECS, Decode, Jpeg, read_picture
 from harness.data.options import DataOptions
+from harness.data.pictures import Item
 from harness.data.pipeline import Pipeline
 from harness.data.serving import SKEWS
 from harness.data.serving.catalog import Pictured, catalog, neighbors
@@ -348,8 +349,8 @@ def test_a_server_may_normalize_before_a_network_that_does():
 def test_files_are_hashed_once_and_images_are_let_go(here):
     images = loaded(here, size="32")
     asked = []
-    counted = replace(images.origin, read=lambda position: asked.append(position) or images.origin.read(position))
-    seen = replace(images, origin=counted)
+    counted = Item.each(lambda position: asked.append(position) or images.origin.picture(position), 6, "picture")
+    seen = replace(images, origin=replace(images.origin, rows=counted))
     names = ("jpeg-75", "jpeg-85", "exif")
     first = {serving_of(seen).by(serving_of(seen).skewed(name)).sha256 for name in names}
     count = len(asked)

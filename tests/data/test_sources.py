@@ -20,7 +20,7 @@ from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data import npz as npz_module
 from harness.data.images import object_masks
 from harness.data.options import DataOptions
-from harness.data.pictures import Pictures
+from harness.data.pictures import Item, Pictures
 from harness.data.sources import SOURCES, Source, specs_in_words
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -345,7 +345,7 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch):
     def read(count):
         picture = np.zeros((8, 8, 3), dtype=np.uint8)
         labels = np.arange(int(count)) % 2
-        return Pictures(lambda _: picture, labels, "noise", "noise", where=str, made_of=count, names=("a", "b"))
+        return Pictures(Item.each(lambda _: picture, len(labels), ""), labels, "noise", "noise", count, ("a", "b"))
 
     monkeypatch.setitem(sys.modules, "harness.data.noise", SimpleNamespace(read=read))
     monkeypatch.setitem(SOURCES, "noise", Source("noise:read", takes="COUNT", about="images of nothing"))
