@@ -231,6 +231,36 @@ PICKLES = {
     "view-beyond-its-storage": ("FORMAT", lambda: tensor_claims(b"K\x03K\x01\x86", b"K\x05K\x01\x86")),
     "negative-stride": ("FORMAT", lambda: tensor_claims(b"K\x03K\x01\x86", b"J\xff\xff\xff\xffK\x01\x86")),
     "offset-beyond-its-storage": ("FORMAT", lambda: tensor_claims(b"K\0K\x02K\x03\x86", b"K\xffK\x02K\x03\x86")),
+    **{
+        f"no-state-dict-{name}": ("SCHEMA", lambda content=content: torch_file(content))
+        for name, content in {
+            "list": [torch.zeros(1)],
+            "tensor": torch.zeros(1),
+            "number": 1,
+            "nested-numbers": {"state_dict": {"fc1.bias": 1.0}, "epoch": 3},
+            "tuple": (3, {"fc1.bias": torch.zeros(3)}),
+            "numbers": {"fc1.bias": 1.0},
+            "number-names": {1: torch.zeros(1)},
+        }.items()
+    },
+    **{
+        f"program-{name}": ("FORMAT", lambda program=program: raw(program))
+        for name, program in {
+            "empty": b"",
+            "no-end": b"\x80\x02",
+            "end-without-value": b"\x80\x02.",
+            "storage-is-a-number": b"\x80\x02K\x01Q.",
+            "nothing-to-memoise": b"\x80\x02h\x05.",
+            "garbage": b"\xff\xfe\xfd",
+        }.items()
+    },
+    **{
+        f"tensor-{name}": ("PICKLE_GLOBAL", lambda of=of: torch_file(change_tensors(small(), **{"fc1.bias": of()})))
+        for name, of in {
+            "meta": lambda: torch.empty(3, device="meta"),
+            "float8": lambda: torch.zeros(3).to(torch.float8_e4m3fn),
+        }.items()
+    },
     "legacy-torch-format": ("FORMAT", lambda: torch_file(small().state_dict(), _use_new_zipfile_serialization=False)),
     "legacy-torch-command": (
         "FORMAT",
@@ -319,6 +349,15 @@ ZIPS = {
         lambda: zipped()[:-14] + b"\xfe\xff\xfe\xff\xff\xff\xff\x7f" + zipped()[-6:],
     ),
     "bytes-after-its-end": ("ZIP_LAYOUT", lambda: zipped() + b"\0" * 70_000),
+    **{
+        f"bit-of-the-{name}": ("ZIP_LAYOUT", lambda at=at, bit=bit: flipped(pth(), at(pth()), bit))
+        for name, at, bit in (
+            ("name", lambda whole: whole.index(b"PK\x01\x02") + 46, 7),
+            ("local-name", lambda whole: 30, 7),
+            ("offset-of-the-directory", lambda whole: whole.rindex(b"PK\x06\x06") + 48 + 3, 3),
+            ("size-of-the-directory", lambda whole: whole.rindex(b"PK\x06\x06") + 40 + 3, 3),
+        )
+    },
     "no-pickle": ("FORMAT", lambda: archive({"archive/data/0": bytes(8)})),
     "numpy-archive": ("ZIP_LAYOUT", lambda: archive({"images.npy": bytes(8)})),
     "torch-export": (
@@ -445,6 +484,68 @@ NATIVE = {
         lambda: native_file_of({**small().state_dict(), "\x1b[2J\x1b]0;owned\x07": torch.zeros(1)}),
     ),
     "normalization-by-zero": ("NONFINITE", lambda: with_record(small(), arguments={**ARGUMENTS, "std": 0})),
+}
+
+
+RECORDS = {
+    **{f"of-{name}": text for name, text in {"no-json": "{", "list": "[]", "number": "1", "none": "{}"}.items()},
+    **{
+        f"without-{name}": {name: None} for name in ("schema", "tensors_sha256", "architecture", "arguments", "classes")
+    },
+    "unknown-entry": {"builder": "os.system"},
+    "architecture-number": {"architecture": 1},
+    "architecture-list": {"architecture": ["fashion-cnn"]},
+    "arguments-list": {"arguments": [1]},
+    "classes-number": {"classes": 2},
+    "classes-text": {"classes": "ab"},
+    "classes-of-numbers": {"classes": [1, 2]},
+    "history-of-numbers": {"history": [1]},
+    "history-text": {"history": "ab"},
+    "training-number": {"training": 1},
+    "data-number": {"data_sha256": 1},
+    "validation-list": {"validation": [1]},
+    "versions-number": {"versions": 1},
+}
+"""Malformed records: texts, or changes of an intact one."""
+ARGUMENTS_REFUSED = {
+    "unknown": {"widths": [1]},
+    "text": {"fc_sizes": "many"},
+    "null": {"conv_channels": None},
+    "no-block": {"conv_channels": []},
+    "table": {"conv_channels": {}},
+    "negative": {"classes": -1},
+    "beyond-int64": {"fc_sizes": [2**70]},
+    "fraction": {"image_size": [4.5, 4.5]},
+    "one-size": {"image_size": [4]},
+    "too-small-image": {"image_size": [1, 1]},
+    "dropout": {"dropout": 2},
+    "mean-text": {"mean": "dark"},
+}
+NATIVE |= {
+    **{
+        f"record-{name}": (
+            "SCHEMA",
+            lambda how=how: with_raw_record(small(), how) if isinstance(how, str) else with_record(small(), **how),
+        )
+        for name, how in RECORDS.items()
+    },
+    **{
+        f"arguments-{name}": (
+            "ARCHITECTURE",
+            lambda changes=changes: with_record(small(), arguments={**ARGUMENTS, **changes}),
+        )
+        for name, changes in ARGUMENTS_REFUSED.items()
+    },
+    **{
+        f"{name}-{value}": (None, lambda of={name: value}: with_record(small(), arguments={**ARGUMENTS, **of}))
+        for name, value in (("mean", float("nan")), ("mean", float("inf")), ("std", float("nan")))
+    },
+    "offsets-beyond-the-file": (
+        "FORMAT",
+        lambda: with_header({"a": {**ONE, "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}}, bytes(4)),
+    ),
+    "metadata-of-numbers": ("FORMAT", lambda: with_header({"__metadata__": {"harness": 1}, "a": ONE}, bytes(4))),
+    "metadata-null": (None, lambda: with_header({"__metadata__": None, "a": ONE}, bytes(4))),
 }
 
 

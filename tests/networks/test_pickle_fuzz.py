@@ -34,7 +34,7 @@ def test_the_file_itself_loads(path):
     assert all(equal_bits(loaded(path, content), small()) for content in FILES)
 
 
-@settings(deadline=None, max_examples=200, derandomize=True, database=None)
+@settings(deadline=None, max_examples=100, derandomize=True, database=None)
 @given(st.integers(0, 1), st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), min_size=1, max_size=4))
 def test_any_changed_bytes_of_its_pickle_load_numbers_or_are_refused(path, which, changes):
     pickle = bytearray(pickle_of(FILES[which]))
@@ -45,7 +45,7 @@ def test_any_changed_bytes_of_its_pickle_load_numbers_or_are_refused(path, which
     assert model is None or all(tensor.isfinite().all() for tensor in model.state_dict().values())
 
 
-@settings(deadline=None, max_examples=300, derandomize=True, database=None)
+@settings(deadline=None, max_examples=150, derandomize=True, database=None)
 @given(st.lists(PIECES, max_size=30))
 def test_any_program_is_refused(path, pieces):
     assert loaded(path, rezipped(FILES[0], pickle=b"\x80\x02" + b"".join(pieces) + b".")) is None
