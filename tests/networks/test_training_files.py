@@ -16,6 +16,8 @@ from torch import nn
 from weights import equal_bits, small, torch_file
 
 from harness.base.errors import InputError
+from harness.data import LabelledImages
+from harness.inference import open_model
 from harness.networks.checkpoints import CheckpointRefused, load_checkpoint
 from harness.networks.declared import load_model
 from harness.networks.options import NetworkOptions
@@ -432,21 +434,14 @@ class Makers:
         return Net()
 
 
-def test_reports_say_what_was_taken(pytester):
-    from zoo import ARGUMENTS, GatedZoo, network
-
-    zoo = GatedZoo(pytester)
-    zoo.root.joinpath("own.py").write_text(
-        f"from harness.networks.architectures import FashionCNN\ndef build():\n    return FashionCNN(**{ARGUMENTS!r})\n"
-    )
-    torch.save({"epoch": 1, "state_dict": prefixed("model.", network())}, zoo.root / "last.ckpt")
-    pytester.syspathinsert()
-    result = zoo.run("--candidate", "last.ckpt", "--stress-set", "model=own:build")
+def test_reports_say_what_was_taken(tmp_path):
+    torch.save({"epoch": 1, "state_dict": prefixed("model.", net())}, tmp_path / "last.ckpt")
+    pixels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    images = LabelledImages(pixels, torch.arange(4) % 3, ("a", "b", "c"), "made", "test")
+    options = NetworkOptions(model=f"{__name__}:Net", model_outputs="logits")
+    role = open_model(tmp_path / "last.ckpt", images, role="candidate", network=options)
     said = "its weights are those under 'state_dict'; the prefix 'model.' is removed from the names"
-    assert result.ret == 0
-    result.stdout.fnmatch_lines([f"*candidate last.ckpt: {said}*"])
-    assert zoo.report()["candidate"]["loaded"] == said
-    assert said in (zoo.root / "reports/stress.md").read_text()
+    assert role.as_json()["loaded"] == said
 
 
 def test_an_option_without_a_network_is_an_input_error(load):
