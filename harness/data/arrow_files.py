@@ -185,7 +185,6 @@ class _Cell:
             return value.get("bytes") or value.get("path") if isinstance(value, dict) else value
 
     def picture(self) -> bytes:
-        """Return the bytes of the file; raises `InputError` if they cannot be read."""
         if isinstance(value := self.value, str) and self.folder is not None:
             return Part(self.folder / value).picture()
         if not isinstance(value, bytes):

@@ -41,17 +41,14 @@ def readable(where: object, expected: str) -> Iterator[None]:
 class Row(Protocol):
     """A picture of a data set; its text names it in messages.
 
-    `file` is the one that holds it, or None if another process cannot read it. Else the row is picklable.
+    `file` is the one that holds it, or None if another process cannot read it. Else the row is picklable. `picture`
+    returns the bytes of a file, a PIL image, an array, (H, W) or (H, W, C) uint8, or a tensor, (C, H, W) uint8 or in
+    [0, 1]. It raises `InputError` for an unreadable one.
     """
 
     @property
     def file(self) -> File | None: ...
-
-    def picture(self) -> Any:
-        """Return the bytes of a file, a PIL image, an array or a tensor; raises `InputError` for an unreadable one.
-
-        Arrays are (H, W) or (H, W, C) uint8, tensors (C, H, W), uint8 or in [0, 1].
-        """
+    def picture(self) -> Any: ...  # noqa: D102  The class says it.
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,7 @@ class Item:
     def __str__(self) -> str:
         return f"{self.whole} {self.position}"
 
-    def picture(self) -> Any:
-        """Return the picture."""
+    def picture(self) -> Any:  # noqa: D102  As of every row.
         return self.read(self.position)
 
     @staticmethod
@@ -125,8 +121,7 @@ class Part:
     def __str__(self) -> str:
         return f"{self.file}: {self.name}" if self.name else str(self.file)
 
-    def picture(self) -> bytes:
-        """Return the bytes; raises `InputError` if they cannot be read."""
+    def picture(self) -> bytes:  # noqa: D102  As of every row.
         with readable(self, "replace or remove it"):
             if isinstance(self.file, RemoteFile):
                 return self.file.read(self.offset, self.size)

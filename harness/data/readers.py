@@ -141,18 +141,16 @@ def read_named(spec: str, *, otherwise: str = "") -> Pictures:
         except Exception as error:  # The user's code may raise any exception.
             raise DataError(f"cannot give {what} ({error!r})", setting=f"data {spec}") from error
 
-    dataset = imported(spec, setting="data", otherwise=otherwise)
-    wrong = ""
-    if isinstance(dataset, type) or not hasattr(dataset, "__getitem__"):
-        wrong = "" if callable(dataset) else f"is a {type(dataset).__name__}"
-        dataset = dataset if wrong else called("the data set", dataset)
-    if not wrong and not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        wrong = f"gives a {type(dataset).__name__}"
-    elif isinstance(dataset, Mapping):
+    dataset, verb = imported(spec, setting="data", otherwise=otherwise), "is"
+    if callable(dataset) and (isinstance(dataset, type) or not hasattr(dataset, "__getitem__")):
+        dataset, verb = called("the data set", dataset), "gives"
+    wrong = f"{verb} a {type(dataset).__name__}"
+    if isinstance(dataset, Mapping):
         wrong = f"gives a {type(dataset).__name__} with {', '.join(map(str, dataset))}; name one of them"
-    count = 0 if wrong else called("its length", lambda: len(dataset))
-    if not count:
-        raise DataError(f"{wrong or 'is empty'}; {_EXPECTED_ITEMS}", setting=f"data {spec}")
+    elif hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
+        wrong = "" if (count := called("its length", lambda: len(dataset))) else "is empty"
+    if wrong:
+        raise DataError(f"{wrong}; {_EXPECTED_ITEMS}", setting=f"data {spec}")
     labels: list[Any] = [None] * count
 
     def read(position: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -93,8 +93,7 @@ def load_images(
         others = ", ".join(name for name, each in SOURCES.items() if each.at_url)
         raise DataError(f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}")
     # A module is imported when it is needed: the help of commands lists the sources without NumPy.
-    module, _, function = source.read.partition(":")
-    read = getattr(importlib.import_module(f"harness.data.{module}"), function)
+    read = pkgutil.resolve_name(f"harness.data.{source.read}")
     return replace(_decoded(read(rest) if rest else read(), pipeline, spread), source=rest)
 
 

@@ -86,21 +86,18 @@ class Serving:
 
     def picture(self, position: int) -> Any:
         """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
-        if self.origin is not None:
-            return self.origin.picture(self._number(position))
-        return self.images.pixels[position].numpy().transpose(1, 2, 0)
+        if self.origin is None:
+            return self.images.pixels[position].numpy().transpose(1, 2, 0)
+        return self.origin.picture(int(self.images.positions[position]))
 
     def where(self, position: int) -> str:
         """Return the name of the picture of the image at a position, for messages."""
-        return f"image {self._number(position)}" if self.origin is None else self.origin.where(self._number(position))
-
-    def _number(self, position: int) -> int:
-        """Return the position of an image in the full split."""
-        return position if self.images.indices is None else int(self.images.indices[position])
+        number = int(self.images.positions[position])
+        return f"image {number}" if self.origin is None else self.origin.where(number)
 
     def _picture_for(self, pipeline: Pipeline, position: int) -> Any:
         """Return the picture of the image at a position, decoded if it is kept so and the pipeline decodes it so."""
-        first, number = self.reference, self._number(position)
+        first, number = self.reference, int(self.images.positions[position])
         if self.kept is None or (pipeline.decode, pipeline.orient) != (first.decode, first.orient):
             return self.picture(position)
         if (known := self.kept.get(number)) is None:
