@@ -352,10 +352,10 @@ def test_pictures_that_would_fill_the_memory_are_refused(tmp_path):
         (tmp_path / f"a/{number}.png").symlink_to(tmp_path / "a/0.png")
     with pytest.raises(InputError, match=r"bytes claim to hold \d+, more than 100 times as many"):
         load_images(f"folder:{tmp_path}")
-    (tmp_path / "b").mkdir()
-    Image.new("1", (13_000, 13_000)).save(tmp_path / "b/0.png")
+    (tmp_path / "wide" / "a").mkdir(parents=True)
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "wide/a/0.png")
     with pytest.raises(InputError, match=r"0\.png: has 13000x13000 pixels, the limit is \d+ pixels; scale it down"):
-        load_images(f"folder:{tmp_path}", size=(8, 8))
+        load_images(f"folder:{tmp_path / 'wide'}", size=(8, 8))
 
 
 def test_the_settings_of_data_need_no_numpy():
