@@ -51,7 +51,7 @@ SOURCES: dict[str, Source] = {
     ),
     "parquet": Source("arrow_files:read_arrow", "PATH", "columns image and label; or a URL", at_url=True),
     "webdataset": Source(
-        "webdataset:read_webdataset", "SHARDS", "tar files, such as test-{000..009}.tar, or their URLs", at_url=True
+        "readers:read_webdataset", "SHARDS", "tar files, such as test-{000..009}.tar, or their URLs", at_url=True
     ),
 }
 """The sources of test images by the first word of a specification."""
