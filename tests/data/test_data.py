@@ -414,11 +414,3 @@ def test_stratified_samples_are_ordered_and_nested(twenty):
     assert stratified_sample(twenty, 8).labels.bincount().tolist() == [2, 2, 2, 2]
     assert set(stratified_sample(twenty, 5).positions.tolist()) < set(stratified_sample(twenty, 11).positions.tolist())
     assert stratified_sample(twenty, 20).sha256 == twenty.sha256
-
-
-def test_debian_copy_is_intact_where_the_package_is_installed(tmp_path):
-    if not (fashion_mnist.DEBIAN / "t10k-images-idx3-ubyte.gz").exists():
-        pytest.skip("dataset-fashion-mnist is not installed")
-    for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
-        shutil.copy(fashion_mnist.DEBIAN / name, tmp_path)
-    assert load_fashion_mnist("test", data_dir=tmp_path).sha256 == load_fashion_mnist("test").sha256

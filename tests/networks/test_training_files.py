@@ -12,12 +12,14 @@ import uuid
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
-from weights import equal_bits, small, torch_file
+from weights import equal_bits, small, torch_file, with_record
 
 from harness.base.errors import InputError
 from harness.data import LabelledImages
 from harness.inference import open_model
+from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import CheckpointRefused, load_checkpoint
 from harness.networks.declared import load_model
 from harness.networks.options import NetworkOptions
@@ -85,17 +87,17 @@ def lightning(monkeypatch):
     return AttributeDict
 
 
-def of_lightning(model, hyper_parameters, **more):
+def of_lightning(hyper_parameters, **more):
     """File of `Trainer.save_checkpoint` for a LightningModule that holds its network as `model`."""
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.rand(2, 1, 8, 8)).sum().backward()
+    other = net(1)
+    optimizer = torch.optim.AdamW(other.parameters())
+    other(torch.rand(2, 1, 8, 8)).sum().backward()
     optimizer.step()
-    state = collections.OrderedDict(prefixed("model.", model), **more)
     return {
         "epoch": 2,
         "global_step": 20,
         "pytorch-lightning_version": "2.6.6",
-        "state_dict": state,
+        "state_dict": collections.OrderedDict(prefixed("model.", net()), **more),
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 2}, "current": {"ready": 2}}}},
         "callbacks": {"ModelCheckpoint{'monitor': 'val_loss'}": {"best_model_score": torch.tensor(0.5), "best_k": {}}},
         "optimizer_states": [optimizer.state_dict()],
@@ -107,44 +109,52 @@ def of_lightning(model, hyper_parameters, **more):
 
 # Recognized files, and the line about them.
 
+UNDER, WITHOUT = "its weights are those under {!r}".format, "the prefix {!r} is removed from the names".format
+STATE = net().state_dict()
+OPTIMIZER = torch.optim.SGD(net().parameters(), lr=0.1, momentum=0.9).state_dict()
+FOUND = {
+    "plain": (lambda: STATE, {}, ""),
+    # Candidate and incumbent share the options, and one of them may be plain.
+    "plain-with-options": (lambda: STATE, {"key": "state_dict", "prefix": "module."}, ""),
+    "callable-in-a-class": (lambda: STATE, {"spec": f"{__name__}:Makers.small"}, ""),
+    "lightning": (
+        lambda: of_lightning({}, **{"criterion.weight": torch.ones(3), "metric.total": torch.zeros(1)}),
+        {},
+        f"{UNDER('state_dict')}; {WITHOUT('model.')}; 2 others are ignored (criterion.weight, metric.total)",
+    ),
+    "loop": (lambda: {"epoch": 3, "weights": STATE, "optimizer": OPTIMIZER, "best": 0.9}, {}, UNDER("weights")),
+    "two-keys-of-one-dict": (lambda: {"model": STATE, "best": STATE}, {}, UNDER("model")),
+    "one-of-two-keys": (lambda: {"model": STATE, "best": STATE}, {"key": "best"}, UNDER("model")),
+    "compiled": (
+        lambda: nn.DataParallel(torch.compile(net(), backend="eager")).state_dict(),
+        {},
+        WITHOUT("module._orig_mod."),
+    ),
+    "wrapped": (lambda: prefixed("model.backbone.", net()), {}, WITHOUT("model.backbone.")),
+    "unknown-prefix": (
+        lambda: prefixed("detector.trunk.", net()),
+        {"prefix": "detector.trunk"},
+        WITHOUT("detector.trunk."),
+    ),
+    "safetensors": (lambda: save(prefixed("model.", net()), metadata={"format": "pt"}), {}, WITHOUT("model.")),
+    "no-counts": (
+        lambda: {name: value for name, value in STATE.items() if "num_batches" not in name},
+        {},
+        "num_batches_tracked is missing, but only training needs it",
+    ),
+}
 
-def test_a_checkpoint_of_lightning(load, lightning):
-    saved = net()
+
+@pytest.mark.parametrize(("content", "how", "said"), FOUND.values(), ids=FOUND)
+def test_the_weights_are_found_and_it_is_said_where(load, content, how, said):
+    model, note = load(content(), **how)
+    assert equal_bits(model, net())
+    assert note == said
+
+
+def test_hyper_parameters_of_lightning_are_no_weights(load, lightning):
     given = lightning(lr=0.1, root=pathlib.Path("/data"), loss=nn.functional.cross_entropy, sizes=(1, 2), name=None)
-    model, note = load(of_lightning(saved, given))
-    assert equal_bits(model, saved)
-    assert note == "its weights are those under 'state_dict'; the prefix 'model.' is removed from the names"
-
-
-def test_what_a_lightning_module_holds_besides_is_left_out_by_name(load):
-    saved = net()
-    model, note = load(of_lightning(saved, {}, **{"criterion.weight": torch.ones(3), "metric.total": torch.zeros(1)}))
-    assert equal_bits(model, saved)
-    assert note.endswith("; 2 others are ignored (criterion.weight, metric.total)")
-
-
-@pytest.mark.parametrize("key", ["model_state_dict", "weights"])
-def test_a_dict_of_a_training_loop(load, key):
-    saved = net()
-    optimizer = torch.optim.SGD(saved.parameters(), lr=0.1, momentum=0.9)
-    model, note = load({"epoch": 3, key: saved.state_dict(), "optimizer": optimizer.state_dict(), "best": 0.9})
-    assert equal_bits(model, saved)
-    assert note == f"its weights are those under {key!r}"
-
-
-@pytest.mark.parametrize(
-    ("wrapped", "prefix"),
-    [
-        (lambda model: nn.DataParallel(torch.compile(model, backend="eager")), "module._orig_mod."),
-        (lambda model: nn.ModuleDict({"model": nn.ModuleDict({"backbone": model})}), "model.backbone."),
-    ],
-    ids=["parallel-and-compiled", "model-backbone"],
-)
-def test_a_prefix_that_a_wrapper_puts_before_the_names(load, wrapped, prefix):
-    saved = net()
-    model, note = load(wrapped(saved).state_dict())
-    assert equal_bits(model, saved)
-    assert note == f"the prefix {prefix!r} is removed from the names"
+    assert equal_bits(load(of_lightning(given))[0], net())
 
 
 def test_an_averaged_model(load):
@@ -183,13 +193,6 @@ def test_weights_and_their_average_are_told_apart_by_their_key_and_not_guessed_b
     assert equal_bits(load(nested, key="ema.model")[0], net(1))
 
 
-def test_one_dict_under_two_keys_is_no_choice(load):
-    state = net().state_dict()
-    model, _ = load({"model": state, "best": state})
-    assert equal_bits(model, net())
-    assert equal_bits(load({"model": state, "best": state}, key="best")[0], net())
-
-
 def test_teacher_and_student_are_not_guessed_between(load):
     content = {**prefixed("student.", net()), **prefixed("teacher.", net(1))}
     error = refused(load, content)
@@ -207,40 +210,14 @@ def test_prefixes_that_are_not_known_are_asked_about(load):
     error = refused(load, prefixed("detector.trunk.", net()))
     assert "fits the network, except that its names begin with 'detector.trunk.'" in str(error)
     assert "If that is correct, set strip_prefix detector.trunk." in str(error)
-    assert equal_bits(load(prefixed("detector.trunk.", net()), prefix="detector.trunk")[0], net())
-
-
-def test_a_plain_state_dict_needs_neither_and_is_taken_with_both(load):
-    """Candidate and incumbent share the options, and one of them may be plain."""
-    assert load(net().state_dict())[1] == ""
-    model, note = load(net().state_dict(), key="state_dict", prefix="module.")
-    assert equal_bits(model, net())
-    assert note == ""
 
 
 def test_the_shipped_network_is_found_in_a_training_file_too(tmp_path):
-    from harness.networks.architectures import FashionCNN
-
     notebook = FashionCNN()
     torch.save({"epoch": 1, "model_state_dict": prefixed("module.", notebook)}, tmp_path / "x.pth")
     loaded = load_checkpoint(tmp_path / "x.pth")
     assert equal_bits(loaded.model, notebook)
     assert loaded.note
-
-
-def test_safetensors_of_others_lose_their_prefix_too(tmp_path, load):
-    from safetensors.torch import save
-
-    model, note = load(save(prefixed("model.", net()), metadata={"format": "pt"}))
-    assert equal_bits(model, net())
-    assert note == "the prefix 'model.' is removed from the names"
-
-
-def test_counts_that_training_alone_uses_may_be_missing(load):
-    state = {name: value for name, value in net().state_dict().items() if "num_batches" not in name}
-    model, note = load(state)
-    assert torch.equal(model.bn.running_mean, net().bn.running_mean)
-    assert note == "num_batches_tracked is missing, but only training needs it"
 
 
 # Entries beside the weights.
@@ -406,24 +383,10 @@ def test_without_a_network_of_ones_own_it_says_how_to_name_one(tmp_path):
 
 
 def test_a_record_that_its_tensors_do_not_fit_is_not_blamed_on_options(tmp_path):
-    from weights import change_tensors, with_record
-
-    model = small()
-    (tmp_path / "x").write_bytes(with_record(model, arguments={"classes": 2}))
+    (tmp_path / "x").write_bytes(with_record(small(), arguments={"classes": 2}))
     with pytest.raises(CheckpointRefused, match="The record in it is of another network than its tensors") as error:
         load_checkpoint(tmp_path / "x", builder=small)
     assert "as model" not in str(error.value)
-    assert change_tensors(model)
-
-
-def test_files_from_before_pytorch_1_6_are_told_so(tmp_path):
-    torch.save(net().state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointRefused, match=r"PyTorch 1\.6 or later.* weights_only=True"):
-        load_checkpoint(tmp_path / "x.pth", builder=Net)
-
-
-def test_callables_within_a_class_are_found(load):
-    assert equal_bits(load(net().state_dict(), spec=f"{__name__}:Makers.small")[0], net())
 
 
 class Makers:
