@@ -241,7 +241,7 @@ SAVED = {
         "number-names": lambda: {1: torch.zeros(1)},
     },
 }
-"""What torch.save writes, by the code of its refusal."""
+"""Objects for torch.save, by the code of their refusal."""
 PICKLES = {
     **{name: (code, partial(raw, each)) for code, table in PROGRAMS.items() for name, each in table.items()},
     **{

@@ -155,6 +155,6 @@ def _shape_of(stored: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> tupl
     elif not last and len(shape) == 4 and shape[1] in {1, 3}:  # noqa: PLR2004  (N, C, H, W)
         advice = "; move them with np.moveaxis(images, 1, -1)"
     raise DataError(
-        f"{path}: images are {dtype} of shape {stored}{why}, expected uint8 from 0 to 255, (N, height, width) or "
+        f"{path}: images are {dtype} of shape {stored}{why}, expected uint8, (N, height, width) or "
         f"(N, height, width, channels) with 1 or 3 channels{advice}"
     )

@@ -42,8 +42,8 @@ class Row(Protocol):
     """A picture of a data set; its text names it in messages.
 
     `file` is the one that holds it, or None if another process cannot read it. Else the row is picklable. `picture`
-    returns the bytes of a file, a PIL image, an array, (H, W) or (H, W, C) uint8, or a tensor, (C, H, W) uint8 or in
-    [0, 1]. It raises `InputError` for an unreadable one.
+    returns the bytes of a file, a PIL image, an array or a tensor, and raises `InputError` for an unreadable one.
+    Arrays are (H, W) or (H, W, C) uint8, tensors (C, H, W), uint8 or in [0, 1].
     """
 
     @property

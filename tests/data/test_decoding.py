@@ -153,7 +153,7 @@ def test_what_was_used_the_longest_ago_goes_first(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.arrays")) == ["0.arrays", "2.arrays"]
 
 
-def test_other_pixels_have_another_hash_and_other_names_of_classes_cost_no_second_one(photos, monkeypatch):
+def test_other_pixels_have_another_hash_and_other_names_cost_none(photos, monkeypatch):
     images = in_memory(photos, monkeypatch)
     expected = images.sha256
     assert expected != replace(images, pixels=255 - images.pixels).sha256

@@ -312,7 +312,7 @@ def test_what_is_left_out_is_counted(here):
     )
 
 
-def test_transparency_is_dropped_and_said_and_colour_of_48_bits_refused(here):
+def test_transparency_is_dropped_and_said_and_48_bits_refused(here):
     (here / "photos" / "a").mkdir(parents=True)
     Image.new("RGBA", (5, 6), (9, 8, 7, 0)).save(here / "photos" / "a" / "0.png")
     images = load_images("folder:photos")

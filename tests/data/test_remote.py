@@ -88,7 +88,7 @@ def put(files, at, here, memory, server):
 
 
 @pytest.mark.parametrize("at", ["memory", "file", "http"])
-def test_shards_and_parquet_files_at_a_url_are_read_in_order_and_another_version_anew(here, memory, request, at):
+def test_files_at_a_url_are_read_in_order_and_another_version_anew(here, memory, request, at):
     server = request.getfixturevalue("server") if at == "http" else None
     files = {"x/test-0.tar": shard(0), "x/test-1.tar": shard(2), "x/shop.parquet": parquet_file()}
     begin = put(files, at, here, memory, server)

@@ -113,7 +113,7 @@ def test_loaded_network_gives_the_same_logits_in_evaluation_mode(native, tmp_pat
     assert not any(module.training for module in model.modules())
 
 
-def test_saving_replaces_the_file_that_was_there_and_leaves_the_model_in_its_mode(model, tmp_path):
+def test_saving_replaces_a_file_and_leaves_the_model_in_its_mode(model, tmp_path):
     save_checkpoint(tmp_path / "x", training := small(1).train(), RECORD)
     assert training.training
     save_checkpoint(tmp_path / "x", model, record := Record("fashion-cnn", ARGUMENTS, ("left", "right")))
@@ -185,7 +185,7 @@ def test_hash_of_tensors_depends_on_names_shapes_types_and_values():
 # Paths that are no regular file of a sensible size.
 
 
-def test_file_at_the_limit_loads_and_one_beyond_it_is_refused_with_both_sizes(refuse, native, tmp_path, monkeypatch):
+def test_file_at_the_limit_loads_and_one_beyond_it_is_refused(refuse, native, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", len(native))
     (tmp_path / "x").write_bytes(native)
     assert load_checkpoint(tmp_path / "x").record == RECORD

@@ -72,7 +72,7 @@ def test_timms_networks_work_as_they_are(save):
     assert Classifier(model).predict(images_of()).logits.shape == (8, 4)
 
 
-def test_what_was_declared_decides_the_fingerprint_and_building_leaves_the_generator_alone(save):
+def test_what_was_declared_decides_the_fingerprint(save):
     path, options = save(Small()), NetworkOptions(model=f"{__name__}:Small")
     before = torch.get_rng_state()
     plain, scaled = (load_model(path, options.but(normalization=text)) for text in (None, "0.5,0.25"))
@@ -193,7 +193,7 @@ def test_the_kind_of_outputs_must_be_the_declared_one():
 # Where it looks.
 
 
-def test_layers_go_by_the_names_in_the_users_network_and_a_wrong_one_lists_those():
+def test_layers_go_by_the_names_in_the_users_network():
     model = Classifier(declared(Small(size=8), ((0.5,), (0.5,))))
     looked = attend(model, images_of(size=(8, 8)), layer="conv")
     assert looked.layer == "network.conv"

@@ -113,7 +113,7 @@ def test_its_input_says_where_channels_stand(save, image):
     torch.testing.assert_close(network(pixels), pixels.mean((2, 3)))
 
 
-def test_declarations_hold_for_it_too_and_it_is_told_from_others_by_its_content(save):
+def test_declarations_hold_for_it_and_its_content_identifies_it(save):
     path = save(model_of(softmax=True))
     first = load_model(path)
     with pytest.raises(InputError, match="Set model_outputs probabilities"):

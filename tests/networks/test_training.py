@@ -152,7 +152,7 @@ def test_the_precision_auto_becomes_another_where_it_is_supported(tmp_path):
     assert record.training["precision"] in {"bfloat16", "float32"}
 
 
-def test_bfloat16_learns_keeps_float32_weights_and_is_not_float32_by_another_name(tmp_path, straight):
+def test_bfloat16_learns_and_is_not_float32_by_another_name(tmp_path, straight):
     history = train(replace(CONFIG, precision="bfloat16"), bars(), tmp_path / "model.safetensors")
     model = load_checkpoint(tmp_path / "model.safetensors").model
     assert best_epoch(history).validation_accuracy > 0.9, history
@@ -299,7 +299,7 @@ def test_a_file_of_another_kind_in_the_place_of_the_state_stays(tmp_path):
 # Files of a training.
 
 
-def test_an_older_file_stays_until_the_new_one_is_complete_and_nothing_is_beside_it(tmp_path, straight):
+def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path, straight):
     destination = tmp_path / "runs" / "model.safetensors"
     seen = []
     train(replace(CONFIG, epochs=1), bars(), destination, on_epoch=lambda _: seen.append(destination.exists()))
@@ -448,7 +448,7 @@ def recorded_steps(monkeypatch, destination: Path, config: TrainingConfig) -> Ra
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_the_learning_rate_follows_its_schedule_and_weights_decay_and_biases_do_not(monkeypatch, tmp_path, optimizer):
+def test_rates_follow_their_schedule_and_only_weights_decay(monkeypatch, tmp_path, optimizer):
     config = replace(CONFIG, optimizer=optimizer, learning_rate=0.001)
     steps = recorded_steps(monkeypatch, tmp_path, replace(config, schedule="constant"))
     assert steps == [[(0.001, 0.05), (0.001, 0.0)]] * (CONFIG.epochs * STEPS)
@@ -501,7 +501,7 @@ def test_a_bad_setting_is_refused_with_name_value_and_what_is_expected(setting, 
         TrainingConfig(**{setting: value})
 
 
-def test_the_limits_of_a_setting_are_allowed_and_a_config_survives_the_record():
+def test_limits_of_settings_are_allowed_and_survive_the_record():
     limits = {"epochs": 1, "learning_rate": 0.0, "rotation_degrees": 180, "shift_fraction": 1, "flip_probability": 1}
     for config in (*PRESETS.values(), TrainingConfig(**limits)):
         assert TrainingConfig(**json.loads(json.dumps(asdict(config)))) == config

@@ -181,7 +181,7 @@ def of_timm(model, average):
     }
 
 
-def test_weights_and_their_average_are_told_apart_by_their_key_and_not_guessed_between(load):
+def test_weights_and_their_average_are_told_apart_by_their_key_alone(load):
     error = refused(load, of_timm(net(), net(1)))
     assert "2 of its state dicts fit the network: state_dict, state_dict_ema" in str(error)
     assert "Select one with checkpoint_key state_dict or state_dict_ema." in str(error)

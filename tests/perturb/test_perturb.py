@@ -170,7 +170,7 @@ def test_pixels_stay_within_0_and_1(degrees, dx, dy):
 
 
 @pytest.mark.parametrize("perturbation", [Pose(5, 1, -1), Pose(dx=2), HorizontalFlip()], ids=repr)
-def test_perturbation_leaves_its_input_unchanged_whatever_the_memory_layout(perturbation):
+def test_perturbation_leaves_its_input_alone_in_any_memory_layout(perturbation):
     images = random_images(2, 3, 6, 5)
     before = images.clone()
     assert not torch.equal(changed := perturbation(images), before)
