@@ -124,11 +124,11 @@ def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> Lab
     except InputError as error:
         raise DataError(error.message, setting=f"unknown {spec}") from error
     if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
-        raise DataError(
-            f"has images of {shape[1]}x{shape[2]} pixels (channels: {shape[0]}), the data have {height}x{width} "
-            f"(channels: {channels}); name the pipeline that makes pictures of that size (size, resize, transform)",
-            setting=f"unknown {spec}",
+        own, wanted = (
+            f"{each[1]}x{each[2]} pixels (channels: {each[0]})" for each in (shape, (channels, height, width))
         )
+        hint = "name the pipeline that makes pictures of that size (size, resize, transform)"
+        raise DataError(f"has images of {own}, the data have {wanted}; {hint}", setting=f"unknown {spec}")
     sample = sample_up_to(found, MOST)
     labels = torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64)
     return replace(sample, labels=labels, classes=images.classes, masks=None, groups={}, name=f"elsewhere {found.name}")
