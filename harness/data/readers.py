@@ -126,12 +126,9 @@ def read_csv(place: str) -> Pictures:
     titles, *rows = [row for row in csv_rows(path, expected=_EXPECTED_ROWS) if row] or [[]]
     if not rows or not {"path", "label"} <= set(titles):
         raise DataError(f"{path}: has {', '.join(titles) if rows else 'no rows'}; {_EXPECTED_ROWS}")
-    columns = dict(
-        zip(titles, zip_longest(*(row[: len(titles)] for row in [titles, *rows]), fillvalue=""), strict=True)
-    )
-    columns = {name: list(values[1:]) for name, values in columns.items()}
-    labels: list[Any] = columns.pop("label")
-    places = columns.pop("path")
+    cells = zip_longest(titles, *(row[: len(titles)] for row in rows), fillvalue="")
+    columns: dict[str, list[str]] = {title: values for title, *values in cells}
+    places, labels = columns.pop("path"), list[Any](columns.pop("label"))
     for number, values in enumerate(zip(places, labels, strict=True), start=2):
         if not all(values):
             raise DataError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
