@@ -170,8 +170,8 @@ def test_medmnists_files_are_read_as_they_are(npz):
     assert (images.split, images.name, images.classes) == ("test", "shop", ("0", "1"))
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_many_npz_images_are_read_one_at_a_time(tmp_path, monkeypatch, save):
+def test_many_npz_images_are_read_one_at_a_time(tmp_path, monkeypatch):
+    save = np.savez_compressed
     images = np.random.default_rng(0).integers(0, 256, (1_500, 20, 20, 3), dtype=np.uint8)
     save(tmp_path / "shop.npz", images=images, labels=np.arange(1_500) % 3, train_images=images)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -330,7 +330,7 @@ def test_a_picture_that_is_a_program_in_disguise_is_not_run(tmp_path, monkeypatc
 
 def test_pictures_that_would_fill_the_memory_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
-    Image.new("L", (9_000, 9_000)).save(tmp_path / "a/0.png")
+    Image.new("L", (5_000, 5_000)).save(tmp_path / "a/0.png")
     for number in range(1, 20):
         (tmp_path / f"a/{number}.png").symlink_to(tmp_path / "a/0.png")
     with pytest.raises(InputError, match=r"bytes claim to hold \d+, more than 100 times as many"):

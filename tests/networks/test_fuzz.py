@@ -197,7 +197,7 @@ def test_any_program_is_refused(path, examples):
 def colliding_keys():
     """Whole numbers of one hash, as many as fit."""
     prime = (1 << 61) - 1
-    numbers = (number * prime for number in range(1, 90_000))
+    numbers = (number * prime for number in range(1, 40_000))
     return b"}(" + b"".join(b"\x8a\x0a" + number.to_bytes(10, "little") + b"N" for number in numbers) + b"u"
 
 
@@ -208,20 +208,20 @@ def dicts_of_dicts():
 
 
 def deep(opening, closing):
-    return 300_000 * opening + 300_000 * closing
+    return 150_000 * opening + 150_000 * closing
 
 
 BOMBS = {
     "colliding-keys": colliding_keys,
     "dicts-of-dicts": dicts_of_dicts,
     "deep-dicts": lambda: deep(b"}K\x01", b"}s")[:1_000_000],
-    "deep-tuples": lambda: b")" + 400_000 * b"\x85",
-    "many-names": lambda: 300_000 * b"cargparse\nN\n",
-    "many-calls": lambda: b"cargparse\nNamespace\nq\1" + 200_000 * b"h\1)\x81",
+    "deep-tuples": lambda: b")" + 200_000 * b"\x85",
+    "many-names": lambda: 100_000 * b"cargparse\nN\n",
+    "many-calls": lambda: b"cargparse\nNamespace\nq\1" + 80_000 * b"h\1)\x81",
     "many-dicts-of-one-long-key": lambda: (
-        b"X" + struct.pack("<I", 100_000) + 100_000 * b"." + b"q\1" + 200_000 * b"}h\1Ns"
+        b"X" + struct.pack("<I", 100_000) + 100_000 * b"." + b"q\1" + 80_000 * b"}h\1Ns"
     ),
-    "many-instructions": lambda: 2_000_000 * b"N",
+    "many-instructions": lambda: 1_250_000 * b"N",
 }
 
 

@@ -272,6 +272,7 @@ def test_a_stroke_is_a_line_of_its_length_and_angle(length, angle):
     assert (line * across**2).sum() < 0.5
 
 
+@pytest.mark.docs
 def test_the_sheet_shows_each_corruption_at_each_severity(tmp_path):
     script = runpy.run_path(str(ROOT / "docs/corruption_sheet.py"))
     sheet = script["corruption_sheet"](blobs(2, 3, 28, 28))
@@ -340,18 +341,11 @@ def test_a_threshold_that_a_blurred_copy_keeps_and_rising_confidence(zoo):
     assert (zoo.statuses["corrupt-confidence"], zoo.statuses["corrupt-mean-error"]) == ("fail", "not_applicable")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("severity = 1", "severity = 6", "severity is 6, expected 1, 2, 3, 4 or 5"),
-        ('"gaussian-noise"\n', '"snow"\n', "corruption is 'snow', expected 'gaussian-noise', "),
-    ],
-    ids=["severity", "name"],
-)
-def test_a_row_about_another_corruption_is_refused(zoo, old, new, message):
-    zoo.bind(ROWS.replace(old, new))
+def test_a_row_about_another_corruption_is_refused(zoo):
+    zoo.bind(ROWS.replace('"gaussian-noise"\n', '"snow"\n'))
     result = zoo.run("--baseline", "none")
     assert result.ret == 4
+    message = "corruption is 'snow', expected 'gaussian-noise', "
     result.stdout.fnmatch_lines([f"*check 'corrupt-gaussian-noise-1' of test_accuracy_survives_corruption: {message}*"])
 
 
