@@ -54,11 +54,8 @@ class Pose:
 
     def in_words(self) -> str:
         """Return a description with the angle, its direction, and the shift in pixels."""
-        turn = (
-            f"rotated by {abs(self.degrees):g}° {'counter-' if self.degrees > 0 else ''}clockwise"
-            if self.degrees
-            else ""
-        )
+        way = f"{'counter-' if self.degrees > 0 else ''}clockwise"
+        turn = f"rotated by {abs(self.degrees):g}° {way}" if self.degrees else ""
         across = f"{abs(self.dx):g} px {'right' if self.dx > 0 else 'left'}" if self.dx else ""
         along = f"{abs(self.dy):g} px {'down' if self.dy > 0 else 'up'}" if self.dy else ""
         shift = " and ".join(filter(None, (across, along)))
@@ -145,8 +142,7 @@ def sampling(degrees: Tensor, dx: Tensor, dy: Tensor, height: int, width: int) -
 def _of_one_pose(degrees: float, dx: float, dy: float, height: int, width: int) -> tuple[Tensor, Tensor]:
     import torch
 
-    angle, right, down = (torch.tensor([value], dtype=torch.float64) for value in (degrees, dx, dy))
-    index, shares = sampling(angle, right, down, height, width)
+    index, shares = sampling(*torch.tensor([[degrees], [dx], [dy]], dtype=torch.float64), height, width)
     return index[0], shares[:, 0]
 
 
