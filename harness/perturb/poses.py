@@ -142,7 +142,8 @@ def sampling(degrees: Tensor, dx: Tensor, dy: Tensor, height: int, width: int) -
 def _of_one_pose(degrees: float, dx: float, dy: float, height: int, width: int) -> tuple[Tensor, Tensor]:
     import torch
 
-    index, shares = sampling(*torch.tensor([[degrees], [dx], [dy]], dtype=torch.float64), height, width)
+    angle, right, down = torch.tensor([[degrees], [dx], [dy]], dtype=torch.float64)
+    index, shares = sampling(angle, right, down, height, width)
     return index[0], shares[:, 0]
 
 
