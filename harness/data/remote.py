@@ -143,26 +143,22 @@ def _system_of(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it."""
     if "::" in url:
         raise DataError(f"{url}: is a chain of file systems; name the file itself, its pictures are cached anyway")
+    protocol, needs = url.partition("://")[0], f"{url}: reading it needs"
     try:
         import fsspec
         from fsspec.registry import known_implementations
     except ImportError:
-        raise PackageError(
-            f"{url}: reading it needs fsspec, which is not installed: pip install 'stress-harness[remote]'"
-        ) from None
+        raise PackageError(f"{needs} fsspec, which is not installed: pip install 'stress-harness[remote]'") from None
     try:
         return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
     except ImportError as error:
-        protocol = url.partition("://")[0]
         package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
         extra = "stress-harness[remote]" if protocol in {"http", "https"} else f"fsspec[{protocol}]"
         install = f"pip install {package}" if package != "fsspec" else f"pip install '{extra}'"
-        raise PackageError(f"{url}: reading it needs a package that is not installed ({error}): {install}") from None
+        raise PackageError(f"{needs} a package that is not installed ({error}): {install}") from None
     except Exception as error:  # As above, for example without credentials.
-        raise DataError(
-            f"{url}: cannot be opened ({error_text(error)}); expected a URL of a file system that fsspec knows, such "
-            "as s3, gs, abfs, hf, https or file"
-        ) from None
+        expected = "expected a URL of a file system that fsspec knows, such as s3, gs, abfs, hf, https or file"
+        raise DataError(f"{url}: cannot be opened ({error_text(error)}); {expected}") from None
 
 
 def kept_facts() -> ArrayStore:

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.base.errors import InputError, UnusableModelError
 from harness.base.termination import end_with_parent
-from harness.data.pictures import Origin
+from harness.data.pictures import Item, Origin
 from harness.inference.role import open_model
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def answer(source: IO[bytes]) -> None:
     parent, path, openings, images, pictures = pickle.load(source)  # noqa: S301  Written by the parent process.
     end_with_parent(parent)
     if pictures is not None:
-        images = replace(images, origin=Origin(pictures.__getitem__, str, (), encoded=True))
+        images = replace(images, origin=Origin({at: Item(pictures.get, at) for at in pictures}, (), encoded=True))
     found: dict[str, Any] = {}
     for number, opening in enumerate(openings):
         classifier = open_model(images=images, ordered=False, workers=1, **opening).classifier
