@@ -23,7 +23,7 @@ import torch
 from _pytest import pytester as pytester_module
 from torch.nn import functional
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.calibration.warm import WarmProcess
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
@@ -133,7 +133,7 @@ def network(*, jitter: float = 0.0, seed: int = 0) -> FashionCNN:
 
 
 def role_model(
-    role: str = "candidate", model: torch.nn.Module | None = None, *, cache: PredictionCache | None = None
+    role: str = "candidate", model: torch.nn.Module | None = None, *, cache: Store | None = None
 ) -> RoleModel:
     """Return a model, by default a good network, in its role."""
     classifier = Classifier(network() if model is None else model, workers=1, cache=cache)

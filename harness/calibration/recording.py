@@ -23,7 +23,6 @@ from harness.base.imports import while_unchanged, with_files
 from harness.calibration.warm import WarmProcess
 from harness.inference.devices import usable_cores
 from harness.inference.platforms import LIBRARIES, measuring_code
-from harness.inference.role import is_lasting
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
@@ -180,7 +179,7 @@ def kept_or_made(
     found: dict[int, T] = {}
     for at, checkpoint in enumerate(checkpoints):
         with suppress(OSError, ValueError):
-            if is_lasting(checkpoint) and (kept := while_unchanged(places[at].read_bytes())) is not None:
+            if checkpoint.lasting and (kept := while_unchanged(places[at].read_bytes())) is not None:
                 found[at] = read(kept)
                 on_model()
     waiting = deque(at for at in range(len(checkpoints)) if at not in found)
@@ -199,7 +198,7 @@ def kept_or_made(
                 f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
                 "calibrate again when nothing writes to them"
             )
-        if is_lasting(checkpoint):
+        if checkpoint.lasting:
             write_atomically(places[at], content)
         return read(content.partition(b"\n")[2])
 

@@ -27,7 +27,7 @@ from harness.perturb import IDENTITY
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Classifier
-    from harness.inference.backend import Perturbed
+    from harness.inference.engine import Perturbed
     from harness.perturb import Perturbation
 
 BATCH = 64

@@ -17,7 +17,7 @@ from harness.networks.process import evaluating, evaluation_copy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.inference.backend import Perturbed
+    from harness.inference.engine import Perturbed
 
 TRIED = 250
 """Number of images for the comparison of both precisions before bfloat16 may screen. Calls with more images save that

@@ -91,7 +91,7 @@ class StandIn(Classifier):
     copy by `like`, in place of a mutant, has no cache and is wrong on every image, so the first check catches it.
     """
 
-    plain, model, fingerprint = (_of_counted(name) for name in ("plain", "model", "fingerprint"))
+    predictor, plain, model, fingerprint = map(_of_counted, ("predictor", "plain", "model", "fingerprint"))
 
     def __init__(
         self,
@@ -107,8 +107,7 @@ class StandIn(Classifier):
         self.device, self.workers, self._cache = torch.device("cpu"), 1, None
         if of is not None:
             self.device, self.workers, self.backend = of.device, of.workers, of.backend
-            self._plain, self._model, self.rounded = of._plain, of._model, of.rounded
-            self._cache = of._cache if cached else None
+            self.rounded, self._cache = of.rounded, of._cache if cached else None
 
     @property
     def _counted(self) -> Classifier:

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from harness.base import imports
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 
 KEY = "a" * 64
 STORES = """
 import sys
 from pathlib import Path
 import numpy as np
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 sys.path.insert(0, str(Path.cwd()))
 import net
 net.predict()
-cache = PredictionCache(Path("cache"))
+cache = Store(Path("cache"))
 {code}
 """
 STORE, LOAD = "cache.store('a' * 64, np.ones(2))", "print(cache.load('a' * 64, (2,)) is not None)"
@@ -91,7 +91,7 @@ def test_code_before_its_import_counts_as_on_disk(project):
 
 
 def test_an_entry_without_files_counts_as_absent(tmp_path, monkeypatch):
-    cache = PredictionCache(tmp_path)
+    cache = Store(tmp_path)
     monkeypatch.setattr("harness.base.cache.with_files", lambda content: content)
     cache.store(KEY, np.ones(2))
     assert cache.load(KEY, (2,)) is None

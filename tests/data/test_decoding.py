@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.base.arrays import ArrayStore
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows
@@ -140,7 +140,7 @@ def test_an_entry_that_is_not_finished_is_none(photos, cache):
 
 def test_a_disk_without_room_is_said_before_anything_is_decoded(photos, monkeypatch):
     seen = reads(monkeypatch)
-    monkeypatch.setattr("harness.base.arrays.MARGIN", 1 << 62)
+    monkeypatch.setattr("harness.base.cache.MARGIN", 1 << 62)
     with pytest.raises(
         InputError, match=r"20 decoded images need 0\.0 GB there.*GB are free.*cache --clear.*XDG_CACHE_HOME"
     ):
@@ -174,13 +174,13 @@ def test_the_cache_is_shown_and_emptied_by_the_command(photos, cache, capsys):
 
 
 def test_what_was_used_the_longest_ago_goes_first(tmp_path):
-    store = ArrayStore(tmp_path)
+    store = Store(tmp_path)
     for number in range(3):
         with store.making(f"{number}", needed=1000) as (file, _):
             file.write(bytes(1000))
         os.utime(tmp_path / f"{number}.arrays", (number, number))
     store.load("0").close()
-    ArrayStore(tmp_path, max_bytes=2_500).prune()
+    Store(tmp_path, max_bytes=2_500).prune()
     assert sorted(path.name for path in tmp_path.glob("*.arrays")) == ["0.arrays", "2.arrays"]
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from harness.base import imports
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images
 from harness.inference import open_model
@@ -288,7 +288,7 @@ def test_answers_are_kept_where_it_declares_its_files(opened, tmp_path):
             print(len(pixels), file=open("asked.txt", "a"))
             return scores(pixels) + float(open("bias.txt").read())
         """
-    cache, asked = PredictionCache(tmp_path / "cache"), tmp_path / "asked.txt"
+    cache, asked = Store(tmp_path / "cache"), tmp_path / "asked.txt"
     hashes = []
     for declared, bias, again in (
         ("", "1", 2),
@@ -326,7 +326,7 @@ def test_answers_are_dropped_once_a_helper_changes(opened, tmp_path, way):
             return scores(pixels)
         answer.files = []
         """
-    cache, asked = PredictionCache(tmp_path / "cache"), tmp_path / "asked.txt"
+    cache, asked = Store(tmp_path / "cache"), tmp_path / "asked.txt"
     (tmp_path / "helper.py").write_text("bias = 0\n")
     counts = []
     for _ in range(3):

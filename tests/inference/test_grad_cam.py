@@ -11,7 +11,7 @@ from captum.attr import LayerGradCam
 from torch import nn
 from torch.nn import functional
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.inference import Classifier, ModelError, RoleModel
@@ -271,7 +271,7 @@ def test_maps_follow_the_perturbation(shipped, images):
 
 
 def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch):
-    role = RoleModel("candidate", MODELS, "c", "m", "user", None, Classifier(shipped, cache=PredictionCache(tmp_path)))
+    role = RoleModel("candidate", MODELS, "c", "m", "user", None, Classifier(shipped, cache=Store(tmp_path)))
     found = role.attend(images)
     assert role.attend(images) is found
     other_names = LabelledImages(
@@ -285,11 +285,11 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
     assert renamed.maps is found.maps
     assert renamed.predictions.images is other_names
     monkeypatch.setattr("harness.inference.attention.in_batches", computed_anew)
-    again = attend(Classifier(shipped, cache=PredictionCache(tmp_path)), images)
+    again = attend(Classifier(shipped, cache=Store(tmp_path)), images)
     assert np.array_equal(again.maps, found.maps)
     assert np.array_equal(again.predictions.logits, found.predictions.logits)
     with pytest.raises(ModelError, match="computed anew"):
-        attend(Classifier(shipped, cache=PredictionCache(tmp_path)), images, layer="bn2")
+        attend(Classifier(shipped, cache=Store(tmp_path)), images, layer="bn2")
 
 
 # Layers.

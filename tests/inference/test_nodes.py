@@ -19,7 +19,7 @@ from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline
 from harness.data.transforms import transform_of
 from harness.inference import spread_of
-from harness.inference.backend import BackendLostError
+from harness.inference.engine import BackendLostError
 from harness.inference.cluster import cluster_of
 from harness.networks.options import BackendOptions
 

@@ -20,7 +20,7 @@ from harness.data.rows import gathered, rows_of_file
 from harness.data.serving.served import serving_of
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
-from harness.inference.backend import BackendLostError
+from harness.inference.engine import BackendLostError
 from harness.inference.cluster import Cluster, serialization
 from harness.inference.cluster import nodes as calls
 from harness.inference.cluster.nodes import connect

@@ -19,11 +19,11 @@ import torch
 from inference_servers import as_probabilities, by_tiles, dropped, inference_server, refused, stalled
 from PIL import Image
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images
 from harness.inference import open_model
-from harness.inference.backend import BackendLostError
+from harness.inference.engine import BackendLostError
 from harness.inference.predictors import exchange
 from harness.inference.predictors.credentials import Credentials
 from harness.networks import NetworkOptions
@@ -85,7 +85,7 @@ def expected(images=IMAGES):
 
 @pytest.fixture
 def cache(tmp_path):
-    return PredictionCache(tmp_path / "predictions")
+    return Store(tmp_path / "predictions")
 
 
 class TestAServerThatDoesRight:
@@ -732,7 +732,7 @@ class TestWhatIsKept:
 
     def test_nothing_where_the_folder_cannot_be_written(self, server, tmp_path):
         (tmp_path / "file").write_text("")
-        model = opened(server.url, PredictionCache(tmp_path / "file"))
+        model = opened(server.url, Store(tmp_path / "file"))
         np.testing.assert_array_equal(model.predict(IMAGES).logits, expected())
 
 

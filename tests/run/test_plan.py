@@ -12,7 +12,7 @@ from outcomes import OLD_REPORTS
 from panels import with_panel
 from zoo import CLASSES, ROWS, GatedZoo, checks_text, images_of, role_model
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.calibration.summary import detectable_drop, planned_drop
 from harness.checks import read_checks
@@ -41,7 +41,7 @@ def images():
 def session(tmp_path, images):
     path = tmp_path / "checks.toml"
     path.write_text(checks_text(images, ROWS))
-    candidate = role_model(cache=PredictionCache(tmp_path / "cache"))
+    candidate = role_model(cache=Store(tmp_path / "cache"))
     return StressSession(images, read_checks(path), {"candidate": candidate})
 
 

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 
 from harness.base.errors import ClusterError, InputError, printable
-from harness.inference.backend import BackendLostError
 from harness.inference.cluster.nodes import Nodes, held, put
 from harness.inference.cluster.serialization import Pages
 from harness.inference.devices import pick_device, usable_cores
-from harness.inference.engine import Engine
+from harness.inference.engine import BackendLostError, Engine
 from harness.inference.platforms import this_platform
 from harness.inference.screening import Screen
 from harness.networks.options import BackendOptions
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.data.decoding import Spread
-    from harness.inference.backend import Perturbed
-    from harness.inference.engine import BatchTask
+    from harness.inference.engine import BatchTask, Perturbed
 
 T = TypeVar("T")
 R = TypeVar("R")

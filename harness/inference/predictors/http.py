@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from harness.base.answers import answers_beside
+from harness.base.cache import Answers
 from harness.base.codes import Code
 from harness.base.errors import ServerError
-from harness.inference.backend import BackendLostError
+from harness.inference.engine import BackendLostError
 from harness.inference.predictors import open_inference
 from harness.inference.predictors.answers import provided
 from harness.inference.predictors.audit import Audit, differing
@@ -28,8 +28,7 @@ from harness.inference.predictors.protocol import Identity, PredictorError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.base.answers import Answers
-    from harness.base.cache import PredictionCache
+    from harness.base.cache import Store
     from harness.data import LabelledImages
     from harness.networks.options import NetworkOptions
 
@@ -117,14 +116,14 @@ class HttpPredictor:
         }
         return Identity("http", facts, lasting=self.version is not None and self._files is None)
 
-    def keep_in(self, cache: PredictionCache) -> None:
+    def keep_in(self, cache: Store) -> None:
         """Store predictions beside a cache from now on, and use stored ones; without a version do nothing.
 
         Raises `InputError` if the predictions for fixed images differ from the stored ones.
         """
         if self.version is None:
             return
-        answers = answers_beside(cache, self.identity.sha256)
+        answers = Answers(cache, self.identity.sha256)
         kept = answers.find([_PROBES]).get(_PROBES)
         if kept is None:
             answers.add({_PROBES: self._probed.tobytes()})

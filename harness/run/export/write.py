@@ -24,7 +24,7 @@ from harness.data.exported import FORMATS, NAME, as_stored, names_of
 from harness.data.image_files import as_png
 from harness.data.rows import parts_of
 from harness.inference import RoleModel
-from harness.inference.backend import Perturbed
+from harness.inference.engine import Perturbed
 from harness.inference.ledger import Asked, Ledger
 from harness.inference.predictors.protocol import Provides
 from harness.inference.standins import StandIn
