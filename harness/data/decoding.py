@@ -300,8 +300,8 @@ def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = N
             return _in_memory(decoder)
         raise DataError(
             f"{Store.of_user('images').folder}: {len(pictures)} decoded images need {decoder.needed / 1e9:.1f} GB "
-            f"there ({error.strerror or error}); free some space, for example with `stress-harness cache --clear`, or move "
-            "the user's cache with XDG_CACHE_HOME"
+            f"there ({error.strerror or error}); free some space, for example with `stress-harness cache --clear`, or "
+            "move the user's cache with XDG_CACHE_HOME"
         ) from None
 
 

@@ -18,6 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Self
 
 LIMITS = {"onnxruntime": (1_500, 25), "openvino": (4_000, 60)}
 """Megabytes, plus four times the network's size, and seconds of one core that a trial may take, by its engine."""
@@ -25,7 +26,7 @@ _PATIENCE = 10
 """Factor from these seconds to the time limit of a trial, since other processes share the machine."""
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 """Types of an input of images, as ONNX Runtime names them; uint8 takes pixels from 0 to 255."""
-_IMAGES = 4
+IMAGES = 4
 """Dimensions of a batch of images: (N, C, H, W), or (N, H, W, C)."""
 
 
@@ -61,36 +62,27 @@ def onnx_session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
 
 
-class OnnxRunner:
-    """A network in a session of ONNX Runtime; it has no state, so copies of a network share it.
+class Runner:
+    """A network that native code computes, by `run` for one batch of its size; copies of a network share it.
 
-    `sizes` (C, H, W) are those that the file fixes, or None for any. `kind` is the type of its input of images.
-    Raises `ValueError` without one such input and one output, and for an invalid file any exception of ONNX Runtime.
+    `batch` is None for any size. `kind` is the type of its input of images; uint8 takes pixels from 0 to 255. The
+    channels may be `last`.
     """
 
-    def __init__(self, content: bytes) -> None:
-        self.content, self.session = content, onnx_session(content)
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs")
-        (images,) = inputs
-        if images.type not in _KINDS or len(images.shape) != _IMAGES:
-            raise ValueError(f"its input is {images.type} of shape {images.shape}")
-        self.input, self.kind = images.name, _KINDS[images.type]
-        self.batch, *sizes = (size if isinstance(size, int) else None for size in images.shape)
-        self.last = sizes[2] in {1, 3} and sizes[0] not in {1, 3}  # The channels, as in exports of Keras.
-        self.sizes = (sizes[2], *sizes[:2]) if self.last else tuple(sizes)
+    batch: int | None
+    kind: Any
+    last: bool
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the network's bytes, so another process makes a new session; this one has validated them."""
-        return OnnxRunner, (self.content,)
+    def run(self, part: np.ndarray) -> np.ndarray:
+        """Return the answers for one batch."""
+        raise NotImplementedError
 
-    def __deepcopy__(self, memo: object) -> OnnxRunner:
+    def __deepcopy__(self, memo: object) -> Self:
         return self
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return the answers for pixels (N, C, H, W) in [0, 1], those in float16 as float32."""
-        answers = np.concatenate([self.session.run(None, {self.input: part})[0] for part in self.parts(pixels)])
+        answers = np.concatenate([self.run(part) for part in self.parts(pixels)])
         return (answers.astype(np.float32) if answers.dtype == np.float16 else answers)[: len(pixels)]
 
     def parts(self, pixels: np.ndarray) -> list[np.ndarray]:
@@ -101,6 +93,35 @@ class OnnxRunner:
         typed = np.ascontiguousarray(placed).astype(self.kind, copy=False)
         padded = np.concatenate([typed, np.zeros((-len(typed) % size, *typed.shape[1:]), typed.dtype)])
         return [padded[start : start + size] for start in range(0, len(padded), size)]
+
+
+class OnnxRunner(Runner):
+    """A network in a session of ONNX Runtime, which has no state.
+
+    `sizes` (C, H, W) are those that the file fixes, or None for any. Raises `ValueError` without one input of images
+    and one output, and for an invalid file any exception of ONNX Runtime.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.session = content, onnx_session(content)
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs")
+        (images,) = inputs
+        if images.type not in _KINDS or len(images.shape) != IMAGES:
+            raise ValueError(f"its input is {images.type} of shape {images.shape}")
+        self.input, self.kind = images.name, _KINDS[images.type]
+        self.batch, *sizes = (size if isinstance(size, int) else None for size in images.shape)
+        self.last = sizes[2] in {1, 3} and sizes[0] not in {1, 3}  # The channels, as in exports of Keras.
+        self.sizes = (sizes[2], *sizes[:2]) if self.last else tuple(sizes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the network's bytes, so another process makes a new session; this one has validated them."""
+        return OnnxRunner, (self.content,)
+
+    def run(self, part: np.ndarray) -> np.ndarray:
+        """Return the answers for one batch."""
+        return np.asarray(self.session.run(None, {self.input: part})[0])
 
 
 def _onnx(content: bytes, length: int, shape: list[int]) -> None:
