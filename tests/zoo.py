@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -324,8 +324,12 @@ def shown_by_run(monkeypatch) -> None:
 
 
 def kept_predictions(folder: Path) -> dict[str, bytes]:
-    """Return the entries of a cache, without their digest, 32 bytes, and the line that lists the code that ran."""
-    return {path.name: path.read_bytes()[32:].partition(b"\n")[2] for path in folder.glob("**/*.f32")}
+    """Return the contents of a cache's entries, without the facts at their ends."""
+    found = {}
+    for path in folder.glob("**/*.entry"):
+        with closing(Store(path.parent).opened(path.stem)) as entry:
+            found[path.name] = path.read_bytes()[: entry.bytes]
+    return found
 
 
 def apart(arguments: list[str]) -> list[str]:

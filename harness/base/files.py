@@ -48,12 +48,12 @@ def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
 
     Its number is `EFBIG` for a larger file.
     """
-    with open_regular(path, follow=follow) as file:
+    with io.BufferedReader(open_regular(path, follow=follow)) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise OSError(errno.EFBIG, f"{size} bytes are more than the limit of {max_bytes}", str(path))
         # Read no more than this size: a growing file, or one that the kernel generates, may have no end.
-        return io.BufferedReader(file).read(size)
+        return file.read(size)
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:

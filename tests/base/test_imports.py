@@ -92,7 +92,7 @@ def test_code_before_its_import_counts_as_on_disk(project):
 
 def test_an_entry_without_files_counts_as_absent(tmp_path, monkeypatch):
     cache = Store(tmp_path)
-    monkeypatch.setattr("harness.base.cache.with_files", lambda content: content)
+    monkeypatch.setattr(imports, "files", lambda: None)
     cache.store(KEY, np.ones(2))
     assert cache.load(KEY, (2,)) is None
 

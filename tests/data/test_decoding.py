@@ -117,7 +117,7 @@ def test_another_file_pipeline_or_time_decodes_anew(photos, monkeypatch):
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "end"])
 def test_a_damaged_entry_is_decoded_again(photos, cache, monkeypatch, damage):
     expected = load_images(f"folder:{photos}")
-    (entry,) = cache.glob("*.arrays")
+    (entry,) = cache.glob("*.entry")
     content = bytearray(entry.read_bytes())
     if damage == "flipped":
         content[1000] ^= 1
@@ -178,10 +178,10 @@ def test_what_was_used_the_longest_ago_goes_first(tmp_path):
     for number in range(3):
         with store.making(f"{number}", needed=1000) as (file, _):
             file.write(bytes(1000))
-        os.utime(tmp_path / f"{number}.arrays", (number, number))
-    store.load("0").close()
+        os.utime(tmp_path / f"{number}.entry", (number, number))
+    store.opened("0").close()
     Store(tmp_path, max_bytes=2_500).prune()
-    assert sorted(path.name for path in tmp_path.glob("*.arrays")) == ["0.arrays", "2.arrays"]
+    assert sorted(path.name for path in tmp_path.glob("*.entry")) == ["0.entry", "2.entry"]
 
 
 def test_other_names_of_classes_cost_no_second_hash(photos, monkeypatch):

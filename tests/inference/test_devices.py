@@ -9,9 +9,8 @@ from torch import nn
 from zoo import images_of, network
 
 from harness.inference import Classifier, devices, screening
-from harness.inference.engine import Perturbed
 from harness.inference.devices import batch_size, moved, without_tf32
-from harness.inference.engine import Engine
+from harness.inference.engine import Engine, Perturbed
 from harness.inference.screening import clear_lead, lowered, multiplications_per_image
 from harness.perturb import Pose, pose_each
 

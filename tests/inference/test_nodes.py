@@ -19,8 +19,8 @@ from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline
 from harness.data.transforms import transform_of
 from harness.inference import spread_of
-from harness.inference.engine import BackendLostError
 from harness.inference.cluster import cluster_of
+from harness.inference.engine import BackendLostError
 from harness.networks.options import BackendOptions
 
 pytestmark = pytest.mark.cluster
@@ -107,12 +107,12 @@ def both(spec, nodes, cache, made, **options):
     """Return the images as one process decodes them, and as the nodes do; this process then decodes none."""
     pipeline = Pipeline(**options) if "transform" in options else DataOptions(**options).pipeline
     mine = load_images(spec, pipeline=pipeline)
-    keys = [path.name for path in cache.glob("*.arrays")]
-    for path in cache.glob("*.arrays"):
+    keys = [path.name for path in cache.glob("*.entry")]
+    for path in cache.glob("*.entry"):
         path.unlink()
     made.clear()
     theirs = load_images(spec, pipeline=pipeline, spread=nodes)
-    assert [path.name for path in cache.glob("*.arrays")] == keys
+    assert [path.name for path in cache.glob("*.entry")] == keys
     return mine, theirs
 
 

@@ -20,10 +20,10 @@ from harness.data.rows import gathered, rows_of_file
 from harness.data.serving.served import serving_of
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
-from harness.inference.engine import BackendLostError
 from harness.inference.cluster import Cluster, serialization
 from harness.inference.cluster import nodes as calls
 from harness.inference.cluster.nodes import connect
+from harness.inference.engine import BackendLostError
 from harness.inference.search import first_failures
 from harness.networks.options import BackendOptions
 from harness.perturb import Pose

@@ -722,7 +722,7 @@ class TestWhatIsKept:
     @pytest.mark.parametrize("damage", [b"", b"x" * 5_000, None], ids=["empty", "text", "bits"])
     def test_a_damaged_file_is_begun_anew(self, server, cache, damage):
         opened(server.url, cache).predict(IMAGES)
-        for each in cache.folder.rglob("*.f32"):
+        for each in cache.folder.glob("*.entry"):
             each.unlink()
         (kept,) = cache.folder.rglob("*.sqlite")
         content = bytearray(kept.read_bytes())

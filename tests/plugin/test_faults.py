@@ -356,7 +356,7 @@ def test_damaged_panel_is_named_and_nothing_changes(zoo, capsys, content):
 def test_damaged_cache_changes_nothing(zoo):
     assert check(zoo).returncode == 0
     first = said(zoo.root / "reports")
-    entries = list(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.f32"))
+    entries = list(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.entry"))
     assert entries
     for number, entry in enumerate(entries):
         content = entry.read_bytes()

@@ -17,9 +17,8 @@ from harness.base.errors import InputError
 from harness.calibration.summary import detectable_drop, planned_drop
 from harness.checks import read_checks
 from harness.cli import main
-from harness.inference.ledger import Ledger
 from harness.inference.search import first_failures
-from harness.inference.standins import counting
+from harness.inference.standins import Ledger, counting
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report.costs import plan_lines

@@ -52,7 +52,7 @@ def test_what_holds_is_remembered_and_what_fails_is_not(tmp_path, status, times)
 def test_a_damaged_entry_counts_as_absent(tmp_path):
     memory, check = memory_of(session_of(tmp_path), ["row"]), Counted("pass")
     memory.remembered("blind", check)
-    (entry,) = (tmp_path / "cache").glob("*/*.f32")
+    (entry,) = (tmp_path / "cache").glob("*.entry")
     entry.write_bytes(entry.read_bytes()[:-1] + b" ")
     memory.remembered("blind", check)
     assert check.times == 2
