@@ -211,8 +211,11 @@ def test_a_fault_later_on_stays(opened):
         ("def answer(pixels): return scores(pixels)\nanswer.top = 0", "declares top = 0, expected a number"),
         *(
             (f"def answer(pixels): return scores(pixels)\nanswer.{name} = {value}", rf"declares {name} = .*, expected")
-            for name in ("pixels", "outputs", "top")
-            for value in ("{1, 2}", "np.arange(3)", "object()", "b'x'", "[float]", "True", "1j", "0")
+            for name, value in (
+                *(("pixels", each) for each in ("{1, 2}", "np.arange(3)", "0")),
+                *(("outputs", each) for each in ("object()", "b'x'", "[float]")),
+                *(("top", each) for each in ("True", "1j", "np.arange(3)")),
+            )
         ),
         (
             "def answer(pixels): return scores(pixels)\nanswer.top, answer.outputs = 2, 'logits'",

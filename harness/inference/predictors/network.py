@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from harness.inference.devices import available_cores, is_accelerator
+from harness.inference import devices
 from harness.inference.engine import Engine
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.predictors.answers import as_logits, order_of
@@ -85,7 +85,7 @@ class Network:
 
     def workers(self, wanted: int | None) -> int:
         """Return the number of parallel batches."""
-        return 1 if is_accelerator(self.device) else wanted or available_cores()
+        return 1 if devices.is_accelerator(self.device) else wanted or devices.available_cores()
 
     def like(self, model: nn.Module) -> Network:
         """Return another network of this kind, on the same device."""
