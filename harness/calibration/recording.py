@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import ChecksFile
-    from harness.inference.cluster import Tasks
+    from harness.inference.cluster import Cluster
     from harness.networks.checkpoints import Checkpoint
     from harness.run.execute import RunResult
 
@@ -47,7 +47,7 @@ _MEASURED = (0, 4)
 class Recording:
     """A recording: the folder of stress tests, the checks file, families or checks (none: all), more pytest options.
 
-    `tasks` says on which cluster checkpoints are measured, None for this machine. `answers` is the folder in which
+    `cluster` is that on which checkpoints are measured, None for this machine. `answers` is the folder in which
     answers are left. `panel_predictions` is a file in place of the recipe's. `originals` are the models that
     checkpoints were made from, by the checkpoint's path.
     """
@@ -56,7 +56,7 @@ class Recording:
     checks: ChecksFile
     families: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    tasks: Tasks | None = None
+    cluster: Cluster | None = None
     answers: Path | None = None
     panel_predictions: Path | None = None
     originals: Mapping[str, Path | str] = field(default_factory=dict)
@@ -173,7 +173,7 @@ def kept_or_made(
     cluster. `make` gets the function that runs the gate there. `what` is the suffix of the cached files, one for each
     kind of content.
     """
-    definition, tasks = recording.definition(), recording.tasks
+    definition, cluster = recording.definition(), recording.cluster
     keys = [hashlib.sha256(f"{each.sha256} {definition}".encode()).hexdigest() for each in checkpoints]
     places = [user_folder("measured") / f"{key}.{what}" for key in keys]
     found: dict[int, T] = {}
@@ -192,7 +192,7 @@ def kept_or_made(
             with closing(WarmProcess(core, recording.options)) as own:
                 return with_files(make(light, own.run))
 
-        content = tasks.result(str(light.path), on_node) if tasks else with_files(make(checkpoint, process.run))
+        content = cluster.result(str(light.path), on_node) if cluster else with_files(make(checkpoint, process.run))
         if recording.definition() != definition:
             raise ChangedError(
                 f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
@@ -209,13 +209,13 @@ def kept_or_made(
                     found[at] = made(at, process)
                 except BaseException:
                     waiting.clear()
-                    if tasks:
-                        tasks.abandon()
+                    if cluster:  # No result is needed any more.
+                        cluster.lost = "the calibration was abandoned"
                     raise
                 on_model()
 
     if waiting:
-        cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(waiting)]
+        cores = cluster.cores if cluster else usable_cores()[: len(waiting)]
         with ThreadPoolExecutor(len(cores)) as pool:
             list(pool.map(work, cores))
     return [found[at] for at in range(len(checkpoints))]
