@@ -166,9 +166,9 @@ class Store:
             excess -= size
 
     def clear(self) -> CacheInfo:
-        """Delete all entries and unfinished files, and return the former size."""
+        """Delete all entries, unfinished files and files of earlier versions, and return the former size."""
         info = self.info()
-        for _, _, path in [*self._files(f"*{self.suffix}"), *self._files(".*.*")]:
+        for _, _, path in [*self._files("*"), *self._files("??/*")]:
             delete(path)
         return info
 
