@@ -1,6 +1,6 @@
 """Pictures decoded on the nodes of a cluster: the bits, notes and errors of one process.
 
-That lost workers and nodes change no bit is tested with predictions, in `test_on_ray.py`, since their calls are the same.
+Lost workers and nodes are tested with predictions, in `test_on_ray.py`, since the calls are the same.
 """
 
 import threading
