@@ -81,23 +81,23 @@ class Store:
 
     def load(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Return the float32 array of the key; None if it is missing, damaged or of another shape."""
-        content = self._content(key)
+        content = self.content(key)
         if content is None or len(content) != 4 * np.prod(shape):
             return None
         return np.frombuffer(content, dtype="<f4").reshape(shape).astype(np.float32)
 
     def store(self, key: str, values: np.ndarray) -> None:
-        """Store a float32 array, unless the folder is not writable or the disk is full."""
-        self._keep(key, np.ascontiguousarray(values, dtype="<f4").tobytes())
+        """Store a float32 array under the key, see `keep`."""
+        self.keep(key, np.ascontiguousarray(values, dtype="<f4").tobytes(), imports.files())
 
     def load_text(self, key: str) -> str | None:
         """Return the text of the key; None if it is missing or damaged."""
-        content = self._content(key)
+        content = self.content(key)
         return None if content is None else content.decode()
 
     def store_text(self, key: str, text: str) -> None:
         """Store a text under the key, which no array may use."""
-        self._keep(key, text.encode())
+        self.keep(key, text.encode(), imports.files())
 
     def opened(self, key: str) -> Entry | None:
         """Return the entry of this key, whose content the reader must verify; None if it is missing or truncated."""
@@ -177,7 +177,8 @@ class Store:
         """Return the store of single answers in this folder, with one file for each of their sources."""
         return Store(self.folder / "answers", max_bytes=MAX_BYTES["answers"], suffix=".sqlite")
 
-    def _content(self, key: str) -> bytes | None:
+    def content(self, key: str) -> bytes | None:
+        """Return the bytes of the key; None if they are missing or damaged, or if their code has changed."""
         with suppress(OSError):
             if (entry := self.opened(key)) is not None:
                 with closing(entry):
@@ -187,8 +188,9 @@ class Store:
                 return content if same and imports.unchanged(entry.facts.get("code")) else None
         return None
 
-    def _keep(self, key: str, content: bytes) -> None:
-        facts = {"sha256": hashlib.sha256(content).hexdigest(), "code": imports.files()}
+    def keep(self, key: str, content: bytes, code: Mapping[str, str]) -> None:
+        """Store bytes that this code of the user's made, unless the folder is not writable or the disk is full."""
+        facts = {"sha256": hashlib.sha256(content).hexdigest(), "code": code}
         with suppress(OSError):  # A missing entry only costs time.
             write_atomically(self.path(key), content + _end_of(key, facts), durable=False)
 

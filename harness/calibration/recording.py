@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from harness.base.cache import installed
+from harness.base import imports
+from harness.base.cache import Store, installed
 from harness.base.errors import CalibrationError, ChangedError
-from harness.base.files import hash_of_file, user_folder, write_atomically
+from harness.base.files import hash_of_file
 from harness.base.groups import pairs_of
-from harness.base.imports import while_unchanged, with_files
 from harness.calibration.warm import WarmProcess
 from harness.inference.devices import usable_cores
 from harness.inference.platforms import LIBRARIES, measuring_code
@@ -170,16 +170,15 @@ def kept_or_made(
 
     A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
     that measured it. The cores are this machine's, with a process that has loaded the data, or those of the recording's
-    cluster. `make` gets the function that runs the gate there. `what` is the suffix of the cached files, one for each
-    kind of content.
+    cluster. `make` gets the function that runs the gate there. `what` names the kind of content.
     """
     definition, cluster = recording.definition(), recording.cluster
-    keys = [hashlib.sha256(f"{each.sha256} {definition}".encode()).hexdigest() for each in checkpoints]
-    places = [user_folder("measured") / f"{key}.{what}" for key in keys]
+    keys = [hashlib.sha256(f"{each.sha256} {definition} {what}".encode()).hexdigest() for each in checkpoints]
+    store = Store.of_user("measured")
     found: dict[int, T] = {}
     for at, checkpoint in enumerate(checkpoints):
-        with suppress(OSError, ValueError):
-            if checkpoint.lasting and (kept := while_unchanged(places[at].read_bytes())) is not None:
+        with suppress(ValueError):
+            if checkpoint.lasting and (kept := store.content(keys[at])) is not None:
                 found[at] = read(kept)
                 on_model()
     waiting = deque(at for at in range(len(checkpoints)) if at not in found)
@@ -188,19 +187,20 @@ def kept_or_made(
         checkpoint = checkpoints[at]
         light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
 
-        def on_node(core: int) -> bytes:
+        def on_node(core: int) -> tuple[bytes, dict[str, str]]:
             with closing(WarmProcess(core, recording.options)) as own:
-                return with_files(make(light, own.run))
+                return make(light, own.run), imports.files()
 
-        content = cluster.result(str(light.path), on_node) if cluster else with_files(make(checkpoint, process.run))
+        made_there = cluster.result(str(light.path), on_node) if cluster else None
+        content, code = made_there or (make(checkpoint, process.run), imports.files())
         if recording.definition() != definition:
             raise ChangedError(
                 f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
                 "calibrate again when nothing writes to them"
             )
         if checkpoint.lasting:
-            write_atomically(places[at], content)
-        return read(content.partition(b"\n")[2])
+            store.keep(keys[at], content, code)
+        return read(content)
 
     def work(core: int) -> None:
         with closing(WarmProcess(core, recording.options)) as process:
