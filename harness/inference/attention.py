@@ -105,19 +105,6 @@ def attend(
     return replace(found, predictions=replace(found.predictions, images=images))
 
 
-def grad_cam(
-    model: nn.Module, pixels: Tensor, *, layer: str, size: tuple[int, int] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return a model's logits (N, classes) for one batch of pixels, and Grad-CAM of each predicted class (N, h, w).
-
-    For a layer with tokens, or with channels last, `size` is the (h, w) of its grid of patches, see `spatial_layers`.
-    The model runs in evaluation mode. Its mode, hooks, parameters and gradients are then as before.
-    """
-    tap = _Tap(layer, size)
-    with evaluating(model, tap.hooks):
-        return tap.grad_cam(model, pixels)
-
-
 @dataclass(frozen=True)
 class _Looking:
     """Predicts and computes Grad-CAM at a layer, with maps of a (height, width)."""
