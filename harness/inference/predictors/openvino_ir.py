@@ -42,8 +42,8 @@ class OpenVinoPredictor(Runner):
         path = Path(spec.partition(":")[2])
         if path.suffix.lower() != ".xml":
             raise UnusableModelError("expected openvino:model.xml, with model.bin beside it")
-        files = [read_regular(path), read_regular(path.with_suffix(".bin"))]
-        hashes = [hashlib.sha256(content).hexdigest() for content in files]
+        description, weights = read_regular(path), read_regular(path.with_suffix(".bin"))
+        hashes = [hashlib.sha256(content).hexdigest() for content in (description, weights)]
         facts = dict(zip(("xml_sha256", "bin_sha256"), hashes, strict=True))
         if options.normalization is not None:
             facts["normalization"] = options.normalization
@@ -51,8 +51,8 @@ class OpenVinoPredictor(Runner):
         self._calls, self._outputs, self._first = available_cores(), options.model_outputs, None
         if images is not None:
             shape = tuple(images.pixels.shape[1:])
-            expect_moderate("openvino", files[0], path, shape, advice=_EXPORT, weights=files[1])
-            self._compile(*files, path, shape)
+            expect_moderate("openvino", description, path, shape, advice=_EXPORT, weights=weights)
+            self._compile(description, weights, path, shape)
             self._normalization = None if self.kind is np.uint8 else parse_normalization(options.normalization)
             self._first = unit_range(images.pixels[:8]).numpy()
 
