@@ -119,8 +119,8 @@ class Engine:
     """The backend that runs a model in this process, with `workers` parallel batches on one thread each.
 
     With `screen`, a first pass may use bfloat16, see `Screen`; the predicted classes are those of float32. One thread
-    feeds an accelerator. A predictor decides the size of a `batch`, whether black images fill up the last one, and
-    whether a function must `confirm` the answers of a call. The bits of a result do not depend on the number, order or
+    feeds an accelerator. A predictor decides the size of a `batch`, and whether black images fill up the last one. A
+    function may `confirm` the answers of each call. The bits of a result do not depend on the number, order or
     combination of calls.
     """
 

@@ -1,4 +1,4 @@
-"""Threads that run batches, each on one core; accelerators with one thread, large batches and no TF32; screening."""
+"""Threads that run batches, each on one core, accelerators with large batches and no TF32, and screening."""
 
 import os
 import threading

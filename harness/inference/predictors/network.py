@@ -1,4 +1,4 @@
-"""What a classifier runs, from pixels to logits: a network of PyTorch, or a predictor with the classes of the data."""
+"""Models of a classifier, from pixels to logits: a network of PyTorch, or a predictor with the classes of the data."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def _settings(layer: nn.Module) -> str:
 class PredictorModel:
     """A predictor with the members of a `Network`: a call maps pixels (N, C, H, W) to logits (N, classes).
 
-    `named` are the predictor's own classes in its order. It gets batches of one size: a live one only full ones, the
-    last padded with black images, and as many at a time as it allows.
+    `named` are the predictor's own classes in its order. It gets batches of one size, as many at a time
+    as it allows. A live one gets full ones only, the last padded with black images.
     """
 
     device = torch.device("cpu")

@@ -57,7 +57,7 @@ class Checkpoint:
     record: Record | None
     note: str = ""
     lasting: bool = True
-    """Whether the hash determines the model's answers, so results may be cached under it."""
+    """True if the hash determines the model's answers, so results may be cached under it."""
 
     @property
     def model_sha256(self) -> str:
