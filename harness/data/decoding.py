@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from harness.base import imports
-from harness.base.arrays import ArrayStore
-from harness.base.cache import installed
+from harness.base.cache import Store, installed
 from harness.base.errors import DataError, PipelineError, printable
+from harness.base.files import locked
 from harness.data.images import LabelledImages, content_sha256, spread_positions
 from harness.data.pictures import Origin, expect_proportion, stamp_of
 from harness.data.pipeline import Pipeline
@@ -287,9 +287,9 @@ def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = N
         if decoder.needed <= IN_MEMORY and not full:
             return _in_memory(decoder)
         raise DataError(
-            f"{ArrayStore.of_user().folder}: {len(pictures)} decoded images need {decoder.needed / 1e9:.1f} GB there "
-            f"({error.strerror or error}); free some space, for example with `stress-harness cache --clear`, or move "
-            "the user's cache with XDG_CACHE_HOME"
+            f"{Store.of_user('images').folder}: {len(pictures)} decoded images need {decoder.needed / 1e9:.1f} GB "
+            f"there ({error.strerror or error}); free some space, for example with `stress-harness cache --clear`, or "
+            "move the user's cache with XDG_CACHE_HOME"
         ) from None
 
 
@@ -304,7 +304,7 @@ def _in_memory(decoder: Decoder) -> LabelledImages:
 
 def _from_disk(decoder: Decoder) -> LabelledImages:
     """Return the images of the cache entry, which is made if it is missing, damaged or another; raises `OSError`."""
-    pictures, store = decoder.pictures, ArrayStore.of_user()
+    pictures, store = decoder.pictures, Store.of_user("images")
     # The key covers all that determines the entry; for data without a fingerprint it covers the run's name.
     if _RUN not in os.environ:
         os.environ[_RUN] = os.urandom(16).hex()
@@ -313,7 +313,7 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
     # The first number is the version of the entries' format.
     sources = (2, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-    with store.locked(key):
+    with locked(store.path(key)):
         known = pictures.made_of is not None or os.environ[_RUN] not in _own_runs
         if known and (images := _opened(decoder, key, verified=False)) is not None:
             return images
@@ -346,7 +346,7 @@ def _opened(decoder: Decoder, key: str, *, verified: bool) -> LabelledImages | N
     """
     import torch
 
-    if (kept := ArrayStore.of_user().load(key)) is None:
+    if (kept := Store.of_user("images").opened(key)) is None:
         return None
     count, channels, *size = decoder.pixel_shape
     with closing(kept):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections import defaultdict
-from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
-from harness.base.arrays import ArrayStore
+from harness.base.cache import Store
 from harness.base.errors import DataError, PackageError
 
 if TYPE_CHECKING:
@@ -161,11 +161,6 @@ def _system_of(url: str) -> tuple[Any, str]:
         raise DataError(f"{url}: cannot be opened ({error_text(error)}); {expected}") from None
 
 
-def kept_facts() -> ArrayStore:
-    """Return the store of facts about remote files."""
-    return ArrayStore.of_user("remote")
-
-
 def found_once(file: T, what: str, find: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
     """Return what `find` makes of a file, plain data by name; for a version at a URL seen before, from the cache.
 
@@ -174,11 +169,8 @@ def found_once(file: T, what: str, find: Callable[[T], dict[str, Any]]) -> dict[
     if not isinstance(file, RemoteFile) or not file.version:
         return find(file)
     # The number is the version of the facts' format.
-    store, key = kept_facts(), hashlib.sha256(repr((1, what, file)).encode()).hexdigest()
-    if (kept := store.load(key)) is not None:
-        with closing(kept):
-            return kept.facts
-    found = find(file)
-    with suppress(OSError), store.locked(key), store.making(key, needed=0) as (_, facts):
-        facts.update(found)
+    store, key = Store.of_user("remote"), hashlib.sha256(repr((1, what, file)).encode()).hexdigest()
+    if (kept := store.load_text(key)) is not None:
+        return dict(json.loads(kept))
+    store.store_text(key, json.dumps(found := find(file)))
     return found

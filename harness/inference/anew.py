@@ -74,9 +74,9 @@ def ways_for(classifier: Classifier, *, elsewhere: bool = False) -> tuple[Way, .
 
     A predictor may crash in smaller batches than it was promised, which must happen elsewhere.
     """
-    if not classifier.provides.network:
-        return tuple(way for way in WAYS if elsewhere or way.size is None)
-    return WAYS[:1] if elsewhere else WAYS
+    if classifier.provides.network:
+        return WAYS[:1] if elsewhere else WAYS
+    return tuple(way for way in WAYS if elsewhere or way.size is None)
 
 
 def asked_elsewhere(

@@ -140,7 +140,7 @@ def equal(
     checks, hint = equality_checks(*predictions, tolerance), ""
     done = Equality(images, second, first, predictions, checks, _caution(first, images, history))
     # An artifact may normalize by itself: on some images, unchanged pixels then make it equal.
-    declared = getattr(second.classifier.plain, "declared", {}).get("normalization", "none")
+    declared = second.classifier.predictor.declared.get("normalization", "none")
     if done.outcome == "different" and declared != "none" and artifact_normalization is None:
         some = images.take(torch.arange(min(len(images), _HINTED)))
         unchanged = own.but(normalization="none").open(artifact, some, ordered=False)

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import InputError
-from harness.inference.predictors.openvino_ir import OpenVinoPredictor
-from harness.networks.checkpoints.onnx_files import OnnxNetwork, tensors_of
 from harness.networks.process import evaluating, foreign_network, logits_of
 
 if TYPE_CHECKING:
@@ -129,20 +127,8 @@ def _trace(
 def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
     """Return the tensors that an artifact computes for pixels, each (N, ...)."""
     model = artifact.classifier.plain
-    if isinstance(predictor := getattr(model, "predictor", None), OpenVinoPredictor):
-        return predictor.tensors(pixels.cpu().numpy())
-    taken: list[np.ndarray] = []  # An ONNX file may be within another model, which prepares its input.
-    parts = model.modules() if artifact.provides.network else ()
-    for network in (part for part in parts if isinstance(part, OnnxNetwork)):
-        hook = network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].cpu().numpy()))
-        try:
-            with torch.no_grad():
-                model(pixels)
-        finally:
-            hook.remove()
-        return tensors_of(network, taken[0])
     if not artifact.provides.layers:
-        message = "layers can be compared of a checkpoint, of an ONNX file and of OpenVINO's files"
+        message = "layers can be compared of checkpoints"
         raise InputError(f"{artifact.path}: gives predictions only; {message}", setting="layers")
     return _trace(model, pixels)[1]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.base.arrays import ArrayStore
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows
@@ -90,7 +90,7 @@ def test_another_file_pipeline_or_time_decodes_anew_and_else_nothing_is(photos, 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "end"])
 def test_a_damaged_entry_is_decoded_again(photos, cache, monkeypatch, damage):
     expected = load_images(f"folder:{photos}")
-    (entry,) = cache.glob("*.arrays")
+    (entry,) = cache.glob("*.entry")
     content = bytearray(entry.read_bytes())
     if damage == "flipped":
         content[1000] ^= 1
@@ -113,7 +113,7 @@ def test_an_entry_that_is_not_finished_is_none(photos, cache):
 
 def test_a_disk_without_room_is_said_before_anything_is_decoded(photos, monkeypatch):
     seen = reads(monkeypatch)
-    monkeypatch.setattr("harness.base.arrays.MARGIN", 1 << 62)
+    monkeypatch.setattr("harness.base.cache.MARGIN", 1 << 62)
     with pytest.raises(
         InputError, match=r"20 decoded images need 0\.0 GB there.*GB are free.*cache --clear.*XDG_CACHE_HOME"
     ):
@@ -143,14 +143,14 @@ def test_the_cache_is_shown_and_emptied_by_the_command(photos, cache, capsys):
 
 
 def test_what_was_used_the_longest_ago_goes_first(tmp_path):
-    store = ArrayStore(tmp_path)
+    store = Store(tmp_path)
     for number in range(3):
         with store.making(f"{number}", needed=1000) as (file, _):
             file.write(bytes(1000))
-        os.utime(tmp_path / f"{number}.arrays", (number, number))
-    store.load("0").close()
-    ArrayStore(tmp_path, max_bytes=2_500).prune()
-    assert sorted(path.name for path in tmp_path.glob("*.arrays")) == ["0.arrays", "2.arrays"]
+        os.utime(tmp_path / f"{number}.entry", (number, number))
+    store.opened("0").close()
+    Store(tmp_path, max_bytes=2_500).prune()
+    assert sorted(path.name for path in tmp_path.glob("*.entry")) == ["0.entry", "2.entry"]
 
 
 def test_other_pixels_have_another_hash_and_other_names_cost_none(photos, monkeypatch):

@@ -74,10 +74,10 @@ def test_of_too_many_clean_images_a_sample_is_compared(models, images, monkeypat
 
 
 def test_cached_predictions_cost_nothing(images, tmp_path, monkeypatch):
-    from harness.base.cache import PredictionCache
+    from harness.base.cache import Store
 
     monkeypatch.setattr(comparison, "costs_of", lambda *_, **__: Costs(0.01, 0.03, 0))
-    models = {"new": role_model(cache=PredictionCache(tmp_path))}
+    models = {"new": role_model(cache=Store(tmp_path))}
     before = plan_comparison(models, images, budget=None)
     measure_overview(models, images)
     after = plan_comparison(models, images, budget=None)

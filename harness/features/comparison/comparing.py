@@ -12,8 +12,7 @@ from harness.base.errors import InputError
 from harness.base.progress import Progress
 from harness.data import sample_up_to
 from harness.inference.devices import watched
-from harness.inference.ledger import Ledger
-from harness.inference.standins import counting
+from harness.inference.standins import Ledger, counting
 from harness.measures.flips import Flips, flips
 from harness.run.budget import REPORT_SECONDS, Costs, duration, in_cores
 from harness.run.plan import costs_of

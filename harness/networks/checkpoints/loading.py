@@ -56,6 +56,8 @@ class Checkpoint:
     architecture: str
     record: Record | None
     note: str = ""
+    lasting: bool = True
+    """True if the hash determines the model's answers, so results may be cached under it."""
 
     @property
     def model_sha256(self) -> str:

@@ -24,10 +24,9 @@ from harness.data.exported import FORMATS, NAME, as_stored, names_of
 from harness.data.image_files import as_png
 from harness.data.rows import parts_of
 from harness.inference import RoleModel
-from harness.inference.backend import Perturbed
-from harness.inference.ledger import Asked, Ledger
+from harness.inference.engine import Perturbed
 from harness.inference.predictors.protocol import Provides
-from harness.inference.standins import StandIn
+from harness.inference.standins import Asked, Ledger, StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.run.budget import OVERVIEW, Costs, Plan, plan_from
 from harness.run.export.request import SAID
