@@ -61,11 +61,8 @@ def _agreement(image: GoldenImage, unknown: str) -> str:
     """Return the number of reference models that predict an added image correctly, and its meaning for the gate."""
     if not image.reference:
         return f"how many reference models predict it correctly is not known ({unknown})"
-    right, reference_models = image.reference
-    if not right:
-        return f"{image.agreed}: this check fails each of them"
-    few = f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
-    return image.agreed if right == reference_models else few
+    fails = 1 - image.reference[0] / image.reference[1]
+    return f"{image.agreed}{f': this check fails about {fails:.0%} of reference models' if fails else ''}"
 
 
 @golden_command.command(
