@@ -97,7 +97,8 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> Iterato
     """Yield of each image of a name the source, content and suffix of its file, its label, and what it is made of."""
     if name.isdecimal():
         if len(name) > _DIGITS or (number := int(name)) >= len(images):
-            raise GoldenError(f"{name[:_DIGITS]}: there are {len(images)} test images, from 0")
+            shown = name if len(name) <= _DIGITS else f"{name[:_DIGITS]}…"
+            raise GoldenError(f"{shown}: there are {len(images)} test images, from 0")
         content, label = as_png(images.pixels[number].numpy()), images.classes[int(images.labels[number])]
         yield f"image {number} of {images.name}", content, ".png", label, "pixels"
         return
