@@ -202,8 +202,12 @@ def test_the_outcomes_are_those_of_equal(zoo, skew, known, monkeypatch, count):
 # Causes.
 
 
-def test_the_cause_stands_in_one_line(model, serving):
-    found = diagnosis(model, serving.images, served_by(model, serving, serving.skewed("gamma-linear")))
+def test_the_cause_stands_in_one_line_beside_undecided_predictions(model, serving):
+    classes = served_by(model, serving, serving.skewed("gamma-linear")).copy()
+    classes[:40] = UNDECIDED
+    found = diagnosis(model, serving.images, classes)
+    assert (found.undecided, found.named, found.causes) == (40, True, (("color",),))
+    assert (found.best.explains.n, found.best.explains.net) == (360, 1)
     lines = diagnosis_lines(found)
     assert [line for line in lines if line.startswith("cause")] == ["cause: color: gray, gamma 2.2 (skew gamma-linear)"]
     assert any("explains 1" in line for line in lines)
@@ -224,6 +228,7 @@ def test_a_parameter_that_the_catalog_lacks_is_found(model, serving, stage, chan
     assert (found.outcome, found.named, found.causes) == ("different", True, ((stage,),))
 
 
+@pytest.mark.usefixtures("short")
 def test_a_pair_of_stages_is_named(model, serving):
     both = replace(serving.skewed("gamma-linear"), crop=serving.skewed("crop-right-1").crop)
     found = diagnosis(model, serving.images, served_by(model, serving, both))
@@ -285,14 +290,6 @@ def test_an_identical_pipeline_is_never_blamed(model, serving, known):
         classes[rng.integers(400)] = rng.integers(4)
         found = diagnosis(model, serving.images, classes, tolerance=0.02)
         assert (found.checks[0].outcome, found.named, found.best) == ("equal", False, None)
-
-
-def test_a_stage_is_named_beside_undecided_predictions(model, serving):
-    classes = served_by(model, serving, serving.skewed("gamma-linear")).copy()
-    classes[:40] = UNDECIDED
-    found = diagnosis(model, serving.images, classes)
-    assert (found.undecided, found.named, found.causes) == (40, True, (("color",),))
-    assert (found.best.explains.n, found.best.explains.net) == (360, 1)
 
 
 @pytest.mark.usefixtures("short")

@@ -82,19 +82,17 @@ def _agreement(image: GoldenImage, unknown: str) -> str:
 def _list(checks_path: Path, *, declare: bool) -> int:
     """List golden images."""
     from harness.checks import read_checks
-    from harness.features.golden.changes import declare as declare_list
-    from harness.features.golden.changes import images_for
-    from harness.features.golden.golden_set import golden_set, labelled_images, picture_of
+    from harness.features.golden import changes, golden_set
     from harness.report.page import aligned
 
     project = options.project_with(checks_path) if declare else None
     if declare:
-        count, written, others = declare_list(checks_path)
+        count, written, others = changes.declare(checks_path)
         print(printable(f"declared: {count} golden images in {', '.join(map(str, written))}"))
         if others:
             print(printable(f"not on the list, and left where they are: {', '.join(others)}"))
     checks = read_checks(checks_path)
-    if not (golden := golden_set(checks)):
+    if not (golden := golden_set.golden_set(checks)):
         print(f"{checks_path}: no golden images; `stress-harness golden add` adds one")
         return options.OK
     rows = [("id", "class", "reference models", "added", "from", "reason")]
@@ -103,9 +101,9 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     ]
     print(*map(printable, aligned(rows, text=range(len(rows[0])))), sep="\n")
     for image in golden:
-        picture_of(image, checks_path)
+        golden_set.picture_of(image, checks_path)
     if project:
-        labelled_images(checks, images_for(checks, project.request), project.request)
+        golden_set.labelled_images(checks, changes.images_for(checks, project.request), project.request)
     return options.OK
 
 
