@@ -17,6 +17,7 @@ from harness.data import LabelledImages, load_images
 from harness.data.serving.catalog import variations
 from harness.data.stages import Resize
 from harness.features.skew.diagnosis import Diagnosis, diagnosis
+from harness.features.skew.explanation import Explanation, explanation, is_unrelated
 from harness.features.skew.report import diagnosis_json, diagnosis_lines
 from harness.features.skew.trials import AFFINE, MANY, WHOLE, Trial, Trials
 from harness.inference import Classifier
@@ -27,7 +28,6 @@ from harness.inference.serving import model_serving, served_predictions
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.equivalence import proportion
 from harness.measures.metric import Measurement
-from harness.measures.serving import Explanation, explanation, is_unrelated
 from harness.run.equality import EqualityCheck
 
 MODEL = "models/augmented.safetensors"

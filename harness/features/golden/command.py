@@ -12,8 +12,6 @@ from harness.cli import options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.features.golden.golden_set import GoldenImage
-
 
 @click.group(
     "golden",
@@ -52,17 +50,12 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
     model = options.project_with(checks_path).request
     new, total, written, unknown = add(checks_path, images, model, reason=reason, class_name=class_name)
     for image in new:
-        print(printable(f"{image.id}: {image.source}, {image.class_name}; {_agreement(image, unknown)}"))
+        said = image.agreed or f"how many reference models predict it correctly is not known ({unknown})"
+        if image.reference and image.reference[0] < image.reference[1]:
+            said += f": this check fails about {1 - image.reference[0] / image.reference[1]:.0%} of reference models"
+        print(printable(f"{image.id}: {image.source}, {image.class_name}; {said}"))
     print(printable(f"golden images, a check each: {total}; written: {', '.join(map(str, written))}"))
     return options.OK
-
-
-def _agreement(image: GoldenImage, unknown: str) -> str:
-    """Return the number of reference models that predict an added image correctly, and its meaning for the gate."""
-    if not image.reference:
-        return f"how many reference models predict it correctly is not known ({unknown})"
-    fails = 1 - image.reference[0] / image.reference[1]
-    return f"{image.agreed}{f': this check fails about {fails:.0%} of reference models' if fails else ''}"
 
 
 @golden_command.command(

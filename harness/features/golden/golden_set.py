@@ -7,7 +7,7 @@ each picture, so a missing or changed set never goes unnoticed.
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -32,13 +32,8 @@ if TYPE_CHECKING:
 GOLDEN, LIST, SCHEMA = "golden", "images.toml", 2
 MAX_BYTES = 64 << 20
 """Size of the largest list or picture."""
+GoldenError = partial(InputError, code=Code.GOLDEN)
 _DECLARE = "look at the list, then declare it with `stress-harness golden list --declare`"
-
-
-class GoldenError(InputError):
-    """Golden images, or a list of them, that cannot be used."""
-
-    code = Code.GOLDEN
 
 
 @record
