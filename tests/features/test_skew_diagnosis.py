@@ -210,7 +210,7 @@ def test_the_cause_stands_in_one_line_beside_undecided_predictions(model, servin
     assert (found.best.explains.n, found.best.explains.net) == (360, 1)
     lines = diagnosis_lines(found)
     assert [line for line in lines if line.startswith("cause")] == ["cause: color: gray, gamma 2.2 (skew gamma-linear)"]
-    assert any("explains 1" in line for line in lines)
+    assert any("changed predictions (100.0%, " in line for line in lines)
     assert any(line.startswith("runner-up: ") for line in lines)
 
 
@@ -228,8 +228,8 @@ def test_a_parameter_that_the_catalog_lacks_is_found(model, serving, stage, chan
     assert (found.outcome, found.named, found.causes) == ("different", True, ((stage,),))
 
 
-@pytest.mark.usefixtures("short")
-def test_a_pair_of_stages_is_named(model, serving):
+def test_a_pair_of_stages_is_named(model, serving, monkeypatch):
+    monkeypatch.setattr("harness.features.skew.trials._STEPS", 6)
     both = replace(serving.skewed("gamma-linear"), crop=serving.skewed("crop-right-1").crop)
     found = diagnosis(model, serving.images, served_by(model, serving, both))
     assert found.named
