@@ -413,7 +413,7 @@ def test_a_loss_by_chance_passes(zoo, pytester):
     assert "not significant" in regression(report)["explanation"]
 
 
-def test_an_onnx_file_that_is_equal_is_copied_and_later_candidates_are_compared_with_it(zoo, pytester):
+def test_an_onnx_file_that_is_equal_is_copied_and_compared_with_later(zoo, pytester):
     zoo.bind(CLEAN + REGRESSION + EQUIVALENCE)
     file, written = export(zoo), zoo.root / "models/incumbent.onnx"
     assert accept(zoo, "new.onnx", "--original", ORIGINAL) == 0

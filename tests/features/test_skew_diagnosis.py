@@ -377,7 +377,7 @@ def test_files_may_be_named_as_production_names_them(zoo, skew, photographs, mod
     assert (status, "1 of 10 names in image are no files of the data: cow.jpg" in out) == (4, True)
 
 
-# What is said of a diagnosis.
+# Words for a diagnosis.
 
 
 def of_counts(serving, p, changed, explained, introduced):

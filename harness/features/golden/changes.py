@@ -59,9 +59,9 @@ def add(
     """Add images to the golden set, each with the number of reference models that predict it correctly.
 
     Names are numbers of test images, pictures, or folders of pictures. `class_name` is the class of all of them; by
-    default the label of a test image, or the folder of a picture. Returns the images, the number of the whole set, the
-    files written, and why the predictions of the reference models are unknown, empty if they are known. Raises
-    `InputError` for an empty reason, and for an image whose pixels, or file, are in the set already.
+    default the label of a test image, or the folder of a picture. Returns the images, the number of the whole set, and
+    the files written. The last result says why the predictions of the reference models are unknown, empty if they are
+    known. Raises `InputError` for an empty reason, and for an image whose pixels, or file, are in the set already.
     """
     if not (said := writable(reason.strip())):
         raise GoldenError("--reason: is empty; say why these images matter, which the report shows when one fails")
