@@ -1,4 +1,4 @@
-"""Golden images in a run: a section of its report, and the mutant that their checks must catch."""
+"""What a run says of golden images: a section of its report, and the mutant that their checks must catch."""
 
 from __future__ import annotations
 
