@@ -66,8 +66,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rows: dict[pytest.Item, Any] = {item: item.callspec.params["stress_check"] for item in functions}
     run.tests = {rows[item].id: item for item in functions}
     request, unknown = run.request, {item for item, row in rows.items() if row.definition not in run.rows}
-    # A family that needs a row is no check of this run without one, nor is one whose arguments no feature makes, nor an
-    # original that is not named. A panel is not asked about rows that features make.
+    # A family that needs a row is no check of this run without one. Nor is an original that is not named, or a test
+    # whose arguments no feature makes. A panel is not asked about rows that features make.
     with_rows = {name for name, family in FAMILIES.items() if family.needs_row}
     with_rows |= set() if "original" in request.checkpoints else {EQUIVALENCE}
     unasked = {item for item in unknown if marked[item] in with_rows or _lacks_arguments(item)}
@@ -87,5 +87,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _lacks_arguments(item: Any) -> bool:
-    known = item._fixtureinfo
-    return any(name not in known.name2fixturedefs for name in known.argnames if name != "request")
+    return not {*item._fixtureinfo.argnames} <= {"request", *item._fixtureinfo.name2fixturedefs}

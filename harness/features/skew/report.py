@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.measures.serving import ALPHA, least_changes
+from harness.features.skew.explanation import ALPHA, least_changes
 from harness.measures.statistics import related
 from harness.report.equality import deciding, share
 
