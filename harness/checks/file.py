@@ -135,12 +135,13 @@ class ChecksFile:
             raise ChecksError(f"{self.path}: {found}")
 
 
-def read_checks(path: Path) -> ChecksFile:
-    """Read and validate a checks file; raises `ChecksError`, which names file and row, for an invalid one.
+def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
+    """Read and validate a checks file, or a new `content`; raises `ChecksError`, which names file and row.
 
     Keys that a single test declares are validated when pytest collects that test, see `Check.with_keys`.
     """
-    content, table = read_toml(path, error=ChecksError, mended="name a checks file with --checks, or correct this one")
+    mended = "name a checks file with --checks, or correct this one"
+    content, table = read_toml(path, error=ChecksError, mended=mended, content=content)
     rows, table["check"] = table.get("check", []), []
     if not isinstance(rows, list):
         raise ChecksError(f"{path}: check must be an array of tables, written [[check]]")
