@@ -14,7 +14,7 @@ from harness.base.files import hash_of_file, locked
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.base.progress import Progress
 from harness.calibration.conversions import expect_conversion, measured_conversions
-from harness.calibration.measure import load_reference_models, measure_panel, note, share, with_predictions
+from harness.calibration.measure import load_reference_models, measure_panel, note, with_predictions
 from harness.calibration.panel import expect_sample_of, read_panel, readable_panel
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
@@ -128,7 +128,11 @@ def calibrate(
         lines += ["these thresholds are provisional; more reference models would gain:", *plan_lines(panel, budgets)]
     lines += [f"thresholds: {request.checks_path}", f"measurements: {panel_path}"]
     if predictions:
-        lines += [f"panel predictions: {predictions_path}", *share(request.checks_path, predictions, earlier)]
+        lines.append(f"panel predictions: {predictions_path}")
+        if earlier and earlier.sha256 != predictions.sha256:
+            beside = sorted(set(request.checks_path.parent.glob("*.toml")) - {request.checks_path})
+            others = [path for path in beside if earlier.sha256.encode() in path.read_bytes()]
+            lines += [f"{path}: its thresholds were made with other panel predictions; calibrate it" for path in others]
     return lines
 
 

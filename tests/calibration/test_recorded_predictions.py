@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 from dataclasses import replace
 
@@ -19,7 +18,7 @@ from harness.calibration.panel import read_panel
 from harness.checks import read_checks
 from harness.cli import main
 from harness.inference import Classifier
-from harness.measures.panel.collection import ReferencePredictions, combined, merged, repeats
+from harness.measures.panel.collection import ReferencePredictions, combined, merged
 from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, read_panel_predictions
 from harness.perturb import IDENTITY, HorizontalFlip
 
@@ -174,41 +173,6 @@ def test_the_order_of_models_and_names_of_classes_change_no_data():
         both = merged(new, old)
         assert set(both.views) == {repr(IDENTITY), "another"}
         assert both.view().each.tolist() == [wrong[each] for each in new.models]
-        assert (repeats(both, old), repeats(new, old)) == (True, False)
-    wrong["x"] = [False, False]
-    assert not repeats(merged(known("xy"), old), old)
-
-
-def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytester, capsys):
-    """The default and the quick profile do so; a threshold stays where its inputs did not change."""
-    pooled = zoo.checks.read_text()
-    zoo.checks.write_text(
-        re.sub(r'(?s)\[\[check\]\]\nid = "consensus-(?:pooled|mirrored)".*?(?=\[\[check)', "", pooled)
-    )
-    assert main(["calibrate", "--checkpoints", *zoo.seeds, *DATA]) == 0
-    other, old = zoo.tests / "checks-other.toml", read_checks(zoo.checks).recipe["panel_predictions_sha256"]
-    other.write_text(zoo.checks.read_text())
-    check = (
-        '\n[[check]]\nid = "consensus-pooled"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = '
-        '["mirrored"]\n'
-    )
-    zoo.checks.write_text(zoo.checks.read_text() + check)
-    capsys.readouterr()
-    assert main(["calibrate", "--check", "consensus-pooled", *DATA]) == 0
-    assert (
-        "checks-other.toml: shares the panel predictions and now names the new file; its thresholds stay"
-        in capsys.readouterr().out
-    )
-    new = read_checks(zoo.checks).recipe["panel_predictions_sha256"]
-    assert new != old
-    assert other.read_text().count(new) == 1
-    assert pytester.runpytest_inprocess(*RUN, "seed-3.safetensors", "--checks", other).ret == 0
-
-    # Of other networks other thresholds would be right.
-    assert main(["calibrate", "--checkpoints", *zoo.seeds[1:], *DATA]) == 0
-    assert "checks-other.toml: its thresholds were made with other panel predictions" in capsys.readouterr().out
-    with hypothesis_as_it_starts():
-        assert pytester.runpytest_inprocess(*RUN, "seed-3.safetensors", "--checks", other).ret == 4
 
 
 OWN = """

@@ -177,18 +177,6 @@ def _completed(view: PanelView, old: PanelView | None) -> PanelView:
     return PanelView(**tables, each=each)
 
 
-def repeats(new: PanelPredictions, old: PanelPredictions) -> bool:
-    """Return whether the new predictions have all errors of the old ones, so thresholds from these remain valid."""
-    views = _views_for(new, old)
-    for name, before in views.items():
-        now, asked = new.views.get(name), before.wrong != NOT_ASKED
-        if now is None or not np.array_equal(now.wrong[asked], before.wrong[asked]):
-            return False
-        if before.each is not None and (now.each is None or (now.each != before.each)[:, asked].any()):
-            return False
-    return bool(views)
-
-
 def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelView]:
     # The old views in the order of the new models; none for other models or other data.
     same = sorted(old.models) == sorted(new.models) and len(old.classes) == len(new.classes)
