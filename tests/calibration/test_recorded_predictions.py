@@ -215,7 +215,7 @@ def zoo(pytester, monkeypatch, cache):
     checks = "".join(f"[[check]]{check}" for check in ROWS.split("[[check]]")[1:2])
     zoo.bind(CONSENSUS + checks)
     zoo.runs, zoo.panel = [], zoo.root / "models/panel.json"
-    zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.06).name for seed in range(1, 5)]
+    zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.06).name for seed in (1, 2, 3)]
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     run_here(monkeypatch, pytester, zoo.runs)
     with hypothesis_as_it_starts():
@@ -235,8 +235,8 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     known = read_panel_predictions(checks.panel_predictions)
     assert checks.recipe["panel_predictions_sha256"] == known.sha256
 
-    # Each member against the other three, as said by the networks themselves.
-    classifiers = [Classifier(network(seed=seed, jitter=0.06), workers=1) for seed in range(1, 5)]
+    # Each member against the other two, as said by the networks themselves.
+    classifiers = [Classifier(network(seed=seed, jitter=0.06), workers=1) for seed in (1, 2, 3)]
     alone = []
     for perturbation in (IDENTITY, HorizontalFlip()):
         wrong = np.stack([~each.predict(zoo.images, perturbation).correct for each in classifiers])
@@ -244,7 +244,8 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
         alone.append((wrong & (wrong.sum(axis=0) == 1)).sum(axis=1))
     assert sum(alone).sum() > 0, "or nothing is tested here"
     values = [[member.values[name] for member in panel.models] for name in ("consensus-clean", "consensus-pooled")]
-    assert values == [(alone[0] * 0.75).tolist(), ((alone[0] + alone[1]) * 0.75).tolist()], "on a set of all four"
+    expected = [alone[0] * 2 / 3, (alone[0] + alone[1]) * 2 / 3]
+    assert values == [pytest.approx(each) for each in expected], "on a set of all three"
     assert {check.scale for check in panel.family("consensus")} == {"root"}
     expect_mean_of(classifiers, zoo.images, known)
 
@@ -255,7 +256,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     (check,) = [each for each in report(zoo) if each["id"] == "consensus-clean"]
     assert check["status"] == "fail"
     assert check["value"] == int(((known.view().wrong == 0) & (zoo.images.labels.numpy() != 0)).sum())
-    assert "that each of 4 reference models predicts correctly" in check["detail"]
+    assert "that each of 3 reference models predicts correctly" in check["detail"]
     shutil.copy(checks.panel_predictions, zoo.root / "kept.npz")
     checks.panel_predictions.write_bytes(replace(known, classes=known.classes[::-1]).as_bytes())
     result = pytester.runpytest_inprocess(*RUN, "seed-3.safetensors")
@@ -348,7 +349,7 @@ def test_consensus_and_flips_have_thresholds_on_samples_of_their_own(zoo, pytest
     assert "no threshold any more: elsewhere" in capsys.readouterr().out
     (nobody,) = [check for check in read_checks(zoo.checks).checks if check.id == "elsewhere"]
     assert nobody.panel is None, "one of other networks is not left there"
-    pytester.runpytest_inprocess(*RUN, "seed-3.safetensors", "--incumbent", "seed-4.safetensors")
+    pytester.runpytest_inprocess(*RUN, "seed-3.safetensors", "--incumbent", "seed-2.safetensors")
     judged = {each["id"]: each["value"] for each in report(zoo)}
     assert None not in {judged[name] for name in ("consensus-clean", "flips", "flips-consensus")}
 
