@@ -131,8 +131,8 @@ def calibrate(
         lines.append(f"panel predictions: {predictions_path}")
         if earlier and earlier.sha256 != predictions.sha256:
             beside = sorted(set(request.checks_path.parent.glob("*.toml")) - {request.checks_path})
-            others = [path for path in beside if earlier.sha256.encode() in path.read_bytes()]
-            lines += [f"{path}: its thresholds were made with other panel predictions; calibrate it" for path in others]
+            stale = [path for path in beside if earlier.sha256.encode() in path.read_bytes()]
+            lines += [f"{path}: its thresholds were made with other panel predictions; calibrate it" for path in stale]
     return lines
 
 
