@@ -18,13 +18,13 @@ from harness.base.files import user_folder, write_atomically
 from harness.base.progress import Progress
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
-from harness.calibration.recording import Recording, kept_or_made, record, recorded
+from harness.calibration.recording import Recording, kept_or_made, record, report_of_run
 from harness.checks import Check
 from harness.data import sample_up_to
 from harness.inference import open_model
 from harness.measures import Unit
 from harness.measures.metric import Curve
-from harness.measures.panel.collection import ReferencePredictions, archive_of, combined, merged, read_archive
+from harness.measures.panel.collection import ReferencePredictions, archive_of, combine, merge, read_archive
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
@@ -178,7 +178,7 @@ def record_predictions(
     def make(checkpoint: Checkpoint, run: Callable[[RunRequest], RunResult]) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             asking = replace(recording, answers=Path(folder))
-            recorded(checkpoint.path, asking, run, sha256=checkpoint.sha256)
+            report_of_run(checkpoint.path, asking, run, sha256=checkpoint.sha256)
             return archive_of(Path(folder))
 
     found: list[list[ReferencePredictions]] = []
@@ -215,10 +215,10 @@ def with_predictions(
             raise
     found = record_predictions(loaded, recording, on_model)
     models = [each.model_sha256 for each in loaded]
-    new = combined(checks.data.sha256, checks.data.n, models, found) if found else None
+    new = combine(checks.data.sha256, checks.data.n, models, found) if found else None
     if new is None:
         return recording, None, old
-    new = merged(new, old)
+    new = merge(new, old)
     content = new.as_bytes()
     new = replace(new, sha256=hashlib.sha256(content).hexdigest())
     path = user_folder("measured") / f"{new.sha256}.predictions.npz"

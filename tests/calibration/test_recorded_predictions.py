@@ -18,7 +18,7 @@ from harness.calibration.panel import read_panel
 from harness.checks import read_checks
 from harness.cli import main
 from harness.inference import Classifier
-from harness.measures.panel.collection import ReferencePredictions, combined, merged
+from harness.measures.panel.collection import ReferencePredictions, combine, merge
 from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, read_panel_predictions
 from harness.perturb import IDENTITY, HorizontalFlip
 
@@ -77,7 +77,7 @@ def answer(wrong, *, name="at rest", positions=(0, 2)):
 
 
 def test_wrong_answers_are_counted_and_probabilities_averaged():
-    known = combined("abc", 4, ["x", "y"], [[answer([True, False])], [answer([True, True])]])
+    known = combine("abc", 4, ["x", "y"], [[answer([True, False])], [answer([True, True])]])
     assert known.models == ("x", "y")
     assert known.views["at rest"].wrong.tolist() == [2, NOT_ASKED, 1, NOT_ASKED]
     np.testing.assert_allclose(known.views["at rest"].of_label, [0.2, np.nan, 0.6, np.nan])
@@ -98,22 +98,22 @@ def test_the_likeliest_classes_in_the_mean_are_those_of_the_models():
         ]
         for likeliest, shares in said
     ]
-    view = combined("abc", 1, ["x", "y", "z"], parts).views["at rest"]
+    view = combine("abc", 1, ["x", "y", "z"], parts).views["at rest"]
     assert view.likeliest.tolist() == [[5, 7, 9]]
     np.testing.assert_allclose(view.shares, [[0.33, 0.91 / 3, 0.3]])
 
 
 def test_answers_about_several_samples_are_one_view():
     parts = [answer([True, False]), answer([True], positions=(1,))]
-    known = combined("abc", 4, ["x"], [parts])
+    known = combine("abc", 4, ["x"], [parts])
     assert known.views["at rest"].wrong.tolist() == [1, 1, 0, NOT_ASKED]
 
 
 def test_members_that_were_asked_different_things_are_refused():
     for other in ([answer([True], positions=(3,))], [answer([True], name="mirrored")], [], [answer([True])] * 2):
         with pytest.raises(InputError, match=r"reference model y… .* other images or perturbations than x"):
-            combined("abc", 4, ["x", "y"], [[answer([True], positions=(0,))], other])
-    assert combined("abc", 4, ["x"], [[]]) is None
+            combine("abc", 4, ["x", "y"], [[answer([True], positions=(0,))], other])
+    assert combine("abc", 4, ["x"], [[]]) is None
 
 
 @pytest.mark.parametrize("first", ["whole", "sample"])
@@ -121,7 +121,7 @@ def test_the_errors_of_each_model_are_kept_whatever_is_asked(first):
     """As where one family is measured on a sample, and another on all images."""
     whole, sample = ((True, False, True), (0, 1, 2)), ((True, True), (0, 2))
     both = [whole, sample] if first == "whole" else [sample, whole]
-    known = combined(
+    known = combine(
         "abc", 3, ["x"], [[answer(wrong, name=repr(IDENTITY), positions=positions) for wrong, positions in both]]
     )
     assert known.view().each.tolist() == [[True, False, True]]
@@ -133,9 +133,9 @@ def test_predictions_under_other_perturbations_stay_for_the_same_panel():
         view = view_of([0, 0], np.ones((2, 1)), [0, 0])
         return PanelPredictions("abc", ("ant",), models, {name: view})
 
-    assert set(merged(known("new"), known("old")).views) == {"new", "old"}
-    assert set(merged(known("new"), known("old", models=("y",))).views) == {"new"}
-    assert set(merged(known("new"), None).views) == {"new"}
+    assert set(merge(known("new"), known("old")).views) == {"new", "old"}
+    assert set(merge(known("new"), known("old", models=("y",))).views) == {"new"}
+    assert set(merge(known("new"), None).views) == {"new"}
 
 
 def test_what_was_known_of_other_images_stays_too():
@@ -143,16 +143,16 @@ def test_what_was_known_of_other_images_stays_too():
 
     def known(positions):
         asked = answer([True] * len(positions), name=repr(IDENTITY), positions=positions)
-        return combined("abc", 3, ["x"], [[asked]])
+        return combine("abc", 3, ["x"], [[asked]])
 
     whole, sample = known((0, 1, 2)), known((0, 2))
-    assert merged(sample, whole).as_bytes() == whole.as_bytes()
-    assert merged(whole, sample).as_bytes() == whole.as_bytes()
-    both = merged(sample, known((1,))).view()
+    assert merge(sample, whole).as_bytes() == whole.as_bytes()
+    assert merge(whole, sample).as_bytes() == whole.as_bytes()
+    both = merge(sample, known((1,))).view()
     assert (both.wrong.tolist(), both.each.tolist()) == ([1, 1, 1], [[True] * 3])
     (old,) = whole.views.values()
     without = replace(whole, views={repr(IDENTITY): replace(old, each=None)})
-    assert merged(sample, without).view().each is None, "as of an older file, which did not keep it"
+    assert merge(sample, without).view().each is None, "as of an older file, which did not keep it"
 
 
 def test_the_order_of_models_and_names_of_classes_change_no_data():
@@ -166,11 +166,11 @@ def test_the_order_of_models_and_names_of_classes_change_no_data():
             ]
             for each in members
         ]
-        return combined("abc", 2, members, asked)
+        return combine("abc", 2, members, asked)
 
     old = known("xy", more=("another",))
     for new in (known("yx"), known("xy", classes=("Ant", "Bee"))):
-        both = merged(new, old)
+        both = merge(new, old)
         assert set(both.views) == {repr(IDENTITY), "another"}
         assert both.view().each.tolist() == [wrong[each] for each in new.models]
 

@@ -102,7 +102,7 @@ def read_archive(content: bytes) -> list[ReferencePredictions]:
         raise ValueError(f"no predictions ({error})") from None
 
 
-def combined(
+def combine(
     data_sha256: str, images: int, models: Sequence[str], recorded: Sequence[Sequence[ReferencePredictions]]
 ) -> PanelPredictions | None:
     """Return the panel predictions for a split of `images` images from those of each model; None without any.
@@ -155,7 +155,7 @@ def _likeliest(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.nd
     return likeliest, shares
 
 
-def merged(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredictions:
+def merge(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredictions:
     """Return new predictions, completed with old ones of the same models for the same data.
 
     The models may have another order, and the classes other names.
