@@ -35,5 +35,4 @@ class Feature:
 def features() -> list[Feature]:
     """Return the features that are there; each package of `harness.features` has one as `FEATURE`."""
     folder = Path(__file__).parents[1] / "features"
-    names = sorted(found.name for found in iter_modules([str(folder)]))
-    return [import_module(f"harness.features.{name}").FEATURE for name in names]
+    return [import_module(f"harness.features.{found.name}").FEATURE for found in iter_modules([str(folder)])]

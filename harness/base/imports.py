@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 CHANGED = "changed"
 """In place of a hash: a file that ran with two contents, or code that cannot be followed. Equals no hash."""
-_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_FOREIGN = (os.path.join(os.path.dirname(os.__file__), ""), os.path.join(_OWN, ""))
+_FOREIGN = tuple(f"{folder}{os.sep}" for folder in (Path(os.__file__).parent, Path(__file__).absolute().parents[1]))
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _LOADABLE = (".py", ".pyc", ".pyd", ".so")
 _files: dict[str, str] = {}
@@ -94,18 +94,16 @@ def while_unchanged(kept: bytes) -> bytes | None:
 
 def digest(path: str) -> str:
     """Return the SHA-256 of a file, or of the names of modules in a folder; empty if it cannot be read."""
+    content: bytes | None = None
     try:
         if path.endswith(os.sep):
             with os.scandir(path) as entries:
                 content = "\n".join(sorted(each.name for each in entries if _is_loadable(each))).encode()
-        elif not os.path.isfile(path):
-            return ""
-        else:
-            with open(path, "rb") as file:
-                content = file.read()
+        elif os.path.isfile(path):
+            content = Path(path).read_bytes()
     except (OSError, ValueError):
         return ""
-    return hashlib.sha256(content).hexdigest()
+    return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
 def _absolute(path: str) -> str:
@@ -126,11 +124,9 @@ def _is_loadable(entry: os.DirEntry[str]) -> bool:
 def _add(file: str, *, again: bool) -> None:
     if not _is_users(place := _absolute(file)):
         return
-    while not os.path.isfile(place):  # A module in an archive.
-        if (parent := os.path.dirname(place)) == place:
-            return
-        place = parent
-    if again or place not in _files:  # `again` is true for code that runs now.
+    while not os.path.isfile(place) and place != os.sep:  # A module in an archive.
+        place = os.path.dirname(place)
+    if place != os.sep and (again or place not in _files):  # `again` is true for code that runs now.
         include({place: digest(place)})
         _add_folder(os.path.dirname(place))
 

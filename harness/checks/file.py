@@ -228,6 +228,7 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
 
 _NUMBERS = {"mean": None, "std": 0, "k": 0, "reference_models": 1, "minimum_detectable_drop": 0, "n": 1}
 """Numbers that every panel threshold has, with the smallest valid value of each."""
+_OWN = "its own mean, std and k"
 _HALF = 0.5001
 """Largest rounding error in units of the last decimal, with a margin for binary numbers."""
 
@@ -260,8 +261,8 @@ def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float]) -> 
 def _departure(check: Check, key: str, found: object, expected: str) -> str:
     hand = f', or declare it by hand: hand = {{ threshold = {found}, reason = "..." }}' if key == "threshold" else ""
     return (
-        f"check {check.id!r}: {key} of the panel threshold is {found!r}, expected {expected} by its own mean, std, k "
-        f"and number of reference models; restore the row, calibrate its family again (--family {check.family}){hand}"
+        f"check {check.id!r}: {key} of the panel threshold is {found!r}, expected {expected} by {_OWN}; "
+        f"restore the row, calibrate its family again (--family {check.family}){hand}"
     )
 
 

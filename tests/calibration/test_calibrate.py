@@ -89,7 +89,7 @@ def network_of(seed):
 
 
 @pytest.mark.usefixtures("nothing_kept")
-def test_networks_are_measured_once_without_a_judgment_and_set_the_thresholds(zoo, pytester, capsys):
+def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys):
     zoo.bind(UNBOUND.replace('family = "clean"', 'family = "clean"\nhand = { threshold = 0.99 }'))
     assert run_calibrate(zoo) == 0
     checks = read_checks(zoo.checks)

@@ -37,7 +37,7 @@ def test_clean(candidate, images, evidence, stress_check):
 """
 
 
-def test_runs_are_those_of_processes_of_their_own_and_a_crash_leaves_the_others_alone(pytester, monkeypatch):
+def test_runs_are_those_of_processes_of_their_own(pytester, monkeypatch):
     zoo = Zoo(pytester.path)
     zoo.bind('[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\n')
     for path in zoo.tests.glob("test_*.py"):
