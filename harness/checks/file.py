@@ -18,15 +18,7 @@ from harness.checks.rows import COMMON_KEYS, LONGEST, ChecksError, is_id
 from harness.checks.tables import hash_of, read_toml, split
 from harness.measures import METRICS
 from harness.measures.metric import Unit
-from harness.measures.panel.threshold import (
-    FEW,
-    K_DECIMALS,
-    ROOT_DECIMALS,
-    Calibrated,
-    PanelCheck,
-    budget_of,
-    decimals,
-)
+from harness.measures.panel.threshold import FEW, K_DECIMALS, ROOT_DECIMALS, Calibrated, PanelCheck, budget_of, decimals
 from harness.measures.worst_poses import BREAKING_SEVERITY
 from harness.perturb.grids import PATHS
 from harness.perturb.poses import PROTOCOL
@@ -228,7 +220,6 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
 
 _NUMBERS = {"mean": None, "std": 0, "k": 0, "reference_models": 1, "minimum_detectable_drop": 0, "n": 1}
 """Numbers that every panel threshold has, with the smallest valid value of each."""
-_OWN = "its own mean, std and k"
 _HALF = 0.5001
 """Largest rounding error in units of the last decimal, with a margin for binary numbers."""
 
@@ -261,8 +252,8 @@ def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float]) -> 
 def _departure(check: Check, key: str, found: object, expected: str) -> str:
     hand = f', or declare it by hand: hand = {{ threshold = {found}, reason = "..." }}' if key == "threshold" else ""
     return (
-        f"check {check.id!r}: {key} of the panel threshold is {found!r}, expected {expected} by {_OWN}; "
-        f"restore the row, calibrate its family again (--family {check.family}){hand}"
+        f"check {check.id!r}: {key} of the panel threshold is {found!r}, expected {expected}, by its own mean, std "
+        f"and k. Restore the row, calibrate its family again (--family {check.family}){hand}"
     )
 
 
