@@ -55,7 +55,8 @@ def zoo(pytester, monkeypatch, cache):
 
 
 @pytest.fixture
-def nothing_kept(monkeypatch, tmp_path):
+def nothing_kept(zoo, monkeypatch, tmp_path):
+    """A cache of its own, set behind that of the zoo."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
     return tmp_path / "new"
 

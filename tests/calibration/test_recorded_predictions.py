@@ -363,6 +363,13 @@ def test_a_sample_has_a_panel_of_its_own(zoo, capsys):
     assert "name its own --panel" in capsys.readouterr().err
     assert zoo.panel.read_bytes() == before
 
+    # Thresholds of a file beside it, which other models gave, are named and stay.
+    quick.write_text(text := zoo.checks.read_text())
+    assert main(["calibrate", "--checkpoints", *zoo.seeds[1:], *DATA]) == 0
+    stale = "checks-quick.toml: its thresholds were made with other panel predictions; calibrate it"
+    assert stale in capsys.readouterr().out
+    assert quick.read_text() == text
+
 
 def report(zoo) -> list[dict]:
     return json.loads((zoo.root / "reports/stress.json").read_text())["checks"]
