@@ -194,10 +194,7 @@ class GateRun:
         if self.request.export is None:
             expect_candidate(self.request, self.checks)
             if self.request.record is None and self.request.answers is None:
-                from harness.calibration.record import expect_thresholds_of_record
-
                 self.checks.expect_rows_as_calibrated()
-                expect_thresholds_of_record(self.checks, self.request.root)
             self.request.expect_incumbent()
             self._train_missing()
         self.files = state_of(inputs_of_run(self.request))
@@ -367,7 +364,7 @@ class GateRun:
 
     def finish(self) -> Outcome:
         """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""
-        from harness.calibration.record import recorded_curves
+        from harness.calibration.panel import recorded_curves
         from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults
 
         try:
