@@ -138,7 +138,7 @@ def zoo(request, pytester, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def shared(request, tmp_path_factory):
-    """Return the little repository for all tests of a module, whose `TESTS` and `BOUND` say its stress tests and rows."""
+    """Return the repository for all tests of a module, whose `TESTS` and `BOUND` are its stress tests and rows."""
     from zoo import zoo_for_all
 
     tests = getattr(request.module, "TESTS", None)

@@ -217,7 +217,10 @@ class Ran:
     def verdict(self) -> str:
         """Return the verdict, if all three reports agree on it."""
         marks = f'data-run="{self.report["run"]}" data-verdict="', f"- run: `{self.report['run']}`, verdict `"
-        told = {self.page.partition(marks[0])[2].partition('"')[0], self.summary.partition(marks[1])[2].partition("`")[0]}
+        told = {
+            self.page.partition(marks[0])[2].partition('"')[0],
+            self.summary.partition(marks[1])[2].partition("`")[0],
+        }
         assert told == {self.report["verdict"]}, (told, self.report["verdict"])
         return self.report["verdict"]
 

@@ -23,6 +23,7 @@ from harness.checks.known import read_known
 from harness.plugin.claim import CLAIM, claim, claim_early, reason_of, refuse
 from harness.plugin.collector import Collector, failures_left_out
 from harness.plugin.exit_status import TimeKeeper, concluded, end_at_once, keep_page, unended
+from harness.plugin.looking_back import checks_itself, compares_models, finish, look_back
 from harness.plugin.options import ASKED, add_options, expect_own
 from harness.plugin.place import handover_to, only_collects, reports_folder
 from harness.plugin.progress import tell
@@ -159,7 +160,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not run.judges:
         return
     if run.is_worker:
-        run.look_back()
+        look_back(run)
         session.config.workeroutput.update(  # type: ignore[attr-defined]
             code=imports.files(), part=as_json(run.reported.part)
         )
@@ -175,9 +176,9 @@ def _conclude(run: GateRun, session: pytest.Session) -> None:
         run.reported.part += Part(overview_missing="The models were not compared (no_overview).")
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
-        tell(session.config, checks=run.checks_itself, compares=run.compares_models)
-    run.look_back()
-    run.outcome = with_history(run.finish(), run.request)
+        tell(session.config, checks=checks_itself(run), compares=compares_models(run))
+    look_back(run)
+    run.outcome = with_history(finish(run), run.request)
     if not interrupted:
         session.exitstatus = run.outcome.exit_status
 

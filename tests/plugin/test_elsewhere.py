@@ -1,4 +1,4 @@
-"""A run belongs to one project: it takes nothing of projects without a gate, and no root, code or table of another's."""
+"""A run belongs to one project: it takes nothing of projects without a gate, and no root or code of another's."""
 
 import re
 import sys

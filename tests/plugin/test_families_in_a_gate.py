@@ -1,4 +1,4 @@
-"""Checks of flips, groups, skews and images of no class in a gate: they pass, fail by name, or say why they do not apply."""
+"""Checks of flips, groups, skews and images of no class: they pass, fail by name, or say why they do not apply."""
 
 import numpy as np
 import pytest

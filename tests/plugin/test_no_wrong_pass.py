@@ -165,9 +165,7 @@ def test_the_command_that_runs_the_gate_has_its_exit_statuses(shop):
         assert run(shop, "--candidate", candidate, command=GATE).returncode == status
 
 
-@pytest.mark.parametrize(
-    ("arguments", "rows"), [(("-k", "nothing-at-all"), None), (("--setup-only",), None), ((), "")]
-)
+@pytest.mark.parametrize(("arguments", "rows"), [(("-k", "nothing-at-all"), None), (("--setup-only",), None), ((), "")])
 def test_a_run_that_judges_nothing_says_so_in_its_reports(shared, arguments, rows):
     ran = shared.once(*arguments, rows=rows)
     assert ran.ending == (4, "error")

@@ -38,9 +38,7 @@ def entries(shared):
     shared.save("noisy.safetensors", jitter=4.0)
 
     def of(*arguments, note="", **how):
-        ran = shared.once(
-            *MODELS, "--stress-set=no_overview=true", *arguments, page=True, files={"note": note}, **how
-        )
+        ran = shared.once(*MODELS, "--stress-set=no_overview=true", *arguments, page=True, files={"note": note}, **how)
         return details_in(ran.page)
 
     return of

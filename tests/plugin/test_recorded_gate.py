@@ -54,7 +54,7 @@ def gate(shared):
     shared.save("other.safetensors", jitter=0.5)
     exported = {}
 
-    def export(rows=ROWS, options=(), rounded=False, **order):
+    def export(rows=ROWS, options=(), *, rounded=False, **order):
         key = repr((rows, options, rounded, order))
         if key not in exported:
             folder = shared.root / f"inputs-{len(exported)}"
@@ -230,7 +230,9 @@ def test_answers_for_other_checks_data_profiles_and_samples_are_inconclusive(gat
         return text.replace(gate.images.sha256.encode(), other.sha256.encode()).replace(b'"zoo"', b'"other"')
 
     files = {"stress_tests/checks.toml": of_others}
-    assert "is of an export of data with SHA-256" in refused(gate, spec, "--stress-set", "data=npz:other.npz", files=files)
+    assert "is of an export of data with SHA-256" in refused(
+        gate, spec, "--stress-set", "data=npz:other.npz", files=files
+    )
 
 
 def test_pixels_made_otherwise_are_inconclusive(gate):

@@ -29,7 +29,10 @@ def added():
     """Return what a project may add: a corruption, metrics, a family without a row, a sample for one family."""
     new = (STRESS_TESTS / "test_rotation.py").read_text().replace('check("rotation")', 'check("brightness")')
     tests = {"test_brightness.py": new, "conftest.py": DUSK, "test_torn.py": USED}
-    tests |= {f"test_{name}.py": (STRESS_TESTS / f"test_{name}.py").read_text() for name in ("gain_over_baseline", "corruption")}
+    tests |= {
+        f"test_{name}.py": (STRESS_TESTS / f"test_{name}.py").read_text()
+        for name in ("gain_over_baseline", "corruption")
+    }
     rows = "\n[data.samples]\nrotation = 100\n" + ROWS + GAIN + OWN
     return {"rows": rows, "files": {f"stress_tests/{name}": text for name, text in tests.items()}}
 
@@ -163,8 +166,8 @@ KILLED = {
 """The latter as the kernel kills the process that takes the most memory, when the worker checks itself."""
 
 
-@pytest.mark.parametrize("files", [KILLED["a-test"], pytest.param(KILLED["after-its-last"], marks=pytest.mark.processes)],
-                         ids=KILLED)  # fmt: skip
+@pytest.mark.processes
+@pytest.mark.parametrize("files", KILLED.values(), ids=KILLED)
 def test_a_worker_that_is_killed_is_an_error_not_a_failure(shared, files):
     ran = shared.once(*WORKERS, "-p", "no:html", files=files)
     assert ran.ending == (4, "error")

@@ -32,7 +32,9 @@ DOUBT, LABELS = Metric("doubt", Unit.SHARE, better="less"), Metric("labels", Uni
 def models():
     blind = network()
     blind.fc1.weight.data.zero_()
-    others = {role: role_model(role, network(jitter=0.01, seed=at)) for at, role in enumerate(("incumbent", "baseline"))}
+    others = {
+        role: role_model(role, network(jitter=0.01, seed=at)) for at, role in enumerate(("incumbent", "baseline"))
+    }
     return {"blind": role_model(model=blind), "good": role_model(), **others}
 
 
@@ -116,11 +118,11 @@ SOUND = {
 
 @pytest.mark.parametrize(("body", "about"), SOUND.values(), ids=SOUND)
 def test_a_sound_test_is_not(tmp_path, models, body, about):
-    try:
-        verdict, (holds, detail) = followed(tmp_path, models, body, **about)
-    except NotApplicableError as error:
-        assert body in {of_network, SOUND["own-constant"][0]}, error
+    if body in {of_network, SOUND["own-constant"][0]}:
+        with pytest.raises(NotApplicableError, match="0 of 1 checks"):
+            followed(tmp_path, models, body, **about)
         return
+    verdict, (holds, detail) = followed(tmp_path, models, body, **about)
     assert verdict.status == "pass"
     assert holds, detail
 
@@ -129,7 +131,13 @@ def test_a_sound_test_is_not(tmp_path, models, body, about):
 
 
 def test_stand_ins_answer_as_they_are_called():
-    kinds = {"right": right, "wrong": wrong_by(1), "mostly": mostly_right, "random": at_random(0), "other": at_random(1)}
+    kinds = {
+        "right": right,
+        "wrong": wrong_by(1),
+        "mostly": mostly_right,
+        "random": at_random(0),
+        "other": at_random(1),
+    }
     answers = {name: standing_in(role_model(), answer) for name, answer in kinds.items()}
     shares = {name: accuracy(model.predict(IMAGES, Pose(3))).value for name, model in answers.items()}
     assert (shares["right"], shares["wrong"]) == (1.0, 0.0)

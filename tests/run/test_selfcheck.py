@@ -419,7 +419,9 @@ def test_a_stress_test_that_ends_otherwise_on_mutants_has_a_verdict(shared, line
     condition = "candidate.classifier.predict(images).correct.mean() < 0.6"
 
     def ends(text):
-        return re.sub(r"( +)(verdict = )", rf"\1if {condition}:\n\1\1{line}\n\1\2", f"import pytest\n{text.decode()}").encode()
+        return re.sub(
+            r"( +)(verdict = )", rf"\1if {condition}:\n\1\1{line}\n\1\2", f"import pytest\n{text.decode()}"
+        ).encode()
 
     try:
         ran = shared.once(files={"stress_tests/test_rotation.py": ends})
@@ -447,7 +449,9 @@ def test_recording_all_measures_what_a_run_does_and_judges_nothing(shared):
     assert judged.ending == (1, "fail")
     assert_nothing_was_judged(recorded)
     for name in ("id", "value", "n", "interval", "metric", "unit", "direction"):
-        assert [check[name] for check in recorded.report["checks"]] == [check[name] for check in judged.report["checks"]]
+        assert [check[name] for check in recorded.report["checks"]] == [
+            check[name] for check in judged.report["checks"]
+        ]
 
 
 @pytest.mark.parametrize(
