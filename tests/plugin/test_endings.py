@@ -61,7 +61,7 @@ def ended(folder, outcome, status, *, page="", changed="", **reported) -> tuple[
         pytest.param(ERROR, 0, {}, (4, "error", "[TEST] mine [PYTEST] the run ended with"), id="hidden-error"),
         pytest.param(PARTIAL, 2, {"interrupted": True}, (2, "partial", ""), id="interrupted"),
         pytest.param(PASSES, 2, {}, (4, "error", "exit status 2 though"), id="status-of-an-interrupt"),
-        pytest.param(None, 4, {}, (4, "error", "[PYTEST] pytest ended the run with exit status 4 and without a verdict"),
+        pytest.param(None, 4, {}, (4, "error", "[PYTEST] pytest ended the run with exit status 4 and without"),
                      id="no-outcome"),
         pytest.param(None, 0, {"errors": ["[CRASH] gw0"]}, (4, "error", "[CRASH] gw0"), id="no-outcome-known-why"),
         pytest.param(None, 2, {"interrupted": True}, (2, "error", "exit status 2"), id="no-outcome-interrupted"),
