@@ -79,6 +79,7 @@ class GateRun:
     def __init__(self, config: pytest.Config) -> None:
         self._began = time.process_time()
         self.config = config
+        self.process = os.getpid()
         self.is_worker = hasattr(config, "workerinput")
         self.active = is_gate_run(config)
         self.handover = handover_to(config)

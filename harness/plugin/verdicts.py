@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, Interruption, NotApplicableError, code_of, foreign_code, printable
+from harness.base.errors import InputError, Interruption, NotApplicableError, code_of, end_copy, foreign_code, printable
 from harness.base.records import as_json
 from harness.checks import Check
 from harness.plugin import fixtures
@@ -28,10 +28,21 @@ if TYPE_CHECKING:
 _FIXTURES = fixtures.__name__
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Start each test with no evidence."""
-    item.config.stash[RUN].evidence.clear()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Start each test with no evidence, and limit the time in which fixtures load what it needs."""
+    run = item.config.stash[RUN]
+    run.evidence.clear()
+    with run.limited(item.name) if run.active else nullcontext():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Limit the time of the test."""
+    run = item.config.stash[RUN]
+    with run.limited(item.name) if run.active else nullcontext():
+        yield
 
 
 @pytest.hookimpl(wrapper=True)
@@ -89,16 +100,22 @@ def _look_at_the_sample(item: pytest.Function, session: StressSession, family: s
         item.funcargs["stress_session"] = own
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the test's verdict and pictures to its report; one that is skipped, or may fail (xfail), has none.
 
-    A skip after a failure was shown changes nothing about it.
+    A skip after a failure was shown changes nothing about it. No other test waits for a model that hangs, or for what
+    it ran on. A copy of the process that a test made ends here.
     """
-    report = yield
     run = item.config.stash[RUN]
+    if run.active and not getattr(item.config.option, "forked", False):
+        end_copy(run.process)
+    if run.active and call.excinfo is not None and isinstance(call.excinfo.value, Interruption):
+        run.hung = True
+        item.session.shouldstop = f"{item.name} had no answer"
+    report = yield
     if not run.active or item.get_closest_marker("stress_check") is None or (report.when != "call" and report.passed):
         return report
     row: Check = item.callspec.params["stress_check"]  # type: ignore[attr-defined]
@@ -136,7 +153,8 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
     if report.failed and (verdict is None or verdict.passed or not _asserted(call)):
         what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
         what = str(raised) if isinstance(raised, InputError) else what
-        return row.unjudged("error", what.splitlines()[0], code=_code_of(raised))
+        code = code_of(raised) if raised else Code.TEST
+        return row.unjudged("error", what.splitlines()[0], code=Code.TEST if code == Code.INTERNAL else code)
     if verdict is None:
         return row.unjudged(
             "error", "the test judged nothing; end it with `stress_check.judge` and `evidence.show`", code=Code.TEST
@@ -145,13 +163,9 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
     return row.unjudged("error", wrong, code=Code.TEST) if wrong else verdict
 
 
-def _code_of(raised: BaseException | None) -> str:
-    found = Code.INTERNAL if raised is None else code_of(raised)
-    return Code.TEST if found == Code.INTERNAL else found
-
-
 def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
-    if not _is_about(verdict, run.prepare().scaled(row)):
+    # Judging adds the direction of the metric alone.
+    if replace(verdict.check, direction=None) != replace(run.prepare().scaled(row), direction=None):
         return (
             f"the test shows the verdict of another check than its own ({verdict.check.id}, threshold "
             f"{verdict.threshold}); let `stress_check.judge` judge, without a change to the check"
@@ -162,11 +176,6 @@ def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
             f"no search of that model; measure the fixture `{row.role}`"
         )
     return ""
-
-
-def _is_about(verdict: Verdict, row: Check) -> bool:
-    """Return whether a verdict is that of a row as the run has it; judging adds the direction of the metric alone."""
-    return replace(verdict.check, direction=None) == replace(row, direction=None)
 
 
 def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None:

@@ -39,7 +39,7 @@ ROWS = """
 id = "clean"
 family = "clean"
 metric = "accuracy"
-hand = { threshold = 0.5 }
+hand = { threshold = 0.8 }
 
 [[check]]
 id = "rotated"

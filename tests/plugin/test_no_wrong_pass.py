@@ -158,13 +158,6 @@ def test_a_folder_of_reports_that_is_none(shop, tmp_path_factory, folder):
         assert "cannot be written" in ended.stderr
 
 
-@pytest.mark.faults
-def test_the_command_that_runs_the_gate_has_its_exit_statuses(shop):
-    shop.save("blind.safetensors", blind=True)
-    for candidate, status in (("models/augmented.safetensors", 0), ("blind.safetensors", 1), ("none-such", 4)):
-        assert run(shop, "--candidate", candidate, command=GATE).returncode == status
-
-
 @pytest.mark.parametrize(("arguments", "rows"), [(("-k", "nothing-at-all"), None), (("--setup-only",), None), ((), "")])
 def test_a_run_that_judges_nothing_says_so_in_its_reports(shared, arguments, rows):
     ran = shared.once(*arguments, rows=rows)
@@ -190,29 +183,6 @@ def test_stress_tests_without_their_plugin_or_under_another_root_are_an_error(sh
         assert ended.returncode == 4, ended.stdout + ended.stderr
         assert "no run of their gate" in ended.stdout + ended.stderr
         assert not list(elsewhere.iterdir())
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("name", ["models/augmented.safetensors", "stress_tests/checks.toml", "zoo.npz"])
-def test_a_file_that_changes_before_a_worker_reads_it_is_an_error(shop, name):
-    """A worker starts after the controller has read everything; the file is then another, and just as good."""
-    other = shop.save("other.safetensors", jitter=0.01, seed=5).read_bytes()
-    (shop.root / "conftest.py").write_text(f"""
-import pathlib
-def pytest_configure_node(node):
-    path = pathlib.Path({str(shop.root / name)!r})
-    if path.suffix == ".toml":
-        path.write_text(path.read_text() + "\\n# another\\n")
-    elif path.suffix == ".npz":
-        import numpy as np
-        arrays = dict(np.load(path))
-        arrays["images"][0, 0, :2] = 7, 200
-        np.savez(path, **arrays)
-    else:
-        path.write_bytes({other!r})
-""")
-    ended = run(shop, "-n", "2")
-    expect_error(shop, ended, said="made for other data" if name == "zoo.npz" else "changed while the gate ran")
 
 
 CHANGING = """
@@ -327,17 +297,10 @@ def test_a_process_that_ends_otherwise_than_its_run_is_an_error_everywhere(shop,
     monkeypatch.setenv("OUTER", "1")
     bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)
     (shop.root / "conftest.py").write_text(ENDINGS[ends])
+    if ends.startswith("nested"):
+        expect_error(shop, run(shop, "--candidate", str(bad)), said="the run did not finish")
+        return  # A run within the run does not judge in its place.
     ended = run(shop, "--candidate", str(bad), *workers, command=GATE)
     expect_error(shop, ended, said="without a verdict")
     history = read_history(shop.root / "reports/history.jsonl").lines
     assert not [line for line in history if line.path.endswith("bad.safetensors")], "the run left a line"
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("ends", ["nested-process", "nested-here"])
-def test_a_run_within_a_run_does_not_judge_in_its_place(shop, monkeypatch, ends):
-    monkeypatch.setenv("OUTER", "1")
-    bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)
-    (shop.root / "conftest.py").write_text(ENDINGS[ends])
-    ended = run(shop, "--candidate", str(bad))
-    expect_error(shop, ended, said="the run did not finish")

@@ -86,7 +86,7 @@ def values(ran):
 
 def test_every_check_that_applies_has_the_checkpoints_value(gate):
     """Skews and searches of grids included; poses that Hypothesis draws, and other pixels, do not apply."""
-    rows = SINGLE + GRIDS + SKEWED
+    rows = "\n[data.samples]\nsearch = 100\n" + SINGLE + GRIDS + SKEWED
     recorded = gate.once("--candidate", gate.answered(rows), rows=rows)
     asked = gate.once("--candidate", CHECKPOINT, rows=rows)
     assert recorded.ending == asked.ending == (0, "pass")

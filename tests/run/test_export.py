@@ -169,8 +169,8 @@ def test_families_named_are_exported_alone_and_a_budget_leaves_samples(export):
 
 
 def test_a_grid_is_exported_whole_and_poses_that_hypothesis_draws_are_not(export):
-    done = export(rows=ROWS + SEARCH)
-    assert manifest(done.folder)["images"] == 400 * 225
+    done = export(rows="\n[data.samples]\nsearch = 100\n" + ROWS + SEARCH)
+    assert manifest(done.folder)["images"] == 300 * 2 + 100 * 225
     assert "failed without a model" not in done.said
 
 

@@ -89,6 +89,7 @@ def test_a_steady_one_is_not(opened):
     assert not unsteady([opened(CODE, "False")], images_of(400))
 
 
+@pytest.mark.processes
 def test_a_model_that_opens_nowhere_else_is_refused_with_its_reason(opened):
     model = opened(CODE, f"1 // ({ELSEWHERE} - 1)")
     with pytest.raises(InputError, match="in another process, the model cannot be opened or asked"):
@@ -131,6 +132,7 @@ def test_classes_in_another_order_than_the_datas_are_refused(tmp_path):
         expect_data_of(named(names[1], names[0], *names[2:]), zoo.images)
 
 
+@pytest.mark.processes
 def test_files_of_pictures_reach_the_other_process(tmp_path, monkeypatch):
     """A callable that decodes pictures gets the same files there."""
     from PIL import Image
