@@ -93,7 +93,9 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(
+    "name", ["Labels", *(pytest.param(name, marks=pytest.mark.processes) for name in ("Top", "Probabilities"))]
+)
 def test_a_scikit_learn_classifier_is_gated(gate, name):
     ran = gate.once(f"--candidate=python:own:{name}", overview=name == "Labels")
     assert ran.ending == (0, "pass"), ran.summary

@@ -92,6 +92,7 @@ def as_state_dict(path: Path) -> Path:
 @pytest.mark.parametrize("leave", ["sys.exit(0)", "pytest.exit('end', returncode=0)"])
 def test_a_model_that_leaves_is_not_judged(shared, monkeypatch, leave, workers):
     monkeypatch.syspath_prepend(shared.root)
+    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])
     as_state_dict(shared.save("leaving.safetensors"))
     model = ("--candidate", "leaving.pt", "--stress-set", "model=leaving:build", "--stress-no-cache")
     ran = shared.once(*model, *workers, files={"leaving.py": LEAVING.format(leave=leave)})
@@ -210,6 +211,11 @@ TORCH = (
     "torch.set_default_dtype(torch.float64), torch.set_default_device('meta'), torch.set_grad_enabled(False), "
     "torch.use_deterministic_algorithms(True), torch.manual_seed(0), np.random.seed(0)"
 )
+BUILT = """
+    torch.set_num_threads(3); torch.set_float32_matmul_precision("medium")
+    warnings.simplefilter("error"); locale.setlocale(locale.LC_ALL, "C")
+    signal.signal(signal.SIGALRM, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)
+""".strip()
 PROCESS = "os.chdir('/'), os.environ.clear(), print('x' * 100_000), setattr(sys, 'stdout', None)"
 
 
@@ -217,15 +223,11 @@ PROCESS = "os.chdir('/'), os.environ.clear(), print('x' * 100_000), setattr(sys,
 @pytest.mark.parametrize(
     ("effect", "when_built"),
     [
-        (TORCH, "pass"),
-        ("pass", f"{TORCH}; torch.set_num_threads(3); torch.set_float32_matmul_precision('medium')"),
-        (PROCESS, "pass"),
-        ("pass", f"{PROCESS}; warnings.simplefilter('error'); locale.setlocale(locale.LC_ALL, 'C')"),
-        ("pass", "signal.signal(signal.SIGALRM, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)"),
-        ("signal.alarm(0)", "signal.alarm(0)"),
+        (f"{TORCH}, {PROCESS}, signal.alarm(0)", "signal.alarm(0)"),
+        ("pass", f"{BUILT}\n    {TORCH}; {PROCESS}"),
         ("pass", "os.fork()"),
     ],
-    ids=["torch-pass", "torch-built", "process-pass", "process-built", "signals-built", "alarm", "fork"],
+    ids=["pass", "built", "fork"],
 )
 def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(shop, unchanging, effect, when_built):
     ended, report = judged(shop, effect, when_built)

@@ -129,6 +129,7 @@ def moody(gate, monkeypatch):
     (gate.root / "moody.py").write_text(MOODY)
     torch.save(network().state_dict(), gate.root / "moody.pth")
     monkeypatch.syspath_prepend(gate.root)
+    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])  # See run/test_steadiness.py.
     return lambda mood: (
         *("--stress-set", "model=moody:Moody", "--stress-set", f"model_args.mood={mood}", "--candidate", "moody.pth"),
         "--stress-no-cache",

@@ -77,14 +77,21 @@ def test_they_work_in_rows_by_their_names(shared):
     assert found["torn"] == ("pass", "at_most")
 
 
-def test_a_threshold_or_a_corruption_that_cannot_be_is_refused(shared):
-    before, torn = OWN.split('id = "torn"')
-    ran = shared.once(files=FILES, rows=f'{before}id = "torn"{torn.replace("0.5", "1.5")}')
+BEFORE, TORN = OWN.split('id = "torn"')
+
+
+@pytest.mark.parametrize(
+    ("rows", "declares", "said"),
+    [
+        (f'{BEFORE}id = "torn"{TORN.replace("0.5", "1.5")}', DUSK, "threshold 1.5 is outside the range of torn"),
+        (ROWS + OWN, DUSK.replace('"dusk"', '"dawn"'), "'corrupt-dusk-3' of test_accuracy_survives_corruption: corru"),
+    ],
+    ids=["threshold", "undeclared"],
+)
+def test_a_threshold_or_a_corruption_that_cannot_be_is_refused(shared, rows, declares, said):
+    ran = shared.once(files={**FILES, DECLARES: declares}, rows=rows)
     assert ran.ending == (4, "error")
-    ran.stderr.fnmatch_lines(["*check 2 ('torn'): threshold 1.5 is outside the range of torn, 0.0 to 1.0*"])
-    ran = shared.once(files={**FILES, DECLARES: DUSK.replace('"dusk"', '"dawn"')})
-    assert ran.ending == (4, "error")
-    ran.stdout.fnmatch_lines(["*check 'corrupt-dusk-3' of test_accuracy_survives_corruption: corruption is 'dusk'*"])
+    assert said in ran.why
 
 
 def test_a_name_that_ships_or_is_taken_is_refused_and_both_are_named():
