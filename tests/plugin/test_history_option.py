@@ -73,7 +73,7 @@ def test_what_cannot_work_is_known_before_the_run(shared, monkeypatch):
     ran = shared.once("--stress-set", "history=stress_tests")
     assert ran.ending == (4, "error")
     assert "stress_tests: is a folder, expected a file for a run history" in ran.why
-    monkeypatch.setattr("harness.plugin.sinks.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     ran = shared.once("--stress-set", "mlflow=robustness")
     assert ran.ending == (4, "error")
     assert "mlflow robustness: MLflow is not installed; pip install" in ran.why
