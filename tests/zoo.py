@@ -246,7 +246,7 @@ class Ran:
 
     @property
     def why(self) -> str:
-        """Return all that the record says against a verdict."""
+        """Return every reason against a verdict: errors, omissions and failed self-checks."""
         unsound = [check["detail"] for check in self.report["self_checks"] if check["status"] == "fail"]
         return "\n".join([*self.report["errors"], *self.report["omissions"], *unsound])
 

@@ -187,7 +187,7 @@ def test_another_plugin_that_ends_a_run_otherwise_leaves_no_line_of_it(shared, h
     assert {line.verdict for line in ran.history} <= {"error"}
 
 
-def test_a_page_that_goes_elsewhere_leaves_one_here_and_an_odd_path_is_no_matter(shared):
+def test_a_page_that_goes_elsewhere_leaves_one_here_of_any_path(shared):
     name = os.fsdecode(b"models/\xff.safetensors")
     (shared.root / name).write_bytes((shared.root / "models/augmented.safetensors").read_bytes())
     ran = shared.once("--html", "elsewhere.html", "--junit-xml", "junit.xml", "--candidate", name, page=True)

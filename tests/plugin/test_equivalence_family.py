@@ -101,7 +101,7 @@ def test_an_artifact_that_changes_many_predictions_is_different(gate, workers):
         assert ran.checks == gate.once(DIFFERENT, ORIGINAL, rows=rows, page=True).checks
 
 
-def test_what_the_images_cannot_tell_is_inconclusive_and_a_tolerance_elsewhere_an_error(gate):
+def test_what_images_cannot_tell_and_a_tolerance_elsewhere_end_with_4(gate):
     rows = EQUIVALENCE.replace("0.05", "0.001")
     ran = gate.once(EQUAL, ORIGINAL, rows=rows)
     assert ran.ending == (4, "error")
@@ -125,7 +125,7 @@ def test_without_an_original_the_family_does_not_apply(gate):
     assert ran.statuses["equivalence-predictions-changed"] == "informational"
 
 
-def test_an_original_or_an_artifact_that_explains_the_outcome_is_said_first(gate):
+def test_an_original_or_artifact_that_explains_the_outcome_comes_first(gate):
     ran = gate.once("--candidate=other-order.safetensors", ORIGINAL, rows=EQUIVALENCE + CLEAN.replace("0.85", "0.99"))
     assert ran.ret == 1
     detail = ran.checks["equivalence-clean"]["detail"]

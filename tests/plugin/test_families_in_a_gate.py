@@ -266,7 +266,7 @@ def test_a_folder_of_pictures_is_measured(gate, workers):
     ran.stderr.fnmatch_lines(["*sha256 is*calibrate it for these*"])
 
 
-def test_a_file_in_the_format_of_the_data_is_taken_and_a_row_must_name_its_images(gate):
+def test_a_file_like_the_data_is_taken_and_a_row_names_its_images(gate):
     np.savez(gate.root / "other.npz", images=np.zeros((7, 16, 16), np.uint8), labels=np.arange(7) % 2)
     unnamed = FREE.replace('unknown = "patch-shuffled"\n', "")
     ran = gate.once("--stress-set", "unknown=npz:other.npz", rows=CLEAN + unnamed + ELSEWHERE)

@@ -252,7 +252,7 @@ def test_real_full_disk_ends_with_4(zoo, small_disk):
 
 
 @pytest.mark.faults
-def test_read_only_disk_is_said_before_the_run_and_is_no_matter_for_the_cache(zoo, small_disk, monkeypatch):
+def test_read_only_disk_is_said_before_the_run_unless_of_the_cache(zoo, small_disk, monkeypatch):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     run = check(zoo, "--stress-reports", str(small_disk))
     assert run.returncode == 4
@@ -346,7 +346,7 @@ def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, 
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("interruptible")
-def test_interrupt_of_workers_says_so_ends_with_2_and_leaves_nothing_half_written(zoo):
+def test_interrupt_of_workers_ends_with_2_and_writes_nothing_by_half(zoo):
     (zoo.tests / "test_waits.py").write_text(WAITING)
     command = command_on(zoo, "-n", "2")
     run = subprocess.Popen(

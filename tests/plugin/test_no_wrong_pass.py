@@ -175,7 +175,7 @@ def test_a_run_that_records_judges_nothing(shop):
 
 
 @pytest.mark.faults
-def test_stress_tests_without_their_plugin_or_under_another_root_are_an_error(shop, tmp_path_factory):
+def test_tests_without_their_plugin_or_under_another_root_are_an_error(shop, tmp_path_factory):
     assert run(shop, "-p", "no:harness.plugin", "-n", "2").returncode == 4
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     for workers in ((), ("-n", "2")):

@@ -32,7 +32,7 @@ def gate(shared):
 # A verdict of its own.
 
 
-def test_the_quick_profile_takes_its_own_checks_and_says_what_they_leave_out(gate):
+def test_the_quick_profile_takes_its_own_checks_and_says_what_is_left(gate):
     ran = gate.once(*PROFILE, page=True)
     assert ran.ending == (0, "pass")
     scope = (

@@ -211,7 +211,7 @@ def test_a_file_that_lacks_images_is_inconclusive(gate, workers):
     assert error.endswith("lacks 9 of the 800 images of its export; predict all of them")
 
 
-def test_answers_for_other_checks_data_profiles_and_samples_are_inconclusive(gate):
+def test_answers_for_other_checks_data_and_samples_are_inconclusive(gate):
     spec = gate.answered()
     ran = gate.once("--candidate", spec, rows=ROWS.replace("0.85", "0.8"))
     assert ran.ending == (0, "pass"), "a threshold is no part of what is asked"

@@ -164,7 +164,7 @@ def expect_error(folder, why):
         (signal.SIGKILL, ("-n", "2"), "gate"),
     ],
 )
-def test_a_run_that_is_told_to_end_says_so_in_its_reports_and_leaves_no_process(slow, number, workers, command):
+def test_a_run_that_is_told_to_end_says_so_and_leaves_no_process(slow, number, workers, command):
     """One that is killed leaves its refusal."""
     run = started(slow.root, *workers, command=COMMANDS[command])
     wait_for((slow.root / "started").exists)

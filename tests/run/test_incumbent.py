@@ -127,7 +127,7 @@ def test_a_waived_incumbent_is_named_in_every_report(gate, options, files, who):
         assert "PASS (no incumbent)" in text
 
 
-def test_a_declared_incumbent_may_be_waived_or_another_named_and_that_is_said(gate):
+def test_a_declared_incumbent_may_be_waived_or_another_be_named(gate):
     ran = gate.once(*WORSE, "--incumbent", "none", files={**gate.declared, WEIGHTS: None})
     assert ran.ending == (0, "pass")
     (notice,) = ran.report["notices"]

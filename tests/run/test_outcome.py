@@ -186,7 +186,7 @@ def test_failures_of_different_units_are_ordered_by_their_margins():
         (1, {"status": "not_applicable"}, False),
     ],
 )
-def test_thresholds_of_fewer_than_three_reference_models_that_judge_are_provisional(models, facts, provisional):
+def test_thresholds_of_fewer_than_three_models_that_judge_are_provisional(models, facts, provisional):
     about = Check("clean", "clean", "accuracy", panel=Threshold(0.9, reference_models=models), hand=facts.get("hand"))
     judged = Verdict(about, facts.get("status", "pass"), "accuracy", value=0.95, threshold=0.9)
     found = replace(EMPTY, verdicts=(judged,))

@@ -236,7 +236,7 @@ def test_what_the_cache_has_takes_no_time_of_a_budget(shared, workers):
     assert shared.once("--stress-budget", "0.001s", *workers).ending == (0, "pass")
 
 
-def test_a_run_that_fits_is_whole_and_says_so_and_a_recording_takes_no_sample(shared):
+def test_a_run_that_fits_is_whole_and_a_recording_takes_no_sample(shared):
     ran = shared.once("--stress-budget", "9h")
     assert ran.ending == (0, "pass")
     ran.stdout.fnmatch_lines(["stress: all images fit into 9.0 h on *: they take about *"])

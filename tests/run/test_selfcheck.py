@@ -336,7 +336,7 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
     assert 16 <= int(said[1]) <= 32, "what the model takes for other classes, and no image at rest"
 
 
-def test_of_many_perturbations_some_are_asked_for_again_and_one_of_a_batch_is_named(stale_in, session_of):
+def test_some_of_many_perturbations_are_asked_again_and_one_is_named(stale_in, session_of):
     candidate = stale_in(*(Pose(degrees) for degrees in range(1, 40))).roles["candidate"]
     text = selfcheck.other_answers(candidate, most=16, few=32)
     assert re.match(r"[1-9]\d* of 448 predictions of this run are others", text), "of 14 perturbations, 32 images each"
