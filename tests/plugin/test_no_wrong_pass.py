@@ -37,8 +37,7 @@ class Net(FashionCNN):
         return super().forward(pixels)
 
 def build():
-    from zoo import ARGUMENTS
-    return Net(**ARGUMENTS)
+    return Net(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)
 """
 SERIAL_AND_WORKERS = pytest.mark.parametrize(
     "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.faults)], ids=["serial", "parallel"]

@@ -132,6 +132,7 @@ WRONG = {
 }
 
 
+@pytest.mark.processes
 def test_tests_that_raise_measure_nan_or_cannot_be_collected_end_with_4(shared):
     """A row with an unknown key can be collected as little."""
 
