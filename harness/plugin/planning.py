@@ -6,6 +6,7 @@ import hashlib
 import io
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from harness.base.errors import InputError, foreign_code, printable, reason, some_of
 from harness.base.records import as_json, read_json
 from harness.data.exported import FORMATS
-from harness.plugin.replay import end_all
+from harness.plugin.looking_back import end_all, judge
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
 from harness.run.export.request import SAID, scope_of
@@ -35,13 +36,13 @@ def export(run: GateRun, session: pytest.Session) -> None:
     checks = [check for check in checks if not order.families or check.family in order.families]
     samples: dict[str, int] = {}
     if (seconds := request.budget_seconds) is not None:
-        plan = fitting(stress, checks, run.judge, seconds=seconds, images_per_second=order.images_per_second)
+        plan = fitting(stress, checks, partial(judge, run), seconds=seconds, images_per_second=order.images_per_second)
         samples = plan.samples
         sizes = [f"{name} {line.images:,} of {line.out_of:,}" for name, line in plan.lines.items() if name in samples]
         fits = "" if plan.fits else ", and even the fewest images do not fit"
         taken = f"{duration(plan.total.seconds)} of {duration(seconds)}"
         _say(f"at {order.images_per_second:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}")
-    questions = questions_of(replace(stress, fitted=samples), checks, run.judge, overview=order.overview)
+    questions = questions_of(replace(stress, fitted=samples), checks, partial(judge, run), overview=order.overview)
     for name, error in questions.failed.items():
         _say(f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})")
     pixels, measured = FORMATS[order.format], request.samples
@@ -136,7 +137,7 @@ def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None, to_c
         return plan_of(
             run.prepare(),
             selected_checks(session),
-            run.judge,
+            partial(judge, run),
             budget=run.request.budget_seconds,
             costs=costs or run.measured_costs(),
             overview=run.has_overview,

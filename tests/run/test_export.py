@@ -1,5 +1,6 @@
 """An export holds the images that checks ask about, each once, and is whole, resumable, and alone in its folder."""
 
+import itertools
 import json
 import shutil
 import zipfile
@@ -29,18 +30,29 @@ id = "unchanged"
 family = "search"
 metric = "unchanged_share"
 within = { degrees = 10, dx = 2, dy = 2 }
+
+[[check]]
+id = "robust"
+family = "search"
+metric = "robust_accuracy"
+grid = "augmentation-range"
 """
-TESTS = ("clean", "rotation", "confident_errors")
+TESTS = ("clean", "rotation", "confident_errors", "drawn_pose", "worst_pose")
+COUNT = itertools.count()
 
 
 @pytest.fixture
-def export(zoo):
-    """Return what exports the images of the zoo in this process, and reads them again."""
+def export(shared):
+    """Return what exports the images of the repository in this process, and reads them again."""
 
-    def run(*options, folder="inputs", **order):
-        with asked_to_record(None, export=ExportOrder(str(zoo.root / folder), **order)):
-            result = zoo.run("--stress-plan", "-s", *options)
-        return SimpleNamespace(status=result.ret, said=result.stdout.str(), folder=zoo.root / folder)
+    def run(*options, folder="inputs", anew=True, rows=ROWS, files=None, **order):
+        place = shared.root / folder
+        if anew:
+            shutil.rmtree(place, ignore_errors=True)
+        with asked_to_record(None, export=ExportOrder(str(place), **order)):
+            again = {"note": f"{order} {next(COUNT)}", **(files or {})}
+            ran = shared.once("--stress-plan", "-s", *options, rows=rows, files=again)
+        return SimpleNamespace(status=ran.ret, said=ran.stdout.str(), folder=place)
 
     return run
 
@@ -55,7 +67,7 @@ def manifest(folder):
     return json.loads((folder / "manifest.json").read_text())
 
 
-def test_it_holds_each_image_under_each_perturbation_once(zoo, export):
+def test_it_holds_each_image_under_each_perturbation_once(shared, export):
     done = export()
     assert done.status == 0
     names, pixels, index, perturbation = rows(done.folder)
@@ -68,14 +80,14 @@ def test_it_holds_each_image_under_each_perturbation_once(zoo, export):
     assert said["perturbations"][1]["checks"]["rotate-ccw-010"] == 400
     for number, pose in enumerate((Pose(), Pose(10))):
         of_it = perturbation == number
-        expected = pose(unit_range(zoo.images.pixels[index[of_it]])).numpy()
+        expected = pose(unit_range(shared.images.pixels[index[of_it]])).numpy()
         assert np.array_equal(pixels[of_it], expected)
     export_line = Export.read(said["export"])
     assert (export_line.images, export_line.names) == (800, hash_of_names(names))
-    assert export_line.data == zoo.images.sha256
+    assert export_line.data == shared.images.sha256
 
 
-def test_png_holds_the_same_images_rounded_to_8_bits(zoo, export):
+def test_png_holds_the_same_images_rounded_to_8_bits(shared, export):
     done = export(format="png")
     assert done.status == 0
     with zipfile.ZipFile(done.folder / "shard-00000.zip") as shard:
@@ -83,7 +95,7 @@ def test_png_holds_the_same_images_rounded_to_8_bits(zoo, export):
         name, index, _ = next(row for row in table if row[2] == "1")
         with shard.open(f"{name}.png") as file:
             pixels = np.array(Image.open(file))
-    turned = Pose(10)(unit_range(zoo.images.pixels[int(index)][None])).numpy()
+    turned = Pose(10)(unit_range(shared.images.pixels[int(index)][None])).numpy()
     assert np.array_equal(pixels[None, ..., None], as_stored(turned, "uint8"))
     assert Export.read(manifest(done.folder)["export"]).pixels == "uint8"
 
@@ -98,7 +110,7 @@ def test_an_interrupted_export_resumes(export, monkeypatch):
     (done.folder / "shard-00005.npz").write_bytes(whole["shard-00005.npz"][:-500])
     (done.folder / "answers.npz").write_bytes(b"a user's")
     kept = (done.folder / "shard-00000.npz").stat().st_mtime_ns
-    again = export()
+    again = export(anew=False)
     assert "6 of them from an earlier run" in again.said
     assert {path.name: path.read_bytes() for path in done.folder.iterdir()} == whole | {"answers.npz": b"a user's"}
     assert (done.folder / "shard-00000.npz").stat().st_mtime_ns == kept
@@ -111,24 +123,25 @@ def test_a_shard_with_other_pixels_is_written_again(export):
     with np.load(path) as file:
         arrays = dict(file)
     np.savez(path, **{**arrays, "pixels": arrays["pixels"] * np.float32(0.5)})
-    assert export().status == 0
+    assert export(anew=False).status == 0
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "shard-00000.npz"])
-def test_a_folder_with_other_files_is_left_alone(zoo, export, name):
-    (zoo.root / "inputs").mkdir()
-    (zoo.root / "inputs" / name).write_text("mine")
-    done = export()
+def test_a_folder_with_other_files_is_left_alone(shared, export, name):
+    shutil.rmtree(shared.root / "inputs", ignore_errors=True)
+    (shared.root / "inputs").mkdir()
+    (shared.root / "inputs" / name).write_text("mine")
+    done = export(anew=False)
     assert done.status == 4
     assert "has other files in it" in done.said
     assert [path.read_text() for path in done.folder.iterdir()] == ["mine"]
 
 
-def test_another_export_is_not_overwritten(zoo, export):
+def test_another_export_is_not_overwritten(shared, export):
     export()
-    before = {path.name: path.read_bytes() for path in (zoo.root / "inputs").iterdir()}
-    done = export(format="png")
+    before = {path.name: path.read_bytes() for path in (shared.root / "inputs").iterdir()}
+    done = export(anew=False, format="png")
     assert (done.status, "holds another export" in done.said) == (4, True)
     assert {path.name: path.read_bytes() for path in done.folder.iterdir()} == before
 
@@ -142,15 +155,12 @@ def test_the_size_is_told_first_and_no_disk_is_filled(export, monkeypatch):
     assert not done.folder.exists()
 
 
-def test_families_named_are_exported_alone(export):
+def test_families_named_are_exported_alone_and_a_budget_leaves_samples(export):
     done = export(families=("clean",))
     assert manifest(done.folder)["images"] == 400
     assert Export.read(manifest(done.folder)["export"]).families == ("clean",)
-    refused = export(families=("clean", "nope"), folder="other")
+    refused = export(families=("clean", "nope"))
     assert (refused.status, "--families nope: no check is of this family" in refused.said) == (4, True)
-
-
-def test_a_budget_leaves_samples(export):
     done = export("--stress-budget", "4s")
     line = Export.read(manifest(done.folder)["export"])
     assert done.status == 0
@@ -158,27 +168,19 @@ def test_a_budget_leaves_samples(export):
     assert line.images < 800 * 0.6
 
 
-@pytest.mark.zoo(ROWS + SEARCH, tests=(*TESTS, "drawn_pose"))
-def test_poses_that_hypothesis_draws_are_not_exported(export):
-    done = export()
-    assert manifest(done.folder)["images"] == 800
+def test_a_grid_is_exported_whole_and_poses_that_hypothesis_draws_are_not(export):
+    done = export(rows="\n[data.samples]\nsearch = 100\n" + ROWS + SEARCH)
+    assert manifest(done.folder)["images"] == 300 * 2 + 100 * 225
     assert "failed without a model" not in done.said
 
 
-@pytest.mark.zoo(
-    ROWS + '[[check]]\nid = "robust"\nfamily = "search"\nmetric = "robust_accuracy"\ngrid = "augmentation-range"\n',
-    tests=(*TESTS, "worst_pose"),
-)
-def test_a_grid_is_exported_whole(export):
-    assert manifest(export().folder)["images"] == 400 * 225
-
-
-def test_a_test_that_fails_without_a_model_is_named(zoo, export):
-    (zoo.tests / "test_rotation.py").write_text(
+def test_a_test_that_fails_without_a_model_is_named(export):
+    code = (
         "from harness.plugin import check\n\n\n@check('rotation')\n"
         "def test_it(candidate, stress_check):\n    candidate.nothing()\n"
     )
-    assert "rotate-ccw-010: its test failed without a model" in export().said
+    said = export(files={"stress_tests/test_rotation.py": code}).said
+    assert "rotate-ccw-010: its test failed without a model" in said
 
 
 def test_the_line_of_an_export_is_read_again():
