@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from harness.plugin.run import GateRun
     from harness.report.refusal import Claim
-    from harness.run.outcome import Outcome
 
 
 def concluded(run: GateRun, claim: Claim, status: int) -> int:
