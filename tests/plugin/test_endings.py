@@ -14,6 +14,7 @@ from outcomes import BROKEN, EMPTY, FAIL, OLD_REPORTS, PASS, leave_old_reports
 
 from harness.base.errors import ChangedError
 from harness.plugin.exit_status import concluded
+from harness.report.redraw import reports_of
 from harness.report.refusal import PROTOCOL as REFUSED_PROTOCOL
 from harness.report.refusal import ROLES as REFUSED_ROLES
 from harness.report.refusal import Claim, agreed_verdict, mark_of_page, mark_of_summary
@@ -31,12 +32,13 @@ def raising(error):
     return fail
 
 
-def ended(folder, outcome, status, *, page="", changed="", **reported) -> tuple[int, str, str]:
+def ended(folder, outcome, status, *, changed="", **reported) -> tuple[int, str, str]:
     """Return exit status, verdict and reasons of a run with this outcome that pytest ends with this status."""
     claim = Claim(folder, ["pytest"], RUN)
     claim.take(wait=False)
     expect = raising(ChangedError(changed)) if changed else lambda: None
-    run = SimpleNamespace(outcome=outcome, reported=Reported(**reported), page=page, expect_same_inputs=expect)
+    reports = {} if outcome is None else reports_of(outcome.as_files()[0], {}.get, where="stress.json")[1]
+    run = SimpleNamespace(outcome=outcome, reports=reports, reported=Reported(**reported), expect_same_inputs=expect)
     try:
         final = concluded(run, claim, status)
     finally:
@@ -79,39 +81,31 @@ def test_the_end_of_a_run(tmp_path, outcome, status, facts, expected):
 
 
 @pytest.mark.parametrize(
-    ("place", "error", "said"),
+    ("error", "said"),
     [
-        ("text.markdown", MemoryError(), "MemoryError"),
-        ("text.as_json", RecursionError("too deep"), "RecursionError"),
-        ("text.markdown", KeyboardInterrupt(), "the run came to no end: it was interrupted"),
-        ("text.as_json", OSError(28, "full"), "full"),
-        ("diagnosis.diagnose", ChangedError("it has changed"), "it has changed"),
+        (MemoryError(), "MemoryError"),
+        (KeyboardInterrupt(), "the run came to no end: it was interrupted"),
+        (OSError(28, "full"), "full"),
+        (ChangedError("it has changed"), "it has changed"),
     ],
 )
-def test_reports_that_cannot_be_made_are_inconclusive(tmp_path, capsys, place, error, said):
+def test_reports_that_cannot_be_published_are_inconclusive(tmp_path, capsys, error, said):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"harness.report.{place}", raising(error))
+        patch.setattr(Claim, "publish", raising(error))
         found = ended(tmp_path, PASSES, 0)
     assert found[:2] == (4, "error")
     assert said in found[2]
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_page_of_this_run_and_verdict_is_kept_alone(tmp_path, whole):
-    page = f"<p {mark_of_page(RUN, 'pass' if whole else 'fail')}>drawn"
-    assert ended(tmp_path, PASSES, 0, page=page)[:2] == (0, "pass")
-    assert ((tmp_path / "stress.html").read_text() == page) == whole
-
-
 # Whole runs.
 
 
 def test_what_fails_while_the_page_or_the_outcome_is_made_is_inconclusive(shared, monkeypatch):
-    for place, page in (("report.html.scorecard", True), ("plugin.looking_back.outcome_of", False)):
+    for place in ("report.html.page_of", "report.text.markdown", "plugin.looking_back.outcome_of"):
         with monkeypatch.context() as patch:
             patch.setattr(f"harness.{place}", raising(ImportError("libGL.so.1: cannot open")))
-            ran = shared.once(page=page, files={"note": place})
+            ran = shared.once(page=True, files={"note": place})
         assert ran.ending == (4, "error")
         assert "libGL.so.1" in ran.why
 

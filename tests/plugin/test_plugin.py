@@ -57,12 +57,6 @@ def test_healthy_model_passes_and_leaves_three_reports(gate):
     assert (line.clean, line.worst_pose, line.robust_accuracy) == (values["clean"], values["rotate-ccw-010"], None)
 
 
-def test_without_pytest_html_the_page_says_so(gate):
-    ran = gate.once()
-    assert ran.ending == (0, "pass")
-    assert "pytest-html wrote no page of this run" in ran.page
-
-
 def test_worse_model_fails_by_name(gate):
     ran = gate.once("--candidate", "worse.safetensors", "-v", page=True)
     assert ran.ending == (1, "fail")
