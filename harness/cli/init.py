@@ -21,18 +21,26 @@ if TYPE_CHECKING:
     cls=Command,
     example="init --data folder:test --checkpoint a.pth --model torchvision.models:resnet50 --set "
     "transform=torchvision --set model_args.num_classes=5",
-    help="Make a gate in your own repository FOLDER (default: this one). It writes stress_tests/ with the tests of the "
-    "families wanted and a checks file. Its table [gate] has the settings given here, also those of --set, for all "
-    "commands. Paths in options are relative to the repository. Existing files stay; an existing checks file gets only "
-    "the named families that it lacks.",
+    help="Make a gate in your own repository FOLDER (default: this one). It writes a checks file with checks of the "
+    "families wanted, stress_tests/checks.toml; their tests are those of this package. The table [gate] has the "
+    "settings given here, also those of --set, for all commands. Paths in options are relative to the repository. "
+    "Existing files stay; an existing checks file gets only the named families that it lacks.",
 )
 @click.argument("folder", type=FILE, default=Path())
 @click.option(
     "--families",
     metavar="NAMES",
-    help="The families of stress tests, joined by commas (default: clean, class, class-difference, consensus, "
+    help="The families of checks, joined by commas (default: clean, class, class-difference, consensus, "
     "rotation, shift, confidence, regression, flips). Also pairs with --checkpoint, and slice if the data have groups. "
     "Others are flip, pose, gain, search, attention, corruption, skew, equivalence and unknown.",
+)
+@click.option(
+    "--copy",
+    "copied",
+    multiple=True,
+    metavar="FAMILY",
+    help="Copy the stress tests of this family into stress_tests/, to change them; a copy replaces the packaged file. "
+    "May be given several times (default: none).",
 )
 @click.option(
     "--min-accuracy",

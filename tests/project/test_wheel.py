@@ -115,9 +115,26 @@ def test_it_checks_a_model_of_an_unrelated_project(project, python, candidate, s
     assert (project / "reports/stress.html").exists()
 
 
-def test_its_tests_are_those_of_the_package(project, python):
-    written = (project / "stress_tests/test_clean.py").read_bytes()
-    assert written == (REPOSITORY / "stress_tests/test_clean.py").read_bytes()
+@pytest.mark.parametrize(
+    "places", [(), ("stress_tests", "-n", "2"), ("stress_tests/test_clean.py::test_clean_accuracy",)]
+)
+def test_its_tests_are_those_of_the_package(project, python, places):
+    """They are collected where the checks file is, without a copy of them."""
+    assert [path.name for path in (project / "stress_tests").iterdir()] == ["checks.toml"]
+    done = run(python, "-m", "pytest", "-v", "--candidate=good.pth", *places, cwd=project)
+    assert "stress_tests/test_clean.py::test_clean_accuracy[clean] <- " in done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_a_test_that_is_copied_replaces_that_of_the_package(project, python):
+    run(python, "-m", "harness", "init", "--copy", "clean", cwd=project)
+    copy = project / "stress_tests/test_clean.py"
+    assert copy.read_bytes() == (REPOSITORY / "stress_tests/test_clean.py").read_bytes()
+    copy.write_text(copy.read_text().replace("test_clean_accuracy", "test_mine"))
+    done = run(python, "-m", "pytest", "--collect-only", "-q", cwd=project)
+    assert [line for line in done.stdout.splitlines() if "::" in line and "clean]" in line] == [
+        "stress_tests/test_clean.py::test_mine[clean]"
+    ]
 
 
 def test_a_source_distribution_builds_the_same_wheel(wheel, tmp_path):
@@ -133,17 +150,11 @@ def test_a_source_distribution_builds_the_same_wheel(wheel, tmp_path):
         assert set(one.namelist()) == set(other.namelist())
 
 
-def test_the_package_is_that_of_the_environment(project, python):
-    where = run(python, "-c", "import harness; print(harness.__file__)", cwd=project).stdout
-    assert Path(where.strip()).is_relative_to(python.parents[1])
-
-
 def test_entry_point_and_conftest_together_register_once(project, python):
+    where = run(python, "-c", "import harness; print(harness.__file__)", cwd=project).stdout
+    assert Path(where.strip()).is_relative_to(python.parents[1]), "the package is that of the environment"
     (project / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')
     run(python, "-m", "pytest", "--candidate", "good.pth", cwd=project)
-
-
-def test_without_a_checkpoint_it_says_what_to_name(project, python):
     done = run(python, "-m", "pytest", cwd=project, ok=(4,))
     assert "models/augmented.safetensors: there is no such file" in done.stderr
     assert "name the checkpoint to judge with --candidate" in done.stderr

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 _Made = Literal["pixels", "picture"]
 _DIGITS = 18
 """Digits of a number that messages show."""
-_TEST = Path(__file__).with_name("stress_tests") / "test_golden.py"
 _HEAD = f"""\
 # Images that must never be wrong again, a check each. `stress-harness golden add | list | remove` writes this list,
 # and its SHA-256 into the checks file; after a change by hand, or a merge, `golden list --declare` does.
@@ -225,7 +224,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 
 def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, bytes]) -> list[Path]:
-    """Write the list, new pictures by name, declarations and a missing test; return the files except pictures.
+    """Write the list, new pictures by name, and declarations; return the files except pictures.
 
     Declarations come last: a reader in between finds a set that is not the declared one, which is an error. Raises
     `ChecksError`, and writes nothing, for a list that cannot be read back.
@@ -240,8 +239,6 @@ def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, b
     files = {folder / name: picture for name, picture in pictures.items()}
     if golden:
         files[folder / LIST] = content
-        if not (test := checks.parent / _TEST.name).exists():
-            files[test] = _TEST.read_bytes()
     table = {GOLDEN: {"sha256": hashlib.sha256(content).hexdigest(), "n": len(golden)}} if golden else {}
     for path in _declaring_files(checks):
         files[path] = _with_table(path.read_text("utf-8"), table, path).encode()
