@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 import weakref
+from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
 import click
@@ -67,31 +69,24 @@ TINY = ["--epochs", "2", "--batch-size", "20", "--validation-size", "20", "--pre
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "golden add", "golden list", "golden remove"])
-def test_help_shows_an_example(capsys, command):
+def test_help_shows_an_example_and_the_default_of_each_option(capsys, command):
     assert main([*command.split(), "--help"]) == 0
     assert f"Example: stress-harness {command}" in " ".join(capsys.readouterr().out.split())
+    found = commands
+    for name in command.split():
+        found = found.get_command(click.Context(found), name)
+    options = [each for each in found.params if isinstance(each, click.Option)]
+    valued = [each for each in options if not each.is_flag and not each.required]
+    assert [each.opts for each in valued if "(default" not in each.help] == []
+    assert [each.opts for each in options if each.opts[0].startswith("--stress-") or not each.help.endswith(".")] == []
 
 
 def test_help_lists_the_commands_by_purpose(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^ {2}([a-z][a-z-]+) {2}", printed, re.MULTILINE) == COMMANDS
-    assert re.findall(r"^([A-Z]\w+):$", printed, re.MULTILINE) == [
-        "Options",
-        "Gate",
-        "Setup",
-        "Inspect",
-        "Maintain",
-    ]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_option_says_its_default_and_has_no_prefix(command):
-    context = click.Context(commands)
-    options = [each for each in commands.get_command(context, command).params if isinstance(each, click.Option)]
-    valued = [each for each in options if not each.is_flag and not each.required]
-    assert [each.opts for each in valued if "(default" not in each.help] == []
-    assert [each.opts for each in options if each.opts[0].startswith("--stress-") or not each.help.endswith(".")] == []
+    purposes = ["Options", "Gate", "Setup", "Inspect", "Maintain"]
+    assert re.findall(r"^([A-Z]\w+):$", printed, re.MULTILINE) == purposes
 
 
 def test_the_help_of_train_says_the_default_recipe():
@@ -102,11 +97,11 @@ def test_the_help_of_train_says_the_default_recipe():
     assert said == {name: str(value) for name, value in recipe.items() if name not in {"architecture", "arguments"}}
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, "golden add"])
-def test_help_imports_nothing_heavy(command):
-    arguments = [*command.split(), "--help"]
-    code = f"import sys; from harness.cli import main; main({arguments}); print(sorted(sys.modules))"
+def test_help_imports_nothing_heavy():
+    asked = [[*command.split(), "--help"] for command in ("", *COMMANDS, "golden add")]
+    code = f"import sys; from harness.cli import main; print([main(each) for each in {asked}], sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("Usage: ") == len(asked)
     assert not {"numpy", "torch", "rich", "pytest"} & set(re.findall(r"'(\w+)'", done.stdout))
 
 
@@ -137,12 +132,6 @@ def test_version(capsys):
 def test_list_prints_what_there_is(capsys, what, expected):
     assert main(["list", what]) == 0
     assert re.search(expected, capsys.readouterr().out, re.MULTILINE)
-
-
-def test_an_empty_folder_is_told_how_to_make_a_gate(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["gate"]) == 4
-    assert "run `stress-harness init`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -182,15 +171,12 @@ def test_python_m_harness_passes_the_status_on(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "convert"])
-@pytest.mark.parametrize(
-    ("content", "code"), [(b"not a checkpoint", "FORMAT"), (None, "NOT_REGULAR")], ids=["garbage", "missing"]
-)
+@pytest.mark.parametrize(("content", "code"), [(b"not a checkpoint", "FORMAT"), (None, "NOT_REGULAR")])
 def test_a_refused_checkpoint_ends_with_2_and_says_why(tmp_path, capsys, command, content, code):
     source, destination = tmp_path / "bad.pth", tmp_path / "out.safetensors"
     if content is not None:
         source.write_bytes(content)
-    arguments = [command, str(source), *([str(destination)] if command == "convert" else [])]
-    assert main(arguments) == 2
+    assert main([command, str(source), *([str(destination)] if command == "convert" else [])]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"error: REFUSED[{code}] {source}: ")
     assert "Nothing was executed." in captured.err
@@ -273,13 +259,6 @@ def test_convert_turns_a_notebooks_file_into_a_native_one(tmp_path, capsys):
         assert torch.allclose(converted.model(pixels), network(pixels), atol=1e-6)
 
 
-def test_convert_writes_no_native_file_under_another_name(tmp_path, capsys):
-    notebook_file(tmp_path / "best.pth")
-    assert main(["convert", str(tmp_path / "best.pth"), str(tmp_path / "best.pt")]) == 2
-    assert "best.pt: checkpoints are written as .safetensors; name the file so" in capsys.readouterr().err
-    assert not (tmp_path / "best.pt").exists()
-
-
 def test_convert_keeps_the_record_of_a_native_file(tmp_path):
     record = Record("fashion-cnn", {}, CLASSES, training={"seed": 5}, data_sha256="d" * 64)
     save_checkpoint(tmp_path / "one.safetensors", FashionCNN(), record)
@@ -290,61 +269,42 @@ def test_convert_keeps_the_record_of_a_native_file(tmp_path):
 # Evaluate.
 
 
-def test_evaluate_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
-    images = some_images()
-    monkeypatch.setattr("harness.data.sources.load_images", lambda spec, **_: images)
-    network = notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth"), *SHIPPED]) == 0
-    expected = accuracy(Classifier(network).predict(images)).value
+def evaluate(folder: Path, *arguments: str, images: LabelledImages | None = None) -> str:
+    """Return what `evaluate` prints of an untrained network, and nothing else, on some images in a folder."""
+    printed, data = StringIO(), images or some_images()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed):
+        patched.chdir(folder)
+        patched.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patched.setattr("harness.data.sources.load_images", lambda spec, **_: data)
+        notebook_file(folder / "untrained.pth")
+        assert main(["evaluate", "untrained.pth", *SHIPPED, *arguments]) == 0
+    return printed.getvalue()
+
+
+def test_evaluate_prints_what_the_measures_say(tmp_path):
+    expected = accuracy(Classifier(notebook_file(tmp_path / "same.pth")).predict(some_images())).value
     said = f"data: fashion-mnist (from the command line)\nclean accuracy: {expected:.4g}\nconfident errors: 0\n"
-    assert said == capsys.readouterr().out
+    assert evaluate(tmp_path) == said
 
 
-def test_evaluate_poses_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
-    images, poses = some_images(), (IDENTITY, Pose(10), Pose(0, 2, 0))
-    monkeypatch.setattr("harness.data.sources.load_images", lambda spec, **_: images)
-    monkeypatch.setattr("harness.features.evaluation.evaluating.augmentation_range_poses", lambda: poses)
-    network = notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth"), *SHIPPED, "--poses", "--json"]) == 0
-    results = json.loads(capsys.readouterr().out)
-    correct = np.stack([Classifier(network).predict(images, pose).correct for pose in poses])
-    assert results["mean_pose_accuracy"] == pytest.approx(correct.mean())
-    assert results["robust_accuracy"] == pytest.approx(correct.all(axis=0).mean())
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory):
+    """Output of `evaluate --failures` for an untrained network, the folder of its tables, and its own predictions."""
+    folder = tmp_path_factory.mktemp("failures")
+    printed = evaluate(folder, "--failures", "--per-class", "--pair", "Bag", "Dress", "--pose", "30", "0", "-1")
+    return printed, folder / "reports/failures", Classifier(notebook_file(folder / "same.pth"))
 
 
-def test_evaluate_json_on_the_embedded_images_is_one_json_object(tmp_path, capsys):
-    notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth"), *SHIPPED, "--json", "--samples", "500"]) == 0
-    results = json.loads(capsys.readouterr().out)
-    assert set(results) == {"clean_accuracy", "confident_errors"}
-    assert 0.02 < results["clean_accuracy"] < 0.25, "an untrained network guesses"
-    assert results["confident_errors"] == 0
-
-
-def test_evaluate_prints_the_scores_of_each_class(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("harness.data.sources.load_images", lambda spec, **_: some_images())
-    notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth"), *SHIPPED, "--per-class"]) == 0
-    out = capsys.readouterr().out
+def test_evaluate_prints_the_scores_of_each_class(failures):
+    out, *_ = failures
     assert re.search(r"^ +precision +recall +F1 +support$", out, re.MULTILINE)
     for name in (*CLASSES, "macro average", "weighted average"):
         assert re.search(rf"^{name} +([\d.]+|–) +[\d.]+ +[\d.]+ +(12|120)$", out, re.MULTILINE), name
 
 
-@pytest.fixture
-def failures(tmp_path, capsys, monkeypatch):
-    """Output of `evaluate --failures` for an untrained network, and its own predictions."""
-    images = some_images()
-    monkeypatch.setattr("harness.data.sources.load_images", lambda spec, **_: images)
-    monkeypatch.chdir(tmp_path)
-    network = notebook_file(tmp_path / "untrained.pth")
-    more = ["--pair", "Bag", "Dress", "--pose", "30", "0", "-1"]
-    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", *more]) == 0
-    return capsys.readouterr().out, tmp_path / "reports/failures", Classifier(network), images
-
-
 def test_evaluate_failures_counts_by_kind_at_rest_in_a_pose_and_moved(failures):
-    out, _, classifier, images = failures
+    out, _, classifier = failures
+    images = some_images()
     titles = r"^failures of 120 images +clean +rotated by 30° .*1 px up +mean of 8 poses$"
     assert re.search(titles, out, re.MULTILINE)
     wrong = [int((~classifier.predict(images, pose).correct).sum()) for pose in (IDENTITY, Pose(30.0, 0.0, -1.0))]
@@ -355,9 +315,12 @@ def test_evaluate_failures_counts_by_kind_at_rest_in_a_pose_and_moved(failures):
 
 
 def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures):
-    _, folder, classifier, images = failures
-    rows = list(csv.DictReader((folder / "failures.csv").read_text().splitlines()))
-    clean = classifier.predict(images)
+    _, folder, classifier = failures
+    rows, persistent, classes = (
+        list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
+        for name in ("failures", "persistent", "classes")
+    )
+    clean = classifier.predict(some_images())
     of_any = [row for row in rows if (row["kind"], row["seen"]) == ("any error", "clean")]
     assert sorted(int(row["image"]) for row in of_any) == np.flatnonzero(~clean.correct).tolist()
     for row in of_any[:5]:
@@ -367,32 +330,30 @@ def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures)
         assert shares == pytest.approx(clean.probabilities[at].tolist(), abs=1e-4)
         assert float(row["confidence"]) == max(shares)
     assert {row["seen"] for row in rows} == {"clean", Pose(30.0, 0.0, -1.0).in_words()}
-    persistent = list(csv.DictReader((folder / "persistent.csv").read_text().splitlines()))
     assert all(int(row["wrong at"]) > 4 and row["poses"] == "9" for row in persistent)
-    assert [row["class"] for row in csv.DictReader((folder / "classes.csv").read_text().splitlines())][:10] == list(
-        CLASSES
-    )
+    assert [row["class"] for row in classes][:10] == list(CLASSES)
     text = (folder / "failures.md").read_text()
     assert text.startswith("# Failures of untrained.pth\n")
     assert "## Bag↔Dress, clean: " in text
 
 
-def test_evaluate_failures_as_json_holds_the_tables(failures, capsys):
-    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [table["kind"] for table in found["failures"]][:2] == ["any error", "errors over 90% confidence"]
-    assert found["persistent"]["poses"] == 9
-    assert all(Path(name).exists() for name in found["files"])
+def test_evaluate_poses_prints_what_the_measures_say(tmp_path, monkeypatch):
+    images, poses = some_images(), (IDENTITY, Pose(10), Pose(0, 2, 0))
+    monkeypatch.setattr("harness.features.evaluation.evaluating.augmentation_range_poses", lambda: poses)
+    found, classifier = (
+        json.loads(evaluate(tmp_path, "--poses", "--json")),
+        Classifier(notebook_file(tmp_path / "same")),
+    )
+    correct = np.stack([classifier.predict(images, pose).correct for pose in poses])
+    assert found["mean_pose_accuracy"] == pytest.approx(correct.mean())
+    assert found["robust_accuracy"] == pytest.approx(correct.all(axis=0).mean())
 
 
-def test_evaluate_over_poses_holds_the_answers_of_few_at_a_time(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("harness.data.sources.load_images", lambda spec, **_: some_images())
-    monkeypatch.chdir(tmp_path)
-    notebook_file(tmp_path / "untrained.pth")
+def test_evaluate_failures_as_json_holds_the_answers_of_few_poses_at_a_time(tmp_path, monkeypatch):
     made, held, predict = [], [], Classifier.predict
 
     def counted(classifier, images, perturbation=IDENTITY, **options):
-        gc.collect()
+        gc.collect(1)
         held.append(sum(each() is not None for each in made))
         answers = predict(classifier, images, perturbation, **options)
         if perturbation != IDENTITY:
@@ -400,36 +361,37 @@ def test_evaluate_over_poses_holds_the_answers_of_few_at_a_time(tmp_path, capsys
         return answers
 
     monkeypatch.setattr(Classifier, "predict", counted)
-    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", "--pose", "30", "0", "0", "--json"]) == 0
+    found = json.loads(evaluate(tmp_path, "--failures", "--pose", "30", "0", "0", "--json"))
     assert (len(made), max(held)) == (9, 1), "the last, while the next is asked for"
-    assert "failures" in json.loads(capsys.readouterr().out)
+    assert [table["kind"] for table in found["failures"]][:2] == ["any error", "errors over 90% confidence"]
+    assert found["persistent"]["poses"] == 9
+    assert all((tmp_path / name).exists() for name in found["files"])
 
 
-@pytest.mark.parametrize("pose", [("nan", "0", "0"), ("0", "inf", "0"), ("0", "0", "inf")], ids="-".join)
-def test_evaluate_refuses_a_pose_that_is_not_finite(capsys, pose):
-    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", "--pose", *pose]) == 2
-    assert f"--pose {' '.join(pose)}: expected finite numbers" in capsys.readouterr().err
-
-
-def test_names_of_classes_are_text_on_the_screen_and_in_markdown(tmp_path, capsys, monkeypatch):
+def test_names_of_classes_are_text_on_the_screen_and_in_markdown(tmp_path):
     names = ("a|b", "one\ntwo", "\x1b[31mred", "<script>alert(1)</script>", *CLASSES[4:])
-    images = replace(some_images(), classes=names)
-    monkeypatch.setattr("harness.data.sources.load_images", lambda spec, **_: images)
-    monkeypatch.chdir(tmp_path)
-    notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", "--per-class"]) == 0
-    out, text = capsys.readouterr().out, Path("reports/failures/failures.md").read_text()
+    out = evaluate(tmp_path, "--failures", "--per-class", images=replace(some_images(), classes=names))
+    text = (tmp_path / "reports/failures/failures.md").read_text()
     assert [each for each in out + text if not (each.isprintable() or each == "\n")] == []
     assert r"one\ntwo" in out
     assert r"a\|b" in text
     assert "<script>" not in text
-    with Path("reports/failures/failures.csv").open(newline="") as file:
+    with (tmp_path / "reports/failures/failures.csv").open(newline="") as file:
         assert {row["predicted"] for row in csv.DictReader(file)} == {names[1]}
 
 
-def test_evaluate_of_one_kind_needs_the_failures(tmp_path, capsys):
-    assert main(["evaluate", "untrained.pth", *SHIPPED, "--pair", "Bag", "Dress"]) == 2
-    assert "give --failures, too" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--failures", "--pose", "nan", "0", "0"), "--pose nan 0 0: expected finite numbers"),
+        (("--failures", "--pose", "0", "inf", "0"), "--pose 0 inf 0: expected finite numbers"),
+        (("--failures", "--pose", "0", "0", "inf"), "--pose 0 0 inf: expected finite numbers"),
+        (("--pair", "Bag", "Dress"), "give --failures, too"),
+    ],
+)
+def test_evaluate_refuses_what_it_cannot_show(capsys, arguments, told):
+    assert main(["evaluate", "untrained.pth", *SHIPPED, *arguments]) == 2
+    assert told in capsys.readouterr().err
 
 
 # Train.
