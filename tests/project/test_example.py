@@ -21,7 +21,15 @@ def test_its_gate_judges_a_network_trained_too_briefly(pytester, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["digits_on_photos.py", *arguments])
         runpy.run_path("digits_on_photos.py", run_name="__main__")
     with hypothesis_as_it_starts():
-        options = ("--stress-samples", "100", "-p", "no:cacheprovider", "-p", "no:html")
+        options = (
+            "--stress-samples",
+            "100",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:html",
+            "--stress-set=no_overview=true",
+        )
         done = pytester.runpytest_inprocess("--candidate", "runs/brief.pth", *options)
     assert done.ret == 1
     report = json.loads(Path("reports/stress.json").read_text())
