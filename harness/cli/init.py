@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="FAMILY",
     help="Copy the stress tests of this family into stress_tests/, to change them; a copy replaces the packaged file. "
-    "May be given several times (default: none).",
+    "It may be given several times (default: none).",
 )
 @click.option(
     "--min-accuracy",
@@ -82,15 +82,11 @@ def init_command(folder: Path, ci: str | None, **chosen: Any) -> int:
     return OK
 
 
-_ELSEWHERE = "  stress-harness export-inputs inputs    # for a model elsewhere: predict them, and gate predictions:FILE"
-
-
 def _lines(done: Initialized, request: InitRequest, here: Path) -> list[str]:
     """Return lines on what was written, the cost of a run, and what to do next."""
     from harness.calibration.first_gate import CHECKS, TESTS
     from harness.report.costs import plan_lines
 
-    candidate = f"{shlex.quote(str(request.checkpoint))}" if request.checkpoint else "FILE    # a checkpoint of yours"
     cost: list[str] = []
     if done.unfit:
         later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
@@ -100,12 +96,11 @@ def _lines(done: Initialized, request: InitRequest, here: Path) -> list[str]:
         if done.fit.samples:  # Behind the table's head and its rows.
             where = f"{here / TESTS / CHECKS}, [data.samples]"
             cost[len(done.fit.lines) + 3] += f"; the samples stand in {where}, --budget none leaves them out"
-    return [
-        *done.lines,
-        *cost,
-        "next:",
-        *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
-        f"  pytest {TESTS} --candidate {candidate}",
-        *([] if request.checkpoint else [_ELSEWHERE]),
-        "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds",
-    ]
+    steps = [f"pytest {TESTS} --candidate FILE    # a checkpoint of yours"]
+    steps += ["stress-harness export-inputs inputs    # for a model elsewhere: predict them, and gate predictions:FILE"]
+    if request.checkpoint:
+        steps = [f"pytest {TESTS} --candidate {shlex.quote(str(request.checkpoint))}"]
+    if here != Path():
+        steps.insert(0, f"cd {shlex.quote(str(here))}")
+    steps += ["stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds"]
+    return [*done.lines, *cost, "next:", *(f"  {step}" for step in steps)]
