@@ -332,7 +332,7 @@ def test_evaluate_poses_prints_what_the_measures_say(tmp_path, monkeypatch):
     assert found["robust_accuracy"] == pytest.approx(correct.all(axis=0).mean())
 
 
-def test_evaluate_failures_as_json_holds_the_answers_of_few_poses_at_a_time(tmp_path, monkeypatch):
+def test_evaluate_failures_holds_the_answers_of_few_poses_at_a_time(tmp_path, monkeypatch):
     made, held, predict = [], [], Classifier.predict
 
     def counted(classifier, images, perturbation=IDENTITY, **options):

@@ -80,7 +80,7 @@ def zoo(pytester, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("kind", "sure"), [("Model", True), ("Labels", False)])
 def test_three_callables_are_a_panel(zoo, kind, sure):
-    """They are measured again later unless they declare their files, of which those of labels have none here."""
+    """Their measurements are kept if they declare their files; those of labels declare none here."""
     if not sure:
         (zoo.root / "own.py").write_text(OWN.replace(", files =", ", other ="))
     named = [f"python:own:{kind}{seed}" for seed in range(3)]

@@ -53,7 +53,7 @@ def test_a_package_that_cannot_be_imported_is_named(shop, blocked, at_once):
 
 
 @pytest.mark.processes
-def test_reports_that_a_test_replaces_are_no_pass_nor_is_a_run_without_the_plugin(shop):
+def test_replaced_reports_are_no_pass_nor_is_a_run_without_the_plugin(shop):
     (shop.tests / "conftest.py").write_text(
         "import atexit, pathlib\npage = pathlib.Path('reports/stress.md')\n"
         "atexit.register(lambda: page.write_text(page.read_text().replace('`pass`', '`fail`')))\n"

@@ -244,7 +244,7 @@ def test_a_write_that_fails_leaves_nothing(shop, monkeypatch, capsys):
     assert files_in(shop) == {"pytest.ini": b"[pytest]\n"}
 
 
-def test_settings_that_are_new_are_added_and_others_there_are_kept_and_told(shop, capsys):
+def test_new_settings_are_added_and_others_there_are_kept_and_told(shop, capsys):
     init("--families", "clean")
     sha256 = read_checks(CHECKS).sha256
     more = ("--set", "model_args.width=2", "--set", "model_args.deep=true", "--set", "normalization=imagenet")

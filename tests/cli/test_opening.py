@@ -31,7 +31,7 @@ def zoo(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_command_opens_a_model_that_fits_the_data_on_the_device_asked_for(zoo, command, capsys, monkeypatch):
+def test_a_command_opens_a_model_on_the_data_and_device_asked_for(zoo, command, capsys, monkeypatch):
     arguments = {**ARGUMENTS, "classes": 3}
     save_checkpoint(zoo.root / "misfit.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))
     assert main(command("misfit.safetensors", zoo.data)) == 2

@@ -146,7 +146,7 @@ def test_a_pull_request_without_a_checkpoint_says_so(base, shop):
     ],
 )
 def test_a_change_of_what_decides_gates_the_incumbent_once(base, shop, before, changed):
-    """Also where its weights are missing, of which the gate speaks, and where they change with their declaration."""
+    """Also where its weights are missing, as the gate says, and where they change with their declaration."""
     declaration = 'schema = 1\nfile = "incumbent.pth"\nsha256 = "a"\n'
     if before is not False:
         Path("models/incumbent.toml").write_text(declaration)

@@ -110,7 +110,7 @@ def recorded(folder):
     return f"predictions:{folder}.npz"
 
 
-def test_a_new_repository_gates_every_kind_of_candidate_beside_its_incumbent(shop):
+def test_a_new_repository_gates_every_kind_beside_its_incumbent(shop):
     def gate(candidate):
         quick = ("-p", "no:html", "--stress-set=no_overview=true", "--stress-no-cache")
         status = shop.runpytest_inprocess("stress_tests", *quick, "--candidate", candidate).ret
