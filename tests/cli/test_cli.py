@@ -33,7 +33,7 @@ from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
     *("gate", "equal", "history", "accept", "golden", "skew"),
-    *("init", "calibrate"),
+    *("calibrate", "init"),
     *("list", "compare", "rank", "evaluate", "break"),
     *("train", "export-inputs", "convert", "cache", "fetch-data"),
 ]

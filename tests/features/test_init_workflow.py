@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from workflow_runner import Runner
 from zoo import CLASSES, images_of
 
-from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.cli import main
+from harness.features.adoption.workflow import WORKFLOW, workflow
 from harness.run.settings import ModelSettings
 
 INIT = ("init", "--data", "npz:shop.npz", "--families", "clean", "--budget", "none", "--ci", "github")

@@ -26,6 +26,7 @@ DECLARATION, CHECKS = "models/incumbent.toml", Path("stress_tests/checks.toml")
 @pytest.fixture
 def shop(tmp_path, monkeypatch):
     """An empty repository, but for the images."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name("cache")))
     monkeypatch.chdir(tmp_path)
     write_images()
     return tmp_path

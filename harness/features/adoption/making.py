@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import tempfile
 import tomllib
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 from harness.base.codes import Code
 from harness.base.errors import ConfigurationError, InputError, OutputError, printable
 from harness.base.files import write_all_or_none
-from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.calibration.samples import choose_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
@@ -24,7 +24,9 @@ from harness.checks.slices import PAIR, SLICE
 from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_settings
 from harness.data.groups import groups_in_words, groups_sha256
 from harness.data.options import DataOptions
+from harness.features.adoption.workflow import WORKFLOW, workflow
 from harness.measures.accuracy import confused_pairs
+from harness.report.costs import plan_lines
 from harness.run.budget import seconds_in
 from harness.run.request import own_settings
 from harness.run.settings import ModelSettings
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.run.budget import Plan
 
-TESTS, CHECKS = "stress_tests", "checks.toml"
-_CHECKS = Path(TESTS, CHECKS)
+TESTS = "stress_tests"
+_CHECKS = Path(TESTS, "checks.toml")
 _CONFIGURED = {
     **dict.fromkeys(("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"), ""),
     "pyproject.toml": "[tool.pytest",
@@ -70,34 +72,36 @@ class InitRequest:
     gate: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Initialized:
-    """The first gate of a repository: `lines` on what was written.
+def initialize(request: InitRequest, folder: Path) -> list[str]:
+    """Make the gate of the repository in this folder, and return lines on it and on the next steps.
 
-    `fit` is the plan of a run within the budget, and `unfit` the reason for a missing plan.
-    """
-
-    lines: Sequence[str]
-    fit: Plan | None = None
-    unfit: str = ""
-
-
-def initialize(request: InitRequest, folder: Path) -> Initialized:
-    """Make the gate of the repository in this folder; raises `InputError` before anything is written.
-
-    No existing file is replaced; families that a checks file lacks are added to it.
+    No existing file is replaced; families that a checks file lacks are added to it. Raises `InputError` before
+    anything is written.
     """
     with contextlib.chdir(folder):  # Paths are relative to the folder that pytest runs in.
         if request.budget != "none":
             seconds_in(request.budget)
         files, lines = _planned(request, folder)
         write_all_or_none(files)
-        if _CHECKS not in files or request.budget == "none":
-            return Initialized(lines)
-        try:
-            return Initialized(lines, fit=_with_samples(request))
-        except InputError as error:
-            return Initialized(lines, unfit=str(error).splitlines()[0])
+        if _CHECKS in files and request.budget != "none":
+            try:
+                fit = _with_samples(request)
+            except InputError as error:
+                later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
+                lines.append(f"how long a run takes is not known ({str(error).splitlines()[0]}); {later}")
+            else:
+                lines += ["cost of a run:", *plan_lines(fit)]
+                if fit.samples:
+                    where = f"{folder / _CHECKS}, [data.samples]"
+                    lines.append(f"the samples stand in {where}; --budget none leaves them out")
+    steps = [f"pytest {TESTS} --candidate {shlex.quote(str(request.checkpoint))}"]
+    if not request.checkpoint:
+        steps = [f"pytest {TESTS} --candidate FILE    # a checkpoint of yours"]
+        steps += ["stress-harness export-inputs inputs    # for a model elsewhere: gate its predictions:FILE"]
+    if folder != Path():
+        steps.insert(0, f"cd {shlex.quote(str(folder))}")
+    steps += ["stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds"]
+    return [*lines, "next:", *(f"  {step}" for step in steps)]
 
 
 def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[str]]:
