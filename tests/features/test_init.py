@@ -10,7 +10,7 @@ import pytest
 import scipy.stats  # noqa: F401
 import torch
 import torch._dynamo
-from zoo import ARGUMENTS, CLASSES, STRESS_TESTS, checks_text, hypothesis_as_it_starts, images_of, network
+from zoo import ARGUMENTS, CLASSES, STRESS_TESTS, checks_text, hypothesis_as_it_starts, images_of, network, run_here
 
 from harness.base import files
 from harness.checks import read_checks
@@ -130,9 +130,10 @@ def test_every_family_can_be_had_and_its_rows_are_understood(shop, pytester):
     assert found == {f"{check.id}]" for check in read_checks(pytester.path / CHECKS).checks}
 
 
-def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys):
+def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys, monkeypatch):
     """Of a network that is good and of one that says the same of everything; all images fit into the time."""
     root = pytester.path
+    run_here(monkeypatch, pytester, [])
     for name, blind in (("good", False), ("blind", True)):
         model = network()
         if blind:
@@ -152,7 +153,8 @@ def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys):
         assert result.ret == status, result.stdout.str()
 
 
-def test_samples_that_fit_are_in_the_new_checks_file(shop, capsys):
+def test_samples_that_fit_are_in_the_new_checks_file(pytester, shop, capsys, monkeypatch):
+    run_here(monkeypatch, pytester, [])
     write_images(320)
     save_checkpoint(shop / "good.safetensors", network(), Record("fashion-cnn", ARGUMENTS, CLASSES))
     init("--checkpoint", "good.safetensors", "--families", "clean,rotation", budget="0.001s")
