@@ -105,11 +105,15 @@ def test_tests_of_a_family_are_copied_when_asked_for(shop, capsys):
     assert files_in(shop) == before
 
 
-def test_groups_can_be_added_to_a_gate_that_is_there(shop):
-    write_images(groups=np.array([("front", 1), ("rear", 2)] * 40, dtype=[("camera", "U5"), ("site", "i4")]))
+def test_groups_can_be_added_to_a_gate_that_is_there(shop, capsys):
+    dtype = [("camera", "U5"), ("site", "i4"), ("pair", "i4")]
+    write_images(groups=np.array([(("front", "rear")[at % 2], 1 + at % 2, at // 2) for at in range(80)], dtype=dtype))
     init("--families", "clean")
+    groups = "groups: camera (front 40, rear 40); site (1 40, 2 40); "
+    assert f"{groups}each group gets a check by\n  stress-harness init --families slice" in capsys.readouterr().out
     before = read_checks(CHECKS)
     init("--families", "slice")
+    assert f"{groups}differences are compared by the column pair\n" in capsys.readouterr().out
     checks = read_checks(CHECKS)
     assert before.data.groups_sha256 is None
     assert checks.data.groups_sha256 is not None
@@ -118,6 +122,9 @@ def test_groups_can_be_added_to_a_gate_that_is_there(shop):
         *("difference-camera-front", "difference-camera-rear"),
         *("worst-site", "gap-site", "slice-site-1", "slice-site-2", "difference-site-1", "difference-site-2"),
     ]
+    init("--families", "slice")
+    assert "each group gets" not in capsys.readouterr().out
+    assert 'paired_by = "pair"' in CHECKS.read_text()
 
 
 def test_every_family_can_be_had_and_its_rows_are_understood(shop, pytester):

@@ -45,23 +45,6 @@ def found_workflow() -> dict:
     return YAML(typ="safe").load(Path(WORKFLOW))
 
 
-class PullRequest:
-    """A pull request: what is committed after `base` in a clone, in which the steps of the workflow run."""
-
-    def __init__(self, root: Path, **expressions: str) -> None:
-        committed()
-        self.root, clone = root, root.with_name("clone")
-        git("clone", "-q", str(root), str(clone))
-        given = {"github.event.pull_request.base.sha": expressions.pop("base", ""), **expressions}
-        self.runner = Runner(clone, found_workflow()["jobs"]["gate"], given)
-        path = clone / "tools/stress-harness"
-        path.write_text(STUB)
-        path.chmod(stat.S_IRWXU)
-
-    def passes(self) -> bool:
-        return self.runner.run()
-
-
 STUB = """\
 #!/bin/sh
 case "$*" in *worse*) status=1 ;; *broken*) status=4 ;; *) status=0 ;; esac
@@ -82,58 +65,66 @@ def base(shop):
     return committed()
 
 
-def gated(pull: PullRequest) -> list[str]:
-    path = pull.runner.root / "gated.txt"
-    return path.read_text().splitlines() if path.exists() else []
+def gated(root: Path, base: str = "", *, status: int | None = 0, **expressions: str) -> tuple[list[str], Runner]:
+    """Return what is gated in a clone of what is committed now, and the runner of the workflow there."""
+    committed()
+    clone = root.with_name("clone")
+    git("clone", "-q", str(root), str(clone))
+    given = {"github.event.pull_request.base.sha": base, **expressions}
+    runner = Runner(clone, found_workflow()["jobs"]["gate"], given)
+    (clone / "tools/stress-harness").write_text(STUB)
+    (clone / "tools/stress-harness").chmod(stat.S_IRWXU)
+    (clone / "tools/pip").write_text('#!/bin/sh\necho "$*" >> "$PIP_WAS_ASKED"\n')
+    assert runner.run() == (status == 0), runner.output
+    assert status is None or runner.statuses["Gate"] == status
+    asked = clone / "gated.txt"
+    return asked.read_text().splitlines() if asked.exists() else [], runner
+
+
+REPORTS = "--stress-reports=reports"
 
 
 @pytest.mark.parametrize(
-    ("changed", "passes", "asked"),
+    ("changed", "status", "asked"),
     [
-        (["runs/new.ckpt"], True, ["--candidate=runs/new.ckpt", "--stress-reports=reports"]),
-        (["läufe/a b'$(id).onnx"], True, ["--candidate=läufe/a b'$(id).onnx", "--stress-reports=reports"]),
-        (["runs/seed-1.pth"], True, ["--candidate=runs/seed-1.pth", "--stress-reports=reports"]),
-        (["runs/worse.pt"], False, ["--candidate=runs/worse.pt", "--stress-reports=reports"]),
+        (["runs/new.ckpt"], 0, ["--candidate=runs/new.ckpt", REPORTS]),
+        (["läufe/a b'$(id).onnx"], 0, ["--candidate=läufe/a b'$(id).onnx", REPORTS]),
+        (["runs/seed-1.pth"], 0, ["--candidate=runs/seed-1.pth", REPORTS]),
+        (["runs/worse.pt"], 1, ["--candidate=runs/worse.pt", REPORTS]),
         (
             ["a/x.pth", "a-x.pth", "notes.md"],
-            True,
-            [
-                *("--candidate=a-x.pth", "--stress-reports=reports/1-a-x.pth"),
-                *("--candidate=a/x.pth", "--stress-reports=reports/2-a-x.pth"),
-            ],
+            0,
+            ["--candidate=a-x.pth", f"{REPORTS}/1-a-x.pth", "--candidate=a/x.pth", f"{REPORTS}/2-a-x.pth"],
+        ),
+        (
+            ["new.pt", "worse.pt"],
+            1,
+            ["--candidate=new.pt", f"{REPORTS}/1-new.pt", "--candidate=worse.pt", f"{REPORTS}/2-worse.pt"],
+        ),
+        (
+            ["broken.pt", "worse.pt"],
+            4,
+            ["--candidate=broken.pt", f"{REPORTS}/1-broken.pt", "--candidate=worse.pt", f"{REPORTS}/2-worse.pt"],
         ),
     ],
-    ids=["another-suffix", "odd-name", "changed", "worse", "several"],
+    ids=["another-suffix", "odd-name", "changed", "worse", "several", "one-worse", "one-broken"],
 )
-def test_the_changed_checkpoints_are_gated(base, shop, changed, passes, asked):
+def test_the_changed_checkpoints_are_gated_and_the_gravest_status_counts(base, shop, changed, status, asked):
     for name in changed:
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("other weights")
     Path("runs/old.ckpt").unlink()
-    pull = PullRequest(shop, base=base)
-    assert pull.passes() == passes, pull.runner.output
-    assert gated(pull) == asked
-
-
-@pytest.mark.parametrize(("names", "status"), [(("worse.pt", "new.pt"), 1), (("broken.pt", "worse.pt"), 4)])
-def test_the_gravest_status_of_several_counts(base, shop, names, status):
-    for name in names:
-        Path(name).write_text("weights")
-    pull = PullRequest(shop, base=base)
-    assert not pull.passes()
-    assert pull.runner.statuses["Gate"] == status
-    assert len(gated(pull)) == 4, "each is gated"
+    assert gated(shop, base, status=status)[0] == asked
 
 
 def test_a_pull_request_without_a_checkpoint_says_so(base, shop):
     Path("notes.md").write_text("more")
     Path("runs/old.ckpt").unlink()
-    pull = PullRequest(shop, base=base)
-    assert pull.passes()
-    assert gated(pull) == []
+    asked, runner = gated(shop, base)
+    assert asked == []
     said = "No checkpoint (.safetensors, .pth, .pt, .ckpt, .onnx) is added or changed. Nothing was gated."
-    assert f"::notice title=Model quality gate::{said}" in pull.runner.output["Gate"]
-    assert said in pull.runner.summary.read_text()
+    assert f"::notice title=Model quality gate::{said}" in runner.output["Gate"]
+    assert said in runner.summary.read_text()
 
 
 @pytest.mark.parametrize(
@@ -157,23 +148,16 @@ def test_a_change_of_what_decides_gates_the_incumbent_once(base, shop, before, c
     Path(changed).parent.mkdir(parents=True, exist_ok=True)
     with Path(changed).open("a") as file:
         file.write("# other")
-    pull = PullRequest(shop, base=base)
-    assert pull.passes(), pull.runner.output
-    assert gated(pull) == ["--candidate=models/incumbent.pth", "--stress-reports=reports"]
+    assert gated(shop, base)[0] == ["--candidate=models/incumbent.pth", REPORTS]
 
 
 @pytest.mark.parametrize("unknown", ["", "0" * 40], ids=["none", "gone"])
-def test_an_unknown_base_is_no_pass(base, shop, unknown):
+def test_an_unknown_base_is_no_pass_and_a_checkpoint_named_by_hand_needs_none(base, shop, unknown):
     Path("runs/new.pth").write_text("weights")
-    pull = PullRequest(shop, base=unknown)
-    assert not pull.passes()
-    assert gated(pull) == []
-
-
-def test_a_checkpoint_named_by_hand_is_gated_alone(base, shop):
-    pull = PullRequest(shop, **{"inputs.candidate": "runs/seed-1.pth"})
-    assert pull.passes(), pull.runner.output
-    assert gated(pull) == ["--candidate=runs/seed-1.pth", "--stress-reports=reports"]
+    assert gated(shop, unknown, status=None)[0] == []
+    (shop.parent / "clone").rename(shop.parent / "first")
+    by_hand = gated(shop, unknown, **{"inputs.candidate": "runs/seed-1.pth"})[0]
+    assert by_hand == ["--candidate=runs/seed-1.pth", REPORTS]
 
 
 # Its text.
@@ -214,10 +198,8 @@ def test_it_installs_the_repository_with_torch_for_cpus(shop, files, installed):
     assert main(INIT) == 0
     for name, text in files.items():
         Path(name).write_text(text)
-    pull = PullRequest(shop, base=committed())
-    (pull.runner.root / "tools/pip").write_text('#!/bin/sh\necho "$*" >> "$PIP_WAS_ASKED"\n')
-    assert pull.passes(), pull.runner.output
-    assert pull.runner.asked.read_text().splitlines() == ["install stress-harness==0.2.0", *installed]
+    _, runner = gated(shop, committed())
+    assert runner.asked.read_text().splitlines() == ["install stress-harness==0.2.0", *installed]
     assert found_workflow()["jobs"]["gate"]["env"]["PIP_EXTRA_INDEX_URL"] == "https://download.pytorch.org/whl/cpu"
 
 
