@@ -140,7 +140,7 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
     lines = [
         f"checks: {said}, for {len(images)} images of {len(images.classes)} classes{more}",
         *(f"written: {here / path}" for path in new),
-        *(f"unchanged: {here / path}" for path in ({_CHECKS} if checks else set()).union(same) - new.keys()),
+        *(f"unchanged: {here / path}" for path in sorted({*same, *([_CHECKS] if checks else [])} - new.keys())),
     ]
     if not lacking:
         held = ", ".join(row.id for row in rows if "hand" in row.more)
