@@ -135,7 +135,7 @@ def test_its_tests_are_collected_where_the_checks_file_is(shop, python):
         assert (f"{CLEAN}[clean]" in done.stdout) == (candidate != "none")
         return report["verdict"], report["candidate"]["architecture"], done.stderr
 
-    run(python, "-m", "harness", "init", *GIVEN, "--families", "clean", "--min-accuracy", "0.6", cwd=shop)
+    run(python, "-m", "harness", "init", *GIVEN, "--families", "clean", "--min-accuracy", "0.9", cwd=shop)
     assert [path.name for path in (shop / "stress_tests").iterdir()] == ["checks.toml"]
     where = run(python, "-c", "import harness; print(harness.__file__)", cwd=shop).stdout
     assert Path(where.strip()).is_relative_to(python.parents[1]), "the package is that of the environment"
