@@ -152,7 +152,7 @@ def test_a_change_of_what_decides_gates_the_incumbent_once(base, shop, before, c
 
 
 @pytest.mark.parametrize("unknown", ["", "0" * 40], ids=["none", "gone"])
-def test_an_unknown_base_is_no_pass_and_a_checkpoint_named_by_hand_needs_none(base, shop, unknown):
+def test_an_unknown_base_is_no_pass_and_a_checkpoint_by_hand_needs_none(base, shop, unknown):
     Path("runs/new.pth").write_text("weights")
     assert gated(shop, unknown, status=None)[0] == []
     (shop.parent / "clone").rename(shop.parent / "first")
