@@ -67,8 +67,6 @@ class Recording:
         The settings of the project are part of it, and the content of each file that these and the options name.
         """
         tests = sorted(self.tests.resolve().glob("**/*.py"))
-        if not tests:
-            raise CalibrationError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
         code = [*tests, *sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(tests))]
         configured = [Path(name).read_text("utf-8", "replace") for name in CONFIGURATION if Path(name).is_file()]
         baselines = re.findall(r"--baseline[=\s\"',]+([^\s\"',]+)", "\n".join(configured))  # In addopts.

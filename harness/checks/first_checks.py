@@ -1,4 +1,4 @@
-"""First checks of a new gate, by family, and the packaged stress tests that measure them."""
+"""First checks of a new gate, by family."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import count, product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import PackageError
 from harness.checks.tables import UNTIL_CALIBRATED, in_toml
 from harness.measures.unknown import SCORES, UNKNOWN_AUROC, UNKNOWN_FPR95
 from harness.perturb.corruptions import SHIPPED
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
 
-_PACKAGE = Path(__file__).parents[1]
 Row = tuple[str, str, dict[str, Any]]
 """The id of a check, its metric, and further entries, such as `class`."""
 ELSEWHERE = "elsewhere"
@@ -182,38 +179,3 @@ def _way(degrees: int) -> str:
 
 def _pose(degrees: int, dx: int, dy: int) -> dict[str, int]:
     return {name: value for name, value in (("degrees", degrees), ("dx", dx), ("dy", dy)) if value}
-
-
-# Tests.
-
-
-@dataclass(frozen=True)
-class ShippedTest:
-    """A file of stress tests: its name, its text, and the arguments of each `@check(family, metric=...)` in it.
-
-    `takes` holds pairs of family and metric; an empty metric stands for all.
-    """
-
-    name: str
-    text: str
-    takes: frozenset[tuple[str, str]]
-
-    def takes_check(self, family: str, metric: str) -> bool:
-        """Return whether one of its tests runs for checks of this family and metric."""
-        return not self.takes.isdisjoint({(family, metric), (family, "")})
-
-
-def shipped_tests() -> tuple[ShippedTest, ...]:
-    """Return the stress tests that ship, by name; raises `InputError` if the package lacks them."""
-    # A wheel holds them inside the package, a checkout beside it.
-    places = (_PACKAGE / "stress_tests", _PACKAGE.parent / "stress_tests")
-    files = next((found for place in places if (found := sorted(place.glob("test_*.py")))), [])
-    if not files:
-        raise PackageError(f"{_PACKAGE}: this copy of the package lacks its stress tests; install it again")
-    tests = []
-    for file in (*files, *sorted(_PACKAGE.glob("features/*/stress_tests/test_*.py"))):
-        text = file.read_text("utf-8")
-        marks = re.findall(r'(?m)^@check\("([\w-]+)"(.*)\)$', text)
-        takes = frozenset((family, "".join(re.findall(r'metric="(\w+)"', more))) for family, more in marks)
-        tests.append(ShippedTest(file.name, text, takes))
-    return tuple(tests)

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError, Interruption, lacking
+from harness.base.errors import InputError, Interruption, code_of, lacking, told
 from harness.base.features import Command, features
 from harness.run.status import NOT_JUDGED
 
@@ -21,7 +21,6 @@ OWN = {
         ("Gate", "equal", "equal", "Say whether an export predicts as the model that it was made from."),
         ("Gate", "history", "history", "Print and draw the last runs of the gate."),
         ("Gate", "report", "report", "Draw the page and the summary of a run again, from its stress.json."),
-        ("Setup", "init", "init", "Make a gate in your own repository."),
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
         ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),
         ("Maintain", "files", "train", "Train a Fashion-MNIST classifier."),
@@ -56,14 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
             print(f"{error.ctx.get_usage()}\n{hint}\n", file=sys.stderr)
         return _said(Code.USAGE, error.format_message(), refused)
     except InputError as error:
-        from harness.base.errors import told
         from harness.run.settings import option_of_command
 
         return _said(error.code, told(error, option_of_command), refused)
-    except Interruption as error:  # The workers that models run on are lost.
-        return _said(error.code, str(error), refused)
-    except ImportError as error:
-        return _said(Code.PACKAGE, lacking(error), refused)
+    except (Interruption, ImportError) as error:  # As where the workers that models run on are lost.
+        return _said(code_of(error), lacking(error), refused)
     except OSError as error:
         return _said(Code.FILE, f"{error.filename or ''}: {error.strerror or error}", refused)
     except click.Abort:

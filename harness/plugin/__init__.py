@@ -20,7 +20,9 @@ from harness.run.status import NOT_JUDGED
 if TYPE_CHECKING:
     from harness.checks import Key
 
-MODULES = tuple(f"harness.plugin.{name}" for name in ("hooks", "fixtures", "planning", "parametrization", "verdicts"))
+MODULES = tuple(
+    f"harness.plugin.{name}" for name in ("hooks", "fixtures", "planning", "parametrization", "packaged", "verdicts")
+)
 """The modules with the hooks and fixtures; a run without one of them is none of the gate."""
 _sessions: list[bool] = []
 """True if pytest has registered this module as a plugin; stress tests are void otherwise."""

@@ -3,7 +3,6 @@
 import json
 
 import click
-import numpy as np
 import pytest
 from zoo import Zoo
 
@@ -166,35 +165,3 @@ def test_listing_imports_nothing_that_the_table_names(zoo, booby_trapped, capsys
 def test_an_option_that_a_command_no_longer_has_names_what_to_give(zoo, capsys):
     assert main(["evaluate", GOOD, "--channels", "1"]) == 2
     assert "--channels is a setting of the project; give --set channels=VALUE" in capsys.readouterr().err
-
-
-@pytest.fixture
-def grouped(zoo):
-    """A repository without a gate, and data with groups, and pairs of images."""
-    arrays = dict(np.load("zoo.npz"))
-    fields = [("camera", "U5"), ("site", "i4"), ("pair", "i4")]
-    groups = np.array([(("front", "rear")[at % 2], 1 + at % 2, at // 2) for at in range(400)], dtype=fields)
-    np.savez("zoo.npz", **arrays, groups=groups)
-    (zoo.root / "pytest.ini").unlink()
-    for path in zoo.tests.iterdir():
-        path.unlink()
-    return zoo
-
-
-def test_a_first_gate_has_checks_of_the_groups(grouped, capsys):
-    assert main(["init", "--data", "npz:zoo.npz", "--size", "16", "--budget", "none"]) == 0
-    assert 'paired_by = "pair"' in grouped.checks.read_text()
-    said = "groups: camera (front 200, rear 200); site (1 200, 2 200); differences are compared by the column pair\n"
-    assert said in capsys.readouterr().out
-
-
-def test_init_adds_slices_without_options_and_first_names_groups(grouped, capsys):
-    options = ("--size", "16", "--budget", "none", "--families", "clean")
-    assert main(["init", "--data", "npz:zoo.npz", *options]) == 0
-    out = capsys.readouterr().out
-    assert "groups: camera (front 200, rear 200); site (1 200, 2 200); each group gets a check by" in out
-    assert "  stress-harness init --families slice" in out
-    assert main(["init", "--families", "slice", "--budget", "none"]) == 0
-    assert "slice-camera-front" in grouped.checks.read_text()
-    assert "each group gets" not in capsys.readouterr().out
-    assert main(["init", "--data", "npz:zoo.npz", "--families", "slice", "--budget", "none"]) == 0, "a part of them"

@@ -108,7 +108,6 @@ def test_a_model_that_gets_every_golden_image_right_passes_on_a_sample_too(zoo, 
     said = capsys.readouterr().out
     assert f"{name}: image {zoo.right} of zoo, {CLASSES[zoo.images.labels[zoo.right]]}" in said
     assert "how many reference models predict it correctly is not known (panel.json: cannot be read" in said
-    assert (zoo.tests / "test_golden.py").exists(), "a folder without the test gets it"
     assert zoo.run().ret == 0
     report = zoo.report()
     (entry,) = (check for check in report["checks"] if check["family"] == "golden")
@@ -339,7 +338,7 @@ def test_what_became_of_the_set_is_an_error_and_never_a_pass(zoo, said, capsys):
 
 def test_a_vanished_set_ends_with_4_and_one_without_its_test_is_partial(zoo):
     zoo.golden("add", zoo.right)
-    (zoo.tests / "test_golden.py").unlink()
+    (zoo.tests / "test_golden.py").write_text("# It replaces the file that ships.\n")
     zoo.run()
     assert zoo.report()["verdict"] == "partial"
     assert "no test ran of family golden" in zoo.report()["omissions"][0]

@@ -1,13 +1,12 @@
 """The worked example, in a reduced form: its data, a network trained for moments, its gate."""
 
 import json
-import os
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from zoo import hypothesis_as_it_starts
 
 from harness.checks import read_checks
 
@@ -15,27 +14,25 @@ EXAMPLE = Path(__file__).parents[2] / "examples/digits_on_photos"
 CHECKS = read_checks(EXAMPLE / "stress_tests/checks.toml")
 
 
-@pytest.fixture(scope="module")
-def example(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("example") / "digits_on_photos"
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("runs", "reports", "*.npz", "__pycache__"))
-    run(folder, "digits_on_photos.py", "data")
-    run(folder, "digits_on_photos.py", "train", "runs/brief.pth", "--seed", "1", "--epochs", "2", "--digits", "300")
-    return folder
-
-
-def run(folder, *arguments, ok=(0,)):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = (sys.executable, *arguments)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode in ok, done.stdout + done.stderr
-    return done
-
-
-def test_its_gate_judges_a_network_trained_too_briefly(example):
-    options = ("--stress-samples", "100", "-p", "no:cacheprovider")
-    done = run(example, "-m", "pytest", "--candidate", "runs/brief.pth", *options, ok=(1,))
-    report = json.loads((example / "reports/stress.json").read_text())
+def test_its_gate_judges_a_network_trained_too_briefly(pytester, monkeypatch):
+    left_out = shutil.ignore_patterns("runs", "reports", "*.npz", "__pycache__")
+    shutil.copytree(EXAMPLE, pytester.path, ignore=left_out, dirs_exist_ok=True)
+    for arguments in (("data",), ("train", "runs/brief.pth", "--seed", "1", "--epochs", "2", "--digits", "300")):
+        monkeypatch.setattr(sys, "argv", ["digits_on_photos.py", *arguments])
+        runpy.run_path("digits_on_photos.py", run_name="__main__")
+    with hypothesis_as_it_starts():
+        options = (
+            "--stress-samples",
+            "100",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:html",
+            "--stress-set=no_overview=true",
+        )
+        done = pytester.runpytest_inprocess("--candidate", "runs/brief.pth", *options)
+    assert done.ret == 1
+    report = json.loads(Path("reports/stress.json").read_text())
     assert report["verdict"] == "partial"
     assert "error" not in {check["status"] for check in report["checks"]}, done.stdout
     assert {check["id"] for check in report["checks"]} == {check.id for check in CHECKS.checks}
@@ -43,13 +40,8 @@ def test_its_gate_judges_a_network_trained_too_briefly(example):
     assert found["clean"]["status"] == "fail"
     assert found["attention-lift"]["status"] == "informational", "the panel could not bind it"
     assert 0 < found["attention-lift"]["value"] < found["attention-lift"]["reference_mean"]
-    assert report["candidate"] | {"path": "", "sha256": ""} == {
-        "path": "",
-        "sha256": "",
-        "architecture": "user",
-        "outputs": "probabilities",
-        "normalization": "mean [0.5], std [0.25]",
-    }
+    known = {"architecture": "user", "outputs": "probabilities", "normalization": "mean [0.5], std [0.25]"}
+    assert report["candidate"] | {"path": "", "sha256": ""} == {"path": "", "sha256": "", **known}
 
 
 def test_its_thresholds_come_from_a_panel():

@@ -1,7 +1,8 @@
-"""Installed from a wheel into an environment of its own, in a project that has nothing to do with this repository."""
+"""Installed from a wheel into an environment of its own, in a repository that adopts the gate by the package alone."""
 
 import json
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -14,16 +15,42 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ruamel.yaml import YAML
+from workflow_runner import Runner
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.wheel
+BUILDER = """
+import torch
 
 
-def run(*command, cwd, ok=(0,)) -> subprocess.CompletedProcess[str]:
+class Bright(torch.nn.Module):
+    \"\"\"Compares the upper half with the lower.\"\"\"
+
+    def __init__(self, gain=1.0):
+        super().__init__()
+        self.weigh = torch.nn.Linear(64, 2)
+        self.gain = gain
+
+    def forward(self, x):
+        return self.gain * self.weigh(x.mean(1).flatten(1))
+"""
+GIVEN = ("--data", "folder:photos/test", "--size", "8", "--model", "bright:Bright", "--set", "model_args.gain=4")
+DATA = "data: folder:photos/test, size 8 (from stress_tests/checks.toml)"
+CLEAN = "stress_tests/test_clean.py::test_clean_accuracy"
+
+
+def run(*command, cwd, ok=0) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTEST_ADDOPTS"}}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode in ok, done.stdout + done.stderr
+    assert done.returncode == ok, done.stdout + done.stderr
     return done
+
+
+def built(source: Path) -> Path:
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", ".", cwd=source)
+    (wheel,) = (source / "dist").glob("*.whl")
+    return wheel
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +62,7 @@ def wheel(tmp_path_factory) -> Path:
     # Files outside the wheel, as in the checkout.
     for name in ("harness", "tests", "stress_tests", "examples"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "runs"))
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", ".", cwd=source)
-    (built,) = (source / "dist").glob("*.whl")
-    return built
+    return built(source)
 
 
 @pytest.fixture(scope="module")
@@ -52,101 +77,79 @@ def python(wheel, tmp_path_factory) -> Path:
     return interpreter
 
 
-def test_the_wheel_holds_the_package_and_its_data_alone(wheel):
+@pytest.fixture
+def shop(tmp_path, monkeypatch) -> Path:
+    """A repository with photographs of two cameras, a network, weights of reference models, and of a bad one."""
+    for name, value in (("XDG_CACHE_HOME", str(tmp_path / "cache")), ("PYTEST_XDIST_AUTO_NUM_WORKERS", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    root, rng = tmp_path / "shop", np.random.default_rng(0)
+    rows = ["path,camera"]
+    for name, bright in (("floor", slice(4, 8)), ("sky", slice(0, 4))):
+        (root / "photos/test" / name).mkdir(parents=True)
+        for number in range(200):
+            pixels = rng.integers(0, 200, (8, 8, 3), dtype=np.uint8)
+            pixels[bright] += 14
+            Image.fromarray(pixels).save(root / f"photos/test/{name}/{number}.png")
+            rows.append(f"{name}/{number}.png,{'front' if number % 2 else 'rear'}")
+    (root / "photos/test/groups.csv").write_text("\n".join(rows) + "\n")
+    (root / "bright.py").write_text(BUILDER)
+    (root / "runs").mkdir()
+    for seed, name in enumerate(("seed-1", "seed-2", "seed-3", "good", "bad")):
+        noise = torch.randn(64, generator=torch.Generator().manual_seed(seed)) / 20
+        weight = (-1 if name == "bad" else 1) * (torch.cat([-torch.ones(32), torch.ones(32)]) + noise)
+        state = {"weigh.weight": torch.stack([weight, -weight]), "weigh.bias": torch.zeros(2)}
+        torch.save(state, root / f"runs/{name}.pth")
+    return root
+
+
+def test_the_wheel_holds_the_package_and_its_data_alone(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")]
+        shipped = {path.name: path.read_bytes() for path in (REPOSITORY / "stress_tests").glob("test_*.py")}
+        assert all(archive.read(f"harness/stress_tests/{name}") == content for name, content in shipped.items())
     assert {name.split("/")[0] for name in names} == {"harness"}
     kinds = {".py", ".typed", ".gz", "", ".toml", ".html", ".css", ".js"}  # "": a licence; the last three: reports.
     assert {Path(name).suffix for name in names} == kinds
     assert "harness/data/fashion_mnist_files/t10k-images-idx3-ubyte.gz" in names
     on_disk = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "harness").glob("**/*.py")}
-    shipped = {path.name: path.read_bytes() for path in (REPOSITORY / "stress_tests").glob("test_*.py")}
-    with zipfile.ZipFile(wheel) as archive:
-        assert all(archive.read(f"harness/stress_tests/{name}") == content for name, content in shipped.items())
     on_disk |= {f"harness/stress_tests/{name}" for name in shipped}
     assert on_disk == {name for name in names if name.endswith(".py")}
-
-
-MODEL = """
-import torch
-
-class Bright(torch.nn.Module):
-    \"\"\"Compares the upper half with the lower.\"\"\"
-
-    def __init__(self, gain=1.0):
-        super().__init__()
-        self.pool = torch.nn.Conv2d(3, 1, 1, bias=False)
-        self.gain = gain
-
-    def forward(self, x):
-        grey = self.pool(x)[:, 0]
-        upper, lower = grey[:, :4].mean((1, 2)), grey[:, 4:].mean((1, 2))
-        return self.gain * torch.stack([upper - lower, lower - upper], dim=1)
-"""
-
-
-@pytest.fixture
-def project(tmp_path, python) -> Path:
-    """A project of its own: photographs, a network and its weights, and the gate that the package makes of it."""
-    rng = np.random.default_rng(0)
-    for name, bright in (("floor", slice(8, 16)), ("sky", slice(0, 8))):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(10):
-            pixels = rng.integers(0, 100, (16, 16, 3), dtype=np.uint8)
-            pixels[bright] += 150
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
-    (tmp_path / "bright.py").write_text(MODEL)
-    for name, sign in (("good.pth", -1.0), ("bad.pth", 1.0)):
-        torch.save({"pool.weight": torch.full((1, 3, 1, 1), sign)}, tmp_path / name)
-    given = ("--data", "folder:photos", "--size", "8", "--model", "bright:Bright")
-    wanted = ("--set", "model_args.gain=4", "--families", "clean", "--min-accuracy", "0.9")
-    run(python, "-m", "harness", "init", *given, *wanted, cwd=tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("candidate", "status", "verdict"), [("good.pth", 0, "pass"), ("bad.pth", 1, "fail"), ("none.pth", 4, "error")]
-)
-def test_it_checks_a_model_of_an_unrelated_project(project, python, candidate, status, verdict):
-    run(python, "-m", "pytest", "--candidate", candidate, cwd=project, ok=(status,))
-    report = json.loads((project / "reports/stress.json").read_text())
-    architecture = "" if verdict == "error" else "user"  # A refused file is not opened.
-    assert (report["verdict"], report["candidate"]["architecture"]) == (verdict, architecture)
-    assert (project / "reports/stress.html").exists()
-
-
-def test_its_tests_are_those_of_the_package(project, python):
-    written = (project / "stress_tests/test_clean.py").read_bytes()
-    assert written == (REPOSITORY / "stress_tests/test_clean.py").read_bytes()
-
-
-def test_a_source_distribution_builds_the_same_wheel(wheel, tmp_path):
+    # A source distribution builds the same.
     source = tmp_path / "source"
     shutil.copytree(wheel.parents[1], source, ignore=shutil.ignore_patterns("dist", "build", "*.egg-info"))
     run(sys.executable, "-c", "import setuptools.build_meta as b; b.build_sdist('dist')", cwd=source)
     (archive,) = (source / "dist").glob("*.tar.gz")
     shutil.unpack_archive(archive, tmp_path)
     (unpacked,) = tmp_path.glob("stress_harness-*")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", ".", cwd=unpacked)
-    (again,) = (unpacked / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(built(unpacked)) as other:
         assert set(one.namelist()) == set(other.namelist())
 
 
-def test_the_package_is_that_of_the_environment(project, python):
-    where = run(python, "-c", "import harness; print(harness.__file__)", cwd=project).stdout
-    assert Path(where.strip()).is_relative_to(python.parents[1])
+def test_its_tests_are_collected_where_the_checks_file_is(shop, python):
+    def judged(candidate: str, *places: str) -> tuple[str, str, str]:
+        status = {"good": 0, "bad": 1, "none": 4}[candidate]
+        command = (python, "-m", "pytest", "-v", f"--candidate=runs/{candidate}.pth", *places)
+        done, report = run(*command, cwd=shop, ok=status), json.loads((shop / "reports/stress.json").read_text())
+        assert (shop / "reports/stress.html").exists()
+        assert (f"{CLEAN}[clean]" in done.stdout) == (candidate != "none")
+        return report["verdict"], report["candidate"]["architecture"], done.stderr
 
-
-def test_entry_point_and_conftest_together_register_once(project, python):
-    (project / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')
-    run(python, "-m", "pytest", "--candidate", "good.pth", cwd=project)
-
-
-def test_without_a_checkpoint_it_says_what_to_name(project, python):
-    done = run(python, "-m", "pytest", cwd=project, ok=(4,))
-    assert "models/augmented.safetensors: there is no such file" in done.stderr
-    assert "name the checkpoint to judge with --candidate" in done.stderr
+    run(python, "-m", "harness", "init", *GIVEN, "--families", "clean", "--min-accuracy", "0.9", cwd=shop)
+    assert [path.name for path in (shop / "stress_tests").iterdir()] == ["checks.toml"]
+    where = run(python, "-c", "import harness; print(harness.__file__)", cwd=shop).stdout
+    assert Path(where.strip()).is_relative_to(python.parents[1]), "the package is that of the environment"
+    (shop / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')  # As its entry point does.
+    assert judged("good")[:2] == judged("good", CLEAN)[:2] == ("pass", "user")
+    assert judged("bad", "stress_tests", "-n", "2")[:2] == ("fail", "user")
+    assert judged("none")[:2] == ("error", ""), "a refused file is not opened"
+    assert "name the checkpoint to judge with --candidate" in run(python, "-m", "pytest", cwd=shop, ok=4).stderr
+    run(python, "-m", "harness", "init", "--copy", "clean", cwd=shop)
+    copy = shop / "stress_tests/test_clean.py"
+    assert copy.read_bytes() == (REPOSITORY / "stress_tests/test_clean.py").read_bytes()
+    copy.write_text(copy.read_text().replace("test_clean_accuracy", "test_mine"))
+    collected = run(python, "-m", "pytest", "--collect-only", "-q", cwd=shop).stdout.splitlines()
+    assert [line for line in collected if line.endswith("[clean]")] == ["stress_tests/test_clean.py::test_mine[clean]"]
 
 
 def test_other_projects_of_the_environment_notice_nothing(tmp_path, python):
@@ -157,3 +160,52 @@ def test_other_projects_of_the_environment_notice_nothing(tmp_path, python):
     assert "1 passed" in done.stdout
     assert "quality gate" not in done.stdout
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["test_other.py"]
+
+
+def test_a_repository_is_made_calibrated_used_and_run_by_its_workflow(shop, python, tmp_path):
+    def harness(*arguments: str, ok: int = 0) -> str:
+        return run(python, "-m", "harness", *arguments, cwd=shop, ok=ok).stdout
+
+    def git(*arguments: str) -> str:
+        return run("git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments, cwd=shop).stdout.strip()
+
+    later = {name: (shop / f"runs/{name}.pth").rename(tmp_path / f"{name}.pth") for name in ("good", "bad")}
+    wanted = ("--families", "clean,class,regression", "--min-accuracy", "0.5", "--budget", "none", "--ci", "github")
+    said = harness("init", *GIVEN, *wanted, "--checkpoint", "runs/seed-1.pth")
+    groups = (
+        "groups: camera (rear 200, front 200); each group gets a check by\n  stress-harness init --families slice\n"
+    )
+    assert groups in said
+    git("init", "-q")
+    assert said.endswith("set the thresholds\n")
+    assert re.findall(r"--candidate (\S+)", said) == ["runs/seed-1.pth"]
+    said = harness("calibrate", "--checkpoints", *(f"runs/seed-{seed}.pth" for seed in (1, 2, 3)))
+    assert said.splitlines()[0] == DATA
+    assert "replaces the one by hand, 0.5, that was until calibrated" in said
+    git("add", "-A")
+    git("commit", "-q", "-m", "a gate")
+    base = git("rev-parse", "HEAD")
+    for name, path in later.items():
+        path.rename(shop / f"runs/{name}.pth")
+    assert "stress: 4 checks on 400 images of test" in harness("gate", "stress_tests", "--candidate=runs/bad.pth", ok=1)
+    said = harness("accept", "runs/good.pth")
+    assert "accepted, models/incumbent.safetensors is the last accepted model" in said
+    said = harness("compare", "runs/bad.pth", "models/incumbent.safetensors")
+    assert said.splitlines()[0] == DATA
+    assert "incumbent" in said
+    harness("init", "--families", "slice")
+    assert "slice-camera-front" in (shop / "stress_tests/checks.toml").read_text()
+
+    git("stash", "-q", "--", "stress_tests")
+    git("add", "runs")
+    git("commit", "-q", "-m", "two checkpoints")
+    git("clone", "-q", str(shop), str(tmp_path / "clone"))
+    job = YAML(typ="safe").load(shop / ".github/workflows/model-gate.yml")["jobs"]["gate"]
+    environment = {"PYTHONPATH": "", "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]}
+    expressions = {"github.event.pull_request.base.sha": base}
+    runner = Runner(tmp_path / "clone", job, expressions, Path(python).parent, environment)
+    assert not runner.run()
+    assert runner.statuses["Gate"] == 1, runner.output
+    reports = map(json.loads, map(Path.read_text, (tmp_path / "clone/reports").glob("*/stress.json")))
+    found = {each["candidate"]["path"]: each["verdict"] for each in reports}
+    assert found == {"runs/bad.pth": "fail", "runs/good.pth": "pass"}

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 _Made = Literal["pixels", "picture"]
 _DIGITS = 18
 """Digits of the largest number that is looked at."""
-_TEST = Path(__file__).with_name("stress_tests") / "test_golden.py"
 _HEAD = f"""\
 # Images that must never be wrong again, a check each. `stress-harness golden add | list | remove` writes this list,
 # and its SHA-256 into the checks file; after a change by hand, or a merge, `golden list --declare` does.
@@ -198,7 +197,7 @@ def _declaring_files(checks: Path) -> list[Path]:
 
 
 def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, bytes]) -> list[Path]:
-    """Write the list, new pictures by name, declarations and a missing test; return the files except pictures.
+    """Write the list, new pictures by name, and declarations; return the files except pictures.
 
     Declarations come last: a reader in between finds a set that is not the declared one, which is an error. Raises
     `ChecksError`, and writes nothing, for a list that cannot be read back.
@@ -212,8 +211,6 @@ def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, b
         kept.images_in(content, folder / kept.LIST)
         files[folder / kept.LIST] = content
         table = {GOLDEN: {"sha256": hashlib.sha256(content).hexdigest(), "n": len(golden)}}
-        if not (test := checks.parent / _TEST.name).exists():
-            files[test] = _TEST.read_bytes()
     for path in _declaring_files(checks):
         # Comments of the table stay, since a person wrote them.
         text = _TABLE.sub(lambda found: _ENTRY.sub("", found[1]), path.read_text("utf-8"))

@@ -7,11 +7,10 @@ import re
 import shlex
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.run.settings import ModelSettings
 
 WORKFLOW = ".github/workflows/model-gate.yml"
@@ -115,17 +114,21 @@ jobs:
 """
 
 
-def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None, predictor: bool = False) -> str:
+def workflow(model: ModelSettings, checkpoint: Path | str | None) -> str:
     """Return a workflow for the repository in this folder, for this version of Python and of the harness.
 
-    `candidate` is the path of a checkpoint there, the default of "Run workflow". A `predictor` has no file that could
-    change, so each pull request gates it. The repository's packages come from its requirements and its own package.
+    A checkpoint in the repository is the default of "Run workflow". A predictor has no file that could change, so each
+    pull request gates it. The repository's packages come from its requirements and its own package.
     """
-    quoted = "'" + (candidate or "").replace("'", "''") + "'"  # An expression doubles each quote.
-    own = re.search(r"\.[A-Za-z0-9]+$", candidate or "")
-    suffixes = SUFFIXES if predictor or own is None else tuple(dict.fromkeys((own[0], *SUFFIXES)))
+    predictor, candidate = isinstance(checkpoint, str), checkpoint
+    if isinstance(checkpoint, Path):
+        path, root = checkpoint.resolve(), Path.cwd()
+        candidate = path.relative_to(root).as_posix() if path.is_relative_to(root) else None
+    quoted = "'" + str(candidate or "").replace("'", "''") + "'"  # An expression doubles each quote.
+    own = [] if predictor or candidate is None else re.findall(r"\.[A-Za-z0-9]+$", str(candidate))
+    suffixes = tuple(dict.fromkeys((*own, *SUFFIXES)))
     data = model.data.partition(":")[2]
-    there = data and not (folder / data).is_absolute() and (folder / data).exists()
+    there = data and not Path(data).is_absolute() and Path(data).exists()
     others = (*_OTHERS, *((data, f"{data}/**") if there else ()))
     paths = (*(f"**{suffix}" for suffix in suffixes), *others)
     lines = {

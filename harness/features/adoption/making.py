@@ -1,30 +1,32 @@
-"""First gate of a repository: tests, checks, the table of its settings, a workflow, ignored reports."""
+"""First gate of a repository: checks, the table of its settings, a workflow, ignored reports."""
 
 from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import tempfile
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.codes import Code
 from harness.base.errors import ConfigurationError, InputError, OutputError, printable
 from harness.base.files import write_all_or_none
-from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.calibration.samples import choose_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
-from harness.checks.families import families_of, offered, starter, starter_checks
-from harness.checks.first_checks import shipped_tests
+from harness.checks.families import FAMILIES, families_of, offered, starter, starter_checks
 from harness.checks.roles import INCUMBENT, ROLES
+from harness.checks.shipped import shipped_tests
 from harness.checks.slices import PAIR, SLICE
 from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_settings
 from harness.data.groups import groups_in_words, groups_sha256
 from harness.data.options import DataOptions
+from harness.features.adoption.workflow import WORKFLOW, workflow
 from harness.measures.accuracy import confused_pairs
+from harness.report.costs import plan_lines
 from harness.run.budget import seconds_in
 from harness.run.request import own_settings
 from harness.run.settings import ModelSettings
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.run.budget import Plan
 
-TESTS, CHECKS = "stress_tests", "checks.toml"
-_CHECKS = Path(TESTS, CHECKS)
+TESTS = "stress_tests"
+_CHECKS = Path(TESTS, "checks.toml")
 _CONFIGURED = {
     **dict.fromkeys(("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"), ""),
     "pyproject.toml": "[tool.pytest",
@@ -55,12 +57,13 @@ _BELOW = 0.05
 class InitRequest:
     """A gate to make in a repository; paths are relative to its folder.
 
-    `families` are names joined by commas, None for the default ones. `checkpoint` is a model: its confusions become
-    checks, and its run is timed. `budget` is a time limit that determines samples, or `none` for all images.
-    `gate` are the settings to write into the table of the checks file.
+    `families` are names joined by commas, None for the default ones. The tests of `copied` families are copied, to be
+    changed. `checkpoint` is a model: its confusions become checks, and its run is timed. `budget` is a time limit that
+    determines samples, or `none` for all images. `gate` are the settings to write into the table of the checks file.
     """
 
     families: str | None = None
+    copied: Sequence[str] = ()
     min_accuracy: float | None = None
     checkpoint: Path | str | None = None
     budget: str = "30m"
@@ -69,87 +72,75 @@ class InitRequest:
     gate: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Initialized:
-    """The first gate of a repository: `lines` on what was written.
+def initialize(request: InitRequest, folder: Path) -> list[str]:
+    """Make the gate of the repository in this folder, and return lines on it and on the next steps.
 
-    `fit` is the plan of a run within the budget, and `unfit` the reason for a missing plan.
-    """
-
-    lines: tuple[str, ...]
-    fit: Plan | None = None
-    unfit: str = ""
-
-
-def initialize(request: InitRequest, folder: Path) -> Initialized:
-    """Make the gate of the repository in this folder; raises `InputError` before anything is written.
-
-    No existing file is replaced; families that a checks file lacks are added to it.
+    No existing file is replaced; families that a checks file lacks are added to it. Raises `InputError` before
+    anything is written.
     """
     with contextlib.chdir(folder):  # Paths are relative to the folder that pytest runs in.
         if request.budget != "none":
             seconds_in(request.budget)
         files, lines = _planned(request, folder)
         write_all_or_none(files)
-        done = Initialized(tuple(lines))
-        if _CHECKS not in files or request.budget == "none":
-            return done
-        try:
-            return replace(done, fit=_with_samples(request))
-        except InputError as error:
-            return replace(done, unfit=str(error).splitlines()[0])
+        if _CHECKS in files and request.budget != "none":
+            try:
+                fit = _with_samples(request)
+            except InputError as error:
+                later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
+                lines.append(f"how long a run takes is not known ({str(error).splitlines()[0]}); {later}")
+            else:
+                lines += ["cost of a run:", *plan_lines(fit)]
+                if fit.samples:
+                    where = f"{folder / _CHECKS}, [data.samples]"
+                    lines.append(f"the samples stand in {where}; --budget none leaves them out")
+    steps = [f"pytest {TESTS} --candidate {shlex.quote(str(request.checkpoint))}"]
+    if not request.checkpoint:
+        steps = [f"pytest {TESTS} --candidate FILE    # a checkpoint of yours"]
+        steps += ["stress-harness export-inputs inputs    # for a model elsewhere: gate its predictions:FILE"]
+    if folder != Path():
+        steps.insert(0, f"cd {shlex.quote(str(folder))}")
+    steps += ["stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds"]
+    return [*lines, "next:", *(f"  {step}" for step in steps)]
 
 
 def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[str]]:
     """Return the files to write, and lines on them."""
     families = None if request.families is None else families_of(request.families)
-    table = _new_entries(request.gate)
+    table, files = _new_entries(request.gate), _copies(request.copied)
     images, accuracy, pairs = request.model.all_images(), None, list[tuple[str, str]]()
     if request.checkpoint is not None:
         predictions = request.model.open(request.checkpoint, images).predict(images)
         pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
     rows = starter_checks(images, families, pairs=pairs, min_accuracy=request.min_accuracy)
     checks = read_checks(_CHECKS) if _CHECKS.exists() else None
-    if checks:
-        data, wanted = checks.data, (images.name, images.split, len(images), images.sha256)
-        checks = checks if (data.name, data.split, data.n, data.sha256) == wanted else None
-    if checks:
+    if checks and (checks.data.name, checks.data.sha256) == (images.name, images.sha256):
         rows = _lacking(checks, rows, request)
-    tests = [test for test in shipped_tests() if any(test.takes_check(row.family, row.metric) for row in rows)]
-    texts = {Path(TESTS, test.name): test.text for test in tests if not (checks and Path(TESTS, test.name).exists())}
+    else:
+        checks = None
     if rows or (checks and table):
         text = _with_rows(checks, rows, images) if checks else starter(images, rows)
-        texts[_CHECKS] = with_settings(text, table)
+        files[_CHECKS] = with_settings(text, table).encode()
     if request.workflow:
-        candidate, root = request.checkpoint, Path.cwd()
-        if isinstance(candidate, Path):
-            inside = candidate.resolve().is_relative_to(root)
-            candidate = candidate.resolve().relative_to(root).as_posix() if inside else None
-        predictor = isinstance(request.checkpoint, str)
-        texts[Path(WORKFLOW)] = workflow(Path(), request.model, candidate=candidate, predictor=predictor)
-    files = {path: text.encode() for path, text in texts.items()}
-    weights = Path("models", f"{ROLES[INCUMBENT].own}.safetensors")
-    declaration, shipped = declaration_path(weights), request.model.part(DataOptions) == DataOptions()
-    if not (shipped or declaration.exists() or weights.exists()):
+        files[Path(WORKFLOW)] = workflow(request.model, request.checkpoint).encode()
+    weights, data = Path("models", f"{ROLES[INCUMBENT].own}.safetensors"), request.model.part(DataOptions)
+    declaration = declaration_path(weights)
+    if not (data == DataOptions() or declaration.exists() or weights.exists()):
         files[declaration] = declaration_of_none()
-    there = [path for path in files if path.exists() and path.read_bytes() == files[path]]
-    ours = {_CHECKS} if checks else set()
-    if other := [path for path in files if path.exists() and path not in {*there, *ours}]:
+    same = [path for path in files if path.exists() and path.read_bytes() == files[path]]
+    if other := [path for path in files if path.exists() and path not in same and not (checks and path == _CHECKS)]:
         raise OutputError(
             f"{', '.join(map(str, other))}: exists with other content, so nothing was written. Move the file away if "
             "you want a new one"
         )
-    new = {path: content for path, content in files.items() if path not in there} | _beside()
-    kept = [_CHECKS, *sorted(Path(TESTS).glob("test_*.py"))] if checks else []
+    new = {path: content for path, content in files.items() if path not in same} | _beside()
     lacking = [name for name in offered() if checks and not checks.family(name)]
-    unchanged = [path for path in dict.fromkeys((*kept, *there)) if path not in new]
-    said = ", ".join(dict.fromkeys(row.family for row in rows))
-    said = f"{len(rows)} new, of {said}, for" if rows else "unchanged, for"
+    said = f"{len(rows)} new, of {', '.join(dict.fromkeys(row.family for row in rows))}" if rows else "unchanged"
     more = "" if rows else f"; --families adds some of {', '.join(lacking)}"
     lines = [
-        f"checks: {said} {len(images)} images of {len(images.classes)} classes{more}",
+        f"checks: {said}, for {len(images)} images of {len(images.classes)} classes{more}",
         *(f"written: {here / path}" for path in new),
-        *(f"unchanged: {here / path}" for path in unchanged),
+        *(f"unchanged: {here / path}" for path in sorted({*same, *([_CHECKS] if checks else [])} - new.keys())),
     ]
     if not lacking:
         held = ", ".join(row.id for row in rows if "hand" in row.more)
@@ -160,12 +151,18 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
     return new, lines + _on_groups(rows, lacking, images)
 
 
+def _copies(families: Sequence[str]) -> dict[Path, bytes]:
+    if unknown := [name for name in families if not shipped_tests([name])]:
+        known = ",".join(name for name in FAMILIES if shipped_tests([name]))
+        raise InputError(f"--copy {unknown[0]}: no stress test of it ships; expected one of {known}")
+    return {Path(TESTS, test.name): test.read_bytes() for test in shipped_tests(families)}
+
+
 def _on_groups(rows: Sequence[StarterCheck], lacking: Sequence[str], images: LabelledImages) -> list[str]:
     """Return lines on the groups of the data, with the next step if no check is about them."""
     groups = {column: values for column, values in images.groups.items() if column != PAIR}
-    new = [row for row in rows if row.family == SLICE]
     said = f"groups: {printable(groups_in_words(groups))}"
-    if groups and new:
+    if groups and (new := [row for row in rows if row.family == SLICE]):
         paired = any("paired_by" in row.more for row in new)
         return [said + (f"; differences are compared by the column {PAIR}" if paired else "")]
     if groups and (SLICE in lacking if lacking else rows):
@@ -177,11 +174,8 @@ def _on_threshold(wanted: float | None, accuracy: float, rows: Sequence[StarterC
     """Return advice on the first threshold by hand; one far below the accuracy cannot catch a mutant."""
     if wanted is None:
         first = f'hand = {{ threshold = {max(accuracy - _BELOW, 0.01):.2f}, reason = "{UNTIL_CALIBRATED}" }}'
-        return (
-            f"; for a first threshold, write {first} into the check clean"
-            if any(row.id == "clean" for row in rows)
-            else ""
-        )
+        new = any(row.id == "clean" for row in rows)
+        return f"; for a first threshold, write {first} into the check clean" if new else ""
     if wanted > accuracy:
         return f", below --min-accuracy {wanted:g}"
     low = wanted < accuracy - 4 * _BELOW

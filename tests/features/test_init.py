@@ -1,0 +1,323 @@
+"""A gate in somebody's own repository, from the package alone: all of it or nothing, and nothing overwritten."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401
+import torch
+import torch._dynamo
+from zoo import ARGUMENTS, CLASSES, STRESS_TESTS, checks_text, hypothesis_as_it_starts, images_of, network, run_here
+
+from harness.base import files
+from harness.checks import read_checks
+from harness.checks.declaration import read_declaration
+from harness.checks.families import offered
+from harness.cli import main
+from harness.data import load_images
+from harness.networks.checkpoints import Record, save_checkpoint
+
+DECLARATION, CHECKS = "models/incumbent.toml", Path("stress_tests/checks.toml")
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """An empty repository, but for the images."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name("cache")))
+    monkeypatch.chdir(tmp_path)
+    write_images()
+    return tmp_path
+
+
+def write_images(count=80, *, path="shop.npz", **more) -> None:
+    images = images_of(count)
+    arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
+    np.savez(path, **arrays, **more)
+
+
+def init(*arguments, data="npz:shop.npz", budget="none", ends=0) -> None:
+    assert main(["init", "--data", data, "--budget", budget, *arguments]) == ends
+
+
+def files_in(folder) -> dict[str, bytes]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".npz")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def families_of() -> list[str]:
+    return list(dict.fromkeys(check.family for check in read_checks(CHECKS).checks))
+
+
+# Files that it writes.
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "reports/\n"),
+        ("runs/\n*.pt", "runs/\n*.pt\nreports/\n"),
+        ("runs/\r\n", "runs/\r\nreports/\r\n"),
+        *((kept, kept) for kept in ("/reports\nruns", "reports/*\n", "!reports/\n")),
+    ],
+)
+def test_git_ignores_reports_and_nothing_else_changes(shop, before, after):
+    ignored = Path(".gitignore")
+    ignored.write_bytes(before.encode())
+    init("--families", "clean")
+    assert ignored.read_bytes().decode() == after
+
+
+def test_an_empty_repository_has_a_gate_and_a_second_time_writes_nothing(shop, capsys):
+    init("--size", "8", "--min-accuracy", "0.5", budget="30m")
+    written, said = files_in(shop), capsys.readouterr().out
+    assert set(written) == {str(CHECKS), "pytest.ini", ".gitignore", DECLARATION}
+    assert read_declaration(Path(DECLARATION)).weights is None
+    assert written["pytest.ini"] == b"[pytest]\ntestpaths = stress_tests\naddopts = -p harness.plugin\n"
+    assert '\n[gate]\ndata = "npz:shop.npz"\nsize = 8\n\n[data]\n' in CHECKS.read_text()
+    checks = read_checks(CHECKS)
+    assert (checks.data.n, checks.data.classes) == (80, CLASSES)
+    assert {check.id for check in checks.checks if check.binding} == {"clean", "regression-clean"}
+    assert [name for name in written if f"written: {name}\n" not in said] == []
+    assert "  pytest stress_tests --candidate FILE    # a checkpoint of yours\n" in said
+    assert "  stress-harness calibrate --checkpoints FILE" in said
+    assert "  stress-harness export-inputs inputs" in said
+    init()
+    said = capsys.readouterr().out
+    assert f"unchanged: {CHECKS}" in said
+    assert "written:" not in said
+    assert files_in(shop) == written
+
+
+def test_tests_of_a_family_are_copied_when_asked_for(shop, capsys):
+    copies = {f"stress_tests/test_{name}.py" for name in ("clean", "confident_errors", "calibration")}
+    init("--copy", "clean", "--copy", "confidence", "--families", "clean")
+    assert copies < set(files_in(shop))
+    assert all((shop / name).read_bytes() == (STRESS_TESTS.parent / name).read_bytes() for name in copies)
+    init("--copy", "clean", "--copy", "rotation")
+    assert "written: stress_tests/test_rotation.py" in capsys.readouterr().out
+    (shop / "stress_tests/test_clean.py").write_text("# changed\n")
+    before = files_in(shop)
+    init("--copy", "clean", "--copy", "flip", ends=2)
+    assert "stress_tests/test_clean.py: exists with other content" in capsys.readouterr().err
+    assert files_in(shop) == before
+
+
+def test_groups_can_be_added_to_a_gate_that_is_there(shop, capsys):
+    dtype = [("camera", "U5"), ("site", "i4"), ("pair", "i4")]
+    write_images(groups=np.array([(("front", "rear")[at % 2], 1 + at % 2, at // 2) for at in range(80)], dtype=dtype))
+    init("--families", "clean")
+    groups = "groups: camera (front 40, rear 40); site (1 40, 2 40); "
+    assert f"{groups}each group gets a check by\n  stress-harness init --families slice" in capsys.readouterr().out
+    before = read_checks(CHECKS)
+    init("--families", "slice")
+    assert f"{groups}differences are compared by the column pair\n" in capsys.readouterr().out
+    checks = read_checks(CHECKS)
+    assert before.data.groups_sha256 is None
+    assert checks.data.groups_sha256 is not None
+    assert [check.id for check in checks.checks if check.family == "slice"] == [
+        *("worst-camera", "gap-camera", "slice-camera-front", "slice-camera-rear"),
+        *("difference-camera-front", "difference-camera-rear"),
+        *("worst-site", "gap-site", "slice-site-1", "slice-site-2", "difference-site-1", "difference-site-2"),
+    ]
+    init("--families", "slice")
+    assert "each group gets" not in capsys.readouterr().out
+    assert 'paired_by = "pair"' in CHECKS.read_text()
+
+
+def test_every_family_can_be_had_and_its_rows_are_understood(shop, pytester):
+    write_images(path=shop / "shop.npz", groups=np.arange(80) % 2)
+    init(str(pytester.path), "--families", ",".join(offered()), data=f"npz:{shop}/shop.npz")
+    with hypothesis_as_it_starts():
+        result = pytester.runpytest_inprocess("--collect-only", "-q", "stress_tests")
+    assert result.ret == 0, result.stdout.str()
+    found = {line.partition("[")[2] for line in result.outlines if "::" in line}
+    assert found == {f"{check.id}]" for check in read_checks(pytester.path / CHECKS).checks}
+
+
+def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys, monkeypatch):
+    """Of a network that is good and of one that says the same of everything; all images fit into the time."""
+    root = pytester.path
+    run_here(monkeypatch, pytester, [])
+    for name, blind in (("good", False), ("blind", True)):
+        model = network()
+        if blind:
+            with torch.no_grad():
+                model.fc1.weight.zero_()
+        save_checkpoint(root / f"runs/{name}.safetensors", model, Record("fashion-cnn", ARGUMENTS, CLASSES))
+    options = ("--checkpoint", "runs/good.safetensors", "--families", "clean,pairs", "--min-accuracy", "0.7")
+    init(str(root), *options, data=f"npz:{shop}/shop.npz", budget="30m")
+    said = capsys.readouterr().out
+    fits = r"all images fit into 30 min on .*: they take about .*s\ndetectable drop: points of accuracy"
+    assert re.search(fits, said), said
+    assert "samples" not in (root / CHECKS).read_text()
+    assert read_checks(root / CHECKS).family("pairs"), "what the checkpoint confuses"
+    for name, status in (("good", 0), ("blind", 1)):
+        with hypothesis_as_it_starts():
+            result = pytester.runpytest_inprocess("-p", "no:html", "--candidate", f"runs/{name}.safetensors")
+        assert result.ret == status, result.stdout.str()
+
+
+def test_samples_that_fit_are_in_the_new_checks_file(pytester, shop, capsys, monkeypatch):
+    run_here(monkeypatch, pytester, [])
+    write_images(320)
+    save_checkpoint(shop / "good.safetensors", network(), Record("fashion-cnn", ARGUMENTS, CLASSES))
+    init("--checkpoint", "good.safetensors", "--families", "clean,rotation", budget="0.001s")
+    said = capsys.readouterr().out
+    assert re.search(r"rotation +100 +320 .* 23.8\n", said), said
+    assert f"the samples stand in {CHECKS}, [data.samples]" in said
+    checks = read_checks(CHECKS)
+    assert checks.data.samples == {"clean": 100, "rotation": 100}
+    (first,) = re.findall(r"for a first threshold, write (hand = .*) into the check clean\n", said)
+    CHECKS.write_text(CHECKS.read_text().replace('metric = "accuracy"\n', f'metric = "accuracy"\n{first}\n', 1))
+    assert read_checks(CHECKS).family("clean")[0].hand.reason == "until calibrated"
+    init("--families", "shift")
+    assert read_checks(CHECKS).data.samples == checks.data.samples
+
+
+def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop, capsys):
+    (shop / "slow.py").write_text("def net(size):\n    raise ValueError\n")
+    init("--model", "slow:net", "--set", "model_args.size=1", budget="30m")
+    assert re.search(r"how long a run takes is not known \(.*; `stress-harness calibrate", capsys.readouterr().out)
+    assert read_checks(CHECKS).data.samples == {}
+
+
+# Existing files.
+
+
+def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
+    init("--families", "clean,rotation")
+    (shop / "stress_tests/test_clean.py").write_text("# a copy, edited\n")
+    CHECKS.write_text("# ours\n" + CHECKS.read_text() + "\n[budget]\naccuracy = 0.02\n")
+    before = CHECKS.read_text()
+    init("--families", "clean,flip")
+    assert "checks: 2 new, of flip" in capsys.readouterr().out
+    assert CHECKS.read_text().startswith(before)
+    assert (shop / "stress_tests/test_clean.py").read_text() == "# a copy, edited\n"
+    assert families_of() == ["clean", "rotation", "flip"]
+    init("--min-accuracy", "0.5", ends=2)
+    assert "has rows of the family clean already" in capsys.readouterr().err
+
+
+def test_families_are_added_where_images_are_golden(shop):
+    """Whose rows are not written in the checks file; nor are they rows of it where there are no others."""
+    init("--families", "clean")
+    assert main(["golden", "add", "0", "--reason", "seen", "--", "--stress-set", "data=npz:shop.npz"]) == 0
+    init("--families", "flip")
+    assert families_of() == ["clean", "flip", "golden"]
+    CHECKS.write_text(CHECKS.read_text()[: CHECKS.read_text().index("[[check]]")])
+    init()
+    assert "rotation" in families_of(), "as where there is no row"
+
+
+def test_the_help_names_every_family(capsys):
+    assert main(["init", "--help"]) == 0
+    said = re.sub(r"-\s+", "-", capsys.readouterr().out)  # Lines end at hyphens, too.
+    assert set(offered()) <= set(re.findall(r"[a-z-]+", said))
+
+
+@pytest.mark.parametrize(
+    ("data", "rows", "told"),
+    [
+        ("npz:shop.npz", 'id = "Clean"\nfamily = "clean"\nmetric = "accuracy"\n', "id 'Clean' must be of lower-case"),
+        ("npz:shop.npz", 'id = "flip"\nfamily = "own"\nmetric = "accuracy"\n', "since one of own has this id"),
+        ("", 'id = "clean"\nfamily = "clean"\nmetric = "accuracy"\n', "exists with other content"),
+    ],
+    ids=["unreadable", "an-id-taken", "other-data"],
+)
+def test_a_checks_file_to_which_no_row_can_be_added_stays(shop, capsys, data, rows, told):
+    CHECKS.parent.mkdir()
+    CHECKS.write_text(checks_text(load_images(data) if data else images_of(40), rows=f"[[check]]\n{rows}"))
+    before = files_in(shop)
+    init("--families", "flip", ends=2)
+    error = capsys.readouterr().err
+    assert f"] {CHECKS}: " in error
+    assert told in error
+    assert files_in(shop) == before
+
+
+def test_a_write_that_fails_leaves_nothing(shop, monkeypatch, capsys):
+    (shop / "pytest.ini").write_text("[pytest]\n")
+    write, calls = files._written_beside, []
+
+    def failing(path, content):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(files, "_written_beside", failing)
+    init(ends=2)
+    assert "No space left on device" in capsys.readouterr().err
+    assert files_in(shop) == {"pytest.ini": b"[pytest]\n"}
+
+
+def test_new_settings_are_added_and_others_there_are_kept_and_told(shop, capsys):
+    init("--families", "clean")
+    sha256 = read_checks(CHECKS).sha256
+    more = ("--set", "model_args.width=2", "--set", "model_args.deep=true", "--set", "normalization=imagenet")
+    init("--families", "clean", *more)
+    table = {"data": "npz:shop.npz", "model_args": {"width": 2, "deep": True}, "normalization": "imagenet"}
+    assert tomllib.loads(CHECKS.read_text())["gate"] == table
+    assert read_checks(CHECKS).sha256 == sha256
+    before = files_in(shop)
+    init(data="npz:other.npz", ends=2)
+    said = capsys.readouterr().err
+    assert 'its [gate] has data = "npz:shop.npz", but init was given data = "npz:other.npz"' in said
+    assert files_in(shop) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pytest.ini", "[pytest]\n# mine\naddopts = -q\n    -ra\nminversion = 8\n"),
+        ("setup.cfg", "[metadata]\nname = shop\n\n[tool:pytest]\naddopts = -q -ra\n"),
+        ("tox.ini", "[pytest]\naddopts = -q -ra\n\n[tox]\nenvlist = py\n"),
+        ("pyproject.toml", '[tool.pytest.ini_options]\naddopts = "-q -ra" # mine\n'),
+        ("pytest.toml", '[pytest]\naddopts = ["-q", "-ra"]\n'),
+    ],
+)
+def test_a_configuration_of_pytest_stays_as_it_is(shop, name, text):
+    (shop / name).write_text(text)
+    init("--families", "clean")
+    assert (shop / name).read_text() == text
+    assert name == "pytest.ini" or not (shop / "pytest.ini").exists()
+
+
+def test_a_repository_of_before_is_told_what_to_write(shop, pytester):
+    """Its configuration of pytest names what stands in the table now."""
+    root, data = pytester.path, f"npz:{shop}/shop.npz"
+    init(str(root), "--families", "clean", data=data)
+    (root / "pytest.ini").write_text(f"[pytest]\naddopts = -p harness.plugin --stress-data {data} --stress-size 8\n")
+    with hypothesis_as_it_starts():
+        result = pytester.runpytest_inprocess("stress_tests")
+    assert result.ret == 4
+    said = result.stderr.str()
+    assert f'write data = "{data}"; size = 8 below [gate] in {CHECKS}' in said
+    assert "remove the options from addopts in pytest.ini" in said
+    assert f"--stress-set data={data} --stress-set size=8" in said
+
+
+def test_own_tests_stay_what_pytest_runs_by_itself(shop):
+    (shop / "tests").mkdir()
+    init("--families", "clean")
+    assert "testpaths" not in (shop / "pytest.ini").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--families", "clean,fog"], "--families fog: no stress test of it ships; expected some of clean,class,"),
+        (["--copy", "fog"], "--copy fog: no stress test of it ships; expected one of clean,class,"),
+        (["--min-accuracy", "90"], "--min-accuracy 90: expected a share above 0 and at most 1"),
+        (["--checkpoint", "none.pth"], "none.pth"),
+        (["--budget", "30"], "--budget 30: expected a time such as 90s, 20m or 1.5h"),
+        (["elsewhere"], "elsewhere: there is no such folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(shop, capsys, arguments, told):
+    init(*arguments, ends=2)
+    assert told in capsys.readouterr().err
+    assert files_in(shop) == {}
