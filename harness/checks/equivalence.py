@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
 from harness.checks.first_checks import slugs
+from harness.checks.tolerance import OF_A_PART, TOLERANCE
 
 if TYPE_CHECKING:
     from harness.checks.first_checks import Row
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 EQUIVALENCE = "equivalence"
 """The family of these checks."""
-TOLERANCE, OF_A_PART = 0.01, 0.05
-"""Share of all images that may change, and of the images of the worst class or group."""
 _POSED, _CORRUPTED, _CONFIDENCE = 0.02, 0.05, 0.03
 _CORRUPTIONS = ("gaussian-noise", "gaussian-blur", "contrast", "jpeg")
 _SEVERITY = 3
@@ -48,9 +46,3 @@ def equivalence_checks(images: LabelledImages) -> list[Row]:
         (f"{EQUIVALENCE}-{name}", metric, more | ({"tolerance": most, "reason": why} if most else {}))
         for name, metric, most, why, more in rows
     ]
-
-
-def expect_tolerance(tolerance: float) -> None:
-    """Raise `InputError` for a tolerance that is no share in (0, 1)."""
-    if not 0 < tolerance < 1:
-        raise InputError(f"expected a share above 0% and below 100%, found {tolerance:.4%}", setting="tolerance")

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 _REFUSED, _INTERRUPTED = 2, 130
 OWN = {
-    name: Command(purpose, f"harness.cli.{module}", summary, judges=name in {"gate", "equal"})
+    name: Command(purpose, f"harness.cli.{module}", summary, judges=name == "gate")
     for purpose, module, name, summary in (
         ("Gate", "gate", "gate", "Run the stress tests on a candidate, in a process of their own."),
-        ("Gate", "equal", "equal", "Say whether an export predicts as the model that it was made from."),
         ("Gate", "gate", "accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
         ("Gate", "gate", "golden", "Keep images that must never be wrong again."),
         ("Gate", "history", "history", "Print and draw the last runs of the gate."),

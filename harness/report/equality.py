@@ -1,24 +1,21 @@
-"""The outcome of an artifact beside its original: one sentence, and a page of what differs and where."""
+"""An artifact beside its original: one sentence, and a page of what differs and where."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 
+from harness.checks.tolerance import what_decides
 from harness.measures.changed_predictions import lost_and_gained, top_change
-from harness.measures.equivalence import images_needed
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.report.pictures import Face, sheet
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harness.run.equality import Equality, EqualityCheck
+    from harness.run.equality import Equality
     from harness.run.outcome import Outcome
 
 _SHOWN, _MOST = 60, 20
@@ -29,56 +26,24 @@ _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
 
 def sentence(done: Equality) -> str:
     """Return the outcome in one sentence."""
-    decides, more = deciding(done.checks, done.outcome)
-    return f"{_VERDICTS[done.outcome]}: {_changes(done, share(done.checks[0]), decides)}{more}."
+    decides, more = what_decides(done.checks, done.outcome)
+    return f"{_VERDICTS[done.outcome]}: {_changes(done, done.checks[0].in_brief, decides)}{more}."
 
 
-def deciding(checks: Sequence[EqualityCheck], outcome: str) -> tuple[str, str]:
-    """Return what decided the outcome if the check of all predictions did not, and how many more images would tell."""
-    first, *others = checks
-    decides = more = ""
-    decided = next((check for check in others if check.outcome == outcome), None)
-    if outcome not in {"equal", first.outcome} and decided is not None:
-        name = decided.quantity.group
-        decides = f"; {decided.title}{f' ({name})' if name else ''}: {share(decided)}"
-    if outcome == "inconclusive":
-        undecided = [check for check in checks if check.outcome == "inconclusive" and not check.implied]
-        needed = [images_needed(check.quantity, check.tolerance) for check in undecided]
-        more = "; it lies too close to the tolerance for any number of images"
-        if None not in needed:
-            most = max(number - check.quantity.n for number, check in zip(needed, undecided, strict=True) if number)
-            more = f"; about {most:,} more images would tell"
-    return decides, more
-
-
-def _changes(done: Equality, said: str, decides: str = "") -> str:
+def _changes(done: Equality, share: str, decides: str = "") -> str:
     """Say how many predictions change, with their share as text, how most often, and how many correct ones are lost."""
     subject = f"{done.order}; it" if done.order else "the artifact"
-    most = top_change(*done.predictions, done.differ)
-    count, n = int(done.differ.sum()), done.checks[0].measurement.n
+    often = ", ".join(["", *filter(None, [top_change(*done.predictions, done.differ)])])
     lost, gained = (int(each.sum()) for each in lost_and_gained(*done.predictions, done.differ))
     is_lost = "correct prediction is lost" if lost == 1 else "correct predictions are lost"
-    decides = f"{f', most often {most}' if most else ''}{decides}"
-    return f"{subject} changes {count:,} of {n:,} predictions ({said}){decides}; {lost:,} {is_lost}, {gained:,} gained"
-
-
-def share(check: EqualityCheck) -> str:
-    """Return a value beside its tolerance, and the bound that decided."""
-    value, held = check.measurement.unit.told_apart(check.measurement.value, check.tolerance)
-    lower, upper = _limits(check)
-    limits = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}.get(check.outcome)
-    return f"{value}{f', {limits} with 99% confidence' if limits else ''}, tolerance {held}"
-
-
-def _limits(check: EqualityCheck) -> tuple[str, str]:
-    lower, upper = (check.measurement.unit.told_from(limit, check.tolerance) for limit in check.limits)
-    return lower, upper
+    count, n = int(done.differ.sum()), len(done.differ)
+    return f"{subject} changes {count:,} of {n:,} predictions ({share}){often}{decides}; {lost:,} {is_lost}, {gained:,} gained"
 
 
 def differences_of(done: Equality) -> Differences:
     """Return what the report of a run shows of the distance from its original."""
-    first = done.checks[0]
-    value, held = first.measurement.unit.told_apart(first.measurement.value, first.tolerance)
+    measurement, tolerance = done.checks[0].measurement, done.checks[0].tolerance
+    value, held = measurement.unit.told_apart(measurement.value, tolerance)
     said = f"{_changes(done, f'{value}, tolerance {held}')}."
     parts = tuple((part.title, str(part.body)) for part in _parts(done))
     return Differences(said[0].upper() + said[1:], done.caution, parts)
@@ -97,14 +62,13 @@ def differences(outcome: Outcome) -> Section | None:
 
 
 def equality_lines(done: Equality) -> list[str]:
-    """Return what the terminal shows: a caution on the original, the sentence, a hint, and the layer if asked for."""
-    layers = done.layers.sentence if done.layers else ""
-    return [line for line in (done.caution, sentence(done), done.hint, layers) if line]
+    """Return what the terminal shows: a caution, the sentence and a hint."""
+    return [line for line in (done.caution, sentence(done), done.hint) if line]
 
 
 def equality_json(done: Equality) -> dict[str, object]:
     """Return the outcome and its checks in plain types."""
-    said: dict[str, object] = {
+    return {
         "outcome": done.outcome,
         "sentence": sentence(done),
         "caution": done.caution,
@@ -127,10 +91,6 @@ def equality_json(done: Equality) -> dict[str, object]:
             for check in done.checks
         ],
     }
-    if (found := done.layers) is not None:
-        distances = {name: distance if math.isfinite(distance) else None for name, distance, _ in found.layers}
-        said["layers"] = {"sentence": found.sentence, "first": found.first, "distances": distances}
-    return said
 
 
 def equality_page(done: Equality, reproduce: str) -> str:
@@ -144,21 +104,18 @@ def equality_page(done: Equality, reproduce: str) -> str:
         run="",
         verdict=done.outcome,
     )
-    titles = ("check", "measured", "99% bounds, one-sided", "tolerance", "n", "outcome", "detail")
     rows = []
     for check in done.checks:
         found, outcome = check.measurement, _VERDICTS.get(check.outcome, check.outcome).lower()
         value, held = found.unit.told_apart(found.value, check.tolerance)
-        rows.append((check.title, value, " to ".join(_limits(check)), held, f"{found.n:,}", outcome, found.detail))
-    sections = [Section("checks", "The checks", table(titles, rows))]
-    if done.layers is not None:
-        layers = [(name, f"{distance:.2g}", outcome) for name, distance, outcome in done.layers.layers]
-        each = folded("All layers, in the order of execution", table(("layer", "distance", "outcome"), layers))
-        sections.append(Section("layers", "Layers", paragraphs(done.layers.sentence) + each))
+        limits = " to ".join(map(check.written, check.limits))
+        rows.append((check.title, value, limits, held, f"{found.n:,}", outcome, found.detail))
+    titles = ("check", "measured", "99% bounds, one-sided", "tolerance", "n", "outcome", "detail")
     models = ("artifact", done.artifact), ("original", done.original)
     facts = [(name, f"{model.path} ({model.sha256[:12]})") for name, model in models]
     data = f"{done.images.name}, {done.images.split} split, {len(done.images):,} images"
-    sections += [*_parts(done), inputs([*facts, ("data", data), ("reproduce", reproduce)])]
+    last = inputs([*facts, ("data", data), ("reproduce", reproduce)])
+    sections = [Section("checks", "The checks", table(titles, rows)), *_parts(done), last]
     return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
 
 
@@ -180,22 +137,24 @@ def _parts(done: Equality) -> list[Section]:
         pixels, about = done.images.pixels[position].permute(1, 2, 0).numpy(), f"{shares}label {true} · image {number}"
         faces.append(Face(pixels, was, is_now, about, words, wrong=is_now != true))
     order = "" if sure is None else ", the most confident first"
-    changed = sheet(f"{len(faces)} of {len(at):,} changed predictions, original → artifact{order}", faces)
     pairs = Counter(f"{was} → {is_now}" for was, is_now in zip(before[at], now[at], strict=True)).most_common(_MOST)
     lost, gained = lost_and_gained(*done.predictions, done.differ)
-    columns = {"class predicted by the original": before}
-    columns |= {f"group by {name}": values for name, values in original.images.groups.items()}
     rows = []
-    for title, values in columns.items():
-        found = [(int(done.differ[values == name].sum()), int((values == name).sum()), name) for name in set(values)]
-        for count, n, name in sorted(found, key=lambda each: (-each[0] / each[1], str(each[2])))[:_MOST]:
-            of, rate = values == name, f"{count / n:.1%}"
-            rows.append((str(name), title, count, f"{n:,}", rate, int(lost[of].sum()), int(gained[of].sum())))
+    columns = {f"group by {name}": values for name, values in original.images.groups.items()}
+    for title, values in {"class predicted by the original": before, **columns}.items():
+        groups = [(name, values == name) for name in sorted(set(values), key=str)]
+        for name, of in sorted(groups, key=lambda each: -done.differ[each[1]].mean())[:_MOST]:
+            count, n = int(done.differ[of].sum()), int(of.sum())
+            rows.append(
+                (str(name), title, count, f"{n:,}", f"{count / n:.1%}", int(lost[of].sum()), int(gained[of].sum()))
+            )
     titles = ("name", "of", "changed", "n", "share", "correct lost", "gained")
-    by_pair = table(("change", "images"), pairs, numbers=True) if pairs else ""
+    shown = f"{len(faces)} of {len(at):,} changed predictions, original → artifact{order}"
     parts = [
-        Section("changed", "Changed predictions", changed),
-        Section("pairs", "Changes from class to class", by_pair),
+        Section("changed", "Changed predictions", sheet(shown, faces)),
+        Section(
+            "pairs", "Changes from class to class", table(("change", "images"), pairs, numbers=True) if pairs else ""
+        ),
         Section("classes", "Classes and groups", table(titles, rows, numbers=True)),
     ]
     return [part for part in parts if part.body]

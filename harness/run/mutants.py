@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError, some_of
 from harness.checks import Check, Verdict
-from harness.checks.equivalence import EQUIVALENCE, TOLERANCE
+from harness.checks.equivalence import EQUIVALENCE
+from harness.checks.tolerance import TOLERANCE
 from harness.inference import Predictions, standins
 from harness.measures import METRICS
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED

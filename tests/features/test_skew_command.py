@@ -12,6 +12,7 @@ from inference_servers import inference_server
 from PIL import Image
 from zoo import CLASSES, Zoo, images_of, network, role_model
 
+from harness.checks.tolerance import ToleranceTest
 from harness.cli import main
 from harness.data import LabelledImages, load_images
 from harness.data.serving import SKEWS
@@ -28,7 +29,6 @@ from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.equivalence import proportion
 from harness.measures.metric import Measurement
 from harness.measures.serving import Explanation, explanation, is_unrelated
-from harness.run.equality import EqualityCheck
 
 MODEL = "models/augmented.safetensors"
 
@@ -401,7 +401,7 @@ def explained(serving, **counts):
     """Return a diagnosis of 2,000 predictions whose best pipeline has these counts, with p of its test."""
     p, comparisons = counts.pop("p"), 60_762
     best = Trial(serving.reference, ("crop",), explains=Explanation(n=2000, **counts))
-    check = EqualityCheck("all", predictions_measured(counts["changed"]), 0.01, "different")
+    check = ToleranceTest("all", predictions_measured(counts["changed"]), 0.01, "different")
     return Diagnosis(
         serving, best.explains, (check,), best=best, runner_up=best, p=p, p_next=1e-9, comparisons=comparisons
     )
