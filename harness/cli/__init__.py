@@ -25,7 +25,6 @@ OWN = {
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
         ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),
         ("Maintain", "files", "train", "Train a Fashion-MNIST classifier."),
-        ("Maintain", "files", "export-inputs", "Write the images of the checks, for predictions in another system."),
         ("Maintain", "files", "convert", "Turn a state dict into the native format."),
         ("Maintain", "files", "cache", "Show or empty the cache of predictions and images."),
         ("Maintain", "files", "fetch-data", "Download Fashion-MNIST and verify it."),

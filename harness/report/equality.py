@@ -37,7 +37,8 @@ def _changes(done: Equality, share: str, decides: str = "") -> str:
     lost, gained = (int(each.sum()) for each in lost_and_gained(*done.predictions, done.differ))
     is_lost = "correct prediction is lost" if lost == 1 else "correct predictions are lost"
     count, n = int(done.differ.sum()), len(done.differ)
-    return f"{subject} changes {count:,} of {n:,} predictions ({share}){often}{decides}; {lost:,} {is_lost}, {gained:,} gained"
+    said = f"{subject} changes {count:,} of {n:,} predictions ({share}){often}{decides}"
+    return f"{said}; {lost:,} {is_lost}, {gained:,} gained"
 
 
 def differences_of(done: Equality) -> Differences:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, some_of
-from harness.checks.tolerance import TOLERANCE, ToleranceTest, expect_tolerance, tolerance_tests
+from harness.checks.tolerance import TOLERANCE, ToleranceTest, expect_tolerance, overall, tolerance_tests
 from harness.measures.accuracy import ACCURACY, accuracy
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED, changed, class_order, predictions_changed
-from harness.measures.equivalence import overall
 from harness.perturb import IDENTITY
 from harness.run.history import read_history
 from harness.run.selfcheck import expect_steady

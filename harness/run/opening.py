@@ -53,8 +53,8 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
     from harness.inference.engine import Engine
-    from harness.run.export.request import scope_of_recorded
     from harness.run.golden import golden_images
+    from harness.run.recorded import scope_of_recorded
 
     network, words = request.part(NetworkOptions), request.transform_named
     checks = checks or read_checks(request.checks_path)
@@ -77,7 +77,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     if cache:
         cache.prune()
     roles: dict[str, RoleModel] = {}
-    for role in () if request.export else filter(request.checkpoints.__contains__, ROLES):
+    for role in () if request.instead else filter(request.checkpoints.__contains__, ROLES):
         model = open_model(
             request.checkpoints[role],
             images,

@@ -401,7 +401,7 @@ def explained(serving, **counts):
     """Return a diagnosis of 2,000 predictions whose best pipeline has these counts, with p of its test."""
     p, comparisons = counts.pop("p"), 60_762
     best = Trial(serving.reference, ("crop",), explains=Explanation(n=2000, **counts))
-    check = ToleranceTest("all", predictions_measured(counts["changed"]), 0.01, "different")
+    check = ToleranceTest(predictions_measured(counts["changed"]), 0.01, title="all")
     return Diagnosis(
         serving, best.explains, (check,), best=best, runner_up=best, p=p, p_next=1e-9, comparisons=comparisons
     )

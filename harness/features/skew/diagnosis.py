@@ -9,13 +9,12 @@ import numpy as np
 import torch
 
 from harness.base.errors import AnswersError
-from harness.checks.tolerance import TOLERANCE, expect_tolerance, tolerance_tests
+from harness.checks.tolerance import TOLERANCE, expect_tolerance, overall, tolerance_tests
 from harness.data.serving.catalog import variations
 from harness.features.skew.trials import FEW, FIRST, Trials, causes_of, of_each_cause
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
-from harness.measures.equivalence import overall
 from harness.measures.serving import (
     ALPHA,
     Explanation,
