@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, multinomial
 
+from harness.checks.tolerance import ToleranceTest, overall
+from harness.measures.changed_predictions import PREDICTIONS_CHANGED, measured
 from harness.measures.equivalence import (
     CONFIDENCE,
     images_needed,
@@ -15,8 +17,6 @@ from harness.measures.equivalence import (
     net_limits,
     net_loss,
     outcome_of,
-    outcomes_of,
-    overall,
     proportion,
     proportion_limits,
     quantile,
@@ -131,19 +131,23 @@ def test_equal_takes_every_check_and_different_takes_one():
     assert overall([]) == "inconclusive"
 
 
-def test_checks_that_differ_share_the_level():
-    """The least clear difference needs no more than the level once all others are found."""
-    barely, clearly, none = proportion(126, 10_000), proportion(900, 10_000), proportion(0, 10_000)
+def outcomes_of(quantities, tolerance):
+    """Return the outcomes of tests that share their level."""
+    found = [measured(PREDICTIONS_CHANGED, quantity) for quantity in quantities]
+    return [ToleranceTest(each, tolerance, len(found)).outcome for each in found]
+
+
+def test_checks_share_the_level_of_a_difference():
+    barely, none = proportion(126, 10_000), proportion(0, 10_000)
     assert outcome_of(barely, 0.01) == "different"
-    assert outcomes_of([(barely, 0.01), *([(none, 0.01)] * 20)])[0] == "inconclusive"
-    assert outcomes_of([(barely, 0.01), (clearly, 0.01)]) == ["different", "different"]
+    assert outcomes_of([barely, *[none] * 20], 0.01)[0] == "inconclusive"
 
 
 def test_false_alarms_of_all_checks_together_stay_within_the_level():
     generator, alarms = np.random.default_rng(3), 0
     for _ in range(600):
         counts = generator.binomial(2_000, 0.01, size=12)
-        alarms += "different" in outcomes_of([(proportion(int(count), 2_000), 0.01) for count in counts])
+        alarms += "different" in outcomes_of([proportion(int(count), 2_000) for count in counts], 0.01)
     assert alarms / 600 <= 0.02
 
 

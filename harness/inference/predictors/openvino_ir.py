@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.errors import ChangedError, UnusableModelError, printable
+from harness.base.errors import UnusableModelError, printable
 from harness.data.images import unit_range
 from harness.inference.devices import available_cores
 from harness.inference.predictors.answers import provided
@@ -45,7 +45,7 @@ class OpenVinoPredictor:
         if path.suffix.lower() != ".xml":
             raise UnusableModelError("expected openvino:model.xml, with model.bin beside it")
         description, weights = read_regular(path), read_regular(path.with_suffix(".bin"))
-        self._options, self._images, self._path = options, images, path
+        self._options, self._images = options, images
         hashes = [hashlib.sha256(content).hexdigest() for content in (description, weights)]
         facts = dict(zip(("xml_sha256", "bin_sha256"), hashes, strict=True))
         if options.normalization is not None:
@@ -111,25 +111,6 @@ class OpenVinoPredictor:
             said = printable(str(error).strip().splitlines()[-1])[:200]
             raise PredictorError(f"OpenVINO fails on {len(pixels)} images ({said})") from None
         return found[: len(pixels)].astype(np.float32 if found.dtype.kind == "f" else np.int64)
-
-    def tensors(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Return all floating-point tensors that the network computes for pixels (N, C, H, W), each (N, ...).
-
-        The files are read again, with each step as an output. Raises `InputError` if they have changed.
-        """
-        import openvino
-
-        description, weights = read_regular(self._path), read_regular(self._path.with_suffix(".bin"))
-        if hashlib.sha256(description).hexdigest() != self.identity.facts["xml_sha256"]:
-            raise ChangedError(f"{self._path}: changed during the comparison; compare again when nothing writes to it")
-        core = openvino.Core()
-        model = core.read_model(description, weights)
-        steps = [output for step in model.get_ordered_ops() for output in step.outputs()]
-        model.add_outputs([each for each in steps if each.get_node().get_type_name() not in {"Constant", "Result"}])
-        compiled = _compiled(core, model, {"INFERENCE_PRECISION_HINT": "f32"})
-        found = [list(compiled([batch]).to_tuple()) for batch in self._batches(pixels)]
-        whole = [np.concatenate(parts) for parts in zip(*found, strict=True) if parts[0].ndim]
-        return [each[: len(pixels)] for each in whole if each.dtype.kind == "f" and len(each) >= len(pixels)]
 
     def _batches(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return the network's inputs for pixels (N, C, H, W), in batches of its size."""

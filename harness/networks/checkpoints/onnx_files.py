@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.base.errors import PackageError, some_of
 from harness.networks.checkpoints.files import CheckpointRefused, Code, read_regular, shown
 from harness.networks.checkpoints.loading import Checkpoint
-from harness.networks.checkpoints.trial import OnnxRunner, expect_moderate, onnx_session
+from harness.networks.checkpoints.trial import OnnxRunner, expect_moderate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,20 +89,6 @@ def load_onnx(path: Path) -> Checkpoint:
     except Exception as error:  # ONNX Runtime's exceptions have no common base class.
         raise _refusal("FORMAT", path, f"ONNX Runtime cannot run it ({shown(error)})") from None
     return Checkpoint(path, sha256, OnnxNetwork(runner, bytes.fromhex(sha256)).eval(), "onnx", None, note)
-
-
-def tensors_of(network: OnnxNetwork, pixels: np.ndarray) -> list[np.ndarray]:
-    """Return all floating-point tensors that a network computes for its inputs (N, C, H, W), each (N, ...)."""
-    import onnx
-
-    description = onnx.load_model_from_string(network.runner.content)
-    known = {output.name for output in description.graph.output}
-    steps = [name for node in description.graph.node for name in node.output if name and name not in known]
-    description.graph.output.extend(onnx.ValueInfoProto(name=name) for name in steps)
-    session = onnx_session(description.SerializeToString())
-    found = [session.run(None, {network.runner.input: part}) for part in network.runner.parts(pixels)]
-    whole = [np.concatenate(each) for each in zip(*found, strict=True) if np.ndim(each[0])]
-    return [each[: len(pixels)] for each in whole if each.dtype.kind == "f" and len(each) >= len(pixels)]
 
 
 def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[bytes, str, str]:
