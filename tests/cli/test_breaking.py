@@ -9,7 +9,7 @@ import torch
 
 from harness import cli
 from harness.data import LabelledImages
-from harness.features.evaluation import report as evaluation
+from harness.features.evaluation import breaking
 from harness.inference import Classifier
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -55,8 +55,8 @@ def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys):
 
 def test_break_titles_its_picture_in_the_words_of_the_report(shop, tmp_path, capsys, monkeypatch):
     path, data = shop
-    shown, drawn = [], evaluation.strip
-    monkeypatch.setattr(evaluation, "strip", lambda tiles: shown.extend(tiles) or drawn(tiles))
+    shown, drawn = [], breaking.strip
+    monkeypatch.setattr(breaking, "strip", lambda tiles: shown.extend(tiles) or drawn(tiles))
     output = tmp_path / "broken.png"
     assert cli.main(["break", str(path), "--image", "1", "--data", data, "--output", str(output), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -11,7 +11,7 @@ from outcomes import EMPTY
 from harness import cli
 from harness.base.errors import InputError
 from harness.checks import Check, Threshold, Verdict
-from harness.features.comparison.ranking import Run, rank, ranking_lines, run_of
+from harness.features.comparison.ranking import Run, rank, run_of
 from harness.run.outcome import Outcome
 
 
@@ -57,7 +57,7 @@ def test_a_failed_test_without_a_check_counts_and_is_named():
     mine = judged("mine", {"clean": 0.95}, failed_tests=("test_own.py::test_mine",))
     ranking = rank([mine, RUNS["steady"], RUNS["broken"]])
     assert list(ranking.runs) == ["steady", "mine", "broken"], "though its checks pass by most"
-    assert "mine fails tests without a check: test_own.py::test_mine" in ranking_lines(ranking)
+    assert "mine fails tests without a check: test_own.py::test_mine" in ranking.lines
 
 
 def test_a_check_is_won_by_who_is_clearly_ahead_of_all_others():

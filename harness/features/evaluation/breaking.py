@@ -88,15 +88,16 @@ def survival(checkpoint: Path | str, settings: ModelSettings) -> Broken:
             moved(len(path.poses) + 1)
     plain, lines = {}, [f"{len(images)} images; shares of those with a correct clean prediction"]
     for curve in curves:
+        median, decile = (breaking_severity(curve, share_broken=share).value for share in (0.5, 0.1))
         held = float((curve.severity == float("inf")).mean())
         plain[curve.path.name] = {
             "unit": curve.path.unit,
-            "median": breaking_severity(curve, share_broken=0.5).value,
-            "decile": breaking_severity(curve, share_broken=0.1).value,
+            "median": median,
+            "decile": decile,
             "held_to_the_limit": held,
             "survival": {f"{at:g}": float(share) for at, share in zip(*curve.survival(), strict=True)},
         }
-        decile, median = (curve.path.label(curve.quantile(share)) for share in (0.1, 0.5))
-        breaks = f"one in ten fails by {decile}, half by {median}, {held:.0%} hold up to the limit"
+        tenth, half = (curve.path.label(curve.quantile(share)) for share in (0.1, 0.5))
+        breaks = f"one in ten fails by {tenth}, half by {half}, {held:.0%} hold up to the limit"
         lines.append(f"  {curve.path.name}: {breaks}")
     return {"images": len(images), "paths": plain}, lines, as_png(survival_curves(tuple(curves)))
