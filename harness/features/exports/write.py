@@ -164,7 +164,8 @@ def _questions(session: StressSession, checks: Sequence[Check], judge: Judge, *,
         for question in ledger.questions.values()
     ]
     each = [np.unique(np.concatenate([*numbers.values()])) for numbers in by_name]
-    rows = np.column_stack([np.repeat(np.arange(len(each)), [*map(len, each)]), np.concatenate(each)])
+    numbers = np.concatenate([*each, np.empty(0, np.int64)])
+    rows = np.column_stack([np.repeat(np.arange(len(each)), [*map(len, each)]), numbers])
     under = [question.perturbation for question in ledger.questions.values()]
     return _Questions(list(ledger.sets), list(numbered), np.array(at, dtype=np.int64), under, by_name, rows, failed)
 
