@@ -57,8 +57,8 @@ def run_instead(
 ) -> None:
     """Write the images that the collected tests ask about; raises `InputError` where that cannot be done.
 
-    The order has the `folder`, the `families` asked about, none for all, the `speed` of the system that answers, in
-    images per second, and whether the `overview` counts as a test.
+    The order has the `folder`, and the `families` asked about, none for all. `speed` is that of the system that
+    answers, in images per second. An `overview` adds the images of the report's comparison of models.
     """
     families, known = tuple(order["families"]), sorted({check.family for check in checks})
     if missing := [family for family in families if family not in known]:
