@@ -189,13 +189,9 @@ def worst_class_correct_predictions_lost(
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
     counted = (original.labels[among] for among in (lost, gained, np.ones_like(lost)))
     of_class = (np.bincount(labels, minlength=len(original.classes)).tolist() for labels in counted)
-    rows = zip(original.classes, *of_class, strict=True)
-    parts = {
-        name: (equivalence.net_loss(*counts), "{:,} lost, {:,} gained of {:,}".format(*counts))
-        for name, *counts in rows
-        if counts[-1]
-    }
-    quantity, detail = _worst(parts, tolerance)
+    counts = {name: each for name, *each in zip(original.classes, *of_class, strict=True) if each[2]}
+    quantity, few = _worst({name: equivalence.net_loss(*each) for name, each in counts.items()}, tolerance)
+    detail = "{}: {:,} lost, {:,} gained of {:,}{}".format(quantity.group, *counts[quantity.group], few)
     return measured(WORST_CLASS_LOST, quantity, detail=detail, failures=_most_confident(lost[None], artifact))
 
 
@@ -205,15 +201,17 @@ def confidence_moved(artifact: Predictions, original: Predictions) -> Measuremen
     Total variation is half the sum of absolute differences: the largest difference for any set of classes.
     """
     each = total_variation(artifact, original)
-    detail = f"at most {each.max():.3f} for an image"
-    return measured(MOVED, equivalence.mean(each), detail=detail, failures=np.argsort(-each, kind="stable"))
+    detail, failures = f"at most {each.max():.3f} for an image", np.argsort(-each, kind="stable")
+    return measured(MOVED, equivalence.mean(each), detail=detail, failures=failures)
 
 
 def confidence_moved_p99(artifact: Predictions, original: Predictions) -> Measurement:
     """Return the 99th percentile of the images' total variation, in [0, 1]; bounds are order statistics."""
     each = total_variation(artifact, original)
-    detail = f"mean {each.mean():.4f}, at most {each.max():.3f} for an image"
-    failures = np.argsort(-each, kind="stable")
+    detail, failures = (
+        f"mean {each.mean():.4f}, at most {each.max():.3f} for an image",
+        np.argsort(-each, kind="stable"),
+    )
     return measured(MOVED_P99, equivalence.quantile(each, 0.99), detail=detail, failures=failures)
 
 
@@ -256,24 +254,22 @@ def _detail(artifact: Predictions, original: Predictions, differ: np.ndarray, co
 def _worst_changed(
     metric: Metric, artifact: Predictions, original: Predictions, groups: np.ndarray, tolerance: float | None
 ) -> Measurement:
-    differ = changed(artifact, original)
-    parts: dict[str, tuple[equivalence.Quantity, str]] = {}
-    for name in np.unique(groups):
-        counts = int(differ[groups == name].sum()), int((groups == name).sum())
-        parts[str(name)] = equivalence.proportion(*counts), "{:,} of {:,} change".format(*counts)
-    quantity, detail = _worst(parts, tolerance)
-    shown = differ & (groups.astype(str) == quantity.group)
+    differ, names = changed(artifact, original), groups.astype(str)
+    counts = {
+        name: (int(differ[names == name].sum()), int((names == name).sum())) for name in np.unique(names).tolist()
+    }
+    parts = {name: equivalence.proportion(*each) for name, each in counts.items()}
+    quantity, few = _worst(parts, tolerance)
+    detail = "{}: {:,} of {:,} change{}".format(quantity.group, *counts[quantity.group], few)
+    shown = differ & (names == quantity.group)
     return measured(metric, quantity, detail=detail, failures=_most_confident(shown[None], artifact))
 
 
-def _worst(
-    parts: Mapping[str, tuple[equivalence.Quantity, str]], tolerance: float | None
-) -> tuple[equivalence.Quantity, str]:
-    """Return the quantity of the worst part, and what it says of it."""
-    least = 1 if tolerance is None else equivalence.least_images(tolerance)
-    worst = equivalence.worst({name: quantity for name, (quantity, _) in parts.items()}, least=least)
+def _worst(parts: Mapping[str, equivalence.Quantity], tolerance: float | None) -> tuple[equivalence.Quantity, str]:
+    """Return the quantity of the worst part, and a note on parts that are too small."""
+    worst = equivalence.worst(parts, least=1 if tolerance is None else equivalence.least_images(tolerance))
     few = f"; {worst.unproved} of {len(parts)} have too few images to prove the tolerance" if worst.unproved else ""
-    return worst, f"{worst.group}: {parts[worst.group][1]}{few}"
+    return worst, few
 
 
 def _most_confident(views: np.ndarray, *artifact: Predictions) -> np.ndarray:
