@@ -30,10 +30,10 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "equal", "accept", "golden", "history", "skew"),
+    *("gate", "accept", "golden", "history", "equal", "skew"),
     *("init", "calibrate"),
     *("list", "compare", "rank", "evaluate", "break"),
-    *("train", "export-inputs", "convert", "cache", "fetch-data"),
+    *("train", "convert", "cache", "fetch-data", "export-inputs"),
 ]
 
 SHIPPED = ("--data", "fashion-mnist")
