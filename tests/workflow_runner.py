@@ -1,4 +1,4 @@
-"""A runner of GitHub's workflows, as far as these need one: the scripts of a job's steps, in a folder."""
+"""A runner of GitHub's workflows and actions, as far as these need one: the scripts of the steps, in a folder."""
 
 import json
 import os
@@ -21,7 +21,7 @@ class Runner:
     root: Path
     job: dict
     expressions: dict = field(default_factory=dict)
-    """GitHub puts these in place of `${{ NAME }}` in the job's variables."""
+    """GitHub puts these in place of `${{ NAME }}` in variables; outputs of a step join them."""
 
     scripts: Path = Path(sys.executable).parent
     """The folder with `stress-harness`."""
@@ -34,25 +34,31 @@ class Runner:
         (tools / "pip").write_text('#!/bin/sh\necho "$*" > "$PIP_WAS_ASKED"\n')
         (tools / "pip").chmod(stat.S_IRWXU)
         self.summary, self.asked = self.root / "summary.md", self.root / "asked.txt"
+        self.outputs = self.root / "outputs.txt"
         self.summary.write_text("")
         self.output: dict[str, str] = {}
         self.statuses: dict[str, int] = {}
         self.environment = {
             **os.environ,
-            **{name: self._filled(value) for name, value in self.job["env"].items()},
+            **self._filled_in(self.job),
             "PATH": os.pathsep.join([str(tools), str(self.scripts), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "XDG_CACHE_HOME": str(self.root / "cache"),
             "CI": "true",
             "GITHUB_ACTIONS": "true",
             "GITHUB_STEP_SUMMARY": str(self.summary),
+            "GITHUB_OUTPUT": str(self.outputs),
             "PIP_WAS_ASKED": str(self.asked),
             **self.environment,
         }
 
+    def _filled_in(self, part: dict) -> dict[str, str]:
+        """Return the variables of a job or a step."""
+        return {name: self._filled(value) for name, value in part.get("env", {}).items()}
+
     def _filled(self, value: str) -> str:
         """Return a variable with its expression evaluated: a name, or else the text behind `||`."""
-        found = re.fullmatch(r"\$\{\{ ([\w.]+)(?: \|\| '(.*)')? \}\}", value)
+        found = re.fullmatch(r"\$\{\{ ([\w.-]+)(?: \|\| '(.*)')? \}\}", value)
         return value if found is None else self.expressions.get(found[1]) or (found[2] or "").replace("''", "'")
 
     def run(self) -> bool:
@@ -63,16 +69,20 @@ class Runner:
                 continue
             script = self.root / "step.sh"
             script.write_text(step["run"])
+            self.outputs.write_text("")
             done = subprocess.run(
                 [*SHELL, str(script)],
                 cwd=self.root,
-                env=self.environment,
+                env=self.environment | self._filled_in(step),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 check=False,
             )
             self.output[step["name"]], self.statuses[step["name"]] = done.stdout, done.returncode
+            for line in self.outputs.read_text().splitlines():
+                name, _, value = line.partition("=")
+                self.expressions[f"steps.{step['id']}.outputs.{name}"] = value
             failed |= done.returncode != 0
         return not failed
 

@@ -1,15 +1,21 @@
-"""Features: the packages of `harness.features`, found by their folders; no room imports one by its name."""
+"""Features: the packages of `harness.features`, found by their folders; no room imports one by its name.
+
+A feature is a table of names. It names its code as `module:attribute`, which is imported where it is used.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,14 +32,87 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Family:
+    """Checks of one behavior.
+
+    `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
+    by default the one of its name. `area` is the title under which its failures are counted. `starter_checks` makes the
+    checks of a first checks file; `init` does not offer a family without. `damage` makes a mutant of the candidate that
+    a check of the family must fail. A family that `needs_row` is no part of a run without one.
+
+    `rows` makes rows from the path of a checks file and the file's table of the family's name, or None. What they are
+    about lies in a folder of that name. `images` opens their images, in their order, which every run measures whole.
+    They are an argument of stress tests, `NAME_images`. In the list of families it stands `before` another.
+    """
+
+    name: str
+    title: str
+    measures: str
+    failure: str
+    page: str = ""
+    area: str = ""
+    starter_checks: Any = None
+    damage: Any = None
+    needs_row: bool = False
+    rows: str = ""
+    images: str = ""
+    before: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "page", self.page or f"behaviours/{self.name}")
+
+
+@dataclass(frozen=True)
 class Feature:
-    """Additions of a feature: commands by name."""
+    """What a feature adds; stress tests that ship with it lie in its folder `stress_tests`.
 
-    commands: Mapping[str, Command]
+    `sections` of the report are functions of an outcome, each with the name of the section that it stands before.
+    `lines` are functions that return lines of the summary. `self_checks` by name are functions of a session and of what
+    judges a check in it; they return what finds out whether it holds, or None. `settings` are models, each with the
+    title of its group. `before_run` is a function of a run's request, which raises `InputError` for what cannot be
+    done. `after_run` is one of the outcome and the request, which returns what it could not leave as a line.
+    """
+
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    families: tuple[Family, ...] = ()
+    sections: Mapping[str, str] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+    self_checks: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    before_run: str = ""
+    after_run: str = ""
 
 
-def features() -> list[Feature]:
+@cache
+def features() -> tuple[Feature, ...]:
     """Return the features that are there; each package of `harness.features` has one as `FEATURE`."""
     folder = Path(__file__).parents[1] / "features"
     names = sorted(found.name for found in iter_modules([str(folder)]))
-    return [import_module(f"harness.features.{name}").FEATURE for name in names]
+    return tuple(import_module(f"harness.features.{name}").FEATURE for name in names)
+
+
+def families_of_features() -> dict[str, Family]:
+    """Return the families that features add, by name."""
+    return {family.name: family for feature in features() for family in feature.families}
+
+
+def families_with_rows() -> dict[str, Family]:
+    """Return the families whose rows a feature makes, by name."""
+    return {name: family for name, family in families_of_features().items() if family.rows}
+
+
+def resolve(named: Any) -> Any:
+    """Return what `module:attribute` names; anything but a text is returned as it is."""
+    if not isinstance(named, str):
+        return named
+    module, _, attribute = named.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def with_added(own: Mapping[str, T], added: Iterable[tuple[str, T, str]]) -> dict[str, T]:
+    """Return a table with more entries, each before the one that it names, or else at the end."""
+    found = list(own.items())
+    for name, value, before in added:
+        at = next((at for at, (other, _) in enumerate(found) if other == before), len(found))
+        found.insert(at, (name, value))
+    return dict(found)

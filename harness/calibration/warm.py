@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PRINTED = "printed.txt"
 _MODULES = (
-    *("harness.run.opening", "harness.run.golden", "harness.run.hypothesis_poses", "harness.run.selfcheck"),
+    *("harness.run.opening", "harness.run.hypothesis_poses", "harness.run.selfcheck"),
     *("harness.checks.families", "harness.inference.attention", "harness.networks.checkpoints", "scipy.stats"),
 )
 """Imports of every run besides the plugin, which pytest must import itself."""

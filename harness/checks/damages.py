@@ -118,6 +118,5 @@ DAMAGES = {
     "search": Damage("turned-020-searched", _turned, metric="robust_accuracy"),
     "attention": Damage("blind", _blank, metric="object_dependence", costs_accuracy=False),
     "corruption": Damage("blurred", _blurred, metric="accuracy"),
-    "golden": Damage("answers-moved", logits=moved),
 }
 """The mutants that shipped families must catch."""

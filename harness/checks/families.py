@@ -1,23 +1,23 @@
 """The families of checks: the meaning of each, its checks in a first checks file, and the mutant that it must catch.
 
-A new family is an entry of families.toml, its code in the table below, and a test.
+A new family is an entry of families.toml, its code in the table below, and a test. A feature may register one, too.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
+from harness.base.features import Family, families_of_features, resolve, with_added
 from harness.checks import first_checks
-from harness.checks.damages import DAMAGES, Damage
+from harness.checks.damages import DAMAGES
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.file import SCHEMA
 from harness.checks.first_checks import StarterCheck, StarterData, always, of_each_class, with_ids_apart
-from harness.checks.golden import GOLDEN
-from harness.checks.slices import CLASS_DIFFERENCE, MOST, PAIR, SKEW, SLICE, UNKNOWN, compared_columns, slice_checks
+from harness.checks.slices import CLASS_DIFFERENCE, MOST, PAIR, SLICE, UNKNOWN, compared_columns, slice_checks
 from harness.checks.tables import in_toml
 from harness.data.groups import groups_sha256
 from harness.perturb import PROTOCOL
@@ -25,30 +25,10 @@ from harness.perturb import PROTOCOL
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from harness.checks.damages import Damage
     from harness.checks.file import ChecksFile
     from harness.checks.first_checks import Row
     from harness.data import LabelledImages
-
-
-@dataclass(frozen=True)
-class Family:
-    """Checks of one behavior.
-
-    `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
-    by default the one of its name. `starter_checks` makes the checks of a first checks file; `init` does not offer a
-    family without. `damage` makes a mutant of the candidate that a check of the family must fail.
-    """
-
-    name: str
-    title: str
-    measures: str
-    failure: str
-    page: str = ""
-    starter_checks: Callable[[StarterData], list[Row]] | None = None
-    damage: Damage | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "page", self.page or f"behaviours/{self.name}")
 
 
 _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
@@ -91,16 +71,18 @@ _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
         ("object-erased", "object_dependence"),
     ),
     "corruption": first_checks.corruption,
-    SKEW: first_checks.skew,
     SLICE: lambda about: slice_checks(about.images),
     EQUIVALENCE: lambda about: equivalence_checks(about.images),
     UNKNOWN: first_checks.unknown,
 }
 _ENTRIES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-FAMILIES = {
-    name: Family(name, **entry, starter_checks=_STARTERS.get(name), damage=DAMAGES.get(name))
-    for name, entry in _ENTRIES.items()
-}
+FAMILIES = with_added(
+    {
+        name: Family(name, **entry, starter_checks=_STARTERS.get(name), damage=DAMAGES.get(name))
+        for name, entry in _ENTRIES.items()
+    },
+    [(family.name, family, family.before) for family in families_of_features().values()],
+)
 """The families that ship, by name, in the order of a first checks file. A user's own family has no entry."""
 
 
@@ -111,9 +93,9 @@ def family_title(name: str) -> str:
 
 
 def damages(checks: ChecksFile) -> dict[str, Damage]:
-    """Return by family the mutant that its checks must catch; that of golden images only if the file has some."""
-    found = {family.name: family.damage for family in FAMILIES.values() if family.damage is not None}
-    return {name: damage for name, damage in found.items() if name != GOLDEN or checks.golden}
+    """Return by family the mutant that its checks must catch; that of one that needs a row only if the file has one."""
+    found = {family.name: resolve(family.damage) for family in FAMILIES.values() if family.damage is not None}
+    return {name: damage for name, damage in found.items() if not FAMILIES[name].needs_row or checks.family(name)}
 
 
 # The first checks file for a user's data: checks of the families wanted, without thresholds.
@@ -129,7 +111,8 @@ _OF_FEW_CLASSES = {CLASS_DIFFERENCE, "flips"}
 
 def offered() -> dict[str, Callable[[StarterData], list[Row]]]:
     """Return the families that a first checks file may have, each with the function that makes its checks."""
-    return {family.name: family.starter_checks for family in FAMILIES.values() if family.starter_checks is not None}
+    made = {family.name: family.starter_checks for family in FAMILIES.values() if family.starter_checks is not None}
+    return {name: resolve(starter) for name, starter in made.items()}
 
 
 def families_of(names: str) -> tuple[str, ...]:

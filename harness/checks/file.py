@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness.base.errors import PanelError
+from harness.base.features import families_with_rows, resolve
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check
-from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
 from harness.checks.provenance import departure_of
 from harness.checks.rows import COMMON_KEYS, LONGEST, ChecksError, is_id
 from harness.checks.tables import hash_of, read_toml, split
@@ -20,6 +20,7 @@ from harness.measures import METRICS
 from harness.perturb.poses import PROTOCOL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA = 2
@@ -64,7 +65,6 @@ class _Head:
     """The rows, which are read one by one."""
     recipe: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Annotated[float, Field(gt=0)]] = field(default_factory=dict)
-    golden: GoldenDeclaration | None = None
     gate: dict[str, Any] = field(default_factory=dict)
     """The project's settings, which are read from its own file alone, see `harness.checks.tables`."""
 
@@ -74,7 +74,7 @@ class ChecksFile:
     """A checks file in memory.
 
     `recipe` describes the reference models behind the thresholds. `budgets` gives, by metric or family, the largest
-    drop that a check with a threshold may miss. The checks of the `golden` set, a folder beside the file, come last.
+    drop that a check with a threshold may miss. Checks that features make of `tables` of their own come last.
     """
 
     path: Path
@@ -83,7 +83,7 @@ class ChecksFile:
     recipe: dict[str, Any]
     budgets: dict[str, float]
     checks: tuple[Check, ...]
-    golden: tuple[GoldenImage, ...] = ()
+    tables: Mapping[str, Any] = field(default_factory=dict)
 
     def family(self, name: str) -> tuple[Check, ...]:
         """Return the rows of a family, in the file's order."""
@@ -96,8 +96,9 @@ class ChecksFile:
 
     @property
     def written(self) -> tuple[Check, ...]:
-        """Return the rows of the file itself, without those that the golden set's list makes."""
-        return tuple(check for check in self.checks if check.family != GOLDEN)
+        """Return the rows of the file itself, without those that features make of their tables."""
+        made = families_with_rows()
+        return tuple(check for check in self.checks if check.family not in made)
 
     @property
     def panel_predictions(self) -> Path | None:
@@ -144,6 +145,8 @@ def read_checks(path: Path) -> ChecksFile:
     rows, table["check"] = table.get("check", []), []
     if not isinstance(rows, list):
         raise ChecksError(f"{path}: check must be an array of tables, written [[check]]")
+    families = families_with_rows()
+    tables = {name: table.pop(name, None) for name in families}
     head = read_record(_Head, table, where=f"{path}", error=ChecksError)
     if head.gate and "gate" in tomllib.loads(split(content.decode())[1]):
         raise ChecksError(f"{path}: write [gate] as a table of its own, with each value on one line")
@@ -154,25 +157,24 @@ def read_checks(path: Path) -> ChecksFile:
     data = head.data
     if not 1 <= data.measured <= data.n:
         raise ChecksError(f"{path}: [data] sample is {data.sample}, expected a number from 1 to n, {data.n}")
-    families = {row.get("family") for row in rows if isinstance(row, dict)}
+    written = {row.get("family") for row in rows if isinstance(row, dict)}
     for name, size in data.samples.items():
         if not 1 <= size <= data.n:
             limits = f"from 1 to {data.n}"
             raise ChecksError(f"{path}: [data.samples] {name} is {size}, expected a number of images {limits}")
-        if name not in families:
+        if name not in written:
             raise ChecksError(f"{path}: [data.samples] {name}: there is no row of this family; correct or remove it")
     if len(set(data.classes)) != len(data.classes):
         raise ChecksError(f"{path}: [data] classes names a class twice: {', '.join(data.classes)}")
-    golden = read_golden(path, head.golden)
     checks = (
         *(_check(row, f"{path}: check {number}", data) for number, row in enumerate(rows, start=1)),
-        *rows_of(golden),
+        *(check for name in families for check in resolve(families[name].rows)(path, tables[name])),
     )
     first_row: dict[str, int] = {}
     for number, check in enumerate(checks, start=1):
         if (first := first_row.setdefault(check.id, number)) != number:
             raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first} has this id already")
-    return ChecksFile(path, hash_of(content), data, head.recipe, head.budget, checks, golden)
+    return ChecksFile(path, hash_of(content), data, head.recipe, head.budget, checks, tables)
 
 
 def _check(row: Any, where: str, data: DataFingerprint) -> Check:
@@ -191,10 +193,8 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
             f"{where}: id {check.id[:LONGEST]!r} must be of lower-case ASCII letters, digits, dots and hyphens, at "
             f"most {LONGEST} of them"
         )
-    if check.family == GOLDEN:
-        raise ChecksError(
-            f"{where}: rows of family {GOLDEN!r} are made of the golden set; `stress-harness golden add` adds one"
-        )
+    if check.family in families_with_rows():
+        raise ChecksError(f"{where}: rows of family {check.family!r} are made of the table [{check.family}] alone")
     if check.significance == 0:
         raise ChecksError(f"{where}: significance is 0, so the check cannot fail; expected a probability above 0")
     if check.tolerance is not None and check.hand is not None:

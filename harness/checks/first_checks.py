@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import PackageError
 from harness.checks.tables import UNTIL_CALIBRATED, in_toml
-from harness.data.serving.served import serving_of
-from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 from harness.measures.unknown import SCORES, UNKNOWN_AUROC, UNKNOWN_FPR95
 from harness.perturb.corruptions import SHIPPED
 from harness.perturb.unfamiliar import UNFAMILIAR
@@ -34,23 +32,6 @@ _SHARE = 0.07
 """Translation as a share of the image size: 2 of 28 pixels."""
 _SEVERITY = 3
 """Severity of corruptions, the middle of five."""
-SKEW_TOLERANCE = 0.03
-SKEW_REASON = "a first tolerance of three points; reference models replace it"
-_LEAST = 500
-"""Number of images that can prove the tolerance; with fewer, a first check is informational."""
-_MILD = (
-    *("decode-opencv", "decode-torchvision", "decode-ffmpeg", "decode-fast-dct", "decode-draft-2"),
-    *("jpeg-95", "jpeg-85", "chroma-420"),
-    *("resize-pillow-bicubic", "resize-opencv-bilinear", "resize-opencv-area"),
-    *("resize-torch-bilinear-antialiased", "resize-torch-bilinear-plain", "squash", "crop-corner-1"),
-    *("bits-6", "divide-256", "float16"),
-)
-"""Skews that a served model should survive: they have a tolerance."""
-_GROSS = (
-    *("exif", "jpeg-75", "bgr", "gray", "gamma-twice", "video-range", "resize-pillow-nearest", "letterbox"),
-    *("minus-one-to-one", "normalise-imagenet"),
-)
-"""Skews that show the cost of a mistake: informational until calibrated."""
 
 
 @dataclass(frozen=True)
@@ -185,17 +166,6 @@ def corruption(_: StarterData) -> list[Row]:
     ]
 
 
-def skew(about: StarterData) -> list[Row]:
-    """Return checks for each skew that applies to the images: correct predictions lost, and changed ones."""
-    applies, rows = serving_of(about.images).catalog, list[Row]()
-    for name in filter(applies.__contains__, (*_MILD, *_GROSS)):
-        tolerated = name in _MILD and len(about.images) >= _LEAST
-        held = {"tolerance": SKEW_TOLERANCE, "reason": SKEW_REASON} if tolerated else {}
-        rows.append((f"skew-{name}", SERVED_CORRECT_PREDICTIONS_LOST.name, {"skew": name, **held}))
-        rows.append((f"skew-{name}-changed", SERVED_PREDICTIONS_CHANGED.name, {"skew": name}))
-    return rows
-
-
 def unknown(_: StarterData) -> list[Row]:
     """Return checks for each kind of images of no class: AUROC by every score, and FPR95 by energy."""
     measured = [("", UNKNOWN_AUROC, score) for score in SCORES] + [("fpr95-", UNKNOWN_FPR95, "energy")]
@@ -241,7 +211,7 @@ def shipped_tests() -> tuple[ShippedTest, ...]:
     if not files:
         raise PackageError(f"{_PACKAGE}: this copy of the package lacks its stress tests; install it again")
     tests = []
-    for file in files:
+    for file in (*files, *sorted(_PACKAGE.glob("features/*/stress_tests/test_*.py"))):
         text = file.read_text("utf-8")
         marks = re.findall(r'(?m)^@check\("([\w-]+)"(.*)\)$', text)
         takes = frozenset((family, "".join(re.findall(r'metric="(\w+)"', more))) for family, more in marks)

@@ -51,7 +51,7 @@ def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *,
             )
 
 
-SLICE, CLASS_DIFFERENCE, SKEW = "slice", "class-difference", "skew"
+SLICE, CLASS_DIFFERENCE = "slice", "class-difference"
 """The families of these checks, of those that compare a class with the others, and of serving pipelines."""
 LEAST, MOST = 50, 100
 """Least images of a group that is compared with others, and most groups of a column that get a check each."""

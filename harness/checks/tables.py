@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import tomlkit
 
 from harness.base.errors import CalibrationError, ConfigurationError
+from harness.base.features import families_with_rows
 from harness.base.files import read_regular
 from harness.measures.panel.threshold import PROVISIONAL
 
@@ -179,7 +180,7 @@ def with_samples(content: str, lines: Sequence[str]) -> str:
 def uncalibrated(content: str) -> str:
     """Return the text of a checks file without samples, thresholds of a panel, and what names files beside it."""
     document = tomlkit.parse(with_samples(content, ()))
-    for name in ("recipe", "golden"):
+    for name in ("recipe", *families_with_rows()):
         document.pop(name, None)
     for check in document.get("check", ()):
         check.pop("panel", None)

@@ -18,8 +18,6 @@ OWN = {
     name: Command(purpose, f"harness.cli.{module}", summary, judges=name == "gate")
     for purpose, module, name, summary in (
         ("Gate", "gate", "gate", "Run the stress tests on a candidate, in a process of their own."),
-        ("Gate", "gate", "accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
-        ("Gate", "gate", "golden", "Keep images that must never be wrong again."),
         ("Gate", "history", "history", "Print and draw the last runs of the gate."),
         ("Setup", "init", "init", "Make a gate in your own repository."),
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),

@@ -23,7 +23,7 @@ _PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("data", "perturb", "networks", "inference")
 """The rooms that compute pixels, perturbations and predictions."""
 # A wheel has the tests inside the package, a checkout beside it.
-_MEASURING = ("base", *_ROOMS, "measures", "checks", "run", "plugin", "stress_tests", "../stress_tests")
+_MEASURING = ("base", *_ROOMS, "measures", "checks", "run", "plugin", "features", "stress_tests", "../stress_tests")
 """The rooms that determine measurements, and the stress tests that ship."""
 LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "torch")
 """Libraries that compute; another release may round differently."""

@@ -9,9 +9,8 @@ import pytest
 from harness.base.errors import InputError
 from harness.checks import Check
 from harness.checks.equivalence import EQUIVALENCE
-from harness.checks.golden import GOLDEN
+from harness.checks.families import FAMILIES
 from harness.checks.rows import LONGEST, declared_keys, id_without_check, is_id
-from harness.checks.slices import CLASS_DIFFERENCE, SKEW, SLICE, UNKNOWN
 from harness.measures.panel.consensus import PANEL_FIXTURES
 from harness.plugin.run import MISPLACED, RUN
 
@@ -67,12 +66,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rows: dict[pytest.Item, Any] = {item: item.callspec.params["stress_check"] for item in functions}
     run.tests = {rows[item].id: item for item in functions}
     request, unknown = run.request, {item for item, row in rows.items() if row.definition not in run.rows}
-    # An empty golden set is no check of this run, nor is an original that is not named. Groups, skews, images of no
-    # class and a class next to the others need a row. A panel knows nothing of golden images.
-    with_rows = {CLASS_DIFFERENCE, GOLDEN, SKEW, SLICE, UNKNOWN}
+    # A family that needs a row is no check of this run without one, nor is one whose arguments no feature makes, nor an
+    # original that is not named. A panel is not asked about rows that features make.
+    with_rows = {name for name, family in FAMILIES.items() if family.needs_row}
     with_rows |= set() if "original" in request.checkpoints else {EQUIVALENCE}
-    unasked = {item for item in unknown if marked[item] in with_rows}
-    unasked |= {item for item, family in marked.items() if family == GOLDEN and request.record is not None}
+    unasked = {item for item in unknown if marked[item] in with_rows or _lacks_arguments(item)}
+    if request.record is not None:
+        unasked |= {item for item, family in marked.items() if family in FAMILIES and FAMILIES[family].rows}
     items[:] = [item for item in items if item not in unasked]
     left_out = unknown.copy() if run.checks and run.checks.data.sample is not None else set[pytest.Item]()
     if request.record:
@@ -84,3 +84,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if deselected := [item for item in items if item in left_out]:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in left_out]
+
+
+def _lacks_arguments(item: Any) -> bool:
+    known = item._fixtureinfo
+    return any(name not in known.name2fixturedefs for name in known.argnames if name != "request")

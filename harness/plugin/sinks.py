@@ -1,14 +1,14 @@
-"""Traces of a run besides its reports: a line in the history, and a run of MLflow; neither bears upon the verdict."""
+"""Traces of a run besides its reports: a line in the history, and those of features; none bears upon the verdict."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError, OutputError, PackageError, foreign_code, printable, said_of
+from harness.base.errors import InputError, OutputError, printable, said_of
+from harness.base.features import features, resolve
 from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json
 from harness.plugin.claim import CLAIM
@@ -28,7 +28,7 @@ _CLOCKS_DIFFER = timedelta(hours=1)
 
 
 def expect_to_leave(request: RunRequest) -> None:
-    """Raise `InputError` for MLflow where it is not installed, and for a file that was named and takes no line.
+    """Raise `InputError` for what a feature cannot leave, and for a file that was named and takes no line.
 
     Which is better known before a run than after.
     """
@@ -41,11 +41,9 @@ def expect_to_leave(request: RunRequest) -> None:
         read_history(path)
         if path.exists() and not os.access(path, os.W_OK):
             raise OutputError("cannot be written; name another file, or none", setting=f"history {path}")
-    if request.mlflow is not None and importlib.util.find_spec("mlflow") is None:
-        raise PackageError(
-            "MLflow is not installed; pip install 'stress-harness[mlflow]', or leave the setting out",
-            setting=f"mlflow {request.mlflow}",
-        )
+    for feature in features():
+        if feature.before_run:
+            resolve(feature.before_run)(request)
 
 
 def _history_of(request: RunRequest, path: Path) -> Output:
@@ -71,7 +69,7 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
 
 
 def leave(run: GateRun) -> None:
-    """Add the run's line to the history and log it to MLflow, now that its reports are those of its outcome.
+    """Add the run's line to the history and leave the traces of features, now that its reports have its outcome.
 
     A process that waits for this one adds the line itself, since this one may still end otherwise. A failure to write
     them is a line on the terminal; the verdict stands.
@@ -84,14 +82,9 @@ def leave(run: GateRun) -> None:
         run.handover.answer(history=str(request.history_path), line=as_json(line))
         if run.handover.path is None:
             failed = leave_line(_history_of(request, request.history_path), line)
-    if request.mlflow is not None:
-        try:
-            from harness.report.exports import log_run
-
-            with foreign_code():
-                log_run(outcome, request.reports_folder, experiment=request.mlflow)
-        except Exception as error:  # Its server may be away, and its code is not ours.
-            failed += f"\nMLflow: this run was not logged ({said_of(error)})"
-    if failed and (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
+    for feature in features():
+        if feature.after_run:
+            failed += f"\n{resolve(feature.after_run)(outcome, request)}"
+    if failed.strip() and (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
         for line_of_text in failed.strip().splitlines():
             reporter.write_line(printable(line_of_text), red=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import some_of
+from harness.checks.families import FAMILIES
 from harness.checks.roles import ROLES
 from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
 from harness.measures.confidence import CALIBRATION_ERROR
@@ -38,16 +39,14 @@ AREAS = {
     "corruptions": ("corruption",),
     "confidence": ("confidence",),
     "attention": ("attention",),
-    "golden images": ("golden",),
     "groups": ("slice",),
-    "other pipelines": ("skew",),
     "unknown images": ("unknown",),
     "changes from the original": ("equivalence",),
 }
-"""Families by what they are about; all others are other checks."""
+"""Families by what they are about; all others are other checks, or have an area of their own."""
 _OTHER = "other checks"
-_OF_DATA = {"golden images", "groups", "other pipelines", "unknown images", "changes from the original", _OTHER}
-"""Areas that count as one where a rule asks in how many areas a model is worse."""
+_APART_FROM_OTHERS = {"clean images", "classes", "geometry", "corruptions", "confidence", "attention"}
+"""Where a rule asks in how many areas a model is worse, all areas but these count as one."""
 _TWO, _LEAST_CLASSES = 2, 5
 """Classes that may carry a confusion, and how many are measured at least to say so."""
 _CARRY = 0.85
@@ -109,7 +108,9 @@ def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None)
 
 
 def _area(verdict: Verdict) -> str:
-    return next((area for area, families in AREAS.items() if verdict.check.family in families), _OTHER)
+    name = verdict.check.family
+    known = next((area for area, families in AREAS.items() if name in families), "")
+    return known or (FAMILIES[name].area if name in FAMILIES else "") or _OTHER
 
 
 def _missed(verdict: Verdict) -> float | None:
@@ -279,7 +280,7 @@ def _drift(found: _Evidence) -> str:
     misses = zip(found.failed, found.misses, strict=True)
     if any(each.metric == GROUP_DIFFERENCE.name and 4 * miss >= max(found.misses) for each, miss in misses):
         return ""  # Neither everything nor, as far as odds tell, one group alone.
-    if found.clean_holds and len({_OTHER if area in _OF_DATA else area for area in found.areas}) <= _TWO:
+    if found.clean_holds and len({area if area in _APART_FROM_OTHERS else _OTHER for area in found.areas}) <= _TWO:
         return ""
     named = " and ".join(found.carrying)
     most = f"{named} lose most" if named else "no class, pose or corruption stands out"

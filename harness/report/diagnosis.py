@@ -10,10 +10,8 @@ import numpy as np
 
 from harness.base.codes import Code, coded
 from harness.base.errors import some_of
-from harness.checks.slices import SKEW
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
-from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
@@ -35,8 +33,6 @@ _MOSTLY = 0.5
 """Share of the further errors of a class from which on they are mostly predicted as one class."""
 _REASONS = 5
 """Reasons shown, at most, for which checks are not applicable."""
-_SKEWS = 5
-"""Skews that are named."""
 _FAILING = {"fail": "fail", "inconclusive": "cannot tell", "error": "not judged"}
 """Words for the checks of a status that do not pass."""
 
@@ -252,11 +248,3 @@ def data_in_words(outcome: Outcome) -> str:
     """Return which images were judged; of a run that ended before it read them, which were named."""
     data = outcome.data
     return f"{data['name']}, {data['split']} split, {data['n']} images" if data["n"] else str(data["name"])
-
-
-def losses_by_serving(outcome: Outcome) -> list[str]:
-    """Return as text the skews that lose the most, or that change the most where no loss is measured."""
-    own = [one for one in outcome.verdicts if one.check.family == SKEW]
-    measured = [one for one in own if one.metric == SERVED_CORRECT_PREDICTIONS_LOST.name] or own
-    ranked = sorted(((one.value or 0.0, one.detail) for one in measured), reverse=True)
-    return [detail for lost, detail in ranked[:_SKEWS] if lost > 0]

@@ -1,10 +1,9 @@
-"""Failures, scores and label errors as files: CSV for notebooks, Markdown for people; and the run as one of MLflow."""
+"""Failures, scores and label errors as files: CSV for notebooks, Markdown for people."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,54 +11,18 @@ import numpy as np
 from harness.base.markdown import plain
 from harness.measures.failures import LISTED, failure_changes, kinds_for
 from harness.report.text import table
-from harness.run.outcome import line_of
-from harness.run.status import REPORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from harness.inference import Predictions
     from harness.measures.accuracy import ClassificationReport
     from harness.measures.failures import Answer, FailureTable
     from harness.measures.panel.label_errors import LabelErrors
     from harness.measures.worst_poses import PersistentFailures
-    from harness.run.outcome import Outcome
 
 _SHOWN, _NUMBERS = 20, 12
 """Failures of a kind that the Markdown lists, while the CSV has all, and images that a confusion names."""
-
-
-def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
-    """Log a run to an experiment, where MLflow's own settings say; raises whatever MLflow does.
-
-    Each measurement is a metric by the id of its row, and the smallest margin of each family one under `margin/`. The
-    verdict and the hashes of the inputs are tags under `stress.`. The reports in the folder are artifacts. If
-    `MLFLOW_RUN_ID` names a run, such as that of the training, they are logged to it.
-    """
-    import mlflow
-
-    line, candidate = line_of(outcome), outcome.models["candidate"]
-    tags = {
-        "verdict": outcome.verdict,
-        "headline": outcome.headline,
-        "profile": outcome.profile,
-        "candidate": candidate["path"],
-        "candidate_sha256": candidate["sha256"],
-        "data_sha256": str(outcome.data["sha256"]),
-        "checks_sha256": outcome.checks_sha256,
-    }
-    metrics = {verdict.check.id: verdict.value for verdict in outcome.verdicts}
-    metrics |= {f"margin/{family}": value for family, value in line.margins.items()}
-    metrics |= {"checks_judged": line.judged, "checks_failing": len(line.failing)}
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=f"gate {candidate['sha256'][:8]}"):
-        mlflow.set_tags({f"stress.{name}": value for name, value in tags.items()})
-        known = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
-        mlflow.log_metrics(known)
-        for name in REPORTS:
-            if (folder / name).exists():
-                mlflow.log_artifact(str(folder / name), artifact_path="stress")
 
 
 def failures_csv(tables: Sequence[FailureTable]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.base.features import features, resolve, with_added
 from harness.checks.roles import role_title
 from harness.report.diagnosis import conclusion, data_in_words, diagnose, notes
 from harness.report.equality import differences
@@ -20,9 +21,7 @@ from harness.report.sections import (
     checks,
     corruption_map,
     examples,
-    golden,
     margins,
-    serving,
     slices,
     what_got_worse,
     words,
@@ -55,7 +54,7 @@ def scorecard(outcome: Outcome) -> str:
     )
     said = [f"{kind}: {line}" for kind, lines in found.remarks.items() for line in lines]
     lead = paragraphs(*found.margins, *said, outcome.scope)
-    sections = [section for show in SECTIONS if (section := show(outcome)) is not None]
+    sections = [section for show in all_sections() if (section := show(outcome)) is not None]
     return str(render("report", banner=banner, lead=lead, sections=sections))
 
 
@@ -125,6 +124,17 @@ def self_checks(outcome: Outcome) -> Section | None:
     return Section("self-checks", "Self-checks", folded(said, shown, opened=bool(failed)))
 
 
+def differing_predictions(outcome: Outcome) -> Section | None:
+    """Return pictures of what the models predict differently."""
+    return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
+
+
+def model_figures(outcome: Outcome) -> Section | None:
+    """Return the curves and maps of the comparison of the models."""
+    overview = outcome.overview
+    return None if overview is None else figures(overview, outcome.verdicts, outcome.reference_curves)
+
+
 def tests(_outcome: Outcome) -> Section:
     """Return the heading of the list of other tests, which pytest-html adds; the page drops an empty one."""
     return Section("tests", "Tests without a check")
@@ -135,23 +145,26 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     examples,
     margins,
     differences,
-    golden,
     slices,
     comparison,
     corruption_map,
-    serving,
-    lambda outcome: None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails),
+    differing_predictions,
     confusions,
     label_error_section,
     history,
     coverage,
-    lambda outcome: (
-        None if outcome.overview is None else figures(outcome.overview, outcome.verdicts, outcome.reference_curves)
-    ),
+    model_figures,
     self_checks,
     regressions,
     checks,
     words,
     tests,
 )
-"""Sections of a report, from top to bottom; its contents follow from them."""
+"""Sections of a report, from top to bottom, without those of features; its contents follow from them."""
+
+
+def all_sections() -> list[Callable[[Outcome], Section | None]]:
+    """Return what makes the sections of a report, those of features among them."""
+    own = {show.__name__: show for show in SECTIONS}
+    added = [(made, resolve(made), before) for each in features() for made, before in each.sections.items()]
+    return [*with_added(own, added).values()]

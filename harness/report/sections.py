@@ -10,15 +10,13 @@ import numpy as np
 from markupsafe import Markup
 
 from harness.checks.families import FAMILIES, family_title
-from harness.checks.golden import GOLDEN
-from harness.checks.slices import SKEW, SLICE
+from harness.checks.slices import SLICE
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.measures.slices import GROUP_ACCURACY
-from harness.report.diagnosis import diagnose, losses_by_serving
+from harness.report.diagnosis import diagnose
 from harness.report.figures import CHANGE, HeatMap, heat_maps
 from harness.report.page import Illustration, Section, figures_html, paragraphs, render, table
-from harness.report.pictures import Face, sheet
 from harness.report.plots import verdict_dots
 from harness.report.signs import known_margins
 from harness.report.tables import SIGNIFICANT, line_of_incumbent, marked
@@ -43,8 +41,6 @@ _DRAWN, _LETTERS = 40, 24
 """Groups that a figure has room for, the lowest accuracies, and letters of a group's name."""
 _LEADING = 2
 """Pictures that lead the page: few, so the failing behaviors are not far below."""
-_PICTURED = 48
-"""Golden images with a picture, wrong ones first."""
 _COLUMNS = {
     "check": "",
     "status": "",
@@ -197,37 +193,6 @@ def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Fig
     groups = {f"{str(one.check.keys.get('group'))[:_LETTERS]} ({one.n:,})": one for one in verdicts}
     upright = None if overall is None else (100 * overall, "all images")
     return verdict_dots({"candidate": groups}, x="clean accuracy, %", upright=upright)
-
-
-def golden(outcome: Outcome) -> Section | None:
-    """Return the golden images, wrong ones first; None without golden images."""
-    verdicts = worst_first(tuple(one for one in outcome.verdicts if one.check.family == GOLDEN))
-    if not verdicts:
-        return None
-    faces = []
-    for one in verdicts[:_PICTURED]:
-        name, true, sign = one.check.id, one.check.class_name or "", SIGNS[one.status]
-        if (pixels := outcome.thumbnails.get(name)) is not None:
-            faces.append(Face(pixels, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed))
-    correct = sum(one.passed for one in verdicts)
-    lead = f"{correct} of {len(verdicts)} images that must never be wrong again are correct; reasons are in All checks."
-    return Section("golden", "Golden set", paragraphs(lead) + sheet("", faces))
-
-
-def serving(outcome: Outcome) -> Section | None:
-    """Return the costliest of the serving pipelines that checks measured; None without such rows."""
-    own = [one for one in outcome.verdicts if one.check.family == SKEW and one.value is not None]
-    if not own:
-        return None
-    costly, failing = losses_by_serving(outcome), sum(one.status == "fail" for one in own)
-    pipelines = len({one.check.keys.get("skew") for one in own})
-    told = f"Of {pipelines} other pipelines, {failing} of {len(own)} checks fail."
-    body = paragraphs(
-        f"The reference pipeline: {outcome.data.get('pipeline', 'unknown')}.",
-        f"{told} The costliest first:" if costly else told,
-    )
-    body += render("listed", lines=costly)
-    return Section("serving", "Served through another pipeline", body)
 
 
 def checks(outcome: Outcome) -> Section:

@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from harness.base.errors import printable, some_of
+from harness.base.features import features, resolve
 from harness.base.markdown import code, plain
 from harness.checks.roles import role_title
-from harness.report.diagnosis import data_in_words, diagnose, losses_by_serving, notes
+from harness.report.diagnosis import data_in_words, diagnose, notes
 from harness.report.refusal import mark_of_summary
 from harness.report.tables import side_by_side
 from harness.report.wording import measured_and_required
@@ -75,7 +76,8 @@ def markdown(outcome: Outcome) -> str:
         sha256 = f" (`{model['sha256'][:12]}`)" if model["sha256"] else ""
         judged.append(f"- {role_title(role)}: {code(model['path'])}{sha256}")
     pipeline = [f"reference pipeline: {outcome.data['pipeline']}"] if outcome.data.get("pipeline") else []
-    facts = [f"data: {data_in_words(outcome)}", *pipeline, *losses_by_serving(outcome), *notes(outcome)]
+    added = [line for feature in features() for made in feature.lines for line in resolve(made)(outcome)]
+    facts = [f"data: {data_in_words(outcome)}", *pipeline, *added, *notes(outcome)]
     judged += [f"- {plain(line)}" for line in facts]
     judged += [mark_of_summary(outcome.run, outcome.verdict)] if outcome.run else []
     rows = [("family", "failing", "the worst", "measured", "threshold", "missed by", "others")] if found.groups else []

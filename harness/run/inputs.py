@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.codes import Code
 from harness.base.errors import ChangedError, InputError, printable, some_of
+from harness.base.features import families_with_rows
 from harness.base.files import read_regular
 from harness.base.outputs import Inputs
 from harness.base.user_code import is_name
@@ -113,9 +114,9 @@ def _named(specs: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def _of_project(checks: Path) -> Iterator[Path]:
-    """Return the checks file and what belongs to it: stress tests, golden images, the panel and the configuration."""
+    """Return the checks file and what belongs to it: stress tests, images of rows, the panel and the configuration."""
     folder = checks.parent
-    yield from (checks, *sorted(folder.glob("*.py")), folder / "golden")
+    yield from (checks, *sorted(folder.glob("*.py")), *(folder / name for name in families_with_rows()))
     for place in {folder.resolve().parent, Path.cwd()}:
         yield from (*sorted(place.glob("*.py")), *(place / name for name in CONFIGURATION))
     recipe: object = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import AnswersError, DataError, IncumbentError, InputError, UnusableModelError
+from harness.base.features import families_of_features, resolve
 from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
@@ -53,7 +54,6 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
     from harness.inference.engine import Engine
-    from harness.run.golden import golden_images
     from harness.run.recorded import scope_of_recorded
 
     network, words = request.part(NetworkOptions), request.transform_named
@@ -106,7 +106,11 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         cache=cache,
         fitted=recorded.samples if recorded else {},
         answered=recorded.families if recorded else (),
-        golden=golden_images(checks, images, request),
+        of_rows={
+            name: resolve(family.images)(checks, images, request)
+            for name, family in families_of_features().items()
+            if family.images and checks.family(name)
+        },
         elsewhere=elsewhere,
         panel_predictions=panel_predictions and _of_others(panel_predictions, roles),
         cluster=cluster,

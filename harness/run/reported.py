@@ -207,9 +207,9 @@ def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day
 
 def _thumbnails(session: StressSession, overview: Overview | None) -> dict[int | str, np.ndarray]:
     found: dict[int | str, np.ndarray] = {}
-    if session.golden is not None:
-        pixels = session.golden.pixels.permute(0, 2, 3, 1).numpy()
-        found.update(zip((image.id for image in session.checks.golden), pixels, strict=True))
+    for family, images in session.of_rows.items():
+        pixels = images.pixels.permute(0, 2, 3, 1).numpy()
+        found.update(zip((check.id for check in session.checks.family(family)), pixels, strict=True))
     if overview is not None and (numbers := spoken_of(overview)):
         found.update(thumbnails_of(session.images, numbers))
     return found

@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.base.cache import installed
 from harness.base.codes import Code
 from harness.base.errors import InputError, NotApplicableError, printable
+from harness.base.features import features, resolve
 from harness.base.records import as_json, read_json
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.families import damages
@@ -149,6 +150,9 @@ def self_checks(
     }
     for name, on_sample in broken.items():
         checks[name] = partial(_until_it_holds, on_sample, session, [*([STOOD_IN] if name == FOLLOW else []), *sizes])
+    for feature in features():
+        made = ((name, resolve(check)(session, judge)) for name, check in feature.self_checks.items())
+        checks |= {name: check for name, check in made if check is not None}
     if "original" in session.roles and session.checks.family(EQUIVALENCE):
         checks[CHANGED] = lambda: changes_are_noticed(session, judge)
 

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from harness.base.errors import NoModelError, NotApplicableError, NotRecordedError
+from harness.base.features import families_of_features
 from harness.checks.roles import INCUMBENT, ROLES, role_title
 from harness.measures.panel.consensus import PairedIncumbent
 
@@ -37,6 +38,15 @@ def of_role(role: str) -> tuple[str, Callable[[StressSession], object]]:
     return f"{about[0].lower()}{about[1:]}", lambda session: session.role(role)
 
 
+def _images_of(family: str) -> Callable[[StressSession], object]:
+    def images(session: StressSession) -> object:
+        if family not in session.of_rows:
+            raise NotApplicableError(f"{session.checks.path} has no rows of family {family!r}")
+        return session.of_rows[family]
+
+    return images
+
+
 ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
     "images": ("the labeled test images", attrgetter("images")),
     "search_images": ("the fixed sample that grids of poses are searched on", attrgetter("search_images")),
@@ -45,7 +55,6 @@ ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
         attrgetter("panel_images"),
     ),
     "probe_images": ("the fixed, smaller sample for searches that draw their poses", attrgetter("probe_images")),
-    "golden_images": ("the images that must never be wrong again", attrgetter("golden_images")),
     "unknown_images": (
         "the images from elsewhere, of no class, that the setting `unknown` names; None without it",
         attrgetter("elsewhere"),
@@ -59,6 +68,11 @@ ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
         "the incumbent's correct predictions, those of another reference model while a panel is measured",
         attrgetter("paired_incumbent"),
     ),
+    **{
+        f"{name}_images": (f"the images that the rows of family {name} are about, in their order", _images_of(name))
+        for name, family in families_of_features().items()
+        if family.images
+    },
 }
 """Each argument as text, and how a session gives it. The plugin adds `stress_session`, `stress_check`, `evidence`."""
 
@@ -83,8 +97,8 @@ class StressSession:
     """Images of families that measure fewer than their thresholds were made for, to fit a run into a time."""
     answered: tuple[str, ...] = ()
     """Families that recorded predictions were exported for, empty for all."""
-    golden: LabelledImages | None = None
-    """The golden set, which every run measures whole, whatever its sample of the data."""
+    of_rows: Mapping[str, LabelledImages] = field(default_factory=dict)
+    """Images that the rows of a family are about, by its name; every run measures them whole, whatever its sample."""
     elsewhere: LabelledImages | None = None
     """Images of no class that the setting unknown names; None where it names none."""
     panel_predictions: PanelPredictions | None = None
@@ -119,13 +133,6 @@ class StressSession:
         measured = self.recording and "incumbent" not in self.roles
         reference = self.roles["candidate"].model_sha256 if measured else None
         return PairedIncumbent(lambda: self.role("incumbent"), self.panel_predictions, reference)
-
-    @property
-    def golden_images(self) -> LabelledImages:
-        """Return the golden set; raises `NotApplicableError` where it has no image."""
-        if self.golden is None:
-            raise NotApplicableError(f"{self.checks.path} has no golden set (`stress-harness golden add`)")
-        return self.golden
 
     @cached_property
     def search_images(self) -> LabelledImages:

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Literal
 
 from harness.base.errors import printable
+from harness.base.features import features, resolve
 from harness.base.groups import Place, Setting, Settings, Text, pairs_of, setting, settings_of
 from harness.data.options import DataOptions
 from harness.networks.options import BackendOptions, NetworkOptions
@@ -105,14 +106,12 @@ class ReportSettings(Settings):
         "runs.",
         metavar="FILE",
     )
-    mlflow: Text | None = setting(
-        "Log the run to this experiment of MLflow: measurements as metrics, the verdict as a tag, the reports as "
-        "artifacts. Needs the extra mlflow; where to is MLflow's own MLFLOW_TRACKING_URI (default: no).",
-        metavar="EXPERIMENT",
-    )
 
 
-class RunSettings(ModelSettings, ReportSettings):
+_OF_FEATURES = {resolve(model): title for feature in features() for model, title in feature.settings.items()}
+
+
+class RunSettings(ModelSettings, ReportSettings, *_OF_FEATURES):  # type: ignore[misc] # Features add to them.
     """Every setting of a run but its models."""
 
     checks: Place | None = setting(
@@ -190,7 +189,7 @@ GROUPS = {
     "RunSettings": "Scope",
     "BackendOptions": "Backend",
     "ReportSettings": "Reports",
-}
+} | {model.__name__: title for model, title in _OF_FEATURES.items()}
 """Title of each group of settings, in the order in which a page shows them."""
 
 

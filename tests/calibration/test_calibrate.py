@@ -166,11 +166,11 @@ def test_samples_fit_with_golden_images_and_panel_predictions(zoo):
     zoo.bind(UNBOUND + '\n[[check]]\nid = "lost"\nfamily = "consensus"\nmetric = "consensus_set_errors"\n')
     data = ("--", "--stress-set", "data=npz:zoo.npz")
     assert main(["golden", "add", "0", "--reason", "seen", *data]) == 0
-    before = read_checks(zoo.checks).golden
+    before = read_checks(zoo.checks).family("golden")
     for _ in range(2):
         assert run_calibrate(zoo, "--budget", "0.001s") == 0
         checks = read_checks(zoo.checks)
-        assert checks.golden == before
+        assert checks.family("golden") == before
         assert checks.panel_predictions.exists()
         assert checks.data.samples == dict.fromkeys(("clean", "class", "confidence", "consensus", "rotation"), 100)
 

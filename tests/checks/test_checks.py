@@ -348,7 +348,7 @@ def test_an_impossible_threshold_of_an_own_metric_is_refused_when_judged(thresho
         (HEAD + "m = 3\n", "data: unknown key 'm'; known are classes, groups_sha256, n, name,"),
         (
             "checks = 3\n" + HEAD,
-            "unknown key 'checks'; known are budget, check, data, gate, golden, protocol, recipe, schema",
+            "unknown key 'checks'; known are budget, check, data, gate, protocol, recipe, schema",
         ),
         (HEAD + '[check]\nid = "clean"\n', r"check must be an array of tables, written \[\[check\]\]"),
         ("check = [3]\n" + HEAD, "check 1: expected a table, found 3"),
@@ -426,9 +426,9 @@ def test_ids_of_a_family_sort_like_their_poses(family):
 def test_every_stress_test_has_rows_and_every_row_a_stress_test():
     sources = "".join(path.read_text() for path in OWN.parent.glob("test_*.py"))
     families = {check.family for check in read_checks(OWN).checks}
-    # Rows of a team's own images, of groups that these data lack, and of a model that an artifact was made from. Images
+    # Rows of groups that these data lack, and of a model that an artifact was made from. Images
     # of no class and differences of classes have rows where somebody wants them.
-    of_others = {"golden", "slice", "equivalence", "unknown", "class-difference"}
+    of_others = {"slice", "equivalence", "unknown", "class-difference"}
     assert set(re.findall(r'@check\("([^"]+)"', sources)) == families | of_others
 
 

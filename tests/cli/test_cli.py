@@ -30,7 +30,7 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "accept", "golden", "history", "equal", "skew"),
+    *("gate", "history", "accept", "golden", "equal", "skew"),
     *("init", "calibrate"),
     *("list", "compare", "rank", "evaluate", "break"),
     *("train", "convert", "cache", "fetch-data", "export-inputs"),

@@ -1,59 +1,150 @@
-"""A feature is a folder: without it, the command line and the gate run as before."""
+"""A feature is a folder that registers what it adds: without it, the command line and the gate run as before."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from zoo import Zoo
+from outcomes import EMPTY
+from zoo import ROWS, Zoo, checks_text
 
-from harness.base.features import features
+from harness.base import features as registry
+from harness.base.features import Family, Feature, families_of_features, features, resolve, with_added
+from harness.checks.families import FAMILIES
 from harness.cli import COMMANDS, OWN
+from harness.report.html import scorecard
+from harness.report.page import Section
+from harness.report.text import markdown
+from harness.run.settings import GROUPS, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {path.parent.name: path.parent for path in (ROOT / "harness/features").glob("*/__init__.py")}
+ADDED = dict(zip(sorted(FOLDERS), features(), strict=True))
+WITHOUT = """
+import importlib, pathlib, pkgutil, sys
 
-EVERYTHING = """
-import importlib, pkgutil, harness
+import harness
+from harness.cli import COMMANDS, main
 
+print("house", harness.__file__)
 for module in pkgutil.walk_packages(harness.__path__, "harness."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
+from harness.base.errors import InputError
+from harness.checks import read_checks
+from harness.checks.families import FAMILIES
+from harness.run.settings import SETTINGS
+
+print("has", *COMMANDS, *FAMILIES, *SETTINGS)
+main(["--help"])
+try:
+    read_checks(pathlib.Path("stress_tests/with-a-set.toml"))
+except InputError as error:
+    print("refused", error)
+import pytest
+
+few = ["--stress-set=data=npz:zoo.npz", "--stress-set=no_overview=true", "-p", "no:html"]
+sys.exit(pytest.main(["stress_tests", *few, *sys.argv[1:]]))
 """
+"""What a house without a feature is asked, in one process; workers are others."""
+SKEWED = '\n[[check]]\nid = "skew-bits-6"\nfamily = "skew"\nmetric = "served_predictions_changed"\nskew = "bits-6"\n'
 
 
-def test_each_folder_registers_commands():
-    registered = [set(feature.commands) for feature in features()]
-    assert len(registered) == len(FOLDERS) >= 3
-    assert set.union(*registered) == set(COMMANDS) - set(OWN)
-    assert all(registered)
+def names_of(feature: Feature) -> list[object]:
+    """Return all that a feature names by `module:attribute`."""
+    of_families = [
+        value for each in feature.families for value in (each.starter_checks, each.damage, each.rows, each.images)
+    ]
+    tables = (feature.sections, feature.self_checks, feature.settings, feature.lines)
+    named = [*of_families, feature.before_run, feature.after_run, *feature.self_checks.values()]
+    return [*filter(None, named), *(name for table in tables for name in table if ":" in name)]
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_what_a_feature_names_is_its_own_and_there(name):
+    named = names_of(ADDED[name])
+    assert named or ADDED[name].commands
+    for each in named:
+        assert each.startswith(f"harness.features.{name}.")
+        assert resolve(each) is not None
+    assert {*ADDED[name].commands} <= COMMANDS.keys() - OWN.keys()
+
+
+def test_all_that_is_added_is_there():
+    assert set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
+    assert set(families_of_features()) == {"golden", "skew"}
+    assert list(FAMILIES)[-5:] == ["golden", "skew", "slice", "equivalence", "unknown"]
+    assert GROUPS[SETTINGS["mlflow"].group] == "Reports"
+
+
+def test_an_entry_stands_before_the_one_that_it_names():
+    own = {"a": 1, "b": 2}
+    assert list(with_added(own, [("x", 3, "b"), ("y", 4, "gone"), ("z", 5, "x")])) == ["a", "z", "x", "b", "y"]
+
+
+def test_sections_and_lines_of_a_feature_are_on_the_page(monkeypatch):
+    toy = Feature(
+        sections={"toys:section": "checks"},
+        lines=("toys:lines",),
+        families=(Family("toy", "Toys", measures="Toys.", failure="No toys."),),
+    )
+    shown = {"toys:section": lambda _: Section("toys", "Toys on the page", ""), "toys:lines": lambda _: ["3 toys"]}
+    for place in ("html", "text"):
+        monkeypatch.setattr(f"harness.report.{place}.features", lambda: (toy,))
+        monkeypatch.setattr(f"harness.report.{place}.resolve", shown.get)
+    page = scorecard(replace(EMPTY))
+    assert page.index("Toys on the page") < page.index("All checks")
+    assert "- 3 toys\n" in markdown(EMPTY)
+    monkeypatch.setattr(registry, "features", lambda: (toy,))
+    assert families_of_features()["toy"].page == "behaviours/toy"
+
+
+def house_without(name: str, place: Path) -> Path:
+    """Make a house of links, without the folder of a feature."""
+    (place / "harness/features").mkdir(parents=True)
+    (place / "stress_tests").symlink_to(ROOT / "stress_tests")
+    for folder in ("harness", "harness/features"):
+        for path in (ROOT / folder).iterdir():
+            if path.name not in {"features", name, "__pycache__"}:
+                (place / folder / path.name).symlink_to(path)
+    return place
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("name", FOLDERS)
 def test_without_its_folder_the_rest_runs(name, tmp_path):
-    shutil.copytree(ROOT / "harness", tmp_path / "house/harness", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.rmtree(tmp_path / "house/harness/features" / name)
-    (tmp_path / "zoo").mkdir()
-    zoo = Zoo(tmp_path / "zoo")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "house"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-    def run(*command):
-        done = subprocess.run(
-            [sys.executable, *command], cwd=zoo.root, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    of_it = {command for command, entry in COMMANDS.items() if f".{name}." in entry.module}
-    shown = {line.split()[0] for line in run("-m", "harness", "--help").splitlines() if line.startswith("  ")}
-    assert of_it
-    assert shown & COMMANDS.keys() == COMMANDS.keys() - of_it
-    everything = (
-        "import pkgutil, importlib, harness\nfor module in pkgutil.walk_packages(harness.__path__, 'harness.'):\n"
+    house, root = house_without(name, tmp_path / "house"), tmp_path / "zoo"
+    root.mkdir()
+    zoo = Zoo(root, tests=("clean", "skew"))
+    zoo.bind(ROWS + SKEWED)
+    shutil.copy(ROOT / "harness/features/golden/stress_tests/test_golden.py", zoo.tests)
+    golden = f'[golden]\nsha256 = "{"0" * 64}"\nn = 1\n'
+    (zoo.tests / "with-a-set.toml").write_text(checks_text(zoo.images, golden))
+    environment = {**os.environ, "PYTHONPATH": str(house), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    workers = ["-n", "2"] if name == "golden" else []
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *workers],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    run("-c", f"{everything}    module.name.endswith('__main__') or importlib.import_module(module.name)")
-    run("-m", "harness", "gate", "stress_tests", "--stress-set=data=npz:zoo.npz", "-n", "2")
-    assert str(tmp_path / "house") in run("-c", "import harness; print(harness.__file__)")
+    assert done.returncode == 0, done.stdout + done.stderr
+    feature = ADDED[name]
+    gone = {*feature.commands, *(each.name for each in feature.families)}
+    gone |= {field for model in feature.settings for field in resolve(model).model_fields}
+    said, *_ = (line.split() for line in done.stdout.splitlines() if line.startswith("has "))
+    assert gone
+    assert set(said[1:]) == ({*COMMANDS, *FAMILIES, *SETTINGS} - gone)
+    assert str(house) in done.stdout
+    refused = next(line for line in done.stdout.splitlines() if line.startswith("refused "))
+    assert ("unknown key 'golden'" if name == "golden" else "images.toml: cannot be read") in refused
+    report = json.loads((root / "reports/stress.json").read_text())
+    statuses = {check["id"]: check["status"] for check in report["checks"]}
+    assert (statuses["clean"], statuses["skew-bits-6"]) == ("pass", "informational")
+    assert not [check for check in statuses if "golden" in check], "its test is there, and no row"

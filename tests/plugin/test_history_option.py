@@ -92,7 +92,7 @@ def test_what_cannot_work_is_known_before_the_run(zoo, monkeypatch):
     result = zoo.run("--stress-set", "history=folder")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*folder: is a folder, expected a file for a run history*"])
-    monkeypatch.setattr("harness.plugin.sinks.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("harness.features.mlflow.logged.importlib.util.find_spec", lambda _: None)
     result = zoo.run("--stress-set", "mlflow=robustness")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*mlflow robustness: MLflow is not installed; pip install*"])

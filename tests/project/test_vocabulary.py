@@ -1,4 +1,4 @@
-"""One word for one thing: public names stand in docs/glossary.md, and replaced words stand in no name."""
+"""One word for one thing: public names stand on pages of reference, and replaced words stand in no name."""
 
 import io
 import re
@@ -22,8 +22,12 @@ from harness.run.settings import SETTINGS
 pytestmark = pytest.mark.lint
 
 ROOT = Path(__file__).parents[2]
-GLOSSARY = (ROOT / "docs/glossary.md").read_text("utf-8")
-LISTED = {name for span in re.findall(r"`([^`]+)`", GLOSSARY) for name in re.findall(r"[\w-]+", span)}
+PAGES = [
+    (ROOT / "docs" / name).read_text("utf-8") for name in ("glossary.md", "exit-status.md", "reference/options.md")
+]
+SPANS = [span for page in PAGES for span in re.findall(r"`([^`\n]+)`", page)]
+LISTED = {name for span in SPANS for name in re.findall(r"[\w-]+", span)}
+LISTED |= {name.lstrip("-").removeprefix("stress-").replace("-", "_") for name in LISTED}
 REPORT = replace(EMPTY, verdicts=(BROKEN,)).as_json()
 REPLACED = re.compile(
     r"(?:^|_)(gates|gated|not_gated|bounds?|ceilings?|retrains|healthy|knowledge|promised|detects|suspects?)(?:_|$)"
@@ -52,7 +56,7 @@ def names_in(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("of", "names"), PUBLIC.items(), ids=PUBLIC)
-def test_the_glossary_lists_the_public_names(of, names):
+def test_a_page_of_reference_lists_the_public_names(of, names):
     assert set(names) - LISTED == set()
 
 

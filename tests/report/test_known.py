@@ -8,13 +8,14 @@ from outcomes import EMPTY
 from overviews import model, overview
 
 from harness.checks import Check, Threshold
+from harness.features.golden.report import section as golden
 from harness.measures import Measurement
 from harness.measures.accuracy import GOLDEN_RIGHT
 from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.panel.label_errors import LabelError, LabelErrors, WithoutLabelErrors
 from harness.report.mistakes import label_error_section
-from harness.report.sections import examples, golden
+from harness.report.sections import examples
 from harness.report.tables import models
 from harness.run.overview import KindCount
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from outcomes import EMPTY, PASS
 
 from harness.checks import Check, Threshold, Verdict
+from harness.features.skew.family import costliest
+from harness.features.skew.family import section as serving
 from harness.measures import Unit
-from harness.report.diagnosis import losses_by_serving
-from harness.report.sections import serving
 
 EVIL = "<script>alert('x')</script>"
 
@@ -44,7 +44,7 @@ def test_the_costliest_pipelines_are_listed_the_greatest_loss_first():
 
 
 def test_a_summary_names_losses_alone():
-    assert losses_by_serving(OUTCOME) == [GREAT.detail, SLIGHT.detail]
+    assert costliest(OUTCOME) == [GREAT.detail, SLIGHT.detail]
 
 
 def test_without_skews_there_is_no_section():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from outcomes import EMPTY, verdict
 
-from harness.report.exports import log_run
+from harness.features.mlflow.logged import log_run
 from harness.report.history import accuracy_over_runs, history, history_lines, history_page, margin_map
 from harness.report.html import scorecard
 from harness.run.history import History

@@ -5,12 +5,12 @@ import pytest
 from zoo import Zoo
 
 from harness.base.errors import InputError
+from harness.features.acceptance.accepting import AcceptRequest, accept
 from harness.features.comparison.comparing import compare
 from harness.features.evaluation.breaking import break_image
 from harness.features.evaluation.evaluating import evaluate
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
-from harness.run.acceptance import AcceptRequest, accept
 from harness.run.execute import RunResult
 from harness.run.settings import ModelSettings
 
@@ -78,9 +78,9 @@ def test_accept_follows_the_verdict_of_the_judge(zoo, verdict, force, accepted):
         }
         return RunResult(1, zoo.root / "reports", report)
 
-    request = AcceptRequest(path, checks, zoo.root / "incumbent.safetensors", force=force, root=zoo.root)
-    done = accept(request, judge=judge)
-    assert (done.accepted, done.forced, asked) == (accepted, True, [{"candidate": path}])
+    request = AcceptRequest(path, checks, zoo.root / "incumbent.safetensors", force=force)
+    why, forced = accept(request, judge=judge)
+    assert (not why, forced, asked) == (accepted, True, [{"candidate": path}])
     assert request.incumbent.exists() == accepted
 
 

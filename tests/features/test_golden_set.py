@@ -17,11 +17,10 @@ from zoo import CLASSES, GatedZoo, checks_text, network
 
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.checks import ChecksError, read_checks
-from harness.checks.golden import LIST
 from harness.cli import main
 from harness.data.options import DataOptions
+from harness.features.golden.golden_set import LIST, golden_set, labelled_images
 from harness.inference import Classifier
-from harness.run.golden import golden_images
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 from harness.run.settings import ModelSettings
@@ -62,7 +61,7 @@ class GoldenZoo(GatedZoo):
 
     @property
     def ids(self) -> list[str]:
-        return [image.id for image in read_checks(self.checks).golden]
+        return [image.id for image in golden_set(read_checks(self.checks))]
 
     def picture(self, name: str, pixels: np.ndarray) -> Path:
         path = self.root / name
@@ -159,11 +158,11 @@ def test_pictures_and_folders_are_made_as_the_present_images_are(zoo):
     (zoo.root / "shot/cat/notes.txt").write_text("no picture")
     assert zoo.golden("add", "seen.png", "--class", "dog") == 0
     assert zoo.golden("add", "shot") == 0
-    golden = zoo.open().golden_images
+    golden = zoo.open().of_rows["golden"]
     assert [golden.classes[label] for label in golden.labels] == ["dog", "bee", "cat"]
     assert golden.pixels.shape == (3, 1, 16, 16)
     assert np.array_equal(golden.pixels[1, 0].numpy(), zoo.noise(2))
-    kept = [image.file for image in read_checks(zoo.checks).golden]
+    kept = [image.file for image in golden_set(read_checks(zoo.checks))]
     assert (zoo.set / kept[0]).read_bytes() == colour.read_bytes(), "the file is kept as it was"
     assert [Path(name).suffix for name in kept] == [".png", ".png", ".bmp"]
 
@@ -175,14 +174,14 @@ def test_the_folder_of_a_picture_decides_not_its_link(zoo, monkeypatch):
         (zoo.root / "shot" / link).parent.mkdir(parents=True, exist_ok=True)
         (zoo.root / "shot" / link).symlink_to(zoo.root / "store" / place)
     assert zoo.golden("add", "shot") == 0
-    assert [(image.source, image.class_name) for image in read_checks(zoo.checks).golden] == [
+    assert [(image.source, image.class_name) for image in golden_set(read_checks(zoo.checks))] == [
         ("b.png", "bee"),
         ("a.png", "cat"),
     ]
     monkeypatch.chdir(zoo.root / "shot/cat")
     (zoo.root / "shot/cat/alone/c.png").rename("c.png")
     assert zoo.golden("add", "./c.png", "--checks", zoo.checks) == 0
-    assert read_checks(zoo.checks).golden[-1].class_name == "cat"
+    assert golden_set(read_checks(zoo.checks))[-1].class_name == "cat"
 
 
 def test_a_golden_file_is_refused_again_with_other_pixels(zoo, capsys):
@@ -205,7 +204,7 @@ def test_names_and_reasons_that_are_no_text_are_kept_escaped(zoo):
     name = os.fsdecode(b"caf\xe9.png")
     zoo.picture("seen.png", zoo.noise()).rename(zoo.root / name)
     assert zoo.golden("add", name, "--class", "bee", reason=os.fsdecode(b"caf\xe9")) == 0
-    (image,) = read_checks(zoo.checks).golden
+    (image,) = golden_set(read_checks(zoo.checks))
     assert (image.source, image.reason) == (r"caf\udce9.png", r"caf\udce9")
 
 
@@ -216,7 +215,7 @@ def test_a_folder_that_is_no_text_is_a_class_by_its_escaped_name(zoo):
     zoo.checks.write_text(checks_text(DataOptions(data=data).load(), ROW))
     more = zoo.picture(f"more/{name}/seen.png", zoo.noise(7)).parents[1]
     assert main(["golden", "add", "1", str(more), "--reason", "seen", "--", "--stress-set", f"data={data}"]) == 0
-    assert [image.class_name for image in read_checks(zoo.checks).golden] == [r"caf\udce9", r"caf\udce9"]
+    assert [image.class_name for image in golden_set(read_checks(zoo.checks))] == [r"caf\udce9", r"caf\udce9"]
 
 
 def test_a_pipeline_makes_pixels_and_leaves_a_test_image_alone(zoo):
@@ -230,7 +229,7 @@ def test_a_pipeline_makes_pixels_and_leaves_a_test_image_alone(zoo):
     zoo.picture("large.png", zoo.noise(7, 40, 40))
     command = ["golden", "add", "1", "large.png", "--class", "bee", "--reason", "seen", "--", *options]
     assert main(command) == 0
-    golden = golden_images(read_checks(zoo.checks), images, data)
+    golden = labelled_images(read_checks(zoo.checks), images, data)
     assert torch.equal(golden.pixels[0], images.pixels[1])
     expected = np.asarray(Image.fromarray(zoo.noise(7, 40, 40)).resize((16, 16), Image.Resampling.BILINEAR))
     assert np.array_equal(golden.pixels[1, 0].numpy(), expected)
@@ -291,7 +290,7 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     assert said[1].endswith(
         f"; only {count} of 8 reference models predict it correctly: this check fails about {share} of reference models"
     )
-    assert [image.reference for image in read_checks(zoo.checks).golden] == [(8, 8), (count, 8)]
+    assert [image.reference for image in golden_set(read_checks(zoo.checks))] == [(8, 8), (count, 8)]
     assert zoo.golden("list") == 0
     assert f"{count} of 8 reference models predict it correctly" in capsys.readouterr().out
     for seed, file in enumerate(files):
@@ -299,7 +298,7 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     assert zoo.golden("add", min(set(range(3)) - {agreed, contested})) == 0
     said = "how many reference models predict it correctly is not known"
     assert f"{said} ({files[0]} is not the network of the panel panel.json)" in capsys.readouterr().out
-    assert read_checks(zoo.checks).golden[-1].reference == ()
+    assert golden_set(read_checks(zoo.checks))[-1].reference == ()
 
 
 # A set that was declared cannot be lost.
@@ -386,7 +385,7 @@ def test_a_merge_is_declared_when_someone_has_looked_at_it(zoo, capsys):
         read_checks(zoo.checks)
     assert zoo.golden("list", "--declare") == 0
     assert "declared: 2 golden images" in capsys.readouterr().out
-    assert [image.reason for image in read_checks(zoo.checks).golden] == ["two incidents"] * 2
+    assert [image.reason for image in golden_set(read_checks(zoo.checks))] == ["two incidents"] * 2
 
 
 @pytest.mark.parametrize("conflict", ["entries", "tables", "both tables", "entries twice"])
@@ -409,7 +408,7 @@ def test_two_branches_declarations_are_merged_by_declaring_the_list(zoo, conflic
     assert zoo.golden("list", "--declare") == 0
     assert tomllib.loads(zoo.checks.read_text()) == tomllib.loads(merged)
     assert "# A comment that a person wrote." in zoo.checks.read_text()
-    assert len(read_checks(quick).golden) == 1
+    assert len(golden_set(read_checks(quick))) == 1
 
 
 @pytest.mark.parametrize("name", ["checks.toml", "checks-quick.toml"])
@@ -459,7 +458,7 @@ def test_a_link_to_the_checks_file_stays_one_and_both_declare_the_set(zoo):
         assert zoo.golden("add", number, "--checks", link) == 0
     assert link.is_symlink()
     for path in (link, zoo.checks, quick):
-        assert len(read_checks(path).golden) == 2
+        assert len(golden_set(read_checks(path))) == 2
     assert zoo.golden("add", 2) == 0
     assert link.is_symlink()
 
@@ -498,7 +497,7 @@ def rename_class(zoo):
 
 
 def lose_its_picture(zoo):
-    (zoo.set / read_checks(zoo.checks).golden[0].file).unlink()
+    (zoo.set / golden_set(read_checks(zoo.checks))[0].file).unlink()
     (zoo.set / LIST).write_text((zoo.set / LIST).read_text().replace("an incident", "two incidents"))
 
 
@@ -526,9 +525,9 @@ def test_two_that_add_at_once_both_have_what_they_added(zoo):
         thread.start()
     for thread in threads:
         thread.join()
-    sources = {image.source for image in read_checks(zoo.checks).golden}
+    sources = {image.source for image in golden_set(read_checks(zoo.checks))}
     assert sources == {f"image {number} of zoo" for number in (3, 4, 5)}
-    assert len(zoo.open().golden_images) == 3
+    assert len(zoo.open().of_rows["golden"]) == 3
 
 
 def test_an_id_that_there_is_not_removes_nothing(zoo, capsys):
@@ -540,5 +539,5 @@ def test_an_id_that_there_is_not_removes_nothing(zoo, capsys):
 
 def test_a_row_of_the_checks_file_is_no_golden_image(zoo):
     zoo.checks.write_text(zoo.checks.read_text() + '\n[[check]]\nid = "g"\nfamily = "golden"\nmetric = "accuracy"\n')
-    with pytest.raises(ChecksError, match="are made of the golden set"):
+    with pytest.raises(ChecksError, match="are made of the table"):
         read_checks(zoo.checks)

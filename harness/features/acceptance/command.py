@@ -1,0 +1,79 @@
+"""The command `accept`: a checkpoint that passes the gate becomes the incumbent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.base.codes import Code
+from harness.base.errors import InputError
+from harness.cli import options
+from harness.cli.gate import judged
+
+
+@click.command(
+    "accept",
+    cls=options.Command,
+    passes_on=True,
+    example="accept runs/new.safetensors",
+    help="Run the gate on a checkpoint and, if it passes, make it the incumbent, which later candidates are compared "
+    "with. An ONNX file also has to be equal to its original, unless all models are ONNX files.",
+)
+@click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
+@click.option("--force", is_flag=True, help="Accept it though the verdict is fail or partial; the file records that.")
+@click.option(
+    "--provisional",
+    is_flag=True,
+    help="Accept it though its thresholds rest on one or two reference models; the file records that.",
+)
+@click.option(
+    "--original",
+    type=options.MODEL,
+    metavar="MODEL",
+    help="The model that it was made from, by an export or quantization; both have to be equal by the checks file "
+    "(default: none).",
+)
+@click.option(
+    "--incumbent",
+    type=options.FILE,
+    default=Path("models/incumbent.safetensors"),
+    metavar="FILE",
+    help="The file to write, with its declaration beside it (default: models/incumbent.safetensors). A copy of an ONNX "
+    "file has the suffix .onnx instead.",
+)
+@options.run_options()
+@options.checks_option
+def accept_command(
+    checkpoint: Path | str,
+    original: Path | str | None,
+    incumbent: Path,
+    checks_path: Path,
+    *,
+    force: bool,
+    provisional: bool,
+) -> int:
+    """Gate a checkpoint and accept it."""
+    from harness.features.acceptance.accepting import AcceptRequest, accept
+
+    # The last one counts: another model would be judged under this one's name, or another run's report be read.
+    own = ("--candidate", "--checks", "--incumbent", "--original", "--stress-reports")
+    if twice := [option for option in (each.partition("=")[0] for each in options.passed_on()) if option in own]:
+        raise InputError(
+            f"{twice[0]} after --: the command itself sets the candidate, the checks file and the folder of reports; "
+            "leave it out there"
+        )
+    if isinstance(checkpoint, str):
+        raise InputError(
+            f"{checkpoint}: not accepted, a predictor has no file of weights to keep; name it with --incumbent where "
+            "the gate runs",
+            code=Code.NOT_ACCEPTED,
+        )
+    request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, original, options.for_gate())
+    why, forced = accept(request, judge=judged)
+    if why:
+        print(f"{checkpoint}: not accepted, {why}")
+        return options.NEGATIVE
+    by_force = " by force" if forced else ""
+    print(f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now")
+    return options.OK

@@ -1,0 +1,33 @@
+"""What a run says of golden images: a section of its report, and the mutant that their checks must catch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.checks.damages import Damage, moved
+from harness.report.page import Section, paragraphs
+from harness.report.pictures import Face, sheet
+from harness.report.wording import SIGNS
+from harness.run.outcome import worst_first
+
+if TYPE_CHECKING:
+    from harness.run.outcome import Outcome
+
+ANSWERS_MOVED = Damage("answers-moved", logits=moved)
+_PICTURED = 48
+"""Images with a picture, wrong ones first."""
+
+
+def section(outcome: Outcome) -> Section | None:
+    """Return the golden images, wrong ones first; None without golden images."""
+    verdicts = worst_first(tuple(one for one in outcome.verdicts if one.check.family == "golden"))
+    if not verdicts:
+        return None
+    faces = []
+    for one in verdicts[:_PICTURED]:
+        name, true, sign = one.check.id, one.check.class_name or "", SIGNS[one.status]
+        if (pixels := outcome.thumbnails.get(name)) is not None:
+            faces.append(Face(pixels, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed))
+    correct = sum(one.passed for one in verdicts)
+    lead = f"{correct} of {len(verdicts)} images that must never be wrong again are correct; reasons are in All checks."
+    return Section("golden", "Golden set", paragraphs(lead) + sheet("", faces))
