@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import CalibrationError
 from harness.calibration.measure import check_in, entries_of, note
-from harness.checks.equivalence import EQUIVALENCE
+from harness.checks.tolerance import EQUIVALENCE
 from harness.run.request import model_spec
 
 if TYPE_CHECKING:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from harness.measures.equivalence import Outcome, Quantity
     from harness.measures.metric import Measurement
 
+EQUIVALENCE = "equivalence"
+"""The family of checks with such a tolerance."""
 TOLERANCE, OF_A_PART = 0.01, 0.05
 """Share of all images that may change, and of the images of the worst class or group."""
 

@@ -27,8 +27,8 @@ from harness.base.errors import (
     printable,
     reason,
 )
+from harness.base.features import features, resolve
 from harness.checks import Check, ChecksFile, Verdict, read_checks
-from harness.checks.equivalence import EQUIVALENCE
 from harness.plugin import replay
 from harness.plugin.claim import CLAIM
 from harness.plugin.options import request_of_config
@@ -311,8 +311,7 @@ class GateRun:
             self.reported.part += self._tried("self-checks", self._check_itself, _unchecked)
         if self.compares_models and not self.hung:
             self.reported.part += self._tried("the overview", self._compare_models, _not_compared)
-        with_original = self.checks is not None and self.checks.family(EQUIVALENCE)
-        if with_original and "original" in self.request.checkpoints and self._looks_back_as(1) and not self.hung:
+        if "original" in self.request.checkpoints and self._looks_back_as(1) and not self.hung:
             self.reported.part += self._tried("the original", self._compare_with_original, lambda _: Part())
 
     def _tried(self, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
@@ -344,10 +343,8 @@ class GateRun:
             return Part(overview=overview_of(self.prepare(), on_measured=lambda done, total: show(done, total, "")))
 
     def _compare_with_original(self) -> Part:
-        from harness.report.equality import differences_of
-        from harness.run.equality import equality_in
-
-        return Part(differences=differences_of(equality_in(self.prepare(), self.request.history_path)))
+        found = (resolve(each.differences)(self.prepare(), self.request) for each in features() if each.differences)
+        return Part(differences=next(found, None))
 
     def judge(self, session: StressSession, check: Check) -> Verdict | None:
         """Run the stress test of a check while fixtures give another session; None where none was collected here."""

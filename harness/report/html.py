@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from harness.base.features import features, resolve, with_added
 from harness.checks.roles import role_title
 from harness.report.diagnosis import conclusion, data_in_words, diagnose, notes
-from harness.report.equality import differences
 from harness.report.history import history
 from harness.report.mistakes import confusions, failures, label_error_section
 from harness.report.model_figures import figures
@@ -144,7 +143,6 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     what_got_worse,
     examples,
     margins,
-    differences,
     slices,
     comparison,
     corruption_map,

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 def equal_command(artifact: Path | str, original: Path | str, output: Path, *, as_json: bool, **chosen: Any) -> int:
     """Compare an artifact with its original."""
     from harness.base.outputs import PAGE
-    from harness.report.equality import equality_json, equality_lines, equality_page
-    from harness.run.equality import equal
+    from harness.features.equivalence.equality import equal
+    from harness.features.equivalence.report import equality_json, equality_lines, equality_page
     from harness.run.inputs import inputs_of_command
 
     model = options.project_with(as_json=as_json).request

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from harness.checks.tolerance import what_decides
+from harness.checks.tolerance import EQUIVALENCE, what_decides
+from harness.features.equivalence.equality import equality_in
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.report.pictures import Face, sheet
 from harness.run.outcome import Differences
 
 if TYPE_CHECKING:
-    from harness.run.equality import Equality
+    from harness.features.equivalence.equality import Equality
     from harness.run.outcome import Outcome
+    from harness.run.request import RunRequest
+    from harness.run.session import StressSession
 
 _SHOWN, _MOST = 60, 20
 """Changed images that the page shows, and changes of class, classes and groups."""
@@ -41,8 +44,11 @@ def _changes(done: Equality, share: str, decides: str = "") -> str:
     return f"{said}; {lost:,} {is_lost}, {gained:,} gained"
 
 
-def differences_of(done: Equality) -> Differences:
-    """Return what the report of a run shows of the distance from its original."""
+def differences(session: StressSession, request: RunRequest) -> Differences | None:
+    """Return what the report of a run shows of the distance of a candidate from its original, if it has one."""
+    if "original" not in session.roles or not session.checks.family(EQUIVALENCE):
+        return None
+    done = equality_in(session, request.history_path)
     measurement, tolerance = done.checks[0].measurement, done.checks[0].tolerance
     value, held = measurement.unit.told_apart(measurement.value, tolerance)
     said = f"{_changes(done, f'{value}, tolerance {held}')}."
@@ -50,7 +56,7 @@ def differences_of(done: Equality) -> Differences:
     return Differences(said[0].upper() + said[1:], done.caution, parts)
 
 
-def differences(outcome: Outcome) -> Section | None:
+def section(outcome: Outcome) -> Section | None:
     """Return what differs from the original; None without one."""
     if (found := outcome.differences) is None:
         return None
