@@ -5,18 +5,16 @@ import re
 import warnings
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 import torch
-from zoo import ARGUMENTS, CLASSES, Zoo, images_of, network
+from artifacts import means_of, save_artifact, save_groups, save_predictors
+from zoo import Zoo, images_of, network
 
 from harness.base.records import as_json
 from harness.cli import main
-from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.history import Line
 
 ORIGINAL = "models/augmented.safetensors"
-RECORD = Record("fashion-cnn", ARGUMENTS, CLASSES)
 SWAPPED = [1, 0, 2, 3]
 
 
@@ -43,14 +41,8 @@ def equal(zoo, capsys):
     return run
 
 
-def saved(zoo, *, jitter=0.0, change=None, name="artifact.safetensors"):
-    """Save an artifact: a network with shaken weights, whose last layer `change` may change."""
-    model = network(jitter=jitter, seed=4)
-    if change:
-        with torch.no_grad():
-            change(model.fc1)
-    save_checkpoint(zoo.root / name, model, RECORD)
-    return name
+def saved(zoo, **how):
+    return save_artifact(zoo.root, **how)
 
 
 def swap(layer):
@@ -161,11 +153,6 @@ class Shipped(torch.nn.Module):
         return self.network((pixels - 0.6) / 0.1).softmax(dim=1)
 
 
-def means_of(images):
-    pixels = images.pixels.flatten(1).float()
-    return torch.stack([pixels[images.labels == label].mean(dim=0) for label in range(4)])
-
-
 def test_an_artifact_may_have_other_outputs_and_normalization(equal, zoo, monkeypatch):
     """A user's network of normalized pixels, exported as it ships."""
     means = means_of(images_of()) / 255
@@ -241,38 +228,14 @@ def test_an_original_that_failed_its_own_gate_is_said_first(equal, zoo):
 
 
 def test_groups_of_the_data_are_looked_at(equal, zoo):
-    images = images_of()
-    cameras = np.where(np.arange(400) % 2 == 0, "front", "back")
-    np.savez(
-        zoo.root / "grouped.npz", images=images.pixels[:, 0].numpy(), labels=images.labels.numpy(),
-        classes=np.array(CLASSES), groups=np.array(list(zip(cameras)), dtype=[("camera", "U5")]),
-    )  # fmt: skip
+    save_groups(zoo.root / "grouped.npz")
     status, out, _ = equal(ORIGINAL, "--json", data="npz:grouped.npz")
     assert (status, "the worst group by camera" in out) == (0, True)
 
 
-CODE = """
-import numpy as np
-
-MEANS = np.load("means.npz")["means"]
-
-class Labels:
-    outputs = "labels"
-    shift = 0
-
-    def predict(self, pixels):
-        flat = pixels.reshape(len(pixels), -1).astype(np.float32) + self.shift
-        return ((flat[:, None] - MEANS) ** 2).sum(axis=2).argmin(axis=1)
-
-class Dimmed(Labels):
-    shift = -60
-"""
-
-
 @pytest.mark.parametrize(("artifact", "status"), [("Labels", 0), ("Dimmed", 1)])
 def test_either_side_may_be_a_predictor_of_labels(equal, zoo, artifact, status):
-    np.savez(zoo.root / "means.npz", means=means_of(images_of()).numpy())
-    (zoo.root / "served.py").write_text(CODE)
+    save_predictors(zoo.root)
     assert equal(f"python:served:{artifact}", original="python:served:Labels", tolerance="2%")[0] == status
     assert len(zoo.asked) == 2
     assert "Classes and groups" in (zoo.root / "reports/equal.html").read_text()

@@ -1,14 +1,13 @@
 """The family `equivalence` in a run: an artifact equal to its original, different from it, or inconclusive."""
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
-import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-from zoo import ARGUMENTS, CLASSES, EQUIVALENCE, checks_text, images_of, network
+from artifacts import save_artifact, save_groups, save_predictors
+from zoo import EQUIVALENCE, checks_text, images_of
 
 from harness.checks.families import starter_checks
 from harness.data import load_images
-from harness.networks.checkpoints import Record, save_checkpoint
 
 
 def row_of(name, metric, more):
@@ -22,28 +21,13 @@ FEW = row_of("few", "worst_class_predictions_changed", "tolerance = 0.01")
 CONFIDENCE = row_of("confidence", "confidence_moved", "tolerance = 0.1")
 GROUP = row_of("group", "worst_group_predictions_changed", 'by = "camera"\ntolerance = 0.3')
 CLEAN = '\n[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\nhand = { threshold = 0.85 }\n'
-SERVED = """
-import numpy as np
-
-MEANS = np.load("means.npz")["means"]
-
-class Labels:
-    outputs = "labels"
-
-    def predict(self, pixels):
-        flat = pixels.reshape(len(pixels), -1).astype(np.float32)
-        return ((flat[:, None] - MEANS) ** 2).sum(axis=2).argmin(axis=1)
-"""
 ORIGINAL = "--original=models/augmented.safetensors"
 
 pytestmark = pytest.mark.zoo(EQUIVALENCE, tests=("clean", "equivalence"))
 
 
 def artifact(zoo, jitter):
-    """Save a copy of the candidate with shaken weights."""
-    model = network(jitter=jitter, seed=4)
-    save_checkpoint(zoo.root / "artifact.safetensors", model, Record("fashion-cnn", ARGUMENTS, CLASSES))
-    return "--candidate=artifact.safetensors"
+    return f"--candidate={save_artifact(zoo.root, jitter=jitter)}"
 
 
 def row(zoo, name="equivalence-clean"):
@@ -166,21 +150,14 @@ def test_a_tolerance_on_another_metric_is_an_error(zoo):
 
 
 def test_the_worst_group_is_named(zoo):
-    images = images_of()
-    cameras = np.where(np.arange(400) % 2 == 0, "front", "back")
-    np.savez(zoo.root / "zoo.npz", images=images.pixels[:, 0].numpy(), labels=images.labels.numpy(),
-             classes=np.array(CLASSES), groups=np.array(list(zip(cameras)), dtype=[("camera", "U5")]))  # fmt: skip
+    save_groups(zoo.root / "zoo.npz")
     zoo.checks.write_text(checks_text(load_images(zoo.data), GROUP))
     zoo.run(artifact(zoo, 0.3), ORIGINAL)
     assert row(zoo, "equivalence-group")["detail"].startswith(("front: ", "back: "))
 
 
 def test_predictors_of_labels_are_held_to_each_other(zoo, one_process):
-    images = images_of()
-    pixels = images.pixels.flatten(1).float().numpy()
-    means = np.stack([pixels[images.labels.numpy() == label].mean(axis=0) for label in range(4)])
-    np.savez(zoo.root / "means.npz", means=means)
-    (zoo.root / "served.py").write_text(SERVED)
+    save_predictors(zoo.root)
     zoo.bind(EQUIVALENCE + CONFIDENCE)
     assert zoo.run("--candidate=python:served:Labels", "--original=python:served:Labels").ret == 0
     assert zoo.statuses["equivalence-confidence"] == "not_applicable"
