@@ -36,8 +36,8 @@ from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import PATHS, most_dangerous_first
 from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
 from harness.report import figures, plots
-from harness.report.pictures import picture, strip
-from harness.run.examples import examples_of, telling_examples, telling_tiles
+from harness.report.pictures import SIZE, strip, views_of
+from harness.run.examples import Example, examples_of, telling_examples, telling_tiles
 from harness.run.opening import open_session
 from harness.run.overview import Rate
 from harness.run.request import RunRequest
@@ -240,6 +240,15 @@ def golden(session: StressSession) -> Figure:
         label, taken = (predictions.classes[each[position]] for each in (predictions.labels, predictions.predicted))
         said = "right" if label == taken else f"→ {taken}"
         tiles.append((image, label, f"{session.images.positions[position]}: {said}"))
+    return strip(tiles)
+
+
+def picture(example: Example) -> Figure:
+    """Draw the picture of an image that a report has as a figure."""
+    blank, tiles = np.full((SIZE, SIZE, 3), 255, np.uint8), []
+    for view in views_of(example):
+        lines = "\n".join(f"{line.text} {line.percent}" for line in view.lines)
+        tiles.append((blank if view.pixels is None else view.pixels, view.title, lines))
     return strip(tiles)
 
 

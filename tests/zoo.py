@@ -188,8 +188,18 @@ def details_in(page: str) -> dict[str, str]:
 
 
 def without_id(report: dict) -> dict:
-    """Return a report without the id of its run, which is another each time."""
-    return {**report, "run": ""}
+    """Return a report without what differs between equal runs: id, command, history, and whether it has pictures."""
+    pictures = {"pictures": {}, "thumbnails": {}, "brief": False}
+    return {**report, "run": "", "command": "", "history": None, **pictures}
+
+
+def drawn_again(folder: Path) -> list[str]:
+    """Return the reports in a folder that are others if they are drawn again from the record."""
+    from harness.report.redraw import redrawn
+
+    _, reports = redrawn(folder / "stress.json")
+    assert reports.keys() == {"stress.html", "stress.md", "stress.json"}
+    return [name for name, content in reports.items() if (folder / name).read_bytes() != content]
 
 
 class GatedZoo(Zoo):

@@ -15,7 +15,7 @@ from benchmarks.detection.results import MEASURED, read_result
 from harness.checks import read_checks
 from harness.measures import METRICS, Measurement
 from harness.report.causes import UNCLEAR, likely_cause
-from harness.run.input_faults import InputFaults
+from harness.run.outcome import InputFaults
 
 LETTERS = Path(__file__).parent / "measured"
 DEVELOPED = tuple(EXPECTED)[::2]

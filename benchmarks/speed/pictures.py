@@ -11,7 +11,8 @@ import numpy as np
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import cores, timed
 from harness.measures.failures import Answer
-from harness.report.pictures import as_html
+from harness.report.page import render
+from harness.report.pictures import case_of
 from harness.run.examples import Example, ModelView
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def pictures(images: LabelledImages, *, count: int) -> Iterator[Result]:
         figure_of(case, _WIDTH, _HEIGHT).savefig(io.BytesIO(), format="png")
 
     with cores(1):
-        fast = timed(lambda: [as_html(case) for case in cases], repeats=3).cpu_seconds / count
+        fast = timed(lambda: [render("picture", case=case_of(case)) for case in cases], repeats=3).cpu_seconds / count
         slow = timed(lambda: [saved(case) for case in cases], repeats=2).cpu_seconds / count
         yield Result(
             "pictures, CPU milliseconds each, to what a page holds",

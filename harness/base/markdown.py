@@ -17,21 +17,21 @@ def plain(text: str) -> str:
 
     GitHub finds addresses, mentions and issues even in escaped text; an invisible space ends them.
     """
-    escaped = re.sub(r"[\\|`$]|(?<=\])\(", r"\\\g<0>", printable(_from_here(text).replace("\n", " ")))
+    escaped = re.sub(r"[\\|`$]|(?<=\])\(", r"\\\g<0>", printable(text.replace("\n", " ")))
     escaped = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", escaped))
     return _LINKED.sub(r"\g<0>&#8203;", escaped)
 
 
 def code(text: str) -> str:
     """Return text as code in Markdown, in more backticks than it has in a row."""
-    line = printable(_from_here(text))
+    line = printable(text)
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
 
 
-def _from_here(text: str) -> str:
-    """Return text with the paths in this folder relative to it: a summary is read elsewhere."""
+def relative(text: str, folder: str = "") -> str:
+    """Return Markdown with the paths in a folder, by default this one, relative to it: a summary is read elsewhere."""
     with suppress(OSError):  # The folder may be gone.
-        here = str(Path.cwd())
+        here = folder or str(Path.cwd())
         return re.sub(rf"(?<![\w./~-]){re.escape(here)}/(?=\w|\.)", "", text) if here != "/" else text
     return text

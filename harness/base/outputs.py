@@ -46,6 +46,7 @@ _VERDICT = rb'(?i)[^\0]*?(?:pass|fail|partial|error|verdict|quality gate|id="hea
 REPORT_PAGE = Kind("the page of a gate run", _VERDICT)
 REPORT_JSON = Kind("the record of a gate run", _VERDICT)
 REPORT_MARKDOWN = Kind("the summary of a gate run", _VERDICT)
+REPORT_PICTURE = Kind("a picture of a gate run", rb"RIFF.{4}WEBP")
 HISTORY = Kind("a run history", rb'(?:[^\0]*\n)?\s*(?:\{[^\n]*"candidate"\s*:|<{7}|>{7})')
 PICTURE = Kind("a picture of the harness", re.escape(_PNG) + rb".{25,70}" + re.escape(_MARK))
 CURVES = Kind("curves of a training", re.escape(_PNG) + rb".{25,70}tEXtSoftware\0(?:stress-harness|Matplotlib)")
@@ -149,9 +150,9 @@ class Output:
             return ""
         return f"exists and is not {self.kind.name}, so it is not replaced; name another file, or move this one away"
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes, *, durable: bool = True) -> None:
         """Write the content, complete or not at all; raises `InputError` as `expect_own` does."""
-        write_atomically(self.expect_own(), marked_png(content))
+        write_atomically(self.expect_own(), marked_png(content), durable=durable)
 
     def append_line(self, line: str) -> None:
         """Append a line; raises `InputError` as `expect_own` does, and `OSError` if it cannot be written completely."""

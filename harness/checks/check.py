@@ -11,8 +11,8 @@ from harness.base.records import Unbounded, as_plain, record
 from harness.checks.roles import ROLES
 from harness.checks.rows import ChecksError, Row
 from harness.checks.tolerance import ToleranceTest
+from harness.checks.wording import explained
 from harness.measures import METRICS
-from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.metric import Curve, Scale, Unit, packed
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 NAMED = 60
 """Number of failures that a verdict names; the report chooses from them."""
-_ROUNDING = 1e-6
-_FEW = 10
-"""Number of images up to which a verdict gives a distance from the threshold in images; above, in points."""
 
 Status = Literal["pass", "fail", "inconclusive", "informational", "not_applicable", "error"]
 STATUSES: tuple[Status, ...] = ("error", "fail", "inconclusive", "pass", "informational", "not_applicable")
@@ -198,49 +195,9 @@ class Verdict:
         return self.status in {"pass", "fail"}
 
     @property
-    def excused(self) -> str:
-        """Return why the check passes although its value lies beyond the threshold; else an empty text."""
-        if self.status != "pass" or self.value is None or self.threshold is None:
-            return ""
-        if self.check.holds(self.value, self.threshold):
-            return ""
-        if self.check.significance is None:
-            return "the 95% interval reaches the threshold"
-        p = f"p = {self.flips['mcnemar_p']:.2g}, " if self.flips else ""
-        return f"not significant ({p}fails below {self.check.significance:g})"
-
-    @property
     def out_of(self) -> int:
         """Return the number of images that value and interval count."""
         return self.n if self.counted is None else self.counted
-
-    @property
-    def limit(self) -> float | None:
-        """Return the threshold as reports show it: for counts of images, the last whole number that holds."""
-        if self.threshold is None or self.unit is not Unit.IMAGES or self.value is None or self.value % 1:
-            return self.threshold
-        return math.floor(self.threshold) if self.check.direction == "at_most" else math.ceil(self.threshold)
-
-    @property
-    def numbers(self) -> tuple[str, str]:
-        """Return value and threshold as text, with enough digits to tell them apart; empty for a missing one."""
-        if self.value is None or self.limit is None:
-            return "" if self.value is None else self._number(self.value), ""
-        return self.unit.told_apart(self.value, self.limit, plain=4)
-
-    @property
-    def missed(self) -> str:
-        """Return the distance of a failing check from its threshold, such as 38.2 points or 1 image of 10,000."""
-        if self.passed or self.status == "inconclusive" or self.value is None or self.threshold is None:
-            return ""
-        gap = abs(self.value - self.threshold)
-        counted = self.value * self.out_of
-        counts = self.unit is Unit.IMAGES or (self.unit is Unit.SHARE and abs(counted - round(counted)) < _ROUNDING)
-        images = math.ceil(gap * (1 if self.unit is Unit.IMAGES else self.out_of) - _ROUNDING) if counts else 0
-        if self.unit is Unit.IMAGES or 0 < images <= _FEW:
-            return f"{images:,} image{'' if images == 1 else 's'} of {self.out_of:,}"
-        unit = Unit.DIFFERENCE if self.unit is Unit.SHARE else self.unit
-        return unit.told_apart(gap, 0.0)[0].removeprefix("+")
 
     def outranks(self, other: Verdict) -> bool:
         """Return whether this verdict replaces another of the same check: the graver, or at equal gravity the worse."""
@@ -250,42 +207,7 @@ class Verdict:
 
     def explain(self, report: str = "") -> str:
         """Return one line with value, threshold, number of images and interval; `report` is the page with pictures."""
-        check, metric = self.check, self.metric.replace("_", " ")
-        if self.value is None:
-            return f"{check.id}: {self.status.replace('_', ' ')}: {self.detail}"
-        value, must_be = self.numbers
-        missed, held = (">", "<=") if check.direction == "at_most" else ("<", ">=")
-        if self.threshold is None:
-            how = "--convert COMMAND" if self.metric in OF_ORIGINAL else f"--family {check.family}"
-            more = f" yet, `stress-harness calibrate {how}` makes one" if check.role == "candidate" else ""
-            relation = f"(informational: {check.informational or f'no threshold{more}'})"
-        elif self.status == "inconclusive":
-            relation = f"is inconclusive at tolerance {must_be}"
-        elif self.status == "pass" and not check.holds(self.value, self.threshold):
-            why = "not significant" if check.significance else "within the 95% interval on other images"
-            relation = f"beyond threshold {must_be}, {why}"
-        else:
-            relation = f"{held if self.status == 'pass' else missed} threshold {must_be}"
-        low, high = self.interval or (math.nan, math.nan)
-        n = f"{self.n}" if self.out_of == self.n else f"{self.out_of} of {self.n}"
-        facts = f"n={n}, 95% CI {self._number(low)} to {self._number(high)}"
-        reference = check.reference
-        if reference and reference.mean is not None and reference.std is not None:
-            count, spread = reference.reference_models, self._number(reference.std)
-            spread = f"{reference.std:.1f}" if self.unit is Unit.IMAGES else spread
-            models = f"{count} reference model{'' if count == 1 else 's'}" if count else "reference models"
-            whose = f"conversions of {models}" if reference.conversions else models
-            facts += f"; {whose} {self._number(reference.mean)} ± {spread}"
-        if check.by_hand and self.threshold is not None:
-            facts += f"; {'tolerance' if check.is_tolerance else 'threshold'} set by hand"
-        parts = [f"{check.id}: {metric} {value} {relation} ({facts})", self.detail]
-        if ROLES[check.role].precondition and self.status == "error":
-            parts.append(f"the {check.role} fails its own check, so no model can be compared with it")
-        parts.append(f"pictures in {report}#{check.id}" if report else "")
-        return "; ".join(part for part in parts if part)
-
-    def _number(self, value: float) -> str:
-        return self.unit.format(value, decimals=4)
+        return explained(self, report)
 
     def as_json(self) -> dict[str, Any]:
         """Return the check's entry in `stress.json`: the verdict's fields, and what a reader would derive from them."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import InputError
 from harness.base.features import Family, families_of_features, resolve, with_added
 from harness.checks import first_checks
-from harness.checks.damages import DAMAGES
 from harness.checks.file import SCHEMA
 from harness.checks.first_checks import StarterCheck, StarterData, always, of_each_class, with_ids_apart
 from harness.checks.slices import CLASS_DIFFERENCE, MOST, PAIR, SLICE, UNKNOWN, compared_columns, slice_checks
@@ -75,10 +74,7 @@ _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
 }
 _ENTRIES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 FAMILIES = with_added(
-    {
-        name: Family(name, **entry, starter_checks=_STARTERS.get(name), damage=DAMAGES.get(name))
-        for name, entry in _ENTRIES.items()
-    },
+    {name: Family(name, **entry, starter_checks=_STARTERS.get(name)) for name, entry in _ENTRIES.items()},
     [(family.name, family, family.before) for family in families_of_features().values()],
 )
 """The families that ship, by name, in the order of a first checks file. A user's own family has no entry."""
@@ -92,8 +88,14 @@ def family_title(name: str) -> str:
 
 def damages(checks: ChecksFile) -> dict[str, Damage]:
     """Return by family the mutant that its checks must catch; that of one that needs a row only if the file has one."""
-    found = {family.name: resolve(family.damage) for family in FAMILIES.values() if family.damage is not None}
-    return {name: damage for name, damage in found.items() if not FAMILIES[name].needs_row or checks.family(name)}
+    from harness.checks.damages import DAMAGES  # It needs PyTorch.
+
+    found = {name: DAMAGES.get(name, family.damage) for name, family in FAMILIES.items()}
+    return {
+        name: resolve(damage)
+        for name, damage in found.items()
+        if damage is not None and (not FAMILIES[name].needs_row or checks.family(name))
+    }
 
 
 # The first checks file for a user's data: checks of the families wanted, without thresholds.

@@ -19,6 +19,7 @@ OWN = {
     for purpose, module, name, summary in (
         ("Gate", "gate", "gate", "Run the stress tests on a candidate, in a process of their own."),
         ("Gate", "history", "history", "Print and draw the last runs of the gate."),
+        ("Gate", "report", "report", "Draw the page and the summary of a run again, from its stress.json."),
         ("Setup", "init", "init", "Make a gate in your own repository."),
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
         ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),

@@ -169,7 +169,8 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     from dataclasses import asdict
 
     from harness.networks.training import best_epoch
-    from harness.report.plots import training_png
+    from harness.report.figures import as_png
+    from harness.report.plots import training_curves
     from harness.run.checkpoint_files import train_checkpoint, training_config
 
     found = options.given()
@@ -178,7 +179,7 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     device = found.get("device", "auto")
     epochs, history, curves = train_checkpoint(destination, config, data_dir=data_dir, device=device)
     best = best_epoch(epochs)
-    curves.write(training_png({destination.stem: [*map(asdict, epochs)]}, kept=best.epoch))
+    curves.write(as_png(training_curves({destination.stem: [*map(asdict, epochs)]}, kept=best.epoch)))
     print(
         f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy {best.validation_accuracy:.4f}\n"
         f"history: {history}\ncurves: {curves.path}"

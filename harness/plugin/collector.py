@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +10,22 @@ import pytest
 
 from harness.base import imports
 from harness.base.codes import Code, coded
+from harness.base.errors import writable
 from harness.base.records import read_json
 from harness.checks import Verdict
-from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
-from harness.plugin.pictures import PICTURES, PictureBook
+from harness.plugin.pictures import PICTURES
 from harness.plugin.progress import tell
 from harness.plugin.run import PROPERTY
-from harness.report.refusal import TITLE
-from harness.run.outcome import Part
+from harness.run.outcome import OtherTest, Part
+from harness.run.reported import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.plugin.run import GateRun
+
+_MOST, _MOST_OF_ALL = 20_000, 200_000
+"""Characters that the record keeps of what a test printed, and of what all of them did."""
 
 
 class Collector:
@@ -33,8 +35,6 @@ class Collector:
         self.run, self.session = run, session
         self.ended = 0
         self.reported = run.reported
-        self.book = PictureBook(run.command)
-        self.page: Any = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""
@@ -43,11 +43,8 @@ class Collector:
         for verdict in verdicts:
             self.reported.take(verdict, test=report.nodeid)
             for shown in made:
-                self.book.take(verdict, shown)
-                if verdict.status == "fail" and shown["pictures"]:
-                    self.reported.examples[verdict.check.id] = shown["pictures"][0]
-                if verdict.metric == CONSENSUS_SET_ERRORS.name and shown["pictures"]:
-                    self.reported.consensus_pictures[verdict.check.id] = shown["pictures"]
+                self.run.book.take(verdict, shown)
+        self._keep(report, checked=bool(verdicts) and all(verdict.status != "error" for verdict in verdicts))
         if report.failed and not verdicts:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr)
@@ -65,6 +62,7 @@ class Collector:
         if report.failed:
             *_, said = str(report.longrepr).splitlines()
             self.reported.errors.append(coded(Code.TEST, f"{report.nodeid}: cannot be collected: {said}"))
+            self._keep(report, checked=False)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Tell Ctrl-C from a stop after collection errors or `--maxfail`, which pytest and xdist derive from it."""
@@ -87,42 +85,23 @@ class Collector:
         """Take errors of pytest itself."""
         self.reported.errors.append(coded(Code.INTERNAL, f"internal error: {str(excrepr).splitlines()[-1]}"))
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_html_report_title(self, report: Any) -> None:
-        """Name the report after what it is, and fold its tests; the summary adds verdict and candidate."""
-        self.page = report
-        report.title = TITLE
-        if self.session.config.getini("render_collapsed") == "passed":  # Which is pytest-html's default.
-            report.set_data("renderCollapsed", ["passed", "skipped", "failed", "error", "xfailed", "xpassed", "rerun"])
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_html_results_table_row(self, report: pytest.TestReport | pytest.CollectReport, cells: list[str]) -> None:
-        """Leave a test with a verdict out of the list of tests, since the table of checks has it.
-
-        A test stays there if it is an error, runs again, or has something of its own to show.
-        """
-        verdicts = _verdicts_in(report)
-        # A plugin of retries has an outcome of its own.
-        more = str(report.outcome) == "rerun" or report.sections or getattr(report, "extras", None)
-        if verdicts and not more and all(verdict.status != "error" for verdict in verdicts):
-            cells.clear()
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_html_results_table_html(self, report: pytest.TestReport | pytest.CollectReport, data: list[str]) -> None:
-        """Remove from a test's log the text that its entry repeats, and the note on an empty log."""
-        told = any(verdict.status != "error" for verdict in _verdicts_in(report)) and bool(report.longreprtext)
-        if told or not (report.longreprtext or report.sections):
-            del data[:1]
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_html_results_summary(self, prefix: list[str]) -> None:
-        """Put the scorecard on top of the report, with the pictures of its checks, now that all have arrived."""
-        from harness.report.html import page_title, scorecard
-
-        outcome = self.run.outcome
-        if outcome is not None:
-            prefix.append(scorecard(replace(outcome, details=self.book.entries_shown())))
-            self.page.title = page_title(outcome)
+    def _keep(self, report: pytest.TestReport | pytest.CollectReport, *, checked: bool) -> None:
+        """Keep a test that no check stands for, an error, and what else a test printed, for the list of the report."""
+        outcome = str(report.outcome)  # A plugin of retries has one of its own.
+        if report.when != "call" and outcome == "failed":
+            outcome = "error"
+        if hasattr(report, "wasxfail"):
+            outcome = "xfailed" if report.skipped else "xpassed"
+        said = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr  # Of a skip, the reason.
+        blocks = [] if checked or said is None else [str(said)]
+        blocks += [f"--- {title} ---\n{content}" for title, content in report.sections]
+        text = "\n".join(filter(None, blocks))
+        if (text or outcome == "rerun" or not checked) and (report.when == "call" or outcome != "passed"):
+            room = max(0, min(_MOST, _MOST_OF_ALL - sum(len(each.text) for each in self.reported.tests)))
+            left_out = "" if len(text) <= room else f"{len(text) - room:,} characters are left out\n"
+            text = f"{left_out}{text[len(text) - room :]}" if left_out else text
+            name = report.nodeid if len(report.nodeid) <= LONGEST else f"{report.nodeid[:LONGEST]}…"
+            self.reported.tests.append(OtherTest(writable(name), outcome, writable(text)))
 
 
 @contextmanager

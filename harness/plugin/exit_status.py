@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError, Interruption, code_of, end_copy, lacking, reason, writable
+from harness.base.errors import InputError, Interruption, code_of, end_copy, lacking, reason
 from harness.base.termination import ended_by
 from harness.plugin.claim import refuse
-from harness.report.refusal import bare_page, mark_of_page
-from harness.run.status import INTERRUPTED, NOT_JUDGED, PAGE, REPORT, SUMMARY
+from harness.plugin.sinks import with_history
+from harness.run.status import INTERRUPTED, NOT_JUDGED, REPORT
 
 if TYPE_CHECKING:
     import signal
@@ -54,6 +54,16 @@ class TimeKeeper:
             item.session.shouldstop = f"{item.name} had no answer"
 
 
+def finished(run: GateRun) -> tuple[Outcome, dict[str, bytes]]:
+    """Return the outcome of a run as its record has it, and all reports by their names, with the record's pictures."""
+    from harness.report.redraw import reports_of
+
+    record, images = with_history(run.finish(), run.request).as_files()
+    outcome, reports = reports_of(record, images.__getitem__, where=REPORT)
+    assert outcome is not None
+    return outcome, {**images, **reports}
+
+
 def concluded(run: GateRun, claim: Claim, status: int) -> int:
     """Publish the outcome of a run that ends with this status, or refuse the run; return the exit status."""
     end_copy(claim.process)
@@ -76,7 +86,7 @@ def concluded(run: GateRun, claim: Claim, status: int) -> int:
             why = reason(error)
     if not why:
         try:
-            claim.publish(_reports(run, outcome, claim), status)
+            claim.publish(run.reports, status)
         except (Exception, KeyboardInterrupt) as error:  # A package that is broken raises anything.
             why = reason(error) if isinstance(error, InputError) else unended(error)
             print(why, file=sys.stderr)
@@ -84,31 +94,6 @@ def concluded(run: GateRun, claim: Claim, status: int) -> int:
             return status
     refuse(claim, *outcome.errors, why)
     return final
-
-
-def _reports(run: GateRun, outcome: Outcome, claim: Claim) -> dict[str, bytes]:
-    from harness.report.text import as_json, markdown
-
-    whole = mark_of_page(outcome.run, outcome.verdict) in run.page
-    page = run.page if whole else _bare_page(outcome, claim)
-    made = {PAGE: page, SUMMARY: markdown(outcome), REPORT: as_json(outcome)}
-    return {name: writable(content).encode() for name, content in made.items()}
-
-
-def _bare_page(outcome: Outcome, claim: Claim) -> str:
-    """Return the page of a run for which pytest-html wrote none."""
-    from harness.report.diagnosis import diagnose
-    from harness.report.text import summary_lines
-
-    why = f"pytest-html wrote no page of this run, so figures are left out. {REPORT} has all numbers."
-    return bare_page(
-        run=outcome.run,
-        verdict=outcome.verdict,
-        sentence=diagnose(outcome).sentence,
-        headline=outcome.headline,
-        said=[why, *summary_lines(outcome, claim.folder)],
-        facts={"reproduce": outcome.command},
-    )
 
 
 def unended(error: BaseException) -> str:
@@ -128,14 +113,3 @@ def end_at_once(run: GateRun, claim: Claim, number: signal.Signals) -> None:
             print(f"\nERROR: {ended_by(number)}", file=sys.stderr, flush=True)
             sys.stdout.flush()
     os._exit(NOT_JUDGED if claim.published is None else claim.published)
-
-
-def keep_page(run: GateRun) -> None:
-    """Have pytest-html hand over the run's page, which it would write in place, before the run has ended.
-
-    The replaced function has no public name; a version without it keeps its own way.
-    """
-    place = run.request.reports_folder / PAGE
-    for plugin in run.config.pluginmanager.get_plugins():
-        if hasattr(plugin, "_write_report") and getattr(plugin, "_report_path", None) == place:
-            plugin._write_report = lambda page: setattr(run, "page", page)

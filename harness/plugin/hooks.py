@@ -6,7 +6,6 @@ import os
 import sys
 from contextlib import nullcontext, suppress
 from functools import partial
-from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,12 @@ from harness.checks import read_checks
 from harness.checks.known import read_known
 from harness.plugin.claim import CLAIM, claim, claim_early, reason_of, refuse
 from harness.plugin.collector import Collector, failures_left_out
-from harness.plugin.exit_status import TimeKeeper, concluded, end_at_once, keep_page, unended
+from harness.plugin.exit_status import TimeKeeper, concluded, end_at_once, finished, unended
 from harness.plugin.options import ASKED, add_options, expect_own
 from harness.plugin.place import handover_to, only_collects, reports_folder
 from harness.plugin.progress import tell
-from harness.plugin.run import INPUTS, MISPLACED, PREDICTIONS, RUN, GateRun
-from harness.plugin.sinks import expect_to_leave, leave, with_history
+from harness.plugin.run import INPUTS, MISPLACED, PICTURED, PREDICTIONS, RUN, GateRun
+from harness.plugin.sinks import expect_to_leave, leave
 from harness.run.opening import EXAMPLES
 from harness.run.outcome import Part
 from harness.run.settings import option_of_pytest
@@ -75,9 +74,6 @@ def pytest_configure(config: pytest.Config) -> None:
         claimed = claim(config, reports_folder(config))
         claimed.ending = True
         claimed.hold.enter_context(on_termination(partial(end_at_once, run, claimed)))
-        if run.paged and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
-            config.option.htmlpath = str(claimed.folder / PAGE)
-            config.option.self_contained_html = True
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -93,8 +89,6 @@ def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
         if not run.is_worker:
             session.config.pluginmanager.register(Collector(run, session))
     yield
-    if run.paged:
-        keep_page(run)
 
 
 def _open(run: GateRun) -> None:
@@ -147,6 +141,7 @@ def pytest_configure_node(node: Any) -> None:
     """Tell each worker which bytes are judged, and with which process it ends."""
     run = node.config.stash[RUN]
     node.workerinput[_PARENT], node.workerinput[ASKED] = os.getpid(), run.request.plain
+    node.workerinput[PICTURED] = run.pictured
     if run.session is not None:
         node.workerinput |= {INPUTS: run.inputs, PREDICTIONS: run.session.foreign_predictions}
 
@@ -177,7 +172,7 @@ def _conclude(run: GateRun, session: pytest.Session) -> None:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         tell(session.config, checks=run.checks_itself, compares=run.compares_models)
     run.look_back()
-    run.outcome = with_history(run.finish(), run.request)
+    run.outcome, run.reports = finished(run)
     if not interrupted:
         session.exitstatus = run.outcome.exit_status
 
@@ -272,13 +267,3 @@ def pytest_terminal_summary(
 
 def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-@pytest.hookimpl(optionalhook=True, tryfirst=True)
-def pytest_html_results_table_row(cells: list[str]) -> None:
-    """Show the names of tests as text, since pytest-html takes them for markup."""
-    start, end = '<td class="col-testId">', "</td>"
-    cells[:] = [
-        start + escape(printable(cell.removeprefix(start).removesuffix(end))) + end if cell.startswith(start) else cell
-        for cell in cells
-    ]

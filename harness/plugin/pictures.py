@@ -1,13 +1,15 @@
-"""Pictures of a test: made where the test ran, put into the page by the controller, which keeps the page small."""
+"""Pictures of a test: made where the test ran, put into the record by the controller, which keeps the page small."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.base.records import as_json, read_json
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.run.outcome import urgency
+from harness.run.shown import Case, Pictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,110 +41,88 @@ class PictureMaker:
         threshold."""
 
     def take(self, evidence: Evidence, verdict: Verdict, session: StressSession, *, turn: int) -> dict[str, Any]:
-        """Return what to show of the running test, as HTML: its pictures, the most telling first, and its gallery.
+        """Return what to show of the running test: its pictures, the most telling first, and its gallery.
 
-        `turn` is the test's place among all of the run. `unmade` says whether pictures may be missing for want of room.
+        `turn` is the test's place among all of the run.
         """
         # Consensus-set errors have a section of their own, which shows the worst row, whatever its status.
         limited = verdict.passed and verdict.metric != CONSENSUS_SET_ERRORS.name
         if limited and self.first[verdict.status] >= int(_OF_PASSED * MAX_BYTES):
-            return {"turn": turn, "pictures": [], "gallery": "", "unmade": evidence.has_examples}
-        pictures, gallery = _made(evidence, session)
-        self.first[verdict.status] += sum(map(len, pictures[:1]))
-        return {"turn": turn, "pictures": pictures, "gallery": gallery, "unmade": False}
+            made = Pictures(omitted=None if evidence.has_examples else 0)
+        else:
+            made = _made(evidence, session)
+            self.first[verdict.status] += sum(len(as_json(case)) for case in made.cases[:1])
+        return {"turn": turn, "made": as_json(made)}
 
 
-def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
-    """Return the pictures of the running test, and its gallery."""
-    from harness.report.page import paragraphs
-    from harness.report.pictures import as_html, gallery_html, gallery_title
+def _made(evidence: Evidence, session: StressSession) -> Pictures:
+    from harness.report.pictures import case_of, gallery
 
-    gallery, verdict = "", evidence.verdict
+    made, verdict = Pictures(), evidence.verdict
     try:
         tiles, count = evidence.gallery(session)
-        if tiles and verdict is not None and verdict.check.keys.get("pair"):
-            gallery = gallery_html(gallery_title(verdict.check.keys["pair"], verdict.check.pose, tiles, count), tiles)
-        return [as_html(case) for case in evidence.examples(session)], gallery
+        if tiles and verdict is not None:
+            made = Pictures((), *gallery(verdict.check.keys["pair"], verdict.check.pose, tiles, count))
+        return replace(made, cases=tuple(map(case_of, evidence.examples(session))))
     except Exception as error:  # A user's model that answers may still not be one that can be looked into.
-        return [str(paragraphs(f"the pictures could not be made: {error!r}"))], gallery
+        return replace(made, cases=(Case((), f"the pictures could not be made: {error!r}"),))
 
 
 @dataclass(eq=False)
 class _Entry:
-    """A test's entry in the page: its pictures, the most telling first, its gallery, and those of them that it shows.
-
-    An `unmade` entry has no pictures.
-    """
+    """A test's pictures, its gallery the last of them, with the size of each, and how many are shown, in this order."""
 
     verdict: Verdict
     turn: int
-    pictures: list[str]
-    gallery: str
-    unmade: bool
-    shown: list[str] = field(default_factory=list)
+    made: Pictures
+    shown: int = 0
+
+    def __post_init__(self) -> None:
+        self.sizes = [len(as_json(case)) for case in self.made.cases]
+        self.sizes += [sum(len(as_json(face)) for face in self.made.faces)] * bool(self.made.faces)
+
+    @property
+    def fitting(self) -> Pictures:
+        """Return the pictures that are shown, and how many are left out."""
+        made, missing = self.made, len(self.sizes) - self.shown
+        # The number is not known where pictures of tests that passed were not made.
+        omitted = None if made.omitted is None or (missing and self.verdict.passed) else missing
+        return replace(made, cases=made.cases[: self.shown], faces=made.faces if not missing else (), omitted=omitted)
 
 
 class PictureBook:
-    """Puts pictures into the entries of the page when all tests have reported, those of the worst failures first.
+    """Chooses the pictures that the page has room for when all tests have reported, those of the worst failures first.
 
-    Each gate that fails has one picture before any has two, and galleries come last; tests that passed share what is
-    left. `command` says how this run was started.
+    Each check that fails has one picture before any has two; tests that passed share what is left.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self.command = command
+    def __init__(self) -> None:
         self.entries: list[_Entry] = []
 
-    def take(self, verdict: Verdict, made: Mapping[str, Any]) -> None:
-        """Keep a test's verdict and its pictures until `entries_shown`."""
-        self.entries.append(_Entry(verdict, **made))
+    def take(self, verdict: Verdict, sent: Mapping[str, Any]) -> None:
+        """Keep a test's verdict and its pictures until `shown`."""
+        made = read_json(Pictures, sent["made"], where="a worker's pictures")
+        self.entries.append(_Entry(verdict, sent["turn"], made))
 
-    def entries_shown(self) -> dict[str, str]:
-        """Return, by the id of the check, its explanation with the pictures that the page has room for, as HTML."""
-        from harness.report.html import details
-
+    def shown(self) -> dict[str, Pictures]:
+        """Return the pictures that the page has room for, by the id of the check."""
         ranked = sorted(self.entries, key=lambda entry: (urgency(entry.verdict), entry.turn))
         spent = _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES)
         rest = min(MAX_BYTES - spent, int(_OF_PASSED * MAX_BYTES))
         _share_out([entry for entry in ranked if entry.verdict.passed], rest)
-        return {
-            entry.verdict.check.id: details(entry.verdict, [*entry.shown, *self._left_out(entry)])
-            for entry in self.entries
-        }
-
-    def _left_out(self, entry: _Entry) -> list[str]:
-        """Return a line that says what an entry does not show and how to see it, if there is anything.
-
-        Of a test that passed it gives no number, which is not known where pictures were not made.
-        """
-        from harness.report.page import render
-        from harness.run.request import rerun_command
-
-        missing = len(entry.pictures) + bool(entry.gallery) - len(entry.shown)
-        if not (missing or entry.unmade):
-            return []
-        what = "pictures" if entry.verdict.passed else f"{missing} picture{'s' if missing > 1 else ''}"
-        return [str(render("omitted", omitted=what, command=rerun_command(self.command, entry.verdict.check.id)))]
+        return {entry.verdict.check.id: entry.fitting for entry in self.entries}
 
 
 def _share_out(entries: Sequence[_Entry], room: int) -> int:
-    """Give each entry its first picture, then each its second, and galleries last, up to the first that finds no room.
+    """Give each entry its first picture, then each its second, up to the first that finds no room.
 
     Returns the bytes that they take. Each process knows only its own pictures, so it may make more; these are dropped.
     """
     spent = 0
-    rounds = max((len(entry.pictures) for entry in entries), default=0)
-    for rank in [*range(rounds), None]:
-        for entry in entries:
-            if rank is None:
-                picture = entry.gallery
-            elif rank < len(entry.pictures):
-                picture = entry.pictures[rank]
-            else:
-                continue
-            if spent + len(picture) > room:
+    for rank in range(max((len(entry.sizes) for entry in entries), default=0)):
+        for entry in (entry for entry in entries if rank < len(entry.sizes)):
+            if spent + entry.sizes[rank] > room:
                 return spent
-            if picture:
-                entry.shown.append(picture)
-                spent += len(picture)
+            spent += entry.sizes[rank]
+            entry.shown += 1
     return spent

@@ -32,7 +32,7 @@ from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.plugin import replay
 from harness.plugin.claim import CLAIM
 from harness.plugin.options import request_of_config
-from harness.plugin.pictures import PictureMaker
+from harness.plugin.pictures import PictureBook, PictureMaker
 from harness.plugin.place import asks_for_plan, command_of, handed_request, handover_to, is_gate_run, only_collects
 from harness.plugin.progress import bar
 from harness.plugin.questions import Questions
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from harness.measures.metric import Curve
     from harness.run.budget import Costs
+    from harness.run.overview import Overview
     from harness.run.request import RunRequest
     from harness.run.session import StressSession
 
@@ -63,8 +64,8 @@ PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
 MISPLACED = "stress_misplaced"
 """The name under which a worker says that stress tests have come into a run that is none of their gate."""
-INPUTS, PREDICTIONS = "stress_inputs", "stress_predictions"
-"""The names under which the hashes of what is judged, and a few predictions, travel to the workers."""
+INPUTS, PREDICTIONS, PICTURED = "stress_inputs", "stress_predictions", "stress_pictured"
+"""The names under which the hashes of what is judged, a few predictions, and `pictured` travel to the workers."""
 
 
 class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
@@ -99,15 +100,15 @@ class GateRun:
         self.evidence = Evidence()
         self.files: dict[Path, str] = {}
         """The state of each file that the settings name, before the controller loads any."""
-        self.pictures = PictureMaker()
+        self.pictures, self.book = PictureMaker(), PictureBook()
         self.questions = Questions()
         self.tests: dict[str, pytest.Function] = {}
         self.reported = Reported()
         self.hung = False
         """True if a model gave no answer in time, or its backend is lost; it is then not asked again."""
         self.outcome: Outcome | None = None
-        self.page = ""
-        """The page that pytest-html made."""
+        self.reports: dict[str, bytes] = {}
+        """The reports of the outcome, and the pictures that its record names, by their paths in the folder."""
         self.planned = False
         """True if a plan replaced the run."""
         self.costs: Costs | None = None
@@ -262,9 +263,12 @@ class GateRun:
         return self.active and not (self.plans or only_collects(self.config))
 
     @property
-    def paged(self) -> bool:
-        """Return whether this process writes a page: the controller of a run that judges."""
-        return self.judges and not self.is_worker and handed_request(self.config).get("record") is None
+    def pictured(self) -> bool:
+        """Return whether tests make pictures, and the page has figures: not in a recording, nor with `-p no:html`."""
+        if self.is_worker:
+            return bool(self.config.workerinput[PICTURED])  # type: ignore[attr-defined]
+        blocked = self.config.pluginmanager.is_blocked("html")
+        return self.judges and not blocked and handed_request(self.config).get("record") is None
 
     @property
     def fits_a_budget(self) -> bool:
@@ -387,7 +391,25 @@ class GateRun:
         able = session.roles["candidate"].provides.live and not (self.reported.interrupted or self.hung)
         if able and self.request.record is None and {each.check.family for each in outcome.failed} & ON_CLEAN_IMAGES:
             faults = self._tried("input faults", lambda: input_faults(session), lambda _: None)
-        return replace(outcome, reference_curves=curves, input_faults=faults)
+        return replace(
+            outcome,
+            reference_curves={name: tuple(each) for name, each in curves.items()},
+            input_faults=faults,
+            pictures=self.book.shown(),
+            thumbnails=self._thumbnails(outcome.overview) if self.pictured else {},
+            brief=not self.pictured,
+        )
+
+    def _thumbnails(self, overview: Overview | None) -> dict[str, str]:
+        from harness.report.pictures import source_of
+        from harness.run.examples import thumbnails_of
+
+        session = self.prepare()
+        found = {} if overview is None else thumbnails_of(session.images, overview)
+        for family, images in session.of_rows.items():
+            pixels = images.pixels[:].permute(0, 2, 3, 1).numpy()
+            found |= zip((check.id for check in session.checks.family(family)), pixels, strict=True)
+        return {name: source_of(each) for name, each in found.items()}
 
 
 def _unchecked(error: BaseException) -> Part:

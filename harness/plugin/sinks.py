@@ -12,9 +12,9 @@ from harness.base.features import features, resolve
 from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json
 from harness.plugin.claim import CLAIM
-from harness.run.history import leave_line, read_history
+from harness.run.history import LAST, leave_line, read_history
 from harness.run.inputs import inputs_of_run
-from harness.run.outcome import line_of
+from harness.run.outcome import line_of, line_of_incumbent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def _history_of(request: RunRequest, path: Path) -> Output:
 
 
 def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
-    """Return the outcome with the runs before it, and with what of their file cannot be read among its remarks."""
+    """Return the outcome with those runs before it that its report shows, and with unreadable ones as remarks."""
     path = request.history_path
     if path is None or request.record is not None:
         return outcome
@@ -63,7 +63,11 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
         now = line_of(outcome)
         if late := sum(line.at > now.at + _CLOCKS_DIFFER for line in before.lines):
             remarks += (f"history: {late} runs are dated after this one; check the clock of this machine",)
-        return replace(outcome, history=replace(before, lines=(*before.lines, now)), remarks=remarks)
+        every = replace(before, lines=(*before.lines, now))
+        whole = replace(outcome, history=every, remarks=remarks)
+        shown = [*every.series.get(now.series, ())[-LAST:], line_of_incumbent(whole), now]
+        kept = tuple(line for line in every.lines if any(line is each for each in shown))
+        return replace(whole, history=replace(every, lines=kept))
     except Exception as error:  # It could be read when the run began; no verdict depends on it.
         return replace(outcome, remarks=(*remarks, f"history: this run leaves no line ({said_of(error)})"))
 

@@ -117,7 +117,7 @@ def pytest_runtest_makereport(
     report.user_properties.append((PROPERTY, as_json(verdict)))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "threshold", "n")]
-    if item.config.pluginmanager.hasplugin("html") and run.request.record is None and not run.hung:
+    if run.pictured and not run.hung:
         with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
             turn = item.session.items.index(item)
             made = run.pictures.take(run.evidence, verdict, run.prepare(), turn=turn)
@@ -136,7 +136,8 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
     if report.failed and (verdict is None or verdict.passed or not _asserted(call)):
         what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
         what = str(raised) if isinstance(raised, InputError) else what
-        return row.unjudged("error", what.splitlines()[0], code=_code_of(raised))
+        code = Code.INTERNAL if raised is None else code_of(raised)
+        return row.unjudged("error", what.splitlines()[0], code=Code.TEST if code == Code.INTERNAL else code)
     if verdict is None:
         return row.unjudged(
             "error", "the test judged nothing; end it with `stress_check.judge` and `evidence.show`", code=Code.TEST
@@ -145,13 +146,9 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
     return row.unjudged("error", wrong, code=Code.TEST) if wrong else verdict
 
 
-def _code_of(raised: BaseException | None) -> str:
-    found = Code.INTERNAL if raised is None else code_of(raised)
-    return Code.TEST if found == Code.INTERNAL else found
-
-
 def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
-    if not _is_about(verdict, run.prepare().scaled(row)):
+    # Judging adds the direction of the metric alone.
+    if replace(verdict.check, direction=None) != replace(run.prepare().scaled(row), direction=None):
         return (
             f"the test shows the verdict of another check than its own ({verdict.check.id}, threshold "
             f"{verdict.threshold}); let `stress_check.judge` judge, without a change to the check"
@@ -162,11 +159,6 @@ def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
             f"no search of that model; measure the fixture `{row.role}`"
         )
     return ""
-
-
-def _is_about(verdict: Verdict, row: Check) -> bool:
-    """Return whether a verdict is that of a row as the run has it; judging adds the direction of the metric alone."""
-    return replace(verdict.check, direction=None) == replace(row, direction=None)
 
 
 def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None:

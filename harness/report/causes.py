@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.checks import Verdict
-    from harness.run.input_faults import InputFaults
+    from harness.run.outcome import InputFaults
 
 CLASSES, GROUP, GEOMETRY, CORRUPTION = "class confusion", "one group of images", "geometry", "a corruption family"
 CALIBRATION, ATTENTION, DRIFT, PIPELINE = "calibration", "attention", "drift of everything", "broken pipeline"

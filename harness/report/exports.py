@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.markdown import plain
+from harness.base.markdown import plain, relative
 from harness.measures.failures import LISTED, failure_changes, kinds_for
 from harness.report.text import table
 
@@ -114,7 +114,7 @@ def failures_markdown(
     blocks.append([f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"])
     if groups := confusions_rows(persistent):
         blocks.append(table([["true → predicted as", "images", "their numbers"], *groups]))
-    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+    return relative("\n\n".join("\n".join(block) for block in blocks if block) + "\n")
 
 
 def _said(answer: Answer) -> tuple[str, str]:

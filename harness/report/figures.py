@@ -188,14 +188,12 @@ def dots(
     thresholds: Mapping[int, float] = MappingProxyType({}),
     upright: tuple[float, str] | None = None,
     limits: tuple[float | None, float | None] = (None, None),
-    apart: float = 0.6,
 ) -> Figure:
     """Draw values with their intervals as dots in rows, below each other; places are the numbers of the rows.
 
-    Bars would begin at 0 and hide two points. The `band` has places like the series. `thresholds` are by row. Series
-    take so much of a row, `apart`.
+    Bars would begin at 0 and hide two points. The `band` has places like the series. `thresholds` are by row.
     """
-    picture = figure(height=1.0 + len(rows) * (0.16 + 0.1 * (len(series) if apart else 1)))
+    picture = figure(height=1.0 + len(rows) * (0.16 + 0.1 * len(series)))
     axes = picture.subplots()
     if band is not None and len(band.at):
         widths = np.subtract(band.high, band.low)
@@ -205,7 +203,7 @@ def dots(
     looks = _looks(series)
     for number, each in enumerate(series):
         if len(each.at):
-            places = np.asarray(each.at) + apart * ((number + 0.5) / len(series) - 0.5)
+            places = np.asarray(each.at) + 0.6 * ((number + 0.5) / len(series) - 0.5)
             look = {**looks[each.name], "label": each.name, **each.look, "linestyle": "none"}
             axes.errorbar(each.values, places, xerr=_reach(each), capsize=2, **look)
     if upright:

@@ -1,4 +1,4 @@
-"""The pages and their sections: the report of a run, the details of its tests, and a comparison of two models.
+"""The pages and their sections: the report of a run, and a comparison of two models.
 
 To add a section, write a function that returns a `Section`, or None where there is nothing to say, and name it in
 `SECTIONS`.
@@ -6,16 +6,21 @@ To add a section, write a function that returns a `Section`, or None where there
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
+from harness.base.errors import printable
 from harness.base.features import features, resolve, with_added
 from harness.checks.roles import role_title
 from harness.report.diagnosis import conclusion, data_in_words, diagnose, notes
 from harness.report.history import history
 from harness.report.mistakes import confusions, failures, label_error_section
-from harness.report.model_figures import figures
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
-from harness.report.refusal import TITLE
+from harness.report.plots import figures
+from harness.report.refusal import TITLE, bare_page
 from harness.report.sections import (
     checks,
     corruption_map,
@@ -26,21 +31,34 @@ from harness.report.sections import (
     words,
 )
 from harness.report.tables import models, regressions, robust_accuracies
+from harness.report.text import summary_lines
 from harness.report.wording import SIGNS, candidate_name
+from harness.run.status import REPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    import numpy as np
-
-    from harness.checks import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import Overview
 
+_OPENED = 40
+"""Tests of a list that is not folded, at most."""
 
-def scorecard(outcome: Outcome) -> str:
-    """Return the report of a run up to the list of its tests, which pytest-html adds."""
+
+def page_of(outcome: Outcome) -> str:
+    """Return the page of a run; a brief one has a verdict and the lines of the terminal alone."""
     found = diagnose(outcome)
+    name = candidate_name(outcome)
+    if outcome.brief:
+        why = f"This run made no pictures, so figures are left out. {REPORT} has all numbers."
+        return bare_page(
+            run=outcome.run,
+            verdict=outcome.verdict,
+            sentence=found.sentence,
+            headline=outcome.headline,
+            said=[why, *summary_lines(outcome, PurePath())],
+            facts={"reproduce": outcome.command},
+        )
     kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
     banner = render(
         "banner",
@@ -52,27 +70,17 @@ def scorecard(outcome: Outcome) -> str:
         verdict=outcome.verdict,
     )
     said = [f"{kind}: {line}" for kind, lines in found.remarks.items() for line in lines]
+    title = " · ".join(filter(None, (outcome.verdict.upper(), name, TITLE)))
     lead = paragraphs(*found.margins, *said, outcome.scope)
-    sections = [section for show in all_sections() if (section := show(outcome)) is not None]
-    return str(render("report", banner=banner, lead=lead, sections=sections))
-
-
-def page_title(outcome: Outcome) -> str:
-    """Return the title of a report: verdict, file of the candidate, and what the page is."""
-    return " · ".join(filter(None, (outcome.verdict.upper(), candidate_name(outcome), TITLE)))
-
-
-def details(verdict: Verdict, pictures: Sequence[str]) -> str:
-    """Return the explanation of one test with its pictures, given as HTML; links name it by `pictures-` and its id."""
-    return str(render("details", id=verdict.check.id, explanation=verdict.explain(), pictures=pictures))
+    return whole_page(title, lead, (show(outcome) for show in all_sections()), banner=banner)
 
 
 def comparison_page(
-    overview: Overview, flips: Mapping[str, Any], facts: Mapping[str, str], thumbnails: Mapping[int | str, np.ndarray]
+    overview: Overview, flips: Mapping[str, Any], facts: Mapping[str, str], thumbnails: Mapping[str, str]
 ) -> str:
     """Return a page that compares two models; `flips` as in `Flips.as_json`, from the second to the first.
 
-    `facts` has the inputs of the comparison by title; `thumbnails` are images (H, W, C) uint8 by their number.
+    `facts` has the inputs of the comparison by title; `thumbnails` are addresses of images by their number.
     """
     first, second = (model.name for model in overview.models[:2])
     new, fixed = len(flips["new_failures"]), len(flips["fixed_failures"])
@@ -134,9 +142,20 @@ def model_figures(outcome: Outcome) -> Section | None:
     return None if overview is None else figures(overview, outcome.verdicts, outcome.reference_curves)
 
 
-def tests(_outcome: Outcome) -> Section:
-    """Return the heading of the list of other tests, which pytest-html adds; the page drops an empty one."""
-    return Section("tests", "Tests without a check")
+def tests(outcome: Outcome) -> Section | None:
+    """Return the tests that no check stands for, errors, and what else tests printed."""
+    if not outcome.tests:
+        return None
+    rows = sorted(
+        (
+            (each.name, each.outcome, Markup("\n").join(map(printable, each.text.splitlines())))
+            for each in outcome.tests
+        ),
+        key=lambda row: row[1] not in {"failed", "error"},
+    )
+    counts = ", ".join(f"{count} {name}" for name, count in Counter(each.outcome for each in outcome.tests).items())
+    body = folded(f"{len(rows)} tests: {counts}", render("tests", rows=rows), opened=len(rows) <= _OPENED)
+    return Section("tests", "Tests without a check", body)
 
 
 SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (

@@ -5,89 +5,85 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
 from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.report.page import Section, folded, paragraphs, table
-from harness.report.pictures import Face, in_order, mistake, sheet
+from harness.report.pictures import in_order, mistake, sheet
 from harness.report.tables import LEGEND, kinds_rows
 from harness.run.examples import PICTURED
+from harness.run.shown import Face
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-
     from harness.run.outcome import Outcome
     from harness.run.overview import Overview
 
-    Thumbnails = Mapping[int | str, np.ndarray]
 
-
-def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
+def failures(overview: Overview, thumbnails: Mapping[str, str]) -> Section | None:
     """Return the failures of every model by kind, and those that are new and persistent, with pictures.
 
-    `thumbnails` are images (H, W, C) uint8 by their number.
+    `thumbnails` are addresses of images by their number.
     """
-    if not overview.models[0].failures:
+    (first, *others), known, changes = overview.models, overview.of_recipe, overview.changes
+    if not first.failures:
         return None
-    known, changes = overview.of_recipe, overview.changes
     against = f" New, fixed and shared are in comparison with the {role_title(changes.against)}." if changes else ""
     posed = f" Corners: the share of predictions at the corners ±10°, ±2 px, of {overview.sample:,} images."
-    posed = posed if all(kind.moved is not None for kind in overview.models[0].failures) else ""
+    posed = posed if all(kind.moved is not None for kind in first.failures) else ""
     lead = f"Counts are of {overview.n:,} clean images.{against}{posed}{f' {LEGEND}' if known else ''}"
     body = paragraphs(lead, kind="soft") + table(*kinds_rows(overview, reference=known), numbers=True)
     if changes and changes.new_failures:
-        shown, total = changes.new_failures, changes.by_kind[0].new
         faces = []
-        for wrong, right in ((each.candidate, each.other) for each in shown):
-            names, pixels = (wrong.true, wrong.predicted), thumbnails.get(wrong.index)
+        for wrong, right in ((each.candidate, each.other) for each in changes.new_failures):
+            names, image = (wrong.true, wrong.predicted), thumbnails.get(str(wrong.index), "")
             beside = ", ".join(filter(None, (f"{changes.against} correct", right.sure)))
-            faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))
-        order = in_order(each.candidate.confidence for each in shown)
-        what = f"New errors, which the {role_title(changes.against)} does not make: {len(shown)} of {total}{order}"
+            faces.append(mistake(image, wrong.index, names, wrong.confidence, also=beside))
+        order = in_order(each.candidate.confidence for each in changes.new_failures)
+        made = f"{len(faces)} of {changes.by_kind[0].new}{order}"
+        what = f"New errors, which the {role_title(changes.against)} does not make: {made}"
         body += folded(what, sheet("", faces), opened=bool(known))
-    return Section("failures", "Failures by kind", body + _persistent(overview, thumbnails))
-
-
-def _persistent(overview: Overview, thumbnails: Thumbnails) -> Markup:
-    (_, found), *rest = ((role_title(model.name), model.persistent) for model in overview.models)
-    if found is None or not found.rows:
-        return Markup()
-    shown, faces = found.by_confidence()[:PICTURED], []
-    for row in shown:
-        about, names = f"wrong in {row.wrong_at} of {found.poses}", (row.true, row.taken_for)
-        faces.append(mistake(thumbnails.get(row.index), row.index, names, row.confidence, about=about))
-    others = ", ".join(f"{name} {len(theirs.rows)}" for name, theirs in rest if theirs is not None)
-    wrong = f"{len(found.rows)} of {found.n:,} images are wrong in most of {found.poses} poses"
-    order = f"{len(shown)} of them{in_order(row.confidence for row in shown)}"
-    return folded(f"Persistent errors: {wrong}{f' ({others})' if others else ''}: {order}", sheet("", faces))
+    if (found := first.persistent) is not None and found.rows:
+        shown = found.by_confidence()[:PICTURED]
+        faces = [
+            mistake(
+                thumbnails.get(str(row.index), ""),
+                row.index,
+                (row.true, row.taken_for),
+                row.confidence,
+                about=f"wrong in {row.wrong_at} of {found.poses}",
+            )
+            for row in shown
+        ]
+        theirs = [f"{role_title(each.name)} {len(each.persistent.rows)}" for each in others if each.persistent]
+        said = f"{len(found.rows)} of {found.n:,} images are wrong in most of {found.poses} poses"
+        among = f" ({', '.join(theirs)})" if theirs else ""
+        order = f"{len(shown)} of them{in_order(row.confidence for row in shown)}"
+        body += folded(f"Persistent errors: {said}{among}: {order}", sheet("", faces))
+    return Section("failures", "Failures by kind", body)
 
 
 def confusions(outcome: Outcome) -> Section | None:
     """Return the candidate's confusions on clean images, each with pictures; None without mistakes."""
-    overview = outcome.overview
-    if overview is None or not overview.mistakes:
+    if (overview := outcome.overview) is None or not overview.mistakes:
         return None
-    counts = overview.models[0].confusion
     faces: dict[tuple[str, str], list[Face]] = {}
     for wrong in overview.mistakes:
-        known, usual, names = wrong.reference, "", (wrong.true, wrong.predicted)
-        if known is not None:
-            said = f"{known.predicted} {known.confidence:.0%}, {known.wrong} of {known.models} wrong"
+        panel, usual, names = wrong.reference, "", (wrong.true, wrong.predicted)
+        if panel is not None:
+            said = f"{panel.predicted} {panel.confidence:.0%}, {panel.wrong} of {panel.models} wrong"
             usual = f"reference models: {said}"
-        pixels, also = outcome.thumbnails.get(wrong.index), f"; {usual}" if usual else ""
-        face = mistake(pixels, wrong.index, names, wrong.confidence, about=usual, also=also)
-        faces.setdefault(names, []).append(face._replace(known=outcome.known_text(f"image {wrong.index}")))
-    classes = {name: at for at, name in enumerate(overview.classes)}
-    ranked = sorted(faces, key=lambda names: -counts[classes[names[0]]][classes[names[1]]])
+        image, known = outcome.thumbnails.get(str(wrong.index), ""), outcome.known_text(f"image {wrong.index}")
+        face = mistake(image, wrong.index, names, wrong.confidence, about=usual, also=usual, known=known)
+        faces.setdefault(names, []).append(face)
+    counts, at = overview.models[0].confusion, {name: at for at, name in enumerate(overview.classes)}
+    images = {names: counts[at[names[0]]][at[names[1]]] for names in faces}
     errors, shown = sum(sum(row) - row[at] for at, row in enumerate(counts)), sum(map(len, faces.values()))
     few = "" if shown == errors else f" Pictures show {shown:,} of them."
     body = paragraphs(f"{errors:,} of {overview.n:,} clean images are predicted wrong.{few}", kind="soft")
-    for at, (true, predicted) in enumerate(ranked):
-        title = f"{true} → {predicted}: {Unit.IMAGES.format(counts[classes[true]][classes[predicted]])}"
-        body += folded(title, sheet("", faces[true, predicted]), opened=not at)
+    for rank, names in enumerate(sorted(faces, key=lambda names: -images[names])):
+        title = f"{' → '.join(names)}: {Unit.IMAGES.format(images[names])}"
+        body += folded(title, sheet("", faces[names]), opened=not rank)
     return Section("confusions", "Confusions and their images", body)
 
 
@@ -105,7 +101,8 @@ def label_error_section(outcome: Outcome) -> Section | None:
     for row in found.rows[:PICTURED]:
         said, number = f"{row.answer} {row.probability:.0%}", f"image {row.index}"
         words = f"{number}: {row.label}?, reference models {said}"
-        faces.append(Face(outcome.thumbnails.get(row.index), f"{row.label}?", said, number, words, wrong=False))
+        image = outcome.thumbnails.get(str(row.index), "")
+        faces.append(Face(image, f"{row.label}?", said, number, words, wrong=False))
     lead = (
         f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
         f"{found.n:,} images. Some labels are wrong, and some images could be either. Each check counts all of them."
@@ -125,18 +122,18 @@ def _both_verdicts(outcome: Outcome) -> str:
     rest = outcome.overview.models[0].without_label_errors if outcome.overview else None
     if clean is None or clean.value is None or rest is None:
         return ""
-    said = f"Clean accuracy with all images {_held(clean.value, clean.threshold)}; without the suspected label errors "
+
+    def held(value: float, threshold: float | None) -> str:
+        said = Unit.SHARE.format(value)
+        if threshold is None:
+            return said
+        return f"{said}, which {'passes' if value >= threshold else 'fails'}: at least {Unit.SHARE.format(threshold)}"
+
     threshold, panel, mean, std = None, clean.check.panel, rest.reference_mean, rest.reference_std
     if panel and panel.k and panel.reference_models and mean is not None and std is not None:
         # Few reference models may be close by chance: the check's deviation is moderated, and so is its multiplier.
         least = max(std, panel.std or 0, 1 / rest.n)
         threshold = mean - panel.k * least * math.sqrt(1 + 1 / panel.reference_models)
     same = "" if threshold is None else ", the threshold on the same images"
-    return f"{said}{_held(rest.accuracy, threshold)}{same}. {rest.lost} of its errors are on suspected label errors."
-
-
-def _held(value: float, threshold: float | None) -> str:
-    percent = Unit.SHARE.format
-    if threshold is None:
-        return percent(value)
-    return f"{percent(value)}, which {'passes' if value >= threshold else 'fails'}: at least {percent(threshold)}"
+    said = f"Clean accuracy with all images {held(clean.value, clean.threshold)}; without the suspected label errors "
+    return f"{said}{held(rest.accuracy, threshold)}{same}. {rest.lost} of its errors are on suspected label errors."

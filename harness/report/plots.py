@@ -1,4 +1,4 @@
-"""Plots of what was measured: accuracy by pose, class and confidence, survival, attention, confusions and training."""
+"""Figures of a run, of its models side by side, and of a training: what each shows, and how it is drawn."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.checks.roles import role_title
+from harness.measures import Unit
+from harness.measures.accuracy import ACCURACY
 from harness.measures.confidence import RELIABILITY
+from harness.measures.localisation import ATTENTION_LIFT
 from harness.measures.statistics import proportion_interval
-from harness.measures.worst_poses import survival
-from harness.report.figures import BAD, CHANGE, LOOKS, WIDTH, HeatMap, Panel, Series, as_png, curves, dots, heat_maps
+from harness.measures.worst_poses import survival, survival_name
+from harness.perturb import IDENTITY, Pose
+from harness.report.figures import BAD, CHANGE, LOOKS, WIDTH, HeatMap, Panel, Series, curves, dots, heat_maps
+from harness.report.page import Illustration, Section, figures_html, paragraphs
+from harness.report.tables import left_out
+from harness.report.wording import of_candidate
 from harness.run.outcome import SETTLED
-from harness.run.overview import Rate
+from harness.run.overview import TELLING, Rate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from matplotlib.figure import Figure
 
@@ -25,8 +33,8 @@ if TYPE_CHECKING:
 
 CLASSES_SHOWN = 100
 """Classes that a figure shows at most: if there are more, those with the lowest accuracy."""
-_FEW = 10
-"""Predictions of a bin of confidence from which on its accuracy says something."""
+_FEWEST, _FEW = 3, 10
+"""Places of a figure, and predictions of a bin of confidence, from which on they say something."""
 _MOST_CONFUSED, _LEAST_REACH = 15.0, 5.0
 """Percent at which the color of a confusion is full, and the least change, in points, at which its color is full."""
 _PATHS = {
@@ -35,6 +43,137 @@ _PATHS = {
     "joint": ("rotated and translated by up to, % of ±30° and ±3 px", 100),
 }
 """Severity of a path: its name, and the factor for display."""
+BAND = "A yellow band is the mean of the reference models ± 2 standard deviations. Other bars are 95% intervals."
+
+
+def figures(
+    overview: Overview, verdicts: Sequence[Verdict] = (), reference: Mapping[str, Sequence[Curve]] = {}
+) -> Section:
+    """Return all figures of a run; `reference` has curves of the reference models by name."""
+    if overview.n < TELLING:
+        body = paragraphs(f"No curves or maps: {overview.n} images are too few for them.")
+    else:
+        drawn = [*_of_checks(overview, verdicts, reference), *_of_models(overview, verdicts, reference)]
+        body = paragraphs(left_out(overview), BAND) + figures_html(drawn)
+    return Section("figures", "Figures", body)
+
+
+def _of_checks(
+    overview: Overview, verdicts: Sequence[Verdict], reference: Mapping[str, Sequence[Curve]]
+) -> Iterator[Illustration]:
+    def of_sample(measured: Iterable[Rate | Verdict]) -> str:
+        """Return the note behind a title that a figure is of a sample, whose values differ from those of all images."""
+        n = min(each.n for each in measured)
+        return f" ({n:,} of {overview.n:,} images)" if n < overview.n else ""
+
+    first, families = overview.models[0].name, {"clean", "rotation", "shift"}
+    own = {
+        each.check.pose: each
+        for each in of_candidate(verdicts, ACCURACY)
+        if each.check.family in families and each.check.class_name is None
+    }
+    posed = {IDENTITY: overview.models[0].accuracy} | {pose: rate_of(each) for pose, each in own.items()}
+    turned = {pose.degrees: posed[pose] for pose in sorted(posed, key=lambda pose: pose.degrees) if _turns(pose)}
+    if len(turned) >= _FEWEST:
+        band = stated({pose.degrees: each for pose, each in own.items() if _turns(pose)})
+        said = ", ".join(f"{rate.value:.0%} at {degrees:+g}°" for degrees, rate in turned.items())
+        yield Illustration(
+            f"Accuracy against rotation{of_sample(turned.values())}",
+            "Higher and flatter is better.",
+            f"Accuracy against rotation: {said}.",
+            lambda: rotation_curves({first: turned}, band),
+        )
+    shifts = {(pose.dx, pose.dy): rate for pose, rate in posed.items() if not pose.degrees}
+    if len(shifts) >= _FEWEST:
+        yield Illustration(
+            f"Accuracy by translation{of_sample(shifts.values())}",
+            "Each cell is the candidate's accuracy, in percent, translated right (columns) and down (rows). The middle "
+            "is clean. Checks do not measure the gray cells.",
+            f"Accuracy at {len(shifts)} translations, {min(rate.value for rate in shifts.values()):.0%} at the worst.",
+            lambda: shift_maps({first: shifts}),
+            is_map=True,
+        )
+    found = {each.curve.name: each for each in verdicts if each.curve is not None and each.check.role == "candidate"}
+    panels = []
+    for path in ("rotation", "shift"):
+        if (verdict := found.get(name := survival_name(path))) is not None and verdict.curve is not None:
+            n = verdict.counted or verdict.n
+            known = {f"{first} (n={n:,})": (verdict.curve, n)}
+            panels.append(survival_panel(path, known, band_of(reference.get(name, ()))))
+    if panels:
+        yield Illustration(
+            f"Survival curves of the {role_title(first)}",
+            "Share of the correct clean predictions that are still correct at every pose up to this size.",
+            "Share of predictions still correct against the size of rotation and shift.",
+            lambda: curves(*panels),
+        )
+    attended = (each for each in of_candidate(verdicts, ATTENTION_LIFT) if each.check.pose == IDENTITY)
+    lifts = {each.check.class_name or "all classes": each for each in attended}
+    if len(lifts) >= _FEWEST:
+        lift, lowest = min((each.value or 0.0, name) for name, each in lifts.items())
+        yield Illustration(
+            f"Grad-CAM mass on the object{of_sample(lifts.values())}",
+            "Left of the dashed line, less of the Grad-CAM mass is on the object than with a uniform map.",
+            f"Grad-CAM lift by class. Lowest: {lowest}, {lift:.2f}.",
+            lambda: attention_by_class({first: lifts}),
+        )
+
+
+def _turns(pose: Pose) -> bool:
+    return pose == Pose(pose.degrees)
+
+
+def _of_models(
+    overview: Overview, verdicts: Sequence[Verdict], reference: Mapping[str, Sequence[Curve]]
+) -> Iterator[Illustration]:
+    models, first, other, count = overview.models, overview.models[0], overview.reference, len(overview.classes)
+    worst = f" (the {CLASSES_SHOWN} worst of {count:,} classes)" if count > CLASSES_SHOWN else ""
+    rates = zip(first.per_class, overview.classes, strict=True)
+    value, lowest = min((rate.value, name) for rate, name in rates if rate)
+    own = (each for each in of_candidate(verdicts, ACCURACY) if each.check.pose == IDENTITY)
+    known = {each.check.class_name: each for each in own if each.check.family == "class"}
+    said = f"{role_title(first.name)}: worst class {lowest}, {value:.0%}."
+    yield Illustration(
+        f"Clean accuracy by class{worst}",
+        "Further right is better. The scale does not begin at 0.",
+        f"Clean accuracy by class. {said}",
+        lambda: class_accuracies(overview, known),
+    )
+    yield Illustration(
+        f"Confusions of the {role_title(first.name)}{worst}",
+        "Each row is a true class. A colored cell is a confusion, in full color from 15% on. Correct predictions are "
+        "gray.",
+        f"Confusion matrix. {said}",
+        lambda: confusion_maps(confusions(overview, first)),
+        is_map=True,
+    )
+    if other is not None:
+        yield Illustration(
+            f"Change of the confusions{worst}",
+            f"In orange cells, the {first.name} is worse than the {role_title(other.name)}: more confusions, or fewer "
+            "correct predictions on the diagonal. In blue cells, it is better.",
+            f"Difference of the confusion matrices of {first.name} and {role_title(other.name)}, in points.",
+            lambda: confusion_maps(confusions(overview, first, other)),
+            is_map=True,
+        )
+    if errors := {model.name: model.calibration_error for model in models if model.calibration_error is not None}:
+        sure = max(sum(item.count for item in model.reliability) for model in models)
+        sample = f" ({sure:,} of {overview.n:,} images)" if sure < overview.n else ""
+        of_each = (f"{role_title(name)}: {Unit.SHARE.format(error)}" for name, error in errors.items())
+        yield Illustration(
+            f"Reliability diagram{sample}",
+            "On the gray line, predictions with 80% confidence are correct 80% of the time. Below it, the model is "
+            "overconfident.",
+            f"Reliability diagram. Expected calibration error: {'; '.join(of_each)}",
+            lambda: reliability_diagrams(overview, reference),
+        )
+    if any(model.history for model in models):
+        yield Illustration(
+            "Training curves",
+            "Thick lines are validation images, thin lines training images. Where the two part, the model overfits.",
+            "Loss and accuracy by epoch of training.",
+            lambda: training_curves({model.name: model.history for model in models}),
+        )
 
 
 def rotation_curves(rates: Mapping[str, Mapping[float, Rate]], band: Series | None = None) -> Figure:
@@ -64,8 +203,8 @@ def survival_panel(
     words, factor = _PATHS.get(path, (path, 1))
     series = []
     for name, (curve, n) in known.items():
-        shares = [share or 0.0 for share in curve.values]
-        rates = [Rate(share, *proportion_interval(round(share * n), n), n) for share in shares]
+        counts = (round((share or 0.0) * n) for share in curve.values)
+        rates = [Rate(share or 0.0, *proportion_interval(count, n), n) for share, count in zip(curve.values, counts)]  # noqa: B905
         places = (factor * (at or 0.0) for at in curve.at)
         series.append(Series.of_rates(name, dict(zip(places, rates, strict=True))))
     return Panel(words, "predictions still correct, %", series, band, title=title)
@@ -82,11 +221,7 @@ def survival_curves(found: Sequence[Breaking]) -> Figure:
 
 
 def verdict_dots(
-    models: Mapping[str, Mapping[str, Verdict]],
-    *,
-    x: str,
-    scale: float = 100,
-    upright: tuple[float, str] | None = None,
+    models: Mapping[str, Mapping[str, Verdict]], *, x: str, scale: float = 100, upright: tuple[float, str] | None = None
 ) -> Figure:
     """Draw what checks measured by model and row, with interval, threshold and reference models; failures are orange.
 
@@ -133,9 +268,9 @@ def confusions(overview: Overview, model: ModelOverview, reference: ModelOvervie
     shown = _shown(model)
     at, diagonal = np.ix_(shown, shown), np.eye(len(shown), dtype=bool)
     values, names = model.confusion_shares[at], [overview.classes[each] for each in shown]
+    written = "{:.0f}"
     if reference is not None:
-        values = values - reference.confusion_shares[at]
-    written = "{:.0f}" if reference is None else "{:+.0f}"
+        values, written = values - reference.confusion_shares[at], "{:+.0f}"
     texts = [[written.format(value) if abs(value.round()) >= 1 else "" for value in row] for row in values]
     if reference is None:
         colors, title = ("#ffffff", BAD, "#5e2600"), f"{model.name}, % of the true class"
@@ -194,11 +329,6 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, k
                 series.append(Series(f"{name}, {split}", [epoch["epoch"] for epoch in history], values, look=look))
         panels.append(Panel("epoch", f"{quantity}{unit}", series, limits=(None, None), upright=upright))
     return curves(*panels, height=4.8, heights=(1, 1))
-
-
-def training_png(histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int) -> bytes:
-    """Return the training curves as the content of a PNG file."""
-    return as_png(training_curves(histories, kept=kept))
 
 
 def rate_of(verdict: Verdict) -> Rate:

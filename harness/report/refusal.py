@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +20,19 @@ from typing import TYPE_CHECKING, Any
 from harness.base.codes import Code, code_in
 from harness.base.errors import OutputError, printable, writable
 from harness.base.files import FolderBusyError, held, read_regular
-from harness.base.markdown import code, plain
-from harness.base.outputs import REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output, write_together
-from harness.run.status import INCONCLUSIVE, MAX_BYTES, PAGE, REPORT, SCHEMA, SUMMARY, report_in, versions
+from harness.base.markdown import code, plain, relative
+from harness.base.outputs import REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, REPORT_PICTURE, Output, write_together
+from harness.run.status import (
+    INCONCLUSIVE,
+    MAX_BYTES,
+    PAGE,
+    PICTURES,
+    REPORT,
+    SCHEMA,
+    SUMMARY,
+    report_in,
+    versions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,78 +65,80 @@ def mark_of_page(run: str, verdict: str) -> str:
     return f'data-run="{run}" data-verdict="{verdict}"'
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A run without a verdict: why, how it was started, and what it was asked to judge.
+def refusal(
+    reasons: Sequence[str],
+    command: Sequence[str],
+    *,
+    run: str = "",
+    profile: str = "",
+    models: Mapping[str, str] = {},
+    data: str = "",
+) -> dict[str, Any]:
+    """Return the record of a run without a verdict: why, how it was started, and what it was asked to judge.
 
     `run` is its id, `models` has paths by role, `data` and `profile` are as given. Unknown values are empty.
     """
-
-    reasons: Sequence[str]
-    command: Sequence[str]
-    run: str = ""
-    profile: str = ""
-    models: Mapping[str, str] = field(default_factory=dict)
-    data: str = ""
-
-    def contents(self) -> dict[str, bytes]:
-        """Return the content of all three reports by their names, the record first."""
-        line = shlex.join(map(str, self.command))
-        facts = {**self.models, "data": self.data, "reproduce": line}
-        facts["versions"] = ", ".join(f"{name} {release}" for name, release in versions().items())
-        page = bare_page(
-            run=self.run,
-            verdict="error",
-            sentence="No verdict: this run is inconclusive.",
-            headline=INCONCLUSIVE,
-            said=self.reasons,
-            facts=facts,
-        )
-        made = {REPORT: _record(self), SUMMARY: _summary(self, line), PAGE: page}
-        return {name: writable(content).encode() for name, content in made.items()}
-
-
-def _record(refusal: Refusal) -> str:
-    models = {role: {"path": path, "sha256": "", "architecture": ""} for role, path in refusal.models.items()}
-    empty = ("omissions", "notices", "failed_tests", "known", "self_checks", "checks")
-    plain_record = {
+    known = {role: {"path": path, "sha256": "", "architecture": ""} for role, path in models.items()}
+    empty = ("omissions", "notices", "failed_tests", "known", "self_checks", "checks", "remarks", "tests")
+    folder = ""
+    with suppress(OSError):
+        folder = str(Path.cwd())
+    return {
         "schema": SCHEMA,
         "protocol": PROTOCOL,
-        "run": refusal.run,
-        "profile": refusal.profile,
+        "finished": False,
+        "run": run,
+        "profile": profile,
         "scope": "",
         "verdict": "error",
         "headline": INCONCLUSIVE,
         "provisional": False,
-        **{role: models.get(role) for role in (*ROLES, *models)},
-        "data": {"name": refusal.data, "split": "", "sha256": "", "n": 0, "classes": []},
+        **{role: known.get(role) for role in (*ROLES, *known)},
+        "data": {"name": data, "split": "", "sha256": "", "n": 0, "classes": []},
         "recipe": {},
         "provenance": "of unknown origin",
         "checks_sha256": "",
         "versions": versions(),
-        "errors": list(refusal.reasons),
-        "error_codes": [code_in(reason) for reason in refusal.reasons],
+        "errors": list(reasons),
+        "error_codes": [code_in(reason) for reason in reasons],
         **{name: [] for name in empty},
-        "overview": None,
-        "input_faults": None,
+        **{name: {} for name in ("reference_curves", "pictures", "thumbnails")},
+        **dict.fromkeys(("overview", "differences", "history", "input_faults")),
+        "overview_missing": "",
+        "day": datetime.now(UTC).date().isoformat(),
+        "brief": True,
+        "command": shlex.join(map(str, command)),
+        "folder": folder,
     }
-    return json.dumps(plain_record, indent=1) + "\n"
 
 
-def _summary(refusal: Refusal, line: str) -> str:
-    more = len(refusal.reasons) - _SHOWN
-    reasons = [f"- **inconclusive**: {plain(reason)}" for reason in refusal.reasons[:_SHOWN]]
-    reasons += [f"- **inconclusive**: {more} more, listed in {PAGE}"] if more > 0 else []
-    judged = [f"- {plain(role)}: {code(path)}" for role, path in refusal.models.items()]
-    judged += [f"- data: {plain(refusal.data)}"] if refusal.data else []
-    judged.append(mark_of_summary(refusal.run, "error"))
-    blocks = [
-        [f"## ❌ {TITLE}: {INCONCLUSIVE}"],
-        reasons,
-        ["What was judged:", "", *judged],
-        [f"Reproduce: {code(line)}"],
-    ]
-    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+def refused_reports(record: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return all three reports of a refusal by their names, the record first."""
+    reasons, data, line = record["errors"], record["data"]["name"], record["command"]
+    models = {role: entry["path"] for role, entry in record.items() if isinstance(entry, dict) and "path" in entry}
+    page = bare_page(
+        run=record["run"],
+        verdict="error",
+        sentence="No verdict: this run is inconclusive.",
+        headline=INCONCLUSIVE,
+        said=reasons,
+        facts={
+            **models,
+            "data": data,
+            "reproduce": line,
+            "versions": ", ".join(f"{name} {release}" for name, release in record["versions"].items()),
+        },
+    )
+    said = [f"- **inconclusive**: {plain(reason)}" for reason in reasons[:_SHOWN]]
+    more = len(reasons) - _SHOWN
+    said += [f"- **inconclusive**: {more} more, listed in {PAGE}"] if more > 0 else []
+    judged = [f"- {plain(role)}: {code(path)}" for role, path in models.items()]
+    judged += [f"- data: {plain(data)}"] if data else []
+    judged.append(mark_of_summary(record["run"], "error"))
+    blocks = [[f"## ❌ {TITLE}: {INCONCLUSIVE}"], said, ["What was judged:", "", *judged], [f"Reproduce: {code(line)}"]]
+    summary = relative("\n\n".join("\n".join(block) for block in blocks) + "\n", record["folder"])
+    made = {REPORT: json.dumps(record, indent=1) + "\n", SUMMARY: summary, PAGE: page}
+    return {name: writable(content).encode() for name, content in made.items()}
 
 
 def bare_page(
@@ -158,7 +172,7 @@ def _text(text: str) -> str:
 class Claim:
     """The folder of the reports as that of one run, which this process holds from `take` to `release`.
 
-    `command` is how the run was started, and `known` has further facts of its refusals, as in `Refusal`.
+    `command` is how the run was started, and `known` has further facts of its refusals, as in `refusal`.
     """
 
     folder: Path
@@ -200,15 +214,35 @@ class Claim:
 
     def refuse(self, *reasons: str) -> None:
         """Have all reports say that the run is inconclusive, and why; raises `InputError` and changes none of them."""
-        self._write(Refusal(reasons, self.command, self.run, **self.known).contents(), [*reversed(_KINDS)])
+        record = refusal(reasons, self.command, run=self.run, **self.known)
+        self._write(refused_reports(record), [*reversed(_KINDS)])
+        self._clear({})
 
     def publish(self, contents: Mapping[str, bytes], status: int) -> None:
-        """Have all reports say how a run ends with this status; raises `InputError` and changes none of them."""
-        self._write(contents, [*_KINDS])
-        self.published = status
+        """Have all reports say how a run ends with this status; raises `InputError` and changes none of them.
 
-    def _write(self, contents: Mapping[str, bytes], names: Sequence[str]) -> None:
+        The pictures among the contents are written first. Their names follow from their contents, so they replace none
+        that the record of another run names.
+        """
+        pictures = {name: content for name, content in contents.items() if name not in _KINDS}
+        self._write(contents, [*_KINDS], pictures)
+        self.published = status
+        self._clear(pictures)
+
+    def _clear(self, kept: Mapping[str, bytes]) -> None:
+        """Remove the pictures that the record does not name; one that cannot be removed stays unused."""
+        folder = self.folder / PICTURES
+        with suppress(OSError, OutputError):
+            for path in () if folder.is_symlink() else folder.glob("*.webp"):
+                if re.fullmatch("[0-9a-f]{16}", path.stem) and f"{PICTURES}/{path.name}" not in kept:
+                    Output(path, REPORT_PICTURE, within=self.folder).remove()
+            if not kept:
+                folder.rmdir()
+
+    def _write(self, contents: Mapping[str, bytes], names: Sequence[str], pictures: Mapping[str, bytes] = {}) -> None:
         try:
+            for name, content in pictures.items():
+                Output(self.folder / name, REPORT_PICTURE, within=self.folder).write(content, durable=False)
             write_together(
                 {Output(self.folder / name, _KINDS[name], within=self.folder): contents[name] for name in names}
             )

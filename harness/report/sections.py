@@ -7,22 +7,23 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
 
 from harness.checks.families import FAMILIES, family_title
 from harness.checks.slices import SLICE
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
+from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY
 from harness.report.diagnosis import diagnose
 from harness.report.figures import CHANGE, HeatMap, heat_maps
 from harness.report.page import Illustration, Section, figures_html, paragraphs, render, table
 from harness.report.plots import verdict_dots
 from harness.report.signs import known_margins
-from harness.report.tables import SIGNIFICANT, line_of_incumbent, marked
+from harness.report.tables import SIGNIFICANT, marked
 from harness.report.wording import SIGNS, case, explained, points, reference, row_of, terms
-from harness.run.outcome import worst_first
+from harness.run.outcome import line_of_incumbent, worst_first
 from harness.run.request import rerun_command
+from harness.run.shown import Pictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,18 +68,20 @@ def examples(outcome: Outcome) -> Section | None:
     Consensus-set errors show the mean prediction of the reference models. Theirs is the check that misses by most.
     """
     ranked = worst_first(outcome.verdicts)
-    lost = next((one for one in ranked if one.check.id in outcome.consensus_pictures and one.value), None)
-    failing = next((one for one in ranked if one.check.id in outcome.examples and not one.passed), None)
+    pictured = [one for one in ranked if (shown := outcome.pictures.get(one.check.id)) and shown.cases]
+    lost = next((one for one in pictured if one.metric == CONSENSUS_SET_ERRORS.name and one.value), None)
+    failing = next((one for one in pictured if one.status == "fail"), None)
     if outcome.failed and lost is not None:
         usual = f" Reference models: {said}." if (said := reference(lost)) else ""
         lead = f"{lost.value or 0:,.0f} consensus-set errors, {lost.detail}.{usual}"
-        shown, name = outcome.consensus_pictures[lost.check.id][:_LEADING], lost.check.id
+        name, most = lost.check.id, _LEADING
     elif failing is not None:
         lead = f"From “{family_title(failing.check.family)}”: {case(failing)}."
-        shown, name = [outcome.examples[failing.check.id]], failing.check.id
+        name, most = failing.check.id, 1
     else:
         return None
-    return Section("example", "Examples", render("examples", pictures=shown, lead=lead, id=name))
+    cases = outcome.pictures[name].cases[:most]
+    return Section("example", "Examples", render("examples", cases=cases, lead=lead, id=name))
 
 
 def margins(outcome: Outcome) -> Section | None:
@@ -198,16 +201,13 @@ def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Fig
 def checks(outcome: Outcome) -> Section:
     """Return a row for each check, which links can name by its id, the worst failures first."""
     command, verdicts = shlex.split(outcome.command), worst_first(outcome.verdicts)
-    rows = [
-        row_of(verdict)
-        | {
-            "order": order,
-            "command": rerun_command(command, verdict.check.id),
-            "known": outcome.known_text(verdict.check.id),
-            "more": Markup(outcome.details.get(verdict.check.id, "")),  # noqa: S704  Made by our templates.
-        }
-        for order, verdict in enumerate(verdicts)
-    ]
+    rows = []
+    for order, verdict in enumerate(verdicts):
+        name = verdict.check.id
+        rerun, shown = rerun_command(command, name), outcome.pictures.get(name, Pictures())
+        more = render("details", id=name, explanation=verdict.explain(), shown=shown, command=rerun)
+        facts = {"order": order, "command": rerun, "known": outcome.known_text(name), "more": more}
+        rows.append(row_of(verdict) | facts)
     counts = Counter(verdict.status for verdict in verdicts).items()
     statuses = [(status, SIGNS[status], count) for status, count in counts]
     return Section("checks", "All checks", render("checks", columns=_COLUMNS.items(), rows=rows, statuses=statuses))

@@ -11,7 +11,7 @@ from harness.measures.statistics import proportion_interval, related
 from harness.report.diagnosis import conclusion
 from harness.report.page import Section, aligned, paragraphs, render, table
 from harness.report.wording import significantly_more
-from harness.run.outcome import robust_verdict
+from harness.run.outcome import line_of_incumbent, robust_verdict
 from harness.run.overview import TELLING, Rate
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from harness.measures.flips import Flips
-    from harness.run.history import Line
     from harness.run.outcome import Outcome
     from harness.run.overview import ModelOverview, Overview
 
@@ -167,16 +166,6 @@ def robust_accuracies(outcome: Outcome) -> dict[str, Rate]:
     if own is not None and (share := own.robust_accuracy) is not None:
         rates[INCUMBENT] = Rate(share, *proportion_interval(round(share * found.n), found.n), found.n)
     return rates
-
-
-def line_of_incumbent(outcome: Outcome) -> Line | None:
-    """Return the latest run of the incumbent, another model, with the same checks on the same data; None for none."""
-    incumbent, candidate = outcome.models.get(INCUMBENT), outcome.models.get("candidate")
-    if not (outcome.history and incumbent and candidate) or incumbent["sha256"] == candidate["sha256"]:
-        return None
-    asked = incumbent["sha256"], outcome.checks_sha256, str(outcome.data["sha256"]), outcome.profile
-    same = [line for line in outcome.history.lines if (line.candidate, line.checks, line.data, line.profile) == asked]
-    return same[-1] if same else None
 
 
 def left_out(overview: Overview) -> str:

@@ -1,14 +1,14 @@
-"""The outcome as text: JSON for tools, Markdown for a pull request, lines for the terminal, annotations for GitHub."""
+"""The outcome as text: Markdown for a pull request, lines for the terminal, annotations for GitHub."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from harness.base.errors import printable, some_of
 from harness.base.features import features, resolve
-from harness.base.markdown import code, plain
+from harness.base.markdown import code, plain, relative
 from harness.checks.roles import role_title
+from harness.checks.wording import missed
 from harness.report.diagnosis import data_in_words, diagnose, notes
 from harness.report.refusal import mark_of_summary
 from harness.report.tables import side_by_side
@@ -18,7 +18,7 @@ from harness.run.status import MEANING, PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+    from pathlib import PurePath
 
     from harness.run.outcome import Outcome
 
@@ -32,12 +32,7 @@ ANNOTATED = 10
 _ENCODED = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 
 
-def as_json(outcome: Outcome) -> str:
-    """Return the content of `stress.json`."""
-    return json.dumps(outcome.as_json(), indent=1, default=str) + "\n"
-
-
-def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
+def summary_lines(outcome: Outcome, folder: PurePath) -> list[str]:
     """Return what the terminal shows at the end of a run: what bears upon the verdict, then it, what is worst, a path.
 
     It has the worst failure of each behavior, ten at most; with `-v` pytest lists all of them above.
@@ -84,7 +79,7 @@ def markdown(outcome: Outcome) -> str:
     for group in found.groups:
         worst, *others = group.failing
         ids = some_of([verdict.check.id for verdict in others], shown=_NAMED) if others else ""
-        rows.append((group.family, group.counted, worst.check.id, *measured_and_required(worst), worst.missed, ids))
+        rows.append((group.family, group.counted, worst.check.id, *measured_and_required(worst), missed(worst), ids))
     blocks = [
         [f"## {icon} Model quality gate: {plain(outcome.headline)}"],
         [*(plain(line) for line in found.facts), f"Report: [{PAGE}]({PAGE})"],
@@ -96,7 +91,7 @@ def markdown(outcome: Outcome) -> str:
         judged,
         [f"Reproduce: {code(outcome.command)}"],
     ]
-    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+    return relative("\n\n".join("\n".join(block) for block in blocks if block) + "\n", outcome.folder)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -107,7 +102,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *others)]
 
 
-def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
+def annotation_lines(outcome: Outcome, report: PurePath) -> list[str]:
     """Return a workflow command for why the run is inconclusive, and for each check that fails, the worst first.
 
     Of more than ten the last says how many more there are, and where: in `report`.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import printable
 from harness.checks.families import FAMILIES, family_title
+from harness.checks.wording import excused, missed, numbers
 from harness.measures import Unit
 from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
@@ -56,15 +57,11 @@ def case(verdict: Verdict) -> str:
 
 def measured_and_required(verdict: Verdict) -> tuple[str, str]:
     """Return the measured and the required value as text, never the same text for different numbers."""
-    if verdict.value is None:
-        return "", ""
     minus = "−" if verdict.unit is Unit.DIFFERENCE else "-"
-    if verdict.limit is None:
-        return verdict.unit.format(verdict.value).replace("-", minus), ""
-    value, limit = (each.replace("-", minus) for each in verdict.unit.told_apart(verdict.value, verdict.limit))
+    value, limit = (each.replace("-", minus) for each in numbers(verdict))
     significance = verdict.check.significance
-    chance = "" if significance is None or verdict.threshold is None else f", or p ≥ {significance:g}"
-    return value, f"{'≤' if verdict.check.direction == 'at_most' else '≥'} {limit}{chance}"
+    chance = "" if significance is None else f", or p ≥ {significance:g}"
+    return value, limit and f"{'≤' if verdict.check.direction == 'at_most' else '≥'} {limit}{chance}"
 
 
 def reference(verdict: Verdict) -> str:
@@ -117,11 +114,11 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
         "measured": (measured, verdict.value),
         "threshold": (required, verdict.threshold),
         "direction": "" if verdict.threshold is None else check.direction or "at_least",
-        "missed": verdict.missed,
+        "missed": missed(verdict),
         "reference": (reference(verdict), known.mean if known else None),
         "minimum_detectable_drop": ("" if drop is None else unit.told_apart(drop, 0.0)[0].removeprefix("+"), drop),
         "n": (f"{verdict.out_of:,}", verdict.out_of) if verdict.n else ("", None),
-        "detail": "; ".join(filter(None, (verdict.excused, verdict.detail, why))),
+        "detail": "; ".join(filter(None, (excused(verdict), verdict.detail, why))),
     }
 
 

@@ -249,20 +249,18 @@ def _pixels(images: LabelledImages, perturbation: Perturbation | None = None) ->
     return list(pixels.permute(0, 2, 3, 1).numpy())
 
 
-def spoken_of(overview: Overview) -> list[int]:
-    """Return the numbers of the images that a report shows: errors, changed and persistent ones, suspected labels."""
+def thumbnails_of(images: LabelledImages, overview: Overview) -> dict[str, np.ndarray]:
+    """Return the images that a report shows, each (H, W, C) uint8, by number.
+
+    They are those of errors, changed and persistent ones, and suspected labels.
+    """
     numbers = [each.index for each in overview.mistakes]
     if changes := overview.changes:
-        numbers += [each.candidate.index for each in (*changes.new_failures, *changes.fixed_failures)]
+        numbers += [each.candidate.index for each in changes.new_failures]
     if persistent := overview.models[0].persistent:
         numbers += [row.index for row in persistent.by_confidence()[:PICTURED]]
     if label_errors := overview.label_errors:
         numbers += [row.index for row in label_errors.rows[:PICTURED]]
-    return numbers
-
-
-def thumbnails_of(images: LabelledImages, numbers: Iterable[int]) -> dict[int | str, np.ndarray]:
-    """Return the images of these numbers, each (H, W, C) uint8; numbers that the images have not are left out."""
     known = images.positions.numpy()
     at = np.flatnonzero(np.isin(known, np.fromiter(set(numbers), dtype=np.int64)))
-    return dict(zip(known[at].tolist(), _pixels(_taken(images, at)), strict=True))
+    return dict(zip(map(str, known[at].tolist()), _pixels(_taken(images, at)), strict=True))

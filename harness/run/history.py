@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -86,7 +86,7 @@ class Since(NamedTuple):
     before: bool
 
 
-@dataclass(frozen=True)
+@record
 class History:
     """The runs of a file, oldest first, and its unreadable lines, a line of text each."""
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.base.records import record
 from harness.data.pipeline import Pipeline
 from harness.data.serving.catalog import SKEWS, Pictured
 from harness.data.serving.served import Serving
@@ -18,6 +17,7 @@ from harness.data.stages import Color, Normalise, Scale
 from harness.inference.serving import normalization_of, served_predictions
 from harness.measures.statistics import mcnemar_p
 from harness.run.budget import extent_of
+from harness.run.outcome import InputFaults
 
 if TYPE_CHECKING:
     from harness.run.session import StressSession
@@ -31,28 +31,6 @@ _LEVELS = {
     "levels -1 to 1": Scale(divisor=127.5, offset=-1.0),
     "inverted levels": Scale(divisor=-255.0, offset=1.0),
 }
-_LEFT, _SIGNIFICANT = 0.5, 0.001
-"""Largest share of the errors that is left with a fault that explains them, and the largest p-value."""
-
-
-@record
-class InputFaults:
-    """Correct predictions of `n` images, unchanged and with the `best` of so many input faults, `tried`.
-
-    The images are of the consensus set, or any without panel predictions. `p` is McNemar's.
-    """
-
-    tried: int
-    best: str
-    n: int
-    correct: int
-    correct_with: int
-    p: float
-
-    @property
-    def explain(self) -> bool:
-        """Return whether the best fault mends most errors."""
-        return self.n - self.correct_with <= _LEFT * (self.n - self.correct) and self.p <= _SIGNIFICANT
 
 
 def input_faults(session: StressSession) -> InputFaults | None:

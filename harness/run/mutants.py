@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError, some_of
 from harness.checks import Check, Verdict
+from harness.checks.wording import numbers
 from harness.inference import standins
 from harness.measures import METRICS
 from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
@@ -89,8 +90,8 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
         other = None if shipped else judged(standins.right, others=standins.wrong_by(1))
         if shipped or (other is not None and other.value != verdicts[0].value):
             return (
-                f"measures {verdicts[0].numbers[0]}, whether the candidate's predictions are all right, all wrong or "
-                "random: it measures something else than the candidate"
+                f"measures {numbers(verdicts[0], decimals=4)[0]}, whether the candidate's predictions are all right, "
+                "all wrong or random: it measures something else than the candidate"
             )
         return None
     if shipped and differ and all_wrong is not None and all(verdict.status == "pass" for verdict in verdicts):

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, field, fields
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.base import records
 from harness.base.codes import code_in
 from harness.base.errors import some_of, writable
-from harness.base.records import record
+from harness.base.records import read_record, record
+from harness.checks import Verdict
 from harness.checks.check import STATUSES
-from harness.checks.roles import ROLES
+from harness.checks.known import KnownIssue
+from harness.checks.roles import INCUMBENT, ROLES
+from harness.measures.metric import Curve
 from harness.perturb import IDENTITY, PROTOCOL
 from harness.run.history import FARTHEST, History, Line, Overall
 from harness.run.history import SCHEMA as HISTORY_SCHEMA
 from harness.run.overview import Overview
+from harness.run.shown import Face, Pictures, address_of, named, with_images
 from harness.run.status import INCONCLUSIVE, NOT_JUDGED, PASSED, SCHEMA, WORSE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy as np
-
-    from harness.checks import Verdict
-    from harness.checks.known import KnownIssue
-    from harness.measures.metric import Curve
-    from harness.run.input_faults import InputFaults
+    from collections.abc import Callable
 
 _COUNTED = {"error": "without a result", "informational": "informational (without a threshold)"}
 """The words for a status in a count, where they are others than its name."""
 SETTLED = 3
 """Reference models from which on thresholds are not provisional."""
+_LEFT, _SIGNIFICANT = 0.5, 0.001
+"""Largest share of the errors that is left with an input fault that explains them, and the largest p-value."""
 
 
 @record
@@ -44,16 +45,49 @@ class SelfCheck:
 
 
 @record
+class InputFaults:
+    """Correct predictions of `n` images, unchanged and with the `best` of so many input faults, `tried`.
+
+    The images are of the consensus set, or any without panel predictions. `p` is McNemar's.
+    """
+
+    tried: int
+    best: str
+    n: int
+    correct: int
+    correct_with: int
+    p: float
+
+    @property
+    def explain(self) -> bool:
+        """Return whether the best fault mends most errors."""
+        return self.n - self.correct_with <= _LEFT * (self.n - self.correct) and self.p <= _SIGNIFICANT
+
+
+@record
 class Differences:
-    """Differences of a candidate from its original, as a report shows them.
+    """Differences of a candidate from its original.
 
     `sentence` says how many predictions changed. `caution` says why equality to this original is worth little, or is
-    empty. `parts` are titles with their markup.
+    empty. `faces` are changed images under a `title`. `pairs` are changes of class with their counts. `groups` are rows
+    of a table: name, column, changed images, all images, correct predictions lost, and gained.
     """
 
     sentence: str
     caution: str
-    parts: tuple[tuple[str, str], ...]
+    title: str = ""
+    faces: tuple[Face, ...] = ()
+    pairs: tuple[tuple[str, int], ...] = ()
+    groups: tuple[tuple[str, str, int, int, int, int], ...] = ()
+
+
+@record
+class OtherTest:
+    """A test that no check stands for, or an error of one that a check stands for: its outcome, and what it said."""
+
+    name: str
+    outcome: str
+    text: str = ""
 
 
 @record
@@ -77,45 +111,41 @@ class Part:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Outcome(Part):
-    """All that a finished run knows; reports are made from it without running a model again. `run` is its id.
+    """All that a finished run knows: the content of `stress.json`. Every report is a function of it.
 
-    `errors` has the reasons of an inconclusive run, and `omissions` the parts that it did not cover. `failed_tests` are
-    the failing tests without a check. `scope` names the parts that a complete run of the quick profile leaves out, and
-    is empty for any other. `notices` are lines for every reader of the verdict. A run is `without_incumbent` if a
-    check with a threshold lacks one.
-    `provenance` names the reference models behind the thresholds, and `remarks` have further facts about them.
-    `reference_curves` are those of the reference models behind the candidate's, by name, one for each model. `examples`
-    has a picture,
-    as HTML, of each failing check, by id, and `consensus_pictures` all those of checks on the consensus set.
-    `thumbnails` are images (H, W, C) uint8: those that the overview names, by number, and golden ones, by the id of
-    their check. `details` has the explanation of each check with its pictures, as HTML, by id. `history` has earlier
-    runs, and this one last.
+    `run` is its id. `errors` has the reasons of an inconclusive run, and `omissions` the parts that it did not cover.
+    `failed_tests` are the failing tests without a check. `scope` names the parts that a complete run of the quick
+    profile leaves out, and is empty for any other. `notices` are lines for every reader of the verdict. `provenance`
+    names the reference models behind the thresholds, and `remarks` have further facts about them. `reference_curves`
+    are those of the reference models behind the candidate's, by name, one for each model. `pictures` are those of
+    checks, by id. `thumbnails` are images that the overview names, by number, and golden ones, by the id of their
+    check. All images are addresses with their content. `history` has the earlier runs that a report shows, and this one
+    last. A `brief` run makes no pictures, and its page has no figures. `folder` is where the run was started; paths
+    within it are shown relative to it.
     """
 
+    _: KW_ONLY
     verdicts: tuple[Verdict, ...]
     errors: tuple[str, ...]
     omissions: tuple[str, ...]
     failed_tests: tuple[str, ...]
     profile: str
-    models: Mapping[str, Mapping[str, str]]
-    data: Mapping[str, Any]
-    recipe: Mapping[str, Any]
+    models: dict[str, dict[str, Any]]
+    data: dict[str, Any]
+    recipe: dict[str, Any]
     checks_sha256: str
-    versions: Mapping[str, str]
+    versions: dict[str, str]
     command: str
     run: str = ""
     scope: str = ""
     provenance: str = "of unknown origin"
     notices: tuple[str, ...] = ()
-    without_incumbent: bool = False
     remarks: tuple[str, ...] = ()
-    reference_curves: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
-    examples: Mapping[str, str] = field(default_factory=dict)
-    consensus_pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    thumbnails: Mapping[int | str, np.ndarray] = field(default_factory=dict)
-    details: Mapping[str, str] = field(default_factory=dict)
+    reference_curves: dict[str, tuple[Curve, ...]] = field(default_factory=dict)
+    pictures: dict[str, Pictures] = field(default_factory=dict)
+    thumbnails: dict[str, str] = field(default_factory=dict)
     known: tuple[KnownIssue, ...] = ()
     """Issues that the team has accepted; they change no verdict."""
     day: date = field(default_factory=lambda: datetime.now(UTC).date())
@@ -123,6 +153,9 @@ class Outcome(Part):
     history: History | None = None
     input_faults: InputFaults | None = None
     """Other pixels that were tried after a failure on clean images; None without one."""
+    tests: tuple[OtherTest, ...] = ()
+    brief: bool = False
+    folder: str = ""
 
     def known_text(self, about: str) -> str:
         """Return the known issues of a check, by its id, or of an image, by `image N`, as text; empty without any."""
@@ -222,34 +255,53 @@ class Outcome(Part):
         many = f"; {self.informational} informational" if self.mostly_informational else ""
         return f"PASS{quick}: {held}{many}"
 
+    @property
+    def without_incumbent(self) -> bool:
+        """Return whether a check with a threshold lacks an incumbent."""
+        return any(each.without == INCUMBENT and each.check.binding is not None for each in self.verdicts)
+
     def as_json(self) -> dict[str, Any]:
         """Return the content of `stress.json`."""
+        plain: dict[str, Any] = records.as_plain(self)
+        models, _ = plain.pop("models"), plain.pop("verdicts")
         return {
             "schema": SCHEMA,
             "protocol": PROTOCOL,
+            "finished": True,
             "run": self.run,
             "profile": self.profile,
             "scope": self.scope,
             "verdict": self.verdict,
             "headline": self.headline,
             "provisional": self.provisional,
-            **{role: self.models.get(role) for role in ROLES},
-            "data": self.data,
-            "recipe": self.recipe,
-            "provenance": self.provenance,
-            "checks_sha256": self.checks_sha256,
-            "versions": self.versions,
-            "errors": list(self.errors),
+            **{role: models.get(role) for role in ROLES},
             "error_codes": [code_in(error) for error in self.errors],
-            "omissions": list(self.omissions),
-            "notices": list(self.notices),
-            "failed_tests": list(self.failed_tests),
-            "known": [asdict(issue) for issue in self.known],
-            "self_checks": [asdict(check) for check in self.self_checks],
             "checks": [verdict.as_json() for verdict in self.verdicts],
-            "overview": self.overview.as_plain() if self.overview else None,
-            "input_faults": asdict(self.input_faults) if self.input_faults else None,
-        }
+        } | plain
+
+    def as_files(self) -> tuple[str, dict[str, bytes]]:
+        """Return the text of `stress.json`, and the images that it names by their paths beside it."""
+        images: dict[str, bytes] = {}
+        plain = with_images(_writable(self.as_json()), lambda address: named(address, images))
+        return json.dumps(plain, indent=1, default=str) + "\n", images
+
+
+def _writable(value: Any) -> Any:
+    """Return plain values with all texts as they can be written, see `writable`."""
+    if isinstance(value, dict):
+        return {writable(name): _writable(each) for name, each in value.items()}
+    return list(map(_writable, value)) if isinstance(value, list) else writable(value) if type(value) is str else value
+
+
+def read_outcome(plain: dict[str, Any], read: Callable[[str], bytes], *, where: str) -> Outcome:
+    """Return the outcome of a run from the content of its `stress.json`; `read` returns the image of a name.
+
+    Raises `InputError` for a value of another type.
+    """
+    known = {each.name: plain[each.name] for each in fields(Outcome) if each.name not in {"models", "verdicts"}}
+    known["models"] = {role: plain[role] for role in ROLES if plain[role] or role == "candidate"}
+    known["verdicts"] = [{each.name: entry[each.name] for each in fields(Verdict)} for entry in plain["checks"]]
+    return read_record(Outcome, with_images(known, lambda name: address_of(read(name))), where=where)
 
 
 def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
@@ -309,6 +361,16 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         margins=margins,
         data_name=str(outcome.data["name"]),
     )
+
+
+def line_of_incumbent(outcome: Outcome) -> Line | None:
+    """Return the latest run of the incumbent, another model, with the same checks on the same data; None for none."""
+    incumbent, candidate = outcome.models.get(INCUMBENT), outcome.models.get("candidate")
+    if not (outcome.history and incumbent and candidate) or incumbent["sha256"] == candidate["sha256"]:
+        return None
+    asked = incumbent["sha256"], outcome.checks_sha256, str(outcome.data["sha256"]), outcome.profile
+    same = [line for line in outcome.history.lines if (line.candidate, line.checks, line.data, line.profile) == asked]
+    return same[-1] if same else None
 
 
 def robust_verdict(outcome: Outcome) -> Verdict | None:

@@ -6,6 +6,7 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
@@ -13,37 +14,32 @@ from harness.base.errors import InputError, some_of
 from harness.checks.known import KNOWN, read_known
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures import METRICS, Unit
-from harness.run.examples import spoken_of, thumbnails_of
-from harness.run.outcome import Outcome, Part
+from harness.run.outcome import OtherTest, Outcome, Part
 from harness.run.status import versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-    import numpy as np
-
     from harness.checks import Check, ChecksFile, Verdict
     from harness.checks.known import KnownIssue
-    from harness.run.overview import Overview
     from harness.run.session import StressSession
 
 
-_LONGEST = 300
+LONGEST = 300
 """Characters of a test's name that are shown: one with parameters may be of any length."""
 
 
 @dataclass
 class Reported:
-    """Gathers the reports of a run's tests; `verdicts` and `examples`, pictures as HTML, are by the id of the check."""
+    """Gathers the reports of a run's tests; `verdicts` are by the id of the check."""
 
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     failed_tests: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     interrupted: bool = False
     part: Part = field(default_factory=Part)
-    examples: dict[str, str] = field(default_factory=dict)
-    consensus_pictures: dict[str, list[str]] = field(default_factory=dict)
+    tests: list[OtherTest] = field(default_factory=list)
     _tests: dict[str, str] = field(default_factory=dict)
     _shares: dict[str, float] = field(default_factory=dict)
     _causes: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
@@ -75,7 +71,7 @@ class Reported:
 
     def take_failure(self, message: str, *, test: str, called: bool) -> None:
         """Take the failure of a test that has no verdict: of what it asserts when it is called, or else an error."""
-        test = test if len(test) <= _LONGEST else f"{test[:_LONGEST]}…"
+        test = test if len(test) <= LONGEST else f"{test[:LONGEST]}…"
         if called and message.startswith(("AssertionError", "assert ")):
             self.failed_tests.append(test)
         else:
@@ -107,9 +103,11 @@ def outcome_of(
     """
     checks, images = session.checks, session.images
     known: tuple[KnownIssue, ...] = ()
-    day = datetime.now(UTC).date()
+    day, folder = datetime.now(UTC).date(), ""
     with suppress(InputError):  # It could be read when the run began, and changes no verdict.
         known = read_known(checks)
+    with suppress(OSError):  # It may be gone.
+        folder = str(Path.cwd())
     order = {check.id: position for position, check in enumerate(checks.checks)}
     verdicts = sorted(
         reported.verdicts.values(), key=lambda item: (order.get(item.check.id, len(order)), item.check.id)
@@ -134,11 +132,10 @@ def outcome_of(
         notices=(*_notices(session, verdicts), *_known_notices(known, verdicts, day)),
         known=known,
         day=day,
-        without_incumbent=bool(_without_incumbent(verdicts)),
         recipe=checks.recipe,
         provenance=session.provenance,
         remarks=(
-            *_loaded(session),
+            *(f"{role} {model.path}: {model.note}" for role, model in session.roles.items() if model.note),
             *_dropped(session),
             *images.notes,
             *_mixed(session, verdicts),
@@ -148,9 +145,8 @@ def outcome_of(
         versions=versions(),
         run=run,
         command=shlex.join(command),
-        examples=reported.examples,
-        consensus_pictures=reported.consensus_pictures,
-        thumbnails=_thumbnails(session, reported.part.overview),
+        tests=tuple(sorted(reported.tests, key=lambda each: each.name)),
+        folder=folder,
     )
 
 
@@ -205,36 +201,19 @@ def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day
     return said
 
 
-def _thumbnails(session: StressSession, overview: Overview | None) -> dict[int | str, np.ndarray]:
-    found: dict[int | str, np.ndarray] = {}
-    for family, images in session.of_rows.items():
-        pixels = images.pixels.permute(0, 2, 3, 1).numpy()
-        found.update(zip((check.id for check in session.checks.family(family)), pixels, strict=True))
-    if overview is not None and (numbers := spoken_of(overview)):
-        found.update(thumbnails_of(session.images, numbers))
-    return found
-
-
-def _loaded(session: StressSession) -> list[str]:
-    """Say of each model, where there was a choice, which of its file's tensors it was filled with."""
-    return [f"{role} {model.path}: {model.note}" for role, model in session.roles.items() if model.note]
-
-
 def _mixed(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
     """Return a remark on a cluster of mixed processors: the margins that their differences might change."""
     if session.cluster is None or len(session.cluster.kinds) <= 1:
         return []
     from harness.inference.platforms import note_on_platforms
 
-    margins = [(each.check.id, margin) for each in verdicts if (margin := _margin(each)) is not None]
+    margins = [
+        (each.check.id, abs(each.value - each.threshold))
+        for each in verdicts
+        if each.value is not None and each.threshold is not None and each.judged
+        if (metric := METRICS.get(each.metric)) and metric.unit is Unit.SHARE
+    ]
     return [note_on_platforms(session.cluster.kinds, margins)]
-
-
-def _margin(verdict: Verdict) -> float | None:
-    if verdict.value is None or verdict.threshold is None or not verdict.judged:
-        return None
-    metric = METRICS.get(verdict.metric)
-    return abs(verdict.value - verdict.threshold) if metric and metric.unit is Unit.SHARE else None
 
 
 def _dropped(session: StressSession) -> list[str]:

@@ -6,12 +6,12 @@ import torch
 from outcomes import EMPTY
 
 from harness.checks import Check, read_checks
-from harness.checks.damages import Damage
+from harness.checks.damages import DAMAGES, Damage
 from harness.checks.families import FAMILIES, Family, damages, family_title, starter, starter_checks
 from harness.data import LabelledImages
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
-from harness.report.html import scorecard
+from harness.report.html import page_of
 
 DIM = Family(
     "dim",
@@ -20,12 +20,13 @@ DIM = Family(
     failure="The training data lack poor light.",
     page="behaviours/dim",
     starter_checks=lambda _: [("dim-030", "accuracy", {"strength": 0.3})],
-    damage=Damage("lights-out", logits=lambda _, logits: logits),
 )
+DAMAGE = Damage("lights-out", logits=lambda _, logits: logits)
 
 
 def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
     monkeypatch.setitem(FAMILIES, "dim", DIM)
+    monkeypatch.setitem(DAMAGES, "dim", DAMAGE)
     pixels = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     images = LabelledImages(pixels, torch.tensor([0, 1]), ("a", "b"), "shop", "test")
     (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, ["dim"])))
@@ -33,7 +34,7 @@ def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
     assert [check.id for check in checks.family("dim")] == ["dim-030"]
     assert damages(checks)["dim"].name == "lights-out"
     verdict = Check("dim-030", "dim", "accuracy").judge(Measurement(ACCURACY, 0.5, 100, (0.4, 0.6)))
-    page = scorecard(replace(EMPTY, verdicts=(verdict,)))
+    page = page_of(replace(EMPTY, verdicts=(verdict,)))
     for text in ("Poor light", DIM.measures, DIM.failure, "docs/behaviours/dim.md", 'id="about-dim"'):
         assert text in page
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.processes
 SECONDS = 600
 PACKAGES = (
     *("torch", "numpy", "scipy", "matplotlib", "cv2", "PIL", "pydantic", "jinja2", "tomlkit", "click"),
-    *("platformdirs", "hypothesis", "pytest_html", "xdist"),
+    *("platformdirs", "hypothesis", "xdist"),
 )
 """Packages without which there is no gate; the others are imported where they are used."""
 

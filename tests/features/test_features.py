@@ -16,7 +16,7 @@ from harness.base import features as registry
 from harness.base.features import Family, Feature, families_of_features, features, resolve, with_added
 from harness.checks.families import FAMILIES
 from harness.cli import COMMANDS, OWN
-from harness.report.html import scorecard
+from harness.report.html import page_of
 from harness.report.page import Section
 from harness.report.text import markdown
 from harness.run.settings import GROUPS, SETTINGS
@@ -96,7 +96,7 @@ def test_sections_and_lines_of_a_feature_are_on_the_page(monkeypatch):
     for place in ("html", "text"):
         monkeypatch.setattr(f"harness.report.{place}.features", lambda: (toy,))
         monkeypatch.setattr(f"harness.report.{place}.resolve", shown.get)
-    page = scorecard(replace(EMPTY))
+    page = page_of(replace(EMPTY))
     assert page.index("Toys on the page") < page.index("All checks")
     assert "- 3 toys\n" in markdown(EMPTY)
     monkeypatch.setattr(registry, "features", lambda: (toy,))

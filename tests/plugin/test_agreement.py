@@ -39,8 +39,8 @@ MISSING = ImportError("libGL.so.1: cannot open shared object file")
     ("place", "error"),
     [
         ("harness.report.text.markdown", MemoryError()),
-        ("harness.report.text.as_json", RecursionError("too deep")),
-        ("harness.report.html.scorecard", MISSING),
+        ("harness.run.outcome.Outcome.as_files", RecursionError("too deep")),
+        ("harness.report.html.page_of", MISSING),
         ("harness.report.text.summary_lines", MISSING),
         ("harness.plugin.run.outcome_of", MemoryError()),
     ],
@@ -89,8 +89,8 @@ def test_the_plugin_itself_cannot_be_switched_off(zoo):
 @pytest.mark.processes
 def test_another_plugin_that_cannot_be_imported_is_4_with_reports(zoo):
     """The configuration that `init` writes loads the gate first, whatever the order of installed packages."""
-    (zoo.root / "broken/pytest_html").mkdir(parents=True)
-    (zoo.root / "broken/pytest_html/__init__.py").write_text("raise ImportError('no libfoo', name='pytest_html')\n")
+    (zoo.root / "broken/xdist").mkdir(parents=True)
+    (zoo.root / "broken/xdist/__init__.py").write_text("raise ImportError('no libfoo', name='xdist')\n")
     command = [
         sys.executable,
         "-m",
@@ -105,8 +105,8 @@ def test_another_plugin_that_cannot_be_imported_is_4_with_reports(zoo):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     ran = subprocess.run(command, cwd=zoo.root, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 4, ran.stdout + ran.stderr
-    assert "ERROR: [PACKAGE] the package pytest_html cannot be imported (no libfoo)" in ran.stderr
-    assert "pytest_html cannot be imported" in zoo.report()["errors"][0]
+    assert "ERROR: [PACKAGE] the package xdist cannot be imported (no libfoo)" in ran.stderr
+    assert "xdist cannot be imported" in zoo.report()["errors"][0]
 
 
 @pytest.mark.parametrize("name", ["terminal", "capture", "cacheprovider"])

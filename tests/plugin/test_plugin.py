@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import ARGUMENTS, CLASSES, ROWS, STRESS_TESTS, network
+from zoo import ARGUMENTS, CLASSES, ROWS, STRESS_TESTS, drawn_again, network
 
 from harness.base.codes import code_in
 from harness.data import load_fashion_mnist
@@ -625,12 +625,14 @@ def test_junit_carries_each_measurement(zoo):
     assert '<property name="threshold" value="0.85" />' in xml
 
 
-def test_runs_without_pytest_html(zoo):
+def test_a_run_without_pictures_has_a_short_page(zoo):
     result = zoo.run("-p", "no:html")
     assert result.ret == 0
     assert zoo.report()["verdict"] == "pass"
     page = (zoo.root / "reports/stress.html").read_text()
-    assert "pytest-html wrote no page of this run" in page
+    assert "This run made no pictures" in page
+    assert drawn_again(zoo.root / "reports") == []
+    assert not (zoo.root / "reports/stress").exists()
     assert f'data-run="{zoo.report()["run"]}" data-verdict="pass"' in page
 
 

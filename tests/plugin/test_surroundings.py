@@ -81,7 +81,6 @@ MODULES = {
     "opencv-python": "cv2",
     "pillow": "PIL",
     "scikit-learn": "sklearn",
-    "pytest-html": "pytest_html",
     "pytest-xdist": "xdist",
 }
 """Packages that are imported by another name."""

@@ -199,12 +199,17 @@ def test_a_folder_that_cannot_be_written_keeps_its_reports(zoo):
     assert "reports cannot be written" in result.errors[0]
 
 
-def test_what_a_run_starts_has_no_request(tmp_path):
+def test_a_run_starts_without_the_request_and_tells_its_lines_as_they_come(tmp_path):
     (tmp_path / "test_one.py").write_text(
         "import os, sys\ndef test_one(): print([name for name in os.environ if 'REQUEST_FILE' in name], sys.argv)\n"
     )
-    result = execute(RunRequest(root=tmp_path, options=(str(tmp_path), "-q", "-s", "-p", "no:cacheprovider")))
+    lines: list[str] = []
+    request = RunRequest(root=tmp_path, options=(str(tmp_path), "-q", "-s", "-p", "no:cacheprovider"))
+    result = execute(request, on_line=lines.append)
     assert f"[] ['pytest', '{tmp_path}', '-q'" in " ".join(result.printed)
+    assert "1 passed" in lines[-1]
+    assert result.printed == tuple(lines)
+    assert isinstance(result, RunResult)
 
 
 def _reports_that_pass(folder):
@@ -220,13 +225,3 @@ def test_output_that_is_no_text_is_shown_as_far_as_it_is():
     code = "import sys; sys.stdout.buffer.write(b'caf\\xe9 done\\n')"
     status, lines = _run([sys.executable, "-c", code], os.environ, shown=False, on_line=printed.append)
     assert (status, lines) == (0, ("caf\ufffd done",))
-
-
-def test_its_lines_are_told_as_they_come(tmp_path):
-    lines: list[str] = []
-    (tmp_path / "test_one.py").write_text("def test_one():\n    pass\n")
-    request = RunRequest(root=tmp_path, options=(str(tmp_path), "-q", "-p", "no:cacheprovider"))
-    result = execute(request, on_line=lines.append)
-    assert "1 passed" in lines[-1]
-    assert result.printed == tuple(lines)
-    assert isinstance(result, RunResult)

@@ -20,7 +20,7 @@ from benchmarks.detection.results import read_result
 from harness.checks import read_checks
 from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
-from harness.report.html import scorecard
+from harness.report.html import page_of
 from harness.report.text import markdown, summary_lines
 
 
@@ -54,7 +54,7 @@ def test_a_mutant_has_its_cause_in_every_report(mutant, group, checks):
     expected = f"Likely cause: {group}. "
     assert expected in "\n".join(summary_lines(outcome, Path("reports")))
     assert expected in markdown(outcome)
-    assert expected in scorecard(outcome)
+    assert expected in page_of(outcome)
 
 
 def test_classes_are_named_with_their_points(checks):
@@ -176,7 +176,7 @@ def test_a_small_miss_beside_a_large_one_names_no_cause(checks):
     outcome = replace(EMPTY, verdicts=(*rest, missed, beside))
     assert outcome.verdict == "fail"
     assert said in markdown(outcome)
-    assert said in scorecard(outcome)
+    assert said in page_of(outcome)
 
 
 def test_an_unclear_cause_is_left_out_of_reports(checks):

@@ -1,52 +1,16 @@
-"""From a confusion to its images: which mistakes a page has, and which confusion each belongs to."""
+"""Mistakes that a page has: which of them, and what stands beside each."""
 
-import html
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from outcomes import EMPTY
-from overviews import overview
 from zoo import images_of, network
 
 from harness.inference import Classifier
 from harness.measures.panel.predictions import PanelPredictions, PanelView
-from harness.report.mistakes import confusions
 from harness.run import side_by_side as module
 from harness.run.overview import Mistake, Reference
 from harness.run.side_by_side import mistakes_of
-
-KNOWN = Reference(20, 3, "top", 0.81)
-MISTAKES = (
-    Mistake(17, "top", "shirt", 0.96, KNOWN),
-    Mistake(4, "shoe", "shirt", 0.5),
-    Mistake(9, "top", "shirt", 0.4),
-)
-
-
-def shown(**facts) -> str:
-    some = overview(mistakes=MISTAKES, **facts)
-    thumbnails = {17: np.zeros((28, 28, 1), np.uint8)}
-    return html.unescape(str(confusions(replace(EMPTY, overview=some, thumbnails=thumbnails)).body))
-
-
-def test_each_confusion_has_its_images_the_most_frequent_first():
-    body = shown()
-    assert re.findall(r"<details( open)?><summary>(.*?)</summary>", body) == [
-        (" open", "top → shirt: 10 images"),
-        ("", "shoe → shirt: 10 images"),
-    ]
-    assert re.findall(r"image (\d+)</?[bf]", body) == ["17", "9", "4"]
-    known = "reference models: top 81%, 3 of 20 wrong"
-    assert f'alt="image 17: top predicted as shirt, confidence 96%; {known}"' in body
-    assert f"96% · {known} · image 17" in body
-    assert "Pictures show 3 of them." in body
-
-
-def test_a_model_without_mistakes_or_comparison_has_no_confusions():
-    assert confusions(EMPTY) is None
-    assert confusions(replace(EMPTY, overview=overview())) is None
 
 
 @pytest.fixture(scope="module")

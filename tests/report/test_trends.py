@@ -12,7 +12,7 @@ from outcomes import EMPTY, verdict
 
 from harness.features.mlflow.logged import log_run
 from harness.report.history import accuracy_over_runs, history, history_lines, history_page, margin_map
-from harness.report.html import scorecard
+from harness.report.html import page_of
 from harness.run.history import History
 from harness.run.outcome import line_of
 
@@ -47,14 +47,11 @@ def test_the_report_says_since_when_a_gate_has_failed():
         ("gate-001", "2026-01-03 00:00 (20000000)", "1 candidate in a row"),
     ]
     assert section.body.count("data:image/svg+xml") == 2
-    assert 'id="report-history"' in scorecard(replace(EMPTY, history=known(0, 1)))
-
-
-def test_what_has_failed_from_the_first_run_on_may_have_failed_before():
-    assert "2 candidates in a row, or longer: the first one shown" in history(replace(EMPTY, history=known(1, 1))).body
+    assert 'id="report-history"' in page_of(replace(EMPTY, history=known(0, 1)))
 
 
 def test_a_first_run_has_no_history_but_for_what_cannot_be_read():
+    assert "2 candidates in a row, or longer: the first one shown" in history(replace(EMPTY, history=known(1, 1))).body
     assert history(EMPTY) is None
     assert history(replace(EMPTY, history=known(1))) is None
     damaged = replace(known(1), damaged=(f"h.jsonl: line 2: {EVIL}",))
@@ -85,11 +82,6 @@ def test_fifty_candidates_are_one_small_page_that_fetches_nothing():
     print(f"{len(page.encode())} bytes")
 
 
-def test_runs_without_a_whole_verdict_are_counted():
-    partial = replace(known(0), lines=(replace(run(0), verdict="partial"),))
-    assert history_lines(partial) == ["1 runs, none with the verdict pass or fail"]
-
-
 def test_each_profile_and_data_has_a_part_of_its_own():
     both = History((*known(0, 1).lines, replace(run(7), profile="quick")))
     page, lines = history_page(both, source="h.jsonl"), history_lines(both)
@@ -99,6 +91,8 @@ def test_each_profile_and_data_has_a_part_of_its_own():
     assert [line for line in lines if line in titles] == titles
     assert "  gate-000 fails since 2026-01-02 00:00 (10000000), 1 candidate in a row" in lines
     assert [line for line in history_lines(both, last=1) if line.startswith("2026")] == [lines[2], lines[7]]
+    partial = replace(known(0), lines=(replace(run(0), verdict="partial"),))
+    assert history_lines(partial) == ["1 runs, none with the verdict pass or fail"]
 
 
 class FakeMLflow:

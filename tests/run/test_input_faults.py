@@ -12,7 +12,7 @@ from zoo import checks_text, role_model
 from harness.checks import read_checks
 from harness.data import LabelledImages
 from harness.report.causes import likely_cause
-from harness.report.text import as_json, markdown
+from harness.report.text import markdown
 from harness.run.input_faults import InputFaults, input_faults
 from harness.run.session import StressSession
 
@@ -91,6 +91,6 @@ def test_every_report_says_so():
     outcome = replace(EMPTY, verdicts=(FAIL,), input_faults=faults)
     said = "Likely cause: broken pipeline. 92.6% with BGR, 61.0% without: the pixels, not the weights"
     assert said in markdown(outcome)
-    assert '"best": "BGR"' in as_json(outcome)
+    assert '"best": "BGR"' in outcome.as_files()[0]
     weights = replace(faults, correct_with=700)
     assert likely_cause(outcome.verdicts, weights).group != "broken pipeline"

@@ -10,7 +10,7 @@ from zoo import ROWS, checks_text, images_of, role_model
 from harness.checks import Check, Verdict, read_checks
 from harness.measures import METRICS, Measurement
 from harness.report.text import summary_lines
-from harness.run.outcome import Part, SelfCheck
+from harness.run.outcome import OtherTest, Part, SelfCheck
 from harness.run.reported import Reported, outcome_of
 from harness.run.session import StressSession
 
@@ -101,12 +101,12 @@ def test_tests_without_a_row_come_last_by_name(session_of):
 def test_what_else_was_reported_is_in_the_outcome(session_of):
     session = session_of()
     reported = report_all(session)
-    reported.examples["clean"] = "<figure>"
+    reported.tests = [OtherTest("z", "failed"), OtherTest("a", "passed")]
     reported.part += Part(overview_missing="they could not be compared")
     outcome = finished(reported, session, "thorough")
-    assert (outcome.examples, outcome.overview, outcome.overview_missing, outcome.profile, outcome.self_checks) == (
-        {"clean": "<figure>"}, None, "they could not be compared", "thorough", SOUND,
-    )  # fmt: skip
+    assert [each.name for each in outcome.tests] == ["a", "z"]
+    assert (outcome.overview, outcome.overview_missing) == (None, "they could not be compared")
+    assert (outcome.profile, outcome.self_checks) == ("thorough", SOUND)
 
 
 # Errors and failures.

@@ -21,7 +21,7 @@ from harness.checks.families import damages
 from harness.inference import Classifier
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
-from harness.report.html import scorecard
+from harness.report.html import page_of
 from harness.report.text import markdown, summary_lines
 from harness.run import selfcheck
 from harness.run.session import StressSession
@@ -398,7 +398,7 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
     assert f"  inconclusive: {line}" in summary_lines(unsound, Path("reports"))
     assert f"{len(NAMES) - 1} of {len(NAMES)} self-checks pass" in summary_lines(unsound, Path("reports"))
     assert f"**inconclusive**: {line}" in markdown(unsound)
-    assert "<td>left-half-blanked</td><td>✗ fails</td>" in scorecard(unsound)
+    assert "<td>left-half-blanked</td><td>✗ fails</td>" in page_of(unsound)
     (told,) = (check for check in json.loads(json.dumps(unsound.as_json()))["self_checks"] if check["status"] == "fail")
     assert told == {"name": "left-half-blanked", "status": "fail", "detail": failed.detail}
 

@@ -16,7 +16,7 @@ RUNS = int(os.environ.get("SOAK_RUNS", "20"))
 FIRST = int(os.environ.get("SOAK_FIRST", "0"))
 MODULES = (
     *("torch", "torchvision", "numpy", "scipy", "matplotlib", "cv2", "PIL", "sklearn", "safetensors"),
-    *("pydantic", "jinja2", "markupsafe", "tomlkit", "click", "tqdm", "filelock", "platformdirs", "pytest_html"),
+    *("pydantic", "jinja2", "markupsafe", "tomlkit", "click", "tqdm", "filelock", "platformdirs"),
     *("xdist", "hypothesis"),
 )
 """Third-party modules that a run may import."""

@@ -41,8 +41,9 @@ def compare_command(
     from harness.features.comparison.comparing import compare
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
+    from harness.report.pictures import source_of
     from harness.report.tables import comparison_lines
-    from harness.run.examples import spoken_of, thumbnails_of
+    from harness.run.examples import thumbnails_of
     from harness.run.inputs import inputs_of_command
 
     if len(checkpoints) > 2:  # noqa: PLR2004
@@ -62,7 +63,8 @@ def compare_command(
         "data": f"{done.images.name}, {done.images.split} split, {len(done.images)} images",
         "reproduce": shlex.join(["stress-harness", "compare", *map(str, both), *options.given_line()]),
     }
-    thumbnails, changed = thumbnails_of(done.images, spoken_of(done.overview)), done.changed.as_json()
+    shown, changed = thumbnails_of(done.images, done.overview), done.changed.as_json()
+    thumbnails = {number: source_of(pixels) for number, pixels in shown.items()}
     page.write(comparison_page(done.overview, changed, facts, thumbnails).encode())
     if table:
         table.write(changes_csv(*done.predictions).encode())

@@ -12,8 +12,9 @@ from harness.checks.tolerance import EQUIVALENCE, what_decides
 from harness.features.equivalence.equality import equality_in
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
-from harness.report.pictures import Face, sheet
+from harness.report.pictures import sheet, source_of
 from harness.run.outcome import Differences
+from harness.run.shown import Face
 
 if TYPE_CHECKING:
     from harness.features.equivalence.equality import Equality
@@ -48,22 +49,14 @@ def differences(session: StressSession, request: RunRequest) -> Differences | No
     """Return what the report of a run shows of the distance of a candidate from its original, if it has one."""
     if "original" not in session.roles or not session.checks.family(EQUIVALENCE):
         return None
-    done = equality_in(session, request.history_path)
-    measurement, tolerance = done.checks[0].measurement, done.checks[0].tolerance
-    value, held = measurement.unit.told_apart(measurement.value, tolerance)
-    said = f"{_changes(done, f'{value}, tolerance {held}')}."
-    parts = tuple((part.title, str(part.body)) for part in _parts(done))
-    return Differences(said[0].upper() + said[1:], done.caution, parts)
+    return _differences(equality_in(session, request.history_path))
 
 
 def section(outcome: Outcome) -> Section | None:
     """Return what differs from the original; None without one."""
     if (found := outcome.differences) is None:
         return None
-    parts = [
-        folded(title, Markup(body), opened=not at)  # noqa: S704  Made here, by another process.
-        for at, (title, body) in enumerate(found.parts)
-    ]
+    parts = [folded(part.title, part.body, opened=not at) for at, part in enumerate(_parts(found))]
     body = Markup().join([paragraphs(found.caution, found.sentence), *parts])
     return Section("original", "Differences from the original", body)
 
@@ -122,12 +115,15 @@ def equality_page(done: Equality, reproduce: str) -> str:
     facts = [(name, f"{model.path} ({model.sha256[:12]})") for name, model in models]
     data = f"{done.images.name}, {done.images.split} split, {len(done.images):,} images"
     last = inputs([*facts, ("data", data), ("reproduce", reproduce)])
-    sections = [Section("checks", "The checks", table(titles, rows)), *_parts(done), last]
+    sections = [Section("checks", "The checks", table(titles, rows)), *_parts(_differences(done)), last]
     return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
 
 
-def _parts(done: Equality) -> list[Section]:
-    """Return what differs and where, part by part, without those that have nothing to show."""
+def _differences(done: Equality) -> Differences:
+    """Return the distance from the original, as the record of a run has it, and where it lies."""
+    measurement, tolerance = done.checks[0].measurement, done.checks[0].tolerance
+    value, held = measurement.unit.told_apart(measurement.value, tolerance)
+    said = f"{_changes(done, f'{value}, tolerance {held}')}."
     artifact, original = done.predictions
     names = np.asarray(original.classes)
     before, now = names[original.predicted], names[artifact.predicted]
@@ -141,27 +137,39 @@ def _parts(done: Equality) -> list[Section]:
         was, is_now = str(before[position]), str(now[position])
         shares = "" if sure is None else f"{sure[0][position]:.0%} → {sure[1][position]:.0%} · "
         words = f"image {number}: the original predicts {was}, the artifact {is_now}; its label is {true}"
-        pixels, about = done.images.pixels[position].permute(1, 2, 0).numpy(), f"{shares}label {true} · image {number}"
-        faces.append(Face(pixels, was, is_now, about, words, wrong=is_now != true))
+        image = source_of(done.images.pixels[position].permute(1, 2, 0).numpy())
+        faces.append(Face(image, was, is_now, f"{shares}label {true} · image {number}", words, wrong=is_now != true))
     order = "" if sure is None else ", the most confident first"
     pairs = Counter(f"{was} → {is_now}" for was, is_now in zip(before[at], now[at], strict=True)).most_common(_MOST)
     lost, gained = lost_and_gained(*done.predictions, done.differ)
-    rows = []
+    groups = []
     columns = {f"group by {name}": values for name, values in original.images.groups.items()}
     for title, values in {"class predicted by the original": before, **columns}.items():
-        groups = [(name, values == name) for name in sorted(set(values), key=str)]
-        for name, of in sorted(groups, key=lambda each: -done.differ[each[1]].mean())[:_MOST]:
+        parts = [(name, values == name) for name in sorted(set(values), key=str)]
+        for name, of in sorted(parts, key=lambda each: -done.differ[each[1]].mean())[:_MOST]:
             count, n = int(done.differ[of].sum()), int(of.sum())
-            rows.append(
-                (str(name), title, count, f"{n:,}", f"{count / n:.1%}", int(lost[of].sum()), int(gained[of].sum()))
-            )
+            groups.append((str(name), title, count, n, int(lost[of].sum()), int(gained[of].sum())))
+    return Differences(
+        said[0].upper() + said[1:],
+        done.caution,
+        f"{len(faces)} of {len(at):,} changed predictions, original → artifact{order}",
+        tuple(faces),
+        tuple(pairs),
+        tuple(groups),
+    )
+
+
+def _parts(found: Differences) -> list[Section]:
+    """Return what differs and where, part by part, without those that have nothing to show."""
+    rows = [
+        (name, column, count, f"{n:,}", f"{count / n:.1%}", lost, gained)
+        for name, column, count, n, lost, gained in found.groups
+    ]
     titles = ("name", "of", "changed", "n", "share", "correct lost", "gained")
-    shown = f"{len(faces)} of {len(at):,} changed predictions, original → artifact{order}"
+    by_pair = table(("change", "images"), found.pairs, numbers=True) if found.pairs else ""
     parts = [
-        Section("changed", "Changed predictions", sheet(shown, faces)),
-        Section(
-            "pairs", "Changes from class to class", table(("change", "images"), pairs, numbers=True) if pairs else ""
-        ),
+        Section("changed", "Changed predictions", sheet(found.title, found.faces)),
+        Section("pairs", "Changes from class to class", by_pair),
         Section("classes", "Classes and groups", table(titles, rows, numbers=True)),
     ]
     return [part for part in parts if part.body]

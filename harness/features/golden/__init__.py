@@ -14,7 +14,7 @@ FEATURE = Feature(
             failure="If reference models are correct, look for more errors among similar images. If not, the training "
             "data lack such images.",
             area="golden images",
-            damage="harness.features.golden.report:ANSWERS_MOVED",
+            damage="harness.features.golden.mutant:ANSWERS_MOVED",
             needs_row=True,
             rows="harness.features.golden.golden_set:rows",
             images="harness.features.golden.golden_set:labelled_images",

@@ -1,19 +1,18 @@
-"""What a run says of golden images: a section of its report, and the mutant that their checks must catch."""
+"""Golden images in the report of a run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.checks.damages import Damage, moved
 from harness.report.page import Section, paragraphs
-from harness.report.pictures import Face, sheet
+from harness.report.pictures import sheet
 from harness.report.wording import SIGNS
 from harness.run.outcome import worst_first
+from harness.run.shown import Face
 
 if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
-ANSWERS_MOVED = Damage("answers-moved", logits=moved)
 _PICTURED = 48
 """Images with a picture, wrong ones first."""
 
@@ -26,8 +25,8 @@ def section(outcome: Outcome) -> Section | None:
     faces = []
     for one in verdicts[:_PICTURED]:
         name, true, sign = one.check.id, one.check.class_name or "", SIGNS[one.status]
-        if (pixels := outcome.thumbnails.get(name)) is not None:
-            faces.append(Face(pixels, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed))
+        if (image := outcome.thumbnails.get(name)) is not None:
+            faces.append(Face(image, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed))
     correct = sum(one.passed for one in verdicts)
     lead = f"{correct} of {len(verdicts)} images that must never be wrong again are correct; reasons are in All checks."
     return Section("golden", "Golden set", paragraphs(lead) + sheet("", faces))

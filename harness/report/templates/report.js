@@ -1,6 +1,4 @@
-// Everything is delegated: pytest-html draws its table anew on each click.
 (() => {
-  document.documentElement.lang = 'en';
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
   const zoom = document.getElementById('zoom');
@@ -132,21 +130,6 @@
   };
   const leading = ['known', 'worse', 'example', 'margins', 'comparison'];
   addEventListener('DOMContentLoaded', () => {
-    const list = document.querySelector('[data-name="tests"]');
-    if (document.getElementById('results-table')) {
-      // Into the part of the page that it belongs to, folded where it is long.
-      const tests = all('#results-table > tbody').length;
-      fold(list, `${tests} tests`, all('.run-count, p.filter, .controls, #results-table')).open = tests <= 40;
-      if (document.querySelector('#not-found-message') && !document.querySelector('input.filter:not(:checked)')) {
-        for (const each of [list, document.querySelector('nav a[href="#report-tests"]')]) each.hidden = true;
-      }
-      const header = document.createElement('header');
-      header.append(...all('body > h1, body > p'));
-      document.body.prepend(header);
-      for (const box of all('input.filter')) box.ariaLabel = box.nextElementSibling.textContent.replace(',', '');
-      for (const log of all('.logwrapper .log')) log.tabIndex = 0;
-      for (const empty of all('#results-table .media.hidden')) empty.remove();
-    }
     // A phone shows what leads, and the rest folded.
     if (matchMedia('(max-width: 40rem)').matches) {
       for (const section of all('.section').filter((each) => !leading.includes(each.dataset.name))) {

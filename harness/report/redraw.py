@@ -1,0 +1,52 @@
+"""Reports as functions of the record of a run: all of them follow from `stress.json` and its pictures."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError, said_of, writable
+from harness.base.files import read_regular
+from harness.base.records import refusal_of_schema
+from harness.report.refusal import refused_reports
+from harness.run.outcome import Outcome, read_outcome
+from harness.run.shown import image_in
+from harness.run.status import MAX_BYTES, PAGE, REPORT, SCHEMA, SUMMARY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def reports_of(
+    record: str | bytes, read: Callable[[str], bytes], *, where: str
+) -> tuple[Outcome | None, dict[str, bytes]]:
+    """Return the outcome of a record and its reports by their names; a run without an outcome has a refusal.
+
+    `read` returns the picture of a name. Raises `InputError` for a record of another schema, and for wrong values.
+    """
+    from harness.report.html import page_of
+    from harness.report.text import markdown
+
+    plain = json.loads(record)
+    schema = plain.get("schema") if isinstance(plain, dict) else None
+    if schema != SCHEMA:
+        raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
+    if plain.get("finished") is False:
+        return None, refused_reports(plain)
+    outcome = read_outcome(plain, read, where=where)
+    made = {PAGE: page_of(outcome), SUMMARY: markdown(outcome)}
+    written = record.encode() if isinstance(record, str) else record
+    return outcome, {name: writable(content).encode() for name, content in made.items()} | {REPORT: written}
+
+
+def redrawn(path: Path) -> tuple[Outcome | None, dict[str, bytes]]:
+    """Return the outcome and the reports of the record at this path; raises `InputError` if it cannot be read."""
+    try:
+        record = read_regular(path, max_bytes=MAX_BYTES)
+        return reports_of(record, partial(image_in, path.parent), where=str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as the record of a run ({said_of(error)})") from None
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: is not the whole record of a run ({error!r}); run the gate again") from None

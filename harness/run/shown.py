@@ -1,0 +1,129 @@
+"""Pictures of a report, as its record has them: images in their places, in files of a folder beside the record."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.base.errors import InputError, said_of
+from harness.base.files import read_regular
+from harness.base.records import record
+from harness.run.status import PICTURES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ADDRESS = "data:image/webp;base64,"
+"""Begin of the address of an image that is part of a page."""
+_NAME = re.compile(rf"{PICTURES}/([0-9a-f]{{16}})\.webp")
+_MAX_BYTES = 1 << 20
+_LEAST = 0.005
+"""Smallest share that is not 0%."""
+_WITH_IMAGES = ("pictures", "differences")
+"""Entries of a record that have images under the key `image`."""
+
+
+@record
+class Line:
+    """A line below an image: a text, `right`, `wrong` or neither, and the share of a class, in [0, 1]."""
+
+    text: str
+    kind: Literal["", "right", "wrong"] = ""
+    share: float | None = None
+
+    @property
+    def percent(self) -> str:
+        """Return the share as text."""
+        return "" if self.share is None else f"{self.share:.0%}" if self.share >= _LEAST or not self.share else "<1%"
+
+
+@record
+class Column:
+    """An image between its title and its lines; `words` describe it. It may have no image."""
+
+    title: str
+    image: str
+    lines: tuple[Line, ...]
+    words: str
+
+
+@record
+class Case:
+    """One image as several models see it, in columns, and how to read them."""
+
+    columns: tuple[Column, ...]
+    caption: str
+
+
+@record
+class Face:
+    """An image of a sheet, with its class `true`, and what is `said` of it: a prediction or a state.
+
+    `wrong` marks that as an error. `about` and `known` have further facts. `words` describes the image for those who
+    cannot see it. It may have no image.
+    """
+
+    image: str
+    true: str
+    said: str
+    about: str
+    words: str
+    wrong: bool = True
+    known: str = ""
+
+
+@record
+class Pictures:
+    """Pictures of a check: cases, the most telling first, and a sheet of faces under a `title`.
+
+    So many were `omitted` to keep the page small; None if their number is not known.
+    """
+
+    cases: tuple[Case, ...] = ()
+    title: str = ""
+    faces: tuple[Face, ...] = ()
+    omitted: int | None = 0
+
+
+def address_of(content: bytes) -> str:
+    """Return the address of an image with its content, WebP."""
+    return f"{ADDRESS}{base64.b64encode(content).decode()}"
+
+
+def named(address: str, images: dict[str, bytes]) -> str:
+    """Return the name of an image in a record, which follows from its content; put it among `images`."""
+    content = base64.b64decode(address.removeprefix(ADDRESS))
+    name = f"{PICTURES}/{hashlib.sha256(content).hexdigest()[:16]}.webp"
+    images[name] = content
+    return name
+
+
+def image_in(folder: Path, name: str) -> bytes:
+    """Return the image of a record in this folder; raises `InputError` for one that is missing or another."""
+    if (found := _NAME.fullmatch(name)) is None:
+        raise InputError(f"{name!r} is no name of a picture, such as {PICTURES}/0123456789abcdef.webp")
+    try:
+        content = read_regular(folder / name, max_bytes=_MAX_BYTES)
+    except OSError as error:
+        why = f"a picture of the record cannot be read ({said_of(error)}); copy the folder {PICTURES} with it"
+        raise InputError(f"{folder / name}: {why}") from None
+    if hashlib.sha256(content).hexdigest()[:16] != found[1]:
+        raise InputError(f"{folder / name}: the picture is not that of the record; copy it again")
+    return content
+
+
+def with_images(plain: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Return a record with each of its images, an address or a name, as `change` has it."""
+
+    def changed(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: changed(each, name) for name, each in value.items()}
+        if isinstance(value, list):
+            return list(map(changed, value))
+        return change(value) if key == "image" and value and isinstance(value, str) else value
+
+    thumbnails = {name: change(image) for name, image in plain["thumbnails"].items()}
+    return plain | {name: changed(plain[name]) for name in _WITH_IMAGES} | {"thumbnails": thumbnails}

@@ -1,0 +1,165 @@
+"""Reports follow from the record of a run alone: drawn again, they are the same, and a damaged record is refused."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from outcomes import EMPTY, FAIL, PASS, REPORTED
+from overviews import CHANGES, model, overview
+from zoo import drawn_again
+
+from harness.cli import main
+from harness.measures.metric import Curve
+from harness.report.pictures import source_of
+from harness.report.redraw import reports_of
+from harness.report.refusal import Claim
+from harness.run.history import History
+from harness.run.outcome import Differences, InputFaults, OtherTest, SelfCheck, line_of
+from harness.run.shown import Case, Column, Face, Line, Pictures
+
+IMAGES = [source_of(np.full((28, 28, 1), level, np.uint8)) for level in (10, 200)]
+CASE = Case((Column("image 7", IMAGES[0], (Line("✗ Coat", "wrong", 0.9),), "looks"),), "Image 7.")
+WHOLE = replace(
+    EMPTY,
+    verdicts=(PASS, FAIL, replace(REPORTED, value=float("inf"))),
+    run="0" * 32,
+    self_checks=(SelfCheck("identity", "pass", "the same bits"),),
+    overview=overview(model(), model("baseline", right=0.8), n=60, changes=CHANGES),
+    differences=Differences("3 of 9 predictions change.", "", "3 of 3", (Face(IMAGES[1], "a", "b", "", "words"),)),
+    input_faults=InputFaults(9, "BGR", 100, 40, 41, 0.5),
+    tests=(OtherTest("test_own.py::test_own", "failed", "E   assert 1 == 2\n<script>"),),
+    pictures={"bad": Pictures((CASE,), "gallery", (Face(IMAGES[0], "a", "b", "", "words"),), None)},
+    thumbnails={"17": IMAGES[1]},
+    reference_curves={"reliability": (Curve("reliability", (0.5, None), (0.5, None), (9, 0)),)},
+    remarks=("a name that is no text: \udcff",),
+    folder="/somewhere",
+    command="pytest --candidate /somewhere/c.safetensors",
+)
+WHOLE = replace(WHOLE, history=History((replace(line_of(WHOLE), candidate="a" * 64), line_of(WHOLE))))
+
+
+def written(outcome, folder: Path) -> Path:
+    """Write the reports of an outcome as the run does; return the record's path."""
+    record, images = outcome.as_files()
+    _, reports = reports_of(record, images.__getitem__, where="stress.json")
+    claim = Claim(folder, ["pytest"], outcome.run)
+    claim.take(wait=False)
+    claim.publish({**images, **reports}, 1)
+    claim.release()
+    return folder / "stress.json"
+
+
+def test_the_record_has_all_of_an_outcome():
+    record, images = WHOLE.as_files()
+    outcome, _ = reports_of(record, images.__getitem__, where="x")
+    assert outcome.as_files() == (record, images)
+    assert outcome == replace(WHOLE, remarks=("a name that is no text: \\udcff",)), "it is written as it can be"
+    assert len(images) == 2
+    assert "base64" not in record
+
+
+def test_reports_are_drawn_again_from_another_folder(tmp_path, monkeypatch, capsys):
+    record = written(WHOLE, tmp_path / "one")
+    assert drawn_again(record.parent) == []
+    before = {path.name: path.read_bytes() for path in record.parent.glob("stress.*") if path.is_file()}
+    moved = (tmp_path / "one").rename(tmp_path / "two")
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "two/stress.json", "--out", "again"]) == 0
+    said = capsys.readouterr().out
+    assert WHOLE.headline in said
+    assert "report: again/stress.html" in said
+    for name in ("stress.html", "stress.md"):
+        assert (tmp_path / "again" / name).read_bytes() == before[name]
+    page = before["stress.html"].decode()
+    assert page.count(IMAGES[0]) >= 3, "the page stands alone"
+    assert "assert 1 == 2\n&lt;script&gt;" in page
+    assert "--candidate c.safetensors" in before["stress.md"].decode()
+    assert main(["report", str(moved / "stress.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == WHOLE.verdict
+
+
+WITHOUT_TORCH = """
+import sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {"torch", "torchvision", "hypothesis", "pytest"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Missing())
+from harness.cli import main
+sys.exit(main(["report", "stress.json", "--out", "again"]))
+"""
+
+
+def test_neither_torch_nor_the_data_is_needed(tmp_path):
+    record = written(replace(WHOLE, brief=True), tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again/stress.html").read_bytes() == record.with_name("stress.html").read_bytes()
+
+
+def test_a_refusal_is_drawn_again_and_leaves_no_pictures(tmp_path, capsys):
+    record = written(WHOLE, tmp_path)
+    assert len(list((tmp_path / "stress").iterdir())) == 2
+    claim = Claim(tmp_path, ["pytest", f"--candidate={Path.cwd()}/b.pt"], "f" * 32, {"models": {"candidate": "b.pt"}})
+    claim.take(wait=False, reason="[CRASH] it ended")
+    claim.release()
+    assert not (tmp_path / "stress").exists()
+    assert drawn_again(tmp_path) == []
+    assert main(["report", str(record)]) == 0
+    assert "inconclusive" in capsys.readouterr().out
+    assert drawn_again(tmp_path) == []
+    assert json.loads(record.read_bytes()).keys() == json.loads(WHOLE.as_files()[0]).keys()
+
+
+def test_pictures_of_an_earlier_run_go_and_those_of_others_stay(tmp_path):
+    written(WHOLE, tmp_path)
+    foreign = tmp_path / "stress/holiday.webp"
+    foreign.write_bytes(b"mine")
+    before = set((tmp_path / "stress").iterdir())
+    written(replace(WHOLE, pictures={}, differences=None), tmp_path)
+    assert foreign.read_bytes() == b"mine"
+    assert len(before - set((tmp_path / "stress").iterdir())) == 1
+
+
+def _other(folder: Path) -> None:
+    one, other = (folder / "stress").iterdir()
+    one.write_bytes(other.read_bytes())
+
+
+def _changed(**changes):
+    def change(folder: Path) -> None:
+        record = json.loads((folder / "stress.json").read_bytes()) | changes
+        (folder / "stress.json").write_text(json.dumps({name: each for name, each in record.items() if each != "gone"}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "stress.json").unlink(), "cannot be read as the record of a run"),
+        (lambda folder: (folder / "stress.json").write_text("{"), "is not the whole record of a run (JSONDecodeError("),
+        (lambda folder: (folder / "stress.json").write_text("[]"), "schema None, and this version reads schema 2"),
+        (_changed(schema=1), "schema 1, and this version reads schema 2"),
+        (_changed(checks="gone"), "is not the whole record of a run (KeyError('checks'))"),
+        (_changed(command=5), "command is 5, expected text"),
+        (_changed(candidate=None), "models: candidate: expected a table, found None"),
+        (_changed(finished=False, errors="gone"), "is not the whole record of a run (KeyError('errors'))"),
+        (_changed(thumbnails={"1": "../../etc/passwd"}), "'../../etc/passwd' is no name of a picture"),
+        (lambda folder: next((folder / "stress").iterdir()).unlink(), "copy the folder stress with it"),
+        (_other, "the picture is not that of the record"),
+    ],
+)
+def test_a_damaged_record_is_one_sentence_with_status_2(tmp_path, capsys, damage, said):
+    damage(written(WHOLE, tmp_path).parent)
+    assert main(["report", str(tmp_path / "stress.json"), "--out", str(tmp_path / "again")]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "again").exists()

@@ -1,0 +1,361 @@
+"""The reports as text: terminal, Markdown, annotations, and the headline that all of them begin with."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from outcomes import BROKEN, EMPTY, MISSING, PASS, REPORTED, verdict
+from overviews import model, overview, rate
+
+from harness.checks import Check, Threshold, Verdict
+from harness.checks.wording import excused
+from harness.measures import Measurement
+from harness.measures.accuracy import ACCURACY
+from harness.measures.statistics import related
+from harness.report.diagnosis import conclusion, diagnose, notes, top_regression
+from harness.report.html import comparison_page, page_of
+from harness.report.text import annotation, annotation_lines, markdown, summary_lines
+from harness.report.wording import measured_and_required
+from harness.run.outcome import Outcome, SelfCheck
+
+REPORTS = Path("reports")
+
+
+def share(check: Check, value: float, **facts) -> Verdict:
+    return check.judge(Measurement(ACCURACY, value, 10_000, (value - 0.008, value + 0.008), **facts))
+
+
+TURNED = Check("rotate-ccw-015", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20))
+FAIL = share(TURNED, 0.812, detail="top confusion Shirt→Coat 14% of 1,000")
+HELD = share(Check("clean", "clean", "accuracy", hand=Threshold(0.9)), 0.921)
+ERROR = Check("flip", "flip", "accuracy").unjudged("error", "the model raised")
+OUTCOME = replace(
+    EMPTY,
+    verdicts=(REPORTED, HELD, FAIL),
+    failed_tests=("test_own.py::test_mine",),
+    models={"candidate": {"path": "runs/new.safetensors", "sha256": "c0ffee" * 10, "architecture": "fashion-cnn"}},
+    provenance="20 reference models; the candidate's recipe is the same",
+    command="pytest stress_tests --candidate runs/new.safetensors",
+)
+
+
+def failures(families: dict[str, int]) -> Outcome:
+    """Return the outcome of a run in which so many checks of each family fail, and one passes."""
+    checks = [
+        Check(f"{family}-row-{row:04}", family, "accuracy", panel=Threshold(0.9 - row / 1000, "", 0.91, 0.004, 20))
+        for family, count in families.items()
+        for row in range(count)
+    ]
+    passing = [Check(f"{family}-holds", family, "accuracy", hand=Threshold(0.1)) for family in families]
+    judged = tuple(share(check, 0.5, detail="top confusion Shirt→Coat 14% of 1,000") for check in (*checks, *passing))
+    return replace(OUTCOME, verdicts=judged, failed_tests=())
+
+
+# Markdown.
+
+
+def test_the_markdown_holds_verdict_models_data_failures_and_command():
+    text = markdown(OUTCOME)
+    assert text.startswith(
+        "## ❌ Model quality gate: FAIL: 1 of 2 checks pass; worse: rotation, test_own.py::test_mine"
+    )
+    for line in (
+        "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)",
+        "- data: fashion-mnist, test split, 10000 images",
+        "- **failed**: `test_own.py::test_mine`",
+        "| rotation | 1 of 1 fail | rotate-ccw-015 | 81.2% | ≥ 85.1% | 3.9 points |  |",
+        "- rotate-ccw-015: accuracy 0.8120 < threshold 0.8510",
+        "Reproduce: `pytest stress_tests --candidate runs/new.safetensors`",
+    ):
+        assert line in text
+    assert "clean |" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "icon", "line"),
+    [
+        ({"verdicts": (HELD,), "failed_tests": ()}, "✅", "PASS: 1 of 1 checks pass"),
+        ({"omissions": ("2000 of 10000 images",)}, "⚠️", "- **partial**: 2000 of 10000 images"),
+        ({"errors": ("flip: the model | raised\nNaN",)}, "❌", r"- **inconclusive**: flip: the model \| raised NaN"),
+    ],
+    ids=["pass", "partial", "error"],
+)
+def test_the_markdown_shows_the_verdict_at_a_glance(changes, icon, line):
+    text = markdown(replace(OUTCOME, **changes))
+    assert text.startswith(f"## {icon} ")
+    assert line in text
+
+
+def test_the_markdown_of_a_pass_says_what_was_judged_and_nothing_else():
+    assert markdown(replace(OUTCOME, verdicts=(HELD,), failed_tests=())).splitlines() == [
+        "## ✅ Model quality gate: PASS: 1 of 1 checks pass",
+        "",
+        "Clean accuracy 92.1%.",
+        "Report: [stress.html](stress.html)",
+        "",
+        "What was judged:",
+        "",
+        "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)",
+        "- data: fashion-mnist, test split, 10000 images",
+        "- thresholds: 20 reference models; the candidate's recipe is the same",
+        "- 1 of the thresholds set by hand: clean",
+        "",
+        "Reproduce: `pytest stress_tests --candidate runs/new.safetensors`",
+    ]
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_paths_of_a_summary_begin_at_the_folder_of_the_run(tmp_path, monkeypatch, here):
+    monkeypatch.chdir(tmp_path if here else "/")
+    known = replace(OUTCOME, folder="" if here else str(tmp_path))
+    said = f"{tmp_path}/models/incumbent.toml and /data{tmp_path}/x and ~{tmp_path}/y"
+    (line,) = [line for line in markdown(replace(known, notices=(said,))).splitlines() if "**note**" in line]
+    assert line == f"- **note**: models/incumbent.toml and /data{tmp_path}/x and ~{tmp_path}/y"
+    named = replace(known, command=f"pytest --candidate={tmp_path}/runs/new.safetensors '--checks={tmp_path}/a b'")
+    assert markdown(named).endswith("Reproduce: `pytest --candidate=runs/new.safetensors '--checks=a b'`\n")
+    assert said in markdown(replace(OUTCOME, notices=(said,), folder="/"))
+
+
+def test_pipes_and_line_breaks_break_neither_table_nor_list():
+    nasty = replace(FAIL, check=replace(FAIL.check, family="ro|ta\ntion"), detail="a|b\nc")
+    lines = markdown(replace(OUTCOME, verdicts=(nasty,))).splitlines()
+    (row,) = [line for line in lines if line.startswith("| ro")]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 8
+    (said,) = [line for line in lines if line.startswith("- rotate-ccw-015: ")]
+    assert r"a\|b c" in said
+
+
+def test_the_markdown_lists_errors_first_then_the_worst_family():
+    worse = replace(FAIL, check=replace(FAIL.check, family="worst"), value=0.1)
+    text = markdown(replace(OUTCOME, verdicts=(FAIL, PASS, worse, ERROR)))
+    rows = re.findall(r"^\| ([a-z]\S+) \| (\d[^|]*) \|", text, re.MULTILINE)
+    assert rows == [("flip", "1 of 1 not judged"), ("worst", "1 of 1 fail"), ("rotation", "1 of 1 fail")]
+    assert "\n- flip: error: the model raised\n" in text
+
+
+def test_of_many_failures_the_markdown_fits_on_a_screen_and_drops_none():
+    """As many failures as the shipped baseline has, in families of all sizes."""
+    families = {f"family-{at:02}": 2 * at + 1 for at in range(10)} | {"single": 3}
+    text = markdown(failures(families))
+    assert len(text.encode()) < 5_000
+    counts = dict(re.findall(r"^\| (\S+) \| (\d+ of \d+) fail \|", text, re.MULTILINE))
+    assert counts == {name: f"{count} of {count + 1}" for name, count in families.items()}
+    named = re.findall(r"^\| (\S+) \|.*\| ([^|]*-row-[^|]*) \|$", text, re.MULTILINE)
+    others = {
+        name: len(re.findall("-row-", ids)) + int((re.findall(r"and (\d+) more$", ids) or [0])[0])
+        for name, ids in named
+    }
+    assert others == {name: count - 1 for name, count in families.items() if count > 1}
+    many = tuple(f"test_own.py::test_{at}" for at in range(25))
+    text = markdown(replace(OUTCOME, errors=many, failed_tests=many))
+    for title in (r"\*\*failed\*\*", r"\*\*inconclusive\*\*"):
+        assert len(re.findall(f"^- {title}: .?test_own", text, re.MULTILINE)) == 10
+        assert re.search(f"^- {title}: 15 more, listed in stress.html$", text, re.MULTILINE)
+
+
+# The terminal.
+
+
+def test_the_summary_ends_with_verdict_failures_and_report():
+    assert summary_lines(OUTCOME, REPORTS) == [
+        "thresholds: 20 reference models; the candidate's recipe is the same",
+        "1 of the thresholds set by hand: clean",
+        f"{OUTCOME.counts}",
+        f"candidate runs/new.safetensors: {OUTCOME.headline}",
+        "  Clean accuracy 92.1%.",
+        "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, translate or flip images "
+        "(rotation). Look at the augmentation: its angles, shifts and flips.",
+        "  Failing checks: geometry 1 of 1.",
+        "  failed: test_own.py::test_mine",
+        f"  {FAIL.explain('reports/stress.html')}",
+        "report: reports/stress.html",
+    ]
+    assert "pictures in reports/stress.html#rotate-ccw-015" in FAIL.explain("reports/stress.html")
+    lines = summary_lines(replace(OUTCOME, omissions=("half",), errors=("NaN",)), REPORTS)
+    assert {"  partial: half", "  inconclusive: NaN"} <= set(lines)
+
+
+def test_of_many_failures_a_summary_has_the_worst_of_each_behavior():
+    lines = summary_lines(failures(dict.fromkeys(("a", "b", "c"), 20)), REPORTS)
+    assert [line.split(":")[0] for line in lines[-12:-8]] == [
+        "  a-row-0000",
+        "  b-row-0000",
+        "  c-row-0000",
+        "  a-row-0001",
+    ]
+    assert lines[-2] == "  and 50 more checks do not pass, listed in the report, and above with -v"
+
+
+def test_the_counts_add_up():
+    outcome = replace(OUTCOME, verdicts=(REPORTED, HELD, FAIL, ERROR, MISSING))
+    assert outcome.counts == (
+        "5 checks: 1 without a result, 1 fail, 1 pass, 1 informational (without a threshold), 1 not applicable"
+    )
+    assert outcome.counts in summary_lines(outcome, REPORTS)
+    assert f"- {outcome.counts}" in markdown(outcome)
+
+
+def test_no_p_is_nought():
+    flips = {"new_failures": [1], "fixed_failures": [], "net": -0.1661, "interval": [-0.17, -0.16], "mcnemar_p": 0.0}
+    outcome = replace(OUTCOME, verdicts=(replace(FAIL, flips=flips),))
+    assert any("(McNemar p < 0.0001)" in note for note in notes(outcome))
+    assert related(0.0123) == "= 0.012"
+
+
+# Passes beyond a threshold, and gates that judge little.
+
+
+BY_CHANCE = verdict("pass", "regression-clean", family="regression", value=-0.011, threshold=-0.01)
+BY_CHANCE = replace(
+    BY_CHANCE,
+    check=replace(BY_CHANCE.check, significance=0.001),
+    flips={"net": -0.011, "interval": (-0.03, 0.008), "mcnemar_p": 0.21, "new_failures": [1], "fixed_failures": [3]},
+)
+
+
+def test_beyond_its_threshold_a_pass_says_what_excuses_it():
+    assert excused(BY_CHANCE) == "not significant (p = 0.21, fails below 0.001)"
+    assert excused(verdict("pass", value=0.84, threshold=0.85)) == "the 95% interval reaches the threshold"
+    assert measured_and_required(BY_CHANCE)[1].endswith(", or p ≥ 0.001")
+    assert not any(map(excused, (PASS, FAIL, REPORTED)))
+    page = page_of(replace(EMPTY, verdicts=(PASS, BY_CHANCE)))
+    assert 'id="report-worse"' not in page
+    assert "or p ≥ 0.001" in page
+    assert "not significant (p = 0.21, fails below 0.001)" in page
+
+
+@pytest.mark.parametrize(("informational", "fit"), [(1, True), (2, True), (3, False)])
+def test_a_gate_that_judges_little_calls_no_model_fit(informational, fit):
+    shown = tuple(replace(REPORTED, check=replace(REPORTED.check, id=f"shown-{at}")) for at in range(informational))
+    outcome = replace(EMPTY, verdicts=(PASS, BY_CHANCE, *shown))
+    said = diagnose(outcome).sentence
+    assert ("fit to ship" in said) is fit
+    if not fit:
+        assert said == "c.safetensors passes all 2 checks that have a threshold; 3 are informational."
+        assert outcome.headline == "PASS: 2 of 2 checks pass; 3 informational"
+
+
+# The headline.
+
+
+INCUMBENT = model("incumbent", roles=("incumbent",), confusion=((950, 40, 10), (60, 930, 10), (5, 5, 990)))
+WORSE = model(right=0.88, confusion=((880, 115, 5), (70, 920, 10), (5, 70, 925)))
+
+
+def test_the_headline_has_clean_accuracy_and_the_top_regression():
+    outcome = replace(EMPTY, verdicts=(PASS, FAIL), overview=overview(WORSE, INCUMBENT, n=60))
+    first, second, *_ = diagnose(outcome).facts
+    assert first == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
+    assert second == "top −7.0 and shoe −6.5 points, mostly predicted as shirt."
+    page, text = page_of(outcome), markdown(outcome)
+    assert first in page
+    assert second in page
+    assert {first, second} <= set(text.splitlines())
+    assert "|  | candidate | incumbent |" in text
+    assert "| clean accuracy | 88.0% (n=300) | 90.0% (n=300) |" in text
+
+
+@pytest.mark.parametrize(
+    ("mine", "said"),
+    [
+        (
+            model(confusion=((880, 115, 5), (130, 860, 10), (5, 5, 990))),
+            "top −7.0 points, mostly predicted as shirt, and shirt −7.0 points, mostly predicted as top",
+        ),
+        (model(confusion=((940, 50, 10), (60, 930, 10), (5, 5, 990))), ""),
+        (
+            model(confusion=INCUMBENT.confusion, corners=rate(0.6)),
+            "Rotated and translated by up to 10° and 2 px, accuracy is 60.0%, incumbent 80.0% (−20.0 points)",
+        ),
+    ],
+    ids=["targets of their own", "within chance", "under pose"],
+)
+def test_the_top_regression(mine, said):
+    assert top_regression(overview(mine, INCUMBENT)) == said
+
+
+@pytest.mark.parametrize("others", [(model("baseline", right=0.99),), ()], ids=["baseline", "alone"])
+def test_a_baseline_of_another_recipe_shows_no_regression(others):
+    outcome = replace(EMPTY, verdicts=(PASS,), overview=overview(WORSE, *others))
+    assert len(diagnose(outcome).facts) == 1
+
+
+def test_without_an_incumbent_accuracy_stands_beside_reference_models():
+    check = Check("clean", "clean", "accuracy", panel=Threshold(0.91, mean=0.926, std=0.002, reference_models=20))
+    outcome = replace(EMPTY, verdicts=(share(check, 0.88),), overview=overview(WORSE, model("baseline", right=0.99)))
+    assert diagnose(outcome).facts[0] == "Clean accuracy 88.0%, reference models 92.6% ± 0.2."
+    shipped = replace(outcome, overview=overview(WORSE, INCUMBENT))
+    assert diagnose(shipped).facts[0] == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
+
+
+def test_a_comparison_concludes():
+    flips = {"new_failures": [1, 2, 3], "fixed_failures": [4], "mcnemar_p": 0.00001}
+    found = overview(WORSE, INCUMBENT, n=60)
+    said = "3 new and 1 fixed errors, p < 0.0001; top −7.0 and shoe −6.5 points, mostly predicted as shirt."
+    assert conclusion(found, flips) == said
+    assert said.replace("<", "&lt;") in comparison_page(found, flips, {"data": "shop"}, {})
+
+
+# Annotations on GitHub.
+
+
+def commands(**changes) -> list[tuple[str, str]]:
+    """Return (title, message) of each command, read as GitHub reads them."""
+    found = []
+    for line in annotation_lines(replace(EMPTY, **changes), REPORTS / "stress.html"):
+        title, message = re.fullmatch(r"::error title=([^:,\r\n]*)::([^\r\n]*)", line).groups()
+        for code, character in (("%3A", ":"), ("%2C", ","), ("%0D", "\r"), ("%0A", "\n"), ("%25", "%")):
+            title, message = title.replace(code, character), message.replace(code, character)
+        found.append((title, message))
+    return found
+
+
+NEAR, FAR = verdict("fail", "near", value=0.84), verdict("fail", "far", value=0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"verdicts": (PASS, REPORTED, MISSING)}, []),
+        ({"verdicts": (PASS, NEAR, FAR)}, [("far", FAR.explain()), ("near", NEAR.explain())]),
+        ({"failed_tests": ("test_own.py::test_mine",)}, [("test_own.py::test_mine", "failed")]),
+        (
+            {
+                "verdicts": (NEAR, BROKEN),
+                "errors": ("the model returned NaN",),
+                "self_checks": (SelfCheck("turned-020", "fail", "nobody noticed"),),
+            },
+            [
+                ("the run is inconclusive", "the model returned NaN"),
+                ("the run is inconclusive", "[SELF_CHECK] self-check turned-020: nobody noticed"),
+                ("near", NEAR.explain()),
+            ],
+        ),
+    ],
+    ids=["pass", "the worst first", "tests", "reasons first"],
+)
+def test_annotations_name_what_fails(changes, expected):
+    assert commands(**changes) == expected
+
+
+@pytest.mark.parametrize("count", [10, 11, 30])
+def test_github_shows_ten_so_the_last_of_more_counts_the_rest(count):
+    found = commands(verdicts=tuple(verdict("fail", f"gate-{number:02}") for number in range(count)))
+    assert len(found) == 10
+    told = f"{count - 9} more checks or tests fail; they are listed in reports/stress.html"
+    assert found[-1][0] == "gate-09" if count == 10 else found[-1] == (f"{count - 9} more", told)
+
+
+@pytest.mark.parametrize(
+    ("title", "message", "line"),
+    [
+        ("a", "50% of Shirt", "::error title=a::50%25 of Shirt"),
+        ("a", "one\r\ntwo", "::error title=a::one%0D%0Atwo"),
+        ("a", "x: y, z::w", "::error title=a::x: y, z::w"),
+        ("a,file=b.py::c", "d", "::error title=a%2Cfile=b.py%3A%3Ac::d"),
+        ("50%\n", "%0A", "::error title=50%25%0A::%250A"),
+    ],
+)
+def test_nothing_in_a_text_ends_or_adds_a_command(title, message, line):
+    assert annotation(title, message) == line
